@@ -13,7 +13,7 @@ import hashlib
 import io
 import re
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 from urllib.parse import quote, unquote_plus, urlsplit
 from xml.sax.saxutils import escape, unescape
@@ -279,3 +279,32 @@ def without_versions(rows: list[bytes]) -> list[bytes]:
         re.sub(rb"<VersionId>.*?</VersionId>", null, row) if _field(row, "Key").startswith("tmp/") else row
         for row in kept
     ]
+
+
+def refuses_deletion(keys: Collection[str], code: str, status: int) -> Fault:
+    """What AWS and SeaweedFS (AccessDenied) and MinIO (InvalidRequest) answer to who deletes a version that is locked,
+    or that the key has no right to delete. Several in one request are answered one by one."""
+    message = "Object is WORM protected and cannot be overwritten" if code == "InvalidRequest" else "Access Denied."
+    said = f"<Code>{code}</Code><Message>{message}</Message>"
+
+    def fault(call: Call) -> Reply | None:
+        if call.method == "DELETE" and "versionId" in call.query and call.key in keys:
+            return Reply(status, f"<Error>{said}</Error>")
+        if call.method == "POST" and "delete" in call.query:
+            found = re.findall(r"<Key>(.*?)</Key><VersionId>(.*?)</VersionId>", call.body.decode())
+            if {unescape(key) for key, _version in found} & {*keys}:
+                rows = "".join(
+                    f"<Error><Key>{key}</Key><VersionId>{version}</VersionId>{said}</Error>"
+                    for key, version in found
+                    if unescape(key) in keys
+                )
+                return Reply(200, f"<DeleteResult>{rows}</DeleteResult>")
+        return None
+
+    return fault
+
+
+def rgw_refuses_several(call: Call) -> Reply | None:
+    """Ceph RGW looks for the right to delete several at the bucket's ARN; its errors have no message."""
+    several = call.method == "POST" and "delete" in call.query
+    return Reply(403, "<Error><Code>AccessDenied</Code></Error>") if several else None

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import conftest
 import pytest
+import s3_quirks
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import clock
 from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import prune as mirror_prune
 from ansible_collections.lifeboat.dr.plugins.module_utils.mirror.listing import Point
@@ -23,6 +24,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.repository import repo
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest import Manifest
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import bucket
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
+from s3_faults import Call, Fault, Reply, error, faulty
 from s3_servers import SeaweedFS, Server
 from test_mirror import World
 
@@ -130,9 +132,10 @@ def test_locked_versions_are_reported_and_no_failure(locked: World, mode: str) -
     taken = history(locked)
     whole = versions(locked)
     done = run(locked, taken[2:])
-    assert len(done.kept) == 1
-    assert "11 old versions, the first is '-rf': locked until 20" in done.kept[0]
-    assert f"({mode})" in done.kept[0]
+    objects, checks = sorted(done.kept, key=lambda line: "checks" in line)
+    assert "10 old versions, the first is '-rf': locked until 20" in objects
+    assert "1 leftovers of Lifeboat's own checks, the first is '.lifeboat-name-" in checks
+    assert f"({mode})" in objects and f"({mode})" in checks
     left = versions(locked)
     assert left["gone"] == ["marker", "object"], "a marker whose object is locked stays, else it would be back"
     assert {key: kinds.count("object") for key, kinds in left.items()} == {
@@ -158,6 +161,75 @@ def test_a_key_that_may_not_delete_versions(tmp_path: Path, weed: SeaweedFS, mak
         assert versions(world) == whole
     finally:
         conftest.s3_servers.wipe(weed.client, name)
+
+
+def through(world: World, fault: Fault, kept: list[Manifest], weed: SeaweedFS) -> Pruned:
+    """As run(), with a server before which a proxy stands."""
+    with faulty(weed, fault) as proxy:
+        vault = dataclasses.replace(world.config.vault, endpoint_url=proxy.url)
+        config, world.config = world.config, dataclasses.replace(world.config, vault=vault)
+        try:
+            return run(world, kept)
+        finally:
+            world.config = config
+
+
+@pytest.mark.parametrize(("code", "status"), [("AccessDenied", 403), ("InvalidRequest", 400)])
+def test_what_is_refused_is_locked_only_where_its_lock_says_so(
+    tmp_path: Path, weed: SeaweedFS, make_bucket: MakeBucket, code: str, status: int
+) -> None:
+    """One answer: of a version under a legal hold, of one whose retention has ended, of one without a lock."""
+    name = f"locked-{secrets.token_hex(6)}"
+    weed.client.create_bucket(Bucket=name, ObjectLockEnabledForBucket=True)
+    world = World(tmp_path, weed, weed, (make_bucket(weed), name))
+    for key in ("held", "ended", "free"):
+        world.put(key)
+    first = world.listing(world.take())
+    hold = {"Bucket": name, "Key": "held", "VersionId": first["held"]["vault_version"]}
+    weed.client.put_object_legal_hold(**hold, LegalHold={"Status": "ON"})
+    ended = {"Bucket": name, "Key": "ended", "VersionId": first["ended"]["vault_version"]}
+    until = datetime.now(timezone.utc) + timedelta(seconds=2)
+    weed.client.put_object_retention(**ended, Retention={"Mode": "GOVERNANCE", "RetainUntilDate": until})
+    for key in ("held", "ended", "free"):
+        world.delete(key)
+    world.put("stays")
+    last = world.take(override=True)
+    time.sleep(2.1)
+    done = through(world, s3_quirks.refuses_deletion(("held", "ended", "free"), code, status), [last], weed)
+    url = f"s3://{name} at "
+    said = sorted(line.partition(": ")[2] for line in done.kept if line.startswith(url))
+    assert said == [
+        "1 old versions, the first is 'held': locked by a legal hold",
+        f"2 old versions, the first is 'ended': the key may not delete it ({code}); the bucket's own lifecycle rule has"
+        " to remove them",
+    ]  # fmt: skip
+    weed.client.put_object_legal_hold(**hold, LegalHold={"Status": "OFF"})
+
+
+def test_who_refuses_several_at_once_is_asked_for_each(world: World, weed: SeaweedFS) -> None:
+    taken = history(world)
+    whole = versions(world)
+    done = through(world, s3_quirks.rgw_refuses_several, taken[2:], weed)
+    assert (done.kept, versions(world)["new"], versions(world)["stays"]) == ((), ["object"], ["object"])
+    assert done.versions == sum(map(len, whole.values())) - 3, "all but the three that are live"
+
+
+def test_a_key_that_may_delete_nothing_is_not_asked_for_all(
+    world: World, weed: SeaweedFS, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mirror_prune, "_HOPELESS", 3)
+    taken = history(world)
+    denied: list[str] = []
+
+    def fault(call: Call) -> Reply | None:
+        if call.method == "DELETE":
+            denied.append(call.key)
+            return error(403, "AccessDenied")
+        return s3_quirks.rgw_refuses_several(call)
+
+    done = through(world, fault, taken[2:], weed)
+    assert (done.versions, len(done.kept), len(denied)) == (0, 1, 3)
+    assert "the key may not delete it (AccessDenied)" in done.kept[0]
 
 
 def test_retention_does_it_and_only_where_it_knows_what_is_needed(

@@ -15,13 +15,15 @@ from typing import Any
 import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import IntegrityError
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.s3 import S3Repository
-from ansible_collections.lifeboat.dr.plugins.module_utils.s3.client import purge
+from ansible_collections.lifeboat.dr.plugins.module_utils.s3.client import connect, purge
+from s3_faults import Call, Reply, faulty
 from s3_servers import SeaweedFS, Server
 
 MakeBucket = Callable[[Server], str]
 
 ID = "db_backup_20261124_020000"
 FILES = {"globals.sql": b"roles", "database.dump/toc.dat": b"toc" * 1000, "empty": b""}
+OTHER = "db_backup_20261125_020000"
 SUMS = {name: hashlib.sha256(data).hexdigest() for name, data in FILES.items()}
 
 
@@ -197,11 +199,54 @@ def test_a_writer_that_may_not_delete_versions(
     monkeypatch.setattr(repo.client, "delete_object", refuse)
     kept = repo.delete("database", ID)
     assert len(kept) == 4
-    assert all("access denied" in line for line in kept), kept
+    assert all("the key may not delete it (AccessDenied)" in line for line in kept), kept
     assert repo.ids("database") == []
     monkeypatch.undo()
-    assert purge(repo.client, bucket, f"shop/postgresql/{ID}/") == []
-    assert versions(weed, bucket) == []
+    # Another run, with a key that may, finds what is hidden; and nothing else.
+    repo.check(writable=True)
+    foreign = [f"shop/postgresql/{ID}-mine/x", "shop/.check-mine", "shop/recovery-points/20261124_033000.json.bak", "x"]
+    for key in foreign:
+        weed.client.put_object(Bucket=bucket, Key=key, Body=b"x")
+        weed.client.delete_object(Bucket=bucket, Key=key)
+    repo.receive("database", OTHER, folder, SUMS, b"{}")
+    repo.write_point("20261124_033000", b"{}")
+    repo._drop("shop/recovery-points/20261124_033000.json")
+    now = datetime.now(timezone.utc)
+    assert repo.purge_hidden(now - timedelta(days=1)) == ([], []), "an intruder may have hidden it: it stays a while"
+    gone, kept = repo.purge_hidden(now + timedelta(seconds=2), dry_run=True)
+    there = versions(weed, bucket)
+    assert (len(gone), kept) == (3, []) and f"s3://{bucket}/shop/postgresql/{ID}/" in gone
+    assert repo.purge_hidden(now + timedelta(seconds=2)) == (gone, [])
+    left = [key for key in there if f"/{ID}/" in key or ".check-" in key or key.endswith("_033000.json")]
+    assert sorted([*versions(weed, bucket), *left]) == sorted([*there, "shop/.check-mine", "shop/.check-mine"])
+    assert repo.published("database") == [OTHER]
+
+
+@pytest.mark.parametrize("which", ["versions", "markers"])
+@pytest.mark.parametrize(("code", "status"), [("AccessDenied", 403), ("InvalidRequest", 400)])
+def test_a_refused_deletion_is_no_failure_and_locked_only_by_a_lock(
+    weed: SeaweedFS, make_bucket: MakeBucket, tmp_path: Path, folder: Path, code: str, status: int, which: str
+) -> None:
+    """MinIO answers InvalidRequest to who deletes a locked version; so does who refuses it for another reason."""
+    bucket = make_bucket(weed)
+    weed.client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    repo = repository(weed, bucket, tmp_path)
+    repo.receive("database", ID, folder, SUMS, b"{}")
+    key = f"shop/postgresql/{ID}/manifest.json"
+    markers: set[str] = set()
+
+    def fault(call: Call) -> Reply | None:
+        version = call.query.get("versionId", "")
+        if call.method == "DELETE" and call.key == key and version and (version in markers) == (which == "markers"):
+            return Reply(status, f"<Error><Code>{code}</Code><Message>WORM protected</Message></Error>")
+        return None
+
+    with faulty(weed, fault) as proxy:
+        repo._drop(key)
+        found = weed.client.list_object_versions(Bucket=bucket, Prefix=key)
+        markers |= {item["VersionId"] for item in found["DeleteMarkers"]}
+        (line,) = purge(connect(proxy.url, "", weed.access_key, weed.secret_key), bucket, key)
+    assert line == f"s3://{bucket}/{key}: the key may not delete it ({code})"
 
 
 def test_sweeping_leaves_a_copy_that_can_be_gone_on_with(

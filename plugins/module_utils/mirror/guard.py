@@ -24,6 +24,7 @@ from ..stack import buckets
 from . import mc
 from .state import Numbers
 
+NAME_CHECK = ".lifeboat-name-"  # names are tried in the vault by objects whose keys begin so, see take
 MAX_SKEW = 60  # seconds that the source's clock may be wrong
 
 
@@ -109,6 +110,11 @@ def choose_instant(
         return Instant(None, None, EVENTUAL, why=why, skew=skew)
     at = good[-1].taken_at
     return Instant(at, at + timedelta(seconds=skew or 0), SNAPSHOT, good[-1].id, skew=skew)
+
+
+def of_a_check(key: str) -> bool:
+    """Is it what a check of names left, and nobody's object?"""
+    return key.lstrip("/").startswith(NAME_CHECK)
 
 
 def guard(config: Config, source: Bucket, vault: Bucket, numbers: Numbers, override: bool) -> None:

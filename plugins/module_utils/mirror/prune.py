@@ -18,6 +18,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import NamedTuple
 from xml.sax.saxutils import escape
 
 from ..base import throttle
@@ -27,11 +28,15 @@ from ..s3.bucket import Bucket
 from ..s3.inventory import Inventory, text
 from ..stack import buckets
 from ..stack.runtime import Opened
+from .guard import of_a_check
 from .listing import Point
 
 DELETE = "delete old versions"
 _MOST = 1000  # that one request may name: https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html
-_DENIED = (*client.DENIED, "ObjectLocked", "InvalidRequest")
+_DENIED = client.REFUSED
+_ASKED = 100  # of the versions that stay with one answer: so many are asked for their lock
+_HOPELESS = 20  # refused one after the other, and not for a lock: the key will not get the right for the next ones
+_LOCKED = "locked "
 _SPACES = {"\r": "&#13;"}  # XML would make a line feed of it
 _TABLES = {
     "versions": "key TEXT, modified REAL, version TEXT, size INT, latest INT, deleted INT,"
@@ -54,6 +59,14 @@ NOT EXISTS (SELECT 1 FROM old d WHERE d.key = o.key AND d.version = o.version)
 OR EXISTS (SELECT 1 FROM stay s WHERE s.key = o.key AND s.version = o.version)))
 """
 Row = tuple[str, str, int]  # key, version, size
+_Item = tuple[str, str]  # key, version
+
+
+class _Group(NamedTuple):
+    """What stays for one reason. ours: it is of our own checks, and nobody's object."""
+
+    answer: str
+    ours: bool
 
 
 @dataclass(frozen=True)
@@ -114,8 +127,10 @@ class _Removal:
     def __init__(self, vault: Bucket, inventory: Inventory) -> None:
         self._vault, self._inventory = vault, inventory
         self._lock = threading.Lock()
-        self._first: dict[str, tuple[str, str]] = {}  # why -> the first that stays for it
-        self._stay: Counter[str] = Counter()
+        self._first: dict[_Group, list[_Item]] = {}  # the first that stay with one answer
+        self._stay: Counter[_Group] = Counter()
+        self._all = True  # False: some were not tried
+        self._together = True  # False: the server refuses requests that name several
         self.count = self.bytes = 0
         self.refused = False
 
@@ -124,36 +139,48 @@ class _Removal:
         throttle.each(self._batch, batches, workers)
 
     def told(self) -> Iterator[str]:
-        """What stays, by reason, as text."""
-        for why, (key, version) in self._first.items():
-            lock = self._locked(key, version) if why in _DENIED else ""
-            words = lock or (f"the key may not delete it ({why})" if why in _DENIED else why)
-            rest = "; the bucket's own lifecycle rule has to remove them" if why in _DENIED and not lock else ""
-            count = f"{self._stay[why]} old versions, " if not self.refused else "old versions, "
-            yield f"{self._vault.url}: {count}the first is {key!r}: {words}{rest}"
+        """What stays, by reason, as text. Of those with one answer some may be locked, and others not."""
+        for group, total in self._stay.items():
+            found: dict[bool, list[tuple[_Item, str]]] = {}
+            for item in self._first[group]:
+                words = self._reason(item, group.answer) if group.answer in _DENIED else group.answer
+                found.setdefault(words.startswith(_LOCKED), []).append((item, words))
+            rest = total - len(self._first[group])
+            for locked, items in found.items():
+                (key, _version), words = items[0]
+                what = "leftovers of Lifeboat's own checks" if group.ours else "old versions"
+                count = f"{len(items)} {what}"
+                if rest:
+                    count = f"{total} {what}" if len(found) == 1 else f"{count} of {total - rest} that were asked for"
+                by_rule = group.answer in _DENIED and not locked
+                more = "; the bucket's own lifecycle rule has to remove them" if by_rule else ""
+                yield f"{self._vault.url}: {count if self._all else what}, the first is {key!r}: {words}{more}"
+
+    def _reason(self, item: _Item, answer: str) -> str:
+        return client.reason(self._vault.client, self._vault.name, *item, answer)
 
     def _batch(self, rows: Sequence[Row]) -> None:
         if self.refused:
+            self._all = False
             return
         sizes = {(key, version): size for key, version, size in rows}
-        together = [item for item in sizes if not signed.UNSPEAKABLE.search(item[0])]
-        singly = [item for item in sizes if signed.UNSPEAKABLE.search(item[0])]
-        left: dict[tuple[str, str], str] = {}
+        together = [item for item in sizes if self._together and not signed.UNSPEAKABLE.search(item[0])]
+        left: dict[_Item, str] = {}
         try:
             left = self._ask(together) if together else {}
         except LifeboatError as exc:
-            if client.code(exc) in client.UNSUPPORTED:
-                singly += together
-            elif client.code(exc) in _DENIED:
-                left = dict.fromkeys(together, client.code(exc))
-            else:
+            # The right may be missing for that request alone: Ceph RGW looks for it at the bucket.
+            if client.code(exc) not in client.UNSUPPORTED and not client.undeletable(exc):
                 raise
-        left |= {item: why for item in singly if (why := self._single(*item))}
+            self._together, together = False, []
+        left |= self._singly([item for item in sizes if item not in {*together}])
         self._inventory.add("stay", left)
         with self._lock:
-            for item, why in left.items():
-                self._first.setdefault(why, item)
-                self._stay[why] += 1
+            for item, answer in left.items():
+                group = _Group(answer, of_a_check(item[0]))
+                self._stay[group] += 1
+                few = self._first.setdefault(group, [])
+                few += [item] if len(few) < _ASKED else []
             self.count += len(sizes) - len(left)
             self.bytes += sum(size for item, size in sizes.items() if item not in left)
             # A key without the right will not get it with the next thousand; a lock may be one object's.
@@ -161,7 +188,7 @@ class _Removal:
         if denied and not self._locked(*next(iter(left))):
             self.refused = True
 
-    def _ask(self, several: Sequence[tuple[str, str]]) -> dict[tuple[str, str], str]:
+    def _ask(self, several: Sequence[_Item]) -> dict[_Item, str]:
         """Delete them in one request; which stay, and why."""
         lines = "".join(
             f"<Object><Key>{escape(key, _SPACES)}</Key><VersionId>{escape(version)}</VersionId></Object>"
@@ -181,20 +208,26 @@ class _Removal:
                 left[named] = said.get("Code") or said.get("Message") or "it was refused"
         return left
 
+    def _singly(self, items: Sequence[_Item]) -> dict[_Item, str]:
+        """Delete them one by one; which stay, and why."""
+        left: dict[_Item, str] = {}
+        for number, item in enumerate(items, 1):
+            if answer := self._single(*item):
+                left[item] = answer
+            if number == len(left) == _HOPELESS and not self._locked(*item):
+                return dict.fromkeys(items, answer)
+        return left
+
     def _single(self, key: str, version: str) -> str:
         """Delete one; why it stays, if it does."""
         try:
             self._vault.ask("DELETE", key, {"versionId": version}, attempted=DELETE)
         except LifeboatError as exc:
-            if client.code(exc) not in _DENIED:
+            if not client.undeletable(exc):
                 raise
             return client.code(exc)
         return ""
 
     def _locked(self, key: str, version: str) -> str:
-        """Until when it is locked; empty where it is not, or nobody says so."""
-        try:
-            said = signed.fields(self._vault.ask_xml("look at the lock", {"retention": "", "versionId": version}, key))
-            return f"locked until {said['RetainUntilDate']} ({said['Mode']})"
-        except (LifeboatError, LookupError):
-            return ""
+        """What locks it; empty where nothing does, or nobody says so."""
+        return client.lock(self._vault.client, self._vault.name, key, version) or ""

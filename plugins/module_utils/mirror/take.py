@@ -76,7 +76,6 @@ _ODD = {
     "a tab or a line break": (re.compile(r"[\t\n\r]"), "{0}\t\r\n"),
     "a control character": (re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]"), "{0}\x01"),
 }
-_PROBE = ".lifeboat-name-"
 
 
 def take(run: Opened, *, log: Log, override: bool = False, doubts: Doubts = TRUST) -> Manifest:
@@ -541,7 +540,7 @@ class _Mirror:
                     break
 
     def _holds(self, example: str) -> bool:
-        key = example.format(_PROBE + token.token_hex(6))
+        key = example.format(guard.NAME_CHECK + token.token_hex(6))
         try:
             put = self.vault.ask("PUT", key, headers=copier.EMPTY, attempted=copier.WRITE)
         except LifeboatError as exc:

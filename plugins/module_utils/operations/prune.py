@@ -14,7 +14,7 @@ import contextlib
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Optional, TypedDict, TypeVar
 
 from ..base import lock
@@ -105,6 +105,9 @@ def prune(run: Opened, *, now: datetime, dry_run: bool, log: Log, trust_clock: b
                         locked += _delete(side.repo, identity)
                     deleted.add(identity)
                 swept += side.repo.sweep(older_than=STALE, now=now, dry_run=dry_run)
+                gone, stays = _hidden(run.config, side, now, dry_run)
+                swept += gone
+                locked += stays
             except LifeboatError as exc:
                 if side is sides[0]:
                     raise
@@ -124,6 +127,15 @@ def prune(run: Opened, *, now: datetime, dry_run: bool, log: Log, trust_clock: b
         "versions": {"deleted": old.versions, "bytes": old.bytes, "waits": waits},
         "failed": failed,
     }
+
+
+def _hidden(config: Config, side: Side, now: datetime, dry_run: bool) -> tuple[list[str], list[str]]:
+    """What was deleted `noncurrent_days` ago and is still there as old versions. Age is counted from the side's newest
+    good backup: what an intruder hid in place of all stays."""
+    dates = [date for date in _dates([side]) if date <= now]
+    if not dates:
+        return [], []
+    return side.repo.purge_hidden(max(dates) - timedelta(days=config.vault.noncurrent_days), dry_run)
 
 
 def _dates(sides: Sequence[Side]) -> list[datetime]:

@@ -107,6 +107,11 @@ class Repository(abc.ABC):
         That is stagings, deletions and uploads never finished, and backups without a manifest.
         """
 
+    def purge_hidden(self, before: datetime, dry_run: bool = False) -> tuple[list[str], list[str]]:
+        """Remove for good what was deleted before that time and is still there as old versions, where the store has
+        such. Returns what goes, and what stays and why."""
+        return [], []
+
     @abc.abstractmethod
     def check(self, writable: bool = False) -> None:
         """Raise the error that any use would meet: not there, not permitted, not writable, not reachable."""

@@ -15,6 +15,7 @@ import contextlib
 import functools
 import hashlib
 import io
+import re
 import secrets as token
 import shutil
 from collections.abc import Iterator, Mapping
@@ -26,12 +27,14 @@ from typing import BinaryIO, Callable, NamedTuple, Optional
 from ..base import filesystem
 from ..base.errors import IntegrityError, LifeboatError, NotFoundError
 from ..base.filesystem import explained, plain_name
-from ..s3.client import Client, connect, open_object, purge, spoken
+from ..s3.client import UNSUPPORTED, Client, code, connect, open_object, purge, spoken
 from . import base, checksums
 from .base import ID, MANIFEST, PARTIAL, POINT_ID, POINTS, RECORDS, Repository, Staging
 
 DAMAGED = "damaged"  # what was found in a copy that was sent again, where the bucket keeps no versions
 STAGING = Path("/var/lib/lifeboat/staging")
+_CHECK = ".check-"
+CHECK = re.compile(rf"(?:^|(?<=/)){re.escape(_CHECK)}[0-9a-f]{{8}}$")
 _PART = 16 << 20  # bytes; four are on their way at once, so this bounds the memory used
 _PARTS = 9000  # S3 allows 10,000 parts of up to 5 GiB
 
@@ -151,7 +154,7 @@ class S3Repository(Repository):
 
     def delete_point(self, id: str) -> list[str]:
         super().delete_point(id)
-        return purge(self.client, self.bucket, self._key(POINTS, f"{id}.json"))
+        return purge(self.client, self.bucket, self._key(POINTS, f"{id}.json"), exact=True)
 
     def _erase(self, key: str) -> list[str]:
         self._drop(f"{key}/{MANIFEST}")
@@ -244,6 +247,55 @@ class S3Repository(Repository):
                     self.client.abort_multipart_upload(Bucket=self.bucket, Key=key, UploadId=upload)
         return sorted([*map(str, local), *map(self._url, stale), *(self._url(key) for key, _upload in uploads)])
 
+    def purge_hidden(self, before: datetime, dry_run: bool = False) -> tuple[list[str], list[str]]:
+        """A run was killed between the markers and the purge, the key might not delete versions, or a lock has ended.
+
+        Only what has one of the repository's own names, and of which nothing is live.
+        """
+        live: set[str] = set()
+        newest: dict[str, datetime] = {}
+        try:
+            for key, at, shown in self._versions():
+                place = self._place(key)
+                newest[place] = max(at, newest.get(place, at))
+                live |= {place} if shown else set()
+        except LifeboatError as exc:
+            unsupported = code(exc) in UNSUPPORTED
+            return [], [] if unsupported else [
+                f"{self._url(self.prefix)}: its versions could not be listed: {exc.cause}"
+            ]
+        found = sorted(place for place, at in newest.items() if place and place not in live and at < before)
+        kept: list[str] = []
+        for place in () if dry_run else found:
+            stays = purge(self.client, self.bucket, place, exact=not place.endswith("/"))
+            ours = "a leftover of Lifeboat's own write check, " if CHECK.search(place) else ""
+            kept += [f"{ours}{line}" for line in stays]
+        return [self._url(place) for place in found], kept
+
+    def _versions(self) -> Iterator[tuple[str, datetime, bool]]:
+        """Key, time, and whether it is what a reader gets, of every version and delete marker where ours may be."""
+        for start in (*(f"{folder}/" for folder in self.folders.values()), f"{POINTS}/", _CHECK):
+            prefix = self._key(start)
+            with spoken("list the versions", self._url(prefix)):
+                for page in self.client.get_paginator("list_object_versions").paginate(
+                    Bucket=self.bucket, Prefix=prefix
+                ):
+                    for item in page.get("Versions", ()):
+                        yield item["Key"], item["LastModified"], item["IsLatest"]
+                    for item in page.get("DeleteMarkers", ()):
+                        yield item["Key"], item["LastModified"], False
+
+    def _place(self, key: str) -> str:
+        """What a key is a part of: the folder of a backup, or itself; empty where the name is not one of ours."""
+        below = key[len(self.prefix) + 1 :] if self.prefix else key
+        for folder in self.folders.values():
+            id = below[len(folder) + 1 :].partition("/")[0] if below.startswith(f"{folder}/") else ""
+            if ID.fullmatch(id):
+                return self._key(folder, id) + "/"
+        point = below[len(POINTS) + 1 : -len(".json")]
+        ours = CHECK.fullmatch(below) or (POINT_ID.fullmatch(point) and below == f"{POINTS}/{point}.json")
+        return key if ours else ""
+
     def check(self, writable: bool = False) -> None:
         with spoken("reach the repository", self._url(self.prefix)):
             self.client.list_objects_v2(Bucket=self.bucket, Prefix=self._key(""), MaxKeys=1)
@@ -254,7 +306,7 @@ class S3Repository(Repository):
             probe = self.staging_root / f"{PARTIAL}check-{token.token_hex(4)}"
             filesystem.write(probe, b"x" * 4096, probe.with_name(probe.name + "x"))
             probe.unlink()
-        key = self._key(f".check-{token.token_hex(4)}")
+        key = self._key(f"{_CHECK}{token.token_hex(4)}")
         self._put(key, b"x")
         self._drop(key)
 

@@ -16,14 +16,15 @@ import threading
 import warnings
 from collections import defaultdict
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ..base import filesystem
+from ..base import clock, filesystem
 from ..base.clock import format_time
 from ..base.errors import NOT_INSTALLED, IntegrityError, LifeboatError, NotFoundError, UsageError
 from . import causes
-from .causes import CLOCK, CREDENTIALS
+from .causes import CLOCK, CREDENTIALS, LOCKED, PERMISSION
 
 Client = Any  # boto3 makes its clients at run time; they have no type
 CONNECT_TIMEOUT = 5  # seconds
@@ -33,6 +34,15 @@ RESUMED = 3  # times a download is taken up again where it broke
 # How servers refuse what they do not have, and what the key may not do. A further server's own words belong here.
 UNSUPPORTED = ("NotImplemented", "XNotImplemented", "MethodNotAllowed", "501", "405")
 DENIED = ("AccessDenied", "403", "AllAccessDisabled")
+
+# Who may not delete a version is answered as one who deletes a locked one: AccessDenied on Amazon S3 and SeaweedFS,
+# InvalidRequest on MinIO. So a lock is named only where the version's own retention or hold says so.
+REFUSED = (*DENIED, "ObjectLocked", "InvalidRequest")
+# Of a version without a lock, or in a bucket without locks; and of a delete marker, which has none (MethodNotAllowed).
+_NO_LOCK = (
+    "NoSuchObjectLockConfiguration", "ObjectLockConfigurationNotFoundError", "NoSuchObjectLegalHold", "InvalidRequest",
+    *UNSUPPORTED,
+)  # fmt: skip
 
 _MAKING = threading.Lock()
 _BUCKET = (UsageError, "there is no such bucket", "Make it (with versions), or correct the bucket's name.")
@@ -272,53 +282,87 @@ class _Reader(io.RawIOBase):
         super().close()
 
 
-def purge(client: Client, bucket: str, prefix: str) -> list[str]:
-    """Remove every version of the objects below `prefix`, all of which are deleted already. In Amazon's words, "empty".
+def purge(client: Client, bucket: str, prefix: str, *, exact: bool = False) -> list[str]:
+    """Remove every version of the objects below `prefix`, all of which are deleted already. exact: of this one object.
 
     Returns what stays and why, one line an object: a lock, or a key that may not delete versions. Neither is an error.
     A delete marker goes only after all that it hides, else the object would be back.
     """
-    url = f"s3://{bucket}/{prefix}"
-    hidden: dict[str, list[str]] = defaultdict(list)
-    markers: dict[str, list[str]] = defaultdict(list)
     try:
-        with spoken("list the versions", url):
-            for page in client.get_paginator("list_object_versions").paginate(Bucket=bucket, Prefix=prefix):
-                for listed, found in (("Versions", hidden), ("DeleteMarkers", markers)):
-                    for item in page.get(listed, ()):
-                        found[item["Key"]].append(item["VersionId"])
+        hidden, markers = _versions(client, bucket, prefix, exact)
     except LifeboatError as exc:
         if code(exc) in UNSUPPORTED:
             return []
-        return [f"{url}: its versions could not be listed: {exc.cause}"]
+        return [f"s3://{bucket}/{prefix}: its versions could not be listed: {exc.cause}"]
     kept: dict[str, str] = {}
     lock = threading.Lock()
 
+    def drop(key: str, version: str) -> None:
+        try:
+            with spoken("delete a version", f"s3://{bucket}/{key}"):
+                client.delete_object(Bucket=bucket, Key=key, VersionId=version)
+        except LifeboatError as exc:
+            if not undeletable(exc):
+                raise
+            with lock:
+                kept[key] = reason(client, bucket, key, version, code(exc))
+
     def empty(key: str) -> None:
         for version in hidden[key]:
-            try:
-                _drop(client, bucket, key, version)
-            except UsageError as exc:  # every other failure is one, and is raised
-                with lock:
-                    kept[key] = _why(client, bucket, key, version, exc)
+            drop(key, version)
         for version in markers[key] if key not in kept else ():
-            _drop(client, bucket, key, version)
+            drop(key, version)
 
     filesystem.parallel(empty, sorted({*hidden, *markers}), workers=8)
-    return [f"s3://{bucket}/{key}: {why}" for key, why in sorted(kept.items())]
+    return [f"s3://{bucket}/{key}: {words}" for key, words in sorted(kept.items())]
 
 
-def _drop(client: Client, bucket: str, key: str, version: str) -> None:
-    with spoken("delete a version", f"s3://{bucket}/{key}"):
-        client.delete_object(Bucket=bucket, Key=key, VersionId=version)
+_Ids = dict[str, list[str]]  # of versions, by key
 
 
-def _why(client: Client, bucket: str, key: str, version: str, refused: LifeboatError) -> str:
-    """A lock tells until when; what else refuses is the key's policy."""
+def _versions(client: Client, bucket: str, prefix: str, exact: bool) -> tuple[_Ids, _Ids]:
+    """What holds bytes, and the delete markers."""
+    hidden: _Ids = defaultdict(list)
+    markers: _Ids = defaultdict(list)
+    with spoken("list the versions", f"s3://{bucket}/{prefix}"):
+        for page in client.get_paginator("list_object_versions").paginate(Bucket=bucket, Prefix=prefix):
+            for listed, found in (("Versions", hidden), ("DeleteMarkers", markers)):
+                for item in page.get(listed, ()):
+                    if item["Key"] == prefix or not exact:
+                        found[item["Key"]].append(item["VersionId"])
+    return hidden, markers
+
+
+def undeletable(exc: LifeboatError) -> bool:
+    """Does the server refuse to delete this version, for a lock or for want of a right?"""
+    cause = causes.of(exc)
+    return code(exc) == "InvalidRequest" or (cause is not None and cause.name in (PERMISSION, LOCKED))
+
+
+def reason(client: Client, bucket: str, key: str, version: str, answer: str) -> str:
+    """Why a version stays whose deletion was refused with the code `answer`."""
+    said = lock(client, bucket, key, version)
+    unseen = ", nor see whether a lock keeps it" if said is None else ""
+    return said or f"the key may not delete it ({answer}){unseen}"
+
+
+def lock(client: Client, bucket: str, key: str, version: str) -> str | None:
+    """What locks a version, in words; empty where nothing does; None where the server does not tell this key."""
+    url = f"s3://{bucket}/{key}"
+    which = {"Bucket": bucket, "Key": key, "VersionId": version}
+    told = True
     try:
-        with spoken("look at the lock", f"s3://{bucket}/{key}"):
-            answer = client.get_object_retention(Bucket=bucket, Key=key, VersionId=version)
-        lock = answer["Retention"]
-        return f"locked until {format_time(lock['RetainUntilDate'])} ({lock['Mode']})"
-    except (LifeboatError, LookupError):
-        return refused.cause
+        with spoken("look at the lock", url):
+            retention = client.get_object_retention(**which).get("Retention", {})
+        until = retention.get("RetainUntilDate")
+        if isinstance(until, datetime) and until > clock.now():
+            return f"locked until {format_time(until)} ({retention.get('Mode', '')})"
+    except LifeboatError as exc:
+        told = code(exc) in _NO_LOCK
+    try:
+        with spoken("look at the hold", url):
+            if client.get_object_legal_hold(**which).get("LegalHold", {}).get("Status") == "ON":
+                return "locked by a legal hold"
+    except LifeboatError as exc:
+        told = told and code(exc) in _NO_LOCK
+    return "" if told else None
