@@ -10,12 +10,14 @@ import itertools
 import re
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Callable, TypeVar
 
 from .errors import UsageError
 
 T = TypeVar("T")
+R = TypeVar("R")
+SIDE_BY_SIDE = 4  # buckets of one store that are worked on at once
 PROGRESS = 10  # seconds between two lines of a log
 _RATE = re.compile(r"(\d+(?:\.\d+)?)\s*([BKMGT]?)(?:i?B?(?:/s)?)?", re.IGNORECASE)
 
@@ -86,26 +88,42 @@ def each(work: Callable[[T], object], items: Iterable[T], workers: int) -> None:
     """Do `work` on every item as they come, a million of them too; the first failure stops the rest and is raised."""
     source, lock = iter(items), threading.Lock()
     failed: list[BaseException] = []
+    threads: list[threading.Thread] = []
+
+    def start() -> None:
+        threads.append(threading.Thread(target=run, daemon=True))
+        threads[-1].start()
 
     def run() -> None:
         try:
             while not failed:
                 with lock:
                     taken = list(itertools.islice(source, 1))
+                    if taken and len(threads) < workers:
+                        start()  # one more than there are items, at the most
                 if not taken:
                     return
                 work(*taken)
         except BaseException as exc:
             failed.append(exc)
 
-    threads = [threading.Thread(target=run, daemon=True) for _worker in range(workers)]
-    for thread in threads:
-        thread.start()
+    start()
     try:
-        for thread in threads:
+        for thread in threads:  # one that starts another ends after that
             thread.join()
     except BaseException as exc:  # Ctrl-C
         failed.append(exc)
         raise
     if failed:
         raise failed[0]
+
+
+def mapped(work: Callable[[T], R], items: Sequence[T], workers: int = SIDE_BY_SIDE) -> list[R]:
+    """What `work` makes of each item, in their order, several at once; as each()."""
+    done: dict[int, R] = {}
+
+    def one(numbered: tuple[int, T]) -> None:
+        done[numbered[0]] = work(numbered[1])
+
+    each(one, enumerate(items), workers)
+    return [done[number] for number in range(len(items))]

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from typing import Optional
 
 from ..base import throttle
 from ..base.errors import LifeboatError, Log, NotFoundError
@@ -19,7 +20,7 @@ from ..base.text import human
 from ..repository.details import Unheld
 from ..s3 import copier, properties
 from ..s3.bucket import Bucket, Listed
-from ..s3.copier import Copier
+from ..s3.copier import Copier, Shared
 from ..stack import buckets
 from ..stack.runtime import Opened
 
@@ -41,14 +42,15 @@ class CopiedBack:
 
 
 def copy_back(
-    run: Opened, entries: Iterable[Listed], target: Bucket, *, log: Log, compare: bool = True, lock: bool = False
-) -> CopiedBack:
+    run: Opened, entries: Iterable[Listed], target: Bucket, *, log: Log, compare: bool = True, lock: bool = False,
+    shared: Optional[Shared] = None,
+) -> CopiedBack:  # fmt: skip
     """Copy the listing's `entries` from the vault into `target`; what is right there already is left as it is.
 
     An object that cannot be had does not stop the others. Raises LifeboatError for what stops all of them. Run again
     after it was killed, it copies the rest. compare=False: the target is known to be empty, or entries to be wrong
     there. lock: with the retention and the legal hold on record, for they are to stand from the first second, and
-    SeaweedFS forgets the Content-Type where they are set later.
+    SeaweedFS forgets the Content-Type where they are set later. shared: with what is copied back beside it.
     """
     now = datetime.now(timezone.utc)
     vault, progress, mutex = buckets.vault(run), throttle.Progress(), threading.Lock()
@@ -77,7 +79,7 @@ def copy_back(
             if progress.due():
                 log(f"copied {done['copied']} objects back, {human(done['bytes'])}; {done['skipped']} were right")
 
-    with Copier(vault, target) as moving:
+    with Copier(vault, target, shared) as moving:
         throttle.each(bring, entries, run.config.objects.transfers)
     log(
         f"copied {done['copied']} objects back from {vault.url} to {target.url}, {human(done['bytes'])};"

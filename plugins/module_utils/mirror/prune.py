@@ -89,17 +89,22 @@ def prune(run: Opened, kept: Sequence[Point], newest: datetime, *, dry_run: bool
         own.append(point)
         for other in point.others():
             others.setdefault(buckets.suffixed(run.config, other.bucket), []).append(other)
-    done = _one(run, buckets.vault(run), own, newest, dry_run=dry_run)
-    for name, points in sorted(others.items()):
-        more = _one(run, buckets.vault(run).sibling(name), points, newest, dry_run=dry_run)
+    vault = buckets.vault(run)
+    done = _one(run, vault, own, newest, dry_run=dry_run)
+    for more in throttle.mapped(
+        lambda item: _one(run, vault.sibling(item[0]), item[1], newest, dry_run=dry_run, share=throttle.SIDE_BY_SIDE),
+        sorted(others.items()),
+    ):
         done = Pruned(done.versions + more.versions, done.bytes + more.bytes, (*done.kept, *more.kept))
     return done
 
 
-def _one(run: Opened, vault: Bucket, kept: Iterable[Point], newest: datetime, *, dry_run: bool) -> Pruned:
-    """One of the vault's buckets."""
+def _one(
+    run: Opened, vault: Bucket, kept: Iterable[Point], newest: datetime, *, dry_run: bool, share: int = 1
+) -> Pruned:
+    """One of the vault's buckets. share: as of Inventory."""
     before = (newest - timedelta(days=run.config.vault.noncurrent_days)).timestamp()
-    with Inventory(_TABLES) as inventory:
+    with Inventory(_TABLES, share=share) as inventory:
         rows = (
             (text(found.key), found.modified.timestamp(), found.version, found.size, found.latest, found.deleted)
             for found in bucket.versions(vault)

@@ -94,8 +94,8 @@ _Copied = tuple[str, int, str, int, str, str, str, str, str]
 class State(Inventory):
     """Use it with `with`; it is gone afterwards, but for the journal."""
 
-    def __init__(self, journal: Path) -> None:
-        super().__init__(_TABLES)
+    def __init__(self, journal: Path, *, share: int = 1) -> None:
+        super().__init__(_TABLES, share=share)
         self.removes = True  # False: a listing is not believed, and so nothing is removed for not being in it
         self._journal = Journal(journal)
 

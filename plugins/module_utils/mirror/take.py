@@ -27,7 +27,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import Optional
+from typing import Optional, Union
 
 from ..base import throttle, typed
 from ..base.clock import format_time
@@ -45,7 +45,7 @@ from ..repository.points import EVENTUAL
 from ..s3 import bucket, copier, properties
 from ..s3 import settings as s3_settings
 from ..s3.bucket import TRUST, Bucket, Doubts, Listed, Version, Watch
-from ..s3.copier import Copied, Copier
+from ..s3.copier import Copied, Copier, Shared
 from ..s3.signed import NULL
 from ..settings.config import Config
 from ..stack import buckets
@@ -101,7 +101,8 @@ def take(run: Opened, *, log: Log, override: bool = False, doubts: Doubts = TRUS
     seen = store.look(run, known)
     with State(config.state / JOURNAL) as state:
         asked = instant
-        work = _Mirror(config, source, vault, state, instant, log)
+        shared = Shared(throttle.parse_rate(config.objects.bandwidth), config.objects.transfers)
+        work = _Mirror(config, source, vault, state, instant, log, shared)
         ambiguous = work.look(last)
         instant, numbers = work.instant, state.numbers()
         guard.guard(config, source, vault, numbers, override)
@@ -112,7 +113,8 @@ def take(run: Opened, *, log: Log, override: bool = False, doubts: Doubts = TRUS
         held = identities.take(run, identity, override=override, log=log)
         with repo.stage("objects", identity) as staging, explained("write the listing", staging.path):
             own = _written(work, state, staging.path, "", ambiguous)
-            others = _Others(run, last, asked, staging.path, override, log)
+            state.release()
+            others = _Others(run, last, asked, staging.path, override, log, shared)
             others.take(seen, known)
             details = ObjectsDetails(
                 bucket=source.name,
@@ -239,14 +241,15 @@ def _counted(state: State) -> HeldProperties:
 
 
 class _Others:
-    """The store's other buckets, one after the other over the same connections: held, and what is missing and why."""
+    """The store's other buckets, some at once over the same connections: held, and what is missing and why."""
 
     def __init__(
-        self, run: Opened, last: Optional[Point], instant: Instant, root: Path, override: bool, log: Log
-    ) -> None:
+        self, run: Opened, last: Optional[Point], instant: Instant, root: Path, override: bool, log: Log,
+        shared: Optional[Shared] = None,
+    ) -> None:  # fmt: skip
         self._run, self._instant, self._root = run, instant, root
         self._before = {point.bucket: point for point in last.others()} if last else {}
-        self._override, self._log = override, log
+        self._override, self._log, self._shared = override, log, shared
         self._source, self._vault = buckets.source(run), buckets.vault(run)
         self._journals: list[Path] = []
         self.held: list[HeldBucket] = []
@@ -259,27 +262,38 @@ class _Others:
         gone = [name for name in known if name not in wanted and store.wanted(objects, name)]
         if seen.unlisted:
             wanted, gone = sorted({*wanted, *gone}), []
-        for number, name in enumerate(wanted, 1):
-            folder = f"{BUCKETS}/{number:03}"
-            try:
-                self.held.append(self._one(name, folder))
-            except LifeboatError as exc:
-                shutil.rmtree(self._root / folder, ignore_errors=True)
-                self.missing[name] = exc.cause
-                self._log(f"the bucket {named(name)} is not mirrored: {exc}")
+        for name, found in zip(wanted, throttle.mapped(self._tried, list(enumerate(wanted, 1)))):
+            if isinstance(found, HeldBucket):
+                self.held.append(found)
+            else:
+                self.missing[name] = found
         for name in store.absent(objects, seen):
             self.missing[name] = _ABSENT
         for name in () if self._override else gone:
             self.missing.setdefault(name, _GONE)
 
+    def _tried(self, numbered: tuple[int, str]) -> Union[HeldBucket, str]:
+        """The bucket, mirrored, or why it is missing."""
+        number, name = numbered
+        folder = f"{BUCKETS}/{number:03}"
+        try:
+            return self._one(name, folder)
+        except LifeboatError as exc:
+            shutil.rmtree(self._root / folder, ignore_errors=True)
+            self._log(f"the bucket {named(name)} is not mirrored: {exc}")
+            return exc.cause
+
     def preview(self, seen: Store) -> Iterator[Numbers]:
         """What take() would do, of each that it would not leave out."""
-        for name in seen.protected:
-            if name != self._run.config.objects.bucket:
-                with contextlib.suppress(LifeboatError), State(self._journal(name)) as state:
-                    source, vault, instant = self._ready(name)
-                    _Mirror(self._run.config, source, vault, state, instant, self._log).look(self._before.get(name))
-                    yield state.numbers()
+        names = [name for name in seen.protected if name != self._run.config.objects.bucket]
+        return filter(None, throttle.mapped(self._previewed, names))
+
+    def _previewed(self, name: str) -> Optional[Numbers]:
+        with contextlib.suppress(LifeboatError), State(self._journal(name), share=throttle.SIDE_BY_SIDE) as state:
+            source, vault, instant = self._ready(name)
+            _Mirror(self._run.config, source, vault, state, instant, self._log).look(self._before.get(name))
+            return state.numbers()
+        return None
 
     def published(self) -> None:
         for journal in self._journals:
@@ -288,12 +302,13 @@ class _Others:
 
     def _one(self, name: str, folder: str) -> HeldBucket:
         source, vault, instant = self._ready(name)
-        _sweep(vault, datetime.now(timezone.utc), self._log)
         config = self._run.config
-        with State(self._journal(name)) as state:
-            work = _Mirror(config, source, vault, state, instant, self._log)
+        with State(self._journal(name), share=throttle.SIDE_BY_SIDE) as state:
+            work = _Mirror(config, source, vault, state, instant, self._log, self._shared)
             ambiguous = work.look(self._before.get(name))
             numbers = state.numbers()
+            if numbers.vault or numbers.copy:  # not where a thousand buckets are empty
+                _sweep(vault, datetime.now(timezone.utc), self._log)
             guard.guard(config, source, vault, numbers, self._override)
             if numbers.copy or numbers.alike or numbers.removed:
                 self._log(f"{named(name)}: {_to_do(numbers, work.instant, datetime.now(timezone.utc))}")
@@ -369,8 +384,11 @@ def _open(run: Opened, *, writable: bool) -> repository_base.Repository:
 class _Mirror:
     """One run: what is to do, and what was done."""
 
-    def __init__(self, config: Config, source: Bucket, vault: Bucket, state: State, instant: Instant, log: Log) -> None:
-        self._config, self._state, self._log = config, state, log
+    def __init__(
+        self, config: Config, source: Bucket, vault: Bucket, state: State, instant: Instant, log: Log,
+        shared: Optional[Shared] = None,
+    ) -> None:  # fmt: skip
+        self._config, self._state, self._log, self._shared = config, state, log, shared
         self.source, self.vault = source, vault
         self.instant = instant  # what the mirror is of; later than asked where the source's answers do not allow that
         self._lock = threading.Lock()
@@ -511,10 +529,9 @@ class _Mirror:
     def bring(self, numbers: Numbers) -> None:
         """Make the vault's current objects those of the source, and note what the vault says of them."""
         workers = self._config.objects.transfers
-        rate = throttle.parse_rate(self._config.objects.bandwidth)
         self._few = max(_FEWEST, numbers.source // _FEW)
         if numbers.copy or numbers.alike:
-            with Copier(self.source, self.vault, rate=rate) as moving:
+            with Copier(self.source, self.vault, self._shared) as moving:
                 for item in list(self._odd()):
                     self._state.unheld(*item)
                 if self._config.objects.engine == "mc":

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Optional
 
+from ..base import throttle
 from ..base.errors import LifeboatError, Log, UsageError
 from ..base.text import named
 from ..mirror import store
@@ -40,13 +41,15 @@ def assess(
     if seen.condition == DOWN or seen.emptied or not others:
         return seen
     here = buckets.addressed(run)
-    looked: dict[str, Assessment] = {}
-    for point in others:
+
+    def look(point: Point) -> Assessment:
         past = [replace(one, bucket=point.bucket) for one in before]
-        looked[point.bucket] = bucket(here, point, past, log=log, share=len(others))
+        return bucket(here, point, past, log=log, share=len(others))
+
+    looked = {point.bucket: found for point, found in zip(others, throttle.mapped(look, others))}
     wrong = tuple(name for name, found in looked.items() if found.condition != HEALTHY)
-    intact = [name for name in looked if name not in wrong and present_in(here, name)]
-    ruined = seen.ruined and not intact  # a rebuild would move what is whole
+    # A rebuild would move what is whole.
+    ruined = seen.ruined and not any(name not in wrong and present_in(here, name) for name in looked)
     return replace(
         seen,
         condition=DAMAGED if wrong else seen.condition,
@@ -129,7 +132,7 @@ def _look_inside(
         f"the bucket's {name} is not what it was; it is left as it is"
         for name in s3_settings.changed(reference.settings, have)
     ]
-    with Inventory() as inventory:
+    with Inventory(share=throttle.SIDE_BY_SIDE if reference.bucket else 1) as inventory:
         unknown = compare.hold(run, inventory, source, reference, log=log)
         # Of a bucket that is not the application's the database is not asked.
         found, unsure, told = compare.judge(run.config, inventory, reference, "" if reference.bucket else unknown)

@@ -187,9 +187,13 @@ def digests(source: Bucket, key: str, version: str = "") -> tuple[str, str]:
     return md5.hexdigest(), sha256.hexdigest()
 
 
-@functools.lru_cache(maxsize=8)
 def _impatient(source: Bucket) -> Bucket:
-    """With a client that asks once."""
+    """With a client that asks once, and is that of all buckets there."""
+    return _asking_once(replace(source, name="")).sibling(source.name)
+
+
+@functools.lru_cache(maxsize=8)
+def _asking_once(source: Bucket) -> Bucket:
     return replace(source, patience=SILENCE, attempts=1)
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import Literal, Optional
 
+from ..base import throttle
 from ..base.checks import SHOWN
 from ..base.errors import IntegrityError, LifeboatError, Log, NotFoundError, SpaceError, UsageError, present
 from ..base.text import Planned, Untested, assessed, cautions, human, named, several
@@ -285,12 +286,15 @@ def _of_the_whole_store(config: Config, seen: Assessment, request: Request) -> U
 
 def _others_differing(run: Opened, points: Sequence[Point], log: Log) -> str:
     """Which of the store's other buckets are not what was asked for, by their listings."""
-    here = buckets.addressed(run)
-    told = []
-    for point in points:
-        found = _count(buckets.alone(here, point.bucket), point, Request(force=True), Assessment(DAMAGED), log)
-        if found.gone + found.differ:
-            told.append(f"{found.gone + found.differ} objects of the bucket {named(point.bucket)} are not those")
+    here, forced, damaged = buckets.addressed(run), Request(force=True), Assessment(DAMAGED)
+    counted = throttle.mapped(
+        lambda point: _count(buckets.alone(here, point.bucket), point, forced, damaged, log), points
+    )
+    told = [
+        f"{found.gone + found.differ} objects of the bucket {named(point.bucket)} are not those"
+        for point, found in zip(points, counted)
+        if found.gone + found.differ
+    ]
     return f"{'; '.join(told[:SHOWN])} of {points[0].id}" if told else ""
 
 
@@ -307,9 +311,11 @@ def _with_others(
 ) -> Counts:
     """What stands between the store and the point, its other buckets counted too."""
     here = buckets.addressed(run) if points else run
-    asked = replace(request, force=request.asked)
-    for point in points:
-        found = _count(buckets.alone(here, point.bucket), point, asked, replace(seen, condition=_looked(seen)), log)
+    asked, looked = replace(request, force=request.asked), replace(seen, condition=_looked(seen))
+    counted = throttle.mapped(
+        lambda point: _count(buckets.alone(here, point.bucket), point, asked, looked, log), points
+    )
+    for point, found in zip(points, counted):
         lacking = "; ".join(filter(None, [counts.lacking, found.lacking and f"{named(point.bucket)}: {found.lacking}"]))
         numbers = {name: getattr(counts, name) + getattr(found, name) for name in vars(found) if name != "lacking"}
         counts = Counts(**numbers, lacking=lacking)
@@ -412,7 +418,7 @@ def _mode(config: Config, seen: Assessment, method: str) -> Mode:
 
 def _count(run: Opened, chosen: Point, request: Request, seen: Assessment, log: Log) -> Counts:
     """Hold the point against the live bucket, where there is one, and against what the vault still has."""
-    with Inventory() as inventory:
+    with Inventory(share=throttle.SIDE_BY_SIDE if chosen.bucket else 1) as inventory:
         try:
             if seen.condition == DOWN or seen.emptied:
                 raise NotFoundError("compare the bucket", run.config.objects.bucket, "there is none to be seen")

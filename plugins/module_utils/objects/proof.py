@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 
-from ..base import filesystem, text
+from ..base import filesystem, text, throttle
 from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check, compared
 from ..base.errors import LifeboatError, Log, UnverifiedError, UsageError
 from ..base.text import named
@@ -51,9 +51,9 @@ def levels(run: Opened, repo: Repository, manifest: Manifest, level: str, sample
     whole = sum(held.objects for held in manifest.detailed(ObjectsDetails).held)
     part = functools.partial(_share, sample, max(whole, 1))
     yield from _levels(run, point, level, part(point), log)
-    yield from text.folded(
-        (other.bucket, _levels(placed(run, other), other, level, part(other), log)) for other in point.others()
-    )
+    others = [(other.bucket, _levels(placed(run, other), other, level, part(other), log)) for other in point.others()]
+    # Of the scratch buckets of the level `restore` there is one at a time.
+    yield from text.folded(others, 1 if level == "restore" else throttle.SIDE_BY_SIDE)
 
 
 def _share(sample: int, whole: int, point: Point) -> int:
@@ -75,7 +75,7 @@ def placed(run: Opened, point: Point) -> Opened:
 def _levels(run: Opened, point: Point, level: str, sample: int, log: Log) -> Iterator[Check]:
     """Of one bucket."""
     vault = buckets.vault(run)
-    with Inventory() as inventory:
+    with Inventory(share=throttle.SIDE_BY_SIDE if point.bucket else 1) as inventory:
         inventory.add_listing("point", point.entries())
         log(f"{point.id}: looking for {inventory.count('point')} versions in {vault.url}")
         archive = list(_archive(inventory, point, vault))

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import NamedTuple, Optional
 
+from ..base import throttle
 from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check, Verdict, ended, verdict
 from ..base.clock import format_time, parse_time
 from ..base.errors import IntegrityError, LifeboatError, Log, NotFoundError, UsageError
@@ -31,6 +32,7 @@ from ..s3 import causes, demolish
 from ..s3 import client as s3_client
 from ..s3 import settings as s3_settings
 from ..s3.bucket import Bucket
+from ..s3.copier import Shared
 from ..s3.inventory import Inventory
 from ..stack import buckets
 from ..stack.runtime import DataMount, Opened, ServiceState, objects_mount
@@ -203,7 +205,7 @@ def restore_objects(
     repo = open_place(run, place)
     point = Point(repo, parse(repo.manifest("objects", identity), component="objects", expected_id=identity), alone)
     besides = _besides(point, others)
-    problem = "; ".join(filter(None, (one.problem() for one in (point, *besides))))
+    problem = "; ".join(filter(None, throttle.mapped(Point.problem, [point, *besides])))
     if problem:
         raise IntegrityError("restore the objects", identity, problem, "Choose another (`lifeboat list`).")
     brought = identities.bring(run, log=log)  # first: without them the stack's own key may be unknown
@@ -283,21 +285,25 @@ class _Brought(NamedTuple):
 
 
 class _Rest:
-    """The store's other buckets, one after the other. An error of one of them is a check that did not pass."""
+    """The store's other buckets, some at once. An error of one of them is a check that did not pass."""
 
     def __init__(
         self, run: Opened, stamp: str, *, fresh: bool, asked: bool, exact: bool, partial: bool, sample: int, log: Log
     ) -> None:
         self._run, self._stamp, self._log = run, stamp, log
         self._fresh, self._asked, self._exact, self._partial, self._sample = fresh, asked, exact, partial, sample
+        self._shared = Shared(at_once=run.config.objects.transfers)
         self._brought: list[_Brought] = []
         self._ended: list[Check] = []
         self._whole: list[str] = []
         self.aside: list[str] = []
 
     def bring(self, points: Sequence[Point]) -> None:
-        for point in points:
-            self._bring(point)
+        throttle.each(self._bring, points, throttle.SIDE_BY_SIDE)
+        self._brought.sort(key=lambda one: one[0].bucket)  # they ended in any order
+        self._ended.sort(key=lambda check: check.name)
+        self._whole.sort()
+        self.aside.sort()
 
     def _bring(self, point: Point) -> None:
         """Copy back what is missing or wrong, unless nothing is wrong with it and no state was asked for."""
@@ -312,7 +318,7 @@ class _Rest:
                 self._whole.append(point.bucket)
                 return
             first = _apply(source, point, log, made=made, first=True)
-            with Inventory() as inventory:
+            with Inventory(share=throttle.SIDE_BY_SIDE) as inventory:
                 compare.hold(run, inventory, source, point, log=log)
                 keep = not (self._asked or self._fresh or made) and inventory.count("live") > 0
                 wanted = to_restore(keep=keep)
@@ -324,7 +330,7 @@ class _Rest:
                     aside.remove(key for (key,) in inventory.each(f"SELECT key FROM {UNKNOWN_TO_POINT}"))
                 again = inventory.entries(f"point p WHERE {wanted}")
                 lock = locks.may(source, point)
-                copied = back.copy_back(run, again, source, log=log, compare=False, lock=lock)
+                copied = back.copy_back(run, again, source, log=log, compare=False, lock=lock, shared=self._shared)
                 self.aside += [aside.bucket] if aside.bucket else []
                 left = (
                     [key for (key,) in inventory.each(f"SELECT key FROM settled WHERE how = '{RIGHT}'")] if keep else []
@@ -345,7 +351,7 @@ class _Rest:
 
     def _prove(self, run: Opened, one: _Brought) -> Iterator[Check]:
         point = one.point
-        with Inventory() as inventory:
+        with Inventory(share=throttle.SIDE_BY_SIDE) as inventory:
             inventory.add_listing("point", point.entries())
             inventory.add("settled", ((key, RIGHT) for key in one.left))
             if one.lost:

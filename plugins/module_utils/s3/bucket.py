@@ -15,6 +15,7 @@ import dataclasses
 import functools
 import hashlib
 import socket
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -52,21 +53,21 @@ class Bucket:
     attempts: int = client.ATTEMPTS
 
     @functools.cached_property
-    def client(self) -> client.Client:
-        keys = (self.access_key, self.secret_key, self.ca_bundle)
-        return client.connect(self.endpoint_url, self.region, *keys, patience=self.patience, attempts=self.attempts)
+    def _lines(self) -> _Lines:
+        return _Lines(self)
 
-    @functools.cached_property
+    @property
+    def client(self) -> client.Client:
+        return self._lines.client()
+
+    @property
     def requests(self) -> Requests:
-        endpoint = self.endpoint_url or AMAZON.format(region=self.region or "us-east-1")
-        return Requests(endpoint, self.region, self.access_key, self.secret_key, self.ca_bundle)
+        return self._lines.requests
 
     def sibling(self, name: str) -> Bucket:
         """Another bucket at the same endpoint, over the same connections: a store may have a thousand."""
         found = dataclasses.replace(self, name=name)
-        vars(found)["requests"] = self.requests
-        if "client" in vars(self):
-            vars(found)["client"] = self.client
+        vars(found)["_lines"] = self._lines
         return found
 
     @property
@@ -93,6 +94,25 @@ class Bucket:
     def where(self, key: Optional[str]) -> str:
         """What an error is of."""
         return self.url if key is None else f"{key!r} in {self.url}"
+
+
+class _Lines:
+    """The connections to an endpoint with a key, for all buckets there. Nothing is opened before it is used."""
+
+    def __init__(self, one: Bucket) -> None:
+        endpoint = one.endpoint_url or AMAZON.format(region=one.region or "us-east-1")
+        self.requests = Requests(endpoint, one.region, one.access_key, one.secret_key, one.ca_bundle)
+        self._one, self._lock = one, threading.Lock()
+        self._client: client.Client = None
+
+    def client(self) -> client.Client:
+        with self._lock:  # a client takes long to make: one for all threads
+            if self._client is None:
+                one, keys = self._one, (self._one.access_key, self._one.secret_key, self._one.ca_bundle)
+                self._client = client.connect(
+                    one.endpoint_url, one.region, *keys, patience=one.patience, attempts=one.attempts
+                )
+            return self._client
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ import base64
 import contextlib
 import hashlib
 import re
+import threading
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -65,12 +66,24 @@ class Copied:
     properties: Properties = NONE
 
 
+class Shared:
+    """What all copies of a run have together, those of several buckets too: bytes held at once, bytes a second.
+
+    at_once: objects that are copied at once; 0: as many as are asked for.
+    """
+
+    def __init__(self, rate: float = 0.0, at_once: int = 0) -> None:
+        self.rate, self.budget = Rate(rate), Budget(BUDGET)
+        self.turn = threading.BoundedSemaphore(at_once) if at_once else contextlib.nullcontext()
+
+
 class Copier:
     """Copies from `source` to `target`. Use it with `with`; copy() may be called from many threads."""
 
-    def __init__(self, source: Bucket, target: Bucket, *, rate: float = 0.0) -> None:
+    def __init__(self, source: Bucket, target: Bucket, shared: Optional[Shared] = None) -> None:
         self.source, self.target = source, target
-        self._rate, self._budget = Rate(rate), Budget(BUDGET)
+        shared = shared or Shared()
+        self._rate, self._budget, self._turn = shared.rate, shared.budget, shared.turn
         self._pool = ThreadPoolExecutor(8)
         self._no_tags = False
 
@@ -92,9 +105,9 @@ class Copier:
         subject = f"{key!r} from {self.source.url} to {self.target.url}"
         for again in range(_CHANGED_TRIES):
             try:
-                if size <= PART:
-                    return self._copy_whole(key, size, etag, version, sha256, subject, lock)
-                return self._copy_parts(key, size, etag, version, sha256, subject, lock)
+                with self._turn:
+                    copy = self._copy_whole if size <= PART else self._copy_parts
+                    return copy(key, size, etag, version, sha256, subject, lock)
             except ChangedError as exc:
                 if again == _CHANGED_TRIES - 1:
                     raise LifeboatError(

@@ -50,12 +50,14 @@ class Inventory:
     Keys compare by their UTF-8 bytes, whatever a server's own order is.
     """
 
-    def __init__(self, tables: Mapping[str, str] = _TABLES) -> None:
+    def __init__(self, tables: Mapping[str, str] = _TABLES, *, share: int = 1) -> None:
+        """share: it is one of so many that are open at once, and takes that part of the memory."""
         self._writing = threading.Lock()
+        self._batch = _BATCH // share
         # An empty name is a temporary file that SQLite unlinks at once: https://www.sqlite.org/inmemorydb.html
         with _explained():
             self._base = sqlite3.connect("", isolation_level=None, check_same_thread=False)
-            for pragma in ("journal_mode = OFF", "synchronous = OFF", f"cache_size = -{32 << 10}"):
+            for pragma in ("journal_mode = OFF", "synchronous = OFF", f"cache_size = -{(32 << 10) // share}"):
                 self._base.execute(f"PRAGMA {pragma}")
             for name, columns in tables.items():
                 self._base.execute(f"CREATE TABLE {name} ({columns}) WITHOUT ROWID")
@@ -64,6 +66,10 @@ class Inventory:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.release()
+
+    def release(self) -> None:
+        """Let go of the tables, and of the memory that they take."""
         self._base.close()
 
     def add(self, table: str, rows: Iterable[tuple[Any, ...]], newest: bool = False) -> int:
@@ -90,7 +96,7 @@ class Inventory:
     def _many(self, statement: str, rows: Iterable[tuple[Any, ...]]) -> int:
         """Run it once for each row; returns for how many."""
         count, several = 0, iter(rows)
-        while batch := list(itertools.islice(several, _BATCH)):
+        while batch := list(itertools.islice(several, self._batch)):
             with _explained(), self._writing:
                 self._base.execute("BEGIN")
                 self._base.executemany(statement, batch)
@@ -147,7 +153,7 @@ class Inventory:
             cursor = self._base.execute(sql, values)
         while True:
             with _explained():
-                batch = cursor.fetchmany(_BATCH)
+                batch = cursor.fetchmany(self._batch)
             if not batch:
                 return
             yield from batch

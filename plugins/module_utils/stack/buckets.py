@@ -45,8 +45,21 @@ def source(run: Opened) -> Bucket:
     endpoint = one.endpoint_url or f"http://{_address(run)}:{one.port}"
     key = run.once(_Instead).key
     if key:
-        return Bucket(one.bucket, endpoint, one.region, one.ca_bundle, key.access_key, key.secret_key)
-    return _bucket(config, one.bucket, endpoint, one.region, one.ca_bundle, "objects")
+        found = Bucket(one.bucket, endpoint, one.region, one.ca_bundle, key.access_key, key.secret_key)
+    else:
+        found = _bucket(config, one.bucket, endpoint, one.region, one.ca_bundle, "objects")
+    return run.once(_Connected).over(found)
+
+
+class _Connected:
+    """The connections over which the store is asked about each of its buckets, of which it may have a thousand."""
+
+    def __init__(self, run: Opened) -> None:
+        del run
+        self._first: dict[Bucket, Bucket] = {}
+
+    def over(self, found: Bucket) -> Bucket:
+        return self._first.setdefault(replace(found, name=""), found).sibling(found.name)
 
 
 class _Instead:
@@ -112,7 +125,7 @@ def alone(run: Opened, name: str) -> Opened:
 
 
 def _kept(run: Opened, held: Bucket) -> Mapping[object, object]:
-    return {_vault: held, _Instead: run.once(_Instead), _Whole: run.once(_Whole)}
+    return {_vault: held, **{kind: run.once(kind) for kind in (_Instead, _Connected, _Whole)}}
 
 
 def addressed(run: Opened) -> Opened:

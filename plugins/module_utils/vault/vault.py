@@ -15,6 +15,7 @@ import functools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Callable, Optional
 
+from ..base import throttle
 from ..base.errors import LifeboatError, Log, UsageError
 from ..s3 import bucket as s3_bucket
 from ..s3 import client as s3_client
@@ -55,9 +56,19 @@ def ensure(
     what cannot be had there and what it costs.
     """
     changes: list[str] = []
-    for kind, found in [*_buckets(config).items(), *_places(config, others, warn)]:
-        bucket = dataclasses.replace(found, access_key=access_key, secret_key=secret_key) if access_key else found
-        changes += _Ensuring(config, kind, bucket, check, adopt, warn).changes()
+
+    def ensured(one: tuple[str, Bucket]) -> list[str]:
+        return _Ensuring(config, *one, check, adopt, warn).changes()
+
+    def known(bucket: Bucket) -> Bucket:
+        return dataclasses.replace(bucket, access_key=access_key, secret_key=secret_key) if access_key else bucket
+
+    for kind, bucket in _buckets(config).items():
+        changes += ensured((kind, known(bucket)))
+    if others:
+        first = known(buckets.in_vault(config, config.vault.objects_bucket))
+        places = [(OBJECTS, first.sibling(name)) for name in _places(config, others, warn)]
+        changes += [line for lines in throttle.mapped(ensured, places) for line in lines]
     for text in apart(config):
         warn(text)
     return changes
@@ -79,8 +90,8 @@ def _buckets(config: Config) -> dict[str, Bucket]:
     return found
 
 
-def _places(config: Config, others: Sequence[str], warn: Log) -> Iterator[tuple[str, Bucket]]:
-    """What is to hold the store's other buckets."""
+def _places(config: Config, others: Sequence[str], warn: Log) -> Iterator[str]:
+    """The buckets that are to hold the store's other buckets."""
     for name in others:
         try:
             place = buckets.suffixed(config, name)
@@ -90,7 +101,7 @@ def _places(config: Config, others: Sequence[str], warn: Log) -> Iterator[tuple[
         if place in (config.vault.objects_bucket, config.vault.repository_bucket):
             warn(f"the bucket {name} would be kept in {place}, which is taken; it will be in no backup")
             continue
-        yield OBJECTS, buckets.in_vault(config, place)
+        yield place
 
 
 class _Ensuring:
