@@ -125,6 +125,7 @@ lab-down: setup ## Remove the lab; its images stay
 bench: engine ## Measure against the seed's own script lines, side by side
 	python tests/bench/bench.py $(BENCH)
 	python tests/bench/objects.py
+	python tests/bench/buckets.py
 	python tests/bench/hosts.py
 
 bench-recovery: lab ## Lose the lab's database three times in each of three ways: the median of each phase

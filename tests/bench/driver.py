@@ -9,6 +9,7 @@ driver.py recover CONFIG-DIRECTORY ID            the same, then compared, analys
 driver.py retention COUNT                        the plan over so many backups
 driver.py mirror CONFIG-DIRECTORY                the bucket to the vault
 driver.py listing CONFIG-DIRECTORY               both buckets listed, one after the other
+driver.py recover-objects CONFIG-DIRECTORY       the store, as the role does it: planned, protected, restored, proved
 driver.py prune CONFIG-DIRECTORY DAYS            the mirror's old versions, as if the newest were so many days on
 """
 
@@ -82,7 +83,23 @@ def mirror(directory: str) -> dict[str, Any]:
     from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 
     details = core.take(Opened(config.load("", Path(directory))), log=_quiet).details
-    return {name: details[name] for name in ("objects", "bytes", "copied", "removed", "consistency")}
+    return {name: details[name] for name in ("objects", "bytes", "copied", "removed", "consistency", "missing")}
+
+
+def recover_objects(directory: str) -> dict[str, Any]:
+    from ansible_collections.lifeboat.dr.plugins.module_utils.objects import plan, recovery
+    from ansible_collections.lifeboat.dr.plugins.module_utils.objects.choose import Request
+    from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
+    from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
+
+    loaded = config.load("", Path(directory))
+    made = plan.make(Opened(loaded), Request(), log=_quiet)
+    recovery.protect(Opened(loaded), made, log=_quiet)
+    names = ("stamp", "prefix", "exact", "partial", "asked", "state", "bucket", "others")
+    asked = {name: getattr(made, name) for name in names}
+    done = recovery.restore_objects(Opened(loaded), str(made.backup["id"]), log=_quiet, **asked)
+    bad = [f"{check.name}: {check.detail}" for check in done.checks if check.result == "FAIL"]
+    return {"copied": done.copied.copied, "seconds": dict(done.seconds), "bad": bad}
 
 
 def listing(directory: str) -> dict[str, Any]:
@@ -117,6 +134,7 @@ VERBS: dict[str, Callable[..., Any]] = {
     "retention": retention,
     "mirror": mirror,
     "listing": listing,
+    "recover-objects": recover_objects,
     "prune": prune,
 }
 

@@ -16,7 +16,7 @@ BENCH = Path(__file__).resolve().parents[1] / "bench"
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["bench.py", "objects.py", "hosts.py"])
+@pytest.mark.parametrize("name", ["bench.py", "objects.py", "buckets.py", "hosts.py"])
 def test_a_bench_says_what_it_takes(name: str) -> None:
     done = subprocess.run([sys.executable, str(BENCH / name), "--help"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
