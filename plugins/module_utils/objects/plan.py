@@ -140,7 +140,7 @@ def make(run: Opened, request: Request, *, log: Log) -> Plan:
         if request.bucket and mode != "fill":
             raise _of_the_whole_store(config, seen, request)
         fresh_key = buckets.for_fresh(run) if mode == "rebuild" else None
-        back = _back(besides, seen, request, mode)
+        back = _back(besides, seen, request, mode, unseen=bool(lost) or seen.emptied)
         counts = _with_others(run, [point for point in besides if point.bucket in back], request, seen, counts, log)
         _require(run, chosen, request, counts, mode)
     elif left or (config.state / RECOVERING_OBJECTS).exists():
@@ -298,11 +298,14 @@ def _others_differing(run: Opened, points: Sequence[Point], log: Log) -> str:
     return f"{'; '.join(told[:SHOWN])} of {points[0].id}" if told else ""
 
 
-def _back(points: Sequence[Point], seen: Assessment, request: Request, mode: Mode) -> tuple[str, ...]:
-    """The other buckets of the backup that are restored: all, or into a server that lives those that are wrong."""
+def _back(points: Sequence[Point], seen: Assessment, request: Request, mode: Mode, *, unseen: bool) -> tuple[str, ...]:
+    """The other buckets of the backup that are restored: all, or into a server that lives those that are wrong.
+
+    unseen: it did not let us look at them. A recovery does, and leaves what is whole.
+    """
     if request.others == "aside":
         return ()
-    whole = request.asked or mode in ("start", "rebuild")
+    whole = request.asked or unseen or mode in ("start", "rebuild")
     return tuple(point.bucket for point in points if whole or point.bucket in seen.others)
 
 
