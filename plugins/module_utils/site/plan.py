@@ -17,7 +17,7 @@ from typing import Callable, Optional
 
 from ..base.checks import FAIL, PASS, Check, compared
 from ..base.errors import IntegrityError, NotFoundError, SpaceError, UsageError, present
-from ..base.text import PassedOver, human
+from ..base.text import PassedOver, Untested, human
 from ..configuration import parts as configuration_parts
 from ..configuration import proof as configuration_proof
 from ..configuration import restore as configuration_restore
@@ -144,7 +144,7 @@ def make(run: Opened, request: Request, here: Seen, others: Mapping[str, object]
         location=copies.place(config) if place == VAULT else store.location(DATABASE, database.id),
         checks=chosen.checks,
         done=state.done(last, point.id),
-        untested=chosen.parts[OBJECTS].detailed(ObjectsDetails).left if OBJECTS in chosen.parts else (),
+        untested=_untested(chosen.parts[OBJECTS].detailed(ObjectsDetails)) if OBJECTS in chosen.parts else (),
         backup=Backup(
             point.id,
             point.taken_at,
@@ -347,6 +347,10 @@ def _require_room(machine: Machine, need: int) -> None:
             _ATTEMPTED, machine.free_at, f"{human(machine.free_bytes)} free, about {human(int(need * 1.2))} needed",
             "Give the machine a larger disk there: nothing was changed yet.",
         )  # fmt: skip
+
+
+def _untested(details: ObjectsDetails) -> tuple[Untested, ...]:
+    return (*details.left, *details.not_carried)
 
 
 def _warnings(here: Seen, chosen: Chosen) -> list[str]:
