@@ -8,7 +8,7 @@ It is in memory, knows of S3 what a backup and a recovery ask for, checks no sig
 that what it takes is not counted. With a pause it is far away.
 
     with running(pause=0.01) as store:
-        store.client.create_bucket(Bucket="a")
+        store.fill({"a": {"key": "text"}, "empty": {}})
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import hashlib
+import json
 import re
 import subprocess
 import sys
@@ -27,15 +28,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Optional
+from typing import Optional
 from urllib.parse import parse_qs, quote, unquote, urlsplit
-
-from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import client as s3_client
 
 ACCESS_KEY, SECRET_KEY = "stand-in", "stand-in-secret-1"
 PAGE = 1000
 COUNTS = "/-/counts"
 LOSE = "/-/lose"
+FILL = "/-/fill"
+VERSIONED = b"<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>"
 _KEPT = re.compile(r"content-type|cache-control|content-(?:disposition|encoding|language)|expires|x-amz-meta-.*")
 
 
@@ -60,6 +61,7 @@ class _Bucket:
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    wbufsize = 1 << 16  # head and body in one packet, else each answer waits 40 ms for the other side's acknowledgement
     server_version = sys_version = ""
     buckets: dict[str, _Bucket]
     lock: threading.Lock
@@ -77,9 +79,19 @@ class _Handler(BaseHTTPRequestHandler):
         query = {name: values[0] for name, values in parse_qs(parts.query, keep_blank_values=True).items()}
         if parts.path == COUNTS:
             with self.lock:
-                said = ",".join(f"{name}={count}" for name, count in sorted(self.counts.items()))
+                objects = sum(len(one.keys) for one in self.buckets.values())
+                said = json.dumps({"requests": 0, "at once": 0, **self.counts, "objects": objects})
                 self.counts.clear()
             self._say(200, said.encode())
+            return
+        if parts.path == FILL:
+            with self.lock:
+                for name, keys in json.loads(body).items():
+                    made = self.buckets.setdefault(name, _Bucket(told={"versioning": VERSIONED}))
+                    for key, text in keys.items():
+                        self.number[0] += 1
+                        made.keys[key] = [_Version(f"v{self.number[0]}", text.encode(), {}, time.time())]
+            self._say(200)
             return
         with self.lock:
             self.busy[0] += 1
@@ -222,19 +234,22 @@ class Store:
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self.client: Any = s3_client.connect(url, "", ACCESS_KEY, SECRET_KEY)
 
     def lose(self) -> None:
         """Everything that is in it."""
         self._ask(LOSE)
 
-    def counts(self) -> dict[str, int]:
-        """What it was asked since this was called last: `requests`, and how many of them `at once`."""
-        pairs = [pair.split("=") for pair in self._ask(COUNTS).split(",") if pair]
-        return {name: int(count) for name, count in pairs}
+    def fill(self, found: Mapping[str, Mapping[str, str]]) -> None:
+        """Make buckets that keep versions. found: by bucket and key, what is in each object."""
+        self._ask(FILL, json.dumps(found).encode())
 
-    def _ask(self, path: str) -> str:
-        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(f"{self.url}{path}") as answer:
+    def counts(self) -> dict[str, int]:
+        """What it was asked since this was called last: `requests`, and how many of them `at once`; its `objects`."""
+        return dict(json.loads(self._ask(COUNTS)))
+
+    def _ask(self, path: str, body: bytes | None = None) -> str:
+        request = urllib.request.Request(f"{self.url}{path}", body)  # noqa: S310 - a scheme was given
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request) as answer:
             return str(answer.read().decode())
 
 
@@ -242,7 +257,8 @@ class Store:
 def running(pause: float = 0.0) -> Iterator[Store]:
     """A server of one's own. pause: seconds that it takes for an answer."""
     argv = [sys.executable, __file__, f"--pause={pause}"]
-    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, env={"PYTHONPATH": ":".join(sys.path)}) as process:
+    environment = {"PYTHONPATH": ":".join(sys.path)}
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment) as process:
         try:
             assert process.stdout
             yield Store(process.stdout.readline().strip())
@@ -257,8 +273,9 @@ def main() -> None:
     handler = type("Handler", (_Handler,), {**state, "pause": parser.parse_args().pause})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as listener:
         listener.daemon_threads = True
+        threading.Thread(target=listener.serve_forever, daemon=True).start()
         print(f"http://127.0.0.1:{listener.server_address[1]}", flush=True)
-        listener.serve_forever()
+        sys.stdin.read()  # it does not outlive who started it
 
 
 if __name__ == "__main__":

@@ -44,3 +44,21 @@ def test_what_a_further_host_costs_is_the_difference(monkeypatch: pytest.MonkeyP
     assert "2.5 s" in found.text
     assert "met" in found.text
     assert "missed" in hosts.row("further host", one, every, again, 2.4).text
+
+
+@pytest.mark.slow
+def test_buckets_are_worked_on_side_by_side(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A store that is far away must not be asked about one bucket after the other. One alone is asked three things at
+    once: its objects, its settings, and what the vault has."""
+    monkeypatch.syspath_prepend(str(BENCH))
+    buckets, many_buckets = importlib.import_module("buckets"), importlib.import_module("many_buckets")
+    with many_buckets.running(0.02) as source, many_buckets.running(0.02) as vault:
+        stack = buckets.Stack(tmp_path, "shop", 12, 6, source, vault)
+        stack.prepare()
+        source.counts()
+        stack.run("mirror", 0)
+        assert source.counts()["at once"] > 3
+        stack.lose()
+        stack.run("recover-objects", 0)
+        assert source.counts()["at once"] > 3
+        stack.require_whole()

@@ -410,3 +410,16 @@ def test_a_key_that_no_xml_can_say_costs_only_itself(server: dict[str, Any], sai
     watch = bucket.Watch(WRITTEN)
     assert [version.key for version in bucket.versions(server["bucket"], watch=watch)] == ["aA", "z&"]
     assert watch.unread == {"c\ufffdd"}
+
+
+def test_the_buckets_of_a_store_share_their_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a thousand buckets each would else have a client of its own, which takes longer to make than all it asks."""
+    made: list[str] = []
+    monkeypatch.setattr(bucket.client, "connect", lambda url, *_, **__: made.append(url) or object())
+    first = bucket.Bucket("a", "http://127.0.0.1:9000", access_key="k", secret_key="s")
+    others = [first.sibling(name) for name in ("b", "c")]
+    assert len({one.client for one in [*others, first, first.sibling("d")]}) == 1 and len(made) == 1
+    assert {one.requests for one in others} == {first.requests}
+    assert [one.name for one in others] == ["b", "c"]
+    other_key = dataclasses.replace(others[0], access_key="other")
+    assert other_key.client is not first.client and other_key.requests is not first.requests

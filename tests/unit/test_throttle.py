@@ -82,3 +82,27 @@ def test_an_iterator_that_fails_stops_everything() -> None:
 
     with pytest.raises(OSError, match="disk"):
         throttle.each(lambda _: None, broken(), 4)
+
+
+def test_what_is_made_of_each_is_in_the_order_of_the_items() -> None:
+    assert throttle.mapped(lambda number: time.sleep((5 - number) / 1000) or number * 2, range(6)) == [
+        0,
+        2,
+        4,
+        6,
+        8,
+        10,
+    ]
+    assert throttle.mapped(str, []) == []
+    with pytest.raises(ZeroDivisionError):
+        throttle.mapped(lambda number: 1 / number, [2, 1, 0])
+
+
+def test_few_items_start_few_threads() -> None:
+    before, most = threading.active_count(), [0]
+
+    def work(_number: int) -> None:
+        most[0] = max(most[0], threading.active_count() - before)
+
+    throttle.each(work, [1, 2], 100)
+    assert 1 <= most[0] <= 3
