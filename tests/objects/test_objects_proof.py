@@ -174,7 +174,7 @@ def writer(weed: SeaweedFS, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     from ansible_collections.lifeboat.dr.plugins.module_utils.s3.bucket import Bucket
     from botocore.exceptions import ClientError
 
-    real = Bucket.client.func(Bucket("x", weed.url, "", "", weed.access_key, weed.secret_key))  # type: ignore[attr-defined]
+    real = Bucket("x", weed.url, "", "", weed.access_key, weed.secret_key).client
 
     def refuse(**_: Any) -> None:
         answer = {"Error": {"Code": "AccessDenied", "Message": "no"}, "ResponseMetadata": {"HTTPStatusCode": 403}}
