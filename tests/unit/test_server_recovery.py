@@ -51,6 +51,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Res
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import state as recovery_state
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery.protect import Protected
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery.state import DAMAGED, DOWN, HEALTHY
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository import details
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest import Artefact, Manifest
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened, ServiceState
@@ -706,6 +707,26 @@ def test_what_was_copied_stays_where_it_lies_until_it_is_back(
     names = [("tables of blog", checks.PASS), (f"tables of {SHOWN}", checks.PASS)]
     assert back() == (names, [("blog", C), (SHOWN, C)])
     assert not place.exists()
+
+
+def test_what_a_copy_does_not_carry_is_told_of_each_database(
+    tmp_path: Path, steps: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copies = [details.DatabaseDump(**{**dump(name, place), "not_carried": (f"{name} is a template",)})
+              for name, place in (("blog", ""), ("wiki", "databases/001"))]  # fmt: skip
+    files = ("fingerprint.json", "databases/001/fingerprint.json")
+    copied = aside.dump.Copied(tuple(Artefact(file, 1, "0" * 64) for file in files), tuple(copies), fingerprint())
+    monkeypatch.setattr(aside.dump, "copy", lambda *_: copied)
+    place = tmp_path / "others_20261124_120000"
+    for file in files:
+        (place / file).parent.mkdir(parents=True, exist_ok=True)
+        (place / file).write_text(json.dumps(FACTS))
+    server, settings = database_server.connect(None, None), make_config(tmp_path)  # type: ignore[arg-type]
+    aside._fill(settings, server, ["blog", "wiki"], place, lambda _: None)
+    _checks, outcomes = aside.bring_back(settings, server, place, "20261124_120000", lambda _: None)
+    assert [(item.name, item.why.partition("; ")[2]) for item in outcomes] == [
+        ("blog", "blog: blog is a template"), ("wiki", "wiki: wiki is a template"),
+    ]  # fmt: skip
 
 
 def test_only_a_recovery_that_did_not_end_leaves_copies_for_the_next(tmp_path: Path) -> None:

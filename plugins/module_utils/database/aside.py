@@ -84,6 +84,7 @@ def _fill(config: Config, server: Server, names: Sequence[str], folder: Path, lo
     details = DatabaseDetails(
         first.name, config.database.format, facts.server_version_num, facts.superuser, facts.preload or "",
         facts.is_superuser, first.size, fingerprint=first.fingerprint, others=tuple(others),
+        not_carried=first.not_carried,
     )  # fmt: skip
     made = Manifest(identity, "database", config.stack, now, now, copied.artefacts, details=plain(details))
     with create(folder / MANIFEST) as raw:
@@ -148,7 +149,8 @@ def bring_back(
         try:
             done = methods.of(manifest).restore(wanted)
             checks += [check for check in done.checks if check.name.endswith(f" of {item.shown}")]
-            outcomes.append(Outcome(item.shown, _RESTORED, "out of the server that was put aside"))
+            why = "; ".join(("out of the server that was put aside", *done.notes))
+            outcomes.append(Outcome(item.shown, _RESTORED, why))
         except LifeboatError as exc:
             log(f"{item.shown} was not brought back: {named(exc.cause)}")
             checks.append(ended(f"restore of {item.shown}", exc))
