@@ -53,6 +53,7 @@ SENTENCES = [
     (("dump", "shop", " it broke.\n", ""), "Could not dump (shop): it broke."),
     (("dump", "shop", "why?", "Ask."), "Could not dump (shop): why? Ask."),
     (("dump", "shop", "", ""), "Could not dump (shop): ."),
+    (("drop a\nb", "\udcff \ud800 \x1b[2J é", "why", ""), "Could not drop a\\nb (\\xff \\ud800 \\x1b[2J é): why."),
 ]
 
 

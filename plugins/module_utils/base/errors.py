@@ -26,8 +26,12 @@ def present(value: Optional[T]) -> T:
 
 def printable(text: str) -> str:
     """Text on one line: a byte that is not UTF-8 as `\\xe9`, a line break as `\\n`, whatever does not print."""
-    whole = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in whole)
+    return "".join(letter if letter.isprintable() else _escape(letter) for letter in text)
+
+
+def _escape(letter: str) -> str:
+    """A byte is half a pair of surrogates here, as the error handler surrogateescape makes it."""
+    return f"\\x{ord(letter) - 0xDC00:02x}" if "\udc80" <= letter <= "\udcff" else ascii(letter)[1:-1]
 
 
 class LifeboatError(Exception):
