@@ -129,6 +129,28 @@ def test_a_version_that_was_overwritten_in_place_is_copied_again(world: World, w
     assert any("something else in 1 versions that were copied, the first is 'a'" in line for line in world.lines)
 
 
+def test_equal_etags_are_not_believed_where_a_write_can_choose_its_own(
+    world: World, weed: SeaweedFS, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody wrote other bytes of that length into the vault, with the ETag of the right ones."""
+    monkeypatch.setattr(probe, "APART", 0.1)
+    world.put("a", b"right")
+    world.put("same", b"same")
+    world.vault.ask("PUT", "same", body=b"same", attempted="adopt it")
+    planted = world.vault.ask("PUT", "a", body=b"wrong", attempted="plant it").version
+    world.database()
+    minio = s3_quirks.Minio(weed, weed.access_key, {"Statement": []})
+    etag = copier.digest(world.source, "a", 5)[1]
+    edit = s3_quirks.minio_overwrites(world.vault.name, "a", planted, etag)
+    with faulty(weed, minio.fault, edit, calls_itself="MinIO") as proxy:
+        held = dataclasses.replace(world.config.vault, endpoint_url=proxy.url)
+        config = dataclasses.replace(world.config, vault=held)
+        manifest = components.COMPONENTS["objects"].take(Opened(config), True, world.lines.append)
+    rows = world.listing(manifest)
+    assert {key: world.held(row) for key, row in rows.items()} == {"a": b"right", "same": b"same"}
+    assert manifest.detailed(ObjectsDetails).copied == 1, "what is the same is read, not copied"
+
+
 # --- Ceph RGW ---
 
 

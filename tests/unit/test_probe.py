@@ -195,7 +195,9 @@ class Store:
                 return Answer(200, {"x-amz-version-id": told["VersionId"]}, b"")
             found = self.get_object(Key=key, **version) if method == "GET" else self.head_object(Key=key)
             held = found.pop("Body")
-            return Answer(200, {**found, "content-length": str(len(held)), "etag": "x"}, held)
+            return Answer(200, {"etag": "x", **found, "content-length": str(len(held))}, held)
+
+    attempt = call
 
     def _rulebook(self, name: str) -> SimpleNamespace:
         """What bucket_requests asks of a fake, of the lifecycle."""
@@ -337,6 +339,8 @@ LIES: list[tuple[str, dict[str, Lie], str, str]] = [
     ("versioning", {"put_bucket_versioning": refuse("AccessDenied", 403)}, UNKNOWN, "access denied"),
     ("versioning", {"put_bucket_versioning": refuse("InternalError", 500)}, UNKNOWN, "InternalError"),
     ("versioning", {"put_object": lambda work, **more: {**work(**more), "VersionId": "null"}}, MISSING, "no version"),
+    ("etags", {"head_object": lambda work, Key: {**work(Key=Key), "etag": probe._CHOSEN}}, MISSING, "chose its own"),
+    ("etags", {"put_object": refuse("InternalError", 500, only="source-etag")}, UNKNOWN, "InternalError"),
     ("times", {"put_bucket_versioning": lambda work, **_: None}, MISSING, "has no versions"),
     ("times", {"list_object_versions": moved(-60)}, MISSING, "listed with a time that is -5"),
     ("times", {"list_object_versions": moved(60)}, MISSING, "listed with a time that is +5"),

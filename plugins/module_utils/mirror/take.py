@@ -31,7 +31,7 @@ from typing import Optional, Union
 
 from ..base import throttle, typed
 from ..base.clock import format_time
-from ..base.errors import LifeboatError, LockedError, Log, NotFoundError, UsageError
+from ..base.errors import IntegrityError, LifeboatError, LockedError, Log, NotFoundError, UsageError
 from ..base.filesystem import explained
 from ..base.text import human, named
 from ..base.version import VERSION
@@ -102,7 +102,7 @@ def take(run: Opened, *, log: Log, override: bool = False, doubts: Doubts = TRUS
     with State(config.state / JOURNAL) as state:
         asked = instant
         shared = Shared(throttle.parse_rate(config.objects.bandwidth), config.objects.transfers)
-        work = _Mirror(config, source, vault, state, instant, log, shared)
+        work = _Mirror(config, source, vault, state, instant, log, shared, doubts)
         ambiguous = work.look(last)
         instant, numbers = work.instant, state.numbers()
         guard.guard(config, source, vault, numbers, override)
@@ -114,7 +114,7 @@ def take(run: Opened, *, log: Log, override: bool = False, doubts: Doubts = TRUS
         with repo.stage("objects", identity) as staging, explained("write the listing", staging.path):
             own = _written(work, state, staging.path, "", ambiguous)
             state.release()
-            others = _Others(run, last, asked, staging.path, override, log, shared)
+            others = _Others(run, last, asked, staging.path, override, log, shared, doubts)
             others.take(seen, known)
             details = ObjectsDetails(
                 bucket=source.name,
@@ -245,11 +245,11 @@ class _Others:
 
     def __init__(
         self, run: Opened, last: Optional[Point], instant: Instant, root: Path, override: bool, log: Log,
-        shared: Optional[Shared] = None,
+        shared: Optional[Shared] = None, doubts: Doubts = TRUST,
     ) -> None:  # fmt: skip
         self._run, self._instant, self._root = run, instant, root
         self._before = {point.bucket: point for point in last.others()} if last else {}
-        self._override, self._log, self._shared = override, log, shared
+        self._override, self._log, self._shared, self._doubts = override, log, shared, doubts
         self._source, self._vault = buckets.source(run), buckets.vault(run)
         self._journals: list[Path] = []
         self.held: list[HeldBucket] = []
@@ -304,7 +304,7 @@ class _Others:
         source, vault, instant = self._ready(name)
         config = self._run.config
         with State(self._journal(name), share=throttle.SIDE_BY_SIDE) as state:
-            work = _Mirror(config, source, vault, state, instant, self._log, self._shared)
+            work = _Mirror(config, source, vault, state, instant, self._log, self._shared, self._doubts)
             ambiguous = work.look(self._before.get(name))
             numbers = state.numbers()
             if numbers.vault or numbers.copy:  # not where a thousand buckets are empty
@@ -386,9 +386,9 @@ class _Mirror:
 
     def __init__(
         self, config: Config, source: Bucket, vault: Bucket, state: State, instant: Instant, log: Log,
-        shared: Optional[Shared] = None,
+        shared: Optional[Shared] = None, doubts: Doubts = TRUST,
     ) -> None:  # fmt: skip
-        self._config, self._state, self._log, self._shared = config, state, log, shared
+        self._config, self._state, self._log, self._shared, self._doubts = config, state, log, shared, doubts
         self.source, self.vault = source, vault
         self.instant = instant  # what the mirror is of; later than asked where the source's answers do not allow that
         self._lock = threading.Lock()
@@ -574,12 +574,19 @@ class _Mirror:
                     break
 
     def _compare(self, item: Object, vault_version: str, vault_etag: str, sha256: Optional[str]) -> None:
-        """Its bytes are right: are its headers and tags? They can be changed without the bytes."""
+        """Its bytes are right: are its headers and tags? They can be changed without the bytes.
+
+        Where an ETag can be chosen, that it is equal says nothing of bytes that were not copied by us: they are read.
+        """
         same, line = False, ""
-        with contextlib.suppress(NotFoundError):
+        with contextlib.suppress(NotFoundError, IntegrityError):
             ours = copier.facts(self.source, item.key, self._version(item))
             theirs = copier.facts(self.vault, item.key, vault_version)
-            same, line = ours == theirs, ours.kept_by(theirs).line
+            alike, line = ours == theirs, ours.kept_by(theirs).line
+            if alike and sha256 is None and self._doubts.etags:
+                sha256, *_ = copier.digest(self.source, item.key, item.size, self._version(item))
+                alike = sha256 == copier.digest(self.vault, item.key, item.size, vault_version)[0]
+            same = alike
         if same:
             self._state.copied(item, vault_version, vault_etag, sha256, line)
         else:

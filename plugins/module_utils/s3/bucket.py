@@ -36,6 +36,7 @@ _OBJECTS = {"continuation-token": "NextContinuationToken"}
 _MORE_BUCKETS = "ContinuationToken"  # the field of a list of buckets that has more
 _UPLOADS = {"key-marker": "NextKeyMarker", "upload-id-marker": "NextUploadIdMarker"}
 _GARBLED = "\ufffd"
+KEYS = 1000  # that one page of a listing holds; no server gives more
 AMAZON = "https://s3.{region}.amazonaws.com"
 
 
@@ -134,10 +135,11 @@ class Version:
 class Doubts:
     """What is known against a server's answers, in words; each empty where nothing is.
 
-    times: the source's versions do not tell what it held at an instant.
+    times: the source's versions do not tell what it held at an instant. etags: a write can choose its ETag.
     """
 
     times: str = ""
+    etags: str = ""
 
 
 TRUST = Doubts()
@@ -314,7 +316,7 @@ def _listed(
     bucket: Bucket, query: Mapping[str, str], marks: Mapping[str, str], watch: Optional[Watch] = None
 ) -> Iterator[Version]:
     attempted = "list the bucket"
-    for page, decode in _pages(bucket, {**query, "max-keys": "1000"}, marks, attempted):
+    for page, decode in _pages(bucket, {**query, "max-keys": str(KEYS)}, marks, attempted):
         if plain(page.tag) not in ("ListVersionsResult", "ListBucketResult"):
             raise _unintelligible(bucket, attempted, f"<{plain(page.tag)}>")
         try:

@@ -110,24 +110,33 @@ def _of(config: Config, place: str) -> str:
 
 
 def doubts(run: Opened, *, log: Log, probing: bool = True) -> Doubts:
-    """What the source's probe says against what its listings tell. probing: it is tried where nothing is remembered.
+    """What the probes say against what listings tell. probing: a server is tried where nothing is remembered.
 
     What could not be tried is logged and no doubt: then only the listing itself can show that its times are wrong.
     """
     now = datetime.now(timezone.utc)
-    try:
-        found = report(run, SOURCE, now=now) if probing else remembered(run.config, SOURCE, now=now)
-    except LifeboatError as exc:
-        log(f"what the source's server does could not be tried: {exc.cause}")
-        return Doubts()
-    if found is None:
-        return Doubts()
-    times = found.features["times"]
-    if times.state == probe.MISSING:
-        return Doubts(times=f"the source's server does not tell when a version was written: {times.detail}")
-    if times.state == probe.UNKNOWN:
-        log(f"whether the source lists its versions with the times of their writes is not known: {times.detail}")
-    return Doubts()
+    found: dict[str, Report] = {}
+    for place in configured(run.config):
+        try:
+            told = report(run, place, now=now) if probing else remembered(run.config, place, now=now)
+        except LifeboatError as exc:
+            log(f"what the {place}'s server does could not be tried: {exc.cause}")
+        else:
+            found.update({place: told} if told else {})
+    times, etags = "", ""
+    if SOURCE in found:
+        seen = found[SOURCE].features["times"]
+        if seen.state == probe.MISSING:
+            times = f"the source's server does not tell when a version was written: {seen.detail}"
+        elif seen.state == probe.UNKNOWN:
+            log(f"whether the source lists its versions with the times of their writes is not known: {seen.detail}")
+    for place, told in found.items():
+        if told.features["etags"].state == probe.MISSING:
+            etags = etags or f"the {place}'s server lets a write choose its ETag"
+    rights = writer.remembered(run.config)
+    if rights and "choose ETags" in rights.those(writer.CAN):
+        etags = etags or f"the {VAULT}'s server lets a write choose its ETag"
+    return Doubts(times, etags)
 
 
 def lacking(place: str, found: Report) -> list[str]:

@@ -41,6 +41,7 @@ COSTS: Mapping[str, str] = {
     "versioning": "mirrored, it is of no one instant (consistency: eventual); as a vault it is refused",
     "times": "what a bucket held at an instant cannot be told from its versions: it is mirrored as it is now"
     " (consistency: eventual)",
+    "etags": "equal ETags prove nothing: what Lifeboat did not copy itself is read and compared",
     "lifecycle": "replaced and removed objects never expire by themselves; the vault grows where retention may not"
     " delete versions",
     "object_lock": "anyone with a key that may delete versions can destroy the backups: give the writer none",
@@ -49,8 +50,9 @@ COSTS: Mapping[str, str] = {
     "multipart": "objects above 5 GiB cannot be held, and an upload that breaks begins again",
 }
 _NAME = re.compile(re.escape(PREFIX) + r"(\d{14})-[0-9a-f]{8}(-lock)?")
+_CHOSEN = "0123456789abcdef0123456789abcdef"
 _DATED = ("dated/a", "dated/b")
-_OURS = ("versioned", "locked", "tagged", "parts", "first", *_DATED)  # the only keys a probe ever writes
+_OURS = ("versioned", "locked", "tagged", "parts", "first", "etag", *_DATED)  # the only keys a probe ever writes
 _BY_PARTS = {"x-amz-meta-snowball-probe": "parts"}  # what has such metadata is copied in parts, however small it is
 _ABSENT = (*UNSUPPORTED, "InvalidRequest", "InvalidBucketState", "ObjectLockConfigurationNotFoundError", "400")
 
@@ -118,6 +120,7 @@ def probe(bucket: Bucket, *, mode: str = "", now: Optional[datetime] = None) -> 
 
 def _features(scratch: Bucket, locked: Bucket, mode: str, made: list[Bucket]) -> dict[str, Feature]:
     tries: dict[str, Callable[[], str]] = {
+        "etags": lambda: _etags(scratch),
         "lifecycle": lambda: _lifecycle(scratch),
         "object_lock": lambda: _object_lock(locked, mode, made),
         "tagging": lambda: _tagging(scratch),
@@ -244,6 +247,25 @@ def _times(scratch: Bucket) -> str:
             _require(not wrong, f"{what} is listed with a time that is {wrong:+.1f} s off, rounding allowed for")
     _require(not watch.order, f"versions are not listed in the order of their keys: {watch.order}")
     return "versions and delete markers are listed in order, with the times of their writes"
+
+
+def chosen(bucket: Bucket) -> bool:
+    """Whether the key of `bucket` can choose the ETag of what it writes there. MinIO takes one from a header."""
+    try:
+        bucket.requests.attempt(
+            "PUT", bucket.name, "etag", {}, {"x-minio-source-etag": _CHOSEN}, b"x",
+            attempted="choose an ETag", subject=bucket.url,
+        )  # fmt: skip
+    except LifeboatError as exc:
+        if not 400 <= s3_client.status(exc) < 500:
+            raise
+        return False
+    return bucket.ask("HEAD", "etag", attempted="look at the ETag").etag == _CHOSEN
+
+
+def _etags(scratch: Bucket) -> str:
+    _require(not chosen(scratch), "a write chose its own ETag (x-minio-source-etag)")
+    return "a write could not choose its ETag"
 
 
 def _no_times(scratch: Bucket) -> str:
