@@ -27,11 +27,11 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import COU
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import IntegrityError, LifeboatError, UsageError
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import client, lifecycle
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import settings as s3_settings
-from ansible_collections.lifeboat.dr.plugins.module_utils.s3.bucket import Bucket
+from ansible_collections.lifeboat.dr.plugins.module_utils.s3.bucket import Bucket, Doubts
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3.signed import Answer
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
-from ansible_collections.lifeboat.dr.plugins.module_utils.vault import endpoints, probe, vault
+from ansible_collections.lifeboat.dr.plugins.module_utils.vault import endpoints, probe, vault, writer
 from ansible_collections.lifeboat.dr.plugins.module_utils.vault.probe import (
     MISSING,
     SUPPORTED,
@@ -573,3 +573,65 @@ def test_status_says_what_does_not_answer_and_is_not_apart(tmp_path: Path, monke
     assert "no answer" in said[0].detail
     assert "THE SAME ENDPOINT" in said[2].detail
     assert endpoints.checks(Opened(config.from_mapping(settings(tmp_path))), now=NOW) == []
+
+
+# --- what a mirror makes of it ---
+
+DOUBTS: list[tuple[Report | Exception, Doubts, str]] = [
+    (report(), Doubts(), ""),
+    (report(times=MISSING), Doubts(times="the source's server does not tell when a version was written: seen"), ""),
+    (report(times=UNKNOWN), Doubts(), "with the times of their writes is not known: seen"),
+    (report(etags=MISSING), Doubts(etags="the source's server lets a write choose its ETag"), ""),
+    (report(etags=UNKNOWN), Doubts(), ""),
+    (LifeboatError("try the endpoint", "shop1", "no answer", "Start it."), Doubts(), "could not be tried: no answer"),
+]
+
+
+@pytest.mark.parametrize(("found", "doubts", "logged"), DOUBTS)
+def test_what_is_found_out_is_a_doubt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, found: Report | Exception, doubts: Doubts, logged: str
+) -> None:
+    def tell(run: Opened, place: str, **_: Any) -> Report:
+        told = found if place == "source" else report(times=MISSING)
+        if isinstance(told, Exception):
+            raise told
+        return told
+
+    monkeypatch.setattr(endpoints, "report", tell)
+    lines: list[str] = []
+    run = Opened(stack(tmp_path))
+    assert endpoints.doubts(run, log=lines.append) == doubts, "of a vault the times do not matter"
+    assert (logged in "".join(lines), bool(lines)) == (True, bool(logged))
+    assert endpoints.doubts(run, log=lines.append, probing=False) == Doubts(), "nothing is remembered"
+
+
+def test_a_source_whose_key_may_make_no_bucket_is_tried_with_the_admin_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys: list[str] = []
+
+    def fake(bucket: Bucket, *, mode: str, now: datetime) -> Report:
+        keys.append(bucket.access_key)
+        return report() if bucket.access_key == "admin" else report(**dict.fromkeys(probe.COSTS, UNKNOWN))
+
+    monkeypatch.setattr(probe, "probe", fake)
+    one = stack(tmp_path)
+    for place in ("source", "vault"):
+        assert endpoints.report(Opened(one), place, now=NOW).those(UNKNOWN)
+    admin = {"objects_admin_access_key": "admin", "objects_admin_secret_key": SECRET}
+    known = dataclasses.replace(one, secrets={**one.secrets, **admin})
+    for place, unknown in (("source", False), ("vault", True)):
+        assert bool(endpoints.report(Opened(known), place, now=NOW, fresh=True).those(UNKNOWN)) is unknown
+    assert keys == [KEY, KEY, KEY, "admin", KEY]
+
+
+def test_status_says_what_the_writers_key_can_still_do(tmp_path: Path) -> None:
+    one = stack(tmp_path)
+    assert "what the writer's key can destroy there was not tried" in endpoints.check(one, "vault", report()).detail
+    acts = {"delete versions": writer.Act(writer.CAN, "seen"), "choose ETags": writer.Act(writer.HELD, "refused")}
+    writer.remember(one, writer.Rights(writer._of(one), "MinIO", NOW, acts))
+    words = "the writer's key can destroy what the vault holds: delete versions"
+    assert words in endpoints.check(one, "vault", report()).detail
+    assert words not in endpoints.check(one, "source", report()).detail
+    assert words not in endpoints.check(stack(tmp_path, key="another"), "vault", report()).detail
+    assert KEY not in (one.state / "vault-writer.json").read_text()
