@@ -66,7 +66,7 @@ browser: setup site ## The report and the docs in a real browser, on a phone and
 	tests/browser/setup.sh
 	pytest tests/browser
 
-objects: setup ## The core against real S3 servers, as plain processes: two minutes
+objects: setup ## The core against real S3 servers, as plain processes, and the table of what each does
 	pytest tests/objects
 
 awx: setup ## The AWX role and the real modules against a stand-in of AWX's API: half a minute

@@ -8,11 +8,13 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import os
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Callable
 
+import conformance
 import pytest
 import s3_servers
 from s3_servers import JuiceFS, SeaweedFS, Server
@@ -26,6 +28,16 @@ PLAIN: dict[str, Any] = {
     "name": "plain", "access_key": "plain", "secret_key": "plain-secret-1",
     "actions": [f"{action}:{bucket}" for bucket in BUCKETS for action in ("Read", "Write", "List", "Tagging")],
 }  # fmt: skip
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """The table server x behaviour, of the servers that were tried in this run."""
+    if not conformance.SEEN:
+        return
+    terminalreporter.write_sep("-", "docs/servers.md")
+    terminalreporter.write(conformance.table(conformance.SEEN))
+    if os.environ.get("SERVERS_PAGE") == "write":
+        conformance.write()
 
 
 @pytest.fixture(scope="session")

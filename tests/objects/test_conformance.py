@@ -1,0 +1,179 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One suite for every S3 server, and for stand-ins of those that are not here: docs/servers.md says what it finds."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import conformance
+import pytest
+import s3_quirks
+import s3_servers
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LifeboatError
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations import components
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository.details import ObjectsDetails
+from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import bucket as s3_bucket
+from ansible_collections.lifeboat.dr.plugins.module_utils.s3.bucket import Bucket
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
+from ansible_collections.lifeboat.dr.plugins.module_utils.vault import policy, probe, vault, writer
+from conftest import BUCKETS, WRITER, MakeBucket
+from s3_faults import Call, Edit, Fault, Reply, error, faulty
+from s3_servers import SeaweedFS, Server
+from test_mirror import World
+from test_vault import make
+
+KEYS = [f"a/{number:02}%ff" for number in range(25)]  # in pages of ten
+WORDS = {probe.SUPPORTED: "yes", probe.MISSING: "no", probe.UNKNOWN: "unknown"}
+POWERS = {writer.CAN: "yes", writer.HELD: "no", writer.UNTRIED: "not tried"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Standin:
+    """A server that is not here: SeaweedFS behind a proxy that answers as was recorded. rows: what that reproduces."""
+
+    title: str
+    rows: frozenset[str]
+    make: Callable[[SeaweedFS], tuple[Fault, Edit]]
+    calls_itself: str = ""
+
+
+def after(*edits: Edit) -> Edit:
+    def edit(call: Call, body: bytes) -> bytes:
+        for one in edits:
+            body = one(call, body)
+        return body
+
+    return edit
+
+
+def minio(weed: SeaweedFS) -> tuple[Fault, Edit]:
+    quirk = s3_quirks.Minio(weed, WRITER["access_key"], policy.document(BUCKETS, "MinIO"))
+    administrators = s3_quirks.Minio(weed, weed.access_key, {"Statement": []})
+
+    def fault(call: Call) -> Reply | None:
+        chosen = "x-minio-source-etag" in call.headers or call.path.startswith("/lifeboat-probe-")
+        return quirk.fault(call) or (administrators.fault(call) if chosen else None)
+
+    return fault, after(quirk.edit, s3_quirks.minio_hides)
+
+
+def versity(weed: SeaweedFS) -> tuple[Fault, Edit]:
+    def fault(call: Call) -> Reply | None:
+        return error(501, "NotImplemented") if "lifecycle" in call.query else None
+
+    return fault, after(s3_quirks.versity_times, s3_quirks.versity_bytes)
+
+
+def rgw(weed: SeaweedFS) -> tuple[Fault, Edit]:
+    return s3_quirks.rgw_tags_of_parts(), after(s3_quirks.rgw_markers, s3_quirks.rgw_echo)
+
+
+FEATURES, ACTS = conformance.FEATURES, conformance.ACTS
+_RECORDED = (
+    "delete versions", "overwrite versions", "erase by prefix", "unpack archives over versions", "back-date objects",
+    "switch versioning off", "choose ETags", "make further keys",
+)  # fmt: skip
+_MINIO = {FEATURES["etags"], *(ACTS[act] for act in _RECORDED)}
+STANDINS = {
+    "minio": Standin("MinIO\\*", frozenset({conformance.HIDDEN, *_MINIO}), minio, "MinIO"),
+    "versity": Standin(
+        "VersityGW\\*",
+        frozenset({FEATURES["times"], FEATURES["lifecycle"], conformance.INSTANT, conformance.CONTROL}), versity,
+    ),
+    "rgw": Standin("Ceph RGW\\*", frozenset({FEATURES["tagging"], conformance.PAGES, conformance.CONTROL}), rgw),
+}  # fmt: skip
+
+
+@pytest.fixture
+def no_vault_left(weed: SeaweedFS) -> Iterator[None]:
+    yield
+    for bucket in weed.client.list_buckets()["Buckets"]:
+        if bucket["Name"] in BUCKETS:
+            s3_servers.wipe(weed.client, bucket["Name"])
+
+
+@pytest.mark.parametrize("name", [*s3_servers.SERVERS, *STANDINS])
+def test_a_server_does_what_the_page_says(
+    name: str, tmp_path: Path, started: Callable[[str], Server], weed: SeaweedFS, make_bucket: MakeBucket,
+    monkeypatch: pytest.MonkeyPatch, no_vault_left: None,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(s3_bucket, "KEYS", 10)
+    standin = STANDINS.get(name)
+    server = weed if standin else started(name)
+    with ExitStack() as stack:
+        url = server.url
+        if standin:
+            fault, edit = standin.make(weed)
+            url = stack.enter_context(faulty(weed, fault, edit, standin.calls_itself)).url
+        found = {**features(server, url), **mirror(tmp_path, server, url, weed, make_bucket)}
+        if "versioning" not in server.lacks:
+            found.update(powers(server, url))
+    title = standin.title if standin else server.kind
+    conformance.SEEN[title] = {row: cell for row, cell in found.items() if not standin or row in standin.rows}
+    if os.environ.get("SERVERS_PAGE") != "write":
+        told = conformance.published()[title]
+        assert {row: conformance.SEEN[title].get(row, conformance.UNSEEN) for row in conformance.ROWS} == told
+
+
+def features(server: Server, url: str) -> dict[str, str]:
+    report = probe.probe(Bucket("nothing-there", url, access_key=server.access_key, secret_key=server.secret_key))
+    return {FEATURES[name]: WORDS[feature.state] for name, feature in report.features.items()}
+
+
+def mirror(root: Path, server: Server, url: str, weed: SeaweedFS, make_bucket: MakeBucket) -> dict[str, str]:
+    names = (make_bucket(server), make_bucket(weed))
+    for one, bucket in zip((server, weed), names):
+        if "versioning" not in one.lacks:
+            one.client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    world = World(root, server, weed, names)
+    for key in (*KEYS, "p/b"):
+        world.put(key)
+    told = {conformance.CONTROL: "the server does not take it", conformance.HIDDEN: "the server does not take it"}
+    control = taken(world, "c\x01d")
+    time.sleep(2.1)
+
+    def take() -> tuple[ObjectsDetails, set[str], list[str]]:
+        world.database()
+        objects = dataclasses.replace(world.config.objects, endpoint_url=url)
+        run = Opened(dataclasses.replace(world.config, objects=objects))
+        manifest = components.COMPONENTS["objects"].take(run, False, world.lines.append)
+        details = manifest.detailed(ObjectsDetails)
+        return details, set(world.listing(manifest)), [row.key for row in details.unheld]
+
+    details, held, unheld = take()
+    told[conformance.INSTANT] = "yes" if details.consistency == "snapshot" else "no: of now, and says so"
+    told[conformance.PAGES] = "held" if {*KEYS} <= held else f"LOST: {len({*KEYS} - held)}"
+    if control:
+        named = "named as not held" if any(key.startswith("c") for key in unheld) else "LOST"
+        told[conformance.CONTROL] = "held" if "c\x01d" in held else named
+    told[conformance.AGAIN] = "yes" if take()[0].copied == 0 else "no"
+    if taken(world, "p"):
+        time.sleep(1.1)
+        told[conformance.HIDDEN] = "held" if {"p", "p/b"} <= take()[1] else "LOST"
+    return told
+
+
+def taken(world: World, key: str) -> bool:
+    try:
+        world.put(key)
+    except LifeboatError:
+        return False
+    return True
+
+
+def powers(server: Server, url: str) -> dict[str, str]:
+    if not isinstance(server, SeaweedFS):
+        return {}
+    vault.ensure(make(server))
+    config = make(server, keys=WRITER)
+    config = dataclasses.replace(config, vault=dataclasses.replace(config.vault, endpoint_url=url))
+    found = writer.attempt(config, access_key=server.access_key, secret_key=server.secret_key)
+    worst = found.those(writer.CAN, writer.DESTROYS)
+    return {ACTS[name]: "**yes**" if name in worst else POWERS[act.state] for name, act in found.acts.items()}
