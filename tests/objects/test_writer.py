@@ -16,7 +16,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.settings.config import
 from ansible_collections.lifeboat.dr.plugins.module_utils.vault import policy, vault, writer
 from ansible_collections.lifeboat.dr.plugins.module_utils.vault.writer import CAN, HELD, UNTRIED, Rights
 from conftest import BUCKETS, PLAIN, POLICY, WRITER
-from s3_faults import faulty
+from s3_faults import Call, Reply, error, faulty
 from s3_servers import JuiceFS, SeaweedFS, Server
 from test_vault import make
 
@@ -162,3 +162,21 @@ def test_on_minio_the_vault_is_made_with_object_lock(weed: SeaweedFS) -> None:
         told: list[str] = []
         vault.ensure(config, warn=told.append)
         assert any("made without object lock: on MinIO" in line for line in told)
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT"])
+def test_what_could_not_be_prepared_or_looked_at_was_not_tried(weed: SeaweedFS, method: str) -> None:
+    """Ceph RGW: the bucket's owner may not read what another key wrote there. That refusal is not the writer's."""
+    vault.ensure(make(weed))
+
+    def fault(call: Call) -> Reply | None:
+        looks = method == "GET" and "versionId" in call.query and call.access_key == weed.access_key
+        prepares = method == "PUT" and call.key in ("overwrite", "delete", "unpack") and not call.query
+        return error(403, "AccessDenied") if call.method == method and (looks or prepares) else None
+
+    with faulty(weed, fault) as proxy:
+        config = make(weed, keys=WRITER)
+        found = tried(
+            dataclasses.replace(config, vault=dataclasses.replace(config.vault, endpoint_url=proxy.url)), weed
+        )
+    assert {found.acts[name].state for name in ("overwrite versions", "unpack archives over versions")} == {UNTRIED}

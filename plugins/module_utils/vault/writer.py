@@ -12,6 +12,7 @@ effect was seen, not where the server answered 200.
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 import functools
 import hashlib
@@ -20,7 +21,7 @@ import json
 import re
 import secrets as token
 import tarfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import Callable, Optional
@@ -247,13 +248,17 @@ class _Trial:
     def _old(self, key: str) -> str:
         """An old version of an object; the newest has the same bytes."""
         headers, attempted = copier.content_md5(_OLD), "write an object"
-        versions = [self._writer.ask("PUT", key, headers=headers, body=_OLD, attempted=attempted) for _ in range(2)]
-        return versions[0].version
+        with _needed():
+            old, _new = (
+                self._writer.ask("PUT", key, headers=headers, body=_OLD, attempted=attempted) for _ in range(2)
+            )
+        return old.version
 
     def _now(self, scratch: Bucket, key: str, version: str) -> Optional[bytes]:
         """The bytes of a version, as its administrator reads it; None where it is gone."""
         try:
-            return scratch.ask("GET", key, {"versionId": version}, attempted="look for the version").body
+            with _needed():
+                return scratch.ask("GET", key, {"versionId": version}, attempted="look for the version").body
         except NotFoundError:
             return None
 
@@ -288,17 +293,21 @@ class _Trial:
 
     def _back_date(self, scratch: Bucket) -> str:
         self._ask("PUT", "dated", {}, {"x-minio-source-mtime": _PAST}, _OLD)
-        past = [version for version in s3_bucket.versions(scratch, "dated") if version.modified.year == int(_PAST[:4])]
+        with _needed():
+            listed = list(s3_bucket.versions(scratch, "dated"))
+        past = [version for version in listed if version.modified.year == int(_PAST[:4])]
         return "x-minio-source-mtime: a lifecycle rule would remove what it replaces" if past else ""
 
     def _choose_etag(self, _scratch: Bucket) -> str:
-        return "x-minio-source-etag: equal ETags prove nothing" if probe.chosen(self._writer) else ""
+        with _needed():
+            return "x-minio-source-etag: equal ETags prove nothing" if probe.chosen(self._writer) else ""
 
     def _tag(self, scratch: Bucket) -> str:
         version = self._old("tags")
         body = b"<Tagging><TagSet><Tag><Key>x</Key><Value>y</Value></Tag></TagSet></Tagging>"
         self._ask("PUT", "tags", {"tagging": "", "versionId": version}, body=body)
-        return "PUT ?tagging&versionId" if copier.tags(scratch, "tags", version) else ""
+        with _needed():
+            return "PUT ?tagging&versionId" if copier.tags(scratch, "tags", version) else ""
 
     def _set(self, setting: str, canned: bytes) -> str:
         """Write back what the vault's bucket has; where it has none, set one of the bucket that was made for it."""
@@ -334,8 +343,20 @@ class _Trial:
             if s3_client.code(exc) not in ("BucketNotEmpty", "409"):
                 raise
             return "it may delete an empty bucket"
-        return "it deleted a bucket" + ("" if s3_settings.exists(scratch) else " with all that was in it")
+        with _needed():
+            return "it deleted a bucket" + ("" if s3_settings.exists(scratch) else " with all that was in it")
 
 
 class _UntriedError(Exception):
     """An act that cannot be tried here."""
+
+
+@contextlib.contextmanager
+def _needed() -> Iterator[None]:
+    """What comes before an act and after it: a refusal of that is none of the act."""
+    try:
+        yield
+    except NotFoundError:
+        raise
+    except LifeboatError as exc:
+        raise _UntriedError(f"could not {exc.attempted}: {exc.cause}") from exc
