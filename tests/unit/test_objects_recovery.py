@@ -115,8 +115,9 @@ class Case:
         return config.from_mapping(settings(self.root, objects=self.objects, vault=dict(VAULT)), SECRETS)
 
     def copy_back(
-        self, _: Any, entries: Iterable[Listed], target: Any, *, log: Any, compare: bool = True
+        self, _: Any, entries: Iterable[Listed], target: Any, *, log: Any, compare: bool = True, lock: bool = False
     ) -> CopiedBack:
+        assert not lock, "the backup has no lock on record"
         keys = [entry.key for entry in entries]
         self.copied.append(keys)
         for key in keys:

@@ -73,7 +73,11 @@ def test_rows_and_objects_of_one_instant(tmp_path: Path) -> None:
         "config": None,
     }
     assert point.images == IMAGES
-    assert point.notes == ("config: no backup of it is wanted",)
+    assert point.notes == (
+        "config: no backup of it is wanted",
+        "objects: retention, legal hold, encryption and storage class of the objects of uploads: the backup is older"
+        " than the record of them; take a new one: lifeboat backup objects",
+    )
     assert points.parse(store(tmp_path).read_point(point.id), expected_id=point.id) == point
     (one,) = found(tmp_path)
     assert (one.good, one.proven_at) == (True, None)

@@ -324,7 +324,7 @@ def features(lies: dict[str, Lie]) -> dict[str, Feature]:
 def opened(name: str, client: Any) -> Bucket:
     """A bucket whose client is there already, and takes our own requests too."""
     made = Bucket(name)
-    vars(made)["client"] = vars(made)["requests"] = client
+    vars(made)["_lines"] = SimpleNamespace(client=lambda: client, requests=client)
     return made
 
 

@@ -66,6 +66,7 @@ ADDED = {
         "others": [],
         "missing": {},
         "excluded_keys": [],
+        "properties": None,
     },
 }  # since then, and what it means that a manifest does not say
 
