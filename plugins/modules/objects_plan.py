@@ -54,6 +54,13 @@ options:
     type: str
     choices: ["", restore, aside]
     default: ""
+  bucket_settings:
+    description:
+      - V(restore) puts back the buckets' settings that are not those of the backup, such as policy, lifecycle and CORS,
+        also where the objects are healthy. Without it only what is lost is set again.
+    type: str
+    choices: ["", restore]
+    default: ""
 """
 
 EXAMPLES = r"""
@@ -114,7 +121,10 @@ def work(task: Task) -> Result:
         identity=given["recovery_point"],
         before=task.before(),
         accept=task.accept,
-        **{name: given[name] for name in ("force", "method", "prefix", "exact", "partial", "bucket", "others")},
+        **{
+            name: given[name]
+            for name in ("force", "method", "prefix", "exact", "partial", "bucket", "others", "bucket_settings")
+        },
     )
     made = objects_plan.make(Opened(task.config), request, log=task.log)
     return Result(Planned(made, made.needed, objects_plan.text(made)))
@@ -133,6 +143,7 @@ def main() -> None:
             "partial": {"type": "bool", "default": False},
             "bucket": {"type": "str", "default": ""},
             "others": {"type": "str", "choices": ["", "restore", "aside"], "default": ""},
+            "bucket_settings": {"type": "str", "choices": ["", "restore"], "default": ""},
         },
     )
 

@@ -62,6 +62,13 @@ options:
     type: list
     elements: str
     default: []
+  bucket_settings:
+    description:
+      - V(restore) puts back the buckets' settings that are not those of the backup, such as policy, lifecycle and CORS,
+        also where the objects are healthy. Without it only what is lost is set again. V(only) leaves the objects alone.
+    type: str
+    choices: ["", restore, only]
+    default: ""
   sample:
     description: How many objects are read back and compared byte by byte. V(0) reads all.
     type: int
@@ -153,6 +160,7 @@ _OPTIONS = {
     "sample": {"type": "int", "default": 0},
     "bucket": {"type": "str", "default": ""},
     "others": {"type": "list", "elements": "str", "default": []},
+    "bucket_settings": {"type": "str", "choices": ["", "restore", "only"], "default": ""},
 }
 
 

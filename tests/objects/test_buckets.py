@@ -109,6 +109,7 @@ class Many(Case):
         names = ("stamp", "prefix", "exact", "partial", "asked", "state", "bucket", "others")
         restored = objects_recovery.restore_objects(
             Opened(self.config), made["backup"]["id"], log=self.said.append, fresh=protected["fresh"],
+            bucket_settings="only" if made["mode"] == "settings" else made["settings"],
             **{name: made[name] for name in names},
         )  # fmt: skip
         return {**made, **protected, **typed.plain(restored)}
@@ -389,3 +390,38 @@ def test_rows_of_a_bucket_whose_objects_only_an_older_backup_has(case: Many) -> 
     assert {check.result for check in rows.values()} == {COULD_NOT_VERIFY}
     assert "1 rows name the bucket docs" in rows["rows of other buckets"].detail
     assert "bucket other: rows and objects" in rows, "it is not there"
+
+
+def test_settings_that_differ_are_put_back_in_every_bucket_and_nothing_else(case: Many) -> None:
+    """A rule that expires sooner, and one that was not there and stays. One of the objects was changed since."""
+
+    def rules(bucket: str) -> Any:
+        try:
+            return case.client.get_bucket_lifecycle_configuration(Bucket=bucket)["Rules"]
+        except case.client.exceptions.ClientError:
+            return None
+
+    def rule(bucket: str, days: int) -> None:
+        case.client.put_bucket_lifecycle_configuration(
+            Bucket=bucket,
+            LifecycleConfiguration={"Rules": [{
+                "ID": "old", "Status": "Enabled", "Filter": {"Prefix": ""},
+                "NoncurrentVersionExpiration": {"NoncurrentDays": days},
+            }]},
+        )  # fmt: skip
+
+    case.take()
+    wanted = {name: rules(name) for name in ("uploads", *OTHERS)}
+    rule("ruled", 1)
+    rule("docs", 1)
+    case.client.put_object(Bucket="ruled", Key="same/1", Body=b"changed since")
+    before = case.every()
+    assert case.plan()["needed"] is False
+    found = case.recover(bucket_settings="restore")
+    assert (found["mode"], found["others"], bad(found)) == ("settings", ["ruled"], [])
+    assert (rules("ruled"), rules("uploads")) == (wanted["ruled"], wanted["uploads"])
+    assert rules("docs"), "a setting is never removed"
+    assert (case.every(), case.process.up) == (before, True)
+    assert case.plan(bucket_settings="restore")["needed"] is False
+    (kept,) = (check["detail"] for check in found["checks"] if check["name"] == "settings that were replaced")
+    assert "<NoncurrentDays>1</NoncurrentDays>" in Path(kept.partition("kept in ")[2]).read_text()

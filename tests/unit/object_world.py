@@ -185,7 +185,20 @@ class FakeBucket:
         return {"Rules": self.settings["lifecycle"]}
 
     def get_bucket_policy(self, Bucket: str) -> dict[str, Any]:
-        raise failure("NoSuchBucketPolicy", 404)
+        if isinstance(self.settings.get("policy"), Exception):
+            raise self.settings["policy"]
+        if not self.settings.get("policy"):
+            raise failure("NoSuchBucketPolicy", 404)
+        return {"Policy": json.dumps(self.settings["policy"])}
+
+    def put_bucket_policy(self, Bucket: str, Policy: str) -> None:
+        self.diary.append("policy")
+        self.settings["policy"] = json.loads(Policy)
+
+    def get_bucket_cors(self, Bucket: str) -> dict[str, Any]:
+        if not self.settings.get("cors"):
+            raise failure("NotImplemented", 501)
+        return {"CORSRules": self.settings["cors"]}
 
     def put_bucket_lifecycle_configuration(self, Bucket: str, LifecycleConfiguration: dict[str, Any]) -> None:
         self.settings["lifecycle"] = LifecycleConfiguration["Rules"]

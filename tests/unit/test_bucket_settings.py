@@ -269,6 +269,15 @@ def test_what_is_lost_is_set_again_and_nothing_else() -> None:
     assert (s3_settings.apply(bucket, WHOLE), bucket.put) == (s3_settings.Applied(), {})
 
 
+def test_what_differs_is_made_what_it_was_where_that_was_asked_for() -> None:
+    other = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow"}]}
+    bucket = telling(get_bucket_policy={"Policy": json.dumps(other)})
+    assert s3_settings.apply(bucket, WHOLE).made == ()
+    assert s3_settings.apply(bucket, WHOLE, whole=True).made == ("policy",)
+    assert bucket.put == {"put_bucket_policy": {"Policy": json.dumps(POLICY)}}
+    assert s3_settings.added({**WHOLE, "cors": None, "versioning": None}, WHOLE) == ["cors"]
+
+
 def test_what_the_server_refuses_stops_nothing_else() -> None:
     """A tier that a fresh server does not have; the rule next to it is set all the same."""
     rules = [{"ID": "tier", "Transitions": [{"StorageClass": "COLD"}]}, {"ID": "old"}]

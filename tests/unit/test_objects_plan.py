@@ -459,6 +459,30 @@ def test_rows_are_of_the_bucket_that_they_name(case: Case) -> None:
     assert (made["condition"], made["findings"], made["rows_without"]) == ("healthy", [], 0)
 
 
+OPEN = {"Statement": [{"Effect": "Allow", "Action": ["s3:GetObject", "s3:ListBucket"], "Principal": {"AWS": ["*"]}}]}
+REORDERED = {"Statement": [{"Effect": "Allow", "Action": ["s3:ListBucket", "s3:GetObject"], "Principal": {"AWS": "*"}}]}
+
+
+def test_settings_are_put_back_where_the_objects_are_healthy(case: Case) -> None:
+    """Nothing is stopped for it, and no object is touched: not one that the application changed since."""
+    wanted = {"versioning": "Enabled", "lifecycle": [{"ID": "old"}], "policy": OPEN, "cors": None}
+    point = publish_objects(case.root, dict(case.world.live.objects), T + timedelta(days=1), settings=wanted)
+    case.world.live.settings.update(lifecycle=[{"ID": "old"}], policy=REORDERED)
+    case.world.live.objects["a"] = Object(b"changed", AFTER)
+    assert case.plan(bucket_settings="restore")["needed"] is False, "arrays in another order are the same policy"
+    case.world.live.settings.update(lifecycle=[{"ID": "new"}], policy={"Statement": []}, cors=[{"ID": "x"}])
+    assert case.plan()["needed"] is False
+    made = case.plan(bucket_settings="restore")
+    assert (made["needed"], made["mode"], made["writers"], made["asks"]) == (True, "settings", [], [])
+    assert made["why"] == (
+        f"not as in {point.id}: the bucket's lifecycle is not what it was; the bucket's policy is not what it was"
+    )
+    assert any("no object is touched, and nothing is stopped" in step for step in made["steps"])
+    lose(case, "b", "c")
+    damaged = case.plan(bucket_settings="restore")
+    assert (damaged["mode"], damaged["settings"]) == ("fill", "restore")
+
+
 def test_a_prefix_alone_is_brought_back(case: Case) -> None:
     lose(case, "a", "b")
     case.world.live.objects["c"] = Object(b"rubbish")

@@ -448,6 +448,45 @@ def test_each_setting_is_a_check_of_its_own(
     assert (told, words in detail) == (result, True), detail
 
 
+def test_settings_alone_are_put_back_and_what_they_were_is_kept(case: Case) -> None:
+    wanted = {"versioning": "Enabled", "policy": {"Statement": []}, "cors": None}
+    case.point = publish_objects(case.root, case.wanted, AFTER, settings={**wanted, "policy": {"Statement": ["x"]}})
+    case.world.live.settings.update(policy={"Statement": ["y"]}, cors=[{"ID": "z"}])
+    case.world.live.objects = {"new": Object(b"new")}
+    done = case.restore(bucket_settings="only")
+    assert case.world.live.diary == ["policy"]
+    assert (list(case.world.live.objects), case.copied, case.marked) == (["new"], [], False)
+    found = settings_checks(done)
+    assert (found["bucket versioning"], found["bucket policy"]) == ((PASS, "as on record"), (PASS, "as on record"))
+    assert found["bucket cors"][0] == COULD_NOT_VERIFY, "it is set, and was not; nothing is removed"
+    assert done["settings"] == ["policy"]
+    (path,) = (case.root / "state").glob("bucket_settings_*.json")
+    assert json.loads(path.read_text()) == {"uploads": {"policy": {"Statement": ["y"]}}}
+    assert any(check["detail"] == f"kept in {path}" for check in done["checks"])
+
+
+def test_a_setting_that_the_key_may_not_read_is_not_put_back(case: Case) -> None:
+    case.point = publish_objects(case.root, case.wanted, AFTER, settings={"policy": {"Statement": ["x"]}})
+    case.world.live.settings["policy"] = failure("AccessDenied", 403)
+    done = case.restore(bucket_settings="only")
+    assert settings_checks(done) == {"bucket policy": (COULD_NOT_VERIFY, "the key may not read it")}
+    assert case.world.live.diary == []
+
+
+def test_settings_that_differ_are_put_back_with_the_objects(case: Case) -> None:
+    case.point = publish_objects(case.root, case.wanted, AFTER, settings={"policy": {"Statement": ["x"]}})
+    case.world.live.settings["policy"] = {"Statement": ["y"]}
+    assert settings_checks(case.restore())["bucket policy"][0] == COULD_NOT_VERIFY
+    assert settings_checks(case.restore(bucket_settings="restore"))["bucket policy"] == (PASS, "as on record")
+
+
+def test_a_setting_of_which_none_is_on_record_is_told(case: Case) -> None:
+    case.point = publish_objects(case.root, case.wanted, AFTER, settings={"policy": None})
+    case.world.live.settings["policy"] = {"Statement": ["y"]}
+    ((name, (result, words)),) = settings_checks(case.restore()).items()
+    assert (name, result, "on record there is none" in words) == ("bucket policy", COULD_NOT_VERIFY, True)
+
+
 def test_versioning_comes_first_so_that_nothing_is_overwritten_for_good(case: Case) -> None:
     case.world.live.settings = {"versioning": "Suspended"}
     case.world.live.objects["b"] = Object(b"rubbish")

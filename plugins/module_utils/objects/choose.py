@@ -30,7 +30,7 @@ class Request:
     prefix: only these keys. exact: what the point does not know goes into quarantine. partial: recover what can be,
     where the vault no longer has all of it. accept: the backup that is named, although it failed. bucket: this one
     of the store's alone. others: what a rebuild does with the other buckets; empty: it moves none aside that it cannot
-    bring back.
+    bring back. bucket_settings: `restore` puts settings back that are not those of the point.
     """
 
     identity: str = "latest"
@@ -43,6 +43,7 @@ class Request:
     accept: bool = False
     bucket: str = ""
     others: str = ""
+    bucket_settings: str = ""
 
     @property
     def state(self) -> str:

@@ -33,7 +33,7 @@ from ..settings.config import Config
 from ..settings.scenarios import OBJECT_STORAGE
 from ..stack import buckets
 from ..stack.runtime import Opened, objects_mount
-from . import assess, choose, compare, identities
+from . import assess, choose, compare, identities, put_back
 from .choose import Request, reference_of
 from .compare import DIFFERS, GONE, UNKNOWN_TO_POINT, to_restore
 from .condition import Assessment
@@ -61,7 +61,7 @@ class Counts(Difference):
     lacking: str = ""  # what the vault no longer has of what is to be copied
 
 
-Mode = Literal["none", "start", "fill", "rebuild", "reopen"]
+Mode = Literal["none", "start", "fill", "rebuild", "reopen", "settings"]
 Action = Literal["restored", "untouched", "quarantined"]
 NOWHERE = "in no backup"
 OF_THE_BACKUP = "of the same backup"
@@ -85,7 +85,8 @@ class Plan(Planned):
 
     mode: none; start (it is down: start it and look; if it does not come up, or empty, rebuild); fill (it lives: make
     the bucket where it is gone, copy back what is missing or wrong); rebuild (quarantine the data directory, fresh
-    server, buckets as they were); reopen (a recovery was killed when the data was back and the writers were not).
+    server, buckets as they were); reopen (a recovery was killed when the data was back and the writers were not);
+    settings (the objects are left alone, and nothing is stopped). settings: as in the request.
     asked, state, prefix, exact, partial: as in the request. unreadable: as in the assessment. target: the bucket.
     buckets: those of the store. untested: what of the store no recovery brings back, and why. bucket: as in the
     request. others: the other buckets that are restored with it. asks: those that a rebuild would move aside for good,
@@ -107,6 +108,7 @@ class Plan(Planned):
     asks: tuple[str, ...] = ()
     rows_without: int = 0
     held_by: str = ""
+    settings: str = ""
 
 
 def make(run: Opened, request: Request, *, log: Log) -> Plan:
@@ -131,6 +133,7 @@ def make(run: Opened, request: Request, *, log: Log) -> Plan:
     entry, chosen, passed_over = choose.choose(config, sources, request, alone)
     besides = _besides(config, chosen, request)
     needed, why, counts = _needed(run, chosen, besides, request, seen, log)
+    unlike = _unlike(run, chosen, besides, request, seen) if not needed else {}
     left = recovery_state.stopped(config)
     mode: Mode = "none"
     fresh_key: Optional[buckets.Key] = None
@@ -143,13 +146,13 @@ def make(run: Opened, request: Request, *, log: Log) -> Plan:
         back = _back(besides, seen, request, mode, unseen=bool(lost) or seen.emptied)
         counts = _with_others(run, [point for point in besides if point.bucket in back], request, seen, counts, log)
         _require(run, chosen, request, counts, mode)
+    elif unlike:
+        needed, mode, back = True, "settings", tuple(name for name in unlike if name)
+        why = f"not as in {chosen.id}: {'; '.join(text for words in unlike.values() for text in words)}"
     elif left or (config.state / RECOVERING_OBJECTS).exists():
         needed, mode = True, "reopen"
         why = f"an earlier recovery stopped {', '.join(left) or 'nothing'} and did not come to its end"
-    if seen.lacking and seen.condition == HEALTHY:  # status says that rows lack objects
-        rest_unchecked = tuple(thing for thing in seen.unchecked if thing not in seen.lacking)
-        seen = replace(seen, condition=DAMAGED, findings=seen.lacking, unchecked=rest_unchecked)
-        why = why if needed else _NOWHERE_TO_BE_HAD
+    seen, why = _with_rows(seen, why, needed)
     service = config.objects.service
     writers = list(config.application.writers) or (stack.dependants(service) if service else [])
     now = datetime.now(timezone.utc)
@@ -180,7 +183,7 @@ def make(run: Opened, request: Request, *, log: Log) -> Plan:
         passed_over=tuple(passed_over),
         accepted=sources.accepted,
         service=service,
-        writers=tuple(writers),
+        writers=() if mode == "settings" else tuple(writers),
         stamp=now.strftime("%Y%m%d_%H%M%S"),
         target=config.objects.bucket,
         target_seconds=config.target(OBJECT_STORAGE),
@@ -204,6 +207,7 @@ def make(run: Opened, request: Request, *, log: Log) -> Plan:
         asks=_asks(rest, mode, request),
         rows_without=seen.rows_without,
         held_by=seen.held_by,
+        settings=request.bucket_settings,
     )
     return replace(made, steps=tuple(_steps(made, entry.id, run, _locked(given)))) if needed else made
 
@@ -215,6 +219,15 @@ def _locked(points: Sequence[Point]) -> list[str]:
     said = [f"the retention of {retained} objects"] if retained else []
     said += [f"the legal hold of {held_back} objects"] if held_back else []
     return [f"restore: {' and '.join(said)}, where it still lasts"] if said else []
+
+
+def _with_rows(seen: Assessment, why: str, needed: bool) -> tuple[Assessment, str]:
+    """A bucket is not healthy while rows have no object, as status says; what no backup has cannot be restored."""
+    if not seen.lacking or seen.condition != HEALTHY:
+        return seen, why
+    unchecked = tuple(thing for thing in seen.unchecked if thing not in seen.lacking)
+    seen = replace(seen, condition=DAMAGED, findings=seen.lacking, unchecked=unchecked)
+    return seen, why if needed else _NOWHERE_TO_BE_HAD
 
 
 def _of_fresh_key(key: Optional[buckets.Key]) -> list[str]:
@@ -246,6 +259,13 @@ def _needed(
     if not needed and not differing and request.asked:
         differing = _others_differing(run, besides, log)
     return (True, differing, counts) if differing else (needed, why, counts)
+
+
+def _unlike(
+    run: Opened, chosen: Point, besides: Sequence[Point], request: Request, seen: Assessment
+) -> dict[str, list[str]]:
+    """The settings that are not those of the point, where these were asked for, by bucket."""
+    return put_back.look(run, chosen, besides) if request.bucket_settings and seen.condition == HEALTHY else {}
 
 
 def _told_of(entry: Entry, chosen: Point) -> dict[str, object]:
@@ -502,12 +522,20 @@ def _warnings(run: Opened, found: list[Entry], chosen: Entry, counts: Counts) ->
 
 def _steps(made: Plan, backup: str, run: Opened, locked: Sequence[str]) -> list[str]:
     config, service, counts = run.config, made.service, made.counts
+    if made.mode == "settings":
+        return [
+            f"restore: {made.why}; what is replaced is kept on this host",
+            "verify: every setting that is on record; no object is touched, and nothing is stopped",
+            "reopen: see that the application is well, ask its endpoints",
+            "record: evidence with the time of each phase",
+        ]
     where = f" below {made.prefix}" if made.prefix else ""
     copied = f"{counts.gone} missing and {counts.differ} other objects{where}"
     what = copied if made.mode == "fill" else f"every object{where} that is missing or wrong"
     then = [
         *identities.step(run),
-        f"restore: {what}, from {config.vault.objects_bucket} in the vault, then the bucket's settings that are lost",
+        f"restore: {what}, from {config.vault.objects_bucket} in the vault, then the bucket's settings that are"
+        f" {'not as they were' if made.settings else 'lost'}",
         *([f"restore: likewise {several('bucket', made.others)}"] if made.others else []),
         *([f"restore: put {counts.extra} objects that the point does not know aside"] if made.exact else []),
         *([f"verify: restart {service}, so that only what is on its disk counts"] if service else []),
@@ -543,7 +571,7 @@ def text(made: Plan) -> list[str]:
     lines += [f"  its listing is taken from the vault: {made.location}"] if backup["place"] == VAULT else []
     lines += cautions(made.warnings, made.passed_over, made.accepted)
     fates: dict[Action, str] = {
-        "restored": "restored too",
+        "restored": "its settings are put back too" if made.mode == "settings" else "restored too",
         "untouched": "not touched",
         "quarantined": "put aside with the data directory, and not brought back"
         if made.mode == "rebuild"

@@ -36,7 +36,7 @@ from ..s3.copier import Shared
 from ..s3.inventory import Inventory
 from ..stack import buckets
 from ..stack.runtime import DataMount, Opened, ServiceState, objects_mount
-from . import assess, choose, compare, condition, identities, locks, plan, proof, reconcile
+from . import assess, choose, compare, condition, identities, locks, plan, proof, put_back, reconcile
 from .aside import Aside
 from .compare import RIGHT, UNKNOWN_TO_POINT, to_restore
 from .condition import Assessment
@@ -167,6 +167,8 @@ def protect(run: Opened, planned: plan.Plan, *, log: Log) -> Protected:
     """What Protection.protect() does, for the stack's object store."""
     work = _Protection(run, run.config.objects.service, log)
     work.stamp, work.unreadable, work.asks = planned.stamp, planned.unreadable, planned.asks
+    if planned.mode == "settings":
+        return Protected(planned.mode)
     if planned.mode == "rebuild" and planned.asks:
         raise plan.unasked(run.config, planned.asks)
     return work.protect(
@@ -190,7 +192,7 @@ class Restored:
 def restore_objects(
     run: Opened, identity: str, *, place: str = REPOSITORY, stamp: str, prefix: str = "", exact: bool = False,
     partial: bool = False, fresh: bool = False, asked: bool = True, state: str = "", sample: int = 0,
-    accept: bool = False, bucket: str = "", others: Sequence[str] = (), log: Log,
+    accept: bool = False, bucket: str = "", others: Sequence[str] = (), bucket_settings: str = "", log: Log,
 ) -> Restored:  # fmt: skip
     """Bring the bucket to a backup, and prove it. Raises IntegrityError when objects cannot be made what they were.
 
@@ -198,6 +200,7 @@ def restore_objects(
     what the database knows to be right now is left. sample: how many objects are read back, 0 for all. accept: objects
     that are not what they were stay as failed checks, and end nothing. bucket: this one of the store's in place of the
     application's. others: these of the same backup too; what is wrong with one of them is a failed check.
+    bucket_settings: `restore` puts back those that differ, too; `only` does nothing else.
     """
     run, alone = plan.meant(run, bucket)
     config = run.config
@@ -208,13 +211,13 @@ def restore_objects(
     problem = "; ".join(filter(None, throttle.mapped(Point.problem, [point, *besides])))
     if problem:
         raise IntegrityError("restore the objects", identity, problem, "Choose another (`lifeboat list`).")
+    if bucket_settings == "only":
+        return _settings_alone(run, point, besides, stamp, log)
     brought = identities.bring(run, log=log)  # first: without them the stack's own key may be unknown
     own_key = _key_for(run, log)
     source = buckets.source(run)
     clock = [time.monotonic()]
-    made = s3_settings.make(source, lock=bool(point.settings.get(s3_settings.LOCK)))
-    if made:
-        log(f"made {source.url}")
+    made = _made(source, point, log)
     first = _apply(source, point, log, made=made, first=True)
     with Inventory() as inventory:
         compare.hold(run, inventory, source, point, prefix=prefix, log=log)
@@ -231,7 +234,11 @@ def restore_objects(
         again = inventory.entries(f"point p WHERE {wanted}")
         copied = back.copy_back(run, again, source, log=log, compare=False, lock=lock)
         applied = _both(first, _apply(source, point, log, made=made))
-        store = _Rest(run, stamp, fresh=fresh, asked=asked, exact=exact, partial=partial, sample=sample, log=log)
+        applied = put_back.and_what_differs(run, source, point, applied, stamp, log) if bucket_settings else applied
+        store = _Rest(
+            run, stamp, fresh=fresh, asked=asked, exact=exact, partial=partial, sample=sample,
+            settings=bucket_settings, log=log,
+        )  # fmt: skip
         store.bring(besides)
         clock.append(time.monotonic())
         if config.objects.service:
@@ -239,11 +246,11 @@ def restore_objects(
             _Protection(run, config.objects.service, log).restart()
         expected = f"point p WHERE {compare.expected(keep=keep)}"
         checks = _prove(run, inventory, expected, sample, copied, log, accept=accept, lock=lock)
-        if lost:
-            checks.append(Check("held by the vault", FAIL, f"lost, for the vault no longer has them: {lost}"))
+        checks += [Check("held by the vault", FAIL, f"lost, for the vault no longer has them: {lost}")] if lost else []
         checks += locks.bring(run, point, inventory, compare.expected(keep=keep), log=log)
         checks += _settings_checks(buckets.source(run), point, applied, made=made)
-        checks += [*store.checks(), *identities.checks(run, brought, fresh=fresh, made=made, log=log), *own_key]
+        checks += [*store.checks(), *put_back.kept(run, stamp)]
+        checks += [*identities.checks(run, brought, fresh=fresh, made=made, log=log), *own_key]
         reconciled, report = _rows(run, inventory, point, prefix)
     clock.append(time.monotonic())
     recovery_state.unmark(config, recovery_state.RECOVERING_OBJECTS)
@@ -257,6 +264,30 @@ def restore_objects(
         settings=applied.made,
         reconciled=report.as_dict() if report else {},
         seconds={name: round(end - start, 2) for name, start, end in zip(("restore", "verify"), clock, clock[1:])},
+    )
+
+
+def _settings_alone(run: Opened, point: Point, besides: Sequence[Point], stamp: str, log: Log) -> Restored:
+    """Every object is left as it is."""
+    began = time.monotonic()
+    here = buckets.addressed(run)
+    source = buckets.source(run)
+    applied = put_back.put_back(run, source, point, stamp, log)
+    checks = list(_settings_checks(source, point, applied, made=False))
+
+    def each(other: Point) -> Iterator[Check]:
+        theirs = buckets.source(buckets.alone(here, other.bucket))
+        yield from _settings_checks(theirs, other, put_back.put_back(run, theirs, other, stamp, log), made=False)
+
+    checks += folded((other.bucket, each(other)) for other in besides)
+    return Restored(
+        id=point.id,
+        checks=(*checks, *put_back.kept(run, stamp)),
+        copied=CopiedBack(0, 0, 0, 0, 0, ()),
+        quarantine_bucket="",
+        settings=applied.made,
+        reconciled={},
+        seconds={"restore": round(time.monotonic() - began, 2)},
     )
 
 
@@ -288,11 +319,13 @@ class _Rest:
     """The store's other buckets, some at once. An error of one of them is a check that did not pass."""
 
     def __init__(
-        self, run: Opened, stamp: str, *, fresh: bool, asked: bool, exact: bool, partial: bool, sample: int, log: Log
-    ) -> None:
+        self, run: Opened, stamp: str, *, fresh: bool, asked: bool, exact: bool, partial: bool, sample: int,
+        settings: str, log: Log,
+    ) -> None:  # fmt: skip
         self._run, self._stamp, self._log = run, stamp, log
         self._fresh, self._asked, self._exact, self._partial, self._sample = fresh, asked, exact, partial, sample
         self._shared = Shared(at_once=run.config.objects.transfers)
+        self._settings = settings
         self._brought: list[_Brought] = []
         self._ended: list[Check] = []
         self._whole: list[str] = []
@@ -311,10 +344,8 @@ class _Rest:
         try:
             run = proof.placed(buckets.addressed(self._run), point)
             source = buckets.source(run)
-            made = s3_settings.make(source, lock=bool(point.settings.get(s3_settings.LOCK)))
-            if made:
-                log(f"made {source.url}")
-            elif not (self._asked or self._fresh) and assess.healthy(buckets.addressed(self._run), point, log):
+            made = _made(source, point, log)
+            if not (made or self._asked or self._fresh) and assess.healthy(buckets.addressed(self._run), point, log):
                 self._whole.append(point.bucket)
                 return
             first = _apply(source, point, log, made=made, first=True)
@@ -336,6 +367,8 @@ class _Rest:
                     [key for (key,) in inventory.each(f"SELECT key FROM settled WHERE how = '{RIGHT}'")] if keep else []
                 )
             applied = _both(first, _apply(source, point, log, made=made))
+            if self._settings:
+                applied = put_back.and_what_differs(self._run, source, point, applied, self._stamp, log)
             self._brought.append(_Brought(point, copied, lost, applied, made, lock, tuple(left)))
         except LifeboatError as exc:
             log(f"the bucket {named(point.bucket)} is not restored: {exc}")
@@ -446,6 +479,14 @@ def _apply(source: Bucket, point: Point, log: Log, *, made: bool, first: bool = 
     return applied
 
 
+def _made(source: Bucket, point: Point, log: Log) -> bool:
+    """Make the bucket where it is missing; returns whether it was."""
+    made = s3_settings.make(source, lock=bool(point.settings.get(s3_settings.LOCK)))
+    if made:
+        log(f"made {source.url}")
+    return made
+
+
 def _both(first: s3_settings.Applied, then: s3_settings.Applied) -> s3_settings.Applied:
     return s3_settings.Applied((*first.made, *then.made), {**first.refused, **then.refused})
 
@@ -463,7 +504,11 @@ def _settings_checks(source: Bucket, point: Point, applied: s3_settings.Applied,
     if made and lock in told.values and lock not in (*point.settings, *point.settings_denied):
         words = "the backup is older than the record of it, so the bucket was made without"
         yield Check(f"bucket {lock}", COULD_NOT_VERIFY, words)
-    if not wanted and not point.settings_denied:
+    extra = s3_settings.added(point.settings, told.values)
+    for name in extra:
+        words = "on record there is none: it is set, perhaps rightly, and stays; to remove it is for the operator"
+        yield Check(f"bucket {name}", COULD_NOT_VERIFY, words)
+    if not wanted and not point.settings_denied and not extra:
         yield Check("bucket settings", PASS, "none are on record")
 
 

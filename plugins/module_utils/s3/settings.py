@@ -198,6 +198,12 @@ def describe(setting: str, have: Mapping[str, object]) -> str:
     return f"the bucket's {setting} is gone"
 
 
+def added(wanted: Mapping[str, object], have: Mapping[str, object]) -> list[str]:
+    """The settings that are made and were not: perhaps rightly so, too. None is ever removed: a server that does not
+    know such a request may take it for one to delete the bucket."""
+    return [name for name, value in wanted.items() if name != VERSIONING and not value and have.get(name)]
+
+
 def apply(bucket: Bucket, wanted: Mapping[str, object], *, whole: bool = False) -> Applied:
     """Set what is lost again. A setting that the server refuses stops none of the others, and raises nothing.
 

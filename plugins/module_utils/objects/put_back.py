@@ -1,0 +1,89 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Put the settings of buckets back that are not those of a recovery point. No object is touched, nothing is stopped."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from ..base.checks import PASS, Check
+from ..base.errors import LifeboatError, Log
+from ..base.text import named
+from ..mirror.listing import Point
+from ..recovery import state as recovery_state
+from ..s3 import settings as s3_settings
+from ..s3.bucket import Bucket
+from ..s3.settings import Applied
+from ..stack import buckets
+from ..stack.runtime import Opened
+
+_KEEPING = threading.Lock()  # buckets are worked on side by side
+
+
+def differing(source: Bucket, point: Point) -> list[str]:
+    """What would be put back, in words. A setting that the key may not read cannot be compared, and is not there."""
+    have = s3_settings.read(source)
+    return [
+        *(s3_settings.describe(name, have) for name in s3_settings.lost(point.settings, have)),
+        *(f"the bucket's {name} is not what it was" for name in s3_settings.changed(point.settings, have)),
+    ]
+
+
+def look(run: Opened, own: Point, others: Sequence[Point]) -> dict[str, list[str]]:
+    """By bucket, empty for the application's: what would be put back, where anything would."""
+    found = {"": differing(buckets.source(run), own)}
+    here = buckets.addressed(run) if others else run
+    for point in others:
+        source = buckets.source(buckets.alone(here, point.bucket))
+        words = differing(source, point) if s3_settings.exists(source) else []
+        found[point.bucket] = [f"the bucket {named(point.bucket)}: {text}" for text in words]
+    return {name: words for name, words in found.items() if words}
+
+
+def put_back(run: Opened, source: Bucket, point: Point, stamp: str, log: Log) -> Applied:
+    """Make every setting what it was; what the server refuses is told, and stops nothing.
+
+    What is replaced is kept on this host first. What is set and was not stays, and is told by its check.
+    """
+    try:
+        have = s3_settings.read(source)
+        replaced = {name: have[name] for name in s3_settings.changed(point.settings, have)}
+        _keep(run, source.name, replaced, stamp, log)
+    except LifeboatError as exc:
+        return Applied((), dict.fromkeys(point.settings, exc.cause))
+    applied = s3_settings.apply(source, point.settings, whole=True)
+    for name in applied.made:
+        log(f"the bucket's {name} is what it was in {point.id}: {source.url}")
+    return applied
+
+
+def kept(run: Opened, stamp: str) -> list[Check]:
+    """Where what was replaced lies."""
+    path = run.config.state / _name(stamp)
+    return [Check("settings that were replaced", PASS, f"kept in {path}")] if path.exists() else []
+
+
+def _keep(run: Opened, bucket: str, replaced: Mapping[str, object], stamp: str, log: Log) -> None:
+    if not replaced:
+        return
+    path = run.config.state / _name(stamp)
+    with _KEEPING:
+        before = json.loads(path.read_bytes()) if path.exists() else {}
+        recovery_state.keep(run.config, path.name, json.dumps({**before, bucket: dict(replaced)}, default=str))
+    log(f"what is replaced of the settings of {bucket} is kept in {path}")
+
+
+def _name(stamp: str) -> str:
+    return f"bucket_settings_{stamp}.json"
+
+
+def and_what_differs(run: Opened, source: Bucket, point: Point, applied: Applied, stamp: str, log: Log) -> Applied:
+    """What was set again, and what put_back() does after it; what that made was refused before for another reason."""
+    more = put_back(run, source, point, stamp, log)
+    refused = {name: why for name, why in applied.refused.items() if name not in more.made}
+    return replace(more, made=tuple(dict.fromkeys((*applied.made, *more.made))), refused={**refused, **more.refused})
