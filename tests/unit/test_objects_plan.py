@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from collections.abc import Iterator
@@ -35,7 +36,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.repository.sources imp
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import bucket
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3.bucket import Version
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
-from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack import buckets, runtime
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import DataMount, Opened, ServiceState
 from builders import prove, settings
 from object_world import AFTER, BEFORE, OBJECTS, SECRETS, VAULT, Object, T, World, failure, publish_objects
@@ -522,6 +523,37 @@ def test_a_key_that_is_refused_is_not_a_lost_bucket(case: Case) -> None:
     with refused(UsageError, "access denied.*docs/mirror.md lists.*nothing is rebuilt"):
         case.plan()
     assert case.plan(force=True, method="rebuild")["mode"] == "rebuild"
+
+
+ROOT = {"MINIO_ROOT_USER": "root", "MINIO_ROOT_PASSWORD": "root-secret-1"}
+OF_ANOTHER = {"objects_admin_access_key": "another", "objects_admin_secret_key": "another-secret"}
+# (the service's environment, the admin's key) -> the key that a fresh store is filled with, or why there is none
+FRESH: list[tuple[dict[str, str], dict[str, str], str, str]] = [
+    ({}, {}, "", ""),
+    (ROOT, {}, "root", ""),
+    (ROOT, OF_ANOTHER, "root", ""),
+    (ROOT, {**OF_ANOTHER, "objects_admin_access_key": "root"}, "root", ""),
+    ({"MINIO_ROOT_USER_FILE": "/run/secrets/root"}, OF_ANOTHER, "another", ""),
+    ({"MINIO_ROOT_USER": "root"}, {}, "", "which is not known here"),
+    ({"MINIO_ROOT_USER": "root"}, OF_ANOTHER, "", "which objects_admin_access_key is not"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("environment", "admin", "used", "why"), FRESH)
+def test_the_key_that_a_fresh_store_would_know(
+    case: Case, monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], admin: dict[str, str], used: str, why: str
+) -> None:
+    monkeypatch.setitem(globals(), "SECRETS", {**SECRETS, **admin})
+    case.stack.found = dataclasses.replace(UP, environment=environment)
+    if why:
+        with refused(UsageError, rf"{why}, and not the stack's own key(.|\n)*Nothing was moved"):
+            case.plan(force=True, method="rebuild")
+        case.stack.found = dataclasses.replace(CRASHED, environment=environment)
+        (line,) = [line for line in case.plan()["warnings"] if line.startswith("should it not come up")]
+        assert why in line and "Set objects_admin_access_key" in line
+    else:
+        key = buckets.for_fresh(Opened(case.config))
+        assert (key.access_key if key else "") == used
 
 
 def test_what_the_vault_no_longer_has_is_said_before_anything_is_touched(case: Case) -> None:

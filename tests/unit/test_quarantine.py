@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import subprocess
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -271,3 +272,38 @@ def test_status_lists_it_and_keeps_its_verdict(run: Run, monkeypatch: pytest.Mon
     del server.databases[DATABASE]
     without = run("backup_info", settings=settings(tmp_path, runtime={"type": "host"}))
     assert (without["quarantine"]["kept"], without["status"]) == ([], with_it["status"])
+
+
+def test_a_move_that_ends_half_way_says_how_to_go_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The data is away already, and the empty directory cannot be made like it was."""
+    data = tmp_path / "the data"
+    data.mkdir()
+    (data / "file").write_text("x")
+
+    def refuse(*_: Any) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(stack_quarantine.os, "chown", refuse)
+    with pytest.raises(LifeboatError) as caught:
+        stack_quarantine.aside("shop", DataMount("bind", "", data), STAMP)
+    kept = tmp_path / f"the data.quarantine_{STAMP}"
+    assert (kept / "file").read_text() == "x"
+    said, _, back = caught.value.remedy.partition(" To go back: ")
+    assert said == f"The old data lies in {kept}."
+    subprocess.run(["sh", "-c", back], check=True)
+    assert (data / "file").read_text() == "x"
+
+
+def test_nothing_is_moved_where_the_way_back_cannot_be_told(tmp_path: Path) -> None:
+    class Stack:
+        def discard(self, service: str, *, timeout: float) -> None:
+            pass
+
+        def by_hand(self, service: str) -> tuple[str, str]:
+            raise LifeboatError("read the project", "compose.yml", "no such file")
+
+    (tmp_path / "data").mkdir()
+    mount = DataMount("bind", "", tmp_path / "data")
+    with pytest.raises(LifeboatError, match="no such file"):
+        stack_quarantine.put_aside("shop", Stack(), "objects", mount, STAMP, log=print)  # type: ignore[arg-type]
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]

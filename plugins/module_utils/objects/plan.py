@@ -64,6 +64,7 @@ class Counts(Difference):
 Mode = Literal["none", "start", "fill", "rebuild", "reopen", "settings"]
 Action = Literal["restored", "untouched", "quarantined"]
 NOWHERE = "in no backup"
+_NO_KEY: tuple[Optional[buckets.Key], tuple[str, ...]] = (None, ())
 OF_THE_BACKUP = "of the same backup"
 _NOWHERE_TO_BE_HAD = "no backup that could be read has the objects of those rows; lifeboat.dr.reconcile lists the rows"
 _ASKED: Mapping[str, Mode] = {"fill": "fill", "rebuild": "rebuild"}
@@ -136,13 +137,13 @@ def make(run: Opened, request: Request, *, log: Log) -> Plan:
     unlike = _unlike(run, chosen, besides, request, seen) if not needed else {}
     left = recovery_state.stopped(config)
     mode: Mode = "none"
-    fresh_key: Optional[buckets.Key] = None
+    fresh_key, no_key = _NO_KEY
     back: tuple[str, ...] = ()
     if needed:
         mode = _mode(config, seen, request.method)
         if request.bucket and mode != "fill":
             raise _of_the_whole_store(config, seen, request)
-        fresh_key = buckets.for_fresh(run) if mode == "rebuild" else None
+        fresh_key, no_key = _fresh_key(run, mode)
         back = _back(besides, seen, request, mode, unseen=bool(lost) or seen.emptied)
         counts = _with_others(run, [point for point in besides if point.bucket in back], request, seen, counts, log)
         _require(run, chosen, request, counts, mode)
@@ -156,7 +157,11 @@ def make(run: Opened, request: Request, *, log: Log) -> Plan:
     service = config.objects.service
     writers = list(config.application.writers) or (stack.dependants(service) if service else [])
     now = datetime.now(timezone.utc)
-    given = [chosen, *(point for point in besides if point.bucket in back)] if mode not in ("none", "reopen") else []
+    given = (
+        [chosen, *(point for point in besides if point.bucket in back)]
+        if mode not in ("none", "reopen", "settings")
+        else []
+    )
     uncarried = [gap for point in given for gap in point.held.not_carried]
     rest, unlisted = _rest(whole, config, seen, present(entry.manifest).detailed(ObjectsDetails), mode, back)
     target = Bucket(config.objects.bucket, "untouched" if mode in ("none", "reopen") else "restored", why)
@@ -172,6 +177,7 @@ def make(run: Opened, request: Request, *, log: Log) -> Plan:
             *(identities.warnings(run) if lost or mode in ("start", "rebuild") else ()),
             *_of_fresh_key(fresh_key),
             *(f"{gap.what}: {gap.why}" for gap in uncarried),
+            *no_key,
         ),
         why=why,
         asked=request.asked,
@@ -228,6 +234,20 @@ def _with_rows(seen: Assessment, why: str, needed: bool) -> tuple[Assessment, st
     unchecked = tuple(thing for thing in seen.unchecked if thing not in seen.lacking)
     seen = replace(seen, condition=DAMAGED, findings=seen.lacking, unchecked=unchecked)
     return seen, why if needed else _NOWHERE_TO_BE_HAD
+
+
+def _fresh_key(run: Opened, mode: Mode) -> tuple[Optional[buckets.Key], tuple[str, ...]]:
+    """The key for a fresh store, and what is to be said where there is none. Of a store that is only down nobody knows
+    yet whether it must be rebuilt."""
+    if mode not in ("start", "rebuild"):
+        return _NO_KEY
+    try:
+        key = buckets.for_fresh(run)
+        return (key if mode == "rebuild" else None), ()
+    except UsageError as exc:
+        if mode == "rebuild":
+            raise
+        return None, (f"should it not come up, nothing is moved: {exc.cause}. {exc.remedy.partition(', then')[0]}",)
 
 
 def _of_fresh_key(key: Optional[buckets.Key]) -> list[str]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -183,6 +184,7 @@ class _Others:
         columns = "bucket TEXT, key TEXT, size INT, sha256 TEXT, at REAL, PRIMARY KEY (bucket, key, size, sha256)"
         self.rows = Inventory({"known": columns})
         self.asked = False
+        self._asking = threading.Lock()  # buckets are looked at side by side
         self.why: Optional[LifeboatError] = None
 
     def ask(self, run: Opened, inventory: Inventory) -> int:
@@ -199,9 +201,10 @@ class _Others:
 
     def known(self, run: Opened) -> Inventory:
         """As of when the application's bucket was last read: a query for each of a thousand would be too much."""
-        if not self.asked:
-            with Inventory() as unused:
-                self.ask(run, unused)
+        with self._asking:
+            if not self.asked:
+                with Inventory() as unused:
+                    self.ask(run, unused)
         if self.why:
             raise self.why
         return self.rows

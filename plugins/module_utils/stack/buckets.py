@@ -212,12 +212,15 @@ def for_fresh(run: Opened) -> Optional[Key]:
     root, own = of_service(run), run.config.secrets.get("objects_access_key", "")
     if root is None or root.access_key == own:
         return None
-    key = configured(run.config) or (root if root.secret_key else None)
+    given = configured(run.config)
+    other = given is not None and root.access_key not in ("", given.access_key)  # of another server
+    key = root if other and root.secret_key else None if other else given or (root if root.secret_key else None)
     if key:
         return key
+    which = "which objects_admin_access_key is not" if other else "which is not known here"
     raise UsageError(
         "plan a fresh object store", run.config.objects.service,
-        f"it would know only its root key ({root.source}), which is not known here, and not the stack's own key",
+        f"it would know only its root key ({root.source}), {which}, and not the stack's own key",
         "Set objects_admin_access_key and objects_admin_secret_key in lifeboat_secrets and deploy, then run this again."
         " Nothing was moved.",
     )  # fmt: skip

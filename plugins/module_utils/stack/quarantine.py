@@ -31,7 +31,7 @@ def aside(stack_name: str, mount: DataMount, stamp: str) -> Path:
     A volume's goes into a volume of its own, so that the engine knows of it; a directory's beside it.
     """
     attempted, where = "quarantine the data directory", str(mount.path)
-    info = mount.path.stat()
+    info, moved = mount.path.stat(), False
     if mount.kind == "volume":
         label, name = f"{_LABEL}={stack_name}", f"{mount.name}_quarantine_{stamp}"
         create = Command(["docker", "volume", "create", "--label", label, name])
@@ -44,10 +44,14 @@ def aside(stack_name: str, mount: DataMount, stamp: str) -> Path:
         if mount.kind == "volume":
             target.rmdir()
         mount.path.rename(target)
+        moved = True
         mount.path.mkdir(mode=info.st_mode & 0o7777)
         os.chown(mount.path, info.st_uid, info.st_gid)
     except OSError as exc:
         remedy = f"Move it to {target} by hand, then run the recovery again."
+        if moved:
+            back = f"rmdir {shlex.quote(where)}; mv {shlex.quote(str(target))} {shlex.quote(where)}"
+            remedy = f"The old data lies in {target}. To go back: {back}"
         raise LifeboatError(attempted, where, exc.strerror or str(exc), remedy) from exc
     return target
 
@@ -59,6 +63,7 @@ def put_aside(
     stack.discard(service, timeout=120)
     if mount.path == Path() or not mount.path.is_dir():
         return "", ()
+    stack.by_hand(service)  # what cannot be told afterwards must fail before
     kept = aside(stack_name, mount, stamp)
     log(f"quarantined {mount.path} as {kept}")
     return str(kept), way_back(stack, service, mount, kept)
