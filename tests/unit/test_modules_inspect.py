@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import yaml
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import typed
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LifeboatError
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.pipeline import Command
-from ansible_collections.lifeboat.dr.plugins.module_utils.operations import discover
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations import certificates, discover
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations.discover import Draft, Project
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
 from builders import Run
@@ -152,14 +153,75 @@ def test_a_shop_with_a_bucket() -> None:
         "lifeboat_application": {"checks": [{"url": "http://127.0.0.1:18000/health"}]},
     }
     assert draft.later["lifeboat_objects"] == {
-        "service": "minio", "endpoint_url": "http://127.0.0.1:9000", "data_directory": "/data", "bucket": "uploads",
+        "service": "minio", "endpoint_url": "http://127.0.0.1:9000", "data_directory": "/data",
+        "admin": {"api": "minio"}, "buckets": ["*"], "bucket": "uploads",
     }  # fmt: skip
     assert draft.unclear == ()
     assert [line.partition(":")[0] for line in draft.wanted] == [
-        "lifeboat_vault", "lifeboat_secrets", "lifeboat_config.recipients", "lifeboat_repository",
+        "lifeboat_vault", "lifeboat_secrets", "lifeboat_secrets.objects_admin_access_key, objects_admin_secret_key",
+        "lifeboat_config.recipients", "lifeboat_repository",
     ]  # fmt: skip
-    assert "/srv/shop/.env" in draft.wanted[2]
+    assert draft.wanted[2].endswith(": minio is given MINIO_ROOT_USER, MINIO_ROOT_PASSWORD")
+    assert "/srv/shop/.env" in draft.wanted[3]
     assert "# lifeboat_vault:" in draft.text
+
+
+def certificate(directory: Path, *, issuer: str = "") -> Path:
+    """What `openssl` makes; of an issuer of its own, or of another."""
+    path, key = directory / "public.crt", directory / "private.key"
+    make = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=minio"]
+    subprocess.run([*make, "-keyout", str(key), "-out", str(path)], check=True, capture_output=True)
+    if issuer:
+        ca = directory / "ca"
+        ca.mkdir()
+        certificate(ca)
+        wanted = ["openssl", "req", "-new", "-key", str(key), "-subj", f"/CN={issuer}", "-out", str(directory / "csr")]
+        subprocess.run(wanted, check=True, capture_output=True)
+        sign = ["openssl", "x509", "-req", "-in", str(directory / "csr"), "-CA", str(ca / "public.crt"), "-CAkey",
+                str(ca / "private.key"), "-CAcreateserial", "-days", "2", "-out", str(path)]  # fmt: skip
+        subprocess.run(sign, check=True, capture_output=True)
+    return path
+
+
+@pytest.mark.parametrize("issuer", ["", "another"])
+def test_a_store_with_a_certificate_of_its_own(tmp_path: Path, issuer: str) -> None:
+    path = certificate(tmp_path, issuer=issuer)
+    (tmp_path / "user").write_text(HIDDEN)
+    minio = {
+        "image": "minio/minio",
+        "environment": {"MINIO_ROOT_USER_FILE": "/run/secrets/root_user", "MINIO_ROOT_PASSWORD": HIDDEN},
+        "ports": [port(9000, "19000")],
+        "volumes": [
+            volume(str(tmp_path), "/root/.minio/certs", "bind"),
+            {**volume("config", "/etc/minio"), "read_only": True},
+            volume("objects", "/bitnami/minio/data"),
+        ],
+    }
+    web = {
+        **SHOP["services"]["web"],
+        "environment": {"AWS_ACCESS_KEY_ID": "app-key-1", "AWS_SECRET_ACCESS_KEY": HIDDEN},
+    }
+    services = {**SHOP["services"], "minio": minio, "web": web}
+    minio["environment"]["MINIO_DEFAULT_BUCKETS"] = "uploads:public"
+    project = {"name": "shop", "services": services, "secrets": {"root_user": {"file": str(tmp_path / "user")}}}
+    found = typed.build(Project, project, lambda at, why: LifeboatError("read", at, why), unknown="ignore")
+    draft = discover.draft(found, "shop", {"project_directory": "/srv/shop"})
+    objects = draft.later["lifeboat_objects"]
+    assert (objects["endpoint_url"], objects["data_directory"]) == ("https://127.0.0.1:19000", "/bitnami/minio/data")
+    assert (objects.get("ca_bundle"), objects["bucket"]) == (None if issuer else str(path), "uploads")
+    assert any("name that its certificate names" in line for line in draft.unclear)
+    assert any(line.startswith("lifeboat_objects.ca_bundle") for line in draft.unclear) is bool(issuer)
+    assert HIDDEN not in draft.text and "app-key-1" not in draft.text
+    said = "\n".join(draft.wanted)
+    assert f"minio is given MINIO_ROOT_USER_FILE (the file {tmp_path / 'user'}), MINIO_ROOT_PASSWORD" in said
+    assert "objects_secret_key: web is given AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY" in said
+
+
+@pytest.mark.parametrize("text", ["", "x", "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n",
+    "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"])  # fmt: skip
+def test_what_is_no_certificate(text: str) -> None:
+    with pytest.raises(ValueError):
+        certificates.self_signed(text)
 
 
 def test_names_from_files_and_data_that_no_backup_contains() -> None:

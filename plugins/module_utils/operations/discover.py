@@ -25,6 +25,7 @@ from ..base.pipeline import Command
 from ..settings import config as settings
 from ..stack import files
 from ..stack.compose import ComposeRuntime, Resource, Volume, within
+from . import certificates
 
 _ATTEMPTED = "read the Compose projects of this host"
 # The last part of an image's name, without its tag.
@@ -36,6 +37,10 @@ _SAID = {"name": ("POSTGRES_DB", "POSTGRESQL_DATABASE"), "user": ("POSTGRES_USER
 _BUCKET = re.compile(r"(.*_)?BUCKET(_NAME)?")
 _ENDPOINT = re.compile(r"(.*_)?(S3|MINIO|AWS)_(.*_)?(ENDPOINT|ENDPOINT_URL|URL)(_S3)?")
 _URL = re.compile(r"(https?)://(?:localhost|127\.0\.0\.1|0\.0\.0\.0|\[::1\])(?::(\d+))?(/[^\s'\"|;)?#]*)?")
+# A key of S3, by the names that services are given it under; each may end in _FILE.
+_KEYS = re.compile(r"(.*_)?(S3|MINIO|AWS)_(.*_)?(ACCESS_KEY(_ID)?|SECRET_KEY|SECRET_ACCESS_KEY)(_FILE)?")
+_ROOT = ("MINIO_ROOT_USER", "MINIO_ROOT_PASSWORD", "MINIO_ACCESS_KEY", "MINIO_SECRET_KEY")
+_CERTIFICATES = ("", "public.crt", "certs/public.crt", "tls.crt", "server.crt", "cert.pem", "fullchain.pem")
 _PLAIN = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}")
 
 
@@ -52,6 +57,11 @@ class _Health:
 
 
 @dataclass(frozen=True)
+class _Secret:
+    source: str = ""
+
+
+@dataclass(frozen=True)
 class _Service:
     image: str = ""
     environment: Mapping[str, object] = field(default_factory=dict)
@@ -60,6 +70,8 @@ class _Service:
     depends_on: Union[Mapping[str, object], tuple[str, ...]] = ()
     healthcheck: _Health = _Health()
     network_mode: str = ""
+    secrets: tuple[_Secret, ...] = ()
+    configs: tuple[_Secret, ...] = ()
 
     @property
     def kind(self) -> str:
@@ -81,6 +93,7 @@ class Project:
     name: str = ""
     services: Mapping[str, _Service] = field(default_factory=dict)
     secrets: Mapping[str, Resource] = field(default_factory=dict)
+    configs: Mapping[str, Resource] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -202,7 +215,7 @@ def draft(
             unclear.append(f"{name} publishes a port, and its healthcheck names no address: add one that proves that it"
                            " works to lifeboat_application.checks")  # fmt: skip
     variables["lifeboat_application"] = {"checks": checks}
-    objects = _objects(services, store, unclear)
+    objects = _objects(project, store, unclear, read)
     if objects:
         later["lifeboat_objects"] = objects
         later["lifeboat_vault"] = {
@@ -211,6 +224,7 @@ def draft(
         }  # fmt: skip
         wanted.append("lifeboat_vault: an S3 endpoint that is not lost with this host, and two buckets there")
         wanted.append("lifeboat_secrets: objects_access_key, objects_secret_key, vault_access_key, vault_secret_key")
+        wanted += _keys(project, store)
     unclear += _unprotected(services, {database, store})
     if secret:
         later["lifeboat_config"] = {"recipients": ["age1…"]}
@@ -285,21 +299,18 @@ def _health(item: _Service) -> str:
     return f"{scheme}://127.0.0.1:{published}{path or '/'}" if published else ""
 
 
-def _objects(services: Mapping[str, _Service], store: str, unclear: list[str]) -> dict[str, object]:
+def _objects(project: Project, store: str, unclear: list[str], read: Callable[[str], str]) -> dict[str, object]:
     """The bucket, by the names of the variables that the services are given."""
+    services = project.services
     given = [(name, str(value)) for item in services.values() for name, value in item.environment.items() if value]
-    named = sorted({value for name, value in given if _BUCKET.fullmatch(name.upper())})
+    variables = {value for name, value in given if _BUCKET.fullmatch(name.upper())}
+    if not variables:  # Bitnami's image makes those, each with its policy after a colon
+        several = [value for name, value in given if name == "MINIO_DEFAULT_BUCKETS"]
+        variables = {part.partition(":")[0] for value in several for part in re.split(r"[,;\s]+", value) if part}
+    named = sorted(variables)
     found: dict[str, object] = {}
     if store:
-        item = services[store]
-        found["service"] = store
-        published = item.published(_STORES[item.kind])
-        if published:
-            found["endpoint_url"] = f"http://127.0.0.1:{published}"
-        else:
-            found["port"] = _STORES[item.kind]
-        if item.volumes:
-            found["data_directory"] = item.volumes[0].target
+        found = _store(project, store, unclear, read)
     elif named:
         urls = sorted({value for name, value in given if _ENDPOINT.fullmatch(name.upper())})
         plain = [url for url in urls if url.startswith(("http://", "https://")) and not urlsplit(url).username]
@@ -313,6 +324,76 @@ def _objects(services: Mapping[str, _Service], store: str, unclear: list[str]) -
             f"lifeboat_objects.bucket: {', '.join(named) or 'no service is given one'}; name the one to protect"
         )
     return {**found, "bucket": named[0] if len(named) == 1 else "…"}
+
+
+def _store(project: Project, store: str, unclear: list[str], read: Callable[[str], str]) -> dict[str, object]:
+    """The stack's own server: where it listens, by TLS or not, where its data is, and who knows its users."""
+    item = project.services[store]
+    found: dict[str, object] = {"service": store}
+    published = item.published(_STORES[item.kind])
+    certificate, alone = _certificate(project, item, read)
+    tls = certificate or any(
+        urlsplit(str(value)).scheme == "https" and urlsplit(str(value)).hostname == store
+        for service in project.services.values()
+        for name, value in service.environment.items() if _ENDPOINT.fullmatch(name.upper())
+    )  # fmt: skip
+    if published:
+        found["endpoint_url"] = f"{'https' if tls else 'http'}://127.0.0.1:{published}"
+    else:
+        found["port"] = _STORES[item.kind]
+    if tls:
+        unclear.append(
+            f"lifeboat_objects.endpoint_url: {store} speaks TLS; it must have a name that its certificate names"
+            + ("" if published else ", at a port that it publishes")
+        )
+    if alone:
+        found["ca_bundle"] = certificate
+    elif tls:
+        unclear.append("lifeboat_objects.ca_bundle: the file of the CA, unless this host trusts it already")
+    if data := _data(item):
+        found["data_directory"] = data
+    if item.kind == "minio":
+        found["admin"] = {"api": "minio"}
+    found["buckets"] = ["*"]
+    return found
+
+
+def _data(item: _Service) -> str:
+    """Where it keeps its objects: the one place that is written to, rather than its certificates or a configuration."""
+    places = [volume.target for volume in item.volumes if volume.type in ("volume", "bind") and not volume.read_only]
+    likely = [target for target in places if within(target, "/data") or "data" in os.path.basename(target)]
+    named = [volume.target for volume in item.volumes if volume.type == "volume" and not volume.read_only]
+    return next(iter([*likely, *named, *places]), "")
+
+
+def _certificate(project: Project, item: _Service, read: Callable[[str], str]) -> tuple[str, bool]:
+    """The file on this host that is mounted as the server's certificate, and whether it is its own issuer."""
+    paths = [volume.source for volume in item.volumes if volume.type == "bind"]
+    paths += [project.secrets.get(each.source, Resource()).file for each in item.secrets]
+    paths += [project.configs.get(each.source, Resource()).file for each in item.configs]
+    for path in filter(None, paths):
+        for name in _CERTIFICATES:
+            try:
+                whole = os.path.join(path, name) if name else path
+                return whole, certificates.self_signed(read(whole))
+            except (OSError, ValueError):  # not there, or something else
+                continue
+    return "", False
+
+
+def _keys(project: Project, store: str) -> Iterator[str]:
+    """Where the keys are given that Lifeboat needs: the names of variables and files, never what they hold."""
+    for name, item in project.services.items():
+        given = [key for key, value in item.environment.items() if value and _is_key(key, own=name == store)]
+        files = [project.secrets.get(os.path.basename(str(item.environment[key])), Resource()).file for key in given]
+        told = [f"{key} (the file {file})" if file else key for key, file in zip(given, files)]
+        whose = "objects_admin" if name == store else "objects"
+        if told:
+            yield f"lifeboat_secrets.{whose}_access_key, {whose}_secret_key: {name} is given {', '.join(told)}"
+
+
+def _is_key(name: str, *, own: bool) -> bool:
+    return name.upper().removesuffix("_FILE") in _ROOT if own else bool(_KEYS.fullmatch(name.upper()))
 
 
 def _unprotected(services: Mapping[str, _Service], protected: set[str]) -> list[str]:
