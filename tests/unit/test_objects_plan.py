@@ -33,7 +33,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import state 
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import points
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.points import Part
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.sources import Sources
-from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import bucket
+from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import bucket, client
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3.bucket import Version
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import buckets, runtime
@@ -523,6 +523,18 @@ def test_a_key_that_is_refused_is_not_a_lost_bucket(case: Case) -> None:
     with refused(UsageError, "access denied.*docs/mirror.md lists.*nothing is rebuilt"):
         case.plan()
     assert case.plan(force=True, method="rebuild")["mode"] == "rebuild"
+
+
+def test_a_store_that_lets_nothing_be_listed_and_everything_be_read_is_not_damaged(case: Case) -> None:
+    def denied(one: Any, prefix: str = "") -> Iterator[Version]:
+        with client.spoken("list the bucket", "uploads"):
+            raise failure("AccessDenied", 403, "ListObjectsV2")
+        yield
+
+    case.monkeypatch.setattr(objects_assess.compare.bucket, "objects", denied)
+    words = r"Could not look at the bucket(.|\n)*access denied(.|\n)*docs/mirror.md lists(.|\n)*nothing is rebuilt"
+    with refused(UsageError, words):
+        case.plan()
 
 
 ROOT = {"MINIO_ROOT_USER": "root", "MINIO_ROOT_PASSWORD": "root-secret-1"}

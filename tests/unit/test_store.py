@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,21 @@ def test_a_name_that_no_bucket_can_have_leads_nowhere(
     """A store says what its buckets are called, and the vault is not its."""
     with pytest.raises(UsageError, match="no name that a bucket can have"):
         buckets.suffixed(run(tmp_path, monkeypatch, []).config, name)
+
+
+@pytest.mark.parametrize(
+    ("name", "plain"),
+    [("Docs", "docs"), ("my_bucket", "my-bucket"), ("a.-b", "a-b"), ("a--b", ""), ("my.bucket.v1", ""), ("0", "")],
+)
+def test_a_name_that_only_path_style_takes_has_a_place_that_every_vault_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, plain: str
+) -> None:
+    place = buckets.suffixed(run(tmp_path, monkeypatch, []).config, name)
+    if plain:
+        assert re.fullmatch(rf"uploads-backup-{plain}-[0-9a-f]{{10}}", place)
+    else:
+        assert place == f"uploads-backup-{name}"
+    assert place != buckets.suffixed(run(tmp_path, monkeypatch, []).config, "docs")
 
 
 def test_a_long_name_keeps_a_place_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,6 +20,8 @@ from . import compose
 from .runtime import Opened
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}")
+# What every server takes: capitals and underscores are names of old, and only of addresses in path style.
+_PLAIN = re.compile(r"[a-z0-9]+(?:(?:\.|-+)[a-z0-9]+)*")
 TAG = "lifeboat"  # of a bucket in the vault: whose it is, <stack>/<objects or repository>
 _LONGEST = 63  # letters that a bucket's name may have
 _DIGEST = 10
@@ -97,10 +99,11 @@ def suffixed(config: Config, name: str) -> str:
             "Look at the stack's own store, or leave it out by lifeboat_objects.exclude.",
         )  # fmt: skip
     whole = f"{config.vault.objects_bucket}-{name}"
-    if len(whole) <= _LONGEST:
+    if len(whole) <= _LONGEST and _PLAIN.fullmatch(name):
         return whole
     digest = hashlib.sha256(whole.encode()).hexdigest()[:_DIGEST]
-    return f"{whole[: _LONGEST - _DIGEST - 1].rstrip('.-')}-{digest}"
+    plain = re.sub(r"[^a-z0-9]+", "-", name.lower()) if not _PLAIN.fullmatch(name) else name
+    return f"{f'{config.vault.objects_bucket}-{plain}'[: _LONGEST - _DIGEST - 1].rstrip('.-')}-{digest}"
 
 
 class _Whole:
