@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -143,6 +144,36 @@ def test_what_is_broken_is_named(
     assert [found.name for found in bad] == [check]
     assert words in bad[0].detail
     assert left(weed) == []
+
+
+def test_the_scratch_bucket_takes_what_the_vault_took(weed: SeaweedFS, settings: Config) -> None:
+    """Without versions SeaweedFS refuses long names, and makes text/plain of a .txt of unknown type."""
+    for key in ("k" * 1024, "dir/", "dir/b.txt"):
+        body = b"" if key.endswith("/") else b"x"
+        kind = "application/octet-stream"
+        weed.client.put_object(Bucket=settings.objects.bucket, Key=key, Body=body, ContentType=kind)
+    take.take(Opened(settings), log=lambda _: None)
+    result = prove(settings)
+    assert result.verdict == checks.PASS, result.checks
+    assert left(weed) == []
+
+
+def test_what_was_adopted_is_compared_by_its_version(
+    weed: SeaweedFS, settings: Config, make_bucket: MakeBucket
+) -> None:
+    """It was in the vault before that kept versions: it is version `null`, also when others came after it."""
+    vault = make_bucket(weed)
+    settings = dataclasses.replace(settings, vault=dataclasses.replace(settings.vault, objects_bucket=vault))
+    for key, body in OBJECTS.items():
+        weed.client.put_object(
+            Bucket=vault, Key=key, Body=body, ContentType="text/x-own", Metadata={"who": "me"}, Tagging="kind=test"
+        )
+    weed.client.put_bucket_versioning(Bucket=vault, VersioningConfiguration={"Status": "Enabled"})
+    take.take(Opened(settings), log=lambda _: None)
+    assert [version.version for version in versions(settings, "a.txt")] == ["null"], "adopted"
+    weed.client.put_object(Bucket=vault, Key="a.txt", Body=b"other", ContentType="text/later")
+    result = prove(settings)
+    assert result.verdict == checks.PASS, result.checks
 
 
 def test_a_newer_state_of_the_vault_does_not_matter(weed: SeaweedFS, settings: Config, taken: Manifest) -> None:

@@ -22,7 +22,6 @@ from ..s3 import bucket, causes, client, copier
 from ..s3.bucket import Bucket
 from ..s3.copier import MD5
 from ..s3.inventory import UNHELD, Inventory, text
-from ..s3.signed import NULL
 from ..settings.config import Config
 from ..stack import buckets
 from ..stack.runtime import Opened
@@ -176,7 +175,7 @@ def digests(source: Bucket, key: str, version: str = "") -> tuple[str, str]:
     """MD5 and SHA-256 of the bytes of an object, or of one version of it, read now."""
     md5, sha256 = hashlib.md5(usedforsecurity=False), hashlib.sha256()
     with client.spoken("read", f"{key} in {source.url}"):
-        which = {"VersionId": version} if version not in ("", NULL) else {}
+        which = {"VersionId": version} if version else {}
         body = _impatient(source).client.get_object(Bucket=source.name, Key=key, **which)["Body"]
         try:
             for data in iter(lambda: body.read(1 << 20), b""):

@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 
-from ..base import filesystem, text, throttle
+from ..base import text, throttle
 from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check, compared
 from ..base.errors import LifeboatError, Log, UnverifiedError, UsageError
 from ..base.text import named
@@ -34,6 +34,7 @@ from ..s3 import bucket, client, demolish
 from ..s3 import settings as s3_settings
 from ..s3.bucket import Bucket
 from ..s3.inventory import UNHELD, Inventory
+from ..s3.signed import NULL
 from ..settings.config import Config
 from ..stack import buckets
 from ..stack.runtime import Opened
@@ -139,6 +140,7 @@ def _scratch(config: Config, vault: Bucket, log: Log) -> Iterator[Bucket]:
         remedy = f"Let the vault's key make and remove buckets named {PREFIX}*, or prove them with one that may."
         raise UnverifiedError("restore objects to prove them", made.url, exc.cause, remedy) from exc
     try:
+        _version(made, log)
         yield made
     finally:
         _remove(made)
@@ -150,12 +152,23 @@ def _scratch(config: Config, vault: Bucket, log: Log) -> Iterator[Bucket]:
             _remove(scratch)
 
 
+def _version(scratch: Bucket, log: Log) -> None:
+    """Without versions SeaweedFS refuses long names and changes types, which would be called damage."""
+    try:
+        with client.spoken("switch versioning on", scratch.url):
+            enabled = {"Status": "Enabled"}
+            scratch.client.put_bucket_versioning(Bucket=scratch.name, VersioningConfiguration=enabled)
+    except LifeboatError as exc:
+        log(f"{scratch.name} keeps no versions: {exc.cause}")
+
+
 def _remove(scratch: Bucket) -> None:
-    """Empty and remove it. It was never versioned, so that nothing of it stays."""
+    """Empty and remove it."""
 
-    def drop(key: str) -> None:
-        with client.spoken("empty the scratch bucket", scratch.where(key)):
-            scratch.client.delete_object(Bucket=scratch.name, Key=key)
+    def drop(version: bucket.Version) -> None:
+        which = {"VersionId": version.version} if version.version != NULL else {}
+        with client.spoken("empty the scratch bucket", scratch.where(version.key)):
+            scratch.client.delete_object(Bucket=scratch.name, Key=version.key, **which)
 
-    filesystem.parallel(drop, (version.key for version in bucket.objects(scratch)), workers=8)
+    throttle.each(drop, (version for version in bucket.versions(scratch) if version.key), 8)
     demolish.delete_bucket(scratch, confirm=scratch.name if scratch.name.startswith(PREFIX) else "")

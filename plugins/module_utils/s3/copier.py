@@ -257,7 +257,8 @@ class Copier:
         """For servers whose ETags are not the usual sums: the bytes they hold are the bytes they were sent."""
         remedy = "Run it again; if it repeats, check the network and the target's disks."
         try:
-            held = digest(self.target, key, size, version, attempted=WRITE)[0]
+            # Without versions a server names none, and is asked for what is current.
+            held = digest(self.target, key, size, "" if version == NULL else version, attempted=WRITE)[0]
         except NotFoundError as exc:  # not the source's: nobody deleted the object
             raise IntegrityError(WRITE, subject, "the target took it and does not have it", remedy) from exc
         if held != sha256:
@@ -372,8 +373,8 @@ def tags(bucket: Bucket, key: str, version: str = "") -> Optional[list[tuple[str
 
 
 def facts(bucket: Bucket, key: str, version: str = "") -> Facts:
-    """What an object is beside its bytes: its headers and user metadata, its tags, its size, its properties."""
-    version = "" if version == NULL else version
+    """What an object is beside its bytes: its headers and user metadata, its tags, its size, its properties. version:
+    `null` is one: it was written before the bucket kept versions, and may be an old one by now."""
     answer = bucket.ask("HEAD", key, _of(version), properties.ASK, attempted=READ)
     found = tags(bucket, key, version) if may_have_tags(answer) else []
     return Facts(kept(answer.headers), found or [], answer.size, properties.of(answer.headers))
@@ -388,8 +389,11 @@ def may_have_tags(answer: Answer) -> bool:
 def digest(
     bucket: Bucket, key: str, size: int, version: str = "", *, attempted: str = READ
 ) -> tuple[str, str, Mapping[str, str]]:
-    """Read an object's bytes: (SHA-256, MD5, its headers). Raises IntegrityError where there are not `size` of them."""
-    query = _of("" if version == NULL else version)
+    """Read an object's bytes: (SHA-256, MD5, its headers). version: `null` too is one.
+
+    Raises IntegrityError where there are not `size` of them.
+    """
+    query = _of(version)
     sha256, md5, count = hashlib.sha256(), _md5(b""), 0
     headers: Mapping[str, str] = {}
     for start in range(0, max(size, 1), PART):
