@@ -243,7 +243,7 @@ def test_a_listing_out_of_order_removes_nothing(world: World, weed: SeaweedFS, s
 def test_times_that_are_not_those_of_the_writes_are_of_no_instant(
     world: World, weed: SeaweedFS, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(take, "SETTLED", timedelta())
+    monkeypatch.setattr(bucket, "SETTLED", timedelta())
     begun(world)
     world.put("key 1", b"second")
     later(world)

@@ -5,14 +5,24 @@
 
 from __future__ import annotations
 
+import dataclasses
+import time
 from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import client, signed
+import s3_quirks
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import COULD_NOT_VERIFY, FAIL, PASS
+from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import prune, verify
+from ansible_collections.lifeboat.dr.plugins.module_utils.mirror.listing import Point
+from ansible_collections.lifeboat.dr.plugins.module_utils.objects import proof
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository import repositories
+from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import bucket, client, signed
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from s3_faults import Call, Fault, Reply, error, faulty
 from s3_servers import SeaweedFS, Server
-from test_mirror import World
+from test_mirror import World, listed
 from test_quirks import details, through, unheld
 
 MakeBucket = Callable[[Server], str]
@@ -71,3 +81,59 @@ def test_a_key_that_may_not_read_back_is_not_called_an_unreadable_source(world: 
 
     with faulty(weed, fault) as proxy, pytest.raises(client.LifeboatError, match=r"write the object .*access denied"):
         through(world, vault=proxy)
+
+
+# --- what is not ours, and what cannot be believed ---
+
+
+def test_what_no_mirror_put_into_the_vault_stays(world: World) -> None:
+    for key in ("a", "b", "c", "d", "dir/"):
+        world.put(key, b"" if key == "dir/" else b"1")
+    world.vault.ask("PUT", "theirs", body=b"foreign", attempted="plant")
+    first = world.take()
+    for key in ("d", "dir/"):
+        world.delete(key)
+    assert details(world.take()).removed == 1
+    assert {version.key for version in bucket.objects(world.vault)} == {"a", "b", "c", "dir/", "theirs"}
+    assert any("1 objects in s3://" in line and "the first is 'theirs': they stay" in line for line in world.lines)
+    repo = repositories.from_settings(world.config.repository, {})
+    checks = proof.levels(Opened(world.config), repo, first, "archive", 0, world.lines.append)
+    assert {check.name: check.result for check in checks}["versions"] == PASS, "the placeholder too"
+
+
+def test_a_listing_that_cannot_be_believed_prunes_nothing(
+    world: World, weed: SeaweedFS, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bucket, "SETTLED", timedelta())
+    for key in ("a", "b", "c", "d"):
+        world.put(key)
+    world.take()
+    time.sleep(1.1)
+    world.delete("a")
+    world.put("b", b"later")
+    kept = Point(repositories.from_settings(world.config.repository, {}), world.take(override=True))
+    before = sorted(version.version for version in bucket.versions(world.vault))
+    for edit, said in ((s3_quirks.backwards, "it is not in order"), (s3_quirks.versity_times, "is listed as older")):
+        with faulty(weed, edit=edit) as proxy:
+            vault = dataclasses.replace(world.config.vault, endpoint_url=proxy.url)
+            run = Opened(dataclasses.replace(world.config, vault=vault))
+            done = prune.prune(run, [kept], datetime.now(timezone.utc) + timedelta(days=40), dry_run=False)
+        assert (done.versions, [said in line for line in done.kept]) == (0, [True]), done
+    assert sorted(version.version for version in bucket.versions(world.vault)) == before
+
+
+def test_verify_asks_for_what_the_live_bucket_does_not_list(world: World, weed: SeaweedFS) -> None:
+    for key in ("p", "p/b", "q", "r"):
+        world.put(key, b"1")
+    rows = listed(world.listing(world.take()))
+    with faulty(weed, edit=s3_quirks.minio_hides) as proxy:
+        live = dataclasses.replace(world.source, endpoint_url=proxy.url)
+        run = Opened(world.config)
+        assert [check.result for check in verify.verify_objects(run, rows, live)] == [PASS] * 3
+        proxy.fault = lambda call: error(403, "AccessDenied") if call.method == "HEAD" and call.key == "p/b" else None
+        told = verify.verify_objects(run, rows, live)[0]
+        assert (told.result, "'p/b' is not listed and cannot be asked for" in told.detail) == (COULD_NOT_VERIFY, True)
+        proxy.fault = lambda call: None
+        world.delete("p/b")
+        told = verify.verify_objects(run, rows, live)[0]
+        assert (told.result, told.detail) == (FAIL, "'p/b' is missing"), "it was asked for, and is not there"

@@ -220,14 +220,14 @@ class World:
         # Headers and tags: those of the vault are the key's own, unless a test says that somebody changed them.
         self.retagged: set[str] = set()
         monkeypatch.setattr(compare.copier, "facts", self.facts)
-        monkeypatch.setattr(bucket, "versions", lambda opened, prefix="": iter(opened.held))
+        monkeypatch.setattr(bucket, "versions", lambda opened, prefix="", watch=None: iter(opened.held))
         monkeypatch.setattr(bucket, "versioning", lambda opened: opened.settings.get("versioning") or "")
 
     def facts(self, fake_bucket: FakeBucket, key: str, version: str = "") -> Any:
         changed = fake_bucket is self.live and key in self.retagged
         return SimpleNamespace(headers={"content-type": "text/plain"}, tags=["other"] if changed else [])
 
-    def listed(self, fake_bucket: FakeBucket, prefix: str = "") -> Iterator[Version]:
+    def listed(self, fake_bucket: FakeBucket, prefix: str = "", watch: object = None) -> Iterator[Version]:
         if fake_bucket.missing:
             raise UsageError("list the bucket", fake_bucket.url, "there is no such bucket")
         for key, each in list(fake_bucket.objects.items()):

@@ -108,9 +108,32 @@ def test_what_is_right(state: State, vault: list[Version], before: list[Listed],
 def test_what_is_removed(state: State) -> None:
     state.read_source([version("a"), version("b", deleted=True)], T)
     state.read_vault([version("a"), version("b"), version("c"), version("d", deleted=True)])
+    state.read_copies([row(key="a"), row(key="b"), row(key="c")])
     assert list(state.to_remove()) == ["b", "c"]
     numbers = state.numbers()
     assert (numbers.vault, numbers.removed, round(numbers.share)) == (3, 2, 67)
+
+
+@pytest.mark.parametrize(
+    ("key", "more", "removed", "foreign"),
+    [
+        pytest.param("theirs", {}, False, True, id="what no mirror put there stays"),
+        pytest.param("ours", {}, True, False, id="what the last one put there goes"),
+        pytest.param(".lifeboat-name-0123456789ab/a/", {}, True, False, id="so does what a killed check left"),
+        pytest.param("/.lifeboat-name-0123456789ab", {}, True, False, id="under any name"),
+        pytest.param("dir/", {"size": 0, "version": "null"}, False, False, id="a placeholder has no history"),
+        pytest.param("dir/", {"size": 0, "version": "v1"}, True, False, id="where it has one it is hidden"),
+        pytest.param("adopted", {"version": "null"}, True, False, id="so is an old object without a version"),
+    ],
+)
+def test_what_is_removed_was_ours_and_leaves_its_versions(
+    state: State, key: str, more: dict[str, Any], removed: bool, foreign: bool
+) -> None:
+    state.read_source([version("a")], T)
+    state.read_vault([version("a"), version(key, **more)])
+    state.read_copies([row(), *(row(key=known) for known in ("dir/", "ours", "adopted"))])
+    assert list(state.to_remove()) == [key] * removed
+    assert (state.numbers().removed, state.foreign()) == (int(removed), (1, [key]) if foreign else (0, []))
 
 
 def test_a_journal_is_taken_up_and_ends_where_it_was_cut(tmp_path: Path) -> None:

@@ -22,9 +22,8 @@ from ..s3.signed import fields
 from ..settings.config import Config
 from ..stack import buckets
 from . import mc
-from .state import Numbers
+from .state import NAME_CHECK, Numbers
 
-NAME_CHECK = ".lifeboat-name-"  # names are tried in the vault by objects whose keys begin so, see take
 MAX_SKEW = 60  # seconds that the source's clock may be wrong
 
 

@@ -17,7 +17,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from typing import NamedTuple
 from xml.sax.saxutils import escape
 
@@ -104,13 +104,17 @@ def _one(
 ) -> Pruned:
     """One of the vault's buckets. share: as of Inventory."""
     before = (newest - timedelta(days=run.config.vault.noncurrent_days)).timestamp()
+    watch = bucket.Watch(datetime.now(timezone.utc) - bucket.SETTLED)
     with Inventory(_TABLES, share=share) as inventory:
         rows = (
             (text(found.key), found.modified.timestamp(), found.version, found.size, found.latest, found.deleted)
-            for found in bucket.versions(vault)
+            for found in bucket.versions(vault, watch=watch)
             if found.key  # one without a name cannot be asked to go
         )
         inventory.add("versions", rows)
+        if watch.order or watch.times:
+            said = watch.times or f"it is not in order: {watch.order}"
+            return Pruned(kept=(f"{vault.url}: nothing was deleted, for its listing cannot be believed: {said}",))
         inventory.change(_OLD, before)
         for point in kept if inventory.count("old") else ():
             named = ((text(entry.key), entry.vault_version) for entry in point.entries())

@@ -24,6 +24,7 @@ from ..s3 import properties
 from ..s3.bucket import Listed, Version
 from ..s3.inventory import Inventory
 
+NAME_CHECK = ".lifeboat-name-"  # names are tried in the vault by objects whose keys begin so, see take
 _VERSION = "key TEXT PRIMARY KEY, size INT, etag TEXT, modified INT, version TEXT"
 # copies: what is known of objects that were copied: by the last backup's listing, by a killed run, by this one (then
 # looked). seen: the properties that this run saw of others.
@@ -44,6 +45,11 @@ _RIGHT = f"{_IN_VAULT} AND {_SAME} AND c.version = s.version AND c.modified = s.
 # The same bytes, but perhaps other headers: written again since, or copied by someone else.
 _ALIKE = f"NOT ({_RIGHT}) AND {_IN_VAULT} AND ((s.etag <> '' AND s.etag = v.etag) OR ({_SAME} AND {_AS_COPIED}))"
 _JOINED = "source s LEFT JOIN vault v ON v.key = s.key LEFT JOIN copies c ON c.key = s.key"
+_OURS = f"(v.key IN (SELECT key FROM copies) OR v.key LIKE '{NAME_CHECK}%' OR v.key LIKE '/{NAME_CHECK}%')"
+# An empty folder's placeholder that has no version would be gone for good, and older listings name it.
+_PLACEHOLDER = "v.key LIKE '%/' AND v.size = 0 AND v.version = 'null'"
+_GONE = f"vault v WHERE v.key NOT IN (SELECT key FROM source) AND {_OURS} AND NOT ({_PLACEHOLDER})"
+_FOREIGN = f"vault v WHERE v.key NOT IN (SELECT key FROM source) AND NOT {_OURS} AND NOT ({_PLACEHOLDER})"
 _SEEN = "LEFT JOIN seen q ON q.key = s.key"
 _PROPERTIES = "coalesce(q.properties, c.properties)"
 _HELD = "s.key NOT IN (SELECT key FROM unheld)"
@@ -161,8 +167,7 @@ class State(Inventory):
         )
         sums = "count(*), coalesce(sum(copy), 0), coalesce(sum(alike), 0), coalesce(sum(copy AND there), 0)"
         row = next(self.each(f"SELECT {sums}, coalesce(sum(copy * size), 0) FROM ({judged})"))
-        removed = int(self.value("SELECT count(*) FROM vault WHERE key NOT IN (SELECT key FROM source)"))
-        removed = removed if self.removes else 0
+        removed = int(self.value(f"SELECT count(*) FROM {_GONE}")) if self.removes else 0
         return Numbers(
             source=row[0], vault=self.count("vault"), copy=row[1], alike=row[2], removed=removed, overwritten=row[3],
             bytes=row[4],
@@ -193,8 +198,12 @@ class State(Inventory):
     def to_remove(self) -> Iterator[str]:
         if not self.removes:
             return
-        for (key,) in self.each("SELECT key FROM vault WHERE key NOT IN (SELECT key FROM source)"):
+        for (key,) in self.each(f"SELECT v.key FROM {_GONE}"):
             yield key
+
+    def foreign(self) -> tuple[int, list[str]]:
+        """What the vault holds that no mirror is known to have put there, and the source has not: it stays."""
+        return self.counted(_FOREIGN, shown=1)
 
     # Telling it what was done.
 

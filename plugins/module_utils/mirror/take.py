@@ -53,7 +53,7 @@ from ..stack.runtime import Opened
 from . import guard, identities, listing, mc, store
 from .guard import Instant
 from .listing import Point
-from .state import Numbers, Object, State
+from .state import NAME_CHECK, Numbers, Object, State
 
 JOURNAL = "mirror.jsonl"
 SHOWN = 1000  # keys named in a manifest
@@ -63,7 +63,6 @@ _SHOWN_OF_OTHERS = 20  # of a bucket that may be one of a thousand
 _FEW = 20  # where at most one key in so many changed, those are looked at one by one instead of listing all
 _FEWEST = 50
 ASKED = 1000  # of the objects that are to be removed: at most so many are asked for, one by one, before it
-SETTLED = timedelta(seconds=10)
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _OTHER_ETAGS = 10
 # Names that servers which keep objects in a file system store under another name, or not at all; and one of each.
@@ -420,6 +419,12 @@ class _Mirror:
             self._disbelieve(f"the vault's listing is not in order: {watch.order}")
         self._state.read_copies(self._before(last))
         self._ask_before_removal()
+        count, keys = self._state.foreign()
+        if count:
+            self._log(
+                f"{count} objects in {self.vault.url} are not known to be of this stack, the first is {keys[0]!r}: they"
+                " stay as they are"
+            )
         count, keys = self._state.replaced()
         if count:
             self._log(
@@ -457,7 +462,7 @@ class _Mirror:
         return (version for version in versions if not store.outside(version.key, out)) if out else versions
 
     def _watch(self) -> Watch:
-        return Watch(datetime.now(timezone.utc) + timedelta(seconds=self.instant.skew or 0) - SETTLED)
+        return Watch(datetime.now(timezone.utc) + timedelta(seconds=self.instant.skew or 0) - bucket.SETTLED)
 
     def _without_past(self, versions: Iterator[Version], late: list[str]) -> Iterator[Version]:
         """Note what was written after the instant and has no version: what it replaced is gone. An empty folder's
@@ -557,7 +562,7 @@ class _Mirror:
                     break
 
     def _holds(self, example: str) -> bool:
-        key = example.format(guard.NAME_CHECK + token.token_hex(6))
+        key = example.format(NAME_CHECK + token.token_hex(6))
         try:
             put = self.vault.ask("PUT", key, headers=copier.EMPTY, attempted=copier.WRITE)
         except LifeboatError as exc:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import threading
 from collections import defaultdict
 from collections.abc import Iterable
+from datetime import datetime, timezone
 from typing import Optional
 
 from ..base import throttle
@@ -22,7 +23,7 @@ from ..s3 import bucket as s3_bucket
 from ..s3 import copier
 from ..s3.bucket import Bucket, Listed
 from ..s3.copier import MD5
-from ..s3.inventory import Inventory
+from ..s3.inventory import ASKED, Inventory
 from ..stack import buckets
 from ..stack.runtime import Opened
 
@@ -31,6 +32,7 @@ _TABLES = {
     "have": "key TEXT PRIMARY KEY, size INT, etag TEXT",
 }
 _NAMED = 20
+_MISSING = "wanted w WHERE w.key NOT IN (SELECT key FROM have)"
 _JOINED = "wanted w JOIN have h ON h.key = w.key"
 _OTHER_ETAG = "h.etag <> w.etag AND h.etag <> w.vault_etag AND length(h.etag) = 32 AND length(w.etag) = 32"
 BYTES, FACTS = "bytes", "metadata and tags"
@@ -64,8 +66,11 @@ def verify_objects(run: Opened, listing: Iterable[Listed], bucket: Bucket, sampl
     with Inventory(_TABLES) as tables:
         rows = ((row.key, row.size, row.etag, row.vault_version, row.vault_etag, row.sha256) for row in listing)
         total = tables.add("wanted", rows)
-        tables.add("have", ((version.key, version.size, version.etag) for version in s3_bucket.objects(bucket)))
-        presence = _presence(tables, total)
+        watch = s3_bucket.Watch(datetime.now(timezone.utc) - s3_bucket.SETTLED)
+        listed = s3_bucket.objects(bucket, watch=watch)
+        tables.add("have", ((version.key, version.size, version.etag) for version in listed))
+        unknown = _ask_for_unlisted(tables, bucket, all_of_them=bool(watch.order))
+        presence = _presence(tables, total, unknown)
         order = "w.size DESC" if sample is None else f"random() LIMIT {sample}"
         found = _Found()
         vault = buckets.vault(run)
@@ -80,16 +85,47 @@ def verify_objects(run: Opened, listing: Iterable[Listed], bucket: Bucket, sampl
     ]
 
 
-def _presence(tables: Inventory, total: int) -> Check:
+def _ask_for_unlisted(tables: Inventory, bucket: Bucket, *, all_of_them: bool) -> str:
+    """Before an object is called missing it is asked for: MinIO lists no `a/b` once there is `a`, and gives it.
+
+    Of more than ASKED some at random, and all if one of these is there, or the listing is not in order. Returns why it
+    is not known whether one is there; empty where that is known.
+    """
+    found: list[tuple[str, int, str]] = []
+    unknown: list[str] = []
+
+    def ask(row: tuple[str]) -> None:
+        try:
+            head = bucket.ask("HEAD", row[0], attempted=copier.READ)
+        except NotFoundError:
+            return
+        except LifeboatError as exc:
+            unknown.append(f"{row[0]!r} is not listed and cannot be asked for: {exc.cause}")
+            return
+        found.append((row[0], head.size, head.etag))
+
+    limit = -1 if all_of_them else ASKED
+    while True:
+        rows = list(tables.each(f"SELECT w.key FROM {_MISSING} ORDER BY random() LIMIT {limit}"))
+        throttle.each(ask, rows, 8)
+        tables.add("have", found)
+        if not found or len(rows) < ASKED or limit < 0:
+            return min(unknown, default="")
+        limit = -1
+
+
+def _presence(tables: Inventory, total: int, unknown: str) -> Check:
     wrong = []
     for words, source in (
-        ("is missing", "wanted w WHERE w.key NOT IN (SELECT key FROM have)"),
+        ("is missing", _MISSING),
         ("has another size", f"{_JOINED} WHERE h.size <> w.size"),
         ("has another ETag", f"{_JOINED} WHERE h.size = w.size AND {_OTHER_ETAG}"),
     ):
         count = int(tables.value(f"SELECT count(*) FROM {source}"))
         first = [str(key) for (key,) in tables.each(f"SELECT w.key FROM {source} ORDER BY w.key LIMIT {_NAMED}")]
         wrong += [f"{key!r} {words}" for key in first] + [f"another {words}"] * (count - len(first))
+    if unknown:
+        return Check("objects", COULD_NOT_VERIFY, unknown)
     more = int(tables.value("SELECT count(*) FROM have WHERE key NOT IN (SELECT key FROM wanted)"))
     same = f"all {total} objects are there with their size and ETag"
     return compared("objects", wrong, same + (f"; {more} others are there too" if more else ""))

@@ -18,7 +18,7 @@ import socket
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated, Callable, Optional
 from urllib.parse import unquote_plus, urlsplit
 from xml.etree import ElementTree
@@ -37,6 +37,7 @@ _MORE_BUCKETS = "ContinuationToken"  # the field of a list of buckets that has m
 _UPLOADS = {"key-marker": "NextKeyMarker", "upload-id-marker": "NextUploadIdMarker"}
 _GARBLED = "\ufffd"
 KEYS = 1000  # that one page of a listing holds; no server gives more
+SETTLED = timedelta(seconds=10)  # what was written longer ago is listed as it is
 AMAZON = "https://s3.{region}.amazonaws.com"
 
 
