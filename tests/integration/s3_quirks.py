@@ -308,3 +308,21 @@ def rgw_refuses_several(call: Call) -> Reply | None:
     """Ceph RGW looks for the right to delete several at the bucket's ARN; its errors have no message."""
     several = call.method == "POST" and "delete" in call.query
     return Reply(403, "<Error><Code>AccessDenied</Code></Error>") if several else None
+
+
+def garage(call: Call) -> Reply | None:
+    """Garage has no versions, tags, lifecycle rules or locks, and says that its versioning is off."""
+    missing = {"tagging", "lifecycle", "object-lock", "versions", "retention", "legal-hold"} & call.query.keys()
+    if missing or (call.method == "PUT" and "versioning" in call.query):
+        said = f"Unimplemented action: {call.method} {call.path}"
+        return Reply(501, f"<Error><Code>NotImplemented</Code><Message>{escape(said)}</Message></Error>")
+    return None
+
+
+def minio_marker_rule(call: Call, body: bytes) -> bytes:
+    """A rule of MinIO's own among the bucket's: a deleted object goes with all its versions."""
+    if call.method != "GET" or "lifecycle" not in call.query:
+        return body
+    rule = b"<Rule><ID>d</ID><Status>Enabled</Status><Filter><Prefix></Prefix></Filter>"
+    rule += b"<DelMarkerExpiration><Days>1</Days></DelMarkerExpiration></Rule>"
+    return body.replace(b"</LifecycleConfiguration>", rule + b"</LifecycleConfiguration>")

@@ -6,22 +6,27 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Iterator
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import builders
 import pytest
+import s3_quirks
 import s3_servers
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import UsageError
 from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import take
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import repositories
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository.s3 import S3Repository
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings.config import Config
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from ansible_collections.lifeboat.dr.plugins.module_utils.vault import vault
 from botocore.exceptions import ClientError
 from conftest import BUCKETS, PLAIN, WRITER, MakeBucket
+from s3_faults import Proxy, faulty
 from s3_servers import ALIAS, JuiceFS, SeaweedFS, Server
 
 OBJECTS, REPOSITORY = BUCKETS
@@ -160,6 +165,50 @@ def test_foreign_objects_are_not_taken_over_unasked(weed: SeaweedFS) -> None:
         weed.client.get_bucket_tagging(Bucket=OBJECTS)
     assert f"{OBJECTS}: mark it as that of shop/objects" in short(vault.ensure(one, adopt=True))
     assert vault.ensure(one) == []
+
+
+def behind(proxy: Proxy, one: Config) -> Config:
+    return dataclasses.replace(one, vault=dataclasses.replace(one.vault, endpoint_url=proxy.url))
+
+
+def test_a_server_that_answers_501_holds_copies_and_no_mirror(weed: SeaweedFS, tmp_path: Path) -> None:
+    """Garage: PutBucketVersioning is not implemented (501)."""
+    told: list[str] = []
+    with faulty(weed, s3_quirks.garage) as proxy:
+        one = behind(proxy, make(weed, objects_bucket=""))
+        assert short(vault.ensure(one, warn=told.append)) == [f"{REPOSITORY}: make the bucket"]
+        assert vault.ensure(one) == []
+        said = [line.partition(": ")[2] for line in told if line.startswith(f"s3://{REPOSITORY}")]
+        assert [line for line in said if line.startswith("the server has no versioning: anyone with the writer's key")]
+        with pytest.raises(UsageError, match="the server has no versioning: the mirror could be gone back"):
+            vault.ensure(behind(proxy, make(weed, repository_bucket="")))
+        repo = S3Repository(
+            REPOSITORY, endpoint_url=proxy.url, access_key=weed.access_key, secret_key=weed.secret_key,
+            staging_root=tmp_path / "staging",
+        )  # fmt: skip
+        (tmp_path / "a").write_bytes(b"1")
+        id, sums = "db_backup_20261124_020000", {"a": hashlib.sha256(b"1").hexdigest()}
+        repo.receive("database", id, tmp_path, sums, b"{}")
+        weed.client.put_object(Bucket=REPOSITORY, Key=f"{repo.folders['database']}/{id}/a", Body=b"2")
+        assert repo.receive("database", id, tmp_path, sums, b"{}") == 1, "what was damaged is kept aside"
+        assert repo.delete("database", id) == []
+        assert repo.purge_hidden(datetime.now(timezone.utc)) == ([], [])
+
+
+def test_a_rule_of_minios_own_that_shortens_the_history_is_told(weed: SeaweedFS) -> None:
+    one = make(weed, repository_bucket="")
+    vault.ensure(one)
+    said = "its rule d removes an object with all its versions 1 days after it was deleted (DelMarkerExpiration)"
+    with faulty(weed, edit=s3_quirks.minio_marker_rule) as proxy:
+        told: list[str] = []
+        assert vault.ensure(behind(proxy, one), warn=told.append) == []
+        assert any(said in line for line in told), told
+        call, arguments, _repaired = REPAIRED[-1]
+        getattr(weed.client, call)(Bucket=OBJECTS, **arguments)
+        (made,) = short(vault.ensure(behind(proxy, one)))
+        assert made == f"{OBJECTS}: expire replaced and removed objects after 30 days"
+        (put,) = [call for call in proxy.calls if call.method == "PUT"]
+        assert b"<DelMarkerExpiration><Days>1</Days>" in put.body, "what the other rule does is written back"
 
 
 def test_another_stacks_bucket_is_refused_whatever_is_asked(weed: SeaweedFS) -> None:

@@ -403,8 +403,13 @@ class S3Repository(Repository):
         return True
 
     def _keep(self, key: str) -> None:
-        with spoken("see whether versions are kept", f"s3://{self.bucket}"):
-            versioned = self.client.get_bucket_versioning(Bucket=self.bucket).get("Status") == "Enabled"
+        versioned = False
+        try:
+            with spoken("see whether versions are kept", f"s3://{self.bucket}"):
+                versioned = self.client.get_bucket_versioning(Bucket=self.bucket).get("Status") == "Enabled"
+        except LifeboatError as exc:
+            if code(exc) not in UNSUPPORTED:
+                raise
         if not versioned:
             below = key[len(self.prefix) + 1 :] if self.prefix else key
             aside = self._key(DAMAGED, f"{datetime.now(timezone.utc):%Y%m%d_%H%M%S}", below)

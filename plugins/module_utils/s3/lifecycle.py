@@ -38,8 +38,16 @@ class Rule:
     said: Element
 
     def shorter(self, days: int) -> bool:
-        """Whether it removes replaced objects sooner than after `days`."""
-        return self.enabled and self.noncurrent_days is not None and self.noncurrent_days < days
+        """Whether it removes replaced objects sooner than after `days`. Without a number of days (MinIO: only
+        NewerNoncurrentVersions) it does so at once."""
+        expires = documents.child(self.said, "NoncurrentVersionExpiration") is not None
+        return self.enabled and expires and (self.noncurrent_days or 0) < days
+
+    @property
+    def forgets_deleted(self) -> Optional[int]:
+        """Days after which an object that was deleted goes with all its versions: MinIO's DelMarkerExpiration."""
+        days = content(self.said, "DelMarkerExpiration", "Days") or ""
+        return int(days) if self.enabled and days.isdecimal() else None
 
 
 def rule(id: str, days: int, prefix: str = "") -> Rule:

@@ -205,7 +205,7 @@ class _Ensuring:
         ruled = any(rule.id == wanted.id for rule in rules or ())
         if not new and not self._adopt and not (tags is None and ruled) and self._holds_objects():
             raise self._wrong(
-                "it holds objects and is not marked as ours; a mirror would remove them",
+                "it holds objects and is not marked as ours; a mirror would replace those of the same name",
                 "Choose another bucket. To take it over with what is in it, run lifeboat.dr.vault once with "
                 "adopt: true, or the role with object_storage_backup_adopt.",
             )  # fmt: skip
@@ -244,10 +244,14 @@ class _Ensuring:
             return
         if state is not None:
             enabled = {"Status": "Enabled"}
-            self._set("switch versioning on", "put_bucket_versioning", VersioningConfiguration=enabled)
+            try:
+                self._set("switch versioning on", "put_bucket_versioning", VersioningConfiguration=enabled)
+            except LifeboatError as exc:
+                if s3_client.code(exc) not in UNSUPPORTED:  # Garage tells that it has none, and takes no other
+                    raise
             if self._check or self._versioning() == "Enabled":
                 return
-            self._changes.pop()  # it was taken, and did nothing
+            self._changes.pop()  # it was not taken, or it did nothing
         if self._kind == OBJECTS:
             if self._made and not self._holds_objects():  # SeaweedFS removes a bucket with all that is in it
                 with contextlib.suppress(LifeboatError):
@@ -330,6 +334,9 @@ class _Ensuring:
                 )  # fmt: skip
             if rule.id != wanted.id and rule.shorter(days):
                 self._tell(f"its rule {rule.id} removes old versions sooner than after {days} days")
+            if rule.forgets_deleted is not None and rule.forgets_deleted < days:
+                after = f"{rule.forgets_deleted} days after it was deleted (DelMarkerExpiration)"
+                self._tell(f"its rule {rule.id} removes an object with all its versions {after}")
         mine = lifecycle.mine(rules, wanted) or self._put_rule(new, rules, wanted)
         if mine and (dropped := lifecycle.uncleaned(self._bucket, mine)):
             self._tell(f"the server does not clean up {' and '.join(dropped)}")
