@@ -338,9 +338,12 @@ def test_the_change_guard(world: MakeWorld) -> None:
         one.take()
     said = str(caught.value)
     assert "3 of the 14 objects there would be removed and 2 overwritten, 36 % where 30 % is the limit" in said
-    assert "--override" in str(caught.value)
+    assert "; the first: '06', '07', '08', '09', '10'. If" in said and "--override 5`" in said
+    with pytest.raises(UsageError):
+        one.take(override=4)
     assert len(list(bucket.objects(one.vault))) == 14, "nothing was touched"
-    assert one.take(override=True).details["objects"] == 11
+    assert one.take(override=5).details["objects"] == 11
+    assert any("WARNING, and done all the same: 3 of the 14 objects" in line for line in one.lines)
     for number in range(9, 20):
         one.delete(f"{number:02}")
     with pytest.raises(UsageError, match="the bucket is empty, and 11 of the 11 objects there would be removed"):

@@ -351,12 +351,12 @@ def test_objects_that_no_backup_holds_are_no_success(
         return operations_backup.Taken((one,))
 
     monkeypatch.setattr(operations_backup, "take", take)
-    assert run(etc, "backup", "objects", "--seal", "--override") == 6
+    assert run(etc, "backup", "objects", "--seal", "--override", "784") == 6
     assert "WARNING: 2 objects could not be held by the vault" in capsys.readouterr().err
     assert (asked["component"], asked["seal"], asked["override"], asked["prune_after"]) == (
         "objects",
         True,
-        True,
+        784,
         False,
     )
 

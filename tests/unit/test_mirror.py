@@ -240,7 +240,13 @@ def test_the_guard(tmp_path: Path, numbers: Numbers, limit: int, refused: str) -
         with pytest.raises(UsageError) as caught:
             guard.guard(made, BUCKET, BUCKET, numbers, False)
         assert refused in str(caught.value)
-        assert "--override" in str(caught.value)
+        count = numbers.removed + numbers.overwritten
+        assert f"--override {count}`" in str(caught.value)
+        with pytest.raises(UsageError, match="the first: 'a', 'b'"):
+            guard.guard(made, BUCKET, BUCKET, numbers, count - 1, lambda most: ["a", "b"][:most])
+        told: list[str] = []
+        guard.guard(made, BUCKET, BUCKET, numbers, count, lambda most: ["a", "b"][:most], told.append)
+        assert len(told) == 1 and "done all the same" in told[0] and "the first: 'a', 'b'" in told[0]
     else:
         guard.guard(made, BUCKET, BUCKET, numbers, False)
     guard.guard(made, BUCKET, BUCKET, numbers, True)

@@ -303,8 +303,9 @@ def _backup_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seal", action="store_true", help="tie the newest backups into a recovery point afterwards")
     parser.add_argument(
-        "--override", action="store_true",
-        help="what is there is right: mirror the bucket where very much was removed, call no database shrunk",
+        "--override", type=int, nargs="?", const=1, default=0, metavar="N",
+        help="what is there is right: mirror the bucket where up to N objects would be removed or overwritten,"
+        " call no database shrunk",
     )  # fmt: skip
     parser.add_argument("--prune", action="store_true", help="apply retention afterwards, only if the backup is good")
     parser.add_argument("--wait", type=float, default=0, metavar="SECONDS", help="wait for the lock this long")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Optional
+from typing import Callable, Optional
 
 from ..base.clock import format_time
 from ..base.errors import LifeboatError, Log, NotFoundError, UsageError
@@ -24,6 +24,7 @@ from ..stack import buckets
 from . import mc
 from .state import NAME_CHECK, Numbers
 
+_NAMED = 5
 MAX_SKEW = 60  # seconds that the source's clock may be wrong
 
 
@@ -116,9 +117,15 @@ def of_a_check(key: str) -> bool:
     return key.lstrip("/").startswith(NAME_CHECK)
 
 
-def guard(config: Config, source: Bucket, vault: Bucket, numbers: Numbers, override: bool) -> None:
-    """A wiped or encrypted source must not become the newest mirror unasked."""
-    if override or not numbers.vault:
+def guard(
+    config: Config, source: Bucket, vault: Bucket, numbers: Numbers, override: int,
+    first: Callable[[int], list[str]] = lambda most: [], log: Log = lambda text: None,
+) -> None:  # fmt: skip
+    """A wiped or encrypted source must not become the newest mirror unasked.
+
+    override: so many objects may be removed or overwritten; True: any number. first: those that would be.
+    """
+    if not numbers.vault:
         return
     said = (
         f"{numbers.removed} of the {numbers.vault} objects there would be removed and {numbers.overwritten} overwritten"
@@ -129,10 +136,15 @@ def guard(config: Config, source: Bucket, vault: Bucket, numbers: Numbers, overr
         return
     else:
         said += f", {numbers.share:.0f} % where {config.objects.change_limit} % is the limit"
+    count = numbers.removed + numbers.overwritten
+    said += f"; the first: {', '.join(map(repr, first(_NAMED)))}" if count else ""
+    if override is True or (override and count <= override):
+        log(f"WARNING, and done all the same: {said}")
+        return
     raise UsageError(
         "mirror the bucket", f"{source.url} to {vault.url}", said,
-        "If that is right, run `lifeboat backup objects --override` (module: override=true) once; if it is not, recover"
-        " with lifeboat.dr.recover_object_storage: the vault is as it was.",
+        f"If that is right, run `lifeboat backup objects --override {max(count, 1)}` (module: override=true) once."
+        " If not, recover with lifeboat.dr.recover_object_storage: the vault is as it was.",
     )  # fmt: skip
 
 

@@ -201,6 +201,13 @@ class State(Inventory):
         for (key,) in self.each(f"SELECT v.key FROM {_GONE}"):
             yield key
 
+    def lost(self, most: int) -> list[str]:
+        """The first few keys that would be removed or overwritten, those first that would be removed."""
+        overwritten = f"SELECT s.key, 1 FROM {_JOINED} WHERE v.key IS NOT NULL AND NOT ({_RIGHT}) AND NOT ({_ALIKE})"
+        removed = f"SELECT v.key, 0 FROM {_GONE}" if self.removes else "SELECT NULL, 0 WHERE 0"
+        rows = self.each(f"SELECT * FROM ({removed} UNION ALL {overwritten}) ORDER BY 2, 1 LIMIT {most}")
+        return [str(key) for key, _how in rows]
+
     def foreign(self) -> tuple[int, list[str]]:
         """What the vault holds that no mirror is known to have put there, and the source has not: it stays."""
         return self.counted(_FOREIGN, shown=1)

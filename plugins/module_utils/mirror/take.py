@@ -77,7 +77,7 @@ _ODD = {
 }
 
 
-def take(run: Opened, *, log: Log, override: bool = False, doubts: Doubts = TRUST) -> Manifest:
+def take(run: Opened, *, log: Log, override: int = 0, doubts: Doubts = TRUST) -> Manifest:
     """Bring the vault's mirror up to date and publish an objects backup. The caller holds the stack's lock.
 
     doubts: what was found out against the servers before (vault/endpoints.py).
@@ -104,12 +104,12 @@ def take(run: Opened, *, log: Log, override: bool = False, doubts: Doubts = TRUS
         work = _Mirror(config, source, vault, state, instant, log, shared, doubts)
         ambiguous = work.look(last)
         instant, numbers = work.instant, state.numbers()
-        guard.guard(config, source, vault, numbers, override)
+        guard.guard(config, source, vault, numbers, override, state.lost, log)
         log(f"{identity}: {_to_do(numbers, instant, now)}")
         work.bring(numbers)
         work.confirm(numbers)
         work.look_at_properties(last)
-        held = identities.take(run, identity, override=override, log=log)
+        held = identities.take(run, identity, override=bool(override), log=log)
         with repo.stage("objects", identity) as staging, explained("write the listing", staging.path):
             own = _written(work, state, staging.path, "", ambiguous)
             state.release()
@@ -243,7 +243,7 @@ class _Others:
     """The store's other buckets, some at once over the same connections: held, and what is missing and why."""
 
     def __init__(
-        self, run: Opened, last: Optional[Point], instant: Instant, root: Path, override: bool, log: Log,
+        self, run: Opened, last: Optional[Point], instant: Instant, root: Path, override: int, log: Log,
         shared: Optional[Shared] = None, doubts: Doubts = TRUST,
     ) -> None:  # fmt: skip
         self._run, self._instant, self._root = run, instant, root
@@ -308,7 +308,7 @@ class _Others:
             numbers = state.numbers()
             if numbers.vault or numbers.copy:  # not where a thousand buckets are empty
                 _sweep(vault, datetime.now(timezone.utc), self._log)
-            guard.guard(config, source, vault, numbers, self._override)
+            guard.guard(config, source, vault, numbers, self._override, state.lost, self._log)
             if numbers.copy or numbers.alike or numbers.removed:
                 self._log(f"{named(name)}: {_to_do(numbers, work.instant, datetime.now(timezone.utc))}")
             work.bring(numbers)
@@ -344,7 +344,7 @@ class Preview(Numbers):
     database_backup: str
 
 
-def preview(run: Opened, *, log: Log, override: bool = False, doubts: Doubts = TRUST) -> Preview:
+def preview(run: Opened, *, log: Log, override: int = 0, doubts: Doubts = TRUST) -> Preview:
     """What take() would do now, with nothing changed: it raises what that would raise before its first change."""
     repo = _open(run, writable=False)
     source, vault = buckets.source(run), buckets.vault(run)
@@ -356,7 +356,7 @@ def preview(run: Opened, *, log: Log, override: bool = False, doubts: Doubts = T
         work = _Mirror(run.config, source, vault, state, instant, log)
         work.look(last)
         asked, instant, numbers = instant, work.instant, state.numbers()
-    guard.guard(run.config, source, vault, numbers, override)
+        guard.guard(run.config, source, vault, numbers, override, state.lost, log)
     others = _Others(run, last, asked, run.config.state, override, log)
     for more in others.preview(store.look(run, _known(last))):
         numbers = Numbers(**{what: count + getattr(more, what) for what, count in vars(numbers).items()})

@@ -107,7 +107,7 @@ def take(
     *,
     seal: bool = False,
     prune_after: bool = False,
-    override: bool = False,
+    override: int = 0,
     log: Log,
 ) -> Taken:
     """Back up one component, or all that the stack has and seal them. The caller holds the stack's lock.

@@ -29,7 +29,7 @@ from ..vault import endpoints
 class Component:
     """take: makes a backup; its second argument accepts that much is gone. line: it, for a terminal."""
 
-    take: Callable[[Opened, bool, Log], Manifest]
+    take: Callable[[Opened, int, Log], Manifest]
     line: Callable[[Manifest], str]
 
 
@@ -60,7 +60,9 @@ def _config_line(one: Manifest) -> str:
 
 COMPONENTS: dict[str, Component] = {
     DATABASE: Component(
-        lambda run, override, log: methods.named(run.config.database.method).take(run, log=log, override=override),
+        lambda run, override, log: methods.named(run.config.database.method).take(
+            run, log=log, override=bool(override)
+        ),
         _database_line,
     ),
     OBJECTS: Component(
