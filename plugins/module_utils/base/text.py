@@ -6,13 +6,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Optional
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from . import throttle
-from .checks import PASS, SHOWN, Check, ended
-from .errors import LifeboatError, printable
+from .checks import SHOWN, Check
+from .errors import printable
 
 named = printable  # a name, for a line that people read
 
@@ -95,34 +93,3 @@ def cautions(
 
 def checks(found: Sequence[Check]) -> list[str]:
     return [named(f"{check.result:<16} {check.name}: {check.words}") for check in found]
-
-
-def folded(of_each: Iterable[tuple[str, Iterable[Check]]], at_once: int = throttle.SIDE_BY_SIDE) -> Iterator[Check]:
-    """The checks of many buckets: one of each name for those that passed it, and each that did not with its bucket.
-
-    at_once: buckets that are looked at side by side.
-    """
-    passed: dict[str, list[str]] = {}
-    each = list(of_each)
-    for (name, _), (found, failed) in zip(each, throttle.mapped(_gathered, each, at_once)):
-        for check in found:
-            if check.result == PASS:
-                passed.setdefault(check.name, []).append(f"{named(name)}: {check.detail}")
-            else:
-                yield replace(check, name=f"bucket {named(name)}: {check.name}")
-        if failed:
-            yield ended(f"bucket {named(name)}", failed)
-    for what, told in passed.items():
-        rest = f"; and {len(told) - SHOWN} other buckets alike" if len(told) > SHOWN else ""
-        yield Check(f"other buckets: {what}", PASS, "; ".join(told[:SHOWN]) + rest)
-
-
-def _gathered(one: tuple[str, Iterable[Check]]) -> tuple[list[Check], Optional[LifeboatError]]:
-    """The checks of one bucket, and the error that ended them: the others are looked at all the same."""
-    found: list[Check] = []
-    try:
-        for check in one[1]:
-            found.append(check)
-    except LifeboatError as exc:
-        return found, exc
-    return found, None

@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 
-from ..base import text, throttle
+from ..base import throttle
 from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check, compared
 from ..base.errors import LifeboatError, Log, UnverifiedError, UsageError
 from ..base.text import named
@@ -38,6 +38,7 @@ from ..s3.signed import NULL
 from ..settings.config import Config
 from ..stack import buckets
 from ..stack.runtime import Opened
+from .many import folded
 
 PREFIX = "lifeboat-verify-"
 ABANDONED = timedelta(hours=24)
@@ -54,7 +55,7 @@ def levels(run: Opened, repo: Repository, manifest: Manifest, level: str, sample
     yield from _levels(run, point, level, part(point), log)
     others = [(other.bucket, _levels(placed(run, other), other, level, part(other), log)) for other in point.others()]
     # Of the scratch buckets of the level `restore` there is one at a time.
-    yield from text.folded(others, 1 if level == "restore" else throttle.SIDE_BY_SIDE)
+    yield from folded(others, 1 if level == "restore" else throttle.SIDE_BY_SIDE)
 
 
 def _share(sample: int, whole: int, point: Point) -> int:

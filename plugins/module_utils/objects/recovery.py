@@ -17,7 +17,7 @@ from ..base import throttle
 from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check, Verdict, ended, verdict
 from ..base.clock import format_time, parse_time
 from ..base.errors import IntegrityError, LifeboatError, Log, NotFoundError, UsageError
-from ..base.text import folded, named, several
+from ..base.text import named, several
 from ..mirror import back
 from ..mirror import identities as mirror_identities
 from ..mirror import verify as mirror_verify
@@ -40,6 +40,7 @@ from . import assess, choose, compare, condition, identities, locks, plan, proof
 from .aside import Aside
 from .compare import RIGHT, UNKNOWN_TO_POINT, to_restore
 from .condition import Assessment
+from .many import folded
 
 SCRATCH = "lifeboat-check-"
 SETTLING = 60.0  # seconds that a store may take from its first answer until it finds every object

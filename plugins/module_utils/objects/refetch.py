@@ -13,7 +13,7 @@ from datetime import datetime, timezone
 from ..base.checks import SHOWN, Check, verdict
 from ..base.clock import format_time
 from ..base.errors import Log, present
-from ..base.text import folded, named
+from ..base.text import named
 from ..mirror import back
 from ..s3 import bucket
 from ..s3.bucket import Listed
@@ -21,6 +21,7 @@ from ..s3.inventory import UNKNOWN, Inventory
 from ..stack import buckets
 from ..stack.runtime import Opened
 from . import compare, reconcile
+from .many import folded
 
 _FEW = 100  # keys that are asked for one by one, rather than by listing the whole vault
 

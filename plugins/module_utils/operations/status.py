@@ -14,9 +14,10 @@ from typing import Optional
 from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check, at_most, verdict
 from ..base.clock import TOLERANCE
 from ..base.errors import present
-from ..base.text import folded, human
+from ..base.text import human
 from ..database import logins
 from ..objects import reconcile
+from ..objects.many import folded
 from ..repository import base as repository_base
 from ..repository import catalog, copies, growth, points, repositories, retention, show
 from ..repository.catalog import Entry, Published
