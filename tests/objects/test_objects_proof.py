@@ -89,6 +89,7 @@ def test_an_intact_one_passes_and_nothing_stays(weed: SeaweedFS, settings: Confi
         "metadata and tags",
     ]  # fmt: skip
     assert said["restore"] == "all 4 objects, into a bucket of their own"
+    assert said["sizes and tags"].endswith("as told by the server: no byte was read")
     assert left(weed) == []
     sampled = prove(settings, sample=2)
     assert sampled.verdict == checks.PASS

@@ -108,7 +108,8 @@ def _archive(inventory: Inventory, point: Point, vault: Bucket) -> Iterator[Chec
             wrong.append(f"{key!r} has another tag than when it was put there")
         if len(wrong) >= _ENOUGH:
             break
-    yield compared("sizes and tags", wrong, "those versions have the size and the tag that the listing says")
+    right = "those versions have the size and the tag that the listing says, as told by the server: no byte was read"
+    yield compared("sizes and tags", wrong, right)
 
 
 def _restored(run: Opened, inventory: Inventory, vault: Bucket, sample: int, log: Log) -> Iterator[Check]:
