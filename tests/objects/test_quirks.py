@@ -261,6 +261,24 @@ def test_times_that_are_not_those_of_the_writes_are_of_no_instant(
     assert "key 2" not in rows or told.removed == 0
 
 
+def test_a_version_whose_time_has_changed_is_of_no_instant(world: World, weed: SeaweedFS) -> None:
+    """VersityGW, where no probe was possible: the last mirror saw that version with another time."""
+    for number in range(8):
+        world.put(f"key {number}", b"%d" % number)
+    world.database()
+    with faulty(weed, edit=s3_quirks.versity_times) as proxy:
+        assert details(through(world, source=proxy)).consistency == "snapshot"
+        time.sleep(1.1)
+        later(world)
+        time.sleep(1.1)
+        world.put("key 1", b"second")  # after the database backup, of which `1` is the content
+        manifest = through(world, source=proxy)
+    told = details(manifest)
+    assert (told.consistency, told.removed) == ("eventual", 0)
+    assert "a version of 'key 1' is listed with another time than at the last mirror" in told.why
+    assert world.held(world.listing(manifest)["key 1"]) == b"second", "as it is now, and said to be"
+
+
 def by_the_command(world: World, server: Server | Proxy) -> Manifest:
     """As `lifeboat backup objects` takes it: after the probe of the source."""
     objects = dataclasses.replace(world.config.objects, endpoint_url=server.url)

@@ -160,6 +160,12 @@ class State(Inventory):
 
     # Asking.
 
+    def told(self, key: str, version: str) -> Optional[datetime]:
+        """When that version of the source's was written, as it was told when it was copied."""
+        for (modified,) in self.each("SELECT modified FROM copies WHERE key = ? AND version = ?", key, version):
+            return _EPOCH + timedelta(milliseconds=modified)
+        return None
+
     def numbers(self) -> Numbers:
         judged = (
             f"SELECT s.size AS size, v.key IS NOT NULL AS there, ({_ALIKE}) AS alike,"

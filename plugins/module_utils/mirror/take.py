@@ -63,6 +63,7 @@ _SHOWN_OF_OTHERS = 20  # of a bucket that may be one of a thousand
 _FEW = 20  # where at most one key in so many changed, those are looked at one by one instead of listing all
 _FEWEST = 50
 ASKED = 1000  # of the objects that are to be removed: at most so many are asked for, one by one, before it
+_SAME_TIME = timedelta(seconds=2)  # servers round the same time in several ways
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _OTHER_ETAGS = 10
 # Names that servers which keep objects in a file system store under another name, or not at all; and one of each.
@@ -409,6 +410,7 @@ class _Mirror:
         with ThreadPoolExecutor(2) as pool:
             settings = pool.submit(s3_settings.look, self.source)
             theirs = pool.submit(self._state.read_vault, bucket.versions(self.vault, watch=watch))
+            self._state.read_copies(self._before(last))
             ambiguous = self._look_at_source()
             theirs.result()
             self.settings = settings.result()
@@ -417,7 +419,6 @@ class _Mirror:
             self._log(f"WARNING: the key may not read the bucket's {denied}, so this backup does not have them")
         if watch.order:
             self._disbelieve(f"the vault's listing is not in order: {watch.order}")
-        self._state.read_copies(self._before(last))
         self._ask_before_removal()
         count, keys = self._state.foreign()
         if count:
@@ -438,7 +439,7 @@ class _Mirror:
         watch = self._watch()
         found = bucket.versions if versioned else bucket.objects
         late: list[str] = []
-        listed = self._without_past(self._wanted(found(self.source, watch=watch)), late)
+        listed = self._without_past(self._timed(self._wanted(found(self.source, watch=watch)), watch), late)
         ambiguous = self._state.read_source(listed, self.instant.server)
         doubt = f"the source's listing is not in order: {watch.order}" if watch.order else watch.times
         if late:
@@ -463,6 +464,16 @@ class _Mirror:
 
     def _watch(self) -> Watch:
         return Watch(datetime.now(timezone.utc) + timedelta(seconds=self.instant.skew or 0) - bucket.SETTLED)
+
+    def _timed(self, versions: Iterator[Version], watch: Watch) -> Iterator[Version]:
+        """See that old versions have the times that the last mirror was told of them. VersityGW gives a version another
+        one when it is replaced, and where its probe could not be made nothing else shows that."""
+        for version in versions:
+            if not version.latest and not version.deleted and not watch.times:
+                told = self._state.told(version.key, version.version)
+                if told is not None and abs(version.modified - told) >= _SAME_TIME:
+                    watch.times = f"a version of {version.key!r} is listed with another time than at the last mirror"
+            yield version
 
     def _without_past(self, versions: Iterator[Version], late: list[str]) -> Iterator[Version]:
         """Note what was written after the instant and has no version: what it replaced is gone. An empty folder's
