@@ -161,8 +161,8 @@ def test_backups_are_refused_while_the_server_may_be_an_empty_one(shop: Stack, b
     quarantine = run.result("Put the data aside and start a fresh server")["quarantine"]
     assert shop.host.run("cat", f"{quarantine}/PG_VERSION").strip() == "17"
     # Nobody is let in yet: that it is empty shows in its size.
-    empty = "SELECT datallowconn, pg_database_size(oid) <= pg_database_size('template1') FROM pg_database"
-    assert shop.sql(f"{empty} WHERE datname = 'shop';", database="postgres") == ["f|t"]
+    empty = "SELECT datallowconn, pg_database_size(oid) <= pg_database_size('template0') FROM pg_database"
+    assert shop.sql(f"{empty} WHERE datname = 'shop';", database="template1") == ["f|t"]
 
     code, refused = shop.host.lifeboat("backup", "database")
     assert (code, refused["error"]["cause"].partition(" (")[0]) == (4, "a recovery has begun and not ended")
@@ -194,9 +194,9 @@ def test_a_recovery_killed_in_the_middle_is_ended_by_the_next(shop: Stack, backe
     assert holder["purpose"] == "restore database"
     assert half_restored(shop)
     doors = "ALTER DATABASE shop ALLOW_CONNECTIONS"  # closed, so that nobody writes what would be lost
-    shop.sql(f"{doors} true;", database="postgres")
+    shop.sql(f"{doors} true;", database="template1")
     assert shop.sql(f"SELECT id FROM app.items WHERE id = {row};") == [str(row)], "the live database was touched"
-    shop.sql(f"{doors} false;", database="postgres")
+    shop.sql(f"{doors} false;", database="template1")
 
     recovery = playbook(RECOVER, confirm=APP)
     assert recovery.status == 0, recovery.said

@@ -130,7 +130,7 @@ def test_a_recovery_killed_in_the_middle_is_ended_by_the_next(shop: Stack, backe
     assert copied["copied"]["copied"] < 3020, "what was there already is not copied again"
     assert serves(shop)
     store.act(shop.host, store.DELETE_PREFIX, "many/")
-    assert shop.host.lifeboat("backup", "--override")[0] == 0
+    assert shop.host.lifeboat("backup", "--override", "3000")[0] == 0
     # Beside a backup of 3,000 objects more, which of the two is right would have to be said from now on.
     shop.host.run("rm", "-r", f"/backup/objects/{large['components']['objects']}")
 
