@@ -172,7 +172,9 @@ def test_a_setting_that_the_key_may_not_read_is_on_record_as_such(world: World, 
 
 
 def test_a_web_page_in_place_of_tags(world: World, weed: SeaweedFS) -> None:
-    with faulty(weed, when(lambda call: bool(call.key) and "tagging" in call.query, Reply(body="<p>sign in<br>"))) as proxy:
+    with faulty(
+        weed, when(lambda call: bool(call.key) and "tagging" in call.query, Reply(body="<p>sign in<br>"))
+    ) as proxy:
         objects = dataclasses.replace(world.config.objects, endpoint_url=proxy.url)
         with pytest.raises(LifeboatError, match=r"read the tags \('key .*the server answered what is not S3's: no XML"):
             take.take(Opened(dataclasses.replace(world.config, objects=objects)), log=world.lines.append)
