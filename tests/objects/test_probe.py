@@ -18,7 +18,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import O
 from ansible_collections.lifeboat.dr.plugins.module_utils.vault import endpoints, probe
 from ansible_collections.lifeboat.dr.plugins.module_utils.vault.probe import MISSING, SUPPORTED, UNKNOWN
 from conftest import BUCKETS, WRITER, MakeBucket
-from s3_faults import error, faulty
+from s3_faults import Call, Reply, error, faulty
 from s3_servers import JuiceFS, SeaweedFS, Server
 from test_mirror import World
 
@@ -140,7 +140,12 @@ def test_each_permission_that_a_backup_needs_is_tried(
     )
     world.put("a", b"a")
     assert endpoints.permissions(Opened(world.config)).result == "PASS"
-    with faulty(weed, lambda call: error(403, "AccessDenied") if asked in call.path else None) as proxy:
+
+    def refused(call: Call) -> Reply | None:
+        meant = asked in call.path and bool(call.key) is ("Object" in action)
+        return error(403, "AccessDenied") if meant else None
+
+    with faulty(weed, refused) as proxy:
         objects = dataclasses.replace(world.config.objects, endpoint_url=proxy.url)
         seen = endpoints.permissions(Opened(dataclasses.replace(world.config, objects=objects)))
         assert {call.method for call in proxy.calls} == {"GET"}, "nothing is written"
