@@ -81,7 +81,7 @@ def test_a_name_that_no_bucket_can_have_leads_nowhere(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     """A store says what its buckets are called, and the vault is not its."""
-    with pytest.raises(UsageError, match="no name that a bucket can have"):
+    with pytest.raises(UsageError, match="a bucket cannot have this name"):
         buckets.suffixed(run(tmp_path, monkeypatch, []).config, name)
 
 

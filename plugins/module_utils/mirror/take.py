@@ -149,7 +149,7 @@ def take(run: Opened, *, log: Log, override: int = 0, doubts: Doubts = TRUST) ->
                 others=tuple(others.held),
                 missing=others.missing,
             )
-            artefacts = [f"{one.folder}/{listing.NAME}" if one.folder else listing.NAME for one in details.held]
+            artefacts = [f"{held.folder}/{listing.NAME}" if held.folder else listing.NAME for held in details.held]
             manifest = Manifest(
                 id=identity, component="objects", stack=config.stack, taken_at=instant.at or now,
                 finished_at=datetime.now(timezone.utc), tool={"lifeboat": VERSION},
@@ -173,10 +173,10 @@ def take(run: Opened, *, log: Log, override: int = 0, doubts: Doubts = TRUST) ->
         log(f"NOT in this backup: {gap.what}: {gap.why}")
     for gap in details.not_carried:
         log(f"NOT carried: {gap.what}: {gap.why}")
-    for one in details.held:
-        if one.in_no_backup:
-            first = one.unheld[0]
-            lost = f"{one.in_no_backup} objects of {named(one.name)}, the first is {first.key!r}: {first.why}"
+    for mirrored in details.held:
+        if mirrored.in_no_backup:
+            first = mirrored.unheld[0]
+            lost = f"{mirrored.in_no_backup} objects of {named(mirrored.name)}, the first is {first.key!r}: {first.why}"
             log(f"WARNING: the vault does not hold {lost}")
     return manifest
 

@@ -95,7 +95,7 @@ def suffixed(config: Config, name: str) -> str:
     """The bucket in the vault that holds one of the store's other buckets; the name of that is a server's word."""
     if not _NAME.fullmatch(name) or ".." in name:
         raise UsageError(
-            "find the bucket's place in the vault", repr(name), "that is no name that a bucket can have",
+            "find the bucket's place in the vault", repr(name), "a bucket cannot have this name",
             "Look at the stack's own store, or leave it out by lifeboat_objects.exclude.",
         )  # fmt: skip
     whole = f"{config.vault.objects_bucket}-{name}"
