@@ -635,3 +635,7 @@ def test_status_says_what_the_writers_key_can_still_do(tmp_path: Path) -> None:
     assert words not in endpoints.check(one, "source", report()).detail
     assert words not in endpoints.check(stack(tmp_path, key="another"), "vault", report()).detail
     assert KEY not in (one.state / "vault-writer.json").read_text()
+
+
+def test_where_nothing_was_tried_nothing_is_claimed() -> None:
+    assert writer.Rights("x", "MinIO", NOW, {}).summary == "nothing was tried with the writer's key"

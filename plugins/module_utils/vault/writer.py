@@ -97,7 +97,9 @@ class Rights:
 
     @property
     def summary(self) -> str:
-        """One line, for people."""
+        """One line, as status and deploy print it."""
+        if not self.acts:
+            return "nothing was tried with the writer's key"
         can, untried = self.those(CAN), self.those(UNTRIED)
         destroys = [name for name in can if name in DESTROYS]
         less = [name for name in can if name not in DESTROYS]
