@@ -46,8 +46,8 @@ class Standin:
 
 def after(*edits: Edit) -> Edit:
     def edit(call: Call, body: bytes) -> bytes:
-        for one in edits:
-            body = one(call, body)
+        for change in edits:
+            body = change(call, body)
         return body
 
     return edit

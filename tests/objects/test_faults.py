@@ -23,7 +23,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import O
 from ansible_collections.lifeboat.dr.plugins.module_utils.vault import endpoints
 from s3_faults import Call, Fault, Reply, error, faulty
 from s3_servers import JuiceFS, SeaweedFS, Server
-from test_mirror import World, settled
+from test_mirror import World, settled, versioned
 
 MakeBucket = Callable[[Server], str]
 
@@ -36,10 +36,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def world(tmp_path: Path, weed: SeaweedFS, make_bucket: MakeBucket) -> World:
-    names = (make_bucket(weed), make_bucket(weed))
-    for name in names:
-        weed.client.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
-    world = World(tmp_path, weed, weed, names)
+    world = versioned(tmp_path, weed, make_bucket)
     for number in range(12):
         world.put(f"key {number}", b"%d" % number)
     world.database()

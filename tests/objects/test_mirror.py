@@ -107,6 +107,14 @@ def listed(rows: dict[str, dict[str, Any]]) -> list[Listed]:
 MakeWorld = Callable[..., World]
 
 
+def versioned(root: Path, weed: SeaweedFS, make_bucket: MakeBucket) -> World:
+    """Both of its buckets keep versions."""
+    names = (make_bucket(weed), make_bucket(weed))
+    for name in names:
+        weed.client.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
+    return World(root, weed, weed, names)
+
+
 @pytest.fixture
 def world(tmp_path: Path, weed: SeaweedFS, make_bucket: MakeBucket) -> MakeWorld:
     def make(source: Server = weed, versioned: bool = True) -> World:

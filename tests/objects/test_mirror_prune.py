@@ -26,7 +26,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import bucket
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from s3_faults import Call, Fault, Reply, error, faulty
 from s3_servers import SeaweedFS, Server
-from test_mirror import World
+from test_mirror import World, versioned
 
 MakeBucket = Callable[[Server], str]
 DAY = timedelta(days=1)
@@ -35,10 +35,7 @@ ODD = ["a&b<c>", "sp ace", "r\rn\nt\t", "日本/語", "-rf", "plus+%41"]
 
 @pytest.fixture
 def world(tmp_path: Path, weed: SeaweedFS, make_bucket: MakeBucket) -> World:
-    names = (make_bucket(weed), make_bucket(weed))
-    for name in names:
-        weed.client.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
-    return World(tmp_path, weed, weed, names)
+    return versioned(tmp_path, weed, make_bucket)
 
 
 def point(world: World, taken: Manifest) -> Point:

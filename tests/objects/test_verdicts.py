@@ -22,7 +22,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import bucket, clie
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from s3_faults import Call, Fault, Reply, error, faulty
 from s3_servers import SeaweedFS, Server
-from test_mirror import World, listed
+from test_mirror import World, listed, versioned
 from test_quirks import details, through, unheld
 
 MakeBucket = Callable[[Server], str]
@@ -36,10 +36,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def world(tmp_path: Path, weed: SeaweedFS, make_bucket: MakeBucket) -> World:
-    names = (make_bucket(weed), make_bucket(weed))
-    for name in names:
-        weed.client.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
-    return World(tmp_path, weed, weed, names)
+    return versioned(tmp_path, weed, make_bucket)
 
 
 # --- a vault that takes an object and does not have it ---

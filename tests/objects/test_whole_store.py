@@ -152,9 +152,9 @@ class Whole(Shop):
                 with contextlib.suppress(client.exceptions.ClientError):
                     told[bucket, what] = ask(bucket)
             for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket):
-                for one in page.get("Contents", ()):
-                    for what, value in self._object(bucket, one["Key"]).items():
-                        told.setdefault((bucket, f"objects' {what}"), {})[one["Key"]] = value
+                for entry in page.get("Contents", ()):
+                    for what, value in self._object(bucket, entry["Key"]).items():
+                        told.setdefault((bucket, f"objects' {what}"), {})[entry["Key"]] = value
         state = self.store.state
         for kind in ("users", "groups", "policies", "svcaccts", "user_mappings", "group_mappings", "quotas"):
             for name, value in state[kind].items():
@@ -214,9 +214,9 @@ def whole(tmp_path: Path, weed: SeaweedFS, monkeypatch: pytest.MonkeyPatch) -> I
         case.fill()
         vault.ensure(case.config, others=OTHERS)
         yield case
-    for one in weed.client.list_buckets()["Buckets"]:
-        if one["Name"].startswith(mirrored):
-            wipe(weed.client, one["Name"])
+    for bucket in weed.client.list_buckets()["Buckets"]:
+        if bucket["Name"].startswith(mirrored):
+            wipe(weed.client, bucket["Name"])
 
 
 def is_wiped(case: Whole) -> None:
