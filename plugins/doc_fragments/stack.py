@@ -18,10 +18,11 @@ attributes:
 author:
   - The Lifeboat founders (@lifeboat)
 requirements:
-  - Python >= 3.9 on the managed host"""
+  - Python >= 3.9 on the managed host
+"""
 
-    DOCUMENTATION = (
-        r"""
+    # The same for one that works on a stack. Written out: ansible-test reads plain strings only.
+    DOCUMENTATION = r"""
 options:
   stack:
     description:
@@ -44,12 +45,17 @@ options:
       C(s3_secret_key), C(objects_access_key), C(objects_secret_key), C(objects_admin_access_key),
       C(objects_admin_secret_key), C(vault_access_key), C(vault_secret_key).
     type: dict
-"""
-        + NO_STACK
-        + r"""
+attributes:
+  check_mode:
+    description: Can run without changing anything.
+  diff_mode:
+    description: Shows what changed or would change.
+author:
+  - The Lifeboat founders (@lifeboat)
+requirements:
+  - Python >= 3.9 on the managed host
   - Docker Engine with the compose plugin, where the stack is a Compose project
 """
-    )
 
     # The support of a module that only looks.
     READS_ONLY = r"""
