@@ -600,7 +600,7 @@ class _Mirror:
             theirs = copier.facts(self.vault, item.key, vault_version)
             alike, line = ours == theirs, ours.kept_by(theirs).line
             if alike and sha256 is None and self._doubts.etags:
-                sha256, *_ = copier.digest(self.source, item.key, item.size, self._version(item))
+                sha256 = copier.digest(self.source, item.key, item.size, self._version(item))[0]
                 alike = sha256 == copier.digest(self.vault, item.key, item.size, vault_version)[0]
             same = alike
         if same:

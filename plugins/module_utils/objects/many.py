@@ -23,7 +23,7 @@ def folded(of_each: Iterable[tuple[str, Iterable[Check]]], at_once: int = thrott
     """
     passed: dict[str, list[str]] = {}
     each = list(of_each)
-    for (name, _), (found, failed) in zip(each, throttle.mapped(_gathered, each, at_once)):
+    for (name, _checks), (found, failed) in zip(each, throttle.mapped(_gathered, each, at_once)):
         for check in found:
             if check.result == PASS:
                 passed.setdefault(check.name, []).append(f"{named(name)}: {check.detail}")

@@ -236,7 +236,7 @@ def _times(scratch: Bucket) -> str:
         listed.setdefault(version.key, []).append(version)
     for key, wanted in written.items():
         kinds = [version.deleted for version in listed[key]]
-        _require(kinds == [deleted for deleted, *_ in wanted], "the versions of an object are not listed newest first")
+        _require(kinds == [write[0] for write in wanted], "the versions of an object are not listed newest first")
         latest = [version.latest for version in listed[key]]
         _require(latest == [True] + [False] * (len(wanted) - 1), "the newest version is not listed as the latest")
         for version, (deleted, began, ended) in zip(listed[key], wanted):

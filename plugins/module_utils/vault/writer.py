@@ -252,7 +252,7 @@ class _Trial:
         headers, attempted = copier.content_md5(_OLD), "write an object"
         with _needed():
             old, _new = (
-                self._writer.ask("PUT", key, headers=headers, body=_OLD, attempted=attempted) for _ in range(2)
+                self._writer.ask("PUT", key, headers=headers, body=_OLD, attempted=attempted) for _time in range(2)
             )
         return old.version
 
