@@ -66,8 +66,9 @@ browser: setup site ## The report and the docs in a real browser, on a phone and
 	tests/browser/setup.sh
 	pytest tests/browser
 
-objects: setup ## The core against real S3 servers, as plain processes, and the table of what each does
-	pytest tests/objects
+# They wait for servers most of the time: more processes than cores.
+objects: setup ## The core against real S3 servers, as plain processes
+	pytest -n 4 --dist loadfile tests/objects
 
 awx: setup ## The AWX role and the real modules against a stand-in of AWX's API: half a minute
 	pytest tests/awx

@@ -17,6 +17,7 @@ from typing import Any, Callable
 import conformance
 import pytest
 import s3_servers
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import lock
 from s3_servers import JuiceFS, SeaweedFS, Server
 
 MakeBucket = Callable[..., str]
@@ -38,6 +39,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     terminalreporter.write(conformance.table(conformance.SEEN))
     if os.environ.get("SERVERS_PAGE") == "write":
         conformance.write()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def locks(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Files that run side by side name their stacks alike: each process has locks of its own."""
+    lock.DIRECTORY = tmp_path_factory.mktemp("locks")
 
 
 @pytest.fixture(scope="session")

@@ -20,10 +20,10 @@ DIRECTORY = Path("/run/lock")
 
 
 @contextlib.contextmanager
-def held(stack: str, purpose: str, *, wait: float = 0, directory: Path = DIRECTORY) -> Iterator[None]:
+def held(stack: str, purpose: str, *, wait: float = 0, directory: Path | None = None) -> Iterator[None]:
     """Hold the stack's lock while the block runs; wait up to `wait` seconds for it. flock() is tied to the open file,
     not to the file's existence: nothing is ever stale and nothing is deleted."""
-    path = directory / f"lifeboat-{stack}.lock"
+    path = (directory or DIRECTORY) / f"lifeboat-{stack}.lock"
     try:
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except OSError as exc:
