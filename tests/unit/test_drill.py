@@ -15,6 +15,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -43,12 +44,17 @@ SECRET = "Bearer s3cr3t-t0ken-of-the-drill"
 
 
 class Application:
-    """Rows by number, as an application with a sequence has them. `fails`: what it answers instead, by method."""
+    """Rows by number, as an application with a sequence has them. `fails`: what it answers instead, by method.
+
+    falters: the requests of each kind and path, counted from one, to which it answers 503.
+    """
 
     def __init__(self) -> None:
         self.rows: dict[int, bytes] = {}
         self.next = 1
         self.fails: dict[str, int] = {}
+        self.falters: tuple[int, ...] = ()
+        self.asked: Counter[tuple[str, str]] = Counter()
         self.said = b""
         self.headers: list[dict[str, str]] = []
         here = self
@@ -57,22 +63,24 @@ class Application:
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
                 here.headers.append(dict(self.headers))
-                if here.fails.get("POST"):
-                    return self.answer(here.fails["POST"], b"broken")
+                if status := here.refusal(self.command, self.path):
+                    return self.answer(status, b"broken")
                 identity = here.next
                 here.next += 1
                 here.rows[identity] = body
                 return self.answer(201, here.said or json.dumps({"id": identity}).encode())
 
             def do_GET(self) -> None:
-                if here.fails.get("GET"):
-                    return self.answer(here.fails["GET"], b"broken")
+                if status := here.refusal(self.command, self.path):
+                    return self.answer(status, b"broken")
                 if self.path == "/health":
                     return self.answer(200, b"ok")
                 found = here.rows.get(int(self.path.rpartition("/")[2]))
                 return self.answer(404, b"no such row") if found is None else self.answer(200, found)
 
             def do_DELETE(self) -> None:
+                if status := here.refusal(self.command, self.path):
+                    return self.answer(status, b"broken")
                 found = here.rows.pop(int(self.path.rpartition("/")[2]), None)
                 return self.answer(404 if found is None else 204, b"")
 
@@ -88,6 +96,11 @@ class Application:
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server.server_port}"
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def refusal(self, method: str, path: str) -> int:
+        """The status to answer with; 0: none."""
+        self.asked[method, path] += 1
+        return self.fails.get(method, 503 if self.asked[method, path] in self.falters else 0)
 
     def stop(self) -> None:
         self.server.shutdown()
@@ -258,6 +271,34 @@ def test_the_writers_own_writes_are_removed_and_nobody_elses(
     assert sorted(app.rows) == [6, 99]
     keeps = stack(tmp_path, app)
     assert ledger.remove(keeps, filled(keeps, 2)) == (0, 8), "where nobody says how"
+
+
+@pytest.mark.parametrize("falters", [1, 2])
+def test_an_application_that_is_busy_for_a_moment_is_asked_again(
+    tmp_path: Path, app: Application, monkeypatch: pytest.MonkeyPatch, falters: int
+) -> None:
+    """Twice for one that took over a name: what it is, and whether a later write is there."""
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    monkeypatch.setattr(ledger, "_READERS", 1)
+    remove = {"method": "DELETE", "url": f"{app.url}/rows/{{id}}"}
+    held = stack(
+        tmp_path, app, drill={"transactions": [{**transaction, "remove": remove} for transaction in transactions(app)]}
+    )
+    path = filled(held)
+    del app.rows[6]
+    app.next = 6
+    ledger.hold(held, held.drill.transactions[1], path)
+    app.falters, app.asked = (falters,), Counter()
+    found = ledger.compare(held, path)
+    assert (found.present, found.lost, found.unexpected) == (6, 1, 0)
+    app.asked.clear()
+    assert ledger.remove(held, path) == (6, 7)
+    assert app.rows == {}
+    app.rows[1] = b"not gone"
+    app.asked.clear()
+    app.falters = (1, 2, 3)
+    with pytest.raises(LifeboatError, match="503"):
+        ledger.remove(held, path)
 
 
 def test_what_the_application_cannot_give_back_is_removed_too_where_the_name_is_the_writers_alone(

@@ -260,9 +260,28 @@ def remove(config: Config, path: Path) -> tuple[int, int]:
         if known[write.name].remove.url
         and (state == transaction.PRESENT or (state == transaction.BROKEN and names.count(write.name_there) == 1))
     ]
+    gone, left, refusal = 0, ours, None
     with ThreadPoolExecutor(_READERS) as pool:
-        gone = pool.map(lambda write: transaction.remove(config, known[write.name], write.token, write.id or ""), ours)
-        return sum(gone), len(writes)
+        for attempt in range(_TRIES):
+            if left and attempt:
+                time.sleep(1)
+            said = list(pool.map(functools.partial(_removed, config, known), left))
+            gone += sum(there for there, _refusal in said)
+            left = [write for write, (_there, refused) in zip(left, said) if refused]
+            refusal = next((refused for _there, refused in said if refused), None)
+    if refusal:
+        raise refusal
+    return gone, len(writes)
+
+
+def _removed(
+    config: Config, known: Mapping[str, TransactionSettings], write: Write
+) -> tuple[bool, Optional[LifeboatError]]:
+    """Whether it was there and went, and what went wrong."""
+    try:
+        return transaction.remove(config, known[write.name], write.token, write.id or ""), None
+    except LifeboatError as exc:
+        return False, exc
 
 
 def _known(config: Config, path: Path, writes: Sequence[Write]) -> dict[str, TransactionSettings]:
@@ -303,13 +322,13 @@ def _state(
     asked = known[write.name]
     try:
         state = transaction.read(config, asked, write.token, write.id or "")
+        return _taken_over(config, asked, write, writes) if state == transaction.OTHER else state
     except UnverifiedError:
         if last:
             raise
         return ""
     except LifeboatError:
         return ""
-    return _taken_over(config, asked, write, writes) if state == transaction.OTHER else state
 
 
 def _taken_over(config: Config, asked: TransactionSettings, write: Write, writes: Sequence[Write]) -> str:
