@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import os
 import shutil
@@ -475,3 +476,17 @@ def test_a_listing_of_another_version_is_not_read() -> None:
     body = {"schema": configuration_restore.SCHEMA, "version": [2], "files": [{"new": 1}]}
     with pytest.raises(UsageError, match="Upgrade Lifeboat"):
         configuration_restore.parse_listing(json.dumps(body).encode(), "x")
+
+
+def test_a_file_of_another_size_than_listed_is_not_written(tmp_path: Path) -> None:
+    """The listing is what room is reckoned by: an archive must not hold more than it says."""
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w:gz") as archive:
+        member = tarfile.TarInfo("large")
+        member.size = 5
+        archive.addfile(member, io.BytesIO(b"large"))
+    stream.seek(0)
+    wanted = {"/large": tar.Entry("/large", tar.FILE, 0o644, 0, 0, 0, size=1)}
+    with pytest.raises(IntegrityError, match="is not as the listing has it"):
+        tar.unpack(stream, tmp_path, wanted, "it")
+    assert list(tmp_path.iterdir()) == []

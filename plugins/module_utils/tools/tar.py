@@ -320,6 +320,8 @@ def unpack(stream: IO[bytes], target: Path, wanted: Mapping[str, Entry], subject
         listed = wanted.get(entry.path)
         if listed is None:
             raise IntegrityError("unpack", subject, f"{entry.path!r} is in it and not in the listing")
+        if entry.size != listed.size:  # before a byte of it is written: the listing is what room was reckoned by
+            raise IntegrityError("unpack", subject, f"{entry.path!r} is not as the listing has it")
         with filesystem.explained("unpack", str(target) + entry.path):
             had = _place(entry, content, target, subject)
         if had.same != listed.same:
