@@ -1,0 +1,130 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Which files of a config backup may be put on a machine: those that the inventory names, and what an operator allows.
+
+The backup was written by the stack's host. Who held that host wrote what he wanted into it, and a recovery places files
+as root: a path that only the backup names is left out, and said so.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ..base.checks import COULD_NOT_VERIFY, SHOWN, Check
+from ..settings.config import Config
+from ..tools.tar import DIRECTORY, LINK, Entry, shown
+
+LEFT_OUT = "files left out"  # the name of the check: the role site_recovery knows it
+UNNAMED = "the inventory does not name it"
+_SPECIAL = {0o4000: "setuid", 0o2000: "setgid", 0o1000: "sticky"}
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """What of a backup is not placed as it is there. path: as text for a terminal, which can be given as allowed."""
+
+    path: str
+    why: str
+
+    @property
+    def words(self) -> str:
+        return f"{self.path}: {self.why}"
+
+
+@dataclass(frozen=True)
+class Allowed:
+    """roots: paths that may be placed, with all that is below them. exact: paths that may be placed as they are."""
+
+    roots: tuple[str, ...]
+    exact: frozenset[str] = frozenset()
+
+    def covers(self, path: str) -> bool:
+        """Whether a path, which must be in its plain form, is one that may be placed."""
+        plain = path.startswith("/") and not path.startswith("//") and os.path.normpath(path) == path
+        return plain and "\0" not in path and any(path == root or path.startswith(f"{root}/") for root in self.roots)
+
+    def sift(self, entries: Mapping[str, Entry]) -> tuple[dict[str, Entry], tuple[LeftOut, ...]]:
+        """The entries as they may be placed, and what is left out of them."""
+        fit: dict[str, Entry] = {}
+        left: list[LeftOut] = []
+        for path, entry in sorted(entries.items()):
+            why = self._refused(path, entry)
+            if why:
+                if not _there(path, entry):
+                    left.append(LeftOut(shown(path), why))
+                continue
+            fit[path], bits = (entry, "") if path in self.exact else _without_bits(entry)
+            if bits:
+                left.append(LeftOut(shown(path), f"it is placed without its {bits} bit ({entry.mode:04o})"))
+        return fit, tuple(left)
+
+    def way_out(self, path: str) -> str:
+        """Why a path would not land where it is named: a link on this machine leads out on its way. Empty: it would."""
+        real = os.path.realpath(Path(path).parent)
+        if self.covers(os.path.join(real, Path(path).name)):
+            return ""
+        return f"on this machine its directory is a link that leads outside, to {shown(real)}"
+
+    def _refused(self, path: str, entry: Entry) -> str:
+        if not self.covers(path):
+            return UNNAMED
+        if entry.type == LINK and path not in self.exact and not self._inside(path, entry.target):
+            return f"it is a link that leads outside, to {shown(entry.target)}"
+        return ""
+
+    def _inside(self, path: str, target: str) -> bool:
+        """`..` behind a name is refused: behind a link it leads elsewhere than it reads."""
+        names = [part for part in target.split("/") if part not in ("", ".")]
+        climbs = 0 if target.startswith("/") else next((n for n, part in enumerate(names) if part != ".."), len(names))
+        return ".." not in names[climbs:] and self.covers(os.path.normpath(os.path.join(Path(path).parent, target)))
+
+
+def of(config: Config, allow: Iterable[str] = ()) -> Allowed:
+    """The stack's own directory, what lifeboat_config and lifeboat_runtime name, and the paths an operator allows."""
+    own, exact = config.runtime.project_directory, frozenset(_plain(path) for path in allow if path.startswith("/"))
+    named = [own, *(os.path.join(own or "/", file) for file in config.runtime.files)]
+    named += [*config.config.files, *config.config.secret_files, config.config.site_directory]
+    named += [str(config.identities)] if config.objects.bucket else []
+    inventory = _topmost(_plain(path) for path in named if path)
+    # What lies above a named path is this machine's own: nothing of a backup can have put a link there.
+    above = [os.path.join(os.path.realpath(Path(path).parent), Path(path).name) for path in inventory]
+    linked = [os.path.realpath(path) for path in inventory if Path(path).is_symlink() and path not in exact]
+    return Allowed(_topmost([*inventory, *above, *linked, *exact]), exact)
+
+
+def checks(left: Sequence[LeftOut]) -> tuple[Check, ...]:
+    """What a recovery says of them, nothing where there are none. What nobody placed was not seen to be wrong."""
+    more = f"; and {len(left) - SHOWN} more" if len(left) > SHOWN else ""
+    words = "; ".join(one.words for one in left[:SHOWN]) + more
+    return (Check(LEFT_OUT, COULD_NOT_VERIFY, words),) if left else ()
+
+
+def _plain(path: str) -> str:
+    return os.path.normpath(path).replace("//", "/", 1)
+
+
+def _topmost(paths: Iterable[str]) -> tuple[str, ...]:
+    """Without those below others. `/` is the whole machine, which no inventory means."""
+    found: list[str] = []
+    for path in sorted(set(paths) - {"/"}):
+        if not any(path.startswith(f"{other}/") for other in found):
+            found.append(path)
+    return tuple(found)
+
+
+def _without_bits(entry: Entry) -> tuple[Entry, str]:
+    bits = [name for bit, name in _SPECIAL.items() if entry.mode & bit and entry.type != LINK]
+    return replace(entry, mode=entry.mode & 0o777), " and ".join(bits)
+
+
+def _there(path: str, entry: Entry) -> bool:
+    """Is it a directory or a link that this machine has just so? Then nothing is lacking."""
+    live = Path(path.replace("\0", "?"))
+    if entry.type == DIRECTORY:
+        return live.is_dir()
+    return entry.type == LINK and live.is_symlink() and os.readlink(path) == entry.target  # noqa: PTH115

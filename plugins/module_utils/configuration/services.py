@@ -1,0 +1,228 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What of a Compose project would be started, and what of it reaches out of its container. Compose reads the files.
+
+They come from a backup that the stack's host wrote. A container with the machine's root directory, its engine's socket
+or its privileges is the machine's root, so what is not known to stay inside is refused unless an operator allows it.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from ..base import pipeline, typed
+from ..base.checks import PASS, Check
+from ..base.errors import UnverifiedError, UsageError
+from ..base.pipeline import Command
+from ..settings.config import Config
+from ..stack.compose import ComposeRuntime
+from ..tools.tar import shown
+from .allowed import Allowed
+
+NAME = "services as the inventory expects"
+_ATTEMPTED = "read what would be started"
+# A remote file could be another when the services are started than when it was judged.
+_LOCAL_ONLY = {"COMPOSE_EXPERIMENTAL_GIT_REMOTE": "false", "COMPOSE_EXPERIMENTAL_OCI_REMOTE": "false"}
+# https://github.com/compose-spec/compose-spec/blob/main/05-services.md: what acts inside the container, or limits it.
+_KEYS = """
+attach blkio_config cap_drop command configs container_name cpu_count cpu_percent cpu_period cpu_quota cpu_rt_period
+cpu_rt_runtime cpu_shares cpus cpuset depends_on deploy develop dns dns_opt dns_search domainname entrypoint env_file
+environment expose external_links extra_hosts group_add healthcheck hostname image init label_file labels links logging
+mac_address mem_limit mem_reservation mem_swappiness memswap_limit networks oom_score_adj pids_limit platform ports
+profiles pull_policy read_only restart scale secrets shm_size stdin_open stop_grace_period stop_signal storage_opt
+sysctls tmpfs tty ulimits user working_dir
+"""
+_BUILD_KEYS = """
+additional_contexts args cache_from cache_to context dockerfile dockerfile_inline extra_hosts labels no_cache platforms
+pull shm_size tags target
+"""
+_INSIDE, _BUILD = frozenset(_KEYS.split()), frozenset(_BUILD_KEYS.split())
+_NAMESPACES = ("cgroup", "ipc", "network_mode", "pid", "userns_mode", "uts")
+_OWN = ("", "none", "private", "shareable", "bridge")
+_NETWORKS = ("", "bridge", "overlay")
+# Read only, these tell a container nothing but the time and whom the machine trusts.
+_HARMLESS = ("/etc/localtime", "/etc/timezone", "/usr/share/zoneinfo", "/etc/ssl/certs", "/usr/share/ca-certificates")
+
+
+@dataclass(frozen=True)
+class Service:
+    """role: what the inventory calls it, empty for a volume, network, secret or config of the project.
+
+    beyond: what of it reaches out, each `<service>: <what>`, by which an operator allows it. allowed: which were.
+    """
+
+    name: str
+    image: str = ""
+    role: str = ""
+    ports: tuple[str, ...] = ()
+    beyond: tuple[str, ...] = ()
+    allowed: tuple[str, ...] = ()
+
+
+def readable() -> bool:
+    """Whether Compose is on this machine."""
+    return pipeline.probe(Command(["docker", "compose", "version", "--short"]))[0] == 0
+
+
+def read(
+    config: Config, allowed: Allowed, allow: Iterable[str] = (), *, directory: str = "", root: str = ""
+) -> tuple[Service, ...]:
+    """Every service that would be started, and what else of the project reaches out.
+
+    directory: where the project lies, if not in its place; root: what to take off its paths. Raises UnverifiedError
+    where Compose cannot read it.
+    """
+    runtime = replace(config.runtime, project_directory=directory or config.runtime.project_directory)
+    asked = ComposeRuntime(replace(config, runtime=runtime)).compose("config", "--format", "json")
+    status, out, said = pipeline.probe(Command(asked.argv, _LOCAL_ONLY), timeout=60)
+    if status:
+        cause = (said.strip().splitlines() or [f"docker ended with {status}"])[-1]
+        raise UnverifiedError(
+            _ATTEMPTED, config.runtime.project_directory, f"Compose cannot read it: {cause.replace(root or '//', '')}",
+            "Nothing was started. `docker compose config` in that directory shows the same.",
+        )  # fmt: skip
+    # What a field holds is not shown: it may be a secret.
+    model = typed.load(out, lambda *_: UnverifiedError(_ATTEMPTED, "docker compose config", "it answers no JSON"))
+    words = set(allow)
+    found = [*_services(config, _map(model), _Paths(allowed, root)), *_resources(_map(model), _Paths(allowed, root))]
+    return tuple(replace(one, allowed=tuple(text for text in one.beyond if text in words)) for one in found)
+
+
+def refused(services: Iterable[Service]) -> tuple[str, ...]:
+    """What reaches out and was not allowed."""
+    return tuple(text for one in services for text in one.beyond if text not in one.allowed)
+
+
+def refuse(services: Iterable[Service]) -> None:
+    """Raise UsageError where any service reaches out and was not allowed to."""
+    found = refused(services)
+    if found:
+        raise UsageError(
+            "start the services of the backup", "; ".join(found),
+            "they reach out of their containers, and the inventory does not say that they may",
+            f"Nothing was started. If your own Compose files have this, allow it by name: {given(found)}",
+        )  # fmt: skip
+
+
+def given(names: Iterable[str]) -> str:
+    """What an operator types to allow them."""
+    return f"-e {shlex.quote(json.dumps({'allow': list(names)}, ensure_ascii=False))}"
+
+
+def check(services: Sequence[Service]) -> Check:
+    """What a recovery says of those that it went on with."""
+    started = [one for one in services if one.role]
+    let = [text for one in services for text in one.allowed]
+    words = f"{len(started)} services, none reaches out of its container"
+    return Check(NAME, PASS, f"{len(started)} services; allowed by name: {'; '.join(let)}" if let else words)
+
+
+@dataclass(frozen=True)
+class _Paths:
+    allowed: Allowed
+    root: str
+
+    def outside(self, path: object) -> str:
+        """The path as it will be on the machine; empty where the inventory names it."""
+        text = str(path)
+        text = (text[len(self.root) :] or "/") if self.root and text.startswith(self.root) else text
+        return "" if self.allowed.covers(text) else shown(text)
+
+
+def _services(config: Config, model: Mapping[str, object], paths: _Paths) -> Iterator[Service]:
+    roles = {**dict.fromkeys(config.application.writers, "a writer"), config.objects.service: "the object store"}
+    roles[config.database.service] = "the database"
+    for name, given in sorted(_map(model.get("services")).items()):
+        service = _map(given)
+        beyond = tuple(f"{shown(name)}: {words}" for words in dict.fromkeys(_beyond(service, paths)))
+        image = shown(str(service.get("image") or "built here"))
+        yield Service(shown(name), image, roles.get(name, "not named"), tuple(_ports(service)), beyond)
+
+
+def _ports(service: Mapping[str, object]) -> Iterator[str]:
+    for given in _list(service.get("ports")):
+        port = _map(given)
+        if port.get("published"):
+            yield shown(f"{port.get('host_ip') or '*'}:{port['published']}")
+
+
+def _beyond(service: Mapping[str, object], paths: _Paths) -> Iterator[str]:
+    if service.get("privileged"):
+        yield "privileged"
+    for key in _NAMESPACES:
+        value = str(service.get(key) or "")
+        if value not in _OWN and not value.startswith("service:"):
+            yield f"{key} {shown(value)}"
+    yield from (f"cap_add {shown(str(name))}" for name in _list(service.get("cap_add")))
+    yield from (
+        f"security_opt {shown(str(text))}" for text in _list(service.get("security_opt")) if not _stricter(text)
+    )
+    for given in _list(service.get("volumes")):
+        yield from _mount(_map(given), paths)
+    yield from (f"volumes_from {shown(str(text))}" for text in _list(service.get("volumes_from")) if ":" in str(text))
+    for key in ("post_start", "pre_stop"):
+        yield from (f"{key} privileged" for hook in _list(service.get(key)) if _map(hook).get("privileged"))
+    yield from _build(_map(service.get("build")), paths)
+    known = {*_INSIDE, *_NAMESPACES, "privileged", "cap_add", "security_opt", "volumes", "volumes_from", "post_start",
+             "pre_stop", "build"}  # fmt: skip
+    yield from (shown(key) for key, value in sorted(service.items()) if value and key not in known and key[:2] != "x-")
+
+
+def _stricter(option: object) -> bool:
+    name, _sep, value = str(option).replace("=", ":", 1).partition(":")
+    return name == "no-new-privileges" and value in ("", "true")
+
+
+def _mount(volume: Mapping[str, object], paths: _Paths) -> Iterator[str]:
+    kind = volume.get("type")
+    if kind not in ("bind", "volume", "tmpfs", "image"):
+        yield f"mounts a {shown(str(kind))}"
+    elif kind == "bind":
+        out = paths.outside(volume.get("source"))
+        if out and not (volume.get("read_only") and out in _HARMLESS):
+            yield f"mounts {out}"
+
+
+def _build(build: Mapping[str, object], paths: _Paths) -> Iterator[str]:
+    contexts = [build["context"]] if build.get("context") else []
+    contexts += _map(build.get("additional_contexts")).values()
+    # An address may hold a password, so it is not shown.
+    yield from ("builds from elsewhere" for context in contexts if paths.outside(context))
+    yield from (f"build {shown(key)}" for key, value in sorted(build.items()) if value and key not in _BUILD)
+
+
+def _resources(model: Mapping[str, object], paths: _Paths) -> Iterator[Service]:
+    for kind, key in (("secret", "secrets"), ("config", "configs")):
+        for name, given in sorted(_map(model.get(key)).items()):
+            file = _map(given).get("file")
+            yield from _resource(kind, name, f"mounts {paths.outside(file)}" if file and paths.outside(file) else "")
+    for name, given in sorted(_map(model.get("volumes")).items()):
+        volume, options = _map(given), _map(_map(given).get("driver_opts"))
+        driver = str(volume.get("driver") or "local")
+        yield from _resource("volume", name, f"driver {shown(driver)}" if driver != "local" else "")
+        # Its other options may hold a password.
+        yield from _resource("volume", name, f"mounts {shown(str(options.get('device')))}" if options else "")
+        yield from _resource("volume", name, "is another project's" if volume.get("external") else "")
+    for name, given in sorted(_map(model.get("networks")).items()):
+        network = _map(given)
+        driver = str(network.get("driver") or "")
+        own = driver in _NETWORKS and network.get("name") != "host"
+        yield from _resource("network", name, "" if own else f"driver {shown(driver or 'host')}")
+
+
+def _resource(kind: str, name: str, words: str) -> Iterator[Service]:
+    if words:
+        yield Service(f"{kind} {shown(name)}", beyond=(f"{kind} {shown(name)}: {words}",))
+
+
+def _map(value: object) -> Mapping[str, object]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _list(value: object) -> Sequence[object]:
+    return value if isinstance(value, (list, tuple)) else ()
