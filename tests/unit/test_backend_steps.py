@@ -328,6 +328,33 @@ def test_files_come_back_and_what_they_replace_is_kept(backup: config.Config) ->
     assert not list(live.glob(".*lifeboat-*"))
 
 
+def test_files_come_back_without_special_bits_and_without_links_that_lead_outside(
+    backup: config.Config, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Who held the host wrote the backup; it places no more than the project's own files."""
+    live, whole = Path(backup.runtime.project_directory), configuration_restore.extract
+
+    def hostile(repo: Any, identity: str, target: Path, **more: Any) -> Any:
+        found = whole(repo, identity, target, **more)
+        below = target / str(live).lstrip("/")
+        entries = dict(found.entries)
+        for name, mode, link in (("helper", 0o4755, ""), ("conf", 0o777, "/etc"), ("inside/file", 0o644, "")):
+            (below / name).parent.mkdir(exist_ok=True)
+            (below / name).symlink_to(link) if link else (below / name).write_text("x")
+            kind = "link" if link else "file"
+            entries[str(live / name)] = Entry(str(live / name), kind, mode, os.getuid(), os.getgid(), 0, target=link)
+        return configuration_restore.Extracted(found.manifest, found.root, entries, found.missing)
+
+    monkeypatch.setattr(configuration_restore, "extract", hostile)
+    (tmp_path / "elsewhere").mkdir()
+    (live / "inside").symlink_to(tmp_path / "elsewhere")
+    done = redeploy.redeploy(Opened(backup), identity="latest", key="AGE", stamp="S", log=lambda _: None)
+    assert (live / "helper").stat().st_mode & 0o7777 == 0o755
+    assert not os.path.lexists(live / "conf")
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+    assert {Path(one.path).name for one in done.left} == {"helper", "conf", "file"}
+
+
 def test_files_of_a_backup_that_failed_are_told(work: steps.Work, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Any] = []
 

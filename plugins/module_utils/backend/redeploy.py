@@ -17,7 +17,9 @@ from typing import Optional
 
 from ..base.errors import LifeboatError, Log, NotFoundError
 from ..base.filesystem import create, explained
+from ..configuration import allowed as configuration_allowed
 from ..configuration import restore as configuration_restore
+from ..configuration.allowed import LeftOut
 from ..configuration.restore import Extracted
 from ..repository import catalog
 from ..repository.catalog import Entry
@@ -25,6 +27,7 @@ from ..repository.sources import Sources
 from ..settings.config import Config
 from ..stack.files import NAMES, OVERRIDES
 from ..stack.runtime import Opened
+from ..tools.tar import DIRECTORY, shown
 
 MEMORY = Path("/run")  # secrets are unpacked there on their way: it is no disk
 QUARANTINE = "quarantine"
@@ -36,7 +39,7 @@ class Redeployed:
     """Paths of files: put back in place of others, put back where none was, set aside, and those that stayed sealed.
 
     backup: whose files they are; failed: what verifications of it found. quarantine: where what they replace is kept.
-    way_back: commands that undo it.
+    way_back: commands that undo it. left: what of the backup is not placed as it is there.
     """
 
     replaced: tuple[str, ...]
@@ -47,6 +50,7 @@ class Redeployed:
     backup: str = ""
     failed: str = ""
     missing: tuple[str, ...] = ()
+    left: tuple[LeftOut, ...] = ()
 
 
 def candidates(run: Opened, identity: str = "latest", *, accept: bool = False) -> tuple[Sources, list[Entry]]:
@@ -86,11 +90,16 @@ def redeploy(run: Opened, *, identity: str, key: str, stamp: str, accept: bool =
 
 def _bring(config: Config, got: Extracted, kept: Path, stamp: str, log: Log) -> Redeployed:
     """Put in place what differs; what it replaces goes into the quarantine first."""
-    wanted = {path: got.where(path) for path in sorted(got.entries) if _ours(config, path)}
-    replaced, made = [], []
-    for path, source in wanted.items():
-        live, entry = Path(path), got.entries[path]
-        if entry.type == "directory" or not os.path.lexists(source) or _same(live, source):
+    allowed = configuration_allowed.of(config)
+    files = {path: got.entries[path] for path in got.entries if _ours(config, path)}
+    fit, out = allowed.sift({path: entry for path, entry in files.items() if entry.type != DIRECTORY})
+    replaced, made, left = [], [], []
+    for path, entry in fit.items():
+        live, source = Path(path), got.root / path.lstrip("/")
+        if not os.path.lexists(source) or _same(live, source):
+            continue
+        if allowed.way_out(path):
+            left.append(LeftOut(shown(path), allowed.way_out(path)))
             continue
         if os.path.lexists(live):
             keep(live, kept)
@@ -99,11 +108,15 @@ def _bring(config: Config, got: Extracted, kept: Path, stamp: str, log: Log) -> 
             made.append(path)
         _place(source, live, entry.mode, entry.uid, entry.gid, stamp)
         log(f"{path} is that of {got.manifest.id} again")
-    aside = _set_aside(config, set(wanted), kept, log)
+    # A file that was as it should be stays as it is, with its bits.
+    told = {shown(path) for path in files if path in {*replaced, *made} or path not in fit}
+    left += [one for one in out if one.path in told]
+    aside = _set_aside(config, set(files), kept, log)
     return Redeployed(
         replaced=tuple(replaced),
         made=tuple(made),
         aside=tuple(aside),
+        left=tuple(left),
         quarantine=str(kept) if replaced or aside else "",
         way_back=tuple(
             f"cp --archive --no-target-directory {shlex.quote(f'{kept}{path}')} {shlex.quote(path)}"
@@ -160,7 +173,7 @@ def _place(source: Path, live: Path, mode: int, uid: int, gid: int, stamp: str) 
                     file.flush()
                     os.fsync(file.fileno())
                 os.chown(partial, uid, gid)
-                partial.chmod(mode & 0o7777)
+                partial.chmod(mode & 0o777)
             partial.replace(live)
         finally:
             partial.unlink(missing_ok=True)

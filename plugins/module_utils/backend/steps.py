@@ -22,6 +22,7 @@ from ..base import pipeline
 from ..base.checks import Check, accepted
 from ..base.errors import LifeboatError, Log, UsageError
 from ..base.pipeline import Command
+from ..configuration import allowed as configuration_allowed
 from ..settings.config import Config
 from ..stack.compose import ComposeRuntime
 from ..stack.runtime import Opened
@@ -285,6 +286,7 @@ def redeploy(work: Work) -> None:
     work.notes.append(f"{done.backup}: put back {', '.join([*done.replaced, *done.made]) or 'nothing'}")
     if done.failed:
         work.checks.append(accepted([f"{done.backup}: {done.failed}"]))
+    work.checks += configuration_allowed.checks(done.left)
     if done.missing:
         work.notes.append(f"stayed sealed without -e identity_file=…: {', '.join(done.missing)}")
     stack = work.compose()
