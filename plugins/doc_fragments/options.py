@@ -51,6 +51,18 @@ options:
     default: ""
 """
 
+    ALLOW = r"""
+options:
+  allow:
+    description:
+      - What of the configuration is let through by name. A path is placed as the backup has it, with all its bits, and
+        what is below it may be placed.
+      - "A service may do what the plan says of it, in the plan's words, as in C(web: privileged)."
+    type: list
+    elements: str
+    default: []
+"""
+
     RESTORE = r"""
 options:
   place:

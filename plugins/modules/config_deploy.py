@@ -16,10 +16,16 @@ description:
     are left alone.
   - Cron files and systemd units are put there only by O(which=schedules), so that no job runs on a site that is half
     recovered.
+  - The backup is not trusted. Placed is what the inventory names, in the project's directory and at the paths of
+    C(lifeboat_config), without setuid, setgid and sticky bits, and no link that leads outside. The rest is left out,
+    and RV(checks) says so.
+  - For V(files) Compose reads the project. A service that would reach out of its container (privileges, the host's
+    directories or namespaces, devices) is an error before anything is started.
   - Internal to the role C(site_recovery).
 extends_documentation_fragment:
   - lifeboat.dr.stack
   - lifeboat.dr.options.identity
+  - lifeboat.dr.options.allow
 options:
   id:
     description: The config backup.
@@ -61,8 +67,13 @@ aside:
   description: Path to where the file that was in the way is kept.
   returned: success
   type: dict
+left_out:
+  description: What of the backup was not placed as it is there, C(path) and C(why).
+  returned: success
+  type: list
+  elements: dict
 checks:
-  description: That all is as the backup's listing says.
+  description: That all is as the backup's listing says, what was left out of it, and that no service reaches out.
   returned: success
   type: list
   elements: dict
@@ -81,7 +92,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import checks
-from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import IDENTITY, Result, Task, added, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.configuration import allowed, services
+from ansible_collections.lifeboat.dr.plugins.module_utils.configuration.allowed import LeftOut
+from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import ALLOW, IDENTITY, Result, Task, added, run
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.sources import PLACES, VAULT, open_place
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from ansible_collections.lifeboat.dr.plugins.module_utils.site import files as site_files
@@ -91,6 +104,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.site import files as s
 class Facts:
     written: Sequence[str]
     aside: Mapping[str, str]
+    left_out: Sequence[LeftOut]
     checks: Sequence[checks.Check]
 
 
@@ -105,10 +119,12 @@ def work(task: Task) -> Result:
         stamp=f"{task.now:%Y%m%d_%H%M%S}",
         check=task.check,
         log=task.log,
+        allow=given["allow"],
     )
     words = f"{len(placed.written)} put in place, {placed.same} there already, as {given['id']} has them"
-    proof = checks.Check(given["which"], checks.PASS, words)
-    facts = Facts(placed.written, placed.aside, (proof,))
+    found = [checks.Check(given["which"], checks.PASS, words), *allowed.checks(placed.left)]
+    found += [services.check(placed.services)] if placed.services else []
+    facts = Facts(placed.written, placed.aside, placed.left, found)
     return Result(facts, changed=bool(placed.written), diff=added(placed.written))
 
 
@@ -119,6 +135,7 @@ def main() -> None:
             "id": {"type": "str", "required": True},
             "place": {"type": "str", "choices": list(PLACES), "default": VAULT},
             **IDENTITY,
+            **ALLOW,
             "which": {"type": "str", "choices": [site_files.FILES, site_files.SCHEDULES], "default": site_files.FILES},
         },
     )

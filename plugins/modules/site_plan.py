@@ -11,7 +11,8 @@ short_description: Plan the recovery of a whole site on this machine
 version_added: 0.1.0
 description:
   - Reads only. Says what is lost, what this machine has, which recovery point of the vault would be used and why, that
-    every artefact of it is whole, that the key opens it, and every step that would be taken.
+    every artefact of it is whole, that the key opens it, every file that would be placed, every service that would be
+    started and what of it reaches out of its container, and every step that would be taken.
   - Fails when the site cannot, or must not, be recovered here, before anything is built. So it does where the site
     still lives.
   - Internal to the role C(site_recovery).
@@ -21,6 +22,7 @@ extends_documentation_fragment:
   - lifeboat.dr.options.identity
   - lifeboat.dr.options.target
   - lifeboat.dr.options.accept
+  - lifeboat.dr.options.allow
 options:
   others:
     description: The stack's other machines, by name; what M(lifeboat.dr.site_scope) returned as
@@ -90,7 +92,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import typed
-from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import ACCEPT, IDENTITY, TARGET, Result, Task, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import (
+    ACCEPT,
+    ALLOW,
+    IDENTITY,
+    TARGET,
+    Result,
+    Task,
+    run,
+)
 from ansible_collections.lifeboat.dr.plugins.module_utils.site import plan as site_plan
 from ansible_collections.lifeboat.dr.plugins.module_utils.site import scope
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
@@ -114,6 +124,7 @@ def work(task: Task) -> Result:
         key=given["identity"],
         cutover=given["cutover"],
         accept=task.accept,
+        allow=tuple(given["allow"]),
     )
     opened = Opened(task.config)
     here = scope.look(opened, deep=True, log=task.log)
@@ -128,6 +139,7 @@ def main() -> None:
             "others": {"type": "dict", "default": {}},
             **TARGET,
             **ACCEPT,
+            **ALLOW,
             **IDENTITY,
             "rehearsal": {"type": "bool", "default": False},
             "cutover": {"type": "str", "default": ""},

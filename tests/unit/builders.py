@@ -197,19 +197,26 @@ CONFIG: dict[str, Any] = {
 }
 
 
-def publish_config(root: Path, taken_at: datetime = NOW, **details: Any) -> Manifest:
-    """A config backup in the local repository, of one artefact that is not looked into."""
-    data = b"archive"
+def publish_config(
+    root: Path, taken_at: datetime = NOW, *, files: Sequence[dict[str, Any]] = (), **details: Any
+) -> Manifest:
+    """A config backup in the local repository; its archive is not looked into. files: of its listing."""
+    listed = [{"mode": "0644", "uid": 0, "gid": 0, "mtime": 0, "type": "file", **file} for file in files]
+    body = {"schema": "lifeboat.dr/files", "version": [1, 0], "files": listed}
+    artefacts = {"config.tar.gz": b"archive", "files.json": json.dumps(body).encode()}
     backup = make_manifest(
         taken_at,
         id=manifest.backup_id("config", taken_at),
         component="config",
-        artefacts=(Artefact("config.tar.gz", len(data), hashlib.sha256(data).hexdigest()),),
+        artefacts=tuple(
+            Artefact(name, len(data), hashlib.sha256(data).hexdigest()) for name, data in artefacts.items()
+        ),
     )
     backup = dataclasses.replace(backup, details={**CONFIG, **details})
     (root / "backup").mkdir(exist_ok=True)
     with store(root).stage("config", backup.id) as staging:
-        (staging.path / "config.tar.gz").write_bytes(data)
+        for name, data in artefacts.items():
+            (staging.path / name).write_bytes(data)
         staging.publish(backup.to_bytes())
     return backup
 

@@ -14,6 +14,8 @@ import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import typed
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import PASS, Check
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import IntegrityError, NotFoundError, UsageError
+from ansible_collections.lifeboat.dr.plugins.module_utils.configuration import allowed
+from ansible_collections.lifeboat.dr.plugins.module_utils.configuration import services as configuration_services
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import points
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
 from ansible_collections.lifeboat.dr.plugins.module_utils.site import files as site_files
@@ -106,7 +108,10 @@ def placing(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 
     def place(*given: Any, **more: Any) -> site_files.Placed:
         seen.append(more)
-        return site_files.Placed(["/srv/shop/.env"] if len(seen) < 3 else [], same=len(seen), aside={})
+        left = [allowed.LeftOut("/etc/x", "the inventory does not name it")] if more["allow"] else []
+        written = ["/srv/shop/.env"] if len(seen) < 3 else []
+        started = (configuration_services.Service("web", role="a writer"),) if more["which"] == "files" else ()
+        return site_files.Placed(written, same=len(seen), aside={}, left=left, services=started)
 
     monkeypatch.setattr(site_files, "place", place)
     monkeypatch.setattr(config_deploy, "open_place", lambda *_: None)
@@ -123,6 +128,17 @@ def test_config_deploy_changes_once(run: Run, placing: list[dict[str, Any]]) -> 
     assert (placing[0]["key"], placing[2]["which"]) == (KEY, "schedules")
     assert (done["checks"][0]["name"], done["checks"][0]["result"]) == ("files", PASS)
     assert KEY not in json.dumps(done)
+    assert [check["result"] for check in done["checks"]] == [PASS, PASS], "nothing left out, and services as expected"
+    assert [check["name"] for check in again["checks"]] == ["schedules"]
+
+
+def test_config_deploy_says_what_it_left_out(run: Run, placing: list[dict[str, Any]]) -> None:
+    done = run("config_deploy", id=ID, allow=["/srv/other"], which="schedules")
+    assert placing[0]["allow"] == ["/srv/other"]
+    assert done["left_out"] == [{"path": "/etc/x", "why": "the inventory does not name it"}]
+    assert done["checks"][1] == {
+        "name": "files left out", "result": "COULD_NOT_VERIFY", "detail": "/etc/x: the inventory does not name it",
+    }  # fmt: skip
 
 
 def test_config_deploy_fails_with_anothers_key(

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import UsageError
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import UnverifiedError, UsageError
 from ansible_collections.lifeboat.dr.plugins.module_utils.configuration.restore import Extracted
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery.state import RECOVERING_CONFIG
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
@@ -32,12 +34,17 @@ class Case:
         self.entries: dict[str, Entry] = {}
         self.missing: tuple[str, ...] = ()
         self.host.mkdir()
+        self.runtime = {"type": "host", "project_directory": str(self.host)}
 
         @contextlib.contextmanager
         def unpacked(*_: Any) -> Iterator[Extracted]:
             yield Extracted(make_manifest(NOW), self.out, self.entries, self.missing)
 
         monkeypatch.setattr(site_files, "_unpacked", unpacked)
+
+    def away(self, name: str, content: str = "new") -> Path:
+        """Next to the stack's directory."""
+        return self.add(str(self.root / name), content)
 
     def add(self, name: str, content: str = "new", kind: str = FILE, mode: int = 0o640) -> Path:
         path = self.host / name
@@ -56,10 +63,12 @@ class Case:
         )  # fmt: skip
         return path
 
-    def place(self, which: str = site_files.FILES, *, check: bool = False) -> site_files.Placed:
+    def place(
+        self, which: str = site_files.FILES, *, check: bool = False, allow: Sequence[str] = (), **settings: Any
+    ) -> site_files.Placed:
         return site_files.place(
-            make_config(self.root), None, "config_backup_x", key="", which=which, stamp="S", check=check,  # type: ignore[arg-type]
-            log=lambda _: None,
+            make_config(self.root, **{"runtime": self.runtime, **settings}), None, "config_backup_x", key="",  # type: ignore[arg-type]
+            which=which, stamp="S", check=check, log=lambda _: None, allow=allow,
         )  # fmt: skip
 
 
@@ -161,3 +170,143 @@ def test_the_copy_of_the_identities_is_put_in_its_place_and_nothing_else_of_ours
     monkeypatch.setattr(config.Config, "identities", case.add("shop/identities.zip", mode=0o600))
     case.add("shop/mirror.jsonl")
     assert case.place().written == [str(case.host / "shop/identities.zip")]
+
+
+def left(placed: site_files.Placed) -> dict[str, str]:
+    return {one.path: one.why for one in placed.left}
+
+
+def test_a_path_that_the_inventory_does_not_name_is_left_out_unless_it_is_allowed_by_name(case: Case) -> None:
+    mine, theirs = case.add("compose.yml"), case.away("etc/ld.so.preload", "/tmp/evil.so")
+    placed = case.place()
+    assert (placed.written, theirs.exists()) == ([str(mine)], False)
+    assert left(placed) == {str(theirs): "the inventory does not name it"}
+    assert case.place(allow=[str(theirs)]).left == []
+    assert theirs.read_text() == "/tmp/evil.so"
+
+
+def test_what_the_inventory_names_besides_is_placed(case: Case) -> None:
+    unit, folder = case.away("etc/shop.service"), case.away("etc/shop.d/inside")
+    other = case.away("etc/shop.data")
+    placed = case.place(config={"enabled": False, "files": [str(unit)], "secret_files": [str(folder.parent)]})
+    assert placed.written == [str(folder), str(unit)]
+    assert left(placed) == {str(other): "the inventory does not name it"}
+
+
+@pytest.mark.parametrize(("bits", "name"), [(0o4755, "setuid"), (0o2755, "setgid"), (0o1755, "sticky")])
+def test_special_bits_are_not_placed_unless_that_file_is_allowed(case: Case, bits: int, name: str) -> None:
+    path = case.add("bin/helper", mode=bits)
+    placed = case.place()
+    assert path.stat().st_mode & 0o7777 == 0o755
+    assert left(placed) == {str(path): f"it is placed without its {name} bit ({bits:04o})"}
+    assert case.place().written == [], "a second run changes nothing"
+    assert case.place(allow=[str(path)]).left == []
+    assert path.stat().st_mode & 0o7777 == bits
+
+
+@pytest.mark.parametrize("target", ["/etc", "../../etc", "deep/../../../etc", "/{host}x", "/{host}/../etc"])
+def test_a_link_that_leads_outside_is_left_out(case: Case, target: str) -> None:
+    target = target.replace("/{host}", str(case.host))
+    link = case.add("conf", target, LINK)
+    placed = case.place()
+    assert (placed.written, os.path.lexists(link)) == ([], False)
+    assert left(placed) == {str(link): f"it is a link that leads outside, to {target}"}
+    case.place(allow=[str(link)])
+    assert str(link.readlink()) == target
+
+
+def test_a_link_of_this_machine_that_leads_outside_is_not_followed(case: Case) -> None:
+    elsewhere = case.root / "elsewhere"
+    elsewhere.mkdir()
+    path = case.add("conf/app.conf")
+    path.parent.symlink_to(elsewhere)
+    placed = case.place()
+    assert (placed.written, list(elsewhere.iterdir())) == ([], [])
+    assert "its directory is a link that leads outside" in left(placed)[str(path)]
+
+
+def test_a_named_path_may_lie_behind_a_link_of_this_machine(case: Case) -> None:
+    """/lib is a link to /usr/lib, and the backup has what is really there."""
+    real = case.root / "usr/lib"
+    real.mkdir(parents=True)
+    (case.root / "lib").symlink_to("usr/lib")
+    path = case.away("usr/lib/shop.conf")
+    named = {"enabled": False, "files": [str(case.root / "lib/shop.conf")]}
+    assert case.place(config=named).written == [str(path)]
+
+
+COMPOSE = {"name": "shop", "services": {"web": {"image": "web:1"}}}
+SOCKET = {"type": "bind", "source": "/var/run/docker.sock", "target": "/s"}
+
+
+def test_a_service_that_reaches_out_is_refused_before_anything_is_placed(case: Case, runner: Runner) -> None:
+    case.runtime = {"project_directory": str(case.host)}
+    path = case.add("compose.yml")
+    runner.expect("config --format json", json.dumps({"services": {"web": {"image": "web:1", "volumes": [SOCKET]}}}))
+    with pytest.raises(UsageError) as error:
+        case.place()
+    assert error.value.subject == "web: mounts /var/run/docker.sock"
+    assert "Nothing was started" in error.value.remedy
+    assert not path.exists()
+    placed = case.place(allow=["web: mounts /var/run/docker.sock"])
+    assert (placed.written, placed.services[0].allowed) == ([str(path)], ("web: mounts /var/run/docker.sock",))
+
+
+def test_what_compose_reads_only_in_its_place_is_judged_there(case: Case, runner: Runner) -> None:
+    """COMPOSE_FILE in .env may name a file by its whole path."""
+    case.runtime = {"project_directory": str(case.host)}
+    path = case.add("compose.yml")
+    runner.expect(f"--project-directory {case.host} config", json.dumps({"services": {"web": {"privileged": True}}}))
+    runner.expect("config --format json", (1, "", "no such file"))
+    with pytest.raises(UsageError) as error:
+        case.place()
+    assert (error.value.subject, path.exists()) == ("web: privileged", True)
+    assert (make_config(case.root).state / RECOVERING_CONFIG).exists()
+
+
+def test_a_project_that_compose_cannot_read_is_not_gone_on_with(case: Case, runner: Runner) -> None:
+    case.runtime = {"project_directory": str(case.host)}
+    case.add("compose.yml")
+    runner.expect("config --format json", (1, "", "no such file"))
+    with pytest.raises(UnverifiedError, match="Compose cannot read it: no such file"):
+        case.place()
+    assert case.place(check=True).services == ()
+
+
+def test_a_plan_names_every_file_and_what_is_left_out(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    new, same, theirs = case.add("new"), case.add("same", mode=0o644), case.away("etc/sudoers.d/x")
+    secret = case.add("secret")
+    case.entries[str(secret)] = replace(case.entries[str(secret)], sha256="", secret=True)
+    for path in (same, secret):
+        path.write_text("new")
+        path.chmod(0o644)
+    monkeypatch.setattr(site_files.configuration_restore, "listing", lambda *_: case.entries)
+    one = make_config(case.root, runtime=case.runtime)
+    os.utime(same, (HERE["mtime"], HERE["mtime"]))
+    made = site_files.plan(one, None, "config_backup_x", key="", allow=(), log=lambda _: None)  # type: ignore[arg-type]
+    assert {Path(file.path).name: (file.what, file.when) for file in made.files} == {
+        "new": ("new, 0640", "files"), "same": ("there already", "files"),
+        "secret": ("replaces what is here, if it differs", "files"),
+    }  # fmt: skip
+    assert [one.path for one in made.left] == [str(theirs)]
+    assert not (case.root / "state").exists() and not new.exists()
+
+
+@pytest.mark.parametrize(
+    ("answers", "services", "unknown"),
+    [
+        ([("version", "2.26"), ("config", json.dumps(COMPOSE))], ["web"], ""),
+        ([("version", "2.26"), ("config", (1, "", "set in .env"))], [], "Compose cannot read it: set in .env. They"),
+        ([("version", (127, "", ""))], [], "Compose is not on this machine (apt-get install docker-compose). They"),
+    ],
+)
+def test_a_plan_names_every_service_as_far_as_it_can(
+    case: Case, runner: Runner, monkeypatch: pytest.MonkeyPatch, answers: Any, services: list[str], unknown: str
+) -> None:
+    monkeypatch.setattr(site_files.configuration_restore, "listing", lambda *_: {})
+    for pattern, answer in answers:
+        runner.expect(pattern, answer)
+    one = make_config(case.root, runtime={"project_directory": str(case.host)})
+    made = site_files.plan(one, None, "config_backup_x", key="", allow=(), log=lambda _: None)  # type: ignore[arg-type]
+    assert [service.name for service in made.services] == services
+    assert made.unknown.startswith(unknown) and bool(made.unknown) is bool(unknown)

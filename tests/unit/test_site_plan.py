@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 from dataclasses import replace
@@ -24,6 +25,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
     UsageError,
 )
 from ansible_collections.lifeboat.dr.plugins.module_utils.configuration import restore as configuration_restore
+from ansible_collections.lifeboat.dr.plugins.module_utils.configuration import services as configuration_services
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects import proof as objects_proof
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import manifest, points
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest import Manifest
@@ -51,13 +53,15 @@ class World:
         self.versions = [Check("versions", PASS, "all")]
         monkeypatch.setattr(site_plan.copies, "vault", lambda _: store(root))
         monkeypatch.setattr(objects_proof, "levels", lambda *_: iter(self.versions))
+        monkeypatch.setattr(configuration_services, "readable", lambda: False)
+        self.files: list[dict[str, Any]] = []
 
     def point(self, hours: int = 0, *, config: bool = True) -> str:
         taken = NOW + timedelta(hours=hours)
         database = publish(self.root, taken)
         parts: dict[str, Optional[Manifest]] = {
             "database": database, "objects": publish_objects(self.root, taken, of=database),
-            "config": publish_config(self.root, taken) if config else None,
+            "config": publish_config(self.root, taken, files=self.files) if config else None,
         }  # fmt: skip
         named = {name: points.Part(part.id, part.seal) if part else None for name, part in parts.items()}
         one = points.Point(
@@ -257,8 +261,8 @@ def sealed(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
     """The config backup of the point has sealed secrets."""
     real = publish_config
 
-    def publish_sealed(root: Path, taken: Any) -> Manifest:
-        one = real(root, taken)
+    def publish_sealed(root: Path, taken: Any, **more: Any) -> Manifest:
+        one = real(root, taken, **more)
         first = dataclasses.replace(one.artefacts[0])
         monkeypatch.setattr(configuration_restore, "SECRETS", first.name)
         return one
@@ -365,3 +369,44 @@ def test_a_vault_that_does_not_answer_is_said(world: World, monkeypatch: pytest.
 def test_the_plan_holds_no_key(world: World) -> None:
     world.point()
     assert SEALED not in json.dumps(typed.plain(world.make(Request(key=SEALED))))
+
+
+def test_every_file_and_service_is_in_the_plan_and_what_is_left_out(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.files = [
+        {"path": f"{world.root}/compose.yml"},
+        {"path": f"{world.root}/bin/helper", "mode": "4755"},
+        {"path": "/etc/ld.so.preload"},
+        {"path": "/etc/systemd/system/shop.service"},
+    ]
+    world.point()
+    web = configuration_services.Service("web", "web:1", "not named", ("*:80",), ("web: privileged", "web: pid host"))
+    monkeypatch.setattr(site_plan.site_files, "_of_backup", lambda *_: (replace(web, allowed=("web: pid host",)),))
+    unpacked = contextlib.contextmanager(lambda *_: iter([None]))
+    monkeypatch.setattr(site_plan.site_files, "_unpacked", unpacked)
+    monkeypatch.setattr(configuration_services, "readable", lambda: True)
+    made = world.make(config={"enabled": False, "files": ["/etc/systemd/system/shop.service"]})
+    said = [line.strip() for line in site_show.text(made, EMPTY)]
+    begin = said.index("files: 3 to be placed, 0 there already, 2 differ from the backup")
+    assert said[begin + 1 : begin + 9] == [
+        "/etc/systemd/system/shop.service: new, 0644; cron or systemd runs what it says, as root unless it names"
+        " another user: read it first",
+        f"{world.root}/bin/helper: new, 0755",
+        f"{world.root}/compose.yml: new, 0644",
+        "LEFT OUT  /etc/ld.so.preload: the inventory does not name it",
+        f"LEFT OUT  {world.root}/bin/helper: it is placed without its setuid bit (4755)",
+        "starts web: web:1, the inventory does not name it, answers on *:80",
+        "REFUSED  web: privileged",
+        "ALLOWED  web: pid host",
+    ]
+    assert 'what reaches out of its container: -e \'{"allow": ["web: privileged"]}\'' in made.lacking
+    assert json.loads(json.dumps(typed.plain(made, nulls=True)))["placing"]["left"][0]["path"] == "/etc/ld.so.preload"
+
+
+def test_a_plan_without_compose_says_when_the_services_are_known(world: World) -> None:
+    world.point()
+    made = world.make()
+    (line,) = [line for line in site_show.text(made, EMPTY) if "services: not known yet" in line]
+    assert "Compose is not on this machine" in line and "before any of them is started" in line
+    assert made.lacking == ""

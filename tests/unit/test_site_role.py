@@ -90,6 +90,32 @@ def test_an_accepted_backup_does_not_excuse_a_site_that_does_not_serve(
     assert templar.evaluate_conditional(trust_as_template(condition)) is on
 
 
+@pytest.mark.parametrize(
+    ("short", "on"),
+    [(["files left out"], True), (["files left out", "rows"], False), (["rows"], False), (["backup accepted"], False)],
+)
+def test_files_that_the_confirmed_plan_leaves_out_keep_nobody_from_the_site(short: list[str], on: bool) -> None:
+    tasks = yaml.safe_load((ROOT / "roles/site_recovery/tasks/verify.yml").read_text("utf-8"))
+    (condition,) = (task["ansible.builtin.assert"]["that"] for task in tasks if "ansible.builtin.assert" in task)
+    found = [GOOD, *({"name": name, "result": "COULD_NOT_VERIFY"} for name in short)]
+    variables = {
+        "site_recovery_verdict": {"verdict": "COULD_NOT_VERIFY", "record": {"checks": found}},
+        "site_recovery_accept": "", "__site_recovery_images": {"checks": []}, "__site_recovery_reopened": {"checks": []},
+    }  # fmt: skip
+    templar = Templar(loader=DataLoader(), variables=variables)
+    assert templar.evaluate_conditional(trust_as_template(condition)) is on
+
+
+def test_every_module_that_places_is_told_what_is_allowed() -> None:
+    told = []
+    for name in ("plan", "build", "open"):
+        for task in yaml.safe_load((ROOT / f"roles/site_recovery/tasks/{name}.yml").read_text("utf-8")):
+            told += [
+                task[key]["allow"] for key in ("lifeboat.dr.site_plan", "lifeboat.dr.config_deploy") if key in task
+            ]
+    assert told == ["{{ site_recovery_allow }}"] * 3
+
+
 ACCEPTS = ["database_plan", "database_restore", "objects_plan", "objects_restore", "backend_plan", "site_plan"]
 
 

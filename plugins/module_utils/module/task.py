@@ -36,6 +36,7 @@ IDENTITY = {"identity": {"type": "str", "default": "", "no_log": True}}
 WAIT = {"wait": {"type": "int", "default": 0}}
 TARGET = {"recovery_point": {"type": "str", "default": "latest"}, "recovery_time": {"type": "str", "default": ""}}
 ACCEPT = {"accept": {"type": "str", "choices": ["", "failed"], "default": ""}}
+ALLOW = {"allow": {"type": "list", "elements": "str", "default": []}}
 RESTORE = {
     "place": {"type": "str", "choices": ["auto", "repository", "vault"], "default": "auto"},
     "force": {"type": "bool", "default": False},

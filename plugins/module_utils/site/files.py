@@ -4,6 +4,7 @@
 
 """Put the files of a config backup where they were, on a new machine. What is in the way is moved aside, not replaced.
 
+The backup is not trusted: configuration/allowed says what of it is placed, configuration/services what may be started.
 What starts things by the clock or with the machine (cron files, systemd units) is put there apart, at the end: a job
 that runs on a site that is half recovered writes into it.
 """
@@ -14,91 +15,198 @@ import contextlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Callable
+from typing import Callable, Optional
 
 from ..base import filesystem, pipeline
-from ..base.errors import UsageError
+from ..base.errors import LifeboatError, UnverifiedError, UsageError
 from ..base.filesystem import explained
 from ..base.pipeline import Command
+from ..configuration import allowed as configuration_allowed
+from ..configuration import parts as configuration_parts
 from ..configuration import restore as configuration_restore
+from ..configuration import services as configuration_services
+from ..configuration.allowed import Allowed, LeftOut
+from ..configuration.parts import SITE
 from ..configuration.restore import Extracted
+from ..configuration.services import Service
 from ..recovery.state import RECOVERING_CONFIG
 from ..repository.base import Repository
 from ..repository.checksums import measure
 from ..settings.config import Config
-from ..tools.tar import DIRECTORY, LINK, Entry
+from ..tools.tar import DIRECTORY, FILE, LINK, Entry, shown
 
 Log = Callable[[str], None]
 FILES, SCHEDULES = "files", "schedules"
+SAME = "there already"
+MEMORY = Path("/run")  # not a disk: a plan unpacks secrets there
 UNITS = "/etc/systemd/"
 _BY_THE_CLOCK = ("/etc/cron", "/var/spool/cron", UNITS)
 # Lifeboat's own come from the inventory, by the role agent.
 _OURS = ("/etc/lifeboat/", "/etc/cron.d/lifeboat-", "/usr/local/bin/lifeboat", "/var/lib/lifeboat/")
 _ATTEMPTED = "deploy the configuration"
+_LATER = "They are read after it is placed, before any of them is started"
 
 
 @dataclass
 class Placed:
-    """written: paths that were put there. same: how many were right already. aside: path -> where the old one is."""
+    """written: paths that were put there. same: how many were right already. aside: path -> where the old one is.
+
+    left: what of the backup was not put there, of files and schedules. services: what will be started of the project.
+    """
 
     written: list[str] = field(default_factory=list)
     same: int = 0
     aside: dict[str, str] = field(default_factory=dict)
+    left: list[LeftOut] = field(default_factory=list)
+    services: tuple[Service, ...] = ()
+
+
+@dataclass(frozen=True)
+class File:
+    """A file that a recovery would put in its place. what: new, there already, or in place of another. when: which."""
+
+    path: str
+    what: str
+    when: str
+
+
+@dataclass(frozen=True)
+class Planned:
+    """files, left: what would be placed, and what not. services: what would be started. unknown: why not known."""
+
+    files: tuple[File, ...] = ()
+    left: tuple[LeftOut, ...] = ()
+    services: tuple[Service, ...] = ()
+    unknown: str = ""
+
+
+def plan(config: Config, store: Repository, identity: str, *, key: str, allow: Sequence[str], log: Log) -> Planned:
+    """What placing the backup would do and what would be started of it, as far as that can be seen. Changes nothing."""
+    listed = _foreign(config, configuration_restore.listing(store, identity))
+    fit, left = configuration_allowed.of(config, allow).sift(listed)
+    files = tuple(
+        File(shown(path), _what(entry, Path(path)), SCHEDULES if path.startswith(_BY_THE_CLOCK) else FILES)
+        for path, entry in fit.items()
+        if not (entry.type == DIRECTORY and filesystem.is_directory(Path(path)))
+    )
+    made = Planned(files, left)
+    if config.runtime.type != "compose":
+        return made
+    if sum(entry.size for entry in listed.values()) > configuration_restore.SECRETS_LIMIT:  # memory is short
+        return replace(made, unknown=f"the backup is too large to be unpacked for a plan. {_LATER}")
+    if not configuration_services.readable():
+        return replace(made, unknown=f"Compose is not on this machine (apt-get install docker-compose). {_LATER}")
+    try:
+        memory = MEMORY if MEMORY.is_dir() else None
+        with _unpacked(config, store, identity, key, log, memory) as found:
+            return replace(made, services=_of_backup(config, found, allow))
+    except LifeboatError as exc:
+        return replace(made, unknown=f"{exc.cause}. {_LATER}")
 
 
 def place(
-    config: Config, store: Repository, identity: str, *, key: str, which: str, stamp: str, check: bool, log: Log
-) -> Placed:
+    config: Config, store: Repository, identity: str, *, key: str, which: str, stamp: str, check: bool, log: Log,
+    allow: Sequence[str] = (),
+) -> Placed:  # fmt: skip
     """Put the files (or the schedules) of the backup in their places, with their owners and modes.
 
-    check: only say what would be done. Raises UsageError where secret files are in no backup and not here either, or
-    the key is another's; IntegrityError where anything is not as it was written.
+    check: only say what would be done. allow: what an operator lets through by name: paths, and what a service may do.
+    Raises UsageError where secret files are in no backup and not here either, the key is another's, or a service would
+    reach out of its container; IntegrityError where anything is not as it was written.
     """
     placed = Placed()
+    allowed, judged = configuration_allowed.of(config, allow), which == FILES and config.runtime.type == "compose"
     marker = config.state / RECOVERING_CONFIG
-    if not check:
-        with explained(_ATTEMPTED, marker):
-            config.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with explained("unpack the config backup", config.state):
+        config.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not check:
             marker.touch(mode=0o600)
-    with _unpacked(config, store, identity, key, log) as found:
-        lacking = [path for path in found.missing if not os.path.lexists(path)]
-        if lacking:
-            raise UsageError(
-                _ATTEMPTED, identity, f"it does not hold {', '.join(lacking[:5])}, and neither does this machine",
-                "Put them there by hand (mode 0600), then run the same command again. With lifeboat_config.recipients"
-                " set, the next backup has them.",
-            )  # fmt: skip
-        for path, entry in sorted(found.entries.items()):
-            ours = path.startswith(_OURS) and path != str(config.identities)
-            if ours or path.startswith(_BY_THE_CLOCK) is not (which == SCHEDULES):
-                continue
-            new = found.root / path.lstrip("/")
-            if os.path.lexists(new):
-                with explained(_ATTEMPTED, path):
-                    _one(config, entry, new, Path(path), placed, stamp, check)
+    with _unpacked(config, store, identity, key, log, config.state) as found:
+        if judged:
+            with contextlib.suppress(UnverifiedError):  # what Compose can read only in its place is judged there
+                configuration_services.refuse(_of_backup(config, found, allow))
+        _require_secrets(identity, [path for path in found.missing if allowed.covers(path)])
+        fit, left = allowed.sift(_foreign(config, found.entries))
+        placed.left += left
+        for path, entry in fit.items():
+            if path.startswith(_BY_THE_CLOCK) is (which == SCHEDULES) and os.path.lexists(found.root / path[1:]):
+                _guarded(config, allowed, entry, found.root / path[1:], placed, stamp, check)
     if placed.written and which == SCHEDULES and not check and any(name.startswith(UNITS) for name in placed.written):
         pipeline.run([Command(["systemctl", "daemon-reload"])], attempted="read the units", subject="systemd")
+    if judged and not check:
+        placed.services = configuration_services.read(config, allowed, allow)
+        configuration_services.refuse(placed.services)
     if not check:
         marker.unlink(missing_ok=True)
-    for path, old in placed.aside.items():
-        log(f"{path} was in the way and is kept as {old}")
+    told = [f"left out: {one.words}" for one in placed.left]
+    for line in [*told, *(f"{path} was in the way and is kept as {old}" for path, old in placed.aside.items())]:
+        log(line)
     log(f"{identity}: {len(placed.written)} files put in place, {placed.same} were there already")
     return placed
 
 
+def _require_secrets(identity: str, missing: Sequence[str]) -> None:
+    lacking = [path for path in missing if not os.path.lexists(path)]
+    if lacking:
+        raise UsageError(
+            _ATTEMPTED, identity, f"it does not hold {', '.join(lacking[:5])}, and neither does this machine",
+            "Put them there by hand (mode 0600), then run the same command again. With lifeboat_config.recipients"
+            " set, the next backup has them.",
+        )  # fmt: skip
+
+
+def _foreign(config: Config, entries: Mapping[str, Entry]) -> dict[str, Entry]:
+    """Those that the recovery takes from the backup at all, of the archives that it unpacks."""
+    archives = ("", configuration_restore.PLAIN, configuration_restore.SECRETS, configuration_parts.NAMES[SITE])
+    return {
+        path: entry
+        for path, entry in entries.items()
+        if entry.archive in archives and (not path.startswith(_OURS) or path == str(config.identities))
+    }
+
+
+def _of_backup(config: Config, found: Extracted, allow: Sequence[str]) -> tuple[Service, ...]:
+    """What would be started, read from the unpacked backup."""
+    project = str(found.where(config.runtime.project_directory))
+    allowed = configuration_allowed.of(config, allow)
+    return configuration_services.read(config, allowed, allow, directory=project, root=str(found.root))
+
+
+def _what(entry: Entry, path: Path) -> str:
+    """Of secret files the open listing has no hash: whether they differ is seen when they are placed."""
+    if not os.path.lexists(path):
+        return f"new, {entry.mode:04o}" if entry.type == FILE else f"new {entry.type}"
+    if entry.secret:
+        return "replaces what is here, if it differs"
+    return SAME if _same(entry, path) else "replaces what is here, which is put aside"
+
+
 @contextlib.contextmanager
-def _unpacked(config: Config, store: Repository, identity: str, key: str, log: Log) -> Iterator[Extracted]:
+def _unpacked(
+    config: Config, store: Repository, identity: str, key: str, log: Log, where: Optional[Path]
+) -> Iterator[Extracted]:
     """The backup's files below a directory of root's alone, which is gone afterwards."""
-    with explained("unpack the config backup", config.state):
-        config.state.mkdir(mode=0o700, parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=".deploying-", dir=config.state))
+    with explained("unpack the config backup", where):
+        folder = Path(tempfile.mkdtemp(prefix=".deploying-", dir=where))
     try:
         yield configuration_restore.extract(store, identity, folder / "root", key=key, log=log)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _guarded(
+    config: Config, allowed: Allowed, entry: Entry, new: Path, placed: Placed, stamp: str, check: bool
+) -> None:
+    """One file, unless a link on this machine would lead it elsewhere than where it is named."""
+    out = allowed.way_out(entry.path)
+    if out:
+        placed.left.append(LeftOut(shown(entry.path), out))
+        return
+    with explained(_ATTEMPTED, entry.path):
+        _one(config, entry, new, Path(entry.path), placed, stamp, check)
 
 
 def _one(config: Config, entry: Entry, new: Path, path: Path, placed: Placed, stamp: str, check: bool) -> None:

@@ -21,6 +21,7 @@ from ..base.text import PassedOver, Untested, human
 from ..configuration import parts as configuration_parts
 from ..configuration import proof as configuration_proof
 from ..configuration import restore as configuration_restore
+from ..configuration import services as configuration_services
 from ..frontend import site as frontend_site
 from ..objects import proof as objects_proof
 from ..recovery.state import HEALTHY
@@ -36,6 +37,7 @@ from ..repository.sources import VAULT
 from ..settings.config import Config
 from ..settings.scenarios import BACKEND, SCENARIOS, SITE
 from ..stack.runtime import Opened
+from . import files as site_files
 from . import scope as site_scope
 from . import show, state
 from .scope import Machine, Seen
@@ -53,7 +55,7 @@ class Request:
     """What the operator asked for. rehearsal: beside a living site; no backup is taken and nobody is sent here.
 
     key: the escrowed age identity, which opens the configuration. cutover: the operator's hook, by its path. accept:
-    the recovery point that is named, although it failed.
+    the recovery point that is named, although it failed. allow: what of the configuration is let through by name.
     """
 
     identity: str = "latest"
@@ -62,6 +64,7 @@ class Request:
     key: str = ""
     cutover: str = ""
     accept: bool = False
+    allow: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -154,11 +157,22 @@ def make(run: Opened, request: Request, here: Seen, others: Mapping[str, object]
             Details(database.detailed(DatabaseDetails).server_version_num),
         ),
     )
-    if CONFIG in chosen.parts and locked(chosen.parts[CONFIG], request):
-        lacking = f"the key that opens the secrets of {chosen.parts[CONFIG].id}: -e identity_file=<a file here>"
-        unknown = f"whether the key opens the configuration: none was given ({lacking})"
-        made = replace(made, lacking=lacking, unchecked=(unknown,))
+    if CONFIG in chosen.parts:
+        made = _configured(made, run, store, chosen.parts[CONFIG], request, log)
     return replace(made, steps=show.steps(config, made))
+
+
+def _configured(made: Plan, run: Opened, store: Repository, manifest: Manifest, request: Request, log: Log) -> Plan:
+    """The plan with what would be placed and started of the configuration, and what must be given before that."""
+    placing = site_files.plan(run.config, store, manifest.id, key=request.key, allow=request.allow, log=log)
+    made = replace(made, placing=placing)
+    lacking, refused = [], configuration_services.refused(placing.services)
+    if locked(manifest, request):
+        lacking.append(f"the key that opens the secrets of {manifest.id}: -e identity_file=<a file here>")
+        made = replace(made, unchecked=(f"whether the key opens the configuration: none was given ({lacking[0]})",))
+    if refused:
+        lacking.append(f"permission for what reaches out of its container: {configuration_services.given(refused)}")
+    return replace(made, lacking="; ".join(lacking))
 
 
 def refuse_living(config: Config, request: Request, here: Seen, others: Mapping[str, Seen]) -> None:

@@ -16,6 +16,9 @@ from ..base.clock import format_time
 from ..base.text import PassedOver, Untested, cautions, human
 from ..settings.config import Config
 from . import scope
+from .files import SAME, SCHEDULES, Planned
+
+SHOWN = 200  # files of a plan; its JSON has every one
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ class Plan:
     ready: false where the vault could not be read yet, as the machine lacks what that takes. parts: component ->
     backup. images: service -> name@digest. done: phases of an earlier run. lacking: what must be given before anything
     is done. fresh: nothing of the stack is on this machine. accepted: why the point that an operator named failed.
-    untested: what of the object store is in no backup, and why.
+    untested: what of the object store is in no backup, and why. placing: the files and services of the configuration.
     """
 
     needed: bool
@@ -71,6 +74,7 @@ class Plan:
     lacking: str = ""
     steps: tuple[str, ...] = ()
     untested: tuple[Untested, ...] = ()
+    placing: Planned = field(default_factory=Planned)
 
 
 def steps(config: Config, made: Plan) -> tuple[str, ...]:
@@ -87,7 +91,8 @@ def steps(config: Config, made: Plan) -> tuple[str, ...]:
         "scope: what is lost and what lives: done, see above",
         f"verify the backups: every artefact in the vault, by its SHA-256, and the key: {checked}",
         *([f"build: {engine}"] if config.runtime.type == "compose" else []),
-        f"configure: compose files, .env and secrets{from_}, what is in the way put aside; then Lifeboat's own",
+        f"configure: compose files, .env and secrets{from_}, what is in the way put aside; what the inventory does"
+        " not name left out; then Lifeboat's own",
         "fetch: the recovery point out of the vault into this machine's repository",
         f"images: {len(made.images) or 'all'} services, from the backup's archive, else pulled",
         f"database: a fresh {config.database.service}, roles, {parts.get('database', 'the dump')}; proved before use",
@@ -130,6 +135,30 @@ def text(made: Plan, here: scope.Seen) -> list[str]:
         )
         lines += [f"  {name}: {identity}" for name, identity in made.parts.items()]
     lines += [f"  {check.result}  {check.name}: {check.detail}" for check in made.checks]
+    lines += _placing(made.placing)
     lines += cautions(made.warnings, made.passed_over, made.accepted)
     lines += [f"  done by an earlier run: {', '.join(made.done)}"] if made.done else []
     return lines + [f"  {number}. {step}" for number, step in enumerate(made.steps, 1)]
+
+
+def _placing(placing: Planned) -> list[str]:
+    """What an operator must know of a configuration that the lost host wrote, before agreeing to it."""
+    new = [file for file in placing.files if file.what != SAME]
+    lines = []
+    if placing.files or placing.left:
+        there = len(placing.files) - len(new)
+        lines.append(
+            f"files: {len(new)} to be placed, {there} there already, {len(placing.left)} differ from the backup"
+        )
+    late = "; cron or systemd runs what it says, as root unless it names another user: read it first"
+    lines += [f"  {file.path}: {file.what}{late if file.when == SCHEDULES else ''}" for file in new[:SHOWN]]
+    lines += [f"  and {len(new) - SHOWN} more"] if len(new) > SHOWN else []
+    lines += [f"  LEFT OUT  {one.words}" for one in placing.left[:SHOWN]]
+    lines += [f"  LEFT OUT  and {len(placing.left) - SHOWN} more"] if len(placing.left) > SHOWN else []
+    for one in placing.services:
+        if one.role:
+            ports = f", answers on {', '.join(one.ports)}" if one.ports else ""
+            called = "the inventory does not name it" if one.role == "not named" else one.role
+            lines.append(f"  starts {one.name}: {one.image}, {called}{ports}")
+        lines += [f"  {'ALLOWED' if text in one.allowed else 'REFUSED'}  {text}" for text in one.beyond]
+    return lines + ([f"  services: not known yet: {placing.unknown}"] if placing.unknown else [])
