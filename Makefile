@@ -45,7 +45,7 @@ style: setup
 	mypy
 
 lint: style ## Style, types, and every rule of ansible-lint's production profile
-	for folder in integration objects testinfra awx bench; do mypy --config-file tests/mypy.ini tests/$$folder || exit 1; done
+	for folder in integration objects testinfra awx bench attacks; do mypy --config-file tests/mypy.ini tests/$$folder || exit 1; done
 	yamllint --strict .
 	ansible-lint --offline -q
 	antsibull-changelog lint
@@ -57,7 +57,7 @@ lint: style ## Style, types, and every rule of ansible-lint's production profile
 	@echo "lint: no warning"
 
 unit: setup ## Fast tests of the core and the modules
-	pytest -n auto --dist loadgroup tests/unit
+	pytest -n auto --dist loadgroup tests/unit tests/attacks/test_place_files.py
 
 unit-quick: setup ## The unit tests that take less than half a second each
 	pytest -n auto --dist loadgroup -m 'not slow' tests/unit
