@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import stat
+import threading
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -149,9 +150,55 @@ class Contract:
         assert repo.manifest("database", ID) == b"{}"
         assert repo.files("database", ID) == FILES
 
+    def test_of_two_runs_with_one_id_one_publishes(self, repo: repository.Repository) -> None:
+        """Both have staged when the first one begins to publish; what they publish has different names and bytes."""
+        for race in range(3):
+            id = f"db_backup_2026112{race}_020000"
+            outcomes: dict[str, bool] = {}
+            barrier = threading.Barrier(2)
+
+            def run(name: str, id: str = id, outcomes: dict[str, bool] = outcomes, at: Any = barrier) -> None:
+                with repo.stage("database", id) as staging:
+                    (staging.path / name).write_bytes(name.encode())
+                    (staging.path / "both").write_bytes(name.encode() * 1000)
+                    at.wait()
+                    try:
+                        staging.publish(name.encode())
+                        outcomes[name] = True
+                    except UsageError:
+                        outcomes[name] = False
+
+            threads = [threading.Thread(target=run, args=(name,)) for name in ("first", "second")]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            winners = [name for name, published in outcomes.items() if published]
+            assert len(winners) == 1, outcomes
+            assert repo.manifest("database", id) == winners[0].encode()
+            with repo.materialise("database", id) as path:
+                own = winners[0].encode()
+                assert contents(path) == {winners[0]: own, "both": own * 1000, "manifest.json": own}
+
+    def test_of_two_that_write_one_point_one_does(self, repo: repository.Repository) -> None:
+        real, written = repo._read, []
+
+        def read(parts: tuple[str, ...]) -> Any:
+            seen = real(parts)
+            if not written:
+                written.append(parts)
+                assert repo._write_new(parts, b"theirs"), "between the look and the write"
+            return seen
+
+        repo._read = read  # type: ignore[method-assign]
+        with pytest.raises(UsageError, match="exists already"):
+            repo.write_point("20261124_033000", b"ours")
+        assert repo.read_point("20261124_033000") == b"theirs"
+
     @pytest.mark.parametrize(
         ("make", "error", "message"),
         [
+            (lambda path: (path / "claim.json").touch(), UsageError, "the repository's own"),
             (lambda path: (path / "f").symlink_to("/etc/passwd"), IntegrityError, "not a plain file"),
             (lambda path: (path / "d").symlink_to("/etc"), IntegrityError, "not a plain file"),
             (lambda path: os.mkfifo(path / "f"), IntegrityError, "not a plain file"),
@@ -161,7 +208,7 @@ class Contract:
             (lambda path: (path / "a\\b").touch(), UsageError, "not a plain relative path"),
             (lambda path: Path(os.fsdecode(bytes(path) + b"/\xff")).touch(), UsageError, "not a plain relative path"),
         ],
-        ids=["link", "link to a directory", "fifo", "manifest", "record", "newline", "backslash", "not UTF-8"],
+        ids=["claim", "link", "link to a directory", "fifo", "manifest", "record", "newline", "backslash", "not UTF-8"],
     )
     def test_what_may_not_be_published(
         self, repo: repository.Repository, make: Callable[[Path], Any], error: type[LifeboatError], message: str

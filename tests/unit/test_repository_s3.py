@@ -200,6 +200,86 @@ def test_a_failed_publication_leaves_nothing(repo: S3Repository, monkeypatch: py
     publish(repo)
 
 
+class Careless:
+    """Before the client of a repository: a server that ignores If-None-Match, as many do."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+    def put_object(self, **more: Any) -> Any:
+        kept = {name: value for name, value in more["Metadata"].items() if name != "claim"}
+        return self._client.put_object(**{**more, "Metadata": kept})
+
+
+def claims(repo: S3Repository) -> list[str]:
+    return [key for key in keys(repo) if "claim" in key]
+
+
+@pytest.mark.parametrize("heeded", [True, False], ids=["the condition is heeded", "the condition is ignored"])
+def test_who_comes_second_leaves_what_the_first_wrote(
+    endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, heeded: bool
+) -> None:
+    """The second one begins when the first has sent an artefact, and had seen nothing there before."""
+    first = build(endpoint, tmp_path)
+    second = build(endpoint, tmp_path, prefix=first.prefix)
+    if not heeded:
+        for repo in (first, second):
+            monkeypatch.setitem(vars(repo), "client", Careless(repo.client))
+    real, refused = first._send, []
+
+    def send(path: Path, key: str, facts: Any) -> None:
+        real(path, key, facts)
+        if not refused:
+            refused.append(key)
+            monkeypatch.setattr(second, "_refuse_existing", lambda component, id: None)
+            with pytest.raises(UsageError, match="or another run is publishing one"):
+                publish(second, manifest=b"[]")
+
+    monkeypatch.setattr(first, "_send", send)
+    publish(first)
+    assert refused
+    assert (first.manifest("database", ID), first.files("database", ID)) == (b"{}", FILES)
+    assert claims(first) == []
+    assert bool(first.race) is not heeded
+    assert heeded or "a race is possible" in first.race
+
+
+def test_a_run_that_fails_removes_only_what_it_wrote(repo: S3Repository, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody who knows of no claims puts a backup of that id there while ours is on its way."""
+    theirs = {f"{repo.prefix}/postgresql/{ID}/{name}": name.encode() for name in ("theirs", "manifest.json")}
+    real = repo._put_new
+
+    def late(key: str, data: bytes) -> bool:
+        if key.endswith("manifest.json"):
+            for name, body in theirs.items():
+                repo.client.put_object(Bucket="vault", Key=name, Body=body)
+        return real(key, data)
+
+    monkeypatch.setattr(repo, "_put_new", late)
+    with pytest.raises(UsageError, match="a backup of that id exists"):
+        publish(repo)
+    assert repo.manifest("database", ID) == b"manifest.json"
+    assert set(theirs) <= {f"{repo.prefix}/{key}" for key in keys(repo)}
+    assert claims(repo) == []
+
+
+def test_a_manifest_whose_answer_was_lost_counts(repo: S3Repository, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The request is sent again, and refused because the first one was carried out."""
+    real = repo.client.put_object
+
+    def twice(**more: Any) -> Any:
+        if more["Key"].endswith("manifest.json"):
+            real(**more)
+        return real(**more)
+
+    monkeypatch.setattr(repo.client, "put_object", twice)
+    publish(repo)
+    assert (repo.manifest("database", ID), repo.files("database", ID)) == (b"{}", FILES)
+
+
 def test_an_unpublished_staging_uploads_nothing(repo: S3Repository) -> None:
     with pytest.raises(RuntimeError), repo.stage("database", ID) as staging:
         (staging.path / "half").write_bytes(b"x")

@@ -112,6 +112,26 @@ def write(path: Path, data: bytes, temporary: Path) -> None:
     sync(path.parent)
 
 
+def write_new(path: Path, data: bytes, temporary: Path) -> None:
+    """Like write(), and FileExistsError where something lies at `path`, also what another run put there just now."""
+    try:
+        with create(temporary) as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            raise
+        except OSError:  # a file system without hard links, where a moment remains between the look and the rename
+            if os.path.lexists(path):
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from None
+            temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    sync(path.parent)
+
+
 def descend(top: Path, parts: Iterable[str], *, make: bool = False) -> int:
     """A handle of a directory below `top`, following no link, whatever others do meanwhile. make: those that lack."""
     at = os.open(top, os.O_RDONLY | os.O_DIRECTORY)

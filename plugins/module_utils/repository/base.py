@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import abc
 import contextlib
-import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping
@@ -37,6 +36,8 @@ RECORDS = (VERIFICATION, PINNED, COPIES)  # written after publication; not artef
 POINTS = "recovery-points"
 PARTIAL = ".partial-"
 DELETING = ".deleting-"
+OR_COMING = ", or another run is publishing one"
+CLAIM = re.compile(r"claim(-[0-9a-f]{16})?\.json")  # of a run that is publishing; gone when that is done
 ID = re.compile(r"([a-z][a-z0-9]*)_backup_(\d{8}_\d{6})")
 POINT_ID = re.compile(r"\d{8}_\d{6}")
 _FOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -55,7 +56,16 @@ class Staging:
 
 
 class Repository(abc.ABC):
-    """Backups by component and id. Every failure is a LifeboatError; ids and names that are not plain are refused."""
+    """Backups by component and id. Every failure is a LifeboatError; ids and names that are not plain are refused.
+
+    A run that publishes claims the id before it writes anything there, so that of two runs with one id at most one
+    publishes. Neither removes what the other wrote.
+    """
+
+    @property
+    def race(self) -> str:
+        """Why two runs may both believe that an id is theirs, as far as a use has shown; empty where they cannot."""
+        return ""
 
     def __init__(self, folders: Mapping[str, str]) -> None:
         self.folders = {**{name: kind.folder for name, kind in KINDS.items()}, **folders}
@@ -127,6 +137,10 @@ class Repository(abc.ABC):
     def _write(self, parts: tuple[str, ...], data: bytes) -> None: ...
 
     @abc.abstractmethod
+    def _write_new(self, parts: tuple[str, ...], data: bytes) -> bool:
+        """Write a file that is not there yet; False where it is, also where another run made it in this moment."""
+
+    @abc.abstractmethod
     def _names(self, folder: str) -> list[str]: ...
 
     @abc.abstractmethod
@@ -184,9 +198,8 @@ class Repository(abc.ABC):
 
     def write_point(self, id: str, data: bytes) -> None:
         """Write a recovery point, once: what it ties together never changes."""
-        if self._read(_point(id)) is not None:
+        if self._read(_point(id)) is not None or not self._write_new(_point(id), data):
             raise UsageError("write the recovery point", id, "it exists already", "Take a new one a second later.")
-        self._write(_point(id), data)
 
     def delete_point(self, id: str) -> list[str]:
         """Returns what the store keeps all the same, as delete() does."""
@@ -226,14 +239,20 @@ def no_id(text: str) -> UsageError:
     return UsageError("find the backup", repr(text), "that is not a backup id", remedy)
 
 
-def exists(location: str) -> UsageError:
-    return UsageError("publish the backup", location, "a backup of that id exists", "Take a new one a second later.")
+class TakenError(UsageError):
+    """A backup of that id is there already, or another run is publishing one."""
+
+
+def exists(location: str, more: str = "") -> TakenError:
+    return TakenError(
+        "publish the backup", location, f"a backup of that id exists{more}", "Take a new one a second later."
+    )
 
 
 def refuse_reserved(directory: Path) -> None:
     """The repository's own names are not for artefacts."""
-    for name in (MANIFEST, *RECORDS):
-        if os.path.lexists(directory / name):
+    for name in sorted(path.name for path in directory.iterdir()):
+        if name in (MANIFEST, *RECORDS) or CLAIM.fullmatch(name):
             raise UsageError("publish the backup", name, "that name is the repository's own", "Rename the artefact.")
 
 

@@ -21,7 +21,7 @@ from ..base import filesystem
 from ..base.errors import IntegrityError, NotFoundError, UsageError
 from ..base.filesystem import explained
 from . import base
-from .base import DELETING, ID, MANIFEST, PARTIAL, POINTS, RECORDS, Repository, Staging
+from .base import CLAIM, DELETING, ID, MANIFEST, PARTIAL, POINTS, RECORDS, Repository, Staging
 
 
 class LocalRepository(Repository):
@@ -58,7 +58,7 @@ class LocalRepository(Repository):
             shutil.rmtree(path, ignore_errors=True)  # once published nothing is there any more
 
     def _publish(self, path: Path, target: Path, manifest: bytes) -> None:
-        with explained("publish the backup", target):
+        with explained("publish the backup", target), self._claimed(target):
             base.refuse_reserved(path)
             filesystem.seal(path)
             filesystem.write(path / MANIFEST, manifest, path / (PARTIAL + MANIFEST))
@@ -66,11 +66,32 @@ class LocalRepository(Repository):
             path.rename(target)
             filesystem.sync(target.parent)
 
+    @contextlib.contextmanager
+    def _claimed(self, target: Path) -> Iterator[None]:
+        """Keep other runs from publishing there meanwhile. A rename alone would replace an empty directory.
+
+        The claim of a run that was killed is a leftover like its staging, and swept with it.
+        """
+        claim = target.parent / f"{PARTIAL}claim-{target.name}"
+        try:
+            filesystem.create(claim).close()  # O_EXCL
+        except FileExistsError as exc:
+            raise base.exists(str(target), base.OR_COMING) from exc
+        try:
+            self._refuse_existing(target)
+            yield
+        finally:
+            claim.unlink(missing_ok=True)
+
     def files(self, component: str, id: str) -> dict[str, int]:
         path = self._directory(component, id)
         with explained("list the backup's files", path):
             found = filesystem.relative_files(path)
-        return {name: status.st_size for name, status in found.items() if name not in (MANIFEST, *RECORDS)}
+        return {
+            name: status.st_size
+            for name, status in found.items()
+            if name not in (MANIFEST, *RECORDS) and not CLAIM.fullmatch(name)
+        }
 
     @contextlib.contextmanager
     def materialise(self, component: str, id: str) -> Iterator[Path]:
@@ -121,6 +142,16 @@ class LocalRepository(Repository):
             folder = self._make_folder(parts[0])
             # Beside the backup, not in it: a leftover there would be an unexpected file of the backup.
             filesystem.write(path, data, folder / f"{PARTIAL}{path.name}-{token.token_hex(4)}")
+
+    def _write_new(self, parts: tuple[str, ...], data: bytes) -> bool:
+        path = self.root.joinpath(*parts)
+        with explained("write", path):
+            temporary = self._make_folder(parts[0]) / f"{PARTIAL}{path.name}-{token.token_hex(4)}"
+            try:
+                filesystem.write_new(path, data, temporary)
+            except FileExistsError:
+                return False
+        return True
 
     def _names(self, folder: str, directories: bool = False) -> list[str]:
         self._require_root()

@@ -7,6 +7,10 @@
 S3 cannot rename, so artefacts go straight to their final keys; without the manifest, sent last, they are not a backup.
 An upload counts when the server gives back the size sent and an ETag that is the MD5 of the parts sent. Servers that
 make other ETags (encryption, gateways) are believed only after the object was read back and its SHA-256 is right.
+
+A run that publishes first writes `claim.json` below the id, which the server refuses where there is one
+(`If-None-Match: *`), and then a claim of a name of its own. On a server that ignores the condition each of two runs
+finds the other's claim there, and gives up. With the id claimed, the names below it are this run's alone.
 """
 
 from __future__ import annotations
@@ -15,10 +19,11 @@ import contextlib
 import functools
 import hashlib
 import io
+import json
 import re
 import secrets as token
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from types import MappingProxyType
@@ -27,15 +32,17 @@ from typing import BinaryIO, Callable, NamedTuple, Optional
 from ..base import filesystem
 from ..base.errors import IntegrityError, LifeboatError, NotFoundError
 from ..base.filesystem import explained, plain_name
-from ..s3.client import UNSUPPORTED, Client, code, connect, open_object, purge, spoken
+from ..s3.client import UNSUPPORTED, Client, code, connect, open_object, purge, spoken, status
 from . import base, checksums
-from .base import ID, MANIFEST, PARTIAL, POINT_ID, POINTS, RECORDS, Repository, Staging
+from .base import CLAIM, ID, MANIFEST, PARTIAL, POINT_ID, POINTS, RECORDS, Repository, Staging, TakenError
 
 DAMAGED = "damaged"  # what was found in a copy that was sent again, where the bucket keeps no versions
 STAGING = Path("/var/lib/lifeboat/staging")
 _CHECK = ".check-"
 CHECK = re.compile(rf"(?:^|(?<=/)){re.escape(_CHECK)}[0-9a-f]{{8}}$")
 _PART = 16 << 20  # bytes; four are on their way at once, so this bounds the memory used
+_TWO_STACKS = "Two stacks with one place? Set lifeboat_vault.prefix to a name of its own for each."
+_NEW = "claim"  # user metadata of what is written only where nothing of its name is, and by which run
 _PARTS = 9000  # S3 allows 10,000 parts of up to 5 GiB
 
 
@@ -67,10 +74,24 @@ class S3Repository(Repository):
             raise base.bad_setting("s3_access_key, s3_secret_key", "", "the secrets lack one of them")
         self.staging_root = staging_root
         self._connect = functools.partial(connect, endpoint_url, region, access_key, secret_key, ca_bundle)
+        self._endpoint = endpoint_url
+        self._conditional: Optional[bool] = None  # whether the server heeds If-None-Match; not tried yet
 
     @functools.cached_property
     def client(self) -> Client:
-        return self._connect()
+        found = self._connect()
+        # put_object(IfNoneMatch=) is of botocore 1.35; the core runs with older ones.
+        found.meta.events.register("before-call.s3.PutObject", _only_new)
+        return found
+
+    @property
+    def race(self) -> str:
+        if self._conditional is not False:
+            return ""
+        return (
+            f"s3://{self.bucket} at {self._endpoint or 'Amazon S3'}: the server ignores If-None-Match, so two runs with"
+            " one id see each other only by listing the bucket, and a race is possible"
+        )
 
     def location(self, component: str, id: str) -> str:
         return self._url(self._key(*self._backup(component, id)))
@@ -124,14 +145,68 @@ class S3Repository(Repository):
             names = filesystem.relative_files(path)
         self._refuse_existing(component, id)
         key = self._key(*self._backup(component, id))
+        sent: list[str] = []
+
+        def send(name: str) -> None:
+            sent.append(f"{key}/{name}")
+            self._send(path / name, f"{key}/{name}", self._facts(path / name))
+
+        with self._claimed(key, token.token_hex(8)):
+            self._refuse_existing(component, id)
+            try:
+                filesystem.parallel(send, names)
+                if not self._put_new(f"{key}/{MANIFEST}", manifest):
+                    raise base.exists(self._url(key))
+            except LifeboatError:
+                with contextlib.suppress(LifeboatError):
+                    self._undo(f"{key}/{MANIFEST}", manifest, sent)
+                raise
+
+    def _undo(self, key: str, manifest: bytes, sent: Sequence[str]) -> None:
+        """Remove what this run wrote below an id that it has claimed; another's manifest, and all with it, stays.
+
+        The manifest first: perhaps it arrived and only the answer was lost. Delete markers where there are versions:
+        an earlier backup of that id may have some below these names.
+        """
+        if self._head(key) is not None:
+            if not self._holds(key, _of(manifest)):
+                return
+            self._drop(key)
+        filesystem.parallel(self._drop, sent, workers=8)
+
+    @contextlib.contextmanager
+    def _claimed(self, key: str, run: str, *, resumed: bool = False) -> Iterator[None]:
+        """Keep other runs from writing below that id meanwhile. TakenError where one does.
+
+        run: 16 hexadecimal digits. resumed: a later run with the same ones goes on with what this one leaves if it
+        fails, so that the claim then stays; it is swept with the rest.
+        """
+        claim, own = f"{key}/claim.json", f"{key}/claim-{run}.json"
+        mine = json.dumps({"run": run}).encode()
+        if not self._put_new(claim, mine):
+            raise base.exists(self._url(key), base.OR_COMING)
         try:
-            filesystem.parallel(lambda name: self._send(path / name, f"{key}/{name}", self._facts(path / name)), names)
-            self._put(f"{key}/{MANIFEST}", manifest)
-        except LifeboatError:
-            # The manifest first: perhaps it arrived and only the answer was lost.
-            with contextlib.suppress(LifeboatError):
-                self._erase(key)
+            if self._conditional is None:  # once more: a server that heeds the condition refuses this
+                self._conditional = not self._written_if_new(claim, mine)
+            self._put(own, mine)
+            if set(self._claims(key)) - {claim, own}:
+                raise base.exists(self._url(key), base.OR_COMING)
+            yield
+        except LifeboatError as exc:
+            if not resumed or isinstance(exc, TakenError):
+                self._release(claim, own, mine)
             raise
+        self._release(claim, own, mine)
+
+    def _release(self, claim: str, own: str, mine: bytes) -> None:
+        """A claim that stays hinders nobody: a backup of that id is there, or its leftovers are."""
+        with contextlib.suppress(LifeboatError):
+            self._drop(own)
+            if self._holds(claim, _of(mine)):
+                self._drop(claim)
+
+    def _claims(self, key: str) -> list[str]:
+        return [item.key for item in self._objects(f"{key}/claim") if CLAIM.fullmatch(item.key[len(key) + 1 :])]
 
     def files(self, component: str, id: str) -> dict[str, int]:
         key = self._key(*self._backup(component, id)) + "/"
@@ -140,7 +215,9 @@ class S3Repository(Repository):
             raise NotFoundError(
                 "find the backup", self.location(component, id), "it is not there", "Choose another (lifeboat list)."
             )
-        return {name: size for name, size in found.items() if name not in (MANIFEST, *RECORDS)}
+        return {
+            name: size for name, size in found.items() if name not in (MANIFEST, *RECORDS) and not CLAIM.fullmatch(name)
+        }
 
     @contextlib.contextmanager
     def materialise(self, component: str, id: str) -> Iterator[Path]:
@@ -173,7 +250,8 @@ class S3Repository(Repository):
         return {id: mark for id, mark in named.items() if POINT_ID.fullmatch(id)}
 
     def _marks(self, prefix: str) -> dict[str, Mark]:
-        return {item.key[len(prefix) :]: Mark(item.size, item.etag) for item in self._objects(prefix)}
+        found = {item.key[len(prefix) :]: Mark(item.size, item.etag) for item in self._objects(prefix)}
+        return {name: mark for name, mark in found.items() if not CLAIM.fullmatch(name)}
 
     def replace_point(self, id: str, data: bytes) -> None:
         """Put a recovery point in the place of another of its name, which is kept as in receive()."""
@@ -192,13 +270,20 @@ class S3Repository(Repository):
         stack's backup.
         """
         key = self._key(*self._backup(component, id))
-        there = {item.key[len(key) + 1 :] for item in self._objects(key + "/")}
-        other = MANIFEST in there and not self._holds(
-            f"{key}/{MANIFEST}", _measure(io.BytesIO(manifest), len(manifest) + 1)
-        )
+        if self._head(f"{key}/{MANIFEST}") is not None:
+            return self._bring(key, folder, artefacts, manifest, ours)
+        try:
+            with self._claimed(key, hashlib.sha256(manifest).hexdigest()[:16], resumed=True):
+                return self._bring(key, folder, artefacts, manifest, ours)
+        except TakenError as exc:
+            raise IntegrityError("copy the backup", self._url(key), exc.cause, _TWO_STACKS) from exc
+
+    def _bring(self, key: str, folder: Path, artefacts: Mapping[str, str], manifest: bytes, ours: bool) -> int:
+        """Send what is not there as it should be. With no manifest there the id is claimed."""
+        there = set(self._marks(key + "/"))
+        other = MANIFEST in there and not self._holds(f"{key}/{MANIFEST}", _of(manifest))
         if other and not ours:
-            remedy = "Two stacks with one place? Set lifeboat_vault.prefix to a name of its own for each."
-            raise IntegrityError("copy the backup", self._url(key), "another backup of that id is there", remedy)
+            raise IntegrityError("copy the backup", self._url(key), "another backup of that id is there", _TWO_STACKS)
         filesystem.parallel(
             self._drop, [f"{key}/{item}" for item in there - {*artefacts, MANIFEST, *RECORDS}], workers=8
         )
@@ -209,7 +294,7 @@ class S3Repository(Repository):
             if facts.sha256 != artefacts[name]:
                 raise IntegrityError(
                     "copy the backup", str(folder / name), "it has another SHA-256 than when it was written",
-                    f"It is damaged: lifeboat verify {id} --level checksum.",
+                    f"It is damaged: lifeboat verify {key.rpartition('/')[2]} --level checksum.",
                 )  # fmt: skip
             if name not in there or not self._holds(f"{key}/{name}", facts):
                 if name in there and MANIFEST in there:
@@ -221,8 +306,9 @@ class S3Repository(Repository):
         if other:
             self._keep(f"{key}/{MANIFEST}")
             sent.append(len(manifest))
-        if other or MANIFEST not in there:
             self._put(f"{key}/{MANIFEST}", manifest)
+        elif MANIFEST not in there and not self._put_new(f"{key}/{MANIFEST}", manifest):
+            raise IntegrityError("copy the backup", self._url(key), "another backup of that id is there", _TWO_STACKS)
         return sum(sent)
 
     def sweep(self, older_than: timedelta, now: datetime, dry_run: bool = False) -> list[str]:
@@ -326,7 +412,7 @@ class S3Repository(Repository):
 
     def _refuse_existing(self, component: str, id: str) -> None:
         key = self._key(*self._backup(component, id))
-        if next(self._objects(key + "/"), None) is not None:
+        if any(not CLAIM.fullmatch(item.key[len(key) + 1 :]) for item in self._objects(key + "/")):
             raise base.exists(self._url(key))
 
     def _objects(self, prefix: str) -> Iterator[_Object]:
@@ -374,8 +460,41 @@ class S3Repository(Repository):
     def _write(self, parts: tuple[str, ...], data: bytes) -> None:
         self._put(self._key(*parts), data)
 
+    def _write_new(self, parts: tuple[str, ...], data: bytes) -> bool:
+        return self._put_new(self._key(*parts), data)
+
+    def _put_new(self, key: str, data: bytes) -> bool:
+        """Write what is not there yet; False where something else is, also what another run wrote just now.
+
+        What a server has that ignores the condition is looked at before.
+        """
+        if self._conditional is not True and self._head(key) is not None and not self._holds(key, _of(data)):
+            return False
+        # An answer that was lost is asked for again, and then it is our own object that is in the way.
+        written = self._written_if_new(key, data) or self._holds(key, _of(data))
+        if written:
+            self._confirm(key, _of(data))
+        return written
+
+    def _written_if_new(self, key: str, data: bytes) -> bool:
+        """Write it on the condition that nothing is there; False where the server refuses that."""
+        facts = _of(data)
+        try:
+            with spoken("write", self._url(key)):
+                self.client.put_object(
+                    Bucket=self.bucket, Key=key, Body=data, Metadata={"sha256": facts.sha256, _NEW: facts.sha256[:16]}
+                )
+        except LifeboatError as exc:
+            if status(exc) in (409, 412):
+                return False
+            if code(exc) not in UNSUPPORTED:
+                raise
+            self._conditional = False
+            self._put(key, data)
+        return True
+
     def _put(self, key: str, data: bytes) -> None:
-        facts = _measure(io.BytesIO(data), len(data) + 1)
+        facts = _of(data)
         with spoken("write", self._url(key)):
             self.client.put_object(Bucket=self.bucket, Key=key, Body=data, Metadata={"sha256": facts.sha256})
         self._confirm(key, facts)
@@ -467,6 +586,17 @@ class _Facts(NamedTuple):
     size: int
     sha256: str
     etag: str  # what S3 makes of the parts: one MD5, or the MD5 of their MD5s and their number
+
+
+def _only_new(params: Mapping[str, MutableMapping[str, str]], **more: object) -> None:
+    """Make the condition of a request that is about to be signed."""
+    del more
+    if f"x-amz-meta-{_NEW}" in params["headers"]:
+        params["headers"]["If-None-Match"] = "*"
+
+
+def _of(data: bytes) -> _Facts:
+    return _measure(io.BytesIO(data), len(data) + 1)
 
 
 def _part(path: Path) -> int:
