@@ -203,7 +203,7 @@ class JuiceFS(Server):
     """MinIO's S3 code over a file system: tags and metadata, but neither versions nor lifecycle nor object lock."""
 
     kind = "JuiceFS"
-    lacks = frozenset({"versioning", "times", "lifecycle", "object_lock"})
+    lacks = frozenset({"versioning", "times", "lifecycle", "object_lock", "conditions"})
 
     def __init__(self, directory: Path) -> None:
         super().__init__(directory)

@@ -25,6 +25,7 @@ FEATURES = {
     "tagging": "keeps tags, also of what is uploaded in parts",
     "metadata": "keeps headers and user metadata",
     "multipart": "takes uploads in parts",
+    "conditions": "refuses a write on the condition that nothing is there",
 }
 INSTANT = "mirror: of the instant of the database backup"
 PAGES = "mirror: every object, where a page ends in a key with %ff"

@@ -225,6 +225,8 @@ class Store:
         return {"Status": self._status}
 
     def on_put_object(self, Key: str, Body: bytes, **more: Any) -> dict[str, Any]:
+        if "if-none-match" in more and Key in self.held:
+            raise refusal("PreconditionFailed", 412)
         versions = self.held.setdefault(Key, [])
         versions.append((f"v{len(versions)}", {"Body": Body, "at": time.time(), **more}))
         return {"VersionId": versions[-1][0]}
@@ -370,6 +372,11 @@ LIES: list[tuple[str, dict[str, Lie], str, str]] = [
      "written in parts with a tag, and read back it has none"),
     ("metadata", {"head_object": lambda work, **more: {**work(**more), "x-amz-meta-probe": ""}}, MISSING, "meta-probe"),
     ("metadata", {"head_object": lambda work, **more: {**work(**more), "cache-control": ""}}, MISSING, "cache-control"),
+    ("conditions", {"put_object": lambda work, **more: work(**{k: v for k, v in more.items() if k != "if-none-match"})},
+     MISSING, "an object was overwritten on the condition that there is none"),
+    ("conditions", {"put_object": refuse("NotImplemented", 501, only="if-none-match")}, MISSING, "NotImplemented"),
+    ("conditions", {"put_object": refuse("PreconditionFailed", 412, only="if-none-match")}, UNKNOWN, "Precondition"),
+    ("conditions", {"put_object": refuse("InternalError", 500, only="if-none-match")}, UNKNOWN, "InternalError"),
     ("multipart", {"upload_part": lambda work, Body, **more: work(Body=b"", **more)}, MISSING, "was not what had been"),
 ]  # fmt: skip
 

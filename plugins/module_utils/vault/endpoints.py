@@ -33,7 +33,7 @@ FRESH = timedelta(days=1)
 SKEW = 30.0  # seconds
 REFUSED = 15 * 60.0  # from here on S3 refuses: https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
 SOURCE, VAULT = "source", "vault"
-_UNNEEDED = {SOURCE: ("lifecycle", "object_lock"), VAULT: ("times",)}  # what nobody needs of each
+_UNNEEDED = {SOURCE: ("lifecycle", "object_lock", "conditions"), VAULT: ("times",)}  # what nobody needs of each
 _OF_THE_BUCKET = {
     "s3:GetBucketVersioning": "versioning", "s3:ListBucketVersions": "versions",
     "s3:GetLifecycleConfiguration": "lifecycle", "s3:GetBucketPolicy": "policy", "s3:GetBucketCORS": "cors",

@@ -48,11 +48,13 @@ COSTS: Mapping[str, str] = {
     "tagging": "tags of objects cannot be kept, and a vault is recognised by its lifecycle rule alone",
     "metadata": "Content-Type, Cache-Control and user metadata of objects are lost",
     "multipart": "objects above 5 GiB cannot be held, and an upload that breaks begins again",
+    "conditions": "two runs that publish a backup under one id see each other only by listing the bucket: a race is"
+    " possible",
 }
 _NAME = re.compile(re.escape(PREFIX) + r"(\d{14})-[0-9a-f]{8}(-lock)?")
 _CHOSEN = "0123456789abcdef0123456789abcdef"
 _DATED = ("dated/a", "dated/b")
-_OURS = ("versioned", "locked", "tagged", "parts", "first", "etag", *_DATED)  # the only keys a probe ever writes
+_OURS = ("versioned", "locked", "tagged", "parts", "first", "etag", "new", *_DATED)  # the only keys a probe ever writes
 _BY_PARTS = {"x-amz-meta-snowball-probe": "parts"}  # what has such metadata is copied in parts, however small it is
 _ABSENT = (*UNSUPPORTED, "InvalidRequest", "InvalidBucketState", "ObjectLockConfigurationNotFoundError", "400")
 
@@ -126,6 +128,7 @@ def _features(scratch: Bucket, locked: Bucket, mode: str, made: list[Bucket]) ->
         "tagging": lambda: _tagging(scratch),
         "metadata": lambda: _metadata(scratch),
         "multipart": lambda: _multipart(scratch),
+        "conditions": lambda: _conditions(scratch),
     }
     found = {"versioning": _tried("versioning", lambda: _versioning(scratch))}
     dated = _times if found["versioning"].state != MISSING else _no_times
@@ -344,6 +347,22 @@ def _multipart(scratch: Bucket) -> str:
     back = scratch.ask("GET", "parts", attempted="read what was uploaded in parts").body
     _require(back == b"part", "an object uploaded in parts was not what had been sent")
     return "an object uploaded in parts was read back"
+
+
+def _conditions(scratch: Bucket) -> str:
+    """Write an object twice, each time on the condition that there is none. Many servers ignore that, and overwrite."""
+    for refused in (False, True):
+        try:
+            scratch.requests.attempt(
+                "PUT", scratch.name, "new", {}, {"if-none-match": "*"}, b"x",
+                attempted="write what is not there yet", subject=scratch.url,
+            )  # fmt: skip
+        except LifeboatError as exc:
+            if not refused or s3_client.status(exc) not in (409, 412):
+                raise
+        else:
+            _require(not refused, "an object was overwritten on the condition that there is none (If-None-Match: *)")
+    return "a second write on the condition that there is no such object was refused"
 
 
 def _copy(scratch: Bucket, key: str, body: bytes) -> None:
