@@ -22,7 +22,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.repository.base import
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.s3 import S3Repository
 from s3_servers import Server
 
-RACES = 8
+RACES = {"SeaweedFS": 8, "JuiceFS": 3}  # the second takes seconds for each
 WELL = ("one published, and its backup is whole", "none published, and nothing is there")
 
 
@@ -92,20 +92,16 @@ def race(kind: type[S3Repository], server: Server, root: Path, number: int) -> s
     return f"{len(published)} reported success, {len(whole)} backups are whole, {len(there)} files are there"
 
 
-def races(kind: type[S3Repository], server: Server, root: Path, first: int) -> Counter[str]:
-    return Counter(race(kind, server, root, first + number) for number in range(RACES))
-
-
 def test_control_without_claims_something_reported_is_lost(server: Server, tmp_path: Path) -> None:
-    seen = races(Unprotected, server, tmp_path, 0)
-    assert set(seen) - set(WELL), seen
+    seen = (race(Unprotected, server, tmp_path, number) for number in range(20))
+    assert any(outcome not in WELL for outcome in seen)
 
 
 def test_what_is_reported_as_published_is_there(server: Server, tmp_path: Path) -> None:
-    seen = races(S3Repository, server, tmp_path, RACES)
+    seen = Counter(race(S3Repository, server, tmp_path, 20 + number) for number in range(RACES[server.kind]))
     assert not set(seen) - set(WELL), seen
     if "conditions" not in server.lacks:
-        assert seen == {WELL[0]: RACES}, "one of two wins where the server heeds the condition"
+        assert set(seen) == {WELL[0]}, "one of two wins where the server heeds the condition"
 
 
 @pytest.mark.parametrize("marked", [False, True], ids=["control: no stack is named", "each names its stack"])

@@ -9,7 +9,10 @@ bucket is tested where they are.
 
 from __future__ import annotations
 
+import copy
+import json
 import os
+import re
 import stat
 import threading
 from collections.abc import Iterator
@@ -220,6 +223,96 @@ class Contract:
         assert not staging.path.exists()
         assert repo.ids("database") == []
         publish(repo)
+
+    # --- whose it is ---
+
+    def test_the_first_stack_that_writes_marks_it(self, repo: repository.Repository) -> None:
+        repo.stack = "shop"
+        repo.require_ours()
+        assert repo._read(("repository.json",)) is None, "to look makes nothing"
+        publish(repo)
+        marker = json.loads(repo._read(("repository.json",)) or b"")
+        assert (marker["schema"], marker["version"], marker["stack"]) == ("lifeboat.dr/repository", [1, 0], "shop")
+        assert re.fullmatch("[0-9a-f]{32}", marker["repository"])
+        publish(repo, OTHER)
+        repo.check(writable=True)
+        assert json.loads(repo._read(("repository.json",)) or b"") == marker, "once"
+        assert repo.ids("database") == [ID, OTHER]
+
+    def test_a_second_stack_is_refused(self, repo: repository.Repository) -> None:
+        repo.stack = "shop"
+        publish(repo)
+        repo.write_point("20261124_033000", b"{}")
+        other = copy.copy(repo)
+        other.stack, other._owned = "wiki", False
+        later = datetime.now(timezone.utc) + 2 * DAY
+
+        def stage() -> None:
+            with other.stage("database", OTHER):
+                pytest.fail("it was staged")
+
+        for use in (
+            stage,
+            other.require_ours,
+            lambda: other.check(writable=True),
+            lambda: other.write_point("20261125_033000", b"{}"),
+            lambda: other.delete("database", ID),
+            lambda: other.delete_point("20261124_033000"),
+            lambda: other.sweep(DAY, later),
+        ):
+            with pytest.raises(repository.OtherStackError, match=r"its marker names the stack shop\..*for each stack"):
+                use()
+        other.check()
+        assert other.manifest("database", ID) == b"{}", "it may read, as a recovery does"
+        assert (repo.published("database"), repo.points()) == ([ID], ["20261124_033000"])
+
+    @pytest.mark.parametrize(
+        ("manifests", "adopted"),
+        [
+            ([b'{"stack": "shop"}', b'{"stack": "shop"}'], True),
+            ([b'{"stack": "shop"}', b"{"], True),
+            ([b'{"stack": "shop"}', b'{"stack": "wiki"}'], False),
+            ([b'{"stack": "wiki"}', b"{"], False),
+        ],
+        ids=["of this stack", "one cannot be read", "one is another's", "of another stack"],
+    )
+    def test_a_repository_without_a_marker(
+        self, repo: repository.Repository, manifests: list[bytes], adopted: bool
+    ) -> None:
+        for id, manifest in zip((ID, OTHER), manifests):
+            publish(repo, id, manifest=manifest)
+        repo.stack = "shop"
+        repo.require_ours()
+        if adopted:
+            publish(repo, "db_backup_20261126_020000")
+            assert b'"shop"' in (repo._read(("repository.json",)) or b"")
+            return
+        with pytest.raises(repository.OtherStackError, match="no marker, and holds backups of wiki"):
+            publish(repo, "db_backup_20261126_020000")
+        assert repo._read(("repository.json",)) is None
+        assert repo.ids("database") == [ID, OTHER]
+
+    def test_two_stacks_that_begin_at_once(self, repo: repository.Repository) -> None:
+        """The other one's marker appears between the look and the write."""
+        repo.stack = "shop"
+        real = repo._write_new
+
+        def late(parts: tuple[str, ...], data: bytes) -> bool:
+            if parts == ("repository.json",):
+                assert real(parts, data.replace(b"shop", b"wiki"))
+            return real(parts, data)
+
+        repo._write_new = late  # type: ignore[method-assign]
+        with pytest.raises(repository.OtherStackError, match="its marker names the stack wiki"):
+            publish(repo)
+        assert repo.ids("database") == []
+
+    @pytest.mark.parametrize("marker", [b"", b"{", b"[]", b'{"schema": "x", "stack": "shop", "repository": "1"}'])
+    def test_a_marker_that_cannot_be_read(self, repo: repository.Repository, marker: bytes) -> None:
+        repo._write_new(("repository.json",), marker)
+        repo.stack = "shop"
+        with pytest.raises(IntegrityError, match="its marker cannot be read"):
+            publish(repo)
 
     # --- names ---
 

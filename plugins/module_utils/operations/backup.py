@@ -12,7 +12,7 @@ from typing import Optional
 
 from ..base.errors import IntegrityError, LifeboatError, LockedError, Log, UsageError
 from ..base.text import named
-from ..repository import copies, points
+from ..repository import copies, points, repositories
 from ..repository.components import DATABASE, OBJECTS, configured
 from ..repository.copies import Outcome
 from ..repository.details import DatabaseDetails, ObjectsDetails
@@ -123,6 +123,9 @@ def take(
         if manifests:
             copies.catch_up(run, log=log)
         raise
+    race = repositories.of(run).race
+    if race:
+        log(race)
     copied = copies.catch_up(run, log=log)
     failed = list(copied.failed)
     point, new = None, False

@@ -27,6 +27,8 @@ from ..base.pipeline import Command
 from ..configuration import files
 from ..database import listed
 from ..database import server as database_server
+from ..repository import repositories
+from ..repository.base import OtherStackError
 from ..s3.bucket import Bucket
 from ..settings import config as settings
 from ..settings.config import Config
@@ -147,7 +149,7 @@ def shared(own: Place, places: Iterable[Place], directory: Path = settings.DIREC
 
 def unreachable(run: Opened, *, stack: bool) -> list[str]:
     """What does not answer, or refuses the key. `stack`: the stack is said to be up, so it is looked at, too."""
-    return [*(_stack(run) if stack else ()), *_elsewhere(run)]
+    return [*(_stack(run) if stack else ()), *_elsewhere(run), *_owned(run)]
 
 
 def missing(packages: Iterable[str]) -> list[str]:
@@ -232,6 +234,20 @@ def _elsewhere(run: Opened) -> Iterator[str]:
         )
         keys = (secrets["s3_access_key"], secrets.get("s3_secret_key", ""))
         yield from _bucket("lifeboat_repository", lambda: Bucket(bucket, endpoint, region, ca, *keys))
+
+
+def _owned(run: Opened) -> Iterator[str]:
+    """Repository and vault, where they are marked as another stack's. What cannot be read yet says nothing: a host has
+    no boto3, and no directory for its backups, before it is deployed."""
+    for variable, opener in (("lifeboat_repository", repositories.of), ("lifeboat_vault", repositories.in_vault)):
+        try:
+            found = opener(run)
+            if found is not None:
+                found.require_ours()
+        except OtherStackError as exc:
+            yield f"{variable}: {exc}"
+        except LifeboatError:
+            continue
 
 
 def _bucket(variable: str, opener: Callable[[], Bucket], more: str = "") -> Iterator[str]:

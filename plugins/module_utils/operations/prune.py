@@ -171,11 +171,13 @@ def _sides(run: Opened) -> tuple[list[Side], list[str]]:
     """The two places, and what of the vault could not be opened."""
     repo = repositories.of(run)
     repo.check(writable=False)  # a full disk is what pruning is for
+    repo.require_ours()
     sides = [_side("repository", run.config, repo)]
     try:
         store = copies.vault(run)
         if store is not None:
             store.check(writable=False)
+            store.require_ours()
             sides.append(_side("vault", run.config, store))
     except LifeboatError as exc:
         return sides, [f"{copies.place(run.config)}: {exc}"]

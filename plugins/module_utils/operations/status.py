@@ -13,7 +13,7 @@ from typing import Optional
 
 from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check, at_most, verdict
 from ..base.clock import TOLERANCE
-from ..base.errors import present
+from ..base.errors import IntegrityError, present
 from ..base.text import human
 from ..database import logins
 from ..objects import reconcile
@@ -73,10 +73,11 @@ def status(run: Opened, *, now: datetime, asked: Optional[datetime] = None) -> S
     """
     config, repo = run.config, repositories.of(run)
     repo.check(writable=False)
+    owned = list(_owned(repo))
     backups = points.backups(repo, config.stack)
     tied = points.entries(repo, config.stack, backups)
     every = [entry for entries in backups.values() for entry in entries]
-    checks: list[Check] = list(logins.unfinished(config))
+    checks: list[Check] = [*owned, *logins.unfinished(config)]
     kinds = configured(config)
     for kind in kinds:
         found = backups[kind.name]
@@ -108,6 +109,14 @@ def newest(seen: Status) -> list[str]:
     """The last few of each kind, for a terminal."""
     last = {name: entries[-5 if name == DATABASE else -3 :] for name, entries in seen.backups.items()}
     return show.table(seen.points[-3:], last, seen.at)
+
+
+def _owned(repo: repository_base.Repository) -> Iterator[Check]:
+    """Nothing is said of a repository that is this stack's, or has no marker yet."""
+    try:
+        repo.require_ours()
+    except (repository_base.OtherStackError, IntegrityError) as exc:
+        yield Check("repository", FAIL, str(exc))
 
 
 def proof_of(kind: AnyKind) -> str:

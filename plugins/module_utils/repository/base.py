@@ -6,6 +6,7 @@
 
     <root>/<folder of the component>/<backup id>/{manifest.json, artefacts..., verification.json, copies.json}
     <root>/recovery-points/{<id>.json..., escrow-<stack>.json}
+    <root>/repository.json
 
 The layout is the same on disk and in S3, so a copy of one is the other. A backup is what has a manifest.json, and that
 is written last and removed first: neither a killed backup nor a killed deletion ever looks like a backup.
@@ -15,19 +16,23 @@ from __future__ import annotations
 
 import abc
 import contextlib
+import json
 import re
+import secrets
 import shutil
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import BinaryIO, Callable, Optional
 
-from ..base import filesystem
-from ..base.errors import NotFoundError, UsageError
+from ..base import filesystem, typed
+from ..base.errors import IntegrityError, NotFoundError, UsageError, printable
 from ..base.filesystem import explained, plain_name
 from .components import KINDS
 
 MANIFEST = "manifest.json"
+MARKER = "repository.json"  # whose repository this is
 STALE = timedelta(hours=24)  # what a run that died has left is swept after this
 VERIFICATION = "verification.json"
 PINNED = "pinned.json"
@@ -40,6 +45,7 @@ OR_COMING = ", or another run is publishing one"
 CLAIM = re.compile(r"claim(-[0-9a-f]{16})?\.json")  # of a run that is publishing; gone when that is done
 ID = re.compile(r"([a-z][a-z0-9]*)_backup_(\d{8}_\d{6})")
 POINT_ID = re.compile(r"\d{8}_\d{6}")
+_SCHEMA = "lifeboat.dr/repository"
 _FOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -58,21 +64,76 @@ class Staging:
 class Repository(abc.ABC):
     """Backups by component and id. Every failure is a LifeboatError; ids and names that are not plain are refused.
 
+    `stack`: whose it should be, where one is named. Then nothing is written or deleted in another stack's repository.
+
     A run that publishes claims the id before it writes anything there, so that of two runs with one id at most one
     publishes. Neither removes what the other wrote.
     """
 
-    @property
-    def race(self) -> str:
-        """Why two runs may both believe that an id is theirs, as far as a use has shown; empty where they cannot."""
-        return ""
-
     def __init__(self, folders: Mapping[str, str]) -> None:
+        self.stack = ""
+        self._owned = False
         self.folders = {**{name: kind.folder for name, kind in KINDS.items()}, **folders}
         used = [*self.folders.values(), POINTS]
         for folder in used:
             if not isinstance(folder, str) or not _FOLDER.fullmatch(folder) or used.count(folder) > 1:
                 raise bad_setting("folders", folder, "each must be one plain name, used once")
+
+    def require_ours(self, *, make: bool = False) -> None:
+        """Raise OtherStackError where the marker names another stack.
+
+        make: write the marker where there is none. A repository that was made before there were markers is adopted,
+        unless a manifest in it is another stack's.
+        """
+        if not self.stack or self._owned:
+            return
+        data = self._read((MARKER,))
+        if data is None and make:
+            others = self._other_stacks()
+            if others:
+                raise self._others(
+                    f"it has no marker, and holds backups of {', '.join(map(printable, sorted(others)))}"
+                )
+            self._write_new((MARKER,), _marker(self.stack))
+            data = self._read((MARKER,))  # another stack's, where that was a moment faster
+        if data is None:
+            return
+        found = typed.maybe(_Marker, data)
+        if found is None or found.schema != _SCHEMA:
+            remedy = f"Find out who wrote {MARKER} there, remove it and back up again."
+            raise IntegrityError("use the repository", self.place, "its marker cannot be read", remedy)
+        if found.stack != self.stack:
+            raise self._others(f"its marker names the stack {printable(found.stack)}")
+        self._owned = True
+
+    def _other_stacks(self) -> set[str]:
+        """The other stacks that have backups here. A manifest that says nothing of a stack may be ours."""
+        found: set[str] = set()
+        for component in self.folders:
+
+            def look(id: str, component: str = component) -> None:
+                owner = typed.maybe(_Owner, self._read((*self._backup(component, id), MANIFEST)))
+                found.update({owner.stack} if owner else ())
+
+            filesystem.parallel(look, self.ids(component), workers=8)
+        return found - {self.stack}
+
+    def _others(self, cause: str) -> OtherStackError:
+        return OtherStackError(
+            "use the repository", self.place, f"it is not known as that of the stack {self.stack}: {cause}",
+            "Name another path, bucket or prefix for each stack (lifeboat_repository, lifeboat_vault.prefix). If the"
+            f" stack was renamed, or the marker is wrong: look at {MARKER} there, remove it and back up again.",
+        )  # fmt: skip
+
+    @property
+    @abc.abstractmethod
+    def place(self) -> str:
+        """The root, as text: a path or an s3:// address."""
+
+    @property
+    def race(self) -> str:
+        """Why two runs may both believe that an id is theirs, as far as a use has shown; empty where they cannot."""
+        return ""
 
     # What the two implementations differ in. `parts` is a path below the root: folder, id, name...
 
@@ -181,6 +242,7 @@ class Repository(abc.ABC):
 
     def write_record(self, component: str, id: str, name: str, data: bytes) -> None:
         """Write one of RECORDS beside the manifest, atomically, over an older one."""
+        self.require_ours()
         _record(name)
         self.manifest(component, id)
         self._write((*self._backup(component, id), name), data)
@@ -198,11 +260,13 @@ class Repository(abc.ABC):
 
     def write_point(self, id: str, data: bytes) -> None:
         """Write a recovery point, once: what it ties together never changes."""
+        self.require_ours(make=True)
         if self._read(_point(id)) is not None or not self._write_new(_point(id), data):
             raise UsageError("write the recovery point", id, "it exists already", "Take a new one a second later.")
 
     def delete_point(self, id: str) -> list[str]:
         """Returns what the store keeps all the same, as delete() does."""
+        self.require_ours()
         self._remove(_point(id))
         return []
 
@@ -234,9 +298,34 @@ class Repository(abc.ABC):
         return self._folder(component), id
 
 
+@dataclass(frozen=True)
+class _Marker:
+    """Whose repository it is. repository: chosen at random when it was made, so that two are told apart."""
+
+    schema: str
+    stack: str
+    repository: str
+
+
+@dataclass(frozen=True)
+class _Owner:
+    """What of a manifest is asked for where there is no marker."""
+
+    stack: str
+
+
+def _marker(stack: str) -> bytes:
+    body = {"schema": _SCHEMA, "version": [1, 0], "stack": stack, "repository": secrets.token_hex(16)}
+    return json.dumps(body, indent=1).encode() + b"\n"
+
+
 def no_id(text: str) -> UsageError:
     remedy = "Write it like db_backup_20261124_020000."
     return UsageError("find the backup", repr(text), "that is not a backup id", remedy)
+
+
+class OtherStackError(UsageError):
+    """The repository is another stack's: no backup of this one may be written there, and nothing deleted."""
 
 
 class TakenError(UsageError):

@@ -18,12 +18,12 @@ from typing import Callable, Optional
 
 from ..base import filesystem, typed
 from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check
-from ..base.errors import CopyError, IntegrityError, LifeboatError, Log, NotFoundError, UsageError, present
+from ..base.errors import CopyError, IntegrityError, LifeboatError, Log, NotFoundError, present
 from ..base.text import human
 from ..settings.config import Config
 from ..stack.runtime import Opened
 from . import points, repositories
-from .base import COPIES, MANIFEST, RECORDS, VERIFICATION, Repository
+from .base import COPIES, MANIFEST, RECORDS, VERIFICATION, OtherStackError, Repository
 from .catalog import Entry
 from .details import Count
 from .manifest import Manifest
@@ -67,22 +67,7 @@ class _Record:
 
 def vault(run: Opened) -> Optional[S3Repository]:
     """The repository in the vault; None where none is kept, or where the repository itself is that bucket."""
-    return run.once(_open)
-
-
-def _open(run: Opened) -> Optional[S3Repository]:
-    config, one, own = run.config, run.config.vault, run.config.repository
-    ours = (own.get("type"), own.get("bucket"), str(own.get("endpoint_url", "")).rstrip("/"))
-    if not one.repository_bucket or ours == ("s3", one.repository_bucket, one.endpoint_url.rstrip("/")):
-        return None
-    keys = [config.secrets.get(name, "") for name in ("vault_access_key", "vault_secret_key")]
-    if not all(keys):
-        remedy = "Set them in lifeboat_secrets (vaulted) and deploy."
-        raise UsageError("reach the vault", config.stack, "vault_access_key or vault_secret_key is not set", remedy)
-    layout = {name: own[name] for name in ("folders", "staging_root") if name in own}
-    server = {name: getattr(one, name) for name in ("endpoint_url", "region", "ca_bundle")}
-    named = {"type": "s3", "bucket": one.repository_bucket, "prefix": one.prefix or config.stack}
-    return repositories.in_bucket({**named, **server, **layout}, *keys)
+    return repositories.in_vault(run)
 
 
 def place(config: Config) -> str:
@@ -112,6 +97,7 @@ def catch_up(run: Opened, *, log: Log) -> Outcome:
     held: dict[str, list[str]] = {}
     copied, failed = [], []
     try:
+        store.require_ours()
         there = {component: set(store.published(component)) for component in {entry.component for entry in found}}
     except LifeboatError as exc:
         return Outcome(where, failed=(f"{where}: {exc}",))
@@ -127,6 +113,8 @@ def catch_up(run: Opened, *, log: Log) -> Outcome:
             break
     for line in failed:
         log(f"not copied: {line}")
+    if store.race:
+        log(store.race)
     return Outcome(where, tuple(copied), held, tuple(failed))
 
 
@@ -309,11 +297,13 @@ def checks(run: Opened, found: Mapping[str, Sequence[Entry]], tied: Sequence[poi
         store = vault(run)
         if store is None:
             return []
+        store.require_ours()
         there = {name for component, some in found.items() if some for name in store.published(component)}
         point_marks = store.point_marks()
         there |= set(point_marks)
     except LifeboatError as exc:
-        return [Check("copies", COULD_NOT_VERIFY, f"{where}: {exc.cause}")]
+        others = isinstance(exc, OtherStackError)
+        return [Check("copies", FAIL if others else COULD_NOT_VERIFY, f"{where}: {exc.cause}")]
     backups = [entry.id for some in found.values() for entry in some if entry.sound]
     tied_ids = [entry.id for entry in tied if entry.sound]
     missing = [name for name in [*backups, *tied_ids] if name not in there]

@@ -33,6 +33,10 @@ class LocalRepository(Repository):
             raise base.bad_setting("path", str(root), "it must be an absolute path of a directory")
         self.root = root
 
+    @property
+    def place(self) -> str:
+        return str(self.root)
+
     def location(self, component: str, id: str) -> str:
         return str(self.root.joinpath(*self._backup(component, id)))
 
@@ -47,6 +51,7 @@ class LocalRepository(Repository):
     @contextlib.contextmanager
     def stage(self, component: str, id: str) -> Iterator[Staging]:
         target = self.root.joinpath(*self._backup(component, id))
+        self.require_ours(make=True)
         with explained("begin the backup", target):
             self._refuse_existing(target)
             folder = self._make_folder(target.parent.name)
@@ -98,6 +103,7 @@ class LocalRepository(Repository):
         yield self._directory(component, id)
 
     def delete(self, component: str, id: str) -> list[str]:
+        self.require_ours()
         path = self._directory(component, id)
         doomed = path.parent / f"{DELETING}{id}-{token.token_hex(4)}"
         with explained("delete the backup", path):
@@ -107,6 +113,7 @@ class LocalRepository(Repository):
         return []
 
     def sweep(self, older_than: timedelta, now: datetime, dry_run: bool = False) -> list[str]:
+        self.require_ours()
         stale = []
         for folder in [self.root, *(self.root / name for name in [*self.folders.values(), POINTS])]:
             with explained("sweep the repository", folder):
@@ -125,6 +132,8 @@ class LocalRepository(Repository):
                     probe = directory / f"{PARTIAL}check-{token.token_hex(4)}"
                     filesystem.write(probe, b"x" * 4096, probe.with_name(probe.name + "x"))
                     probe.unlink()
+        if writable:
+            self.require_ours(make=True)
 
     def free_bytes(self) -> Optional[int]:
         self._require_root()
@@ -134,19 +143,21 @@ class LocalRepository(Repository):
     def _open(self, parts: tuple[str, ...]) -> BinaryIO:
         self._require_root()
         with explained("read", self.root.joinpath(*parts)):
-            return filesystem.open_below(self.root / parts[0], parts[1:])
+            top = self.root / parts[0] if len(parts) > 1 else self.root  # a component's folder may be a link
+            return filesystem.open_below(top, parts[1:] or parts)
 
     def _write(self, parts: tuple[str, ...], data: bytes) -> None:
         path = self.root.joinpath(*parts)
         with explained("write", path):
-            folder = self._make_folder(parts[0])
+            folder = self._make_folder(parts[0]) if len(parts) > 1 else self.root
             # Beside the backup, not in it: a leftover there would be an unexpected file of the backup.
             filesystem.write(path, data, folder / f"{PARTIAL}{path.name}-{token.token_hex(4)}")
 
     def _write_new(self, parts: tuple[str, ...], data: bytes) -> bool:
         path = self.root.joinpath(*parts)
         with explained("write", path):
-            temporary = self._make_folder(parts[0]) / f"{PARTIAL}{path.name}-{token.token_hex(4)}"
+            folder = self._make_folder(parts[0]) if len(parts) > 1 else self.root
+            temporary = folder / f"{PARTIAL}{path.name}-{token.token_hex(4)}"
             try:
                 filesystem.write_new(path, data, temporary)
             except FileExistsError:

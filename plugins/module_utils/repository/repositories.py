@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Optional
 
 from ..base import typed
+from ..base.errors import UsageError
 from ..stack.runtime import Opened
 from .base import Repository, bad_setting
 from .local import LocalRepository
@@ -46,7 +48,31 @@ def of(run: Opened) -> Repository:
 
 
 def _open(run: Opened) -> Repository:
-    return from_settings(run.config.repository, run.config.secrets)
+    found = from_settings(run.config.repository, run.config.secrets)
+    found.stack = run.config.stack
+    return found
+
+
+def in_vault(run: Opened) -> Optional[S3Repository]:
+    """The copies in the vault, opened once a run; None where none are kept, or where the repository is that bucket."""
+    return run.once(_open_vault)
+
+
+def _open_vault(run: Opened) -> Optional[S3Repository]:
+    config, one, own = run.config, run.config.vault, run.config.repository
+    ours = (own.get("type"), own.get("bucket"), str(own.get("endpoint_url", "")).rstrip("/"))
+    if not one.repository_bucket or ours == ("s3", one.repository_bucket, one.endpoint_url.rstrip("/")):
+        return None
+    keys = [config.secrets.get(name, "") for name in ("vault_access_key", "vault_secret_key")]
+    if not all(keys):
+        remedy = "Set them in lifeboat_secrets (vaulted) and deploy."
+        raise UsageError("reach the vault", config.stack, "vault_access_key or vault_secret_key is not set", remedy)
+    layout = {name: own[name] for name in ("folders", "staging_root") if name in own}
+    server = {name: getattr(one, name) for name in ("endpoint_url", "region", "ca_bundle")}
+    named = {"type": "s3", "bucket": one.repository_bucket, "prefix": one.prefix or config.stack}
+    found = in_bucket({**named, **server, **layout}, *keys)
+    found.stack = config.stack
+    return found
 
 
 def from_settings(settings: Mapping[str, object], secrets: Mapping[str, str]) -> Repository:

@@ -93,6 +93,10 @@ class S3Repository(Repository):
             " one id see each other only by listing the bucket, and a race is possible"
         )
 
+    @property
+    def place(self) -> str:
+        return f"{self._url(self.prefix)} at {self._endpoint or 'Amazon S3'}"
+
     def location(self, component: str, id: str) -> str:
         return self._url(self._key(*self._backup(component, id)))
 
@@ -123,6 +127,7 @@ class S3Repository(Repository):
 
     @contextlib.contextmanager
     def stage(self, component: str, id: str) -> Iterator[Staging]:
+        self.require_ours(make=True)
         self._refuse_existing(component, id)
         with self._scratch(id) as path:
             with explained("begin the backup", path):
@@ -226,6 +231,7 @@ class S3Repository(Repository):
             yield path
 
     def delete(self, component: str, id: str) -> list[str]:
+        self.require_ours()
         self.files(component, id)  # raises where there is nothing
         return self._erase(self._key(*self._backup(component, id)))
 
@@ -255,6 +261,7 @@ class S3Repository(Repository):
 
     def replace_point(self, id: str, data: bytes) -> None:
         """Put a recovery point in the place of another of its name, which is kept as in receive()."""
+        self.require_ours(make=True)
         key = self._key(POINTS, f"{id}.json")
         self._keep(key)
         self._put(key, data)
@@ -269,6 +276,7 @@ class S3Repository(Repository):
         ours: this very backup was sent before, so that another manifest in its place is damage too, and no other
         stack's backup.
         """
+        self.require_ours(make=True)
         key = self._key(*self._backup(component, id))
         if self._head(f"{key}/{MANIFEST}") is not None:
             return self._bring(key, folder, artefacts, manifest, ours)
@@ -313,6 +321,7 @@ class S3Repository(Repository):
 
     def sweep(self, older_than: timedelta, now: datetime, dry_run: bool = False) -> list[str]:
         """As everywhere, and uploads of parts that nobody finished: they cost money and show in no listing."""
+        self.require_ours()
         with explained("sweep the staging directory", self.staging_root):
             local = [path for path in base.leftovers(self.staging_root) if filesystem.untouched(path, older_than, now)]
         stale: list[str] = []
@@ -338,6 +347,7 @@ class S3Repository(Repository):
 
         Only what has one of the repository's own names, and of which nothing is live.
         """
+        self.require_ours()
         live: set[str] = set()
         newest: dict[str, datetime] = {}
         try:
@@ -395,6 +405,7 @@ class S3Repository(Repository):
         key = self._key(f"{_CHECK}{token.token_hex(4)}")
         self._put(key, b"x")
         self._drop(key)
+        self.require_ours(make=True)
 
     def free_bytes(self) -> Optional[int]:
         """Of the staging directory: a bucket has no end that it would tell."""

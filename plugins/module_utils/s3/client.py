@@ -237,7 +237,7 @@ class _Reader(io.RawIOBase):
             first = self._get()
         self._body = first["Body"]
         self._size = int(first["ContentLength"])
-        self._etag = first["ETag"]
+        self._etag = first.get("ETag", "")  # without one nothing says that it is still the same object
         self._expected = first.get("Metadata", {}).get("sha256", "")
 
     def readable(self) -> bool:
@@ -268,7 +268,7 @@ class _Reader(io.RawIOBase):
                 raise
             except LifeboatError as exc:
                 cause = exc
-            if not self._tries:
+            if not self._tries or not self._etag:
                 raise cause
             self._tries -= 1
             self._body.close()
