@@ -70,6 +70,12 @@ locked:
   returned: success
   type: list
   elements: str
+hidden:
+  description: Backups and recovery points that had a manifest, have none now and were removed by no retention, and
+    where that is. Their old versions stay, and the module fails after it has done the rest.
+  returned: success
+  type: dict
+  sample: {db_backup_20261120_020000: vault}
 versions:
   description: Old versions in the mirror that were deleted or would be, and why they have to wait, where they do.
   returned: success
@@ -113,7 +119,11 @@ def work(task: Task) -> Result:
         diff=Diff("".join(f"{line}\n" for line in before), "".join(f"{line}\n" for line in sorted(kept))),
     )
     stack = task.config.stack
-    problem = copies.problem(stack, result["failed"]) or operations_prune.unread(stack, result)
+    problem = (
+        operations_prune.alarm(stack, result)
+        or copies.problem(stack, result["failed"])
+        or operations_prune.unread(stack, result)
+    )
     if problem:
         task.fail(str(problem), done)
     return done

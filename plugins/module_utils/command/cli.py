@@ -189,7 +189,9 @@ def _backup(loaded: config.Config, arguments: argparse.Namespace, log: Log) -> A
             override=arguments.override, log=log,
         )  # fmt: skip
     code, shown = (IntegrityError.exit_code if taken.unheld or taken.missing else 0), taken.lines()
-    said = operations_prune.unread(loaded.stack, taken.pruned) if taken.pruned else taken.refused
+    said: Optional[LifeboatError] = taken.refused
+    if taken.pruned:
+        said = operations_prune.alarm(loaded.stack, taken.pruned) or operations_prune.unread(loaded.stack, taken.pruned)
     if said:
         code, shown = code or said.exit_code, [*shown, str(said)]
     return _with_vault(loaded, taken.failed, code, taken.as_dict(), shown)
@@ -229,9 +231,9 @@ def _prune(loaded: config.Config, arguments: argparse.Namespace, log: Log) -> An
     shown += [f"{word}  {identity}" for identity in [*result["delete"], *result["swept"]]]
     shown += operations_prune.told(result, word)
     shown.append(f"{len(result['keep'])} kept, {len(result['delete'])} {word}")
-    unread = operations_prune.unread(loaded.stack, result)
-    if unread:
-        return _with_vault(loaded, result["failed"], unread.exit_code, result, [*shown, str(unread)])
+    said = operations_prune.alarm(loaded.stack, result) or operations_prune.unread(loaded.stack, result)
+    if said:
+        return _with_vault(loaded, result["failed"], said.exit_code, result, [*shown, str(said)])
     return _with_vault(loaded, result["failed"], 0, result, shown)
 
 

@@ -6,26 +6,43 @@
 
 A server that backups are kept in has a clock of its own, and its answers' `Date` header tells it. Where none answers,
 dates have to do: of the last pruning, and of the good backups since then. A gap that nothing explains is a jump.
+
+And since when does this pruner know that something is hidden in a store with versions? A key that may write to a bucket
+can hide every backup in it behind delete markers, choose what a manifest or a verification says, and on some servers
+the time of a version. So nothing of that starts or shortens the days that an old version stays: they are counted from
+this pruner's own first look, by a record that is kept where it runs. A backup that is hidden and that
+neither this pruner removed nor the retention would remove is an alarm, and stays.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+import os
+import stat
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta, timezone
 from typing import Optional
 
 from ..base import filesystem, typed
+from ..base.checks import COULD_NOT_VERIFY, FAIL, Check
 from ..base.clock import TOLERANCE, format_time
-from ..base.errors import LifeboatError, UsageError
+from ..base.errors import IntegrityError, LifeboatError, UsageError
+from ..repository import catalog, copies, points, repositories, retention
+from ..repository.base import Hidden
+from ..repository.catalog import Entry
+from ..repository.manifest import component_of
+from ..repository.points import PointEntry
 from ..s3.bucket import Bucket, skew
 from ..settings.config import Config
 from ..stack import buckets
+from ..stack.runtime import Opened
 
 MARK = "pruned.json"
 JUMP = timedelta(days=31)  # so long may a stack go without a good backup and without a pruning
 UNMARKED = timedelta(days=366)  # or between any two backups, where it is not known when it was pruned last
+HIDDEN = "noncurrent.json"
+_SCHEMA = "lifeboat.dr/noncurrent"
 
 
 @dataclass(frozen=True)
@@ -100,3 +117,146 @@ def _skew(bucket: Bucket) -> Optional[float]:
         return skew(bucket)
     except LifeboatError:
         return None
+
+
+# What is hidden in a store with versions.
+
+
+@dataclass(frozen=True)
+class Seen:
+    """since: when this pruner first saw it hidden. removed: it was this pruner that hid it, as the retention says."""
+
+    since: datetime
+    removed: bool = False
+
+
+@dataclass(frozen=True)
+class _Hidden:
+    """By place, then by the id of the backup or recovery point."""
+
+    schema: str = _SCHEMA
+    version: tuple[int, ...] = (1, 0)
+    places: Mapping[str, Mapping[str, Seen]] = field(default_factory=dict)
+
+
+def read_hidden(config: Config) -> dict[str, dict[str, Seen]]:
+    """The record; empty where there is none yet. IntegrityError where it is not as this code writes it."""
+    path = config.state / HIDDEN
+
+    def wrong(name: str, cause: str) -> LifeboatError:
+        return IntegrityError(
+            "read since when old versions are known", str(path), f"{name} {cause}".strip(),
+            "No old version is removed. Find out who wrote it; without the file the days are counted from now.",
+        )  # fmt: skip
+
+    try:
+        with filesystem.explained("read since when old versions are known", path):
+            try:
+                handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+            except FileNotFoundError:
+                return {}
+            with os.fdopen(handle, "rb") as file:
+                mode, data = os.fstat(file.fileno()), file.read()
+    except LifeboatError as exc:
+        raise wrong("", exc.cause) from exc
+    if not stat.S_ISREG(mode.st_mode) or mode.st_mode & 0o077 or mode.st_uid != os.geteuid():
+        raise wrong("", "it is not a private file of this user (0600)")
+    found = typed.build(_Hidden, typed.load(data, wrong), wrong)
+    if (found.schema, found.version[:1]) != (_SCHEMA, (1,)):
+        raise wrong("schema", f"is {found.schema} {found.version}")
+    return {place: dict(those) for place, those in found.places.items()}
+
+
+def write_hidden(config: Config, record: Mapping[str, Mapping[str, Seen]]) -> None:
+    path, data = config.state / HIDDEN, json.dumps(typed.plain(_Hidden(places=record)), indent=1).encode() + b"\n"
+    with filesystem.explained("remember since when old versions are known", path):
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}")
+        temporary.unlink(missing_ok=True)  # of a run that was killed; the caller holds the stack's lock
+        filesystem.write(path, data, temporary)
+
+
+def seen_hidden(before: Mapping[str, Seen], hidden: Iterable[str], now: datetime) -> dict[str, Seen]:
+    """The record of one place as of now: what is hidden since then, what is newly hidden, and nothing that is back."""
+    return {identity: before.get(identity, Seen(now)) for identity in hidden}
+
+
+def removed_hidden(record: Mapping[str, Seen], identities: Iterable[str], now: datetime) -> dict[str, Seen]:
+    """The record, with those that this pruner is about to hide."""
+    return {**record, **{identity: replace(record.get(identity, Seen(now)), removed=True) for identity in identities}}
+
+
+def alarms(
+    hidden: Mapping[str, Hidden],
+    record: Mapping[str, Seen],
+    backups: Mapping[str, Sequence[Entry]],
+    tied: Sequence[PointEntry],
+    policy: retention.Policy,
+    now: datetime,
+) -> list[str]:
+    """The ids that had a document and have none now, unless this pruner removed them, or the retention would.
+
+    What the retention would is asked with the hidden ones as good as the others, of the day in their name: whoever hid
+    them cannot change that.
+    """
+    lost = {name for name, item in hidden.items() if item.document and not (name in record and record[name].removed)}
+    for component in (*backups, ""):
+        live = catalog.for_retention(backups[component]) if component else list(points.for_retention(tied))
+        known = {item.id for item in live}
+        gone = [retention.Backup(name, _dated(name), good=True) for name in lost - known if _of(name, component)]
+        if gone:
+            lost -= set(retention.plan([*live, *gone], policy, now).delete)
+    return sorted(lost)
+
+
+def _of(identity: str, component: str) -> bool:
+    """component: empty for recovery points."""
+    return ("" if points.is_id(identity) else component_of(identity)) == component
+
+
+def _dated(identity: str) -> datetime:
+    return datetime.strptime(identity[-15:], "%Y%m%d_%H%M%S").replace(tzinfo=timezone.utc)
+
+
+def due(
+    hidden: Mapping[str, Hidden], record: Mapping[str, Seen], alarm: Iterable[str], days: int, now: datetime
+) -> list[str]:
+    """The ids whose versions may go: nothing of them is live, and this pruner has known that for so many days."""
+    kept = set(alarm)
+    return sorted(
+        name
+        for name, item in hidden.items()
+        if item.whole and name not in kept and name in record and now - record[name].since >= timedelta(days=days)
+    )
+
+
+def hidden_words(identities: Sequence[str], place: str) -> str:
+    shown = ", ".join(identities[-3:]) + (" …" if len(identities) > 3 else "")
+    return (
+        f"{len(identities)} had a manifest in {place} and have none now: {shown}. Neither this host's retention nor its"
+        " plan removed them. Their old versions stay"
+    )
+
+
+def hidden_checks(
+    run: Opened, backups: Mapping[str, Sequence[Entry]], tied: Sequence[PointEntry], now: datetime
+) -> list[Check]:
+    """For status: a line where something is hidden that should not be. An endpoint that fails has a line of its own."""
+    found: list[Check] = []
+    for opener in (repositories.of, copies.vault):
+        try:
+            store = opener(run)
+            hidden = store.hidden() if store is not None else {}
+        except LifeboatError:
+            continue
+        if store is None or not hidden:
+            continue
+        try:
+            record = read_hidden(run.config).get(store.place, {})
+        except LifeboatError as exc:
+            found.append(Check("hidden backups", COULD_NOT_VERIFY, str(exc)))
+            continue
+        lost = alarms(hidden, record, backups, tied, retention.policy(run.config), now)
+        if lost:
+            found.append(Check("hidden backups", FAIL, hidden_words(lost, store.place)))
+    return found

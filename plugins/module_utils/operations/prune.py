@@ -6,6 +6,9 @@
 
 The plan is made of all that either side has. A side deletes what that plan deletes and what a plan of its own backups
 alone would delete too: one that lacks the newest ones (its copies fail) keeps its older ones, as when backups fail.
+
+Where a store keeps versions, what the plan deletes is hidden at first. Its versions go `noncurrent_days` after this
+pruner has recorded that (clocks.py): the plan is made of manifests and verifications, which may be a writer's lies.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from datetime import datetime, timedelta
 from typing import Optional, TypedDict, TypeVar
 
 from ..base import lock
-from ..base.errors import LifeboatError, Log, UnverifiedError
+from ..base.errors import IntegrityError, LifeboatError, Log, UnverifiedError
 from ..base.text import human
 from ..mirror import prune as mirror_prune
 from ..mirror.listing import Point
@@ -34,6 +37,7 @@ from ..repository.retention import Plan
 from ..settings.config import Config
 from ..stack.runtime import Opened
 from . import clocks
+from .clocks import Seen
 
 E = TypeVar("E", Entry, PointEntry)
 
@@ -63,14 +67,16 @@ class Versions(TypedDict):
 
 class Pruning(TypedDict):
     """unknown: what could not be read and so not be judged, and why; unread() turns it into an error. locked: what a
-    store keeps although it was deleted, and why. failed: what of the vault could not be done, which copies.problem()
-    turns into an error."""
+    store keeps although it was deleted, and why. hidden: what had a manifest, has none now and was not removed by any
+    retention, and where; alarm() turns it into an error. failed: what of the vault could not be done, which
+    copies.problem() turns into an error."""
 
     keep: dict[str, list[str]]
     delete: list[str]
     unknown: dict[str, str]
     swept: list[str]
     locked: list[str]
+    hidden: dict[str, str]
     versions: Versions
     failed: list[str]
 
@@ -94,20 +100,24 @@ def prune(run: Opened, *, now: datetime, dry_run: bool, log: Log, trust_clock: b
     deleted: set[str] = set()
     swept: list[str] = []
     locked: list[str] = []
+    hidden: dict[str, str] = {}
     # A verification that is under way reads artefacts for as long as it takes: do not pull them from under it.
     with contextlib.nullcontext() if dry_run else lock.held(f"{run.config.stack}.verify", "prune"):
         for side, doomed in zip(sides, doomed_of):
             try:
+                keeper = _Keeper(run.config, side, now, dry_run)
+                keeper.begin(doomed)
                 for identity in doomed:
                     place = "" if side is sides[0] else f" in the {side.name}"
                     log(f"{'would delete' if dry_run else 'deleting'} {identity}{place}")
                     if not dry_run:
-                        locked += _delete(side.repo, identity)
+                        locked += _hide(side.repo, identity)
                     deleted.add(identity)
                 swept += side.repo.sweep(older_than=STALE, now=now, dry_run=dry_run)
-                gone, stays = _hidden(run.config, side, now, dry_run)
+                gone, stays, lost = keeper.end()
                 swept += gone
                 locked += stays
+                hidden.update(dict.fromkeys(lost, side.name))
             except LifeboatError as exc:
                 if side is sides[0]:
                     raise
@@ -118,24 +128,57 @@ def prune(run: Opened, *, now: datetime, dry_run: bool, log: Log, trust_clock: b
     locked += old.kept
     for line in locked:
         log(f"kept by the store: {line}")
+    for identity, name in hidden.items():
+        log(f"ALARM: {identity} had a manifest in the {name} and has none now; its old versions stay")
     return {
         "keep": _kept(whole, sides, own, deleted),
         "delete": [text for text in whole.delete if text in deleted],
         "unknown": _unknown(sides, log),
         "swept": sorted(set(swept)),
         "locked": locked,
+        "hidden": hidden,
         "versions": {"deleted": old.versions, "bytes": old.bytes, "waits": waits},
         "failed": failed,
     }
 
 
-def _hidden(config: Config, side: Side, now: datetime, dry_run: bool) -> tuple[list[str], list[str]]:
-    """What was deleted `noncurrent_days` ago and is still there as old versions. Age is counted from the side's newest
-    good backup: what an intruder hid in place of all stays."""
-    dates = [date for date in _dates([side]) if date <= now]
-    if not dates:
-        return [], []
-    return side.repo.purge_hidden(max(dates) - timedelta(days=config.vault.noncurrent_days), dry_run)
+class _Keeper:
+    """Old versions of one side: since when this pruner knows them, and which may go."""
+
+    def __init__(self, config: Config, side: Side, now: datetime, dry_run: bool) -> None:
+        self._config, self._side, self._now, self._dry_run = config, side, now, dry_run
+
+    def _record(self, known: dict[str, Seen]) -> None:
+        if self._dry_run or (not known and not self._known()):
+            return
+        clocks.write_hidden(self._config, {**clocks.read_hidden(self._config), self._side.repo.place: known})
+
+    def _known(self) -> dict[str, Seen]:
+        return clocks.read_hidden(self._config).get(self._side.repo.place, {})
+
+    def begin(self, doomed: Sequence[str]) -> None:
+        """Record what this run is going to hide, before it does; and finish what a killed one began."""
+        if not self._side.repo.keeps_versions:
+            return
+        hidden = self._side.repo.hidden()
+        known = clocks.seen_hidden(self._known(), hidden, self._now)
+        self._record(clocks.removed_hidden(known, doomed, self._now))
+        for identity, item in hidden.items():
+            if known[identity].removed and not item.whole and not self._dry_run:
+                _hide(self._side.repo, identity)
+
+    def end(self) -> tuple[list[str], list[str], list[str]]:
+        """Remove what may go. Returns that, what stays and why, and the ids that are an alarm."""
+        repo, days = self._side.repo, self._config.vault.noncurrent_days
+        if not repo.keeps_versions:
+            return [], [], []
+        hidden = repo.hidden()
+        known = clocks.seen_hidden(self._known(), hidden, self._now)
+        lost = clocks.alarms(hidden, known, self._side.backups, self._side.points, policy(self._config), self._now)
+        due = clocks.due(hidden, known, lost, days, self._now)
+        gone, stays = repo.purge_hidden(self._now - timedelta(days=days), self._dry_run, due)
+        self._record(known)
+        return gone, stays, lost
 
 
 def _dates(sides: Sequence[Side]) -> list[datetime]:
@@ -165,6 +208,16 @@ def unread(stack: str, result: Pruning) -> Optional[UnverifiedError]:
     more = f"; and {len(found) - 3} more" if len(found) > 3 else ""
     remedy = "They stay, with all that may be a part of them. See that they can be read, or upgrade Lifeboat here."
     return UnverifiedError("judge every backup by the retention", stack, f"{said}{more}", remedy)
+
+
+def alarm(stack: str, result: Pruning) -> Optional[IntegrityError]:
+    """The error where backups are hidden that no retention removed: somebody else did."""
+    found = result["hidden"]
+    if not found:
+        return None
+    cause = clocks.hidden_words(sorted(found), f"the {' and the '.join(sorted({*found.values()}))}")
+    remedy = "Find out who removed them, and change that key: docs/vault.md#hidden-backups."
+    return IntegrityError("find every backup that was there", stack, cause, remedy)
 
 
 def _sides(run: Opened) -> tuple[list[Side], list[str]]:
@@ -301,7 +354,7 @@ def _side(name: str, config: Config, repo: Repository) -> Side:
     return Side(name, repo, backups, points.entries(repo, config.stack, backups))
 
 
-def _delete(repo: Repository, identity: str) -> Sequence[str]:
+def _hide(repo: Repository, identity: str) -> Sequence[str]:
     if points.is_id(identity):
-        return repo.delete_point(identity)
-    return repo.delete(component_of(identity), identity)
+        return repo.hide_point(identity)
+    return repo.hide(component_of(identity), identity)

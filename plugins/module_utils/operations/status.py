@@ -29,7 +29,7 @@ from ..settings.config import Config
 from ..stack import buckets
 from ..stack.runtime import Opened
 from ..vault import endpoints
-from . import escrow_record, judgements
+from . import clocks, escrow_record, judgements
 
 CONTENT, SIZES = "content against earlier backups", "size against earlier backups"
 
@@ -97,6 +97,7 @@ def status(run: Opened, *, now: datetime, asked: Optional[datetime] = None) -> S
     checks += _sizes({kind: backups[kind.name] for kind in kinds if kind.counts}, now)
     checks.append(_space(repo, every))
     checks += copies.checks(run, backups, tied)
+    checks += clocks.hidden_checks(run, backups, tied, now)
     checks += escrow_record.checks(run, now)
     checks += endpoints.checks(run, now=asked or now)
     if config.objects.bucket and config.objects.keys_query:

@@ -20,11 +20,11 @@ import json
 import re
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import BinaryIO, Callable, Optional
+from typing import BinaryIO, Callable, NamedTuple, Optional
 
 from ..base import filesystem, typed
 from ..base.errors import IntegrityError, NotFoundError, UsageError, printable
@@ -47,6 +47,16 @@ ID = re.compile(r"([a-z][a-z0-9]*)_backup_(\d{8}_\d{6})")
 POINT_ID = re.compile(r"\d{8}_\d{6}")
 _SCHEMA = "lifeboat.dr/repository"
 _FOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+class Hidden(NamedTuple):
+    """A backup or recovery point of which old versions are there and no document (manifest, point) is live.
+
+    document: the document had a version. whole: nothing else of it is live either.
+    """
+
+    document: bool
+    whole: bool
 
 
 class Staging:
@@ -178,9 +188,25 @@ class Repository(abc.ABC):
         That is stagings, deletions and uploads never finished, and backups without a manifest.
         """
 
-    def purge_hidden(self, before: datetime, dry_run: bool = False) -> tuple[list[str], list[str]]:
+    keeps_versions = False  # whether what is deleted or overwritten there may be kept as an old version
+
+    def hide(self, component: str, id: str) -> list[str]:
+        """As delete(), and old versions stay, where the store has such: purge_hidden() removes them."""
+        return self.delete(component, id)
+
+    def hide_point(self, id: str) -> list[str]:
+        """As delete_point(), in the same way."""
+        return self.delete_point(id)
+
+    def hidden(self) -> dict[str, Hidden]:
+        """What was deleted or hidden and is still there as old versions, by id, where the store has such."""
+        return {}
+
+    def purge_hidden(
+        self, before: datetime, dry_run: bool = False, only: Optional[Collection[str]] = None
+    ) -> tuple[list[str], list[str]]:
         """Remove for good what was deleted before that time and is still there as old versions, where the store has
-        such. Returns what goes, and what stays and why."""
+        such. only: of the backups and recovery points, these. Returns what goes, and what stays and why."""
         return [], []
 
     @abc.abstractmethod

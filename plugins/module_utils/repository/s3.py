@@ -23,7 +23,7 @@ import json
 import re
 import secrets as token
 import shutil
-from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, MutableMapping, Sequence
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from types import MappingProxyType
@@ -34,7 +34,7 @@ from ..base.errors import IntegrityError, LifeboatError, NotFoundError
 from ..base.filesystem import explained, plain_name
 from ..s3.client import UNSUPPORTED, Client, code, connect, open_object, purge, spoken, status
 from . import base, checksums
-from .base import CLAIM, ID, MANIFEST, PARTIAL, POINT_ID, POINTS, RECORDS, Repository, Staging, TakenError
+from .base import CLAIM, ID, MANIFEST, PARTIAL, POINT_ID, POINTS, RECORDS, Hidden, Repository, Staging, TakenError
 
 DAMAGED = "damaged"  # what was found in a copy that was sent again, where the bucket keeps no versions
 STAGING = Path("/var/lib/lifeboat/staging")
@@ -235,13 +235,27 @@ class S3Repository(Repository):
         self.files(component, id)  # raises where there is nothing
         return self._erase(self._key(*self._backup(component, id)))
 
+    keeps_versions = True
+
+    def hide(self, component: str, id: str) -> list[str]:
+        self.require_ours()
+        self.files(component, id)  # raises where there is nothing
+        self._cover(self._key(*self._backup(component, id)))
+        return []
+
+    def hide_point(self, id: str) -> list[str]:
+        return super().delete_point(id)
+
     def delete_point(self, id: str) -> list[str]:
         super().delete_point(id)
         return purge(self.client, self.bucket, self._key(POINTS, f"{id}.json"), exact=True)
 
-    def _erase(self, key: str) -> list[str]:
+    def _cover(self, key: str) -> None:
         self._drop(f"{key}/{MANIFEST}")
         filesystem.parallel(self._drop, [item.key for item in self._objects(key + "/")], workers=8)
+
+    def _erase(self, key: str) -> list[str]:
+        self._cover(key)
         return purge(self.client, self.bucket, key + "/")
 
     def marks(self, component: str, id: str) -> dict[str, Mark]:
@@ -320,7 +334,10 @@ class S3Repository(Repository):
         return sum(sent)
 
     def sweep(self, older_than: timedelta, now: datetime, dry_run: bool = False) -> list[str]:
-        """As everywhere, and uploads of parts that nobody finished: they cost money and show in no listing."""
+        """As everywhere, and uploads of parts that nobody finished: they cost money and show in no listing.
+
+        What had a manifest, and has none now because somebody hid or deleted it, is no leftover of a run.
+        """
         self.require_ours()
         with explained("sweep the staging directory", self.staging_root):
             local = [path for path in base.leftovers(self.staging_root) if filesystem.untouched(path, older_than, now)]
@@ -329,7 +346,7 @@ class S3Repository(Repository):
             for id in sorted(set(self.ids(component)) & set(self._those(component, self._unpublished))):
                 key = self._key(*self._backup(component, id))
                 newest = max((item.modified for item in self._objects(key + "/")), default=now)
-                stale += [key] if now - newest > older_than else []
+                stale += [key] if now - newest > older_than and not self._had(f"{key}/{MANIFEST}") else []
         uploads = [(key, upload) for key, upload, initiated in self._uploads() if now - initiated > older_than]
         if not dry_run:
             for path in local:
@@ -342,7 +359,35 @@ class S3Repository(Repository):
                     self.client.abort_multipart_upload(Bucket=self.bucket, Key=key, UploadId=upload)
         return sorted([*map(str, local), *map(self._url, stale), *(self._url(key) for key, _upload in uploads)])
 
-    def purge_hidden(self, before: datetime, dry_run: bool = False) -> tuple[list[str], list[str]]:
+    def _had(self, key: str) -> bool:
+        """Whether there is an old version of it. What cannot be known counts as that."""
+        try:
+            return any(found.key == key and not found.marker for found in self._versions(key))
+        except LifeboatError as exc:
+            return code(exc) not in UNSUPPORTED
+
+    def hidden(self) -> dict[str, Hidden]:
+        had, live, shown, named = set[str](), set[str](), set[str](), dict[str, str]()
+        try:
+            for found in self._versions():
+                place = self._place(found.key)
+                if not place or CHECK.search(place):
+                    continue
+                named[place] = place.rstrip("/").rpartition("/")[2].removesuffix(".json")
+                document = found.key in (place, f"{place}{MANIFEST}")
+                had |= {place} if document and not found.marker else set()
+                live |= {place} if document and found.latest else set()
+                shown |= {place} if found.latest else set()
+        except LifeboatError as exc:
+            if code(exc) in UNSUPPORTED:
+                return {}
+            raise
+        lost = {place: Hidden(place in had, place not in shown) for place in named if place not in live}
+        return {named[place]: item for place, item in lost.items() if item.document or item.whole}
+
+    def purge_hidden(
+        self, before: datetime, dry_run: bool = False, only: Optional[Collection[str]] = None
+    ) -> tuple[list[str], list[str]]:
         """A run was killed between the markers and the purge, the key might not delete versions, or a lock has ended.
 
         Only what has one of the repository's own names, and of which nothing is live.
@@ -351,35 +396,42 @@ class S3Repository(Repository):
         live: set[str] = set()
         newest: dict[str, datetime] = {}
         try:
-            for key, at, shown in self._versions():
-                place = self._place(key)
-                newest[place] = max(at, newest.get(place, at))
-                live |= {place} if shown else set()
+            for found in self._versions():
+                place = self._place(found.key)
+                newest[place] = max(found.at, newest.get(place, found.at))
+                live |= {place} if found.latest else set()
         except LifeboatError as exc:
             unsupported = code(exc) in UNSUPPORTED
             return [], [] if unsupported else [
                 f"{self._url(self.prefix)}: its versions could not be listed: {exc.cause}"
             ]
-        found = sorted(place for place, at in newest.items() if place and place not in live and at < before)
+
+        def meant(place: str) -> bool:
+            """What the caller names goes whatever time the server gives it; without names that time counts."""
+            if only is None or CHECK.search(place):
+                return newest[place] < before
+            return place.rstrip("/").rpartition("/")[2].removesuffix(".json") in only
+
+        gone = sorted(place for place in newest if place and place not in live and meant(place))
         kept: list[str] = []
-        for place in () if dry_run else found:
+        for place in () if dry_run else gone:
             stays = purge(self.client, self.bucket, place, exact=not place.endswith("/"))
             ours = "a leftover of Lifeboat's own write check, " if CHECK.search(place) else ""
             kept += [f"{ours}{line}" for line in stays]
-        return [self._url(place) for place in found], kept
+        return [self._url(place) for place in gone], kept
 
-    def _versions(self) -> Iterator[tuple[str, datetime, bool]]:
-        """Key, time, and whether it is what a reader gets, of every version and delete marker where ours may be."""
-        for start in (*(f"{folder}/" for folder in self.folders.values()), f"{POINTS}/", _CHECK):
-            prefix = self._key(start)
+    def _versions(self, exact: str = "") -> Iterator[_Version]:
+        """Every version and delete marker where ours may be; or of what begins with a key."""
+        starts = (*(f"{folder}/" for folder in self.folders.values()), f"{POINTS}/", _CHECK)
+        for prefix in [exact] if exact else [self._key(start) for start in starts]:
             with spoken("list the versions", self._url(prefix)):
                 for page in self.client.get_paginator("list_object_versions").paginate(
                     Bucket=self.bucket, Prefix=prefix
                 ):
                     for item in page.get("Versions", ()):
-                        yield item["Key"], item["LastModified"], item["IsLatest"]
+                        yield _Version(item["Key"], item["LastModified"], item["IsLatest"], False)
                     for item in page.get("DeleteMarkers", ()):
-                        yield item["Key"], item["LastModified"], False
+                        yield _Version(item["Key"], item["LastModified"], False, True)
 
     def _place(self, key: str) -> str:
         """What a key is a part of: the folder of a backup, or itself; empty where the name is not one of ours."""
@@ -579,6 +631,15 @@ class _Object(NamedTuple):
     size: int
     modified: datetime
     etag: str
+
+
+class _Version(NamedTuple):
+    """latest: it is what a reader gets."""
+
+    key: str
+    at: datetime
+    latest: bool
+    marker: bool
 
 
 class Mark(NamedTuple):
