@@ -256,7 +256,12 @@ class S3Repository(Repository):
 
     def _erase(self, key: str) -> list[str]:
         self._cover(key)
-        return purge(self.client, self.bucket, key + "/")
+        return self._purge(key + "/")
+
+    def _purge(self, place: str) -> list[str]:
+        """Returns what stays and why. Old versions of claims hold nothing of a backup, and are not told."""
+        stays = purge(self.client, self.bucket, place, exact=not place.endswith("/"))
+        return [line for line in stays if not CLAIM.fullmatch(line.partition(": ")[0].rpartition("/")[2])]
 
     def marks(self, component: str, id: str) -> dict[str, Mark]:
         """What the server says of the bytes of all that a backup has there, artefacts, manifest and records; what was
@@ -415,7 +420,7 @@ class S3Repository(Repository):
         gone = sorted(place for place in newest if place and place not in live and meant(place))
         kept: list[str] = []
         for place in () if dry_run else gone:
-            stays = purge(self.client, self.bucket, place, exact=not place.endswith("/"))
+            stays = self._purge(place)
             ours = "a leftover of Lifeboat's own write check, " if CHECK.search(place) else ""
             kept += [f"{ours}{line}" for line in stays]
         return [self._url(place) for place in gone], kept
