@@ -6,9 +6,11 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any, Optional
+from urllib.parse import urlencode
 
 import layers
 import pytest
@@ -65,26 +67,40 @@ def test_a_full_vault_is_a_matter_of_space() -> None:
     assert isinstance(refusal("XMinioStorageFull", 507, WRITE), SpaceError)
 
 
+TAG_SET = b"<Tagging><TagSet><Tag><Key>a b</Key><Value>c&amp;d</Value></Tag></TagSet></Tagging>"
+
+
 class Fake:
     """Both servers. `gives`: the body and headers of a GET; `puts`: the ETag of what is put, `keeps`: what it holds."""
 
     def __init__(self, body: bytes, headers: Mapping[str, str], etag: Optional[str] = None, keeps: bytes = b"") -> None:
         self.body, self.headers, self.etag, self.keeps = body, headers, etag, keeps
         self.put: list[tuple[Mapping[str, str], bytes]] = []
+        self.put_tags: list[bytes] = []
+        self.tagged, self.keeps_tags = b"", True
 
     def call(
         self, method: str, name: str, key: str, query: Any = None, headers: Any = None, body: bytes = b"", **_: Any
     ) -> Answer:
+        if query and "tagging" in query:
+            return self.tags(method, name, body)
         if method == "PUT":
             self.put.append((headers, body))
+            if self.keeps_tags and "x-amz-tagging" in headers:
+                self.tagged = TAG_SET
             etag = self.etag or hashlib.md5(body).hexdigest()  # noqa: S324
             return Answer(200, {"etag": f'"{etag}"', "x-amz-version-id": "w"}, b"")
         if name == TARGET.name:
             return Answer(200, {}, self.keeps)
-        if query and "tagging" in query:
-            tags = "<Tagging><TagSet><Tag><Key>a b</Key><Value>c&amp;d</Value></Tag></TagSet></Tagging>"
-            return Answer(200, {}, tags.encode())
         return Answer(200, self.headers, self.body)
+
+    def tags(self, method: str, name: str, body: bytes) -> Answer:
+        if name == SOURCE.name:
+            return Answer(200, {}, TAG_SET)
+        if method == "PUT":
+            self.put_tags.append(body)
+            self.tagged = body
+        return Answer(200, {}, self.tagged)
 
 
 def copy(monkeypatch: pytest.MonkeyPatch, fake: Fake, **options: Any) -> copier.Copied:
@@ -108,6 +124,54 @@ def test_what_is_carried(monkeypatch: pytest.MonkeyPatch) -> None:
         "content-type": "text/x", "cache-control": "a", "x-amz-meta-own": extra["x-amz-meta-own"],
         "x-amz-tagging": "a%20b=c%26d", "content-md5": "XUFAKrxLKna5cZ2REBfFkg==",
     }  # fmt: skip
+    assert (fake.put_tags, done.untagged) == ([], ""), "they were read back"
+    own = urlencode({"x-amz-meta-own": extra["x-amz-meta-own"]})
+    assert done.record[:2] == (f"cache-control=a&content-type=text%2Fx&{own}", "a%20b=c%26d")
+    assert abs(done.record.tags_at - time.time()) < 60
+
+
+TAGGED = {"etag": f'"{MD5}"', "x-amz-tagging-count": "1"}
+
+
+def test_tags_that_the_target_lost_are_put_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ceph RGW: GET ?tagging then answers 200 and nothing."""
+    fake = Fake(b"hello", TAGGED)
+    fake.keeps_tags = False
+    assert copy(monkeypatch, fake).untagged == ""
+    (body,) = fake.put_tags
+    assert b"<Tag><Key>a b</Key><Value>c&amp;d</Value></Tag>" in body
+
+
+@pytest.mark.parametrize(("code", "status"), [("InvalidTag", 400), ("AccessDenied", 403), ("NotImplemented", 501)])
+def test_a_refused_tag_leaves_the_bytes(monkeypatch: pytest.MonkeyPatch, code: str, status: int) -> None:
+    fake = Fake(b"hello", TAGGED)
+    real = fake.call
+
+    def call(
+        method: str, name: str, key: str, query: Any = None, headers: Any = None, *rest: Any, **more: Any
+    ) -> Answer:
+        if name == TARGET.name and ("tagging" in (query or {}) or "x-amz-tagging" in (headers or {})):
+            raise refusal(code, status, WRITE)
+        return real(method, name, key, query, headers, *rest, **more)
+
+    monkeypatch.setattr(fake, "call", call)
+    done = copy(monkeypatch, fake)
+    assert (len(fake.put), code in done.untagged, done.record.tags) == (1, True, "a%20b=c%26d")
+    assert "x-amz-tagging" not in fake.put[0][0]
+
+
+def test_what_is_on_record_is_written_and_not_what_the_vault_has_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = Fake(b"hello", {**TAGGED, "content-type": "of the vault"})
+    record = copier.Record("content-type=text%2Fx", "old=1")
+    monkeypatch.setattr(
+        fake, "tags", lambda *asked: Answer(200, {}, b"<T><Tag><Key>old</Key><Value>1</Value></Tag></T>")
+    )
+    assert copy(monkeypatch, fake, record=record).record == record
+    assert {**fake.put[0][0], "content-md5": ""} == {
+        "content-type": "text/x",
+        "x-amz-tagging": "old=1",
+        "content-md5": "",
+    }
 
 
 @pytest.mark.parametrize(
@@ -194,6 +258,7 @@ def test_what_a_source_can_make_us_send(monkeypatch: pytest.MonkeyPatch, size: i
     }  # fmt: skip
     headers["content-length"] = str(size)
     sent: list[tuple[str, dict[str, str], dict[str, str]]] = []
+    told = [b""]  # the tags of the copy, which are lost at first
 
     def call(
         method: str, name: str, key: str, query: Any = None, headers_sent: Any = None, data: bytes = b"", **_: Any
@@ -205,6 +270,9 @@ def test_what_a_source_can_make_us_send(monkeypatch: pytest.MonkeyPatch, size: i
             start, _, end = (headers_sent or {}).get("range", "bytes=0-").removeprefix("bytes=").partition("-")
             return Answer(200, headers, body[int(start) : int(end) + 1 if end else None])
         sent.append((method, dict(query), dict(headers_sent or {})))
+        if "tagging" in query:
+            told[:] = [data] if method == "PUT" else told
+            return Answer(200, {}, told[0])
         said = b"<R><UploadId>u</UploadId><ETag>e</ETag></R>" if method == "POST" else data or body
         return Answer(200, {}, body if method == "GET" else said)
 
@@ -216,7 +284,9 @@ def test_what_a_source_can_make_us_send(monkeypatch: pytest.MonkeyPatch, size: i
         name for _method, _query, sent_headers in sent for name, value in sent_headers.items() if "theirs" in value
     }
     assert theirs == {*signed.KEPT, "x-amz-meta-own", "x-amz-tagging"}
-    assert {name for _method, query, _headers in sent for name in query} <= {"uploads", "uploadId", "partNumber"}
+    assert {name for _method, query, _headers in sent for name in query} <= {
+        "uploads", "uploadId", "partNumber", "tagging",
+    }  # fmt: skip
     assert not [query for _method, query, _headers in sent if "theirs" in query.values()]
 
 

@@ -4,8 +4,9 @@
 
 """Copy objects from one bucket to another, exactly: the bytes of one version, its headers, user metadata and tags.
 
-Every byte passes through SHA-256 on its way and is held against the ETags of both sides. Memory is bounded by a budget
-that all copies share. An upload that is cut leaves no half object: S3 has none.
+Every byte passes through SHA-256 on its way and is held against the ETags of both sides. Tags are read back; where the
+target refuses or loses them, it has the object all the same, and why is told. Memory is bounded by a budget that all
+copies share. An upload that is cut leaves no half object: S3 has none.
 """
 
 from __future__ import annotations
@@ -15,22 +16,24 @@ import contextlib
 import hashlib
 import re
 import threading
+import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import NamedTuple, Optional
-from urllib.parse import quote, urlencode
+from typing import Callable, NamedTuple, Optional, TypeVar
 from xml.sax.saxutils import escape
 
 from ..base.errors import IntegrityError, LifeboatError, NotFoundError, SpaceError, UsageError
 from ..base.throttle import Budget, Rate
-from . import causes, client, properties, signed
+from . import causes, client, documents, properties, signed
 from .bucket import Bucket
 from .properties import NONE, Properties
 from .signed import NULL, Answer
 
+T = TypeVar("T")
+Tags = list[tuple[str, str]]
 PART = 8 << 20  # larger objects travel in parts of this size
 BUDGET = 32 << 20  # bytes held at once by all copies together
 _PARTS = 10_000  # S3 takes no more in one upload
@@ -46,12 +49,26 @@ WRITE = "write the object"
 EMPTY = {"content-md5": "1B2M2Y8AsgTpgAmY7PhCfg=="}  # with an empty body; see content_md5()
 
 
+class Record(NamedTuple):
+    """What is known of an object beside its bytes, as lines of properties.py. None: nobody noted it.
+
+    headers: its own, with its user metadata. tags_at: when its tags were read, in seconds since 1970.
+    """
+
+    headers: Optional[str] = None
+    tags: Optional[str] = None
+    tags_at: int = 0
+
+
+UNRECORDED = Record()
+
+
 @dataclass(frozen=True)
 class Copied:
     """One object as it now is at the target. size, etag, version: what was read, as the source says.
 
     doubtful: its bytes do not have the MD5 that the source's ETag seems to be. properties: of the source; `clear`: that
-    the target does not say that it encrypts.
+    the target does not say that it encrypts. record: of the source. untagged: why the target does not have its tags.
     """
 
     key: str
@@ -64,6 +81,8 @@ class Copied:
     proved: bool = False
     doubtful: bool = False
     properties: Properties = NONE
+    record: Record = UNRECORDED
+    untagged: str = ""
 
 
 class Shared:
@@ -95,19 +114,20 @@ class Copier:
 
     def copy(
         self, key: str, size: int, etag: str, version: str = "", sha256: str = "",
-        lock: Mapping[str, str] = MappingProxyType({}),
+        lock: Mapping[str, str] = MappingProxyType({}), record: Record = UNRECORDED,
     ) -> Copied:  # fmt: skip
         """Copy one object, listed with that size and ETag. `version` empty: what is current, also where it changes.
 
         sha256: what its bytes must have, or nothing is written and IntegrityError says so. lock: headers that lock the
-        copy; no word of the source.
+        copy; no word of the source. record: the headers and tags that the copy gets; those of the source where it does
+        not say.
         """
         subject = f"{key!r} from {self.source.url} to {self.target.url}"
         for again in range(_CHANGED_TRIES):
             try:
                 with self._turn:
                     copy = self._copy_whole if size <= PART else self._copy_parts
-                    return copy(key, size, etag, version, sha256, subject, lock)
+                    return copy(_Order(key, size, etag, version, sha256, subject, lock, record))
             except ChangedError as exc:
                 if again == _CHANGED_TRIES - 1:
                     raise LifeboatError(
@@ -123,47 +143,60 @@ class Copier:
         side = READ if bucket is self.source else WRITE
         return bucket.ask(method, key, query, headers, body, attempted=side, subject=subject)
 
-    def _copy_whole(
-        self, key: str, size: int, etag: str, version: str, wanted: str, subject: str, lock: Mapping[str, str]
-    ) -> Copied:
-        held = self._budget.take(size)
+    def _copy_whole(self, order: _Order) -> Copied:
+        key, subject = order.key, order.subject
+        held = self._budget.take(order.size)
         try:
-            self._rate.take(size)
-            answer = self._ask("GET", self.source, key, _of(version), properties.ASK, subject=subject)
-            if len(answer.body) > max(2 * PART, 2 * size):
+            self._rate.take(order.size)
+            answer = self._ask("GET", self.source, key, _of(order.version), properties.ASK, subject=subject)
+            if len(answer.body) > max(2 * PART, 2 * order.size):
                 raise ChangedError
-            headers = {**self._headers(answer, key, version), **lock}
+            wanted = self._wanted(answer, order)
             data = answer.body
             md5, sha256 = _md5(data).hexdigest(), hashlib.sha256(data).hexdigest()
-            _require(wanted, sha256, subject)
-            if any(name.startswith(_UNPACKED) for name in headers):
-                with self._upload(key, headers, subject) as upload:
-                    put = self._finish(key, upload, [self._put_part(key, 1, data, upload.id, 0, subject)], subject)
-            else:
+            _require(order.sha256, sha256, subject)
+
+            def put_whole(headers: Mapping[str, str]) -> _Put:
+                if any(name.startswith(_UNPACKED) for name in headers):
+                    with self._upload(key, headers, subject) as upload:
+                        return self._finish(key, upload, [self._put_part(key, 1, data, upload.id, 0, subject)], subject)
                 done = self._ask("PUT", self.target, key, {}, {**headers, **_md5_header(md5)}, data, subject=subject)
-                put = _Put(done.version, done.etag, done.etag == md5, bool(properties.encryption(done.headers)))
+                return _Put(done.version, done.etag, done.etag == md5, bool(properties.encryption(done.headers)))
+
+            put, refused = _with_tags(put_whole, wanted)
             if not put.usual:
                 self._read_back(key, put.version, sha256, len(data), subject)
         finally:
             self._budget.give(held)
-        return _copied(key, len(data), etag, answer, md5, sha256, put)
+        untagged = self._settle_tags(key, put, wanted, refused)
+        return _copied(order, len(data), answer, md5, sha256, put, wanted, untagged)
 
-    def _copy_parts(
-        self, key: str, size: int, listed: str, version: str, wanted: str, subject: str, lock: Mapping[str, str]
-    ) -> Copied:
+    def _copy_parts(self, order: _Order) -> Copied:
+        key, size, subject = order.key, order.size, order.subject
         part = max(PART, -(-size // _PARTS))
         ranges = [(start, min(start + part, size)) for start in range(0, size, part)]
-        first = self._ask("HEAD", self.source, key, _of(version), properties.ASK, subject=subject)
+        first = self._ask("HEAD", self.source, key, _of(order.version), properties.ASK, subject=subject)
         if first.size != size:
             raise ChangedError
-        headers = {**self._headers(first, key, version), **lock}
-        with self._upload(key, headers, subject) as upload:
-            sums, md5, sha256 = self._move(key, ranges, version, first.etag, upload.id, subject)
-            _require(wanted, sha256, subject)
+        wanted = self._wanted(first, order)
+        with contextlib.ExitStack() as stack:
+            upload, refused = _with_tags(
+                lambda headers: stack.enter_context(self._upload(key, headers, subject)), wanted
+            )
+            sums, md5, sha256 = self._move(key, ranges, order.version, first.etag, upload.id, subject)
+            _require(order.sha256, sha256, subject)
             put = self._finish(key, upload, sums, subject)
         if not put.usual:
             self._read_back(key, put.version, sha256, size, subject)
-        return _copied(key, size, listed, first, md5, sha256, put)
+        untagged = self._settle_tags(key, put, wanted, refused)
+        return _copied(order, size, first, md5, sha256, put, wanted, untagged)
+
+    def _settle_tags(self, key: str, put: _Put, wanted: _Wanted, refused: str) -> str:
+        """See that the copy has its tags; why it does not. Those of an upload in parts are lost on Ceph RGW."""
+        if refused or not wanted.tags:
+            return refused
+        version = "" if put.version == NULL else put.version
+        return settle_tags(self.target, key, version, wanted.tags, sent=True)
 
     @contextlib.contextmanager
     def _upload(self, key: str, headers: Mapping[str, str], subject: str) -> Iterator[_Upload]:
@@ -264,14 +297,39 @@ class Copier:
         if held != sha256:
             raise IntegrityError(WRITE, subject, "what the target holds is not what it was sent", remedy)
 
-    def _headers(self, answer: Answer, key: str, version: str) -> dict[str, str]:
-        """The headers with which the copy is written, the tags among them."""
-        found = kept(answer.headers)
+    def _wanted(self, answer: Answer, order: _Order) -> _Wanted:
+        """What the copy is to have beside its bytes: as on record, or else as the source has it."""
+        line, noted, at = order.record
+        headers = kept(answer.headers) if line is None else dict(properties.pairs(line))
+        if noted is not None:
+            return _Wanted(headers, list(properties.pairs(noted)), at, order.lock)
+        at, told = int(time.time()), None
         if not self._no_tags and may_have_tags(answer):
-            told = tags(self.source, key, version)
+            told = tags(self.source, order.key, order.version)
             self._no_tags = told is None
-            return {**found, **tagging(told)}
-        return found
+        return _Wanted(headers, told or [], at, order.lock)
+
+
+class _Order(NamedTuple):
+    """What copy() was asked for."""
+
+    key: str
+    size: int
+    etag: str
+    version: str
+    sha256: str
+    subject: str
+    lock: Mapping[str, str]
+    record: Record
+
+
+class _Wanted(NamedTuple):
+    """What a copy is to have beside its bytes. at: when its tags were read."""
+
+    headers: dict[str, str]
+    tags: Tags
+    at: int
+    lock: Mapping[str, str]
 
 
 class _Upload(NamedTuple):
@@ -291,9 +349,14 @@ class _Put(NamedTuple):
 @dataclass(frozen=True)
 class Facts:
     headers: dict[str, str]
-    tags: list[tuple[str, str]]
+    tags: Tags
     size: int
     properties: Properties = field(default=NONE, compare=False)
+    at: int = field(default=0, compare=False)  # when they were read
+
+    @property
+    def record(self) -> Record:
+        return Record(properties.written(self.headers.items()), properties.written(self.tags), self.at)
 
     def kept_by(self, copy: Facts) -> Properties:
         """The properties of an object whose copy is that."""
@@ -310,17 +373,41 @@ def _require(wanted: str, sha256: str, subject: str) -> None:
         raise IntegrityError(READ, subject, "its bytes are not those that were mirrored (SHA-256 differs)", remedy)
 
 
-def _copied(key: str, size: int, listed: str, source: Answer, md5: str, sha256: str, put: _Put) -> Copied:
-    headers, etag = source.headers, source.etag
+def _with_tags(write: Callable[[Mapping[str, str]], T], wanted: _Wanted) -> tuple[T, str]:
+    """Write with the tags or, where these are refused, without: what that gave, and why they were refused."""
+    plain = {**wanted.headers, **wanted.lock}
+    if not wanted.tags:
+        return write(plain), ""
+    try:
+        return write({**plain, **tagging(wanted.tags)}), ""
+    except LifeboatError as exc:
+        if exc.attempted != WRITE or not answered(exc):
+            raise
+        refusal = exc
+    return write(plain), refusal.cause  # where the object itself is refused, this says so
+
+
+def answered(exc: LifeboatError) -> bool:
+    """Did the server refuse what was asked, for good?"""
+    status = client.status(exc)
+    return (400 <= status < 500 and status not in (408, 429)) or status == 501
+
+
+def _copied(
+    order: _Order, size: int, source: Answer, md5: str, sha256: str, put: _Put, wanted: _Wanted, untagged: str
+) -> Copied:
+    headers, etag, listed = source.headers, source.etag, order.etag
     # Encrypted with a key of the customer's, an ETag is no MD5 though it looks like one.
     own_key = headers.get("x-amz-server-side-encryption", "").startswith("aws:kms") or any(
         name.startswith("x-amz-server-side-encryption-customer") for name in headers
     )
     told = {text for text in (etag, listed) if MD5.fullmatch(text) and not own_key}
     return Copied(
-        key, size, etag, sha256, put.version, put.etag, headers.get("x-amz-version-id", ""),
+        order.key, size, etag, sha256, put.version, put.etag, headers.get("x-amz-version-id", ""),
         proved=md5 in told, doubtful=bool(told) and md5 not in told,
         properties=_as_copied(properties.of(headers), put.encrypted),
+        record=Record(properties.written(wanted.headers.items()), properties.written(wanted.tags), wanted.at),
+        untagged=untagged,
     )  # fmt: skip
 
 
@@ -342,8 +429,8 @@ def _md5_header(md5: str) -> dict[str, str]:
 
 
 def tagging(told: Optional[Sequence[tuple[str, str]]]) -> dict[str, str]:
-    """The header that gives an object these tags. A blank as + would stay a + (Ceph RGW)."""
-    return {"x-amz-tagging": urlencode(told, quote_via=quote)} if told else {}
+    """The header that gives an object these tags."""
+    return {"x-amz-tagging": properties.written(told)} if told else {}
 
 
 def _text(body: bytes, name: str, subject: str) -> str:
@@ -360,24 +447,71 @@ def kept(headers: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in headers.items() if name in signed.KEPT or name.startswith(signed.USER)}
 
 
-def tags(bucket: Bucket, key: str, version: str = "") -> Optional[list[tuple[str, str]]]:
+def tags(bucket: Bucket, key: str, version: str = "") -> Optional[Tags]:
     """An object's tags, sorted by name; None where the server knows no tags."""
     try:
-        root = bucket.ask_xml("read the tags", {"tagging": "", **_of(version)}, key)
+        body = bucket.ask("GET", key, {"tagging": "", **_of(version)}, attempted="read the tags").body
     except LifeboatError as exc:
         if client.code(exc) not in (*client.UNSUPPORTED, "NoSuchTagSet"):
             raise
         return [] if client.code(exc) == "NoSuchTagSet" else None
-    said = [signed.fields(element) for element in root.iter() if signed.plain(element.tag) == "Tag"]
+    # Ceph RGW says nothing at all where an upload in parts lost its tags.
+    elements = signed.xml(body, "read the tags", bucket.where(key)).iter() if body else iter(())
+    said = [signed.fields(element) for element in elements if signed.plain(element.tag) == "Tag"]
     return sorted((tag.get("Key", ""), tag.get("Value", "")) for tag in said)
+
+
+def settle_tags(target: Bucket, key: str, version: str, wanted: Tags, *, sent: bool = False) -> str:
+    """Give an object of the target's these tags and read them back; why it does not have them, or nothing.
+
+    version: its current one. It is not named in the write: a vault's writer must not change the tags of old versions,
+    and so has no right to name one. It is named when they are read back. sent: they came with the object.
+    """
+    why = ""
+    try:
+        for put in (False, True) if sent else (True,):
+            if put:
+                body = _tag_set(wanted)
+                target.ask("PUT", key, {"tagging": ""}, content_md5(body), body, attempted="put the tags")
+            found = tags(target, key, version)
+            if found == sorted(wanted):
+                return ""
+            why = "the server knows no tags" if found is None else "it has other tags than it was given"
+    except LifeboatError as exc:
+        if not answered(exc):
+            raise
+        why = exc.cause
+    return why
+
+
+def _tag_set(wanted: Tags) -> bytes:
+    made = [
+        documents.made("Tag", [documents.made("Key", content=name), documents.made("Value", content=value)])
+        for name, value in wanted
+    ]
+    return documents.write(documents.made("Tagging", [documents.made("TagSet", made)]))
 
 
 def facts(bucket: Bucket, key: str, version: str = "") -> Facts:
     """What an object is beside its bytes: its headers and user metadata, its tags, its size, its properties. version:
     `null` is one: it was written before the bucket kept versions, and may be an old one by now."""
+    at = int(time.time())
     answer = bucket.ask("HEAD", key, _of(version), properties.ASK, attempted=READ)
     found = tags(bucket, key, version) if may_have_tags(answer) else []
-    return Facts(kept(answer.headers), found or [], answer.size, properties.of(answer.headers))
+    return Facts(kept(answer.headers), found or [], answer.size, properties.of(answer.headers), at)
+
+
+def recorded(vault: Bucket, key: str, version: str, record: Record) -> tuple[dict[str, str], Tags]:
+    """The headers and tags that an object of a backup is to have: as on record or, where older backups have none, as
+    the vault's copy has them. The tags of a copy follow the source's, and are not those of every backup with it."""
+    headers, noted, _at = record
+    if headers is not None and noted is not None:
+        return dict(properties.pairs(headers)), list(properties.pairs(noted))
+    theirs = facts(vault, key, version)
+    return (
+        theirs.headers if headers is None else dict(properties.pairs(headers)),
+        theirs.tags if noted is None else list(properties.pairs(noted)),
+    )
 
 
 def may_have_tags(answer: Answer) -> bool:

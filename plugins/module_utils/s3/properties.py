@@ -4,7 +4,8 @@
 
 """What a server keeps of one object that a copy of it has not: encryption, checksums, retention, legal hold.
 
-On record it is a line like `encryption=aws%3Akms&clear=1&mode=COMPLIANCE&until=2027-01-01T00%3A00%3A00Z&hold=1`.
+On record it is a line like `encryption=aws%3Akms&clear=1&mode=COMPLIANCE&until=2027-01-01T00%3A00%3A00Z&hold=1`. So
+are an object's headers with its user metadata, and its tags.
 """
 
 from __future__ import annotations
@@ -12,11 +13,11 @@ from __future__ import annotations
 import contextlib
 import functools
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Optional
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import parse_qsl, quote, urlencode
 
 from ..base.clock import parse_time
 from ..base.errors import LifeboatError
@@ -111,6 +112,21 @@ def parse(line: str) -> Properties:
     if known.line != line or (known.mode not in _MODES if until else known.mode):
         raise ValueError(f"no properties of an object: {line[:_LONGEST]!r}")
     return known
+
+
+def written(pairs: Iterable[tuple[str, str]]) -> str:
+    """Headers or tags as a line that is put on record, and as the header that sends tags. A blank as + would stay a +
+    (Ceph RGW)."""
+    return urlencode(sorted(pairs), quote_via=quote)
+
+
+@functools.lru_cache(maxsize=4096)
+def pairs(line: str) -> tuple[tuple[str, str], ...]:
+    """The headers or tags that written() wrote. Raises ValueError where it is none of ours."""
+    found = tuple(parse_qsl(line, keep_blank_values=True, strict_parsing=True)) if line else ()
+    if written(found) != line:
+        raise ValueError(f"no headers or tags of an object: {line[:_LONGEST]!r}")
+    return found
 
 
 def _said(moment: datetime) -> str:
