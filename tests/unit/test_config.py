@@ -101,6 +101,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"timeout": 10**12}, "settings.timeout): 1000000000000 is not between 1 and 1e+09"),
     ({"alarms": {"backup_age_hours": 10**12}}, "settings.alarms.backup_age_hours): 1000000000000 is not between 0 and"),
     ({"vault": {"noncurrent_days": 0}}, "settings.vault.noncurrent_days): 0 is not between 1 and 36500"),
+    ({"objects": {"tags_days": 367}}, "settings.objects.tags_days): 367 is not between 0 and 366"),
     ({"objects": {"change_limit": 101}}, "settings.objects.change_limit): 101 is not between 0 and 100"),
     ({"objects": {"transfers": 0}}, "settings.objects.transfers): 0 is not between 1 and 10000"),
     ({"objects": {"bucket": "b", "endpoint_url": "http://s", "exclude": ["b"]}, "vault": {"objects_bucket": "v"}},

@@ -41,6 +41,38 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
         assert list(listing.read(file, "one")) == ROWS
 
 
+RECORDED = {
+    "properties": "hold=1", "headers": "content-type=text%2Fx", "tags": "a=1&b%20c=d", "storage": "GLACIER",
+    "tags_as_of": "2026-11-24T02:00:00.000Z",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("left_out", ["", *RECORDED])
+def test_what_is_recorded_of_an_object_and_what_is_not(tmp_path: Path, left_out: str) -> None:
+    rows = [row("a", **{name: value for name, value in RECORDED.items() if name != left_out}), row("b", tags="")]
+    listing.write(tmp_path / "one", rows)
+    with (tmp_path / "one").open("rb") as file:
+        assert list(listing.read(file, "one")) == rows
+    first, second = (json.loads(line) for line in gzip.decompress((tmp_path / "one").read_bytes()).splitlines())
+    assert {*first} == {*line("a"), *RECORDED} - {left_out}
+    assert {*second} == {*line("b"), "tags"}, "that it has none is known; of the rest nothing is said"
+
+
+def test_a_listing_of_before_there_were_records_is_read() -> None:
+    (entry,) = listing.read(io.BytesIO(packed(json.dumps(line("a")) + "\n")), "one")
+    assert (entry.properties, entry.headers, entry.tags, entry.tags_as_of, entry.storage) == ("", None, None, None, "")
+
+
+def test_what_many_objects_have_takes_little_room(tmp_path: Path) -> None:
+    plain = [row(f"{number:06}") for number in range(5000)]
+    listing.write(tmp_path / "plain", plain)
+    same = typed.build(Listed, line("a", **RECORDED), lambda *why: IntegrityError("read it", *why))
+    noted = {name: getattr(same, name) for name in RECORDED}
+    listing.write(tmp_path / "noted", [replace(entry, **noted) for entry in plain])
+    more = (tmp_path / "noted").stat().st_size - (tmp_path / "plain").stat().st_size
+    assert more < 5000 * 4, f"{more} bytes for {len(RECORDED)} fields of 5,000 objects"
+
+
 def test_same_listing_same_bytes(tmp_path: Path) -> None:
     assert listing.write(tmp_path / "one", ROWS) == listing.write(tmp_path / "two", ROWS)
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
@@ -89,6 +121,9 @@ def packed(text: str) -> bytes:
         pytest.param(packed('{"size": 1}\n'), id="no key"),
         pytest.param(packed('{"key": "a", "size": "1"}\n'), id="a size that is none"),
         pytest.param(packed('{"key": 1, "size": 1}\n'), id="a key that is none"),
+        pytest.param(packed(json.dumps(line("a", tags="a b=1")) + "\n"), id="tags that are none of ours"),
+        pytest.param(packed(json.dumps(line("a", headers=1)) + "\n"), id="headers that are none"),
+        pytest.param(packed(json.dumps(line("a", tags_as_of="yesterday")) + "\n"), id="a time that is none"),
     ],
 )
 def test_a_broken_listing_says_so(data: bytes) -> None:

@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import json
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -154,6 +156,99 @@ def test_a_journal_is_taken_up_and_ends_where_it_was_cut(tmp_path: Path) -> None
         assert [found.sha256 for found in second.listing()] == ["f" * 64]
         second.published()
     assert not path.exists()
+
+
+DAY = 20_000  # days since 1970
+YESTERDAY = datetime.fromtimestamp((DAY - 1) * 86_400 + 7200, timezone.utc)
+KEYS = [f"key {number}" for number in range(70)]
+
+
+def sweep(state: State, day: int, days: int, otherwise: int = 0, stop: int = 10**6) -> list[str]:
+    """Read the tags that are due; the keys."""
+    read: list[str] = []
+    for item, version_there, etag, sha256, line, known in list(state.tags_due(day, days, otherwise))[:stop]:
+        record = known._replace(tags=f"day={day}", tags_at=day * 86_400 + 7200)
+        state.tags_read(item, version_there, etag, (sha256, line), record)
+        read.append(item.key)
+    return read
+
+
+@pytest.fixture
+def held(state: State) -> State:
+    """As the last mirror left it, its tags read on the day before."""
+    fill(state, headers="", tags="", tags_as_of=YESTERDAY)
+    return state
+
+
+def fill(state: State, **more: Any) -> None:
+    state.read_source(map(version, KEYS), T)
+    state.read_vault(version(key, version="w1") for key in KEYS)
+    state.read_copies(row(key=key, etag=f"{key}-etag", vault_etag=f"{key}-etag", **more) for key in KEYS)
+
+
+@pytest.mark.parametrize("days", [1, 2, 7, 30])
+def test_within_the_period_the_tags_of_every_object_are_read_once(held: State, days: int) -> None:
+    nights = [sweep(held, DAY + night, days) for night in range(2 * days)]
+    assert sorted(itertools.chain(*nights[:days])) == sorted(KEYS)
+    assert [sorted(night) for night in nights[days:]] == [sorted(night) for night in nights[:days]], "and so again"
+    assert days > 7 or all(len(night) > len(KEYS) // days // 3 for night in nights), "a share each night"
+    assert sweep(held, DAY + 2 * days - 1, days) == [], "a second run has nothing to read"
+
+
+def test_a_night_without_a_mirror_is_made_up_for(held: State) -> None:
+    first = sweep(held, DAY, 7)
+    assert sorted([*first, *sweep(held, DAY + 6, 7)]) == sorted(KEYS)
+    assert sorted(sweep(held, DAY + 100, 7)) == sorted(KEYS), "and nothing is read twice"
+
+
+def test_a_killed_sweep_goes_on(tmp_path: Path, held: State) -> None:
+    before = sweep(held, DAY, 1, stop=30)
+    with State(tmp_path / "state/mirror.jsonl") as again:
+        fill(again, headers="content-type=a", tags="", tags_as_of=YESTERDAY)
+        assert not {*before} & {*sweep(again, DAY, 1)}
+        entries = list(again.listing())
+    assert {entry.tags for entry in entries} == {f"day={DAY}"}
+    assert {entry.headers for entry in entries} == {"", "content-type=a"}
+
+
+def test_a_listing_without_tags_has_its_turn_night_by_night(state: State) -> None:
+    """As if they were read with the last backup: a first night must not read all of a large bucket."""
+    fill(state)
+    assert state.tags_known() == (len(KEYS), None)
+    nights = [sweep(state, DAY + night, 7, (DAY + night - 1) * 86_400 + 7200) for night in range(7)]
+    assert sorted(itertools.chain(*nights)) == sorted(KEYS)
+    assert max(map(len, nights)) < len(KEYS) // 3
+    assert state.tags_known() == (0, datetime.fromtimestamp(DAY * 86_400 + 7200, timezone.utc))
+
+
+def test_what_was_copied_just_now_was_read_just_now(held: State) -> None:
+    item = Object(KEYS[0], 3, f"{KEYS[0]}-etag", int((WHOLE - SECOND).timestamp() * 1000), "v1")
+    held.copied(item, "w1", f"{KEYS[0]}-etag", None)
+    assert sorted(sweep(held, DAY, 1)) == sorted(KEYS[1:])
+
+
+def test_a_journal_of_before_there_were_records_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "state/mirror.jsonl"
+    path.parent.mkdir()
+    modified = int((WHOLE - SECOND).timestamp() * 1000)
+    path.write_text(json.dumps(["a", 3, "a-etag", modified, "v1", "w1", "a-etag", "", ""]) + "\n")
+    with State(path) as state:
+        state.read_source([version()], T)
+        state.read_vault([version(version="w1")])
+        state.read_copies([])
+        (entry,) = state.listing()
+    assert (entry.headers, entry.tags, entry.tags_as_of) == (None, None, None)
+
+
+@pytest.mark.parametrize("record", [[1, None, 0], ["a", "=&", 0], [None, None, "0"], [None, None, True]])
+def test_a_journal_ends_where_a_record_is_not_ours(tmp_path: Path, record: list[Any]) -> None:
+    path = tmp_path / "state/mirror.jsonl"
+    path.parent.mkdir()
+    line = ["a", 3, "a-etag", 1, "v1", "w1", "a-etag", "", ""]
+    path.write_text("".join(json.dumps([*line, *more]) + "\n" for more in (record, ["", "", 1])))
+    with State(path) as state:
+        state.read_copies([])
+        assert state.count("copies") == 0
 
 
 BUCKET = Bucket("uploads", "http://store:9000", access_key="k", secret_key="s")

@@ -2,7 +2,8 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Bring objects back from the vault: the very versions that a listing names, bytes, headers, user metadata and tags."""
+"""Bring objects back from the vault: the very versions that a listing names, with the headers, user metadata and tags
+that it has on record."""
 
 from __future__ import annotations
 
@@ -20,7 +21,7 @@ from ..base.text import human
 from ..repository.details import Unheld
 from ..s3 import copier, properties
 from ..s3.bucket import Bucket, Listed
-from ..s3.copier import Copier, Shared
+from ..s3.copier import Copier, Record, Shared
 from ..stack import buckets
 from ..stack.runtime import Opened
 
@@ -53,63 +54,103 @@ def copy_back(
     SeaweedFS forgets the Content-Type where they are set later. shared: with what is copied back beside it.
     """
     now = datetime.now(timezone.utc)
-    vault, progress, mutex = buckets.vault(run), throttle.Progress(), threading.Lock()
-    done: Counter[str] = Counter()
-    failed: list[Unheld] = []
+    vault, told = buckets.vault(run), _Told(log)
 
     def bring(entry: Listed) -> None:
-        right = compare and is_right(vault, target, entry)
-        why = ""
+        if compare and is_right(vault, target, entry):
+            told.right()
+            return
         try:
-            if not right:
-                _copy(moving, entry, properties.parse(entry.properties).headers(now) if lock else {})
+            untagged = _copy(moving, entry, properties.parse(entry.properties).headers(now) if lock else {})
         except LifeboatError as exc:
             why = copier.refusal(exc)
             if not why:
                 raise
-            if copier.denied(exc):
-                with mutex:
-                    done["denied"] += 1
-        with mutex:
-            done["lost" if why else "skipped" if right else "copied"] += 1
-            if why and done["lost"] <= SHOWN:
-                failed.append(Unheld(entry.key, why))
-            elif not why and not right:
-                done["bytes"] += entry.size
-            if progress.due():
-                log(f"copied {done['copied']} objects back, {human(done['bytes'])}; {done['skipped']} were right")
+            told.lost(entry, why, denied=copier.denied(exc))
+        else:
+            told.copied(entry, untagged)
 
     with Copier(vault, target, shared) as moving:
         throttle.each(bring, entries, run.config.objects.transfers)
-    log(
-        f"copied {done['copied']} objects back from {vault.url} to {target.url}, {human(done['bytes'])};"
-        f" {done['skipped']} were right already"
-    )
-    failed.sort(key=lambda lost: lost.key)
-    if failed:
-        log(f"WARNING: {done['lost']} objects could not be had, first {failed[0].key!r}: {failed[0].why}")
-    objects = done["lost"] + done["skipped"] + done["copied"]
-    counts = (objects, done["copied"], done["bytes"], done["skipped"], done["lost"])
-    return CopiedBack(*counts, tuple(failed), done["denied"])
+    return told.said(vault, target)
 
 
-def _copy(moving: Copier, entry: Listed, lock: Mapping[str, str]) -> None:
-    """Without the lock where the target does not take it: what is missing then is told when the locks are compared."""
+class _Told:
+    """What became of each object, from many threads."""
+
+    def __init__(self, log: Log) -> None:
+        self._log, self._lock, self._progress = log, threading.Lock(), throttle.Progress()
+        self._done: Counter[str] = Counter()
+        self._lost: list[Unheld] = []
+        self._untagged: list[Unheld] = []
+
+    def right(self) -> None:
+        """It was there as it is to be."""
+        self._count("skipped")
+
+    def lost(self, entry: Listed, why: str, *, denied: bool) -> None:
+        with self._lock:
+            if len(self._lost) < SHOWN:
+                self._lost.append(Unheld(entry.key, why))
+            self._done["denied"] += denied
+        self._count("lost")
+
+    def copied(self, entry: Listed, untagged: str) -> None:
+        """untagged: why it is there without its tags."""
+        with self._lock:
+            self._done["bytes"] += entry.size
+            if untagged:
+                self._done["untagged"] += 1
+                self._untagged += [Unheld(entry.key, untagged)] if len(self._untagged) < SHOWN else []
+        self._count("copied")
+
+    def _count(self, what: str) -> None:
+        with self._lock:
+            done = self._done
+            done[what] += 1
+            if self._progress.due():
+                self._log(f"copied {done['copied']} objects back, {human(done['bytes'])}; {done['skipped']} were right")
+
+    def said(self, vault: Bucket, target: Bucket) -> CopiedBack:
+        """The result, which is also logged."""
+        done = self._done
+        self._log(
+            f"copied {done['copied']} objects back from {vault.url} to {target.url}, {human(done['bytes'])};"
+            f" {done['skipped']} were right already"
+        )
+        for lost, words in ((self._lost, "could not be had"), (self._untagged, "are there without their tags")):
+            lost.sort(key=lambda one: one.key)
+            if lost:
+                count = done["lost" if lost is self._lost else "untagged"]
+                self._log(f"WARNING: {count} objects {words}, first {lost[0].key!r}: {lost[0].why}")
+        objects = done["lost"] + done["skipped"] + done["copied"]
+        counts = (objects, done["copied"], done["bytes"], done["skipped"], done["lost"])
+        return CopiedBack(*counts, tuple(self._lost), done["denied"])
+
+
+def _copy(moving: Copier, entry: Listed, lock: Mapping[str, str]) -> str:
+    """Without the lock where the target does not take it: what is missing then is told when the locks are compared.
+
+    Returns why the target has the object without its tags.
+    """
     what = (entry.key, entry.size, entry.vault_etag, entry.vault_version, entry.sha256 or "")
+    record = Record(entry.headers, entry.tags)
     try:
-        moving.copy(*what, lock)
+        return moving.copy(*what, lock, record).untagged
     except LifeboatError as exc:
         if not lock or exc.attempted != copier.WRITE or not copier.refused(exc):
             raise
-        moving.copy(*what)
+        return moving.copy(*what, record=record).untagged
 
 
 def is_right(vault: Bucket, target: Bucket, entry: Listed) -> bool:
-    """Is the object there with the bytes, the headers and the tags that the vault has of it? Bytes by ETag and size."""
+    """Is the object there with the bytes, the headers and the tags on record, or else the vault's? Bytes by ETag and
+    size."""
     with contextlib.suppress(NotFoundError):
         etag = target.ask("HEAD", entry.key, attempted=copier.WRITE).etag
         if etag not in (entry.etag, entry.vault_etag) or not etag:
             return False
-        ours, theirs = copier.facts(target, entry.key), copier.facts(vault, entry.key, entry.vault_version)
-        return ours == theirs and ours.size == entry.size
+        ours, record = copier.facts(target, entry.key), Record(entry.headers, entry.tags)
+        wanted = copier.recorded(vault, entry.key, entry.vault_version, record)
+        return (ours.headers, ours.tags) == wanted and ours.size == entry.size
     return False

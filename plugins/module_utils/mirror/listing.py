@@ -4,9 +4,12 @@
 
 """The listing of an objects backup: one JSON object a line, gzipped, in the order of the keys' UTF-8 bytes.
 
-    {"key", "size", "etag", "modified", "version", "vault_version", "vault_etag", "sha256"}
+    {"key", "size", "etag", "modified", "version", "vault_version", "vault_etag", "sha256",
+     "properties", "headers", "tags", "tags_as_of", "storage"}
 
-etag, modified and version are the source's; sha256 is null where no one has read the bytes.
+etag, modified and version are the source's; sha256 is null where no one has read the bytes. The fields of the second
+line may be missing: there is nothing to say then, or (headers, tags) nobody noted it. Headers and tags are each a line
+of text: objects that have the same say the same, and the file's compression shares it.
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ from pathlib import Path
 from typing import IO
 
 from ..base import typed
-from ..base.clock import format_time
+from ..base.clock import format_time, parse_time
 from ..base.errors import IntegrityError, LifeboatError, NotFoundError
 from ..base.filesystem import create
 from ..base.text import named
@@ -37,7 +40,9 @@ from ..s3.bucket import Listed
 
 NAME = "listing.jsonl.gz"
 FIELDS = ("key", "size", "etag", "modified", "version", "vault_version", "vault_etag", "sha256")
-_MORE = "properties"  # of those objects alone that have any
+_MORE = {"properties": "", "headers": None, "tags": None, "tags_as_of": None, "storage": ""}  # where it is not this
+_LINES = ("headers", "tags")
+_TEXT = (str, type(None))
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode  # json.dumps would make one a line
 _AS_WRITTEN = tuple((str, int, str, str, str, str, str, last) for last in (str, type(None)))
 
@@ -62,14 +67,27 @@ def write(path: Path, entries: Iterable[Listed]) -> Summary:
                 raise ValueError(f"{entry.key!r} after {last!r}")
             last = entry.key
             row = {**vars(entry), "modified": format_time(entry.modified) if entry.modified else ""}
-            if not entry.properties:
-                del row[_MORE]
+            for name, nothing in _MORE.items():
+                if row[name] == nothing:
+                    del row[name]
+            if entry.tags_as_of:
+                row["tags_as_of"] = _format(entry.tags_as_of)
             file.write(_line(row))
             digest.update(_line([entry.key, entry.size, entry.etag, entry.sha256]))
             count += 1
             size += entry.size
         file.flush()
     return Summary(count, size, digest.hexdigest())
+
+
+@functools.lru_cache(maxsize=4096)
+def _format(moment: datetime) -> str:
+    return format_time(moment)
+
+
+@functools.lru_cache(maxsize=4096)
+def _read(text: str) -> datetime:
+    return parse_time(text)
 
 
 def _line(value: object) -> bytes:
@@ -97,20 +115,24 @@ def _entry(line: bytes, wrong: typed.Wrong) -> Listed:
     try:
         row = json.loads(line)
         key, size, etag, modified, version, vault_version, vault_etag, sha256 = values = [row[name] for name in FIELDS]
-        more = row.get(_MORE, "")
-        as_written = tuple(map(type, values)) in _AS_WRITTEN and len(row) == len(FIELDS) + (_MORE in row)
-        as_written = as_written and isinstance(more, str)
+        line_of, headers, tags, as_of, storage = more = [row.get(name, nothing) for name, nothing in _MORE.items()]
+        as_written = tuple(map(type, values)) in _AS_WRITTEN and all(type(text) in _TEXT for text in more)
+        as_written = as_written and len(row) == len(FIELDS) + sum(name in row for name in _MORE)
         if as_written and 0 <= size <= typed.MOST and modified[-1:] == "Z" and "2000" <= modified < "2200":
-            properties.parse(more)
-            at = datetime.fromisoformat(f"{modified[:-1]}+00:00")
-            return Listed(key, size, etag, at, version, vault_version, vault_etag, sha256, more)
-    except (ValueError, LookupError, TypeError, RecursionError):
+            properties.parse(line_of)
+            properties.pairs(headers or "")
+            properties.pairs(tags or "")
+            at, read = datetime.fromisoformat(f"{modified[:-1]}+00:00"), _read(as_of) if as_of else None
+            held = (version, vault_version, vault_etag, sha256)
+            return Listed(key, size, etag, at, *held, line_of, headers, tags, read, storage)
+    except (ValueError, LookupError, TypeError, RecursionError, LifeboatError):
         pass
     found = typed.build(Listed, typed.load(line, wrong), wrong, unknown="ignore")
-    try:
-        properties.parse(found.properties)
-    except ValueError as exc:
-        raise wrong(_MORE, str(exc)) from exc
+    for name, check in (("properties", properties.parse), ("headers", properties.pairs), ("tags", properties.pairs)):
+        try:
+            check(getattr(found, name) or "")
+        except ValueError as exc:
+            raise wrong(name, str(exc)) from exc
     return found
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import threading
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
@@ -22,6 +23,7 @@ from ..base.filesystem import explained
 from ..repository.details import Unheld
 from ..s3 import properties
 from ..s3.bucket import Listed, Version
+from ..s3.copier import UNRECORDED, Record
 from ..s3.inventory import Inventory
 
 NAME_CHECK = ".lifeboat-name-"  # names are tried in the vault by objects whose keys begin so, see take
@@ -31,7 +33,8 @@ _VERSION = "key TEXT PRIMARY KEY, size INT, etag TEXT, modified INT, version TEX
 _TABLES = {
     "source": f"{_VERSION}, deleted INT, storage TEXT",
     "vault": f"{_VERSION}, deleted INT, storage TEXT",
-    "copies": f"{_VERSION}, vault_version TEXT, vault_etag TEXT, sha256 TEXT, properties TEXT, looked INT",
+    "copies": f"{_VERSION}, vault_version TEXT, vault_etag TEXT, sha256 TEXT, properties TEXT, headers TEXT, tags TEXT,"
+    " tags_at INT, looked INT",
     "seen": "key TEXT PRIMARY KEY, properties TEXT",
     "unlike": "key TEXT PRIMARY KEY",
     "unheld": "key TEXT PRIMARY KEY, why TEXT",
@@ -53,6 +56,8 @@ _FOREIGN = f"vault v WHERE v.key NOT IN (SELECT key FROM source) AND NOT {_OURS}
 _SEEN = "LEFT JOIN seen q ON q.key = s.key"
 _PROPERTIES = "coalesce(q.properties, c.properties)"
 _HELD = "s.key NOT IN (SELECT key FROM unheld)"
+_NOTED = "c.headers, c.tags, c.tags_at"
+_DAY = 86_400
 _OBJECT = "s.key, s.size, s.etag, s.modified, s.version"
 
 
@@ -93,8 +98,9 @@ _Row = tuple[str, int, str, int, str, int, str]
 
 
 # A line of the journal, and a row of the table `copies` but for its end: an Object, the vault's version and ETag of it,
-# its SHA-256, its properties.
-_Copied = tuple[str, int, str, int, str, str, str, str, str]
+# its SHA-256, its properties, its Record.
+_Copied = tuple[str, int, str, int, str, str, str, str, str, Optional[str], Optional[str], int]
+_UNRECORDED = (str, int, str, int, str, str, str, str, str)  # the types of a line before there were records
 
 
 class State(Inventory):
@@ -102,6 +108,7 @@ class State(Inventory):
 
     def __init__(self, journal: Path, *, share: int = 1) -> None:
         super().__init__(_TABLES, share=share)
+        self.function("spread", lambda key: zlib.crc32(str(key).encode("utf-8", "surrogatepass")))
         self.removes = True  # False: a listing is not believed, and so nothing is removed for not being in it
         self._journal = Journal(journal)
 
@@ -220,11 +227,42 @@ class State(Inventory):
 
     # Telling it what was done.
 
-    def copied(self, item: Object, vault_version: str, vault_etag: str, sha256: Optional[str], line: str = "") -> None:
+    def copied(
+        self, item: Object, vault_version: str, vault_etag: str, sha256: Optional[str], line: str = "",
+        record: Record = UNRECORDED,
+    ) -> None:  # fmt: skip
         """line: the object's properties."""
-        row = (*item, vault_version, vault_etag, sha256 or "", line)
+        row = (*item, vault_version, vault_etag, sha256 or "", line, *record)
         self._journal.add(row)
         self.add("copies", [(*row, 1)])
+
+    def tags_due(self, today: int, days: int, otherwise: int) -> Iterator[tuple[Object, str, str, str, str, Record]]:
+        """What is held and whose tags are to be read again: with the vault's version and ETag, SHA-256, properties, and
+        what is on record.
+
+        Each key has one day in every `days`, chosen by its hash. It is due if its tags were not read since the last
+        such day: so a night without a mirror is made up for, and a killed one goes on. today: days since 1970.
+        otherwise: when tags are taken to have been read that no listing has, in seconds since 1970.
+        """
+        day = f"({today} - ({today} - spread(s.key) % {days}) % {days})"
+        due = f"(CASE WHEN c.tags IS NULL THEN {otherwise} ELSE c.tags_at END) < {day} * {_DAY}"
+        columns = f"{_OBJECT}, v.version, v.etag, c.sha256, c.properties, {_NOTED}"
+        wanted = f"SELECT {columns} FROM {_JOINED} WHERE {_HELD} AND {_RIGHT} AND NOT c.looked AND {due}"
+        # Not in the order of an index, so that SQLite has read all of them before the first row is changed.
+        for row in self.each(f"{wanted} ORDER BY spread(s.key)"):
+            yield Object(*row[:5]), row[5], row[6], row[7], row[8], Record(*row[9:])
+
+    def tags_read(self, item: Object, vault_version: str, vault_etag: str, rest: tuple[str, str], now: Record) -> None:
+        """rest: its SHA-256 and its properties, which stay. Written at once, so that a killed sweep goes on."""
+        row = (*item, vault_version, vault_etag, *rest, *now)
+        self._journal.add(row)
+        self.add("copies", [(*row, 0)])
+
+    def tags_known(self) -> tuple[int, Optional[datetime]]:
+        """Of how many objects of the listing nobody read the tags, and when those were read that were so first."""
+        held = f"FROM {_JOINED} WHERE {_HELD} AND {_RIGHT}"
+        unknown, oldest = next(self.each(f"SELECT coalesce(sum(c.tags IS NULL), 0), min(c.tags_at) {held}"))
+        return int(unknown), None if unknown or not oldest else _EPOCH + timedelta(seconds=oldest)
 
     def unlooked(self) -> Iterator[tuple[Object, str, str]]:
         """What this run did not look at, as it is as it was: with the vault's version, and the properties on record."""
@@ -264,11 +302,14 @@ class State(Inventory):
 
     def listing(self) -> Iterator[Listed]:
         """What the vault holds of the source, in the order of the keys."""
-        columns = f"{_OBJECT}, v.version, v.etag, c.sha256, {_PROPERTIES}"
+        columns = f"{_OBJECT}, v.version, v.etag, c.sha256, {_PROPERTIES}, {_NOTED}, s.storage"
         wanted = f"SELECT {columns} FROM {_JOINED} {_SEEN} WHERE {_HELD} AND {_RIGHT} ORDER BY s.key"
-        for key, size, etag, modified, version, vault_version, vault_etag, sha256, line in self.each(wanted):
-            at = _EPOCH + timedelta(milliseconds=modified)
-            yield Listed(key, size, etag, at, version, vault_version, vault_etag, sha256 or None, line)
+        for row in self.each(wanted):
+            key, size, etag, modified, version, vault_version, vault_etag, sha256, line, *noted, storage = row
+            at, (headers, tags, read) = _EPOCH + timedelta(milliseconds=modified), noted
+            as_of = None if tags is None else _EPOCH + timedelta(seconds=read)
+            held = (version, vault_version, vault_etag, sha256 or None)
+            yield Listed(key, size, etag, at, *held, line, headers, tags, as_of, storage)
 
     def properties(self) -> Iterator[tuple[str, int]]:
         """Those that objects of the listing have, and how many have them."""
@@ -293,7 +334,25 @@ def _row(one: Version) -> _Row:
 def _copy(entry: Listed) -> _Copied:
     modified = milliseconds(entry.modified or _EPOCH)
     held = (entry.version, entry.vault_version, entry.vault_etag)
-    return (entry.key, entry.size, entry.etag, modified, *held, entry.sha256 or "", entry.properties)
+    read = (entry.tags_as_of or _EPOCH) - _EPOCH
+    noted = (entry.headers, entry.tags, read // timedelta(seconds=1))
+    return (entry.key, entry.size, entry.etag, modified, *held, entry.sha256 or "", entry.properties, *noted)
+
+
+def _sound(row: _Copied) -> bool:
+    """Is it a line as we write it?"""
+    kinds = get_args(_Copied)
+    if len(row) != len(kinds) or any(type(value) not in (get_args(kind) or (kind,)) for value, kind in zip(row, kinds)):
+        return False
+    if max(row[1], abs(row[3]), abs(row[-1])) > typed.MOST:
+        return False
+    try:
+        properties.parse(row[8])
+        for line in row[9:11]:
+            properties.pairs(line or "")
+    except ValueError:
+        return False
+    return True
 
 
 class Journal:
@@ -314,13 +373,11 @@ class Journal:
                 for line in file:
                     try:
                         row: _Copied = tuple(json.loads(line))
+                        if tuple(map(type, row)) == _UNRECORDED:
+                            row = (*row, *UNRECORDED)  # type: ignore[assignment]
                     except (ValueError, TypeError, RecursionError):
                         return  # cut in the middle of a line
-                    if tuple(map(type, row)) != get_args(_Copied) or max(row[1], abs(row[3])) > typed.MOST:
-                        return
-                    try:
-                        properties.parse(row[-1])
-                    except ValueError:
+                    if not _sound(row):
                         return
                     yield row
 

@@ -39,7 +39,7 @@ from ..recovery import state as recovery_state
 from ..repository import base as repository_base
 from ..repository import catalog, checksums, repositories
 from ..repository.base import STALE
-from ..repository.details import BUCKETS, HeldBucket, HeldProperties, ObjectsDetails, Store
+from ..repository.details import BUCKETS, HeldBucket, HeldProperties, HeldTags, ObjectsDetails, Store
 from ..repository.manifest import Manifest
 from ..repository.points import EVENTUAL
 from ..s3 import bucket, copier, properties
@@ -54,6 +54,7 @@ from . import guard, identities, listing, mc, store
 from .guard import Instant
 from .listing import Point
 from .state import NAME_CHECK, Numbers, Object, State
+from .sweep import Sweep
 
 JOURNAL = "mirror.jsonl"
 SHOWN = 1000  # keys named in a manifest
@@ -110,6 +111,7 @@ def take(run: Opened, *, log: Log, override: int = 0, doubts: Doubts = TRUST) ->
         work.bring(numbers)
         work.confirm(numbers)
         work.look_at_properties(last)
+        work.sweep(last)
         held = identities.take(run, identity, override=bool(override), log=log)
         with repo.stage("objects", identity) as staging, explained("write the listing", staging.path):
             own = _written(work, state, staging.path, "", ambiguous)
@@ -139,6 +141,7 @@ def take(run: Opened, *, log: Log, override: int = 0, doubts: Doubts = TRUST) ->
                 settings=own.settings,
                 settings_denied=own.settings_denied,
                 properties=own.properties,
+                tags=own.tags,
                 vault={"endpoint": vault.endpoint_url, "bucket": vault.name},
                 identities=held,
                 seconds=round(time.monotonic() - started, 2),
@@ -224,7 +227,15 @@ def _written(work: _Mirror, state: State, root: Path, folder: str, ambiguous: in
     return HeldBucket(
         work.source.name, folder, summary.objects, summary.bytes, instant.consistency, work.vault.name, instant.why,
         instant.at is not None, summary.digest, work.copied, work.bytes, work.removed, tuple(unheld), count, ambiguous,
-        work.settings.values, work.settings.denied, _counted(state),
+        work.settings.values, work.settings.denied, _counted(state), _of_tags(work.tags, state),
+    )  # fmt: skip
+
+
+def _of_tags(tags: Sweep, state: State) -> HeldTags:
+    unknown, oldest = state.tags_known()
+    return HeldTags(
+        format_time(oldest) if oldest else "", unknown, tags.read, tags.changed, tuple(tags.unread), tags.unread_count,
+        tuple(tags.refused), tags.refused_count,
     )  # fmt: skip
 
 
@@ -315,6 +326,7 @@ class _Others:
             work.bring(numbers)
             work.confirm(numbers)
             work.look_at_properties(self._before.get(name))
+            work.sweep(self._before.get(name))
             held = _written(work, state, self._root, folder, ambiguous)
         self._journals.append(self._journal(name))
         return held
@@ -396,6 +408,7 @@ class _Mirror:
         self._few = _FEWEST
         self._progress = throttle.Progress()
         self.settings = s3_settings.Told({})
+        self.tags = Sweep(source, vault, state, log)
         self._proved = 0
         self._doubtful: list[str] = []
         self.copied = self.bytes = self.removed = 0
@@ -594,17 +607,17 @@ class _Mirror:
 
         Where an ETag can be chosen, that it is equal says nothing of bytes that were not copied by us: they are read.
         """
-        same, line = False, ""
+        same, line, record = False, "", copier.UNRECORDED
         with contextlib.suppress(NotFoundError, IntegrityError):
             ours = copier.facts(self.source, item.key, self._version(item))
             theirs = copier.facts(self.vault, item.key, vault_version)
-            alike, line = ours == theirs, ours.kept_by(theirs).line
+            alike, line, record = ours == theirs, ours.kept_by(theirs).line, ours.record
             if alike and sha256 is None and self._doubts.etags:
                 sha256 = copier.digest(self.source, item.key, item.size, self._version(item))[0]
                 alike = sha256 == copier.digest(self.vault, item.key, item.size, vault_version)[0]
             same = alike
         if same:
-            self._state.copied(item, vault_version, vault_etag, sha256, line)
+            self._state.copied(item, vault_version, vault_etag, sha256, line, record)
         else:
             self._state.unlike(item.key)
 
@@ -635,7 +648,10 @@ class _Mirror:
         if not self._exact and (item.size, item.etag) != (done.size, done.etag):  # overwritten since it was listed
             self._state.changed(item.key, done.size, done.etag)
             item = item._replace(size=done.size, etag=done.etag)
-        self._state.copied(item, done.target_version, done.target_etag, done.sha256, done.properties.line)
+        line = done.properties.line
+        self._state.copied(item, done.target_version, done.target_etag, done.sha256, line, done.record)
+        if done.untagged:
+            self.tags.refuse(item.key, done.untagged)
         with self._lock:
             self.copied += 1
             self.bytes += done.size
@@ -655,6 +671,13 @@ class _Mirror:
             self._may_see_locks()
         if locked or last is None or last.held.properties is None:
             throttle.each(lambda one: self._look_again(*one), self._state.unlooked(), self._config.objects.transfers)
+
+    def sweep(self, last: Optional[Point]) -> None:
+        """Read this night's share of the tags again: they change without the object."""
+        before = last.manifest.finished_at.timestamp() if last else time.time()
+        objects = self._config.objects
+        self.tags.run(objects.tags_days, before, objects.transfers, exact=self._exact)
+        self.tags.warn()
 
     def _may_see_locks(self) -> None:
         """A key without the right to see locks is told of none."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timezone
 from typing import Optional
 
@@ -22,13 +22,14 @@ from ..base.errors import IntegrityError, LifeboatError, NotFoundError
 from ..s3 import bucket as s3_bucket
 from ..s3 import copier
 from ..s3.bucket import Bucket, Listed
-from ..s3.copier import MD5
+from ..s3.copier import MD5, Facts, Record, Tags
 from ..s3.inventory import ASKED, Inventory
 from ..stack import buckets
 from ..stack.runtime import Opened
 
 _TABLES = {
-    "wanted": "key TEXT PRIMARY KEY, size INT, etag TEXT, vault_version TEXT, vault_etag TEXT, sha256 TEXT",
+    "wanted": "key TEXT PRIMARY KEY, size INT, etag TEXT, vault_version TEXT, vault_etag TEXT, sha256 TEXT,"
+    " headers TEXT, tags TEXT",
     "have": "key TEXT PRIMARY KEY, size INT, etag TEXT",
 }
 _NAMED = 20
@@ -36,7 +37,7 @@ _MISSING = "wanted w WHERE w.key NOT IN (SELECT key FROM have)"
 _JOINED = "wanted w JOIN have h ON h.key = w.key"
 _OTHER_ETAG = "h.etag <> w.etag AND h.etag <> w.vault_etag AND length(h.etag) = 32 AND length(w.etag) = 32"
 BYTES, FACTS = "bytes", "metadata and tags"
-_Row = tuple[str, int, str, str, str, Optional[str]]
+_Row = tuple[str, int, str, str, str, Optional[str], Optional[str], Optional[str]]
 
 
 class _Found:
@@ -58,13 +59,16 @@ class _Found:
 
 
 def verify_objects(run: Opened, listing: Iterable[Listed], bucket: Bucket, sample: Optional[int] = None) -> list[Check]:
-    """The checks `objects`, `bytes` and `metadata and tags`, which are compared with the vault's.
+    """The checks `objects`, `bytes` and `metadata and tags`, which are compared with those on record.
 
     sample: read so many objects, drawn by chance; None: all. Keys that the listing does not know are told and are no
     failure: whether they belong there is the caller's to say.
     """
     with Inventory(_TABLES) as tables:
-        rows = ((row.key, row.size, row.etag, row.vault_version, row.vault_etag, row.sha256) for row in listing)
+        rows = (
+            (row.key, row.size, row.etag, row.vault_version, row.vault_etag, row.sha256, row.headers, row.tags)
+            for row in listing
+        )
         total = tables.add("wanted", rows)
         watch = s3_bucket.Watch(datetime.now(timezone.utc) - s3_bucket.SETTLED)
         listed = s3_bucket.objects(bucket, watch=watch)
@@ -81,7 +85,7 @@ def verify_objects(run: Opened, listing: Iterable[Listed], bucket: Bucket, sampl
     return [
         presence,
         found.check(BYTES, total, "read", read),
-        found.check(FACTS, total, "looked at", f"of {which} they are the vault's"),
+        found.check(FACTS, total, "looked at", f"of {which} they are those on record"),
     ]
 
 
@@ -133,7 +137,10 @@ def _presence(tables: Inventory, total: int, unknown: str) -> Check:
 
 def _look(bucket: Bucket, vault: Bucket, row: _Row, found: _Found) -> None:
     key, size, _etag, vault_version, *_rest = row
-    told = {BYTES: _other_bytes(bucket, vault, row), FACTS: _facts_of(bucket, vault, key, vault_version)}
+    told = {
+        BYTES: _other_bytes(bucket, vault, row),
+        FACTS: _facts_of(bucket, vault, key, vault_version, Record(*row[6:])),
+    }
     with found.lock:
         found.read += 1
         found.size += size
@@ -144,7 +151,7 @@ def _look(bucket: Bucket, vault: Bucket, row: _Row, found: _Found) -> None:
 
 def _other_bytes(bucket: Bucket, vault: Bucket, row: _Row) -> tuple[str, str]:
     """As _facts_of()."""
-    key, size, etag, vault_version, _at, sha256 = row
+    key, size, etag, vault_version, _at, sha256, *_record = row
     try:
         own, md5, _headers = copier.digest(bucket, key, size)
     except (NotFoundError, IntegrityError) as exc:
@@ -161,18 +168,25 @@ def _other_bytes(bucket: Bucket, vault: Bucket, row: _Row) -> tuple[str, str]:
     return "" if same else "other bytes", ""
 
 
-def _facts_of(bucket: Bucket, vault: Bucket, key: str, vault_version: str) -> tuple[str, str]:
+def _facts_of(bucket: Bucket, vault: Bucket, key: str, vault_version: str, record: Record) -> tuple[str, str]:
     """(what differs, why nobody can say)"""
     try:
         ours = copier.facts(bucket, key)
     except NotFoundError as exc:
         return exc.cause, ""
     try:
-        theirs = copier.facts(vault, key, vault_version)
+        headers, tags = copier.recorded(vault, key, vault_version, record)
+        wrong = _differing(ours, headers, tags)
+        if wrong and bucket.endpoint_url == vault.endpoint_url:
+            # A bucket at the vault's own server cannot have what that server does not keep; a recovery may.
+            theirs = copier.facts(vault, key, vault_version)
+            if set(wrong) <= {*_differing(theirs, headers, tags)}:
+                return "", f"the vault's server does not keep the {', '.join(wrong)} of {key!r}"
     except LifeboatError as exc:
         return "", f"the vault's {key!r} cannot be looked at: {exc.cause}"
-    wrong = sorted(
-        name for name in {*ours.headers, *theirs.headers} if ours.headers.get(name) != theirs.headers.get(name)
-    )
-    wrong += ["tags"] if ours.tags != theirs.tags else []
     return f"other {', '.join(wrong)}" if wrong else "", ""
+
+
+def _differing(ours: Facts, headers: Mapping[str, str], tags: Tags) -> list[str]:
+    wrong = sorted(name for name in {*ours.headers, *headers} if ours.headers.get(name) != headers.get(name))
+    return wrong + (["tags"] if ours.tags != tags else [])

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from typing import Optional
 
 from ..base import throttle
 from ..base.errors import LifeboatError, Log, present
@@ -20,7 +21,7 @@ from ..mirror import store
 from ..mirror.listing import Point
 from ..s3 import bucket, causes, client, copier
 from ..s3.bucket import Bucket
-from ..s3.copier import MD5
+from ..s3.copier import MD5, Record
 from ..s3.inventory import UNHELD, Inventory, text
 from ..settings.config import Config
 from ..stack import buckets
@@ -243,17 +244,18 @@ def _is(how: str) -> str:
 def damaged(inventory: Inventory, source: Bucket, vault: Bucket, among: str) -> str:
     """Read every object that is `among` those that should be right; the condition on a row p that is not.
 
-    Its headers and tags are held against the vault's: another client may have changed them alone.
+    Its headers and tags are held against those on record: another client may have changed them alone.
     """
 
-    def look(entry: tuple[str, str, str, str]) -> tuple[str, str]:
-        key, etag, sha256, version = entry
+    def look(entry: tuple[str, str, str, str, Optional[str], Optional[str]]) -> tuple[str, str]:
+        key, etag, sha256, version, headers, tags = entry
         if _damage(source, key, etag, sha256):
             return key, WRONG
-        ours, theirs = copier.facts(source, key), copier.facts(vault, key, version)
-        return key, SAME if (ours.headers, ours.tags) == (theirs.headers, theirs.tags) else WRONG
+        ours, wanted = copier.facts(source, key), copier.recorded(vault, key, version, Record(headers, tags))
+        return key, SAME if (ours.headers, ours.tags) == wanted else WRONG
 
-    several = inventory.each(f"SELECT p.key, p.etag, p.sha256, p.version FROM {among} ORDER BY p.key")
+    columns = "p.key, p.etag, p.sha256, p.version, p.headers, p.tags"
+    several = inventory.each(f"SELECT {columns} FROM {among} ORDER BY p.key")
     throttle.each(lambda entry: inventory.add("settled", [look(entry)]), several, READERS)
     return _is(WRONG)
 

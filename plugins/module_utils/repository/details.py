@@ -213,6 +213,26 @@ UNRECORDED = "the backup is older than the record of them; take a new one: lifeb
 
 
 @dataclass(frozen=True)
+class HeldTags:
+    """What is known of the tags of a bucket's objects. They are in the listing, and a recovery gives those.
+
+    as_of: the oldest time at which one object's were read, ISO 8601; what was changed in place later may not be in the
+    backup. Empty: of `unknown` objects nobody read them yet, and a recovery gives what the vault has. read: of so many
+    they were read by this backup's sweep, `changed` of these had other ones than before. unread: could not be read.
+    refused: the first few whose tags the vault does not keep, and why, of `refused_count`.
+    """
+
+    as_of: str = ""
+    unknown: Count = 0
+    read: Count = 0
+    changed: Count = 0
+    unread: tuple[Unheld, ...] = ()
+    unread_count: Count = 0
+    refused: tuple[Unheld, ...] = ()
+    refused_count: Count = 0
+
+
+@dataclass(frozen=True)
 class HeldBucket:
     """One bucket of the store in an objects backup.
 
@@ -238,6 +258,7 @@ class HeldBucket:
     settings: Mapping[str, object] = field(default_factory=dict)
     settings_denied: tuple[str, ...] = ()
     properties: Optional[HeldProperties] = None
+    tags: Optional[HeldTags] = None
 
     @property
     def in_no_backup(self) -> int:
@@ -289,7 +310,7 @@ class ObjectsDetails:
     unprotected: buckets of the store that no backup holds, as nobody chose them. None: the backup is of the time when
     nobody looked. excluded: those that the configuration leaves out. unlisted: why it is not known which buckets there
     are; empty where the store told. settings_denied: those of the bucket that the key may not read, so that
-    nobody knows whether they are set. properties: None where the backup is of the time when nobody looked.
+    nobody knows whether they are set. properties, tags: None where the backup is of the time when nobody looked.
     """
 
     objects: Count
@@ -314,6 +335,7 @@ class ObjectsDetails:
     settings: Mapping[str, object] = field(default_factory=dict)
     settings_denied: tuple[str, ...] = ()
     properties: Optional[HeldProperties] = None
+    tags: Optional[HeldTags] = None
     vault: Mapping[str, str] = field(default_factory=dict)
     identities: Optional[HeldIdentities] = None
     seconds: float = 0.0
@@ -334,7 +356,7 @@ class ObjectsDetails:
         own = HeldBucket(
             self.bucket, "", self.objects, self.bytes, self.consistency, self.vault.get("bucket", ""), self.why,
             self.versioned, self.digest, self.copied, self.copied_bytes, self.removed, self.unheld, self.unheld_count,
-            self.ambiguous, self.settings, self.settings_denied, self.properties,
+            self.ambiguous, self.settings, self.settings_denied, self.properties, self.tags,
         )  # fmt: skip
         return (own, *self.others)
 

@@ -194,7 +194,9 @@ _ORDERS: Mapping[str, Callable[[str], tuple[bytes, ...]]] = {
 class Listed:
     """One object of a backup: what the source said of it, and which version of the vault's holds it.
 
-    sha256: None where no one has read the bytes. properties: of the source, a line of properties.py.
+    sha256: None where no one has read the bytes. properties: of the source, a line of properties.py; so are its headers
+    and its tags, None where nobody noted them. tags_as_of: when its tags were read. storage: its class, nothing for the
+    usual one.
     """
 
     key: str
@@ -206,6 +208,10 @@ class Listed:
     vault_etag: str = ""
     sha256: Optional[str] = None
     properties: str = ""
+    headers: Optional[str] = None
+    tags: Optional[str] = None
+    tags_as_of: Optional[datetime] = None
+    storage: str = ""
 
 
 def place(url: str, region: str) -> tuple[str, int]:

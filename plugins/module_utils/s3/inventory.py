@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from types import MappingProxyType
-from typing import Any, Optional, TypeVar
+from typing import Any, Callable, Optional, TypeVar
 
 from ..base.checks import SHOWN
 from ..base.errors import LifeboatError
@@ -32,7 +32,7 @@ _TABLES: Mapping[str, str] = MappingProxyType(
         "rows": "key TEXT, size INT, sha256 TEXT, at REAL, PRIMARY KEY (key, size, sha256)",
         "live": "key TEXT PRIMARY KEY, size INT, etag TEXT, sha256 TEXT, modified REAL",
         "point": "key TEXT PRIMARY KEY, size INT, etag TEXT, sha256 TEXT, modified REAL, version TEXT, vault_etag TEXT,"
-        " properties TEXT",
+        " properties TEXT, headers TEXT, tags TEXT",
         "held": "key TEXT, version TEXT, size INT, etag TEXT, modified REAL, PRIMARY KEY (key, version)",
         "settled": "key TEXT PRIMARY KEY, how TEXT",
     }
@@ -72,6 +72,11 @@ class Inventory:
         """Let go of the tables, and of the memory that they take."""
         self._base.close()
 
+    def function(self, name: str, make: Callable[[Any], Any]) -> None:
+        """Let queries call it, with one value. The same value gives the same answer."""
+        with _explained():
+            self._base.create_function(name, 1, make, deterministic=True)
+
     def add(self, table: str, rows: Iterable[tuple[Any, ...]], newest: bool = False) -> int:
         """Add rows as they come; a key that is repeated keeps what was said of it last. Returns how many came.
 
@@ -110,7 +115,9 @@ class Inventory:
         def columns(entry: Listed) -> tuple[Any, ...]:
             modified = entry.modified.timestamp() if entry.modified else 0.0
             row = (text(entry.key), entry.size, entry.etag, entry.sha256 or "", modified)
-            return row if table == "live" else (*row, entry.vault_version, entry.vault_etag, entry.properties)
+            if table == "live":
+                return row
+            return (*row, entry.vault_version, entry.vault_etag, entry.properties, entry.headers, entry.tags)
 
         return self.add(table, map(columns, entries))
 
@@ -177,12 +184,13 @@ class Inventory:
 
     def entries(self, source: str, *values: Any) -> Iterator[Listed]:
         """The point's listing lines whose rows are in `source` (what follows FROM), in the order of their keys."""
-        columns = "key, size, etag, sha256, modified, version, vault_etag, properties"
-        for key, size, etag, sha256, modified, version, vault_etag, properties in self.each(
+        columns = "key, size, etag, sha256, modified, version, vault_etag, properties, headers, tags"
+        for key, size, etag, sha256, modified, *rest in self.each(
             f"SELECT {columns} FROM {source} ORDER BY key", *values
         ):
             at = datetime.fromtimestamp(modified, timezone.utc)
-            yield Listed(key, size, etag, at, "", version, vault_etag, sha256 or None, properties)
+            version, vault_etag, properties, headers, tags = rest
+            yield Listed(key, size, etag, at, "", version, vault_etag, sha256 or None, properties, headers, tags)
 
 
 def _asked(vault: Bucket, key: str, version: str) -> Optional[tuple[str, str, int, str, float]]:

@@ -106,6 +106,8 @@ class ObjectsSettings:
     `bucket`: the application's. `buckets`: others of that store which backups hold too, by name or pattern (`*`: all);
     `exclude`: those of them, and of the rest, which no backup needs to hold, and objects likewise: `bucket/key`,
     `bucket/prefix*`.
+    `tags_days`: the tags of every object are read again within so many days, a share each night: they can be changed
+    without the object; 0: never.
     `bandwidth`: bytes a second at most, such as 10M. `keys_query`: SQL that returns the object keys that the database
     knows (columns key, and where known size in bytes, sha256 in hex, bucket).
     Secrets: objects_access_key, objects_secret_key.
@@ -124,6 +126,7 @@ class ObjectsSettings:
     transfers: Annotated[int, Range(1, 10_000)] = 32
     bandwidth: str = ""
     change_limit: Annotated[int, Range(0, 100)] = 30
+    tags_days: Annotated[int, Range(0, 366)] = 7
     keys_query: str = ""
     admin: AdminSettings = field(default_factory=AdminSettings)
 

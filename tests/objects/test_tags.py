@@ -1,0 +1,232 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Tags that change in place: they reach the vault within the period, and a backup gives back those of its time."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import s3_quirks
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import PASS
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LifeboatError
+from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import back, sweep, take, verify
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository.details import HeldTags, ObjectsDetails
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest import Manifest
+from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import copier
+from ansible_collections.lifeboat.dr.plugins.module_utils.s3.bucket import Bucket
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
+from s3_faults import Call, Reply, error, faulty
+from s3_servers import SeaweedFS, Server
+from test_mirror import World, body_of, listed, other, versioned
+from test_quirks import through
+
+MakeBucket = Callable[[Server], str]
+DAYS = 3
+KEYS = [f"key {number}" for number in range(12)]
+DAY = 86_400
+
+
+@pytest.fixture
+def world(tmp_path: Path, weed: SeaweedFS, make_bucket: MakeBucket) -> World:
+    """Mirrored once, each object with a tag."""
+    made = versioned(tmp_path, weed, make_bucket)
+    made.config = dataclasses.replace(made.config, objects=dataclasses.replace(made.config.objects, tags_days=DAYS))
+    for key in KEYS:
+        made.put(key, key.encode(), {"x-amz-tagging": "state=new&n=a%20b%2B"})
+    made.database()
+    return made
+
+
+@pytest.fixture
+def night(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Let the sweep take it for so many nights later."""
+
+    def later(number: int) -> None:
+        monkeypatch.setattr(sweep, "time", SimpleNamespace(time=lambda: time.time() + number * DAY))
+
+    return later
+
+
+def retag(world: World, key: str, **tags: str) -> None:
+    """As any client does it: no new version."""
+    said = [{"Key": name, "Value": value} for name, value in tags.items()]
+    world.source.client.put_object_tagging(Bucket=world.source.name, Key=key, Tagging={"TagSet": said})
+
+
+def tags_of(where: Bucket, key: str) -> dict[str, str]:
+    return dict(copier.tags(where, key) or [])
+
+
+def told(manifest: Manifest) -> HeldTags:
+    found = manifest.detailed(ObjectsDetails).tags
+    assert found is not None
+    return found
+
+
+def asked_for_tags(calls: list[Call]) -> Counter[str]:
+    return Counter(call.key for call in calls if "tagging" in call.query and call.key)
+
+
+def test_a_tag_changed_in_place_reaches_the_vault_within_the_period(
+    world: World, weed: SeaweedFS, night: Callable[[int], None]
+) -> None:
+    world.take()
+    for key in KEYS[1:]:
+        retag(world, key, state="changed", more="é")
+    retag(world, KEYS[1])
+    asked: Counter[str] = Counter()
+    changed = 0
+    with faulty(weed) as source, faulty(weed) as vault:
+        for number in range(1, DAYS + 1):
+            night(number)
+            source.calls.clear()
+            vault.calls.clear()
+            manifest = through(world, vault=vault, source=source)
+            found = told(manifest)
+            asked += asked_for_tags(source.calls)
+            changed += found.changed
+            assert manifest.detailed(ObjectsDetails).copied == 0
+            assert found.read == asked_for_tags(source.calls).total() < len(KEYS)
+            assert asked_for_tags(vault.calls).total() == 2 * found.changed, "put, and read back"
+            source.calls.clear()
+            again = through(world, source=source)
+            assert (asked_for_tags(source.calls), told(again).read) == ({}, 0), "that night's share was read"
+    assert asked == Counter(KEYS)
+    assert (changed, told(again).unknown) == (len(KEYS) - 1, 0)
+    rows = world.listing(again)
+    for key in KEYS:
+        assert tags_of(world.vault, key) == tags_of(world.source, key)
+    assert (rows[KEYS[0]]["tags"], rows[KEYS[1]]["tags"]) == ("n=a%20b%2B&state=new", "")
+    assert rows[KEYS[2]]["tags"] == "more=%C3%A9&state=changed"
+    assert told(again).as_of == min(row["tags_as_of"] for row in rows.values())
+
+
+def test_a_backup_gives_back_the_tags_of_its_time(
+    world: World, weed: SeaweedFS, make_bucket: MakeBucket, night: Callable[[int], None]
+) -> None:
+    world.put("large", b"x" * (9 << 20), {"x-amz-tagging": "state=new&n=a%20b%2B"})
+    world.database()
+    first = world.listing(world.take())
+    for key in first:
+        retag(world, key, state="changed")
+    for number in range(1, DAYS + 1):
+        night(number)
+        second = world.listing(world.take())
+    assert {key: row["vault_version"] for key, row in first.items()} == {
+        key: row["vault_version"] for key, row in second.items()
+    }, "one copy in the vault serves both"
+    target = other(world, weed, make_bucket)
+    run, log = Opened(world.config), world.lines.append
+    for rows, tags in ((first, {"state": "new", "n": "a b+"}), (second, {"state": "changed"}), (first, None)):
+        wanted = {"state": "new", "n": "a b+"} if tags is None else tags
+        assert back.copy_back(run, listed(rows), target, log=log).copied == len(first)
+        assert {key: tags_of(target, key) for key in rows} == dict.fromkeys(rows, wanted)
+        assert [check.result for check in verify.verify_objects(run, listed(rows), target)] == [PASS] * 3
+        assert back.copy_back(run, listed(rows), target, log=log).copied == 0, "it is right now"
+
+
+def refuses_tags(call: Call) -> Reply | None:
+    sent = call.method == "PUT" and "tagging" in call.query
+    return error(400, "InvalidTag") if call.key and (sent or "x-amz-tagging" in call.headers) else None
+
+
+def test_a_vault_that_refuses_tags_names_them_and_holds_the_bytes(
+    world: World, weed: SeaweedFS, make_bucket: MakeBucket, night: Callable[[int], None]
+) -> None:
+    world.put("plain")
+    world.put("large", b"x" * (9 << 20), {"x-amz-tagging": "a=1"})
+    world.database()
+    with faulty(weed, refuses_tags) as vault:
+        manifest = through(world, vault=vault)
+        rows, found = world.listing(manifest), told(manifest)
+        retag(world, "plain", state="changed")
+        night(DAYS)
+        vault.calls.clear()
+        later = through(world, vault=vault)
+    details = manifest.detailed(ObjectsDetails)
+    assert (details.in_no_backup, details.objects) == (0, len(KEYS) + 2)
+    assert (found.refused_count, {lost.key for lost in found.refused}) == (len(KEYS) + 1, {*KEYS, "large"})
+    assert "InvalidTag" in found.refused[0].why
+    assert any("WARNING: the vault does not keep the tags of 13 objects" in line for line in world.lines)
+    assert [lost.key for lost in told(later).refused] == ["plain"], "what is as it was is not tried again"
+    assert asked_for_tags(vault.calls) == {"plain": 1}
+    target = other(world, weed, make_bucket)
+    done = back.copy_back(Opened(world.config), listed(rows), target, log=world.lines.append)
+    assert (done.copied, done.failed_count) == (len(rows), 0)
+    assert (body_of(target, "key 1"), tags_of(target, "key 1")) == (b"key 1", {"state": "new", "n": "a b+"})
+    assert tags_of(target, "large") == {"a": "1"}
+
+
+def test_tags_that_an_upload_in_parts_loses_are_put_afterwards(world: World, weed: SeaweedFS) -> None:
+    world.put("large", b"x" * (9 << 20), {"x-amz-tagging": "a=1&b=c%20d"})
+    world.database()
+    with faulty(weed, s3_quirks.rgw_tags_of_parts()) as vault:
+        manifest = through(world, vault=vault)
+        assert dict(copier.tags(dataclasses.replace(world.vault, endpoint_url=vault.url), "large") or []) == {
+            "a": "1", "b": "c d",
+        }  # fmt: skip
+    assert told(manifest).refused == ()
+    assert [call.key for call in vault.calls if call.method == "PUT" and "tagging" in call.query] == ["large"]
+
+
+def test_a_killed_sweep_goes_on(world: World, night: Callable[[int], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    world.take()
+    for key in KEYS:
+        retag(world, key, state="changed")
+    night(DAYS)  # every object has had its turn
+    asked: list[str] = []
+    real = copier.tags
+
+    def tags(bucket: Bucket, key: str, version: str = "") -> copier.Tags | None:
+        if bucket.name == world.source.name:
+            if len(asked) >= len(KEYS) // 2 and dies:
+                raise LifeboatError("read the tags", key, "killed")
+            asked.append(key)
+        return real(bucket, key, version)
+
+    monkeypatch.setattr(copier, "tags", tags)
+    world.config = dataclasses.replace(world.config, objects=dataclasses.replace(world.config.objects, transfers=1))
+    dies = True
+    with pytest.raises(LifeboatError, match="killed"):
+        world.take()
+    dies = False
+    done = told(world.take())
+    assert sorted(asked) == sorted(KEYS), "each was read once in both runs together"
+    assert done.read == len(KEYS) - len(KEYS) // 2
+    for key in KEYS:
+        assert tags_of(world.vault, key) == {"state": "changed"}
+
+
+def test_tags_that_may_not_be_read_are_named_and_stay_on_record(
+    world: World, weed: SeaweedFS, night: Callable[[int], None]
+) -> None:
+    before = world.listing(world.take())
+    night(DAYS)
+    with faulty(
+        weed, lambda call: error(403, "AccessDenied") if "tagging" in call.query and call.key else None
+    ) as proxy:
+        manifest = through(world, source=proxy)
+    found = told(manifest)
+    assert (found.read, found.unread_count, len(found.unread)) == (0, len(KEYS), len(KEYS))
+    assert any("WARNING: the tags could not be read again of 12 objects" in line for line in world.lines)
+    assert world.listing(manifest) == before
+    assert told(world.take()).read == len(KEYS), "they have their turn again"
+
+
+def test_what_was_recorded_counts_and_not_what_the_vault_has_now(world: World) -> None:
+    """Headers and metadata too: a server at which the copy lost one does not make the record wrong."""
+    world.put("a", b"a", {"content-type": "text/x", "x-amz-meta-own": "1  2"})
+    world.database()
+    row = world.listing(world.take())["a"]
+    assert row["headers"] == "content-type=text%2Fx&x-amz-meta-own=1%20%202"
+    wrong = dataclasses.replace(listed({"a": row})[0], headers="content-type=text%2Fy")
+    found = verify.verify_objects(Opened(world.config), [wrong], world.source)
+    assert "other content-type" in found[-1].detail or "does not keep the content-type" in found[-1].detail
+    assert take.JOURNAL not in {path.name for path in world.config.state.iterdir()}
