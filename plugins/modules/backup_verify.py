@@ -37,9 +37,10 @@ options:
     choices: [checksum, archive, restore]
     default: restore
   sample:
-    description: Of a bucket V(restore) brings back so many objects, chosen at random. V(0) brings back all of them.
+    description:
+      - Of a bucket V(restore) brings back so many objects, chosen at random. V(0) brings back all of them. Without it,
+        those whose turn it is, so that each is read once in C(lifeboat_vault.read_days).
     type: int
-    default: 500
 attributes:
   check_mode:
     support: partial
@@ -147,7 +148,7 @@ def main() -> None:
         {
             "id": {"type": "str", "default": "latest"},
             "level": {"type": "str", "choices": list(config.LEVELS), "default": "restore"},
-            "sample": {"type": "int", "default": operations_verify.SAMPLE},
+            "sample": {"type": "int"},
         },
     )
 

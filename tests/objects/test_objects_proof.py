@@ -99,6 +99,38 @@ def test_an_intact_one_passes_and_nothing_stays(weed: SeaweedFS, settings: Confi
     assert found.proven_at
 
 
+def test_each_night_reads_what_is_due_until_all_was_read(
+    weed: SeaweedFS, settings: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Damage that no listing shows is found within the stated days, wherever it is."""
+    settings = dataclasses.replace(settings, vault=dataclasses.replace(settings.vault, read_days=4))
+    for number in range(20):
+        weed.client.put_object(Bucket=settings.objects.bucket, Key=f"more/{number}", Body=b"%d" % number)
+    take.take(Opened(settings), log=lambda _: None)
+    monkeypatch.setattr(objects_proof, "LEAST", 1)
+    read: list[set[str]] = []
+    real = objects_proof.mirror_verify.verify_objects
+
+    def verified(run: Opened, listing: Any, *rest: Any, **more: Any) -> list[checks.Check]:
+        rows = list(listing)
+        read.append({row.key for row in rows})
+        return real(run, rows, *rest, **more)
+
+    monkeypatch.setattr(objects_proof.mirror_verify, "verify_objects", verified)
+    today = datetime.now(timezone.utc)
+    for days in range(4):
+        monkeypatch.setattr(objects_proof.clock, "now", lambda days=days: today + timedelta(days=days))
+        result = prove(settings, record=days < 3)
+        assert result.verdict == checks.PASS, result.checks
+    assert len(read[0]) == 24, "nothing is known of before: what was due in a week"
+    said = next(check.detail for check in result.checks if check.name == "restore")
+    assert "objects, whose turn it is: each is read once in 4 days, into" in said
+    assert read[1] and not read[1] & read[2], "another part each night"
+    monkeypatch.setattr(objects_proof.clock, "now", lambda: today + timedelta(days=4))
+    prove(settings)
+    assert read[1] | read[2] | read[4] == read[0], "and all of them in four; what was not to be recorded comes again"
+
+
 def versions(settings: Config, key: str) -> list[bucket.Version]:
     return [version for version in bucket.versions(buckets.vault(Opened(settings)), key) if not version.deleted]
 

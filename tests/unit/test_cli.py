@@ -13,7 +13,7 @@ import subprocess
 import sys
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import checks, errors, lock
@@ -197,7 +197,7 @@ def test_verify(
 ) -> None:
     asked: list[Any] = []
 
-    def fake(config: Any, identity: str, level: str, *, sample: int, log: Any) -> Result:
+    def fake(config: Any, identity: str, level: str, *, sample: Optional[int], log: Any) -> Result:
         asked.append((identity, level, sample))
         return Result("x", level, (checks.Check("tables", verdict, "why"),), NOW, NOW)
 
@@ -206,7 +206,7 @@ def test_verify(
     assert capsys.readouterr().out.splitlines() == [f"{verdict:<16} tables: why", f"{verdict}  x  restore"]
     assert run(etc, "verify", "some-id", "--level", "checksum", "--sample", "0", "--json") == code
     assert json.loads(capsys.readouterr().out)["verdict"] == verdict
-    assert asked == [("latest", "restore", operations_verify.SAMPLE), ("some-id", "checksum", 0)]
+    assert asked == [("latest", "restore", None), ("some-id", "checksum", 0)]
 
 
 NAMES = [

@@ -314,16 +314,15 @@ def _backup_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _verify_options(parser: argparse.ArgumentParser) -> None:
-    from ..operations.verify import SAMPLE
-
     named = "of a recovery point or a backup (default: the newest of each component)"
     parser.add_argument("id", nargs="?", default="latest", help=named)
     parser.add_argument(
         "--level", choices=list(config.LEVELS), default="restore", help="how far to go (default: restore)"
     )
     parser.add_argument(
-        "--sample", type=int, default=SAMPLE, metavar="N",
-        help=f"restore so many objects, chosen at random; 0: all of them (default: {SAMPLE})",
+        "--sample", type=int, metavar="N",
+        help="restore so many objects, chosen at random; 0: all of them (default: those whose turn it is, so that each"
+        " is read once in vault.read_days)",
     )  # fmt: skip
 
 

@@ -5,8 +5,8 @@
 """Prove an objects backup beyond its checksums.
 
 archive: every version that the listing names is in the vault, with its size and tag, and the listing is what the
-manifest says of it. restore: objects, all or a sample, are copied into a scratch bucket at the vault's endpoint, and
-every byte, header and tag of them is compared; the scratch bucket is removed.
+manifest says of it. restore: objects are copied into a scratch bucket at the vault's endpoint, and every byte, header
+and tag of them is compared; the scratch bucket is removed. Which: all of them, a sample, or those whose turn it is.
 """
 
 from __future__ import annotations
@@ -14,13 +14,17 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import heapq
+import json
 import re
 import secrets as token
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Optional
 
-from ..base import throttle
+from ..base import clock, filesystem, throttle, typed
 from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check, compared
 from ..base.errors import LifeboatError, Log, UnverifiedError, UsageError
 from ..base.text import named
@@ -42,20 +46,136 @@ from .many import folded
 
 PREFIX = "lifeboat-verify-"
 ABANDONED = timedelta(hours=24)
+LEAST = 500  # objects that are read in one verification, where there are so many
 _ENOUGH = 1000  # objects that are wrong tell enough
+_RING = 1 << 64
+_UNKNOWN_NIGHTS = 7  # that are made up for where it is not known when objects were read last
+_FILE = "objects-read.json"
 _SAME = "point p JOIN held h ON h.key = p.key AND h.version = p.version"
 
 
-def levels(run: Opened, repo: Repository, manifest: Manifest, level: str, sample: int, log: Log) -> Iterator[Check]:
+@dataclass(frozen=True)
+class Turn:
+    """Whose turn it is to be read: every object has a place on a ring, by the hash of its key, and the ring is read a
+    part a night. A key keeps its place, whatever else appears or goes, so that within `nights` nights after a
+    verification every object that stays is read at least once; a night without a verification is made up for.
+
+    last: the night of the last verification that read its part. night: of this one. Nights are days since 1970, UTC.
+    """
+
+    last: int
+    night: int
+    nights: int
+
+    @property
+    def _width(self) -> int:
+        if self.night - self.last >= self.nights:
+            return _RING
+        return (self._border(self.night + 1) - self._border(self.last + 1)) % _RING
+
+    def _border(self, night: int) -> int:
+        return (night % self.nights) * _RING // self.nights
+
+    def place(self, key: str) -> int:
+        """How far from where this verification begins. The lowest come first."""
+        digest = hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()
+        return (int.from_bytes(digest[:8], "big") - self._border(self.last + 1)) % _RING
+
+    def due(self, key: str) -> bool:
+        return self.place(key) < self._width
+
+
+@dataclass(frozen=True)
+class _Read:
+    """nights: by the name of a bucket, when its part was read last."""
+
+    nights: dict[str, int] = field(default_factory=dict)
+
+
+class Turns:
+    """When the objects of each bucket were read last, in a file of the state directory.
+
+    One that is lost or cannot be read costs the exact share of one verification, and no more.
+    """
+
+    def __init__(self, config: Config, now: Optional[datetime] = None) -> None:
+        self._path: Path = config.state / _FILE
+        self._nights, self._night = config.vault.read_days, int((now or clock.now()).timestamp() // 86400)
+
+    def _wrong(self, field_name: str, cause: str) -> LifeboatError:
+        return LifeboatError("read when objects were read last", str(self._path), f"{field_name} {cause}")
+
+    def _known(self) -> dict[str, int]:
+        try:
+            return typed.build(_Read, typed.load(self._path.read_bytes(), self._wrong), self._wrong).nights
+        except (OSError, LifeboatError):
+            return {}
+
+    def of(self, bucket_name: str) -> Turn:
+        last = self._known().get(bucket_name, self._night - _UNKNOWN_NIGHTS)
+        # The same night again, or a clock that went back: the part of this night.
+        return Turn(min(last, self._night - 1), self._night, self._nights)
+
+    def read(self, bucket_name: str) -> None:
+        """All that was due of that bucket has been read."""
+        data = json.dumps({"nights": {**self._known(), bucket_name: self._night}}).encode()
+        with filesystem.explained("remember when objects were read", self._path):
+            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            filesystem.write(self._path, data, self._path.with_name(f".{_FILE}.new"))
+
+
+def levels(
+    run: Opened, repo: Repository, manifest: Manifest, level: str, sample: Optional[int], log: Log, *,
+    record: bool = True,
+) -> Iterator[Check]:  # fmt: skip
     """The checks of `archive`, and of `restore` where asked for, which is not begun when the former failed; of the
-    application's bucket, then of the others. sample: of so many objects in all, at least one a bucket; 0: of all."""
+    application's bucket, then of the others.
+
+    sample: of so many objects in all, at least one a bucket; 0: of all; None: of those whose turn it is, and of LEAST
+    in all. record: remember that these were read, if it is the newest backup: an older one lacks what came since.
+    """
     point = Point(repo, manifest)
     whole = sum(held.objects for held in manifest.detailed(ObjectsDetails).held)
-    part = functools.partial(_share, sample, max(whole, 1))
-    yield from _levels(run, point, level, part(point), log)
-    others = [(other.bucket, _levels(placed(run, other), other, level, part(other), log)) for other in point.others()]
+    part = functools.partial(_share, LEAST if sample is None else sample, max(whole, 1))
+    turns = Turns(run.config) if sample is None else None
+    remembered = record and repo.published("objects")[-1:] == [manifest.id]
+    which = functools.partial(_Which, turns=turns, remembered=remembered)
+    yield from _levels(run, point, level, which(part(point)), log)
+    others = [
+        (other.bucket, _levels(placed(run, other), other, level, which(part(other)), log)) for other in point.others()
+    ]
     # Of the scratch buckets of the level `restore` there is one at a time.
     yield from folded(others, 1 if level == "restore" else throttle.SIDE_BY_SIDE)
+
+
+@dataclass(frozen=True)
+class _Which:
+    """The objects of a bucket that are restored: `count` of them, with `turns` those whose turn it is."""
+
+    count: int
+    turns: Optional[Turns]
+    remembered: bool
+
+    def draw(self, inventory: Inventory, bucket_name: str) -> str:
+        """Settle them as drawn; returns how they were chosen, in words."""
+        if self.turns is None:
+            drawn = f"WHERE key IN (SELECT key FROM point ORDER BY random() LIMIT {self.count})" if self.count else ""
+            inventory.change(f"INSERT INTO settled SELECT key, 'drawn' FROM point {drawn}")
+            return "chosen at random"
+        turn = self.turns.of(bucket_name)
+        keys = (str(key) for (key,) in inventory.each("SELECT key FROM point"))
+        inventory.add("settled", ((key, "drawn") for key in keys if turn.due(key)))
+        keys = (str(key) for (key,) in inventory.each("SELECT key FROM point"))
+        inventory.add("settled", ((key, "drawn") for key in heapq.nsmallest(self.count, keys, key=turn.place)))
+        return f"whose turn it is: each is read once in {turn.nights} days"
+
+    def done(self, bucket_name: str, log: Log) -> None:
+        """They were read."""
+        if self.turns and self.remembered:
+            try:
+                self.turns.read(bucket_name)
+            except LifeboatError as exc:  # then they are read once more
+                log(str(exc))
 
 
 def _share(sample: int, whole: int, point: Point) -> int:
@@ -74,7 +194,7 @@ def placed(run: Opened, point: Point) -> Opened:
     return buckets.alone(run, point.bucket)
 
 
-def _levels(run: Opened, point: Point, level: str, sample: int, log: Log) -> Iterator[Check]:
+def _levels(run: Opened, point: Point, level: str, which: _Which, log: Log) -> Iterator[Check]:
     """Of one bucket."""
     vault = buckets.vault(run)
     with Inventory(share=throttle.SIDE_BY_SIDE if point.bucket else 1) as inventory:
@@ -83,7 +203,7 @@ def _levels(run: Opened, point: Point, level: str, sample: int, log: Log) -> Ite
         archive = list(_archive(inventory, point, vault))
         yield from archive
         if level == "restore" and all(check.result == PASS for check in archive):
-            yield from _restored(run, inventory, vault, sample, log)
+            yield from _restored(run, inventory, vault, point, which, log)
 
 
 def _archive(inventory: Inventory, point: Point, vault: Bucket) -> Iterator[Check]:
@@ -112,13 +232,14 @@ def _archive(inventory: Inventory, point: Point, vault: Bucket) -> Iterator[Chec
     yield compared("sizes and tags", wrong, right)
 
 
-def _restored(run: Opened, inventory: Inventory, vault: Bucket, sample: int, log: Log) -> Iterator[Check]:
-    total = inventory.count("point")
-    drawn = f"WHERE key IN (SELECT key FROM point ORDER BY random() LIMIT {sample})" if sample else ""
-    inventory.change(f"INSERT INTO settled SELECT key, 'drawn' FROM point {drawn}")
+def _restored(
+    run: Opened, inventory: Inventory, vault: Bucket, point: Point, wanted: _Which, log: Log
+) -> Iterator[Check]:
+    total, name = inventory.count("point"), point.held.name
+    how = wanted.draw(inventory, name)
     chosen = "point p WHERE EXISTS (SELECT 1 FROM settled s WHERE s.key = p.key)"
     count = inventory.count("settled")
-    which = f"all {total} objects" if count == total else f"{count} of {total} objects, chosen at random"
+    which = f"all {total} objects" if count == total else f"{count} of {total} objects, {how}"
     with _scratch(run.config, vault, log) as scratch:
         log(f"restoring {which} into {scratch.url}")
         done = back.copy_back(run, inventory.entries(chosen), scratch, log=log, compare=False)
@@ -127,7 +248,10 @@ def _restored(run: Opened, inventory: Inventory, vault: Bucket, sample: int, log
         unread = bool(failed) and done.denied == done.failed_count
         yield replace(restored, result=COULD_NOT_VERIFY) if unread else restored
         if not failed:
-            yield from mirror_verify.verify_objects(run, inventory.entries(chosen), scratch)
+            checks = mirror_verify.verify_objects(run, inventory.entries(chosen), scratch)
+            if all(check.result in (PASS, FAIL) for check in checks):
+                wanted.done(name, log)
+            yield from checks
 
 
 @contextlib.contextmanager

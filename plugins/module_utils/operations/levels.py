@@ -19,7 +19,9 @@ from .proof import Proof, Prove
 
 def _objects(proof: Proof) -> Iterator[Check]:
     with lock.held(f"{proof.run.config.stack}.verify", "verify"):
-        yield from objects_proof.levels(proof.run, proof.repo, proof.manifest, proof.level, proof.sample, proof.log)
+        yield from objects_proof.levels(
+            proof.run, proof.repo, proof.manifest, proof.level, proof.sample, proof.log, record=proof.record
+        )
 
 
 PROOFS: dict[str, Prove] = {

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Callable
+from typing import Callable, Optional
 
 from ..base.checks import Check, Verdict, verdict
 from ..base.clock import format_time
@@ -23,16 +23,18 @@ from ..stack.runtime import Opened
 
 @dataclass(frozen=True)
 class Proof:
-    """A backup to be proved. folder: where its artefacts lie; level, sample: how far to go; key: what opens secrets."""
+    """A backup to be proved. folder: where its artefacts lie; level, sample: how far to go; key: what opens secrets.
+    record: what is found is remembered."""
 
     run: Opened
     repo: Repository
     manifest: Manifest
     folder: Path = Path()
     level: str = ""
-    sample: int = 0
+    sample: Optional[int] = 0
     log: Log = lambda line: None
     key: str = ""
+    record: bool = True
 
 
 Prove = Callable[[Proof], Iterator[Check]]

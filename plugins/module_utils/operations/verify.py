@@ -34,7 +34,6 @@ from ..stack.runtime import Opened
 from .levels import PROOFS
 from .proof import Proof, Result
 
-SAMPLE = 500  # objects
 HISTORY = 50  # results that a record keeps of what was found before
 
 
@@ -83,14 +82,17 @@ def _never(component: str) -> Check:
     return Check(component, COULD_NOT_VERIFY, f"it was never backed up; run: lifeboat backup {component}")
 
 
-def verify(run: Opened, identity: str, level: str, *, sample: int = SAMPLE, log: Log, record: bool = True) -> Result:
+def verify(
+    run: Opened, identity: str, level: str, *, sample: Optional[int] = None, log: Log, record: bool = True
+) -> Result:
     """Verify what `identity` names, leave `verification.json` beside each backup, and a record on this host.
 
-    A failed check is no error. sample: of so many objects the restore is tried; 0: of all.
+    A failed check is no error. sample: of so many objects the restore is tried; 0: of all; None: of those whose turn
+    it is, so that each is read once in vault.read_days.
     """
     if level not in LEVELS:
         raise UsageError("verify a backup", identity, f"unknown level {level!r}", f"One of: {', '.join(LEVELS)}.")
-    if sample < 0:
+    if sample is not None and sample < 0:
         raise UsageError("verify a backup", identity, f"a sample of {sample} objects", "Give a number, or 0 for all.")
     repo = repositories.of(run)
     started = datetime.now(timezone.utc)
@@ -119,7 +121,9 @@ def _recorded(config: Config, result: Result, log: Log) -> Result:
     return result
 
 
-def _one(run: Opened, repo: Repository, identity: str, level: str, sample: int, log: Log, record: bool) -> Result:
+def _one(
+    run: Opened, repo: Repository, identity: str, level: str, sample: Optional[int], log: Log, record: bool
+) -> Result:
     component = component_of(identity)
     started = datetime.now(timezone.utc)
     log(f"{identity}: verifying at level {level}")
@@ -127,7 +131,7 @@ def _one(run: Opened, repo: Repository, identity: str, level: str, sample: int, 
     found: list[Check] = []
     try:
         manifest = parse(repo.manifest(component, identity), component=component, expected_id=identity)
-        found.extend(_levels(run, repo, manifest, level, sample, log))
+        found.extend(_levels(Proof(run, repo, manifest, level=level, sample=sample, log=log, record=record)))
     except LifeboatError as exc:
         found.append(ended("manifest" if manifest is None else "verification", exc))
     except (OSError, MemoryError) as exc:  # of this machine: a full disk, no memory, a file that cannot be read
@@ -161,11 +165,12 @@ def keep(repo: Repository, manifest: Manifest, result: Result) -> None:
     repo.write_record(manifest.component, manifest.id, VERIFICATION, manifest.record("verification", levels=levels))
 
 
-def _levels(run: Opened, repo: Repository, manifest: Manifest, level: str, sample: int, log: Log) -> Iterator[Check]:
+def _levels(proof: Proof) -> Iterator[Check]:
     """The checks of each level in turn; a level is not entered when the one before it failed."""
+    repo, manifest = proof.repo, proof.manifest
     yield Check("manifest", PASS, f"sealed {manifest.seal[:12]}, schema 1")
     with repo.materialise(manifest.component, manifest.id) as folder:
         check = checksums(repo, manifest, folder)
         yield check
-        if check.result == PASS and level != "checksum":
-            yield from PROOFS[manifest.component](Proof(run, repo, manifest, folder, level, sample, log))
+        if check.result == PASS and proof.level != "checksum":
+            yield from PROOFS[manifest.component](replace(proof, folder=folder))

@@ -137,7 +137,7 @@ class VaultSettings:
 
     `objects_bucket`: the mirror of the stack's bucket, versioned. `repository_bucket`: copies of the repository, under
     `prefix` (empty: the stack's name); empty: none are kept. `noncurrent_days`: how long replaced and removed objects
-    can be gone back to.
+    can be gone back to. `read_days`: within so many every object is read back by the scheduled verifications.
     `object_lock`: GOVERNANCE or COMPLIANCE for `lock_days`, chosen when the bucket is made.
     Secrets: vault_access_key, vault_secret_key.
     """
@@ -149,6 +149,7 @@ class VaultSettings:
     repository_bucket: str = ""
     prefix: str = ""
     noncurrent_days: Annotated[int, Range(1, 36_500)] = 30
+    read_days: Annotated[int, Range(1, 3_650)] = 91
     object_lock: Literal["", "GOVERNANCE", "COMPLIANCE"] = ""
     lock_days: Days = 0
 
