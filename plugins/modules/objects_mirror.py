@@ -22,9 +22,10 @@ options:
   override:
     description:
       - Mirror although more of the bucket was removed or overwritten than C(lifeboat_objects.change_limit) allows, or
-        although it is empty.
-    type: bool
-    default: false
+        although it is empty, if no more than this number of objects would be removed or overwritten. The refusal names
+        the number.
+    type: int
+    default: 0
 attributes:
   check_mode:
     support: full
@@ -43,7 +44,7 @@ EXAMPLES = r"""
 - name: Mirror it after a great change that was meant
   lifeboat.dr.objects_mirror:
     stack: shop
-    override: true
+    override: 784  # as the refusal says
 """
 
 RETURN = r"""
@@ -88,7 +89,7 @@ class Facts:
 
 
 def work(task: Task) -> Result:
-    override = task.params["override"]
+    override = task.override
     if task.check:
         opened = Opened(task.config)
         doubts = endpoints.doubts(opened, log=task.log, probing=False)
@@ -113,7 +114,7 @@ def work(task: Task) -> Result:
 
 
 def main() -> None:
-    run(work, {"override": {"type": "bool", "default": False}, **WAIT})
+    run(work, {"override": {"type": "int", "default": 0}, **WAIT})
 
 
 if __name__ == "__main__":

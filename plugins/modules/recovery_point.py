@@ -25,14 +25,16 @@ options:
     default: 0
   override:
     description: >-
-      Mirror the bucket even where more of it was removed or overwritten than C(change_limit) allows, and accept that
-      the database holds far less than before.
-    type: bool
-    default: false
+      Mirror the bucket even where more of it was removed or overwritten than C(change_limit) allows, if no more than
+      this number of objects would be, and accept that the database holds far less than before.
+    type: int
+    default: 0
 attributes:
   check_mode:
     support: full
-    details: Looks whether the repository can be written and the database be reached, and takes nothing.
+    details:
+      - Looks whether the repository can be written and the database be reached, counts what the mirror of the bucket as
+        it is now would remove and overwrite, and takes nothing.
   diff_mode:
     support: full
     details: The id that was or would be added.
@@ -55,6 +57,10 @@ id:
   description: The new recovery point, or the one that is young enough.
   returned: success, except in check mode when one would be taken
   type: str
+changes:
+  description: How many of the vault's objects the mirror would remove or overwrite. O(override) has to name as many.
+  returned: in check mode, when one would be taken of a stack with a bucket
+  type: int
 consistency:
   description: V(snapshot) where rows and objects are of one instant, else V(eventual).
   returned: when one was taken
@@ -99,10 +105,13 @@ from typing import Optional
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import lock
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import present
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import server as database_server
+from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import take
 from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import WAIT, Result, Task, added, run
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import backup as operations_backup
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import base as repository_base
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import copies, points, repositories
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository.components import OBJECTS, configured
+from ansible_collections.lifeboat.dr.plugins.module_utils.s3.bucket import Doubts
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 
 
@@ -127,10 +136,20 @@ class Facts:
     backups: Optional[Sequence[object]] = None
     unheld: Optional[int] = None
     copies: Optional[copies.Outcome] = None
+    changes: Optional[int] = None
+
+
+def changes(task: Task, opened: Opened) -> Optional[int]:
+    """What the mirror would remove and overwrite. It will be of a database backup yet to be taken: as of now."""
+    if not any(kind.name == OBJECTS for kind in configured(task.config)):
+        return None
+    doubts = Doubts(times="the database backup whose instant it will be of is not taken yet")
+    planned = take.preview(opened, log=task.log, override=True, doubts=doubts)
+    return planned.removed + planned.overwritten
 
 
 def work(task: Task) -> Result:
-    opened = Opened(task.config)
+    opened, override = Opened(task.config), task.override
     repo = repositories.of(opened)
     repo.check(writable=not task.check)
     found = young(task, repo)
@@ -139,9 +158,9 @@ def work(task: Task) -> Result:
     if task.check:
         server = database_server.for_backups(opened)
         database_server.require_database(server, server.database)
-        return Result(Facts(), changed=True, diff=added(["a new recovery point"]))
+        return Result(Facts(changes=changes(task, opened)), changed=True, diff=added(["a new recovery point"]))
     with lock.held(task.config.stack, "recovery point", wait=task.params["wait"]):
-        taken = operations_backup.take(opened, override=task.params["override"], log=task.log)
+        taken = operations_backup.take(opened, override=override, log=task.log)
     point = present(taken.point)
     facts = Facts(
         point.id,
@@ -168,7 +187,7 @@ def main() -> None:
         work,
         {
             "max_age": {"type": "int", "default": 0},
-            "override": {"type": "bool", "default": False},
+            "override": {"type": "int", "default": 0},
             **WAIT,
         },
     )

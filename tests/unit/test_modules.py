@@ -383,6 +383,8 @@ def taking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
     monkeypatch.setattr(dump, "take", dumped)
     monkeypatch.setattr(mirror_take, "take", mirrored)
+    planned = types.SimpleNamespace(removed=3, overwritten=2)
+    monkeypatch.setattr(mirror_take, "preview", lambda run, log, override, doubts: planned if doubts.times else None)
     monkeypatch.setattr(endpoints, "doubts", lambda *_, **__: Doubts())
     monkeypatch.setattr(copies, "catch_up", lambda config, log: copies.Outcome("vault", (), {}, world["failed"]))
     monkeypatch.setattr(copies, "send_points", lambda config, log: ())
@@ -394,8 +396,11 @@ def test_recovery_point_changes(run: Run, tmp_path: Path, taking: dict[str, Any]
     asked = {"settings": {**settings(tmp_path), **BUCKET}}
     planned = run("recovery_point", check=True, **asked)
     assert (planned["changed"], "id" in planned, store(tmp_path).points()) == (True, False, [])
-    done = run("recovery_point", override=True, **asked)
-    assert (done["changed"], done["consistency"], taking["overrides"]) == (True, "snapshot", [True])
+    assert planned["changes"] == 5, "the number that an override has to name"
+    refused = run("recovery_point", override=True, **asked)
+    assert (refused["failed"], refused["cause"]) == (True, "override is True and not a number of objects")
+    done = run("recovery_point", override=5, **asked)
+    assert (done["changed"], done["consistency"], taking["overrides"]) == (True, "snapshot", [5])
     assert [done["components"]["database"], done["components"]["objects"]] == [
         backup["id"] for backup in done["backups"]
     ]

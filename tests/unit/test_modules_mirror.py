@@ -140,9 +140,12 @@ def test_objects_mirror_fails_before_a_great_change(
     refused = run("objects_mirror", check=check, **given(tmp_path))
     assert refused["failed"]
     assert said in refused["msg"]
-    assert "override=true" in refused["remedy"]
+    number = 1 if held else 3
+    assert f"--override {number}`" in refused["remedy"]
+    for wrong, why in ((True, "override is True and not a number"), (-1, "override is -1"), (number - 1, said)):
+        assert why in run("objects_mirror", check=check, **given(tmp_path, override=wrong))["msg"]
     assert (len(world.held["mirror"]), len(published(tmp_path))) == (3, 1)
-    assert run("objects_mirror", check=check, **given(tmp_path, override=True))["changed"]
+    assert run("objects_mirror", check=check, **given(tmp_path, override=number))["changed"]
     assert world.held["mirror"] == (held if not check else {"a": "1", "b": "2", "c": "3"})
 
 

@@ -117,6 +117,17 @@ class Task:
         """The option of ACCEPT: a backup that is named may be used although it failed."""
         return bool(self.params["accept"] == "failed")
 
+    @property
+    def override(self) -> int:
+        """The option `override`: so many objects may be removed or overwritten. Ansible takes `true` for a number."""
+        value = self.params["override"]
+        if value is True or value < 0:
+            raise UsageError(
+                "mirror the bucket", self.config.stack, f"override is {value!r} and not a number of objects",
+                "Give the number that the refusal names (override: 5).",
+            )  # fmt: skip
+        return int(value)
+
     def fail(self, msg: str, result: Result) -> NoReturn:
         """What was asked for was done, and its answer is no."""
         self.module.fail_json(msg=msg, log=self.lines, phase=typed.plain(self.clock.phase()), **result.values())
