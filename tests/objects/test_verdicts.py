@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import time
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
@@ -16,11 +17,12 @@ import s3_quirks
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import COULD_NOT_VERIFY, FAIL, PASS
 from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import prune, verify
 from ansible_collections.lifeboat.dr.plugins.module_utils.mirror.listing import Point
-from ansible_collections.lifeboat.dr.plugins.module_utils.objects import proof
+from ansible_collections.lifeboat.dr.plugins.module_utils.objects import compare, proof
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import repositories
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import bucket, client, signed
+from ansible_collections.lifeboat.dr.plugins.module_utils.s3.inventory import Inventory
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
-from s3_faults import Call, Fault, Reply, error, faulty
+from s3_faults import Call, Edit, Fault, Reply, error, faulty
 from s3_servers import SeaweedFS, Server
 from test_mirror import World, listed, versioned
 from test_quirks import details, through, unheld
@@ -134,3 +136,31 @@ def test_verify_asks_for_what_the_live_bucket_does_not_list(world: World, weed: 
         world.delete("p/b")
         told = verify.verify_objects(run, rows, live)[0]
         assert (told.result, told.detail) == (FAIL, "'p/b' is missing"), "it was asked for, and is not there"
+
+
+def without_the_first(call: Call, body: bytes) -> bytes:
+    """A listing that goes back, and lacks an object."""
+    body = s3_quirks.backwards(call, body)
+    return re.sub(rb"<Contents>.*?</Contents>", b"", body, count=1, flags=re.DOTALL)
+
+
+@pytest.mark.parametrize(
+    ("edit", "asked"), [(s3_quirks.minio_hides, 100), (without_the_first, 0)], ids=["hidden", "out of order"]
+)
+def test_what_the_live_bucket_does_not_list_is_asked_for_before_it_is_called_gone(
+    world: World, weed: SeaweedFS, monkeypatch: pytest.MonkeyPatch, edit: Edit, asked: int
+) -> None:
+    """A recovery would have been planned for objects that are there."""
+    monkeypatch.setattr(compare, "ASKED", asked)
+    for key in ("p", "p/b", "q", "r"):
+        world.put(key, b"1")
+    point = Point(repositories.from_settings(world.config.repository, {}), world.take())
+    gone: list[str] = []
+    with faulty(weed, edit=edit) as proxy:
+        for _time in range(2):
+            live = dataclasses.replace(world.source, endpoint_url=proxy.url)
+            with Inventory() as inventory:
+                compare.hold(Opened(world.config), inventory, live, point, log=world.lines.append)
+                gone.append(inventory.few(compare.GONE))
+            world.delete("p/b")
+    assert gone == ["", "1 (p/b)"], "it was asked for, and is not there"

@@ -178,7 +178,7 @@ def unversioned(case: Case) -> None:
 
 
 def dying(case: Case) -> None:
-    def broken(one: Any, prefix: str = "") -> Iterator[Version]:
+    def broken(one: Any, prefix: str = "", watch: object = None) -> Iterator[Version]:
         raise LifeboatError("list the bucket", "uploads", "InternalError: leveldb")
         yield
 
@@ -526,7 +526,7 @@ def test_a_key_that_is_refused_is_not_a_lost_bucket(case: Case) -> None:
 
 
 def test_a_store_that_lets_nothing_be_listed_and_everything_be_read_is_not_damaged(case: Case) -> None:
-    def denied(one: Any, prefix: str = "") -> Iterator[Version]:
+    def denied(one: Any, prefix: str = "", watch: object = None) -> Iterator[Version]:
         with client.spoken("list the bucket", "uploads"):
             raise failure("AccessDenied", 403, "ListObjectsV2")
         yield

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import datetime, timezone
 from typing import Optional
 
 from ..base import throttle
@@ -35,7 +36,9 @@ READ_MOST = 2000
 READERS = 8
 SILENCE = 20  # seconds: a server that looks for what it lost may never answer
 ENOUGH = 3  # damaged objects that tell enough
+ASKED = 100  # of the objects that are not listed: so many are asked for before they are called gone
 _Told = tuple[int, str]
+_Live = tuple[str, int, str, str, float]
 
 GONE = "point p WHERE NOT EXISTS (SELECT 1 FROM live l WHERE l.key = p.key)"
 _OTHER = "(p.size <> l.size OR (p.etag <> l.etag AND p.etag <> '' AND l.etag <> ''))"
@@ -92,7 +95,7 @@ def all_gone(inventory: Inventory, point: Point, *, prefix: str) -> None:
 def load(run: Opened, inventory: Inventory, source: Bucket, point: Point, *, prefix: str = "", log: Log) -> str:
     """Fill `point`, `live` and, where it can be asked, `rows`; returns why the database could not be, or nothing."""
     inventory.add_listing("point", point.entries(prefix))
-    inventory.add("live", live_rows(source, prefix))
+    _read_live(inventory, source, prefix, "point")
     for pattern in store.left_out(run.config.objects, source.name):
         same = "substr(key, 1, length(?)) = ?" if pattern.endswith("*") else "key = ? AND key = ?"
         inventory.change(
@@ -118,12 +121,49 @@ def look_again(run: Opened, inventory: Inventory, source: Bucket, prefix: str = 
         inventory.change(f"DELETE FROM {table}")
     reconcile.read_known(run, inventory)
     inventory.change("DELETE FROM rows WHERE substr(key, 1, length(?)) <> ?", prefix, prefix)
-    inventory.add("live", live_rows(source, prefix))
+    _read_live(inventory, source, prefix, "rows")
 
 
-def live_rows(source: Bucket, prefix: str = "") -> Iterator[tuple[str, int, str, str, float]]:
+def _read_live(inventory: Inventory, source: Bucket, prefix: str, wanted: str) -> None:
+    """Fill `live` from the bucket's listing, which is not believed for what it lacks of the keys in the table `wanted`.
+
+    MinIO lists no `a/b` once there is `a`, and gives it all the same: of the keys that are not listed some at random
+    are asked for, and all of them if one of these is there, or the listing is not in order.
+    """
+    watch = bucket.Watch(datetime.now(timezone.utc) - bucket.SETTLED)
+    inventory.add("live", live_rows(source, prefix, watch))
+    missing = f"SELECT DISTINCT w.key FROM {wanted} w WHERE w.key NOT IN (SELECT key FROM live)"
+    limit = -1 if watch.order else ASKED
+    deadline = time.monotonic() + READ_SECONDS
+
+    def ask(key: str) -> Optional[_Live]:
+        return None if time.monotonic() > deadline else _head(source, key)
+
+    while True:
+        keys = [str(key) for (key,) in inventory.each(f"SELECT key FROM ({missing}) ORDER BY random() LIMIT {limit}")]
+        with ThreadPoolExecutor(READERS) as pool:
+            found = list(filter(None, pool.map(ask, keys)))
+        inventory.add("live", found)
+        if not found or limit < 0:
+            return
+        limit = -1
+
+
+def _head(source: Bucket, key: str) -> Optional[_Live]:
+    """A row of `live`; None where it is not there, or the server does not say so."""
+    try:
+        with client.spoken("look for the object", f"{key} in {source.url}"):
+            told = _impatient(source).client.head_object(Bucket=source.name, Key=key)
+    except LifeboatError:
+        return None
+    modified = told.get("LastModified")
+    at = modified.timestamp() if isinstance(modified, datetime) else 0.0
+    return key, int(told["ContentLength"]), str(told.get("ETag", "")).strip('"'), "", at
+
+
+def live_rows(source: Bucket, prefix: str = "", watch: Optional[bucket.Watch] = None) -> Iterator[_Live]:
     """The bucket's current objects, as the table `live` has them."""
-    for version in bucket.objects(source, prefix):
+    for version in bucket.objects(source, prefix, watch):
         if not version.key:
             continue  # no request can be about it: it stays as it is
         yield text(version.key), version.size, version.etag, "", version.modified.timestamp()
