@@ -19,7 +19,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import prune, v
 from ansible_collections.lifeboat.dr.plugins.module_utils.mirror.listing import Point
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects import compare, proof
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import repositories
-from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import bucket, client, signed
+from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import bucket, client, copier, signed
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3.inventory import Inventory
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from s3_faults import Call, Edit, Fault, Reply, error, faulty
@@ -164,3 +164,24 @@ def test_what_the_live_bucket_does_not_list_is_asked_for_before_it_is_called_gon
                 gone.append(inventory.few(compare.GONE))
             world.delete("p/b")
     assert gone == ["", "1 (p/b)"], "it was asked for, and is not there"
+
+
+@pytest.mark.parametrize("exact", [False, True], ids=["of now", "of an instant"])
+def test_an_object_that_is_deleted_between_its_bytes_and_its_tags(world: World, weed: SeaweedFS, exact: bool) -> None:
+    """A mirror of now ended with an error: the 404 was one of the tags, and not of the object."""
+    for key in ("a", "b", "c"):
+        world.put(key, b"1234", {"x-amz-tagging": "k=v"})
+    if exact:
+        world.database()
+
+    def fault(call: Call) -> Reply | None:
+        if call.key == "b" and "tagging" in call.query:
+            for version in [item.version for item in bucket.versions(world.source, "b")]:
+                weed.client.delete_object(Bucket=world.source.name, Key="b", VersionId=version)
+        return None
+
+    with faulty(weed, fault) as proxy:
+        manifest = through(world, source=proxy)
+    assert sorted(world.listing(manifest)) == ["a", "c"]
+    assert unheld(manifest) == ({"b": "it is listed and not there"} if exact else {})
+    assert copier.facts(world.vault, "a").tags == [("k", "v")]

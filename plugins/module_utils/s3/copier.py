@@ -305,7 +305,10 @@ class Copier:
             return _Wanted(headers, list(properties.pairs(noted)), at, order.lock)
         at, told = int(time.time()), None
         if not self._no_tags and may_have_tags(answer):
-            told = tags(self.source, order.key, order.version)
+            try:
+                told = tags(self.source, order.key, order.version)
+            except NotFoundError as exc:  # deleted since it was read: as if it had not been there then
+                raise NotFoundError(READ, exc.subject, exc.cause, exc.remedy) from exc.__cause__
             self._no_tags = told is None
         return _Wanted(headers, told or [], at, order.lock)
 
