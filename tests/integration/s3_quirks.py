@@ -58,7 +58,7 @@ class Minio:
         return any(
             statement["Effect"] == "Deny"
             and action in statement["Action"]
-            and (version or "Condition" not in statement)
+            and ("Condition" not in statement or (version and "s3:versionid" in str(statement["Condition"])))
             for statement in self._policy["Statement"]
         )
 
@@ -89,7 +89,8 @@ class Minio:
             return None
         with contextlib.suppress(client.exceptions.ClientError):
             if client.get_object_lock_configuration(Bucket=bucket):
-                return error(400, "XMinioAdminInvalidArgument")
+                said = "force-delete is forbidden on Object Locking enabled buckets"
+                return Reply(400, f"<Error><Code>XMinioAdminInvalidArgument</Code><Message>{said}</Message></Error>")
         for found in client.list_object_versions(Bucket=bucket, Prefix=call.key).get("Versions", ()):
             client.delete_object(Bucket=bucket, Key=found["Key"], VersionId=found["VersionId"])
         return Reply(204)

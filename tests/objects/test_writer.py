@@ -21,10 +21,11 @@ from s3_servers import JuiceFS, SeaweedFS, Server
 from test_vault import make
 
 OBJECTS = BUCKETS[0]
+BLOCK = "change the bucket's public access block"
 TAGS = "change the tags of versions"  # SeaweedFS lets that through, also where it is MinIO's stand-in
 IN_TRIAL = {
     "delete versions", "overwrite versions", "erase by prefix", "unpack archives over versions", "back-date objects",
-    "choose ETags", "change the tags of versions", "delete the bucket",
+    "choose ETags", "change the tags of versions", "make objects public", "delete the bucket",
 }  # fmt: skip
 
 
@@ -65,9 +66,10 @@ def test_the_policy_holds_on_seaweedfs(weed: SeaweedFS) -> None:
     before = settings(weed)
     found = tried(make(weed, keys=WRITER), weed)
     assert found.those(CAN) == ["change the tags of versions"], found.acts
-    assert {name: act for name, act in found.acts.items() if act.state == UNTRIED} == {
+    assert {name: act for name, act in found.acts.items() if act.state == UNTRIED and name != BLOCK} == {
         "change the bucket's object lock": writer.Act(UNTRIED, "there is none to write back")
     }
+    assert found.acts[BLOCK].state == UNTRIED, "SeaweedFS has none"
     assert settings(weed) == before
 
 
@@ -145,7 +147,8 @@ def test_on_minio_its_own_policy_leaves_what_no_policy_prevents(weed: SeaweedFS)
     assert found.summary == (
         "the writer's key can destroy what the vault holds: unpack archives over versions, back-date objects;"
         " the writer's key can also choose ETags, change the tags of versions;"
-        " not tried with the writer's key: change the bucket's object lock, make further keys"
+        " not tried with the writer's key: change the bucket's object lock, change the bucket's public access block,"
+        " make further keys"
     )
 
 
@@ -180,3 +183,83 @@ def test_what_could_not_be_prepared_or_looked_at_was_not_tried(weed: SeaweedFS, 
             dataclasses.replace(config, vault=dataclasses.replace(config.vault, endpoint_url=proxy.url)), weed
         )
     assert {found.acts[name].state for name in ("overwrite versions", "unpack archives over versions")} == {UNTRIED}
+
+
+# What a server answers to each request about a version of the trial's -> how the act counts.
+ANSWERS = [
+    (403, "AccessDenied", HELD),
+    (400, "AccessControlListNotSupported", HELD),
+    (400, "InvalidRequest", UNTRIED),
+    (400, "BadDigest", UNTRIED),
+    (400, "MalformedXML", UNTRIED),
+    (405, "MethodNotAllowed", UNTRIED),
+    (501, "NotImplemented", UNTRIED),
+    (403, "SignatureDoesNotMatch", UNTRIED),
+]
+
+
+@pytest.mark.parametrize(("status", "code", "state"), ANSWERS)
+def test_only_a_refusal_of_the_right_says_that_the_key_may_not(
+    weed: SeaweedFS, status: int, code: str, state: str
+) -> None:
+    """Any other answer may be due to the form of the request, and the next one may succeed."""
+    vault.ensure(make(weed))
+
+    def fault(call: Call) -> Reply | None:
+        asked = call.method == "DELETE" and call.key == "delete" and call.access_key == WRITER["access_key"]
+        return error(status, code) if asked and call.query else None
+
+    with faulty(weed, fault) as proxy:
+        config = make(weed, keys=WRITER)
+        config = dataclasses.replace(config, vault=dataclasses.replace(config.vault, endpoint_url=proxy.url))
+        assert tried(config, weed).acts["delete versions"].state == state
+
+
+@pytest.mark.parametrize("how", ["with the object", "of an object", "of the bucket"])
+def test_what_a_key_makes_public_is_seen_without_a_key(weed: SeaweedFS, how: str) -> None:
+    """Ceph RGW takes `x-amz-acl: public-read` from a key that may write no more than objects."""
+    vault.ensure(make(weed))
+    public: set[str] = set()
+
+    def fault(call: Call) -> Reply | None:
+        if call.method == "PUT" and call.headers.get("x-amz-acl") == "public-read":
+            said = "with the object" if not call.query else "of an object" if call.key else "of the bucket"
+            public.update({call.path.partition("?")[0]} if said == how else ())
+            return Reply() if said == how else error(403, "AccessDenied")
+        return Reply() if not call.access_key and call.path in public else None
+
+    with faulty(weed, fault) as proxy:
+        config = make(weed, keys=WRITER)
+        config = dataclasses.replace(config, vault=dataclasses.replace(config.vault, endpoint_url=proxy.url))
+        found = tried(config, weed)
+    assert found.acts["make objects public"].state == CAN
+    assert f"x-amz-acl: public-read {how}: anybody can" in found.acts["make objects public"].detail
+    assert "can also make objects public" in found.summary
+
+
+def test_what_is_tried_is_written_such_that_the_vaults_owner_can_look_at_it(weed: SeaweedFS) -> None:
+    """Ceph RGW: without `bucket-owner-full-control` the administrator cannot, and nothing could be seen."""
+    vault.ensure(make(weed))
+    shared: set[str] = set()
+
+    def fault(call: Call) -> Reply | None:
+        if call.method == "PUT" and call.headers.get("x-amz-acl") == "bucket-owner-full-control":
+            shared.add(call.key)
+        looks = call.method in ("GET", "HEAD") and call.key and call.access_key == weed.access_key
+        return error(403, "AccessDenied") if looks and call.key not in shared else None
+
+    with faulty(weed, fault) as proxy:
+        config = make(weed, keys=WRITER)
+        config = dataclasses.replace(config, vault=dataclasses.replace(config.vault, endpoint_url=proxy.url))
+        found = tried(config, weed)
+    assert {found.acts[act].state for act in ("delete versions", "overwrite versions", "erase by prefix")} == {HELD}
+
+
+def test_a_key_that_may_not_say_so_writes_without(weed: SeaweedFS) -> None:
+    """Amazon S3 wants a right of its own for that header."""
+    vault.ensure(make(weed))
+    with faulty(weed, lambda call: error(403, "AccessDenied") if "x-amz-acl" in call.headers else None) as proxy:
+        config = make(weed, keys=WRITER)
+        config = dataclasses.replace(config, vault=dataclasses.replace(config.vault, endpoint_url=proxy.url))
+        found = tried(config, weed)
+    assert (found.acts["delete versions"].state, found.acts["make objects public"].state) == (HELD, HELD)

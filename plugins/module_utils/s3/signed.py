@@ -183,7 +183,8 @@ class Requests:
                 )
             return answer
 
-    def _send(self, request: _Request) -> Answer:
+    def _send(self, request: _Request, *, named: bool = True) -> Answer:
+        """named: signed with the key; False: as anybody could send it."""
         from botocore import exceptions as known  # noqa: PLC0415
         from urllib3 import exceptions as raised  # noqa: PLC0415
 
@@ -194,7 +195,7 @@ class Requests:
             # The path as it is: urllib3's own join would resolve `..`, which may be part of a key.
             answer = self._pool.connection_from_url(self._endpoint).urlopen(
                 method, path + (f"?{words}" if words else ""), body=body if method in ("PUT", "POST") else None,
-                headers=self._signed(method, path, words, headers, body),
+                headers=self._signed(method, path, words, headers, body) if named else {"user-agent": "lifeboat"},
                 redirect=False, retries=False, decode_content=False,
             )  # fmt: skip
         except raised.HTTPError as exc:
@@ -273,6 +274,11 @@ class Requests:
         """The headers of the server's answer about the bucket, whatever it answers."""
         with client.spoken("ask for the time", subject):
             return self._send(_Request("HEAD", bucket)).headers
+
+    def public(self, bucket: str, key: Optional[str], subject: str) -> bool:
+        """Can the object be read, or the bucket be listed, without a key?"""
+        with client.spoken("look without a key", subject):
+            return self._send(_Request("GET", bucket, key), named=False).status == 200
 
     def skew(self, bucket: str, subject: str) -> Optional[float]:
         """Seconds that the server's clock is ahead of this host's, to the second; None where it sends no date.

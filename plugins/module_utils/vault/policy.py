@@ -22,6 +22,12 @@ _OF_OBJECTS = (
     "s3:GetObjectTagging", "s3:GetObjectVersion", "s3:GetObjectVersionTagging", "s3:ListMultipartUploadParts",
     "s3:PutObject", "s3:PutObjectTagging",
 )  # fmt: skip
+# All that may be said of an object's access but `private`, which is nothing, and `bucket-owner-full-control`, without
+# which a vault's owner could not read on Ceph RGW what the writer wrote.
+_PUBLIC = (
+    "public-read", "public-read-write", "authenticated-read", "aws-exec-read", "bucket-owner-read",
+    "log-delivery-write",
+)  # fmt: skip
 
 
 def is_minio(server: str) -> bool:
@@ -37,7 +43,16 @@ def document(buckets: Sequence[str], server: str) -> dict[str, object]:
         {"Sid": "SeeTheBuckets", "Effect": "Allow", "Action": [*_OF_BUCKETS], "Resource": roots},
         {"Sid": "WriteAndHideButNeverDestroy", "Effect": "Allow", "Action": [*_OF_OBJECTS], "Resource": objects},
     ]
-    return {"Version": "2012-10-17", "Statement": [*statements, *(_denied(objects) if is_minio(server) else ())]}
+    denied = _denied(objects) if is_minio(server) else _unshared(objects)
+    return {"Version": "2012-10-17", "Statement": [*statements, *denied]}
+
+
+def _unshared(objects: list[str]) -> list[dict[str, object]]:
+    """On Ceph RGW the right to write an object is that to make it public. MinIO has no access control lists, and takes
+    no policy that speaks of them."""
+    shared = {"StringEquals": {"s3:x-amz-acl": [*_PUBLIC]}}
+    put = ["s3:PutObject"]
+    return [{"Sid": "ShareWithNobody", "Effect": "Deny", "Action": put, "Resource": objects, "Condition": shared}]
 
 
 def _denied(objects: list[str]) -> list[dict[str, object]]:

@@ -60,17 +60,34 @@ _SETTINGS: Mapping[str, tuple[str, bytes]] = {
         b'"Resource":["arn:aws:s3:::%s/*"]}]}'
     ),
     "change the bucket's object lock": ("object-lock", b""),
+    "change the bucket's public access block": (
+        "publicAccessBlock", b"<PublicAccessBlockConfiguration><BlockPublicAcls>false</BlockPublicAcls>"
+        b"<IgnorePublicAcls>false</IgnorePublicAcls><BlockPublicPolicy>false</BlockPublicPolicy>"
+        b"<RestrictPublicBuckets>false</RestrictPublicBuckets></PublicAccessBlockConfiguration>",
+    ),
 }  # fmt: skip
+# How a key may make public what it writes: key, parameters and body of the request.
+_SHARED: Mapping[str, tuple[Optional[str], Mapping[str, str], bytes]] = {
+    "with the object": ("public", {}, b"TWO"), "of an object": ("public", {"acl": ""}, b""),
+    "of the bucket": (None, {"acl": ""}, b""),
+}  # fmt: skip
+_PUBLIC = {"x-amz-acl": "public-read"}
+_OWNERS = {"x-amz-acl": "bucket-owner-full-control"}  # what a writer may say, so that the vault's owner can read it
+# What a server answers to a key that has no right to an act; and to any key, where a lock or the absence of access
+# control lists forbids it. All else may be due to the form of the request.
+_REFUSED = (*DENIED, "AccessControlListNotSupported")
+_FORBIDDEN = re.compile(r"\bforbidden\b|WORM protected|protected by object lock", re.IGNORECASE)
 # Acts after which a recovery may not find what a backup says, and what else the writer should not be able to do.
 DESTROYS = (
     "delete versions", "overwrite versions", "erase by prefix", "unpack archives over versions", "back-date objects",
     "switch versioning off", "change lifecycle rules", "change the bucket's policy", "delete the bucket",
 )  # fmt: skip
 OTHERS = (
-    "choose ETags", "change the tags of versions", "change the bucket's tags", "change the bucket's object lock",
-    "list other buckets", "make further keys",
+    "make objects public", "choose ETags", "change the tags of versions", "change the bucket's tags",
+    "change the bucket's object lock", "change the bucket's public access block", "list other buckets",
+    "make further keys",
 )  # fmt: skip
-_KEYS = ("delete", "overwrite", "erase/a", "erase/", "unpack", "unpack.tar", "dated", "etag", "tags")
+_KEYS = ("delete", "overwrite", "erase/a", "erase/", "unpack", "unpack.tar", "dated", "etag", "tags", "public")
 _FILE = "vault-writer.json"
 _NO_VERSIONS = "the server has no versions"
 
@@ -205,6 +222,7 @@ class _Trial:
             "back-date objects": self._back_date,
             "choose ETags": self._choose_etag,
             "change the tags of versions": self._tag,
+            "make objects public": self._make_public,
         }
         found = {name: self._in_scratch(work) for name, work in there.items()}
         for name, (setting, canned) in _SETTINGS.items():
@@ -228,11 +246,11 @@ class _Trial:
             return Act(UNTRIED, str(exc))
         except LifeboatError as exc:
             code = s3_client.code(exc)
-            if code in (*DENIED, *UNSUPPORTED):
+            if code in _REFUSED:
                 return Act(HELD, f"refused: {code}")
-            # A body that a server does not take, or nothing there to change, says nothing of the right to do it.
-            if 400 <= s3_client.status(exc) < 500 and not isinstance(exc, NotFoundError) and "XML" not in code:
+            if 400 <= s3_client.status(exc) < 500 and _FORBIDDEN.search(exc.cause):
                 return Act(HELD, f"refused: {exc.cause}")
+            # A server that does not know the act, or takes the request for malformed, says nothing of the right to it.
             return Act(UNTRIED, f"could not {exc.attempted}: {exc.cause}")
         return Act(CAN, seen) if seen else Act(HELD, "it had no effect")
 
@@ -249,12 +267,24 @@ class _Trial:
 
     def _old(self, key: str) -> str:
         """An old version of an object; the newest has the same bytes."""
-        headers, attempted = copier.content_md5(_OLD), "write an object"
         with _needed():
-            old, _new = (
-                self._writer.ask("PUT", key, headers=headers, body=_OLD, attempted=attempted) for _time in range(2)
-            )
-        return old.version
+            old, _new = self._write(key), self._write(key)
+        return old
+
+    def _write(self, key: str) -> str:
+        """Write an object, such that the vault's owner can look at it: on Ceph RGW it could not without this header. A
+        key that may not send it (on Amazon S3 that is a right of its own) writes without. Returns the version."""
+        headers, attempted = copier.content_md5(_OLD), "write an object"
+        try:
+            put = self._writer.requests.attempt(
+                "PUT", self._writer.name, key, {}, {**headers, **_OWNERS}, _OLD, attempted=attempted,
+                subject=self._writer.where(key),
+            )  # fmt: skip
+        except LifeboatError as exc:
+            if not 400 <= s3_client.status(exc) < 500:
+                raise
+            put = self._writer.ask("PUT", key, headers=headers, body=_OLD, attempted=attempted)
+        return put.version
 
     def _now(self, scratch: Bucket, key: str, version: str) -> Optional[bytes]:
         """The bytes of a version, as its administrator reads it; None where it is gone."""
@@ -310,6 +340,25 @@ class _Trial:
         self._ask("PUT", "tags", {"tagging": "", "versionId": version}, body=body)
         with _needed():
             return "PUT ?tagging&versionId" if copier.tags(scratch, "tags", version) else ""
+
+    def _make_public(self, _scratch: Bucket) -> str:
+        """Whether the object can then be read without a key, however the server answered."""
+        refused: Optional[LifeboatError] = None
+        self._write("public")
+        for words, (key, query, body) in _SHARED.items():
+            try:
+                self._writer.requests.attempt(
+                    "PUT", self._writer.name, key, query, {**_PUBLIC, **copier.content_md5(body)}, body,
+                    attempted="make an object public", subject=self._writer.where(key),
+                )  # fmt: skip
+            except LifeboatError as exc:
+                refused = refused or (None if s3_client.code(exc) in UNSUPPORTED else exc)
+            with _needed():
+                if self._writer.requests.public(self._writer.name, "public" if key else None, self._writer.url):
+                    return f"x-amz-acl: public-read {words}: anybody can {'read it' if key else 'list it'}"
+        if refused:
+            raise refused
+        return ""
 
     def _set(self, setting: str, canned: bytes) -> str:
         """Write back what the vault's bucket has; where it has none, set one of the bucket that was made for it."""
