@@ -1,0 +1,350 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Whatever happens, every recovery point that is kept gives back exactly what was there: bytes, headers, metadata.
+
+Random writes, deletions, uploads in parts, mirrors, killed mirrors, prunes, steps of the server's clock, and servers
+that answer as others do. An oracle knows what each object was at every moment. A run is given by its seed and ends when
+its time is over; for a longer one, or another:
+
+    PROPERTY_SECONDS=1800 PROPERTY_SEED=7 pytest tests/objects/test_property.py
+
+Objects' tags are not looked at here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import random
+import re
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+from xml.sax.saxutils import escape
+
+import pytest
+import s3_quirks
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LifeboatError
+from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import back, prune, take
+from ansible_collections.lifeboat.dr.plugins.module_utils.mirror.listing import Point
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository import repositories
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository.details import ObjectsDetails
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository.points import EVENTUAL
+from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import bucket, copier
+from ansible_collections.lifeboat.dr.plugins.module_utils.s3.bucket import Bucket, Listed
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
+from s3_faults import Call, Edit, Fault, Proxy, Reply, faulty
+from s3_servers import SeaweedFS, Server
+from test_mirror import World, other, versioned
+
+MakeBucket = Callable[[Server], str]
+SECONDS = float(os.environ.get("PROPERTY_SECONDS", "30"))
+SEED = int(os.environ.get("PROPERTY_SEED", "20261127"))
+KEYS = [
+    *(f"{letter}/{number}%ff" for letter in "ab" for number in range(6)), "p", "p/b", "p/b/c", "q", "q+r", "q r/s",
+    "ä/ö", "\u65e5\u672c", "x&<y>", "z",
+]  # fmt: skip
+PART = 5 << 20  # bytes: what is larger travels in parts; SeaweedFS takes no smaller ones
+LEAST = 3  # points that a run has, however slow the machine is
+KEPT = 6  # points, of which prunes let some go
+State = tuple[bytes, tuple[tuple[str, str], ...]]  # bytes; headers and metadata, sorted
+
+
+class KilledError(BaseException):
+    """The process ends here."""
+
+
+class Oracle:
+    """What every object was at every moment: by key, when each change had begun and ended, and what it was then."""
+
+    def __init__(self) -> None:
+        self._past: defaultdict[str, list[tuple[float, float, State | None]]] = defaultdict(list)
+
+    def note(self, key: str, began: float, state: State | None) -> None:
+        self._past[key].append((began, time.time(), state))
+
+    def now(self) -> dict[str, State]:
+        return {key: past[-1][2] for key, past in self._past.items() if past[-1][2] is not None}
+
+    def during(self, key: str, since: float, until: float) -> set[State | None]:
+        """All that it may have been in that time."""
+        past = [(0.0, 0.0, None), *self._past.get(key, ())]
+        # A change takes effect between when it began and when it ended.
+        lasted = [*(ended for _began, ended, _state in past[1:]), float("inf")]
+        return {state for (began, _ended, state), last in zip(past, lasted) if began <= until and last >= since}
+
+
+@dataclasses.dataclass
+class Taken:
+    """A recovery point: what each key may be in it; without those that it names as not held."""
+
+    point: Point
+    allowed: dict[str, set[State | None]]
+
+
+def clock_of(seconds: int) -> tuple[Fault, Edit]:
+    """The server's clock is off by so much: in what it says of its time, and of its objects'."""
+
+    def moved(found: re.Match[bytes]) -> bytes:
+        at = datetime.strptime(found[1].decode()[:19], "%Y-%m-%dT%H:%M:%S") + timedelta(seconds=seconds)
+        return f"<LastModified>{at:%Y-%m-%dT%H:%M:%S}.000Z</LastModified>".encode()
+
+    def edit(call: Call, body: bytes) -> bytes:
+        return body if call.key else re.sub(rb"<LastModified>(.*?)</LastModified>", moved, body)
+
+    return lambda call: Reply(clock=float(seconds)), edit
+
+
+def lacks_some(dice: random.Random) -> Edit:
+    """A listing whose keys go back, and which lacks one of them. No server that we know."""
+
+    def edit(call: Call, body: bytes) -> bytes:
+        keys = sorted({*re.findall(rb"<Key>(.*?)</Key>", body)})
+        if call.key or call.method != "GET" or len(keys) < 3 or not {"versions", "list-type"} & call.query.keys():
+            return body
+        body = s3_quirks.backwards(call, body)
+        lost = re.escape(b"<Key>" + dice.choice(keys) + b"</Key>")
+        row = rb"<(Contents|Version|DeleteMarker)>(?:(?!</\1>).)*?" + lost + rb".*?</\1>"
+        return re.sub(row, b"", body, flags=re.DOTALL)
+
+    return edit
+
+
+def nothing(call: Call) -> Reply | None:
+    return None
+
+
+def plain(call: Call, body: bytes) -> bytes:
+    return body
+
+
+class Run:
+    """One run of random events."""
+
+    def __init__(self, world: World, source: Proxy, vault: Proxy, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
+        self.dice = random.Random(seed)  # noqa: S311
+        self.world, self.source, self.vault, self._patch = world, source, vault, monkeypatch
+        self.oracle, self.points = Oracle(), list[Taken]()
+        self.seen: Counter[str] = Counter()
+        self.diary: list[str] = []
+        self._last: set[str] = set()  # the keys of the newest point
+        objects = dataclasses.replace(world.config.objects, endpoint_url=source.url)
+        held = dataclasses.replace(world.config.vault, endpoint_url=vault.url)
+        self.opened = lambda: Opened(dataclasses.replace(world.config, objects=objects, vault=held))
+
+    def note(self, what: str, more: str = "") -> None:
+        self.seen[what] += 1
+        self.diary.append(f"{what} {more}".strip())
+
+    # What the application does.
+
+    def _state(self, size: int) -> State:
+        dice = self.dice
+        headers = {"content-type": dice.choice(["text/plain", "image/jpeg", "application/x-own"])}
+        if dice.random() < 0.5:
+            headers["cache-control"] = f"max-age={dice.randrange(1, 5)}"
+        for name in dice.sample(["own", "who", "snowball-auto-extract", "minio-x"], dice.randrange(3)):
+            headers[f"x-amz-meta-{name}"] = dice.choice(["true", "one  two", "z"])
+        return dice.randbytes(size), tuple(sorted(headers.items()))
+
+    def write(self) -> None:
+        key = self.dice.choice(KEYS)
+        size = PART + 1 if self.dice.random() < 0.01 else self.dice.choice([0, 1, 20, 20, 20, 5000])
+        body, headers = self._state(size)
+        now = self.oracle.now().get(key)
+        if now and self.dice.random() < 0.4:  # the same bytes, other headers; or other bytes of that length
+            body = now[0] if self.dice.random() < 0.5 else self.dice.randbytes(len(now[0]))
+        began = time.time()
+        if self.dice.random() < 0.2:
+            self._in_parts(key, body, dict(headers))
+            self.note("upload in parts", repr(key))
+        else:
+            self.world.put(key, body, dict(headers))
+            self.note("write", repr(key))
+        self.oracle.note(key, began, (body, headers))
+
+    def _in_parts(self, key: str, body: bytes, headers: dict[str, str]) -> None:
+        ask, attempted = self.world.source.ask, "upload"
+        begun = ask("POST", key, {"uploads": ""}, headers, attempted=attempted).body.decode()
+        upload = re.findall("<UploadId>(.*?)</UploadId>", begun)[0]
+        etag = ask("PUT", key, {"partNumber": "1", "uploadId": upload}, body=body, attempted=attempted).etag
+        part = f"<Part><PartNumber>1</PartNumber><ETag>{escape(etag)}</ETag></Part>"
+        document = f"<CompleteMultipartUpload>{part}</CompleteMultipartUpload>".encode()
+        ask("POST", key, {"uploadId": upload}, body=document, attempted=attempted)
+
+    def delete(self) -> None:
+        there = sorted(self.oracle.now())
+        if there:
+            key, began = self.dice.choice(there), time.time()
+            self.world.delete(key)
+            self.oracle.note(key, began, None)
+            self.note("delete", repr(key))
+
+    # What Lifeboat does.
+
+    def _quirks(self) -> set[str]:
+        """Let both servers be others for a while."""
+        dice = self.dice
+        sources: dict[str, tuple[Fault, Edit]] = {
+            "no quirk": (nothing, plain), "rgw_markers": (nothing, s3_quirks.rgw_markers),
+            "rgw_echo": (nothing, s3_quirks.rgw_echo), "minio_hides": (nothing, s3_quirks.minio_hides),
+            "versity_times": (nothing, s3_quirks.versity_times), "lacks some": (nothing, lacks_some(dice)),
+            "clock +25": clock_of(25), "clock -25": clock_of(-25),
+        }  # fmt: skip
+        vaults: dict[str, tuple[Fault, Edit]] = {
+            "no quirk": (nothing, plain), "rgw_markers": (nothing, s3_quirks.rgw_markers),
+            "minio_unpacks": (s3_quirks.minio_unpacks(self.vault.server), plain),
+            "lacks some": (nothing, lacks_some(dice)), "forgets": (self._forgets(), plain),
+        }  # fmt: skip
+        chosen = set()
+        for where, proxy, of in (("source", self.source, sources), ("vault", self.vault, vaults)):
+            name = dice.choice(sorted(of)) if dice.random() < 0.6 else "no quirk"
+            proxy.fault, proxy.edit = of[name]
+            self.note(f"{where}: {name}")
+            chosen.add(f"{where}: {name}")
+        return chosen
+
+    def _plain(self) -> None:
+        self.source.fault = self.vault.fault = nothing
+        self.source.edit = self.vault.edit = plain
+
+    def _forgets(self) -> Fault:
+        """It says that it keeps an object, with no ETag to believe, and does not."""
+        key = self.dice.choice(KEYS)
+        return lambda call: Reply() if call.method == "PUT" and call.key == key and not call.query else None
+
+    @contextlib.contextmanager
+    def _maybe_killed(self) -> Iterator[None]:
+        with self._patch.context() as patch:
+            if self.dice.random() < 0.25:
+                left = [self.dice.randrange(1, 6)]
+                real = take._Mirror._copy
+
+                def copy(*given: Any) -> None:
+                    left[0] -= 1
+                    if not left[0]:
+                        raise KilledError
+                    real(*given)
+
+                patch.setattr(take._Mirror, "_copy", copy)
+            yield
+
+    def mirror(self) -> None:
+        time.sleep(1 - time.time() % 1 if self.points else 0)  # one database backup a second
+        quirks, at = self._quirks(), datetime.now(timezone.utc)
+        self.world.database(at)
+        if self.dice.random() < 0.5:
+            if self.dice.random() < 0.5:
+                time.sleep(1.1)  # in the next second: it must not be in the mirror of an instant
+            self.write()
+        now = time.time()
+        try:
+            with self._maybe_killed():
+                manifest = take.take(self.opened(), log=self.diary.append, override=10**6)
+        except KilledError:
+            self.note("mirror, killed")
+            return
+        finally:
+            self._plain()
+        details = manifest.detailed(ObjectsDetails)
+        self.note(f"mirror, {details.consistency}", details.why)
+        # Times are whole seconds: of the second of the instant a mirror may have any state. How far a server's clock is
+        # off is known to a second.
+        unsure = 1.5 if any("clock" in name for name in quirks) else 0.0
+        second = int(at.timestamp())
+        since, until = (second - unsure, second + 1 + unsure) if details.versioned else (now, time.time())
+        out = {row.key for row in details.unheld}
+        self.seen["objects that are named as not held"] += len(out)
+        allowed = {key: self.oracle.during(key, since, until) for key in KEYS if key not in out}
+        for key, states in allowed.items():
+            # What no listing ever told can be in no mirror. What is hidden and was overwritten since the instant is
+            # given as it is now alone, and left out.
+            later = len(self.oracle.during(key, until, time.time())) > 1
+            hidden = "source: minio_hides" in quirks and key.startswith("p/") and (later or key not in self._last)
+            if hidden or ("source: lacks some" in quirks and details.consistency == EVENTUAL):
+                states.add(None)
+        repo = repositories.from_settings(self.world.config.repository, {})
+        self.points.append(Taken(Point(repo, manifest), allowed))
+        self._last = {row.key for row in self.points[-1].point.entries()}
+        self.check(self.points[-1])
+
+    def prune(self) -> None:
+        if not self.points:
+            return
+        while len(self.points) > KEPT:
+            self.points.pop(self.dice.randrange(len(self.points) - 1))  # never the newest
+        newest = datetime.now(timezone.utc) + timedelta(days=self.dice.choice([1, 31, 90]))
+        self.vault.edit = self.dice.choice([plain, plain, lacks_some(self.dice), s3_quirks.versity_times])
+        self.vault.fault = self.dice.choice([nothing, s3_quirks.rgw_refuses_several])
+        done = prune.prune(self.opened(), [taken.point for taken in self.points], newest, dry_run=False)
+        self._plain()
+        self.seen["versions that were pruned"] += done.versions
+        self.note("prune", f"{done.versions} versions")
+        for taken in self.dice.sample(self.points, min(2, len(self.points))):
+            self.check(taken)
+
+    # What must be true.
+
+    def check(self, taken: Taken) -> None:
+        """Each object of the point is what it may be, and nothing else is in it."""
+        rows = {row.key: row for row in taken.point.entries()}
+        strange = {*rows} - {*taken.allowed}
+        assert not strange, self.told(f"{taken.point.id}: {strange}")
+        vault = self.world.vault
+        with ThreadPoolExecutor(8) as pool:
+            found = dict(zip(rows, pool.map(lambda row: held(vault, row), rows.values())))
+        for key, allowed in taken.allowed.items():
+            state = found.get(key)
+            if state not in allowed:
+                wanted = sorted(map(words, allowed))
+                raise AssertionError(self.told(f"{taken.point.id}: {key!r} is {words(state)}, not {wanted}"))
+        self.seen["objects that were looked at"] += len(taken.allowed)
+
+    def told(self, what: str) -> str:
+        return "\n".join([f"seed {SEED}: {what}", *self.diary[-60:]])
+
+    def step(self) -> None:
+        chosen = self.dice.choices([self.write, self.delete, self.mirror, self.prune], [12, 4, 4, 1])[0]
+        chosen()
+
+
+def held(where: Bucket, row: Listed) -> State | None:
+    query = {"versionId": row.vault_version} if row.vault_version else {}
+    try:
+        answer = where.ask("GET", row.key, query, attempted="look")
+    except LifeboatError as exc:
+        return (str(exc).encode(), ())
+    return answer.body, tuple(sorted(copier.kept(answer.headers).items()))
+
+
+def words(state: State | None) -> str:
+    return "gone" if state is None else f"{len(state[0])} bytes {state[0][:6].hex()} {dict(state[1])}"
+
+
+def test_every_kept_point_gives_back_what_was_there(
+    tmp_path: Path, weed: SeaweedFS, make_bucket: MakeBucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(copier, "PART", PART)
+    monkeypatch.setattr(bucket, "KEYS", 7)
+    world = versioned(tmp_path, weed, make_bucket)
+    deadline = time.monotonic() + SECONDS
+    with faulty(weed) as source, faulty(weed) as vault:
+        run = Run(world, source, vault, monkeypatch, SEED)
+        while time.monotonic() < deadline or len(run.points) < LEAST:
+            run.step()
+        for taken in run.points:
+            run.check(taken)
+        last = run.points[-1]
+        target = other(world, weed, make_bucket)
+        back.copy_back(run.opened(), last.point.entries(), target, log=run.diary.append)
+        given = {version.key: held(target, Listed(version.key, 0)) for version in bucket.objects(target)}
+    print("\n".join(f"{count:6} {what}" for what, count in sorted(run.seen.items())))
+    assert not {*given} - {*last.allowed}
+    for key, allowed in last.allowed.items():
+        assert given.get(key) in allowed, run.told(f"brought back: {key!r} is {words(given.get(key))}")
