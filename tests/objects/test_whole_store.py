@@ -4,8 +4,9 @@
 """A whole store, lost in three ways: what boto3 and the admin API see before and after is the same, but for what the
 plan named before anybody confirmed it.
 
-Five buckets (with versions, public, locked, encrypted, empty), three users, a group, a policy and two service accounts,
-in tests/integration/minio_admin.py: a stand-in of MinIO's admin API before SeaweedFS, not MinIO.
+Five buckets (with versions, public with versions suspended, locked, encrypted, empty), three users, a group, a policy
+and two service accounts, in tests/integration/minio_admin.py: a stand-in of MinIO's admin API before SeaweedFS, not
+MinIO.
 """
 
 from __future__ import annotations
@@ -115,6 +116,7 @@ class Whole(Shop):
         for name in EVERY:
             client.create_bucket(Bucket=name, ObjectLockEnabledForBucket=name == "locked")
         client.put_bucket_versioning(Bucket="uploads", VersioningConfiguration={"Status": "Enabled"})
+        client.put_bucket_versioning(Bucket="public", VersioningConfiguration={"Status": "Suspended"})
         client.put_bucket_lifecycle_configuration(Bucket="uploads", LifecycleConfiguration={"Rules": RULES})
         client.put_bucket_policy(Bucket="public", Policy=json.dumps(READ))
         client.put_bucket_encryption(Bucket="encrypted", ServerSideEncryptionConfiguration=SEALED)

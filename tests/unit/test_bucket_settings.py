@@ -234,7 +234,9 @@ COMPARED: list[tuple[dict[str, Any], dict[str, Any], list[str], list[str]]] = [
     (WHOLE, {"versioning": None, "lifecycle": None, "policy": None, "cors": None}, ["versioning", "lifecycle", "policy", "cors"], []),
     (WHOLE, {**WHOLE, "lifecycle": [*RULES, {}], "policy": {}}, ["policy"], ["lifecycle"]),
     (WHOLE, {"versioning": "Enabled"}, [], []),  # what a server does not tell is not known to be lost
-    ({**WHOLE, "versioning": "Suspended"}, {**WHOLE, "versioning": None}, [], []),
+    ({**WHOLE, "versioning": "Suspended"}, {**WHOLE, "versioning": "Suspended"}, [], []),
+    ({**WHOLE, "versioning": "Suspended"}, {**WHOLE, "versioning": None}, ["versioning"], []),
+    ({**WHOLE, "versioning": "Suspended"}, WHOLE, [], ["versioning"]),
     ({"versioning": None, "policy": None}, WHOLE, [], []),
     ({}, WHOLE, [], []),
 ]  # fmt: skip
@@ -246,9 +248,10 @@ def test_what_counts_as_lost(wanted: dict[str, Any], have: dict[str, Any], lost:
 
 
 def test_findings_in_words() -> None:
-    assert s3_settings.describe("versioning", {"versioning": "Suspended"}) == "versioning is Suspended, it was Enabled"
-    assert s3_settings.describe("versioning", {"versioning": None}) == "versioning is off, it was Enabled"
-    assert s3_settings.describe("policy", {"policy": None}) == "the bucket's policy is gone"
+    suspended = {"versioning": "Suspended"}
+    assert s3_settings.describe("versioning", WHOLE, suspended) == "versioning is Suspended, it was Enabled"
+    assert s3_settings.describe("versioning", suspended, {"versioning": None}) == "versioning is off, it was Suspended"
+    assert s3_settings.describe("policy", WHOLE, {"policy": None}) == "the bucket's policy is gone"
 
 
 def test_what_is_lost_is_set_again_and_nothing_else() -> None:

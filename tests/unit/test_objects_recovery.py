@@ -432,6 +432,8 @@ SETTINGS: list[tuple[dict[str, Any], tuple[str, ...], dict[str, Any], str, str]]
     ({"lifecycle": [{"ID": "x"}]}, (), {"lifecycle": [{"ID": "y"}]}, COULD_NOT_VERIFY, "not as on record"),
     ({"lifecycle": [{"ID": "x"}, {"ID": "y"}]}, (), {"lifecycle": [{"ID": "y"}, {"ID": "x"}]}, PASS, "as on record"),
     ({"cors": [{"ID": "x"}]}, (), {}, COULD_NOT_VERIFY, "the server does not tell it"),
+    ({"versioning": "Suspended"}, (), {"versioning": "Suspended"}, PASS, "as on record"),
+    ({"versioning": "Suspended"}, (), {"versioning": "Enabled"}, COULD_NOT_VERIFY, "not as on record"),
     ({}, ("lifecycle",), {}, COULD_NOT_VERIFY, "the key might not read it when the backup was made"),
     ({}, (), {}, PASS, "none are on record"),
 ]

@@ -127,7 +127,9 @@ def _look_inside(
     source = buckets.source(run)
     told_settings = s3_settings.look(source)
     have = told_settings.values
-    findings = [s3_settings.describe(name, have) for name in s3_settings.lost(reference.settings, have)]
+    findings = [
+        s3_settings.describe(name, reference.settings, have) for name in s3_settings.lost(reference.settings, have)
+    ]
     warnings = [
         f"the bucket's {name} is not what it was; it is left as it is"
         for name in s3_settings.changed(reference.settings, have)

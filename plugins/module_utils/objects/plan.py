@@ -305,7 +305,7 @@ def _differing(run: Opened, chosen: Point, request: Request, counts: Counts) -> 
         told.append(f"{counts.extra} objects{where} are not in {chosen.id}, and exact was given")
     if request.state and not request.prefix:
         have = s3_settings.read(buckets.source(run))
-        told += [s3_settings.describe(name, have) for name in s3_settings.lost(chosen.settings, have)]
+        told += [s3_settings.describe(name, chosen.settings, have) for name in s3_settings.lost(chosen.settings, have)]
     return "; ".join(told)
 
 

@@ -29,7 +29,7 @@ def differing(source: Bucket, point: Point) -> list[str]:
     """What would be put back, in words. A setting that the key may not read cannot be compared, and is not there."""
     have = s3_settings.read(source)
     return [
-        *(s3_settings.describe(name, have) for name in s3_settings.lost(point.settings, have)),
+        *(s3_settings.describe(name, point.settings, have) for name in s3_settings.lost(point.settings, have)),
         *(f"the bucket's {name} is not what it was" for name in s3_settings.changed(point.settings, have)),
     ]
 

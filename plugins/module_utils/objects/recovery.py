@@ -523,7 +523,7 @@ def _setting(
         return COULD_NOT_VERIFY, why
     only = {name: wanted[name]}
     if s3_settings.lost(only, told.values):
-        return FAIL, s3_settings.describe(name, told.values)
+        return FAIL, s3_settings.describe(name, wanted, told.values)
     if not s3_settings.changed(only, told.values):
         return PASS, "as on record"
     if name in applied.made:

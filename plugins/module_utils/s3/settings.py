@@ -173,8 +173,8 @@ def lost(wanted: Mapping[str, object], have: Mapping[str, object]) -> list[str]:
     for setting, value in wanted.items():
         if not value or setting not in have:
             continue
-        switched_off = value == "Enabled" and have[setting] != "Enabled"
-        if switched_off if setting == VERSIONING else not have[setting]:
+        switched_off = setting == VERSIONING and value == "Enabled" and have[setting] != "Enabled"
+        if switched_off or not have[setting]:
             gone.append(setting)
     return gone
 
@@ -184,17 +184,17 @@ def changed(wanted: Mapping[str, object], have: Mapping[str, object]) -> list[st
     return [
         setting
         for setting in wanted
-        if setting != VERSIONING
+        if not (setting == VERSIONING and wanted[setting] == "Enabled")  # that is lost then
         and wanted[setting]
         and have.get(setting)
         and not alike(setting, wanted[setting], have[setting])
     ]
 
 
-def describe(setting: str, have: Mapping[str, object]) -> str:
+def describe(setting: str, wanted: Mapping[str, object], have: Mapping[str, object]) -> str:
     """One finding, in words."""
     if setting == VERSIONING:
-        return f"versioning is {have.get(setting) or 'off'}, it was Enabled"
+        return f"versioning is {have.get(setting) or 'off'}, it was {wanted[setting]}"
     return f"the bucket's {setting} is gone"
 
 
@@ -236,7 +236,7 @@ def _set(bucket: Bucket, setting: str, value: object) -> None:
 
 def _document(bucket: Bucket, setting: str, value: object) -> bytes:
     if setting == VERSIONING:
-        status = documents.made("Status", content="Enabled")
+        status = documents.made("Status", content=str(value))
         return documents.write(documents.made("VersioningConfiguration", [status]))
     if setting == POLICY:
         return (value if isinstance(value, str) else json.dumps(value)).encode()
