@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import secrets
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
@@ -14,8 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.lifeboat.dr.plugins.module_utils.database import server
 from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import take
 from ansible_collections.lifeboat.dr.plugins.module_utils.mirror.listing import Point
+from ansible_collections.lifeboat.dr.plugins.module_utils.objects import refetch
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import protect
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import repositories
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.details import HeldProperties, ObjectsDetails
@@ -76,8 +79,8 @@ def case_of(server: SeaweedFS, root: Path, weed: SeaweedFS, mirrored: str, patch
 
 @pytest.fixture
 def case(tmp_path: Path, weed: SeaweedFS, make_bucket: MakeBucket, monkeypatch: pytest.MonkeyPatch) -> Iterator[Locked]:
-    with seaweedfs() as server:
-        yield case_of(server, tmp_path, weed, make_bucket(weed), monkeypatch)
+    with seaweedfs() as source:
+        yield case_of(source, tmp_path, weed, make_bucket(weed), monkeypatch)
 
 
 def wiped(case: Locked) -> None:
@@ -112,6 +115,36 @@ def test_what_was_locked_is_locked_again(case: Locked) -> None:
     with pytest.raises(ClientError, match="AccessDenied"):
         case.client.delete_object(Bucket="uploads", Key="contract", VersionId=version, BypassGovernanceRetention=True)
     assert case.plan()["condition"] == "healthy"
+
+
+def test_what_reconcile_fetches_is_locked_as_it_was(case: Locked, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Database:
+        database = "shop"
+
+        def stream(self, sql: str, take: Any, **_: Any) -> None:
+            for key in ("contract", "evidence", "note"):
+                take([key, None, None, None, True, None])
+
+    def fetched() -> list[tuple[str, str, str]]:
+        for key in ("contract", "evidence", "note"):
+            case.client.delete_object(Bucket="uploads", Key=key)
+        found = refetch.live(Opened(case.config), fetch=True, log=case.said.append)
+        assert found.fetched == 3
+        return [(one.name, one.result, one.detail) for one in found.checks if one.name.startswith("object locks")]
+
+    monkeypatch.setattr(server, "connect", lambda config, stack: Database())
+    objects = dataclasses.replace(case.config.objects, keys_query="SELECT key FROM f")
+    case.config = dataclasses.replace(case.config, objects=objects)
+    case.put("contract", "COMPLIANCE")
+    case.put("evidence", hold=True)
+    case.put("note")
+    expected, held = case.locks(), case.portrait()
+    case.details()
+    assert fetched() == [("object locks", "PASS", "2 objects are locked as on record")]
+    assert (case.locks(), case.portrait()) == (expected, held)
+    shutil.rmtree(case.root / "backup" / "objects")
+    words = "no backup tells whether 3 of the fetched objects were locked: contract, evidence, note"
+    assert fetched() == [("object locks on record", "COULD_NOT_VERIFY", words)]
 
 
 def test_a_lock_is_on_record_although_the_object_is_not_copied_again(case: Locked) -> None:

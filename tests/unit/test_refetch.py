@@ -53,7 +53,7 @@ class Case:
         self.listed.append(prefix)
         return (each for each in one.held if each.key.startswith(prefix))
 
-    def copy_back(self, _: Any, entries: Iterable[Listed], target: Any, *, log: Any) -> CopiedBack:
+    def copy_back(self, _: Any, entries: Iterable[Listed], target: Any, *, log: Any, lock: bool) -> CopiedBack:
         for entry in entries:
             self.copied.append(entry)
             target.objects[entry.key] = Object(b"x" * entry.size)

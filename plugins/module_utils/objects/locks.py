@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 
@@ -58,6 +58,19 @@ def bring(run: Opened, point: Point, inventory: Inventory, expected: str, *, log
         log(f"locking objects as on record: {held.retained} with a retention, {held.held} with a legal hold")
     entries = inventory.entries(f"point p WHERE p.properties <> '' AND {expected}")
     throttle.each(work.look, entries, run.config.objects.transfers)
+    return list(work.checks())
+
+
+def locking(source: Bucket) -> bool:
+    """Has the bucket object lock? Where the key may not ask, it may have."""
+    told = s3_settings.look(source)
+    return bool(told.values.get(s3_settings.LOCK)) or s3_settings.LOCK in told.denied
+
+
+def of_these(run: Opened, source: Bucket, entries: Iterable[Listed]) -> list[Check]:
+    """As bring(), of a few objects that were copied back; `properties` of an entry is what is on record of it."""
+    work = _Work(source, not _lock(source))
+    throttle.each(work.look, [entry for entry in entries if entry.properties], run.config.objects.transfers)
     return list(work.checks())
 
 

@@ -10,20 +10,23 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 
-from ..base.checks import SHOWN, Check, verdict
+from ..base.checks import COULD_NOT_VERIFY, SHOWN, Check, verdict
 from ..base.clock import format_time
-from ..base.errors import Log, present
+from ..base.errors import LifeboatError, Log, present
 from ..base.text import named
 from ..mirror import back
+from ..mirror.listing import Point
+from ..repository import catalog, repositories
 from ..s3 import bucket
-from ..s3.bucket import Listed
+from ..s3.bucket import Bucket, Listed
 from ..s3.inventory import UNKNOWN, Inventory
 from ..stack import buckets
 from ..stack.runtime import Opened
-from . import compare, reconcile
+from . import compare, locks, reconcile
 from .many import folded
 
 _FEW = 100  # keys that are asked for one by one, rather than by listing the whole vault
+_LOOKED_INTO = 30  # backups, for the locks that objects had
 
 
 @dataclass(frozen=True)
@@ -82,12 +85,16 @@ def _live(run: Opened, name: str, fetch: bool, log: Log) -> Found:
         report = _reconcile(run, inventory, log)
         missing = report.rows_without_objects.count
         held = dict(_held(run, inventory, missing)) if missing else {}
-        fetched = 0
+        fetched, of_locks = 0, list[Check]()
         if fetch and held:
             log(f"fetching {len(held)} objects from the vault")
-            fetched = back.copy_back(run, held, buckets.source(run), log=log).copied
+            source = buckets.source(run)
+            lock = locks.locking(source)
+            entries, unknown = _with_locks(run, name, held, log) if lock else (list(held), [])
+            fetched = back.copy_back(run, entries, source, log=log, lock=lock).copied
+            of_locks = list(_locks_checked(run, source, entries, unknown))
             report = _reconcile(run, inventory, log)
-    checks = tuple(report.checks())
+    checks = (*report.checks(), *of_locks)
     offers = tuple(
         Offer(entry.key, entry.vault_version, entry.size, present(entry.modified), entry.sha256 or "", why, name)
         for entry, why in held.items()
@@ -122,8 +129,35 @@ def _held(run: Opened, inventory: Inventory, missing: int) -> Iterator[tuple[Lis
             yield Listed(key, length, etag, at, "", version, etag, sha256 or None), why
 
 
+def _with_locks(run: Opened, name: str, held: Mapping[Listed, str], log: Log) -> tuple[list[Listed], list[str]]:
+    """With what is on record of each of these versions, and the keys of which nothing is: a copy in the vault has the
+    vault's lock, not the source's."""
+    wanted = {(entry.key, entry.vault_version): entry for entry in held}
+    found: dict[tuple[str, str], Listed] = {}
+    try:
+        repo = repositories.of(run)
+        sound = catalog.sound(catalog.entries(repo, "objects", run.config.stack))
+        for manifest in sound[: -_LOOKED_INTO - 1 : -1]:
+            point = Point(repo, manifest, name)
+            recorded = len(found) < len(wanted) and point.holds and point.held.properties is not None
+            for entry in point.entries() if recorded else ():
+                if before := wanted.get((entry.key, entry.vault_version)):
+                    found.setdefault((entry.key, entry.vault_version), replace(before, properties=entry.properties))
+    except LifeboatError as exc:
+        log(f"which of them were locked is not known: {exc}")
+    entries = [found.get(which, entry) for which, entry in wanted.items()]
+    return entries, [key for key, version in wanted if (key, version) not in found]
+
+
+def _locks_checked(run: Opened, source: Bucket, entries: list[Listed], unknown: list[str]) -> Iterator[Check]:
+    yield from locks.of_these(run, source, entries)
+    if unknown:
+        words = f"no backup tells whether {len(unknown)} of the fetched objects were locked"
+        yield Check(f"{locks.LOCKS} on record", COULD_NOT_VERIFY, f"{words}: {', '.join(map(named, unknown[:SHOWN]))}")
+
+
 def _where(offer: Offer) -> str:
-    return f"{named(offer.bucket)}/{offer.key}" if offer.bucket else offer.key
+    return named(f"{offer.bucket}/{offer.key}" if offer.bucket else offer.key)
 
 
 def text(found: Found) -> list[str]:
