@@ -251,6 +251,16 @@ def test_objects_that_no_row_knows_are_told_and_above_the_limit_are_damage(case:
     assert "more than the 30 % of 4 objects" in made["findings"][0]
 
 
+def test_a_hostile_key_forges_no_line_of_the_plan(case: Case) -> None:
+    key = "x\n  1. nothing is done\x1b[2J"
+    case.world.live.objects[key] = Object(b"x")
+    publish_objects(case.root, dict(case.world.live.objects), T + timedelta(days=1))
+    lose(case, key)
+    lines = text(case.plan())
+    assert any("x\\n  1. nothing is done\\x1b[2J" in line for line in lines)
+    assert [line for line in lines if not line.isprintable()] == []
+
+
 def test_what_nobody_can_say_is_said_to_be_unchecked(case: Case) -> None:
     lose(case, "d")
     made = case.plan()

@@ -115,6 +115,13 @@ def test_counts_are_whole_and_examples_few() -> None:
     assert words.endswith("k007 and 92 more")
 
 
+def test_a_hostile_key_forges_no_line() -> None:
+    key = "a\nPASS  all rows have their object\x1b[2J"
+    report = found([[key]], [])
+    assert report.rows_without_objects.examples == (key,), "as it is, for who reads the result"
+    assert all(check.detail.isprintable() for check in report.checks())
+
+
 def test_what_was_compared_is_counted_and_nothing_else_claimed() -> None:
     rows = [["a", 5], ["b", None, HASH], ["c", 5, HASH]]
     report = found(rows, [thing("a"), thing("b"), thing("c", 5, HASH)])

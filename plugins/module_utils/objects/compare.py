@@ -18,6 +18,7 @@ from typing import Optional
 
 from ..base import throttle
 from ..base.errors import LifeboatError, Log, present
+from ..base.text import named
 from ..mirror import store
 from ..mirror.listing import Point
 from ..s3 import bucket, causes, client, copier
@@ -310,9 +311,9 @@ def _damage(source: Bucket, key: str, etag: str, sha256: str) -> str:
     except LifeboatError as exc:
         if causes.of(exc):
             raise
-        return f"{key} cannot be read: {exc.cause}"
+        return f"{named(key)} cannot be read: {exc.cause}"
     wrong = own != sha256 if sha256 else bool(MD5.fullmatch(etag)) and md5 != etag
-    return f"{key} has other bytes than its listing says" if wrong else ""
+    return f"{named(key)} has other bytes than its listing says" if wrong else ""
 
 
 def sample(inventory: Inventory, source: Bucket, share: int = 1) -> tuple[list[str], list[str], int]:

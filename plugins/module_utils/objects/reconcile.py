@@ -62,7 +62,7 @@ class Group:
     @property
     def words(self) -> str:
         rest = self.count - min(SHOWN, len(self.examples))
-        return ", ".join(self.examples[:SHOWN]) + (f" and {rest} more" if rest > 0 else "")
+        return ", ".join(map(named, self.examples[:SHOWN])) + (f" and {rest} more" if rest > 0 else "")
 
 
 @dataclass(frozen=True)

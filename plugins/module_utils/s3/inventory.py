@@ -17,7 +17,7 @@ from types import MappingProxyType
 from typing import Any, Callable, Optional, TypeVar
 
 from ..base.checks import SHOWN
-from ..base.errors import LifeboatError
+from ..base.errors import LifeboatError, printable
 from .bucket import Bucket, Listed, Version
 
 T = TypeVar("T", bound="Inventory")
@@ -180,7 +180,7 @@ class Inventory:
         """How many keys there are in `source`, and the first of them; nothing where there are none."""
         count, keys = self.counted(source, shown=SHOWN)
         rest = f" and {count - len(keys)} more" if count > len(keys) else ""
-        return f"{count} ({', '.join(keys)}{rest})" if count else ""
+        return f"{count} ({', '.join(map(printable, keys))}{rest})" if count else ""
 
     def entries(self, source: str, *values: Any) -> Iterator[Listed]:
         """The point's listing lines whose rows are in `source` (what follows FROM), in the order of their keys."""
