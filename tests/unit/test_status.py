@@ -238,6 +238,28 @@ def test_objects_that_are_in_no_backup_are_red(tmp_path: Path, said: dict[str, l
     assert look(tmp_path)["objects in no backup"] == (FAIL, "the vault could not hold 7: 'a//b'")
 
 
+ENCRYPTED: list[tuple[dict[str, Any], str]] = [
+    ({"properties": {"retained": 3}}, ""),
+    (
+        {"properties": {"encrypted": {"AES256": 3, "aws:kms": 2}}},
+        "the vault encrypts its copies of the 5 objects that the store encrypts",
+    ),
+    (
+        {"properties": {"encrypted": {"AES256": 3, "aws:kms": 2}, "clear": 4}},
+        "the vault holds the plain bytes of 4 of the 5 objects that the store encrypts (4 of uploads); give its buckets"
+        " a default encryption to change that for new copies",
+    ),
+]
+
+
+@pytest.mark.parametrize(("details", "words"), ENCRYPTED)
+def test_encrypted_objects_that_lie_in_the_vault_in_clear_are_told(
+    tmp_path: Path, said: dict[str, list[Check]], details: dict[str, Any], words: str
+) -> None:
+    green(tmp_path, **details)
+    assert look(tmp_path).get("encryption") == ((PASS, words) if words else None)
+
+
 BUCKETS = [
     ("the only one", {"unprotected": []}, PASS, "uploads"),
     (

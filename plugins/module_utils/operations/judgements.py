@@ -53,12 +53,31 @@ def _objects_judged(config: Config, repo: Repository, manifest: Manifest) -> Ite
         count = sum(held.in_no_backup for held in details.held)
         yield Check("objects in no backup", FAIL, f"the vault could not hold {count}: {first}")
     yield from _identities_judged(config, repo, manifest.id, details.identities)
+    yield from _encryption_judged(details)
     if details.unprotected is None:  # the next one looks
         return
     names = [named(held.name) for held in details.held]
     more = f" and {len(names) - _NAMES} more" if len(names) > _NAMES else ""
     words = [", ".join(names[:_NAMES]) + more, *(f"{gap.what}: {gap.why}" for gap in details.left)]
     yield Check("buckets", COULD_NOT_VERIFY if details.left else PASS, "; ".join(words))
+
+
+def _encryption_judged(details: ObjectsDetails) -> Iterator[Check]:
+    """Of objects that the store encrypts: does the vault? It is told, and no failure: that is a choice."""
+    found = {held.name: held.properties for held in details.held if held.properties and held.properties.encrypted}
+    total = sum(sum(one.encrypted.values()) for one in found.values())
+    plain = {name: one.clear for name, one in found.items() if one.clear}
+    if not total:
+        return
+    words = f"the vault encrypts its copies of the {total} objects that the store encrypts"
+    if plain:
+        first = [f"{count} of {named(name)}" for name, count in plain.items()]
+        more = f" and of {len(first) - _NAMES} more buckets" if len(first) > _NAMES else ""
+        words = (
+            f"the vault holds the plain bytes of {sum(plain.values())} of the {total} objects that the store encrypts"
+            f" ({', '.join(first[:_NAMES])}{more}); give its buckets a default encryption to change that for new copies"
+        )
+    yield Check("encryption", PASS, words)
 
 
 def _identities_judged(
