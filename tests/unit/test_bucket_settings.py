@@ -7,11 +7,13 @@
 from __future__ import annotations
 
 import json
+import threading
 from dataclasses import dataclass, field
 from typing import Any
 
 import bucket_requests
 import pytest
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import throttle
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LifeboatError, UsageError
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import client
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import settings as s3_settings
@@ -121,6 +123,20 @@ READ: list[tuple[dict[str, Any], dict[str, Any]]] = [
 @pytest.mark.parametrize(("changes", "expected"), READ)
 def test_read(changes: dict[str, Any], expected: dict[str, Any]) -> None:
     assert s3_settings.read(telling(**changes)) == expected
+
+
+def test_settings_are_asked_for_side_by_side() -> None:
+    """Eleven requests one after the other are slow where the store is far away, or has a thousand buckets."""
+    several, told = threading.Barrier(throttle.SIDE_BY_SIDE), threading.local()
+
+    class Slow(Bucket):
+        def ask(self, *args: Any, **options: Any) -> Any:
+            if not getattr(told, "met", False):  # each thread's first request waits for the others' first
+                told.met = True
+                several.wait(timeout=20)
+            return super().ask(*args, **options)
+
+    assert s3_settings.read(Slow(telling().answers)) == TOLD
 
 
 FURTHER: dict[str, tuple[str, dict[str, Any], str]] = {

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from ..base import throttle
 from ..base.checks import PASS, Check
 from ..base.errors import LifeboatError, Log
 from ..base.text import named
@@ -38,10 +39,13 @@ def look(run: Opened, own: Point, others: Sequence[Point]) -> dict[str, list[str
     """By bucket, empty for the application's: what would be put back, where anything would."""
     found = {"": differing(buckets.source(run), own)}
     here = buckets.addressed(run) if others else run
-    for point in others:
+
+    def of_another(point: Point) -> list[str]:
         source = buckets.source(buckets.alone(here, point.bucket))
         words = differing(source, point) if s3_settings.exists(source) else []
-        found[point.bucket] = [f"the bucket {named(point.bucket)}: {text}" for text in words]
+        return [f"the bucket {named(point.bucket)}: {text}" for text in words]
+
+    found.update(zip((point.bucket for point in others), throttle.mapped(of_another, others)))
     return {name: words for name, words in found.items() if words}
 
 

@@ -15,8 +15,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
-from typing import NamedTuple
+from typing import NamedTuple, Optional
 
+from ..base import throttle
 from ..base.errors import LifeboatError
 from . import client as s3_client
 from . import documents, signed
@@ -91,24 +92,33 @@ def read(bucket: Bucket) -> Mapping[str, object]:
 
 
 def look(bucket: Bucket) -> Told:
+    """Some are asked for at once: there may be a thousand buckets, far away."""
+    asked = [name for name in _SETTINGS if name != EXCEPTED]
     found: dict[str, object] = {}
     denied: list[str] = []
-    for name, setting in _SETTINGS.items():
-        if name == EXCEPTED:
-            continue
-        attempted = f"read the bucket's {name}"
-        try:
-            body = bucket.ask("GET", query={setting.request: ""}, attempted=attempted).body
-            found.update(_told(name, setting, body, attempted, bucket.url))
-        except LifeboatError as exc:
-            code = s3_client.code(exc)
-            if code and code == setting.unset:
-                found[name] = None
-            elif code in s3_client.DENIED:
-                denied.append(name)
-            elif code not in _UNTOLD:
-                raise
+    for name, told in zip(asked, throttle.mapped(lambda name: _ask(bucket, name), asked)):
+        if told is None:
+            denied.append(name)
+        else:
+            found.update(told)
     return Told(found, tuple(denied))
+
+
+def _ask(bucket: Bucket, name: str) -> Optional[Mapping[str, object]]:
+    """What the server tells of one setting; None where the key may not read it."""
+    setting, attempted = _SETTINGS[name], f"read the bucket's {name}"
+    try:
+        body = bucket.ask("GET", query={setting.request: ""}, attempted=attempted).body
+        return _told(name, setting, body, attempted, bucket.url)
+    except LifeboatError as exc:
+        code = s3_client.code(exc)
+        if code and code == setting.unset:
+            return {name: None}
+        if code in s3_client.DENIED:
+            return None
+        if code not in _UNTOLD:
+            raise
+    return {}
 
 
 def _told(name: str, setting: _Setting, body: bytes, attempted: str, subject: str) -> Mapping[str, object]:
