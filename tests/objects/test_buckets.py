@@ -28,6 +28,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest im
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from ansible_collections.lifeboat.dr.plugins.module_utils.vault import vault
+from s3_faults import Call, error, faulty
 from s3_servers import SeaweedFS, seaweedfs, wipe
 from test_recover import Case, bad, empty, portrait
 
@@ -232,6 +233,41 @@ def test_a_state_that_is_asked_for_is_that_of_all_buckets(case: Many) -> None:
     assert case.plan(identity=older)["mode"] == "reopen", "nothing but the application is left"
     case.client.delete_object(Bucket="ruled", Key="same/0")
     assert case.plan(identity=older)["why"] == f"1 objects of the bucket ruled are not those of {older}"
+
+
+def test_exactly_is_meant_of_every_bucket(case: Many) -> None:
+    """What was written since is nowhere but in another bucket than the application's."""
+    expected = case.every()
+    case.take()
+    case.client.put_object(Bucket="docs", Key="later", Body=b"written since")
+    assert case.plan()["needed"] is False, "what the point does not know stays"
+    made = case.plan(exact=True)
+    assert made["why"] == f"1 objects of the bucket docs are not in {case.id}, and exact was given"
+    assert (made["mode"], made["counts"]["extra"]) == ("fill", 1)
+    found = case.recover(exact=True)
+    assert (bad(found), case.every()) == ([], expected)
+
+
+def test_a_bucket_that_could_not_be_looked_at_is_not_called_whole(case: Many) -> None:
+    """It may be listed and not read: nothing is done to it, and nothing is claimed."""
+    case.take()
+    expected = case.every()
+    wipe(case.client, "docs")
+    case.process.stop(["objects"], timeout=1)
+
+    def refusing(call: Call) -> Any:
+        return error(403, "AccessDenied") if call.method == "GET" and call.path.startswith("/plain/same") else None
+
+    with faulty(case.source, refusing) as proxy:
+        case.settings(endpoint_url=proxy.url)
+        found = case.recover()
+    assert (found["others"], case.every()) == (list(OTHERS), expected)
+    ((name, result, words),) = [(one["name"], one["result"], one["detail"]) for one in bad(found)]
+    assert (name, result) == ("bucket plain", COULD_NOT_VERIFY)
+    assert "it was not looked at: access denied" in words
+    assert [one["detail"] for one in found["checks"] if one["name"] == "other buckets left as they are"] == [
+        "the buckets empty, ruled"
+    ]
 
 
 def test_one_bucket_by_its_name(case: Many) -> None:

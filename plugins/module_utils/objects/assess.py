@@ -78,11 +78,6 @@ def bucket(run: Opened, point: Point, older: Iterable[Point] = (), *, log: Log, 
         return Assessment(DAMAGED, (f"it cannot be read: {exc.cause}",), unreadable=True)
 
 
-def healthy(run: Opened, point: Point, log: Log) -> bool:
-    """Is nothing seen to be wrong with that one of the store's other buckets?"""
-    return bucket(run, point, log=log).condition == HEALTHY
-
-
 def present_in(run: Opened, name: str) -> bool:
     """Does the bucket hold any object?"""
     with contextlib.suppress(LifeboatError):

@@ -276,8 +276,8 @@ def _needed(
     if seen.held_by and only and not request.asked and not counts.gone + counts.differ:
         raise _of_an_older_backup(run.config, seen)
     differing = "" if needed else _differing(run, chosen, request, counts)
-    if not needed and not differing and request.asked:
-        differing = _others_differing(run, besides, log)
+    if not needed and not differing and (request.asked or request.exact):
+        differing = _others_differing(run, besides, request, log)
     return (True, differing, counts) if differing else (needed, why, counts)
 
 
@@ -324,18 +324,18 @@ def _of_the_whole_store(config: Config, seen: Assessment, request: Request) -> U
     )  # fmt: skip
 
 
-def _others_differing(run: Opened, points: Sequence[Point], log: Log) -> str:
+def _others_differing(run: Opened, points: Sequence[Point], request: Request, log: Log) -> str:
     """Which of the store's other buckets are not what was asked for, by their listings."""
     here, forced, damaged = buckets.addressed(run), Request(force=True), Assessment(DAMAGED)
     counted = throttle.mapped(
         lambda point: _count(buckets.alone(here, point.bucket), point, forced, damaged, log), points
     )
-    told = [
-        f"{found.gone + found.differ} objects of the bucket {named(point.bucket)} are not those"
-        for point, found in zip(points, counted)
-        if found.gone + found.differ
-    ]
-    return f"{'; '.join(told[:SHOWN])} of {points[0].id}" if told else ""
+    told: list[str] = []
+    for point, found in zip(points, counted):
+        of, changed = f"objects of the bucket {named(point.bucket)} are not", found.gone + found.differ
+        told += [f"{changed} {of} those of {point.id}"] if changed and request.asked else []
+        told += [f"{found.extra} {of} in {point.id}, and exact was given"] if found.extra and request.exact else []
+    return "; ".join(told[:SHOWN])
 
 
 def _back(points: Sequence[Point], seen: Assessment, request: Request, mode: Mode, *, unseen: bool) -> tuple[str, ...]:
@@ -345,7 +345,7 @@ def _back(points: Sequence[Point], seen: Assessment, request: Request, mode: Mod
     """
     if request.others == "aside":
         return ()
-    whole = request.asked or unseen or mode in ("start", "rebuild")
+    whole = request.asked or request.exact or unseen or mode in ("start", "rebuild")
     return tuple(point.bucket for point in points if whole or point.bucket in seen.others)
 
 

@@ -346,8 +346,7 @@ class _Rest:
             run = proof.placed(buckets.addressed(self._run), point)
             source = buckets.source(run)
             made = _made(source, point, log)
-            if not (made or self._asked or self._fresh) and assess.healthy(buckets.addressed(self._run), point, log):
-                self._whole.append(point.bucket)
+            if not (made or self._asked or self._exact or self._fresh) and self._left(point):
                 return
             first = _apply(source, point, log, made=made, first=True)
             with Inventory(share=throttle.SIDE_BY_SIDE) as inventory:
@@ -374,6 +373,18 @@ class _Rest:
         except LifeboatError as exc:
             log(f"the bucket {named(point.bucket)} is not restored: {exc}")
             self._ended.append(ended(f"bucket {named(point.bucket)}", exc))
+
+    def _left(self, point: Point) -> bool:
+        """Is nothing seen to be wrong with it? What could not be looked at stays as it is too, and is no pass."""
+        seen = assess.bucket(buckets.addressed(self._run), point, log=self._log)
+        if seen.condition != recovery_state.HEALTHY:
+            return False
+        if seen.unchecked:
+            words = f"left as it is, and not all of it is known: {'; '.join(seen.unchecked)}"
+            self._ended.append(Check(f"bucket {named(point.bucket)}", COULD_NOT_VERIFY, words))
+        else:
+            self._whole.append(point.bucket)
+        return True
 
     def checks(self) -> list[Check]:
         whole = [Check("other buckets left as they are", PASS, several("bucket", self._whole))] if self._whole else []
