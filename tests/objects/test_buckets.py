@@ -327,6 +327,61 @@ def test_a_bucket_that_appears_and_one_that_goes(case: Many) -> None:
     assert (case.details(override=True).missing, case.good()) == ({}, True)
 
 
+def test_a_bucket_that_goes_or_appears_while_the_mirror_runs(case: Many) -> None:
+    """One before it is looked at, one while it is copied: neither is held as empty, and the others are mirrored."""
+    case.take()
+    expected = case.every()
+    older = case.id
+    case.client.put_object(Bucket="plain", Key="same/1", Body=b"the second version")
+    case.client.put_object(Bucket="uploads", Key="new", Body=b"of the application")
+    done: list[str] = []
+
+    def happens(line: str) -> None:
+        case.said.append(line)
+        gone = "docs" if line.startswith("objects_backup") else "plain" if line.startswith("plain: ") else ""
+        if gone and gone not in done:
+            done.append(gone)
+            wipe(case.client, gone)
+            case.client.create_bucket(Bucket=f"young-{gone}")
+
+    details = take.take(Opened(case.config), log=happens).detailed(ObjectsDetails)
+    assert done == ["docs", "plain"]
+    assert (sorted(details.missing), case.good()) == (["docs", "plain"], False), case.said
+    assert [held.name for held in details.others] == ["empty", "ruled"]
+    assert sorted(case.details().missing) == ["docs", "plain", "young-docs", "young-plain"]
+    found = case.recover()
+    assert (found["backup"]["id"], found["others"], bad(found)) == (older, ["docs", "plain"], [])
+    now = case.every()
+    assert {name: now[name] for name in ("docs", "plain")} == {name: expected[name] for name in ("docs", "plain")}
+
+
+def test_two_stacks_that_share_a_store(case: Many, tmp_path: Path) -> None:
+    """Both hold all of it. What one brings back leaves alone what the other has written since."""
+    (tmp_path / "blog").mkdir()
+    mirrored = f"{case.mirrored}-of-blog"
+    case.vault.client.create_bucket(Bucket=mirrored)
+    blog = Many(tmp_path / "blog", case.source, "docs", case.vault, mirrored, True)
+    blog.config = dataclasses.replace(blog.config, stack="blog")
+    blog.process = case.process
+    blog.settings(buckets=("*",))
+    blog.places("uploads", "empty", "plain", "ruled")
+    case.take()
+    blog.take()
+    assert (case.details().missing, blog.details().missing) == ({}, {})
+    case.client.put_object(Bucket="docs", Key="post", Body=b"written by the other stack since")
+    case.client.put_object(Bucket="docs", Key="same/1", Body=b"changed by the other stack since")
+    expected = case.every()
+    case.client.delete_object(Bucket="uploads", Key="root")
+    for number in range(8):
+        case.client.delete_object(Bucket="plain", Key=f"same/{number}")
+    found = case.recover()
+    assert (found["mode"], found["others"], bad(found)) == ("fill", ["plain"], [])
+    assert case.every() == expected
+    assert blog.plan()["condition"] == "healthy"
+    case.settings(buckets=())
+    assert case.details().unprotected == ("docs", "empty", "plain", "ruled"), "each may hold its own alone"
+
+
 def test_a_bucket_that_was_wiped_does_not_become_the_newest_mirror(case: Many) -> None:
     case.take()
     expected = portrait(case.client, "docs")
