@@ -13,7 +13,7 @@ export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 export ANSIBLE_LOCALHOST_WARNING := False
 export ANSIBLE_INVENTORY_UNPARSED_WARNING := False
 
-.PHONY: help setup demo quick test release style lint unit unit-quick browser objects awx server integration molecule compat \
+.PHONY: help setup demo quick test release style lint unit unit-quick browser objects attacks awx server integration molecule compat \
 	ids ids-write engine lab lab-down drill docs site bench bench-recovery clean
 
 help: ## List the commands
@@ -33,11 +33,11 @@ quick: setup ## Before every commit: style, types and the unit tests but the slo
 
 # Whatever apt may have to install for the engine is there before the browser's and the objects' tests ask apt as well. The hosts
 # leave enough of two cores for all the other suites, one after the other.
-test: setup ## What CI runs first: lint, unit, browser, objects, awx, a foreign server, Molecule
-	@tests/suites.sh engine,style lint+unit+awx+browser+objects+server,molecule
+test: setup ## What CI runs first: lint, unit, browser, objects, attacks, awx, a foreign server, Molecule
+	@tests/suites.sh engine,style lint+unit+awx+browser+objects+attacks+server,molecule
 
 release: setup ## Everything there is, however long: make test, the longest scenarios, integration, no test lost
-	@LONG=1 tests/suites.sh engine,style lint+unit+ids+awx+browser+objects+server,molecule integration
+	@LONG=1 tests/suites.sh engine,style lint+unit+ids+awx+browser+objects+attacks+server,molecule integration
 
 style: setup
 	ruff check .
@@ -57,7 +57,7 @@ lint: style ## Style, types, and every rule of ansible-lint's production profile
 	@echo "lint: no warning"
 
 unit: setup ## Fast tests of the core and the modules
-	pytest -n auto --dist loadgroup tests/unit tests/attacks/test_place_files.py
+	pytest -n auto --dist loadgroup tests/unit
 
 unit-quick: setup ## The unit tests that take less than half a second each
 	pytest -n auto --dist loadgroup -m 'not slow' tests/unit
@@ -69,6 +69,9 @@ browser: setup site ## The report and the docs in a real browser, on a phone and
 # They wait for servers most of the time: more processes than cores.
 objects: setup ## The core against real S3 servers, as plain processes
 	pytest -n 4 --dist loadfile tests/objects
+
+attacks: setup ## What an attacker can do, tried against Lifeboat and against what has no protection
+	pytest -n 2 --dist loadfile tests/attacks
 
 awx: setup ## The AWX role and the real modules against a stand-in of AWX's API: half a minute
 	pytest tests/awx
