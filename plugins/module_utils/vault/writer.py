@@ -29,8 +29,8 @@ from typing import Callable, Optional
 from ..base import filesystem, typed
 from ..base.errors import LifeboatError, NotFoundError
 from ..s3 import bucket as s3_bucket
+from ..s3 import causes, copier, demolish
 from ..s3 import client as s3_client
-from ..s3 import copier, demolish
 from ..s3 import settings as s3_settings
 from ..s3.bucket import Bucket
 from ..s3.client import DENIED, UNSUPPORTED
@@ -75,8 +75,7 @@ _PUBLIC = {"x-amz-acl": "public-read"}
 _OWNERS = {"x-amz-acl": "bucket-owner-full-control"}  # what a writer may say, so that the vault's owner can read it
 # What a server answers to a key that has no right to an act; and to any key, where a lock or the absence of access
 # control lists forbids it. All else may be due to the form of the request.
-_REFUSED = (*DENIED, "AccessControlListNotSupported")
-_FORBIDDEN = re.compile(r"\bforbidden\b|WORM protected|protected by object lock", re.IGNORECASE)
+_REFUSED = (*DENIED, "AccessControlListNotSupported", "XMinioAdminInvalidArgument")
 # Acts after which a recovery may not find what a backup says, and what else the writer should not be able to do.
 DESTROYS = (
     "delete versions", "overwrite versions", "erase by prefix", "unpack archives over versions", "back-date objects",
@@ -248,7 +247,7 @@ class _Trial:
             code = s3_client.code(exc)
             if code in _REFUSED:
                 return Act(HELD, f"refused: {code}")
-            if 400 <= s3_client.status(exc) < 500 and _FORBIDDEN.search(exc.cause):
+            if causes.of(exc) is causes.named(causes.LOCKED):
                 return Act(HELD, f"refused: {exc.cause}")
             # A server that does not know the act, or takes the request for malformed, says nothing of the right to it.
             return Act(UNTRIED, f"could not {exc.attempted}: {exc.cause}")
