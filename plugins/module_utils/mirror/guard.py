@@ -143,8 +143,8 @@ def guard(
         return
     raise UsageError(
         "mirror the bucket", f"{source.url} to {vault.url}", said,
-        f"If that is right, run `lifeboat backup objects --override {max(count, 1)}` (module: override=true) once."
-        " If not, recover with lifeboat.dr.recover_object_storage: the vault is as it was.",
+        f"If that is right, run `lifeboat backup objects --override {max(count, 1)}` (module: override={max(count, 1)})"
+        " once. If not, recover with lifeboat.dr.recover_object_storage: the vault is as it was.",
     )  # fmt: skip
 
 
