@@ -31,6 +31,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import FAI
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LifeboatError, LockedError, UsageError
 from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import back, guard, listing, mc, take, verify
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import repositories
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository.base import TakenError
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.details import ObjectsDetails, Unheld
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest import Manifest
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import bucket, copier, signed
@@ -79,7 +80,11 @@ class World:
         return take.take(Opened(self.config), log=self.lines.append, **options)
 
     def database(self, at: datetime | None = None) -> str:
-        return builders.publish(self.root, at or datetime.now(timezone.utc)).id
+        while at is None:
+            with contextlib.suppress(TakenError):  # one a second
+                return builders.publish(self.root, datetime.now(timezone.utc)).id
+            time.sleep(0.1)
+        return builders.publish(self.root, at).id
 
     def listing(self, manifest: Manifest) -> dict[str, dict[str, Any]]:
         repo = repositories.from_settings(self.config.repository, {})

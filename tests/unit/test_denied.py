@@ -11,6 +11,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Optional
 
 import pytest
@@ -69,7 +70,9 @@ def test_objects_that_the_vaults_key_may_not_read_prove_nothing(
     monkeypatch.setattr(proof.mirror_verify, "verify_objects", lambda *_: [])
     with Inventory() as inventory:
         run = Opened(make_config(tmp_path, **BUCKET))
-        found = list(proof._restored(run, inventory, Bucket("mirror"), 0, len))
+        point: Any = SimpleNamespace(held=SimpleNamespace(name="uploads"))
+        every = proof._Which(0, None, remembered=False)
+        found = list(proof._restored(run, inventory, Bucket("mirror"), point, every, len))
     assert [(check.name, check.result) for check in found] == [("restore", result)]
 
 

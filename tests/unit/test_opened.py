@@ -26,8 +26,14 @@ from object_world import OBJECTS, VAULT
 OPENERS = {
     "stack/runtime.Opened": {"command/cli", "command/completion", "modules"},
     "stack/runtime.connect": {"stack/runtime"},
-    # stack_images loads images: Compose stacks only; discover looks at a project that has no configuration yet.
-    "stack/compose.ComposeRuntime": {"stack/runtime", "modules/stack_images", "operations/discover"},
+    # stack_images loads images: Compose stacks only; discover looks at a project that has no configuration yet, services
+    # at one that is not in its place yet.
+    "stack/compose.ComposeRuntime": {
+        "stack/runtime",
+        "modules/stack_images",
+        "operations/discover",
+        "configuration/services",
+    },
     "stack/runtime.HostRuntime": {"stack/runtime"},
     # vault makes the buckets that are named, writer tries their key; clocks and preflight ask whether a server answers,
     # before any is opened.
@@ -42,7 +48,7 @@ OPENERS = {
     # Of a bucket, of a repository, and of the bucket that serves the site where GitHub Pages does not.
     "s3/client.connect": {"s3/bucket", "repository/s3", "frontend/build"},
     "repository/repositories.from_settings": {"repository/repositories"},
-    "repository/repositories.in_bucket": {"repository/repositories", "repository/copies"},
+    "repository/repositories.in_bucket": {"repository/repositories"},
     "repository/local.LocalRepository": {"repository/repositories"},
     "repository/s3.S3Repository": {"repository/repositories"},
     "database/server.connect": {"database/server"},

@@ -67,6 +67,7 @@ ADDED = {
         "missing": {},
         "excluded_keys": [],
         "properties": None,
+        "tags": None,
     },
 }  # since then, and what it means that a manifest does not say
 
