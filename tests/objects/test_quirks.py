@@ -302,12 +302,36 @@ def test_the_probe_finds_out_that_times_are_not_those_of_the_writes(world: World
 
 
 def test_the_probe_sees_what_is_lost_by_way_of_parts(weed: SeaweedFS) -> None:
-    """Ceph RGW: the tags of CreateMultipartUpload. The copy puts them afterwards, and the probe copies as a mirror does."""
+    """Ceph RGW: the tags of CreateMultipartUpload. The copy puts them afterwards, and the probe is a copy."""
     key = {"access_key": weed.access_key, "secret_key": weed.secret_key}
     with faulty(weed, s3_quirks.rgw_tags_of_parts()) as proxy:
         found = probe.probe(Bucket("nothing-there", proxy.url, **key)).features["tagging"]
     afterwards = [call.key for call in proxy.calls if call.method == "PUT" and "tagging" in call.query]
     assert (found.state, afterwards) == ("supported", ["tagged"])
+
+
+# What SeaweedFS keeps in another order than that of the keys: names that others continue, beside and below them.
+CONTINUED = {
+    *(f"photos/{number:02}" for number in range(20)), "photos", "photos-1", "photos-2/a", "photos old/x", "photos.d/x",
+    "photos.jpg", "photosa", "photos/05-b", "photos/05/x", "photos/05 (1)", "p", "p/b", "q", "q r/s", "q+r", "q-r", "z",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("keys", [2, 3, 5, 10, 30])
+def test_a_name_that_others_continue_is_listed(
+    weed: SeaweedFS, make_bucket: Callable[[Server], str], monkeypatch: pytest.MonkeyPatch, keys: int
+) -> None:
+    """SeaweedFS itself: with `photos/...` at the end of a page `photos-1` was in none, and so in no backup."""
+    monkeypatch.setattr(bucket, "KEYS", keys)
+    name = make_bucket(weed)
+    weed.client.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
+    where = Bucket(name, weed.url, access_key=weed.access_key, secret_key=weed.secret_key)
+    for key in sorted(CONTINUED):
+        where.ask("PUT", key, body=b"x", attempted="write")
+    listed = list(bucket.versions(where))
+    assert ({version.key for version in listed}, {version.size for version in listed}) == (CONTINUED, {1})
+    assert all(version.latest and version.version != "null" for version in listed)
+    assert {version.key for version in bucket.objects(where)} == CONTINUED
 
 
 # --- one object that spoils an answer ---

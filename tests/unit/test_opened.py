@@ -26,7 +26,7 @@ from object_world import OBJECTS, VAULT
 OPENERS = {
     "stack/runtime.Opened": {"command/cli", "command/completion", "modules"},
     "stack/runtime.connect": {"stack/runtime"},
-    # stack_images loads images: Compose stacks only; discover looks at a project that has no configuration yet, services
+    # stack_images loads images: Compose stacks only; discover looks at a project without a configuration, services
     # at one that is not in its place yet.
     "stack/compose.ComposeRuntime": {
         "stack/runtime",

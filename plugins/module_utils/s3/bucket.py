@@ -16,15 +16,17 @@ import functools
 import hashlib
 import socket
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
 from typing import Annotated, Callable, Optional
 from urllib.parse import unquote_plus, urlsplit
 from xml.etree import ElementTree
 
 from ..base.clock import parse_time
-from ..base.errors import LifeboatError
+from ..base.errors import LifeboatError, NotFoundError
 from ..base.typed import Range
 from . import client
 from .signed import NULL, UNSPEAKABLE, Answer, Requests, fields, plain, xml
@@ -36,6 +38,9 @@ _OBJECTS = {"continuation-token": "NextContinuationToken"}
 _MORE_BUCKETS = "ContinuationToken"  # the field of a list of buckets that has more
 _UPLOADS = {"key-marker": "NextKeyMarker", "upload-id-marker": "NextUploadIdMarker"}
 _GARBLED = "\ufffd"
+_LIST = "list the bucket"
+_SEAWEEDFS = "SeaweedFS"  # as it names itself in its answers
+_BEFORE_A_SLASH = " !\"#$%&'()*+,-."
 KEYS = 1000  # that one page of a listing holds; no server gives more
 SETTLED = timedelta(seconds=10)  # what was written longer ago is listed as it is
 AMAZON = "https://s3.{region}.amazonaws.com"
@@ -322,18 +327,59 @@ def uploads(bucket: Bucket) -> Iterator[tuple[str, str, datetime]]:
 def _listed(
     bucket: Bucket, query: Mapping[str, str], marks: Mapping[str, str], watch: Optional[Watch] = None
 ) -> Iterator[Version]:
-    attempted = "list the bucket"
-    for page, decode in _pages(bucket, {**query, "max-keys": str(KEYS)}, marks, attempted):
-        if plain(page.tag) not in ("ListVersionsResult", "ListBucketResult"):
-            raise _unintelligible(bucket, attempted, f"<{plain(page.tag)}>")
-        try:
-            kinds = ("Contents", "Version", "DeleteMarker")
-            found = [_version(child, decode) for child in page if plain(child.tag) in kinds]
-        except (LookupError, ValueError, LifeboatError) as exc:
-            raise _unintelligible(bucket, attempted, repr(exc)) from exc
+    ends: set[str] = set()  # the last keys of the pages that others follow
+    last = ""
+    for page, decode in _pages(bucket, {**query, "max-keys": str(KEYS)}, marks, _LIST):
+        found = _rows(bucket, page, decode)
+        ends |= {last} - {""}
+        last = max((version.key for version in found), default="")
         if watch:
             watch.page(found)
         yield from found
+    if ends and server(bucket).startswith(_SEAWEEDFS):
+        yield from _missed(bucket, query, marks, ends)
+
+
+def _rows(bucket: Bucket, page: ElementTree.Element, decode: _Decode) -> list[Version]:
+    if plain(page.tag) not in ("ListVersionsResult", "ListBucketResult"):
+        raise _unintelligible(bucket, _LIST, f"<{plain(page.tag)}>")
+    try:
+        kinds = ("Contents", "Version", "DeleteMarker")
+        return [_version(child, decode) for child in page if plain(child.tag) in kinds]
+    except (LookupError, ValueError, LifeboatError) as exc:
+        raise _unintelligible(bucket, _LIST, repr(exc)) from exc
+
+
+def _missed(
+    bucket: Bucket, query: Mapping[str, str], marks: Mapping[str, str], ends: Iterable[str]
+) -> Iterator[Version]:
+    """What SeaweedFS (4.48) may have left out of a listing with pages, if it is there.
+
+    It pages in the order of its files, where the object `q` is `q.versions` and the objects `q/...` are in the
+    directory `q`, and of each next page it drops the keys that S3 sorts before the last page's end. So after an end
+    such as `q/x` or `q-1` the object `q` may be missing; after `q/x` all whose names begin with `q` and a character
+    before `/`; after `q-1` all below `q/`. These are asked for. Of an object that is found by its name alone only the
+    newest version is known.
+    """
+    names, prefixes = set[str](), set[str]()
+    for key in ends:
+        for place, sign in enumerate(key):
+            if sign <= "/" and place and key[place - 1] != "/":
+                names.add(key[:place])
+                prefixes |= {key[:place] + other for other in (_BEFORE_A_SLASH if sign == "/" else "/")}
+    for name in sorted(name for name in names if name.startswith(query["prefix"])):
+        try:
+            told = bucket.ask("HEAD", name, attempted=_LIST)
+        except LifeboatError as exc:
+            if isinstance(exc, NotFoundError) or client.status(exc) == HTTPStatus.BAD_REQUEST:  # as of `a/.`
+                continue
+            raise
+        page, decode = next(_pages(bucket, {**query, "prefix": name, "max-keys": str(KEYS)}, {}, _LIST))
+        found = [version for version in _rows(bucket, page, decode) if version.key == name]
+        written = parsedate_to_datetime(told.headers["last-modified"])
+        yield from found or [Version(name, told.size, told.etag, written, told.version)]
+    for prefix in sorted(prefix for prefix in prefixes if prefix.startswith(query["prefix"])):
+        yield from _listed(bucket, {**query, "prefix": prefix}, marks)
 
 
 def _pages(
