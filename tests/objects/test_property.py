@@ -334,7 +334,7 @@ def test_every_kept_point_gives_back_what_was_there(
     monkeypatch.setattr(bucket, "KEYS", 7)
     world = versioned(tmp_path, weed, make_bucket)
     deadline = time.monotonic() + SECONDS
-    with faulty(weed) as source, faulty(weed) as vault:
+    with faulty(weed, calls_itself=weed.kind) as source, faulty(weed, calls_itself=weed.kind) as vault:
         run = Run(world, source, vault, monkeypatch, SEED)
         while time.monotonic() < deadline or len(run.points) < LEAST:
             run.step()
