@@ -368,18 +368,23 @@ def _missed(
                 names.add(key[:place])
                 prefixes |= {key[:place] + other for other in (_BEFORE_A_SLASH if sign == "/" else "/")}
     for name in sorted(name for name in names if name.startswith(query["prefix"])):
-        try:
-            told = bucket.ask("HEAD", name, attempted=_LIST)
-        except LifeboatError as exc:
-            if isinstance(exc, NotFoundError) or client.status(exc) == HTTPStatus.BAD_REQUEST:  # as of `a/.`
-                continue
-            raise
-        page, decode = next(_pages(bucket, {**query, "prefix": name, "max-keys": str(KEYS)}, {}, _LIST))
-        found = [version for version in _rows(bucket, page, decode) if version.key == name]
-        written = parsedate_to_datetime(told.headers["last-modified"])
-        yield from found or [Version(name, told.size, told.etag, written, told.version)]
+        yield from _named(bucket, query, name)
     for prefix in sorted(prefix for prefix in prefixes if prefix.startswith(query["prefix"])):
         yield from _listed(bucket, {**query, "prefix": prefix}, marks)
+
+
+def _named(bucket: Bucket, query: Mapping[str, str], name: str) -> list[Version]:
+    """The object of that name, if it is there."""
+    try:
+        told = bucket.ask("HEAD", name, attempted=_LIST)
+    except LifeboatError as exc:
+        if isinstance(exc, NotFoundError) or client.status(exc) == HTTPStatus.BAD_REQUEST:  # as of `a/.`
+            return []
+        raise
+    page, decode = next(_pages(bucket, {**query, "prefix": name, "max-keys": str(KEYS)}, {}, _LIST))
+    found = [version for version in _rows(bucket, page, decode) if version.key == name]
+    written = parsedate_to_datetime(told.headers["last-modified"])
+    return found or [Version(name, told.size, told.etag, written, told.version)]
 
 
 def _pages(
