@@ -196,8 +196,8 @@ def alarms(
 ) -> list[str]:
     """The ids that had a document and have none now, unless this pruner removed them, or the retention would.
 
-    What the retention would is asked with the hidden ones as good as the others, of the day in their name: whoever hid
-    them cannot change that.
+    The retention is asked with the hidden ones counted as good, by the day in their names: an attacker who hides them
+    cannot change that.
     """
     lost = {name for name, item in hidden.items() if item.document and not (name in record and record[name].removed)}
     for component in (*backups, ""):

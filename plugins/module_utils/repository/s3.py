@@ -341,7 +341,7 @@ class S3Repository(Repository):
     def sweep(self, older_than: timedelta, now: datetime, dry_run: bool = False) -> list[str]:
         """As everywhere, and uploads of parts that nobody finished: they cost money and show in no listing.
 
-        What had a manifest, and has none now because somebody hid or deleted it, is no leftover of a run.
+        A backup whose manifest was hidden or deleted is not taken for a leftover of a run.
         """
         self.require_ours()
         with explained("sweep the staging directory", self.staging_root):

@@ -155,10 +155,10 @@ def _placing(placing: Planned) -> list[str]:
     lines += [f"  and {len(new) - SHOWN} more"] if len(new) > SHOWN else []
     lines += [f"  LEFT OUT  {one.words}" for one in placing.left[:SHOWN]]
     lines += [f"  LEFT OUT  and {len(placing.left) - SHOWN} more"] if len(placing.left) > SHOWN else []
-    for one in placing.services:
-        if one.role:
-            ports = f", answers on {', '.join(one.ports)}" if one.ports else ""
-            called = "the inventory does not name it" if one.role == "not named" else one.role
-            lines.append(f"  starts {one.name}: {one.image}, {called}{ports}")
-        lines += [f"  {'ALLOWED' if text in one.allowed else 'REFUSED'}  {text}" for text in one.beyond]
+    for service in placing.services:
+        if service.role:
+            ports = f", answers on {', '.join(service.ports)}" if service.ports else ""
+            called = "the inventory does not name it" if service.role == "not named" else service.role
+            lines.append(f"  starts {service.name}: {service.image}, {called}{ports}")
+        lines += [f"  {'ALLOWED' if text in service.allowed else 'REFUSED'}  {text}" for text in service.beyond]
     return lines + ([f"  services: not known yet: {placing.unknown}"] if placing.unknown else [])
