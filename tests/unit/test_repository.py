@@ -47,6 +47,18 @@ class TestContract(Contract):
     """In a directory."""
 
 
+def test_another_run_that_was_faster_by_a_moment_is_not_replaced(
+    repo: LocalRepository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the last look and the rename."""
+    with repo.stage("database", ID) as first, repo.stage("database", ID) as second:
+        monkeypatch.setattr(LocalRepository, "_refuse_existing", staticmethod(lambda target: None))
+        first.publish(b"first")
+        with pytest.raises(UsageError, match="a backup of that id exists"):
+            second.publish(b"second")
+    assert repo.manifest("database", ID) == b"first"
+
+
 def test_a_backup_is_read_in_place(repo: LocalRepository) -> None:
     with pytest.raises(NotFoundError), repo.materialise("database", ID):
         pytest.fail("it was read")

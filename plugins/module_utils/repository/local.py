@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets as token
 import shutil
@@ -63,30 +64,18 @@ class LocalRepository(Repository):
             shutil.rmtree(path, ignore_errors=True)  # once published nothing is there any more
 
     def _publish(self, path: Path, target: Path, manifest: bytes) -> None:
-        with explained("publish the backup", target), self._claimed(target):
+        with explained("publish the backup", target):
             base.refuse_reserved(path)
             filesystem.seal(path)
             filesystem.write(path / MANIFEST, manifest, path / (PARTIAL + MANIFEST))
             self._refuse_existing(target)
-            path.rename(target)
+            try:
+                path.rename(target)
+            except OSError as exc:
+                if exc.errno in (errno.ENOTEMPTY, errno.EEXIST):  # another run was a moment faster
+                    raise base.exists(str(target)) from exc
+                raise
             filesystem.sync(target.parent)
-
-    @contextlib.contextmanager
-    def _claimed(self, target: Path) -> Iterator[None]:
-        """Keep other runs from publishing there meanwhile. A rename alone would replace an empty directory.
-
-        The claim of a run that was killed is a leftover like its staging, and swept with it.
-        """
-        claim = target.parent / f"{PARTIAL}claim-{target.name}"
-        try:
-            filesystem.create(claim).close()  # O_EXCL
-        except FileExistsError as exc:
-            raise base.exists(str(target), base.OR_COMING) from exc
-        try:
-            self._refuse_existing(target)
-            yield
-        finally:
-            claim.unlink(missing_ok=True)
 
     def files(self, component: str, id: str) -> dict[str, int]:
         path = self._directory(component, id)
