@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import timedelta
 from pathlib import Path
 from typing import Callable
@@ -99,6 +100,12 @@ def replaced(path: Path) -> None:
     path.symlink_to("x")
 
 
+def silent(path: Path) -> None:
+    """What would let a reader wait for ever."""
+    path.unlink()
+    os.mkfifo(path, 0o600)
+
+
 DAMAGES: list[Callable[[Path], object]] = [
     lambda path: path.write_text(""),
     lambda path: path.write_text("[]"),
@@ -108,6 +115,7 @@ DAMAGES: list[Callable[[Path], object]] = [
     lambda path: path.write_text(path.read_text().replace('"version"', '"more": 1, "version"')),
     lambda path: path.chmod(0o640),
     replaced,
+    silent,
 ]
 
 

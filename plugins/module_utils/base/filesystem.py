@@ -98,13 +98,17 @@ def create(path: Path) -> BinaryIO:
     return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "wb")
 
 
+def _fill(path: Path, data: bytes) -> None:
+    with create(path) as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
 def write(path: Path, data: bytes, temporary: Path) -> None:
     """Put `data` at `path` at once or not at all, by way of `temporary` on the same file system."""
     try:
-        with create(temporary) as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+        _fill(temporary, data)
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -115,10 +119,7 @@ def write(path: Path, data: bytes, temporary: Path) -> None:
 def write_new(path: Path, data: bytes, temporary: Path) -> None:
     """Like write(), and FileExistsError where something lies at `path`, also what another run put there just now."""
     try:
-        with create(temporary) as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+        _fill(temporary, data)
         try:
             os.link(temporary, path)
         except FileExistsError:

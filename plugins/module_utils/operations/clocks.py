@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import json
 import os
-import stat
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
@@ -27,7 +26,7 @@ from typing import Optional
 from ..base import filesystem, typed
 from ..base.checks import COULD_NOT_VERIFY, FAIL, Check
 from ..base.clock import TOLERANCE, format_time
-from ..base.errors import IntegrityError, LifeboatError, UsageError
+from ..base.errors import IntegrityError, LifeboatError, NotFoundError, UsageError
 from ..repository import catalog, copies, points, repositories, retention
 from ..repository.base import Hidden
 from ..repository.catalog import Entry
@@ -150,16 +149,14 @@ def read_hidden(config: Config) -> dict[str, dict[str, Seen]]:
         )  # fmt: skip
 
     try:
-        with filesystem.explained("read since when old versions are known", path):
-            try:
-                handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
-            except FileNotFoundError:
-                return {}
-            with os.fdopen(handle, "rb") as file:
-                mode, data = os.fstat(file.fileno()), file.read()
+        attempted = "read since when old versions are known"
+        with filesystem.explained(attempted, path), filesystem.open_below(path.parent, (path.name,)) as file:
+            mode, data = os.fstat(file.fileno()), file.read()
+    except NotFoundError:
+        return {}
     except LifeboatError as exc:
         raise wrong("", exc.cause) from exc
-    if not stat.S_ISREG(mode.st_mode) or mode.st_mode & 0o077 or mode.st_uid != os.geteuid():
+    if mode.st_mode & 0o077 or mode.st_uid != os.geteuid():
         raise wrong("", "it is not a private file of this user (0600)")
     found = typed.build(_Hidden, typed.load(data, wrong), wrong)
     if (found.schema, found.version[:1]) != (_SCHEMA, (1,)):
