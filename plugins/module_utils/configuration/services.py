@@ -78,19 +78,25 @@ def read(
     where Compose cannot read it.
     """
     runtime = replace(config.runtime, project_directory=directory or config.runtime.project_directory)
-    asked = ComposeRuntime(replace(config, runtime=runtime)).compose("config", "--format", "json")
-    status, out, said = pipeline.probe(Command(asked.argv, _LOCAL_ONLY), timeout=60)
+    asked = ComposeRuntime(replace(config, runtime=runtime)).compose("config", "--format", "json").argv
+    model = _answer(asked, config.runtime.project_directory, root)
+    # What is in an env_file is among the variables then, and its name is gone.
+    raw = _map(_answer([*asked, "--no-interpolate"], config.runtime.project_directory, root).get("services"))
+    words, paths = set(allow), _Paths(allowed, root)
+    found = [*_services(config, model, raw, paths), *_resources(model, paths)]
+    return tuple(replace(one, allowed=tuple(text for text in one.beyond if text in words)) for one in found)
+
+
+def _answer(argv: Sequence[str], directory: str, root: str) -> Mapping[str, object]:
+    status, out, said = pipeline.probe(Command(list(argv), _LOCAL_ONLY), timeout=60)
     if status:
         cause = (said.strip().splitlines() or [f"docker ended with {status}"])[-1]
         raise UnverifiedError(
-            _ATTEMPTED, config.runtime.project_directory, f"Compose cannot read it: {cause.replace(root or '//', '')}",
+            _ATTEMPTED, directory, f"Compose cannot read it: {cause.replace(root or '//', '')}",
             "Nothing was started. `docker compose config` in that directory shows the same.",
         )  # fmt: skip
     # What a field holds is not shown: it may be a secret.
-    model = typed.load(out, lambda *_: UnverifiedError(_ATTEMPTED, "docker compose config", "it answers no JSON"))
-    words = set(allow)
-    found = [*_services(config, _map(model), _Paths(allowed, root)), *_resources(_map(model), _Paths(allowed, root))]
-    return tuple(replace(one, allowed=tuple(text for text in one.beyond if text in words)) for one in found)
+    return _map(typed.load(out, lambda *_: UnverifiedError(_ATTEMPTED, "docker compose config", "it answers no JSON")))
 
 
 def refused(services: Iterable[Service]) -> tuple[str, ...]:
@@ -134,12 +140,15 @@ class _Paths:
         return "" if self.allowed.covers(text) else shown(text)
 
 
-def _services(config: Config, model: Mapping[str, object], paths: _Paths) -> Iterator[Service]:
+def _services(
+    config: Config, model: Mapping[str, object], raw: Mapping[str, object], paths: _Paths
+) -> Iterator[Service]:
     roles = {**dict.fromkeys(config.application.writers, "a writer"), config.objects.service: "the object store"}
     roles[config.database.service] = "the database"
     for name, given in sorted(_map(model.get("services")).items()):
         service = _map(given)
-        beyond = tuple(f"{shown(name)}: {words}" for words in dict.fromkeys(_beyond(service, paths)))
+        reaches = dict.fromkeys([*_beyond(service, paths), *_variables(_map(raw.get(name)), paths)])
+        beyond = tuple(f"{shown(name)}: {words}" for words in reaches)
         image = shown(str(service.get("image") or "built here"))
         yield Service(shown(name), image, roles.get(name, "not named"), tuple(_ports(service)), beyond)
 
@@ -171,6 +180,16 @@ def _beyond(service: Mapping[str, object], paths: _Paths) -> Iterator[str]:
     known = {*_INSIDE, *_NAMESPACES, "privileged", "cap_add", "security_opt", "volumes", "volumes_from", "post_start",
              "pre_stop", "build"}  # fmt: skip
     yield from (shown(key) for key, value in sorted(service.items()) if value and key not in known and key[:2] != "x-")
+
+
+def _variables(service: Mapping[str, object], paths: _Paths) -> Iterator[str]:
+    """Files of the machine that Compose would read, as root, into a container's variables."""
+    given = service.get("env_file")
+    for entry in [given] if isinstance(given, str) else _list(given):
+        path = _map(entry).get("path") if isinstance(entry, Mapping) else entry
+        out = shown(str(path)) if "$" in str(path) else paths.outside(path)  # what a variable leads to is not known
+        if out:
+            yield f"reads {out}"
 
 
 def _stricter(option: object) -> bool:
