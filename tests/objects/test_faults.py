@@ -99,6 +99,7 @@ def test_a_vault_that_fails(
         there = settled(lambda: len(list(bucket.objects(world.vault))))
         proxy.fault = lambda call: None
         manifest = take.take(Opened(config), log=world.lines.append)
+    assert manifest.details["unheld"] == [], world.lines
     assert (manifest.details["objects"], manifest.details["copied"]) == (12, 12 - there), "gone on with, not begun anew"
     assert {key: world.held(row) for key, row in world.listing(manifest).items()} == {
         f"key {number}": b"%d" % number for number in range(12)
