@@ -139,7 +139,7 @@ def test_a_bucket_is_not_asked_at_the_tab_key(tmp_path: Path) -> None:
     (tmp_path / "shop.secrets.json").write_text(json.dumps({"s3_access_key": "x", "s3_secret_key": "y"}))
     began = time.monotonic()
     assert completion.known("backups", "shop", tmp_path) == []
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 10  # a connection that is not answered would take a minute
 
 
 @pytest.mark.slow
