@@ -35,7 +35,7 @@ class Named(Protocol):
 
 
 def cases(faults: Sequence[Named], often: Collection[Named]) -> list[ParameterSet]:
-    """A case of each fault. Those that are not in `often` are long: make test has one of each way to recover."""
+    """A case of each fault. Those that are not in `often` are long, for make release alone."""
     return [
         pytest.param(fault, id=fault.name.replace(" ", "-"), marks=[] if fault in often else [pytest.mark.long])
         for fault in faults

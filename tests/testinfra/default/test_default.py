@@ -68,6 +68,7 @@ def test_a_dry_run_tells_the_truth(app1: Host) -> None:
     assert app1.world() == before
 
 
+@pytest.mark.long
 def test_a_mistake_in_the_inventory_changes_nothing(app1: Host) -> None:
     before = app1.world()
     for settings, words in (

@@ -94,14 +94,8 @@ def drill(tmp_path: Path, fault: str) -> Run:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    "fault",
-    [
-        pytest.param("corrupted", marks=pytest.mark.long),
-        "volume_removed",
-        pytest.param("database_dropped", marks=pytest.mark.long),
-    ],
-)
+@pytest.mark.long
+@pytest.mark.parametrize("fault", ["corrupted", "volume_removed", "database_dropped"])
 def test_a_database_under_systemd_is_recovered(ledger: Host, tmp_path: Path, fault: str) -> None:
     portrait = "SELECT md5(string_agg(o::text, ',' ORDER BY id)) FROM orders o WHERE customer LIKE '客%';"
     before = psql(ledger, portrait)
@@ -114,6 +108,7 @@ def test_a_database_under_systemd_is_recovered(ledger: Host, tmp_path: Path, fau
     assert (again.status, again.changed) == (0, 0), again.said
 
 
+@pytest.mark.long
 def test_without_docker_nothing_is_called_proved(ledger: Host) -> None:
     code, _ = ledger.lifeboat("verify")
     assert code == 3

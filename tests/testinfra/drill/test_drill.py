@@ -113,9 +113,8 @@ def sabotaged(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return copy
 
 
-@pytest.mark.parametrize(
-    "scenario", [ON_THE_HOST[0], *(pytest.param(name, marks=pytest.mark.long) for name in ON_THE_HOST[1:])]
-)
+@pytest.mark.long
+@pytest.mark.parametrize("scenario", ON_THE_HOST)
 def test_a_recovery_without_its_work_turns_the_drill_red(
     shop: Stack, report: Path, sabotaged: Path, monkeypatch: pytest.MonkeyPatch, scenario: str
 ) -> None:

@@ -84,11 +84,14 @@ CANNOT_ASK = (
     ("token invalid", wrong_token, "token invalid", False),
     ("rate limit", limited, "rate limited", True),
 )
+# To a recovery a limit is as an API that is away.
+ELSEWHERE = [
+    pytest.param(*case, id=case[0].replace(" ", "-"), marks=[pytest.mark.long] if case[1] is limited else [])
+    for case in CANNOT_ASK
+]
 
 
-@pytest.mark.parametrize(
-    ("name", "inject", "said", "git"), CANNOT_ASK, ids=[case[0].replace(" ", "-") for case in CANNOT_ASK]
-)
+@pytest.mark.parametrize(("name", "inject", "said", "git"), ELSEWHERE)
 def test_fault_is_recovered_elsewhere(
     forge: Forge, served: str, name: str, inject: Callable[[Forge], Callable[[], object]], said: str, git: bool
 ) -> None:
@@ -118,6 +121,7 @@ def test_fault_is_recovered_elsewhere(
     assert forge.served() == served
 
 
+@pytest.mark.long
 def test_fault_is_recovered_while_github_asks_for_patience(forge: Forge, served: str) -> None:
     """A secondary rate limit with Retry-After is waited for."""
     delete_site(forge)
