@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import http.server
 import threading
@@ -46,6 +47,8 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
             answers = said["answers"]
             status, body = answers.pop(0) if len(answers) > 1 else answers[0]
             self._answer(status, body.encode())
+
+        do_PUT = do_GET
 
         def do_HEAD(self) -> None:
             self._answer(403, b"")
@@ -140,6 +143,18 @@ def test_a_server_without_versions_tells_its_objects(server: dict[str, Any]) -> 
 def test_a_busy_server_is_asked_again(server: dict[str, Any], answers: list[Answer]) -> None:
     server["answers"] = answers
     assert [version.key for version in bucket.versions(server["bucket"])] == ["a"]
+
+
+@pytest.mark.parametrize(("within", "asked", "said"), [(60.0, 3, ""), (0.0, 1, "no such bucket")])
+def test_a_new_bucket_is_waited_for(
+    server: dict[str, Any], monkeypatch: pytest.MonkeyPatch, within: float, asked: int, said: str
+) -> None:
+    """SeaweedFS read the settings of a bucket that had just been made, and refused to set one."""
+    monkeypatch.setattr(bucket, "KNOWN_WITHIN", within)
+    server["answers"] = [(404, error("NoSuchBucket")), (404, error("NoSuchBucket")), (200, "")]
+    with pytest.raises(LifeboatError, match=said) if said else contextlib.nullcontext():
+        server["bucket"].set("versioning", b"<VersioningConfiguration/>", "set the bucket's versioning")
+    assert len(server["asked"]) == asked
 
 
 LOOP = "<NextKeyMarker>a</NextKeyMarker>"

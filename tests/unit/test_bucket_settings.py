@@ -354,26 +354,6 @@ def test_a_bucket_is_made_once() -> None:
     assert (s3_settings.make(there), there.put) == (False, {})
 
 
-@pytest.mark.parametrize(("patience", "asked"), [(60.0, 3), (0.0, 1)])
-def test_a_new_bucket_is_waited_for(monkeypatch: pytest.MonkeyPatch, patience: float, asked: int) -> None:
-    """SeaweedFS answered NoSuchBucket to the first request after it had made the bucket. No wait is without an end."""
-    monkeypatch.setattr(s3_settings, "PATIENCE", patience)
-    monkeypatch.setattr(s3_settings, "_PAUSE", 0.0)
-    left, requests = [refused("NoSuchBucket", 404)] * 2, []
-
-    class Late(Bucket):
-        def ask(self, *args: Any, attempted: str, **options: Any) -> Any:
-            requests.append(attempted)
-            if left:
-                with client.spoken(attempted, self.url):
-                    raise left.pop()
-            return super().ask(*args, attempted=attempted, **options)
-
-    late = Late({**telling().answers, "head_bucket": refused("404", 404)})
-    assert s3_settings.make(late) is True
-    assert requests == ["read the bucket's versioning"] * asked
-
-
 UNKNOWN = [
     (refused("403", 403), UsageError, "access denied"),
     (refused("500", 500), LifeboatError, "look for the bucket"),

@@ -451,9 +451,6 @@ def test_a_bucket_is_made_where_amazon_wants_it() -> None:
         def create_bucket(self, **arguments: Any) -> None:
             asked.append(arguments)
 
-        def call(self, *_args: Any, **_options: Any) -> Answer:
-            return Answer(200, {}, b"<VersioningConfiguration/>")
-
     made = opened("a", Client())
     s3_settings.create(made, lock=True)
     Client.meta.region_name = "us-east-1"

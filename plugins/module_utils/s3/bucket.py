@@ -16,6 +16,7 @@ import functools
 import hashlib
 import socket
 import threading
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -43,6 +44,7 @@ _SEAWEEDFS = "SeaweedFS"  # as it names itself in its answers
 _BEFORE_A_SLASH = " !\"#$%&'()*+,-."
 KEYS = 1000  # that one page of a listing holds; no server gives more
 SETTLED = timedelta(seconds=10)  # what was written longer ago is listed as it is
+KNOWN_WITHIN = 20.0  # seconds in which each part of a server knows of a new bucket
 AMAZON = "https://s3.{region}.amazonaws.com"
 
 
@@ -91,9 +93,21 @@ class Bucket:
         return self.requests.call(method, self.name, key, query, headers, body, attempted=attempted, subject=subject)
 
     def set(self, what: str, document: bytes, attempted: str) -> None:
-        """Set one of the bucket's settings. what: a name of signed.SETTINGS. Servers want an MD5 with most of them."""
+        """Set one of the bucket's settings. what: a name of signed.SETTINGS. Servers want an MD5 with most of them.
+
+        A bucket that was made just now is waited for: under load SeaweedFS reads its settings, and still answers that
+        there is no such bucket where they are written.
+        """
         md5 = base64.b64encode(hashlib.md5(document, usedforsecurity=False).digest()).decode()
-        self.ask("PUT", query={what: ""}, headers={"content-md5": md5}, body=document, attempted=attempted)
+        deadline = time.monotonic() + KNOWN_WITHIN
+        while True:
+            try:
+                self.ask("PUT", query={what: ""}, headers={"content-md5": md5}, body=document, attempted=attempted)
+                return
+            except LifeboatError as exc:
+                if client.code(exc) != "NoSuchBucket" or time.monotonic() >= deadline:
+                    raise
+            time.sleep(0.2)
 
     def ask_xml(self, attempted: str, query: Mapping[str, str], key: Optional[str] = None) -> ElementTree.Element:
         return xml(self.ask("GET", key, query, attempted=attempted).body, attempted, self.where(key))

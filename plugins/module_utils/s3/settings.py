@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
@@ -28,9 +27,6 @@ VERSIONING, ENCRYPTION, LOCK, POLICY = "versioning", "encryption", "object lock"
 EXCEPTED = "versioning exceptions"
 # Servers that do not know a request say so in many ways; a key without the right to ask is told AccessDenied.
 _UNTOLD = (*s3_client.UNSUPPORTED, "Unsupported", "InvalidRequest", "InvalidArgument", "BadRequest", "400")
-
-# A server of several parts (SeaweedFS under load, Amazon) tells each of them of a new bucket in a moment; in seconds.
-PATIENCE, _PAUSE = 20.0, 0.2
 
 
 class _Setting(NamedTuple):
@@ -355,8 +351,7 @@ def abandoned(bucket: Bucket, name: re.Pattern[str], before: datetime) -> list[B
 
 
 def create(bucket: Bucket, *, lock: bool = False) -> None:
-    """Make the bucket, and wait until the server knows it; `lock`: so that objects in it can be locked, which can be
-    chosen only now."""
+    """Make the bucket; `lock`: so that objects in it can be locked, which can be chosen only now."""
     options: dict[str, object] = {"ObjectLockEnabledForBucket": True} if lock else {}
     meta = bucket.client.meta
     # Amazon takes no word for the default region and wants one for any other; other servers have their own.
@@ -364,15 +359,3 @@ def create(bucket: Bucket, *, lock: bool = False) -> None:
         options["CreateBucketConfiguration"] = {"LocationConstraint": meta.region_name}
     with s3_client.spoken("make the bucket", bucket.url):
         bucket.client.create_bucket(Bucket=bucket.name, **options)
-    deadline = time.monotonic() + PATIENCE
-    while not _known(bucket) and time.monotonic() < deadline:
-        time.sleep(_PAUSE)
-
-
-def _known(bucket: Bucket) -> bool:
-    """Does what keeps the settings know the bucket? Another error than that it does not is for what comes next."""
-    try:
-        _ask(bucket, VERSIONING)
-    except LifeboatError as exc:
-        return s3_client.code(exc) != "NoSuchBucket"
-    return True
