@@ -212,6 +212,12 @@ def minio_hides(rows: list[bytes]) -> list[bytes]:
     return [row for row, part in parts if not {"/".join(part[:end]) for end in range(1, len(part))} & keys]
 
 
+def minio_hides_below(folder: str) -> Edit:
+    """As minio_hides(), where the listing that is asked for does not show the object above: nothing is listed there,
+    whatever the prefix and also where that object was deleted."""
+    return _rows(lambda rows: [row for row in rows if not _field(row, "Key").startswith(folder)])
+
+
 @_rows
 def backwards(rows: list[bytes]) -> list[bytes]:
     """No server that we know: its keys go back."""

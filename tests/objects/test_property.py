@@ -194,6 +194,7 @@ class Run:
         sources: dict[str, tuple[Fault, Edit]] = {
             "no quirk": (nothing, plain), "rgw_markers": (nothing, s3_quirks.rgw_markers),
             "rgw_echo": (nothing, s3_quirks.rgw_echo), "minio_hides": (nothing, s3_quirks.minio_hides),
+            "minio_hides all": (nothing, s3_quirks.minio_hides_below("p/")),
             "versity_times": (nothing, s3_quirks.versity_times), "lacks some": (nothing, lacks_some(dice)),
             "clock +25": clock_of(25), "clock -25": clock_of(-25),
         }  # fmt: skip
@@ -263,12 +264,15 @@ class Run:
         self.seen["objects that are named as not held"] += len(out)
         allowed = {key: self.oracle.during(key, since, until) for key in KEYS if key not in out}
         for key, states in allowed.items():
-            # What no listing ever told can be in no mirror. What is hidden and was overwritten since the instant is
-            # given as it is now alone, and left out.
-            later = len(self.oracle.during(key, until, time.time())) > 1
-            hidden = "source: minio_hides" in quirks and key.startswith("p/") and (later or key not in self._last)
-            if hidden or ("source: lacks some" in quirks and details.consistency == EVENTUAL):
+            hidden = bool({"source: minio_hides", "source: minio_hides all"} & quirks) and key.startswith("p/")
+            eventual = details.consistency == EVENTUAL
+            # What no listing tells, neither the source's nor the vault's, can be in no mirror.
+            untold = key not in self._last or "vault: lacks some" in quirks
+            if (hidden and untold) or ("source: lacks some" in quirks and eventual):
                 states.add(None)
+            # The past of what is hidden is not known: it is as it was found, and no snapshot says so.
+            if hidden and eventual:
+                states.update(self.oracle.during(key, since, time.time()))
         repo = repositories.from_settings(self.world.config.repository, {})
         self.points.append(Taken(Point(repo, manifest), allowed))
         self._last = {row.key for row in self.points[-1].point.entries()}

@@ -211,6 +211,51 @@ def test_what_the_source_gives_is_not_removed_for_not_being_listed(world: World,
     assert "p/b" in {version.key for version in bucket.objects(world.vault)}
 
 
+@pytest.mark.parametrize(
+    ("edit", "change", "held", "told"),
+    [
+        # Nothing tells what it was at the instant: it is as it is now, and that is no snapshot.
+        (
+            s3_quirks.minio_hides_below("p/"), "overwritten", b"changed",
+            ("eventual", "1 of them were written later, the first is 'p/b', and are as they are now"),
+        ),
+        (
+            s3_quirks.minio_hides_below("p/"), "deleted", None,
+            ("eventual", "the source does not tell when it deleted 1 objects that it hides, the first is 'p/b'"),
+        ),
+        # A listing of this key alone tells all of its past.
+        (
+            s3_quirks.minio_hides, "overwritten", b"below",
+            ("eventual", "the source holds 1 objects that it does not list, the first is 'p/b'"),
+        ),
+        (None, "made again", None, ("snapshot", "")),
+    ],
+    ids=["overwritten", "deleted", "overwritten, and listed where asked for alone", "made after it, and listed"],
+)  # fmt: skip
+def test_what_is_hidden_and_was_changed_after_the_instant(
+    world: World, weed: SeaweedFS, edit: Edit | None, change: str, held: bytes | None, told: tuple[str, str]
+) -> None:
+    """It is never marked as deleted in a point that is called a snapshot."""
+    begun(world)
+    world.put("p", b"above")
+    if change == "made again":
+        world.delete("p/b")
+    later(world)
+    time.sleep(1.1)
+    if change == "deleted":
+        world.delete("p/b")
+    else:
+        world.put("p/b", b"changed")
+    with faulty(weed, edit=edit or (lambda call, body: body)) as proxy:
+        manifest = through(world, source=proxy)
+    rows = world.listing(manifest)
+    assert (world.held(rows["p/b"]) if "p/b" in rows else None, unheld(manifest)) == (held, {})
+    assert len(rows) == (10 if held else 9)
+    assert (details(manifest).consistency, told[1] in details(manifest).why) == (told[0], True), details(manifest).why
+    live = {version.key for version in bucket.objects(world.vault)}
+    assert ("p/b" in live) == (held is not None)
+
+
 def test_of_many_to_be_removed_some_are_asked_for(
     world: World, weed: SeaweedFS, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -173,6 +173,10 @@ class State(Inventory):
             return _EPOCH + timedelta(milliseconds=modified)
         return None
 
+    def copied_version(self, key: str) -> str:
+        """The version of the source's that was copied last; empty where that is not known."""
+        return next((str(version) for (version,) in self.each("SELECT version FROM copies WHERE key = ?", key)), "")
+
     def numbers(self) -> Numbers:
         judged = (
             f"SELECT s.size AS size, v.key IS NOT NULL AS there, ({_ALIKE}) AS alike,"
@@ -325,6 +329,18 @@ class State(Inventory):
     def published(self) -> None:
         """The listing knows everything now."""
         self._journal.remove()
+
+
+def as_of(versions: Iterable[Version], at: datetime) -> Optional[Version]:
+    """Which of the versions of one object it was at that instant, as read_source() takes it; None where it was not."""
+
+    def counts(version: Version) -> bool:
+        same_second = version.modified.microsecond == 0 and at < version.modified + timedelta(seconds=1)
+        return version.modified <= at and not (version.deleted and same_second)
+
+    # Of two with the same time the first is the newer one.
+    newest = max(filter(counts, versions), key=lambda version: version.modified, default=None)
+    return None if newest is None or newest.deleted else newest
 
 
 def _row(one: Version) -> _Row:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import itertools
 import random
 import re
 import secrets as token
@@ -23,7 +24,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -53,7 +54,7 @@ from ..stack.runtime import Opened
 from . import guard, identities, listing, mc, store
 from .guard import Instant
 from .listing import Point
-from .state import NAME_CHECK, Numbers, Object, State
+from .state import NAME_CHECK, Numbers, Object, State, as_of
 from .sweep import Sweep
 
 JOURNAL = "mirror.jsonl"
@@ -393,6 +394,37 @@ def _open(run: Opened, *, writable: bool) -> repository_base.Repository:
     return repo
 
 
+@dataclass
+class _Hidden:
+    """What the source does not list, of the keys that were asked for.
+
+    held: it gives them. later: those of them that were written after the instant: what they were then is not known.
+    deleted: it gives an old version; when it was deleted is not known.
+    """
+
+    held: list[str] = field(default_factory=list)
+    later: list[str] = field(default_factory=list)
+    deleted: list[str] = field(default_factory=list)
+
+    def add(self, more: _Hidden) -> None:
+        self.held += more.held
+        self.later += more.later
+        self.deleted += more.deleted
+
+    @property
+    def why(self) -> str:
+        """Why a mirror of these is not of the instant; empty where it is."""
+        said = []
+        for keys, text in (
+            (self.held, "the source holds {0} objects that it does not list, the first is {1!r}"),
+            (self.later, "{0} of them were written later, the first is {1!r}, and are as they are now"),
+            (self.deleted, "the source does not tell when it deleted {0} objects that it hides, the first is {1!r}"),
+        ):
+            if keys:
+                said.append(text.format(len(keys), min(keys)))
+        return "; ".join(said)
+
+
 class _Mirror:
     """One run: what is to do, and what was done."""
 
@@ -514,39 +546,69 @@ class _Mirror:
         out = store.left_out(self._config.objects, self.source.name)
         keys = [key for key in self._state.to_remove() if not store.outside(key, out)]
         few = keys if len(keys) <= ASKED else random.sample(keys, ASKED)
-        found = self._there(few)
-        if found and len(few) < len(keys):
-            found += self._there(sorted({*keys} - {*few}))
-        if found:
-            self._weaken(f"the source holds {len(found)} objects that it does not list, the first is {min(found)!r}")
+        hidden = self._there(few)
+        if hidden.held and len(few) < len(keys):
+            hidden.add(self._there(sorted({*keys} - {*few})))
+        if hidden.why:
+            self._weaken(hidden.why)
 
-    def _there(self, keys: Sequence[str]) -> list[str]:
+    def _there(self, keys: Sequence[str]) -> _Hidden:
         """Which of them the source holds; they become part of what it is taken to hold."""
-        found: list[str] = []
+        hidden = _Hidden()
         at = self.instant.server
 
         def ask(key: str) -> None:
             try:
                 head = self.source.ask("HEAD", key, attempted=copier.READ)
             except NotFoundError:
+                if at is not None and not self._past(key) and self._gives_what_was_copied(key):
+                    hidden.deleted.append(key)
                 return
             except LifeboatError as exc:
                 if not (copier.denied(exc) or copier.refused(exc)):
                     raise
-                found.append(key)
+                hidden.held.append(key)
                 why = f"the source does not list it, and whether it is there is not known: {exc.cause}"
                 self._state.unheld(key, why)
                 self._state.there(Version(key, 0, "", _EPOCH))
                 return
             told = head.headers.get("last-modified")
             modified = parsedate_to_datetime(told) if told else _EPOCH
+            found = Version(key, head.size, head.etag, modified, head.version)
             if at is not None and head.version != NULL and modified > at:
-                return  # made after the instant
-            found.append(key)
-            self._state.there(Version(key, head.size, head.etag, modified, head.version))
+                # Made after the instant, or overwritten after it? Only a listing knows.
+                past = self._past(key)
+                if any(version.version == head.version for version in past):
+                    was = as_of(past, at)
+                    if was is None:
+                        return
+                    found = was
+                else:
+                    hidden.later.append(key)
+            hidden.held.append(key)
+            self._state.there(found)
 
         throttle.each(ask, keys, self._config.objects.transfers)
-        return found
+        return hidden
+
+    def _past(self, key: str) -> list[Version]:
+        """The versions that a listing of this key alone tells, its delete markers among them."""
+        listed = bucket.versions(self.source, key)  # in the order of the keys, and this key is the first
+        return list(itertools.takewhile(lambda version: version.key == key, listed))
+
+    def _gives_what_was_copied(self, key: str) -> bool:
+        """Does the source still give the version that was copied? An object that was deleted has its versions, and a
+        listing tells them: where it does not, the source hides them."""
+        version = self._state.copied_version(key)
+        if version in ("", NULL):
+            return False
+        try:
+            self.source.ask("HEAD", key, {"versionId": version}, attempted=copier.READ)
+        except LifeboatError as exc:
+            if not copier.answered(exc):
+                raise
+            return False
+        return True
 
     def _before(self, last: Optional[Point]) -> Iterator[Listed]:
         try:
