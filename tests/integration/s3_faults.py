@@ -17,7 +17,7 @@ import http.client
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -83,6 +83,7 @@ class Proxy:
     name: str = ""  # what it calls itself in its answers
     port: int = 0
     calls: list[Call] = field(default_factory=list)
+    without: Collection[str] = ()  # headers that its answers lack, as where a server does not keep them
 
     @property
     def url(self) -> str:
@@ -145,7 +146,9 @@ def faulty(
             if proxy.name:
                 self.send_header("Server", proxy.name)
             for name, value in told.getheaders():
-                if name.lower() not in HOP and (name.lower() != "content-length" or self.command == "HEAD"):
+                if name.lower() not in (*HOP, *proxy.without) and (
+                    name.lower() != "content-length" or self.command == "HEAD"
+                ):
                     self.send_header(name, value)
             if self.command != "HEAD":
                 self.send_header("Content-Length", str(len(data)))

@@ -262,3 +262,42 @@ def test_storage_classes_and_checksums_are_counted(case: Locked) -> None:
         found = case.details().properties
     assert found and found.storage == {"COLD": 3}
     assert found.checksums in ({"SHA256": 1}, {}), "where the server keeps it"
+
+
+@pytest.mark.parametrize("few", [True, False], ids=["each is looked at", "the first with each header is looked at"])
+def test_headers_that_the_vault_does_not_keep_are_named(
+    case: Locked, monkeypatch: pytest.MonkeyPatch, few: bool
+) -> None:
+    """When they are copied, and as long as the copies are in use; it costs no backup, and a recovery gives them."""
+    if not few:
+        monkeypatch.setattr(take, "_FEWEST", 0)
+    for key in "abcde":
+        case.client.put_object(
+            Bucket="uploads", Key=key, Body=key.encode(), CacheControl="no-store", ContentLanguage="is",
+            Metadata={"own": key} if key in "ab" else {},
+        )  # fmt: skip
+    with faulty(case.vault) as proxy:
+        proxy.without = ("cache-control", "x-amz-meta-own")
+        config, url = case.config, proxy.url
+        case.config = dataclasses.replace(config, vault=dataclasses.replace(config.vault, endpoint_url=url))
+        details = case.details()
+        looked = [call for call in proxy.calls if call.method == "HEAD" and call.key in {*"abcde"}]
+        # Of many the first with each header: those of one with metadata, or first of one without and then of one with.
+        assert len(looked) == 5 if few else len(looked) in (1, 2)
+        wanted = {"cache-control": 5, "user metadata": 2}
+        assert details.properties == HeldProperties(lost=wanted)
+        (line,) = [said for said in case.said if "NOT carried" in said]
+        assert (
+            "headers in the vault's copies of 5 objects (cache-control), 2 objects (user metadata) of uploads" in line
+        )
+        case.put("f")
+        again = case.details()
+        assert (again.copied, again.properties) == (1, HeldProperties(lost=wanted)), "on record of what is not copied"
+        case.config = config
+    wiped(case)
+    found = case.recover()
+    assert bad(found) == []
+    assert case.client.head_object(Bucket="uploads", Key="a")["Metadata"] == {"own": "a"}
+    assert case.client.head_object(Bucket="uploads", Key="a")["CacheControl"] == "no-store"
+    (gap,) = found["untested"]
+    assert gap["why"] == "the vault does not keep them; a recovery gives them from the backup's listing alone"

@@ -330,3 +330,61 @@ def test_an_object_whose_headers_cannot_be_sent_is_its_own_fault(
     with pytest.raises(signed.UnsendableError) as caught, Copier(SOURCE, TARGET) as moving:
         moving.copy("a", 5, MD5)
     assert copier.refusal(caught.value).startswith(f"its header {name!r} cannot be sent")
+
+
+class Forgets:
+    """A vault that keeps no `expires`, and no metadata without a value."""
+
+    def __init__(self) -> None:
+        self.held: dict[str, dict[str, str]] = {}
+        self.asked: list[str] = []
+        self.raises: Optional[LifeboatError] = None
+
+    def call(self, method: str, name: str, key: str, *_: Any, **more: Any) -> Answer:
+        assert (method, name) == ("HEAD", TARGET.name)
+        self.asked.append(key)
+        if self.raises:
+            raise self.raises
+        kept = {name: value for name, value in self.held[key].items() if name != "expires" and value}
+        return Answer(200, {**kept, "date": "now"}, b"")
+
+
+def test_of_many_copies_the_first_with_each_header_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    vault = Forgets()
+    monkeypatch.setattr(Bucket, "requests", vault)
+    losses = copier.Losses(TARGET)
+
+    def lost(key: str, **headers: str) -> tuple[str, ...]:
+        vault.held[key] = {name.replace("_", "-"): value for name, value in headers.items()}
+        return losses.of(key, "v", vault.held[key])
+
+    assert lost("a", content_type="x") == ()
+    assert lost("b", content_type="y") == (), "not asked again"
+    assert lost("c", content_type="y", expires="1") == ("expires",)
+    assert lost("d", expires="2") == ("expires",), "taken to be lost as the first"
+    assert lost("e", x_amz_meta_own="1") == ()
+    assert lost("f", x_amz_meta_own="") == ("user metadata",)
+    assert lost("g", x_amz_meta_own="1", content_type="z") == ()
+    assert vault.asked == ["a", "c", "e", "f"]
+    monkeypatch.setattr(copier, "LOOKS", 1)
+    losses, vault.asked = copier.Losses(TARGET), []
+    for number in range(5):
+        lost(f"{number}", **{f"x_amz_meta_{number}": "1"})
+    assert vault.asked == ["0"], "a hostile source cannot make us ask for each"
+
+
+@pytest.mark.parametrize("code", [("AccessDenied", 403), ("NoSuchKey", 404), ("InternalError", 500)])
+def test_a_copy_that_cannot_be_looked_at_fails_nothing(monkeypatch: pytest.MonkeyPatch, code: tuple[str, int]) -> None:
+    vault = Forgets()
+    vault.raises = refusal(*code, WRITE)
+    monkeypatch.setattr(Bucket, "requests", vault)
+    assert copier.Losses(TARGET).of("a", "v", {"expires": "1"}) == ()
+
+
+def test_what_is_read_back_tells_what_the_copy_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At no further request."""
+    fake = Fake(b"hello", {**HEADERS, "expires": "1", "x-amz-meta-own": "1"}, etag="other", keeps=b"hello")
+    done = copy(monkeypatch, fake)
+    assert (done.read_back, done.properties.lost) == (True, ("content-type", "expires", "user metadata"))
+    fake = Fake(b"hello", HEADERS)
+    assert copy(monkeypatch, fake).read_back is False

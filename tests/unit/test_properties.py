@@ -11,6 +11,7 @@ import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.details import HeldProperties
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import properties
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3.properties import OWN_KEY, Properties
+from ansible_collections.lifeboat.dr.plugins.module_utils.s3.signed import KEPT
 
 AT = datetime(2027, 1, 1, tzinfo=timezone.utc)
 LOCK = {"x-amz-object-lock-mode": "COMPLIANCE", "x-amz-object-lock-retain-until-date": "2027-01-01T00:00:00Z"}
@@ -40,6 +41,7 @@ def test_what_an_answer_tells_is_a_line_on_record(headers: dict[str, str], found
     [
         "mode=FOREVER&until=2027-01-01T00%3A00%3A00Z", "until=2027-01-01T00%3A00%3A00Z", "mode=COMPLIANCE", "hold=2",
         "until=soon&mode=GOVERNANCE", "other=1", "hold=1&hold=1", "rubbish", "clear=0", "encryption=" + "x" * 500,
+        "lost=x-amz-tagging", "lost=expires%2Ccache-control", "lost=expires%2Cexpires", "lost=",
     ],
 )  # fmt: skip
 def test_another_line_is_none_of_ours(line: str) -> None:
@@ -75,3 +77,31 @@ def test_what_is_not_carried_is_counted_and_named() -> None:
         ("the checksums of 7 objects (CRC32) of uploads", "the server computes its own again"),
     ]  # fmt: skip
     assert not list(HeldProperties(retained=1, held=1).not_carried("uploads")), "these are given back"
+    (lost,) = HeldProperties(lost={"expires": 2, "user metadata": 1}).not_carried("uploads")
+    assert lost.what == "headers in the vault's copies of 2 objects (expires), 1 objects (user metadata) of uploads"
+    assert "a recovery gives them from the backup's listing" in lost.why
+
+
+GIVEN = {"content-type": "a/b", "x-amz-website-redirect-location": "/x", "x-amz-meta-own": "1", "x-amz-meta-empty": ""}
+
+
+@pytest.mark.parametrize(
+    ("held", "lost"),
+    [
+        ({**GIVEN, "date": "now", "x-amz-meta-more": "x"}, ()),
+        ({**GIVEN, "content-type": "c/d"}, ("content-type",)),
+        ({name: value for name, value in GIVEN.items() if value}, ("user metadata",)),
+        ({"content-type": "a/b"}, ("user metadata", "x-amz-website-redirect-location")),
+    ],
+)
+def test_what_a_copy_lost_is_on_record(held: dict[str, str], lost: tuple[str, ...]) -> None:
+    found = Properties(hold=True, lost=properties.lost(GIVEN, held))
+    assert (found.lost, properties.parse(found.line)) == (lost, found)
+
+
+def test_all_that_can_be_lost_fits_into_a_line() -> None:
+    every = dict.fromkeys([*KEPT, "x-amz-meta-own"], "x")
+    full = Properties(
+        "x" * 40, True, "CRC32,CRC32C,CRC64NVME,SHA1,SHA256", "GOVERNANCE", AT, True, properties.lost(every, {})
+    )
+    assert properties.parse(full.line) == full

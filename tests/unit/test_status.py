@@ -260,6 +260,25 @@ def test_encrypted_objects_that_lie_in_the_vault_in_clear_are_told(
     assert look(tmp_path).get("encryption") == ((PASS, words) if words else None)
 
 
+@pytest.mark.parametrize(
+    ("details", "words"),
+    [
+        ({}, ""),
+        ({"properties": {"encrypted": {}}}, ""),
+        (
+            {"properties": {"lost": {"expires": 3, "user metadata": 1}}},
+            "the vault does not keep expires of 3, user metadata of 1 objects of uploads; a recovery gives what the"
+            " listing has",
+        ),
+    ],
+)
+def test_headers_that_the_vault_does_not_keep_are_told(
+    tmp_path: Path, said: dict[str, list[Check]], details: dict[str, Any], words: str
+) -> None:
+    green(tmp_path, **details)
+    assert look(tmp_path).get("headers in the vault") == ((PASS, words) if words else None)
+
+
 BUCKETS = [
     ("the only one", {"unprotected": []}, PASS, "uploads"),
     (

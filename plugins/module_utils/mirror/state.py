@@ -275,6 +275,12 @@ class State(Inventory):
         for row in self.each(wanted):
             yield Object(*row[:5]), row[5], row[6]
 
+    def noted(self, key: str) -> tuple[str, Optional[str]]:
+        """The properties and the headers on record of an object that was copied."""
+        for line, headers in self.each("SELECT properties, headers FROM copies WHERE key = ?", key):
+            return line, headers
+        return "", None
+
     def seen(self, key: str, line: str) -> None:
         self.add("seen", [(key, line)])
 

@@ -22,7 +22,7 @@ import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
@@ -241,15 +241,17 @@ def _of_tags(tags: Sweep, state: State) -> HeldTags:
 
 
 def _counted(state: State) -> HeldProperties:
-    encrypted, checksums, clear, retained, held = Counter[str](), Counter[str](), 0, 0, 0
+    encrypted, checksums, lost = Counter[str](), Counter[str](), Counter[str]()
+    clear, retained, held = 0, 0, 0
     for line, count in state.properties():
         found = properties.parse(line)
         encrypted.update({found.encryption: count} if found.encryption else {})
         checksums.update({kind: count for kind in found.checksums.split(",") if kind})
+        lost.update(dict.fromkeys(found.lost, count))
         clear += count if found.clear else 0
         retained += count if found.until else 0
         held += count if found.hold else 0
-    return HeldProperties(dict(encrypted), clear, state.storage(), dict(checksums), retained, held)
+    return HeldProperties(dict(encrypted), clear, state.storage(), dict(checksums), retained, held, dict(lost))
 
 
 class _Others:
@@ -438,6 +440,7 @@ class _Mirror:
         self._lock = threading.Lock()
         self._touched: list[str] = []  # as long as they are few
         self._few = _FEWEST
+        self._losses: Optional[copier.Losses] = None  # None: the copies are few, and confirm() looks at each
         self._progress = throttle.Progress()
         self.settings = s3_settings.Told({})
         self.tags = Sweep(source, vault, state, log)
@@ -621,6 +624,8 @@ class _Mirror:
         """Make the vault's current objects those of the source, and note what the vault says of them."""
         workers = self._config.objects.transfers
         self._few = max(_FEWEST, numbers.source // _FEW)
+        if numbers.copy + numbers.alike > self._few:
+            self._losses = copier.Losses(self.vault)
         if numbers.copy or numbers.alike:
             with Copier(self.source, self.vault, self._shared) as moving:
                 for item in list(self._odd()):
@@ -710,8 +715,11 @@ class _Mirror:
         if not self._exact and (item.size, item.etag) != (done.size, done.etag):  # overwritten since it was listed
             self._state.changed(item.key, done.size, done.etag)
             item = item._replace(size=done.size, etag=done.etag)
-        line = done.properties.line
-        self._state.copied(item, done.target_version, done.target_etag, done.sha256, line, done.record)
+        found = done.properties
+        if self._losses is not None and not done.read_back:
+            headers = dict(properties.pairs(done.record.headers or ""))
+            found = replace(found, lost=self._losses.of(item.key, done.target_version, headers))
+        self._state.copied(item, done.target_version, done.target_etag, done.sha256, found.line, done.record)
         if done.untagged:
             self.tags.refuse(item.key, done.untagged)
         with self._lock:
@@ -765,6 +773,7 @@ class _Mirror:
                 raise
             return  # what is on record of it stays
         before = properties.parse(line)
+        found = replace(found, lost=before.lost)
         if found.encryption and found.encryption == before.encryption:
             found = replace(found, clear=before.clear)
         elif found.encryption:
@@ -797,4 +806,13 @@ class _Mirror:
             with contextlib.suppress(NotFoundError):  # it took the object and does not have it
                 head = self.vault.ask("HEAD", key, attempted=copier.WRITE)
                 found = [Version(key, head.size, head.etag, datetime.now(timezone.utc), head.version)]
+                self._see_headers(key, head.headers)
         self._state.put_vault(key, found)
+
+    def _see_headers(self, key: str, held: Mapping[str, str]) -> None:
+        """What the vault's copy has of the headers that it was given."""
+        line, headers = self._state.noted(key)
+        known = properties.parse(line)
+        lost = properties.lost(dict(properties.pairs(headers or "")), held)
+        if lost != known.lost:
+            self._state.seen(key, replace(known, lost=lost).line)

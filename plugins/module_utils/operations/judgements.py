@@ -54,6 +54,7 @@ def _objects_judged(config: Config, repo: Repository, manifest: Manifest) -> Ite
         yield Check("objects in no backup", FAIL, f"the vault could not hold {count}: {first}")
     yield from _identities_judged(config, repo, manifest.id, details.identities)
     yield from _encryption_judged(details)
+    yield from _lost_judged(details)
     if details.unprotected is None:  # the next one looks
         return
     names = [named(held.name) for held in details.held]
@@ -78,6 +79,19 @@ def _encryption_judged(details: ObjectsDetails) -> Iterator[Check]:
             f" ({', '.join(first[:_NAMES])}{more}); give its buckets a default encryption to change that for new copies"
         )
     yield Check("encryption", PASS, words)
+
+
+def _lost_judged(details: ObjectsDetails) -> Iterator[Check]:
+    """Headers that the vault does not keep. It is told, and no failure: a recovery gives those of the listing."""
+    found = {held.name: held.properties.lost for held in details.held if held.properties and held.properties.lost}
+    if found:
+        first = [
+            f"{', '.join(f'{name} of {count}' for name, count in sorted(lost.items()))} objects of {named(bucket)}"
+            for bucket, lost in found.items()
+        ]
+        more = f" and in {len(first) - _NAMES} more buckets" if len(first) > _NAMES else ""
+        words = f"the vault does not keep {'; '.join(first[:_NAMES])}{more}; a recovery gives what the listing has"
+        yield Check("headers in the vault", PASS, words)
 
 
 def _identities_judged(

@@ -178,7 +178,7 @@ class HeldProperties:
 
     encrypted: by kind. clear: those of them whose copies in the vault are not. storage: by class, but the usual one.
     checksums: those that the server keeps with the object, by kind. retained, held: retention and legal hold, which are
-    in the listing and are given back.
+    in the listing and are given back. lost: what the vault's copies have not, by header, and `user metadata`.
     """
 
     encrypted: Mapping[str, Count] = field(default_factory=dict)
@@ -187,6 +187,7 @@ class HeldProperties:
     checksums: Mapping[str, Count] = field(default_factory=dict)
     retained: Count = 0
     held: Count = 0
+    lost: Mapping[str, Count] = field(default_factory=dict)
 
     def not_carried(self, bucket: str) -> Iterator[Untested]:
         """What of it no recovery can promise, and why."""
@@ -203,6 +204,9 @@ class HeldProperties:
         if self.checksums:
             why = "the server computes its own again; the bytes are compared by SHA-256"
             yield Untested(f"the checksums of {_kinds(self.checksums)} of {named(bucket)}", why)
+        if self.lost:
+            why = "the vault does not keep them; a recovery gives them from the backup's listing alone"
+            yield Untested(f"headers in the vault's copies of {_kinds(self.lost)} of {named(bucket)}", why)
 
 
 def _kinds(counts: Mapping[str, int]) -> str:

@@ -46,6 +46,7 @@ _UNPACKED = ("x-amz-meta-snowball-", "x-amz-meta-minio-")
 _TELL_TAGS = ("AmazonS3", "MinIO", "SeaweedFS")  # who counts an object's tags with it; others are asked for them
 READ = "read the object"  # what an error says was attempted, and so on which side it happened
 WRITE = "write the object"
+LOOKS = 200  # copies that a run looks at to learn which headers a target keeps
 EMPTY = {"content-md5": "1B2M2Y8AsgTpgAmY7PhCfg=="}  # with an empty body; see content_md5()
 
 
@@ -68,7 +69,8 @@ class Copied:
     """One object as it now is at the target. size, etag, version: what was read, as the source says.
 
     doubtful: its bytes do not have the MD5 that the source's ETag seems to be. properties: of the source; `clear`: that
-    the target does not say that it encrypts. record: of the source. untagged: why the target does not have its tags.
+    the target does not say that it encrypts; `lost`: only where the copy was `read_back`. record: of the source.
+    untagged: why the target does not have its tags.
     """
 
     key: str
@@ -83,6 +85,7 @@ class Copied:
     properties: Properties = NONE
     record: Record = UNRECORDED
     untagged: str = ""
+    read_back: bool = False
 
 
 class Shared:
@@ -165,7 +168,7 @@ class Copier:
 
             put, refused = _with_tags(put_whole, wanted)
             if not put.usual:
-                self._read_back(key, put.version, sha256, len(data), subject)
+                put = put._replace(held=self._read_back(key, put.version, sha256, len(data), subject))
         finally:
             self._budget.give(held)
         untagged = self._settle_tags(key, put, wanted, refused)
@@ -187,7 +190,7 @@ class Copier:
             _require(order.sha256, sha256, subject)
             put = self._finish(key, upload, sums, subject)
         if not put.usual:
-            self._read_back(key, put.version, sha256, size, subject)
+            put = put._replace(held=self._read_back(key, put.version, sha256, size, subject))
         untagged = self._settle_tags(key, put, wanted, refused)
         return _copied(order, size, first, md5, sha256, put, wanted, untagged)
 
@@ -286,16 +289,19 @@ class Copier:
             "POST", self.target, key, {"uploadId": upload}, {"content-type": "application/xml"}, body, subject=subject
         )
 
-    def _read_back(self, key: str, version: str, sha256: str, size: int, subject: str) -> None:
-        """For servers whose ETags are not the usual sums: the bytes they hold are the bytes they were sent."""
+    def _read_back(self, key: str, version: str, sha256: str, size: int, subject: str) -> Mapping[str, str]:
+        """For servers whose ETags are not the usual sums: the bytes they hold are the bytes they were sent. Returns the
+        headers that came with them."""
         remedy = "Run it again; if it repeats, check the network and the target's disks."
         try:
             # Without versions a server names none, and is asked for what is current.
-            held = digest(self.target, key, size, "" if version == NULL else version, attempted=WRITE)[0]
+            version = "" if version == NULL else version
+            held, _md5sum, headers = digest(self.target, key, size, version, attempted=WRITE)
         except NotFoundError as exc:  # not the source's: nobody deleted the object
             raise IntegrityError(WRITE, subject, "the target took it and does not have it", remedy) from exc
         if held != sha256:
             raise IntegrityError(WRITE, subject, "what the target holds is not what it was sent", remedy)
+        return headers
 
     def _wanted(self, answer: Answer, order: _Order) -> _Wanted:
         """What the copy is to have beside its bytes: as on record, or else as the source has it."""
@@ -341,12 +347,14 @@ class _Upload(NamedTuple):
 
 
 class _Put(NamedTuple):
-    """What the target said of a write. usual: its ETag is the one that S3 describes for these bytes."""
+    """What the target said of a write. usual: its ETag is the one that S3 describes for these bytes. held: the headers
+    with which it gave the copy back; None where it was not asked."""
 
     version: str
     etag: str
     usual: bool
     encrypted: bool
+    held: Optional[Mapping[str, str]] = None
 
 
 @dataclass(frozen=True)
@@ -405,12 +413,13 @@ def _copied(
         name.startswith("x-amz-server-side-encryption-customer") for name in headers
     )
     told = {text for text in (etag, listed) if MD5.fullmatch(text) and not own_key}
+    lost = properties.lost(wanted.headers, put.held) if put.held is not None else ()
     return Copied(
         order.key, size, etag, sha256, put.version, put.etag, headers.get("x-amz-version-id", ""),
         proved=md5 in told, doubtful=bool(told) and md5 not in told,
-        properties=_as_copied(properties.of(headers), put.encrypted),
+        properties=replace(_as_copied(properties.of(headers), put.encrypted), lost=lost),
         record=Record(properties.written(wanted.headers.items()), properties.written(wanted.tags), wanted.at),
-        untagged=untagged,
+        untagged=untagged, read_back=put.held is not None,
     )  # fmt: skip
 
 
@@ -485,6 +494,37 @@ def settle_tags(target: Bucket, key: str, version: str, wanted: Tags, *, sent: b
             raise
         why = exc.cause
     return why
+
+
+class Losses:
+    """Which headers a target does not keep, where too many objects are copied to look at each.
+
+    The first copy with a header that no other had yet is looked at, with a value and without one: SeaweedFS keeps no
+    empty metadata. What it lost every later copy with that header is taken to have lost. May be used by many threads.
+    """
+
+    def __init__(self, target: Bucket) -> None:
+        self._target, self._lock = target, threading.Lock()
+        self._known: dict[tuple[str, bool], bool] = {}  # the header, whether it has a value: is it lost?
+        self._left = LOOKS
+
+    def of(self, key: str, version: str, headers: Mapping[str, str]) -> tuple[str, ...]:
+        """What that copy lost. `version` of the target's."""
+        kinds = {name: (name, bool(value)) for name, value in headers.items()}
+        with self._lock:
+            if self._left and not self._known.keys() >= {*kinds.values()}:
+                self._left -= 1
+                self._look(key, "" if version == NULL else version, headers)
+            gone = (name for name, kind in kinds.items() if self._known.get(kind))
+            return properties.lost({name: headers[name] for name in gone}, {})
+
+    def _look(self, key: str, version: str, headers: Mapping[str, str]) -> None:
+        try:
+            held = self._target.ask("HEAD", key, _of(version), attempted=WRITE).headers
+        except LifeboatError:  # a write that failed, and a target that is down, are found out elsewhere
+            return
+        for name, value in headers.items():
+            self._known.setdefault((name, bool(value)), held.get(name) != value)
 
 
 def _tag_set(wanted: Tags) -> bytes:

@@ -21,7 +21,7 @@ from urllib.parse import parse_qsl, quote, urlencode
 
 from ..base.clock import parse_time
 from ..base.errors import LifeboatError
-from .signed import LOCK
+from .signed import KEPT, LOCK, USER
 
 ASK = {"x-amz-checksum-mode": "ENABLED"}  # or no server tells an object's checksums
 OWN_KEY = "a key of the customer's"
@@ -29,13 +29,16 @@ _ENCRYPTION = "x-amz-server-side-encryption"
 _CHECKSUM = re.compile(r"x-amz-checksum-(crc32|crc32c|crc64nvme|sha1|sha256)")
 _MODE, _UNTIL, _HOLD = LOCK
 _MODES = ("GOVERNANCE", "COMPLIANCE")
-_LONGEST = 200  # characters of a line on record
+_LONGEST = 400  # characters of a line on record
+METADATA = "user metadata"
+_LOSABLE = frozenset({*KEPT, METADATA})
 
 
 @dataclass(frozen=True)
 class Properties:
     """encryption: how it is encrypted. clear: the vault's copy is not. checksums: the kinds that are kept with it.
 
+    lost: what the vault's copy has not, or has otherwise: names of headers, and METADATA; see lost().
     mode, until: nobody may delete it before then, GOVERNANCE: but with a right to. hold: nor as long as that is ON.
     """
 
@@ -45,13 +48,14 @@ class Properties:
     mode: str = ""
     until: Optional[datetime] = None
     hold: bool = False
+    lost: tuple[str, ...] = ()
 
     @property
     def line(self) -> str:
         said = {
             "encryption": self.encryption, "clear": "1" if self.clear else "", "checksums": self.checksums,
             "mode": self.mode, "until": _said(self.until) if self.until else "",
-            "hold": "1" if self.hold else "",
+            "hold": "1" if self.hold else "", "lost": ",".join(self.lost),
         }  # fmt: skip
         return urlencode({name: value for name, value in said.items() if value})
 
@@ -107,11 +111,19 @@ def parse(line: str) -> Properties:
     until = _moment(said.get("until", ""))
     known = Properties(
         said.get("encryption", ""), said.get("clear") == "1", said.get("checksums", ""), said.get("mode", ""), until,
-        said.get("hold") == "1",
+        said.get("hold") == "1", tuple(filter(None, said.get("lost", "").split(","))),
     )  # fmt: skip
+    if list(known.lost) != sorted(_LOSABLE & {*known.lost}):
+        raise ValueError(f"no properties of an object: {line[:_LONGEST]!r}")
     if known.line != line or (known.mode not in _MODES if until else known.mode):
         raise ValueError(f"no properties of an object: {line[:_LONGEST]!r}")
     return known
+
+
+def lost(wanted: Mapping[str, str], held: Mapping[str, str]) -> tuple[str, ...]:
+    """What a copy does not have of the headers and the user metadata that it was given, by its server's answer."""
+    gone = (name for name, value in wanted.items() if held.get(name) != value)
+    return tuple(sorted({METADATA if name.startswith(USER) else name for name in gone}))
 
 
 def written(pairs: Iterable[tuple[str, str]]) -> str:
