@@ -10,6 +10,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import re
 import secrets
 import signal
 import socket
@@ -39,6 +40,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.s3.bucket import Bucke
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings.config import Config
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import buckets
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
+from s3_faults import Call, faulty
 from s3_servers import JuiceFS, SeaweedFS, Server
 
 MakeBucket = Callable[[Server], str]
@@ -259,6 +261,34 @@ def test_a_change_of_headers_or_tags_alone_is_carried(world: MakeWorld) -> None:
     assert one.take().details["copied"] == 2
     assert copier.facts(one.vault, "a").headers["cache-control"] == "no-store"
     assert copier.facts(one.vault, "b").tags == [("t", "1")]
+
+
+@pytest.mark.parametrize("versioned", [True, False], ids=["with versions", "without"])
+def test_new_headers_within_the_second_of_the_mirror_are_carried(
+    world: MakeWorld, weed: SeaweedFS, versioned: bool
+) -> None:
+    """The same bytes, written again after the mirror and within the second that the server tells: nothing in a listing
+    of a bucket without versions shows it, and it must not be missed for ever."""
+    one = world(versioned=versioned)
+    second = f"<LastModified>{datetime.now(timezone.utc):%Y-%m-%dT%H:%M:%S}.000Z</LastModified>".encode()
+
+    def told(call: Call, body: bytes) -> bytes:
+        return body if call.key else re.sub(rb"<LastModified>.*?</LastModified>", second, body)
+
+    with faulty(weed, edit=told) as proxy:
+        objects = dataclasses.replace(one.config.objects, endpoint_url=proxy.url)
+        one.config = dataclasses.replace(one.config, objects=objects)
+        one.put("a", b"same", {"cache-control": "no-store", "content-type": "text/x"})
+        one.put("b", b"same", {"cache-control": "no-store", "content-type": "text/x"})
+        one.database()
+        assert one.listing(one.take())["a"]["headers"] == "cache-control=no-store&content-type=text%2Fx"
+        one.put("a", b"same", {"cache-control": "no-cache", "content-type": "text/x"})
+        one.database()
+        manifest = one.take()
+        assert manifest.details["copied"] == 1
+        assert one.listing(manifest)["a"]["headers"] == "cache-control=no-cache&content-type=text%2Fx"
+        assert copier.facts(one.vault, "a").headers == {"cache-control": "no-cache", "content-type": "text/x"}
+        assert one.take().details["copied"] == 0
 
 
 def test_as_it_was_at_the_instant_of_the_dump(world: MakeWorld) -> None:

@@ -20,6 +20,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.mirror.state import Nu
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import repositories
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import bucket
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3.bucket import Bucket, Listed, Version
+from ansible_collections.lifeboat.dr.plugins.module_utils.s3.copier import Record
 from builders import NOW, make_config, publish
 
 SECOND = timedelta(seconds=1)
@@ -105,6 +106,31 @@ def test_what_is_right(state: State, vault: list[Version], before: list[Listed],
     assert numbers.overwritten == (numbers.copy and any(not version.deleted for version in vault))
     assert [row.key for row in state.listing()] == (["a"] if what == "right" else [])
     assert state.compare() == (what != "right")
+
+
+@pytest.mark.parametrize(
+    ("versions", "read", "alike"),
+    [
+        pytest.param("null", SECOND, 1, id="read in the second of its writing"),
+        pytest.param("null", 61 * SECOND, 1, id="or so, by another clock"),
+        pytest.param("null", 63 * SECOND, 0, id="read later"),
+        pytest.param("null", None, 0, id="nobody noted when it was read"),
+        pytest.param("v1", SECOND, 0, id="a version says that it is another"),
+    ],
+)
+def test_what_may_have_been_written_again_in_that_second(
+    state: State, versions: str, read: timedelta | None, alike: int
+) -> None:
+    state.read_source([version(version=versions)], None)
+    state.read_vault([HELD])
+    at = None if read is None else WHOLE - SECOND + read
+    state.read_copies([row(version=versions, headers="", tags="", tags_as_of=at)])
+    assert (state.numbers().copy, state.numbers().alike) == (0, alike)
+    for item, *held in state.alike():
+        state.copied(item, held[0], held[1], held[2], record=Record("", "", int(WHOLE.timestamp())))
+    assert state.numbers().alike == 0, "this run has looked at it"
+    assert [found.key for found in state.listing()] == ["a"]
+    assert state.compare() == 0
 
 
 def test_what_is_removed(state: State) -> None:
