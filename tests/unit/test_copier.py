@@ -295,7 +295,7 @@ def test_the_decision_lists_what_a_source_can_make_us_send() -> None:
     table = {cell.strip("` ") for line in text.splitlines() if line.startswith("| `") for cell in [line.split("|")[1]]}
     assert table >= {*signed.KEPT, "x-amz-meta-*", "x-amz-tagging", "range", "if-match", "content-md5"}
     assert {name for name in table if name.startswith("x-amz")} == {
-        "x-amz-meta-*", "x-amz-tagging", "x-amz-website-redirect-location",
+        "x-amz-acl", "x-amz-meta-*", "x-amz-tagging", "x-amz-website-redirect-location",
     }  # fmt: skip
 
 
@@ -388,3 +388,87 @@ def test_what_is_read_back_tells_what_the_copy_lost(monkeypatch: pytest.MonkeyPa
     assert (done.read_back, done.properties.lost) == (True, ("content-type", "expires", "user metadata"))
     fake = Fake(b"hello", HEADERS)
     assert copy(monkeypatch, fake).read_back is False
+
+
+class Strict(Fake):
+    """A vault that refuses some of what is written, by the code that it gives."""
+
+    def __init__(self, refuses: Mapping[str, tuple[str, int]]) -> None:
+        super().__init__(b"hello", HEADERS)
+        self._refuses = refuses
+
+    def call(
+        self, method: str, name: str, key: str, query: Any = None, headers: Any = None, body: bytes = b"", **more: Any
+    ) -> Answer:
+        if method == "PUT" and name == TARGET.name:
+            for header, (code, status) in self._refuses.items():
+                if header in headers or header == key:
+                    self.put.append((headers, b"refused"))
+                    raise refusal(code, status, WRITE)
+        return super().call(method, name, key, query, headers, body, **more)
+
+
+ACL = "x-amz-acl"
+
+
+@pytest.mark.parametrize(
+    ("refuses", "keys", "sent", "fails"),
+    [
+        ({}, "abc", [True, True, True], ""),
+        # Amazon S3 wants a right of its own; others know no access control lists.
+        ({ACL: ("AccessDenied", 403)}, "abc", [True, False, False, False], ""),
+        ({ACL: ("AccessControlListNotSupported", 400)}, "ab", [True, False, False], ""),
+        ({ACL: ("NotImplemented", 501)}, "ab", [True, False, False], ""),
+        # An object that is refused all the same says nothing of the header.
+        ({"a": ("KeyTooLongError", 400)}, "abc", [True, False, True, True], "KeyTooLong"),
+        # Where the header was taken once it is not its fault.
+        ({"b": ("KeyTooLongError", 400)}, "abc", [True, True, True], "KeyTooLong"),
+    ],
+)
+def test_copies_are_the_bucket_owners_too(
+    monkeypatch: pytest.MonkeyPatch, refuses: Mapping[str, tuple[str, int]], keys: str, sent: list[bool], fails: str
+) -> None:
+    """Ceph RGW: or the vault's administrator cannot read what the writer wrote, and recovers nothing."""
+    fake = Strict(refuses)
+    monkeypatch.setattr(Bucket, "requests", fake)
+    said = ""
+    with Copier(SOURCE, TARGET, for_owner=True) as moving:
+        for key in keys:
+            try:
+                moving.copy(key, 5, MD5)
+            except LifeboatError as exc:
+                said += exc.cause
+    assert [headers.get(ACL) for headers, _body in fake.put] == [
+        "bucket-owner-full-control" if there else None for there in sent
+    ]
+    assert bool(said) == bool(fails)
+    assert fails in said
+
+
+def test_a_recovery_gives_its_objects_to_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = Strict({})
+    copy(monkeypatch, fake)
+    assert [ACL in headers for headers, _body in fake.put] == [False]
+    monkeypatch.undo()
+    with pytest.raises(ValueError, match="a header that is not to be sent"):
+        TARGET.ask("PUT", "a", headers={ACL: "public-read"}, attempted=WRITE)
+
+
+def test_parts_are_begun_for_the_buckets_owner(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[Mapping[str, str]] = []
+
+    def call(
+        method: str, name: str, key: str, query: Any = None, headers: Any = None, data: bytes = b"", **_: Any
+    ) -> Answer:
+        if name == SOURCE.name:
+            return Answer(200, {**HEADERS, "x-amz-meta-snowball-auto-extract": "true"}, b"hello")
+        if method == "POST" and "uploads" in query:
+            begun.append(headers)
+            if ACL in headers:
+                raise refusal("AccessDenied", 403, WRITE)
+        return Answer(200, {}, b"hello" if method == "GET" else b"<R><UploadId>u</UploadId><ETag>e</ETag></R>")
+
+    monkeypatch.setattr(Bucket, "requests", SimpleNamespace(call=call))
+    with Copier(SOURCE, TARGET, for_owner=True) as moving:
+        moving.copy("a", 5, MD5)
+    assert [ACL in headers for headers in begun] == [True, False]

@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import http.client
 import http.server
+import io
 import json
 import os
 import random
@@ -39,6 +40,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.repository import s3 a
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.s3 import S3Repository
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import client as s3_client
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
+from botocore import awsrequest
 from builders import make_config, make_manifest
 from repository_contract import DAY, FILES, ID, OTHER, Contract, publish
 
@@ -157,6 +159,54 @@ def test_large_artefacts_go_in_parts(repo: S3Repository, monkeypatch: pytest.Mon
         assert stream.read() == data
     head = repo.client.head_object(Bucket="vault", Key=f"{repo.prefix}/postgresql/{ID}/three")
     assert head["ETag"].strip('"').endswith("-3")
+
+
+class Raw(io.BytesIO):
+    """The body of an answer, as botocore reads it."""
+
+    def stream(self, *_: object, **more: object) -> Iterator[bytes]:
+        yield self.read()
+
+
+@pytest.mark.parametrize("refused", ["", "AccessDenied 403", "AccessControlListNotSupported 400", "NotImplemented 501"])
+@pytest.mark.parametrize("upload", [5, repository_s3._PART + 1], ids=["whole", "in parts"])
+def test_what_is_written_is_the_bucket_owners_too(
+    repo: S3Repository, tmp_path: Path, refused: str, upload: int
+) -> None:
+    """On Ceph RGW the bucket's owner cannot read it otherwise. Where the header is refused it is written without."""
+    sent: list[tuple[str, str]] = []
+
+    def send(request: Any, **_: object) -> Any:
+        said = (request.headers.get("x-amz-acl") or b"").decode()
+        if (request.method == "PUT" and "partNumber" not in request.url) or request.url.endswith("?uploads"):
+            sent.append((request.url.rpartition("/")[2], said))
+        code, _blank, status = refused.partition(" ")
+        if said and code:
+            body = Raw(f"<Error><Code>{code}</Code><Message>no</Message></Error>".encode())
+            return awsrequest.AWSResponse(request.url, int(status), {}, body)
+        return None
+
+    repo.client.meta.events.register("before-send.s3", send)
+    path = tmp_path / "large"
+    path.write_bytes(b"x" * upload)
+    for _ in range(2):
+        repo._send(path, repo._key("large"), repo._facts(path))
+    repo._put(repo._key("small"), b"x")
+    assert repo._put_new(repo._key("new"), b"x")
+    said, large = "bucket-owner-full-control", "large" if upload == 5 else "large?uploads"
+    if refused:
+        assert sent == [(large, said), (large, ""), (large, ""), ("small", ""), ("new", "")]
+    else:
+        assert sent == [(large, said), (large, said), ("small", said), ("new", said)]
+
+
+def test_a_refusal_that_is_not_of_the_header_is_the_writes(repo: S3Repository) -> None:
+    nowhere = S3Repository("vault", "x", repo._endpoint, "", "lifeboat", "wrong", staging_root=repo.staging_root)
+    with pytest.raises(LifeboatError):
+        nowhere._put("x/a", b"x")
+    assert nowhere._for_owner is None
+    repo._put(repo._key("a"), b"x")
+    assert repo._for_owner is True
 
 
 def test_another_kind_of_etag_is_read_back(repo: S3Repository, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -627,7 +627,7 @@ class _Mirror:
         if numbers.copy + numbers.alike > self._few:
             self._losses = copier.Losses(self.vault)
         if numbers.copy or numbers.alike:
-            with Copier(self.source, self.vault, self._shared) as moving:
+            with Copier(self.source, self.vault, self._shared, for_owner=True) as moving:
                 for item in list(self._odd()):
                     self._state.unheld(*item)
                 if self._config.objects.engine == "mc":

@@ -42,6 +42,7 @@ _CHECK = ".check-"
 CHECK = re.compile(rf"(?:^|(?<=/)){re.escape(_CHECK)}[0-9a-f]{{8}}$")
 _PART = 16 << 20  # bytes; four are on their way at once, so this bounds the memory used
 _TWO_STACKS = "Two stacks with one place? Set lifeboat_vault.prefix to a name of its own for each."
+_FOR_OWNER = {"ACL": "bucket-owner-full-control"}
 _NEW = "claim"  # user metadata of what is written only where nothing of its name is, and by which run
 _PARTS = 9000  # S3 allows 10,000 parts of up to 5 GiB
 
@@ -76,6 +77,7 @@ class S3Repository(Repository):
         self._connect = functools.partial(connect, endpoint_url, region, access_key, secret_key, ca_bundle)
         self._endpoint = endpoint_url
         self._conditional: Optional[bool] = None  # whether the server heeds If-None-Match; not tried yet
+        self._for_owner: Optional[bool] = None  # whether the server takes what _put_for_owner() says; not tried yet
 
     @functools.cached_property
     def client(self) -> Client:
@@ -548,10 +550,7 @@ class S3Repository(Repository):
         """Write it on the condition that nothing is there; False where the server refuses that."""
         facts = _of(data)
         try:
-            with spoken("write", self._url(key)):
-                self.client.put_object(
-                    Bucket=self.bucket, Key=key, Body=data, Metadata={"sha256": facts.sha256, _NEW: facts.sha256[:16]}
-                )
+            self._put_object(key, data, {"sha256": facts.sha256, _NEW: facts.sha256[:16]})
         except LifeboatError as exc:
             if status(exc) in (409, 412):
                 return False
@@ -563,9 +562,30 @@ class S3Repository(Repository):
 
     def _put(self, key: str, data: bytes) -> None:
         facts = _of(data)
-        with spoken("write", self._url(key)):
-            self.client.put_object(Bucket=self.bucket, Key=key, Body=data, Metadata={"sha256": facts.sha256})
+        self._put_object(key, data, {"sha256": facts.sha256})
         self._confirm(key, facts)
+
+    def _put_object(self, key: str, data: bytes, metadata: Mapping[str, str]) -> None:
+        def put(more: Mapping[str, str]) -> None:
+            with spoken("write", self._url(key)):
+                self.client.put_object(Bucket=self.bucket, Key=key, Body=data, Metadata=metadata, **more)
+
+        self._put_for_owner(put)
+
+    def _put_for_owner(self, put: Callable[[Mapping[str, str]], None]) -> None:
+        """Write such that the bucket's owner can read it: on Ceph RGW only the writer can otherwise. Amazon S3 wants a
+        right of its own for that, and some servers know no access control lists: they get the object without it."""
+        if self._for_owner is not False:
+            try:
+                put(_FOR_OWNER)
+            except LifeboatError as exc:
+                if self._for_owner or status(exc) not in (400, 403, 501):
+                    raise
+            else:
+                self._for_owner = True
+                return
+        put({})
+        self._for_owner = self._for_owner or False
 
     def _facts(self, path: Path) -> _Facts:
         with explained("upload", path), path.open("rb") as file:
@@ -576,10 +596,15 @@ class S3Repository(Repository):
 
         part = _part(path)
         transfer = TransferConfig(multipart_threshold=part, multipart_chunksize=part, max_concurrency=4)
-        with spoken("upload", self._url(key)), explained("upload", path):
-            self.client.upload_file(
-                str(path), self.bucket, key, ExtraArgs={"Metadata": {"sha256": facts.sha256}}, Config=transfer
-            )
+
+        def put(more: Mapping[str, str]) -> None:
+            with spoken("upload", self._url(key)), explained("upload", path):
+                self.client.upload_file(
+                    str(path), self.bucket, key, ExtraArgs={"Metadata": {"sha256": facts.sha256}, **more},
+                    Config=transfer,
+                )  # fmt: skip
+
+        self._put_for_owner(put)
         self._confirm(key, facts)
 
     def _holds(self, key: str, facts: _Facts) -> bool:

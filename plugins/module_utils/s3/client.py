@@ -160,7 +160,13 @@ def spoken(attempted: str, subject: str) -> Iterator[None]:
         error = translate(exc, attempted, subject)
         if error is None:
             raise
-        raise error from exc
+        raise error from _said(exc)  # code() and status() look there
+
+
+def _said(exc: BaseException) -> BaseException:
+    """The server's own answer, which upload_file hides."""
+    of_boto3 = _loaded("boto3.exceptions", "Boto3Error")
+    return exc.__context__ if isinstance(exc, of_boto3) and exc.__context__ is not None else exc
 
 
 def translate(exc: BaseException, attempted: str, subject: str) -> LifeboatError | None:
@@ -170,8 +176,7 @@ def translate(exc: BaseException, attempted: str, subject: str) -> LifeboatError
     # What was never loaded raised nothing; loading it takes longer than many a request.
     of_boto3 = _loaded("boto3.exceptions", "Boto3Error")
     of_a_parser = _loaded("botocore.parsers", "ResponseParserError")
-    if isinstance(exc, of_boto3) and exc.__context__ is not None:  # upload_file hides the server's own answer
-        exc = exc.__context__
+    exc = _said(exc)
     if isinstance(exc, known.ClientError):
         answer = exc.response.get("Error", {})
         code = str(answer.get("Code", ""))

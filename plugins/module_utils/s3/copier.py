@@ -30,7 +30,7 @@ from ..base.throttle import Budget, Rate
 from . import causes, client, documents, properties, signed
 from .bucket import Bucket
 from .properties import NONE, Properties
-from .signed import NULL, Answer
+from .signed import FOR_OWNER, NULL, Answer
 
 T = TypeVar("T")
 Tags = list[tuple[str, str]]
@@ -100,9 +100,16 @@ class Shared:
 
 
 class Copier:
-    """Copies from `source` to `target`. Use it with `with`; copy() may be called from many threads."""
+    """Copies from `source` to `target`. Use it with `with`; copy() may be called from many threads.
 
-    def __init__(self, source: Bucket, target: Bucket, shared: Optional[Shared] = None) -> None:
+    for_owner: the copies are such that the owner of the target's bucket can read them (Ceph RGW), where the target
+    takes that.
+    """
+
+    def __init__(
+        self, source: Bucket, target: Bucket, shared: Optional[Shared] = None, *, for_owner: bool = False
+    ) -> None:
+        self._for_owner: Optional[bool] = None if for_owner else False  # None: it is not known yet whether it does
         self.source, self.target = source, target
         shared = shared or Shared()
         self._rate, self._budget, self._turn = shared.rate, shared.budget, shared.turn
@@ -146,6 +153,25 @@ class Copier:
         side = READ if bucket is self.source else WRITE
         return bucket.ask(method, key, query, headers, body, attempted=side, subject=subject)
 
+    def _write(
+        self, method: str, key: str, query: Mapping[str, str], headers: Mapping[str, str], body: bytes = b"", *,
+        subject: str,
+    ) -> Answer:  # fmt: skip
+        """Make an object of the target's. That its owner may read it takes a right of its own on Amazon S3, and some
+        servers know no access control lists: where a write is taken without it alone, it is not said again."""
+        if self._for_owner is not False:
+            try:
+                done = self._ask(method, self.target, key, query, {**headers, **FOR_OWNER}, body, subject=subject)
+            except LifeboatError as exc:
+                if self._for_owner or not answered(exc):
+                    raise
+            else:
+                self._for_owner = True
+                return done
+        done = self._ask(method, self.target, key, query, headers, body, subject=subject)
+        self._for_owner = self._for_owner or False
+        return done
+
     def _copy_whole(self, order: _Order) -> Copied:
         key, subject = order.key, order.subject
         held = self._budget.take(order.size)
@@ -163,7 +189,7 @@ class Copier:
                 if any(name.startswith(_UNPACKED) for name in headers):
                     with self._upload(key, headers, subject) as upload:
                         return self._finish(key, upload, [self._put_part(key, 1, data, upload.id, 0, subject)], subject)
-                done = self._ask("PUT", self.target, key, {}, {**headers, **_md5_header(md5)}, data, subject=subject)
+                done = self._write("PUT", key, {}, {**headers, **_md5_header(md5)}, data, subject=subject)
                 return _Put(done.version, done.etag, done.etag == md5, bool(properties.encryption(done.headers)))
 
             put, refused = _with_tags(put_whole, wanted)
@@ -204,7 +230,7 @@ class Copier:
     @contextlib.contextmanager
     def _upload(self, key: str, headers: Mapping[str, str], subject: str) -> Iterator[_Upload]:
         """An upload in parts, which is aborted where it is not finished."""
-        begun = self._ask("POST", self.target, key, {"uploads": ""}, headers, subject=subject)
+        begun = self._write("POST", key, {"uploads": ""}, headers, subject=subject)
         upload = _Upload(_text(begun.body, "UploadId", subject), bool(properties.encryption(begun.headers)))
         try:
             yield upload

@@ -44,8 +44,12 @@ KEPT = ("content-type", "cache-control", "content-disposition", "content-encodin
         "x-amz-website-redirect-location")  # fmt: skip
 USER = "x-amz-meta-"
 LOCK = ("x-amz-object-lock-mode", "x-amz-object-lock-retain-until-date", "x-amz-object-lock-legal-hold")
+# On Ceph RGW the bucket's owner cannot read what another user wrote without it. No other value is ever sent.
+FOR_OWNER = {"x-amz-acl": "bucket-owner-full-control"}
 # Headers that a request may have: an object's own, and these. No other is ever sent, whatever a source says.
-_SENT = frozenset({*KEPT, "x-amz-tagging", "content-md5", "range", "if-match", "x-amz-checksum-mode", *LOCK})
+_SENT = frozenset(
+    {*KEPT, "x-amz-tagging", "content-md5", "range", "if-match", "x-amz-checksum-mode", *LOCK, *FOR_OWNER}
+)
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]+")  # https://www.rfc-editor.org/rfc/rfc9110#name-tokens
 _NO_VALUE = re.compile(r"[\x00\r\n]")
 _FOLD = re.compile(r"[ \t]*\r?\n[ \t]+")
@@ -328,7 +332,7 @@ def _about_a_setting(method: str, query: set[str]) -> bool:
 
 def _require_sendable(headers: Mapping[str, str], attempted: str, subject: str) -> None:
     for name, value in headers.items():
-        if name not in _SENT and not name.startswith(USER):
+        if (name not in _SENT and not name.startswith(USER)) or value != FOR_OWNER.get(name, value):
             raise ValueError(f"a header that is not to be sent: {name}")
         if not _NAME.fullmatch(name) or _NO_VALUE.search(value):
             remedy = "Write the object again in its own bucket, with metadata in ASCII names and on one line."
