@@ -15,7 +15,7 @@ import re
 import tarfile
 from collections.abc import Callable, Collection
 from typing import Any
-from urllib.parse import quote, unquote_plus, urlsplit
+from urllib.parse import quote, unquote_plus, urlencode, urlsplit
 from xml.sax.saxutils import escape, unescape
 
 from s3_faults import Call, Edit, Fault, Reply, error
@@ -216,6 +216,27 @@ def minio_hides_below(folder: str) -> Edit:
     """As minio_hides(), where the listing that is asked for does not show the object above: nothing is listed there,
     whatever the prefix and also where that object was deleted."""
     return _rows(lambda rows: [row for row in rows if not _field(row, "Key").startswith(folder)])
+
+
+def minio_tells_tags(server: Server) -> Edit:
+    """MinIO's listing with `metadata=true`: with each object its metadata and its tags, blanks as `+`."""
+
+    def edit(call: Call, body: bytes) -> bytes:
+        if call.query.get("metadata") != "true":
+            return body
+        bucket = urlsplit(call.path).path.strip("/")
+
+        def told(found: re.Match[bytes]) -> bytes:
+            key = unquote_plus(_field(found[0], "Key"))
+            tags = server.client.get_object_tagging(Bucket=bucket, Key=key)["TagSet"]
+            said = escape(urlencode([(tag["Key"], tag["Value"]) for tag in tags]))
+            more = "<UserMetadata><content-type>binary/octet-stream</content-type></UserMetadata>"
+            more += f"<UserTags>{said}</UserTags>" if said else ""
+            return found[0].replace(b"</Contents>", f"{more}<Internal><K>1</K><M>0</M></Internal></Contents>".encode())
+
+        return _ROW.sub(told, body)
+
+    return edit
 
 
 @_rows

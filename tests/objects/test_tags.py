@@ -19,7 +19,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import Lif
 from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import back, sweep, take, verify
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.details import HeldTags, ObjectsDetails
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest import Manifest
-from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import copier
+from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import bucket, copier
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3.bucket import Bucket
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from s3_faults import Call, Reply, error, faulty
@@ -106,6 +106,46 @@ def test_a_tag_changed_in_place_reaches_the_vault_within_the_period(
     assert (rows[KEYS[0]]["tags"], rows[KEYS[1]]["tags"]) == ("n=a%20b%2B&state=new", "")
     assert rows[KEYS[2]]["tags"] == "more=%C3%A9&state=changed"
     assert told(again).as_of == min(row["tags_as_of"] for row in rows.values())
+
+
+def test_where_a_listing_tells_tags_a_change_is_seen_the_same_night(
+    world: World, weed: SeaweedFS, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MinIO lists them. What it lists is asked for: of a key that may not read tags it lists none."""
+    monkeypatch.setattr(bucket, "KEYS", 5)
+    world.take()
+    retag(world, KEYS[2], state="changed", more="é =+ x")
+    retag(world, KEYS[7])
+    with faulty(weed, edit=s3_quirks.minio_tells_tags(weed), calls_itself="MinIO") as source:
+        manifest = through(world, source=source)
+        assert asked_for_tags(source.calls) == {KEYS[2]: 1, KEYS[7]: 1}
+        assert len([call for call in source.calls if "metadata" in call.query]) == 3, "a page of five objects each"
+        assert (told(manifest).read, told(manifest).changed) == (2, 2)
+        source.calls.clear()
+        again = through(world, source=source)
+        assert (asked_for_tags(source.calls), told(again).read) == ({}, 0)
+    for key in KEYS:
+        assert tags_of(world.vault, key) == tags_of(world.source, key)
+    assert world.listing(again)[KEYS[2]]["tags"] == "more=%C3%A9%20%3D%2B%20x&state=changed"
+    retag(world, KEYS[3], state="changed")
+    with faulty(weed, calls_itself="MinIO") as source:
+        assert told(through(world, source=source)).read == 0, "it calls itself so and tells none: in their turn"
+        assert len([call for call in source.calls if "metadata" in call.query]) == 1
+    with faulty(weed) as source:
+        through(world, source=source)
+        assert not [call for call in source.calls if "metadata" in call.query]
+
+
+@pytest.mark.parametrize("answer", [error(403, "AccessDenied"), error(501, "NotImplemented")])
+def test_a_refused_listing_of_tags_costs_no_backup(world: World, weed: SeaweedFS, answer: Reply) -> None:
+    world.take()
+
+    def fault(call: Call) -> Reply | None:
+        return answer if "metadata" in call.query else None
+
+    with faulty(weed, fault, calls_itself="MinIO") as source:
+        assert told(through(world, source=source)).read == 0
+    assert any("does not list its objects' tags, so they are read in their turn" in line for line in world.lines)
 
 
 def test_a_backup_gives_back_the_tags_of_its_time(

@@ -14,7 +14,7 @@ import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LifeboatError
 from ansible_collections.lifeboat.dr.plugins.module_utils.mirror.state import State
 from ansible_collections.lifeboat.dr.plugins.module_utils.mirror.sweep import Sweep
-from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import client, copier
+from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import bucket, client, copier
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3.bucket import Bucket, Listed, Version
 from botocore.exceptions import ClientError
 
@@ -34,12 +34,13 @@ class World:
         self.put: list[str] = []
         self.source: Answer = lambda: [("a", "1")]
         self.vault: Answer = lambda: [("a", "1")]
+        monkeypatch.setattr(bucket, "tagged", lambda source: iter(()))
         monkeypatch.setattr(copier, "tags", self.tags)
         monkeypatch.setattr(copier, "settle_tags", lambda bucket, key, *_: self.put.append(key) or "")
 
-    def tags(self, bucket: Bucket, key: str, version: str = "") -> Optional[list[tuple[str, str]]]:
-        self.asked.append((bucket.name, version))
-        return self.source() if bucket is SOURCE else self.vault()
+    def tags(self, where: Bucket, key: str, version: str = "") -> Optional[list[tuple[str, str]]]:
+        self.asked.append((where.name, version))
+        return self.source() if where is SOURCE else self.vault()
 
     def sweep(self, tags: Optional[str], count: int = COUNT) -> Sweep:
         keys = [f"{number:03}" for number in range(count)]

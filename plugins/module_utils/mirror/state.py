@@ -29,13 +29,14 @@ from ..s3.inventory import Inventory
 NAME_CHECK = ".lifeboat-name-"  # names are tried in the vault by objects whose keys begin so, see take
 _VERSION = "key TEXT PRIMARY KEY, size INT, etag TEXT, modified INT, version TEXT"
 # copies: what is known of objects that were copied: by the last backup's listing, by a killed run, by this one (then
-# looked). seen: the properties that this run saw of others.
+# looked). seen: the properties that this run saw of others. told: the tags that the source lists.
 _TABLES = {
     "source": f"{_VERSION}, deleted INT, storage TEXT",
     "vault": f"{_VERSION}, deleted INT, storage TEXT",
     "copies": f"{_VERSION}, vault_version TEXT, vault_etag TEXT, sha256 TEXT, properties TEXT, headers TEXT, tags TEXT,"
     " tags_at INT, looked INT",
     "seen": "key TEXT PRIMARY KEY, properties TEXT",
+    "told": "key TEXT PRIMARY KEY, etag TEXT, tags TEXT",
     "unlike": "key TEXT PRIMARY KEY",
     "unheld": "key TEXT PRIMARY KEY, why TEXT",
 }
@@ -248,9 +249,13 @@ class State(Inventory):
         self._journal.add(row)
         self.add("copies", [(*row, 1)])
 
+    def tags_told(self, rows: Iterable[tuple[str, str, str]]) -> None:
+        """The tags that the source lists: (key, ETag, a line of properties.py)."""
+        self.add("told", rows)
+
     def tags_due(self, today: int, days: int, otherwise: int) -> Iterator[tuple[Object, str, str, str, str, Record]]:
         """What is held and whose tags are to be read again: with the vault's version and ETag, SHA-256, properties, and
-        what is on record.
+        what is on record. Those are due as well that the source lists with other tags.
 
         Each key has one day in every `days`, chosen by its hash. It is due if its tags were not read since the last
         such day: so a night without a mirror is made up for, and a killed one goes on. today: days since 1970.
@@ -259,7 +264,8 @@ class State(Inventory):
         day = f"({today} - ({today} - spread(s.key) % {days}) % {days})"
         due = f"(CASE WHEN c.tags IS NULL THEN {otherwise} ELSE c.tags_at END) < {day} * {_DAY}"
         columns = f"{_OBJECT}, v.version, v.etag, c.sha256, c.properties, {_NOTED}"
-        wanted = f"SELECT {columns} FROM {_JOINED} WHERE {_HELD} AND {_RIGHT} AND NOT c.looked AND {due}"
+        others = "EXISTS (SELECT 1 FROM told t WHERE t.key = s.key AND t.etag = s.etag AND t.tags <> c.tags)"
+        wanted = f"SELECT {columns} FROM {_JOINED} WHERE {_HELD} AND {_RIGHT} AND NOT c.looked AND ({due} OR {others})"
         # Not in the order of an index, so that SQLite has read all of them before the first row is changed.
         for row in self.each(f"{wanted} ORDER BY spread(s.key)"):
             yield Object(*row[:5]), row[5], row[6], row[7], row[8], Record(*row[9:])

@@ -4,20 +4,23 @@
 
 """Read again the tags of objects that are mirrored: they change in place, without a new version, and no listing tells.
 
-Each night a share is read, so that every object's turn comes within lifeboat_objects.tags_days. What changed goes into
-the listing with the time of reading, from which a recovery gives it, and to the vault's copy.
+Each night a share is read, so that every object's turn comes within lifeboat_objects.tags_days. MinIO can list the tags
+of its objects: there those are read as well that it lists with others than are on record. What changed goes into the
+listing with the time of reading, from which a recovery gives it, and to the vault's copy.
 """
 
 from __future__ import annotations
 
+import functools
 import threading
 import time
 from typing import Optional
+from urllib.parse import parse_qsl
 
 from ..base import throttle
 from ..base.errors import LifeboatError, Log, NotFoundError
 from ..repository.details import Unheld
-from ..s3 import copier, properties
+from ..s3 import bucket, copier, properties
 from ..s3.bucket import Bucket
 from ..s3.copier import Record
 from ..s3.signed import NULL
@@ -48,6 +51,7 @@ class Sweep:
         self._exact = exact
         today = int(time.time()) // _DAY
         if days:
+            self._ask_for_changed()
             throttle.each(lambda due: self._look(*due), self._state.tags_due(today, days, int(before)), workers)
         if self.changed:
             self._log(f"the tags of {self.changed} objects were changed in place; they were put onto {self._vault.url}")
@@ -55,6 +59,15 @@ class Sweep:
             first = self.unread[0]
             lost = f"{self.unread_count} objects of {self._source.url}, the first is {first.key!r}: {first.why}"
             self._log(f"WARNING: the tags could not be read again of {lost}")
+
+    def _ask_for_changed(self) -> None:
+        """Let the source list all tags, where it does that: whose are others is read this night."""
+        try:
+            self._state.tags_told((key, etag, _line(tags)) for key, etag, tags in bucket.tagged(self._source))
+        except LifeboatError as exc:
+            self._log(
+                f"{self._source.url} does not list its objects' tags, so they are read in their turn: {exc.cause}"
+            )
 
     def warn(self) -> None:
         """Name whose tags the vault does not keep, of the objects that were copied too."""
@@ -112,6 +125,12 @@ class Sweep:
             if not copier.answered(exc):
                 raise
             return None
+
+
+@functools.lru_cache(maxsize=4096)
+def _line(tags: str) -> str:
+    """Tags as a server lists them, as they are on record."""
+    return properties.written(parse_qsl(tags, keep_blank_values=True))
 
 
 def _note(named: list[Unheld], key: str, why: str) -> None:

@@ -313,6 +313,22 @@ def objects(bucket: Bucket, prefix: str = "", watch: Optional[Watch] = None) -> 
     yield from _listed(bucket, {"list-type": "2", "prefix": prefix}, _OBJECTS, watch)
 
 
+def tagged(bucket: Bucket) -> Iterator[tuple[str, str, str]]:
+    """(key, ETag, tags as a query) of the current objects, where a listing tells tags as MinIO's does; else nothing.
+
+    A key that may not read an object's tags is told of none, so this is a hint and no answer.
+    """
+    if not server(bucket).startswith("MinIO"):
+        return
+    query = {"list-type": "2", "prefix": "", "metadata": "true", "max-keys": str(KEYS)}
+    for page, decode in _pages(bucket, query, _OBJECTS, _LIST):
+        rows = [fields(child) for child in page if plain(child.tag) == "Contents"]
+        if not any("UserMetadata" in row for row in rows):
+            return  # the JuiceFS gateway calls itself MinIO too
+        for row in rows:
+            yield decode(row.get("Key", "")), row.get("ETag", "").strip('"'), row.get("UserTags", "")
+
+
 def names(bucket: Bucket) -> list[str]:
     """Every bucket at its endpoint that the key may see, by name. An endpoint shows a key no others."""
     attempted, subject = "list the buckets", bucket.endpoint_url or "Amazon S3"
