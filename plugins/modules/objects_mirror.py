@@ -23,7 +23,7 @@ options:
     description:
       - Mirror although more of the bucket was removed or overwritten than C(lifeboat_objects.change_limit) allows, or
         although it is empty, if no more than this number of objects would be removed or overwritten. The refusal names
-        the number.
+        the number. It holds for all buckets together.
     type: int
     default: 0
 attributes:

@@ -26,7 +26,7 @@ options:
   override:
     description: >-
       Mirror the bucket even where more of it was removed or overwritten than C(change_limit) allows, if no more than
-      this number of objects would be, and accept that the database holds far less than before.
+      this number of objects would be, in all buckets together, and accept that the database holds far less than before.
     type: int
     default: 0
 attributes:

@@ -327,6 +327,22 @@ def test_a_bucket_that_appears_and_one_that_goes(case: Many) -> None:
     assert (case.details(override=True).missing, case.good()) == ({}, True)
 
 
+def test_an_override_is_of_all_buckets_together(case: Many, weed: SeaweedFS) -> None:
+    """The number that the refusal of one bucket names let as many be removed in each of the others."""
+    case.take()
+    for name in ("uploads", "docs"):
+        for content in case.client.list_objects_v2(Bucket=name)["Contents"]:
+            case.client.delete_object(Bucket=name, Key=content["Key"])
+
+    def held() -> int:
+        return len(weed.client.list_objects_v2(Bucket=f"{case.mirrored}-docs").get("Contents", ()))
+
+    with pytest.raises(UsageError, match="--override 7`"):
+        case.take()
+    assert "the bucket is empty, and 8 of the 8 objects" in case.details(override=14).missing["docs"], "7 and 8 are 15"
+    assert held() == 8
+
+
 def test_a_bucket_that_goes_or_appears_while_the_mirror_runs(case: Many) -> None:
     """One before it is looked at, one while it is copied: neither is held as empty, and the others are mirrored."""
     case.take()

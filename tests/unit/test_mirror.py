@@ -371,3 +371,13 @@ def test_the_guard(tmp_path: Path, numbers: Numbers, limit: int, refused: str) -
     else:
         guard.guard(made, BUCKET, BUCKET, numbers, False)
     guard.guard(made, BUCKET, BUCKET, numbers, True)
+
+
+def test_an_override_is_of_all_buckets_together() -> None:
+    """Each bucket was measured against the whole number: two could lose twice as many as were named."""
+    accepted = guard.Override(20)
+    assert (bool(accepted), accepted.covers(12), accepted.covers(12), accepted.covers(8)) == (True, True, False, True)
+    assert (accepted.covers(0), accepted.covers(1)) == (True, False)
+    nothing, anything = guard.Override(0), guard.Override(True)
+    assert (bool(nothing), nothing.covers(0)) == (False, False)
+    assert (bool(anything), anything.covers(10**9), anything.covers(10**9)) == (True, True, True)

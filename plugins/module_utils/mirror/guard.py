@@ -7,9 +7,10 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Callable, Optional
+from typing import Callable, Optional, Union
 
 from ..base.clock import format_time
 from ..base.errors import LifeboatError, Log, NotFoundError, UsageError
@@ -117,14 +118,35 @@ def of_a_check(key: str) -> bool:
     return key.lstrip("/").startswith(NAME_CHECK)
 
 
+class Override:
+    """How many objects a run may remove or overwrite beyond the limit: in all buckets together. True: any number."""
+
+    def __init__(self, number: int) -> None:
+        self._number, self._left = number, number
+        self._lock = threading.Lock()  # buckets are mirrored side by side
+
+    def __bool__(self) -> bool:
+        return bool(self._number)
+
+    def covers(self, count: int) -> bool:
+        """Whether so many more may go; those that may are taken off."""
+        with self._lock:
+            if not self._number or (self._number is not True and count > self._left):
+                return False
+            self._left -= count
+            return True
+
+
 def guard(
-    config: Config, source: Bucket, vault: Bucket, numbers: Numbers, override: int,
+    config: Config, source: Bucket, vault: Bucket, numbers: Numbers, override: Union[int, Override],
     first: Callable[[int], list[str]] = lambda most: [], log: Log = lambda text: None,
 ) -> None:  # fmt: skip
     """A wiped or encrypted source must not become the newest mirror unasked.
 
-    override: so many objects may be removed or overwritten; True: any number. first: those that would be.
+    override: so many objects may be removed or overwritten; of a run with several buckets one Override. first: those
+    that would be.
     """
+    accepted = override if isinstance(override, Override) else Override(override)
     if not numbers.vault:
         return
     said = (
@@ -138,7 +160,7 @@ def guard(
         said += f", {numbers.share:.0f} % where {config.objects.change_limit} % is the limit"
     count = numbers.removed + numbers.overwritten
     said += f"; the first: {', '.join(map(repr, first(_NAMED)))}" if count else ""
-    if override is True or (override and count <= override):
+    if accepted.covers(count):
         log(f"WARNING, and done all the same: {said}")
         return
     raise UsageError(

@@ -107,7 +107,8 @@ def take(run: Opened, *, log: Log, override: int = 0, doubts: Doubts = TRUST) ->
         work = _Mirror(config, source, vault, state, instant, log, shared, doubts)
         ambiguous = work.look(last)
         instant, numbers = work.instant, state.numbers()
-        guard.guard(config, source, vault, numbers, override, state.lost, log)
+        accepted = guard.Override(override)
+        guard.guard(config, source, vault, numbers, accepted, state.lost, log)
         log(f"{identity}: {_to_do(numbers, instant, now)}")
         work.bring(numbers)
         work.confirm(numbers)
@@ -117,7 +118,7 @@ def take(run: Opened, *, log: Log, override: int = 0, doubts: Doubts = TRUST) ->
         with repo.stage("objects", identity) as staging, explained("write the listing", staging.path):
             own = _written(work, state, staging.path, "", ambiguous)
             state.release()
-            others = _Others(run, last, asked, staging.path, override, log, shared, doubts)
+            others = _Others(run, last, asked, staging.path, accepted, log, shared, doubts)
             others.take(seen, known)
             details = ObjectsDetails(
                 bucket=source.name,
@@ -258,7 +259,7 @@ class _Others:
     """The store's other buckets, some at once over the same connections: held, and what is missing and why."""
 
     def __init__(
-        self, run: Opened, last: Optional[Point], instant: Instant, root: Path, override: int, log: Log,
+        self, run: Opened, last: Optional[Point], instant: Instant, root: Path, override: guard.Override, log: Log,
         shared: Optional[Shared] = None, doubts: Doubts = TRUST,
     ) -> None:  # fmt: skip
         self._run, self._instant, self._root = run, instant, root
@@ -373,7 +374,7 @@ def preview(run: Opened, *, log: Log, override: int = 0, doubts: Doubts = TRUST)
         work.look(last)
         asked, instant, numbers = instant, work.instant, state.numbers()
         guard.guard(run.config, source, vault, numbers, override, state.lost, log)
-    others = _Others(run, last, asked, run.config.state, override, log)
+    others = _Others(run, last, asked, run.config.state, guard.Override(override), log)
     for more in others.preview(store.look(run, _known(last))):
         numbers = Numbers(**{what: count + getattr(more, what) for what, count in vars(numbers).items()})
     return Preview(
