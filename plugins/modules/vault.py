@@ -10,8 +10,9 @@ module: vault
 short_description: Make the vault's buckets and keep them as configured
 version_added: 0.1.0
 description:
-  - Sees that the buckets of C(vault) are there, marked as this stack's, versioned, locked as configured, and that
-    replaced and removed objects expire after C(noncurrent_days) while live ones never do.
+  - Sees that the buckets of C(vault) are there, marked as this stack's, versioned, locked as configured, closed to the
+    public where the server can block that, and that replaced and removed objects expire after C(noncurrent_days) while
+    live ones never do.
   - A bucket that belongs to somebody else, is marked as another stack's, or holds objects and is not marked, is
     refused.
   - Says which policy the key that writes to the vault needs on this server, and tries with that key what it should not
@@ -143,6 +144,7 @@ def _tried(task: Task) -> Optional[writer.Rights]:
 
 def work(task: Task) -> Result:
     warnings: list[str] = []
+    notes: list[str] = []
     with lock.held(f"{task.config.stack}.vault", "prepare the vault", wait=60):
         changes = vault.ensure(
             task.config,
@@ -152,11 +154,12 @@ def work(task: Task) -> Result:
             access_key=task.params["admin_access_key"] or "",
             secret_key=task.params["admin_secret_key"] or "",
             warn=warnings.append,
+            note=notes.append,
         )
     rights, server = _tried(task), _server(task)
     if rights and rights.those(writer.CAN, writer.DESTROYS):
         warnings.append(f"{task.config.vault.endpoint_url}: {rights.summary} (docs/vault.md)")
-    for line in [*changes, *warnings]:
+    for line in [*changes, *warnings, *notes]:
         task.log(line)
     for line in warnings:
         task.module.warn(line)

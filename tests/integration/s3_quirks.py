@@ -347,6 +347,31 @@ def garage(call: Call) -> Reply | None:
     return None
 
 
+class PublicAccessBlock:
+    """Amazon S3 and Ceph RGW can close a bucket to the public, whatever a policy or an access control list says.
+
+    `administrator`: the access key that may do so; others may look. `keeps`: False where it answers 200 and forgets.
+    """
+
+    def __init__(self, administrator: str, *, keeps: bool = True) -> None:
+        self._administrator, self._keeps = administrator, keeps
+        self.closed: dict[str, str] = {}  # by bucket, the document
+
+    def fault(self, call: Call) -> Reply | None:
+        bucket = urlsplit(call.path).path.lstrip("/").partition("/")[0]
+        if "publicAccessBlock" in call.query:
+            if call.method != "PUT":
+                unset = error(404, "NoSuchPublicAccessBlockConfiguration")
+                return Reply(body=self.closed[bucket]) if bucket in self.closed else unset
+            if call.access_key != self._administrator:
+                return error(403, "AccessDenied")
+            if self._keeps:
+                self.closed[bucket] = call.body.decode()
+            return Reply()
+        public = call.headers.get("x-amz-acl", "").startswith("public-")
+        return error(403, "AccessDenied") if public and bucket in self.closed else None
+
+
 def minio_marker_rule(call: Call, body: bytes) -> bytes:
     """A rule of MinIO's own among the bucket's: a deleted object goes with all its versions."""
     if call.method != "GET" or "lifecycle" not in call.query:

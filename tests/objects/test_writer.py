@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 import s3_quirks
 import s3_servers
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import UsageError
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings.config import Config
 from ansible_collections.lifeboat.dr.plugins.module_utils.vault import policy, vault, writer
 from ansible_collections.lifeboat.dr.plugins.module_utils.vault.writer import CAN, HELD, UNTRIED, Rights
 from conftest import BUCKETS, PLAIN, POLICY, WRITER
-from s3_faults import Call, Reply, error, faulty
+from s3_faults import Call, Proxy, Reply, error, faulty
 from s3_servers import JuiceFS, SeaweedFS, Server
 from test_vault import make
 
@@ -215,15 +216,17 @@ def test_only_a_refusal_of_the_right_says_that_the_key_may_not(
         assert tried(config, weed).acts["delete versions"].state == state
 
 
-@pytest.mark.parametrize("how", ["with the object", "of an object", "of the bucket"])
+@pytest.mark.parametrize("how", ["with the object", "granted with the object", "of an object", "of the bucket"])
 def test_what_a_key_makes_public_is_seen_without_a_key(weed: SeaweedFS, how: str) -> None:
     """Ceph RGW takes `x-amz-acl: public-read` from a key that may write no more than objects."""
     vault.ensure(make(weed))
     public: set[str] = set()
 
     def fault(call: Call) -> Reply | None:
-        if call.method == "PUT" and call.headers.get("x-amz-acl") == "public-read":
+        grants = "AllUsers" in call.headers.get("x-amz-grant-read", "")
+        if call.method == "PUT" and (grants or call.headers.get("x-amz-acl") == "public-read"):
             said = "with the object" if not call.query else "of an object" if call.key else "of the bucket"
+            said = f"granted {said}" if grants else said
             public.update({call.path.partition("?")[0]} if said == how else ())
             return Reply() if said == how else error(403, "AccessDenied")
         return Reply() if not call.access_key and call.path in public else None
@@ -233,7 +236,7 @@ def test_what_a_key_makes_public_is_seen_without_a_key(weed: SeaweedFS, how: str
         config = dataclasses.replace(config, vault=dataclasses.replace(config.vault, endpoint_url=proxy.url))
         found = tried(config, weed)
     assert found.acts["make objects public"].state == CAN
-    assert f"x-amz-acl: public-read {how}: anybody can" in found.acts["make objects public"].detail
+    assert f" {how}: anybody can" in found.acts["make objects public"].detail
     assert "can also make objects public" in found.summary
 
 
@@ -263,3 +266,89 @@ def test_a_key_that_may_not_say_so_writes_without(weed: SeaweedFS) -> None:
         config = dataclasses.replace(config, vault=dataclasses.replace(config.vault, endpoint_url=proxy.url))
         found = tried(config, weed)
     assert (found.acts["delete versions"].state, found.acts["make objects public"].state) == (HELD, HELD)
+
+
+OPEN = (
+    "<PublicAccessBlockConfiguration><BlockPublicAcls>true</BlockPublicAcls><IgnorePublicAcls>true</IgnorePublicAcls>"
+    "<BlockPublicPolicy>false</BlockPublicPolicy></PublicAccessBlockConfiguration>"
+)
+BLOCKED = [f"s3://{name}: block public access" for name in BUCKETS]
+
+
+def closing(changes: list[str]) -> list[str]:
+    """Of these changes, those that close a bucket to the public."""
+    return [f"{line.split()[0]}: {line.rpartition(': ')[2]}" for line in changes if "public" in line]
+
+
+def at(proxy: Proxy, config: Config) -> Config:
+    return dataclasses.replace(config, vault=dataclasses.replace(config.vault, endpoint_url=proxy.url))
+
+
+def test_public_access_to_the_vault_is_blocked_once(weed: SeaweedFS) -> None:
+    server = s3_quirks.PublicAccessBlock(weed.access_key)
+    with faulty(weed, server.fault) as proxy:
+        config = at(proxy, make(weed))
+        assert closing(vault.ensure(config, check=True)) == BLOCKED
+        assert server.closed == {}, "check mode changes nothing"
+        assert closing(vault.ensure(config)) == BLOCKED
+        assert vault.ensure(config) == vault.ensure(config, check=True) == []
+        assert set(server.closed) == {*BUCKETS}
+        assert [document.count(">true</") for document in server.closed.values()] == [4, 4]
+        server.closed[OBJECTS] = OPEN
+        assert vault.ensure(config, check=True) == vault.ensure(config), "somebody opened a part of it"
+        assert vault.ensure(config) == []
+        del server.closed[OBJECTS]
+        writers = at(proxy, make(weed, keys=WRITER))
+        with pytest.raises(UsageError, match=r"block public access.*admin_access_key"):
+            vault.ensure(writers)
+        assert closing(vault.ensure(config)) == BLOCKED[:1]
+        assert vault.ensure(writers) == [], "the writer may look"
+
+
+def test_a_key_that_may_not_see_whether_it_is_blocked_is_told(weed: SeaweedFS) -> None:
+    """As with a policy of before: nothing is changed, and nothing claimed."""
+    vault.ensure(make(weed))
+    told: list[str] = []
+    with faulty(weed, lambda call: error(403, "AccessDenied") if "publicAccessBlock" in call.query else None) as proxy:
+        assert vault.ensure(at(proxy, make(weed, keys=WRITER)), warn=told.append) == []
+    assert sum("may not see whether public access to it is blocked" in line for line in told) == 2
+
+
+@pytest.mark.parametrize("how", ["does not know it", "takes no other", "forgets it"])
+def test_a_server_that_cannot_block_public_access_is_noted(weed: SeaweedFS, how: str) -> None:
+    """Nothing changes then, each time, and no warning: objects are no more public for it."""
+    vault.ensure(make(weed))
+    server = s3_quirks.PublicAccessBlock(weed.access_key, keeps=False)
+
+    def fault(call: Call) -> Reply | None:
+        refuses = how == "takes no other" and call.method == "PUT" and "publicAccessBlock" in call.query
+        return error(501, "NotImplemented") if refuses else server.fault(call)
+
+    warned: list[str] = []
+    noted: list[str] = []
+    with faulty(weed, fault if how != "does not know it" else lambda call: None) as proxy:
+        assert vault.ensure(at(proxy, make(weed)), warn=warned.append, note=noted.append) == []
+    assert [line.partition(": ")[2][:42] for line in noted] == ["the server has no public access block: onl"] * 2
+    assert not any("public" in line.lower() for line in warned)
+
+
+def test_what_the_vault_blocks_is_blocked_where_it_is_tried(weed: SeaweedFS) -> None:
+    """A key that may say `public-read` makes nothing public in a bucket that is closed: the trial's is closed too."""
+    server = s3_quirks.PublicAccessBlock(weed.access_key)
+    public: set[str] = set()
+
+    def fault(call: Call) -> Reply | None:
+        answer = server.fault(call)
+        if answer is None and call.headers.get("x-amz-acl") == "public-read":
+            public.add(call.path.partition("?")[0])
+            return Reply()
+        return Reply() if not call.access_key and call.path in public else answer
+
+    with faulty(weed, fault) as proxy:
+        vault.ensure(make(weed))
+        config = at(proxy, make(weed, keys=WRITER))
+        assert tried(config, weed).acts["make objects public"].state == CAN
+        vault.ensure(at(proxy, make(weed)))
+        found = tried(config, weed)
+    assert found.acts["make objects public"] == writer.Act(HELD, "refused: AccessDenied")
+    assert found.acts[BLOCK] == writer.Act(HELD, "refused: AccessDenied")

@@ -13,16 +13,18 @@ from typing import Any
 
 import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import Check
-from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LifeboatError, UsageError
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LifeboatError, Log, UsageError
 from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import store
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.details import Store
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings.config import Config
 from ansible_collections.lifeboat.dr.plugins.module_utils.vault import endpoints, policy, vault, writer
+from botocore import session
 from builders import Run, settings
 from test_probe import report
 
 LINE = "s3://mirror at http://vault1:9000: make the bucket"
+NOTE = "s3://mirror at http://vault1:9000: the server has no public access block"
 
 
 def asked(root: Path) -> dict[str, Any]:
@@ -38,10 +40,11 @@ def ensured(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """How ensure() was called; the first real call makes the bucket."""
     calls: list[dict[str, Any]] = []
 
-    def ensure(config: Config, check: bool, *, warn: vault.Warn, **more: Any) -> list[str]:
+    def ensure(config: Config, check: bool, *, warn: Log, note: Log, **more: Any) -> list[str]:
         missing = not any(not call["check"] for call in calls)
         calls.append({"check": check, **more})
         warn("THE VAULT IS ON THIS VERY HOST")
+        note(NOTE)
         return [LINE] if missing else []
 
     monkeypatch.setattr(vault, "ensure", ensure)
@@ -70,6 +73,7 @@ def test_vault_changes_once(run: Run, tmp_path: Path, ensured: list[dict[str, An
     assert ("writer" in planned, done["writer"]["acts"]["delete versions"]["state"]) == (False, "can")
     assert done["writer_policy"] == policy.document(["mirror"], "MinIO")
     assert "THE VAULT IS ON THIS VERY HOST" in str(done["warnings"])
+    assert (NOTE in done["log"], NOTE in str(done["warnings"])) == (True, False), "it is told, and costs nothing"
     assert run("vault", **asked(tmp_path))["changed"] is False
     assert run("vault", check=True, **asked(tmp_path))["changed"] is False
     assert [call["check"] for call in ensured] == [True, False, False, True]
@@ -112,6 +116,22 @@ def test_the_policy_in_the_docs_is_the_one_that_is_made(name: str, server: str) 
     docs = Path(__file__).resolve().parents[2] / "docs"
     shown = json.loads((docs / f"vault-writer-policy{name}.json").read_text())
     assert shown == policy.document(["uploads-backup", "shop-repository"], server)
+
+
+def test_the_policy_denies_every_way_to_share_an_object_but_with_the_vaults_owner() -> None:
+    """As botocore knows them: the words for x-amz-acl, and the headers that grant a right."""
+    put = session.get_session().get_service_model("s3").operation_model("PutObject").input_shape.members
+    granting = {shape.serialization["name"] for name, shape in put.items() if name.startswith("Grant")}
+    conditions = [
+        condition
+        for statement in policy.document(["mirror"], "AmazonS3")["Statement"]  # type: ignore[attr-defined]
+        if statement["Effect"] == "Deny" and statement["Action"] == ["s3:PutObject"]
+        for operator in statement["Condition"].values()
+        for condition in operator.items()
+    ]
+    assert {name for name, _values in conditions} >= {f"s3:{header}" for header in granting}
+    (words,) = [set(values) for name, values in conditions if name == "s3:x-amz-acl"]
+    assert {*put["ACL"].enum} - words == {"private", "bucket-owner-full-control"}
 
 
 def test_vault_fails_with_the_cores_own_words(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,6 +24,7 @@ from . import documents, signed
 from .bucket import Bucket
 
 VERSIONING, ENCRYPTION, LOCK, POLICY = "versioning", "encryption", "object lock", "policy"
+BLOCK = "public access block"
 EXCEPTED = "versioning exceptions"
 # Servers that do not know a request say so in many ways; a key without the right to ask is told AccessDenied.
 _UNTOLD = (*s3_client.UNSUPPORTED, "Unsupported", "InvalidRequest", "InvalidArgument", "BadRequest", "400")
@@ -45,9 +46,7 @@ _SETTINGS: Mapping[str, _Setting] = {
     ENCRYPTION: _Setting(
         "encryption", "ServerSideEncryptionConfiguration", "ServerSideEncryptionConfigurationNotFoundError"
     ),
-    "public access block": _Setting(
-        "publicAccessBlock", "PublicAccessBlockConfiguration", "NoSuchPublicAccessBlockConfiguration"
-    ),
+    BLOCK: _Setting("publicAccessBlock", "PublicAccessBlockConfiguration", "NoSuchPublicAccessBlockConfiguration"),
     "object ownership": _Setting("ownershipControls", "OwnershipControls", "OwnershipControlsNotFoundError"),
     "lifecycle": _Setting("lifecycle", "LifecycleConfiguration", "NoSuchLifecycleConfiguration"),
     POLICY: _Setting("policy", "", "NoSuchBucketPolicy"),
@@ -58,6 +57,7 @@ _SETTINGS: Mapping[str, _Setting] = {
     LOCK: _Setting("object-lock", "ObjectLockConfiguration", "ObjectLockConfigurationNotFoundError"),
 }
 UNSET = tuple(setting.unset for setting in _SETTINGS.values() if setting.unset)
+_BLOCKED = ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets")
 # Before the objects: what they replace is kept as an older version, and what was encrypted is encrypted again. All
 # others come after them: a policy may forbid the copying, a rule may expire what comes back, and a default retention
 # would lock what nobody had locked.
@@ -300,6 +300,34 @@ def _set_rules(bucket: Bucket, value: object) -> None:
         if kept:
             raise LifeboatError(exc.attempted, exc.subject, "; ".join(bad)) from exc
         raise
+
+
+def blocked(bucket: Bucket) -> Optional[bool]:
+    """Is all public access to the bucket blocked? None where the server has no such setting.
+
+    A bucket that is not there blocks nothing. Raises where the key may not ask.
+    """
+    setting, attempted = _SETTINGS[BLOCK], f"read the bucket's {BLOCK}"
+    try:
+        body = bucket.ask("GET", query={setting.request: ""}, attempted=attempted).body
+        told = _told(BLOCK, setting, body, attempted, bucket.url)
+    except LifeboatError as exc:
+        code = s3_client.code(exc)
+        if code in (setting.unset, "NoSuchBucket"):
+            return False
+        if code in _UNTOLD:
+            return None
+        raise
+    if BLOCK not in told:
+        return None
+    root = documents.read(str(told[BLOCK]), bucket.url) if told[BLOCK] else documents.made(setting.document)
+    return all((documents.content(root, name) or "").lower() == "true" for name in _BLOCKED)
+
+
+def block(bucket: Bucket) -> None:
+    """Block all public access to the bucket: by access control lists and by policies, those that are there and new."""
+    wanted = documents.made(_SETTINGS[BLOCK].document, [documents.made(name, content="true") for name in _BLOCKED])
+    _put(bucket, BLOCK, documents.write(wanted))
 
 
 def exists(bucket: Bucket) -> bool:

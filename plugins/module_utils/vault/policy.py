@@ -22,12 +22,14 @@ _OF_OBJECTS = (
     "s3:GetObjectTagging", "s3:GetObjectVersion", "s3:GetObjectVersionTagging", "s3:ListMultipartUploadParts",
     "s3:PutObject", "s3:PutObjectTagging",
 )  # fmt: skip
+_OF_THE_BLOCK = "s3:GetBucketPublicAccessBlock"  # MinIO has none, and takes no policy that speaks of it
 # All that may be said of an object's access but `private`, which is nothing, and `bucket-owner-full-control`, without
 # which a vault's owner could not read on Ceph RGW what the writer wrote.
 _PUBLIC = (
     "public-read", "public-read-write", "authenticated-read", "aws-exec-read", "bucket-owner-read",
     "log-delivery-write",
 )  # fmt: skip
+_GRANTS = ("full-control", "read", "read-acp", "write", "write-acp")  # the other way to say who may do what
 
 
 def is_minio(server: str) -> bool:
@@ -39,8 +41,9 @@ def document(buckets: Sequence[str], server: str) -> dict[str, object]:
     """The policy as servers take it. buckets: names, which may end in `*`."""
     names = [*buckets, f"{TRIALS}*"]
     roots, objects = ([f"arn:aws:s3:::{name}{end}" for name in names] for end in ("", "/*"))
+    of_buckets = [*_OF_BUCKETS] if is_minio(server) else sorted([*_OF_BUCKETS, _OF_THE_BLOCK])
     statements: list[dict[str, object]] = [
-        {"Sid": "SeeTheBuckets", "Effect": "Allow", "Action": [*_OF_BUCKETS], "Resource": roots},
+        {"Sid": "SeeTheBuckets", "Effect": "Allow", "Action": of_buckets, "Resource": roots},
         {"Sid": "WriteAndHideButNeverDestroy", "Effect": "Allow", "Action": [*_OF_OBJECTS], "Resource": objects},
     ]
     denied = _denied(objects) if is_minio(server) else _unshared(objects)
@@ -50,9 +53,15 @@ def document(buckets: Sequence[str], server: str) -> dict[str, object]:
 def _unshared(objects: list[str]) -> list[dict[str, object]]:
     """On Ceph RGW the right to write an object is that to make it public. MinIO has no access control lists, and takes
     no policy that speaks of them."""
-    shared = {"StringEquals": {"s3:x-amz-acl": [*_PUBLIC]}}
+    conditions: list[tuple[str, object]] = [("ShareWithNobody", {"StringEquals": {"s3:x-amz-acl": [*_PUBLIC]}})]
+    for grant in _GRANTS:
+        sid = f"Grant{''.join(part.capitalize() for part in grant.split('-'))}ToNobody"
+        conditions.append((sid, {"StringLike": {f"s3:x-amz-grant-{grant}": ["*"]}}))
     put = ["s3:PutObject"]
-    return [{"Sid": "ShareWithNobody", "Effect": "Deny", "Action": put, "Resource": objects, "Condition": shared}]
+    return [
+        {"Sid": sid, "Effect": "Deny", "Action": put, "Resource": objects, "Condition": condition}
+        for sid, condition in conditions
+    ]
 
 
 def _denied(objects: list[str]) -> list[dict[str, object]]:

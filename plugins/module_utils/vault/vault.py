@@ -48,17 +48,18 @@ def ensure(
     access_key: str = "",
     secret_key: str = "",
     warn: Log = lambda text: None,
+    note: Log = lambda text: None,
 ) -> list[str]:
     """Bring the vault's buckets to what is configured; returns the changes made, or with `check` those to be made.
 
     `access_key`, `secret_key`: an administrator's, where the vault's own may only write. `adopt`: take over a bucket
     that holds objects and is not marked as ours. `others`: the store's other buckets that backups hold. `warn` is told
-    what cannot be had there and what it costs.
+    what cannot be had there and what it costs, `note` what cannot be had and is a second line of defence only.
     """
     changes: list[str] = []
 
     def ensured(one: tuple[str, Bucket]) -> list[str]:
-        return _Ensuring(config, *one, check, adopt, warn).changes()
+        return _Ensuring(config, *one, check, adopt, warn, note).changes()
 
     def known(bucket: Bucket) -> Bucket:
         return dataclasses.replace(bucket, access_key=access_key, secret_key=secret_key) if access_key else bucket
@@ -107,9 +108,18 @@ def _places(config: Config, others: Sequence[str], warn: Log) -> Iterator[str]:
 class _Ensuring:
     """One bucket on its way to what it should be."""
 
-    def __init__(self, config: Config, kind: str, bucket: Bucket, check: bool, adopt: bool, warn: Log) -> None:
+    def __init__(
+        self,
+        config: Config,
+        kind: str,
+        bucket: Bucket,
+        check: bool,
+        adopt: bool,
+        warn: Log,
+        note: Log = lambda text: None,
+    ) -> None:
         self._config, self._kind, self._bucket = config, kind, bucket
-        self._check, self._adopt, self._warn = check, adopt, warn
+        self._check, self._adopt, self._warn, self._note = check, adopt, warn, note
         self._mark = f"{config.stack}/{kind}"
         self._changes: list[str] = []
         self._made = False
@@ -128,6 +138,7 @@ class _Ensuring:
         self._own(new, rules, wanted)
         self._version(new)
         self._lock(new)
+        self._block()
         self._expire(new, rules, wanted)
         return self._changes
 
@@ -320,6 +331,32 @@ class _Ensuring:
             raise
         said = found.get("ObjectLockConfiguration", {})
         return said.get("ObjectLockEnabled") == "Enabled", said.get("Rule", {}).get("DefaultRetention")
+
+    def _block(self) -> None:
+        """See that nobody makes public what is in it."""
+        missing = "the server has no public access block: only the policy of a key keeps objects there from the public"
+        try:
+            blocked = s3_settings.blocked(self._bucket)
+        except LifeboatError as exc:
+            if s3_client.code(exc) not in DENIED:
+                raise
+            self._tell(
+                "the key may not see whether public access to it is blocked; the policy in docs/vault.md lets it"
+                " (s3:GetBucketPublicAccessBlock)"
+            )
+            return
+        if blocked is None:
+            self._note(f"{self._bucket.url}: {missing}")
+        if blocked is not False:
+            return
+        try:
+            self._change("block public access", lambda: s3_settings.block(self._bucket))
+        except LifeboatError as exc:
+            if s3_client.code(exc) not in UNSUPPORTED:
+                raise
+        if not self._check and not s3_settings.blocked(self._bucket):
+            self._changes.pop()  # it was not taken, or it did nothing
+            self._note(f"{self._bucket.url}: {missing}")
 
     def _expire(self, new: bool, rules: Optional[list[Rule]], wanted: Rule) -> None:
         days = self._config.vault.noncurrent_days

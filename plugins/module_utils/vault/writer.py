@@ -66,12 +66,13 @@ _SETTINGS: Mapping[str, tuple[str, bytes]] = {
         b"<RestrictPublicBuckets>false</RestrictPublicBuckets></PublicAccessBlockConfiguration>",
     ),
 }  # fmt: skip
-# How a key may make public what it writes: key, parameters and body of the request.
-_SHARED: Mapping[str, tuple[Optional[str], Mapping[str, str], bytes]] = {
-    "with the object": ("public", {}, b"TWO"), "of an object": ("public", {"acl": ""}, b""),
-    "of the bucket": (None, {"acl": ""}, b""),
-}  # fmt: skip
 _PUBLIC = {"x-amz-acl": "public-read"}
+_GRANTED = {"x-amz-grant-read": 'uri="http://acs.amazonaws.com/groups/global/AllUsers"'}
+# How a key may make public what it writes: key, parameters, header and body of the request.
+_SHARED: Mapping[str, tuple[Optional[str], Mapping[str, str], Mapping[str, str], bytes]] = {
+    "with the object": ("public", {}, _PUBLIC, b"TWO"), "granted with the object": ("public", {}, _GRANTED, b"TWO"),
+    "of an object": ("public", {"acl": ""}, _PUBLIC, b""), "of the bucket": (None, {"acl": ""}, _PUBLIC, b""),
+}  # fmt: skip
 _OWNERS = {"x-amz-acl": "bucket-owner-full-control"}  # what a writer may say, so that the vault's owner can read it
 # What a server answers to a key that has no right to an act; and to any key, where a lock or the absence of access
 # control lists forbids it. All else may be due to the form of the request.
@@ -181,19 +182,23 @@ def attempt(config: Config, *, access_key: str = "", secret_key: str = "") -> Ri
         why = f"the bucket to try it in cannot be made ({exc.cause}); run lifeboat.dr.vault with an administrator's key"
     try:
         if not why:
-            why = _prepared(scratch, real.sibling(scratch.name))
+            why = _prepared(scratch, real.sibling(scratch.name), admin)
         trial = _Trial(real, admin, None if why else scratch, why, names(config))
         return Rights(_of(config), software, now, trial.acts(minio))
     finally:
         probe.discard(scratch, _NAME, _KEYS)
 
 
-def _prepared(scratch: Bucket, writer: Bucket) -> str:
-    """Why nothing can be tried in the bucket that was made for it; empty where it can."""
+def _prepared(scratch: Bucket, writer: Bucket, vault: Bucket) -> str:
+    """Why nothing can be tried in the bucket that was made for it; empty where it can. It is closed to the public as
+    the vault's is."""
     try:
         with s3_client.spoken("switch versioning on", scratch.url):
             enabled = {"Status": "Enabled"}
             scratch.client.put_bucket_versioning(Bucket=scratch.name, VersioningConfiguration=enabled)
+        with contextlib.suppress(LifeboatError):
+            if s3_settings.blocked(vault):
+                s3_settings.block(scratch)
         if writer.ask("PUT", "etag", body=_OLD, attempted="write to the trial's bucket").version == "null":
             return _NO_VERSIONS
     except LifeboatError as exc:
@@ -344,17 +349,18 @@ class _Trial:
         """Whether the object can then be read without a key, however the server answered."""
         refused: Optional[LifeboatError] = None
         self._write("public")
-        for words, (key, query, body) in _SHARED.items():
+        for words, (key, query, header, body) in _SHARED.items():
             try:
                 self._writer.requests.attempt(
-                    "PUT", self._writer.name, key, query, {**_PUBLIC, **copier.content_md5(body)}, body,
+                    "PUT", self._writer.name, key, query, {**header, **copier.content_md5(body)}, body,
                     attempted="make an object public", subject=self._writer.where(key),
                 )  # fmt: skip
             except LifeboatError as exc:
                 refused = refused or (None if s3_client.code(exc) in UNSUPPORTED else exc)
             with _needed():
                 if self._writer.requests.public(self._writer.name, "public" if key else None, self._writer.url):
-                    return f"x-amz-acl: public-read {words}: anybody can {'read it' if key else 'list it'}"
+                    said = ", ".join(f"{name}: {value}" for name, value in header.items())
+                    return f"{said} {words}: anybody can {'read it' if key else 'list it'}"
         if refused:
             raise refused
         return ""
