@@ -63,10 +63,14 @@ changes:
   sample: ["s3://uploads-backup at http://vault1:8333: make the bucket"]
 writer:
   description: What the vault's own key can do although it should not, by act. C(can) means that the effect was seen,
-    C(held) that it was refused or had none.
+    C(held) that it was refused or had none. Of MinIO, C(accounts) are the service accounts of the key's user, as an
+    administrator's key found them.
   returned: where it was tried, now or before
   type: dict
-  sample: {acts: {delete versions: {state: held, detail: "refused: AccessDenied"}}, server: SeaweedFS 4.48}
+  sample:
+    acts: {delete versions: {state: held, detail: "refused: AccessDenied"}}
+    server: SeaweedFS 4.48
+    accounts: null
 writer_policy:
   description: The policy for that key, as this server needs it.
   returned: success
@@ -88,7 +92,7 @@ phase:
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Optional
 
@@ -97,7 +101,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import Lif
 from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import store
 from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Result, Task, added, run
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
-from ansible_collections.lifeboat.dr.plugins.module_utils.vault import policy, vault, writer
+from ansible_collections.lifeboat.dr.plugins.module_utils.vault import accounts, policy, vault, writer
 
 
 @dataclass(frozen=True)
@@ -138,8 +142,21 @@ def _tried(task: Task) -> Optional[writer.Rights]:
         return known
     if known and not admin and not found.those(writer.CAN) and found.those(writer.UNTRIED, writer.DESTROYS):
         return known  # an administrator found out more
+    if admin and policy.is_minio(found.server):
+        found = replace(found, accounts=_accounts(task, admin))
+    elif known:
+        found = replace(found, accounts=known.accounts)
     writer.remember(task.config, found)
     return found
+
+
+def _accounts(task: Task, admin: str) -> Optional[tuple[str, ...]]:
+    """The writer's service accounts; None where they could not be looked for."""
+    try:
+        return accounts.find(task.config, admin, task.params["admin_secret_key"])
+    except LifeboatError as exc:
+        task.log(f"which service accounts the writer's key has is not known: {exc}")
+        return None
 
 
 def work(task: Task) -> Result:
@@ -159,6 +176,8 @@ def work(task: Task) -> Result:
     rights, server = _tried(task), _server(task)
     if rights and rights.those(writer.CAN, writer.DESTROYS):
         warnings.append(f"{task.config.vault.endpoint_url}: {rights.summary} (docs/vault.md)")
+    elif rights and rights.further:
+        warnings.append(f"{task.config.vault.endpoint_url}: {rights.further} (docs/vault.md)")
     for line in [*changes, *warnings, *notes]:
         task.log(line)
     for line in warnings:

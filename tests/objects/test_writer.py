@@ -9,12 +9,14 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
+import minio_admin
 import pytest
 import s3_quirks
 import s3_servers
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import UsageError
+from ansible_collections.lifeboat.dr.plugins.module_utils.s3.admin import AbsentError
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings.config import Config
-from ansible_collections.lifeboat.dr.plugins.module_utils.vault import policy, vault, writer
+from ansible_collections.lifeboat.dr.plugins.module_utils.vault import accounts, policy, vault, writer
 from ansible_collections.lifeboat.dr.plugins.module_utils.vault.writer import CAN, HELD, UNTRIED, Rights
 from conftest import BUCKETS, PLAIN, POLICY, WRITER
 from s3_faults import Call, Proxy, Reply, error, faulty
@@ -352,3 +354,25 @@ def test_what_the_vault_blocks_is_blocked_where_it_is_tried(weed: SeaweedFS) -> 
         found = tried(config, weed)
     assert found.acts["make objects public"] == writer.Act(HELD, "refused: AccessDenied")
     assert found.acts[BLOCK] == writer.Act(HELD, "refused: AccessDenied")
+
+
+def test_a_writers_service_accounts_are_found() -> None:
+    """On a stand-in of MinIO's admin API: of the vault's key, and of its user where it is a service account itself."""
+    found = minio_admin.identities(
+        users={"writer": "writer-secret-1", "webapp": "webappsecret1"},
+        accounts={
+            "BACKDOOR1": ("writer", "backdoor-secret-1"), "BACKDOOR2": ("writer", "backdoor-secret-2"),
+            "websvcaccesskey01": ("webapp", "websvcsecret0001"),
+        },
+    )  # fmt: skip
+    with s3_servers.running(lambda root: minio_admin.StandIn(root, minio_admin.keys([found]))) as server:
+        server.state = {**found, "quotas": {}}
+        admin = (server.access_key, server.secret_key)
+        assert accounts.find(make(server, keys=WRITER), *admin) == ("BACKDOOR1", "BACKDOOR2")
+        one = {"access_key": "BACKDOOR2", "secret_key": "backdoor-secret-2"}
+        assert accounts.find(make(server, keys=one), *admin) == ("BACKDOOR1",), "it may have made that one"
+        with pytest.raises(UsageError, match="the admin key may not do that"):
+            accounts.find(make(server), "webapp", "webappsecret1")
+        server.absent = {"export-iam"}
+        with pytest.raises(AbsentError):
+            accounts.find(make(server), *admin)

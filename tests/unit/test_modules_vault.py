@@ -18,7 +18,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import store
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.details import Store
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings.config import Config
-from ansible_collections.lifeboat.dr.plugins.module_utils.vault import endpoints, policy, vault, writer
+from ansible_collections.lifeboat.dr.plugins.module_utils.vault import accounts, endpoints, policy, vault, writer
 from botocore import session
 from builders import Run, settings
 from test_probe import report
@@ -52,6 +52,7 @@ def ensured(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     monkeypatch.setattr(
         writer, "attempt", lambda config, **key: rights(writer.CAN if key["access_key"] else writer.HELD)
     )
+    monkeypatch.setattr(accounts, "find", lambda config, access_key, secret_key: ())
     return calls
 
 
@@ -74,6 +75,7 @@ def test_vault_changes_once(run: Run, tmp_path: Path, ensured: list[dict[str, An
     assert done["writer_policy"] == policy.document(["mirror"], "MinIO")
     assert "THE VAULT IS ON THIS VERY HOST" in str(done["warnings"])
     assert (NOTE in done["log"], NOTE in str(done["warnings"])) == (True, False), "it is told, and costs nothing"
+    assert done["writer"]["accounts"] == []
     assert run("vault", **asked(tmp_path))["changed"] is False
     assert run("vault", check=True, **asked(tmp_path))["changed"] is False
     assert [call["check"] for call in ensured] == [True, False, False, True]
@@ -109,6 +111,52 @@ def test_what_the_writers_key_can_do_is_tried_once_a_day(
     assert known.summary == "the writer's key can destroy nothing there"
     other = config.from_mapping(given["settings"], {**given["secrets"], "vault_access_key": "another"})
     assert writer.remembered(other) is None, "of another key nothing is known"
+
+
+def test_service_accounts_are_looked_for_with_an_administrators_key(
+    run: Run, tmp_path: Path, ensured: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of MinIO only. What was found is kept where the next run has no such key; a server that does not say is told."""
+    given = asked(tmp_path)
+    of = writer._of(config.from_mapping(given["settings"], given["secrets"]))
+    server = ["MinIO"]
+
+    def attempt(config: Config, **_: str) -> writer.Rights:
+        return dataclasses.replace(rights(writer.HELD), of=of, server=server[0])
+
+    monkeypatch.setattr(writer, "attempt", attempt)
+    monkeypatch.setattr(accounts, "find", lambda config, access_key, secret_key: (f"of {access_key}",))
+    admin = {"admin_access_key": "admin", "admin_secret_key": "hunter2-too"}
+    assert run("vault", **given)["writer"]["accounts"] is None
+    found = run("vault", **admin, **given)
+    assert found["writer"]["accounts"] == ["of admin"]
+    assert "mc admin accesskey rm vault 'of admin'" in found["vault_warnings"][1], "also where nothing else is wrong"
+    assert run("vault", **given)["writer"]["accounts"] == ["of admin"]
+
+    def find(*_: object) -> tuple[str, ...]:
+        raise LifeboatError("export the identities", "http://vault1:9000", "no such request")
+
+    monkeypatch.setattr(accounts, "find", find)
+    unknown = run("vault", **admin, **given)
+    assert unknown["writer"]["accounts"] is None
+    assert any("which service accounts the writer's key has is not known" in line for line in unknown["log"])
+    server[0] = "SeaweedFS"
+    elsewhere = run("vault", **admin, **given)
+    assert not any("service accounts" in line for line in elsewhere["log"])
+
+
+FORM = {
+    "access key own": {"parent": "writer"}, "access key own2": {"parent": "writer"}, "user writer": {},
+    "access key other": {"parent": "somebody"}, "user own3": {}, "access key made": {"parent": "own3"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("key", "found"), [("own3", ("made",)), ("own", ("own2",)), ("writer", ("own", "own2")), ("nobody", ())]
+)
+def test_whose_service_accounts_are_the_writers(key: str, found: tuple[str, ...]) -> None:
+    """Those of a user; of a service account, those that have the same user."""
+    assert accounts.of(FORM, key) == found
 
 
 @pytest.mark.parametrize(("name", "server"), [("", "SeaweedFS 4.48"), ("-minio", "MinIO")])

@@ -644,5 +644,19 @@ def test_status_says_what_the_writers_key_can_still_do(tmp_path: Path) -> None:
     assert KEY not in (one.state / "vault-writer.json").read_text()
 
 
+def test_status_names_the_service_accounts_of_the_writers_key(tmp_path: Path) -> None:
+    """Of MinIO: they are keys of their own, and a key that is revoked may leave them."""
+    one = stack(tmp_path)
+    found = writer.Rights(writer._of(one), "MinIO", NOW, {"delete versions": writer.Act(writer.HELD, "refused")})
+    writer.remember(one, dataclasses.replace(found, accounts=("BACKDOOR1", "it's\x1b[2J")))
+    detail = endpoints.check(one, "vault", report()).detail
+    assert "mc admin accesskey rm vault BACKDOOR1; mc admin accesskey rm vault 'it'" in detail
+    assert "\x1b" not in detail
+    assert "can destroy nothing" not in detail
+    for none in ((), None):
+        writer.remember(one, dataclasses.replace(found, accounts=none))
+        assert "the writer's key can destroy nothing there" in endpoints.check(one, "vault", report()).detail
+
+
 def test_where_nothing_was_tried_nothing_is_claimed() -> None:
     assert writer.Rights("x", "MinIO", NOW, {}).summary == "nothing was tried with the writer's key"

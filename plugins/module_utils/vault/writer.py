@@ -20,6 +20,7 @@ import io
 import json
 import re
 import secrets as token
+import shlex
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -27,7 +28,7 @@ from datetime import datetime, timezone
 from typing import Callable, Optional
 
 from ..base import filesystem, typed
-from ..base.errors import LifeboatError, NotFoundError
+from ..base.errors import LifeboatError, NotFoundError, printable
 from ..s3 import bucket as s3_bucket
 from ..s3 import causes, copier, demolish
 from ..s3 import client as s3_client
@@ -102,12 +103,14 @@ class Act:
 
 @dataclass(frozen=True)
 class Rights:
-    """What the writer's key can do. of: the endpoint, the key and the buckets, as a digest."""
+    """What the writer's key can do. of: the endpoint, the key and the buckets, as a digest. accounts: MinIO's service
+    accounts that it or its user has, which are keys of their own; None: nobody looked."""
 
     of: str
     server: str
     tried_at: datetime
     acts: Mapping[str, Act]
+    accounts: Optional[tuple[str, ...]] = None
 
     def those(self, state: str, among: Sequence[str] = (*DESTROYS, *OTHERS)) -> list[str]:
         return [name for name in among if name in self.acts and self.acts[name].state == state]
@@ -123,7 +126,16 @@ class Rights:
         words = [f"the writer's key can destroy what the vault holds: {', '.join(destroys)}"] if destroys else []
         words += [f"the writer's key can also {', '.join(less)}"] if less else []
         words += [f"not tried with the writer's key: {', '.join(untried)}"] if untried else []
+        words += [self.further] if self.further else []
         return "; ".join(words) or "the writer's key can destroy nothing there"
+
+    @property
+    def further(self) -> str:
+        """The keys that may outlive the writer's, and how to remove each; empty where there are none."""
+        if not self.accounts:
+            return ""
+        commands = "; ".join(f"mc admin accesskey rm vault {shlex.quote(printable(name))}" for name in self.accounts)
+        return f"the writer's key has service accounts, which are keys of their own. Remove each: {commands}"
 
 
 def names(config: Config) -> list[str]:

@@ -1,0 +1,36 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""MinIO's service accounts of the vault's writer: keys of their own, which may outlive the one that made them.
+
+Separate from writer.py, so that what only reads what was found there need not carry MinIO's admin API.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ..s3 import identities
+from ..s3.admin import Admin
+from ..s3.identities import KEY
+from ..settings.config import Config
+
+
+def find(config: Config, access_key: str, secret_key: str) -> tuple[str, ...]:
+    """The access keys of the writer's user beside the vault's own, asked for with an administrator's key.
+
+    Raises AbsentError where the server does not have MinIO's admin API.
+    """
+    vault = config.vault
+    admin = Admin(vault.endpoint_url, vault.region, access_key, secret_key, vault.ca_bundle)
+    own = config.secrets.get("vault_access_key", "")
+    return of(identities.of_minio(admin.export_identities()), own)
+
+
+def of(form: identities.Form, own: str) -> tuple[str, ...]:
+    """What a service account makes has the same user as itself, so its siblings count as well as its own."""
+    nothing: Mapping[str, str] = {}
+    user = form.get(f"{KEY} {own}", nothing).get("parent", "") or own
+    keys = {name[len(KEY) + 1 :]: told for name, told in form.items() if name.startswith(f"{KEY} ")}
+    return tuple(sorted(name for name, told in keys.items() if told.get("parent") == user and name != own))
