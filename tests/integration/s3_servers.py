@@ -4,7 +4,8 @@
 """Real S3 servers as plain processes on loopback ports, and MinIO's own client as a witness of what is in them.
 
 Two that differ: SeaweedFS has versions, lifecycle, object lock and tags; the JuiceFS gateway is MinIO's S3 code over a
-file system, without versions and lifecycle. Each has credentials of its own and a directory that goes with it.
+file system, without versions and lifecycle. Each has credentials of its own and a directory that goes with it. moto
+keeps everything in memory and checks no key.
 
     with seaweedfs() as server:
         server.client.create_bucket(Bucket="uploads")
@@ -29,6 +30,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -76,7 +78,7 @@ def free_port(taken: Sequence[int] = (), twin: int = 0) -> int:
             return port
 
 
-def _dying_with_us() -> list[str]:
+def dying_with_us() -> list[str]:
     """Even where pytest is killed outright no server outlives it; without setpriv only an orderly end sees to that."""
     found = shutil.which("setpriv")
     return [found, "--pdeathsig", "KILL"] if found else []
@@ -87,6 +89,8 @@ class Server(abc.ABC):
 
     kind = ""
     lacks: frozenset[str] = frozenset()  # of what the probe tries
+    writers = False  # whether it has further keys with the vault's policies: SeaweedFS' `identities`
+    patience = PATIENCE
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -121,10 +125,10 @@ class Server(abc.ABC):
         argv, environment = self.command()
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [*_dying_with_us(), *argv], stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.directory,
+                [*dying_with_us(), *argv], stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.directory,
                 start_new_session=True, env={**os.environ, **environment},
             )  # fmt: skip
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + self.patience
         while not self._answers():
             if time.monotonic() > deadline or self._process.poll() is not None:
                 self.kill()
@@ -135,6 +139,10 @@ class Server(abc.ABC):
         with contextlib.suppress(Exception), socket.create_connection(("127.0.0.1", self.port), 1):
             return self.ready()
         return False
+
+    def remove(self, bucket: str) -> None:
+        """The bucket, with all that is in it."""
+        wipe(self.client, bucket)
 
     def kill(self) -> None:
         """End it at once: asked politely SeaweedFS takes ten seconds."""
@@ -149,6 +157,7 @@ class SeaweedFS(Server):
     """`identities`: more keys: {name, access_key, secret_key} and `actions` ["Read:bucket", ...] or a `policy`."""
 
     kind = "SeaweedFS"
+    writers = True
 
     def __init__(self, directory: Path, identities: Sequence[dict[str, Any]] = ()) -> None:
         super().__init__(directory)
@@ -234,6 +243,29 @@ class JuiceFS(Server):
         return True
 
 
+class Moto(Server):
+    """Python's mock of Amazon S3. Any key may do anything, and a restart forgets everything."""
+
+    kind = "moto"
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory)
+        self.port = free_port()
+
+    def command(self) -> tuple[list[str], dict[str, str]]:
+        return [binary("moto_server"), "-H", "127.0.0.1", "-p", str(self.port)], {}
+
+    def ready(self) -> bool:
+        self.client.list_buckets()
+        return True
+
+    def remove(self, bucket: str) -> None:
+        """With all others: it answers 500 when it is to list versions of a key with a control character."""
+        request = urllib.request.Request(f"{self.url}/moto-api/reset", method="POST")  # noqa: S310 - http, on loopback
+        with urllib.request.urlopen(request, timeout=self.patience):  # noqa: S310
+            pass
+
+
 @contextlib.contextmanager
 def running(make: Any) -> Iterator[Any]:
     with tempfile.TemporaryDirectory(prefix="lifeboat-s3-", ignore_cleanup_errors=True) as directory:
@@ -257,6 +289,8 @@ SERVERS: dict[str, type[Server]] = {
     "weed": SeaweedFS,
     "gateway": JuiceFS,
 }
+# These run the conformance suite only: moto cannot show that a wrong key is refused.
+CONFORMANCE_ONLY: dict[str, type[Server]] = {"moto": Moto}
 
 
 def wipe(client: Any, bucket: str) -> None:

@@ -4,7 +4,7 @@
 """The table of docs/servers.md: what each S3 server does, and what the mirror makes of it.
 
 test_conformance.py fills a column for each server and compares it with the page; at the end of a run it is printed.
-`SERVERS_PAGE=write pytest tests/objects/test_conformance.py` writes the page.
+`SERVERS_PAGE=write pytest tests/objects/test_conformance.py` writes the columns of the servers that ran into the page.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ FEATURES = {
     "multipart": "takes uploads in parts",
     "conditions": "refuses a write on the condition that nothing is there",
 }
+CLOSED = "closes a bucket to the public"
 INSTANT = "mirror: of the instant of the database backup"
 PAGES = "mirror: every object, where a page ends in a key with %ff"
 CONTROL = "mirror: an object with a control character in its name"
@@ -35,7 +36,9 @@ AGAIN = "mirror: nothing to do copies nothing"
 MIRROR = (INSTANT, PAGES, CONTROL, HIDDEN, AGAIN)
 ACTS = {act: f"the writer's key can {act}" for act in (*writer.DESTROYS, *writer.OTHERS)}
 assert set(FEATURES) == set(probe.COSTS)
-ROWS = (*FEATURES.values(), *MIRROR, *ACTS.values())
+ROWS = (*FEATURES.values(), CLOSED, *MIRROR, *ACTS.values())
+COLUMN = "column of docs/servers.md"  # the property of a test that has one: {title: {row: cell}}
+STANDIN = "\\*"  # with which the titles of columns end that are not the server itself
 SEEN: dict[str, dict[str, str]] = {}  # by server, then by row
 
 
@@ -53,5 +56,9 @@ def published() -> dict[str, dict[str, str]]:
 
 
 def write() -> None:
+    """Servers first, then the stand-ins."""
+    columns = {**published(), **SEEN}
+    ordered = sorted(columns, key=lambda title: title.endswith(STANDIN))
     head = PAGE.read_text(encoding="utf-8").partition(BEGIN)[0]
-    PAGE.write_text(f"{head}{BEGIN}\n\n{table(SEEN)}", encoding="utf-8")
+    shown = table({title: columns[title] for title in ordered})
+    PAGE.write_text(f"{head}{BEGIN}\n\n{shown}", encoding="utf-8")

@@ -21,6 +21,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base import lock
 from s3_servers import JuiceFS, SeaweedFS, Server
 
 MakeBucket = Callable[..., str]
+KINDS: dict[str, type[Server]] = {**s3_servers.SERVERS, **s3_servers.CONFORMANCE_ONLY}
 POLICY = json.loads((Path(__file__).resolve().parents[2] / "docs/vault-writer-policy.json").read_text())
 BUCKETS = ("uploads-backup", "shop-repository")  # those the policy is about
 # The vault's writer as docs/vault.md says, and one with no more than SeaweedFS's own words for it.
@@ -31,8 +32,18 @@ PLAIN: dict[str, Any] = {
 }  # fmt: skip
 
 
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Tests run in processes of their own, and the table is printed by the one that started these."""
+    for name, value in report.user_properties:
+        if name == conformance.COLUMN and report.when == "teardown" and isinstance(value, dict):
+            conformance.SEEN.update(value)
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """The table server x behaviour, of the servers that were tried in this run."""
+    """The table server x behaviour, of the servers that were tried in this run, and those that could not be."""
+    untried = [report for report in terminalreporter.stats.get("skipped", ()) if "NOT CHECKED" in str(report.longrepr)]
+    for report in untried:
+        terminalreporter.write_line(f"{report.nodeid}: {report.longrepr[2]}")
     if not conformance.SEEN:
         return
     terminalreporter.write_sep("-", "docs/servers.md")
@@ -49,13 +60,13 @@ def locks(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 @pytest.fixture(scope="session")
 def started() -> Iterator[Callable[[str], Any]]:
-    """A server of s3_servers.SERVERS by its name, started where a test first asks for it."""
+    """A server of KINDS by its name, started where a test first asks for it."""
     with contextlib.ExitStack() as stack:
 
         @functools.cache
         def start(name: str) -> Server:
-            kind = s3_servers.SERVERS[name]
-            make = functools.partial(kind, identities=[WRITER, PLAIN]) if kind is SeaweedFS else kind
+            kind: Any = KINDS[name]
+            make = functools.partial(kind, identities=[WRITER, PLAIN]) if kind.writers else kind
             return stack.enter_context(s3_servers.running(make))
 
         yield start
@@ -90,7 +101,7 @@ def make_bucket() -> Iterator[MakeBucket]:
 
     yield make
     for server, name in made:
-        s3_servers.wipe(server.client, name)
+        server.remove(name)
 
 
 @pytest.fixture(scope="session")
