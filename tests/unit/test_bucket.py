@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import http.server
 import threading
+import time
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from email.utils import formatdate
@@ -382,6 +383,26 @@ def test_the_marker_of_the_next_page(server: dict[str, Any], what: str, key: str
         server["answers"] = [page(upload, kind=kind, more=more), page(kind=kind)]
         assert len(list(bucket.uploads(server["bucket"]))) == 1
     assert server["asked"][1]["key-marker"] == [asked]
+
+
+def test_the_next_page_is_asked_for_while_this_one_is_worked_on(server: dict[str, Any]) -> None:
+    more = "<NextKeyMarker>a</NextKeyMarker>"
+    server["answers"] = [page(item("a"), more=more), page(item("b"))]
+    listed = bucket.versions(server["bucket"])
+    assert next(listed).key == "a"
+    deadline = time.monotonic() + 30
+    while len(server["asked"]) < 2 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert len(server["asked"]) == 2, "nobody has taken the first page's end yet"
+    assert [version.key for version in listed] == ["b"]
+
+
+def test_why_the_next_page_did_not_come_is_said_after_this_one(server: dict[str, Any]) -> None:
+    server["answers"] = [page(item("a"), more="<NextKeyMarker>a</NextKeyMarker>"), (403, error("AccessDenied"))]
+    listed = bucket.versions(server["bucket"])
+    assert next(listed).key == "a"
+    with pytest.raises(LifeboatError, match="AccessDenied"):
+        next(listed)
 
 
 WRITTEN = datetime(2026, 11, 24, 2, tzinfo=timezone.utc)

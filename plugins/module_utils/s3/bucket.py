@@ -14,18 +14,21 @@ import base64
 import dataclasses
 import functools
 import hashlib
+import itertools
 import socket
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
-from typing import Annotated, Callable, Optional
+from typing import Annotated, Callable, NamedTuple, Optional
 from urllib.parse import unquote_plus, urlsplit
 from xml.etree import ElementTree
 
+from ..base import throttle
 from ..base.clock import parse_time
 from ..base.errors import LifeboatError, NotFoundError
 from ..base.typed import Range
@@ -37,11 +40,13 @@ _Decode = Callable[[str], str]
 _VERSIONS = {"key-marker": "NextKeyMarker", "version-id-marker": "NextVersionIdMarker"}
 _OBJECTS = {"continuation-token": "NextContinuationToken"}
 _MORE_BUCKETS = "ContinuationToken"  # the field of a list of buckets that has more
+_KINDS = frozenset({"Contents", "Version", "DeleteMarker"})
 _UPLOADS = {"key-marker": "NextKeyMarker", "upload-id-marker": "NextUploadIdMarker"}
 _GARBLED = "\ufffd"
 _LIST = "list the bucket"
 _SEAWEEDFS = "SeaweedFS"  # as it names itself in its answers
 _BEFORE_A_SLASH = " !\"#$%&'()*+,-."
+_AT_ONCE = 8  # requests after a listing
 KEYS = 1000  # that one page of a listing holds; no server gives more
 SETTLED = timedelta(seconds=10)  # what was written longer ago is listed as it is
 KNOWN_WITHIN = 20.0  # seconds in which each part of a server knows of a new bucket
@@ -136,10 +141,9 @@ class _Lines:
             return self._client
 
 
-@dataclass(frozen=True)
-class Version:
+class Version(NamedTuple):
     """One version of one object. `version`: the server's id, or `null`. `deleted`: it is a delete marker. storage: its
-    class, nothing for the usual one."""
+    class, nothing for the usual one. A tuple, because a listing makes millions of them."""
 
     key: str
     size: int
@@ -180,33 +184,38 @@ class Watch:
     times: str = ""
     unread: set[str] = field(default_factory=set)
     _last: str = ""
-    _orders: frozenset[str] = frozenset({"bytes", "parts"})
+    _last_parts: list[str] = field(default_factory=lambda: [""])
+    _by_bytes: bool = True
+    _by_parts: bool = True
 
     def page(self, versions: Sequence[Version]) -> None:
         """Look at the next page, as it came."""
         latest: dict[str, Version] = {}
+        others: list[Version] = []
         for version in versions:
-            if _GARBLED in version.key:
+            key = version.key
+            if _GARBLED in key:
                 continue
-            if version.key != self._last:
-                # By their bytes, as Amazon S3 sorts, or directory by directory, as SeaweedFS does.
-                wrong = {kind for kind in self._orders if _ORDERS[kind](version.key) < _ORDERS[kind](self._last)}
-                self._orders -= wrong
-                if not self._orders and not self.order:
-                    self.order = f"{version.key!r} is listed after {self._last!r}"
-                self._last = version.key
-            if version.latest:
-                latest.setdefault(version.key, version)
-        for version in versions:
+            if key != self._last:
+                self._follow(key)
+            if not version.latest or latest.setdefault(key, version) is not version:
+                others.append(version)
+        for version in others:
             top = latest.get(version.key)
             if top and top.modified < version.modified <= self.settled and not self.times:
                 self.times = f"the latest version of {version.key!r} is listed as older than an earlier one"
 
-
-_ORDERS: Mapping[str, Callable[[str], tuple[bytes, ...]]] = {
-    "bytes": lambda key: (key.encode("utf-8", "surrogatepass"),),
-    "parts": lambda key: tuple(part.encode("utf-8", "surrogatepass") for part in key.split("/")),
-}
+    def _follow(self, key: str) -> None:
+        """By their bytes, as Amazon S3 sorts, or directory by directory, as SeaweedFS does. Text sorts as its UTF-8."""
+        if self._by_bytes and key < self._last:
+            self._by_bytes = False
+        if self._by_parts:
+            parts = key.split("/")
+            self._by_parts = parts >= self._last_parts
+            self._last_parts = parts
+        if not (self._by_bytes or self._by_parts or self.order):
+            self.order = f"{key!r} is listed after {self._last!r}"
+        self._last = key
 
 
 @dataclass(frozen=True)
@@ -305,7 +314,7 @@ def _restored(bucket: Bucket, garbled: set[str]) -> Iterator[Version]:
             if shown in garbled:
                 for version in _listed(bucket, {"versions": "", "prefix": known}, _VERSIONS):
                     if version.key == shown:
-                        yield dataclasses.replace(version, key=known)
+                        yield version._replace(key=known)
 
 
 def objects(bucket: Bucket, prefix: str = "", watch: Optional[Watch] = None) -> Iterator[Version]:
@@ -374,8 +383,7 @@ def _rows(bucket: Bucket, page: ElementTree.Element, decode: _Decode) -> list[Ve
     if plain(page.tag) not in ("ListVersionsResult", "ListBucketResult"):
         raise _unintelligible(bucket, _LIST, f"<{plain(page.tag)}>")
     try:
-        kinds = ("Contents", "Version", "DeleteMarker")
-        return [_version(child, decode) for child in page if plain(child.tag) in kinds]
+        return [_version(kind, fields(row), decode) for row in page if (kind := plain(row.tag)) in _KINDS]
     except (LookupError, ValueError, LifeboatError) as exc:
         raise _unintelligible(bucket, _LIST, repr(exc)) from exc
 
@@ -397,10 +405,27 @@ def _missed(
             if sign <= "/" and place and key[place - 1] != "/":
                 names.add(key[:place])
                 prefixes |= {key[:place] + other for other in (_BEFORE_A_SLASH if sign == "/" else "/")}
-    for name in sorted(name for name in names if name.startswith(query["prefix"])):
-        yield from _named(bucket, query, name)
-    for prefix in sorted(prefix for prefix in prefixes if prefix.startswith(query["prefix"])):
-        yield from _listed(bucket, {**query, "prefix": prefix}, marks)
+    for _name, named in _several(lambda name: _named(bucket, query, name), names, query["prefix"]):
+        yield from named
+
+    def below(prefix: str) -> Iterator[Version]:
+        return _listed(bucket, {**query, "prefix": prefix}, marks)
+
+    def beginning(prefix: str) -> list[Version]:
+        return list(itertools.islice(below(prefix), KEYS + 1))
+
+    for prefix, found in _several(beginning, prefixes, query["prefix"]):  # nearly always there is nothing
+        yield from found if len(found) <= KEYS else below(prefix)
+
+
+def _several(
+    ask: Callable[[str], list[Version]], names: Iterable[str], prefix: str
+) -> Iterator[tuple[str, list[Version]]]:
+    """What there is of each of the names that begin with `prefix`, some asked for at once."""
+    wanted = sorted(name for name in names if name.startswith(prefix))
+    for start in range(0, len(wanted), 2 * _AT_ONCE):
+        some = wanted[start : start + 2 * _AT_ONCE]
+        yield from zip(some, throttle.mapped(ask, some, _AT_ONCE))
 
 
 def _named(bucket: Bucket, query: Mapping[str, str], name: str) -> list[Version]:
@@ -420,26 +445,45 @@ def _named(bucket: Bucket, query: Mapping[str, str], name: str) -> list[Version]
 def _pages(
     bucket: Bucket, query: Mapping[str, str], marks: Mapping[str, str], attempted: str, *, strict: bool = True
 ) -> Iterator[tuple[ElementTree.Element, _Decode]]:
-    """The pages of a listing, and how keys are decoded in each. strict: one that is followed by itself is an error."""
-    seen: list[dict[str, str]] = [{}]
-    while True:
-        page = bucket.ask_xml(attempted, {**query, **seen[-1], "encoding-type": "url"})
-        head = {plain(child.tag): child.text or "" for child in page if not len(child)}
-        decode: _Decode = unquote_plus if head.get("EncodingType") == "url" else str
-        yield page, decode
-        if head.get("IsTruncated", "").lower() != "true":
-            return
-        # Only keys are encoded; a token is opaque and goes back as it came.
-        more = {
-            mark: _marker(head[name], page, decode) if mark == "key-marker" else head[name]
-            for mark, name in marks.items()
-            if head.get(name)
-        }
-        if more in seen:
-            if strict:
-                raise _unintelligible(bucket, attempted, "a page that says it is followed by itself")
-            return
-        seen.append(more)
+    """The pages of a listing, and how keys are decoded in each. strict: one that is followed by itself is an error.
+
+    The next page is asked for while this one is worked on: the server takes about as long for one as we do.
+    """
+
+    def ask(more: Iterable[tuple[str, str]]) -> ElementTree.Element:
+        return bucket.ask_xml(attempted, {**query, **dict(more), "encoding-type": "url"})
+
+    more: Optional[frozenset[tuple[str, str]]] = frozenset()
+    seen = {more}
+    page = ask(())
+    line = ThreadPoolExecutor(1)
+    try:
+        while True:
+            head = {plain(child.tag): child.text or "" for child in page if not len(child)}
+            decode: _Decode = unquote_plus if head.get("EncodingType") == "url" else str
+            truncated = head.get("IsTruncated", "").lower() == "true"
+            more = _more(head, page, decode, marks) if truncated else None
+            coming = None if more is None or more in seen else line.submit(ask, more)
+            yield page, decode
+            if coming is None:
+                break
+            seen.add(more)
+            page = coming.result()
+    finally:
+        line.shutdown(wait=False)
+    if more is not None and strict:
+        raise _unintelligible(bucket, attempted, "a page that says it is followed by itself")
+
+
+def _more(
+    head: Mapping[str, str], page: ElementTree.Element, decode: _Decode, marks: Mapping[str, str]
+) -> frozenset[tuple[str, str]]:
+    """What asks for the next page. Only keys are encoded; a token is opaque and goes back as it came."""
+    return frozenset(
+        (mark, _marker(head[name], page, decode) if mark == "key-marker" else head[name])
+        for mark, name in marks.items()
+        if head.get(name)
+    )
 
 
 def _marker(said: str, page: ElementTree.Element, decode: _Decode) -> str:
@@ -447,31 +491,35 @@ def _marker(said: str, page: ElementTree.Element, decode: _Decode) -> str:
 
     Ceph RGW announces that it encodes, encodes the keys, and does not encode this. MinIO may add `[...]` to it.
     """
-    keys = [key for child in page if (key := fields(child).get("Key"))]
-    last = decode(keys[-1]) if keys else ""
+    last = decode(next((key for row in reversed(page) if (key := fields(row).get("Key"))), ""))
     for text in (said, decode(said)):
         if text == last:
             return text
     return next((text for text in (said, decode(said)) if text.startswith(f"{last}[")), decode(said))
 
 
-def _version(child: ElementTree.Element, decode: _Decode) -> Version:
-    said = fields(child)
+def _version(kind: str, said: Mapping[str, str], decode: _Decode) -> Version:
     storage = said.get("StorageClass", "")
     return Version(
-        key=decode(said["Key"]),
-        size=int(said.get("Size") or 0),
-        etag=said.get("ETag", "").strip('"'),
-        modified=_moment(said["LastModified"]),
-        version=said.get("VersionId") or NULL,
-        latest=said.get("IsLatest", "true").lower() == "true",
-        deleted=plain(child.tag) == "DeleteMarker",
-        storage="" if storage == "STANDARD" else storage[:40],
+        decode(said["Key"]),
+        int(said.get("Size") or 0),
+        said.get("ETag", "").strip('"'),
+        _moment(said["LastModified"]),
+        said.get("VersionId") or NULL,
+        said.get("IsLatest", "true").lower() == "true",
+        kind == "DeleteMarker",
+        "" if storage == "STANDARD" else storage[:40],
     )
 
 
 @functools.lru_cache(maxsize=1024)
 def _moment(text: str) -> datetime:
+    """As parse_time(), and in a fifth of the time for what servers write: 2026-11-24T02:00:00.000Z."""
+    if len(text) in (20, 24) and text[-1] == "Z":
+        try:
+            return datetime.fromisoformat(f"{text[:-1]}+00:00")
+        except ValueError:
+            pass
     return parse_time(text)
 
 
