@@ -65,6 +65,25 @@ def test_the_version_of_an_instant(state: State, versions: list[Version], chosen
     assert [version.version for version in state.to_copy()] == ([chosen] if chosen else [])
 
 
+@pytest.mark.parametrize(
+    ("listed", "found"),
+    [
+        pytest.param(version(version="v1", latest=False), None, id="as told"),
+        pytest.param(version(version="v1", latest=False, at=WHOLE + SECOND / 2), None, id="rounded in another way"),
+        pytest.param(version(version="v1", latest=False, at=WHOLE + SECOND), "a", id="later"),
+        pytest.param(version(version="v1", latest=False, at=WHOLE - 3 * SECOND), "a", id="earlier"),
+        pytest.param(version(version="v2", latest=False, at=WHOLE + SECOND), None, id="one that was never copied"),
+        pytest.param(version(version="v1", at=WHOLE + SECOND), None, id="the latest one"),
+        pytest.param(version(version="v1", latest=False, deleted=True, at=WHOLE + SECOND), None, id="a delete marker"),
+    ],
+)
+def test_an_old_version_keeps_its_time(state: State, listed: Version, found: str | None) -> None:
+    state.read_copies([Listed("a", 3, "a-etag", WHOLE - SECOND, "v1", "w1", "a-etag")])
+    versions = [*(version(f"k{number}", latest=False) for number in range(2500)), listed]
+    assert list(state.noting_past(versions)) == versions
+    assert state.mistimed(2 * SECOND) == found
+
+
 def test_the_current_state(state: State) -> None:
     assert state.read_source([version("a"), version("b", deleted=True), version("c", latest=False)], None) == 0
     assert [version.key for version in state.to_copy()] == ["a"]

@@ -18,6 +18,7 @@ import functools
 import gzip
 import hashlib
 import io
+import itertools
 import json
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
@@ -41,10 +42,11 @@ from ..s3.bucket import Listed
 NAME = "listing.jsonl.gz"
 FIELDS = ("key", "size", "etag", "modified", "version", "vault_version", "vault_etag", "sha256")
 _MORE = {"properties": "", "headers": None, "tags": None, "tags_as_of": None, "storage": ""}  # where it is not this
-_LINES = ("headers", "tags")
 _TEXT = (str, type(None))
-_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode  # json.dumps would make one a line
-_AS_WRITTEN = tuple((str, int, str, str, str, str, str, last) for last in (str, type(None)))
+_AS_WRITTEN = tuple((str, int, str, str, str, str, str, last) for last in _TEXT)
+_MORE_AS_WRITTEN = frozenset((str, *kinds, str) for kinds in itertools.product(_TEXT, repeat=len(_MORE) - 2))
+_text = json.JSONEncoder(ensure_ascii=False).encode  # json.dumps would make one a line
+_decode = json.JSONDecoder().raw_decode  # json.loads would look for each line's encoding
 
 
 @dataclass(frozen=True)
@@ -66,14 +68,9 @@ def write(path: Path, entries: Iterable[Listed]) -> Summary:
             if count and entry.key <= last:
                 raise ValueError(f"{entry.key!r} after {last!r}")
             last = entry.key
-            row = {**vars(entry), "modified": format_time(entry.modified) if entry.modified else ""}
-            for name, nothing in _MORE.items():
-                if row[name] == nothing:
-                    del row[name]
-            if entry.tags_as_of:
-                row["tags_as_of"] = _format(entry.tags_as_of)
-            file.write(_line(row))
-            digest.update(_line([entry.key, entry.size, entry.etag, entry.sha256]))
+            line, seen = _lines(entry)
+            file.write(line.encode())
+            digest.update(seen.encode())
             count += 1
             size += entry.size
         file.flush()
@@ -90,8 +87,21 @@ def _read(text: str) -> datetime:
     return parse_time(text)
 
 
-def _line(value: object) -> bytes:
-    return _encode(value).encode() + b"\n"
+def _lines(entry: Listed) -> tuple[str, str]:
+    """Its line, and that of which the digest is, as compact JSON. By hand: that takes a third of the encoder's time."""
+    key, etag, sha256 = _text(entry.key), _text(entry.etag), "null" if entry.sha256 is None else _text(entry.sha256)
+    modified = format_time(entry.modified) if entry.modified else ""
+    more = f',"properties":{_text(entry.properties)}' if entry.properties else ""
+    more += "" if entry.headers is None else f',"headers":{_text(entry.headers)}'
+    more += "" if entry.tags is None else f',"tags":{_text(entry.tags)}'
+    more += f',"tags_as_of":"{_format(entry.tags_as_of)}"' if entry.tags_as_of else ""
+    more += f',"storage":{_text(entry.storage)}' if entry.storage else ""
+    version, held, vault_etag = _text(entry.version), _text(entry.vault_version), _text(entry.vault_etag)
+    line = (
+        f'{{"key":{key},"size":{entry.size},"etag":{etag},"modified":"{modified}","version":{version},'
+        f'"vault_version":{held},"vault_etag":{vault_etag},"sha256":{sha256}{more}}}\n'
+    )
+    return line, f"[{key},{entry.size},{etag},{sha256}]\n"
 
 
 def read(file: IO[bytes], subject: str) -> Iterator[Listed]:
@@ -103,7 +113,8 @@ def read(file: IO[bytes], subject: str) -> Iterator[Listed]:
         return IntegrityError("read the listing", subject, what, "Choose another backup (`lifeboat list`).")
 
     try:
-        with gzip.open(file) as lines:
+        with gzip.open(file) as packed:
+            lines = io.BufferedReader(packed, 1 << 16)  # type: ignore[type-var,arg-type,unused-ignore]
             for number, line in enumerate(lines, 1):  # noqa: B007 - wrong() reads it
                 yield _entry(line, wrong)
     except (OSError, EOFError, zlib.error) as exc:
@@ -113,11 +124,12 @@ def read(file: IO[bytes], subject: str) -> Iterator[Listed]:
 def _entry(line: bytes, wrong: typed.Wrong) -> Listed:
     """As typed.build() makes it of any line, and faster of one that is as write() makes it: there may be millions."""
     try:
-        row = json.loads(line)
-        key, size, etag, modified, version, vault_version, vault_etag, sha256 = values = [row[name] for name in FIELDS]
-        line_of, headers, tags, as_of, storage = more = [row.get(name, nothing) for name, nothing in _MORE.items()]
-        as_written = tuple(map(type, values)) in _AS_WRITTEN and all(type(text) in _TEXT for text in more)
-        as_written = as_written and len(row) == len(FIELDS) + sum(name in row for name in _MORE)
+        text = line.decode()
+        row, end = _decode(text)
+        key, size, etag, modified, version, vault_version, vault_etag, sha256 = values = [*map(row.pop, FIELDS)]
+        line_of, headers, tags, as_of, storage = more = [*map(row.pop, _MORE, _MORE.values())]
+        as_written = tuple(map(type, values)) in _AS_WRITTEN and tuple(map(type, more)) in _MORE_AS_WRITTEN
+        as_written = as_written and not row and text[end:] in ("\n", "")
         if as_written and 0 <= size <= typed.MOST and modified[-1:] == "Z" and "2000" <= modified < "2200":
             properties.parse(line_of)
             properties.pairs(headers or "")
@@ -125,7 +137,7 @@ def _entry(line: bytes, wrong: typed.Wrong) -> Listed:
             at, read = datetime.fromisoformat(f"{modified[:-1]}+00:00"), _read(as_of) if as_of else None
             held = (version, vault_version, vault_etag, sha256)
             return Listed(key, size, etag, at, *held, line_of, headers, tags, read, storage)
-    except (ValueError, LookupError, TypeError, RecursionError, LifeboatError):
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError, LifeboatError):
         pass
     found = typed.build(Listed, typed.load(line, wrong), wrong, unknown="ignore")
     for name, check in (("properties", properties.parse), ("headers", properties.pairs), ("tags", properties.pairs)):

@@ -9,6 +9,7 @@ All of it by key, on disk, in bounded memory; every decision is a query.
 
 from __future__ import annotations
 
+import functools
 import json
 import threading
 import zlib
@@ -29,12 +30,14 @@ from ..s3.inventory import Inventory
 NAME_CHECK = ".lifeboat-name-"  # names are tried in the vault by objects whose keys begin so, see take
 _VERSION = "key TEXT PRIMARY KEY, size INT, etag TEXT, modified INT, version TEXT"
 # copies: what is known of objects that were copied: by the last backup's listing, by a killed run, by this one (then
-# looked). seen: the properties that this run saw of others. told: the tags that the source lists.
+# looked). past: what the source keeps of old versions. seen: the properties that this run saw of others. told: the tags
+# that the source lists.
 _TABLES = {
     "source": f"{_VERSION}, deleted INT, storage TEXT",
     "vault": f"{_VERSION}, deleted INT, storage TEXT",
     "copies": f"{_VERSION}, vault_version TEXT, vault_etag TEXT, sha256 TEXT, properties TEXT, headers TEXT, tags TEXT,"
     " tags_at INT, looked INT",
+    "past": "key TEXT, version TEXT, modified INT, PRIMARY KEY (key, version)",
     "seen": "key TEXT PRIMARY KEY, properties TEXT",
     "told": "key TEXT PRIMARY KEY, etag TEXT, tags TEXT",
     "unlike": "key TEXT PRIMARY KEY",
@@ -67,6 +70,7 @@ _PROPERTIES = "coalesce(q.properties, c.properties)"
 _HELD = "s.key NOT IN (SELECT key FROM unheld)"
 _NOTED = "c.headers, c.tags, c.tags_at"
 _DAY = 86_400
+_BATCH = 1000
 _OBJECT = "s.key, s.size, s.etag, s.modified, s.version"
 
 
@@ -99,10 +103,11 @@ class Numbers:
 
 
 def milliseconds(moment: datetime) -> int:
-    return (moment - _EPOCH) // timedelta(milliseconds=1)
+    return (moment - _EPOCH) // _MILLISECOND
 
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_MILLISECOND, _SECOND = timedelta(milliseconds=1), timedelta(seconds=1)
 _Row = tuple[str, int, str, int, str, int, str]
 
 
@@ -136,23 +141,35 @@ class State(Inventory):
         unsure: set[str] = set()
         self.change("DELETE FROM source")
 
-        def rows() -> Iterator[_Row]:
+        def rows(at: datetime) -> Iterator[_Row]:
+            before = at - _SECOND
             for item in versions:
-                if at is None:
-                    if item.latest and not item.deleted:
-                        yield _row(item)
-                    continue
                 if item.modified > at:
                     continue
-                if item.modified.microsecond == 0 and at < item.modified + timedelta(seconds=1):
+                if item.modified > before and item.modified.microsecond == 0:
                     unsure.add(item.key)
                     if item.deleted:
                         continue
                 yield _row(item)
 
-        self.add("source", rows(), newest=True)
-        self.change("DELETE FROM source WHERE deleted")
+        if at is None:
+            self.add("source", _current(versions), newest=True)
+        else:
+            self.add("source", rows(at), newest=True)
+            self.change("DELETE FROM source WHERE deleted")
         return len(unsure)
+
+    def noting_past(self, versions: Iterable[Version]) -> Iterator[Version]:
+        """The same versions; of the old ones it is noted when they were written."""
+        past: list[tuple[str, str, int]] = []
+        for item in versions:
+            if not item.latest and not item.deleted:
+                past.append((item.key, item.version, milliseconds(item.modified)))
+                if len(past) >= _BATCH:
+                    self.add("past", past)
+                    past.clear()
+            yield item
+        self.add("past", past)
 
     def there(self, version: Version) -> None:
         """An object that the source holds, although it does not list it."""
@@ -176,28 +193,25 @@ class State(Inventory):
 
     # Asking.
 
-    def told(self, key: str, version: str) -> Optional[datetime]:
-        """When that version of the source's was written, as it was told when it was copied."""
-        for (modified,) in self.each("SELECT modified FROM copies WHERE key = ? AND version = ?", key, version):
-            return _EPOCH + timedelta(milliseconds=modified)
-        return None
+    def mistimed(self, most: timedelta) -> Optional[str]:
+        """The key of an old version whose time differs by `most` from what was told of it when it was copied."""
+        same = "p.key = c.key AND p.version = c.version"
+        differs = f"abs(p.modified - c.modified) >= {most // _MILLISECOND}"
+        rows = self.each(f"SELECT p.key FROM past p JOIN copies c ON {same} WHERE {differs} ORDER BY p.key LIMIT 1")
+        return next((str(key) for (key,) in rows), None)
 
     def copied_version(self, key: str) -> str:
         """The version of the source's that was copied last; empty where that is not known."""
         return next((str(version) for (version,) in self.each("SELECT version FROM copies WHERE key = ?", key)), "")
 
     def numbers(self) -> Numbers:
-        judged = (
-            f"SELECT s.size AS size, v.key IS NOT NULL AS there, ({_ALIKE}) AS alike,"
-            f" NOT ({_RIGHT}) AND NOT ({_ALIKE}) AS copy FROM {_JOINED}"
-        )
-        sums = "count(*), coalesce(sum(copy), 0), coalesce(sum(alike), 0), coalesce(sum(copy AND there), 0)"
-        row = next(self.each(f"SELECT {sums}, coalesce(sum(copy * size), 0) FROM ({judged})"))
+        # On most nights all is right, and the rest of the judgement is made of no row.
+        other = f"SELECT s.size AS size, v.key IS NOT NULL AS there, ({_ALIKE}) AS alike FROM {_JOINED}"
+        sums = "coalesce(sum(NOT alike), 0), coalesce(sum(alike), 0), coalesce(sum(NOT alike AND there), 0)"
+        summed = f"SELECT {sums}, coalesce(sum((NOT alike) * size), 0) FROM ({other} WHERE NOT ({_RIGHT}))"
+        copy, alike, overwritten, size = next(self.each(summed))
         removed = int(self.value(f"SELECT count(*) FROM {_GONE}")) if self.removes else 0
-        return Numbers(
-            source=row[0], vault=self.count("vault"), copy=row[1], alike=row[2], removed=removed, overwritten=row[3],
-            bytes=row[4],
-        )  # fmt: skip
+        return Numbers(self.count("source"), self.count("vault"), copy, alike, removed, overwritten, size)
 
     def replaced(self) -> tuple[int, list[str]]:
         """Of how many objects the vault's very version is no longer what was copied, and the first few."""
@@ -330,8 +344,8 @@ class State(Inventory):
         wanted = f"SELECT {columns} FROM {_JOINED} {_SEEN} WHERE {_HELD} AND {_RIGHT} ORDER BY s.key"
         for row in self.each(wanted):
             key, size, etag, modified, version, vault_version, vault_etag, sha256, line, *noted, storage = row
-            at, (headers, tags, read) = _EPOCH + timedelta(milliseconds=modified), noted
-            as_of = None if tags is None else _EPOCH + timedelta(seconds=read)
+            at, (headers, tags, read) = _EPOCH + modified * _MILLISECOND, noted
+            as_of = None if tags is None else _moment(read)
             held = (version, vault_version, vault_etag, sha256 or None)
             yield Listed(key, size, etag, at, *held, line, headers, tags, as_of, storage)
 
@@ -363,16 +377,31 @@ def as_of(versions: Iterable[Version], at: datetime) -> Optional[Version]:
     return None if newest is None or newest.deleted else newest
 
 
+def _current(versions: Iterable[Version]) -> Iterator[_Row]:
+    return (_row(item) for item in versions if item.latest and not item.deleted)
+
+
 def _row(one: Version) -> _Row:
-    return one.key, one.size, one.etag, milliseconds(one.modified), one.version, int(one.deleted), one.storage
+    key, size, etag, modified, version, _latest, deleted, storage = one
+    return key, size, etag, (modified - _EPOCH) // _MILLISECOND, version, int(deleted), storage
 
 
 def _copy(entry: Listed) -> _Copied:
-    modified = milliseconds(entry.modified or _EPOCH)
-    held = (entry.version, entry.vault_version, entry.vault_etag)
-    read = (entry.tags_as_of or _EPOCH) - _EPOCH
-    noted = (entry.headers, entry.tags, read // timedelta(seconds=1))
-    return (entry.key, entry.size, entry.etag, modified, *held, entry.sha256 or "", entry.properties, *noted)
+    return (
+        entry.key, entry.size, entry.etag, milliseconds(entry.modified or _EPOCH), entry.version, entry.vault_version,
+        entry.vault_etag, entry.sha256 or "", entry.properties, entry.headers, entry.tags,
+        _seconds(entry.tags_as_of or _EPOCH),
+    )  # fmt: skip
+
+
+@functools.lru_cache(maxsize=4096)
+def _seconds(moment: datetime) -> int:
+    return (moment - _EPOCH) // _SECOND
+
+
+@functools.lru_cache(maxsize=4096)
+def _moment(seconds: int) -> datetime:
+    return _EPOCH + timedelta(seconds=seconds)
 
 
 def _sound(row: _Copied) -> bool:

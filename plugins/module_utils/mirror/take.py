@@ -23,7 +23,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from email.utils import parsedate_to_datetime
@@ -456,11 +456,11 @@ class _Mirror:
     def look(self, last: Optional[Point]) -> int:
         """Read both buckets at once, and what the last mirror knew; returns how many keys are ambiguous."""
         watch = self._watch()
-        with ThreadPoolExecutor(2) as pool:
+        with ThreadPoolExecutor(3) as pool:
             settings = pool.submit(s3_settings.look, self.source)
             theirs = pool.submit(self._state.read_vault, bucket.versions(self.vault, watch=watch))
-            self._state.read_copies(self._before(last))
-            ambiguous = self._look_at_source()
+            before = pool.submit(lambda: self._state.read_copies(self._before(last)))
+            ambiguous = self._look_at_source(before)
             theirs.result()
             self.settings = settings.result()
         if self.settings.denied:
@@ -483,14 +483,18 @@ class _Mirror:
             )
         return ambiguous
 
-    def _look_at_source(self) -> int:
+    def _look_at_source(self, before: Future[None]) -> int:
+        """before: what the last mirror knew, as soon as it is read."""
         versioned = bool(bucket.versioning(self.source))
         watch = self._watch()
         found = bucket.versions if versioned else bucket.objects
         late: list[str] = []
-        listed = self._without_past(self._timed(self._wanted(found(self.source, watch=watch)), watch), late)
-        ambiguous = self._state.read_source(listed, self.instant.server)
+        listed = self._wanted(found(self.source, watch=watch))
+        listed = self._state.noting_past(listed) if self._exact else listed
+        ambiguous = self._state.read_source(self._without_past(listed, late), self.instant.server)
+        before.result()
         doubt = f"the source's listing is not in order: {watch.order}" if watch.order else watch.times
+        doubt = doubt or (self._mistimed() if self._exact else "")
         if late:
             doubt = doubt or f"{late[0]!r} was written later and has no version, so that its past is not known"
         if doubt and self._exact:
@@ -514,25 +518,21 @@ class _Mirror:
     def _watch(self) -> Watch:
         return Watch(datetime.now(timezone.utc) + timedelta(seconds=self.instant.skew or 0) - bucket.SETTLED)
 
-    def _timed(self, versions: Iterator[Version], watch: Watch) -> Iterator[Version]:
-        """See that old versions have the times that the last mirror was told of them. VersityGW gives a version another
-        one when it is replaced, and where its probe could not be made nothing else shows that."""
-        for version in versions:
-            if not version.latest and not version.deleted and not watch.times:
-                told = self._state.told(version.key, version.version)
-                if told is not None and abs(version.modified - told) >= _SAME_TIME:
-                    watch.times = f"a version of {version.key!r} is listed with another time than at the last mirror"
-            yield version
-
     def _without_past(self, versions: Iterator[Version], late: list[str]) -> Iterator[Version]:
         """Note what was written after the instant and has no version: what it replaced is gone. An empty folder's
         placeholder replaced nothing; SeaweedFS gives it no version."""
         at = self.instant.server
         for version in versions:
-            new = at is not None and version.version == NULL and version.modified > at and not version.deleted
+            new = version.version == NULL and at is not None and version.modified > at and not version.deleted
             if new and not late and not (version.key.endswith("/") and not version.size):
                 late.append(version.key)
             yield version
+
+    def _mistimed(self) -> str:
+        """Have old versions the times that the last mirror was told of them? VersityGW gives a version another one when
+        it is replaced, and where its probe could not be made nothing else shows that."""
+        key = self._state.mistimed(_SAME_TIME)
+        return "" if key is None else f"a version of {key!r} is listed with another time than at the last mirror"
 
     def _disbelieve(self, why: str) -> None:
         self._state.removes = False
