@@ -336,6 +336,34 @@ def test_as_it_was_at_the_instant_of_the_dump(world: MakeWorld) -> None:
     assert set(known) - either == {key for key, body in settled.items() if body is not None}
 
 
+def test_what_was_made_since_the_last_mirror_and_deleted_just_after_the_instant(world: MakeWorld) -> None:
+    """No other list has it: not the last mirror's, not that of the current objects."""
+    one = world()
+    kept = {f"kept {number}" for number in range(4)}
+    for key in kept:
+        one.put(key)
+    one.database()
+    one.take()
+    time.sleep(1.1)  # S3 tells whole seconds
+    one.put("brief", b"brief")
+    time.sleep(1.1)
+    one.database()
+    time.sleep(1.1)
+    one.delete("brief")
+    assert {version.key for version in bucket.objects(one.source)} == kept
+    manifest = one.take()
+    rows = one.listing(manifest)
+    assert (manifest.details["consistency"], manifest.details["ambiguous"], {*rows}) == (
+        "snapshot",
+        0,
+        {"brief", *kept},
+    )
+    assert one.held(rows["brief"]) == b"brief"
+    one.database()
+    assert {*one.listing(one.take())} == kept
+    assert one.held(rows["brief"]) == b"brief"
+
+
 def test_the_current_state_where_the_source_has_no_versions(world: MakeWorld, gateway: JuiceFS) -> None:
     one = world(gateway)
     for key in ("a", "b"):
