@@ -8,7 +8,7 @@ driver.py restore CONFIG-DIRECTORY ID DATABASE   the data step of a recovery, in
 driver.py recover CONFIG-DIRECTORY ID            the same, then compared, analysed and swapped in
 driver.py retention COUNT                        the plan over so many backups
 driver.py mirror CONFIG-DIRECTORY                the bucket to the vault
-driver.py listing CONFIG-DIRECTORY               both buckets listed, one after the other
+driver.py listing CONFIG-DIRECTORY               both buckets listed at once
 driver.py recover-objects CONFIG-DIRECTORY       the store, as the role does it: planned, protected, restored, proved
 driver.py prune CONFIG-DIRECTORY DAYS            the mirror's old versions, as if the newest were so many days on
 """
@@ -18,6 +18,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any, Callable
@@ -109,7 +110,9 @@ def listing(directory: str) -> dict[str, Any]:
     from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 
     run = Opened(config.load("", Path(directory)))
-    return {"listed": sum(1 for where in (buckets.source, buckets.vault) for _ in bucket.versions(where(run)))}
+    with ThreadPoolExecutor(2) as pool:
+        both = pool.map(lambda where: sum(1 for _ in bucket.versions(where(run))), (buckets.source, buckets.vault))
+    return {"listed": sum(both)}
 
 
 def prune(directory: str, days: str) -> dict[str, Any]:

@@ -2,24 +2,28 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Measure the mirror of a bucket against `rclone sync` and `mc mirror`: first run, nothing to do, one percent changed;
-then the mirror's memory at a million keys, which a generator lists, and the pruning of 100,000 old versions.
+"""Measure the mirror against `rclone sync --metadata` and `mc mirror`: first run, nothing to do, one percent changed.
 
-Two SeaweedFS servers on this machine, each tool with a versioned bucket of its own in the second. Exits 0 also when a
-target is missed: a speed is a measurement, not a test. docs/bench/README.md says how it is done.
+With 5,000 and 50,000 objects; then at a million keys, which a generator lists, and the pruning of 100,000 old versions.
+
+Two SeaweedFS servers on this machine. Each tool has versioned buckets of its own in the second, and they take turns;
+every number is the median of three. Exits 0 also when a target is missed: a speed is a measurement, not a test.
+docs/bench/README.md says how it is done.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import os
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -37,11 +41,13 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import bucket  # no
 from measure import Sample  # noqa: E402
 from s3_servers import SeaweedFS, binary, find_mc, seaweedfs  # noqa: E402
 
-BUCKET = "uploads"
 OURS, NOW, RCLONE, MC = "lifeboat, as of an instant", "lifeboat, current state", "rclone sync", "mc mirror"
 FLOOR = "floor: both buckets listed"
-PHASES = ("first run", "nothing to do", "1 % changed")
-MORE, MANY, MANY_FLOOR, PRUNE = "more", "many keys, nothing to do", "many keys, both listed", "old versions pruned"
+TOOLS = {OURS: "ours", NOW: "now", RCLONE: "rclone", MC: "mc"}
+FIRST, IDLE, CHANGED = PHASES = ("first run", "nothing to do", "1 % changed")
+PRUNE = "old versions pruned"
+FEW_KEYS = 10  # the generator lists so many times fewer keys for comparison, and the forecast is of so many times more
+Table = dict[str, dict[str, Sample]]
 _started = time.monotonic()
 
 
@@ -54,39 +60,34 @@ class Bench:
 
     def __init__(self, directory: Path, source: SeaweedFS, vault: SeaweedFS, asked: argparse.Namespace) -> None:
         self.directory, self.source, self.vault, self.asked = directory, source, vault, asked
-        self.samples: dict[str, dict[str, Sample]] = {}
+        self.sizes: dict[int, Table] = {}
+        self.more: dict[str, Sample] = {}
 
-    def prepare(self) -> None:
-        """Fill the source as an application would, and make everybody's target."""
+    def prepare(self, count: int) -> None:
+        """Fill a source bucket as an application would."""
         files = self.directory / "files"
-        for number in range(self.asked.small):
+        for number in range(count):
             path = files / "small" / f"{number % 50:02}" / f"{number:06}.bin"
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(os.urandom(500 + number * 7919 % 16000))
+            path.write_bytes(os.urandom(500 + number * 7919 % 8000))
         (files / "large").mkdir(parents=True)
         for number in range(4):
             with (files / "large" / f"{number}.bin").open("wb") as file:
-                for _ in range(max(1, int(self.asked.gigabytes * 1e9 / 4) >> 20)):
+                for _ in range(int(self.asked.gigabytes * 1e9 / 4) >> 20):
                     file.write(os.urandom(1 << 20))
-        client = self.source.client
-        client.create_bucket(Bucket=BUCKET)
-        client.put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"})
-        self._rclone("copy", str(files), f"src:{BUCKET}")
-        for name in ("mirror-ours", "mirror-now", "mirror-rclone", "mirror-mc"):
-            self.vault.client.create_bucket(Bucket=name)
-            self.vault.client.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
-        for name, timed in (("ours", True), ("now", False)):
-            self._configure(name, timed)
+        _versioned(self.source, _uploads(count))
+        self._rclone("copy", str(files), f"src:{_uploads(count)}")
+        shutil.rmtree(files)
         time.sleep(1.1)  # the servers tell time in seconds; the instant comes after the last object's
 
-    def change(self) -> None:
+    def change(self, count: int) -> None:
         """Overwrite every hundredth of the small objects."""
         files = self.directory / "changed"
-        for number in range(0, self.asked.small, 100):
+        for number in range(0, count, 100):
             path = files / "small" / f"{number % 50:02}" / f"{number:06}.bin"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(os.urandom(1000))
-        self._rclone("copy", str(files), f"src:{BUCKET}")
+        self._rclone("copy", str(files), f"src:{_uploads(count)}")
         time.sleep(1.1)
 
     def _environment(self) -> dict[str, str]:
@@ -105,13 +106,13 @@ class Bench:
         argv = [binary("rclone"), *words, "--transfers=32", "--checkers=32"]
         subprocess.run(argv, env={**os.environ, **self._environment()}, capture_output=True, check=True)
 
-    def _settings(self, name: str) -> dict[str, Any]:
+    def _settings(self, name: str, uploads: str = "uploads") -> dict[str, Any]:
         (self.directory / name / "repository").mkdir(parents=True, exist_ok=True)
         return {
             "stack": name,
             "runtime": {"type": "host"},
             "repository": {"type": "local", "path": str(self.directory / name / "repository")},
-            "objects": {"bucket": BUCKET, "endpoint_url": self.source.url, "change_limit": 100},
+            "objects": {"bucket": uploads, "endpoint_url": self.source.url, "change_limit": 100},
             "vault": {"objects_bucket": f"mirror-{name}", "endpoint_url": self.vault.url},
             "state_directory": str(self.directory / name / "state"),
         }
@@ -139,46 +140,53 @@ class Bench:
         with repo.stage("database", identity) as staging:
             staging.publish(made.to_bytes())
 
-    def runs(self) -> list[tuple[str, Callable[[], Sample]]]:
-        ours = [sys.executable, str(Path(__file__).parent / "driver.py")]
-        rclone = [binary("rclone"), "sync", f"src:{BUCKET}", "vault:mirror-rclone", "--fast-list", "--transfers=32",
-                  "--checkers=32"]  # fmt: skip
-        made = [
-            (OURS, lambda: self._run([*ours, "mirror", str(self.directory / "ours" / "config")])),
-            (NOW, lambda: self._run([*ours, "mirror", str(self.directory / "now" / "config")])),
-            (RCLONE, lambda: self._run(rclone)),
-        ]
-        if find_mc():
-            # In parts, what it sends for an object of another server has a wrong MD5, and it stops at that.
-            argv = [find_mc(), "--quiet", "--config-dir", str(self.directory / "mc"), "mirror", "--overwrite",
-                    "--disable-multipart",
-                    f"src/{BUCKET}", "vault/mirror-mc"]  # fmt: skip
-            made.append((MC, lambda: self._run(argv)))
-        return made
+    def ready(self, count: int, turn: int) -> None:
+        """Give each tool an empty bucket in the vault."""
+        for whose in self.tools():
+            name = f"{whose}-{count}-{turn}"
+            _versioned(self.vault, f"mirror-{name}")
+            if whose in ("ours", "now"):
+                self._configure(name, whose == "ours", self._settings(name, _uploads(count)))
 
-    def floor(self) -> Sample:
-        driver = [sys.executable, str(Path(__file__).parent / "driver.py")]
-        return self._run([*driver, "listing", str(self.directory / "ours" / "config")])
+    def tools(self) -> dict[str, str]:
+        return {whose: tool for tool, whose in TOOLS.items() if tool != MC or find_mc()}
+
+    def run(self, whose: str, count: int, turn: int) -> Sample:
+        """One mirror by one tool."""
+        source, name = _uploads(count), f"{whose}-{count}-{turn}"
+        if whose == "rclone":
+            more = ["--metadata", "--fast-list", "--transfers=32", "--checkers=32"]
+            return self._run([binary("rclone"), "sync", f"src:{source}", f"vault:mirror-{name}", *more])
+        if whose == "mc":
+            # In parts, what it sends for an object of another server has a wrong MD5, and it stops at that.
+            more = ["mirror", "--overwrite", "--disable-multipart", f"src/{source}", f"vault/mirror-{name}"]
+            return self._run([find_mc(), "--quiet", "--config-dir", str(self.directory / "mc"), *more])
+        return self._run([*_DRIVER, "mirror", str(self.directory / name / "config")])
+
+    def floor(self, name: str) -> Sample:
+        """What a mirror must list, at once, and nothing done with it."""
+        return self._run([*_DRIVER, "listing", str(self.directory / name / "config")])
 
     def _run(self, argv: list[str]) -> Sample:
         os.sync()
         measure.wait_for_quiet(self.asked.quiet_wait)
         return measure.run(argv, env=self._environment(), memory=True)
 
-    def many(self, count: int) -> tuple[Sample, Sample]:
+    def many(self, count: int) -> None:
         """A mirror with nothing to do, and listing alone, where there are `count` keys."""
-        driver = [sys.executable, str(Path(__file__).parent / "driver.py")]
+        name = f"many-{count}"
         with many_keys.buckets(count) as url:
-            made = self._settings("many")
+            made = self._settings(name)
             for whose in ("objects", "vault"):
                 made[whose]["endpoint_url"] = url
-            self._configure("many", True, made)
-            self._publish_listing("many", count)
-            config = str(self.directory / "many" / "config")
-            idle, floor = self._run([*driver, "mirror", config]), self._run([*driver, "listing", config])
+            self._configure(name, True, made)
+            self._publish_listing(name, count)
+            config = str(self.directory / name / "config")
+            idle, floor = self._run([*_DRIVER, "mirror", config]), self._run([*_DRIVER, "listing", config])
         done = json.loads(idle.output)
         assert (done["objects"], done["copied"]) == (count, 0), done
-        return idle, floor
+        self.more |= {_many(count): idle, _many(count, FLOOR): floor}
+        say(f"{count} keys: {idle.seconds:.1f} s, {idle.own_peak / 1e6:.0f} MB")
 
     def _publish_listing(self, name: str, count: int) -> None:
         moment = datetime.now(timezone.utc)
@@ -198,8 +206,7 @@ class Bench:
         where = bucket.Bucket(
             made["vault"]["objects_bucket"], self.vault.url, "", "", self.vault.access_key, self.vault.secret_key
         )
-        self.vault.client.create_bucket(Bucket=where.name)
-        self.vault.client.put_bucket_versioning(Bucket=where.name, VersioningConfiguration={"Status": "Enabled"})
+        _versioned(self.vault, where.name)
 
         def put(number: int) -> None:
             where.requests.call(
@@ -210,48 +217,125 @@ class Bench:
             throttle.each(put, iter(range(count)), 16)
             time.sleep(1.1)
         self._publish_listing("prune", count)
-        driver = [sys.executable, str(Path(__file__).parent / "driver.py")]
-        sample = self._run([*driver, "prune", str(self.directory / "prune" / "config"), "40"])
+        sample = self._run([*_DRIVER, "prune", str(self.directory / "prune" / "config"), "40"])
         assert json.loads(sample.output)["versions"] == count, sample.output
         left = sum(1 for _ in bucket.versions(where))
         assert left == count, f"{left} versions are left, {count} live objects were there"
         return sample
 
-    def measure(self) -> None:
-        for phase in PHASES:
-            if phase == "1 % changed":
-                self.change()
-                self.instant("ours")
-                time.sleep(1.1)
-            table = self.samples.setdefault(phase, {})
-            runs = self.runs()
-            for name, run in runs:
-                table[name] = run()
-                say(f"{phase}: {name}: {table[name].seconds:.2f} s  (other work took {table[name].others:.0%})")
-            if phase == "nothing to do":
-                table[FLOOR] = self.floor()
-                say(f"{phase}: {FLOOR}: {table[FLOOR].seconds:.2f} s")
+    def measure(self, count: int) -> None:
+        """All phases with so many objects. The tools take turns, so that what else the machine does hits all alike."""
+        samples: dict[str, dict[str, list[Sample]]] = {phase: {} for phase in PHASES}
+        turns, last = range(self.asked.runs), self.asked.runs - 1
+
+        def note(phase: str, name: str, sample: Sample) -> None:
+            samples[phase].setdefault(name, []).append(sample)
+            say(f"{count}: {phase}: {name}: {sample.seconds:.2f} s  (other work took {sample.others:.0%})")
+
+        for turn in turns:
+            self.ready(count, turn)
+            for whose, tool in self.tools().items():
+                note(FIRST, tool, self.run(whose, count, turn))
+        for _turn in turns:
+            for whose, tool in self.tools().items():
+                note(IDLE, tool, self.run(whose, count, last))
+            note(IDLE, FLOOR, self.floor(f"ours-{count}-{last}"))
+        for _turn in turns:
+            self.change(count)
+            self.instant(f"ours-{count}-{last}")
+            time.sleep(1.1)
+            for whose, tool in self.tools().items():
+                note(CHANGED, tool, self.run(whose, count, last))
+        self.sizes[count] = {
+            phase: {name: _median(runs) for name, runs in table.items()} for phase, table in samples.items()
+        }
 
 
-def targets(samples: dict[str, dict[str, Sample]]) -> list[tuple[str, float, float]]:
+_DRIVER = [sys.executable, str(Path(__file__).parent / "driver.py")]
+
+
+def _uploads(count: int) -> str:
+    return f"uploads-{count}"
+
+
+def _many(count: int, what: str = IDLE) -> str:
+    return f"{count} keys, {what}"
+
+
+def _versioned(server: SeaweedFS, name: str) -> None:
+    server.client.create_bucket(Bucket=name)
+    server.client.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
+
+
+def _median(runs: Sequence[Sample]) -> Sample:
+    """The run of the median time, with the most memory of all."""
+    middle = statistics.median_low([run.seconds for run in runs])
+    found = next(run for run in runs if run.seconds == middle)
+    return dataclasses.replace(found, own_peak=max(run.own_peak for run in runs))
+
+
+def targets(bench: Bench) -> list[tuple[str, float, float]]:
     """(what, how much, at most)"""
-    first, idle = samples["first run"], samples["nothing to do"]
-    found = [
-        ("first mirror, against rclone sync", first[NOW].seconds / first[RCLONE].seconds, 1.1),
-        ("as of an instant, against current state", first[OURS].seconds / first[NOW].seconds, 1.3),
-        ("nothing to do, against listing both buckets", idle[OURS].seconds / idle[FLOOR].seconds, 1.5),
-    ]
-    if MC in idle:
-        found.append(("nothing to do, against mc mirror", idle[OURS].seconds / idle[MC].seconds, 1.0))
-    ours = (OURS, NOW, MANY, PRUNE)
-    peak = max(sample.own_peak for table in samples.values() for name, sample in table.items() if name in ours)
-    return [*found, ("peak memory of mirror and prune, MB", peak / 1e6, 200)]
+    found = []
+    for count, table in bench.sizes.items():
+        first, idle = table[FIRST], table[IDLE]
+        ratios = [
+            ("first mirror, against rclone sync --metadata", first[OURS], first[RCLONE], 1.0),
+            ("nothing to do, against listing both buckets", idle[OURS], idle[FLOOR], 1.2),
+        ]
+        if MC in idle:
+            ratios += [
+                ("nothing to do, against mc mirror", idle[OURS], idle[MC], 1.3),
+                ("nothing to do, current state, against mc mirror", idle[NOW], idle[MC], 1.0),
+            ]
+        found += [(f"{count}: {what}", ours.seconds / other.seconds, most) for what, ours, other, most in ratios]
+    ours = [sample for table in bench.sizes.values() for phase in table.values() for name, sample in phase.items()
+            if name in (OURS, NOW)]  # fmt: skip
+    peak = max((sample.own_peak for sample in [*ours, *bench.more.values()]), default=0)
+    found.append(("peak memory of mirror and prune, MB", peak / 1e6, 200))
+    keys = bench.asked.keys
+    if keys:
+        many, few = bench.more[_many(keys)], bench.more[_many(keys // FEW_KEYS)]
+        found.append((f"memory at {keys} keys, against {keys // FEW_KEYS}", many.own_peak / few.own_peak, 1.5))
+    return found
+
+
+def forecast(keys: int, few: Sample, many: Sample) -> str:
+    """What ten times as many keys would take, if it goes on as from `few` to `many`."""
+    more = FEW_KEYS * keys
+    times = (more - keys) / (keys - keys // FEW_KEYS)
+    memory = many.own_peak + times * max(0, many.own_peak - few.own_peak)
+    seconds = many.seconds + times * (many.seconds - few.seconds)
+    return f"forecast for {more} keys: {seconds:.0f} s, {memory / 1e6:.0f} MB"
+
+
+def show(bench: Bench) -> None:
+    for count, table in bench.sizes.items():
+        print(f"\n{f'{count} objects':<28}" + "".join(f"{phase:>16}" for phase in PHASES) + f"{'memory':>12}")
+        for name in (*TOOLS, FLOOR):
+            seconds = [table[phase].get(name) for phase in PHASES]
+            if any(seconds):
+                peak = max(second.own_peak for second in seconds if second) / 1e6
+                print(
+                    f"{name:<28}"
+                    + "".join(f"{second.seconds:>14.2f} s" if second else f"{'':>16}" for second in seconds)
+                    + f"{peak:>9.0f} MB"
+                )
+    print()
+    for name, sample in bench.more.items():
+        print(f"{name:<44}{sample.seconds:>10.2f} s{sample.own_peak / 1e6:>9.0f} MB")
+    keys = bench.asked.keys
+    if keys:
+        print(forecast(keys, bench.more[_many(keys // FEW_KEYS)], bench.more[_many(keys)]))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--small", type=int, default=20_000, help="small objects (default: 20000)")
-    parser.add_argument("--gigabytes", type=float, default=1.0, help="of large objects (default: 1)")
+    parser.add_argument(
+        "--objects", type=int, nargs="*", default=[5_000, 50_000], help="small objects (default: 5000 50000)"
+    )
+    parser.add_argument("--runs", type=int, default=3, help="of which the median counts (default: 3)")
+    parser.add_argument("--gigabytes", type=float, default=0.25, help="of large objects (default: 0.25)")
     parser.add_argument(
         "--keys", type=int, default=1_000_000, help="that a generator lists (default: 1000000; 0: none)"
     )
@@ -263,43 +347,39 @@ def main() -> None:
     try:
         with seaweedfs() as source, seaweedfs() as vault:
             bench = Bench(directory, source, vault, asked)
-            say(f"making {asked.small} small objects and {asked.gigabytes:g} GB of large ones")
-            bench.prepare()
-            bench.measure()
-            more = bench.samples.setdefault(MORE, {})
-            if asked.keys:
-                more[MANY], more[MANY_FLOOR] = bench.many(asked.keys)
-                say(f"{asked.keys} keys: {more[MANY].seconds:.1f} s, {more[MANY].own_peak / 1e6:.0f} MB")
+            for count in asked.objects:
+                say(f"making {count} small objects and {asked.gigabytes:g} GB of large ones")
+                bench.prepare(count)
+                bench.measure(count)
+            for count in (asked.keys // FEW_KEYS, asked.keys):
+                if count:
+                    bench.many(count)
             if asked.prune:
                 say(f"making {asked.prune} objects and as many old versions")
-                more[PRUNE] = bench.prune(asked.prune)
-                say(f"{asked.prune} old versions: {more[PRUNE].seconds:.1f} s, {more[PRUNE].own_peak / 1e6:.0f} MB")
+                pruned = bench.more[PRUNE] = bench.prune(asked.prune)
+                say(f"{asked.prune} old versions: {pruned.seconds:.1f} s, {pruned.own_peak / 1e6:.0f} MB")
     finally:
         shutil.rmtree(directory, ignore_errors=True)
-    print(f"\n{'':<28}" + "".join(f"{phase:>16}" for phase in PHASES) + f"{'memory':>12}")
-    for name in (OURS, NOW, RCLONE, MC, FLOOR):
-        seconds = [bench.samples[phase].get(name) for phase in PHASES]
-        if any(seconds):
-            peak = max(second.own_peak for second in seconds if second) / 1e6
-            print(f"{name:<28}" + "".join(f"{second.seconds:>14.2f} s" if second else f"{'':>16}" for second in seconds)
-                  + f"{peak:>9.0f} MB")  # fmt: skip
-    for name, sample in bench.samples[MORE].items():
-        print(f"{name:<28}{sample.seconds:>14.2f} s{'':32}{sample.own_peak / 1e6:>9.0f} MB")
+    show(bench)
     print()
-    found = targets(bench.samples)
+    found = targets(bench)
     for what, value, limit in found:
-        print(f"{'met   ' if value <= limit else 'MISSED'}  {what:<48} {value:8.2f}   wanted at most {limit:g}")
+        print(f"{'met   ' if value <= limit else 'MISSED'}  {what:<60} {value:8.2f}   wanted at most {limit:g}")
     asked.output.mkdir(parents=True, exist_ok=True)
     result = {
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "small": asked.small,
+        "runs": asked.runs,
         "gigabytes": asked.gigabytes,
         "keys": asked.keys,
         "prune": asked.prune,
         "targets": [{"what": what, "value": round(value, 3), "at_most": limit} for what, value, limit in found],
         "samples": {
-            phase: {name: sample.as_dict() for name, sample in table.items()} for phase, table in bench.samples.items()
+            f"{count} objects": {
+                phase: {name: sample.as_dict() for name, sample in runs.items()} for phase, runs in table.items()
+            }
+            for count, table in bench.sizes.items()
         },
+        "more": {name: sample.as_dict() for name, sample in bench.more.items()},
     }
     (asked.output / "objects.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print(f"\nwritten: {asked.output / 'objects.json'}")
