@@ -49,8 +49,8 @@ options:
   others:
     description:
       - What a rebuild does with the store's buckets besides C(bucket). V(restore) brings back those that the backup
-        holds, the rest stays in the data directory that is put aside. V(aside) leaves all of them there. Without it no
-        bucket is put aside that does not come back.
+        holds, and copies the rest out of the old server first, as far as that gives it. V(aside) leaves all of them in
+        the data directory that is put aside. Without it no bucket is put aside that does not come back.
     type: str
     choices: ["", restore, aside]
     default: ""

@@ -14,11 +14,12 @@ from typing import Any
 import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import typed
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import COULD_NOT_VERIFY, FAIL, PASS
-from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import NotFoundError, UsageError
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import NotFoundError, SpaceError, UsageError
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import server
 from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import prune, take
 from ansible_collections.lifeboat.dr.plugins.module_utils.mirror.listing import Point
-from ansible_collections.lifeboat.dr.plugins.module_utils.objects import proof, refetch
+from ansible_collections.lifeboat.dr.plugins.module_utils.objects import plan as objects_plan
+from ansible_collections.lifeboat.dr.plugins.module_utils.objects import proof, refetch, spool
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects import recovery as objects_recovery
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import status
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import protect
@@ -30,7 +31,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import O
 from ansible_collections.lifeboat.dr.plugins.module_utils.vault import vault
 from s3_faults import Call, error, faulty
 from s3_servers import SeaweedFS, seaweedfs, wipe
-from test_recover import Case, bad, empty, portrait
+from test_recover import BIG, Case, bad, empty, portrait
 
 ON = {"Status": "Enabled"}
 OTHERS = ("docs", "empty", "plain", "ruled")
@@ -105,6 +106,9 @@ class Many(Case):
         made = self.plan(**request)
         assert made["needed"], "; ".join(made["steps"])
         protected = typed.plain(objects_recovery.protect(Opened(self.config), self.made, log=self.said.append))
+        return self.restore(made, protected)
+
+    def restore(self, made: dict[str, Any], protected: dict[str, Any]) -> dict[str, Any]:
         if protected["mode"] == "started":
             return {**made, **protected}
         names = ("stamp", "prefix", "exact", "partial", "asked", "state", "bucket", "others")
@@ -296,10 +300,136 @@ def test_a_rebuild_asks_before_it_moves_what_is_in_no_backup(case: Many) -> None
     assert (case.every(), case.process.up) == (before, True)
     found = case.recover(force=True, method="rebuild", others="restore")
     assert bad(found) == []
-    assert case.every() == {name: what for name, what in before.items() if name != "plain"}
-    assert ("the bucket plain", "left out by lifeboat_objects.exclude") in [
-        (gap["what"], gap["why"]) for gap in found["untested"]
-    ]
+    assert case.every() == before, "the server still gave the one that is in no backup"
+
+
+def uncovered(case: Many) -> dict[str, Any]:
+    """One bucket is left out, one is young, and objects of the others are; returns what there is."""
+    case.settings(buckets=("docs", "empty", "ruled"), exclude=("plain",))
+    case.take()
+    case.client.create_bucket(Bucket="young")
+    case.client.put_bucket_versioning(Bucket="young", VersioningConfiguration=ON)
+    case.client.put_bucket_tagging(Bucket="young", Tagging={"TagSet": [{"Key": "of", "Value": "somebody"}]})
+    body = BIG + b"more"
+    case.client.put_object(Bucket="young", Key="a/" + "k" * 1000, Body=body, ContentType="video/mp4", Tagging="x=1")
+    for name in ("uploads", "docs"):
+        case.client.put_object(Bucket=name, Key="later/\u5199", Body=b"since", Metadata={"n": "1"}, Tagging="since=1")
+    return case.every()
+
+
+def copies(found: dict[str, Any]) -> dict[str, tuple[str, str]]:
+    return {
+        one["name"].removeprefix("copy of the bucket "): (one["result"], one["detail"])
+        for one in found["checks"]
+        if one["name"].startswith("copy of the bucket ")
+    }
+
+
+def left(case: Many) -> list[Path]:
+    """What was copied out and is on this host."""
+    return sorted(case.config.state.glob("buckets_*"))
+
+
+def test_a_rebuild_copies_out_first_what_no_backup_holds(case: Many) -> None:
+    expected = uncovered(case)
+    made = case.plan(force=True, method="rebuild")
+    assert made["asks"] == ["young", "plain"]
+    made = case.plan(force=True, method="rebuild", others="restore")
+    copied = {one["name"]: one["objects"] for one in made["buckets"] if one["action"] == "copied"}
+    assert copied == {"plain": 8, "young": 1}
+    told = " ".join([*objects_plan.text(case.made), *made["steps"]])
+    assert "copied out of the old server first, and put back: the bucket young (in no backup)" in told
+    assert "that is 9 objects, 16.8 MB" in told
+    assert "the buckets young, plain, 9 objects, 16.8 MB, 2 objects that the point does not know" in told
+    found = case.recover(force=True, method="rebuild", others="restore")
+    assert bad(found) == []
+    assert case.every() == expected
+    assert case.client.get_bucket_tagging(Bucket="young")["TagSet"] == [{"Key": "of", "Value": "somebody"}]
+    assert copies(found) == {
+        "uploads": (PASS, "1 objects (5 B) as they were before the rebuild"),
+        "docs": (PASS, "1 objects (5 B) as they were before the rebuild"),
+        "young": (PASS, "1 objects (16.8 MB) and its settings as they were before the rebuild"),
+        "plain": (PASS, "8 objects (56 B) and its settings as they were before the rebuild"),
+    }
+    assert left(case) == []
+    assert not [gap for gap in found["untested"] if "plain" in gap["what"]]
+
+
+def test_what_the_old_server_does_not_give_is_named(case: Many) -> None:
+    """A bucket of which an object cannot be read, and one that cannot be listed: the others come back all the same."""
+    expected = uncovered(case)
+
+    def damaged(call: Call) -> Any:
+        path = call.path.partition("?")[0].strip("/")
+        broken = call.method in ("GET", "HEAD") and path == "plain/same/3"
+        listed = call.method == "GET" and path == "young" and "list-type" in call.query
+        return error(500, "InternalError") if (broken or listed) and not restored else None
+
+    restored: list[str] = []
+    with faulty(case.source, damaged) as proxy:
+        case.settings(endpoint_url=proxy.url)
+        made = case.plan(force=True, method="rebuild", others="restore")
+        fates = {one["name"]: (one["action"], one["why"]) for one in made["buckets"]}
+        assert fates["young"][0] == "quarantined" and "it cannot be copied out" in fates["young"][1]
+        protected = typed.plain(objects_recovery.protect(Opened(case.config), case.made, log=case.said.append))
+        restored.append("from now on it is another server")
+        found = case.restore(made, protected)
+    told = copies(found)
+    assert (
+        told["plain"][0] == FAIL and "1 objects could not be read out of the old server; same/3: " in told["plain"][1]
+    )
+    assert told["young"][0] == FAIL and "it was not listed to its end" in told["young"][1]
+    assert (told["docs"][0], told["uploads"][0]) == (PASS, PASS)
+    now = case.every()
+    del expected["plain"][0]["same/3"]
+    expected["young"][0].clear()
+    assert now == expected
+    assert left(case) == [], "there is nothing more in them"
+
+
+def test_a_killed_rebuild_is_taken_up(case: Many) -> None:
+    """Before anything is restored, and after all of the backup is back."""
+    expected = uncovered(case)
+    made = case.plan(force=True, method="rebuild", others="restore")
+    objects_recovery.protect(Opened(case.config), case.made, log=case.said.append)
+    assert len(left(case)) == 1
+
+    def killed(*_: Any) -> Any:
+        raise KeyboardInterrupt
+
+    with case.monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(spool.Return, "bring", killed)
+        case.recover()
+    assert case.plan()["mode"] == "reopen", "what the backup holds is back"
+    protected = typed.plain(objects_recovery.protect(Opened(case.config), case.made, log=case.said.append))
+    assert {result for result, _words in copies(protected).values()} == {PASS}
+    assert sorted(copies(protected)) == ["docs", "plain", "uploads", "young"]
+    assert (case.every(), left(case)) == (expected, [])
+    assert made["needed"] and case.plan()["mode"] == "reopen", "nothing but the application is left"
+
+
+def test_no_room_for_what_is_copied_out(case: Many) -> None:
+    expected = uncovered(case)
+
+    def full(directory: Path, size: int) -> None:
+        raise SpaceError("write below", str(directory), "No space left on device")
+
+    case.monkeypatch.setattr(spool.filesystem, "require_room", full)
+    with pytest.raises(SpaceError):
+        case.recover(force=True, method="rebuild", others="restore")
+    assert (case.every(), case.process.up, left(case)) == (expected, True, [])
+    case.recover(force=True, method="rebuild", others="aside", exact=True)
+    assert sorted(case.every()) == ["uploads"]
+
+
+def test_a_store_that_does_not_answer_gives_nothing(case: Many) -> None:
+    uncovered(case)
+    case.process.stop(["objects"], timeout=1)
+    made = case.plan()
+    assert (made["mode"], made["asks"]) == ("start", ["plain"])
+    told = " ".join(objects_plan.text(case.made))
+    assert "the server does not answer, so nothing can be copied out of it" in told
+    assert "it is not done before you say -e others=restore" in told
 
 
 def test_others_that_are_to_stay_aside(case: Many) -> None:

@@ -10,7 +10,7 @@ import hashlib
 import io
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -98,6 +98,9 @@ class FakeBucket:
     @property
     def client(self) -> FakeBucket:
         return self
+
+    def sibling(self, name: str) -> FakeBucket:
+        return self if name == self.name else replace(self, name=name, objects={})
 
     def head_bucket(self, Bucket: str) -> dict[str, Any]:
         if self.error:

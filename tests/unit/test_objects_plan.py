@@ -362,9 +362,9 @@ def test_a_rebuild_asks_for_what_it_would_move_aside_for_good(case: Case) -> Non
     made = case.plan(force=True, method="rebuild")
     assert made["asks"] == ["docs"]
     assert any("a rebuild would move 1 bucket aside for good" in line for line in text(made))
-    for others in ("restore", "aside"):
+    for others, action in (("restore", "copied"), ("aside", "quarantined")):
         agreed = case.plan(force=True, method="rebuild", others=others)
-        assert (agreed["asks"], agreed["buckets"][1]["action"]) == ([], "quarantined")
+        assert (agreed["asks"], agreed["buckets"][1]["action"]) == ([], action)
     assert case.plan(force=True)["asks"] == ["docs"], "should the fill turn into a rebuild"
     assert case.plan()["asks"] == [], "nothing is done"
 
@@ -384,6 +384,7 @@ def test_a_store_that_does_not_answer_had_the_buckets_of_the_backups_time(case: 
     assert made["unchecked"] == ["which buckets were made since the backup: it does not answer"]
     aside = "where the data directory must be put aside, they go with it and are not brought back"
     assert f"  {aside}: the bucket docs (in no backup)" in text(made)
+    assert any("the server does not answer, so nothing can be copied out of it" in line for line in text(made))
 
 
 def test_a_key_that_may_not_list_buckets_leaves_them_unchecked(case: Case) -> None:

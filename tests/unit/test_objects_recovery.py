@@ -149,9 +149,15 @@ class Case:
 
     unreadable = False
 
+    @property
+    def backup(self) -> dict[str, object]:
+        return {"id": self.point.id, "place": "repository"}
+
     def protect(self, **changes: Any) -> dict[str, Any]:
         done: dict[str, Any] = typed.plain(
-            objects_recovery.protect(Opened(self.config), replace(PLANNED, **changes), log=self.said.append)
+            objects_recovery.protect(
+                Opened(self.config), replace(PLANNED, **{"backup": self.backup, **changes}), log=self.said.append
+            )
         )
         return done
 

@@ -44,17 +44,18 @@ class CopiedBack:
 
 def copy_back(
     run: Opened, entries: Iterable[Listed], target: Bucket, *, log: Log, compare: bool = True, lock: bool = False,
-    shared: Optional[Shared] = None,
+    shared: Optional[Shared] = None, held: Optional[Bucket] = None,
 ) -> CopiedBack:  # fmt: skip
     """Copy the listing's `entries` from the vault into `target`; what is right there already is left as it is.
 
     An object that cannot be had does not stop the others. Raises LifeboatError for what stops all of them. Run again
     after it was killed, it copies the rest. compare=False: the target is known to be empty, or entries to be wrong
     there. lock: with the retention and the legal hold on record, for they are to stand from the first second, and
-    SeaweedFS forgets the Content-Type where they are set later. shared: with what is copied back beside it.
+    SeaweedFS forgets the Content-Type where they are set later. shared: with what is copied back beside it. held:
+    where the objects are in place of the vault.
     """
     now = datetime.now(timezone.utc)
-    vault, told = buckets.vault(run), _Told(log)
+    vault, told = held or buckets.vault(run), _Told(log)
 
     def bring(entry: Listed) -> None:
         if compare and is_right(vault, target, entry):

@@ -11,6 +11,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import Literal, Optional
 
 from ..base import throttle
@@ -62,9 +63,13 @@ class Counts(Difference):
 
 
 Mode = Literal["none", "start", "fill", "rebuild", "reopen", "settings"]
-Action = Literal["restored", "untouched", "quarantined"]
+Action = Literal["restored", "untouched", "copied", "quarantined"]
 NOWHERE = "in no backup"
 _NO_KEY: tuple[Optional[buckets.Key], tuple[str, ...]] = (None, ())
+_CHOICE = (
+    "-e others=restore (what is in the backup comes back, the rest is copied out of the old server first, as far as"
+    " that gives it) or -e others=aside (all of them stay aside)"
+)
 OF_THE_BACKUP = "of the same backup"
 _NOWHERE_TO_BE_HAD = "no backup that could be read has the objects of those rows; lifeboat.dr.reconcile lists the rows"
 _ASKED: Mapping[str, Mode] = {"fill": "fill", "rebuild": "rebuild"}
@@ -72,12 +77,17 @@ _ASKED: Mapping[str, Mode] = {"fill": "fill", "rebuild": "rebuild"}
 
 @dataclass(frozen=True)
 class Bucket:
-    """What happens to one bucket of the store, and why. action: restored (of the backup), quarantined (it stays in the
-    data directory that is put aside), untouched."""
+    """What happens to one bucket of the store, and why. action: restored (of the backup), copied (out of the server
+    that is put aside, into the fresh one), quarantined (it stays in the data directory that is put aside), untouched.
+
+    objects, bytes: of one that is copied, or that an operator may have copied.
+    """
 
     name: str
     action: Action
     why: str
+    objects: int = 0
+    bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -92,6 +102,7 @@ class Plan(Planned):
     buckets: those of the store. untested: what of the store no recovery brings back, and why. bucket: as in the
     request. others: the other buckets that are restored with it. asks: those that a rebuild would move aside for good,
     and that nobody said may be; while there are any, none is done. rows_without, held_by: as in the assessment.
+    aside: in a rebuild all other buckets are to stay aside, so that none is copied out of the old server.
     """
 
     mode: Mode
@@ -110,6 +121,11 @@ class Plan(Planned):
     rows_without: int = 0
     held_by: str = ""
     settings: str = ""
+    aside: bool = False
+
+    @property
+    def copied(self) -> tuple[Bucket, ...]:
+        return tuple(one for one in self.buckets if one.action == "copied")
 
 
 def make(run: Opened, request: Request, *, log: Log) -> Plan:
@@ -164,7 +180,7 @@ def make(run: Opened, request: Request, *, log: Log) -> Plan:
     )
     uncarried = [gap for point in given for gap in point.held.not_carried]
     rest, unlisted = _rest(whole, config, seen, present(entry.manifest).detailed(ObjectsDetails), mode, back)
-    target = Bucket(config.objects.bucket, "untouched" if mode in ("none", "reopen") else "restored", why)
+    rest = _copied(run, rest, request) if mode == "rebuild" else rest
     made = Plan(
         needed=needed,
         condition=seen.condition,
@@ -199,12 +215,12 @@ def make(run: Opened, request: Request, *, log: Log) -> Plan:
         state=request.state,
         counts=Difference(counts.gone, counts.differ, counts.extra, counts.later),
         steps=(),
-        buckets=(target, *rest),
+        buckets=(Bucket(config.objects.bucket, "untouched" if mode in ("none", "reopen") else "restored", why), *rest),
         untested=(
             *(
                 Untested(several("bucket", names), why)
                 for (action, why), names in _alike(rest)
-                if action == "quarantined" or why in (NOWHERE, EXCLUDED)
+                if action != "copied" and (action == "quarantined" or why in (NOWHERE, EXCLUDED))
             ),
             *uncarried,
         ),
@@ -214,7 +230,9 @@ def make(run: Opened, request: Request, *, log: Log) -> Plan:
         rows_without=seen.rows_without,
         held_by=seen.held_by,
         settings=request.bucket_settings,
+        aside=request.others == "aside",
     )
+    _require_room(run, made, counts.bytes)
     return replace(made, steps=tuple(_steps(made, entry.id, run, _locked(given)))) if needed else made
 
 
@@ -390,8 +408,7 @@ def unasked(config: Config, names: Sequence[str]) -> UsageError:
     """A rebuild would move aside what it does not bring back."""
     return UsageError(
         "rebuild the object store", config.stack, f"it would put {several('bucket', names)} aside, and nobody said so",
-        "Nothing was moved. Look at the plan of -e method=rebuild, then say -e others=restore (what is in the backup"
-        " comes back, the rest stays aside) or -e others=aside (all of them do).",
+        f"Nothing was moved. Look at the plan of -e method=rebuild, then say {_CHOICE}.",
     )  # fmt: skip
 
 
@@ -434,6 +451,24 @@ def _rest(
     rest += [Bucket(named(name), action, NOWHERE) for name in unprotected if name not in known]
     rest += [Bucket(named(name), action, EXCLUDED) for name in excluded if name not in known]
     return tuple(rest), unknown
+
+
+def _copied(run: Opened, rest: Sequence[Bucket], request: Request) -> tuple[Bucket, ...]:
+    """Which of them can be copied out of the server before it is rebuilt, and are where that was asked for."""
+    if request.others == "aside":
+        return tuple(rest)
+    action: Action = "copied" if request.others == "restore" else "quarantined"
+
+    def look(one: Bucket) -> Bucket:
+        if one.action != "quarantined":
+            return one
+        try:
+            found = [version.size for version in bucket.objects(buckets.source(run).sibling(one.name))]
+            return replace(one, action=action, objects=len(found), bytes=sum(found))
+        except LifeboatError as exc:
+            return replace(one, why=f"{one.why}, and it cannot be copied out: {exc.cause}")
+
+    return tuple(throttle.mapped(look, rest))
 
 
 def _alike(rest: Sequence[Bucket]) -> list[tuple[tuple[Action, str], list[str]]]:
@@ -508,16 +543,36 @@ def _require(run: Opened, chosen: Point, request: Request, counts: Counts, mode:
     if request.prefix and not counts.objects:
         remedy = "Correct the prefix; it is not a pattern."
         raise NotFoundError(attempted, chosen.id, f"it has no object below {request.prefix!r}", remedy)
-    if not config.objects.service:
+
+
+def _require_room(run: Opened, made: Plan, needed: int) -> None:
+    """Is there room for what is copied, and for what is copied out of the old server first and back?
+
+    needed: bytes that come from the vault.
+    """
+    config = run.config
+    if not config.objects.service or not made.needed:
         return
+    copied = sum(one.bytes for one in made.copied)
     try:
-        path = objects_mount(config, run.runtime).path
-        free = os.statvfs(path).f_bavail * os.statvfs(path).f_frsize
+        data = objects_mount(config, run.runtime).path
+        sizes = {data: needed + copied}
+        if copied:
+            state = config.state if config.state.is_dir() else config.state.parent
+            sizes = {state: copied, **({data: needed + 2 * copied} if _device(state) == _device(data) else sizes)}
+        free = {path: os.statvfs(path).f_bavail * os.statvfs(path).f_frsize for path in sizes}
     except (LifeboatError, OSError):
         return  # a volume that is gone: the fresh one is the engine's matter
-    if free < counts.bytes * 1.1:
-        needed = f"{human(free)} free, about {human(counts.bytes * 1.1)} needed"
-        raise SpaceError(attempted, str(path), needed, "Free space there: nothing was changed yet.")
+    for path, size in sizes.items():
+        if free[path] < size * 1.1:
+            told = f"{human(free[path])} free, about {human(size * 1.1)} needed"
+            remedy = "Free space there: nothing was changed yet."
+            remedy += f" Or leave what is in no backup aside: -e others=aside ({_sum(made.copied)})." if copied else ""
+            raise SpaceError("plan the recovery", str(path), told, remedy)
+
+
+def _device(path: Path) -> int:
+    return path.stat().st_dev
 
 
 def same_server(run: Opened) -> bool:
@@ -552,11 +607,15 @@ def _steps(made: Plan, backup: str, run: Opened, locked: Sequence[str]) -> list[
     where = f" below {made.prefix}" if made.prefix else ""
     copied = f"{counts.gone} missing and {counts.differ} other objects{where}"
     what = copied if made.mode == "fill" else f"every object{where} that is missing or wrong"
+    out = [several("bucket", [one.name for one in made.copied]), _sum(made.copied)] if made.copied else []
+    if made.mode == "rebuild" and counts.extra and not made.exact:
+        out.append(f"{counts.extra} objects that the point does not know")
     then = [
         *identities.step(run),
         f"restore: {what}, from {config.vault.objects_bucket} in the vault, then the bucket's settings that are"
         f" {'not as they were' if made.settings else 'lost'}",
         *([f"restore: likewise {several('bucket', made.others)}"] if made.others else []),
+        *([f"restore: put back what was copied out of the old {service}, each bucket with its check"] if out else []),
         *([f"restore: put {counts.extra} objects that the point does not know aside"] if made.exact else []),
         *([f"verify: restart {service}, so that only what is on its disk counts"] if service else []),
         f"verify: every object{where} against {backup}, metadata, tags, settings; then rows and objects",
@@ -564,7 +623,14 @@ def _steps(made: Plan, backup: str, run: Opened, locked: Sequence[str]) -> list[
     ]
     living = [f"restart {service}, to see what is really on its disk"] if made.unreadable and service else []
     fresh = f"; make {made.target} with its versioning, lifecycle and policy"
-    return recovery_state.steps(made.mode, service, made.writers, then, living=living, fresh=fresh)
+    steps = recovery_state.steps(made.mode, service, made.writers, then, living=living, fresh=fresh)
+    if out:
+        steps.insert(1, f"protect: copy out of {service} what it still gives of {', '.join(out)}, to {config.state}")
+    return steps
+
+
+def _sum(copied: Sequence[Bucket]) -> str:
+    return f"{sum(one.objects for one in copied)} objects, {human(sum(one.bytes for one in copied))}"
 
 
 def recovered(config: Config, bucket: str = "") -> Optional[recovery_state.Last]:
@@ -593,22 +659,31 @@ def text(made: Plan) -> list[str]:
     fates: dict[Action, str] = {
         "restored": "its settings are put back too" if made.mode == "settings" else "restored too",
         "untouched": "not touched",
+        "copied": "copied out of the old server first, and put back",
         "quarantined": "put aside with the data directory, and not brought back"
         if made.mode == "rebuild"
         else "where the data directory must be put aside, they go with it and are not brought back",
     }
     for (action, why), names in _alike(made.buckets[1:]):
         lines.append(f"  {fates[action]}: {several('bucket', names, len(names))} ({why})")
+    if made.copied:
+        lines.append(f"    that is {_sum(made.copied)}; older versions are not copied")
     if made.asks and made.mode in ("start", "rebuild"):
         count = f"{len(made.asks)} bucket{'s' if len(made.asks) > 1 else ''}"
+        lines.append(f"  a rebuild would move {count} aside for good; it is not done before you say {_CHOICE}")
+    if made.mode in ("start", "rebuild") and made.condition == DOWN:
+        comes_up = "; unless it comes up when it is started, and gives it then" if made.mode == "start" else ""
         lines.append(
-            f"  a rebuild would move {count} aside for good; it is not done before you say -e others=restore (what is"
-            " in the backup comes back, the rest stays aside) or -e others=aside (all of them do)"
+            f"the server does not answer, so nothing can be copied out of it: what is in no backup, such as objects"
+            f" written after {backup['taken_at']}, goes aside with the data directory and is kept there{comes_up}"
         )
-    if made.mode in ("start", "rebuild"):
+    elif made.mode == "rebuild" and made.exact:
+        lines.append(f"objects written after {backup['taken_at']} go aside with the data directory and are kept there")
+    elif made.mode == "rebuild":
         lines.append(
-            f"objects written after {backup['taken_at']} are in no backup; where the data directory must be put aside,"
-            " they go with it and are kept there"
+            f"objects written after {backup['taken_at']} that the backup does not know ({counts.extra} are listed) are"
+            " copied out of the old server first, as far as it gives them, and put back; those that were changed become"
+            " as they were then"
         )
     if made.mode == "fill":
         fate = "are put into quarantine" if made.exact else "stay as they are"

@@ -26,23 +26,23 @@ from ..stack.runtime import Opened
 _KEEPING = threading.Lock()  # buckets are worked on side by side
 
 
-def differing(source: Bucket, point: Point) -> list[str]:
+def differing(source: Bucket, wanted: Mapping[str, object]) -> list[str]:
     """What would be put back, in words. A setting that the key may not read cannot be compared, and is not there."""
     have = s3_settings.read(source)
     return [
-        *(s3_settings.describe(name, point.settings, have) for name in s3_settings.lost(point.settings, have)),
-        *(f"the bucket's {name} is not what it was" for name in s3_settings.changed(point.settings, have)),
+        *(s3_settings.describe(name, wanted, have) for name in s3_settings.lost(wanted, have)),
+        *(f"the bucket's {name} is not what it was" for name in s3_settings.changed(wanted, have)),
     ]
 
 
 def look(run: Opened, own: Point, others: Sequence[Point]) -> dict[str, list[str]]:
     """By bucket, empty for the application's: what would be put back, where anything would."""
-    found = {"": differing(buckets.source(run), own)}
+    found = {"": differing(buckets.source(run), own.settings)}
     here = buckets.addressed(run) if others else run
 
     def of_another(point: Point) -> list[str]:
         source = buckets.source(buckets.alone(here, point.bucket))
-        words = differing(source, point) if s3_settings.exists(source) else []
+        words = differing(source, point.settings) if s3_settings.exists(source) else []
         return [f"the bucket {named(point.bucket)}: {text}" for text in words]
 
     found.update(zip((point.bucket for point in others), throttle.mapped(of_another, others)))

@@ -11,12 +11,13 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import NamedTuple, Optional
 
 from ..base import throttle
 from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check, Verdict, ended, verdict
 from ..base.clock import format_time, parse_time
-from ..base.errors import IntegrityError, LifeboatError, Log, NotFoundError, UsageError
+from ..base.errors import IntegrityError, LifeboatError, Log, NotFoundError, UsageError, present
 from ..base.text import named, several
 from ..mirror import back
 from ..mirror import identities as mirror_identities
@@ -36,7 +37,7 @@ from ..s3.copier import Shared
 from ..s3.inventory import Inventory
 from ..stack import buckets
 from ..stack.runtime import DataMount, Opened, ServiceState, objects_mount
-from . import assess, choose, compare, condition, identities, locks, plan, proof, put_back, reconcile
+from . import assess, choose, compare, condition, identities, locks, plan, proof, put_back, reconcile, spool
 from .aside import Aside
 from .compare import RIGHT, UNKNOWN_TO_POINT, to_restore
 from .condition import Assessment
@@ -57,7 +58,7 @@ class _Protection(Protection[Assessment]):
     unreadable = False
     remedy = ""
     fresh_key: Optional[buckets.Key] = None
-    asks: tuple[str, ...] = ()
+    planned: Optional[plan.Plan] = None
 
     def ask(self, state: ServiceState) -> Optional[str]:
         """Whether the endpoint says that the bucket is there. What it refuses is for the operator, not for us."""
@@ -112,13 +113,20 @@ class _Protection(Protection[Assessment]):
     def before_rebuild(self) -> None:
         """A fresh store must know a key that is known here; from then on that one is used.
 
-        A server that answers may have identities that no export has yet; one that lost them replaces none. What an
-        operator did not agree to move stays where it is.
+        A server that answers may have identities that no export has yet; one that lost them replaces none. So it is
+        with its buckets. What an operator did not agree to move stays where it is.
         """
-        if self.asks:
-            raise plan.unasked(self.config, self.asks)
+        planned = present(self.planned)
+        if planned.asks:
+            raise plan.unasked(self.config, planned.asks)
         self.fresh_key = buckets.for_fresh(self.run)
         mirror_identities.take(self.run, f"{self.stamp}, before the rebuild", override=False, log=self.log)
+        if self.stack.state(self.service).running:
+            point = _point(self.run, str(planned.backup["place"]), str(planned.backup["id"]), "")
+            spool.take(
+                self.run, self.stamp, [point, *_besides(point, planned.others)], whole=not planned.aside,
+                exact=planned.exact, prefix=planned.prefix, log=self.log,
+            )  # fmt: skip
 
     def fitting(self, mode: str) -> str:
         """Filling needs a server that keeps what it is given. Started again it shows what is really on its disk."""
@@ -167,14 +175,31 @@ class _Protection(Protection[Assessment]):
 def protect(run: Opened, planned: plan.Plan, *, log: Log) -> Protected:
     """What Protection.protect() does, for the stack's object store."""
     work = _Protection(run, run.config.objects.service, log)
-    work.stamp, work.unreadable, work.asks = planned.stamp, planned.unreadable, planned.asks
+    work.stamp, work.unreadable, work.planned = planned.stamp, planned.unreadable, planned
     if planned.mode == "settings":
         return Protected(planned.mode)
     if planned.mode == "rebuild" and planned.asks:
         raise plan.unasked(run.config, planned.asks)
-    return work.protect(
+    left = spool.waiting(run.config)  # before this recovery marks itself as one that has not ended
+    if not left:
+        spool.settle(run.config)
+    checks = _returned(run, left, log) if planned.mode == "reopen" else []
+    done = work.protect(
         planned.mode, planned.writers, asked=planned.asked, unchecked=planned.unchecked, stamp=planned.stamp
     )
+    if done.mode == "started" and planned.mode != "reopen":
+        checks = _returned(run, left, log)
+    return replace(done, checks=(*done.checks, *checks))
+
+
+def _returned(run: Opened, folders: Sequence[Path], log: Log) -> list[Check]:
+    """Into a store that is whole: what a recovery copied out of the old server that did not end."""
+    return spool.Return(run, folders, log).bring().checks()
+
+
+def _point(run: Opened, place: str, identity: str, bucket: str) -> Point:
+    repo = open_place(run, place)
+    return Point(repo, parse(repo.manifest("objects", identity), component="objects", expected_id=identity), bucket)
 
 
 @dataclass(frozen=True)
@@ -206,8 +231,7 @@ def restore_objects(
     run, alone = plan.meant(run, bucket)
     config = run.config
     when = format_time(parse_time(state)) if state and "T" in state else state
-    repo = open_place(run, place)
-    point = Point(repo, parse(repo.manifest("objects", identity), component="objects", expected_id=identity), alone)
+    point = _point(run, place, identity, alone)
     besides = _besides(point, others)
     problem = "; ".join(filter(None, throttle.mapped(Point.problem, [point, *besides])))
     if problem:
@@ -241,6 +265,7 @@ def restore_objects(
             settings=bucket_settings, log=log,
         )  # fmt: skip
         store.bring(besides)
+        copies = spool.Return(run, [] if alone else spool.waiting(config), log).bring()
         clock.append(time.monotonic())
         if config.objects.service:
             log(f"starting {config.objects.service} again: only what is on its disk counts")
@@ -250,7 +275,7 @@ def restore_objects(
         checks += [Check("held by the vault", FAIL, f"lost, for the vault no longer has them: {lost}")] if lost else []
         checks += locks.bring(run, point, inventory, compare.expected(keep=keep), log=log)
         checks += _settings_checks(buckets.source(run), point, applied, made=made)
-        checks += [*store.checks(), *put_back.kept(run, stamp)]
+        checks += [*store.checks(), *copies.checks(sample), *put_back.kept(run, stamp)]
         checks += [*identities.checks(run, brought, fresh=fresh, made=made, log=log), *own_key]
         reconciled, report = _rows(run, inventory, point, prefix)
     clock.append(time.monotonic())

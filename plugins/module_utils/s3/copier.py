@@ -22,7 +22,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Callable, NamedTuple, Optional, TypeVar
+from typing import IO, Callable, NamedTuple, Optional, TypeVar
 from xml.sax.saxutils import escape
 
 from ..base.errors import IntegrityError, LifeboatError, NotFoundError, SpaceError, UsageError
@@ -590,9 +590,9 @@ def may_have_tags(answer: Answer) -> bool:
 
 
 def digest(
-    bucket: Bucket, key: str, size: int, version: str = "", *, attempted: str = READ
+    bucket: Bucket, key: str, size: int, version: str = "", *, attempted: str = READ, into: Optional[IO[bytes]] = None
 ) -> tuple[str, str, Mapping[str, str]]:
-    """Read an object's bytes: (SHA-256, MD5, its headers). version: `null` too is one.
+    """Read an object's bytes: (SHA-256, MD5, its headers). version: `null` too is one. into: a file that gets them.
 
     Raises IntegrityError where there are not `size` of them.
     """
@@ -604,6 +604,8 @@ def digest(
         answer = bucket.ask("GET", key, query, part, attempted=attempted)
         sha256.update(answer.body)
         md5.update(answer.body)
+        if into:
+            into.write(answer.body)
         count += len(answer.body)
         headers = headers or answer.headers
     if count != size:
