@@ -21,7 +21,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.mirror.listing import 
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects import plan as objects_plan
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects import proof, refetch, spool
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects import recovery as objects_recovery
-from ansible_collections.lifeboat.dr.plugins.module_utils.operations import status
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations import judgements, status
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import protect
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import catalog, repositories
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.details import ObjectsDetails
@@ -526,6 +526,37 @@ def test_two_stacks_that_share_a_store(case: Many, tmp_path: Path) -> None:
     assert blog.plan()["condition"] == "healthy"
     case.settings(buckets=())
     assert case.details().unprotected == ("docs", "empty", "plain", "ruled"), "each may hold its own alone"
+
+
+def test_another_stacks_vault_on_the_store_is_left_out(case: Many) -> None:
+    """It would be a backup of backups. A bucket that is named is held all the same."""
+    case.vault.client.create_bucket(Bucket=f"{case.mirrored}-blog-backup")
+    theirs = {"endpoint_url": case.source.url, "objects_bucket": "blog-backup", "repository_bucket": "blog-repository"}
+    keys = {"vault_access_key": case.source.access_key, "vault_secret_key": case.source.secret_key}
+    blog = dataclasses.replace(
+        case.config, stack="blog", vault=dataclasses.replace(case.config.vault, **theirs),
+        secrets={**case.config.secrets, **keys},
+    )  # fmt: skip
+    vault.ensure(blog)
+    details = case.details()
+    assert (details.vaults, details.missing) == (("blog-backup", "blog-repository"), {})
+    assert ([held.name for held in details.others], details.unprotected) == (list(OTHERS), ())
+    repo = repositories.of(Opened(case.config))
+    manifest = catalog.entries(repo, "objects", "shop")[-1].manifest
+    assert manifest
+    judged = judgements._objects_judged(case.config, repo, manifest)
+    ((result, words),) = [(one.result, one.detail) for one in judged if one.name == "buckets"]
+    told = "the buckets blog-backup, blog-repository: another stack's vault, which no backup holds"
+    assert result == PASS and words.endswith(told)
+    made = case.plan(force=True, method="rebuild", others="restore")
+    aside = [(one["name"], one["why"]) for one in made["buckets"] if one["action"] == "quarantined"]
+    assert aside == [("blog-backup", "another stack's vault"), ("blog-repository", "another stack's vault")]
+    assert case.plan(force=True, method="rebuild")["asks"] == ["blog-backup", "blog-repository"]
+    case.settings(buckets=("*", "blog-backup"))
+    assert case.details().vaults == ("blog-repository",)
+    case.settings(buckets=("*",))
+    marked = case.details()
+    assert "is marked as another stack's vault now" in marked.missing["blog-backup"], "a mark hides nothing silently"
 
 
 def test_a_bucket_that_was_wiped_does_not_become_the_newest_mirror(case: Many) -> None:

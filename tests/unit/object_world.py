@@ -19,6 +19,7 @@ from typing import Any, Optional
 import bucket_requests
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import clock
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import NotFoundError, UsageError
+from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import store
 from ansible_collections.lifeboat.dr.plugins.module_utils.mirror.listing import NAME as LISTING
 from ansible_collections.lifeboat.dr.plugins.module_utils.mirror.listing import Point
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects import compare
@@ -28,7 +29,8 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import bucket, clie
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3.bucket import Version
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import buckets
 from botocore.exceptions import ClientError
-from builders import NOW, store
+from builders import NOW
+from builders import store as repository
 
 OBJECTS = {"service": "objects", "bucket": "uploads", "endpoint_url": "http://127.0.0.1:9000"}
 VAULT = {"endpoint_url": "http://vault.invalid:9000", "objects_bucket": "uploads-backup"}
@@ -217,7 +219,9 @@ class World:
         monkeypatch.setattr(buckets, "vault", lambda config: self.vault)
         self.others: list[str] = []
         self.unlisted = ""
+        self.vaults: list[str] = []  # of another stack
         monkeypatch.setattr(bucket, "names", self.names)
+        monkeypatch.setattr(store, "_tagged", lambda one: one.name in self.vaults)
         monkeypatch.setattr(bucket, "objects", self.listed)
         monkeypatch.setattr(compare, "_impatient", lambda opened: opened)
         # Headers and tags: those of the vault are the key's own, unless a test says that somebody changed them.
@@ -278,7 +282,7 @@ def publish_objects(
         },
     )  # fmt: skip
     (root / "backup").mkdir(exist_ok=True)
-    repo = store(root)
+    repo = repository(root)
     with repo.stage("objects", one.id) as staging:
         (staging.path / LISTING).write_bytes(data)
         staging.publish(one.to_bytes())

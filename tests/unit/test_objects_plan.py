@@ -369,6 +369,13 @@ def test_a_rebuild_asks_for_what_it_would_move_aside_for_good(case: Case) -> Non
     assert case.plan()["asks"] == [], "nothing is done"
 
 
+def test_another_stacks_vault_is_asked_for_and_not_copied(case: Case) -> None:
+    case.world.others = case.world.vaults = ["blog-backup"]
+    assert case.plan(force=True, method="rebuild")["asks"] == ["blog-backup"]
+    made = case.plan(force=True, method="rebuild", others="restore")
+    assert others(made) == [("blog-backup", "quarantined", "another stack's vault")]
+
+
 def test_a_store_that_does_not_answer_had_the_buckets_of_the_backups_time(case: Case) -> None:
     stopped(case)
     case.world.others = ["unseen"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LifeboatError, UsageError
@@ -31,6 +31,7 @@ AMAZON = "https://s3.eu-central-1.amazonaws.com"
 
 def run(root: Path, monkeypatch: pytest.MonkeyPatch, names: list[str], **given: Any) -> Opened:
     monkeypatch.setattr(bucket, "names", lambda one: sorted(names))
+    monkeypatch.setattr(store, "_tagged", lambda one: one.name == "vault-of-blog")
     objects, vault = ({**base, **given.pop(key, {})} for key, base in (("objects", OBJECTS), ("vault", VAULT)))
     return Opened(config.from_mapping(settings(root, objects=objects, vault=vault, **given), SECRETS))
 
@@ -61,6 +62,36 @@ def test_buckets_are_chosen_by_name_or_pattern(
     names = ["uploads", "docs", "avatars", "cache"]
     opened = run(tmp_path, monkeypatch, names, objects={"buckets": buckets, "exclude": exclude})
     assert store.look(opened) == seen
+
+
+def test_another_stacks_vault_is_neither_protected_nor_unprotected(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ["uploads", "docs", "vault-of-blog"]
+    left_out = Store(("uploads", "docs"), vaults=("vault-of-blog",))
+    assert store.look(run(tmp_path, monkeypatch, names, objects={"buckets": ["*"]})) == left_out
+    named = run(tmp_path, monkeypatch, names, objects={"buckets": ["*", "vault-of-blog"]})
+    assert store.look(named).protected == ("uploads", "docs", "vault-of-blog")
+    excluded = run(tmp_path, monkeypatch, names, objects={"buckets": ["*"], "exclude": ["v*"]})
+    assert store.look(excluded).excluded == ("vault-of-blog",)
+
+
+def test_each_bucket_is_asked_once_whether_it_is_a_vault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By its tag; on a server that keeps none of buckets by its rule, of which the first one told."""
+    opened = run(tmp_path, monkeypatch, ["uploads", "a", "b", "c"], objects={"buckets": ["*"]})
+    asked: list[str] = []
+
+    def told(what: str, answer: Optional[bool]) -> Any:
+        return lambda one: asked.append(f"{what} {one.name}") or answer
+
+    monkeypatch.setattr(store, "_tagged", told("tag", False))
+    assert store.look(opened).vaults == ()
+    assert sorted(asked) == ["tag a", "tag b", "tag c"]
+    asked.clear()
+    monkeypatch.setattr(store, "_tagged", told("tag", None))
+    monkeypatch.setattr(store, "_ruled", told("rule", True))
+    assert store.look(opened).vaults == ("a", "b", "c")
+    assert sorted(asked) == ["rule a", "rule b", "rule c", "tag a"]
 
 
 def test_the_places_of_other_buckets_are_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,11 +10,14 @@ import contextlib
 import fnmatch
 import re
 from collections.abc import Iterator, Sequence
+from typing import Optional
 
+from ..base import throttle
 from ..base.errors import LifeboatError
 from ..repository.details import Store
-from ..s3 import bucket
-from ..s3.bucket import addresses, place
+from ..s3 import bucket, client
+from ..s3.bucket import Bucket, addresses, place
+from ..s3.signed import fields, plain
 from ..settings.config import ObjectsSettings
 from ..stack import buckets
 from ..stack.runtime import Opened
@@ -24,6 +27,7 @@ SCRATCH = re.compile(
     r"lifeboat-(?:check-\d{8}-\d{6}|verify-[0-9a-f]{8}-\d{14}-[0-9a-f]{6}|probe-\d{14}-[0-9a-f]{8}(?:-lock)?"
     r"|trial-\d{14}-[0-9a-f]{8})"
 )
+_MARK = re.compile(r".+/(?:objects|repository)")
 _PATTERN = re.compile(r"[*?[]")
 STAMPED = re.compile(r".*-quarantine-([0-9]{8}-[0-9]{6})")
 
@@ -43,9 +47,12 @@ def look(run: Opened, known: Sequence[str] = ()) -> Store:
     ours = {*_ours(run, names, [objects.bucket, *(name for name in rest if wanted(objects, name)), *known])}
     rest = [name for name in rest if name not in ours]
     excluded = tuple(name for name in rest if _fits(name, objects.exclude))
+    named = _by_name(objects)
+    vaults = _vaults(run, [name for name in rest if name not in excluded and name not in named])
+    rest = [name for name in rest if name not in vaults]
     more = [name for name in rest if wanted(objects, name)]
     left = tuple(name for name in rest if name not in excluded and name not in more)
-    return Store((objects.bucket, *more), left, excluded)
+    return Store((objects.bucket, *more), left, excluded, vaults=vaults)
 
 
 def wanted(objects: ObjectsSettings, name: str) -> bool:
@@ -93,6 +100,36 @@ def _ours(run: Opened, names: Sequence[str], protected: Sequence[str]) -> Iterat
         stamp = STAMPED.fullmatch(name)
         if SCRATCH.fullmatch(name) or (stamp and any(quarantine_name(own, stamp[1]) == name for own in protected)):
             yield name
+
+
+def _vaults(run: Opened, names: Sequence[str]) -> tuple[str, ...]:
+    """Those that vault/vault.py has marked as a place of copies: by a tag or, on a server that keeps no tags of
+    buckets, by the rule that expires old versions. One request each; what the key may not read is not marked.
+    """
+    if not names:
+        return ()
+    first, *others = [buckets.source(run).sibling(name) for name in names]
+    told = _tagged(first)
+    found = [_ruled(first) if told is None else told, *throttle.mapped(_ruled if told is None else _tagged, others)]
+    return tuple(name for name, is_vault in zip(names, found) if is_vault)
+
+
+def _tagged(one: Bucket) -> Optional[bool]:
+    """None where the server knows no tags of buckets."""
+    try:
+        page = one.ask_xml("read the bucket's tags", {"tagging": ""})
+    except LifeboatError as exc:
+        return None if client.code(exc) in client.UNSUPPORTED else False
+    told = [fields(element) for element in page.iter() if plain(element.tag) == "Tag"]
+    return any(tag.get("Key") == buckets.TAG and _MARK.fullmatch(tag.get("Value", "")) for tag in told)
+
+
+def _ruled(one: Bucket) -> bool:
+    with contextlib.suppress(LifeboatError):
+        page = one.ask_xml("read the bucket's lifecycle", {"lifecycle": ""})
+        rules = [fields(element).get("ID", "") for element in page.iter() if plain(element.tag) == "Rule"]
+        return any(rule.startswith("lifeboat-") for rule in rules)
+    return False
 
 
 def _listed_with(run: Opened, endpoint_url: str, region: str) -> bool:

@@ -61,6 +61,10 @@ JOURNAL = "mirror.jsonl"
 SHOWN = 1000  # keys named in a manifest
 _ABSENT = "the store has no such bucket, or shows the key none"
 _GONE = "it was there at the last backup and is gone; if that is right: lifeboat backup objects --override"
+_MARKED = (
+    "it was in the last backup and is marked as another stack's vault now; if that is right: lifeboat backup objects"
+    " --override"
+)
 _SHOWN_OF_OTHERS = 20  # of a bucket that may be one of a thousand
 _FEW = 20  # where at most one key in so many changed, those are looked at one by one instead of listing all
 _FEWEST = 50
@@ -149,6 +153,7 @@ def take(run: Opened, *, log: Log, override: int = 0, doubts: Doubts = TRUST) ->
                 seconds=round(time.monotonic() - started, 2),
                 unprotected=seen.unprotected,
                 excluded=seen.excluded,
+                vaults=tuple(name for name in seen.vaults if name not in others.missing),
                 excluded_keys=tuple(entry for entry in config.objects.exclude if "/" in entry),
                 unlisted=seen.unlisted,
                 others=tuple(others.held),
@@ -285,7 +290,7 @@ class _Others:
         for name in store.absent(objects, seen):
             self.missing[name] = _ABSENT
         for name in () if self._override else gone:
-            self.missing.setdefault(name, _GONE)
+            self.missing.setdefault(name, _MARKED if name in seen.vaults else _GONE)
 
     def _tried(self, numbered: tuple[int, str]) -> Union[HeldBucket, str]:
         """The bucket, mirrored, or why it is missing."""

@@ -25,7 +25,7 @@ from ..recovery import state as recovery_state
 from ..recovery.state import DAMAGED, DOWN, HEALTHY, RECOVERING_OBJECTS
 from ..repository import catalog
 from ..repository.catalog import Entry
-from ..repository.details import EXCLUDED, ObjectsDetails, Store
+from ..repository.details import A_VAULT, EXCLUDED, ObjectsDetails, Store
 from ..repository.sources import VAULT, Sources
 from ..s3 import bucket
 from ..s3 import settings as s3_settings
@@ -435,8 +435,10 @@ def _rest(
     found = Store((), unlisted="it does not answer") if seen.condition == DOWN else store.look(run, held)
     unprotected, excluded = (*found.protected, *found.unprotected), found.excluded
     unknown: tuple[str, ...] = ()
+    vaults = found.vaults
     if found.unlisted:
         unprotected, excluded = (*details.missing, *(details.unprotected or ())), details.excluded
+        vaults = details.vaults
         listed = details.unprotected is not None and not details.unlisted
         what = "which buckets were made since the backup" if listed else "which other buckets the store has"
         unknown = (f"{what}: {found.unlisted}",)
@@ -450,6 +452,7 @@ def _rest(
     known = {*held, own}
     rest += [Bucket(named(name), action, NOWHERE) for name in unprotected if name not in known]
     rest += [Bucket(named(name), action, EXCLUDED) for name in excluded if name not in known]
+    rest += [Bucket(named(name), action, A_VAULT) for name in vaults if name not in known]
     return tuple(rest), unknown
 
 
@@ -460,7 +463,7 @@ def _copied(run: Opened, rest: Sequence[Bucket], request: Request) -> tuple[Buck
     action: Action = "copied" if request.others == "restore" else "quarantined"
 
     def look(one: Bucket) -> Bucket:
-        if one.action != "quarantined":
+        if one.action != "quarantined" or one.why == A_VAULT:  # copies of its newest versions would be none to recover
             return one
         try:
             found = [version.size for version in bucket.objects(buckets.source(run).sibling(one.name))]

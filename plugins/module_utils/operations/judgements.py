@@ -12,7 +12,7 @@ from typing import Callable, Optional
 
 from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check
 from ..base.errors import LifeboatError, UnverifiedError, UsageError
-from ..base.text import named
+from ..base.text import named, several
 from ..configuration import parts
 from ..configuration import proof as configuration_proof
 from ..configuration import restore as configuration_restore
@@ -20,6 +20,7 @@ from ..repository import catalog
 from ..repository.base import Repository
 from ..repository.components import CONFIG, DATABASE, KINDS, OBJECTS
 from ..repository.details import (
+    A_VAULT,
     IDENTITIES,
     UNKEPT,
     USES,
@@ -60,6 +61,8 @@ def _objects_judged(config: Config, repo: Repository, manifest: Manifest) -> Ite
     names = [named(held.name) for held in details.held]
     more = f" and {len(names) - _NAMES} more" if len(names) > _NAMES else ""
     words = [", ".join(names[:_NAMES]) + more, *(f"{gap.what}: {gap.why}" for gap in details.left)]
+    if details.vaults:
+        words.append(f"{several('bucket', details.vaults)}: {A_VAULT}, which no backup holds")
     yield Check("buckets", COULD_NOT_VERIFY if details.left else PASS, "; ".join(words))
 
 

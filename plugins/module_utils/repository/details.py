@@ -25,6 +25,7 @@ from ..base.typed import Range
 Count = Annotated[int, Range(0)]
 DATABASES = "databases"  # the folder in a backup of the server's other databases, a numbered one for each
 EXCLUDED = "left out by lifeboat_objects.exclude"
+A_VAULT = "another stack's vault"
 BUCKETS = "buckets"  # the like of the store's other buckets
 _FOLDER = re.compile(rf"{DATABASES}/[0-9]{{3,5}}")
 _BUCKET_FOLDER = re.compile(rf"{BUCKETS}/[0-9]{{3,5}}")
@@ -281,13 +282,14 @@ class HeldBucket:
 class Store:
     """The buckets of an object store, as far as its key sees them. protected: those that backups hold. unprotected:
     others that nobody left out. excluded: those that the configuration leaves out. unlisted: why it is not known which
-    buckets there are; empty where the store told.
+    buckets there are; empty where the store told. vaults: those in which another stack keeps its copies.
     """
 
     protected: tuple[str, ...]
     unprotected: tuple[str, ...] = ()
     excluded: tuple[str, ...] = ()
     unlisted: str = ""
+    vaults: tuple[str, ...] = ()
 
     @property
     def left(self) -> tuple[Untested, ...]:
@@ -315,6 +317,7 @@ class ObjectsDetails:
     nobody looked. excluded: those that the configuration leaves out. unlisted: why it is not known which buckets there
     are; empty where the store told. settings_denied: those of the bucket that the key may not read, so that
     nobody knows whether they are set. properties, tags: None where the backup is of the time when nobody looked.
+    vaults: buckets of the store in which another stack keeps its copies; they are in no backup.
     """
 
     objects: Count
@@ -349,6 +352,7 @@ class ObjectsDetails:
     others: tuple[HeldBucket, ...] = ()
     missing: Mapping[str, str] = field(default_factory=dict)
     excluded_keys: tuple[str, ...] = ()
+    vaults: tuple[str, ...] = ()
 
     @property
     def in_no_backup(self) -> int:
@@ -385,7 +389,7 @@ class ObjectsDetails:
                 return "one of its buckets has no name"
             if not _BUCKET_FOLDER.fullmatch(held.folder):
                 return f"{typed.shown(held.folder)} cannot be the folder of a bucket"
-        for text, times in Counter([*names, *self.excluded]).items():
+        for text, times in Counter([*names, *self.excluded, *self.vaults]).items():
             if times > 1:
                 return f"it names the bucket {typed.shown(text)} {times} times"
         if repeated := next((folder for folder, times in Counter(folders).items() if times > 1), ""):
