@@ -68,9 +68,10 @@ options:
   place:
     description:
       - Where to take it from. V(auto) takes the repository's, and the copy in the vault where that one is broken or
-        gone.
+        gone. V(repository_versions) and V(vault_versions) read what was published, by version, where it was hidden or
+        overwritten since then.
     type: str
-    choices: [auto, repository, vault]
+    choices: [auto, repository, vault, repository_versions, vault_versions]
     default: auto
   force:
     description: Restore even where this host remembers having recovered to that backup.

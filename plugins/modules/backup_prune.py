@@ -71,8 +71,8 @@ locked:
   type: list
   elements: str
 hidden:
-  description: Backups and recovery points that had a manifest, have none now and were removed by no retention, and
-    where that is. Their old versions stay, and the module fails after it has done the rest.
+  description: Backups and recovery points that had a manifest, have none or another one now and were removed by no
+    retention, and where that is. Their old versions stay, and the module fails after it has done the rest.
   returned: success
   type: dict
   sample: {db_backup_20261120_020000: vault}

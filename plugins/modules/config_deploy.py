@@ -34,7 +34,7 @@ options:
   place:
     description: Where to take it from.
     type: str
-    choices: [repository, vault]
+    choices: [repository, vault, repository_versions, vault_versions]
     default: vault
   which:
     description: V(files) are all but cron files and systemd units, V(schedules) are those.

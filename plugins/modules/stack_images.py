@@ -28,7 +28,7 @@ options:
   place:
     description: Where to take it from.
     type: str
-    choices: [repository, vault]
+    choices: [repository, vault, repository_versions, vault_versions]
     default: vault
 attributes:
   check_mode:

@@ -16,7 +16,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import Int
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import clocks
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations.clocks import Seen
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import copies
-from ansible_collections.lifeboat.dr.plugins.module_utils.repository.base import Hidden
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository.base import Altered, Hidden
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest import backup_id, stamp
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.retention import Policy
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
@@ -126,8 +126,8 @@ def test_a_record_that_is_not_as_written_is_an_error(
     class Store:
         place = "s3://vault"
 
-        def hidden(self) -> dict[str, Hidden]:
-            return {backup(3): WHOLE}
+        def look_back(self) -> tuple[dict[str, Hidden], dict[str, Altered]]:
+            return {backup(3): WHOLE}, {}
 
     config = make_config(tmp_path)
     monkeypatch.setattr(copies, "vault", lambda run: Store())

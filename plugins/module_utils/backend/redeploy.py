@@ -72,6 +72,9 @@ def redeploy(run: Opened, *, identity: str, key: str, stamp: str, accept: bool =
     stay as they are. Raises NotFoundError where no backup has anything else.
     """
     sources, found = candidates(run, identity, accept=accept)
+    for entry in found:
+        if entry.hidden:
+            log(f"{entry.id}: {entry.hidden}; its old versions are read")
     missing: tuple[str, ...] = ()
     for chosen in found:
         with tempfile.TemporaryDirectory(prefix="lifeboat-", dir=MEMORY if MEMORY.is_dir() else None) as folder:

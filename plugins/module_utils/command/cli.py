@@ -238,17 +238,22 @@ def _prune(loaded: config.Config, arguments: argparse.Namespace, log: Log) -> An
 
 
 def _list(loaded: config.Config, arguments: argparse.Namespace, log: Log) -> Answer:
+    from ..operations import clocks
     from ..repository import points, repositories
     from ..repository import show as repository_show
 
-    repo = repositories.of(Opened(loaded))
+    run = Opened(loaded)
+    repo = repositories.of(run)
     repo.check(writable=False)
     found = points.backups(repo, loaded.stack)
     tied = points.entries(repo, loaded.stack, found)
+    now = datetime.now(timezone.utc)
+    gone, gone_points = clocks.hidden_entries(run, found, tied, now)
+    found = {name: [*gone.get(name, ()), *entries] for name, entries in found.items()}
+    tied = [*gone_points, *tied]
     if arguments.component:
         found = {name: entries for name, entries in found.items() if name == arguments.component}
         tied = tied if arguments.component == "point" else []
-    now = datetime.now(timezone.utc)
     return 0, points.listing(tied, found, now), repository_show.table(tied, found, now)
 
 

@@ -25,7 +25,7 @@ from ..repository import catalog
 from ..repository.catalog import Entry
 from ..repository.details import DatabaseDetails
 from ..repository.manifest import Manifest
-from ..repository.sources import LATEST, VAULT, Sources
+from ..repository.sources import FROM_VAULT, LATEST, Sources
 from ..settings.config import Config
 from ..settings.scenarios import DATABASE
 from ..stack.runtime import Opened, Runtime, database_mount
@@ -425,7 +425,7 @@ def text(made: Plan) -> list[str]:
         f" {summary.rows} rows, {f'proven {proof}' if proof else 'NOT proven by a restore'}"
     )
     lines += [f"  it is the database of recovery point {made.recovery_point}"] if made.recovery_point else []
-    lines += [f"  it is taken from the vault: {made.location}"] if backup.place == VAULT else []
+    lines += [f"  it is taken from the vault: {made.location}"] if backup.place in FROM_VAULT else []
     lines += cautions(made.warnings, made.passed_over, made.accepted)
     if made.needed and len(made.databases) > 1:
         lines += [f"  database {item.name}: {item.action} ({item.why})" for item in made.databases]

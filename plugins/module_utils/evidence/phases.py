@@ -44,6 +44,7 @@ class PlannedBackup(Backup):
     """A backup as a plan names it."""
 
     details: Details = Details()
+    hidden: str = ""
 
 
 @dataclass(frozen=True)
@@ -154,6 +155,7 @@ def chosen(plan: Plan) -> Optional[schema.Chosen]:
     )  # fmt: skip
     how += f"; {over} newer {'one was' if over == 1 else 'ones were'} passed over" if over else ""
     how += "; ACCEPTED although it failed" if plan.accepted else ""
+    how += f"; OLD VERSIONS of it were read: {plan.backup.hidden}" if plan.backup.hidden else ""
     return schema.Chosen(how, plan.recovery_point or "", plan.location or "")
 
 

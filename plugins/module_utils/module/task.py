@@ -38,7 +38,11 @@ TARGET = {"recovery_point": {"type": "str", "default": "latest"}, "recovery_time
 ACCEPT = {"accept": {"type": "str", "choices": ["", "failed"], "default": ""}}
 ALLOW = {"allow": {"type": "list", "elements": "str", "default": []}}
 RESTORE = {
-    "place": {"type": "str", "choices": ["auto", "repository", "vault"], "default": "auto"},
+    "place": {
+        "type": "str",
+        "choices": ["auto", "repository", "vault", "repository_versions", "vault_versions"],
+        "default": "auto",
+    },
     "force": {"type": "bool", "default": False},
     "stamp": {"type": "str", "default": ""},
 }

@@ -26,7 +26,7 @@ from ..recovery.state import DAMAGED, DOWN, HEALTHY, RECOVERING_OBJECTS
 from ..repository import catalog
 from ..repository.catalog import Entry
 from ..repository.details import A_VAULT, EXCLUDED, ObjectsDetails, Store
-from ..repository.sources import VAULT, Sources
+from ..repository.sources import FROM_VAULT, Sources
 from ..s3 import bucket
 from ..s3 import settings as s3_settings
 from ..s3.inventory import UNHELD, Inventory
@@ -657,7 +657,7 @@ def text(made: Plan) -> list[str]:
         f" {human(int(details.get('bytes') or 0))}, {proof}"
     )
     lines += [f"  it is the bucket of recovery point {made.recovery_point}"] if made.recovery_point else []
-    lines += [f"  its listing is taken from the vault: {made.location}"] if backup["place"] == VAULT else []
+    lines += [f"  its listing is taken from the vault: {made.location}"] if backup["place"] in FROM_VAULT else []
     lines += cautions(made.warnings, made.passed_over, made.accepted)
     fates: dict[Action, str] = {
         "restored": "its settings are put back too" if made.mode == "settings" else "restored too",

@@ -26,7 +26,7 @@ from ..recovery.state import HEALTHY
 from ..repository import points, sources
 from ..repository.catalog import Published
 from ..repository.components import DATABASE
-from ..repository.sources import PLACES, Sources
+from ..repository.sources import LIVE, Sources
 from ..settings.config import Config
 from ..settings.scenarios import BACKEND, FRONTEND, SCENARIOS, SITE, Scenario
 from ..site import scope
@@ -70,7 +70,7 @@ def lines(run: Opened, now: datetime) -> Iterator[Line]:
 def _latest(run: Opened, now: datetime) -> tuple[Line, str]:
     """The recovery point to use; of a stack that has none, the database's newest backup. Here, else in the vault."""
     name, said = "recovery point", []
-    for place in PLACES:
+    for place in LIVE:
         try:
             repo = sources.open_place(run, place)
             repo.check(writable=False)

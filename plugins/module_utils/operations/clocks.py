@@ -28,7 +28,7 @@ from ..base.checks import COULD_NOT_VERIFY, FAIL, Check
 from ..base.clock import TOLERANCE, format_time
 from ..base.errors import IntegrityError, LifeboatError, NotFoundError, UsageError
 from ..repository import catalog, copies, points, repositories, retention
-from ..repository.base import Hidden
+from ..repository.base import Altered, Hidden
 from ..repository.catalog import Entry
 from ..repository.manifest import component_of
 from ..repository.points import PointEntry
@@ -227,12 +227,32 @@ def due(
     )
 
 
+def overwritten(altered: Mapping[str, Altered]) -> list[str]:
+    """The ids whose document is another than the one that was published. No retention does that."""
+    return sorted(name for name, seen in altered.items() if not seen.gone)
+
+
 def hidden_words(identities: Sequence[str], place: str) -> str:
     shown = ", ".join(identities[-3:]) + (" …" if len(identities) > 3 else "")
     return (
-        f"{len(identities)} had a manifest in {place} and have none now: {shown}. Neither this host's retention nor its"
-        " plan removed them. Their old versions stay"
+        f"{len(identities)} had a manifest in {place} and have none now, or another one: {shown}. Neither this"
+        " host's retention nor its plan removed them. Their old versions stay"
     )
+
+
+def hidden_entries(
+    run: Opened, backups: Mapping[str, Sequence[Entry]], tied: Sequence[PointEntry], now: datetime
+) -> tuple[dict[str, list[Entry]], list[PointEntry]]:
+    """What the repository had and hides now, read by version, but what retention removed: for a list."""
+    repo = repositories.of(run)
+    past = repo.past() if repo.hidden() else None
+    if past is None:
+        return {}, []
+    record = read_hidden(run.config).get(repo.place, {})
+    lost = alarms(repo.hidden(), record, backups, tied, retention.policy(run.config), now)
+    found = points.backups(past, run.config.stack)
+    gone = {name: [entry for entry in some if entry.id in lost] for name, some in found.items()}
+    return gone, [entry for entry in points.entries(past, run.config.stack, found) if entry.id in lost]
 
 
 def hidden_checks(
@@ -243,10 +263,16 @@ def hidden_checks(
     for opener in (repositories.of, copies.vault):
         try:
             store = opener(run)
-            hidden = store.hidden() if store is not None else {}
+            hidden, altered = store.look_back() if store is not None else ({}, {})
         except LifeboatError:
             continue
-        if store is None or not hidden:
+        if store is None:
+            continue
+        if other := overwritten(altered):
+            said = "; ".join(f"{name}: {altered[name].words}" for name in other[-3:])
+            more = f" ({len(other)} in all)" if len(other) > 3 else ""
+            found.append(Check("overwritten backups", FAIL, f"in {store.place}: {said}{more}"))
+        if not hidden:
             continue
         try:
             record = read_hidden(run.config).get(store.place, {})

@@ -67,9 +67,9 @@ class Versions(TypedDict):
 
 class Pruning(TypedDict):
     """unknown: what could not be read and so not be judged, and why; unread() turns it into an error. locked: what a
-    store keeps although it was deleted, and why. hidden: what had a manifest, has none now and was not removed by any
-    retention, and where; alarm() turns it into an error. failed: what of the vault could not be done, which
-    copies.problem() turns into an error."""
+    store keeps although it was deleted, and why. hidden: what had a manifest, has none or another one now and was not
+    removed by any retention, and where; alarm() turns it into an error. failed: what of the vault could not be done,
+    which copies.problem() turns into an error."""
 
     keep: dict[str, list[str]]
     delete: list[str]
@@ -129,7 +129,7 @@ def prune(run: Opened, *, now: datetime, dry_run: bool, log: Log, trust_clock: b
     for line in locked:
         log(f"kept by the store: {line}")
     for identity, name in hidden.items():
-        log(f"ALARM: {identity} had a manifest in the {name} and has none now; its old versions stay")
+        log(f"ALARM: {identity} had a manifest in the {name} and has none or another one now; its old versions stay")
     return {
         "keep": _kept(whole, sides, own, deleted),
         "delete": [text for text in whole.delete if text in deleted],
@@ -172,9 +172,10 @@ class _Keeper:
         repo, days = self._side.repo, self._config.vault.noncurrent_days
         if not repo.keeps_versions:
             return [], [], []
-        hidden = repo.hidden()
+        hidden, altered = repo.look_back()
         known = clocks.seen_hidden(self._known(), hidden, self._now)
         lost = clocks.alarms(hidden, known, self._side.backups, self._side.points, policy(self._config), self._now)
+        lost += clocks.overwritten(altered)
         due = clocks.due(hidden, known, lost, days, self._now)
         gone, stays = repo.purge_hidden(self._now - timedelta(days=days), self._dry_run, due)
         self._record(known)

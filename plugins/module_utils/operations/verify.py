@@ -25,7 +25,7 @@ from ..evidence import store
 from ..evidence.phases import Given
 from ..evidence.schema import Verification, Verified
 from ..repository import catalog, points, repositories
-from ..repository.base import VERIFICATION, Repository
+from ..repository.base import VERIFICATION, Altered, Repository
 from ..repository.checksums import checksums
 from ..repository.components import KINDS, configured
 from ..repository.manifest import Manifest, component_of, parse
@@ -57,6 +57,8 @@ def targets(config: Config, repo: Repository, identity: str) -> tuple[list[str],
         if identity not in repo.ids(component):
             repo.manifest(component, identity)  # raises: one that is not there; a typing error is no verdict
         return [identity], []
+    altered = repo.altered("", identity).get(identity)
+    read = [_by_version(identity, altered)] if altered and repo.by_version else []
     data = repo.read_point(identity)
     try:
         point = points.parse(data, expected_id=identity)
@@ -75,7 +77,26 @@ def targets(config: Config, repo: Repository, identity: str) -> tuple[list[str],
     sealed = f"sealed {point.seal[:12]}, consistency {point.consistency}"
     known = [part.id for component, part in parts.items() if part.id in repo.published(component)]
     strange = [Check("recovery point, other parts", COULD_NOT_VERIFY, point.strange)] if point.strange else []
-    return known, [compared("recovery point", differences, sealed), *strange]
+    return known, [compared("recovery point", differences, sealed), *strange, *read]
+
+
+def _by_version(identity: str, altered: Altered) -> Check:
+    """What was overwritten is a difference that was seen; who hid a backup may have had the right to."""
+    return Check("old versions", PASS if altered.gone else FAIL, f"{identity}: {altered.words}; that is what was read")
+
+
+def _opened(run: Opened, identity: str, log: Log) -> Repository:
+    """The repository; its old versions, where what was named is not live as it was published."""
+    repo = repositories.of(run)
+    if identity in ("", "latest"):
+        return repo
+    component = "" if points.is_id(identity) else component_of(identity)
+    altered = repo.altered(component, identity).get(identity)
+    past = repo.past() if altered else None
+    if altered is None or past is None:
+        return repo
+    log(f"{identity}: {altered.words}; that is what is read")
+    return past
 
 
 def _never(component: str) -> Check:
@@ -94,8 +115,8 @@ def verify(
         raise UsageError("verify a backup", identity, f"unknown level {level!r}", f"One of: {', '.join(LEVELS)}.")
     if sample is not None and sample < 0:
         raise UsageError("verify a backup", identity, f"a sample of {sample} objects", "Give a number, or 0 for all.")
-    repo = repositories.of(run)
     started = datetime.now(timezone.utc)
+    repo = _opened(run, identity, log)
     ids, checks = targets(run.config, repo, identity)
     parts = [_one(run, repo, text, level, sample, log, record) for text in ids]
     if len(parts) == 1 and not checks:
@@ -131,6 +152,8 @@ def _one(
     found: list[Check] = []
     try:
         manifest = parse(repo.manifest(component, identity), component=component, expected_id=identity)
+        altered = repo.altered(component, identity).get(identity) if repo.by_version else None
+        found += [_by_version(identity, altered)] if altered else []
         found.extend(_levels(Proof(run, repo, manifest, level=level, sample=sample, log=log, record=record)))
     except LifeboatError as exc:
         found.append(ended("manifest" if manifest is None else "verification", exc))
@@ -140,7 +163,7 @@ def _one(
     now = datetime.now(timezone.utc)
     result = Result(identity, level, tuple(found), started, now, taken_at=taken, size=size)
     log(f"{identity}: {result.verdict} at level {level}")
-    if record and manifest is not None:
+    if record and manifest is not None and not repo.by_version:
         keep(repo, manifest, result)
     return result
 

@@ -59,6 +59,13 @@ class Hidden(NamedTuple):
     whole: bool
 
 
+class Altered(NamedTuple):
+    """What became of a published manifest or recovery point. gone: nothing is live under its name."""
+
+    gone: bool
+    words: str
+
+
 class Staging:
     """A private directory (0700) to write a backup's artefacts into; it is gone after the `with` unless published."""
 
@@ -198,9 +205,26 @@ class Repository(abc.ABC):
         """As delete_point(), in the same way."""
         return self.delete_point(id)
 
+    def look_back(self) -> tuple[dict[str, Hidden], dict[str, Altered]]:
+        """hidden(), and all that is altered(), from one look."""
+        return {}, {}
+
     def hidden(self) -> dict[str, Hidden]:
         """What was deleted or hidden and is still there as old versions, by id, where the store has such."""
+        return self.look_back()[0]
+
+    by_version = False  # whether this is past(), which reads what was published whatever is live now
+
+    def altered(self, component: str, id: str = "") -> dict[str, Altered]:
+        """Of the backups, where the store keeps versions: whose manifest was hidden or overwritten, by id.
+
+        component: empty for recovery points. id: only this one.
+        """
         return {}
+
+    def past(self) -> Optional[Repository]:
+        """The same repository, to read only, as it was published: by versions. None where the store keeps none."""
+        return None
 
     def purge_hidden(
         self, before: datetime, dry_run: bool = False, only: Optional[Collection[str]] = None

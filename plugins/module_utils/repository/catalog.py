@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from typing import Callable, Optional, TypeVar
 
@@ -20,7 +20,7 @@ from ..base.errors import IntegrityError, LifeboatError, NotFoundError, Unverifi
 from ..base.text import named
 from ..settings.config import LEVELS
 from . import retention
-from .base import ID, VERIFICATION, Repository
+from .base import ID, VERIFICATION, Altered, Repository
 from .components import CONFIG, DATABASE, KINDS
 from .manifest import Manifest, backup_id, parse
 from .sealing import Sealed
@@ -38,6 +38,7 @@ class Published(ABC):
     clock reads it. It can be named, and is never the newest.
     `incomplete`: it lacks something that should be in it; what is in it is as good as in another. It can be named too.
     `failures`: where the only problem is that verifications failed, how many did since the last one that passed.
+    `hidden`: why its old versions are read and not what is live, where that is so.
     """
 
     id: str
@@ -46,6 +47,7 @@ class Published(ABC):
     failures: int
     ahead: bool
     incomplete: bool
+    hidden: str
 
     @property
     @abstractmethod
@@ -101,6 +103,7 @@ class Published(ABC):
             "taken_at": format_time(self.taken_at) if self.taken_at else None,
             "age_seconds": int((now - self.taken_at).total_seconds()) if self.taken_at else None,
             "stack": self.stack or None,
+            **({"hidden": self.hidden} if self.hidden else {}),
         }
 
 
@@ -150,7 +153,7 @@ class Proof:
 
 @dataclass(frozen=True)
 class Entry(Published):
-    """One published backup. `proof`: what verifications left. `place`: `repository`, or `vault` for the copy there."""
+    """One published backup. `proof`: what verifications left. `place`: one of sources.PLACES."""
 
     id: str
     manifest: Optional[Manifest] = None
@@ -162,6 +165,7 @@ class Entry(Published):
     failures: int = 0
     ahead: bool = False
     incomplete: bool = False
+    hidden: str = ""
 
     @property
     def sealed(self) -> Optional[Manifest]:
@@ -193,7 +197,19 @@ class Entry(Published):
 def entry(repo: Repository, component: str, identity: str) -> Entry:
     """Read one published backup, and see that every artefact is there with its size. Reads no artefact's content."""
     found = _published(repo, component, identity)
-    return found or Entry(identity, problem="there is no such backup", component=component)
+    if found is None:
+        return Entry(identity, problem="there is no such backup", component=component)
+    return _judged(repo, found, repo.altered(component, identity))
+
+
+def _judged(repo: Repository, found: Entry, altered: Mapping[str, Altered]) -> Entry:
+    """A manifest that was overwritten says nothing of what was published, and nothing is concluded from it."""
+    seen = altered.get(found.id)
+    if seen is None:
+        return found
+    if repo.by_version:
+        return replace(found, hidden=seen.words)
+    return replace(found, problem=seen.words, unknown=True, failures=0, ahead=False, incomplete=False)
 
 
 def _published(repo: Repository, component: str, identity: str) -> Optional[Entry]:
@@ -272,8 +288,10 @@ def entries(repo: Repository, component: str, stack: str) -> list[Entry]:
 
     Another stack's backup in the same repository is not ours to judge; one whose manifest cannot be read may be ours.
     """
+    altered = repo.altered(component)
     found = filter(None, (_published(repo, component, identity) for identity in repo.ids(component)))
-    return [item for item in found if item.manifest is None or item.manifest.stack == stack]
+    judged = [_judged(repo, item, altered) for item in found]
+    return [item for item in judged if item.manifest is None or item.unknown or item.manifest.stack == stack]
 
 
 def good(found: Iterable[Entry]) -> list[Manifest]:

@@ -23,7 +23,7 @@ from ..base.errors import IntegrityError, LifeboatError, Log, NotFoundError, Usa
 from ..settings.config import Config
 from ..stack.runtime import Opened
 from . import catalog, repositories, retention
-from .base import POINT_ID, Repository
+from .base import POINT_ID, Altered, Repository
 from .catalog import Entry, Published
 from .components import DATABASE, KINDS, Kind
 from .details import ObjectsDetails
@@ -119,6 +119,7 @@ class PointEntry(Published):
     failures: int = 0
     ahead: bool = False
     incomplete: bool = False
+    hidden: str = ""
 
     @property
     def sealed(self) -> Optional[Point]:
@@ -143,10 +144,10 @@ def backups(repo: Repository, stack: str) -> dict[str, list[Entry]]:
     return {component: catalog.entries(repo, component, stack) for component in KINDS}
 
 
-def entry(repo: Repository, identity: str, found: Mapping[str, Entry]) -> PointEntry:
+def entry(repo: Repository, identity: str, found: Mapping[str, Entry], altered: Optional[Altered] = None) -> PointEntry:
     """Read one recovery point and compare it with the backups that are there, by id."""
     try:
-        point = parse(repo.read_point(identity), expected_id=identity)
+        point = _read(repo, identity, altered)
     except LifeboatError as exc:
         return PointEntry(identity, problem=exc.cause, unknown=catalog.inconclusive(exc))
     problems, failures, proofs, lacks = [], [], [], []
@@ -177,13 +178,29 @@ def entry(repo: Repository, identity: str, found: Mapping[str, Entry]) -> PointE
     failed = max(failures, default=0) if counted else 0
     unknown, whole = bool(unread) and not problems, not problems and not unread
     ahead, incomplete = bool(early) and whole, bool(lacks) and whole
-    return PointEntry(identity, point, "; ".join(said[:4]), proven, unknown, failed, ahead, incomplete)
+    hidden = _hidden(point, found, altered)
+    return PointEntry(identity, point, "; ".join(said[:4]), proven, unknown, failed, ahead, incomplete, hidden)
+
+
+def _read(repo: Repository, identity: str, altered: Optional[Altered]) -> Point:
+    if altered and not repo.by_version:  # what is live says nothing of what was published
+        raise LifeboatError("read the recovery point", identity, altered.words)
+    return parse(repo.read_point(identity), expected_id=identity)
+
+
+def _hidden(point: Point, found: Mapping[str, Entry], altered: Optional[Altered]) -> str:
+    """Of a point that is read by version: what became of it and of its parts."""
+    parts = [found[part.id] for part in point.parts.values() if part.id in found]
+    return "; ".join(
+        [*([altered.words] if altered else []), *(f"{one.id}: {one.hidden}" for one in parts if one.hidden)]
+    )
 
 
 def entries(repo: Repository, stack: str, found: Mapping[str, Sequence[Entry]]) -> list[PointEntry]:
     """The stack's recovery points, oldest first. One that cannot be read may be ours, so it is shown."""
     by_id = {item.id: item for some in found.values() for item in some}
-    read = (entry(repo, identity, by_id) for identity in repo.points())
+    altered = repo.altered("")
+    read = (entry(repo, identity, by_id, altered.get(identity)) for identity in repo.points())
     return [item for item in read if item.point is None or item.point.stack == stack]
 
 
@@ -213,6 +230,9 @@ def part_of(repo: Repository, stack: str, identity: str, component: str, note: L
     if not is_id(identity):
         return identity
     attempted, another = "use the recovery point", "Choose another (`lifeboat list`)."
+    altered = repo.altered("", identity).get(identity)
+    if altered and not repo.by_version and not altered.gone:
+        raise IntegrityError(attempted, identity, altered.words, another)
     point = parse(repo.read_point(identity), expected_id=identity)
     if point.stack != stack:
         raise UsageError(attempted, identity, f"it is of the stack {point.stack}, not {stack}")
@@ -222,6 +242,8 @@ def part_of(repo: Repository, stack: str, identity: str, component: str, note: L
     found = catalog.entry(repo, component, part.id)
     if found.manifest is not None and found.manifest.seal != part.seal:
         raise IntegrityError(attempted, identity, f"{part.id} is another than the one that was sealed", another)
+    if altered:
+        note(f"recovery point {identity}: {altered.words}")
     if point.strange:
         note(f"recovery point {identity}: {point.strange}; only its {component} is recovered by this")
     return part.id

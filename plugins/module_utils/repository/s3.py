@@ -24,17 +24,32 @@ import re
 import secrets as token
 import shutil
 from collections.abc import Collection, Iterator, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from types import MappingProxyType
+from types import MappingProxyType, SimpleNamespace
 from typing import BinaryIO, Callable, NamedTuple, Optional
 
-from ..base import filesystem
-from ..base.errors import IntegrityError, LifeboatError, NotFoundError
+from ..base import filesystem, typed
+from ..base.clock import format_time
+from ..base.errors import IntegrityError, LifeboatError, NotFoundError, UsageError
 from ..base.filesystem import explained, plain_name
-from ..s3.client import UNSUPPORTED, Client, code, connect, open_object, purge, spoken, status
+from ..s3.client import DENIED, UNSUPPORTED, Client, code, connect, open_object, purge, spoken, status
 from . import base, checksums
-from .base import CLAIM, ID, MANIFEST, PARTIAL, POINT_ID, POINTS, RECORDS, Hidden, Repository, Staging, TakenError
+from .base import (
+    CLAIM,
+    ID,
+    MANIFEST,
+    PARTIAL,
+    POINT_ID,
+    POINTS,
+    RECORDS,
+    Altered,
+    Hidden,
+    Repository,
+    Staging,
+    TakenError,
+)
 
 DAMAGED = "damaged"  # what was found in a copy that was sent again, where the bucket keeps no versions
 STAGING = Path("/var/lib/lifeboat/staging")
@@ -373,24 +388,75 @@ class S3Repository(Repository):
         except LifeboatError as exc:
             return code(exc) not in UNSUPPORTED
 
-    def hidden(self) -> dict[str, Hidden]:
+    def look_back(self) -> tuple[dict[str, Hidden], dict[str, Altered]]:
+        kept: _Kept = {}
         had, live, shown, named = set[str](), set[str](), set[str](), dict[str, str]()
         try:
             for found in self._versions():
                 place = self._place(found.key)
                 if not place or CHECK.search(place):
                     continue
-                named[place] = place.rstrip("/").rpartition("/")[2].removesuffix(".json")
+                named[place] = _name(place)
                 document = found.key in (place, f"{place}{MANIFEST}")
+                if document and not found.marker:
+                    kept.setdefault(found.key, []).append(found)
                 had |= {place} if document and not found.marker else set()
                 live |= {place} if document and found.latest else set()
                 shown |= {place} if found.latest else set()
         except LifeboatError as exc:
             if code(exc) in UNSUPPORTED:
-                return {}
+                return {}, {}
             raise
         lost = {place: Hidden(place in had, place not in shown) for place in named if place not in live}
-        return {named[place]: item for place, item in lost.items() if item.document or item.whole}
+        hidden = {named[place]: item for place, item in lost.items() if item.document or item.whole}
+        return hidden, self._altered(kept)
+
+    def altered(self, component: str, id: str = "") -> dict[str, Altered]:
+        """The first version is what was published under the claim. Of others the bytes are compared: a copy that is
+        sent again puts the same there, and some servers let a write choose its ETag."""
+        start = self._key(self._folder(component) if component else POINTS, *filter(None, [id]))
+        try:
+            history = _history(self._versions(f"{start}.json" if id and not component else f"{start}/"))
+        except LifeboatError as exc:
+            if code(exc) in (*UNSUPPORTED, *DENIED):
+                return {}
+            raise
+        return self._altered(history)
+
+    def _altered(self, history: _Kept) -> dict[str, Altered]:
+        found: dict[str, Altered] = {}
+
+        def look(key: str) -> None:
+            first, live = history[key][-1], next((item for item in history[key] if item.latest), None)
+            what, said = f"it, as of {format_time(first.at)}, is there as an old version", ""
+            if live is None:
+                said = f"was hidden by a delete marker; {what}"
+            elif live.id != first.id and self._bytes(key, live) != self._bytes(key, first):
+                said = f"was overwritten at {format_time(live.at)}; {what}"
+            if said:
+                place = self._place(key)
+                kind = "its manifest" if place.endswith("/") else "the recovery point"
+                found[_name(place)] = Altered(live is None, f"{kind} {said}")
+
+        documents = [key for key in history if (place := self._place(key)) and key in (place, f"{place}{MANIFEST}")]
+        filesystem.parallel(look, [key for key in documents if not CHECK.search(key)], workers=8)
+        return found
+
+    def past(self) -> Optional[Repository]:
+        try:
+            return _Past(self)
+        except LifeboatError as exc:
+            if code(exc) in UNSUPPORTED:
+                return None
+            raise
+
+    def _bytes(self, key: str, version: _Version) -> bytes:
+        with self._read_version(key, version) as stream:
+            return stream.read()
+
+    def _read_version(self, key: str, version: _Version) -> BinaryIO:
+        named = SimpleNamespace(get_object=functools.partial(self.client.get_object, VersionId=version.id))
+        return open_object(named, self.bucket, key)
 
     def purge_hidden(
         self, before: datetime, dry_run: bool = False, only: Optional[Collection[str]] = None
@@ -417,7 +483,7 @@ class S3Repository(Repository):
             """What the caller names goes whatever time the server gives it; without names that time counts."""
             if only is None or CHECK.search(place):
                 return newest[place] < before
-            return place.rstrip("/").rpartition("/")[2].removesuffix(".json") in only
+            return _name(place) in only
 
         gone = sorted(place for place in newest if place and place not in live and meant(place))
         kept: list[str] = []
@@ -436,7 +502,11 @@ class S3Repository(Repository):
                     Bucket=self.bucket, Prefix=prefix
                 ):
                     for item in page.get("Versions", ()):
-                        yield _Version(item["Key"], item["LastModified"], item["IsLatest"], False)
+                        etag = item.get("ETag", "").strip('"').lower()
+                        yield _Version(
+                            item["Key"], item["LastModified"], item["IsLatest"], False, item["VersionId"], item["Size"],
+                            etag,
+                        )  # fmt: skip
                     for item in page.get("DeleteMarkers", ()):
                         yield _Version(item["Key"], item["LastModified"], False, True)
 
@@ -670,6 +740,165 @@ class _Version(NamedTuple):
     at: datetime
     latest: bool
     marker: bool
+    id: str = ""
+    size: int = 0
+    etag: str = ""
+
+
+_Kept = dict[str, list[_Version]]  # what has bytes, by key, the newest first
+
+
+def _history(found: Iterator[_Version]) -> _Kept:
+    kept: _Kept = {}
+    for item in found:
+        if not item.marker:
+            kept.setdefault(item.key, []).append(item)
+    return kept
+
+
+def _name(place: str) -> str:
+    """The id of a backup or recovery point, from where it is."""
+    return place.rstrip("/").rpartition("/")[2].removesuffix(".json")
+
+
+@dataclass(frozen=True)
+class _Artefact:
+    name: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class _Listed:
+    """What of a manifest tells one version of an artefact from another."""
+
+    artefacts: tuple[_Artefact, ...]
+
+
+class _Past(S3Repository):
+    """What was published, whatever was hidden, overwritten or added since then. Nothing is written.
+
+    Of a manifest and of a recovery point the first version is read, of an artefact the one that the manifest means, of
+    a record the last. Versions are listed once.
+    """
+
+    by_version = True
+
+    def __init__(self, live: S3Repository) -> None:
+        vars(self).update(vars(live))
+        self._kept = _history(live._versions())
+        self._below: dict[str, list[str]] = {}
+        for key in self._kept:
+            self._below.setdefault(self._place(key), []).append(key)
+        self._wanted: dict[str, dict[str, _Artefact]] = {}
+        self._right: dict[str, _Version] = {}
+
+    @property
+    def place(self) -> str:
+        return f"{super().place}, old versions"
+
+    def location(self, component: str, id: str) -> str:
+        return f"{super().location(component, id)}, old versions"
+
+    def past(self) -> Optional[Repository]:
+        return self
+
+    def altered(self, component: str, id: str = "") -> dict[str, Altered]:
+        if id:
+            place = self._key(*self._backup(component, id), "") if component else self._key(POINTS, f"{id}.json")
+            kept = {key: self._kept[key] for key in self._below.get(place, ())}
+        else:
+            start = self._key(self._folder(component) if component else POINTS, "")
+            kept = {key: versions for key, versions in self._kept.items() if key.startswith(start)}
+        return self._altered(kept)
+
+    def ids(self, component: str) -> list[str]:
+        start = self._key(self._folder(component), "")
+        return sorted(_name(place) for place in self._below if place.startswith(start) and self._has(place))
+
+    def published(self, component: str) -> list[str]:
+        return self.ids(component)
+
+    def files(self, component: str, id: str) -> dict[str, int]:
+        """What was added since then does not belong to it, and is not named."""
+        found, wanted = super().files(component, id), self._artefacts(self._key(*self._backup(component, id), ""))
+        return {name: size for name, size in found.items() if not wanted or name in wanted}
+
+    def require_ours(self, *, make: bool = False) -> None:
+        """Whatever writes or deletes asks this first."""
+        del make
+        raise UsageError("write to the repository", self.place, "old versions are only read")
+
+    def _put(self, key: str, data: bytes) -> None:
+        del key, data
+        self.require_ours()
+
+    def _drop(self, key: str) -> None:
+        del key
+        self.require_ours()
+
+    def _has(self, place: str) -> bool:
+        return place.endswith("/") and f"{place}{MANIFEST}" in self._kept
+
+    def _artefacts(self, place: str) -> dict[str, _Artefact]:
+        if place not in self._wanted:
+            found = typed.maybe(_Listed, self._read_whole(f"{place}{MANIFEST}") if self._has(place) else None)
+            self._wanted[place] = {item.name: item for item in found.artefacts} if found else {}
+        return self._wanted[place]
+
+    def _read_whole(self, key: str) -> bytes:
+        return self._bytes(key, self._kept[key][-1])
+
+    def _fit(self, key: str) -> list[_Version]:
+        """The versions that may be the one that was published, the oldest first."""
+        kept, place = self._kept.get(key, []), self._place(key)
+        name = key[len(place) :]
+        if not kept or name in RECORDS:
+            return kept[:1]
+        wanted = self._artefacts(place).get(name) if name not in ("", MANIFEST) else None
+        if wanted is None:
+            return kept[-1:]
+        return [item for item in reversed(kept) if item.size == wanted.size] or kept[-1:]
+
+    def _exact(self, key: str) -> Optional[_Version]:
+        """Of several that have the size of the artefact the one that has its bytes; they are read for that."""
+        fit = self._fit(key)
+        if key not in self._right and fit:
+            place = self._place(key)
+            wanted = self._artefacts(place).get(key[len(place) :]) if len(fit) > 1 else None
+            self._right[key] = next((item for item in fit if wanted and self._is(key, item, wanted.sha256)), fit[0])
+        return self._right.get(key)
+
+    def _is(self, key: str, version: _Version, sha256: str) -> bool:
+        try:
+            with self._read_version(key, version) as stream:
+                return checksums.of(stream, key).sha256 == sha256
+        except IntegrityError:
+            return False
+
+    def _objects(self, prefix: str) -> Iterator[_Object]:
+        keys = self._below.get(self._place(prefix), []) if self._place(prefix) else list(self._kept)
+        for key in keys:
+            fit = self._fit(key) if key.startswith(prefix) else []
+            if fit:
+                yield _Object(key, fit[0].size, fit[0].at, fit[0].etag)
+
+    def _names(self, folder: str, directories: bool = False) -> list[str]:
+        start = self._key(folder, "")
+        below = {key[len(start) :] for key in self._kept if key.startswith(start)}
+        if directories:
+            return sorted({name.partition("/")[0] for name in below if "/" in name})
+        return sorted(name for name in below if "/" not in name)
+
+    def _head(self, key: str) -> Optional[_Head]:
+        fit = self._fit(key)
+        return _Head(fit[0].size, fit[0].etag) if fit else None
+
+    def _read_key(self, key: str) -> BinaryIO:
+        version = self._exact(key)
+        if version is None:
+            raise NotFoundError("read", self._url(key), "no version of it is there", "`lifeboat list` shows what is.")
+        return self._read_version(key, version)
 
 
 class Mark(NamedTuple):

@@ -65,6 +65,8 @@ def _cells(entry: Entry, columns: Iterable[str], now: datetime) -> Row:
 
 
 def _proven(entry: Union[Entry, PointEntry]) -> str:
+    if entry.hidden:
+        return f"HIDDEN: {entry.hidden}"
     if entry.proven_at:
         return f"yes, {entry.proven_at:%Y-%m-%d}"
     word = "UNKNOWN" if entry.unknown else "WRONG DATE" if entry.ahead else "BROKEN"

@@ -6,6 +6,9 @@
 
 The vault is asked only where the repository does not do: it cannot be read, is empty, holds a broken backup, or lacks
 the one that was named.
+
+Where neither does, and the store keeps versions, a backup is read as it was published, by versions: its manifest was
+hidden or overwritten, or artefacts were. That is always said, and changes nothing there.
 """
 
 from __future__ import annotations
@@ -23,12 +26,20 @@ from .catalog import Entry
 from .points import PointEntry
 
 REPOSITORY, VAULT = "repository", "vault"
-PLACES = (REPOSITORY, VAULT)
+LIVE = (REPOSITORY, VAULT)
+PAST = {REPOSITORY: "repository_versions", VAULT: "vault_versions"}  # the same, read by version
+FROM_VAULT = (VAULT, PAST[VAULT])
+PLACES = (*LIVE, *PAST.values())
 LATEST = catalog.LATEST
 
 
 def open_place(run: Opened, place: str) -> Repository:
-    """The repository of that place. Raises UsageError where there is no vault with copies."""
+    """The repository of that place. Raises UsageError where there is no vault with copies, or no versions are kept."""
+    if place in PAST.values():
+        found = past(run, place)
+        if found is None:
+            raise UsageError("open the old versions", run.config.stack, "none are kept there")
+        return found
     if place == REPOSITORY:
         return repositories.of(run)
     store = copies.vault(run)
@@ -36,6 +47,20 @@ def open_place(run: Opened, place: str) -> Repository:
         remedy = "Set lifeboat_vault.repository_bucket and deploy."
         raise UsageError("open the vault's repository", run.config.stack, "no copies are kept there", remedy)
     return store
+
+
+def past(run: Opened, place: str) -> Optional[Repository]:
+    """What PAST names, listed once a run; None where no versions are kept, or there is no vault with copies."""
+    return run.once(_own_past if place == PAST[REPOSITORY] else _vault_past)
+
+
+def _own_past(run: Opened) -> Optional[Repository]:
+    return repositories.of(run).past()
+
+
+def _vault_past(run: Opened) -> Optional[Repository]:
+    store = copies.vault(run)
+    return store.past() if store is not None else None
 
 
 class Sources:
@@ -70,6 +95,7 @@ class Sources:
         self.identity = self._resolved(identity)
         if self.identity not in (*LATEST, *(entry.id for entry in self.found)):
             self._add_copies()
+        self._add_past()
         self.point = identity if points.is_id(identity) else ""
         self.tied = ""
         if before is not None and identity in LATEST:
@@ -91,10 +117,12 @@ class Sources:
             why = problem(chosen)
             self.accepted = tuple(filter(None, [chosen.failed]))
             if not why:
+                self.notes += [f"{chosen.id}: {chosen.hidden}; its old versions are read"] if chosen.hidden else []
                 return chosen, passed
             copy = self.copy_of(chosen)
             if copy:
-                passed.append(PassedOver(chosen.id, f"{why} in the repository; the vault has a copy"))
+                instead = "the vault has a copy" if copy.place == VAULT else "old versions of it are there"
+                passed.append(PassedOver(chosen.id, f"{why} in the {chosen.place}; {instead}"))
                 candidates = [copy if entry is chosen else entry for entry in candidates]
                 continue
             if self.accept and bearable:
@@ -124,15 +152,22 @@ class Sources:
         return open_place(self._run, entry.place)
 
     def copy_of(self, entry: Entry) -> Optional[Entry]:
-        """The very same backup in the vault, where this one is the repository's and turned out damaged."""
-        if entry.place == VAULT or entry.manifest is None:
+        """The very same backup elsewhere, where this one turned out damaged: the vault's, else by older versions."""
+        if entry.manifest is None or entry.place in PAST.values():
             return None
-        copy = self._vault().get(entry.id)
-        return copy if copy and copy.sound and copy.manifest and copy.manifest.seal == entry.manifest.seal else None
+        copy = self._vault().get(entry.id) if entry.place == REPOSITORY else None
+        if copy and copy.sound and copy.manifest and copy.manifest.seal == entry.manifest.seal:
+            return copy
+        for place in LIVE[LIVE.index(entry.place) :]:
+            older = self._as_published(place, entry.id)
+            if older and older.sound and older.manifest and older.manifest.seal == entry.manifest.seal:
+                return replace(older, hidden=older.hidden or "what is live of it is not what was published")
+        return None
 
     def where(self, entry: Entry) -> str:
-        if entry.place == VAULT:
-            return copies.place(self._run.config)
+        if entry.place in FROM_VAULT:
+            versions = ", old versions" if entry.place != VAULT else ""
+            return copies.place(self._run.config) + versions
         return self.repo(entry).location(self._component, entry.id)
 
     def _read(self) -> Optional[LifeboatError]:
@@ -157,6 +192,62 @@ class Sources:
             except LifeboatError as exc:
                 self.notes.append(f"the copies in the vault cannot be used: {exc.cause}")
         return self._copies
+
+    def _add_past(self) -> None:
+        """What was published stands in for a backup that was named, or for all where none that is live will do."""
+        named = self.identity not in LATEST
+        own = {entry.id: entry for entry in self.found}
+        asked = own.get(self.identity)
+        if asked and (asked.sound or asked.ahead or (asked.failed and self.accept)):
+            return
+        if not named and any(entry.good for entry in self.found):
+            self._tell_hidden()
+            return
+        for place in LIVE:
+            for identity in [self.identity] if named else self._published_ids(place):
+                entry = self._as_published(place, identity)
+                if entry and entry.sound and not (identity in own and own[identity].sound):
+                    unlike = own[identity].problem if identity in own else "nothing of it is live"
+                    words = entry.hidden or f"what is live is not what was published: {unlike}"
+                    own[identity] = replace(entry, hidden=words)
+        self.found = [own[identity] for identity in sorted(own)]
+
+    def _tell_hidden(self) -> None:
+        """Newer ones than the newest good one, where they were hidden: an operator may want one of them."""
+        newest = max(entry.id for entry in self.found if entry.good)
+        for place in LIVE if self._copies is not None else (REPOSITORY,):
+            try:
+                altered = open_place(self._run, place).altered(self._component)
+            except LifeboatError:
+                continue
+            known = {entry.id for entry in self.found}
+            for identity in sorted(name for name, seen in altered.items() if seen.gone and name > newest):
+                if identity not in known:
+                    self.notes.append(
+                        f"{identity} is newer, and in the {place} {altered[identity].words}; to take it:"
+                        f" -e recovery_point={identity}"
+                    )
+
+    def _past(self, place: str) -> Optional[Repository]:
+        try:
+            return past(self._run, PAST[place])
+        except LifeboatError as exc:
+            self.notes.append(f"the old versions in the {place} cannot be used: {exc.cause}")
+            return None
+
+    def _published_ids(self, place: str) -> list[str]:
+        store = self._past(place)
+        return store.ids(self._component) if store else []
+
+    def _as_published(self, place: str, identity: str) -> Optional[Entry]:
+        """A backup of the stack, read by version; None where none of that id was published."""
+        store = self._past(place)
+        if store is None:
+            return None
+        found = catalog.entry(store, self._component, identity)
+        if found.manifest is None or found.manifest.stack != self._stack:
+            return None
+        return replace(found, place=PAST[place])
 
     def _add_copies(self) -> None:
         """A good copy stands in for what is broken or not there."""
@@ -207,11 +298,16 @@ class Sources:
             for entry in self._points_of(VAULT):
                 if entry.good or entry.id not in found:
                     found[entry.id] = entry
+        if not any(entry.good for entry in found.values()):
+            for place in PAST.values():
+                found.update({entry.id: entry for entry in self._points_of(place) if entry.good})
         return [found[identity] for identity in sorted(found)]
 
     def _points_of(self, place: str) -> list[PointEntry]:
         try:
             if place == VAULT and copies.vault(self._run) is None:
+                return []
+            if place in PAST.values() and past(self._run, place) is None:
                 return []
             repo = open_place(self._run, place)
             return points.entries(repo, self._stack, points.backups(repo, self._stack))
@@ -223,10 +319,13 @@ class Sources:
         """What an operator typed: a recovery point's id stands for its backup of this component."""
         if not points.is_id(identity):
             return identity
-        try:
-            return points.part_of(repositories.of(self._run), self._stack, identity, self._component, self.notes.append)
-        except LifeboatError:
-            store = copies.vault(self._run)
-            if store is None:
-                raise
-            return points.part_of(store, self._stack, identity, self._component, self.notes.append)
+        failed: list[LifeboatError] = []
+        for place in PLACES:
+            try:
+                if place == VAULT and copies.vault(self._run) is None:
+                    continue
+                store = open_place(self._run, place)
+                return points.part_of(store, self._stack, identity, self._component, self.notes.append)
+            except LifeboatError as exc:
+                failed += [exc] if place in LIVE else []
+        raise failed[-1]

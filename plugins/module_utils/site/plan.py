@@ -16,7 +16,15 @@ from datetime import datetime, timezone
 from typing import Callable, Optional
 
 from ..base.checks import FAIL, PASS, Check, compared
-from ..base.errors import IntegrityError, NotFoundError, SpaceError, UsageError, present
+from ..base.errors import (
+    IntegrityError,
+    LifeboatError,
+    NotFoundError,
+    SpaceError,
+    UnverifiedError,
+    UsageError,
+    present,
+)
 from ..base.text import PassedOver, Untested, human
 from ..configuration import parts as configuration_parts
 from ..configuration import proof as configuration_proof
@@ -33,7 +41,7 @@ from ..repository.components import CONFIG, DATABASE, KINDS, OBJECTS
 from ..repository.details import DatabaseDetails, ObjectsDetails
 from ..repository.manifest import Manifest
 from ..repository.points import Point, PointEntry
-from ..repository.sources import VAULT
+from ..repository.sources import FROM_VAULT, PAST, past
 from ..settings.config import Config
 from ..settings.scenarios import BACKEND, SCENARIOS, SITE
 from ..stack.runtime import Opened
@@ -71,7 +79,7 @@ class Request:
 class Chosen:
     """The recovery point, its backups by component, what was checked of them in the vault, and what was passed over.
 
-    accepted: why it failed, where an operator accepted that.
+    accepted: why it failed, where an operator accepted that. hidden: why old versions are read, where they are.
     """
 
     point: Point
@@ -80,6 +88,7 @@ class Chosen:
     passed: tuple[PointEntry, ...]
     warnings: tuple[str, ...] = ()
     accepted: tuple[str, ...] = ()
+    hidden: str = ""
 
     @property
     def needs(self) -> int:
@@ -131,7 +140,7 @@ def make(run: Opened, request: Request, here: Seen, others: Mapping[str, object]
             "For another state of it: lifeboat.dr.recover_database and lifeboat.dr.recover_object_storage with"
             f" -e recovery_point={request.identity}.",
         )  # fmt: skip
-    chosen = choose(run, store, request, log=log)
+    chosen, store, place = choose_anywhere(run, store, place, request, log)
     _require_room(here.machine, chosen.needs)
     point, database = chosen.point, chosen.parts[DATABASE]
     made = replace(
@@ -144,7 +153,7 @@ def make(run: Opened, request: Request, here: Seen, others: Mapping[str, object]
         place=place,
         images=point.images,
         recovery_point=request.identity if request.identity not in LATEST else "",
-        location=copies.place(config) if place == VAULT else store.location(DATABASE, database.id),
+        location=copies.place(config) if place in FROM_VAULT else store.location(DATABASE, database.id),
         checks=chosen.checks,
         done=state.done(last, point.id),
         untested=_untested(chosen.parts[OBJECTS].detailed(ObjectsDetails)) if OBJECTS in chosen.parts else (),
@@ -155,6 +164,7 @@ def make(run: Opened, request: Request, here: Seen, others: Mapping[str, object]
             int((datetime.now(timezone.utc) - point.taken_at).total_seconds()),
             point.consistency,
             Details(database.detailed(DatabaseDetails).server_version_num),
+            chosen.hidden,
         ),
     )
     if CONFIG in chosen.parts:
@@ -266,6 +276,31 @@ def _require_well(here: Seen, ended: Recovery) -> None:
         )  # fmt: skip
 
 
+def choose_anywhere(
+    run: Opened, store: Repository, place: str, request: Request, log: Log
+) -> tuple[Chosen, Repository, str]:
+    """What is live, or else what was published, read by version; and from where. That is said in the plan."""
+    try:
+        chosen = choose(run, store, request, log=log)
+    except (IntegrityError, NotFoundError, UnverifiedError) as exc:
+        older = past(run, PAST[place])
+        if older is None:
+            raise
+        log(f"no recovery point that is live will do ({exc.cause}): looking at old versions")
+        try:
+            chosen = choose(run, older, request, log=log)
+        except LifeboatError:
+            raise exc from None
+        words = chosen.hidden or f"what is live is not what was published ({exc.cause})"
+        said = f"{chosen.point.id} is read from old versions: {words}"
+        return replace(chosen, warnings=(said, *chosen.warnings), hidden=words), older, PAST[place]
+    newer = {name: seen.words for name, seen in store.altered("").items() if seen.gone and name > chosen.point.id}
+    told = tuple(f"{name} is newer: {words}; to take it: -e recovery_point={name}" for name, words in newer.items())
+    if request.identity not in LATEST:
+        told = ()
+    return replace(chosen, warnings=(*told, *chosen.warnings)), store, place
+
+
 def choose(run: Opened, store: Repository, request: Request, *, log: Log) -> Chosen:
     """The recovery point, every artefact of it read. A damaged newest one is passed over, and said so."""
     config = run.config
@@ -301,7 +336,7 @@ def choose(run: Opened, store: Repository, request: Request, *, log: Log) -> Cho
             good = {name: manifest for name, manifest in parts.items() if manifest}
             if CONFIG in good and not locked(good[CONFIG], request):
                 checks.append(_opened(store, good[CONFIG], request.key))
-            return Chosen(point, good, tuple(checks), tuple(passed), tuple(point.notes), tuple(accepted))
+            return Chosen(point, good, tuple(checks), tuple(passed), tuple(point.notes), tuple(accepted), entry.hidden)
         if named:
             raise IntegrityError(
                 _ATTEMPTED, point.id, f"{'; '.join(bad)}. Nothing was built",

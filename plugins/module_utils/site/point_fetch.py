@@ -14,7 +14,7 @@ import shutil
 from typing import Callable
 
 from ..base import filesystem
-from ..base.errors import IntegrityError, UsageError
+from ..base.errors import IntegrityError, LifeboatError, NotFoundError, UsageError
 from ..base.filesystem import explained
 from ..base.pipeline import HashingWriter
 from ..base.text import human
@@ -22,6 +22,7 @@ from ..configuration import parts as configuration_parts
 from ..repository import points, repositories
 from ..repository.base import VERIFICATION, Repository
 from ..repository.manifest import component_of, parse
+from ..repository.sources import PAST, past
 from ..stack.runtime import Opened
 from .store import open_store
 
@@ -32,9 +33,26 @@ _ATTEMPTED = "fetch the recovery point"
 def fetch(run: Opened, identity: str, *, check: bool = False, log: Log) -> list[str]:
     """Returns the ids that were not here. What is here already must be the very same, or IntegrityError. Raises
     UsageError for a point that names a component which this Lifeboat does not know: it would not be whole here."""
-    store, _place = open_store(run)
+    store, place = open_store(run)
     repo = repositories.of(run)
     repo.check(writable=not check)
+    try:
+        return _fetch(store, repo, identity, check, log)
+    except (IntegrityError, NotFoundError) as exc:
+        older = past(run, PAST[place])
+        if older is None:
+            raise
+        log(f"{identity}: {exc.cause}: old versions are read")
+        try:
+            return _fetch(older, repo, identity, check, log)
+        except LifeboatError:
+            raise exc from None
+
+
+def _fetch(store: Repository, repo: Repository, identity: str, check: bool, log: Log) -> list[str]:
+    altered = store.altered("", identity).get(identity)
+    if altered and not store.by_version:
+        raise IntegrityError(_ATTEMPTED, identity, altered.words, "Choose another: -e recovery_point=<id>.")
     sealed = store.read_point(identity)
     point = points.parse(sealed, expected_id=identity)
     if point.strange:
@@ -56,6 +74,9 @@ def fetch(run: Opened, identity: str, *, check: bool = False, log: Log) -> list[
 def _bring(store: Repository, repo: Repository, identity: str, check: bool, log: Log) -> bool:
     component = component_of(identity)
     raw = store.manifest(component, identity)
+    altered = store.altered(component, identity).get(identity)
+    if altered and not store.by_version:
+        raise IntegrityError(_ATTEMPTED, identity, altered.words, "Choose another: -e recovery_point=<id>.")
     if identity in repo.published(component):
         if repo.manifest(component, identity) != raw:
             raise IntegrityError(

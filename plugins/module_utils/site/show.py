@@ -30,13 +30,14 @@ class Details:
 class Backup:
     """A recovery point; only its id is known where nothing is to be done. size: of all its backups, in bytes."""
 
-    SPARSE: ClassVar[tuple[str, ...]] = ("taken_at", "size", "age_seconds", "consistency", "details")
+    SPARSE: ClassVar[tuple[str, ...]] = ("taken_at", "size", "age_seconds", "consistency", "details", "hidden")
     id: str
     taken_at: Optional[datetime] = None
     size: Optional[int] = None
     age_seconds: Optional[int] = None
     consistency: str = ""
     details: Optional[Details] = None
+    hidden: str = ""
 
 
 @dataclass(frozen=True)
