@@ -10,7 +10,9 @@ module: database_plan
 short_description: Assess a stack's database and plan its recovery
 version_added: 0.1.0
 description:
-  - Reads only. Says what is wrong, which backup would be used and why, what happens to each database of the server,
+  - Leaves a hold in the repository, for 24 hours, on what it would recover from, so that no retention deletes that
+    before it is restored; none in check mode. Otherwise reads only.
+  - Says what is wrong, which backup would be used and why, what happens to each database of the server,
     and every step that would be taken.
   - Fails when no recovery is possible, before anything is touched.
 extends_documentation_fragment:
@@ -89,6 +91,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.database import plan a
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.planned import Plan
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import ACCEPT, TARGET, Result, Task, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository import sources
 
 
 @dataclass(frozen=True)
@@ -99,8 +102,9 @@ class Planned:
 
 
 def work(task: Task) -> Result:
+    opened = Opened(task.config)
     made = database_plan.make(
-        Opened(task.config),
+        opened,
         identity=task.params["recovery_point"],
         before=task.before(),
         force=task.params["force"],
@@ -110,7 +114,11 @@ def work(task: Task) -> Result:
         others=task.params["others"],
         log=task.log,
     )
-    return Result(Planned(made, made.needed, database_plan.text(made)))
+    text = database_plan.text(made)
+    if made.mode not in ("none", "reopen"):
+        place, identity = str(made.backup["place"]), str(made.backup["id"])
+        text += sources.held(opened, place, identity, "recover_database", task.now, check=task.check)
+    return Result(Planned(made, made.needed, text))
 
 
 def main() -> None:

@@ -123,6 +123,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.module import reopened
 from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import ACCEPT, RESTORE, Diff, Result, Task, run
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import state as recovery_state
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import catalog
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository import sources as sources_of
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.sources import Sources
 
@@ -160,6 +161,7 @@ def work(task: Task) -> Result:
             ),
             log=task.log,
         )
+    sources_of.release(opened, place, chosen.id, task.log)
     if task.params["reopen"]:
         values = reopened.after(task, opened, result, task.params["services"])
         for step in later:

@@ -10,7 +10,9 @@ module: objects_plan
 short_description: Assess a stack's bucket and plan its recovery
 version_added: 0.1.0
 description:
-  - Reads only. Says what is wrong, which backup would be used and why, and every step that would be taken.
+  - Leaves a hold in the repository, for 24 hours, on what it would recover from, so that no retention deletes that
+    before it is restored; none in check mode. Otherwise reads only.
+  - Says what is wrong, which backup would be used and why, and every step that would be taken.
   - Fails when no recovery is possible, before anything is touched. So it does when the vault no longer has what is
     needed.
 extends_documentation_fragment:
@@ -103,6 +105,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import ACCEPT, TARGET, Result, Task, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository import sources
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects import plan as objects_plan
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects.choose import Request
@@ -126,8 +129,13 @@ def work(task: Task) -> Result:
             for name in ("force", "method", "prefix", "exact", "partial", "bucket", "others", "bucket_settings")
         },
     )
-    made = objects_plan.make(Opened(task.config), request, log=task.log)
-    return Result(Planned(made, made.needed, objects_plan.text(made)))
+    opened = Opened(task.config)
+    made = objects_plan.make(opened, request, log=task.log)
+    text = objects_plan.text(made)
+    if made.mode not in ("none", "reopen"):
+        place, identity = str(made.backup["place"]), str(made.backup["id"])
+        text += sources.held(opened, place, identity, "recover_object_storage", task.now, check=task.check)
+    return Result(Planned(made, made.needed, text))
 
 
 def main() -> None:

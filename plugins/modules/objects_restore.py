@@ -147,6 +147,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.objects import (
     recovery as objects_recovery,
 )
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import catalog
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository import sources as sources_of
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.sources import Sources
 
@@ -192,6 +193,7 @@ def work(task: Task) -> Result:
             log=task.log,
             **{name: given[name] for name in _OPTIONS},
         )
+    sources_of.release(opened, place, chosen.id, task.log)
     return Result(result, changed=True, diff=diff)
 
 

@@ -20,6 +20,10 @@ options:
     description: The recovery point's id.
     type: str
     required: true
+  release:
+    description: Fetch nothing, and end the hold that M(lifeboat.dr.site_plan) left on the point.
+    type: bool
+    default: false
 attributes:
   check_mode:
     support: full
@@ -57,6 +61,8 @@ from dataclasses import dataclass
 
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import lock
 from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Result, Task, added, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository import sources
+from ansible_collections.lifeboat.dr.plugins.module_utils.site.store import open_store
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from ansible_collections.lifeboat.dr.plugins.module_utils.site import point_fetch
 
@@ -67,13 +73,24 @@ class Facts:
 
 
 def work(task: Task) -> Result:
+    if task.params["release"]:
+        opened = Opened(task.config)
+        if not task.check:
+            sources.release(opened, open_store(opened)[1], task.params["recovery_point"], task.log)
+        return Result(Facts(()))
     with lock.held(task.config.stack, "fetch the recovery point", wait=60):
         fetched = point_fetch.fetch(Opened(task.config), task.params["recovery_point"], check=task.check, log=task.log)
     return Result(Facts(fetched), changed=bool(fetched), diff=added(fetched))
 
 
 def main() -> None:
-    run(work, {"recovery_point": {"type": "str", "required": True}})
+    run(
+        work,
+        {
+            "recovery_point": {"type": "str", "required": True},
+            "release": {"type": "bool", "default": False},
+        },
+    )
 
 
 if __name__ == "__main__":

@@ -10,7 +10,9 @@ module: site_plan
 short_description: Plan the recovery of a whole site on this machine
 version_added: 0.1.0
 description:
-  - Reads only. Says what is lost, what this machine has, which recovery point of the vault would be used and why, that
+  - Leaves a hold in the repository, for 24 hours, on what it would recover from, so that no retention deletes that
+    before it is restored; none in check mode. Otherwise reads only.
+  - Says what is lost, what this machine has, which recovery point of the vault would be used and why, that
     every artefact of it is whole, that the key opens it, every file that would be placed, every service that would be
     started and what of it reaches out of its container, and every step that would be taken.
   - Fails when the site cannot, or must not, be recovered here, before anything is built. So it does where the site
@@ -101,6 +103,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import (
     Task,
     run,
 )
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository import sources
 from ansible_collections.lifeboat.dr.plugins.module_utils.site import plan as site_plan
 from ansible_collections.lifeboat.dr.plugins.module_utils.site import scope
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
@@ -129,7 +132,10 @@ def work(task: Task) -> Result:
     opened = Opened(task.config)
     here = scope.look(opened, deep=True, log=task.log)
     made = site_plan.make(opened, request, here, given["others"], log=task.log)
-    return Result(Planned(typed.plain(made, nulls=True), made.needed, made.ready, site_show.text(made, here)))
+    text = site_show.text(made, here)
+    if made.needed and made.ready and made.backup:
+        text += sources.held(opened, made.place, made.backup.id, "recover_site", task.now, check=task.check)
+    return Result(Planned(typed.plain(made, nulls=True), made.needed, made.ready, text))
 
 
 def main() -> None:

@@ -445,3 +445,18 @@ class Contract:
         assert (repo.read_escrow("shop"), repo.read_escrow("wiki")) == (b"22", None)
         with pytest.raises(UsageError, match="not a plain relative path"):
             repo.write_escrow("../shop", b"")
+
+    def test_holds(self, repo: repository.Repository) -> None:
+        assert repo.holds() == {}
+        for data in (b"1", b"22"):
+            repo.write_hold(ID, data)
+        repo.write_hold("20261124_033000", b"x" * 5000)
+        repo._write(("holds", "notes.json"), b"")
+        assert {id: len(data) for id, data in repo.holds().items()} == {ID: 2, "20261124_033000": 4097}
+        assert repo.ids("database") == []
+        assert repo.points() == []
+        for _again in range(2):
+            repo.remove_hold(ID)
+        assert list(repo.holds()) == ["20261124_033000"]
+        with pytest.raises(UsageError, match="not a backup id"):
+            repo.write_hold("../holds/x", b"")

@@ -15,9 +15,10 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import Optional, TypedDict, TypeVar
 
 from ..base import lock
@@ -40,6 +41,7 @@ from . import clocks
 from .clocks import Seen
 
 E = TypeVar("E", Entry, PointEntry)
+B = TypeVar("B", retention.Backup, retention.Point)
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,8 @@ def prune(run: Opened, *, now: datetime, dry_run: bool, log: Log, trust_clock: b
     sides, failed = _sides(run)
     if not trust_clock:
         clocks.require(run.config, _dates(sides), now)
-    whole, own = plans(sides, policy(run.config), now)
+    held = _holds(run.config, sides, now, dry_run, log)
+    whole, own = plans(sides, policy(run.config), now, held)
     doomed_of = [
         [text for text in whole.delete if text in side.ids and text not in plan.keep] for side, plan in zip(sides, own)
     ]
@@ -105,7 +108,7 @@ def prune(run: Opened, *, now: datetime, dry_run: bool, log: Log, trust_clock: b
     with contextlib.nullcontext() if dry_run else lock.held(f"{run.config.stack}.verify", "prune"):
         for side, doomed in zip(sides, doomed_of):
             try:
-                keeper = _Keeper(run.config, side, now, dry_run)
+                keeper = _Keeper(run.config, side, now, dry_run, held)
                 keeper.begin(doomed)
                 for identity in doomed:
                     place = "" if side is sides[0] else f" in the {side.name}"
@@ -122,7 +125,9 @@ def prune(run: Opened, *, now: datetime, dry_run: bool, log: Log, trust_clock: b
                 if side is sides[0]:
                     raise
                 failed.append(str(exc))
-        old, waits = _old_versions(run, _mirrored(sides, doomed_of), now, dry_run, failed, log)
+        old, waits = _old_versions(
+            run, _mirrored(sides, doomed_of), now, dry_run, failed, log, _by_version(sides, held)
+        )
     if not dry_run:
         clocks.accept(run.config, now)
     locked += old.kept
@@ -142,11 +147,36 @@ def prune(run: Opened, *, now: datetime, dry_run: bool, log: Log, trust_clock: b
     }
 
 
+def _holds(config: Config, sides: Sequence[Side], now: datetime, dry_run: bool, log: Log) -> dict[str, str]:
+    """What recoveries hold, on either side, and why: with the parts of a point. What does not count is removed."""
+    held: dict[str, str] = {}
+    for side in sides:
+        for identity, data in side.repo.holds().items():
+            found = retention.hold_of(identity, config.stack, data, now)
+            if found is not None:
+                held[identity] = found.words
+            elif not dry_run:
+                log(f"removing the hold on {identity} in the {side.name}: it is over, or not one of this stack's")
+                side.repo.remove_hold(identity)
+    for side in sides:
+        for entry in side.points:
+            parts = entry.point.parts.values() if entry.id in held and entry.point else ()
+            held.update({part.id: f"part of {entry.id}, {held[entry.id]}" for part in parts if part.id not in held})
+    return held
+
+
+def _by_version(sides: Sequence[Side], held: Mapping[str, str]) -> str:
+    """Why the mirror's old versions wait: what a recovery holds is read by version, and its listing is not live."""
+    gone = sorted(set(held) - {identity for side in sides for identity in side.ids})
+    return f"a recovery holds {', '.join(gone[:3])}, which is not live" if gone else ""
+
+
 class _Keeper:
     """Old versions of one side: since when this pruner knows them, and which may go."""
 
-    def __init__(self, config: Config, side: Side, now: datetime, dry_run: bool) -> None:
+    def __init__(self, config: Config, side: Side, now: datetime, dry_run: bool, held: Collection[str]) -> None:
         self._config, self._side, self._now, self._dry_run = config, side, now, dry_run
+        self._held = held
 
     def _record(self, known: dict[str, Seen]) -> None:
         if self._dry_run or (not known and not self._known()):
@@ -176,7 +206,7 @@ class _Keeper:
         known = clocks.seen_hidden(self._known(), hidden, self._now)
         lost = clocks.alarms(hidden, known, self._side.backups, self._side.points, policy(self._config), self._now)
         lost += clocks.overwritten(altered)
-        due = clocks.due(hidden, known, lost, days, self._now)
+        due = clocks.due(hidden, known, [*lost, *self._held], days, self._now)
         gone, stays = repo.purge_hidden(self._now - timedelta(days=days), self._dry_run, due)
         self._record(known)
         return gone, stays, lost
@@ -260,7 +290,13 @@ def _kept(whole: Plan, sides: Sequence[Side], own: Sequence[Plan], deleted: set[
 
 
 def _old_versions(
-    run: Opened, left: Mapping[str, Sequence[Point]], now: datetime, dry_run: bool, failed: list[str], log: Log
+    run: Opened,
+    left: Mapping[str, Sequence[Point]],
+    now: datetime,
+    dry_run: bool,
+    failed: list[str],
+    log: Log,
+    held: str,
 ) -> tuple[Pruned, str]:
     """Old versions in the mirror; and why they have to wait, where they do. What is not known to be free stays."""
     if not (run.config.vault.objects_bucket and any(kind.elsewhere for kind in configured(run.config))):
@@ -268,6 +304,8 @@ def _old_versions(
     kept: list[Point] = []
     if failed:
         waits = "it is not known what the vault's backups need"
+    elif held:
+        waits = held
     elif (run.config.state / RECOVERING_OBJECTS).exists():
         waits = "a recovery of the bucket has begun and not ended"
     else:
@@ -315,19 +353,26 @@ def told(result: Pruning, word: str) -> list[str]:
     return lines + [f"kept by the store  {line}" for line in result["locked"]]
 
 
-def plans(sides: Sequence[Side], rules: retention.Policy, now: datetime) -> tuple[Plan, list[Plan]]:
-    """The plan of all that any side has, and each side's own. What is good on one side is good."""
-    own = [_plan(side.points, side.backups, rules, now) for side in sides]
+def plans(
+    sides: Sequence[Side], rules: retention.Policy, now: datetime, held: Mapping[str, str] = MappingProxyType({})
+) -> tuple[Plan, list[Plan]]:
+    """The plan of all that any side has, and each side's own. What is good on one side is good. held: of _holds()."""
+    own = [_plan(side.points, side.backups, rules, now, held) for side in sides]
     components = {component: None for side in sides for component in side.backups}
     backups = {component: _merged([side.backups.get(component, ()) for side in sides]) for component in components}
-    return _plan(_merged([side.points for side in sides]), backups, rules, now), own
+    return _plan(_merged([side.points for side in sides]), backups, rules, now, held), own
 
 
 def _plan(
-    tied: Sequence[PointEntry], backups: Mapping[str, Sequence[Entry]], rules: retention.Policy, now: datetime
-) -> Plan:
-    plain = [catalog.for_retention(some) for some in backups.values()]
-    return retention.plan_all(points.for_retention(tied), plain, rules, now)
+    tied: Sequence[PointEntry], backups: Mapping[str, Sequence[Entry]], rules: retention.Policy, now: datetime,
+    held: Mapping[str, str],
+) -> Plan:  # fmt: skip
+    plain = [_held(catalog.for_retention(some), held) for some in backups.values()]
+    return retention.plan_all(_held(points.for_retention(tied), held), plain, rules, now)
+
+
+def _held(found: Sequence[B], held: Mapping[str, str]) -> list[B]:
+    return [replace(item, held=held.get(item.id, "")) for item in found]
 
 
 def _merged(sides: Sequence[Sequence[E]]) -> list[E]:

@@ -13,7 +13,7 @@ from typing import Optional
 
 from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check, at_most, verdict
 from ..base.clock import TOLERANCE
-from ..base.errors import IntegrityError, present
+from ..base.errors import IntegrityError, LifeboatError, present
 from ..base.text import human
 from ..database import logins
 from ..objects import reconcile
@@ -98,6 +98,7 @@ def status(run: Opened, *, now: datetime, asked: Optional[datetime] = None) -> S
     checks.append(_space(repo, every))
     checks += copies.checks(run, backups, tied)
     checks += clocks.hidden_checks(run, backups, tied, now)
+    checks += _holds(run, now)
     checks += escrow_record.checks(run, now)
     checks += endpoints.checks(run, now=asked or now)
     if config.objects.bucket and config.objects.keys_query:
@@ -110,6 +111,22 @@ def newest(seen: Status) -> list[str]:
     """The last few of each kind, for a terminal."""
     last = {name: entries[-5 if name == DATABASE else -3 :] for name, entries in seen.backups.items()}
     return show.table(seen.points[-3:], last, seen.at)
+
+
+def _holds(run: Opened, now: datetime) -> Iterator[Check]:
+    """What recoveries keep from being pruned. What does not count is removed by the next prune."""
+    told: list[str] = []
+    for opener in (repositories.of, copies.vault):
+        try:
+            store = opener(run)
+            found = store.holds() if store is not None else {}
+        except LifeboatError:  # an endpoint that fails has a line of its own
+            continue
+        for identity, data in found.items():
+            hold = retention.hold_of(identity, run.config.stack, data, now)
+            told.append(f"{identity} {hold.words}" if hold else f"{identity}: over, or not one of this stack's")
+    if told:
+        yield Check("holds", PASS, "; ".join(told[:5]) + (f"; {len(told) - 5} more" if len(told) > 5 else ""))
 
 
 def _owned(repo: repository_base.Repository) -> Iterator[Check]:

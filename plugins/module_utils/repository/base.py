@@ -6,6 +6,7 @@
 
     <root>/<folder of the component>/<backup id>/{manifest.json, artefacts..., verification.json, copies.json}
     <root>/recovery-points/{<id>.json..., escrow-<stack>.json}
+    <root>/holds/<id>.json
     <root>/repository.json
 
 The layout is the same on disk and in S3, so a copy of one is the other. A backup is what has a manifest.json, and that
@@ -39,6 +40,8 @@ PINNED = "pinned.json"
 COPIES = "copies.json"
 RECORDS = (VERIFICATION, PINNED, COPIES)  # written after publication; not artefacts, so never in files()
 POINTS = "recovery-points"
+HOLDS = "holds"
+_HOLD = 4096  # bytes of a hold that are read
 PARTIAL = ".partial-"
 DELETING = ".deleting-"
 OR_COMING = ", or another run is publishing one"
@@ -91,7 +94,7 @@ class Repository(abc.ABC):
         self.stack = ""
         self._owned = False
         self.folders = {**{name: kind.folder for name, kind in KINDS.items()}, **folders}
-        used = [*self.folders.values(), POINTS]
+        used = [*self.folders.values(), POINTS, HOLDS]
         for folder in used:
             if not isinstance(folder, str) or not _FOLDER.fullmatch(folder) or used.count(folder) > 1:
                 raise bad_setting("folders", folder, "each must be one plain name, used once")
@@ -320,6 +323,27 @@ class Repository(abc.ABC):
         self._remove(_point(id))
         return []
 
+    def holds(self) -> dict[str, bytes]:
+        """What recoveries left to keep a backup or recovery point, by its id; of other names nothing is read."""
+        found: dict[str, bytes] = {}
+        for name in self._names(HOLDS):
+            id = name.removesuffix(".json")
+            if name == f"{id}.json" and (ID.fullmatch(id) or POINT_ID.fullmatch(id)):
+                try:
+                    with self._open((HOLDS, name)) as stream:
+                        found[id] = stream.read(_HOLD + 1)
+                except (IntegrityError, NotFoundError):
+                    found[id] = b""
+        return found
+
+    def write_hold(self, id: str, data: bytes) -> None:
+        self.require_ours()
+        self._write(_hold(id), data)
+
+    def remove_hold(self, id: str) -> None:
+        self.require_ours()
+        self._remove(_hold(id))
+
     def read_escrow(self, stack: str) -> Optional[bytes]:
         """When the escrowed key last opened a recovery point of the stack; None where it never did."""
         return self._read(_escrow(stack))
@@ -424,6 +448,12 @@ def _point(id: str) -> tuple[str, str]:
     if not POINT_ID.fullmatch(id):
         raise UsageError("find the recovery point", repr(id), "that is not its id", "Write it like 20261124_033000.")
     return POINTS, f"{id}.json"
+
+
+def _hold(id: str) -> tuple[str, str]:
+    if not (ID.fullmatch(id) or POINT_ID.fullmatch(id)):
+        raise no_id(id)
+    return HOLDS, f"{id}.json"
 
 
 def _escrow(stack: str) -> tuple[str, str]:

@@ -37,11 +37,15 @@ from datetime import date, datetime, timedelta, timezone, tzinfo
 from typing import Annotated, Optional
 
 from ..base import typed
-from ..base.errors import UsageError
+from ..base.clock import TOLERANCE, format_time
+from ..base.errors import UsageError, printable
 from ..base.typed import Range
 from ..settings.config import Config
 
 _READ = "read the retention policy"
+HOLD_SCHEMA = "lifeboat.dr/hold"
+HELD = timedelta(hours=24)  # so long a recovery may take between two of its steps
+HELD_MOST = timedelta(hours=72)
 WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 
 
@@ -63,7 +67,7 @@ def _zone(name: str) -> tzinfo:
 class Backup:
     """One backup as retention sees it. `good`: published and not known to be damaged. `needs`: ids of backups of the
     same component that hold a part of it. `doubted`: not good, because one verification failed and for nothing else.
-    `incomplete`: not good, because something is not in it and for nothing else.
+    `incomplete`: not good, because something is not in it and for nothing else. `held`: why a recovery needs it.
     `unknown`: why it could not be read, where it could not; it is not good."""
 
     id: str
@@ -75,6 +79,7 @@ class Backup:
     incomplete: bool = False
     needs: tuple[str, ...] = ()
     unknown: str = ""
+    held: str = ""
 
     def __post_init__(self) -> None:
         if self.taken_at.tzinfo is None:
@@ -89,6 +94,40 @@ class Point(Backup):
 
     holds: tuple[str, ...] = ()
     strange: bool = False
+
+
+@dataclass(frozen=True)
+class Hold:
+    """Keeps one backup or recovery point from being deleted between the steps of a recovery. by: the host. why: what it
+    is for. It counts until `until`, and never longer than HELD_MOST after it was written."""
+
+    id: str
+    stack: str
+    by: str
+    why: str
+    made_at: datetime
+    until: datetime
+    schema: str = HOLD_SCHEMA
+    version: tuple[int, ...] = (1, 0)
+
+    @property
+    def end(self) -> datetime:
+        return min(self.until, self.made_at + HELD_MOST)
+
+    @property
+    def words(self) -> str:
+        return f"held until {format_time(self.end)} by {printable(self.by)[:80]} for {printable(self.why)[:80]}"
+
+
+def hold_of(id: str, stack: str, data: bytes, now: datetime) -> Optional[Hold]:
+    """A hold that counts now. None where it is over, another stack's, or not as this code writes it: whatever lies
+    there, a retention is not stopped by it for longer than HELD_MOST."""
+    found = typed.maybe(Hold, data)
+    if found is None or (found.schema, found.version[:1], found.id, found.stack) != (HOLD_SCHEMA, (1,), id, stack):
+        return None
+    if found.made_at.tzinfo is None or found.until.tzinfo is None or found.made_at > now + TOLERANCE:
+        return None
+    return found if now < found.end else None
 
 
 @dataclass(frozen=True)
@@ -142,8 +181,8 @@ def plan(backups: Sequence[Backup], policy: Policy, now: datetime) -> Plan:
 
     reasons: dict[str, list[str]] = defaultdict(list)
     for backup in ordered:
-        if backup.pinned:
-            reasons[backup.id].append("pinned")
+        if backup.pinned or backup.held:
+            reasons[backup.id] += [*(["pinned"] if backup.pinned else []), *filter(None, [backup.held])]
         if backup.taken_at > now:
             reasons[backup.id].append("future: taken after now")
         elif not backup.good:

@@ -267,6 +267,10 @@ class S3Repository(Repository):
         super().delete_point(id)
         return purge(self.client, self.bucket, self._key(POINTS, f"{id}.json"), exact=True)
 
+    def remove_hold(self, id: str) -> None:
+        super().remove_hold(id)
+        purge(self.client, self.bucket, self._key(base.HOLDS, f"{id}.json"), exact=True)
+
     def _cover(self, key: str) -> None:
         self._drop(f"{key}/{MANIFEST}")
         filesystem.parallel(self._drop, [item.key for item in self._objects(key + "/")], workers=8)

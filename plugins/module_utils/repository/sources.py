@@ -13,17 +13,21 @@ hidden or overwritten, or artefacts were. That is always said, and changes nothi
 
 from __future__ import annotations
 
+import json
+import platform
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Callable, Optional
 
-from ..base.errors import IntegrityError, LifeboatError, NotFoundError, UsageError, present
+from ..base.errors import IntegrityError, LifeboatError, Log, NotFoundError, UsageError, present
 from ..base.text import PassedOver
+from ..base.typed import maybe, plain
 from ..stack.runtime import Opened
 from . import catalog, copies, points, repositories
 from .base import Repository
 from .catalog import Entry
 from .points import PointEntry
+from .retention import HELD, Hold
 
 REPOSITORY, VAULT = "repository", "vault"
 LIVE = (REPOSITORY, VAULT)
@@ -61,6 +65,34 @@ def _own_past(run: Opened) -> Optional[Repository]:
 def _vault_past(run: Opened) -> Optional[Repository]:
     store = copies.vault(run)
     return store.past() if store is not None else None
+
+
+def held(run: Opened, place: str, identity: str, why: str, now: datetime, *, check: bool) -> list[str]:
+    """Keep what a recovery has chosen from being pruned between its steps, for HELD. Returns what a plan says of it:
+    where it could not, which ends no recovery. check: leave none."""
+    if check:
+        return []
+    made = Hold(identity, run.config.stack, platform.node(), why, now, now + HELD)
+    try:
+        open_place(run, _live(place)).write_hold(identity, json.dumps(plain(made), indent=1).encode() + b"\n")
+    except LifeboatError as exc:
+        return [f"  WARNING: no hold could be left on {identity}; a prune may delete it before that: {exc.cause}"]
+    return [f"  {identity} is held for {HELD / timedelta(hours=1):.0f} hours: no prune deletes it meanwhile"]
+
+
+def release(run: Opened, place: str, identity: str, log: Log) -> None:
+    """The end of a recovery. A hold of another host stays; one that cannot be removed ends by itself."""
+    try:
+        store = open_place(run, _live(place))
+        found = maybe(Hold, store.holds().get(identity))
+        if found and found.by == platform.node():
+            store.remove_hold(identity)
+    except LifeboatError as exc:
+        log(f"the hold on {identity} stays until it ends: {exc.cause}")
+
+
+def _live(place: str) -> str:
+    return next((live for live, older in PAST.items() if place == older), place)
 
 
 class Sources:
