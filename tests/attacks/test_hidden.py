@@ -20,11 +20,14 @@ import pytest
 import s3_servers
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import lock
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LifeboatError
-from ansible_collections.lifeboat.dr.plugins.module_utils.operations import clocks, status, verify
+from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import prune as mirror_prune
+from ansible_collections.lifeboat.dr.plugins.module_utils.mirror.listing import Point as ListedPoint
+from ansible_collections.lifeboat.dr.plugins.module_utils.mirror.prune import Pruned
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations import clocks, prune, status, verify
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import points, repositories, show
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.base import Repository
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.catalog import Entry
-from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest import Artefact, Manifest
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest import Artefact, Manifest, backup_id
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.points import Part, Point
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.s3 import S3Repository
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.sources import PAST, REPOSITORY, Sources
@@ -32,7 +35,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.settings.config import
 from ansible_collections.lifeboat.dr.plugins.module_utils.site import plan as site_plan
 from ansible_collections.lifeboat.dr.plugins.module_utils.site.store import open_store
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
-from builders import make_config, make_manifest
+from builders import OBJECTS, make_config, make_manifest
 from s3_servers import SeaweedFS
 
 DAY = timedelta(days=1)
@@ -249,3 +252,42 @@ def test_a_newer_one_that_was_hidden_is_told(make: Make) -> None:
     assert [
         line for line in notes if line.startswith(f"{newest} is newer, and in the repository its manifest was hidden")
     ]
+
+
+def test_the_mirror_keeps_what_a_hidden_listing_names(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bytes in the mirror stay as long as the backup that names them can be found by its versions."""
+    world = make(True)
+    vault = {"noncurrent_days": 30, "objects_bucket": "mirror", "endpoint_url": "http://127.0.0.1:1"}
+    source = {"service": "minio", "bucket": "uploads", "endpoint_url": "http://127.0.0.1:1"}
+    place = {**world.config.repository}
+    config = make_config(world.config.state.parent, repository=place, vault=vault, objects=source)
+    world.config = dataclasses.replace(config, secrets=world.config.secrets)
+    repo, data, manifests = repositories.of(world.run), b"listing", []
+    for days in (2, 1, 0):
+        at = world.now - days * DAY
+        listing = Artefact("listing.jsonl.gz", len(data), hashlib.sha256(data).hexdigest())
+        manifest = make_manifest(at, id=backup_id("objects", at), component="objects", artefacts=(listing,))
+        manifest = dataclasses.replace(manifest, details={**OBJECTS, "consistency": "eventual"})
+        with repo.stage("objects", manifest.id) as staging:
+            (staging.path / listing.name).write_bytes(data)
+            staging.publish(manifest.to_bytes())
+        manifests.append(manifest)
+    hide, lie = (f"{world.prefix}/objects/{manifest.id}/manifest.json" for manifest in manifests[:2])
+    world.hide(hide)
+    world.put(
+        lie, dataclasses.replace(manifests[1], details={**OBJECTS, "consistency": "eventual", "objects": 0}).to_bytes()
+    )
+    named: list[tuple[str, str, bytes]] = []
+
+    def capture(run: Opened, kept: list[ListedPoint], newest: datetime, *, dry_run: bool) -> Pruned:
+        del run, newest, dry_run
+        for point in kept:
+            with point.repo.open("objects", point.id, point.artefact) as stream:
+                named.append((point.id, point.manifest.seal, stream.read()))
+        return Pruned()
+
+    monkeypatch.setattr(mirror_prune, "prune", capture)
+    result = prune.prune(world.run, now=world.now, dry_run=False, log=len)
+    assert result["versions"]["waits"] == ""
+    assert sorted(named) == sorted((manifest.id, manifest.seal, data) for manifest in manifests)
+    assert set(result["hidden"]) == {manifest.id for manifest in manifests[:2]}

@@ -22,7 +22,7 @@ from types import MappingProxyType
 from typing import Optional, TypedDict, TypeVar
 
 from ..base import lock
-from ..base.errors import IntegrityError, LifeboatError, Log, UnverifiedError
+from ..base.errors import IntegrityError, LifeboatError, Log, UnverifiedError, present
 from ..base.text import human
 from ..mirror import prune as mirror_prune
 from ..mirror.listing import Point
@@ -126,7 +126,7 @@ def prune(run: Opened, *, now: datetime, dry_run: bool, log: Log, trust_clock: b
                     raise
                 failed.append(str(exc))
         old, waits = _old_versions(
-            run, _mirrored(sides, doomed_of), now, dry_run, failed, log, _by_version(sides, held)
+            run, _mirrored(sides, doomed_of, run.config.stack), now, dry_run, failed, log, _by_version(sides, held)
         )
     if not dry_run:
         clocks.accept(run.config, now)
@@ -268,15 +268,36 @@ def _sides(run: Opened) -> tuple[list[Side], list[str]]:
     return sides, []
 
 
-def _mirrored(sides: Sequence[Side], doomed_of: Sequence[Sequence[str]]) -> dict[str, list[Point]]:
-    """Every backup that stays and needs the mirror, wherever it is."""
+def _mirrored(sides: Sequence[Side], doomed_of: Sequence[Sequence[str]], stack: str) -> dict[str, list[Point]]:
+    """Every backup that stays and needs the mirror, wherever it is, and what of them is there as old versions."""
+    past = {side.name: _published(side, stack) for side in sides}
     left: dict[str, list[Point]] = {}
     for side, doomed in zip(sides, doomed_of):
         entries = [entry for name, some in side.backups.items() if KINDS[name].elsewhere for entry in some]
         for entry in entries:
-            if entry.id not in doomed:
+            if entry.id not in doomed and entry.id not in past[side.name]:
                 left.setdefault(entry.id, []).extend([Point(side.repo, entry.manifest)] if entry.manifest else [])
+    for side in sides:
+        for identity, places in past[side.name].items():
+            left.setdefault(identity, []).extend(places)
     return left
+
+
+def _published(side: Side, stack: str) -> dict[str, list[Point]]:
+    """The backups that need the mirror and are hidden or overwritten, by this pruner too: as they were published.
+
+    A recovery finds them until their versions go, which is so long after this pruner first saw them hidden. So long
+    the mirror has what their listings name: this record is the one of its versions, too (decision 41).
+    """
+    found: dict[str, list[Point]] = {}
+    for component, kind in KINDS.items():
+        altered = side.repo.altered(component) if kind.elsewhere and side.repo.keeps_versions else {}
+        past = side.repo.past() if altered else None
+        for identity in altered if past else ():
+            manifest = catalog.entry(present(past), component, identity).manifest
+            if manifest is None or manifest.stack == stack:
+                found[identity] = [Point(present(past), manifest)] if manifest else []
+    return found
 
 
 def _kept(whole: Plan, sides: Sequence[Side], own: Sequence[Plan], deleted: set[str]) -> dict[str, list[str]]:
