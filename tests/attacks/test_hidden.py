@@ -60,9 +60,9 @@ class World:
     def __init__(self, weed: SeaweedFS, root: Path, bucket: str, prefix: str) -> None:
         self.client, self.bucket, self.prefix = weed.client, bucket, prefix
         self.now = datetime.now(timezone.utc).replace(microsecond=0)
-        staging = str(root / "staging")
         place = {
-            "type": "s3", "bucket": bucket, "prefix": prefix, "endpoint_url": weed.url, "staging_root": staging,
+            "type": "s3", "bucket": bucket, "prefix": prefix, "endpoint_url": weed.url,
+            "staging_root": str(root / "staging"),
         }  # fmt: skip
         keys = {"s3_access_key": weed.access_key, "s3_secret_key": weed.secret_key}
         self.config: Config = dataclasses.replace(make_config(root, repository=place), secrets=keys)
