@@ -130,7 +130,8 @@ def test_where_a_listing_tells_tags_a_change_is_seen_the_same_night(
     retag(world, KEYS[3], state="changed")
     with faulty(weed, calls_itself="MinIO") as source:
         assert told(through(world, source=source)).read == 0, "it calls itself so and tells none: in their turn"
-        assert len([call for call in source.calls if "metadata" in call.query]) == 1
+        pages = len([call for call in source.calls if "metadata" in call.query])
+        assert pages <= 2, "it is not asked to the end; the next page is asked for ahead"
     with faulty(weed) as source:
         through(world, source=source)
         assert not [call for call in source.calls if "metadata" in call.query]

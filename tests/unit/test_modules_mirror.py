@@ -58,9 +58,12 @@ class World:
         self.written += 1
         return Copied(key, size, etag, "f" * 64, f"mirror-{etag}", etag, proved=True)
 
+    def greet(self, *_: Any) -> dict[str, str]:
+        return {}
+
     def call(self, method: str, name: str, key: str, *_: Any, **__: Any) -> Answer:
-        if key not in self.held[name]:
-            raise NotFoundError("read the object", key, "there is no such object")
+        if key not in self.held.get(name, {}):
+            raise NotFoundError("read the object", key or name, "there is no such object")
         etag = self.held[name][key]
         if method == "DELETE":
             del self.held[name][key]

@@ -68,6 +68,7 @@ ADDED = {
         "excluded_keys": [],
         "properties": None,
         "tags": None,
+        "vaults": [],
     },
 }  # since then, and what it means that a manifest does not say
 
