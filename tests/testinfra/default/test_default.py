@@ -95,6 +95,7 @@ def test_a_mistake_in_the_inventory_changes_nothing(app1: Host) -> None:
         assert app1.world() == before, settings
 
 
+@pytest.mark.long
 def test_a_person_reads_the_same_on_the_host(app1: Host) -> None:
     """`docker exec app1 lifeboat list` and `… status`: every backup, its age, and whether it is proven."""
     only = ("list", "--component", "database")

@@ -43,12 +43,11 @@ def backed_up(shop: Stack) -> str:
 @pytest.mark.parametrize(
     ("words", "answers", "needed"),
     [
-        ((), {}, False),
-        ((), {"recovery_point": "", "recovery_time": "", "reason": ""}, False),
-        ((), {"force": "true"}, True),
-        (("--check",), {"force": "true", "confirm": APP}, True),
+        pytest.param((), {}, False, id="defaults", marks=pytest.mark.long),
+        pytest.param((), {"recovery_point": "", "recovery_time": "", "reason": ""}, False, id="empty"),
+        pytest.param((), {"force": "true"}, True, id="plan", marks=pytest.mark.long),
+        pytest.param(("--check",), {"force": "true", "confirm": APP}, True, id="dry run"),
     ],
-    ids=["defaults", "empty", "plan", "dry run"],
 )
 def test_a_recovery_is_planned(
     shop: Stack, backed_up: str, tmp_path: Path, words: tuple[str, ...], answers: dict[str, str], needed: bool
