@@ -63,6 +63,16 @@ options:
     default: []
 """
 
+    HOLD = r"""
+options:
+  hold:
+    description:
+      - The plan is going to be carried out. A hold is left in the repository, for 24 hours, on what it recovers from,
+        so that no retention deletes that before it is restored; none in check mode.
+    type: bool
+    default: false
+"""
+
     RESTORE = r"""
 options:
   place:

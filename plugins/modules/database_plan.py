@@ -10,8 +10,7 @@ module: database_plan
 short_description: Assess a stack's database and plan its recovery
 version_added: 0.1.0
 description:
-  - Leaves a hold in the repository, for 24 hours, on what it would recover from, so that no retention deletes that
-    before it is restored; none in check mode. Otherwise reads only.
+  - Reads only, but for O(hold).
   - Says what is wrong, which backup would be used and why, what happens to each database of the server,
     and every step that would be taken.
   - Fails when no recovery is possible, before anything is touched.
@@ -20,6 +19,7 @@ extends_documentation_fragment:
   - lifeboat.dr.stack.reads_only
   - lifeboat.dr.options.target
   - lifeboat.dr.options.accept
+  - lifeboat.dr.options.hold
 options:
   force:
     description: Recover even where the database is healthy and already what was asked for.
@@ -90,7 +90,7 @@ from dataclasses import dataclass
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import plan as database_plan
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.planned import Plan
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
-from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import ACCEPT, TARGET, Result, Task, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import ACCEPT, HOLD, TARGET, Result, Task, run
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import sources
 
 
@@ -115,9 +115,9 @@ def work(task: Task) -> Result:
         log=task.log,
     )
     text = database_plan.text(made)
-    if made.mode not in ("none", "reopen"):
+    if task.holds and made.mode not in ("none", "reopen"):
         place, identity = str(made.backup["place"]), str(made.backup["id"])
-        text += sources.held(opened, place, identity, "recover_database", task.now, check=task.check)
+        text += sources.held(opened, place, identity, "recover_database", task.now)
     return Result(Planned(made, made.needed, text))
 
 
@@ -127,6 +127,7 @@ def main() -> None:
         {
             **TARGET,
             **ACCEPT,
+            **HOLD,
             "force": {"type": "bool", "default": False},
             "method": {"type": "str", "choices": ["auto", "swap", "rebuild"], "default": "auto"},
             "database": {"type": "str", "default": ""},

@@ -10,8 +10,7 @@ module: objects_plan
 short_description: Assess a stack's bucket and plan its recovery
 version_added: 0.1.0
 description:
-  - Leaves a hold in the repository, for 24 hours, on what it would recover from, so that no retention deletes that
-    before it is restored; none in check mode. Otherwise reads only.
+  - Reads only, but for O(hold).
   - Says what is wrong, which backup would be used and why, and every step that would be taken.
   - Fails when no recovery is possible, before anything is touched. So it does when the vault no longer has what is
     needed.
@@ -20,6 +19,7 @@ extends_documentation_fragment:
   - lifeboat.dr.stack.reads_only
   - lifeboat.dr.options.target
   - lifeboat.dr.options.accept
+  - lifeboat.dr.options.hold
 options:
   force:
     description: Recover even where the bucket is healthy and already what was asked for.
@@ -104,7 +104,7 @@ phase:
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import ACCEPT, TARGET, Result, Task, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import ACCEPT, HOLD, TARGET, Result, Task, run
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import sources
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects import plan as objects_plan
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
@@ -132,9 +132,9 @@ def work(task: Task) -> Result:
     opened = Opened(task.config)
     made = objects_plan.make(opened, request, log=task.log)
     text = objects_plan.text(made)
-    if made.mode not in ("none", "reopen"):
+    if task.holds and made.mode not in ("none", "reopen"):
         place, identity = str(made.backup["place"]), str(made.backup["id"])
-        text += sources.held(opened, place, identity, "recover_object_storage", task.now, check=task.check)
+        text += sources.held(opened, place, identity, "recover_object_storage", task.now)
     return Result(Planned(made, made.needed, text))
 
 
@@ -144,6 +144,7 @@ def main() -> None:
         {
             **TARGET,
             **ACCEPT,
+            **HOLD,
             "force": {"type": "bool", "default": False},
             "method": {"type": "str", "choices": ["auto", "fill", "rebuild"], "default": "auto"},
             "prefix": {"type": "str", "default": ""},

@@ -10,8 +10,7 @@ module: site_plan
 short_description: Plan the recovery of a whole site on this machine
 version_added: 0.1.0
 description:
-  - Leaves a hold in the repository, for 24 hours, on what it would recover from, so that no retention deletes that
-    before it is restored; none in check mode. Otherwise reads only.
+  - Reads only, but for O(hold).
   - Says what is lost, what this machine has, which recovery point of the vault would be used and why, that
     every artefact of it is whole, that the key opens it, every file that would be placed, every service that would be
     started and what of it reaches out of its container, and every step that would be taken.
@@ -24,6 +23,7 @@ extends_documentation_fragment:
   - lifeboat.dr.options.identity
   - lifeboat.dr.options.target
   - lifeboat.dr.options.accept
+  - lifeboat.dr.options.hold
   - lifeboat.dr.options.allow
 options:
   others:
@@ -97,6 +97,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base import typed
 from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import (
     ACCEPT,
     ALLOW,
+    HOLD,
     IDENTITY,
     TARGET,
     Result,
@@ -133,8 +134,8 @@ def work(task: Task) -> Result:
     here = scope.look(opened, deep=True, log=task.log)
     made = site_plan.make(opened, request, here, given["others"], log=task.log)
     text = site_show.text(made, here)
-    if made.needed and made.ready and made.backup:
-        text += sources.held(opened, made.place, made.backup.id, "recover_site", task.now, check=task.check)
+    if task.holds and made.needed and made.ready and made.backup:
+        text += sources.held(opened, made.place, made.backup.id, "recover_site", task.now)
     return Result(Planned(typed.plain(made, nulls=True), made.needed, made.ready, text))
 
 
@@ -145,6 +146,7 @@ def main() -> None:
             "others": {"type": "dict", "default": {}},
             **TARGET,
             **ACCEPT,
+            **HOLD,
             **ALLOW,
             **IDENTITY,
             "rehearsal": {"type": "bool", "default": False},

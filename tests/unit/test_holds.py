@@ -41,8 +41,8 @@ def pruned(run: Opened, now: datetime = NOW, *, dry_run: bool = False) -> prune.
     return prune.prune(again, now=now, dry_run=dry_run, log=lambda line: None, trust_clock=True)
 
 
-def held(run: Opened, identity: str = OLD, now: datetime = NOW, *, check: bool = False) -> list[str]:
-    return sources.held(run, sources.REPOSITORY, identity, WHY, now, check=check)
+def held(run: Opened, identity: str = OLD, now: datetime = NOW) -> list[str]:
+    return sources.held(run, sources.REPOSITORY, identity, WHY, now)
 
 
 def path(run: Opened, identity: str = OLD) -> Path:
@@ -79,11 +79,6 @@ def test_another_host_does_not_release_it(run: Opened, monkeypatch: pytest.Monke
     monkeypatch.setattr(platform, "node", lambda: "other")
     sources.release(run, sources.REPOSITORY, OLD, lambda line: None)
     assert path(run).exists()
-
-
-def test_check_mode_leaves_none(run: Opened) -> None:
-    assert held(run, check=True) == []
-    assert not path(run).exists()
 
 
 def test_a_point_holds_its_parts(run: Opened, tmp_path: Path) -> None:

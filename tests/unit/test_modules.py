@@ -819,6 +819,22 @@ def test_database_plan_never_changes(run: Run, tmp_path: Path, seen: Any) -> Non
     assert run("database_plan", method="rebuild")["plan"]["mode"] == "rebuild"
 
 
+def test_only_a_plan_that_is_carried_out_leaves_a_hold(run: Run, tmp_path: Path, seen: Any) -> None:
+    one = publish(tmp_path)
+    hold = tmp_path / "backup/holds" / f"{one.id}.json"
+    said = f"  {one.id} is held for 24 hours: no prune deletes it meanwhile"
+    for condition, options in (
+        (recovery_state.DAMAGED, {}), (recovery_state.DAMAGED, {"hold": True, "check": True}),
+        (recovery_state.HEALTHY, {"hold": True}),
+    ):  # fmt: skip
+        seen(condition)
+        assert said not in run("database_plan", **options)["text"]
+        assert not hold.exists()
+    seen(recovery_state.DAMAGED)
+    assert said in run("database_plan", hold=True)["text"]
+    assert hold.exists()
+
+
 def test_database_plan_accepts_a_failed_backup_that_is_named(run: Run, tmp_path: Path, seen: Any) -> None:
     one = publish(tmp_path)
     prove(tmp_path, one, checks.FAIL)

@@ -37,6 +37,7 @@ WAIT = {"wait": {"type": "int", "default": 0}}
 TARGET = {"recovery_point": {"type": "str", "default": "latest"}, "recovery_time": {"type": "str", "default": ""}}
 ACCEPT = {"accept": {"type": "str", "choices": ["", "failed"], "default": ""}}
 ALLOW = {"allow": {"type": "list", "elements": "str", "default": []}}
+HOLD = {"hold": {"type": "bool", "default": False}}
 RESTORE = {
     "place": {
         "type": "str",
@@ -120,6 +121,11 @@ class Task:
     def accept(self) -> bool:
         """The option of ACCEPT: a backup that is named may be used although it failed."""
         return bool(self.params["accept"] == "failed")
+
+    @property
+    def holds(self) -> bool:
+        """The option of HOLD: the plan is going to be carried out, and not in check mode."""
+        return bool(self.params["hold"]) and not self.check
 
     @property
     def override(self) -> int:

@@ -67,11 +67,9 @@ def _vault_past(run: Opened) -> Optional[Repository]:
     return store.past() if store is not None else None
 
 
-def held(run: Opened, place: str, identity: str, why: str, now: datetime, *, check: bool) -> list[str]:
+def held(run: Opened, place: str, identity: str, why: str, now: datetime) -> list[str]:
     """Keep what a recovery has chosen from being pruned between its steps, for HELD. Returns what a plan says of it:
-    where it could not, which ends no recovery. check: leave none."""
-    if check:
-        return []
+    where it could not, which ends no recovery."""
     made = Hold(identity, run.config.stack, platform.node(), why, now, now + HELD)
     try:
         open_place(run, _live(place)).write_hold(identity, json.dumps(plain(made), indent=1).encode() + b"\n")
