@@ -293,7 +293,7 @@ class Return:
         with Inventory() as inventory:
             inventory.add_listing("point", _entries(folder, copied))
             inventory.add_listing("live", (Listed(one.key, one.size, one.etag) for one in s3_bucket.objects(source)))
-            files = _Files(copied.name, path=folder / copied.folder)
+            files = _Files(name=copied.name, path=folder / copied.folder)
             missing = inventory.entries(GONE)
             back.copy_back(self._run, missing, source, log=self._log, compare=False, lock=True, held=files)
         rest = {name: value for name, value in settings.items() if name not in first}
