@@ -52,7 +52,8 @@ class Inventory:
 
     def __init__(self, tables: Mapping[str, str] = _TABLES, *, share: int = 1) -> None:
         """share: it is one of so many that are open at once, and takes that part of the memory."""
-        self._writing = threading.Lock()
+        # Threads share the connection, and with it each statement that it has prepared: one of them at a time.
+        self._lock = threading.Lock()
         self._batch = _BATCH // share
         # An empty name is a temporary file that SQLite unlinks at once: https://www.sqlite.org/inmemorydb.html
         with _explained():
@@ -83,7 +84,7 @@ class Inventory:
         newest: it keeps the row whose `modified` is the latest; of two with the same, the one that came first.
         Several threads may add at once.
         """
-        with _explained():
+        with _explained(), self._lock:
             names = [item[0] for item in self._base.execute(f"SELECT * FROM {table} LIMIT 0").description]
         values = f"INTO {table} VALUES ({', '.join('?' * len(names))})"
         statement = f"INSERT OR REPLACE {values}"
@@ -102,7 +103,7 @@ class Inventory:
         """Run it once for each row; returns for how many."""
         count, several = 0, iter(rows)
         while batch := list(itertools.islice(several, self._batch)):
-            with _explained(), self._writing:
+            with _explained(), self._lock:
                 self._base.execute("BEGIN")
                 self._base.executemany(statement, batch)
                 self._base.execute("COMMIT")
@@ -151,15 +152,15 @@ class Inventory:
         return int(self.value(f"SELECT count(*) FROM {table}"))
 
     def value(self, sql: str, *values: Any) -> Any:
-        with _explained():
+        with _explained(), self._lock:
             return self._base.execute(sql, values).fetchone()[0]
 
     def each(self, sql: str, *values: Any) -> Iterator[tuple[Any, ...]]:
         """The rows of a query, as they are asked for."""
-        with _explained():
+        with _explained(), self._lock:
             cursor = self._base.execute(sql, values)
         while True:
-            with _explained():
+            with _explained(), self._lock:
                 batch = cursor.fetchmany(self._batch)
             if not batch:
                 return
@@ -167,7 +168,7 @@ class Inventory:
 
     def change(self, sql: str, *values: Any) -> int:
         """Run a statement that changes rows; returns how many."""
-        with _explained():
+        with _explained(), self._lock:
             return self._base.execute(sql, values).rowcount
 
     def counted(self, source: str, *values: Any, shown: int = 20, order: str = "key") -> tuple[int, list[str]]:
