@@ -471,6 +471,8 @@ def test_an_override_is_of_all_buckets_together(case: Many, weed: SeaweedFS) -> 
         case.take()
     assert "the bucket is empty, and 8 of the 8 objects" in case.details(override=14).missing["docs"], "7 and 8 are 15"
     assert held() == 8
+    assert case.details(override=15).missing == {}
+    assert held() == 0, "what is in the vault of a bucket that a backup lacked is not forgotten"
 
 
 def test_a_bucket_that_goes_or_appears_while_the_mirror_runs(case: Many) -> None:

@@ -28,7 +28,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import Optional, Union
+from typing import NamedTuple, Optional, Union
 
 from ..base import throttle, typed
 from ..base.clock import format_time
@@ -102,8 +102,8 @@ def take(run: Opened, *, log: Log, override: int = 0, doubts: Doubts = TRUST) ->
     _sweep(vault, now, log)
     instant = guard.choose_instant(config, repo, source, now, log, doubts)
     identity = catalog.free_id(repo, "objects", now)
-    last = _last(repo, config)
-    known = _known(last)
+    before = _before(repo, config)
+    last, known = before.own, before.known
     seen = store.look(run, known)
     with State(config.state / JOURNAL) as state:
         asked = instant
@@ -122,7 +122,7 @@ def take(run: Opened, *, log: Log, override: int = 0, doubts: Doubts = TRUST) ->
         with repo.stage("objects", identity) as staging, explained("write the listing", staging.path):
             own = _written(work, state, staging.path, "", ambiguous)
             state.release()
-            others = _Others(run, last, asked, staging.path, accepted, log, shared, doubts)
+            others = _Others(run, before, asked, staging.path, accepted, log, shared, doubts)
             others.take(seen, known)
             details = ObjectsDetails(
                 bucket=source.name,
@@ -205,18 +205,29 @@ def _sweep(vault: Bucket, now: datetime, log: Log) -> None:
         log(f"unfinished uploads in the vault were not swept: {exc}")
 
 
-def _last(repo: repository_base.Repository, config: Config) -> Optional[Point]:
-    """The newest backup that tells what the vault holds, as the application's bucket."""
+class _Before(NamedTuple):
+    """What earlier backups tell of what the vault holds. own: the newest, as the application's bucket. others: of each
+    other bucket the newest that holds it, for the newest of all may lack one. known: those that this one has, or names
+    as missing."""
+
+    own: Optional[Point]
+    others: Mapping[str, Point]
+    known: tuple[str, ...]
+
+
+def _before(repo: repository_base.Repository, config: Config) -> _Before:
     sound = catalog.sound(catalog.entries(repo, "objects", config.stack))
-    return Point(repo, sound[-1]) if sound else None
-
-
-def _known(last: Optional[Point]) -> tuple[str, ...]:
-    """The other buckets that were there then, as far as backups want them."""
-    if last is None:
-        return ()
-    details = last.manifest.detailed(ObjectsDetails)
-    return tuple(sorted({*(held.name for held in details.others), *details.missing}))
+    if not sound:
+        return _Before(None, {}, ())
+    newest = sound[-1].detailed(ObjectsDetails)
+    known = {*(held.name for held in newest.others), *newest.missing}
+    others: dict[str, Point] = {}
+    for manifest in reversed(sound):
+        if known <= {*others}:
+            break
+        held = {point.bucket: point for point in Point(repo, manifest).others() if point.bucket in known}
+        others = {**held, **others}
+    return _Before(Point(repo, sound[-1]), others, tuple(sorted(known)))
 
 
 def _written(work: _Mirror, state: State, root: Path, folder: str, ambiguous: int) -> HeldBucket:
@@ -264,11 +275,11 @@ class _Others:
     """The store's other buckets, some at once over the same connections: held, and what is missing and why."""
 
     def __init__(
-        self, run: Opened, last: Optional[Point], instant: Instant, root: Path, override: guard.Override, log: Log,
+        self, run: Opened, before: _Before, instant: Instant, root: Path, override: guard.Override, log: Log,
         shared: Optional[Shared] = None, doubts: Doubts = TRUST,
     ) -> None:  # fmt: skip
         self._run, self._instant, self._root = run, instant, root
-        self._before = {point.bucket: point for point in last.others()} if last else {}
+        self._before = before.others
         self._override, self._log, self._shared, self._doubts = override, log, shared, doubts
         self._source, self._vault = buckets.source(run), buckets.vault(run)
         self._journals: list[Path] = []
@@ -373,14 +384,14 @@ def preview(run: Opened, *, log: Log, override: int = 0, doubts: Doubts = TRUST)
     guard.require_vault(source, vault)
     now = datetime.now(timezone.utc)
     instant = guard.choose_instant(run.config, repo, source, now, log, doubts)
-    last = _last(repo, run.config)
+    before = _before(repo, run.config)
     with State(run.config.state / JOURNAL) as state:
         work = _Mirror(run.config, source, vault, state, instant, log)
-        work.look(last)
+        work.look(before.own)
         asked, instant, numbers = instant, work.instant, state.numbers()
         guard.guard(run.config, source, vault, numbers, override, state.lost, log)
-    others = _Others(run, last, asked, run.config.state, guard.Override(override), log)
-    for more in others.preview(store.look(run, _known(last))):
+    others = _Others(run, before, asked, run.config.state, guard.Override(override), log)
+    for more in others.preview(store.look(run, before.known)):
         numbers = Numbers(**{what: count + getattr(more, what) for what, count in vars(numbers).items()})
     return Preview(
         **vars(numbers),
