@@ -111,10 +111,11 @@ ATTACKS = [markers, old_dates, failures]
 
 
 def unprotected(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Deletes with all versions, sweeps what has no manifest, and keeps no record."""
+    """Deletes with all versions, sweeps what has no manifest, keeps no record, and believes what is live."""
     monkeypatch.setattr(S3Repository, "hide", S3Repository.delete)
     monkeypatch.setattr(S3Repository, "keeps_versions", False)
     monkeypatch.setattr(S3Repository, "_had", lambda self, key: False)
+    monkeypatch.setattr(S3Repository, "altered", lambda self, component, id="": {})
 
 
 def attacked(world: World, attack: Callable[[World], None], days: float) -> tuple[Versions, prune.Pruning]:
