@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -97,16 +98,20 @@ def test_a_damaged_recovery_point_is_refused_before_anything_is_built(spare1: Ho
 
 
 def damage(point: str) -> None:
-    """Some bytes of the globals of that point's dump in the vault, by the vault's own curl."""
+    """Some bytes of the globals of that point's dump in the vault, by the vault's own curl. What was there goes with
+    all its versions, for a recovery would read those."""
     vault, there = Host(VAULT), "/var/tmp/damaged"
 
-    def curl(name: str, *words: str) -> str:
-        url = f"http://127.0.0.1:8333/shop-repository/shop/{name}"
+    def curl(name: str, *words: str, bucket: str = "shop-repository/shop/") -> str:
+        url = f"http://127.0.0.1:8333/{bucket}{name}"
         return vault.run("curl", "--config", "/etc/lifeboat-vault/curl", "--silent", "--fail", *words, url)
 
     backup = json.loads(curl(f"recovery-points/{point}.json"))["components"]["database"]["id"]
     curl(f"postgresql/{backup}/globals.sql.gz", "--output", there)
     vault.run("dd", f"of={there}", "bs=1", "seek=100", "conv=notrunc", "status=none", stdin="not what I wrote")
+    listed = curl(f"?prefix=shop/postgresql/{backup}/globals.sql.gz&versions=", bucket="shop-repository")
+    for version in re.findall(r"<VersionId>([^<]+)</VersionId>", listed):
+        curl(f"postgresql/{backup}/globals.sql.gz?versionId={version}", "--request", "DELETE")
     curl(f"postgresql/{backup}/globals.sql.gz", "--request", "PUT", "--data-binary", f"@{there}")
 
 
