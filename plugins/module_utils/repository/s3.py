@@ -50,6 +50,7 @@ from .base import (
     Staging,
     TakenError,
 )
+from .manifest import Artefact
 
 DAMAGED = "damaged"  # what was found in a copy that was sent again, where the bucket keeps no versions
 STAGING = Path("/var/lib/lifeboat/staging")
@@ -766,17 +767,10 @@ def _name(place: str) -> str:
 
 
 @dataclass(frozen=True)
-class _Artefact:
-    name: str
-    size: int
-    sha256: str
-
-
-@dataclass(frozen=True)
 class _Listed:
     """What of a manifest tells one version of an artefact from another."""
 
-    artefacts: tuple[_Artefact, ...]
+    artefacts: tuple[Artefact, ...]
 
 
 class _Past(S3Repository):
@@ -794,7 +788,7 @@ class _Past(S3Repository):
         self._below: dict[str, list[str]] = {}
         for key in self._kept:
             self._below.setdefault(self._place(key), []).append(key)
-        self._wanted: dict[str, dict[str, _Artefact]] = {}
+        self._wanted: dict[str, dict[str, Artefact]] = {}
         self._right: dict[str, _Version] = {}
 
     @property
@@ -844,7 +838,7 @@ class _Past(S3Repository):
     def _has(self, place: str) -> bool:
         return place.endswith("/") and f"{place}{MANIFEST}" in self._kept
 
-    def _artefacts(self, place: str) -> dict[str, _Artefact]:
+    def _artefacts(self, place: str) -> dict[str, Artefact]:
         if place not in self._wanted:
             found = typed.maybe(_Listed, self._read_whole(f"{place}{MANIFEST}") if self._has(place) else None)
             self._wanted[place] = {item.name: item for item in found.artefacts} if found else {}
