@@ -319,9 +319,9 @@ def uncovered(case: Many) -> dict[str, Any]:
 
 def copies(found: dict[str, Any]) -> dict[str, tuple[str, str]]:
     return {
-        one["name"].removeprefix("copy of the bucket "): (one["result"], one["detail"])
-        for one in found["checks"]
-        if one["name"].startswith("copy of the bucket ")
+        check["name"].removeprefix("copy of the bucket "): (check["result"], check["detail"])
+        for check in found["checks"]
+        if check["name"].startswith("copy of the bucket ")
     }
 
 
