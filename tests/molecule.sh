@@ -6,8 +6,8 @@ cd "$(dirname "$0")/.."
 
 # A converge that deploys with its schedules comes before those that deploy without; what destroys the stack's host is last.
 plans=(
-    "a default foreign_stack recover_database recovery_point recover_site"
-    "b recover_object_storage recover_backend recover_frontend corrupt_backup drill"
+    "a default foreign_stack recover_database recover_site"
+    "b recover_object_storage recover_backend recover_frontend recovery_point corrupt_backup drill"
 )
 long=
 if [ "${1:-}" = --long ]; then

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import gc
 import resource
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
@@ -58,6 +59,17 @@ def test_a_key_that_a_changing_listing_repeats_counts_once_and_as_said_last() ->
     with Inventory() as one:
         one.add("live", [("k", 1, "x", "", 0.0), ("k", 2, "y", "", 0.0)])
         assert list(one.each("SELECT key, size, etag FROM live")) == [("k", 2, "y")]
+
+
+def test_one_that_nobody_has_is_closed() -> None:
+    """Python 3.13 warns of a connection that was not, whenever its garbage is collected."""
+    one = Inventory()
+    base, kept = one._base, [one]
+    kept.append(kept)  # type: ignore[arg-type]
+    del one, kept
+    gc.collect()
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        base.execute("SELECT 1")
 
 
 @pytest.mark.slow

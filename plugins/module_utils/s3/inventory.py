@@ -10,6 +10,7 @@ import contextlib
 import itertools
 import sqlite3
 import threading
+import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
@@ -47,6 +48,7 @@ def text(key: str) -> str:
 class Inventory:
     """A private SQLite database on disk that is gone when it is closed, or its process is. Use it with `with`.
 
+    One that an open stack keeps (Opened.once) is closed when nobody has it any more.
     Keys compare by their UTF-8 bytes, whatever a server's own order is.
     """
 
@@ -58,6 +60,7 @@ class Inventory:
         # An empty name is a temporary file that SQLite unlinks at once: https://www.sqlite.org/inmemorydb.html
         with _explained():
             self._base = sqlite3.connect("", isolation_level=None, check_same_thread=False)
+            self._close = weakref.finalize(self, self._base.close)  # Python 3.13 warns of one that was not closed
             for pragma in ("journal_mode = OFF", "synchronous = OFF", f"cache_size = -{(32 << 10) // share}"):
                 self._base.execute(f"PRAGMA {pragma}")
             for name, columns in tables.items():
@@ -71,7 +74,7 @@ class Inventory:
 
     def release(self) -> None:
         """Let go of the tables, and of the memory that they take."""
-        self._base.close()
+        self._close()
 
     def function(self, name: str, make: Callable[[Any], Any]) -> None:
         """Let queries call it, with one value. The same value gives the same answer."""
