@@ -19,6 +19,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.database import server
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.made import Made
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import quarantine
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations.quarantine import Kept
+from ansible_collections.lifeboat.dr.plugins.module_utils.recovery.state import RECOVERING_OBJECTS
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import bucket as s3_bucket
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import client as s3_client
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import buckets
@@ -207,6 +208,24 @@ def test_nothing_else_is_removed(world: World, kind: str, name: str) -> None:
     with pytest.raises(NotFoundError, match="nothing of that kind and name is there"):
         world.remove(kind, str(world.data) if name == "objects" else name)
     assert len(world.look().kept) == 5
+
+
+def test_what_was_copied_out_of_a_store_is_listed_once_no_recovery_waits_for_it(world: World) -> None:
+    copies = world.config.state / f"buckets.quarantine_{STAMP}"
+    copies.mkdir()
+    (copies / "object").write_bytes(b"x" * 8192)
+
+    def listed() -> list[str]:
+        return [item.name for item in world.look().kept if item.name.startswith(str(copies.parent / "buckets"))]
+
+    assert listed() == [], "a copy without its index is of a run that was killed; the next one removes it"
+    (copies / "index.json").write_text("{}")
+    (world.config.state / RECOVERING_OBJECTS).touch()
+    assert listed() == [], "the recovery that is to be run again takes it up"
+    (copies / "settled").touch()
+    assert listed() == [str(copies)]
+    assert world.remove("directory", str(copies)).at == SINCE
+    assert not copies.exists()
 
 
 def test_a_database_that_somebody_reads_stays(world: World) -> None:

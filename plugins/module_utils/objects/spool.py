@@ -37,14 +37,11 @@ from ..s3.bucket import Bucket, Listed
 from ..s3.inventory import Inventory, text
 from ..s3.signed import Answer
 from ..settings.config import Config
-from ..stack import buckets
+from ..stack import buckets, quarantine
 from ..stack.runtime import Opened
 from . import locks, put_back
 from .compare import GONE
 
-_COPIES = "buckets_"  # directories of the stack's state: this, and the stamp of the recovery that made it
-_INDEX = "index.json"  # written last: without it the copy is of a run that was killed, and nothing had been moved
-_SETTLED = "settled"  # a file in one that no recovery takes up again
 _COPY = "copy what no backup holds out of the object store"
 _NEW = "live l WHERE NOT EXISTS (SELECT 1 FROM point p WHERE p.key = l.key)"
 
@@ -124,7 +121,7 @@ def take(
     except LifeboatError as exc:
         log(f"nothing can be copied out of the old server: {exc.cause}")
         return None
-    folder = run.config.state / f"{_COPIES}{stamp}"
+    folder = run.config.state / f"{quarantine.COPIES}{stamp}"
     with explained(_COPY, folder):
         for half in _folders(run.config, whole=False):
             filesystem.remove(half)
@@ -135,7 +132,7 @@ def take(
                 parts += _copy_out(run, source.sibling(name), point, prefix, folder / f"{number:03}", log)
             if parts:
                 index = json.dumps(typed.plain(_Index(tuple(parts)))).encode()
-                filesystem.write(folder / _INDEX, index, folder / f"{_INDEX}.partial")
+                filesystem.write(folder / quarantine.INDEX, index, folder / f"{quarantine.INDEX}.partial")
                 return folder
         except BaseException:
             filesystem.remove(folder)
@@ -230,31 +227,33 @@ class _Reading:
 
 
 def _folders(config: Config, *, whole: bool) -> list[Path]:
-    return sorted(path for path in config.state.glob(f"{_COPIES}*") if (path / _INDEX).exists() is whole)
+    return quarantine.copies(config.state, whole=whole)
 
 
 def waiting(config: Config) -> list[Path]:
     """What recoveries copied out that did not end, the newest first: it is what was there last."""
     if not (config.state / RECOVERING_OBJECTS).exists():
         return []
-    return [path for path in reversed(_folders(config, whole=True)) if not (path / _SETTLED).exists()]
+    return [path for path in reversed(_folders(config, whole=True)) if not (path / quarantine.SETTLED).exists()]
 
 
 def settle(config: Config) -> None:
     """Before a recovery that takes nothing up: what lies there is of one that ended, or that somebody ended by hand."""
     for folder in _folders(config, whole=True):
         with explained("look at what was copied", folder):
-            (folder / _SETTLED).touch(mode=0o600)
+            (folder / quarantine.SETTLED).touch(mode=0o600)
 
 
 def read(folder: Path) -> tuple[Copied, ...]:
     """What is in the copy."""
 
     def wrong(at: str, why: str) -> LifeboatError:
-        return IntegrityError("read what was copied", str(folder / _INDEX), f"{at} {why}".strip())
+        return IntegrityError("read what was copied", str(folder / quarantine.INDEX), f"{at} {why}".strip())
 
     with explained("read what was copied", folder):
-        return typed.build(_Index, typed.load((folder / _INDEX).read_bytes(), wrong), wrong, unknown="ignore").buckets
+        return typed.build(
+            _Index, typed.load((folder / quarantine.INDEX).read_bytes(), wrong), wrong, unknown="ignore"
+        ).buckets
 
 
 class Return:
@@ -321,7 +320,7 @@ class Return:
                 if right:
                     filesystem.remove(folder)
                 else:
-                    (folder / _SETTLED).touch(mode=0o600)
+                    (folder / quarantine.SETTLED).touch(mode=0o600)
         return checks
 
     def _proved(self, folder: Path, copied: Copied, sample: int) -> Check:

@@ -26,6 +26,7 @@ from ..database import server as database_server
 from ..database.server import answers
 from ..mirror import store
 from ..objects import aside
+from ..recovery.state import RECOVERING_OBJECTS
 from ..repository import show
 from ..repository.components import DATABASE, configured
 from ..s3 import bucket
@@ -186,11 +187,19 @@ def _volumes(run: Opened) -> Iterator[Kept]:
 
 
 def _directories(run: Opened) -> Iterator[Kept]:
-    """The project's files that a recovery replaced, and what lies next to the directories that one moves."""
-    for path in (*stack_quarantine.files(run.config.state), *_beside(run)):
+    """The project's files that a recovery replaced, what one copied out of an object store and could not put back, and
+    what lies next to the directories that one moves."""
+    for path in (*stack_quarantine.files(run.config.state), *_copied(run.config.state), *_beside(run)):
         at = since(str(path))
         if at:
             yield Kept("directory", str(path), at, stack_quarantine.size(path))
+
+
+def _copied(state: Path) -> list[Path]:
+    """Without what the recovery that is to be run again takes up."""
+    ahead = (state / RECOVERING_OBJECTS).exists()
+    found = stack_quarantine.copies(state, whole=True)
+    return [path for path in found if not ahead or (path / stack_quarantine.SETTLED).exists()]
 
 
 def _beside(run: Opened) -> Iterator[Path]:

@@ -24,6 +24,11 @@ _LABEL = "lifeboat.quarantine"
 _STAMP = re.compile(r".[/._-]quarantine[/_-]([0-9]{8})[_-]([0-9]{6})", re.DOTALL)
 _FILES = "quarantine"  # below the stack's state directory: a directory for each recovery
 
+# What a recovery copies out of an object store before it is rebuilt, in the stack's state: this, and its stamp.
+COPIES = "buckets.quarantine_"
+INDEX = "index.json"  # written last: without it the copy is of a run that was killed, and nothing had been moved
+SETTLED = "settled"  # a file in one that no recovery takes up again
+
 
 def aside(stack_name: str, mount: DataMount, stamp: str) -> Path:
     """Move the data aside by rename: instant, whatever its size, and complete or not at all. Leaves an empty directory.
@@ -115,6 +120,12 @@ def files(state: Path) -> list[Path]:
     """A directory for each recovery that replaced files of the project."""
     with explained("look for what is in quarantine", state):
         return sorted(path for path in state.glob(f"{_FILES}/*") if path.is_dir())
+
+
+def copies(state: Path, *, whole: bool) -> list[Path]:
+    """What recoveries copied out of an object store, the oldest first. Not whole: what a killed one began."""
+    with explained("look for what was copied out of the object store", state):
+        return sorted(path for path in state.glob(f"{COPIES}*") if (path / INDEX).exists() is whole)
 
 
 def size(path: Path) -> int:
