@@ -13,7 +13,7 @@ export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 export ANSIBLE_LOCALHOST_WARNING := False
 export ANSIBLE_INVENTORY_UNPARSED_WARNING := False
 
-.PHONY: help setup demo quick test release style lint unit unit-quick browser objects attacks awx server integration molecule compat \
+.PHONY: help setup demo quick test release style lint unit unit-quick browser objects rgw attacks awx server integration molecule compat \
 	ids ids-write engine lab lab-down drill docs site bench bench-recovery clean
 
 help: ## List the commands
@@ -69,6 +69,11 @@ browser: setup site ## The report and the docs in a real browser, on a phone and
 # They wait for servers most of the time: more processes than cores.
 objects: setup ## The core against real S3 servers, as plain processes
 	pytest -n 4 --dist loadfile tests/objects
+
+# One node takes minutes to start, and its packages half a gigabyte.
+rgw: setup ## Before each release: what any S3 server must do, on a Ceph RADOS Gateway; installs Ceph where it may
+	tests/objects/rgw.sh
+	S3_SERVER=ceph pytest -k ceph tests/objects
 
 attacks: setup ## What an attacker can do, tried against Lifeboat and against what has no protection
 	pytest -n 2 --dist loadfile tests/attacks

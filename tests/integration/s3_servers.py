@@ -5,7 +5,7 @@
 
 Two that differ: SeaweedFS has versions, lifecycle, object lock and tags; the JuiceFS gateway is MinIO's S3 code over a
 file system, without versions and lifecycle. Each has credentials of its own and a directory that goes with it. moto
-keeps everything in memory and checks no key.
+keeps everything in memory and checks no key; a node of Ceph is in s3_ceph.py.
 
     with seaweedfs() as server:
         server.client.create_bucket(Bucket="uploads")

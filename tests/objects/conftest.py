@@ -16,12 +16,17 @@ from typing import Any, Callable
 
 import conformance
 import pytest
+import s3_ceph
 import s3_servers
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import lock
 from s3_servers import JuiceFS, SeaweedFS, Server
 
 MakeBucket = Callable[..., str]
-KINDS: dict[str, type[Server]] = {**s3_servers.SERVERS, **s3_servers.CONFORMANCE_ONLY}
+# `make rgw`: the tests of every server run on this one instead, and those of its own run at all.
+ALONE = os.environ.get("S3_SERVER", "")
+KINDS: dict[str, type[Server]] = {**s3_servers.SERVERS, **s3_servers.CONFORMANCE_ONLY, "ceph": s3_ceph.RGW}
+EACH = [ALONE] if ALONE else [*s3_servers.SERVERS]
+collect_ignore = [] if ALONE == "ceph" else ["test_ceph.py"]
 POLICY = json.loads((Path(__file__).resolve().parents[2] / "docs/vault-writer-policy.json").read_text())
 BUCKETS = ("uploads-backup", "shop-repository")  # those the policy is about
 # The vault's writer as docs/vault.md says, and one with no more than SeaweedFS's own words for it.
@@ -82,7 +87,7 @@ def gateway(started: Callable[[str], JuiceFS]) -> JuiceFS:
     return started("gateway")
 
 
-@pytest.fixture(params=list(s3_servers.SERVERS))
+@pytest.fixture(params=EACH)
 def server(request: pytest.FixtureRequest, started: Callable[[str], Server]) -> Server:
     """Each of them: what is promised for any S3 endpoint must hold on all."""
     return started(request.param)

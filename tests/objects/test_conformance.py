@@ -25,7 +25,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import settings as 
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3.bucket import Bucket
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from ansible_collections.lifeboat.dr.plugins.module_utils.vault import policy, probe, vault, writer
-from conftest import BUCKETS, WRITER, MakeBucket
+from conftest import ALONE, BUCKETS, WRITER, MakeBucket
 from s3_faults import Call, Edit, Fault, Reply, error, faulty
 from s3_servers import SeaweedFS, Server, ServerError
 from test_mirror import World
@@ -93,7 +93,7 @@ STANDINS = {
 }  # fmt: skip
 
 
-EVERY = [*s3_servers.SERVERS, *s3_servers.CONFORMANCE_ONLY, *STANDINS]
+EVERY = [ALONE] if ALONE else [*s3_servers.SERVERS, *s3_servers.CONFORMANCE_ONLY, *STANDINS]
 
 
 @pytest.mark.parametrize("name", EVERY)
