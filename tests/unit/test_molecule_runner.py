@@ -23,8 +23,8 @@ echo "output of $1 $2 in $LIFEBOAT_LANE with $MOLECULE_EPHEMERAL_DIRECTORY"
 case " $FAILING " in *" $1:$2 "*) echo "FAILED test_of_$2"; exit 1 ;; esac
 case " $HANGING " in *" $1:$2 "*) touch "$SHIM/hangs.$LIFEBOAT_LANE"; exec sleep 60 ;; esac
 """
-LANE_A = ["default", "foreign_stack", "recover_database", "recovery_point", "recover_site"]
-LANE_B = ["recover_object_storage", "recover_backend", "recover_frontend", "corrupt_backup", "drill"]
+LANE_A = ["default", "foreign_stack", "recover_database", "recover_site"]
+LANE_B = ["recover_object_storage", "recover_backend", "recover_frontend", "recovery_point", "corrupt_backup", "drill"]
 
 
 def start(tmp_path: Path, *arguments: str, failing: str = "", hanging: str = "") -> subprocess.Popen[str]:
