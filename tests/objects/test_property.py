@@ -1,15 +1,14 @@
 # Copyright: Lifeboat contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whatever happens, every recovery point that is kept gives back exactly what was there: bytes, headers, metadata.
+"""Whatever happens, every recovery point that is kept gives back exactly what was there: bytes, headers, metadata, and
+tags as of when each listing says that they were read.
 
-Random writes, deletions, uploads in parts, mirrors, killed mirrors, prunes, steps of the server's clock, and servers
-that answer as others do. An oracle knows what each object was at every moment. A run is given by its seed and ends when
-its time is over; for a longer one, or another:
+Random writes, deletions, uploads in parts, changes of tags in place, mirrors, killed mirrors, prunes, steps of the
+server's clock, and servers that answer as others do. An oracle knows what each object was at every moment. A run is
+given by its seed and ends when its time is over; for a longer one, or another:
 
     PROPERTY_SECONDS=1800 PROPERTY_SEED=7 pytest tests/objects/test_property.py
-
-Objects' tags are not looked at here.
 """
 
 from __future__ import annotations
@@ -26,17 +25,19 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, urlencode
 from xml.sax.saxutils import escape
 
 import pytest
 import s3_quirks
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LifeboatError
-from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import back, prune, take
+from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import back, prune, sweep, take
+from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import state as mirror_state
 from ansible_collections.lifeboat.dr.plugins.module_utils.mirror.listing import Point
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import repositories
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.details import ObjectsDetails
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.points import EVENTUAL
-from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import bucket, copier
+from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import bucket, copier, properties
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3.bucket import Bucket, Listed
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from s3_faults import Call, Edit, Fault, Proxy, Reply, faulty
@@ -54,6 +55,8 @@ PART = 5 << 20  # bytes: what is larger travels in parts; SeaweedFS takes no sma
 LEAST = 3  # points that a run has, however slow the machine is
 KEPT = 6  # points, of which prunes let some go
 State = tuple[bytes, tuple[tuple[str, str], ...]]  # bytes; headers and metadata, sorted
+Tags = tuple[tuple[str, str], ...]  # sorted
+TAGS_DAYS = 3  # every object's tags are read again within so many days; a day of the test is a second
 
 
 class KilledError(BaseException):
@@ -65,9 +68,26 @@ class Oracle:
 
     def __init__(self) -> None:
         self._past: defaultdict[str, list[tuple[float, float, State | None]]] = defaultdict(list)
+        # Of each version that was written: what it is, and when each change of its tags had begun and ended.
+        self._tags: defaultdict[str, list[tuple[State, list[tuple[float, float, Tags]]]]] = defaultdict(list)
 
-    def note(self, key: str, began: float, state: State | None) -> None:
+    def note(self, key: str, began: float, state: State | None, tags: Tags = ()) -> None:
         self._past[key].append((began, time.time(), state))
+        if state is not None:
+            self._tags[key].append((state, [(began, time.time(), tags)]))
+
+    def note_tags(self, key: str, began: float, tags: Tags) -> None:
+        """They are now those of the current version."""
+        self._tags[key][-1][1].append((began, time.time(), tags))
+
+    def tags(self, key: str, state: State, since: float, until: float) -> set[Tags]:
+        """All that a version which is this may have had in that time; one that was overwritten keeps its last."""
+        return {
+            tags
+            for found, past in self._tags[key]
+            for (began, _ended, tags), last in zip(past, [*(ended for _b, ended, _t in past[1:]), float("inf")])
+            if found == state and began <= until and last >= since
+        }
 
     def now(self) -> dict[str, State]:
         return {key: past[-1][2] for key, past in self._past.items() if past[-1][2] is not None}
@@ -131,10 +151,11 @@ class Run:
         self.dice = random.Random(seed)  # noqa: S311
         self.world, self.source, self.vault, self._patch = world, source, vault, monkeypatch
         self.oracle, self.points = Oracle(), list[Taken]()
+        self._mirrors: list[tuple[float, float]] = []  # when each began and ended
         self.seen: Counter[str] = Counter()
         self.diary: list[str] = []
         self._last: set[str] = set()  # the keys of the newest point
-        objects = dataclasses.replace(world.config.objects, endpoint_url=source.url)
+        objects = dataclasses.replace(world.config.objects, endpoint_url=source.url, tags_days=TAGS_DAYS)
         held = dataclasses.replace(world.config.vault, endpoint_url=vault.url)
         self.opened = lambda: Opened(dataclasses.replace(world.config, objects=objects, vault=held))
 
@@ -160,14 +181,33 @@ class Run:
         now = self.oracle.now().get(key)
         if now and self.dice.random() < 0.4:  # the same bytes, other headers; or other bytes of that length
             body = now[0] if self.dice.random() < 0.5 else self.dice.randbytes(len(now[0]))
-        began = time.time()
+        tags, began = self._tags(), time.time()
         if self.dice.random() < 0.2:
+            tags = ()
             self._in_parts(key, body, dict(headers))
             self.note("upload in parts", repr(key))
         else:
-            self.world.put(key, body, dict(headers))
+            sent = {"x-amz-tagging": urlencode(tags, quote_via=quote)} if tags else {}
+            self.world.put(key, body, {**dict(headers), **sent})
             self.note("write", repr(key))
-        self.oracle.note(key, began, (body, headers))
+        self.oracle.note(key, began, (body, headers), tags)
+
+    def _tags(self) -> Tags:
+        names = self.dice.sample(["t", "of whom", "ä/+=&"], self.dice.choice([0, 0, 1, 2]))
+        return tuple(sorted((name, self.dice.choice(["1", "a b", "+%&<", "\u65e5"])) for name in names))
+
+    def tag(self) -> None:
+        """Other tags in place: no new version, and no listing tells."""
+        there = sorted(self.oracle.now())
+        if there:
+            key, tags, began = self.dice.choice(there), self._tags(), time.time()
+            told = "".join(
+                f"<Tag><Key>{escape(name)}</Key><Value>{escape(value)}</Value></Tag>" for name, value in tags
+            )
+            body = f"<Tagging><TagSet>{told}</TagSet></Tagging>".encode()
+            self.world.source.ask("PUT", key, {"tagging": ""}, body=body, attempted="tag")
+            self.oracle.note_tags(key, began, tags)
+            self.note("tags changed in place", repr(key))
 
     def _in_parts(self, key: str, body: bytes, headers: dict[str, str]) -> None:
         ask, attempted = self.world.source.ask, "upload"
@@ -252,6 +292,7 @@ class Run:
             self.note("mirror, killed")
             return
         finally:
+            self._mirrors.append((now, time.time()))
             self._plain()
         details = manifest.detailed(ObjectsDetails)
         self.note(f"mirror, {details.consistency}", details.why)
@@ -308,13 +349,20 @@ class Run:
             if state not in allowed:
                 wanted = sorted(map(words, allowed))
                 raise AssertionError(self.told(f"{taken.point.id}: {key!r} is {words(state)}, not {wanted}"))
+        for key, row in rows.items():
+            state = found[key]
+            assert row.tags is not None and row.tags_as_of and state, self.told(f"{taken.point.id}: no tags of {key!r}")
+            since = row.tags_as_of.timestamp()
+            until = next(ended for began, ended in self._mirrors if int(began) <= since <= ended)
+            may, are = self.oracle.tags(key, state, since, until), properties.pairs(row.tags)
+            assert are in may, self.told(f"{taken.point.id}: {key!r} has the tags {are} as of {since}, not {may}")
         self.seen["objects that were looked at"] += len(taken.allowed)
 
     def told(self, what: str) -> str:
         return "\n".join([f"seed {SEED}: {what}", *self.diary[-60:]])
 
     def step(self) -> None:
-        chosen = self.dice.choices([self.write, self.delete, self.mirror, self.prune], [12, 4, 4, 1])[0]
+        chosen = self.dice.choices([self.write, self.delete, self.tag, self.mirror, self.prune], [12, 4, 4, 4, 1])[0]
         chosen()
 
 
@@ -336,6 +384,8 @@ def test_every_kept_point_gives_back_what_was_there(
 ) -> None:
     monkeypatch.setattr(copier, "PART", PART)
     monkeypatch.setattr(bucket, "KEYS", 7)
+    for module in (mirror_state, sweep):
+        monkeypatch.setattr(module, "_DAY", 1)
     world = versioned(tmp_path, weed, make_bucket)
     deadline = time.monotonic() + SECONDS
     with faulty(weed, calls_itself=weed.kind) as source, faulty(weed, calls_itself=weed.kind) as vault:
@@ -348,6 +398,8 @@ def test_every_kept_point_gives_back_what_was_there(
         target = other(world, weed, make_bucket)
         back.copy_back(run.opened(), last.point.entries(), target, log=run.diary.append)
         given = {version.key: held(target, Listed(version.key, 0)) for version in bucket.objects(target)}
+        for row in last.point.entries():
+            assert copier.tags(target, row.key) == [*properties.pairs(row.tags or "")], run.told(f"tags of {row.key!r}")
     print("\n".join(f"{count:6} {what}" for what, count in sorted(run.seen.items())))
     assert not {*given} - {*last.allowed}
     for key, allowed in last.allowed.items():
