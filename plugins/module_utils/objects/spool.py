@@ -334,12 +334,14 @@ class Return:
         if copied.settings_denied:
             words = f"not on record, as the key might not read it: {', '.join(copied.settings_denied)}"
             checks.append(Check("settings", COULD_NOT_VERIFY, words))
-        if copied.missing:
-            seen = copied.lost_count or copied.whole  # of the other kind nobody knows what more there was
-            checks.append(Check("objects", FAIL if seen else COULD_NOT_VERIFY, copied.missing))
+        # What was written after the backup is lost with the disk, as rows are. It is named, and differs from no backup.
+        lost = "" if copied.whole or copied.broken else copied.missing
+        if copied.missing and not lost:
+            checks.append(Check("objects", FAIL if copied.whole else COULD_NOT_VERIFY, copied.missing))
         wrong = [check.detail for check in checks if check.result != PASS]
         what = "and its settings " if copied.whole else ""
         right = f"{copied.objects} objects ({human(copied.bytes)}) {what}as they were before the rebuild"
+        right += f"; lost, as the backup does not have them: {lost}" if lost else ""
         return Check("", verdict(checks), "; ".join(wrong) or right)
 
 

@@ -56,7 +56,7 @@ def empty_while_stopped(stack: Stack) -> None:
 
 
 def empty_while_running(stack: Stack) -> None:
-    """It continues to serve from the files that it has open."""
+    """It continues to serve from the files that it has open, so what no backup has can be copied out of it."""
     stack.host.run("find", directory(stack), "-mindepth", "1", "-delete")
 
 
@@ -91,7 +91,15 @@ FAULTS = (
     Fault("container removed", remove_container, "down", "objects is absent", "started", loses=False),
     Fault("service refuses to start", refuse_to_start, "down", "objects is", "rebuild", kept=True),
     Fault("data directory emptied", empty_while_stopped, "down", "objects is exited", "fill"),
-    Fault("data directory emptied under it", empty_while_running, "damaged", "objects is empt", "rebuild", kept=True),
+    Fault(
+        "data directory emptied under it",
+        empty_while_running,
+        "damaged",
+        "objects is empt",
+        "rebuild",
+        kept=True,
+        loses=False,
+    ),
     Fault("data directory corrupted", corrupt, "damaged", "objects read are damaged", "rebuild", kept=True),
     Fault("volume removed", remove_volume, "down", "objects is absent", "fill"),
     Fault("bucket deleted", delete_bucket, "damaged", "the bucket uploads is missing", "fill"),
