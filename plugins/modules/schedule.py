@@ -94,7 +94,7 @@ from functools import partial
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.lifeboat.dr.plugins.module_utils.base import clock, pipeline, typed
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import clock, filesystem, pipeline, typed
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LifeboatError, UsageError
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.pipeline import Command
 from ansible_collections.lifeboat.dr.plugins.module_utils.module.placing import Placing
@@ -160,6 +160,27 @@ def edited(text: str, jobs: Sequence[Job]) -> str:
     return "".join(f"{line}\n" for line in kept) if any(not NO_JOB.fullmatch(line) for line in kept) else ""
 
 
+def text(path: Path) -> str:
+    return path.read_text(encoding="utf-8", errors="surrogateescape") if path.is_file() else ""
+
+
+def put(placing: Placing, path: Path, wanted: str) -> None:
+    if wanted:
+        placing.file(path, wanted.encode("utf-8", "surrogateescape"), 0o644)
+    else:
+        placing.absent(path)
+
+
+def leave(placing: Placing, before: Path, path: Path, stack: str) -> None:
+    """Earlier versions put the jobs of C(a.b) and of C(a_b) into one file: take this stack's out of it."""
+    lines = text(before).splitlines() if before != path else []
+    own = re.compile(rf"--stack {re.escape(stack)}(?=\s|$)")
+    marked = zip(lines, lines[1:])
+    names = [mark.removeprefix(MARK) for mark, job in marked if mark.startswith(MARK) and own.search(job)]
+    if names:
+        put(placing, before, edited(text(before), [Job(name, "", "", enabled=False) for name in names]))
+
+
 def cron() -> Cron:
     """By systemd, in one question. Where there is none, nothing is known to run."""
     asked = ["systemctl", "show", "-p", "Id,LoadState,ActiveState,UnitFileState", "cron.service", "crond.service"]
@@ -186,18 +207,14 @@ def main() -> None:
         },
         supports_check_mode=True,
     )  # fmt: skip
-    # run-parts ignores names with a dot, and cron.d follows its rules.
-    path = CRON / f"lifeboat-{module.params['stack_name'].replace('.', '_')}"
-    placing = Placing(module.check_mode)
+    stack = module.params["stack_name"]
+    path, placing = CRON / filesystem.cron_name(stack), Placing(module.check_mode)
     try:
         jobs = read(module.params["jobs"])
         if module.params["repository"]:
             placing.directory(Path(module.params["repository"]))
-        text = edited(path.read_text(encoding="utf-8", errors="surrogateescape") if path.is_file() else "", jobs)
-        if text:
-            placing.file(path, text.encode("utf-8", "surrogateescape"), 0o644)
-        else:
-            placing.absent(path)
+        leave(placing, CRON / f"lifeboat-{stack.replace('.', '_')}", path, stack)
+        put(placing, path, edited(text(path), jobs))
     except LifeboatError as exc:
         module.fail_json(msg=str(exc))
     except OSError as exc:

@@ -73,6 +73,29 @@ def test_a_job_that_an_earlier_version_set_is_replaced_and_not_doubled(
     assert cron.read_text() == BOTH
 
 
+def test_no_two_stacks_share_a_file(asked: Callable[..., dict[str, Any]], cron: Path) -> None:
+    """Stacks a.b and a_b did, so that the one that was deployed last was the only one with a schedule."""
+    shared = cron.with_name("lifeboat-a_b")
+    mine, theirs = ({**BACKUP, "job": f"lifeboat backup database --stack {name}"} for name in ("a.b", "a_b"))
+    config = {**CONFIG, "job": "lifeboat backup config --stack a_b"}
+    asked(mine, config, name="a_b")  # as the file was that both had written
+    planned = asked(mine, name="a.b", check=True)
+    done = asked(mine, name="a.b")
+    assert (planned["changed"], done["diff"], done["path"]) == (
+        True,
+        planned["diff"],
+        str(cron.with_name("lifeboat-aDOTb")),
+    )
+    assert "--stack a.b" in Path(done["path"]).read_text()
+    assert "--stack a.b" not in shared.read_text()
+    assert "--stack a_b" in shared.read_text()
+    asked(theirs, config, name="a_b")
+    assert [asked(job, name=name)["changed"] for job, name in ((mine, "a.b"), (theirs, "a_b"))] == [False, False]
+    asked(*({**job, "enabled": False} for job in (theirs, config)), name="a_b")
+    assert not shared.exists()
+    assert asked(mine, name="a.b")["changed"] is False
+
+
 def test_what_others_wrote_there_stays(asked: Callable[..., dict[str, Any]], cron: Path) -> None:
     own = "MAILTO=ops@example.org\n# by hand\n@daily root lifeboat list --stack shop \xe9\n"
     cron.write_bytes(own.encode("latin-1"))
@@ -122,7 +145,7 @@ def test_schedule_fails_where_there_is_no_place_for_it(asked: Callable[..., dict
 
 
 def test_a_name_with_a_dot_is_one_that_cron_reads(asked: Callable[..., dict[str, Any]], cron: Path) -> None:
-    assert asked(BACKUP, name="shop.eu")["path"] == f"{cron}_eu"
+    assert asked(BACKUP, name="shop.eu")["path"] == f"{cron}DOTeu"
 
 
 def test_the_repository_is_for_root_alone(asked: Callable[..., dict[str, Any]], cron: Path, tmp_path: Path) -> None:

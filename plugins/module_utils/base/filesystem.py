@@ -35,6 +35,12 @@ _REMEDIES: Mapping[Optional[int], tuple[type[LifeboatError], str]] = {
 }  # fmt: skip
 
 
+def cron_name(stack: str) -> str:
+    """A stack's file in /etc/cron.d, where cron reads no name with a dot (cron(8)). Names of stacks have no capital, so
+    that no two of them share a file."""
+    return f"lifeboat-{stack.replace('.', 'DOT')}"
+
+
 @contextlib.contextmanager
 def explained(attempted: str, subject: object) -> Iterator[None]:
     """Turn an OSError into the LifeboatError that tells an operator what to do."""

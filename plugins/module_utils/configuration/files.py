@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..base import filesystem
 from ..settings import config as configuration
 from ..settings.config import Config
 from ..stack import files as stack_files
@@ -41,7 +42,7 @@ def wanted(config: Config, stack: Runtime, directory: Path) -> Wanted:
         found.bare += sorted({str(Path(name).parent) for name in project.compose})
         found.notes += [f"{shown(name)} is mounted and not in this backup" for name in project.data]
     own = directory / f"{config.stack}.json"
-    cron = Path(CRON) / f"lifeboat-{config.stack.replace('.', '_')}"
+    cron = Path(CRON) / filesystem.cron_name(config.stack)
     found.plain += [str(path) for path in (own, cron) if path.exists()]
     secrets = directory / f"{config.stack}.secrets.json"
     if secrets.exists():

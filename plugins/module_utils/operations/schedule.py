@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from ..base import pipeline
+from ..base import filesystem, pipeline
 from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check, at_most
 from ..base.pipeline import Command
 from ..base.version import VERSION
@@ -63,7 +63,7 @@ def wanted(config: Config) -> dict[str, str]:
 
 
 def _file(config: Config) -> tuple[str, Check]:
-    path = CRON / f"lifeboat-{config.stack.replace('.', '_')}"
+    path = CRON / filesystem.cron_name(config.stack)
     name, ask = "schedule", "run lifeboat.dr.deploy"
     try:
         facts, text = path.stat(), path.read_text(encoding="utf-8", errors="replace")
