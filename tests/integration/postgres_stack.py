@@ -97,7 +97,7 @@ class Stack:
             yield
         finally:
             self.compose("--profile", "*", "down", "--volumes", "--timeout", "1")
-            for lock in Path("/run/lock").glob(f"lifeboat-{self.stack}*"):
+            for lock in Path("/run/lifeboat").glob(f"lifeboat-{self.stack}*"):
                 lock.unlink()
         left = docker("ps", "-aq", "--filter", f"label=lifeboat.scratch={self.stack}").split()
         if left:

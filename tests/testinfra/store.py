@@ -104,7 +104,7 @@ while time.monotonic() < end:
     try:
         count = len(keys(s3, "uploads"))
         if 100 < count < most:
-            holder = json.load(open("/run/lock/lifeboat-shop.lock"))
+            holder = json.load(open("/run/lifeboat/lifeboat-shop.lock"))
             os.kill(holder["pid"], signal.SIGSTOP)
             if len(keys(s3, "uploads")) < most:
                 print(json.dumps(holder))

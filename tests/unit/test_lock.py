@@ -127,9 +127,34 @@ def test_a_note_that_cannot_be_read_is_no_trouble(tmp_path: Path, content: str) 
             pytest.fail("two runs at once")
 
 
-def test_a_directory_that_is_not_there(tmp_path: Path) -> None:
+def test_where_others_may_write_there_is_no_lock(tmp_path: Path) -> None:
+    """Who makes the file first, or another in its place, decides who waits."""
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(0o1777)
     with (
-        pytest.raises(LifeboatError, match="No such file"),
-        lock.held("x", "y", directory=tmp_path / "no"),
+        pytest.raises(LifeboatError, match=r"others may write there .*mode 1777") as error,
+        lock.held("shop", "x", directory=shared),
     ):
-        pytest.fail("held nothing")
+        pytest.fail("believed everybody's directory")
+    assert "rm -r" in error.value.remedy
+    (tmp_path / "link").symlink_to(tmp_path)
+    with pytest.raises(LifeboatError, match="take the lock"), lock.held("shop", "x", directory=tmp_path / "link"):
+        pytest.fail("followed a link to a directory")
+    (tmp_path / "file").touch()
+    with pytest.raises(LifeboatError, match="File exists"), lock.held("shop", "x", directory=tmp_path / "file"):
+        pytest.fail("held a file")
+
+
+def test_a_directory_that_is_not_there_is_made_private(tmp_path: Path) -> None:
+    with lock.held("x", "y", directory=tmp_path / "new"):
+        assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == 0o700
+
+
+@pytest.mark.parametrize(
+    ("user", "place"), [(0, "/run/lifeboat"), (1, "/home/somebody/.cache/lifeboat")], ids=["root", "somebody"]
+)
+def test_root_has_a_place_of_its_own(monkeypatch: pytest.MonkeyPatch, user: int, place: str) -> None:
+    monkeypatch.setenv("HOME", "/home/somebody")
+    monkeypatch.setattr(lock.os, "geteuid", lambda: user)
+    assert str(lock._directory()) == place

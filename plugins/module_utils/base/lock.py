@@ -10,24 +10,53 @@ import contextlib
 import fcntl
 import json
 import os
+import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from .errors import LifeboatError, LockedError
 
-DIRECTORY = Path("/run/lock")
+DIRECTORY = Path("/run/lifeboat")  # root's; /run/lock is everybody's on Debian
+
+
+def _directory() -> Path:
+    """Where nobody else may write: who can make a file there first can keep each stack from being backed up."""
+    user = os.geteuid()
+    if user == 0:
+        return DIRECTORY
+    session = Path(f"/run/user/{user}")
+    return (session if session.is_dir() else Path.home() / ".cache") / DIRECTORY.name
+
+
+def _opened(place: Path) -> int:
+    """The directory, made where it is not there."""
+    try:
+        place.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as exc:
+        remedy = f"It must be a directory of the user who runs this, root on a stack's host: ls -ld {place}"
+        raise LifeboatError("take the lock", str(place), exc.strerror or str(exc), remedy) from exc
+    found = os.fstat(folder)
+    if found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) & 0o022:
+        os.close(folder)
+        cause = f"others may write there (owner {found.st_uid}, mode {stat.S_IMODE(found.st_mode):04o})"
+        raise LifeboatError("take the lock", str(place), cause, f"Look at what made it, then: rm -r {place}")
+    return folder
 
 
 @contextlib.contextmanager
 def held(stack: str, purpose: str, *, wait: float = 0, directory: Path | None = None) -> Iterator[None]:
     """Hold the stack's lock while the block runs; wait up to `wait` seconds for it. flock() is tied to the open file,
     not to the file's existence: nothing is ever stale and nothing is deleted."""
-    path = (directory or DIRECTORY) / f"lifeboat-{stack}.lock"
+    place = directory or _directory()
+    path, folder = place / f"lifeboat-{stack}.lock", _opened(place)
     try:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        handle = os.open(path.name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600, dir_fd=folder)
     except OSError as exc:
         raise LifeboatError("take the lock", str(path), exc.strerror or str(exc), "Run as root.") from exc
+    finally:
+        os.close(folder)
     try:
         deadline = time.monotonic() + wait
         while True:

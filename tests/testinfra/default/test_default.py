@@ -141,7 +141,7 @@ def test_proving_again_changes_nothing(app1: Host) -> None:
 
 
 def test_a_second_run_waits_for_the_lock(app1: Host) -> None:
-    lock = "open('/run/lock/lifeboat-shop.lock', 'a')"
+    lock = "open('/run/lifeboat/lifeboat-shop.lock', 'a')"
     holder = f"import fcntl, time; f = {lock}; fcntl.flock(f, fcntl.LOCK_EX); time.sleep(4)"
     app1.run("sh", "-c", f'python3 -c "{holder}" >/dev/null 2>&1 & sleep 1')
     code, refused = app1.lifeboat("backup", "database")

@@ -188,7 +188,7 @@ def test_a_recovery_killed_in_the_middle_is_ended_by_the_next(shop: Stack, backe
         while not half_restored(shop) and operator.poll() is None and time.monotonic() < deadline:
             time.sleep(0.1)
         assert operator.poll() is None, "the recovery ended before it could be killed"
-        holder = json.loads(shop.host.run("cat", "/run/lock/lifeboat-shop.lock"))
+        holder = json.loads(shop.host.run("cat", "/run/lifeboat/lifeboat-shop.lock"))
         operator.send_signal(signal.SIGKILL)
         shop.host.run("kill", "-KILL", str(holder["pid"]))
     assert holder["purpose"] == "restore database"

@@ -126,7 +126,7 @@ def failed(spare1: Host, burned: Site) -> Run:
         holder: dict[str, Any] = {}
         while holder.get("purpose") != "restore database" and operator.poll() is None and time.monotonic() < deadline:
             time.sleep(0.2)
-            holder = json.loads(spare1.probe("cat", "/run/lock/lifeboat-shop.lock").stdout or "{}")
+            holder = json.loads(spare1.probe("cat", "/run/lifeboat/lifeboat-shop.lock").stdout or "{}")
         assert operator.poll() is None, "the recovery ended before it could be killed"
         operator.send_signal(signal.SIGKILL)
         spare1.probe("kill", "-KILL", str(holder.get("pid")))
