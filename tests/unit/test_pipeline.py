@@ -50,6 +50,15 @@ def alive(mark: str) -> list[str]:
     return found
 
 
+def gone(mark: str) -> None:
+    """All of them, once the kernel has done with what was killed."""
+    for _ in range(500):
+        if not alive(mark):
+            return
+        time.sleep(0.01)
+    raise AssertionError(alive(mark))
+
+
 # A chain's failures: what runs, and what the error must name (and must not).
 FAILURES: list[tuple[str, list[str], str]] = [
     ("first of three", ["echo no such table >&2; exit 3", "cat", "cat"], "sh: no such table (exit 3)"),
@@ -302,7 +311,7 @@ def test_output_is_bounded() -> None:
 
 PROBES = [
     ("exit 0", 0, "", ""),
-    ("echo out; echo err >&2; exit 4", 4, "out\n", "err\n"),
+    ("echo out; echo err >&2; exit 4", 4, "out\n", "err"),
     ("kill -TERM $$", -15, "", ""),
 ]
 
@@ -318,6 +327,55 @@ def test_probe_of_what_cannot_run(tmp_path: Path) -> None:
     status, _, err = pipeline.probe(Command([str(tmp_path / "tool")]))
     assert (status, "Permission denied" in err) == (126, True)
     assert pipeline.probe(Command(["sleep", "600"]), timeout=0.1) == (124, "", "no answer after 0 s")
+
+
+LEFT: list[tuple[str, list[str]]] = [
+    ("by the only one", ["sh -c 'sleep 600; : {mark}' & echo out"]),
+    ("by the first", ["sh -c 'sleep 600; : {mark}' & echo out", "cat"]),
+    ("by the last", ["echo out", "sh -c 'sleep 600; : {mark}' & cat"]),
+    ("deaf", ["(trap '' TERM HUP; sh -c 'sleep 600; : {mark}') & echo out"]),
+]
+
+
+@pytest.mark.parametrize("scripts", [case[1] for case in LEFT], ids=[case[0] for case in LEFT])
+@pytest.mark.parametrize("sink", [True, False], ids=["sink", "no sink"])
+def test_what_a_process_left_behind_is_not_waited_for_and_does_not_stay(
+    scripts: list[str], sink: bool, mark: str
+) -> None:
+    """It has the end of the pipe that is read: without its end the chain took all of its time, and it outlived that."""
+    taken, began = io.BytesIO(), time.monotonic()
+    run(*(script.format(mark=mark) for script in scripts), sink=taken if sink else None)
+    assert time.monotonic() - began < LONG / 2
+    assert taken.getvalue() == (b"out\n" if sink else b"")
+    gone(mark)
+
+
+def test_what_took_itself_away_is_not_waited_for() -> None:
+    """As a daemon does, which is meant to stay."""
+    taken, began = io.BytesIO(), time.monotonic()
+    run("setsid sleep 30 & echo out", sink=taken)
+    assert (taken.getvalue(), time.monotonic() - began < 15) == (b"out\n", True)
+
+
+def test_a_time_limit_ends_what_was_started_too(mark: str) -> None:
+    with pytest.raises(LifeboatError, match="no end after"):
+        run(f"sh -c 'sleep 600; : {mark}' & wait", timeout=0.5, sink=io.BytesIO())
+    gone(mark)
+
+
+def test_an_answer_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline, "_ANSWER", 1 << 20)
+    status, out, err = pipeline.probe(Command(["head", "-c", "2M", "/dev/zero"]))
+    assert (status, out, err) == (126, "", "more than 1048576 bytes")
+    status, _out, err = pipeline.probe(sh("head -c 3M /dev/zero | tr '\\0' x >&2; echo last >&2; exit 3"))
+    assert (status, err[-5:], len(err) <= pipeline.STDERR_KEPT) == (3, "xlast", True)
+
+
+def test_a_long_line_is_cut() -> None:
+    with pytest.raises(LifeboatError) as error:
+        run("head -c 40000 /dev/zero | tr '\\0' x >&2; echo >&2; echo last >&2; exit 3")
+    assert error.value.cause.endswith("xxx… / last (exit 3)")
+    assert len(error.value.cause) < 600
 
 
 BIG = """

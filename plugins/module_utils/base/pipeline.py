@@ -28,6 +28,10 @@ from .errors import TIMED_OUT, LifeboatError, present
 
 CHUNK = 1 << 20
 STDERR_KEPT = 64 << 10
+_ANSWER = 64 << 20  # bytes of an answer that probe() takes
+_GRACE = 5.0  # seconds that a process has to end by itself
+_SILENCE = 0.5  # seconds without output, after which it is looked whether anybody is there to write
+_LINE_SHOWN = 500  # characters of a line that a tool said
 _METER = [0]
 _SECRET = re.compile(r"(?i)(password|passwd|secret|token|access_key)(\s*[=:]\s*)('[^']*'|\"[^\"]*\"|\S+)")
 # Tokens that give themselves away: of GitHub, npm and Amazon, and whatever an HTTP client was told to send.
@@ -121,17 +125,26 @@ def tail(stream: IO[bytes]) -> str:
 
 def _end(processes: Sequence[subprocess.Popen[bytes]]) -> None:
     """Terminate what still runs, then kill it: a chain never outlives its failure. Close what it wrote to."""
-    for sig, grace in ((signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0)):
-        alive = [process for process in processes if process.poll() is None]
+    alive = [process for process in processes if process.poll() is None]
+    for sig in (signal.SIGTERM, signal.SIGKILL):
         for process in alive:
-            with contextlib.suppress(ProcessLookupError):
-                process.send_signal(sig)
+            _signal(process, sig)
         for process in alive:
             with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(grace)
+                process.wait(_GRACE)
     for process in processes:
         if process.stdout is not None:
             process.stdout.close()
+
+
+def _signal(process: subprocess.Popen[bytes], sig: int) -> None:
+    """To the process and to all that it started, which are one process group (_start)."""
+    try:
+        os.killpg(process.pid, sig)
+    except ProcessLookupError:
+        return
+    except PermissionError:  # the group has a process of another user
+        process.send_signal(sig)
 
 
 def _wait(
@@ -145,6 +158,7 @@ def _wait(
             status = process.poll()
             if status is not None and index not in ended:
                 ended[index] = status
+                _signal(process, signal.SIGKILL)  # what it left behind; the next in the chain may wait for its end
                 if not fine(index, status):
                     return ended
         if len(ended) == len(processes):
@@ -191,7 +205,7 @@ def run(
         feeder = _Feeder(source, processes[0]) if source is not None else None
         try:
             if sink is not None:
-                for data in _read(present(processes[-1].stdout), deadline, late):
+                for data in _read(processes, deadline, late):
                     sink.write(data)
                     _METER[0] += len(data) if source is None else 0  # what was fed in is counted there
 
@@ -221,7 +235,9 @@ def _start(
     command: Command, stdin: Union[int, IO[bytes], None], stdout: int, stderr: IO[bytes]
 ) -> subprocess.Popen[bytes]:
     env = command.environment()
-    process = subprocess.Popen(list(command.argv), stdin=stdin, stdout=stdout, stderr=stderr, env=env)
+    process = subprocess.Popen(
+        list(command.argv), stdin=stdin, stdout=stdout, stderr=stderr, env=env, start_new_session=True
+    )
     if stdin is not None and not isinstance(stdin, int):
         stdin.close()  # ours, or the writer never sees EPIPE when the reader dies
     return process
@@ -240,7 +256,7 @@ def describe(finished: Finished) -> str:
     how = f"signal {-finished.status}" if finished.status < 0 else f"exit {finished.status}"
     lines = without_rows([line.strip() for line in finished.stderr.splitlines() if line.strip()])
     lines = [_SQLSTATE.sub(r"\1", line) for line in lines if not _VERBOSE.search(line)]
-    words = " / ".join(lines[-6:])
+    words = " / ".join(line if len(line) <= _LINE_SHOWN else f"{line[:_LINE_SHOWN]}…" for line in lines[-6:])
     return f"{finished.command.name}: {words} ({how})" if words else f"{finished.command.name} ended with {how}"
 
 
@@ -265,16 +281,28 @@ class _Feeder(threading.Thread):
                 self._stdin.close()
 
 
-def _read(output: IO[bytes], deadline: float, late: LifeboatError) -> Iterator[bytes]:
-    """Yield a pipe's bytes until its end, never waiting past the deadline."""
+def _read(processes: Sequence[subprocess.Popen[bytes]], deadline: float, late: LifeboatError) -> Iterator[bytes]:
+    """Yield what the last process writes until its end, never waiting past the deadline.
+
+    A process that has ended may have left one behind that has its end of a pipe: it is killed. One that has taken
+    itself out of the group is not waited for.
+    """
+    output = present(processes[-1].stdout)
     with selectors.DefaultSelector() as selector:
         selector.register(output, selectors.EVENT_READ)
         while True:
-            if not selector.select(max(0.0, deadline - time.monotonic())):
-                raise late
-            if not (data := os.read(output.fileno(), CHUNK)):
+            if selector.select(min(_SILENCE, max(0.0, deadline - time.monotonic()))):
+                if not (data := os.read(output.fileno(), CHUNK)):
+                    return
+                yield data
+                continue
+            over = [process for process in processes if process.poll() is not None]
+            for process in over:
+                _signal(process, signal.SIGKILL)
+            if processes[-1] in over and not selector.select(_SILENCE):
                 return
-            yield data
+            if time.monotonic() >= deadline:
+                raise late
 
 
 class _Collector:
@@ -327,14 +355,14 @@ def _not_run(exc: OSError) -> int:
 
 def probe(command: Command, *, timeout: float = 60) -> tuple[int, str, str]:
     """Run one command whose failure is an answer: (status, stdout, stderr). As in shells 127 is not installed, 126
-    cannot be run, 124 timed out."""
+    cannot be run, 124 timed out. Of stderr the end; 126 too where it prints more than any answer has."""
+    collected = _Collector(_ANSWER)
     try:
-        done = subprocess.run(
-            list(command.argv), stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout, check=False,
-            env=command.environment(),
-        )  # fmt: skip
-    except OSError as exc:
-        return _not_run(exc), "", str(exc)
-    except subprocess.TimeoutExpired:
-        return 124, "", f"no answer after {timeout:.0f} s"
-    return done.returncode, done.stdout.decode("utf-8", "replace"), scrub(done.stderr.decode("utf-8", "replace"))
+        (done,) = run(
+            [command], attempted="ask", subject=command.name, sink=collected, timeout=timeout, ok=lambda _: True
+        )
+    except LifeboatError as exc:
+        if exc.exit_status == TIMED_OUT:
+            return TIMED_OUT, "", f"no answer after {timeout:.0f} s"
+        return exc.exit_status or 126, "", exc.cause
+    return done.status, collected.data.decode("utf-8", "replace"), done.stderr
