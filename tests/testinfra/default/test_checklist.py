@@ -43,6 +43,7 @@ def test_the_schedule_is_there(shop: Stack, backed_up: str) -> None:
     assert (code == 0) == (run.status == 0)
 
 
+@pytest.mark.long
 def test_an_incident(shop: Stack, backed_up: str) -> None:
     well = playbook(CHECKLIST, period="incident")
     assert backed_up in line(well, "recovery point")["seen"]

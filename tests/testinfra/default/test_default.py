@@ -158,6 +158,7 @@ def test_retention_plans_and_deletes_nothing_young(app1: Host) -> None:
     assert [backup["id"] for backup in app1.lifeboat("list")[1]] == known
 
 
+@pytest.mark.long
 def test_a_dry_run_on_a_fresh_host_tells_the_truth(app1: Host) -> None:
     """On a host that has nothing of Lifeboat's, --check changes nothing and names exactly what the deployment does."""
     app1.run(

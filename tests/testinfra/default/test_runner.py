@@ -44,7 +44,9 @@ def backed_up(shop: Stack) -> str:
     ("words", "answers", "needed"),
     [
         pytest.param((), {}, False, id="defaults", marks=pytest.mark.long),
-        pytest.param((), {"recovery_point": "", "recovery_time": "", "reason": ""}, False, id="empty"),
+        pytest.param(
+            (), {"recovery_point": "", "recovery_time": "", "reason": ""}, False, id="empty", marks=pytest.mark.long
+        ),
         pytest.param((), {"force": "true"}, True, id="plan", marks=pytest.mark.long),
         pytest.param(("--check",), {"force": "true", "confirm": APP}, True, id="dry run"),
     ],

@@ -142,9 +142,9 @@ def test_a_recovery_without_its_work_turns_the_drill_red(
     ("scenario", "fault"),
     [
         ("database", "table_dropped"),
-        ("object_storage", "bucket_deleted"),
+        pytest.param("object_storage", "bucket_deleted", marks=pytest.mark.long),
         ("backend", "bad_image"),
-        ("frontend", "build_broken"),
+        pytest.param("frontend", "build_broken", marks=pytest.mark.long),
     ],
 )
 def test_a_drill_passes(shop: Stack, report: Path, scenario: str, fault: str) -> None:
