@@ -193,8 +193,8 @@ class Run:
         self.oracle.note(key, began, (body, headers), tags)
 
     def _tags(self) -> Tags:
-        names = self.dice.sample(["t", "of whom", "ä/+=&"], self.dice.choice([0, 0, 1, 2]))
-        return tuple(sorted((name, self.dice.choice(["1", "a b", "+%&<", "\u65e5"])) for name in names))
+        names = self.dice.sample(["t", "of whom", "ä/+=@"], self.dice.choice([0, 0, 1, 2]))
+        return tuple(sorted((name, self.dice.choice(["1", "a b", "+=/:@._-", "\u65e5"])) for name in names))
 
     def tag(self) -> None:
         """Other tags in place: no new version, and no listing tells."""
@@ -309,7 +309,7 @@ class Run:
             eventual = details.consistency == EVENTUAL
             # What no listing tells, neither the source's nor the vault's, can be in no mirror.
             untold = key not in self._last or "vault: lacks some" in quirks
-            if (hidden and untold) or ("source: lacks some" in quirks and eventual):
+            if untold and (hidden or ("source: lacks some" in quirks and eventual)):
                 states.add(None)
             # The past of what is hidden is not known: it is as it was found, and no snapshot says so.
             if hidden and eventual:
