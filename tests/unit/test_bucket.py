@@ -428,12 +428,22 @@ def seen(key: str, second: int, latest: bool = True, deleted: bool = False) -> b
             id="VersityGW: a marker that is older than what it hides",
         ),
         pytest.param([[seen("a", 3), seen("a", 61, False)]], "", "", id="not settled yet"),
+        pytest.param(
+            [["a"], [seen("b", 3, False), "c"]], "no version of 'b' is listed as its latest", "",
+            id="the latest is missing",
+        ),
+        pytest.param(
+            [["a", seen("b", 3, False)]], "no version of 'b' is listed as its latest", "", id="and that of the last"
+        ),
+        pytest.param([["a", seen("b", 61, False)]], "", "", id="it is being written"),
+        pytest.param([["a", seen("b", 5)], [seen("b", 3, False)]], "", "", id="it was in the page before"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_in_a_listing(pages: list[list[Any]], order: str, times: str) -> None:
     watch = bucket.Watch(WRITTEN + timedelta(seconds=60))
     for page_of in pages:
         watch.page([seen(item, 0) if isinstance(item, str) else item for item in page_of])
+    watch.end()
     assert watch.order == order
     assert watch.times.startswith(times) if times else watch.times == ""
 

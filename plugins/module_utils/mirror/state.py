@@ -235,11 +235,14 @@ class State(Inventory):
         """One of the source's objects; empty where it has none."""
         return next((str(key) for (key,) in self.each("SELECT key FROM source WHERE key <> '' LIMIT 1")), "")
 
-    def to_remove(self) -> Iterator[str]:
-        if not self.removes:
-            return
+    def unlisted(self) -> Iterator[str]:
+        """What a mirror put into the vault, and the source does not list."""
         for (key,) in self.each(f"SELECT v.key FROM {_GONE}"):
             yield key
+
+    def to_remove(self) -> Iterator[str]:
+        if self.removes:
+            yield from self.unlisted()
 
     def lost(self, most: int) -> list[str]:
         """The first few keys that would be removed or overwritten, those first that would be removed."""

@@ -484,7 +484,7 @@ class _Mirror:
             self._log(f"WARNING: the key may not read the bucket's {denied}, so this backup does not have them")
         if watch.order:
             self._disbelieve(f"the vault's listing is not in order: {watch.order}")
-        self._ask_before_removal()
+        self._ask_for_unlisted()
         count, keys = self._state.foreign()
         if count:
             self._log(
@@ -560,11 +560,12 @@ class _Mirror:
         self.instant = replace(self.instant, consistency=EVENTUAL, why=why)
         self._log(f"WARNING: {why}")
 
-    def _ask_before_removal(self) -> None:
+    def _ask_for_unlisted(self) -> None:
         """Is it really not there? MinIO does not list `a/b` once there is `a`, and gives it all the same. All are asked
-        for, or some at random where they are many, and all if one of these is there."""
+        for, or some at random where they are many, and all if one of these is there. So too where a listing is not
+        believed and nothing is removed: what is there belongs to the mirror."""
         out = store.left_out(self._config.objects, self.source.name)
-        keys = [key for key in self._state.to_remove() if not store.outside(key, out)]
+        keys = [key for key in self._state.unlisted() if not store.outside(key, out)]
         few = keys if len(keys) <= ASKED else random.sample(keys, ASKED)
         hidden = self._there(few)
         if hidden.held and len(few) < len(keys):

@@ -173,7 +173,8 @@ TRUST = Doubts()
 class Watch:
     """What is seen to be wrong in a listing while it is read; each empty where nothing is.
 
-    order: the keys go back, so that some may be missing. times: the times are not those of the writes.
+    order: the keys go back, or an object has old versions and no latest, so that some may be missing.
+    times: the times are not those of the writes.
     unread: current objects whose names the listing does not tell, as it shows them.
     settled: what was written later, by the server's clock, may be on its way: SeaweedFS lists a version before it is
     the latest.
@@ -187,6 +188,8 @@ class Watch:
     _last_parts: list[str] = field(default_factory=lambda: [""])
     _by_bytes: bool = True
     _by_parts: bool = True
+    _topped: bool = True  # of the key that was last
+    _since: Optional[datetime] = None  # the newest time of it
 
     def page(self, versions: Sequence[Version]) -> None:
         """Look at the next page, as it came."""
@@ -197,13 +200,22 @@ class Watch:
             if _GARBLED in key:
                 continue
             if key != self._last:
+                self.end()
                 self._follow(key)
+                self._topped, self._since = False, version.modified
+            self._topped |= version.latest
             if not version.latest or latest.setdefault(key, version) is not version:
                 others.append(version)
         for version in others:
             top = latest.get(version.key)
             if top and top.modified < version.modified <= self.settled and not self.times:
                 self.times = f"the latest version of {version.key!r} is listed as older than an earlier one"
+
+    def end(self) -> None:
+        """The last key has no more versions. What a reader gets is listed too, if only as a delete marker."""
+        if not (self._topped or self.order) and self._since and self._since <= self.settled:
+            self.order = f"no version of {self._last!r} is listed as its latest"
+        self._topped = True
 
     def _follow(self, key: str) -> None:
         """By their bytes, as Amazon S3 sorts, or directory by directory, as SeaweedFS does. Text sorts as its UTF-8."""
@@ -375,6 +387,8 @@ def _listed(
         if watch:
             watch.page(found)
         yield from found
+    if watch:
+        watch.end()
     if ends and server(bucket).startswith(_SEAWEEDFS):
         yield from _missed(bucket, query, marks, ends)
 
