@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import re
 import tarfile
 import time
 from collections.abc import Callable
@@ -28,7 +29,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import bucket, copi
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3.bucket import Bucket
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from ansible_collections.lifeboat.dr.plugins.module_utils.vault import probe
-from s3_faults import Edit, Proxy, faulty
+from s3_faults import Call, Edit, Proxy, faulty
 from s3_servers import SeaweedFS, Server
 from test_mirror import World
 
@@ -283,6 +284,23 @@ def test_a_listing_out_of_order_removes_nothing(world: World, weed: SeaweedFS, s
     assert f"the {side}'s listing is not in order" in told.why
     assert world.held(world.listing(manifest)["new"]) == b"new"
     assert "key 0" in {version.key for version in bucket.objects(world.vault)}
+
+
+def test_what_a_listing_lacks_that_is_not_believed_is_asked_for(world: World, weed: SeaweedFS) -> None:
+    """It was mirrored before and is still there: left out of the backup, a recovery would not bring it back."""
+    begun(world)
+    later(world)
+
+    def lacks(call: Call, body: bytes) -> bytes:
+        row = rb"<(Contents|Version)>(?:(?!</\1>).)*?<Key>key(?:%20|[+ ])2</Key>.*?</\1>"
+        return re.sub(row, b"", s3_quirks.backwards(call, body), flags=re.DOTALL)
+
+    with faulty(weed, edit=lacks) as proxy:
+        manifest = through(world, source=proxy)
+    told = details(manifest)
+    assert (told.consistency, told.removed, told.unheld) == ("eventual", 0, ())
+    assert "the source holds 1 objects that it does not list, the first is 'key 2'" in told.why
+    assert "key 2" in world.listing(manifest)
 
 
 def test_times_that_are_not_those_of_the_writes_are_of_no_instant(
