@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import signal
 import stat
 import subprocess
@@ -158,3 +159,11 @@ def test_root_has_a_place_of_its_own(monkeypatch: pytest.MonkeyPatch, user: int,
     monkeypatch.setenv("HOME", "/home/somebody")
     monkeypatch.setattr(lock.os, "geteuid", lambda: user)
     assert str(lock._directory()) == place
+
+
+def test_a_user_without_a_home_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(lock.os, "geteuid", lambda: 4_000_000)
+    monkeypatch.setattr(pwd, "getpwuid", lambda uid: {}[uid])
+    with pytest.raises(LifeboatError, match="Set HOME"), lock.held("shop", "x"):
+        pytest.fail("held nothing")

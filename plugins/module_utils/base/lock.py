@@ -26,7 +26,10 @@ def _directory() -> Path:
     if user == 0:
         return DIRECTORY
     session = Path(f"/run/user/{user}")
-    return (session if session.is_dir() else Path.home() / ".cache") / DIRECTORY.name
+    try:
+        return (session if session.is_dir() else Path.home() / ".cache") / DIRECTORY.name
+    except RuntimeError as exc:  # as in a container that runs under a number that no user has
+        raise LifeboatError("take the lock", f"user {user}", str(exc), "Set HOME to a directory of that user.") from exc
 
 
 def _opened(place: Path) -> int:
