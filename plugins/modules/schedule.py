@@ -11,7 +11,8 @@ short_description: Set or remove jobs of a stack in its cron file
 version_added: 0.1.0
 description:
   - Keeps C(/etc/cron.d/lifeboat-<stack>), one file for each stack. The jobs that are given are set or removed; every
-    other line stays. A file without jobs is removed.
+    other line stays. A file without jobs is removed. A dot in the stack's name is C(DOT) there, as cron reads no file
+    with a dot in its name.
   - The file and the marks are those of C(ansible.builtin.cron), so a job that an earlier version set is replaced and
     not repeated.
   - Makes the directory of a local repository, and tells whether cron runs.
@@ -172,7 +173,7 @@ def put(placing: Placing, path: Path, wanted: str) -> None:
 
 
 def leave(placing: Placing, before: Path, path: Path, stack: str) -> None:
-    """Earlier versions put the jobs of C(a.b) and of C(a_b) into one file: take this stack's out of it."""
+    """Earlier versions put the jobs of the stacks a.b and a_b into one file: take this stack's out of it."""
     lines = text(before).splitlines() if before != path else []
     own = re.compile(rf"--stack {re.escape(stack)}(?=\s|$)")
     marked = zip(lines, lines[1:])
