@@ -246,14 +246,13 @@ def settle(config: Config) -> None:
 
 def read(folder: Path) -> tuple[Copied, ...]:
     """What is in the copy."""
+    path = folder / quarantine.INDEX
 
     def wrong(at: str, why: str) -> LifeboatError:
-        return IntegrityError("read what was copied", str(folder / quarantine.INDEX), f"{at} {why}".strip())
+        return IntegrityError("read what was copied", str(path), f"{at} {why}".strip())
 
     with explained("read what was copied", folder):
-        return typed.build(
-            _Index, typed.load((folder / quarantine.INDEX).read_bytes(), wrong), wrong, unknown="ignore"
-        ).buckets
+        return typed.build(_Index, typed.load(path.read_bytes(), wrong), wrong, unknown="ignore").buckets
 
 
 class Return:
@@ -334,7 +333,7 @@ class Return:
         if copied.settings_denied:
             words = f"not on record, as the key might not read it: {', '.join(copied.settings_denied)}"
             checks.append(Check("settings", COULD_NOT_VERIFY, words))
-        # What was written after the backup is lost with the disk, as rows are. It is named, and differs from no backup.
+        # What was written after the backup is lost with the disk, as rows are: named, and no FAIL.
         lost = "" if copied.whole or copied.broken else copied.missing
         if copied.missing and not lost:
             checks.append(Check("objects", FAIL if copied.whole else COULD_NOT_VERIFY, copied.missing))

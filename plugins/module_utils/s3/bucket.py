@@ -188,8 +188,8 @@ class Watch:
     _last_parts: list[str] = field(default_factory=lambda: [""])
     _by_bytes: bool = True
     _by_parts: bool = True
-    _topped: bool = True  # of the key that was last
-    _since: Optional[datetime] = None  # the newest time of it
+    _topped: bool = True  # whether the latest version of the last key was listed
+    _since: Optional[datetime] = None  # the time of that key's first row
 
     def page(self, versions: Sequence[Version]) -> None:
         """Look at the next page, as it came."""
