@@ -69,6 +69,7 @@ class RGW(Server):
     """`identities`: more keys, each with a `policy`: {name, access_key, secret_key, policy}."""
 
     kind = "Ceph RGW"
+    lacks = frozenset({"conditions"})
     writers = True
     patience = STEP
 

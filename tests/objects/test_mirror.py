@@ -200,7 +200,9 @@ def test_hostile_keys_there_and_back(
     unheld = {row.key for row in manifest.detailed(ObjectsDetails).unheld}
     assert set(known) | unheld == there
     assert not set(known) & unheld
-    assert unheld <= {"a\\b", "back\\"}, manifest.details["unheld"]
+    # Ceph takes every name. SeaweedFS' own bucket does not take what a vault on SeaweedFS does not keep, but for these.
+    odd = {key for key in there if any(pattern.search(key) for pattern, _example in take._ODD.values())}
+    assert unheld <= (odd if server.kind == "Ceph RGW" else {"a\\b", "back\\"}), manifest.details["unheld"]
     assert bool(unheld) == any(line.startswith("WARNING: the vault does not hold") for line in one.lines)
     target = other(one, weed, make_bucket)
     done = back.copy_back(Opened(one.config), listed(known), target, log=one.lines.append)

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from typing import NamedTuple, Optional
+from xml.etree import ElementTree
 
 from ..base import throttle
 from ..base.errors import LifeboatError
@@ -57,7 +58,10 @@ _SETTINGS: Mapping[str, _Setting] = {
     LOCK: _Setting("object-lock", "ObjectLockConfiguration", "ObjectLockConfigurationNotFoundError"),
 }
 UNSET = tuple(setting.unset for setting in _SETTINGS.values() if setting.unset)
-_BLOCKED = ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets")
+# What closes a bucket. BlockPublicAcls only refuses what IgnorePublicAcls makes private all the same, and with it Ceph
+# RGW (18.2.7) refuses every write: it stays as it is.
+_BLOCKED = ("IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets")
+_REFUSED = "BlockPublicAcls"
 # Before the objects: what they replace is kept as an older version, and what was encrypted is encrypted again. All
 # others come after them: a policy may forbid the copying, a rule may expire what comes back, and a default retention
 # would lock what nobody had locked.
@@ -307,6 +311,16 @@ def blocked(bucket: Bucket) -> Optional[bool]:
 
     A bucket that is not there blocks nothing. Raises where the key may not ask.
     """
+    block = _block(bucket)
+    return None if block is None else all(_is_true(block, name) for name in _BLOCKED)
+
+
+def _is_true(block: ElementTree.Element, name: str) -> bool:
+    return (documents.content(block, name) or "").lower() == "true"
+
+
+def _block(bucket: Bucket) -> Optional[ElementTree.Element]:
+    """The bucket's public access block, empty where there is none; None where the server has no such setting."""
     setting, attempted = _SETTINGS[BLOCK], f"read the bucket's {BLOCK}"
     try:
         body = bucket.ask("GET", query={setting.request: ""}, attempted=attempted).body
@@ -314,20 +328,21 @@ def blocked(bucket: Bucket) -> Optional[bool]:
     except LifeboatError as exc:
         code = s3_client.code(exc)
         if code in (setting.unset, "NoSuchBucket"):
-            return False
+            return documents.made(setting.document)
         if code in _UNTOLD:
             return None
         raise
     if BLOCK not in told:
         return None
-    root = documents.read(str(told[BLOCK]), bucket.url) if told[BLOCK] else documents.made(setting.document)
-    return all((documents.content(root, name) or "").lower() == "true" for name in _BLOCKED)
+    return documents.read(str(told[BLOCK]), bucket.url) if told[BLOCK] else documents.made(setting.document)
 
 
 def block(bucket: Bucket) -> None:
     """Block all public access to the bucket: by access control lists and by policies, those that are there and new."""
-    wanted = documents.made(_SETTINGS[BLOCK].document, [documents.made(name, content="true") for name in _BLOCKED])
-    _put(bucket, BLOCK, documents.write(wanted))
+    before = _block(bucket)
+    kept = [_REFUSED] if before is not None and _is_true(before, _REFUSED) else []
+    names = [documents.made(name, content="true") for name in (*kept, *_BLOCKED)]
+    _put(bucket, BLOCK, documents.write(documents.made(_SETTINGS[BLOCK].document, names)))
 
 
 def exists(bucket: Bucket) -> bool:
