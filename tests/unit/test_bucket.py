@@ -448,6 +448,13 @@ def test_what_is_wrong_in_a_listing(pages: list[list[Any]], order: str, times: s
     assert watch.times.startswith(times) if times else watch.times == ""
 
 
+def test_the_last_object_of_a_listing_is_looked_at_too(server: dict[str, Any]) -> None:
+    server["answers"] = [page(item("a"), item("b", IsLatest="false"))]
+    watch = bucket.Watch(datetime(2199, 1, 1, tzinfo=timezone.utc))
+    assert [version.latest for version in bucket.versions(server["bucket"], watch=watch)] == [True, False]
+    assert watch.order == "no version of 'b' is listed as its latest"
+
+
 @pytest.mark.parametrize("said", ["c&#x1;d", "c&#1;d", "c\x01d", "c&#xFFFE;d", "c&#xD800;d", "c&#99999999;d"])
 def test_a_key_that_no_xml_can_say_costs_only_itself(server: dict[str, Any], said: str) -> None:
     one_page = page(item("a&#x41;"), item(said), item("z&amp;"))
