@@ -24,6 +24,7 @@ description:
   - Touches nothing of the stack.
 extends_documentation_fragment:
   - lifeboat.dr.stack
+  - lifeboat.dr.options.identity
 options:
   id:
     description:
@@ -99,7 +100,7 @@ phase:
 
 
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import checks
-from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Diff, Result, Task, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import IDENTITY, Diff, Result, Task, run
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import verify as operations_verify
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import catalog, repositories
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.base import Repository
@@ -118,7 +119,7 @@ def on_record(repo: Repository, level: str, ids: list[str]) -> str:
 
 
 def work(task: Task) -> Result:
-    opened, level = Opened(task.config), task.params["level"]
+    opened, level = Opened(task.config, task.params["identity"]), task.params["level"]
     repo = repositories.of(opened)
     ids, _checks = operations_verify.targets(task.config, repo, task.params["id"])
     before = on_record(repo, level, ids)
@@ -149,6 +150,7 @@ def main() -> None:
             "id": {"type": "str", "default": "latest"},
             "level": {"type": "str", "choices": list(config.LEVELS), "default": "restore"},
             "sample": {"type": "int"},
+            **IDENTITY,
         },
     )
 

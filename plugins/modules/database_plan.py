@@ -20,6 +20,7 @@ extends_documentation_fragment:
   - lifeboat.dr.options.target
   - lifeboat.dr.options.accept
   - lifeboat.dr.options.hold
+  - lifeboat.dr.options.identity
 options:
   force:
     description: Recover even where the database is healthy and already what was asked for.
@@ -90,7 +91,8 @@ from dataclasses import dataclass
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import plan as database_plan
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.planned import Plan
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
-from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import ACCEPT, HOLD, TARGET, Result, Task, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import ACCEPT, HOLD, IDENTITY, TARGET
+from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Result, Task, run
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import sources
 
 
@@ -102,7 +104,7 @@ class Planned:
 
 
 def work(task: Task) -> Result:
-    opened = Opened(task.config)
+    opened = Opened(task.config, task.params["identity"])
     made = database_plan.make(
         opened,
         identity=task.params["recovery_point"],
@@ -128,6 +130,7 @@ def main() -> None:
             **TARGET,
             **ACCEPT,
             **HOLD,
+            **IDENTITY,
             "force": {"type": "bool", "default": False},
             "method": {"type": "str", "choices": ["auto", "swap", "rebuild"], "default": "auto"},
             "database": {"type": "str", "default": ""},

@@ -19,6 +19,7 @@ extends_documentation_fragment:
   - lifeboat.dr.stack
   - lifeboat.dr.options.restore
   - lifeboat.dr.options.accept
+  - lifeboat.dr.options.identity
 options:
   id:
     description: The backup to restore, a recovery point whose database backup it shall be, or V(latest).
@@ -120,7 +121,8 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import Lif
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import logins
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import recovery as database_recovery
 from ansible_collections.lifeboat.dr.plugins.module_utils.module import reopened
-from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import ACCEPT, RESTORE, Diff, Result, Task, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import ACCEPT, IDENTITY, RESTORE
+from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Diff, Result, Task, run
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import state as recovery_state
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import catalog
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import sources as sources_of
@@ -134,7 +136,7 @@ class Chosen:
 
 
 def work(task: Task) -> Result:
-    opened = Opened(task.config)
+    opened = Opened(task.config, task.params["identity"])
     sources = Sources(opened, "database", task.params["id"], accept=task.accept)
     chosen, _why = catalog.choose(sources.found, task.config.stack, identity=sources.identity, accept=task.accept)
     place = chosen.place if task.params["place"] == "auto" else task.params["place"]
@@ -180,6 +182,7 @@ def main() -> None:
             "id": {"type": "str", "default": "latest"},
             **RESTORE,
             **ACCEPT,
+            **IDENTITY,
             "databases": {"type": "list", "elements": "str", "default": []},
             "copied": {"type": "str", "default": ""},
             "fresh": {"type": "bool", "default": False},

@@ -2,7 +2,10 @@
 # Copyright: Lifeboat contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A stand-in for age where none is installed: its command line, its header, its words on errors. It hides nothing."""
+"""A stand-in for age where none is installed: its command line, its header, its words on errors.
+
+What it wrote cannot be read by eye, and that is all: anybody with this file can.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,19 @@ def install() -> None:
 
 
 def recipient(line: str) -> str:
-    return "age1" + hashlib.sha256(line.strip().encode()).hexdigest()
+    """In Bech32, with its checksum: https://github.com/bitcoin/bips/blob/master/bip-0173.mediawiki"""
+    data = [byte & 31 for byte in hashlib.sha256(line.strip().encode()).digest()] * 2
+    data = data[:52]
+    letters = b"age"
+    values = [letter >> 5 for letter in letters] + [0] + [letter & 31 for letter in letters] + data
+    checksum = 1
+    for value in values + [0] * 6:
+        top = checksum >> 25
+        checksum = (checksum & 0x1FFFFFF) << 5 ^ value
+        for bit, generator in enumerate((0x3B6A57B2, 0x26508E6D, 0x1EA119FA, 0x3D4233DD, 0x2A1462B3)):
+            checksum ^= generator if top >> bit & 1 else 0
+    data += [(checksum ^ 1) >> 5 * (5 - place) & 31 for place in range(6)]
+    return "age1" + "".join("qpzry9x8gf2tvdw0s3jn54khce6mua7l"[value] for value in data)
 
 
 def fail(words: str) -> None:
@@ -50,13 +65,21 @@ def b64(data: bytes) -> str:
     return base64.b64encode(data).decode().rstrip("=")
 
 
+def veiled(data: bytes, header: bytes) -> bytes:
+    """Scrambled, and back again."""
+    size = len(data)
+    stream = hashlib.shake_256(header).digest(size)
+    return (int.from_bytes(data, "big") ^ int.from_bytes(stream, "big")).to_bytes(size, "big")
+
+
 def age(words: list[str]) -> None:
     if "--encrypt" in words:
         given = [words[n + 1] for n, word in enumerate(words) if word == "--recipient"]
         header = "".join(f"-> X25519 {b64(recipient.encode())}\n{b64(b'x' * 32)}\n" for recipient in given).encode()
         body = sys.stdin.buffer.read()
         mac = b64(hashlib.sha256(header).digest()).encode()
-        sys.stdout.buffer.write(INTRO + header + b"--- " + mac + b"\n" + hashlib.sha256(body).digest() + body)
+        sys.stdout.buffer.write(INTRO + header + b"--- " + mac + b"\n" + hashlib.sha256(body).digest())
+        sys.stdout.buffer.write(veiled(body, header))
         return
     lines = [line for line in sys.stdin.read().splitlines() if line.startswith("AGE-SECRET-KEY-1")]
     data = Path(words[-1]).read_bytes()
@@ -68,10 +91,10 @@ def age(words: list[str]) -> None:
         fail("no identity matched any of the recipients")
     if rest[:43] != b64(hashlib.sha256(header).digest()).encode():
         fail("failed to read header: bad header MAC")
-    body = rest[44:]
-    if hashlib.sha256(body[32:]).digest() != body[:32]:
+    body = veiled(rest[76:], header)
+    if hashlib.sha256(body).digest() != rest[44:76]:
         fail("failed to decrypt and authenticate payload chunk")
-    sys.stdout.buffer.write(body[32:])
+    sys.stdout.buffer.write(body)
 
 
 if __name__ == "__main__":

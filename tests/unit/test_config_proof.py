@@ -28,6 +28,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest im
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from config_world import World, git_repository
+from fake_age import recipient
 
 ARTEFACTS = [
     "config.tar.gz", "secrets.tar.gz.age", "secrets.json.age", "files.json", "images.tar.gz", "site.tar.gz",
@@ -297,7 +298,7 @@ def test_status_says_what_is_in_no_backup(world: World) -> None:
     assert judged(world)["config secrets"][0] == FAIL, "there is a recipient now, and no backup for it"
     world.take()
     assert judged(world)["config secrets"] == (PASS, "3 files, sealed for 1 recipients")
-    other = "age1" + "q" * 58
+    other = recipient("another key")
     assert "sealed for other recipients" in judged(world, recipients=[world.recipient, other])["config secrets"][1]
     world.take(files=["/no/such"])
     assert judged(world)["config files"] == (FAIL, "not in the backup: /no/such: there is no such file")

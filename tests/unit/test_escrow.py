@@ -34,6 +34,8 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import O
 from ansible_collections.lifeboat.dr.plugins.module_utils.tools import age
 from builders import publish
 from config_world import World, keys
+from fake_age import recipient
+from test_age import SSH as PUBLIC
 
 
 @pytest.fixture
@@ -76,7 +78,7 @@ def test_the_key_opens_everything_and_that_is_put_on_record(world: World) -> Non
     assert escrow_record.checks(Opened(settings), now + timedelta(days=99))[0].result == PASS
     assert escrow_record.checks(Opened(settings), now + timedelta(days=101))[0].result == FAIL
     assert escrow_record.checks(Opened(world.configured(recipients=[])), now) == []
-    changed = world.configured(recipients=[world.recipient, "age1" + "q" * 58])
+    changed = world.configured(recipients=[world.recipient, recipient("another key")])
     assert escrow_record.checks(Opened(changed), now)[0].result == COULD_NOT_VERIFY
     assert world.repo.points() == [point.id], "the record is no recovery point"
 
@@ -333,7 +335,7 @@ def test_a_secret_key_is_never_taken_for_a_recipient_nor_shown(world: World) -> 
     assert secret not in str(error.value)
     for wrong in ("", "age1", "bob", "ssh-ed25519", "age1" + "Q" * 58):
         assert recipient_problem(wrong)
-    assert recipient_problem("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMq me@home") == ""
+    assert recipient_problem(PUBLIC) == ""
 
 
 # --- the kit ---

@@ -56,6 +56,8 @@ ADDED = {
         "created": [],
         "standby": False,
         "not_carried": [],
+        "recipients": [],
+        "host_key": "",
     },
     "objects": {
         "unprotected": None,

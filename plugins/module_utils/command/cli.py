@@ -206,11 +206,12 @@ def _with_vault(loaded: config.Config, failed: Sequence[str], code: int, result:
 
 
 def _verify(loaded: config.Config, arguments: argparse.Namespace, log: Log) -> Answer:
+    from ..operations import escrow_kit
     from ..operations import verify as operations_verify
 
-    return _found(
-        operations_verify.verify(Opened(loaded), arguments.id, arguments.level, sample=arguments.sample, log=log)
-    )
+    key = escrow_kit.identity(arguments.identity) if arguments.identity else ""
+    opened = Opened(loaded, key)
+    return _found(operations_verify.verify(opened, arguments.id, arguments.level, sample=arguments.sample, log=log))
 
 
 def _found(result: Result) -> Answer:
@@ -328,6 +329,10 @@ def _verify_options(parser: argparse.ArgumentParser) -> None:
         "--sample", type=int, metavar="N",
         help="restore so many objects, chosen at random; 0: all of them (default: those whose turn it is, so that each"
         " is read once in vault.read_days)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--identity", default="", metavar="FILE",
+        help="the age identity that opens encrypted backups, where this host's own key does not; - reads it from stdin",
     )  # fmt: skip
 
 

@@ -33,6 +33,7 @@ from . import aside, assess, carried, clients, cluster, held, logins, scratch
 from . import server as database_server
 from .held import Held
 from .methods import registry as methods
+from .methods.base import opened
 from .planned import ASIDE, ASK, RESTORE, Action, Database, Mode, Plan
 
 UNKNOWN_OTHERS = (
@@ -307,7 +308,10 @@ def _choose(
         with repo.materialise("database", entry.id) as folder:
             found = held.checksums(repo, manifest, folder)
             checks = [found.pop(""), *(found[item.dump.folder] for item in restored if item.dump.folder)]
+            open_it = partial(opened, run.config, manifest, folder, run.key, folders=(), accept=sources.accept)
             if sources.accept:
+                with open_it():
+                    pass  # a key that is missing or wrong must end the plan, not the recovery
                 _require_major(run, entry, folder)
                 return "; ".join(check.detail for check in checks if check.result != PASS)
             wrong = {item: found[item.dump.folder] for item in restored if item.dump.folder}
@@ -319,7 +323,8 @@ def _choose(
             damaged.extend(
                 f"{item.shown} cannot be restored from {entry.id}: {check.detail}" for item, check in wrong.items()
             )
-            around = cluster.of(folder) if scope.mode != "swap" else None
+            with open_it() as plain:
+                around = cluster.of(plain) if scope.mode != "swap" else None
             lost.extend(f"in a rebuild {line}" for line in (cluster.notes(around) if around else ()))
             lost.extend(f"{item.shown}: {named(line)}" for item in restored for line in item.dump.not_carried)
             _require_major(run, entry, folder)

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import zlib
@@ -28,7 +29,7 @@ from ..stack.runtime import Opened
 from . import aside, held
 from . import server as database_server
 from .methods import registry as methods
-from .methods.base import Outcome, Restoration
+from .methods.base import Outcome, Restoration, opened
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,8 @@ def restore_database(
     chosen = [held.find(found, name, identity) for name in wanted.databases] or list(found if fresh else found[:1])
     server, config = database_server.of(run), run.config
     server.reap()
-    with repo.materialise("database", identity) as folder:
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(repo.materialise("database", identity))
         checks = held.checksums(repo, manifest, folder)
         common = checks[""]
         broken = {item: checks[item.dump.folder] for item in chosen if checks[item.dump.folder].result != PASS}
@@ -96,6 +98,8 @@ def restore_database(
             refused = "; ".join(check.detail for check in broken.values())
         if refused and not accept:
             raise IntegrityError("restore the backup", identity, refused, "Choose another (`lifeboat list`).")
+        folders = {item.dump.folder for item in whole}
+        folder = stack.enter_context(opened(config, manifest, folder, run.key, folders=folders, accept=accept))
         unmark = functools.partial(recovery_state.unmark, config, recovery_state.RECOVERING)
         back = (lambda: None) if wanted.copied else unmark
         restoration = Restoration(

@@ -19,6 +19,7 @@ from ..repository.details import DatabaseDetails, ObjectsDetails
 from ..repository.manifest import Manifest
 from ..repository.points import Point
 from ..stack.runtime import Opened
+from ..tools import age
 from . import prune
 from .components import COMPONENTS
 
@@ -126,6 +127,10 @@ def take(
     race = repositories.of(run).race
     if race:
         log(race)
+    # Where no verification runs, it does not keep the host's old keys alive.
+    age.HostKeys(run.config.state).destroy(
+        datetime.now(timezone.utc), run.config.encryption.host_key_days, lambda recipient: True, log
+    )
     copied = copies.catch_up(run, log=log)
     failed = list(copied.failed)
     point, new = None, False

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from ..base import lock
 from ..base.checks import Check
 from ..configuration import proof as configuration_proof
+from ..database.methods import base as database_method
 from ..database.methods import registry as methods
 from ..objects import proof as objects_proof
 from ..repository.components import CONFIG, DATABASE, OBJECTS
@@ -24,10 +25,14 @@ def _objects(proof: Proof) -> Iterator[Check]:
         )
 
 
+def _database(proof: Proof) -> Iterator[Check]:
+    config, manifest = proof.run.config, proof.manifest
+    with database_method.opened(config, manifest, proof.folder, proof.run.key) as folder:
+        yield from methods.of(manifest).levels(config, manifest, folder, proof.level, proof.log)
+
+
 PROOFS: dict[str, Prove] = {
-    DATABASE: lambda item: methods.of(item.manifest).levels(
-        item.run.config, item.manifest, item.folder, item.level, item.log
-    ),
+    DATABASE: _database,
     OBJECTS: _objects,
     CONFIG: lambda item: configuration_proof.levels(item.run.config, item.repo, item.manifest, item.level, item.log),
 }

@@ -31,6 +31,7 @@ from ..repository.components import KINDS, configured
 from ..repository.manifest import Manifest, component_of, parse
 from ..settings.config import LEVELS, Config
 from ..stack.runtime import Opened
+from ..tools import age
 from .levels import PROOFS
 from .proof import Proof, Result
 
@@ -119,6 +120,8 @@ def verify(
     repo = _opened(run, identity, log)
     ids, checks = targets(run.config, repo, identity)
     parts = [_one(run, repo, text, level, sample, log, record) for text in ids]
+    if record:
+        _destroy_keys(run, log)
     if len(parts) == 1 and not checks:
         return _recorded(run.config, parts[0], log) if record else parts[0]
     found = [replace(check, name=f"{component_of(part.id)}: {check.name}") for part in parts for check in part.checks]
@@ -127,6 +130,24 @@ def verify(
     if checks:
         log(f"{name}: {result.verdict} at level {level}")
     return _recorded(run.config, result, log) if record else result
+
+
+def _destroy_keys(run: Opened, log: Log) -> None:
+    """The host's own keys that have nothing left to verify: the newest backup of each component that one opens is
+    proved. Those before it are not verified by schedule."""
+    keys, now = age.HostKeys(run.config.state), datetime.now(timezone.utc)
+    if not keys.all():
+        return
+    try:
+        newest: dict[tuple[str, str], catalog.Entry] = {}
+        for component, entries in points.backups(repositories.of(run), run.config.stack).items():
+            for entry in entries:
+                if entry.manifest:
+                    newest[component, entry.manifest.host_key] = entry
+        wanted = {key for (component, key), entry in newest.items() if not entry.proven_at}
+        keys.destroy(now, run.config.encryption.host_key_days, wanted.__contains__, log)
+    except LifeboatError as exc:  # the next verification does it
+        log(str(exc))
 
 
 def _recorded(config: Config, result: Result, log: Log) -> Result:

@@ -71,7 +71,8 @@ class DatabaseDetails:
     held the application's database alone. excluded: those that the configuration leaves out.
     missing: those that should be in it and are not, and why; a backup with such is not good. created: those that came
     while the backup ran, so that they are not in it: at its instant they did not exist. not_carried: as in
-    DatabaseDump, of the application's.
+    DatabaseDump, of the application's. recipients: for whom every artefact is encrypted; host_key: the recipient of the
+    host's own key, which is one more.
     """
 
     database: str
@@ -95,6 +96,8 @@ class DatabaseDetails:
     created: tuple[str, ...] = ()
     standby: bool = False
     not_carried: tuple[str, ...] = ()
+    recipients: tuple[str, ...] = ()
+    host_key: str = ""
 
     def dumps(self, taken_at: str) -> tuple[DatabaseDump, ...]:
         """Every database that is in the backup, the application's first. taken_at: the manifest's."""

@@ -78,6 +78,25 @@ class Manifest(Sealed):
     def size(self) -> int:
         return sum(artefact.size for artefact in self.artefacts)
 
+    @property
+    def recipients(self) -> tuple[str, ...]:
+        """For whom it is encrypted, or its secrets alone; none where nothing of it is."""
+        return self._names("recipients")
+
+    @property
+    def host_key(self) -> str:
+        """The recipient of the host's own key that opens it for some days; empty where none does."""
+        return "".join(self._names("host_key"))
+
+    @property
+    def encrypted(self) -> bool:
+        """Is all of it?"""
+        return bool(self.recipients) and all(artefact.name.endswith(".age") for artefact in self.artefacts)
+
+    def _names(self, field: str) -> tuple[str, ...]:
+        said = self.details.get(field) or ()
+        return tuple(map(str, said)) if isinstance(said, (list, tuple)) else (str(said),)
+
     def record(self, schema: str, **more: object) -> bytes:
         """One of the repository's RECORDS, of this very backup."""
         head = {"schema": f"lifeboat.dr/{schema}", "version": list(VERSION), "id": self.id, "seal": self.seal}

@@ -10,6 +10,7 @@ On a host it is two files: `/etc/lifeboat/<stack>.json` (no secret in it, so tha
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import operator
 import os
@@ -38,6 +39,8 @@ Hours = Annotated[int, Range(0, 24 * 36_500)]
 Port = Annotated[int, Range(1, 65_535)]
 _STACK = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}")
 _RECIPIENT = re.compile(r"age1[0-9a-z]{6,}|ssh-(ed25519|rsa) [A-Za-z0-9+/=]+( .*)?")
+_BECH32 = "qpzry9x8gf2tvdw0s3jn54khce6mua7l"
+_GENERATORS = (0x3B6A57B2, 0x26508E6D, 0x1EA119FA, 0x3D4233DD, 0x2A1462B3)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 _URL = re.compile(r"https?://[^\s/@]+/\S*|ssh://([^\s/:@]+@)?[^\s/@]+/\S*|[\w.-]+@[\w.-]+:[^\s-]\S*")
 _COMPRESSION = re.compile(r"(none|(gzip|lz4|zstd)(:\d{1,2})?)")
@@ -194,6 +197,20 @@ class ConfigSettings:
 
 
 @dataclass(frozen=True)
+class EncryptionSettings:
+    """For whom backups are encrypted, of every component. `recipients` empty: for nobody, but for the secret files of
+    the configuration where config.recipients are given. Else these are config.recipients, too.
+
+    `host_key_days`: how old the host's own key may be, with which it opens recent backups to verify them; 0: it has
+    none. `directory`: where the host decrypts to for a verification or a recovery; empty: the state directory.
+    """
+
+    recipients: tuple[str, ...] = ()
+    host_key_days: Annotated[int, Range(0, 7)] = 7
+    directory: str = ""
+
+
+@dataclass(frozen=True)
 class EndpointCheck:
     """One request that proves the application works: expected status, and JSON fields that must equal."""
 
@@ -257,6 +274,7 @@ class Config:
     objects: ObjectsSettings = field(default_factory=ObjectsSettings)
     vault: VaultSettings = field(default_factory=VaultSettings)
     config: ConfigSettings = field(default_factory=ConfigSettings)
+    encryption: EncryptionSettings = field(default_factory=EncryptionSettings)
     application: ApplicationSettings = field(default_factory=ApplicationSettings)
     frontend: FrontendSettings = field(default_factory=FrontendSettings)
     alarms: AlarmSettings = field(default_factory=AlarmSettings)
@@ -305,6 +323,7 @@ def from_mapping(data: object, secrets: object = None, where: str = "settings") 
         raise _wrong(f"{where}.targets", f"does not know {', '.join(strange)}; it knows {known}")
     _check_database(config.database, f"{where}.database")
     _check_objects(config, where)
+    config = dataclasses.replace(config, config=_with_recipients(config, where))
     _check_config(config.config, f"{where}.config")
     for name, cause in problems(config.frontend, config.drill):
         raise _wrong(f"{where}{name}", cause)
@@ -360,7 +379,49 @@ def recipient_problem(text: str) -> str:
     """Why `text` is no recipient, without repeating it: it may be the secret key; empty where it is one."""
     if "SECRET-KEY" in text.upper() or "PRIVATE KEY" in text:
         return "it is a secret key, which must never be on this host; give its recipient (age-keygen -y)"
-    return "" if _RECIPIENT.fullmatch(text) else "it is no age recipient (age1…) and no ssh public key"
+    if not _RECIPIENT.fullmatch(text):
+        return "it is no age recipient (age1…) and no ssh public key"
+    if text.startswith("age1"):
+        return "" if _whole(text) else "its checksum is wrong: a letter was changed or lost; copy it again"
+    kind, body = text.split(" ")[:2]
+    try:
+        data = base64.b64decode(body, validate=True)
+    except ValueError:
+        data = b""
+    right = data[4 : 4 + int.from_bytes(data[:4], "big")] == kind.encode() and len(data) > 40
+    return "" if right else "it is cut: what follows its type is not that type's public key; copy it again"
+
+
+def _whole(text: str) -> bool:
+    """Has a Bech32 text the right checksum? https://github.com/bitcoin/bips/blob/master/bip-0173.mediawiki"""
+    prefix, _one, data = text.rpartition("1")
+    if len(data) < 6 or not set(data) <= set(_BECH32):
+        return False
+    letters = list(prefix.encode())
+    values = [letter >> 5 for letter in letters] + [0] + [letter & 31 for letter in letters]
+    checksum = 1
+    for value in values + [_BECH32.index(letter) for letter in data]:
+        top = checksum >> 25
+        checksum = (checksum & 0x1FFFFFF) << 5 ^ value
+        for bit, generator in enumerate(_GENERATORS):
+            checksum ^= generator if top >> bit & 1 else 0
+    return checksum == 1
+
+
+def _with_recipients(config: Config, where: str) -> ConfigSettings:
+    """The configuration's settings with the recipients of all components, where these are given."""
+    encryption, own = config.encryption, config.config
+    for number, recipient in enumerate(encryption.recipients):
+        problem = recipient_problem(recipient)
+        if problem:
+            raise _wrong(f"{where}.encryption.recipients[{number}]", problem)
+    if encryption.directory and (not encryption.directory.startswith("/") or "\0" in encryption.directory):
+        raise _wrong(f"{where}.encryption.directory", f"{encryption.directory!r} is not an absolute path")
+    if not encryption.recipients or own.secrets == ELSEWHERE:
+        return own
+    if own.recipients and sorted(own.recipients) != sorted(encryption.recipients):
+        raise _wrong(f"{where}.config.recipients", "they are others than encryption.recipients: remove them there")
+    return dataclasses.replace(own, recipients=encryption.recipients)
 
 
 def _check_config(config: ConfigSettings, where: str) -> None:

@@ -161,10 +161,12 @@ class Opened:
 
     A recovery makes containers again, so what depends on one (the database server, the address of the stack's own
     bucket) is looked up each time that it is needed, and is not kept here.
+
+    key: the identity that an operator gave to open encrypted backups, as text.
     """
 
-    def __init__(self, config: Config) -> None:
-        self.config = config
+    def __init__(self, config: Config, key: str = "") -> None:
+        self.config, self.key = config, key
         self.runtime = connect(config)
         self._kept: dict[object, object] = {}
         self._lock = threading.RLock()

@@ -2,24 +2,33 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Encryption by age (https://age-encryption.org), nothing of our own: the host holds recipients only.
+"""Encryption by age (https://age-encryption.org), nothing of our own: the host holds recipients, and a key of its own
+that opens what it encrypted within the last days.
 
 Recipients are no secret and go into argv. An identity is the secret: it comes as text and goes to age's standard input,
-never into argv, the environment or a file.
+never into argv or the environment. The host's own key alone lies in a file.
 """
 
 from __future__ import annotations
 
 import base64
+import contextlib
+import fcntl
 import io
+import os
 import re
 import shutil
-from collections.abc import Sequence
+import tarfile
+import tempfile
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import IO, Optional
+from typing import IO, Callable, Optional, Protocol
 
-from ..base import pipeline
-from ..base.errors import IntegrityError, LifeboatError, UnverifiedError, UsageError, unable
+from ..base import filesystem, pipeline
+from ..base.errors import IntegrityError, LifeboatError, Log, UnverifiedError, UsageError, unable
 from ..base.pipeline import Command, Sink
 
 _INTRO = b"age-encryption.org/v1\n"
@@ -31,17 +40,59 @@ _SECRET_KEY = re.compile(r"(?m)^\s*(AGE-SECRET-KEY-1|AGE-PLUGIN-)")
 _WHOLE = "Give the file that age-keygen wrote, whole."
 _ANOTHER = "Choose another backup (lifeboat list), or fetch the vault's copy."
 _NOISE = "report unexpected or unhelpful errors"
+_PUBLIC = re.compile(r"(?m)^# public key: (age1\S+)$")
+SUFFIX = ".age"
+_LONG = 24 * 3600
+DIRECTORY = f".tar{SUFFIX}"  # a directory of plain files, in one age file
+_OPENED = "opened-"
+_WORN_OUT = timedelta(days=7)  # after its last use a host's key is destroyed, whatever was verified with it
+_EARLY = timedelta(hours=1)
+
+
+@dataclass(frozen=True)
+class Seal:
+    """For whom a backup is encrypted; for nobody where there are no recipients. host: the recipient of the host's own
+    key, which opens it for some days."""
+
+    recipients: tuple[str, ...] = ()
+    host: str = ""
+
+    @property
+    def everybody(self) -> tuple[str, ...]:
+        return (*self.recipients, self.host) if self.host else self.recipients
+
+    def named(self, name: str) -> str:
+        """What an artefact is called that holds what `name` says."""
+        return f"{name}{SUFFIX}" if self.recipients else name
+
+    @property
+    def chain(self) -> list[Command]:
+        """The end of a chain of processes."""
+        return [encryption(self.everybody)] if self.recipients else []
+
+    def write(self, data: bytes, sink: Sink, *, subject: str) -> None:
+        if self.recipients:
+            encrypt(io.BytesIO(data), self.everybody, sink, subject=subject)
+        else:
+            sink.write(data)
+
+
+OPEN = Seal()
+
+
+def encryption(recipients: Sequence[str]) -> Command:
+    """What encrypts its standard input to all the recipients."""
+    return Command(["age", "--encrypt", *(word for recipient in recipients for word in ("--recipient", recipient))])
 
 
 def encrypt(source: IO[bytes], recipients: Sequence[str], sink: Sink, *, subject: str, timeout: float = 600) -> None:
     """Encrypt a stream to all the recipients; each of them alone can read it."""
-    _require("encrypt", subject)
-    words = [word for recipient in recipients for word in ("--recipient", recipient)]
+    require("encrypt", subject)
     try:
         pipeline.run(
-            [Command(["age", "--encrypt", *words])], attempted="encrypt", subject=subject, source=source, sink=sink,
-            timeout=timeout,
-            remedy="Correct lifeboat_config.recipients; `age-keygen -y` prints the recipient of a key.",
+            [encryption(recipients)], attempted="encrypt", subject=subject, source=source, sink=sink, timeout=timeout,
+            remedy="Correct lifeboat_encryption.recipients (or lifeboat_config.recipients); `age-keygen -y` prints the"
+            " recipient of a key.",
         )  # fmt: skip
     except LifeboatError as exc:
         raise LifeboatError(exc.attempted, exc.subject, _plain(exc.cause), exc.remedy) from exc
@@ -56,7 +107,7 @@ def decrypt(
     the identity is none or another's, IntegrityError where the file is damaged, UnverifiedError where age is missing.
     """
     check_identity(identity)
-    _require("decrypt", subject)
+    require("decrypt", subject)
     try:
         pipeline.run(
             [Command(["age", "--decrypt", "--identity", "-", str(path)])], attempted="decrypt", subject=subject,
@@ -189,8 +240,266 @@ def _plain(cause: str) -> str:
     return re.sub(r"\bage: error: ", "", " / ".join(words)).strip() or cause
 
 
-def _require(attempted: str, subject: str) -> None:
+def require(attempted: str, subject: str) -> None:
+    """Raise UnverifiedError where age is not installed."""
     if not shutil.which("age"):
         raise UnverifiedError(
             attempted, subject, "age is not installed", "Install it (apt install age), then try again."
         )
+
+
+# The host's own key.
+
+
+@dataclass(frozen=True)
+class HostKey:
+    """made: when, by the name of its file."""
+
+    path: Path
+    made: datetime
+    recipient: str
+
+
+class HostKeys:
+    """The keys that a host made for itself: it opens with them what it has to verify every night, and no older backup,
+    as each is destroyed after some days. state: the stack's state directory."""
+
+    def __init__(self, state: Path) -> None:
+        self.folder = state / "keys"
+
+    def all(self) -> list[HostKey]:
+        """Oldest first; a file that is no such key is passed over."""
+        found = []
+        for path in sorted(self.folder.glob("*.key")) if self.folder.is_dir() else ():
+            try:
+                made = datetime.strptime(path.stem, "%Y%m%d_%H%M%S").replace(tzinfo=timezone.utc)
+                public = _PUBLIC.search(path.read_text(encoding="ascii"))
+            except (OSError, ValueError):
+                continue
+            if public:
+                found.append(HostKey(path, made, public[1]))
+        return found
+
+    def usable(self, now: datetime, days: int) -> Optional[HostKey]:
+        """The one that a new backup is for: the newest, while it is not older than that, nor of a time to come."""
+        fit = [key for key in self.all() if key.made <= now + _EARLY and now - key.made < timedelta(days=days)]
+        return fit[-1] if fit else None
+
+    def recipient(self, now: datetime, days: int, log: Log) -> str:
+        """Of the key for a new backup, made where there is none. Empty where none is wanted or can be made: a backup
+        that this host cannot verify is better than none."""
+        if not days:
+            return ""
+        try:
+            key = self.usable(now, days) or self._make(now)
+        except (LifeboatError, OSError) as exc:
+            cause = exc.cause if isinstance(exc, LifeboatError) else exc.strerror or str(exc)
+            log(f"this host has no key of its own, so that it cannot verify what it encrypts: {cause}")
+            return ""
+        return key.recipient
+
+    def _make(self, now: datetime) -> HostKey:
+        text = pipeline.output(
+            Command(["age-keygen"]), attempted="make a key", subject="of this host", timeout=60,
+            remedy="Install age (apt install age).",
+        )  # fmt: skip
+        public = _PUBLIC.search(text)
+        if not public:
+            raise LifeboatError("make a key", "of this host", "age-keygen did not print its public key")
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path = self.folder / f"{now.astimezone(timezone.utc):%Y%m%d_%H%M%S}.key"
+        filesystem.write(path, text.encode("ascii"), path.with_suffix(".new"))
+        return HostKey(path, now, public[1])
+
+    def text(self, recipients: Sequence[str]) -> str:
+        """The identities of those that open what was encrypted for these; empty where none does."""
+        found = []
+        for key in self.all():
+            if key.recipient in recipients:
+                with contextlib.suppress(OSError):
+                    found.append(key.path.read_text(encoding="ascii"))
+        return "\n".join(found)
+
+    def destroy(self, now: datetime, days: int, wanted: Callable[[str], bool], log: Log) -> None:
+        """Remove those that no backup is made for any more, once nothing is left to verify with them. wanted: is there
+        anything left, by the recipient. A week later they go in any case: a thief of the host shall read days."""
+        usable = self.usable(now, days)
+        for key in self.all():
+            if key == usable:
+                continue
+            worn_out = not key.made <= now + _EARLY or now - key.made >= timedelta(days=days) + _WORN_OUT
+            if not worn_out and wanted(key.recipient):
+                continue
+            try:
+                key.path.unlink()
+                filesystem.sync(self.folder)
+            except OSError as exc:  # a read-only file system, say: the next run tries again
+                log(f"{key.path}, an old key of this host, could not be destroyed: {exc.strerror or exc}")
+                continue
+            left = "; what was not verified with it can be opened by the escrowed key alone" if worn_out else ""
+            log(f"the host's key of {key.made:%Y-%m-%d} is destroyed{left}")
+
+
+class NoKeyError(UnverifiedError):
+    """There is no key here that opens it. It says nothing of what it was to open."""
+
+
+@dataclass(frozen=True)
+class Keys:
+    """What opens backups here: the identity that an operator gave, and the host's own keys. place: where to decrypt to,
+    a directory of the host's."""
+
+    host: HostKeys
+    place: Path
+    given: str = ""
+
+    def opening(self, seal: Seal, subject: str) -> str:
+        """The identities that may open it. Raises NoKeyError where there is none."""
+        own = self.host.text(seal.everybody)
+        if self.given:
+            check_identity(self.given)
+        elif not own:
+            gone = "; this host's own key that opened it is gone" if seal.host else ""
+            raise NoKeyError(
+                "open the backup", subject, f"it is encrypted for {', '.join(seal.recipients)}{gone}",
+                "Give the identity of one of them: -e identity_file=<a file on the controller> (lifeboat verify:"
+                " --identity FILE).",
+            )  # fmt: skip
+        return "\n".join(filter(None, (self.given, own)))
+
+    @contextlib.contextmanager
+    def opened(
+        self, folder: Path, seal: Seal, *, subject: str, only: Callable[[str], bool] = lambda name: True,
+        accept: bool = False,
+    ) -> Iterator[Path]:  # fmt: skip
+        """A backup's artefacts as they were before they were encrypted, under the names that they had; the folder
+        itself where they are not encrypted. only: of the names, which ones. accept: of one that is damaged, what can be
+        read.
+
+        Raises NoKeyError, WrongKeyError, and IntegrityError where one is damaged.
+        """
+        if not seal.recipients:
+            yield folder
+            return
+        identity = self.opening(seal, subject)
+        sealed = [path for path in filesystem.walk(folder) if path.name.endswith(SUFFIX) and path.is_file()]
+        wanted = {path: path.relative_to(folder) for path in sealed if only(str(path.relative_to(folder)))}
+        with self._private(subject) as root:
+            filesystem.require_room(root, sum(path.stat().st_size for path in wanted))
+            for path, name in wanted.items():
+                try:
+                    _open(path, root / name, identity, seal, f"{subject}/{name}")
+                except IntegrityError:
+                    if not accept:
+                        raise
+            yield root
+
+    @contextlib.contextmanager
+    def _private(self, subject: str) -> Iterator[Path]:
+        """A directory for what is decrypted, gone afterwards. What a killed run left there is removed first."""
+        with filesystem.explained("decrypt the backup", self.place):
+            self.place.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for path in self.place.glob(f"{_OPENED}*"):
+                _sweep(path)
+            root = Path(tempfile.mkdtemp(prefix=_OPENED, dir=self.place))
+            handle = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield root
+        finally:
+            shutil.rmtree(root, ignore_errors=True)
+            os.close(handle)
+
+
+class _Encryption(Protocol):
+    @property
+    def recipients(self) -> tuple[str, ...]: ...
+
+    @property
+    def host_key_days(self) -> int: ...
+
+    @property
+    def directory(self) -> str: ...
+
+
+class Settings(Protocol):
+    """What of a stack's configuration counts here."""
+
+    @property
+    def encryption(self) -> _Encryption: ...
+
+    @property
+    def state(self) -> Path: ...
+
+
+def sealing(config: Settings, log: Log) -> Seal:
+    """For whom a new backup is encrypted. Raises UnverifiedError where that cannot be: it is then not taken at all."""
+    encryption = config.encryption
+    if not encryption.recipients:
+        return OPEN
+    require("encrypt", "the backup")
+    now = datetime.now(timezone.utc)
+    host = HostKeys(config.state).recipient(now, encryption.host_key_days, log)
+    return Seal(tuple(encryption.recipients), host)
+
+
+def keys(config: Settings, given: str = "") -> Keys:
+    """What opens the stack's backups here. given: the identity that an operator gave, as text."""
+    return Keys(HostKeys(config.state), Path(config.encryption.directory or config.state), given)
+
+
+def _sweep(path: Path) -> None:
+    """Remove it unless a process that lives holds it."""
+    with contextlib.suppress(OSError):
+        handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(path, ignore_errors=True)
+        finally:
+            os.close(handle)
+
+
+def _open(path: Path, target: Path, identity: str, seal: Seal, subject: str) -> None:
+    """One artefact as it was, next to `target`, which has the name of the encrypted one."""
+    with filesystem.explained("decrypt the backup", target.parent):
+        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if path.name.endswith(DIRECTORY):
+            inside = target.with_name(path.name[: -len(DIRECTORY)])
+            _decrypt_directory(path, identity, inside, subject=subject, recipients=seal.everybody)
+            return
+        with filesystem.create(target.with_name(path.name[: -len(SUFFIX)])) as file:
+            decrypt(path, identity, file, subject=subject, recipients=seal.everybody, timeout=_LONG)
+
+
+def _decrypt_directory(path: Path, identity: str, target: Path, *, subject: str, recipients: Sequence[str]) -> None:
+    """A directory of plain files out of one age file."""
+    target.mkdir(mode=0o700)
+    read_end, write_end = os.pipe()
+    with ThreadPoolExecutor(1) as pool, os.fdopen(read_end, "rb") as reader:
+        unpacking = pool.submit(_unpack, reader, target, subject)
+        try:
+            with os.fdopen(write_end, "wb") as writer:
+                decrypt(path, identity, writer, subject=subject, recipients=recipients, timeout=_LONG)
+        except BrokenPipeError:
+            unpacking.result()  # says why it stopped reading
+            raise
+        unpacking.result()
+
+
+def _unpack(stream: IO[bytes], target: Path, subject: str) -> None:
+    """By the last part of each name alone, so that nothing is written elsewhere."""
+    try:
+        # Closing the stream, also on failure, is what lets the writer at its other end stop.
+        with stream, tarfile.open(fileobj=stream, mode="r|") as archive:
+            for member in archive:
+                source = archive.extractfile(member) if member.isreg() else None
+                if source is None:
+                    if member.isdir():
+                        continue
+                    raise IntegrityError("decrypt", subject, f"{member.name!r} in it is not a plain file", _ANOTHER)
+                with filesystem.create(target / os.path.basename(member.name)) as file:
+                    shutil.copyfileobj(source, file, pipeline.CHUNK)
+            while stream.read(pipeline.CHUNK):
+                pass
+    except tarfile.TarError as exc:
+        raise IntegrityError("decrypt", subject, f"the archive in it is not whole: {exc}", _ANOTHER) from exc

@@ -7,7 +7,8 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Iterator, Mapping
+import contextlib
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -15,9 +16,13 @@ from typing import Callable, Optional
 
 from ...base.checks import Check
 from ...base.errors import Log
+from ...repository.details import DatabaseDetails
 from ...repository.manifest import Manifest
 from ...settings.config import Config
 from ...stack.runtime import Opened
+from ...tools import age
+from ..cluster import CLUSTER
+from ..fingerprint import FINGERPRINT, GLOBALS
 from ..held import Held
 from ..server import Server
 
@@ -106,3 +111,24 @@ class Method(abc.ABC):
     def restore(self, wanted: Restoration) -> Restored:
         """Bring the databases back. Raises IntegrityError, nothing replaced, where the required one, or each, is not
         what was backed up."""
+
+
+@contextlib.contextmanager
+def opened(
+    config: Config, manifest: Manifest, folder: Path, key: str = "", *,
+    folders: Optional[Collection[str]] = None, accept: bool = False,
+) -> Iterator[Path]:  # fmt: skip
+    """The artefacts as they were before they were encrypted; the folder itself where they are not.
+
+    key: the identity that an operator gave. folders: only those of the databases in these folders of the backup,
+    and what is the server's; None: all. accept: of what is damaged there is what can be read. Raises NoKeyError and
+    WrongKeyError, IntegrityError where one is damaged.
+    """
+    details, common = manifest.detailed(DatabaseDetails), (GLOBALS, CLUSTER, FINGERPRINT)
+    seal = age.Seal(details.recipients, details.host_key)
+
+    def only(name: str) -> bool:
+        return folders is None or name.rpartition("/")[0] in folders or name[: -len(age.SUFFIX)] in common
+
+    with age.keys(config, key).opened(folder, seal, subject=manifest.id, only=only, accept=accept) as found:
+        yield found

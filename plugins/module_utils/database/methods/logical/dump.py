@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import io
 import os
 import shutil
 import socket
@@ -39,11 +40,11 @@ from ....base.version import VERSION
 from ....recovery.state import RECOVERING
 from ....repository import base as repository_base
 from ....repository import catalog, repositories
-from ....repository.checksums import measure
 from ....repository.details import DATABASES, DatabaseDetails, DatabaseDump
 from ....repository.manifest import Artefact, Manifest
 from ....settings.config import Config
 from ....stack.runtime import Opened
+from ....tools import age
 from ... import carried, cluster, fingerprint, listed
 from ... import server as database_server
 from ...cluster import CLUSTER
@@ -66,6 +67,7 @@ def take(run: Opened, *, log: Log, override: bool = False) -> Manifest:
     """
     config, stack = run.config, run.runtime
     _refuse_in_recovery(config)
+    seal = age.sealing(config, log)
     repo = repositories.of(run)
     repo.check(writable=True)
     repo.sweep(older_than=repository_base.STALE, now=datetime.now(timezone.utc))
@@ -94,8 +96,8 @@ def take(run: Opened, *, log: Log, override: bool = False) -> Manifest:
             log(f"{identity}: the server is a standby: what it has not replayed yet is not in it")
         swept.result()
         with repo.stage("database", identity) as staging, _named_errors(config):
-            work = _Work(pool, config, server, identity, staging.path, log)
-            naming = pool.submit(_globals, server, around, staging.path)
+            work = _Work(pool, config, server, identity, staging.path, log, seal)
+            naming = pool.submit(_globals, server, around, staging.path, seal)
             around_it = pool.submit(cluster.take, server, [database, *(item.name for item in others)])
             artefacts, found, not_carried = _fill(work, session, head, database, f"{identity}.sql", "", naming)
             artefacts.append(naming.result())
@@ -103,7 +105,7 @@ def take(run: Opened, *, log: Log, override: bool = False) -> Manifest:
             opened.close()  # its snapshot keeps the server from tidying up
             done = list(_each(work, others, missing))
             artefacts += [artefact for one in done for artefact in one.artefacts]
-            artefacts.append(_surrounding(around_it.result(), staging.path))
+            artefacts.append(_surrounding(around_it.result(), staging.path, seal))
             created = sorted(
                 (done[-1].there if done else there) - {item.name for item in around.databases} - set(missing)
             )
@@ -130,6 +132,8 @@ def take(run: Opened, *, log: Log, override: bool = False) -> Manifest:
                 created=tuple(created),
                 standby=around.standby,
                 not_carried=not_carried,
+                recipients=seal.recipients,
+                host_key=seal.host,
             )
             manifest = Manifest(
                 id=identity,
@@ -305,7 +309,7 @@ def _others(
 
 @dataclass(frozen=True)
 class _Work:
-    """What every database of one backup is dumped with. root: where its artefacts go."""
+    """What every database of one backup is dumped with. root: where its artefacts go. seal: for whom."""
 
     pool: ThreadPoolExecutor
     config: Config
@@ -313,6 +317,7 @@ class _Work:
     identity: str
     root: Path
     log: Log
+    seal: age.Seal = age.OPEN
 
 
 @dataclass(frozen=True)
@@ -409,9 +414,7 @@ def _fill(
     work.log(f"{work.identity}: fingerprint of {len(found.tables)} tables taken")
     session.rows("COMMIT;", attempted=_SNAPSHOT)  # sequences know no snapshot, but which there are is known by one
     found = replace(found, sequences=fingerprint.Sequences(stood, fingerprint.sequences(session)))
-    with create(inside / FINGERPRINT) as raw:
-        raw.write(found.to_bytes())
-    artefacts.append(measure(inside / FINGERPRINT, FINGERPRINT))
+    artefacts.append(_put(inside, FINGERPRINT, found.to_bytes(), work.seal))
     return [replace(item, name=f"{folder}/{item.name}".lstrip("/")) for item in artefacts], found, not_carried
 
 
@@ -419,14 +422,20 @@ def _facts(session: Session, level: str) -> tuple[Fingerprint, tuple[str, ...]]:
     return fingerprint.take(session, level), carried.take(session)
 
 
-def _surrounding(found: cluster.Cluster, folder: Path) -> Artefact:
-    with create(folder / CLUSTER) as raw:
-        raw.write(found.to_bytes())
-    return measure(folder / CLUSTER, CLUSTER)
+def _put(folder: Path, name: str, data: bytes, seal: age.Seal) -> Artefact:
+    with create(folder / seal.named(name)) as raw:
+        writer = pipeline.HashingWriter(raw)
+        seal.write(data, writer, subject=name)
+    return Artefact(seal.named(name), writer.size, writer.sha256)
 
 
-def _globals(server: Server, around: _Around, folder: Path) -> Artefact:
-    with create(folder / GLOBALS) as raw, gzip.GzipFile("", "wb", 6, raw, mtime=0) as packed:
+def _surrounding(found: cluster.Cluster, folder: Path, seal: age.Seal) -> Artefact:
+    return _put(folder, CLUSTER, found.to_bytes(), seal)
+
+
+def _globals(server: Server, around: _Around, folder: Path, seal: age.Seal = age.OPEN) -> Artefact:
+    data = io.BytesIO()  # in memory: there may be passwords in it, which are on no disk unless encrypted
+    with gzip.GzipFile("", "wb", 6, data, mtime=0) as packed:
         source = around.globals_from
         # Not --dbname: of that pg_dumpall ignores the name. Both take a connection string.
         words = ["--globals-only", f"--database={conninfo(dbname=source.name)}", f"--encoding={source.encoding}"]
@@ -438,7 +447,7 @@ def _globals(server: Server, around: _Around, folder: Path) -> Artefact:
             sink=packed,
             timeout=300,
         )
-    return measure(folder / GLOBALS, GLOBALS)
+    return _put(folder, GLOBALS, data.getvalue(), seal)
 
 
 def compression(config: Config, server_version_num: int) -> str:
@@ -451,7 +460,7 @@ def compression(config: Config, server_version_num: int) -> str:
 
 def _dump(work: _Work, head: _Head, database: str, folder: Path, script: str) -> list[Artefact]:
     """The dump's artefacts."""
-    config, server = work.config, work.server
+    config, server, seal = work.config, work.server, work.seal
     method = compression(config, head.version)
     level = method.partition(":")[2] or "6"
     packing = f"--compress={method if head.version >= 160000 else 0 if method == 'none' else level}"
@@ -467,7 +476,10 @@ def _dump(work: _Work, head: _Head, database: str, folder: Path, script: str) ->
 
     def run(form: str, *more: str, sink: Optional[pipeline.Sink] = None) -> None:
         pipeline.run(
-            [server.tool("pg_dump", f"--format={form}", *words, *more, database=database)],
+            [
+                server.tool("pg_dump", f"--format={form}", *words, *more, database=database),
+                *(seal.chain if sink else ()),
+            ],
             attempted="dump the database",
             subject=named(database),
             sink=sink,
@@ -477,7 +489,7 @@ def _dump(work: _Work, head: _Head, database: str, folder: Path, script: str) ->
 
     if config.database.format != "directory":
         plain = config.database.format == "plain"
-        name = script + ("" if method == "none" else ".gz") if plain else DUMP
+        name = seal.named(script + ("" if method == "none" else ".gz") if plain else DUMP)
         if plain:  # the others are restored without: tablespaces are directories of this host
             words.append("--no-tablespaces")
         with create(folder / name) as raw:
@@ -487,6 +499,8 @@ def _dump(work: _Work, head: _Head, database: str, folder: Path, script: str) ->
     inside = server.scratch_path()
     try:
         run("directory", f"--jobs={config.database.jobs}", f"--file={inside}")
+        if seal.recipients:
+            return [_receive_sealed(server, inside, folder, config.timeout, seal)]
         return _receive(server, inside, folder / DUMP, config.timeout)
     except LifeboatError as exc:
         if server.is_full(inside):
@@ -495,6 +509,21 @@ def _dump(work: _Work, head: _Head, database: str, folder: Path, script: str) ->
         raise
     finally:
         work.pool.submit(server.remove, inside)
+
+
+def _receive_sealed(server: Server, inside: str, folder: Path, timeout: float, seal: age.Seal) -> Artefact:
+    """As one age file, so that neither the number nor the sizes of the tables are told."""
+    name = f"{DUMP}{age.DIRECTORY}"
+    with create(folder / name) as raw:
+        writer = pipeline.HashingWriter(raw)
+        pipeline.run(
+            [server.run_command(["tar", "-C", inside, "-cf", "-", "."]), *seal.chain],
+            attempted=_BRING,
+            subject=inside,
+            sink=writer,
+            timeout=timeout,
+        )
+    return Artefact(name, writer.size, writer.sha256)
 
 
 def _receive(server: Server, inside: str, folder: Path, timeout: float) -> list[Artefact]:

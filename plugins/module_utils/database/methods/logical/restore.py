@@ -22,6 +22,7 @@ from ....base.pipeline import Command
 from ....base.text import named
 from ....repository.details import DatabaseDetails
 from ....repository.manifest import Manifest
+from ....tools import age
 from ... import fingerprint
 from ...fingerprint import DUMP, GLOBALS, Facts, Fingerprint
 from ...logins import allows
@@ -237,8 +238,12 @@ def open_plain(manifest: Manifest, directory: Path) -> IO[bytes]:
 
 
 def plain_name(manifest: Manifest, folder: str = "") -> str:
-    """The artefact that is the plain dump of the database in that folder."""
-    inside = (item.name for item in manifest.artefacts if item.name.rpartition("/")[0] == folder)
+    """The artefact that is the plain dump of the database in that folder, as it is called where it is not encrypted."""
+    inside = (
+        item.name[: -len(age.SUFFIX)] if item.name.endswith(age.SUFFIX) else item.name
+        for item in manifest.artefacts
+        if item.name.rpartition("/")[0] == folder
+    )
     return next(name for name in inside if name.endswith((".sql", ".sql.gz")) and name != GLOBALS)
 
 

@@ -1,0 +1,130 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Encrypted backups of the database: what verify, status and escrow say of them, with which key."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import COULD_NOT_VERIFY, FAIL, PASS
+from ansible_collections.lifeboat.dr.plugins.module_utils.database.methods.logical import method
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations import verify as operations_verify
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest import Artefact, Manifest
+from ansible_collections.lifeboat.dr.plugins.module_utils.settings.config import Config
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
+from ansible_collections.lifeboat.dr.plugins.module_utils.tools import age
+from builders import make_config, make_manifest, store
+from config_world import keys as new_key
+
+NOW = datetime.now(timezone.utc).replace(microsecond=0)
+
+
+class Lab:
+    """A stack with an operator's key. `opened`: what a verification found when it had opened a backup."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.identity, self.recipient = new_key(root)
+        self.opened: list[dict[str, bytes]] = []
+
+    def config(self, *recipients: str, **more: Any) -> Config:
+        return make_config(self.root, encryption={"recipients": recipients or [self.recipient], **more})
+
+    def back_up(self, settings: Config | None = None, taken_at: datetime = NOW) -> Manifest:
+        seal = age.sealing(settings or self.config(), print)
+        written: dict[str, bytes] = {}
+        root = self.root / "made"
+        root.mkdir(exist_ok=True)
+        for name in ("database.dump", "globals.sql.gz", "fingerprint.json"):
+            with (root / name).open("wb") as file:
+                seal.write(b"rows", file, subject=name)
+            written[seal.named(name)] = (root / name).read_bytes()
+        listed = tuple(Artefact(name, len(data), hashlib.sha256(data).hexdigest()) for name, data in written.items())
+        details = {"recipients": list(seal.recipients), "host_key": seal.host}
+        made = make_manifest(taken_at, artefacts=listed, details=details)
+        with store(self.root).stage("database", made.id) as staging:
+            for name, data in written.items():
+                (staging.path / name).write_bytes(data)
+            staging.publish(made.to_bytes())
+        return made
+
+    def verify(self, level: str, key: str = "", identity: str = "latest") -> dict[str, str]:
+        result = operations_verify.verify(Opened(self.config(), key), identity, level, log=print)
+        found = {check.name: f"{check.result} {check.detail}" for check in result.checks}
+        return {"": result.verdict, **found}
+
+    def lose_the_hosts_keys(self) -> None:
+        for key in age.HostKeys(self.config().state).all():
+            key.path.unlink()
+
+
+@pytest.fixture
+def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lab:
+    made = Lab(tmp_path)
+
+    def levels(_self: object, _config: Config, _manifest: Manifest, folder: Path, *_: object) -> Sequence[Any]:
+        made.opened.append({path.name: path.read_bytes() for path in folder.iterdir()})
+        return []
+
+    monkeypatch.setattr(method.Logical, "levels", levels)
+    return made
+
+
+PLAIN = {"database.dump": b"rows", "globals.sql.gz": b"rows", "fingerprint.json": b"rows"}
+
+
+def test_the_hosts_key_verifies_and_no_key_is_needed_for_the_bytes(lab: Lab) -> None:
+    lab.back_up()
+    assert lab.verify("restore")[""] == PASS
+    assert lab.opened == [PLAIN]
+    lab.lose_the_hosts_keys()
+    assert lab.verify("checksum")[""] == PASS
+
+
+@pytest.mark.parametrize("level", ["archive", "restore"])
+@pytest.mark.parametrize("given", ["none", "another's", "no key at all"])
+def test_without_the_key_it_could_not_be_verified(lab: Lab, level: str, given: str) -> None:
+    """Never FAIL, which would say that the backup is bad, and never PASS."""
+    lab.back_up()
+    lab.lose_the_hosts_keys()
+    key = {"none": "", "another's": new_key(lab.root)[0], "no key at all": "hello"}[given]
+    found = lab.verify(level, key)
+    assert found[""] == COULD_NOT_VERIFY
+    assert found["checksums"].startswith(PASS)
+    words = {"none": "it is encrypted for", "another's": "no identity matched", "no key at all": "no private key in it"}
+    assert words[given] in found["verification"]
+    assert lab.opened == []
+    assert lab.verify(level, lab.identity)[""] == PASS
+    assert lab.opened == [PLAIN]
+
+
+def test_a_damaged_artefact_fails_without_a_key(lab: Lab) -> None:
+    made = lab.back_up()
+    lab.lose_the_hosts_keys()
+    path = lab.root / "backup" / "postgresql" / made.id / "globals.sql.gz.age"
+    path.chmod(0o600)
+    path.write_bytes(path.read_bytes()[:-1] + b"!")
+    assert lab.verify("restore")[""] == FAIL
+
+
+def test_a_key_goes_when_the_newest_backup_that_it_opens_is_proved(lab: Lab) -> None:
+    """By the real verification of the new one; the old one's was left out one night."""
+    keys = age.HostKeys(lab.config().state)
+    old = lab.back_up(taken_at=NOW - timedelta(days=1))
+    (first,) = keys.all()
+    aged = first.path.with_name(f"{NOW - timedelta(days=8):%Y%m%d_%H%M%S}.key")
+    first.path.rename(aged)
+    lab.back_up()
+    assert len(keys.all()) == 2
+    lab.verify("restore")
+    assert [key.path for key in keys.all()][:1] == [aged], "what it opens is not proved"
+    lab.verify("restore", identity=old.id)
+    (left,) = keys.all()
+    assert left.path != aged
