@@ -15,12 +15,15 @@ from typing import Any
 import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import COULD_NOT_VERIFY, FAIL, PASS
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.methods.logical import method
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations import escrow, escrow_record, status
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import verify as operations_verify
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository import points
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest import Artefact, Manifest
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings.config import Config
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from ansible_collections.lifeboat.dr.plugins.module_utils.tools import age
-from builders import make_config, make_manifest, store
+from builders import make_config, make_manifest, prove, store
+from config_world import World
 from config_world import keys as new_key
 
 NOW = datetime.now(timezone.utc).replace(microsecond=0)
@@ -63,6 +66,10 @@ class Lab:
     def lose_the_hosts_keys(self) -> None:
         for key in age.HostKeys(self.config().state).all():
             key.path.unlink()
+
+    def status(self, settings: Config) -> dict[str, tuple[str, str]]:
+        seen = status.status(Opened(settings), now=NOW + timedelta(hours=1))
+        return {check.name: (check.result, check.detail) for check in seen.checks}
 
 
 @pytest.fixture
@@ -128,3 +135,78 @@ def test_a_key_goes_when_the_newest_backup_that_it_opens_is_proved(lab: Lab) -> 
     lab.verify("restore", identity=old.id)
     (left,) = keys.all()
     assert left.path != aged
+
+
+# Status.
+
+
+def test_status_is_silent_where_nothing_is_encrypted(lab: Lab) -> None:
+    plain = make_config(lab.root)
+    lab.back_up(plain)
+    assert not {"encryption", "keys of the past", "host key"} & set(lab.status(plain))
+
+
+def test_status_fails_where_the_newest_is_not_encrypted_as_configured(lab: Lab) -> None:
+    made = lab.back_up(make_config(lab.root))
+    assert lab.status(lab.config())["encryption"] == (
+        FAIL, f"{made.id} is not encrypted; take a new one: lifeboat backup",
+    )  # fmt: skip
+    lab.back_up(taken_at=NOW + timedelta(seconds=1))
+    assert lab.status(lab.config())["encryption"] == (PASS, "the newest backups are encrypted for 1 recipients")
+
+
+def test_status_names_the_backups_that_no_current_key_opens(lab: Lab) -> None:
+    old = lab.back_up(taken_at=NOW - timedelta(days=1))
+    rotated = lab.config(new_key(lab.root)[1])
+    found = lab.status(rotated)
+    assert found["encryption"][0] == FAIL
+    assert f"{old.id} is encrypted for none of the configured recipients" in found["encryption"][1]
+    lab.back_up(rotated)
+    found = lab.status(rotated)
+    assert found["encryption"][0] == PASS
+    assert found["keys of the past"][0] == PASS
+    assert "1 backups can be opened by the key of none" in found["keys of the past"][1]
+    assert old.id in found["keys of the past"][1]
+    assert lab.recipient in found["keys of the past"][1]
+
+
+def test_status_says_that_the_host_lost_its_key(lab: Lab) -> None:
+    made = lab.back_up()
+    assert "host key" not in lab.status(lab.config())
+    lab.lose_the_hosts_keys()
+    result, words = lab.status(lab.config())["host key"]
+    assert (result, made.id in words) == (COULD_NOT_VERIFY, True)
+    assert "lifeboat verify --identity" in words
+    prove(lab.root, made, at=NOW)
+    assert "host key" not in lab.status(lab.config()), "it was proved before"
+
+
+# Escrow.
+
+
+@pytest.mark.parametrize("whose", ["operator's", "host's", "another's"])
+def test_the_escrow_opens_it_with_the_paper_key_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whose: str
+) -> None:
+    world = World(tmp_path, monkeypatch)
+    monkeypatch.setattr(escrow_record, "store", lambda _: world.repo)
+    lab = Lab(tmp_path)
+    lab.identity, lab.recipient = world.key, world.recipient
+    lab.back_up()
+    world.take()
+    run = Opened(world.configured())
+    points.seal(run, now=datetime.now(timezone.utc), log=print)
+    host = age.HostKeys(lab.config().state)
+    key = {"operator's": world.key, "another's": new_key(tmp_path)[0], "host's": host.all()[0].path.read_text()}[whose]
+    if whose != "host's":
+        lab.lose_the_hosts_keys()
+    found = escrow.prove(run, key, log=print)
+    checks = {check.name: (check.result, check.detail) for check in found.checks}
+    if whose == "operator's":
+        assert checks["database: encryption"] == (PASS, "the key opens all of it: 3 artefacts, 12 bytes")
+        assert found.verdict == PASS
+    elif whose == "host's":  # it opens this week's database, and not the configuration
+        assert found.verdict == FAIL
+    else:
+        assert "no identity matched" in checks["database"][1]
+        assert checks["database"][0] == FAIL

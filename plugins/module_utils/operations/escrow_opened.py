@@ -7,18 +7,25 @@
 from __future__ import annotations
 
 import io
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
-from ..base.checks import COULD_NOT_VERIFY, FAIL, Check, compared
+from ..base import pipeline
+from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check, compared
+from ..base.filesystem import CHUNK, create
 from ..configuration import parts
 from ..configuration import proof as configuration_proof
 from ..configuration import restore as configuration_restore
 from ..configuration.restore import SECRET_LIST, SECRETS
 from ..objects import proof as objects_proof
-from ..repository.components import CONFIG, OBJECTS
+from ..repository.components import CONFIG, DATABASE, OBJECTS
 from ..repository.details import ConfigDetails
-from ..tools import tar
+from ..tools import age, tar
 from .proof import Proof, Prove
+
+_LONG = 24 * 3600
 
 
 def _objects(proof: Proof) -> Iterator[Check]:
@@ -52,7 +59,25 @@ def _config(proof: Proof) -> Iterator[Check]:
     yield compared("config: secrets", differ, f"the key opens all of it: {files} secret files, as listed")
 
 
-OPENED: dict[str, Prove] = {OBJECTS: _objects, CONFIG: _config}
+def _database(proof: Proof) -> Iterator[Check]:
+    """That the key alone opens every artefact, to its end."""
+    manifest, size = proof.manifest, 0
+    if not manifest.recipients:
+        return
+    for artefact in manifest.artefacts:
+        subject = f"{manifest.id}/{artefact.name}"
+        with TemporaryDirectory(prefix="lifeboat-sealed-") as folder:  # age reads a file; what lies there is encrypted
+            path = Path(folder) / "sealed.age"
+            with proof.repo.open(manifest.component, manifest.id, artefact.name) as source, create(path) as sink:
+                shutil.copyfileobj(source, sink, CHUNK)
+            read = pipeline.HashingWriter()
+            age.decrypt(path, proof.key, read, subject=subject, recipients=manifest.recipients, timeout=_LONG)
+            size += read.size
+    words = f"the key opens all of it: {len(manifest.artefacts)} artefacts, {size} bytes"
+    yield Check("database: encryption", PASS, words)
+
+
+OPENED: dict[str, Prove] = {DATABASE: _database, OBJECTS: _objects, CONFIG: _config}
 
 
 def checks(proof: Proof) -> Iterator[Check]:

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Optional
@@ -22,16 +22,19 @@ from ..repository import base as repository_base
 from ..repository import catalog, copies, growth, points, repositories, retention, show
 from ..repository.catalog import Entry, Published
 from ..repository.components import DATABASE, KINDS, AnyKind, configured
+from ..repository.manifest import Manifest
 from ..repository.points import Point, PointEntry
 from ..s3 import bucket
 from ..s3.bucket import Listed
 from ..settings.config import Config
 from ..stack import buckets
 from ..stack.runtime import Opened
+from ..tools import age
 from ..vault import endpoints
 from . import clocks, escrow_record, judgements
 
 CONTENT, SIZES = "content against earlier backups", "size against earlier backups"
+ENCRYPTED = (DATABASE,)  # what is encrypted as a whole
 
 
 @dataclass(frozen=True)
@@ -96,6 +99,7 @@ def status(run: Opened, *, now: datetime, asked: Optional[datetime] = None) -> S
         checks.append(Check(CONTENT, FAIL, "; ".join(told)))
     checks += _sizes({kind: backups[kind.name] for kind in kinds if kind.counts}, now)
     checks.append(_space(repo, every))
+    checks += _encrypted(config, {kind.name: [entry for entry in backups[kind.name] if entry.good] for kind in kinds})
     checks += copies.checks(run, backups, tied)
     checks += clocks.hidden_checks(run, backups, tied, now)
     checks += _holds(run, now)
@@ -111,6 +115,45 @@ def newest(seen: Status) -> list[str]:
     """The last few of each kind, for a terminal."""
     last = {name: entries[-5 if name == DATABASE else -3 :] for name, entries in seen.backups.items()}
     return show.table(seen.points[-3:], last, seen.at)
+
+
+def _encrypted(config: Config, found: Mapping[str, Sequence[Entry]]) -> Iterator[Check]:
+    """For whom the good backups are encrypted, by component, and by whom they can be opened. Nothing where none is."""
+    wanted = config.encryption.recipients
+    current = {*wanted, *config.config.recipients}
+    manifests = {name: [present(entry.manifest) for entry in entries] for name, entries in found.items()}
+    newest = [made[-1] for made in manifests.values() if made]
+    words = [f"{made.id} is not encrypted" for made in newest if made.component in ENCRYPTED and not made.encrypted]
+    words = words if wanted else []
+    words += [f"{made.id} is encrypted for none of the configured recipients" for made in _closed(newest, current)]
+    if words:
+        yield Check("encryption", FAIL, f"{'; '.join(words)}; take a new one: lifeboat backup")
+    elif wanted and newest:
+        yield Check("encryption", PASS, f"the newest backups are encrypted for {len(wanted)} recipients")
+    closed = _closed([made for every in manifests.values() for made in every], current)
+    if closed:
+        whose = ", ".join(sorted({recipient for made in closed for recipient in made.recipients}))
+        few = f"{', '.join(made.id for made in closed[-3:])}{', …' if len(closed) > 3 else ''}"
+        told = f"{len(closed)} backups can be opened by the key of none of the configured recipients ({few})"
+        yield Check("keys of the past", PASS, f"{told}; keep the keys of {whose} for as long as these are kept")
+    yield from _host_key(config, [entries[-1] for entries in found.values() if entries])
+
+
+def _closed(made: Sequence[Manifest], recipients: Collection[str]) -> list[Manifest]:
+    """Those that the key of none of the recipients opens."""
+    return [item for item in made if item.recipients and not set(item.recipients) & set(recipients)]
+
+
+def _host_key(config: Config, newest: Sequence[Entry]) -> Iterator[Check]:
+    """The newest backups that the host can verify no longer, and nobody has."""
+    keys, lost = age.HostKeys(config.state), []
+    for entry in newest:
+        key = present(entry.manifest).host_key
+        if key and not entry.proven_at and not keys.text([key]):
+            lost.append(entry.id)
+    if lost:
+        words = f"the key of this host's own that opened {', '.join(lost)} is gone, so no schedule can verify it"
+        yield Check("host key", COULD_NOT_VERIFY, f"{words}: lifeboat verify --identity <the escrowed key>")
 
 
 def _holds(run: Opened, now: datetime) -> Iterator[Check]:
