@@ -28,7 +28,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base import clock
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.clock import parse_time
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LifeboatError, UnverifiedError, UsageError
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.text import named
-from ansible_collections.lifeboat.dr.plugins.module_utils.database.made import Made
+from ansible_collections.lifeboat.dr.plugins.module_utils.database.server import Made
 from ansible_collections.lifeboat.dr.plugins.module_utils.drill import clean, drill, ledger
 from ansible_collections.lifeboat.dr.plugins.module_utils.drill import transaction as drill_transaction
 from ansible_collections.lifeboat.dr.plugins.module_utils.drill.faults import fault

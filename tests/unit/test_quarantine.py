@@ -16,7 +16,7 @@ import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LifeboatError, NotFoundError, UsageError
 from ansible_collections.lifeboat.dr.plugins.module_utils.command import cli
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import server as database_server
-from ansible_collections.lifeboat.dr.plugins.module_utils.database.made import Made
+from ansible_collections.lifeboat.dr.plugins.module_utils.database.server import Made
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import quarantine
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations.quarantine import Kept
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery.state import RECOVERING_OBJECTS

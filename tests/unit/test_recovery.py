@@ -34,9 +34,8 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.database import protec
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import recovery as database_recovery
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import server as database_server
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.clients import Client
-from ansible_collections.lifeboat.dr.plugins.module_utils.database.made import Made
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.methods.logical import restore as database_restore
-from ansible_collections.lifeboat.dr.plugins.module_utils.database.server import Reached
+from ansible_collections.lifeboat.dr.plugins.module_utils.database.server import Made, Reached
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import protect as recovery_protect
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import reopen
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import state as recovery_state

@@ -18,13 +18,17 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import COU
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import IntegrityError, LifeboatError
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.pipeline import Command, Finished
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.fingerprint import Facts
-from ansible_collections.lifeboat.dr.plugins.module_utils.database.made import Made
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.methods.logical import restore as database_restore
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.methods.logical.restore import (
     keep_globals,
     statements,
 )
-from ansible_collections.lifeboat.dr.plugins.module_utils.database.server import identifier, literal, setting_value
+from ansible_collections.lifeboat.dr.plugins.module_utils.database.server import (
+    Made,
+    identifier,
+    literal,
+    setting_value,
+)
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest import Artefact
 from builders import DATABASE_FACTS, NOW, fingerprint, make_manifest
 

@@ -34,7 +34,6 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.database import (
     planned,
 )
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import assess as database_assess
-from ansible_collections.lifeboat.dr.plugins.module_utils.database import made as database_made
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import plan as database_plan
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import protect as database_protect
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import recovery as database_recovery
@@ -129,7 +128,7 @@ ALIKE = {
 
 @pytest.mark.parametrize("name", ALIKE)
 def test_databases_called_as_those_that_runs_of_ours_make(name: str) -> None:
-    assert database_made.alike(name) is ALIKE[name]
+    assert database_server.alike(name) is ALIKE[name]
 
 
 def test_a_template_that_somebody_made_is_a_database_like_any_other() -> None:
@@ -141,14 +140,14 @@ def test_a_template_that_somebody_made_is_a_database_like_any_other() -> None:
 
 @pytest.mark.parametrize("folder", [False, True])
 def test_only_what_was_recorded_is_ours(tmp_path: Path, folder: bool) -> None:
-    made = database_made.Made(tmp_path / "state" / "made" if folder else None)
+    made = database_server.Made(tmp_path / "state" / "made" if folder else None)
     assert made.names() == set()
     names = {"shop_restore_20261124_020000", "..", "a/b\n%41", ODD, "語" * 21, "a" * 63}
     for name in names:
         made.add(name)
         made.add(name)
     if folder:
-        made = database_made.Made(tmp_path / "state" / "made")
+        made = database_server.Made(tmp_path / "state" / "made")
     assert made.names() == names
     for name in names:
         made.forget(name)
@@ -159,7 +158,7 @@ def test_only_what_was_recorded_is_ours(tmp_path: Path, folder: bool) -> None:
 def test_a_record_that_cannot_be_kept_ends_the_run_before_anything_is_made(tmp_path: Path) -> None:
     (tmp_path / "made").write_text("in the way")
     with pytest.raises(LifeboatError, match="remember which databases Lifeboat made"):
-        database_made.Made(tmp_path / "made").add("x")
+        database_server.Made(tmp_path / "made").add("x")
 
 
 LONG = [
@@ -496,7 +495,7 @@ def test_a_damaged_database_that_the_backup_does_not_hold_replaces_no_other(
 def steps(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """The steps of a restore; `fail`: of which new database, `differ`: which one is not what was backed up."""
     diary: list[str] = []
-    found: dict[str, Any] = {"diary": diary, "fail": "", "differ": "", "made": database_made.Made(), "there": []}
+    found: dict[str, Any] = {"diary": diary, "fail": "", "differ": "", "made": database_server.Made(), "there": []}
 
     class Living:
         made = found["made"]

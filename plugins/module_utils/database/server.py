@@ -24,19 +24,24 @@ import secrets
 import subprocess
 import tempfile
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import IO, Callable, NamedTuple, Optional, Protocol, TypeVar
+from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 from ..base import pipeline, typed
 from ..base.errors import LifeboatError, NotFoundError, UnverifiedError, present, printable
+from ..base.filesystem import explained
 from ..base.pipeline import Command
 from ..settings.config import Config
 from ..stack.runtime import ComposeRuntime, Opened, Runtime, exec_command
-from .made import FOLDER, Made
 
 T = TypeVar("T")
+_MADE = "made"  # in the stack's state directory: an empty file for each: = and its name, percent-encoded
+_MADE_LIKE = re.compile(r".+_(quarantine|restore)_\d{8}_\d{6}", re.DOTALL | re.ASCII)
+_REMEMBER = "remember which databases Lifeboat made"
 # Values and expressions must print the same on every server we compare: pin whatever changes their text.
 # https://www.postgresql.org/docs/current/runtime-config-client.html
 PINNED = {
@@ -160,6 +165,51 @@ class Executor(Protocol):
     """Makes the command that runs `argv` where the server's tools are."""
 
     def __call__(self, argv: Sequence[str], *, env: Mapping[str, str], stdin: bool) -> Command: ...
+
+
+def alike(name: str) -> bool:
+    """Is that a name as runs of ours give them?"""
+    return _MADE_LIKE.fullmatch(name) is not None
+
+
+class Made:
+    """The databases that Lifeboat made.
+
+    A name alone tells nothing: somebody may call a database of his own `shop_restore_20260101_120000`. So each name is
+    recorded before a database gets it. Where the record is lost, such a database is only backed up like any other.
+
+    folder: where the names are recorded; None keeps them for this process alone.
+    """
+
+    def __init__(self, folder: Optional[Path] = None) -> None:
+        self._folder = folder
+        self._names: set[str] = set()
+
+    def names(self) -> Set[str]:
+        if self._folder is None:
+            return frozenset(self._names)
+        with explained(_REMEMBER, self._folder):
+            files = [path.name for path in self._folder.iterdir()] if self._folder.is_dir() else []
+        return {unquote_to_bytes(file[1:]).decode("utf-8", "surrogateescape") for file in files}
+
+    def add(self, name: str) -> None:
+        """Before the database has that name."""
+        self._names.add(name)
+        if self._folder:
+            with explained(_REMEMBER, self._folder):
+                self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                self._path(self._folder, name).touch(mode=0o600)
+
+    def forget(self, name: str) -> None:
+        """When the database is gone, or has another name."""
+        self._names.discard(name)
+        if self._folder:
+            with explained(_REMEMBER, self._folder):
+                self._path(self._folder, name).unlink(missing_ok=True)
+
+    @staticmethod
+    def _path(folder: Path, name: str) -> Path:
+        return folder / f"={quote_from_bytes(name.encode('utf-8', 'surrogateescape'), safe='')}"
 
 
 class Server:
@@ -675,5 +725,5 @@ def connect(config: Config, runtime: Runtime, *, backup: bool = False) -> Server
         application=f"lifeboat-{config.stack}",
         timeout=config.timeout,
     )
-    server.made = Made(config.state / FOLDER)
+    server.made = Made(config.state / _MADE)
     return server

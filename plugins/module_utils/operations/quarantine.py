@@ -21,7 +21,6 @@ from ..base.clock import format_time
 from ..base.errors import LifeboatError, Log, NotFoundError, UsageError
 from ..base.filesystem import explained
 from ..base.text import human, named
-from ..database import made
 from ..database import server as database_server
 from ..database.server import answers
 from ..mirror import store
@@ -170,7 +169,7 @@ def _databases(run: Opened) -> Iterator[Union[Kept, Alike]]:
         at = since(found.name) if found.name in ours else None
         if at and found.name != run.config.database.name:
             yield Kept("database", found.name, at, found.size)
-        elif made.alike(found.name) and found.name not in {*known, *ours}:
+        elif database_server.alike(found.name) and found.name not in {*known, *ours}:
             yield Alike(found.name, found.size)
 
 

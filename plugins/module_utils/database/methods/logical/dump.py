@@ -51,8 +51,7 @@ from ...cluster import CLUSTER
 from ...fingerprint import DUMP, FINGERPRINT, GLOBALS, Fingerprint
 from ...listed import LISTED, Listed
 from ...logins import CLOSED
-from ...made import alike
-from ...server import Server, Session, answers, conninfo, shown
+from ...server import Server, Session, alike, answers, conninfo, shown
 
 _BRING = "bring the dump out of the container"
 
