@@ -20,6 +20,7 @@ description:
   - Internal to the role C(frontend_recovery).
 extends_documentation_fragment:
   - lifeboat.dr.stack
+  - lifeboat.dr.options.identity
 options:
   plan:
     description: What M(lifeboat.dr.frontend_plan) returned as RV(lifeboat.dr.frontend_plan#module:plan).
@@ -105,7 +106,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.frontend import (
 )
 from ansible_collections.lifeboat.dr.plugins.module_utils.frontend.plan import Plan
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
-from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Result, Task, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import IDENTITY, Result, Task, run
 
 
 def work(task: Task) -> Result:
@@ -114,7 +115,9 @@ def work(task: Task) -> Result:
         return Result(frontend_recovery.Recovered(), changed=planned.needed)
     token = frontend_assess.token_of(task.config, task.params["token"])
     with lock.held(task.config.stack, "recover frontend", wait=60):
-        changed, recovered = frontend_recovery.recover(Opened(task.config), planned, token, log=task.log)
+        changed, recovered = frontend_recovery.recover(
+            Opened(task.config, task.params["identity"]), planned, token, log=task.log
+        )
     return Result(recovered, changed)
 
 
@@ -123,6 +126,7 @@ def main() -> None:
         work,
         {
             "plan": {"type": "dict", "required": True},
+            **IDENTITY,
             "token": {"type": "str", "default": "", "no_log": True},
         },
     )

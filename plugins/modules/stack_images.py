@@ -16,6 +16,7 @@ description:
   - Internal to the role C(site_recovery).
 extends_documentation_fragment:
   - lifeboat.dr.stack
+  - lifeboat.dr.options.identity
 options:
   images:
     description: Service to image by digest, as a recovery point has them.
@@ -79,11 +80,12 @@ from dataclasses import dataclass
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import Check
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import NotFoundError
 from ansible_collections.lifeboat.dr.plugins.module_utils.configuration import restore as configuration_restore
-from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Result, Task, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import IDENTITY, Result, Task, run
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.sources import PLACES, VAULT, open_place
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import images as stack_images
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
+from ansible_collections.lifeboat.dr.plugins.module_utils.tools import age
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,8 @@ def work(task: Task) -> Result:
         if not given["id"]:
             raise NotFoundError("load the images", task.config.stack, "there is no config backup")
         store = open_place(Opened(task.config), given["place"])
-        return configuration_restore.load_images(store, given["id"], log=task.log)
+        keys = age.keys(task.config, given["identity"])
+        return configuration_restore.load_images(store, given["id"], keys=keys, log=task.log)
 
     stack = runtime.ComposeRuntime(task.config)
     found, brought = stack_images.provide(stack, given["images"], load, check=task.check, log=task.log)
@@ -115,6 +118,7 @@ def main() -> None:
         work,
         {
             "images": {"type": "dict", "default": {}},
+            **IDENTITY,
             "id": {"type": "str", "default": ""},
             "place": {"type": "str", "choices": list(PLACES), "default": VAULT},
         },

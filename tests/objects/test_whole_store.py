@@ -198,7 +198,7 @@ class Whole(Shop):
         assert store is not None
         (newest,) = store.published("config")
         target = self.root / "unpacked"
-        configuration_restore.extract(store, newest, target, key=self.key, log=self.said.append)
+        configuration_restore.extract(store, newest, target, keys=age.keys_of(self.key), log=self.said.append)
         self.config.state.mkdir(mode=0o700, parents=True)
         shutil.copy2(target / str(self.config.identities).lstrip("/"), self.config.identities)
 

@@ -57,6 +57,7 @@ class World:
         self.images = {"web": ("web:1", "sha256:" + "1" * 64)}
         self.saved: list[list[str]] = []
         self.lines: list[str] = []
+        self.encryption: dict[str, Any] = {}
         self.etc = root / "etc-lifeboat"
         for folder in (self.stack, self.etc, root / "backup"):
             folder.mkdir()
@@ -84,6 +85,7 @@ class World:
             "repository": {"type": "local", "path": str(self.root / "backup")},
             "state_directory": str(self.root / "state"),
             "config": more,
+            "encryption": self.encryption,
             "vault": {"endpoint_url": "https://s3.example", "repository_bucket": "copies"},
         }
         return config.from_mapping(settings, {"vault_secret_key": PLANTED})
@@ -99,7 +101,9 @@ class World:
         return self.root / "backup" / "config" / manifest.id
 
     def extract(self, manifest: Manifest, name: str = "out", key: str = "") -> configuration_restore.Extracted:
-        return configuration_restore.extract(self.repo, manifest.id, self.root / name, key=key, log=self.lines.append)
+        return configuration_restore.extract(
+            self.repo, manifest.id, self.root / name, keys=age.keys_of(key), log=self.lines.append
+        )
 
     # The engine.
 

@@ -29,6 +29,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.configuration import r
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import points
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import ComposeRuntime, Opened
+from ansible_collections.lifeboat.dr.plugins.module_utils.tools import age
 from ansible_collections.lifeboat.dr.plugins.module_utils.tools.tar import Entry
 from builders import NOW, Runner, make_config, prove, publish_config
 from test_backend_cause import APP, DB, HEALTHY, KILLED, STORE, seen
@@ -284,7 +285,8 @@ def backup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> config.Config:
     (live / "notes.txt").write_text("mine")
     files = {"compose.yml": ("right", 0o644), ".env": ("A=good", 0o600), "new/new.conf": ("new", 0o640)}
 
-    def extract(repo: Any, identity: str, target: Path, *, key: str, site: bool, log: Any) -> Any:
+    def extract(repo: Any, identity: str, target: Path, *, keys: age.Keys, site: bool, log: Any) -> Any:
+        key = keys.given
         wanted = {name: file for name, file in files.items() if key or name != ".env"}
         entries = {}
         for name, (text, mode) in wanted.items():

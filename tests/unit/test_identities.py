@@ -594,10 +594,10 @@ def test_what_status_says(tmp_path: Path, api: str, held: Any, result: str, word
 def test_what_status_says_of_a_sealed_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     publish_config(tmp_path, NOW)
     path = str(make(tmp_path).identities)
-    monkeypatch.setattr(configuration_restore, "listing", lambda repo, identity: {path: None})
+    monkeypatch.setattr(configuration_restore, "listing", lambda repo, identity, keys: {path: None})
     found, detail = judged(tmp_path, "minio", identities=HELD)
     assert found == PASS and detail.endswith("sealed with the configuration")
-    monkeypatch.setattr(configuration_restore, "listing", lambda repo, identity: {})
+    monkeypatch.setattr(configuration_restore, "listing", lambda repo, identity, keys: {})
     assert judged(tmp_path / "other", "minio", identities=HELD)[0] == COULD_NOT_VERIFY
 
 

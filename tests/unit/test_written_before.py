@@ -72,6 +72,7 @@ ADDED = {
         "tags": None,
         "vaults": [],
     },
+    "config": {"host_key": ""},
 }  # since then, and what it means that a manifest does not say
 
 

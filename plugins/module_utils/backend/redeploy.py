@@ -27,6 +27,7 @@ from ..repository.sources import Sources
 from ..settings.config import Config
 from ..stack.files import NAMES, OVERRIDES
 from ..stack.runtime import Opened
+from ..tools import age
 from ..tools.tar import DIRECTORY, shown
 
 MEMORY = Path("/run")  # secrets are unpacked there on their way: it is no disk
@@ -79,7 +80,8 @@ def redeploy(run: Opened, *, identity: str, key: str, stamp: str, accept: bool =
     for chosen in found:
         with tempfile.TemporaryDirectory(prefix="lifeboat-", dir=MEMORY if MEMORY.is_dir() else None) as folder:
             target = Path(folder) / "files"
-            got = configuration_restore.extract(sources.repo(chosen), chosen.id, target, key=key, site=False, log=log)
+            keys = age.keys(run.config, key)
+            got = configuration_restore.extract(sources.repo(chosen), chosen.id, target, keys=keys, site=False, log=log)
             missing = missing or tuple(name for name in got.missing if _ours(run.config, name))
             done = _bring(run.config, got, run.config.state / QUARANTINE / stamp, stamp, log)
         if done.replaced or done.made or done.aside:

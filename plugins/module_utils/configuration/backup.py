@@ -9,6 +9,8 @@ secrets.tar.gz.age   those that may not, and only where there are recipients
 secrets.json.age     what is in it, with hashes; files.json has the same without them, as a hash can be guessed at
 files.json           every file of both, and of the site
 images.tar.gz, site.tar.gz, git/<name>.bundle    the large parts, only where they differ from an earlier backup's
+
+With encryption.recipients each of the others ends in .age too. The host's own key opens these, and no secret file.
 """
 
 from __future__ import annotations
@@ -34,7 +36,6 @@ from ..base.version import VERSION
 from ..recovery import state as recovery_state
 from ..repository import catalog, repositories
 from ..repository.base import STALE, Repository
-from ..repository.checksums import measure
 from ..repository.details import ConfigDetails, ImageInUse, Part
 from ..repository.manifest import Artefact, Manifest
 from ..repository.sealing import VERSION as SCHEMA_VERSION
@@ -78,8 +79,9 @@ def take(run: Opened, *, log: Log, directory: Path = configuration.DIRECTORY) ->
     wanted = files.wanted(config, run.runtime, directory)
     earlier = catalog.entries(repo, "config", config.stack)
     identity = catalog.free_id(repo, "config", taken_at)
+    seal = age.sealing(config, log)
     with repo.stage("config", identity) as staging, filesystem.explained("write the backup", staging.path):
-        work = _Work(config, repo, earlier, identity, staging.path, log)
+        work = _Work(config, repo, earlier, identity, staging.path, log, seal)
         details, images = work.files(wanted), work.images(run.runtime)
         for repository in config.config.repositories:
             work.git(repository)
@@ -103,13 +105,14 @@ class _Work:
     """One backup in the making: what was written so far."""
 
     def __init__(
-        self, config: Config, repo: Repository, earlier: Sequence[catalog.Entry], identity: str, folder: Path, log: Log
-    ) -> None:
+        self, config: Config, repo: Repository, earlier: Sequence[catalog.Entry], identity: str, folder: Path, log: Log,
+        seal: age.Seal,
+    ) -> None:  # fmt: skip
         self.artefacts: list[Artefact] = []
         self.parts: dict[str, Part] = {}
         self.site_facts: dict[str, object] = {}
         self._entries: dict[str, Entry] = {}
-        self._config, self._repo, self._earlier = config, repo, earlier
+        self._config, self._repo, self._earlier, self._seal = config, repo, earlier, seal
         self._identity, self._folder, self._log = identity, folder, log
         # What a backup must not swallow: the backups.
         self._never = {os.path.realpath(str(name)) for name in (config.state, config.repository.get("path")) if name}
@@ -132,7 +135,8 @@ class _Work:
             why = "kept elsewhere" if self._config.config.secrets == "elsewhere" else "no recipient is configured"
             self._log(f"{self._identity}: {why}: {len(left)} secret files are left out")
         return ConfigDetails(
-            host=socket.gethostname(), files=len(plain.entries), bytes=plain.size, recipients=tuple(recipients),
+            host=socket.gethostname(), files=len(plain.entries), bytes=plain.size, host_key=self._seal.host,
+            recipients=self._seal.recipients or tuple(recipients),
             secrets=0 if left else sum(entry.secret and entry.type == tar.FILE for entry in self._entries.values()),
             left_out=tuple(sorted(map(shown, left))), compose_files=tuple(wanted.compose),
             skipped={shown(path): why for path, why in {**plain.skipped, **packed.skipped}.items()},
@@ -143,18 +147,18 @@ class _Work:
         self, name: str, paths: Iterable[str], bare: Iterable[str] = (), *, exclude: Iterable[str] = (),
         keep_out: Optional[tar.KeepOut] = None,
     ) -> tuple[tar.Packed, Artefact]:  # fmt: skip
-        with filesystem.create(self._folder / name) as raw:
+        stored = self._seal.named(name)
+        with filesystem.create(self._folder / stored) as raw:
             writer = pipeline.HashingWriter(raw)
-            with Packer(
-                writer,  # type: ignore[arg-type]
-                limit=self._config.config.limit_mb << 20, exclude={*self._never, *exclude}, known=self._entries,
+            with self._seal.writing(writer, subject=f"{self._identity}/{name}") as sink, Packer(
+                sink, limit=self._config.config.limit_mb << 20, exclude={*self._never, *exclude}, known=self._entries,
                 keep_out=keep_out,
             ) as packer:  # fmt: skip
                 for path in bare:
                     packer.add(path, content=False)
                 for path in paths:
                     packer.add(path)
-        return packer.packed, Artefact(name, writer.size, writer.sha256)
+        return packer.packed, Artefact(stored, writer.size, writer.sha256)
 
     def _secrets(self, paths: Sequence[str]) -> tar.Packed:
         """Packed in memory and sealed on its way to the disk."""
@@ -195,8 +199,8 @@ class _Work:
         key = parts.images_key(used)
         if self._config.config.images == "archive" and used and not self._held(IMAGES, key):
             self._log(f"{self._identity}: saving {len(used)} services' images")
-            target = self._folder / parts.NAMES[IMAGES]
-            self._keep(IMAGES, key, parts.save_images(used, target, self._config.timeout))
+            target = self._folder / parts.artefact_name(IMAGES, self._seal)
+            self._keep(IMAGES, key, parts.save_images(used, target, self._config.timeout, self._seal))
         return used
 
     def git(self, repository: configuration.GitRepository) -> None:
@@ -207,11 +211,10 @@ class _Work:
             raise NotFoundError("bundle the git repository", repository.name, "it has no commit yet", remedy)
         key = parts.git_key(refs)
         if not self._held(name, key):
-            target = self._folder / parts.artefact_name(name)
+            target = self._folder / parts.artefact_name(name, self._seal)
             target.parent.mkdir(mode=0o700, exist_ok=True)
             with TemporaryDirectory(prefix="lifeboat-git-") as scratch:
-                made = parts.bundle(repository, self._config, target, Path(scratch))
-            parts.bundle_heads(target)
+                made = parts.bundle(repository, self._config, target, Path(scratch), self._seal)
             self._keep(name, key, made)
 
     def site(self) -> None:
@@ -230,26 +233,29 @@ class _Work:
         plain = [entry.same for _name, entry in sorted(packed.entries.items())]
         key = hashlib.sha256(json.dumps([commit, plain]).encode()).hexdigest()
         if self._held(SITE, key):
-            (self._folder / name).unlink()
+            (self._folder / made.name).unlink()
         else:
             self._keep(SITE, key, made)
 
     def listing(self) -> None:
         open_ = [replace(entry, sha256="") if entry.secret else entry for entry in self._entries.values()]
-        with filesystem.create(self._folder / LISTING) as raw:
-            raw.write(_listing(open_))
-        self.artefacts.append(measure(self._folder / LISTING, LISTING))
+        name = self._seal.named(LISTING)
+        with filesystem.create(self._folder / name) as raw:
+            writer = pipeline.HashingWriter(raw)
+            self._seal.write(_listing(open_), writer, subject=f"{self._identity}/{LISTING}")
+        self.artefacts.append(Artefact(name, writer.size, writer.sha256))
 
     def _held(self, name: str, key: str) -> bool:
         """Is the part as an earlier backup has it? Then that one is named."""
-        held = parts.holder(self._earlier, name, key)
+        held = parts.holder(self._earlier, name, key, self._seal.recipients)
         if held:
             self._log(f"{self._identity}: {name} is as in {held.backup}")
             self.parts[name] = held
         return held is not None
 
     def _keep(self, name: str, key: str, made: Artefact) -> None:
-        self.parts[name] = Part(self._identity, made.name, key, made.size, made.sha256)
+        recipients, host = self._seal.recipients, self._seal.host
+        self.parts[name] = Part(self._identity, made.name, key, made.size, made.sha256, recipients, host)
         self.artefacts.append(made)
 
     def _list(self, entries: dict[str, Entry], name: str, *, secret: bool = False) -> None:

@@ -12,14 +12,15 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
 import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import IO, Optional
+from typing import IO, Optional, cast
 
 from ..base import filesystem, pipeline
 from ..base.errors import NOT_INSTALLED, IntegrityError, LifeboatError, NotFoundError, UnverifiedError, unable
@@ -30,13 +31,14 @@ from ..repository.details import ConfigDetails, ImageInUse, Part
 from ..repository.manifest import Artefact, Manifest
 from ..settings.config import Config, GitRepository
 from ..stack.service import Runtime
+from ..tools import age
 
 IMAGES, SITE, GIT = "images", "site", "git/"
 NAMES = {IMAGES: "images.tar.gz", SITE: "site.tar.gz"}
 
 
-def artefact_name(part: str) -> str:
-    return NAMES.get(part) or f"{part}.bundle"
+def artefact_name(part: str, seal: age.Seal = age.OPEN) -> str:
+    return seal.named(NAMES.get(part) or f"{part}.bundle")
 
 
 def of(manifest: Manifest) -> Mapping[str, Part]:
@@ -44,12 +46,12 @@ def of(manifest: Manifest) -> Mapping[str, Part]:
     return manifest.detailed(ConfigDetails).parts
 
 
-def holder(found: Sequence[catalog.Entry], name: str, key: str) -> Optional[Part]:
-    """The newest good backup's own part of that name, if it is of the same key."""
+def holder(found: Sequence[catalog.Entry], name: str, key: str, recipients: Sequence[str] = ()) -> Optional[Part]:
+    """The newest good backup's own part of that name, if it is of the same key and for the same recipients."""
     for manifest in reversed(catalog.good(found)):
         part = of(manifest).get(name)
         if part and part.backup == manifest.id:
-            return part if part.key == key else None
+            return part if (part.key, sorted(part.recipients)) == (key, sorted(recipients)) else None
     return None
 
 
@@ -66,32 +68,62 @@ def problem(repo: Repository, part: Part) -> str:
     return "" if had == part.size else f"{part.backup}: {part.artefact} is missing or has another size"
 
 
+class _Measured(io.RawIOBase):
+    """What is read of a stream, measured."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        super().__init__()
+        self._stream, self.had = stream, pipeline.HashingWriter()
+
+    def read(self, size: int = -1, /) -> bytes:
+        data = self._stream.read(size)
+        self.had.write(data)
+        return data
+
+
 @contextmanager
-def opened(repo: Repository, manifest: Manifest, name: str) -> Iterator[IO[bytes]]:
-    """The bytes of a part, wherever they are kept; checked when they were read to their end."""
+def opened(repo: Repository, manifest: Manifest, name: str, keys: Optional[age.Keys] = None) -> Iterator[IO[bytes]]:
+    """The bytes of a part, wherever they are kept, as they were before they were encrypted. Of one that is encrypted
+    they were compared with what was written; of another, that is for fetch()."""
     part = of(manifest).get(name)
     if part is None:
         raise NotFoundError("read from the config backup", manifest.id, f"it has no {name}", "Choose another.")
     wrong = problem(repo, part)
     if wrong:
         raise IntegrityError("read from the config backup", manifest.id, wrong, "Choose another (lifeboat list).")
-    with repo.open("config", part.backup, part.artefact) as stream:
-        yield stream
+    subject, seal = f"{part.backup}/{part.artefact}", age.Seal(part.recipients, part.host_key)
+    with ExitStack() as stack:
+        source = stack.enter_context(repo.open("config", part.backup, part.artefact))
+        if not seal.recipients:
+            yield source
+            return
+        measured = _Measured(source)
+        plain = stack.enter_context((keys or age.keys_of()).stream(cast(IO[bytes], measured), seal, subject=subject))
+        _require_same(part, measured.had)
+        yield plain
 
 
-def fetch(repo: Repository, manifest: Manifest, name: str, target: Path) -> None:
+def _require_same(part: Part, had: pipeline.HashingWriter) -> None:
+    if (had.size, had.sha256) != (part.size, part.sha256):
+        raise IntegrityError("fetch", f"{part.backup}/{part.artefact}", "it is not what was written", "Choose another.")
+
+
+def fetch(repo: Repository, manifest: Manifest, name: str, target: Path, keys: Optional[age.Keys] = None) -> None:
     """A part as a new file, compared with what was written."""
     with (
-        opened(repo, manifest, name) as stream,
+        opened(repo, manifest, name, keys) as stream,
         filesystem.explained("fetch", target),
         filesystem.create(target) as file,
     ):
         writer = pipeline.HashingWriter(file)
         shutil.copyfileobj(stream, writer, filesystem.CHUNK)
     part = of(manifest)[name]
-    if (writer.size, writer.sha256) != (part.size, part.sha256):
+    try:
+        if not part.recipients:
+            _require_same(part, writer)
+    except IntegrityError:
         target.unlink()
-        raise IntegrityError("fetch", f"{part.backup}/{part.artefact}", "it is not what was written", "Choose another.")
+        raise
 
 
 # Images.
@@ -115,8 +147,9 @@ def images_key(used: Mapping[str, ImageInUse]) -> str:
     return hashlib.sha256(json.dumps(named).encode()).hexdigest()
 
 
-def save_images(used: Mapping[str, ImageInUse], target: Path, timeout: float) -> Artefact:
-    """`docker save`, compressed on the way. By name where the name still means that image: a load brings it back."""
+def save_images(used: Mapping[str, ImageInUse], target: Path, timeout: float, seal: age.Seal = age.OPEN) -> Artefact:
+    """`docker save`, compressed and encrypted on the way. By name where the name still means that image: a load brings
+    it back."""
     wanted = []
     for reference, identity in sorted({(image.reference, image.id) for image in used.values()}):
         status, out, _err = pipeline.probe(Command(["docker", "image", "inspect", "--format", "{{.Id}}", reference]))
@@ -124,7 +157,7 @@ def save_images(used: Mapping[str, ImageInUse], target: Path, timeout: float) ->
     with filesystem.create(target) as file:
         writer = pipeline.HashingWriter(file)
         pipeline.run(
-            [Command(["docker", "save", *sorted(set(wanted))]), Command(["gzip", "-1", "-n"])],
+            [Command(["docker", "save", *sorted(set(wanted))]), Command(["gzip", "-1", "-n"]), *seal.chain],
             attempted="save the images", subject=", ".join(wanted), sink=writer, timeout=timeout,
             remedy="Set lifeboat_config.images to digests where a registry has them all.",
         )  # fmt: skip
@@ -173,8 +206,10 @@ def git_key(heads_: str) -> str:
     return hashlib.sha256(heads_.encode()).hexdigest()
 
 
-def bundle(repository: GitRepository, config: Config, target: Path, scratch: Path) -> Artefact:
-    """All refs of a repository in one file that git clones from. A remote one by way of a mirror clone."""
+def bundle(
+    repository: GitRepository, config: Config, target: Path, scratch: Path, seal: age.Seal = age.OPEN
+) -> Artefact:
+    """All refs of a repository in one file that git clones from, read back. A remote one by way of a mirror clone."""
     place = repository.path
     if repository.url:
         place = str(scratch / "mirror.git")
@@ -182,12 +217,18 @@ def bundle(repository: GitRepository, config: Config, target: Path, scratch: Pat
             [git(repository, config, "clone", "--quiet", "--mirror", "--", repository.url, place)],
             attempted="mirror the git repository", subject=repository.name, timeout=config.timeout,
         )  # fmt: skip
-    with filesystem.create(target) as file:
+    plain = scratch / "plain.bundle" if seal.recipients else target
+    with filesystem.create(plain) as file:
         writer = pipeline.HashingWriter(file)
         pipeline.run(
             [git(repository, config, "-C", place, "bundle", "create", "--quiet", "-", "--all")],
             attempted="bundle the git repository", subject=repository.name, sink=writer, timeout=config.timeout,
         )  # fmt: skip
+    bundle_heads(plain)
+    if seal.recipients:
+        with plain.open("rb") as source, filesystem.create(target) as file:
+            writer = pipeline.HashingWriter(file)
+            age.encrypt(source, seal.everybody, writer, subject=repository.name, timeout=config.timeout)
     return Artefact(f"git/{target.name}", writer.size, writer.sha256)
 
 

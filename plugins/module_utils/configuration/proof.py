@@ -21,7 +21,7 @@ from ..base import filesystem, pipeline
 from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check, compared, ended
 from ..base.errors import LifeboatError, Log, unable
 from ..base.pipeline import Command
-from ..repository import checksums
+from ..repository import catalog, checksums
 from ..repository.base import Repository
 from ..repository.details import ConfigDetails, Part
 from ..repository.manifest import Manifest
@@ -34,34 +34,60 @@ from .parts import GIT, IMAGES, NAMES, SITE
 from .restore import PLAIN, SECRET_LIST, SECRETS, Extracted
 
 
-def levels(config: Config, repo: Repository, manifest: Manifest, level: str, log: Log) -> Iterator[Check]:
-    """The checks of `archive`, and of `restore` where asked for, which is not begun when the former failed."""
+def levels(
+    config: Config, repo: Repository, manifest: Manifest, level: str, log: Log, key: str = ""
+) -> Iterator[Check]:
+    """The checks of `archive`, and of `restore` where asked for, which is not begun when the former failed.
+
+    key: the identity that was given to open an encrypted backup; of its secret files only what needs none is checked.
+    """
     log(f"{manifest.id}: reading the archives back")
-    found = []
-    for check in _archive(config, repo, manifest):
+    found, keys = [], age.keys(config, key)
+    for check in _archive(config, repo, manifest, keys):
         yield check
         found.append(check)
     if level == "restore" and all(item.result == PASS for item in found):
-        yield from _restored(config, repo, manifest, log)
+        yield from _restored(config, repo, manifest, keys, log)
 
 
-def _archive(config: Config, repo: Repository, manifest: Manifest) -> Iterator[Check]:
-    listed = restore.listing(repo, manifest.id)
+def _archive(config: Config, repo: Repository, manifest: Manifest, keys: age.Keys) -> Iterator[Check]:
+    listed = restore.listing(repo, manifest.id, keys)
     parts = configuration_parts.of(manifest)
     for part in parts.values():
         if part.backup != manifest.id:
             yield held_elsewhere(repo, part)
-    with repo.open("config", manifest.id, PLAIN) as stream:
+    with restore.artefact(repo, manifest, PLAIN, keys) as stream:
         yield _tar(listed, manifest, PLAIN, stream)
-    if SITE in parts:
-        with configuration_parts.opened(repo, manifest, SITE) as stream:
+    readable = [name for name, part in parts.items() if _opens(manifest, part, keys)]
+    if SITE in readable:
+        with configuration_parts.opened(repo, manifest, SITE, keys) as stream:
             yield _tar(listed, manifest, NAMES[SITE], stream)
     if IMAGES in parts and parts[IMAGES].backup == manifest.id:
-        yield _images(repo, manifest)
-    for name in parts:
+        yield _images(repo, manifest, keys)
+    for name in readable:
         if name.startswith(GIT):
-            yield _bundle(repo, manifest, name, parts[name])
+            yield _bundle(repo, manifest, name, parts[name], keys)
+    for name in parts:
+        if name not in readable:
+            yield _proved_before(repo, name, parts[name])
     yield _sealed(config, repo, manifest)
+
+
+def _opens(manifest: Manifest, part: Part, keys: age.Keys) -> bool:
+    """Can the part be read here? Of one that an earlier backup keeps, the host's key of that week is gone."""
+    own = part.backup == manifest.id or not part.recipients
+    return own or bool(keys.given or keys.host.text((*part.recipients, part.host_key)))
+
+
+def _proved_before(repo: Repository, name: str, part: Part) -> Check:
+    """A part that no key here opens: its bytes are those that were read when the backup that keeps it was proved."""
+    what = f"archive {name}"
+    proof = catalog.entry(repo, "config", part.backup).proof
+    good = [level for level in ("archive", "restore") if level in proof and proof[level].verdict == PASS]
+    if good:
+        return Check(what, PASS, f"it was read when {part.backup} was proved ({good[-1]}), and has the bytes of then")
+    words = f"no key here opens what {part.backup} keeps, and nobody proved that: lifeboat verify --identity FILE"
+    return Check(what, COULD_NOT_VERIFY, words)
 
 
 def _tar(listed: Mapping[str, Entry], manifest: Manifest, name: str, stream: IO[bytes]) -> Check:
@@ -82,19 +108,19 @@ def held_elsewhere(repo: Repository, part: Part) -> Check:
     return compared(name, other, f"held by {part.backup}, {part.size} bytes")
 
 
-def _images(repo: Repository, manifest: Manifest) -> Check:
+def _images(repo: Repository, manifest: Manifest, keys: age.Keys) -> Check:
     """`docker save` writes a tar of plain files, its manifest.json among them."""
     name = NAMES[IMAGES]
-    with configuration_parts.opened(repo, manifest, IMAGES) as stream:
+    with configuration_parts.opened(repo, manifest, IMAGES, keys) as stream:
         read = tar.read(stream, f"{manifest.id}/{name}")
     lacks = [] if "/manifest.json" in read else ["there is no manifest.json of docker save in it"]
     return compared(f"archive {name}", lacks, f"{len(read)} files, read to the end")
 
 
-def _bundle(repo: Repository, manifest: Manifest, name: str, part: Part) -> Check:
+def _bundle(repo: Repository, manifest: Manifest, name: str, part: Part, keys: age.Keys) -> Check:
     with TemporaryDirectory(prefix="lifeboat-verify-") as scratch:
         path = Path(scratch) / "one.bundle"
-        configuration_parts.fetch(repo, manifest, name, path)
+        configuration_parts.fetch(repo, manifest, name, path, keys)
         heads = configuration_parts.bundle_heads(path)
     wrong = [] if configuration_parts.git_key(heads) == part.key else ["its refs are not those of when it was made"]
     return compared(f"bundle {name}", wrong, f"whole, {len(heads.splitlines())} refs")
@@ -117,7 +143,7 @@ def _sealed(config: Config, repo: Repository, manifest: Manifest) -> Check:
     recipients = details.recipients
     if details.left_out:
         return left_out(config, details.left_out)
-    if not recipients:
+    if SECRETS not in {artefact.name for artefact in manifest.artefacts}:
         return Check("secrets", PASS, "there are none to keep")
     wrong = []
     for name in (SECRETS, SECRET_LIST):
@@ -129,26 +155,30 @@ def _sealed(config: Config, repo: Repository, manifest: Manifest) -> Check:
     return compared("secrets", wrong, words)
 
 
-def _restored(config: Config, repo: Repository, manifest: Manifest, log: Log) -> Iterator[Check]:
+def _restored(config: Config, repo: Repository, manifest: Manifest, keys: age.Keys, log: Log) -> Iterator[Check]:
+    readable = [name for name, part in configuration_parts.of(manifest).items() if _opens(manifest, part, keys)]
     with TemporaryDirectory(prefix="lifeboat-verify-") as scratch:
         try:
-            out = restore.extract(repo, manifest.id, Path(scratch) / "files", log=log)
+            # The secret files stay sealed, also where their key was given: they are not written to a disk.
+            out = restore.extract(
+                repo, manifest.id, Path(scratch) / "files", keys=keys, site=SITE in readable, secrets=False, log=log
+            )
         except LifeboatError as exc:
             yield ended("restore", exc)
             return
         sealed = sum(path in out.entries for path in out.missing)
         words = f"{len(out.entries) - sealed} files unpacked and compared; {sealed} are sealed"
         yield Check("restore", PASS, words)
-        for name in configuration_parts.of(manifest):
+        for name in readable:
             if name.startswith(GIT):
-                yield _cloned(config, repo, manifest, name, Path(scratch))
+                yield _cloned(config, repo, manifest, name, keys, Path(scratch))
         if manifest.detailed(ConfigDetails).compose_files:
             yield _parsed(config, manifest, out)
 
 
-def _cloned(config: Config, repo: Repository, manifest: Manifest, name: str, scratch: Path) -> Check:
+def _cloned(config: Config, repo: Repository, manifest: Manifest, name: str, keys: age.Keys, scratch: Path) -> Check:
     path, clone = scratch / "one.bundle", scratch / "clone.git"
-    configuration_parts.fetch(repo, manifest, name, path)
+    configuration_parts.fetch(repo, manifest, name, path, keys)
     try:
         command = Command(["git", "clone", "--quiet", "--mirror", str(path), str(clone)])
         pipeline.output(command, attempted="clone the bundle", subject=name)

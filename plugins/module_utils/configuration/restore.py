@@ -12,10 +12,12 @@ from __future__ import annotations
 import io
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import IO, Optional
 
 from ..base import filesystem, pipeline, typed
 from ..base.errors import IntegrityError, LifeboatError, Log, UsageError
@@ -67,13 +69,29 @@ def read_manifest(repo: Repository, identity: str) -> Manifest:
     return parse(repo.manifest("config", identity), component="config", expected_id=identity)
 
 
-def listing(repo: Repository, identity: str) -> dict[str, Entry]:
+def sealing(manifest: Manifest) -> age.Seal:
+    """For whom all of a backup is encrypted; for nobody where only the secret files are."""
+    return age.Seal(manifest.recipients, manifest.host_key) if manifest.encrypted else age.OPEN
+
+
+@contextmanager
+def artefact(repo: Repository, manifest: Manifest, name: str, keys: Optional[age.Keys] = None) -> Iterator[IO[bytes]]:
+    """One of a backup's own artefacts as it was before it was encrypted. name: as it is called where it is not."""
+    seal, subject = sealing(manifest), f"{manifest.id}/{name}"
+    with (
+        repo.open("config", manifest.id, seal.named(name)) as source,
+        (keys or age.keys_of()).stream(source, seal, subject=subject) as stream,
+    ):
+        yield stream
+
+
+def listing(repo: Repository, identity: str, keys: Optional[age.Keys] = None) -> dict[str, Entry]:
     """Every file of the backup by its path, sorted. Of secret ones no SHA-256 is told: it could be guessed at.
 
-    Raises NotFoundError, IntegrityError.
+    keys: what opens it where it is encrypted. Raises NotFoundError, IntegrityError, NoKeyError, WrongKeyError.
     """
     manifest = read_manifest(repo, identity)
-    with repo.open("config", identity, LISTING) as stream:
+    with artefact(repo, manifest, LISTING, keys) as stream:
         raw = stream.read(_LIST_LIMIT)
     return parse_listing(raw, manifest.id)
 
@@ -99,15 +117,25 @@ def parse_listing(raw: bytes, subject: str) -> dict[str, Entry]:
     return {entry.path: entry for entry in sorted(found, key=lambda entry: entry.path)}
 
 
-def extract(repo: Repository, identity: str, target: Path, *, key: str = "", site: bool = True, log: Log) -> Extracted:
+def extract(
+    repo: Repository,
+    identity: str,
+    target: Path,
+    *,
+    keys: Optional[age.Keys] = None,
+    site: bool = True,
+    secrets: bool = True,
+    log: Log,
+) -> Extracted:
     """Unpack a backup below `target`, a directory that is made or empty: `/srv/shop/compose.yml` becomes
     `<target>/srv/shop/compose.yml`. Every file is compared with the listing.
 
-    key: the age identity as text; without it the secret files stay sealed and are told in `missing`. Raises UsageError
-    where the key is another's, IntegrityError where anything is not as it was written.
+    keys: what opens an encrypted backup. Without an identity that was given, or without `secrets`, the secret files
+    stay sealed and are told in `missing`. Raises UsageError where the key is another's, IntegrityError where anything
+    is not as it was written.
     """
-    manifest = read_manifest(repo, identity)
-    entries = listing(repo, identity)
+    manifest, key = read_manifest(repo, identity), keys.given if keys and secrets else ""
+    entries = listing(repo, identity, keys)
     archives = (PLAIN, SECRETS, parts.NAMES[parts.SITE])
     wanted = {name: {path: entry for path, entry in entries.items() if entry.archive == name} for name in archives}
     built = wanted[parts.NAMES[parts.SITE]]
@@ -115,7 +143,7 @@ def extract(repo: Repository, identity: str, target: Path, *, key: str = "", sit
         target.mkdir(mode=0o700, parents=True, exist_ok=True)
         if any(target.iterdir()):
             raise UsageError("unpack the config backup", str(target), "it is not empty", "Name another directory.")
-    with repo.open("config", identity, PLAIN) as stream:
+    with artefact(repo, manifest, PLAIN, keys) as stream:
         tar.unpack(stream, target, wanted[PLAIN], f"{identity}/{PLAIN}")
     sealed = SECRETS in {artefact.name for artefact in manifest.artefacts}
     if sealed and key:
@@ -126,7 +154,7 @@ def extract(repo: Repository, identity: str, target: Path, *, key: str = "", sit
         entries = {**entries, **opened.entries}
         log(f"{identity}: {len(opened.entries)} secret files unpacked")
     if site and built:
-        with parts.opened(repo, manifest, parts.SITE) as stream:
+        with parts.opened(repo, manifest, parts.SITE, keys) as stream:
             tar.unpack(stream, target, built, f"{identity}/{parts.NAMES[parts.SITE]}")
     log(f"{identity}: unpacked into {target}")
     left = list(manifest.detailed(ConfigDetails).left_out)
@@ -160,7 +188,9 @@ def _told(entries: Mapping[str, Entry]) -> dict[str, Entry]:
     return {path: replace(entry, sha256="") for path, entry in entries.items()}
 
 
-def load_images(repo: Repository, identity: str, *, log: Log, timeout: float = 3600) -> dict[str, str]:
+def load_images(
+    repo: Repository, identity: str, *, keys: Optional[age.Keys] = None, log: Log, timeout: float = 3600
+) -> dict[str, str]:
     """Put the backup's images into the engine under the names the services use. Returns service -> image id.
 
     Does nothing where they are all there. Raises NotFoundError where the backup holds none (lifeboat_config.images).
@@ -169,7 +199,7 @@ def load_images(repo: Repository, identity: str, *, log: Log, timeout: float = 3
     manifest = read_manifest(repo, identity)
     used = manifest.detailed(ConfigDetails).images
     if _absent(used):
-        with parts.opened(repo, manifest, parts.IMAGES) as stream:
+        with parts.opened(repo, manifest, parts.IMAGES, keys) as stream:
             log(f"{identity}: loading images")
             pipeline.run(
                 [Command(["docker", "load", "--quiet"])],

@@ -15,7 +15,7 @@ from ..configuration import restore as configuration_restore
 from ..repository.details import ConfigDetails
 from ..repository.sources import Sources
 from ..stack.runtime import Opened
-from ..tools import tar
+from ..tools import age, tar
 from . import site
 from .build import Built
 
@@ -26,7 +26,7 @@ def last_site(run: Opened, folder: Path, *, log: Log) -> Built:
     """Unpack the newest one that is whole and tells its commit, from the repository or its copy in the vault. Raises
     NotFoundError where there is none, and says what was wrong with those there are."""
     attempted, problems = "find a built site in the config backups", []
-    sources = Sources(run, "config")
+    sources, keys = Sources(run, "config"), age.keys(run.config, run.key)
     for entry in reversed([item for item in sources.found if item.good and item.manifest]):
         manifest = entry.manifest
         if manifest is None or parts.SITE not in parts.of(manifest):
@@ -34,10 +34,10 @@ def last_site(run: Opened, folder: Path, *, log: Log) -> Built:
         repo, target = sources.repo(entry), folder / f"kept-{entry.id}"
         name = parts.NAMES[parts.SITE]
         try:
-            listed = configuration_restore.listing(repo, entry.id)
+            listed = configuration_restore.listing(repo, entry.id, keys)
             listed = {path: item for path, item in listed.items() if item.archive == name}
             target.mkdir(mode=0o700)
-            with parts.opened(repo, manifest, parts.SITE) as stream:
+            with parts.opened(repo, manifest, parts.SITE, keys) as stream:
                 tar.unpack(stream, target, listed, f"{entry.id}/{name}")
         except LifeboatError as exc:
             problems.append(f"{entry.id}: {exc.cause}")

@@ -21,7 +21,8 @@ from ..configuration import restore as configuration_restore
 from ..configuration.restore import SECRET_LIST, SECRETS
 from ..objects import proof as objects_proof
 from ..repository.components import CONFIG, DATABASE, OBJECTS
-from ..repository.details import ConfigDetails
+from ..repository.details import ConfigDetails, Part
+from ..repository.manifest import Manifest
 from ..tools import age, tar
 from .proof import Proof, Prove
 
@@ -47,37 +48,53 @@ def _config(proof: Proof) -> Iterator[Check]:
         named = ", ".join(left[:3])
         yield Check("config: secrets", FAIL, f"{len(left)} were left out when there was no recipient: {named}")
         return
+    yield from _whole(proof)
+    if manifest.encrypted and SECRETS not in {artefact.name for artefact in manifest.artefacts}:
+        return
     if SECRETS not in {artefact.name for artefact in manifest.artefacts}:
         yield Check("config: secrets", COULD_NOT_VERIFY, "nothing is sealed in it, so that the key opened nothing")
         return
     opened = configuration_restore.open_secrets(vault, manifest, proof.key)
     read = tar.read(io.BytesIO(opened.data), f"{manifest.id}/{SECRETS}")
-    wanted, open_list = opened.entries, configuration_restore.listing(vault, manifest.id)
+    wanted, open_list = opened.entries, configuration_restore.listing(vault, manifest.id, age.keys_of(proof.key))
     differ = tar.differences(read, wanted, SECRETS)
     differ += [f"{SECRET_LIST} and files.json differ on {path!r}" for path in wanted if path not in open_list]
     files = sum(entry.type == tar.FILE for entry in wanted.values())
     yield compared("config: secrets", differ, f"the key opens all of it: {files} secret files, as listed")
 
 
-def _database(proof: Proof) -> Iterator[Check]:
-    """That the key alone opens every artefact, to its end."""
-    manifest, size = proof.manifest, 0
-    if not manifest.recipients:
+def _whole(proof: Proof) -> Iterator[Check]:
+    """That the key alone opens every artefact of an encrypted backup, to its end."""
+    manifest = proof.manifest
+    if not manifest.encrypted:
         return
-    for artefact in manifest.artefacts:
-        subject = f"{manifest.id}/{artefact.name}"
-        with TemporaryDirectory(prefix="lifeboat-sealed-") as folder:  # age reads a file; what lies there is encrypted
-            path = Path(folder) / "sealed.age"
-            with proof.repo.open(manifest.component, manifest.id, artefact.name) as source, create(path) as sink:
-                shutil.copyfileobj(source, sink, CHUNK)
-            read = pipeline.HashingWriter()
-            age.decrypt(path, proof.key, read, subject=subject, recipients=manifest.recipients, timeout=_LONG)
-            size += read.size
-    words = f"the key opens all of it: {len(manifest.artefacts)} artefacts, {size} bytes"
-    yield Check("database: encryption", PASS, words)
+    own = [(manifest.id, artefact.name) for artefact in manifest.artefacts]
+    held = [(part.backup, part.artefact) for part in _held(manifest) if part.recipients]
+    size = sum(_opened(proof, *of) for of in (*own, *held))
+    words = f"the key opens all of it: {len(own) + len(held)} artefacts, {size} bytes"
+    yield Check(f"{manifest.component}: encryption", PASS, words)
 
 
-OPENED: dict[str, Prove] = {DATABASE: _database, OBJECTS: _objects, CONFIG: _config}
+def _held(manifest: Manifest) -> list[Part]:
+    """The parts of a configuration that earlier backups keep."""
+    if manifest.component != CONFIG:
+        return []
+    return [part for part in parts.of(manifest).values() if part.backup != manifest.id]
+
+
+def _opened(proof: Proof, backup: str, name: str) -> int:
+    """How many bytes an artefact is when it is decrypted."""
+    manifest, read = proof.manifest, pipeline.HashingWriter()
+    with TemporaryDirectory(prefix="lifeboat-sealed-") as folder:  # age reads a file; what lies there is encrypted
+        path = Path(folder) / "sealed.age"
+        with proof.repo.open(manifest.component, backup, name) as source, create(path) as sink:
+            shutil.copyfileobj(source, sink, CHUNK)
+        recipients = manifest.recipients
+        age.decrypt(path, proof.key, read, subject=f"{backup}/{name}", recipients=recipients, timeout=_LONG)
+    return read.size
+
+
+OPENED: dict[str, Prove] = {DATABASE: _whole, OBJECTS: _objects, CONFIG: _config}
 
 
 def checks(proof: Proof) -> Iterator[Check]:

@@ -31,6 +31,7 @@ from ..repository.details import (
 )
 from ..repository.manifest import Manifest
 from ..settings.config import ELSEWHERE, Config
+from ..tools import age
 from ..tools.tar import shown
 
 Judge = Callable[[Config, Repository, Manifest], Iterator[Check]]
@@ -127,7 +128,7 @@ def _unsealed(config: Config, repo: Repository) -> str:
     alone = "the copy of them is on this host alone"
     try:
         good = catalog.good(catalog.entries(repo, CONFIG, config.stack)) if config.config.enabled else []
-        listed = configuration_restore.listing(repo, good[-1].id) if good else {}
+        listed = configuration_restore.listing(repo, good[-1].id, age.keys(config)) if good else {}
     except LifeboatError as exc:
         return f"whether a config backup has the copy of them could not be seen: {exc.cause}"
     path = str(config.identities)
@@ -140,7 +141,7 @@ def _unsealed(config: Config, repo: Repository) -> str:
 
 def _config_judged(config: Config, repo: Repository, manifest: Manifest) -> Iterator[Check]:
     details = manifest.detailed(ConfigDetails)
-    wanted = sorted(config.config.recipients)
+    wanted = sorted(config.encryption.recipients or config.config.recipients)
     if details.left_out:
         found = configuration_proof.left_out(config, details.left_out)
         result = FAIL if wanted else found.result  # one that has them can be taken now

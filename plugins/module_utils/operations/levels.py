@@ -34,5 +34,7 @@ def _database(proof: Proof) -> Iterator[Check]:
 PROOFS: dict[str, Prove] = {
     DATABASE: _database,
     OBJECTS: _objects,
-    CONFIG: lambda item: configuration_proof.levels(item.run.config, item.repo, item.manifest, item.level, item.log),
+    CONFIG: lambda item: configuration_proof.levels(
+        item.run.config, item.repo, item.manifest, item.level, item.log, item.run.key
+    ),
 }

@@ -34,7 +34,6 @@ from ..vault import endpoints
 from . import clocks, escrow_record, judgements
 
 CONTENT, SIZES = "content against earlier backups", "size against earlier backups"
-ENCRYPTED = (DATABASE,)  # what is encrypted as a whole
 
 
 @dataclass(frozen=True)
@@ -123,8 +122,8 @@ def _encrypted(config: Config, found: Mapping[str, Sequence[Entry]]) -> Iterator
     current = {*wanted, *config.config.recipients}
     manifests = {name: [present(entry.manifest) for entry in entries] for name, entries in found.items()}
     newest = [made[-1] for made in manifests.values() if made]
-    words = [f"{made.id} is not encrypted" for made in newest if made.component in ENCRYPTED and not made.encrypted]
-    words = words if wanted else []
+    clear = [made for made in newest if wanted and not made.encrypted and not KINDS[made.component].elsewhere]
+    words = [f"{made.id} is not encrypted" for made in clear]
     words += [f"{made.id} is encrypted for none of the configured recipients" for made in _closed(newest, current)]
     if words:
         yield Check("encryption", FAIL, f"{'; '.join(words)}; take a new one: lifeboat backup")

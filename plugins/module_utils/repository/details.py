@@ -404,13 +404,16 @@ class ObjectsDetails:
 
 @dataclass(frozen=True)
 class Part:
-    """backup: the config backup that holds the artefact. size, sha256: the artefact's own."""
+    """backup: the config backup that holds the artefact. size, sha256: the artefact's own. recipients, host_key: for
+    whom it is encrypted."""
 
     backup: str
     artefact: str
     key: str
     size: Count
     sha256: str
+    recipients: tuple[str, ...] = ()
+    host_key: str = ""
 
 
 @dataclass(frozen=True)
@@ -424,7 +427,10 @@ class ImageInUse:
 
 @dataclass(frozen=True)
 class ConfigDetails:
-    """left_out: secret files that are not in it, as no recipient was configured. torn: files that changed meanwhile."""
+    """left_out: secret files that are not in it, as no recipient was configured. torn: files that changed meanwhile.
+    recipients: for whom the secret files are encrypted, or all of it. host_key: the recipient of the host's own key,
+    which opens all but the secret files.
+    """
 
     files: Count
     bytes: Count
@@ -440,3 +446,4 @@ class ConfigDetails:
     parts: Mapping[str, Part] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     seconds: float = 0.0
+    host_key: str = ""

@@ -36,6 +36,7 @@ from ..recovery.state import RECOVERING_CONFIG
 from ..repository.base import Repository
 from ..repository.checksums import measure
 from ..settings.config import Config
+from ..tools import age
 from ..tools.tar import DIRECTORY, FILE, LINK, Entry, shown
 
 Log = Callable[[str], None]
@@ -85,7 +86,7 @@ class Planned:
 
 def plan(config: Config, store: Repository, identity: str, *, key: str, allow: Sequence[str], log: Log) -> Planned:
     """What placing the backup would do and what would be started of it, as far as that can be seen. Changes nothing."""
-    listed = _foreign(config, configuration_restore.listing(store, identity))
+    listed = _foreign(config, configuration_restore.listing(store, identity, age.keys(config, key)))
     fit, left = configuration_allowed.of(config, allow).sift(listed)
     files = tuple(
         File(shown(path), _what(entry, Path(path)), SCHEDULES if path.startswith(_BY_THE_CLOCK) else FILES)
@@ -192,7 +193,7 @@ def _unpacked(
     with explained("unpack the config backup", where):
         folder = Path(tempfile.mkdtemp(prefix=".deploying-", dir=where))
     try:
-        yield configuration_restore.extract(store, identity, folder / "root", key=key, log=log)
+        yield configuration_restore.extract(store, identity, folder / "root", keys=age.keys(config, key), log=log)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -45,6 +45,7 @@ from ..repository.sources import FROM_VAULT, PAST, past
 from ..settings.config import Config
 from ..settings.scenarios import BACKEND, SCENARIOS, SITE
 from ..stack.runtime import Opened
+from ..tools import age
 from . import files as site_files
 from . import scope as site_scope
 from . import show, state
@@ -169,12 +170,17 @@ def make(run: Opened, request: Request, here: Seen, others: Mapping[str, object]
     )
     if CONFIG in chosen.parts:
         made = _configured(made, run, store, chosen.parts[CONFIG], request, log)
+    elif locked(database, request):
+        made = replace(made, lacking=f"the key that opens {database.id}: -e identity_file=<a file here>")
     return replace(made, steps=show.steps(config, made))
 
 
 def _configured(made: Plan, run: Opened, store: Repository, manifest: Manifest, request: Request, log: Log) -> Plan:
     """The plan with what would be placed and started of the configuration, and what must be given before that."""
-    placing = site_files.plan(run.config, store, manifest.id, key=request.key, allow=request.allow, log=log)
+    try:
+        placing = site_files.plan(run.config, store, manifest.id, key=request.key, allow=request.allow, log=log)
+    except age.NoKeyError as exc:
+        placing = site_files.Planned(unknown=exc.cause)
     made = replace(made, placing=placing)
     lacking, refused = [], configuration_services.refused(placing.services)
     if locked(manifest, request):
@@ -336,6 +342,8 @@ def choose(run: Opened, store: Repository, request: Request, *, log: Log) -> Cho
             good = {name: manifest for name, manifest in parts.items() if manifest}
             if CONFIG in good and not locked(good[CONFIG], request):
                 checks.append(_opened(store, good[CONFIG], request.key))
+            if DATABASE in good and good[DATABASE].encrypted and request.key:
+                checks.append(_opened_database(store, good[DATABASE], request.key))
             return Chosen(point, good, tuple(checks), tuple(passed), tuple(point.notes), tuple(accepted), entry.hidden)
         if named:
             raise IntegrityError(
@@ -367,16 +375,30 @@ def prove(run: Opened, store: Repository, manifest: Manifest, *, log: Log) -> li
 
 
 def locked(manifest: Manifest, request: Request) -> bool:
-    """Whether the configuration has sealed secrets and no key was given to open them."""
-    return configuration_restore.SECRETS in {artefact.name for artefact in manifest.artefacts} and not request.key
+    """Whether a backup, or secrets in it, are encrypted and no key was given to open them."""
+    sealed = manifest.encrypted or configuration_restore.SECRETS in {artefact.name for artefact in manifest.artefacts}
+    return sealed and not request.key
 
 
 def _opened(store: Repository, manifest: Manifest, key: str) -> Check:
     """That the key opens the secrets, to their end. Another's key is an error: no other recovery point will help."""
+    if manifest.encrypted:
+        configuration_restore.listing(store, manifest.id, age.keys_of(key))
     if configuration_restore.SECRETS not in {artefact.name for artefact in manifest.artefacts}:
         return Check(f"{manifest.id}, secrets", PASS, "none are sealed in it")
     opened = configuration_restore.open_secrets(store, manifest, key)
     return Check(f"{manifest.id}, secrets", PASS, f"the key opens {len(opened.entries)} files")
+
+
+def _opened_database(store: Repository, manifest: Manifest, key: str) -> Check:
+    """That the key opens the smallest artefact of an encrypted backup; each is for the same recipients."""
+    smallest = min(manifest.artefacts, key=lambda artefact: artefact.size).name
+    seal, subject = age.Seal(manifest.recipients), f"{manifest.id}/{smallest}"
+    with (
+        store.open(manifest.component, manifest.id, smallest) as source,
+        age.keys_of(key).stream(source, seal, subject=subject),
+    ):
+        return Check(f"{manifest.id}, encryption", PASS, "the key opens it")
 
 
 def _refuse_shrunk(config: Config, found: Mapping[str, Sequence[Entry]], point: Point) -> None:

@@ -29,7 +29,7 @@ from typing import IO, Callable, Optional, Protocol
 
 from ..base import filesystem, pipeline
 from ..base.errors import IntegrityError, LifeboatError, Log, UnverifiedError, UsageError, unable
-from ..base.pipeline import Command, Sink
+from ..base.pipeline import Command, HashingWriter, Sink
 
 _INTRO = b"age-encryption.org/v1\n"
 _ARMOR = "-----BEGIN AGE ENCRYPTED FILE-----"
@@ -75,6 +75,28 @@ class Seal:
             encrypt(io.BytesIO(data), self.everybody, sink, subject=subject)
         else:
             sink.write(data)
+
+    @contextlib.contextmanager
+    def writing(self, sink: HashingWriter, *, subject: str) -> Iterator[IO[bytes]]:
+        """Something to write to: what comes out encrypted goes to the sink, which has all of it afterwards."""
+        if not self.recipients:
+            yield sink  # type: ignore[misc]
+            return
+
+        def run(reader: IO[bytes]) -> None:
+            with reader:  # closed where age fails, so that who writes learns of it
+                encrypt(reader, self.everybody, sink, subject=subject, timeout=_LONG)
+
+        read_end, write_end = os.pipe()
+        with ThreadPoolExecutor(1) as pool, os.fdopen(read_end, "rb") as reader:
+            encrypting = pool.submit(run, reader)
+            try:
+                with os.fdopen(write_end, "wb") as writer:
+                    yield writer
+            except BrokenPipeError:
+                encrypting.result()  # says why it stopped reading
+                raise
+            encrypting.result()
 
 
 OPEN = Seal()
@@ -395,6 +417,23 @@ class Keys:
             yield root
 
     @contextlib.contextmanager
+    def stream(self, source: IO[bytes], seal: Seal, *, subject: str) -> Iterator[IO[bytes]]:
+        """One artefact as it was before it was encrypted, all of it authenticated; itself where it is not encrypted."""
+        if not seal.recipients:
+            yield source
+            return
+        identity = self.opening(seal, subject)
+        with self._private(subject) as root, filesystem.explained("decrypt the backup", root):
+            sealed, plain = root / "sealed", root / "plain"
+            with filesystem.create(sealed) as file:
+                shutil.copyfileobj(source, file, pipeline.CHUNK)
+            with filesystem.create(plain) as file:
+                decrypt(sealed, identity, file, subject=subject, recipients=seal.everybody, timeout=_LONG)
+            sealed.unlink()
+            with plain.open("rb") as file:
+                yield file
+
+    @contextlib.contextmanager
     def _private(self, subject: str) -> Iterator[Path]:
         """A directory for what is decrypted, gone afterwards. What a killed run left there is removed first."""
         with filesystem.explained("decrypt the backup", self.place):
@@ -409,6 +448,11 @@ class Keys:
         finally:
             shutil.rmtree(root, ignore_errors=True)
             os.close(handle)
+
+
+def keys_of(given: str = "") -> Keys:
+    """Where there is no host of a stack: what the identity that was given opens, and it alone."""
+    return Keys(HostKeys(Path(os.devnull)), Path(tempfile.gettempdir()), given)
 
 
 class _Encryption(Protocol):
