@@ -16,6 +16,7 @@ description:
     needed.
 extends_documentation_fragment:
   - lifeboat.dr.stack
+  - lifeboat.dr.options.identity
   - lifeboat.dr.stack.reads_only
   - lifeboat.dr.options.target
   - lifeboat.dr.options.accept
@@ -104,7 +105,8 @@ phase:
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import ACCEPT, HOLD, TARGET, Result, Task, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import ACCEPT, HOLD, IDENTITY, TARGET
+from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Result, Task, run
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import sources
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects import plan as objects_plan
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
@@ -129,7 +131,7 @@ def work(task: Task) -> Result:
             for name in ("force", "method", "prefix", "exact", "partial", "bucket", "others", "bucket_settings")
         },
     )
-    opened = Opened(task.config)
+    opened = Opened(task.config, task.params["identity"])
     made = objects_plan.make(opened, request, log=task.log)
     text = objects_plan.text(made)
     if task.holds and made.mode not in ("none", "reopen"):
@@ -145,6 +147,7 @@ def main() -> None:
             **TARGET,
             **ACCEPT,
             **HOLD,
+            **IDENTITY,
             "force": {"type": "bool", "default": False},
             "method": {"type": "str", "choices": ["auto", "fill", "rebuild"], "default": "auto"},
             "prefix": {"type": "str", "default": ""},

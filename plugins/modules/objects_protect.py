@@ -15,6 +15,7 @@ description:
     and where it takes no objects, its data directory is moved aside, never deleted, and a fresh server is started."
 extends_documentation_fragment:
   - lifeboat.dr.stack
+  - lifeboat.dr.options.identity
 options:
   plan:
     description: What M(lifeboat.dr.objects_plan) returned as RV(lifeboat.dr.objects_plan#module:plan).
@@ -81,6 +82,7 @@ from dataclasses import dataclass
 
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import lock
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import Check
+from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import IDENTITY
 from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Result, Task, run
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects import recovery as objects_recovery
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
@@ -101,12 +103,13 @@ def work(task: Task) -> Result:
     planned = task.plan(Plan, "objects_plan")
     if task.check:
         return Result(Foreseen(planned.mode, planned.mode == "rebuild", planned.writers), changed=True)
+    opened = Opened(task.config, task.params["identity"])
     with lock.held(task.config.stack, "recover objects", wait=60):
-        return Result(objects_recovery.protect(Opened(task.config), planned, log=task.log), changed=True)
+        return Result(objects_recovery.protect(opened, planned, log=task.log), changed=True)
 
 
 def main() -> None:
-    run(work, {"plan": {"type": "dict", "required": True}})
+    run(work, {"plan": {"type": "dict", "required": True}, **IDENTITY})
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ description:
     overwritten.
 extends_documentation_fragment:
   - lifeboat.dr.stack
+  - lifeboat.dr.options.identity
 options:
   fetch:
     description: Copy back what the vault has for rows without an object.
@@ -91,6 +92,7 @@ phase:
 import contextlib
 
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import lock, typed
+from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import IDENTITY
 from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Result, Task, run
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects import refetch
@@ -99,13 +101,13 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.objects import refetch
 def work(task: Task) -> Result:
     fetch = task.params["fetch"] and not task.check
     with lock.held(task.config.stack, "fetch objects", wait=60) if fetch else contextlib.nullcontext():
-        found = refetch.live(Opened(task.config), fetch=fetch, log=task.log)
+        found = refetch.live(Opened(task.config, task.params["identity"]), fetch=fetch, log=task.log)
     changed = bool(found.fetched) or (task.check and task.params["fetch"] and bool(found.offers))
     return Result({**typed.plain(found), "text": refetch.text(found)}, changed)
 
 
 def main() -> None:
-    run(work, {"fetch": {"type": "bool", "default": False}})
+    run(work, {"fetch": {"type": "bool", "default": False}, **IDENTITY})
 
 
 if __name__ == "__main__":

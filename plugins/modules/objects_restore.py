@@ -18,6 +18,7 @@ description:
   - "Idempotent by identity: a bucket that was already recovered to O(id) is left alone unless O(force)."
 extends_documentation_fragment:
   - lifeboat.dr.stack
+  - lifeboat.dr.options.identity
   - lifeboat.dr.options.restore
   - lifeboat.dr.options.accept
 options:
@@ -139,7 +140,8 @@ phase:
 from dataclasses import dataclass
 
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import lock
-from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import ACCEPT, RESTORE, Diff, Result, Task, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import ACCEPT, IDENTITY, RESTORE
+from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Diff, Result, Task, run
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects import (
     plan as objects_plan,
 )
@@ -172,7 +174,7 @@ class Chosen:
 
 def work(task: Task) -> Result:
     given, stack = task.params, task.config.stack
-    opened = Opened(task.config)
+    opened = Opened(task.config, task.params["identity"])
     sources = Sources(opened, "objects", given["id"], accept=task.accept)
     chosen, _why = catalog.choose(sources.found, stack, identity=sources.identity, accept=task.accept)
     place = chosen.place if given["place"] == "auto" else given["place"]
@@ -198,7 +200,7 @@ def work(task: Task) -> Result:
 
 
 def main() -> None:
-    run(work, {"id": {"type": "str", "default": "latest"}, **RESTORE, **ACCEPT, **_OPTIONS})
+    run(work, {"id": {"type": "str", "default": "latest"}, **RESTORE, **ACCEPT, **IDENTITY, **_OPTIONS})
 
 
 if __name__ == "__main__":

@@ -130,7 +130,7 @@ def work(task: Task) -> Result:
         accept=task.accept,
         allow=tuple(given["allow"]),
     )
-    opened = Opened(task.config)
+    opened = Opened(task.config, given["identity"])
     here = scope.look(opened, deep=True, log=task.log)
     made = site_plan.make(opened, request, here, given["others"], log=task.log)
     text = site_show.text(made, here)

@@ -18,6 +18,8 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base import typed
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import IntegrityError
 from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import listing
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3.bucket import Listed
+from ansible_collections.lifeboat.dr.plugins.module_utils.tools import age
+from config_world import keys as new_key
 
 
 def row(key: str, **more: Any) -> Listed:
@@ -132,3 +134,41 @@ def test_a_broken_listing_says_so(data: bytes) -> None:
             list(listing.read(io.BytesIO(data), "objects_backup_20261124_030000"))
     else:  # an empty file is an empty gzip file to Python; the manifest's SHA-256 tells it from ours
         assert list(listing.read(io.BytesIO(data), "one")) == []
+
+
+# Encrypted.
+
+
+@pytest.fixture
+def seal(tmp_path: Path) -> tuple[str, age.Seal]:
+    identity, recipient = new_key(tmp_path)
+    return identity, age.Seal((recipient,))
+
+
+def test_an_encrypted_listing_is_read_with_the_key(tmp_path: Path, seal: tuple[str, age.Seal]) -> None:
+    rows = [replace(one, **{name: getattr(row("a", **RECORDED), name) for name in RECORDED}) for one in ROWS]
+    plain, summary = listing.write(tmp_path / "one", rows), listing.write(tmp_path / listing.NAME, rows, seal[1])
+    assert summary == plain
+    assert not (tmp_path / listing.NAME).exists()
+    with (
+        (tmp_path / f"{listing.NAME}.age").open("rb") as file,
+        age.keys_of(seal[0]).stream(file, seal[1], subject="x") as opened,
+    ):
+        assert list(listing.read(opened, "one")) == rows
+
+
+def test_next_to_it_lies_what_a_reader_of_the_bucket_sees(tmp_path: Path, seal: tuple[str, age.Seal]) -> None:
+    rows = [row("a", **RECORDED, sha256="f" * 64)]
+    listing.write(tmp_path / listing.NAME, rows, seal[1])
+    (said,) = map(json.loads, gzip.decompress((tmp_path / "versions.jsonl.gz").read_bytes()).splitlines())
+    assert said == {**line("a"), "etag": "", "version": "", "vault_etag": "", "sha256": None}
+    assert listing.artefacts("buckets/001", seal[1]) == [
+        "buckets/001/listing.jsonl.gz.age",
+        "buckets/001/versions.jsonl.gz",
+    ]
+    assert listing.artefacts("", age.OPEN) == [listing.NAME]
+
+
+def test_a_listing_in_disorder_is_refused_encrypted_too(tmp_path: Path, seal: tuple[str, age.Seal]) -> None:
+    with pytest.raises(ValueError, match="after"):
+        listing.write(tmp_path / listing.NAME, [row("b"), row("a")], seal[1])

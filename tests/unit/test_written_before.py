@@ -71,6 +71,8 @@ ADDED = {
         "properties": None,
         "tags": None,
         "vaults": [],
+        "recipients": [],
+        "host_key": "",
     },
     "config": {"host_key": ""},
 }  # since then, and what it means that a manifest does not say

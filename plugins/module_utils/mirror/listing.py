@@ -10,10 +10,15 @@
 etag, modified and version are the source's; sha256 is null where no one has read the bytes. The fields of the second
 line may be missing: there is nothing to say then, or (headers, tags) nobody noted it. Headers and tags are each a line
 of text: objects that have the same say the same, and the file's compression shares it.
+
+With encryption it is an age file. Next to it lies VERSIONS, in the clear and of the same form, with nothing but what
+everybody sees who may list the vault's bucket: which of its versions the backup needs. A prune must know that of last
+year's backups, whose listings nobody there can read.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import gzip
 import hashlib
@@ -25,19 +30,20 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import IO
+from typing import IO, Optional
 
-from ..base import typed
+from ..base import pipeline, typed
 from ..base.clock import format_time, parse_time
 from ..base.errors import IntegrityError, LifeboatError, NotFoundError
 from ..base.filesystem import create
 from ..base.text import named
 from ..repository import checksums
 from ..repository.base import Repository
-from ..repository.details import HeldBucket, ObjectsDetails
+from ..repository.details import VERSIONS, HeldBucket, ObjectsDetails
 from ..repository.manifest import Manifest
 from ..s3 import properties
 from ..s3.bucket import Listed
+from ..tools import age
 
 NAME = "listing.jsonl.gz"
 FIELDS = ("key", "size", "etag", "modified", "version", "vault_version", "vault_etag", "sha256")
@@ -58,22 +64,56 @@ class Summary:
     digest: str
 
 
-def write(path: Path, entries: Iterable[Listed]) -> Summary:
-    """Write a new listing as the entries come. Raises ValueError where they do not come in the order of their keys."""
-    count, size, digest, last = 0, 0, hashlib.sha256(), ""
+def artefacts(folder: str, seal: age.Seal) -> list[str]:
+    """The names of what write() writes for the bucket with that folder in the backup."""
+    names = [seal.named(NAME), *([VERSIONS] if seal.recipients else [])]
+    return [f"{folder}/{name}" if folder else name for name in names]
+
+
+def write(path: Path, entries: Iterable[Listed], seal: age.Seal = age.OPEN) -> Summary:
+    """Write a new listing as the entries come. Raises ValueError where they do not come in the order of their keys.
+
+    path: where it is called NAME; what seal.named() adds comes to that.
+    """
+    with contextlib.ExitStack() as stack:
+        if seal.recipients:
+            beside = stack.enter_context(_packed(path.with_name(VERSIONS), age.OPEN))
+            entries = _noted(entries, beside)
+        return _write(stack.enter_context(_packed(path.with_name(seal.named(path.name)), seal)), entries)
+
+
+@contextlib.contextmanager
+def _packed(path: Path, seal: age.Seal) -> Iterator[IO[bytes]]:
     # No name and no time in the head of the file: same listing, same bytes.
-    with create(path) as raw, gzip.GzipFile("", "wb", 3, raw, mtime=0) as packed:
+    with (
+        create(path) as raw,
+        seal.writing(pipeline.HashingWriter(raw), subject=path.name) as sink,
+        gzip.GzipFile("", "wb", 3, sink, mtime=0) as packed,
+    ):
         file = io.BufferedWriter(packed, 1 << 20)  # type: ignore[type-var,unused-ignore]
-        for entry in entries:
-            if count and entry.key <= last:
-                raise ValueError(f"{entry.key!r} after {last!r}")
-            last = entry.key
-            line, seen = _lines(entry)
-            file.write(line.encode())
-            digest.update(seen.encode())
-            count += 1
-            size += entry.size
+        yield file  # type: ignore[misc,unused-ignore]
         file.flush()
+
+
+def _noted(entries: Iterable[Listed], file: IO[bytes]) -> Iterator[Listed]:
+    """The entries, each written down with what is not secret of it."""
+    for entry in entries:
+        public = Listed(entry.key, entry.size, "", entry.modified, "", entry.vault_version, "", None)
+        file.write(_lines(public)[0].encode())
+        yield entry
+
+
+def _write(file: IO[bytes], entries: Iterable[Listed]) -> Summary:
+    count, size, digest, last = 0, 0, hashlib.sha256(), ""
+    for entry in entries:
+        if count and entry.key <= last:
+            raise ValueError(f"{entry.key!r} after {last!r}")
+        last = entry.key
+        line, seen = _lines(entry)
+        file.write(line.encode())
+        digest.update(seen.encode())
+        count += 1
+        size += entry.size
     return Summary(count, size, digest.hexdigest())
 
 
@@ -150,11 +190,13 @@ def _entry(line: bytes, wrong: typed.Wrong) -> Listed:
 
 @dataclass(frozen=True)
 class Point:
-    """One bucket of an objects backup: what it held at an instant. bucket: empty for the application's."""
+    """One bucket of an objects backup: what it held at an instant. bucket: empty for the application's. keys: what
+    opens a listing that is encrypted."""
 
     repo: Repository
     manifest: Manifest
     bucket: str = ""
+    keys: Optional[age.Keys] = None
 
     @property
     def id(self) -> str:
@@ -191,13 +233,20 @@ class Point:
     @property
     def artefact(self) -> str:
         """The name of its listing."""
-        return f"{self.held.folder}/{NAME}" if self.held.folder else NAME
+        return self._named(self._seal.named(NAME))
+
+    @functools.cached_property
+    def _seal(self) -> age.Seal:
+        return age.Seal(self.manifest.recipients, self.manifest.host_key)
+
+    def _named(self, name: str) -> str:
+        return f"{self.held.folder}/{name}" if self.held.folder else name
 
     def others(self) -> list[Point]:
         """The other buckets of the same backup."""
         found = []
         for held in self.manifest.detailed(ObjectsDetails).others:
-            point = Point(self.repo, self.manifest, held.name)
+            point = Point(self.repo, self.manifest, held.name, self.keys)
             vars(point)["held"] = held  # there may be a thousand, and each would read the manifest again
             found.append(point)
         return found
@@ -208,8 +257,11 @@ class Point:
         return self.held.settings_denied
 
     def problem(self) -> str:
-        """Why its listing cannot be used; empty when every byte is the one that was written."""
-        name = self.artefact
+        """Why its listing cannot be used; empty when every byte is the one that was written. No key is needed."""
+        names = [self.artefact, *([self._named(VERSIONS)] if self._seal.recipients else [])]
+        return "; ".join(filter(None, map(self._problem, names)))
+
+    def _problem(self, name: str) -> str:
         wanted = next((artefact for artefact in self.manifest.artefacts if artefact.name == name), None)
         if wanted is None:
             return f"it has no {name}"
@@ -218,8 +270,19 @@ class Point:
         return "" if right else f"{name} has another SHA-256 than when it was written"
 
     def entries(self, prefix: str = "") -> Iterator[Listed]:
-        """The listing's lines below `prefix`, in the order of their keys."""
-        with self.repo.open("objects", self.id, self.artefact) as file:
-            for entry in read(file, self.id):
+        """The listing's lines below `prefix`, in the order of their keys. Raises NoKeyError, WrongKeyError."""
+        subject = f"{self.id}/{self.artefact}"
+        with (
+            self.repo.open("objects", self.id, self.artefact) as file,
+            (self.keys or age.keys_of()).stream(file, self._seal, subject=subject) as plain,
+        ):
+            for entry in read(plain, self.id):
                 if entry.key.startswith(prefix):
                     yield entry
+
+    def versions(self) -> Iterator[tuple[str, str]]:
+        """The keys and versions in the vault that the backup needs; no key is needed to know them."""
+        name = self._named(VERSIONS if self._seal.recipients else NAME)
+        with self.repo.open("objects", self.id, name) as file:
+            for entry in read(file, self.id):
+                yield entry.key, entry.vault_version

@@ -117,7 +117,7 @@ def _one(
             return Pruned(kept=(f"{vault.url}: nothing was deleted, for its listing cannot be believed: {said}",))
         inventory.change(_OLD, before)
         for point in kept if inventory.count("old") else ():
-            named = ((text(entry.key), entry.vault_version) for entry in point.entries())
+            named = ((text(key), version) for key, version in point.versions())
             inventory.drop("old", ("key", "version"), named)
         if dry_run:
             size = inventory.value("SELECT coalesce(sum(size), 0) FROM old")

@@ -51,6 +51,7 @@ from ..s3.signed import NULL
 from ..settings.config import Config
 from ..stack import buckets
 from ..stack.runtime import Opened
+from ..tools import age
 from . import guard, identities, listing, mc, store
 from .guard import Instant
 from .listing import Point
@@ -102,7 +103,7 @@ def take(run: Opened, *, log: Log, override: int = 0, doubts: Doubts = TRUST) ->
     _sweep(vault, now, log)
     instant = guard.choose_instant(config, repo, source, now, log, doubts)
     identity = catalog.free_id(repo, "objects", now)
-    before = _before(repo, config)
+    seal, before = age.sealing(config, log), _before(run, repo)
     last, known = before.own, before.known
     seen = store.look(run, known)
     with State(config.state / JOURNAL) as state:
@@ -120,9 +121,10 @@ def take(run: Opened, *, log: Log, override: int = 0, doubts: Doubts = TRUST) ->
         work.sweep(last)
         held = identities.take(run, identity, override=bool(override), log=log)
         with repo.stage("objects", identity) as staging, explained("write the listing", staging.path):
-            own = _written(work, state, staging.path, "", ambiguous)
+            own = _written(work, state, staging.path, "", ambiguous, seal)
             state.release()
             others = _Others(run, before, asked, staging.path, accepted, log, shared, doubts)
+            others.seal = seal
             others.take(seen, known)
             details = ObjectsDetails(
                 bucket=source.name,
@@ -158,8 +160,10 @@ def take(run: Opened, *, log: Log, override: int = 0, doubts: Doubts = TRUST) ->
                 unlisted=seen.unlisted,
                 others=tuple(others.held),
                 missing=others.missing,
+                recipients=seal.recipients,
+                host_key=seal.host,
             )
-            artefacts = [f"{held.folder}/{listing.NAME}" if held.folder else listing.NAME for held in details.held]
+            artefacts = [name for held in details.held for name in listing.artefacts(held.folder, seal)]
             manifest = Manifest(
                 id=identity, component="objects", stack=config.stack, taken_at=instant.at or now,
                 finished_at=datetime.now(timezone.utc), tool={"lifeboat": VERSION},
@@ -215,8 +219,8 @@ class _Before(NamedTuple):
     known: tuple[str, ...]
 
 
-def _before(repo: repository_base.Repository, config: Config) -> _Before:
-    sound = catalog.sound(catalog.entries(repo, "objects", config.stack))
+def _before(run: Opened, repo: repository_base.Repository) -> _Before:
+    sound, keys = catalog.sound(catalog.entries(repo, "objects", run.config.stack)), age.keys(run.config, run.key)
     if not sound:
         return _Before(None, {}, ())
     newest = sound[-1].detailed(ObjectsDetails)
@@ -225,17 +229,17 @@ def _before(repo: repository_base.Repository, config: Config) -> _Before:
     for manifest in reversed(sound):
         if known <= {*others}:
             break
-        held = {point.bucket: point for point in Point(repo, manifest).others() if point.bucket in known}
+        held = {point.bucket: point for point in Point(repo, manifest, keys=keys).others() if point.bucket in known}
         others = {**held, **others}
-    return _Before(Point(repo, sound[-1]), others, tuple(sorted(known)))
+    return _Before(Point(repo, sound[-1], keys=keys), others, tuple(sorted(known)))
 
 
-def _written(work: _Mirror, state: State, root: Path, folder: str, ambiguous: int) -> HeldBucket:
+def _written(work: _Mirror, state: State, root: Path, folder: str, ambiguous: int, seal: age.Seal) -> HeldBucket:
     """Write the listing of a bucket that has been mirrored; what the manifest says of it."""
     count, unheld = state.unheld_rows(SHOWN if not folder else _SHOWN_OF_OTHERS)
     path = root / folder
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    summary = listing.write(path / listing.NAME, state.listing())
+    summary = listing.write(path / listing.NAME, state.listing(), seal)
     if count and not summary.objects:
         raise LifeboatError(
             "mirror the bucket", work.vault.url, f"it holds none of {count} objects; the first: {unheld[0].why}",
@@ -285,6 +289,7 @@ class _Others:
         self._journals: list[Path] = []
         self.held: list[HeldBucket] = []
         self.missing: dict[str, str] = {}
+        self.seal = age.OPEN
 
     def take(self, seen: Store, known: Sequence[str]) -> None:
         """seen: as the store tells. known: those of the last backup."""
@@ -347,7 +352,7 @@ class _Others:
             work.confirm(numbers)
             work.look_at_properties(self._before.get(name))
             work.sweep(self._before.get(name))
-            held = _written(work, state, self._root, folder, ambiguous)
+            held = _written(work, state, self._root, folder, ambiguous, self.seal)
         self._journals.append(self._journal(name))
         return held
 
@@ -384,7 +389,7 @@ def preview(run: Opened, *, log: Log, override: int = 0, doubts: Doubts = TRUST)
     guard.require_vault(source, vault)
     now = datetime.now(timezone.utc)
     instant = guard.choose_instant(run.config, repo, source, now, log, doubts)
-    before = _before(repo, run.config)
+    before = _before(run, repo)
     with State(run.config.state / JOURNAL) as state:
         work = _Mirror(run.config, source, vault, state, instant, log)
         work.look(before.own)

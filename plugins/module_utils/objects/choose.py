@@ -19,6 +19,7 @@ from ..repository import catalog
 from ..repository.catalog import Entry
 from ..repository.sources import LATEST, Sources
 from ..settings.config import Config
+from ..tools import age
 
 _LOOKED_INTO = 30  # older backups, for what the newest does not have
 
@@ -106,4 +107,5 @@ def _problem(point: Point) -> str:
 
 
 def _point(sources: Sources, entry: Entry, bucket: str) -> Point:
-    return Point(sources.repo(entry), present(entry.manifest), bucket)
+    keys = age.keys(sources.run.config, sources.run.key)
+    return Point(sources.repo(entry), present(entry.manifest), bucket, keys)

@@ -42,6 +42,7 @@ from ..s3.signed import NULL
 from ..settings.config import Config
 from ..stack import buckets
 from ..stack.runtime import Opened
+from ..tools import age
 from .many import folded
 
 PREFIX = "lifeboat-verify-"
@@ -134,7 +135,7 @@ def levels(
     sample: of so many objects in all, at least one a bucket; 0: of all; None: of those whose turn it is, and of LEAST
     in all. record: remember that these were read, if it is the newest backup: an older one lacks what came since.
     """
-    point = Point(repo, manifest)
+    point = Point(repo, manifest, keys=age.keys(run.config, run.key))
     whole = sum(held.objects for held in manifest.detailed(ObjectsDetails).held)
     part = functools.partial(_share, LEAST if sample is None else sample, max(whole, 1))
     turns = Turns(run.config) if sample is None else None

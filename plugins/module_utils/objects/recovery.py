@@ -37,6 +37,7 @@ from ..s3.copier import Shared
 from ..s3.inventory import Inventory
 from ..stack import buckets
 from ..stack.runtime import DataMount, Opened, ServiceState, objects_mount
+from ..tools import age
 from . import assess, choose, compare, condition, identities, locks, plan, proof, put_back, reconcile, spool
 from .aside import Aside
 from .compare import RIGHT, UNKNOWN_TO_POINT, to_restore
@@ -199,7 +200,8 @@ def _returned(run: Opened, folders: Sequence[Path], log: Log) -> list[Check]:
 
 def _point(run: Opened, place: str, identity: str, bucket: str) -> Point:
     repo = open_place(run, place)
-    return Point(repo, parse(repo.manifest("objects", identity), component="objects", expected_id=identity), bucket)
+    manifest = parse(repo.manifest("objects", identity), component="objects", expected_id=identity)
+    return Point(repo, manifest, bucket, age.keys(run.config, run.key))
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from ..s3.bucket import Bucket, Listed
 from ..s3.inventory import UNKNOWN, Inventory
 from ..stack import buckets
 from ..stack.runtime import Opened
+from ..tools import age
 from . import compare, locks, reconcile
 from .many import folded
 
@@ -138,7 +139,7 @@ def _with_locks(run: Opened, name: str, held: Mapping[Listed, str], log: Log) ->
         repo = repositories.of(run)
         sound = catalog.sound(catalog.entries(repo, "objects", run.config.stack))
         for manifest in sound[: -_LOOKED_INTO - 1 : -1]:
-            point = Point(repo, manifest, name)
+            point = Point(repo, manifest, name, age.keys(run.config, run.key))
             recorded = len(found) < len(wanted) and point.holds and point.held.properties is not None
             for entry in point.entries() if recorded else ():
                 if before := wanted.get((entry.key, entry.vault_version)):

@@ -46,7 +46,7 @@ def prove(run: Opened, identity: str, *, point: str = "latest", record: bool = T
     """
     tools_age.check_identity(identity)
     started = datetime.now(timezone.utc)
-    vault = escrow_record.store(run)
+    run.key, vault = identity, escrow_record.store(run)
     found: list[Check] = []
     chosen = _choose(run.config, vault, point, found)
     name = chosen.id if chosen else point

@@ -30,6 +30,7 @@ _LONG = 24 * 3600
 
 
 def _objects(proof: Proof) -> Iterator[Check]:
+    yield from _whole(proof)
     if not proof.run.config.vault.objects_bucket:
         yield Check("objects: mirror", COULD_NOT_VERIFY, "its bucket is not named: --objects-bucket, or in the kit")
         return
@@ -68,7 +69,7 @@ def _whole(proof: Proof) -> Iterator[Check]:
     manifest = proof.manifest
     if not manifest.encrypted:
         return
-    own = [(manifest.id, artefact.name) for artefact in manifest.artefacts]
+    own = [(manifest.id, artefact.name) for artefact in manifest.artefacts if artefact.name.endswith(age.SUFFIX)]
     held = [(part.backup, part.artefact) for part in _held(manifest) if part.recipients]
     size = sum(_opened(proof, *of) for of in (*own, *held))
     words = f"the key opens all of it: {len(own) + len(held)} artefacts, {size} bytes"

@@ -122,7 +122,7 @@ def _encrypted(config: Config, found: Mapping[str, Sequence[Entry]]) -> Iterator
     current = {*wanted, *config.config.recipients}
     manifests = {name: [present(entry.manifest) for entry in entries] for name, entries in found.items()}
     newest = [made[-1] for made in manifests.values() if made]
-    clear = [made for made in newest if wanted and not made.encrypted and not KINDS[made.component].elsewhere]
+    clear = [made for made in newest if wanted and not made.encrypted]
     words = [f"{made.id} is not encrypted" for made in clear]
     words += [f"{made.id} is encrypted for none of the configured recipients" for made in _closed(newest, current)]
     if words:

@@ -26,6 +26,7 @@ Count = Annotated[int, Range(0)]
 DATABASES = "databases"  # the folder in a backup of the server's other databases, a numbered one for each
 EXCLUDED = "left out by lifeboat_objects.exclude"
 A_VAULT = "another stack's vault"
+VERSIONS = "versions.jsonl.gz"  # of a listing that is encrypted, what everybody who reads the vault can see
 BUCKETS = "buckets"  # the like of the store's other buckets
 _FOLDER = re.compile(rf"{DATABASES}/[0-9]{{3,5}}")
 _BUCKET_FOLDER = re.compile(rf"{BUCKETS}/[0-9]{{3,5}}")
@@ -320,7 +321,8 @@ class ObjectsDetails:
     nobody looked. excluded: those that the configuration leaves out. unlisted: why it is not known which buckets there
     are; empty where the store told. settings_denied: those of the bucket that the key may not read, so that
     nobody knows whether they are set. properties, tags: None where the backup is of the time when nobody looked.
-    vaults: buckets of the store in which another stack keeps its copies; they are in no backup.
+    vaults: buckets of the store in which another stack keeps its copies; they are in no backup. recipients: for whom
+    its listings are encrypted; host_key: the recipient of the host's own key, which is one more.
     """
 
     objects: Count
@@ -356,6 +358,8 @@ class ObjectsDetails:
     missing: Mapping[str, str] = field(default_factory=dict)
     excluded_keys: tuple[str, ...] = ()
     vaults: tuple[str, ...] = ()
+    recipients: tuple[str, ...] = ()
+    host_key: str = ""
 
     @property
     def in_no_backup(self) -> int:

@@ -15,7 +15,7 @@ from ..base import typed
 from ..base.errors import LifeboatError
 from .base import ID, no_id
 from .components import KINDS
-from .details import Count
+from .details import VERSIONS, Count
 from .sealing import VERSION, Sealed, render, unseal
 
 D = TypeVar("D")
@@ -90,8 +90,9 @@ class Manifest(Sealed):
 
     @property
     def encrypted(self) -> bool:
-        """Is all of it?"""
-        return bool(self.recipients) and all(artefact.name.endswith(".age") for artefact in self.artefacts)
+        """Is all of it, but what everybody who reads the vault can see?"""
+        names = [artefact.name for artefact in self.artefacts if artefact.name.rpartition("/")[2] != VERSIONS]
+        return bool(self.recipients) and all(name.endswith(".age") for name in names)
 
     def _names(self, field: str) -> tuple[str, ...]:
         said = self.details.get(field) or ()

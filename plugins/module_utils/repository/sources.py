@@ -113,7 +113,7 @@ class Sources:
         catalog.require_named(accept, identity)
         self.accept = accept
         self.accepted: tuple[str, ...] = ()
-        self._run, self._stack, self._component = run, run.config.stack, component
+        self.run, self._stack, self._component = run, run.config.stack, component
         self.found: list[Entry] = []
         self.notes: list[str] = []
         self._copies: Optional[dict[str, Entry]] = None
@@ -179,7 +179,7 @@ class Sources:
 
     def repo(self, entry: Entry) -> Repository:
         """The repository that holds it."""
-        return open_place(self._run, entry.place)
+        return open_place(self.run, entry.place)
 
     def copy_of(self, entry: Entry) -> Optional[Entry]:
         """The very same backup elsewhere, where this one turned out damaged: the vault's, else by older versions."""
@@ -197,12 +197,12 @@ class Sources:
     def where(self, entry: Entry) -> str:
         if entry.place in FROM_VAULT:
             versions = ", old versions" if entry.place != VAULT else ""
-            return copies.place(self._run.config) + versions
+            return copies.place(self.run.config) + versions
         return self.repo(entry).location(self._component, entry.id)
 
     def _read(self) -> Optional[LifeboatError]:
         try:
-            repo = repositories.of(self._run)
+            repo = repositories.of(self.run)
             repo.check(writable=False)
             self.found = catalog.entries(repo, self._component, self._stack)
         except LifeboatError as exc:
@@ -215,7 +215,7 @@ class Sources:
         if self._copies is None:
             self._copies = {}
             try:
-                store = copies.vault(self._run)
+                store = copies.vault(self.run)
                 if store is not None:
                     read = catalog.entries(store, self._component, self._stack)
                     self._copies = {entry.id: replace(entry, place=VAULT) for entry in read}
@@ -247,7 +247,7 @@ class Sources:
         newest = max(entry.id for entry in self.found if entry.good)
         for place in LIVE if self._copies is not None else (REPOSITORY,):
             try:
-                altered = open_place(self._run, place).altered(self._component)
+                altered = open_place(self.run, place).altered(self._component)
             except LifeboatError:
                 continue
             known = {entry.id for entry in self.found}
@@ -260,7 +260,7 @@ class Sources:
 
     def _past(self, place: str) -> Optional[Repository]:
         try:
-            return past(self._run, PAST[place])
+            return past(self.run, PAST[place])
         except LifeboatError as exc:
             self.notes.append(f"the old versions in the {place} cannot be used: {exc.cause}")
             return None
@@ -335,11 +335,11 @@ class Sources:
 
     def _points_of(self, place: str) -> list[PointEntry]:
         try:
-            if place == VAULT and copies.vault(self._run) is None:
+            if place == VAULT and copies.vault(self.run) is None:
                 return []
-            if place in PAST.values() and past(self._run, place) is None:
+            if place in PAST.values() and past(self.run, place) is None:
                 return []
-            repo = open_place(self._run, place)
+            repo = open_place(self.run, place)
             return points.entries(repo, self._stack, points.backups(repo, self._stack))
         except LifeboatError as exc:
             self.notes.append(f"the recovery points in the {place} cannot be read: {exc.cause}")
@@ -352,9 +352,9 @@ class Sources:
         failed: list[LifeboatError] = []
         for place in PLACES:
             try:
-                if place == VAULT and copies.vault(self._run) is None:
+                if place == VAULT and copies.vault(self.run) is None:
                     continue
-                store = open_place(self._run, place)
+                store = open_place(self.run, place)
                 return points.part_of(store, self._stack, identity, self._component, self.notes.append)
             except LifeboatError as exc:
                 failed += [exc] if place in LIVE else []

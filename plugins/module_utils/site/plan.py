@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import Callable, Optional
 
-from ..base.checks import FAIL, PASS, Check, compared
+from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check, compared
 from ..base.errors import (
     IntegrityError,
     LifeboatError,
@@ -365,7 +365,11 @@ def prove(run: Opened, store: Repository, manifest: Manifest, *, log: Log) -> li
     differences = in_place(store, manifest)
     same = f"{len(manifest.artefacts)} artefacts, {human(manifest.size)}: every byte in the vault is the one written"
     besides: list[Check] = []
-    if manifest.component == OBJECTS and not differences:
+    if manifest.component == OBJECTS and not differences and manifest.encrypted and not run.key:
+        besides.append(
+            Check("listing", COULD_NOT_VERIFY, "no key was given to open it: -e identity_file=<a file here>")
+        )
+    elif manifest.component == OBJECTS and not differences:
         besides += objects_proof.levels(run, store, manifest, "archive", 0, log)
     if manifest.component == CONFIG:
         parts = configuration_parts.of(manifest).values()
