@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import sys
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -35,6 +36,8 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.site import show as si
 from ansible_collections.lifeboat.dr.plugins.module_utils.site.plan import Request
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from builders import BUCKET, NOW, make_config, prove, publish, publish_config, publish_objects, store
+from config_world import keys as new_key
+from encryption_world import Lab
 
 MACHINE = scope.Machine("Debian", 2, 1 << 40, "/var/lib")
 EMPTY = scope.Seen("spare1", machine=MACHINE)
@@ -364,6 +367,26 @@ def test_a_vault_that_does_not_answer_is_said(world: World, monkeypatch: pytest.
     monkeypatch.setattr(site_plan.copies, "vault", away)
     with pytest.raises(LifeboatError, match="connection refused"):
         world.make()
+
+
+@pytest.mark.parametrize("key", ["none", "another's", "right"])
+def test_an_encrypted_database_is_opened_before_anything_is_built(world: World, key: str) -> None:
+    lab = Lab(world.root)
+    world.monkeypatch.setattr(sys.modules[__name__], "publish", lambda _root, taken: lab.back_up(taken_at=taken))
+    point = world.point(config=False)
+    given = {"none": "", "another's": new_key(world.root)[0], "right": lab.identity}[key]
+    if key == "another's":
+        with pytest.raises(UsageError, match="no identity matched any of the recipients"):
+            world.make(Request(key=given))
+        return
+    made = world.make(Request(key=given))
+    if key == "none":
+        assert made.lacking.startswith("the key that opens db_backup_")
+        assert "-e identity_file=" in made.lacking
+    else:
+        assert made.lacking == ""
+        assert [check.detail for check in made.checks if check.name.endswith(", encryption")] == ["the key opens it"]
+    assert made.backup.id == point
 
 
 def test_the_plan_holds_no_key(world: World) -> None:

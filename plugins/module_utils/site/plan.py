@@ -170,7 +170,7 @@ def make(run: Opened, request: Request, here: Seen, others: Mapping[str, object]
     )
     if CONFIG in chosen.parts:
         made = _configured(made, run, store, chosen.parts[CONFIG], request, log)
-    elif locked(database, request):
+    if locked(database, request) and not made.lacking:
         made = replace(made, lacking=f"the key that opens {database.id}: -e identity_file=<a file here>")
     return replace(made, steps=show.steps(config, made))
 
