@@ -85,6 +85,7 @@ def test_its_manifests_have_the_form_that_is_written_today(root: Path) -> None:
     for path in found:
         body = json.loads(path.read_bytes())
         read = manifest.parse(path.read_bytes(), component=body["component"], expected_id=path.parent.name)
+        assert read.to_bytes() == path.read_bytes(), "a field for a signature is there only if there is one"
         details = {**ADDED.get(read.component, {}), **body["details"]}
         assert typed.plain(read.detailed(KINDS[read.component].details), nulls=True) == details
 

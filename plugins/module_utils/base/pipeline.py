@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import os
 import re
 import selectors
@@ -353,14 +354,16 @@ def _not_run(exc: OSError) -> int:
     return 127 if isinstance(exc, FileNotFoundError) else 126
 
 
-def probe(command: Command, *, timeout: float = 60) -> tuple[int, str, str]:
+def probe(command: Command, *, timeout: float = 60, given: bytes = b"") -> tuple[int, str, str]:
     """Run one command whose failure is an answer: (status, stdout, stderr). As in shells 127 is not installed, 126
-    cannot be run, 124 timed out. Of stderr the end; 126 too where it prints more than any answer has."""
+    cannot be run, 124 timed out. Of stderr the end; 126 too where it prints more than any answer has.
+    given: what it reads on standard input."""
     collected = _Collector(_ANSWER)
     try:
         (done,) = run(
-            [command], attempted="ask", subject=command.name, sink=collected, timeout=timeout, ok=lambda _: True
-        )
+            [command], attempted="ask", subject=command.name, source=io.BytesIO(given) if given else None, sink=collected,
+            timeout=timeout, ok=lambda _: True,
+        )  # fmt: skip
     except LifeboatError as exc:
         if exc.exit_status == TIMED_OUT:
             return TIMED_OUT, "", f"no answer after {timeout:.0f} s"

@@ -96,7 +96,7 @@ def take(run: Opened, *, log: Log, directory: Path = configuration.DIRECTORY) ->
             finished_at=datetime.now(timezone.utc), tool={"lifeboat": VERSION}, details=typed.plain(details),
             artefacts=tuple(sorted(work.artefacts, key=lambda artefact: artefact.name)),
         )  # fmt: skip
-        staging.publish(manifest.to_bytes())
+        manifest = repositories.publish(run, manifest, staging.publish)
     log(f"{identity}: published, {human(manifest.size)} in {seconds} s")
     return manifest
 

@@ -170,7 +170,7 @@ def take(run: Opened, *, log: Log, override: int = 0, doubts: Doubts = TRUST) ->
                 artefacts=tuple(checksums.measure(staging.path / name, name) for name in artefacts),
                 details=typed.plain(details, nulls=True),
             )  # fmt: skip
-            staging.publish(manifest.to_bytes())
+            manifest = repositories.publish(run, manifest, staging.publish)
         state.published()
         others.published()
     many = f" of {len(details.held)} buckets" if details.others else ""

@@ -126,6 +126,12 @@ class Repository(abc.ABC):
             raise self._others(f"its marker names the stack {printable(found.stack)}")
         self._owned = True
 
+    def identity(self) -> str:
+        """What tells this repository from another one: chosen at random when its marker was made."""
+        self.require_ours(make=True)
+        found = typed.maybe(_Marker, self._read((MARKER,)))
+        return found.repository if found else ""
+
     def _other_stacks(self) -> set[str]:
         """The other stacks that have backups here. A manifest that says nothing of a stack may be ours."""
         found: set[str] = set()

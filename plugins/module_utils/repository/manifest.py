@@ -9,14 +9,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from typing import ClassVar, TypeVar
+from typing import ClassVar, Optional, TypeVar
 
 from ..base import typed
 from ..base.errors import LifeboatError
+from ..settings.config import MANIFESTS
 from .base import ID, no_id
 from .components import KINDS
 from .details import VERSIONS, Count
-from .sealing import VERSION, Sealed, render, unseal
+from .sealing import VERSION, Sealed, Signature, render, unseal
 
 D = TypeVar("D")
 
@@ -58,6 +59,7 @@ class Manifest(Sealed):
     """
 
     schema: ClassVar[str] = "lifeboat.dr/backup"
+    document: ClassVar[str] = MANIFESTS
     what: ClassVar[str] = "manifest"
     remedy: ClassVar[str] = "Choose another backup (lifeboat list) and keep this one for inquiry."
 
@@ -69,6 +71,7 @@ class Manifest(Sealed):
     artefacts: tuple[Artefact, ...]
     tool: Mapping[str, str] = field(default_factory=dict)
     details: Mapping[str, object] = field(default_factory=dict)
+    signature: Optional[Signature] = None
 
     @property
     def written_at(self) -> datetime:

@@ -20,7 +20,7 @@ from typing import ClassVar, Optional
 from ..base import clock, typed
 from ..base.clock import format_time
 from ..base.errors import IntegrityError, LifeboatError, Log, NotFoundError, UsageError
-from ..settings.config import Config
+from ..settings.config import RECOVERY_POINTS, Config
 from ..stack.runtime import Opened
 from . import catalog, repositories, retention
 from .base import POINT_ID, Altered, Repository
@@ -28,7 +28,7 @@ from .catalog import Entry, Published
 from .components import DATABASE, KINDS, Kind
 from .details import ObjectsDetails
 from .manifest import D, Manifest, component_of, stamp
-from .sealing import Sealed, unseal
+from .sealing import Sealed, Signature, unseal
 
 SNAPSHOT = "snapshot"  # every part is of one instant
 EVENTUAL = "eventual"  # the objects are of another instant than the rows
@@ -51,6 +51,7 @@ class Point(Sealed):
     """
 
     schema: ClassVar[str] = "lifeboat.dr/recovery-point"
+    document: ClassVar[str] = RECOVERY_POINTS
     what: ClassVar[str] = "recovery point"
     remedy: ClassVar[str] = "Choose another (lifeboat list) and keep this one for inquiry."
 
@@ -63,6 +64,7 @@ class Point(Sealed):
     images: Mapping[str, str]
     copies: tuple[str, ...]
     notes: tuple[str, ...]
+    signature: Optional[Signature] = None
 
     @property
     def written_at(self) -> datetime:
@@ -295,7 +297,7 @@ def seal(
         copies=tuple(sorted(set.intersection(*(set(copies.get(name, ())) for name in names)))),
         notes=tuple(notes),
     )
-    repo.write_point(point.id, point.to_bytes())
+    point = repositories.publish(run, point, lambda data: repo.write_point(point.id, data))
     log(f"{point.id}: recovery point of {', '.join(names)}, consistency {consistency}")
     return point, True
 

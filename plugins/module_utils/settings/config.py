@@ -32,6 +32,8 @@ ELSEWHERE = "elsewhere"  # kept by other means
 METHODS = ("logical",)  # those of database/methods/registry
 FINGERPRINTS = ("content", "rows")
 LEVELS = ("checksum", "archive", "restore")
+# The documents that are signed, each in a namespace of its own (repository/sealing.py).
+MANIFESTS, RECOVERY_POINTS = "manifest", "recovery-point"
 # Bounds that no clock, thread or process could take more of.
 Seconds = Annotated[int, Range(1, 10**9)]
 Days = Annotated[int, Range(0, 36_500)]
@@ -280,6 +282,7 @@ class Config:
     alarms: AlarmSettings = field(default_factory=AlarmSettings)
     targets: Mapping[str, Seconds] = field(default_factory=dict)
     evidence: EvidenceSettings = field(default_factory=EvidenceSettings)
+    signing_key: str = ""
     environment: str = PRODUCTION
     drill: DrillSettings = field(default_factory=DrillSettings)
     state_directory: str = ""
@@ -325,6 +328,7 @@ def from_mapping(data: object, secrets: object = None, where: str = "settings") 
     _check_objects(config, where)
     config = dataclasses.replace(config, config=_with_recipients(config, where))
     _check_config(config.config, f"{where}.config")
+    _check_signers(config, where)
     for name, cause in problems(config.frontend, config.drill):
         raise _wrong(f"{where}{name}", cause)
     if config.runtime.type == "compose" and not config.runtime.project_directory and not config.runtime.project:
@@ -422,6 +426,11 @@ def _with_recipients(config: Config, where: str) -> ConfigSettings:
     if own.recipients and sorted(own.recipients) != sorted(encryption.recipients):
         raise _wrong(f"{where}.config.recipients", "they are others than encryption.recipients: remove them there")
     return dataclasses.replace(own, recipients=encryption.recipients)
+
+
+def _check_signers(config: Config, where: str) -> None:
+    if config.signing_key and (not config.signing_key.startswith("/") or "\0" in config.signing_key):
+        raise _wrong(f"{where}.signing_key", f"{config.signing_key!r} is not an absolute path")
 
 
 def _check_config(config: ConfigSettings, where: str) -> None:

@@ -144,7 +144,7 @@ def take(run: Opened, *, log: Log, override: bool = False) -> Manifest:
                 tool={"lifeboat": VERSION, "pg_dump": facts.server_version},
                 details=plain(details),
             )
-            staging.publish(manifest.to_bytes())
+            manifest = repositories.publish(run, manifest, staging.publish)
     spread = f", snapshots within {details.spread(taken_at):.1f} s" if done else ""
     log(f"{identity}: published, {human(manifest.size)} in {details.seconds} s{spread}")
     _tell(identity, details, log)
