@@ -80,7 +80,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"stack": None}, "settings.stack): wants str, has None"),
     ({"timeout": 10**30}, "settings.timeout): has a number beyond 1e+18"),
     ({"application": {"checks": [{"url": "x", "json": {"a": DEEP}}]}}, "it is nested more than 40 levels deep"),
-    ({"stcak": "x"}, "does not know stcak; it knows alarms, application"),
+    ({"stcak": "x"}, "does not know stcak; it knows adopted, alarms, application"),
     ({"alarms": {"site_target_seconds": 1}}, "settings.alarms): does not know site_target_seconds"),
     ({"targets": {"objects": 1}}, "settings.targets): does not know objects; it knows backend, database, frontend"),
     ({"timeout": "60"}, "settings.timeout): wants int, has '60'"),

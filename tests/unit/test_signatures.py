@@ -1,30 +1,38 @@
 # Copyright: Lifeboat contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Signed documents, by the real ssh-keygen."""
+"""Signed documents: what this host signs, and what is believed of what lies in a repository, by the real ssh-keygen."""
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import json
+import re
 import subprocess
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable
 
 import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
     LifeboatError,
     NotFoundError,
+    UntrustedError,
     UsageError,
 )
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations import prune, status
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import (
+    catalog,
     manifest,
+    points,
     repositories,
     sealing,
 )
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest import Manifest
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.sealing import Signature
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository.sources import Sources
+from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from builders import FACTS, NOW, make_config, make_manifest, publish
 
@@ -51,11 +59,15 @@ def public(keys: Path, name: str) -> str:
 
 
 class World:
-    """A stack whose host signs."""
+    """A stack whose host signs, and pins its own key and the operator's."""
 
     def __init__(self, root: Path, keys: Path) -> None:
         self.root, self.keys = root, keys
         self.settings: dict[str, Any] = {"signing_key": str(keys / "host")}
+        self.pin("host")
+
+    def pin(self, *names: str, **more: Any) -> None:
+        self.settings["signers"] = [{"name": name, "key": public(self.keys, name), **more} for name in names]
 
     @property
     def run(self) -> Opened:
@@ -72,10 +84,21 @@ class World:
     def path(self, made: Manifest) -> Path:
         return self.root / "backup/postgresql" / made.id / "manifest.json"
 
+    def entries(self) -> list[catalog.Entry]:
+        return catalog.entries(repositories.of(self.run), "database", "shop")
+
+    def problems(self) -> dict[str, str]:
+        return {entry.id: entry.problem for entry in self.entries()}
+
 
 @pytest.fixture
 def world(tmp_path: Path, keys: Path) -> World:
     return World(tmp_path, keys)
+
+
+def edited(made: Manifest, **changes: Any) -> bytes:
+    """Other content, well sealed, with the signature as it was."""
+    return dataclasses.replace(made, **changes).to_bytes()
 
 
 # What this host signs.
@@ -197,3 +220,346 @@ def test_nothing_secret_is_in_argv(world: World, monkeypatch: pytest.MonkeyPatch
     for command in seen:
         assert not any(private in word or made.seal in word or "globals" in word for word in command.argv)
         assert command.environment()["SSH_AUTH_SOCK"] == ""
+
+
+# What is believed.
+
+
+def unsigned(world: World, made: Manifest) -> bytes:
+    return edited(made, signature=None)
+
+
+def altered(world: World, made: Manifest) -> bytes:
+    return edited(made, tool={"lifeboat": "9"})
+
+
+def by_another(world: World, made: Manifest) -> bytes:
+    bound = made.signature or Signature("", 1, "")
+    return made.signed(bound, str(world.keys / "attacker")).to_bytes()
+
+
+def of_another_key_in_our_name(world: World, made: Manifest) -> bytes:
+    """The blob says that our key made it; the signature in it is another's."""
+    bound = made.signature or Signature("", 1, "")
+    theirs = base64.b64decode((made.signed(bound, str(world.keys / "attacker")).signature or bound).value)
+    ours = base64.b64decode(bound.value)
+    mixed = base64.b64encode(ours[:-64] + theirs[-64:]).decode()
+    return edited(made, signature=dataclasses.replace(bound, value=mixed))
+
+
+def of_another_type(world: World, made: Manifest) -> bytes:
+    """A signature for a recovery point, on the same bytes."""
+    bound = dataclasses.replace(made.signature or Signature("", 1, ""), value="")
+    bare = dataclasses.replace(made, signature=bound)
+    value = sealing.sign(sealing._unsigned(bare._body()), str(world.keys / "host"), config.RECOVERY_POINTS)
+    return edited(made, signature=dataclasses.replace(bound, value=value))
+
+
+def renumbered(world: World, made: Manifest) -> bytes:
+    return edited(made, signature=dataclasses.replace(made.signature or Signature("", 1, ""), sequence=9))
+
+
+def moved(world: World, made: Manifest) -> bytes:
+    return edited(made, signature=dataclasses.replace(made.signature or Signature("", 1, ""), repository="0" * 32))
+
+
+def of_another_stack(world: World, made: Manifest) -> bytes:
+    other = dataclasses.replace(made, stack="other")
+    return other.signed(made.signature or Signature("", 1, ""), str(world.keys / "host")).to_bytes()
+
+
+def of_another_id(world: World, made: Manifest) -> bytes:
+    """A signed one, put where another one should be."""
+    other = dataclasses.replace(made, id="db_backup_20201124_120000")
+    return other.signed(made.signature or Signature("", 1, ""), str(world.keys / "host")).to_bytes()
+
+
+def not_base64(world: World, made: Manifest) -> bytes:
+    return edited(made, signature=dataclasses.replace(made.signature or Signature("", 1, ""), value="!!!!"))
+
+
+def with_a_tail(world: World, made: Manifest) -> bytes:
+    """Bytes behind the signature, which ssh-keygen would pass over."""
+    bound = made.signature or Signature("", 1, "")
+    longer = base64.b64encode(base64.b64decode(bound.value) + b"\0\0\0\1x").decode()
+    return edited(made, signature=dataclasses.replace(bound, value=longer))
+
+
+def huge(world: World, made: Manifest) -> bytes:
+    return edited(made, signature=dataclasses.replace(made.signature or Signature("", 1, ""), value="A" * 10**6))
+
+
+def with_more_fields(world: World, made: Manifest) -> bytes:
+    body = json.loads(made.to_bytes())
+    body["signature"]["note"] = "unsigned"
+    body["seal"] = sealing.seal(body)
+    return sealing.render(body)
+
+
+def broken(world: World, made: Manifest) -> bytes:
+    return b"{"
+
+
+REFUSED = {
+    unsigned: "untrusted: it is not signed",
+    altered: "untrusted: its signature is wrong",
+    by_another: "untrusted: it is signed with a key that lifeboat_signers does not name",
+    of_another_key_in_our_name: "untrusted: its signature is wrong",
+    of_another_type: "untrusted: signature.value is for lifeboat-recovery-point@lifeboat.dr, not for"
+    " lifeboat-manifest@lifeboat.dr",
+    renumbered: "untrusted: its signature is wrong",
+    moved: "untrusted: its signature is wrong",
+    of_another_stack: "of the stack other",
+    of_another_id: "untrusted: it is db_backup_20201124_120000 of the stack shop",
+    not_base64: "untrusted: signature.value is not a signature as ssh-keygen writes it",
+    with_a_tail: "untrusted: signature.value is not a signature as ssh-keygen writes it",
+    huge: "untrusted: signature.value is not a signature as ssh-keygen writes it",
+    with_more_fields: "untrusted: signature has other fields than a signature has",
+    broken: "untrusted: it is not JSON that can be read",
+}
+
+
+@pytest.mark.parametrize("attack", REFUSED, ids=lambda attack: attack.__name__)
+def test_what_no_pinned_signer_signed_is_untrusted(world: World, attack: Callable[[World, Manifest], bytes]) -> None:
+    older, newest = world.backup(NOW - DAY), world.backup(NOW)
+    assert world.problems() == {older.id: "", newest.id: ""}, "the intact ones are believed"
+    world.path(newest).write_bytes(attack(world, newest))
+    (good, bad) = world.entries()
+    assert (good.id, good.problem) == (older.id, "")
+    assert bad.untrusted
+    assert bad.unknown
+    assert REFUSED[attack] in bad.problem
+    with pytest.raises(UntrustedError, match="untrusted"):
+        Sources(world.run, "database", newest.id).choose(newest.id, None, lambda entry: "")
+
+
+def test_latest_passes_over_what_is_untrusted(world: World) -> None:
+    older, newest = world.backup(NOW - DAY), world.backup(NOW)
+    world.path(newest).write_bytes(unsigned(world, newest))
+    chosen, passed = catalog.choose(world.entries(), "shop")
+    assert chosen.id == older.id
+    assert [(entry.id, entry.untrusted) for entry in passed] == [(newest.id, True)]
+
+
+def test_without_signers_all_is_believed_as_before(world: World) -> None:
+    made = world.backup()
+    world.path(made).write_bytes(by_another(world, made))
+    del world.settings["signers"]
+    assert world.problems() == {made.id: ""}
+
+
+def test_a_key_that_may_sign_something_else_only(world: World) -> None:
+    made = world.backup()
+    world.pin("host", documents=["verification"])
+    assert world.problems() == {made.id: "untrusted: host may not sign a manifest"}
+
+
+def test_a_key_that_expired(world: World) -> None:
+    made = world.backup()
+    world.pin("host", expires="2199-01-01T00:00:00+00:00")
+    assert world.problems() == {made.id: ""}
+    world.pin("host", expires="2026-01-01T00:00:00+00:00")
+    said = world.problems()[made.id]
+    assert said.startswith("untrusted: host signed it, whose key expired 2026-01-01")
+
+
+def test_a_key_that_is_pinned_no_longer(world: World) -> None:
+    """What was checked before counts as long as the key does."""
+    made = world.backup()
+    assert world.problems() == {made.id: ""}
+    world.pin("operator")
+    assert "does not name" in world.problems()[made.id]
+
+
+def test_what_was_checked_once_is_not_checked_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = [world.backup(NOW - n * DAY) for n in reversed(range(3))]
+    (world.root / "state/signatures.json").unlink()
+    assert set(world.problems().values()) == {""}
+
+    def never(*_: object) -> str:
+        raise AssertionError("a process was started")
+
+    monkeypatch.setattr(sealing, "verify", never)
+    assert world.problems() == {backup.id: "" for backup in made}
+
+
+def test_what_this_host_signed_is_not_checked_by_a_process(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = world.backup()
+    monkeypatch.setattr(sealing, "verify", lambda *_: "a process was started")
+    assert world.problems() == {made.id: ""}
+
+
+MEMORY = {
+    "open": (lambda path: path.chmod(0o644), "is not a private file of this user (0600)"),
+    "garbage": (lambda path: path.write_text("{"), "is not as it was written"),
+    "a link": (lambda path: path.rename(path.with_name("x")) and path.symlink_to("x"), "signatures.json"),
+}
+
+
+@pytest.mark.parametrize("name", MEMORY)
+def test_a_memory_that_others_could_write_is_not_believed(world: World, name: str) -> None:
+    """Everything is checked again, and status says that it is not known what is gone."""
+    made = world.backup()
+    change, words = MEMORY[name]
+    change(world.root / "state/signatures.json")
+    assert world.problems() == {made.id: ""}
+    check = next(check for check in status.status(world.run, now=NOW).checks if check.name == "signatures")
+    assert (check.result, words in check.detail) == ("COULD_NOT_VERIFY", True), check
+
+
+def test_a_forged_memory_is_no_signature(world: World) -> None:
+    """Who may write it is root, but a line in it that another document's bytes would need has another digest."""
+    older, newest = world.backup(NOW - DAY), world.backup(NOW)
+    world.path(newest).write_bytes(world.path(older).read_bytes())
+    assert world.problems()[newest.id] == f"untrusted: it is the manifest {older.id}"
+
+
+def test_two_valid_documents_with_one_id(world: World) -> None:
+    made = world.backup()
+    assert world.problems() == {made.id: ""}
+    other = dataclasses.replace(made, tool={"lifeboat": "9"})
+    bound = dataclasses.replace(made.signature or Signature("", 1, ""), sequence=2, previous=made.seal)
+    world.path(made).write_bytes(other.signed(bound, str(world.keys / "host")).to_bytes())
+    assert "two valid documents with this id" in world.problems()[made.id]
+    world.path(made).write_bytes(made.to_bytes())
+    assert "two valid documents with this id" in world.problems()[made.id], "the first is no choice either"
+
+
+def test_two_valid_documents_with_one_sequence(world: World) -> None:
+    """As from a key that two machines have. Both are no choice, also in the run that sees both for the first time."""
+    first, second = world.backup(NOW - DAY), world.backup(NOW)
+    bound = first.signature or Signature("", 1, "")
+    world.path(second).write_bytes(second.signed(bound, str(world.keys / "host")).to_bytes())
+    (world.root / "state/signatures.json").unlink()
+    words = f"untrusted: {first.id} and {second.id} have the same sequence, 1"
+    assert world.problems() == {first.id: words, second.id: words}
+    assert world.problems() == {first.id: words, second.id: words}
+
+
+def test_a_document_that_the_next_one_does_not_follow(world: World) -> None:
+    first, second = world.backup(NOW - DAY), world.backup(NOW)
+    bound = dataclasses.replace(second.signature or Signature("", 1, ""), previous="0" * 64)
+    world.path(second).write_bytes(second.signed(bound, str(world.keys / "host")).to_bytes())
+    (world.root / "state/signatures.json").unlink()
+    said = world.problems()
+    assert "names another one as the one before" in said[first.id]
+    assert said[second.id] == ""
+
+
+def remove(world: World, made: Manifest) -> None:
+    path = world.path(made).parent
+    for file in path.iterdir():
+        file.unlink()
+    path.rmdir()
+
+
+def signatures(world: World, now: datetime = NOW) -> tuple[str, str]:
+    check = next(check for check in status.status(world.run, now=now).checks if check.name == "signatures")
+    return check.result, check.detail
+
+
+def test_a_sequence_that_was_higher_before(world: World) -> None:
+    older, newest = world.backup(NOW - DAY), world.backup(NOW)
+    assert signatures(world)[0] == "PASS"
+    chosen, _passed = Sources(world.run, "database").choose("latest", None, lambda entry: "")
+    assert chosen.id == newest.id
+    remove(world, newest)
+    words = f"{newest.id} was seen with sequence 2; the newest that is there is {older.id} with 1"
+    assert signatures(world) == ("FAIL", words)
+    with pytest.raises(UntrustedError, match=words):
+        Sources(world.run, "database").choose("latest", None, lambda entry: "")
+    chosen, _passed = Sources(world.run, "database", older.id).choose(older.id, None, lambda entry: "")
+    assert chosen.id == older.id, "an operator may name it"
+
+
+def test_a_gap(world: World) -> None:
+    first, second, third = [world.backup(NOW - n * DAY) for n in (2, 1, 0)]
+    assert signatures(world)[0] == "PASS"
+    remove(world, second)
+    assert signatures(world) == ("FAIL", f"1 between {first.id} and {third.id}, by their sequence")
+
+
+def test_what_retention_removed_is_no_gap(world: World) -> None:
+    old = [world.backup(NOW - n * DAY) for n in (40, 39, 38, 1, 0)]
+    remove(world, old[1])
+    assert signatures(world)[0] == "PASS"
+
+
+def test_status_names_a_key_that_will_not_be_believed(world: World) -> None:
+    world.backup()
+    world.pin("operator")
+    assert signatures(world)[0] == "FAIL"
+    assert "its next backups are untrusted" in signatures(world)[1]
+    found = {check.name: (check.result, check.detail) for check in status.status(world.run, now=NOW).checks}
+    assert found["untrusted backups"][0] == "FAIL"
+    assert "lifeboat_signers does not name" in found["untrusted backups"][1]
+    assert "broken backups" not in found
+    assert "unknown backups" not in found
+
+
+def test_prune_never_deletes_what_is_untrusted(world: World) -> None:
+    """The control: the same backup without pinned signers is deleted by the same rules."""
+    world.settings["retention"] = {"weekly_months": 0, "monthly_months": 0}
+    old = world.backup(NOW - 40 * DAY)
+    for n in (3, 2, 1):
+        world.backup(NOW - n * DAY)
+    world.path(old).write_bytes(unsigned(world, old))
+    result = prune.prune(world.run, now=NOW, dry_run=True, log=lambda line: None, trust_clock=True)
+    assert old.id in result["keep"]
+    assert result["keep"][old.id] == ["unknown: untrusted: it is not signed"]
+    assert result["untrusted"] == [old.id]
+    error = prune.unread("shop", result)
+    assert isinstance(error, UntrustedError)
+    assert "it is not signed" in str(error)
+    del world.settings["signers"]
+    result = prune.prune(world.run, now=NOW, dry_run=True, log=lambda line: None, trust_clock=True)
+    assert result["delete"] == [old.id]
+
+
+def test_a_recovery_point_is_signed_and_believed_like_its_parts(world: World) -> None:
+    world.backup()
+    made, new = points.seal(world.run, now=NOW, log=lambda line: None)
+    assert new
+    assert made.signature
+    (entry,) = points.entries(repositories.of(world.run), "shop", points.backups(repositories.of(world.run), "shop"))
+    assert (entry.problem, entry.point) == ("", made)
+    path = world.root / f"backup/recovery-points/{made.id}.json"
+    path.write_bytes(dataclasses.replace(made, signature=None).to_bytes())
+    (entry,) = points.entries(repositories.of(world.run), "shop", points.backups(repositories.of(world.run), "shop"))
+    assert (entry.untrusted, entry.problem) == (True, "untrusted: it is not signed")
+
+
+def test_a_recovery_point_of_an_untrusted_backup_is_untrusted(world: World) -> None:
+    made = world.backup()
+    points.seal(world.run, now=NOW, log=lambda line: None)
+    world.path(made).write_bytes(unsigned(world, made))
+    (entry,) = points.entries(repositories.of(world.run), "shop", points.backups(repositories.of(world.run), "shop"))
+    assert entry.untrusted
+    assert entry.problem == f"{made.id}: untrusted: it is not signed"
+
+
+WRONG: dict[str, tuple[dict[str, Any], str]] = {
+    "a private key": ({"signers": [{"name": "a", "key": "-----BEGIN OPENSSH PRIVATE KEY-----"}]}, "private key"),
+    "no key": ({"signers": [{"name": "a", "key": "ssh-ed25519"}]}, "wants one line of a public key"),
+    "two lines": ({"signers": [{"name": "a", "key": "ssh-ed25519 AAAA\nssh-ed25519 AAAA"}]}, "wants one line"),
+    "an option": ({"signers": [{"name": "a", "key": "cert-authority ssh-ed25519 AAAA"}]}, "wants one line"),
+    "no name": ({"signers": [{"key": "ssh-ed25519 AAAA"}]}, "a name is plain"),
+    "a pattern": ({"signers": [{"name": "*", "key": "ssh-ed25519 AAAA"}]}, "a name is plain"),
+    "another document": ({"signers": [{"name": "a", "key": "KEY", "documents": ["money"]}]}, "does not know money"),
+    "a key twice": ({"signers": [{"name": "a", "key": "KEY"}, {"name": "b", "key": "KEY x"}]}, "each key once"),
+    "a name twice": ({"signers": [{"name": "a", "key": "KEY"}, {"name": "a", "key": "KEY x"}]}, "used once"),
+    "a relative path": ({"signing_key": "key"}, "is not an absolute path"),
+    "adopted by nobody": ({"adopted": [{"documents": "", "signature": ""}]}, "nobody may sign it"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_settings_that_cannot_work_are_refused(tmp_path: Path, keys: Path, name: str) -> None:
+    given, words = WRONG[name]
+    whole = public(keys, "host").rpartition(" ")[0]
+    signers = [{**signer, "key": re.sub("^KEY", whole, signer["key"])} for signer in given.get("signers", ())]
+    given = {**given, "signers": signers}
+    with pytest.raises(UsageError) as caught:
+        make_config(tmp_path, **given)
+    assert words in str(caught.value)
+    assert "PRIVATE KEY" not in str(caught.value)

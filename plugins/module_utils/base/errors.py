@@ -110,6 +110,10 @@ class IntegrityError(LifeboatError):
     exit_code = 6
 
 
+class UntrustedError(IntegrityError):
+    """A document that nobody signed who may: it is not used, and never deleted for that reason."""
+
+
 class SpaceError(LifeboatError):
     """A file system is full or read-only."""
 

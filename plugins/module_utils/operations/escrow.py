@@ -93,7 +93,7 @@ def _newest(config: Config, one: PointEntry, passed: Sequence[PointEntry], unrea
     name, opened = "recovery point", present(one.point)
     age, limit = (datetime.now(timezone.utc) - opened.taken_at).total_seconds() / 3600, config.alarms.backup_age_hours
     words = f"{one.id}, {age:.1f} h old, consistency {opened.consistency}"
-    broken = [entry for entry in passed if not entry.unknown and not entry.ahead]
+    broken = [entry for entry in passed if entry.untrusted or not (entry.unknown or entry.ahead)]
     if broken:
         return Check(name, FAIL, f"{words}; newer ones cannot be used: {_told(broken)}")
     if one.ahead:

@@ -19,10 +19,10 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from types import MappingProxyType
-from typing import Optional, TypedDict, TypeVar
+from typing import Optional, TypedDict, TypeVar, Union
 
 from ..base import lock
-from ..base.errors import IntegrityError, LifeboatError, Log, UnverifiedError, present
+from ..base.errors import IntegrityError, LifeboatError, Log, UntrustedError, UnverifiedError, present
 from ..base.text import human
 from ..mirror import prune as mirror_prune
 from ..mirror.listing import Point
@@ -54,9 +54,12 @@ class Side:
     points: Sequence[PointEntry]
 
     @property
+    def entries(self) -> list[Union[Entry, PointEntry]]:
+        return [*itertools.chain(*self.backups.values()), *self.points]
+
+    @property
     def ids(self) -> set[str]:
-        found = {entry.id for some in self.backups.values() for entry in some}
-        return found | {entry.id for entry in self.points}
+        return {entry.id for entry in self.entries}
 
 
 class Versions(TypedDict):
@@ -68,14 +71,15 @@ class Versions(TypedDict):
 
 
 class Pruning(TypedDict):
-    """unknown: what could not be read and so not be judged, and why; unread() turns it into an error. locked: what a
-    store keeps although it was deleted, and why. hidden: what had a manifest, has none or another one now and was not
-    removed by any retention, and where; alarm() turns it into an error. failed: what of the vault could not be done,
-    which copies.problem() turns into an error."""
+    """unknown: what could not be read and so not be judged, and why; unread() turns it into an error. untrusted: those
+    of them that no pinned signer signed. locked: what a store keeps although it was deleted, and why. hidden: what had
+    a manifest, has none or another one now and was not removed by any retention, and where; alarm() turns it into an
+    error. failed: what of the vault could not be done, which copies.problem() turns into an error."""
 
     keep: dict[str, list[str]]
     delete: list[str]
     unknown: dict[str, str]
+    untrusted: list[str]
     swept: list[str]
     locked: list[str]
     hidden: dict[str, str]
@@ -139,6 +143,7 @@ def prune(run: Opened, *, now: datetime, dry_run: bool, log: Log, trust_clock: b
         "keep": _kept(whole, sides, own, deleted),
         "delete": [text for text in whole.delete if text in deleted],
         "unknown": _unknown(sides, log),
+        "untrusted": sorted({entry.id for side in sides for entry in side.entries if entry.untrusted}),
         "swept": sorted(set(swept)),
         "locked": locked,
         "hidden": hidden,
@@ -221,22 +226,25 @@ def _dates(sides: Sequence[Side]) -> list[datetime]:
 def _unknown(sides: Sequence[Side], log: Log) -> dict[str, str]:
     found: dict[str, str] = {}
     for side in sides:
-        for entry in itertools.chain(*side.backups.values(), side.points):
+        for entry in side.entries:
             if entry.unknown:
                 place = "" if side is sides[0] else f" (in the {side.name})"
                 found.setdefault(entry.id, f"{entry.problem}{place}")
     for identity, why in found.items():
-        log(f"not judged, {identity} could not be read: {why}")
+        log(f"not judged, so that it stays: {identity}: {why}")
     return found
 
 
-def unread(stack: str, result: Pruning) -> Optional[UnverifiedError]:
+def unread(stack: str, result: Pruning) -> Optional[LifeboatError]:
     """The error where something could not be judged: it stays, with all that may be a part of it."""
     found = result["unknown"]
     if not found:
         return None
     said = "; ".join(f"{identity}: {why}" for identity, why in list(found.items())[:3])
     more = f"; and {len(found) - 3} more" if len(found) > 3 else ""
+    if result["untrusted"]:
+        remedy = "They stay, with all that may be a part of them: docs/signatures.md#untrusted-documents."
+        return UntrustedError("judge every backup by the retention", stack, f"{said}{more}", remedy)
     remedy = "They stay, with all that may be a part of them. See that they can be read, or upgrade Lifeboat here."
     return UnverifiedError("judge every backup by the retention", stack, f"{said}{more}", remedy)
 

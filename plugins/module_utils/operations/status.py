@@ -19,14 +19,14 @@ from ..database import logins
 from ..objects import reconcile
 from ..objects.many import folded
 from ..repository import base as repository_base
-from ..repository import catalog, copies, growth, points, repositories, retention, show
+from ..repository import catalog, copies, growth, points, repositories, retention, sealing, show
 from ..repository.catalog import Entry, Published
 from ..repository.components import DATABASE, KINDS, AnyKind, configured
 from ..repository.manifest import Manifest
 from ..repository.points import Point, PointEntry
 from ..s3 import bucket
 from ..s3.bucket import Listed
-from ..settings.config import Config
+from ..settings.config import MANIFESTS, RECOVERY_POINTS, Config
 from ..stack import buckets
 from ..stack.runtime import Opened
 from ..tools import age
@@ -101,6 +101,7 @@ def status(run: Opened, *, now: datetime, asked: Optional[datetime] = None) -> S
     checks += _encrypted(config, {kind.name: [entry for entry in backups[kind.name] if entry.good] for kind in kinds})
     checks += copies.checks(run, backups, tied)
     checks += clocks.hidden_checks(run, backups, tied, now)
+    checks += _signatures(run, backups, tied, now)
     checks += _holds(run, now)
     checks += escrow_record.checks(run, now)
     checks += endpoints.checks(run, now=asked or now)
@@ -155,6 +156,37 @@ def _host_key(config: Config, newest: Sequence[Entry]) -> Iterator[Check]:
         yield Check("host key", COULD_NOT_VERIFY, f"{words}: lifeboat verify --identity <the escrowed key>")
 
 
+def _signatures(
+    run: Opened, backups: Mapping[str, Sequence[Entry]], tied: Sequence[PointEntry], now: datetime
+) -> Iterator[Check]:
+    """What signatures tell of documents that are not there, and whether this host's own will be believed."""
+    trust, config = repositories.trust(run), run.config
+    if trust is None:
+        return
+    wrong = list(trust.problems)
+    try:
+        mine = sealing.public(config.signing_key) if config.signing_key else ""
+    except LifeboatError as exc:
+        wrong.append(str(exc))
+    else:
+        if mine not in trust.signers:
+            had = f"the key {config.signing_key}" if mine else "no signing key"
+            wrong.append(f"this host has {had}, which lifeboat_signers does not name: its next backups are untrusted")
+    since = now - timedelta(days=retention.policy(config).daily_days)
+    for document, component, found in (
+        *((MANIFESTS, name, entries) for name, entries in backups.items()), (RECOVERY_POINTS, "", tied)
+    ):  # fmt: skip
+        wrong += trust.alarms(document, component, [entry.id for entry in found], since)
+    if wrong:
+        yield Check("signatures", FAIL, "; ".join(wrong[:4]))
+    elif trust.problem:
+        words = f"{trust.problem}: what was checked before is not known, nor what is gone since"
+        yield Check("signatures", COULD_NOT_VERIFY, words)
+    else:
+        good = sum(entry.good for entries in (*backups.values(), tied) for entry in entries)
+        yield Check("signatures", PASS, f"{good} documents by {', '.join(sorted(s.name for s in config.signers))}")
+
+
 def _holds(run: Opened, now: datetime) -> Iterator[Check]:
     """What recoveries keep from being pruned. What does not count is removed by the next prune."""
     told: list[str] = []
@@ -192,7 +224,8 @@ def _unfit(what: str, found: Sequence[Published]) -> Iterator[Check]:
     for words, result, those in (
         (f"broken {what}", FAIL, [e for e in unfit if not e.unknown and not e.ahead and not e.incomplete]),
         (f"incomplete {what}", FAIL, lacking),
-        (f"unknown {what}", COULD_NOT_VERIFY, [entry for entry in unfit if entry.unknown]),
+        (f"untrusted {what}", FAIL, [entry for entry in unfit if entry.untrusted]),
+        (f"unknown {what}", COULD_NOT_VERIFY, [e for e in unfit if e.unknown and not e.untrusted]),
         (f"dates of {what}", FAIL, [entry for entry in unfit if entry.ahead]),
     ):
         if those:

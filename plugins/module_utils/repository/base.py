@@ -21,15 +21,16 @@ import json
 import re
 import secrets
 import shutil
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import BinaryIO, Callable, NamedTuple, Optional
+from typing import BinaryIO, Callable, NamedTuple, Optional, Protocol
 
 from ..base import filesystem, typed
 from ..base.errors import IntegrityError, NotFoundError, UsageError, printable
 from ..base.filesystem import explained, plain_name
+from ..settings.config import MANIFESTS, RECOVERY_POINTS
 from .components import KINDS
 
 MANIFEST = "manifest.json"
@@ -69,6 +70,22 @@ class Altered(NamedTuple):
     words: str
 
 
+class Trust(Protocol):
+    """Who may sign what lies in a repository. Without one everything is believed that its seal fits."""
+
+    def check(self, document: str, place: str, identity: str, data: bytes) -> None:
+        """Raise UntrustedError where nobody signed it who may. place: the component; empty for a recovery point."""
+
+    def contradicted(self, document: str, identity: str, seal: str) -> str:
+        """Why a document that was checked is no choice, now that others were, too; empty where it is one."""
+
+    def newer(self, place: str, there: Iterable[str]) -> str:
+        """Which backup was seen with a higher sequence than those that are there; empty where none was."""
+
+    def keep(self) -> None:
+        """Remember what was checked."""
+
+
 class Staging:
     """A private directory (0700) to write a backup's artefacts into; it is gone after the `with` unless published."""
 
@@ -92,6 +109,7 @@ class Repository(abc.ABC):
 
     def __init__(self, folders: Mapping[str, str]) -> None:
         self.stack = ""
+        self.trust: Optional[Trust] = None
         self._owned = False
         self.folders = {**{name: kind.folder for name, kind in KINDS.items()}, **folders}
         used = [*self.folders.values(), POINTS, HOLDS]
@@ -288,11 +306,14 @@ class Repository(abc.ABC):
         filesystem.parallel(copy, names)
 
     def manifest(self, component: str, id: str) -> bytes:
-        """The manifest's bytes. Raises NotFoundError when there is none: then it is not a backup."""
+        """The manifest's bytes. Raises NotFoundError when there is none: then it is not a backup. UntrustedError where
+        signers are pinned, and none of them signed it."""
         data = self._read((*self._backup(component, id), MANIFEST))
         if data is None:
             remedy = "`lifeboat list` shows those there are."
             raise NotFoundError("read the manifest", self.location(component, id), "there is no such backup", remedy)
+        if self.trust:
+            self.trust.check(MANIFESTS, component, id, data)
         return data
 
     def read_record(self, component: str, id: str, name: str) -> Optional[bytes]:
@@ -312,9 +333,12 @@ class Repository(abc.ABC):
         return sorted(name for name in names if POINT_ID.fullmatch(name))
 
     def read_point(self, id: str) -> bytes:
+        """Raises NotFoundError, and UntrustedError as manifest() does."""
         data = self._read(_point(id))
         if data is None:
             raise NotFoundError("read the recovery point", id, "there is none of that name", "Choose another.")
+        if self.trust:
+            self.trust.check(RECOVERY_POINTS, "", id, data)
         return data
 
     def write_point(self, id: str, data: bytes) -> None:

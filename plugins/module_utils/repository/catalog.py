@@ -16,9 +16,9 @@ from typing import Callable, Optional, TypeVar
 from ..base import clock, typed
 from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS
 from ..base.clock import format_time, parse_time
-from ..base.errors import IntegrityError, LifeboatError, NotFoundError, UnverifiedError, UsageError
+from ..base.errors import IntegrityError, LifeboatError, NotFoundError, UntrustedError, UnverifiedError, UsageError
 from ..base.text import named
-from ..settings.config import LEVELS
+from ..settings.config import LEVELS, MANIFESTS
 from . import retention
 from .base import ID, VERIFICATION, Altered, Repository
 from .components import CONFIG, DATABASE, KINDS
@@ -38,6 +38,7 @@ class Published(ABC):
     clock reads it. It can be named, and is never the newest.
     `incomplete`: it lacks something that should be in it; what is in it is as good as in another. It can be named too.
     `failures`: where the only problem is that verifications failed, how many did since the last one that passed.
+    `untrusted`: it is unknown because signers are pinned, and none of them signed it.
     `hidden`: why its old versions are read and not what is live, where that is so.
     """
 
@@ -47,6 +48,7 @@ class Published(ABC):
     failures: int
     ahead: bool
     incomplete: bool
+    untrusted: bool
     hidden: str
 
     @property
@@ -103,6 +105,7 @@ class Published(ABC):
             "taken_at": format_time(self.taken_at) if self.taken_at else None,
             "age_seconds": int((now - self.taken_at).total_seconds()) if self.taken_at else None,
             "stack": self.stack or None,
+            **({"untrusted": True} if self.untrusted else {}),
             **({"hidden": self.hidden} if self.hidden else {}),
         }
 
@@ -165,6 +168,7 @@ class Entry(Published):
     failures: int = 0
     ahead: bool = False
     incomplete: bool = False
+    untrusted: bool = False
     hidden: str = ""
 
     @property
@@ -212,6 +216,13 @@ def _judged(repo: Repository, found: Entry, altered: Mapping[str, Altered]) -> E
     return replace(found, problem=seen.words, unknown=True, failures=0, ahead=False, incomplete=False)
 
 
+def _consistent(repo: Repository, found: Entry) -> Entry:
+    """Once all are read: what others that are as well signed contradict is no choice."""
+    manifest, trust = found.manifest, repo.trust
+    cause = trust.contradicted(MANIFESTS, found.id, manifest.seal) if trust and manifest else ""
+    return Entry(found.id, problem=cause, component=found.component, unknown=True, untrusted=True) if cause else found
+
+
 def _published(repo: Repository, component: str, identity: str) -> Optional[Entry]:
     """None where there is no manifest: then it is not a backup."""
     manifest: Optional[Manifest] = None
@@ -222,7 +233,8 @@ def _published(repo: Repository, component: str, identity: str) -> Optional[Entr
     except LifeboatError as exc:
         if manifest is None and isinstance(exc, NotFoundError):
             return None
-        return Entry(identity, manifest, exc.cause, component=component, unknown=inconclusive(exc))
+        untrusted = isinstance(exc, UntrustedError)
+        return Entry(identity, manifest, exc.cause, component=component, unknown=inconclusive(exc), untrusted=untrusted)
     wanted = {artefact.name: artefact.size for artefact in manifest.artefacts}
     problems = [f"{name} is missing" for name in wanted if name not in files]
     for name, size in files.items():
@@ -249,8 +261,9 @@ def _published(repo: Repository, component: str, identity: str) -> Optional[Entr
 
 
 def inconclusive(error: LifeboatError) -> bool:
-    """Does it leave open what is there? A disk or a server that fails does, and a schema that is newer than ours."""
-    return not isinstance(error, (IntegrityError, NotFoundError))
+    """Does it leave open what is there? A disk or a server that fails does, and a schema that is newer than ours. So
+    does a signature that is missing or wrong: nothing that such a document says may be believed."""
+    return isinstance(error, UntrustedError) or not isinstance(error, (IntegrityError, NotFoundError))
 
 
 def _failed(level: str, proof: Proof) -> str:
@@ -290,7 +303,9 @@ def entries(repo: Repository, component: str, stack: str) -> list[Entry]:
     """
     altered = repo.altered(component)
     found = filter(None, (_published(repo, component, identity) for identity in repo.ids(component)))
-    judged = [_judged(repo, item, altered) for item in found]
+    judged = [_judged(repo, _consistent(repo, item), altered) for item in list(found)]
+    if repo.trust:
+        repo.trust.keep()
     return [item for item in judged if item.manifest is None or item.unknown or item.manifest.stack == stack]
 
 
@@ -340,7 +355,7 @@ def choose(
             near = ", ".join(item.id for item in found[-5:]) or "none at all"
             raise NotFoundError(attempted, identity, f"the repository has {near}", "`lifeboat list` shows all.")
         if asked.unknown:
-            raise UnverifiedError(attempted, identity, asked.problem, "Try again, or choose another (`lifeboat list`).")
+            raise _unknown(attempted, asked)
         if not (asked.good or asked.ahead or asked.incomplete or (accept and asked.failed)):
             remedy = "Choose another (`lifeboat list`)."
             if asked.failed and accept is not None:
@@ -369,6 +384,13 @@ def choose(
         remedy = f"Take one (lifeboat.dr.backup), {name}or name another repository."
         raise NotFoundError(attempted, stack, cause, remedy)
     return usable[-1], fit[fit.index(usable[-1]) + 1 :]
+
+
+def _unknown(attempted: str, asked: Published) -> LifeboatError:
+    if asked.untrusted:
+        remedy = "Choose another (`lifeboat list`). If it is yours: docs/signatures.md#adopt-older-backups."
+        return UntrustedError(attempted, asked.id, asked.problem, remedy)
+    return UnverifiedError(attempted, asked.id, asked.problem, "Try again, or choose another (`lifeboat list`).")
 
 
 def free_id(repo: Repository, component: str, moment: datetime) -> str:

@@ -18,7 +18,15 @@ from typing import Callable, Optional
 
 from ..base import filesystem, typed
 from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check
-from ..base.errors import CopyError, IntegrityError, LifeboatError, Log, NotFoundError, present
+from ..base.errors import (
+    CopyError,
+    IntegrityError,
+    LifeboatError,
+    Log,
+    NotFoundError,
+    UntrustedError,
+    present,
+)
 from ..base.text import human
 from ..settings.config import Config
 from ..stack.runtime import Opened
@@ -248,7 +256,11 @@ def send_points(run: Opened, *, log: Log) -> tuple[str, ...]:
         repo = repositories.of(run)
         there = store.point_marks()
         for identity in repo.points():
-            data = repo.read_point(identity)
+            try:
+                data = repo.read_point(identity)
+            except UntrustedError as exc:
+                log(f"{identity}: recovery point not copied: {exc.cause}")
+                continue
             if identity in there and _point_is(store, identity, there[identity], data):
                 continue
             try:

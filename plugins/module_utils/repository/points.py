@@ -19,11 +19,11 @@ from typing import ClassVar, Optional
 
 from ..base import clock, typed
 from ..base.clock import format_time
-from ..base.errors import IntegrityError, LifeboatError, Log, NotFoundError, UsageError
+from ..base.errors import IntegrityError, LifeboatError, Log, NotFoundError, UntrustedError, UsageError
 from ..settings.config import RECOVERY_POINTS, Config
 from ..stack.runtime import Opened
 from . import catalog, repositories, retention
-from .base import POINT_ID, Altered, Repository
+from .base import POINT_ID, Altered, Repository, Trust
 from .catalog import Entry, Published
 from .components import DATABASE, KINDS, Kind
 from .details import ObjectsDetails
@@ -121,6 +121,7 @@ class PointEntry(Published):
     failures: int = 0
     ahead: bool = False
     incomplete: bool = False
+    untrusted: bool = False
     hidden: str = ""
 
     @property
@@ -151,7 +152,8 @@ def entry(repo: Repository, identity: str, found: Mapping[str, Entry], altered: 
     try:
         point = _read(repo, identity, altered)
     except LifeboatError as exc:
-        return PointEntry(identity, problem=exc.cause, unknown=catalog.inconclusive(exc))
+        untrusted = isinstance(exc, UntrustedError)
+        return PointEntry(identity, problem=exc.cause, unknown=catalog.inconclusive(exc), untrusted=untrusted)
     problems, failures, proofs, lacks = [], [], [], []
     unread = [point.strange] if point.strange else []
     early = clock.ahead(point.written_at)
@@ -181,7 +183,10 @@ def entry(repo: Repository, identity: str, found: Mapping[str, Entry], altered: 
     unknown, whole = bool(unread) and not problems, not problems and not unread
     ahead, incomplete = bool(early) and whole, bool(lacks) and whole
     hidden = _hidden(point, found, altered)
-    return PointEntry(identity, point, "; ".join(said[:4]), proven, unknown, failed, ahead, incomplete, hidden)
+    untrusted = unknown and any(found[part.id].untrusted for part in point.parts.values() if part.id in found)
+    return PointEntry(
+        identity, point, "; ".join(said[:4]), proven, unknown, failed, ahead, incomplete, untrusted, hidden
+    )
 
 
 def _read(repo: Repository, identity: str, altered: Optional[Altered]) -> Point:
@@ -202,8 +207,17 @@ def entries(repo: Repository, stack: str, found: Mapping[str, Sequence[Entry]]) 
     """The stack's recovery points, oldest first. One that cannot be read may be ours, so it is shown."""
     by_id = {item.id: item for some in found.values() for item in some}
     altered = repo.altered("")
-    read = (entry(repo, identity, by_id, altered.get(identity)) for identity in repo.points())
+    read = [entry(repo, identity, by_id, altered.get(identity)) for identity in repo.points()]
+    if repo.trust:
+        read = [_consistent(repo.trust, item) for item in read]
+        repo.trust.keep()
     return [item for item in read if item.point is None or item.point.stack == stack]
+
+
+def _consistent(trust: Trust, found: PointEntry) -> PointEntry:
+    """Once all are read: what others that are as well signed contradict is no choice."""
+    cause = trust.contradicted(RECOVERY_POINTS, found.id, found.point.seal) if found.point else ""
+    return PointEntry(found.id, problem=cause, unknown=True, untrusted=True) if cause else found
 
 
 def listing(tied: Sequence[PointEntry], found: Mapping[str, Sequence[Entry]], now: datetime) -> list[dict[str, object]]:

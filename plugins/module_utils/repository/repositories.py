@@ -2,20 +2,33 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Open the repository that a stack's settings name; and what this host signs."""
+"""Open the repository that a stack's settings name; who may sign what lies in it, and what this host signs itself."""
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import Callable, Optional, TypeVar
 
 from ..base import filesystem, typed
-from ..base.errors import IntegrityError, NotFoundError, UsageError
-from ..settings.config import RECOVERY_POINTS, Config
+from ..base.clock import format_time
+from ..base.errors import (
+    IntegrityError,
+    LifeboatError,
+    NotFoundError,
+    UntrustedError,
+    UsageError,
+    present,
+    printable,
+)
+from ..settings.config import ADOPTIONS, MANIFESTS, RECOVERY_POINTS, Config
 from ..stack.runtime import Opened
 from . import sealing
 from .base import Repository, bad_setting
@@ -24,7 +37,11 @@ from .s3 import STAGING, S3Repository
 from .sealing import Sealed, Signature
 
 S = TypeVar("S", bound=Sealed)
+KNOWN = "signatures.json"  # what this host checked
+_KNOWN_SCHEMA = "lifeboat.dr/signatures"
+_MOST = 20_000  # lines of that
 _TRIED = 50  # backups that are read for the last one that this host signed
+_CHECK = "check the signature"
 
 
 @dataclass(frozen=True)
@@ -58,6 +75,7 @@ def of(run: Opened) -> Repository:
 def _open(run: Opened) -> Repository:
     found = from_settings(run.config.repository, run.config.secrets)
     found.stack = run.config.stack
+    found.trust = trust(run)
     return found
 
 
@@ -80,6 +98,7 @@ def _open_vault(run: Opened) -> Optional[S3Repository]:
     named = {"type": "s3", "bucket": one.repository_bucket, "prefix": one.prefix or config.stack}
     found = in_bucket({**named, **server, **layout}, *keys)
     found.stack = config.stack
+    found.trust = trust(run)
     return found
 
 
@@ -110,6 +129,279 @@ def in_bucket(settings: Mapping[str, object], access_key: str, secret_key: str) 
 
 def _wrong(settings: Mapping[str, object]) -> typed.Wrong:
     return lambda name, cause: bad_setting(name, settings.get(name.partition(".")[0]), cause)
+
+
+# Who may sign.
+
+
+@dataclass(frozen=True)
+class Known:
+    """A document whose signature this host has checked. key: that signed it. at: when it was first seen here."""
+
+    document: str
+    place: str
+    id: str
+    key: str
+    seal: str
+    repository: str
+    sequence: int
+    previous: str
+    at: datetime
+
+    @property
+    def chain(self) -> tuple[str, str, str]:
+        return self.key, self.document, self.place
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """By the SHA-256 of the document's bytes."""
+
+    schema: str = _KNOWN_SCHEMA
+    version: tuple[int, ...] = (1, 0)
+    known: Mapping[str, Known] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Listed:
+    """One line of a list of documents that somebody vouches for."""
+
+    document: str
+    id: str
+    seal: str
+
+
+@dataclass(frozen=True)
+class _Adoption:
+    schema: str
+    stack: str
+    documents: tuple[Listed, ...]
+
+
+ADOPTION_SCHEMA = "lifeboat.dr/adoption"
+
+
+class SignedTrust:
+    """A document is trusted if a pinned signer signed it, or vouches for it in a list, and no other one contradicts it.
+
+    What was checked is remembered in the stack's state directory, where no writer of the repository reaches: a process
+    for each document would make a list of thousands take minutes, and a lower sequence than before is seen by that
+    only.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._path = config.state / KNOWN
+        self.signers = {_bare(signer.key): signer for signer in config.signers}
+        self.problem = ""  # why what was checked before is not known
+        self._changed = False
+        self._known: dict[str, Known] = self._read()
+        self._of: dict[tuple[str, str, str], Known] = {}
+        self._by_id: dict[tuple[str, str, str], set[str]] = {}
+        self._by_sequence: dict[tuple[tuple[str, str, str], int], set[tuple[str, str]]] = {}
+        self._after: dict[tuple[tuple[str, str, str], int], str] = {}
+        for item in self._known.values():
+            self._index(item)
+        self._adopted = set(self._adoptions())
+
+    def check(self, document: str, place: str, identity: str, data: bytes) -> None:
+        digest = hashlib.sha256(data).hexdigest()
+        item = self._known.get(digest)
+        if item is None:
+            item = self._checked(document, place, identity, data)
+            if item is None:
+                return
+            self._known[digest], self._changed = item, True
+            self._index(item)
+        elif (item.document, item.place, item.id) != (document, place, identity):
+            raise self._untrusted(identity, f"it is the {item.document} {item.id}")
+        else:
+            self._permitted(document, identity, item.key)
+        cause = self._contradicted(item)
+        if cause:
+            raise self._untrusted(identity, cause)
+
+    def _checked(self, document: str, place: str, identity: str, data: bytes) -> Optional[Known]:
+        """None: somebody vouches for it in a list."""
+        try:
+            found = sealing.opened(data, identity, document)
+        except IntegrityError as exc:
+            raise self._untrusted(identity, exc.cause) from exc
+        if (document, identity, found.seal) in self._adopted:
+            return None
+        if found.signature is None:
+            raise self._untrusted(identity, "it is not signed")
+        if (found.stack, found.id, found.component) != (self._config.stack, identity, place):
+            raise self._untrusted(identity, f"it is {printable(found.id)} of the stack {printable(found.stack)}")
+        self._permitted(document, identity, found.key)
+        why = sealing.verify(found.message, found.signature.value, document, found.key)
+        if why:
+            raise self._untrusted(identity, f"its signature is wrong: {why}")
+        bound, now = found.signature, datetime.now(timezone.utc).replace(microsecond=0)
+        return Known(
+            document, place, identity, found.key, found.seal, bound.repository, bound.sequence, bound.previous, now
+        )
+
+    def _permitted(self, document: str, identity: str, key: str) -> None:
+        """Refuse a key that may not sign it; whether it did is not known by this."""
+        signer = self.signers.get(key)
+        if signer is None:
+            raise self._untrusted(identity, "it is signed with a key that lifeboat_signers does not name")
+        if document not in signer.signs:
+            raise self._untrusted(identity, f"{signer.name} may not sign a {document}")
+        if signer.expires and datetime.now(timezone.utc) >= signer.expires:
+            raise self._untrusted(identity, f"{signer.name} signed it, whose key expired {format_time(signer.expires)}")
+
+    def _index(self, item: Known) -> None:
+        if item.document not in (MANIFESTS, RECOVERY_POINTS):
+            return
+        self._of[item.document, item.id, item.seal] = item
+        self._by_id.setdefault((item.document, item.place, item.id), set()).add(item.seal)
+        self._by_sequence.setdefault((item.chain, item.sequence), set()).add((item.id, item.seal))
+        if item.previous:
+            self._after.setdefault((item.chain, item.sequence - 1), item.previous)
+
+    def _contradicted(self, item: Known) -> str:
+        """Why it is no choice although its signature is right, unless somebody vouches for it."""
+        if (item.document, item.id, item.seal) in self._adopted:
+            return ""
+        if len(self._by_id.get((item.document, item.place, item.id), ())) > 1:
+            return "two valid documents with this id were seen: whoever has the key signed another one"
+        there = self._by_sequence.get((item.chain, item.sequence), set())
+        if len(there) > 1:
+            return f"{' and '.join(sorted(id for id, _seal in there))} have the same sequence, {item.sequence}"
+        after = self._after.get((item.chain, item.sequence))
+        if after and after != item.seal and there:
+            return f"the document after it, sequence {item.sequence + 1}, names another one as the one before"
+        return ""
+
+    def learn(self, signed: Sealed, key: str, data: bytes) -> None:
+        """What this host has just signed itself."""
+        bound = present(signed.signature)
+        place, now = getattr(signed, "component", ""), datetime.now(timezone.utc).replace(microsecond=0)
+        item = Known(
+            signed.document, place, signed.id, key, signed.seal, bound.repository, bound.sequence, bound.previous, now
+        )
+        self._known[hashlib.sha256(data).hexdigest()], self._changed = item, True
+        self._index(item)
+        self.keep()
+
+    def contradicted(self, document: str, identity: str, seal: str) -> str:
+        """Why a document that was checked in this run is no choice, now that the others were, too."""
+        item = self._of.get((document, identity, seal)) if self._changed else None
+        cause = self._contradicted(item) if item else ""
+        return f"untrusted: {cause}" if cause else ""
+
+    def newer(self, place: str, there: Iterable[str]) -> str:
+        """What a chain of backups had and has no longer, where the newest of it is gone; empty where it is there."""
+        said = self._gone(MANIFESTS, place, there)
+        return said[0] if said else ""
+
+    def _untrusted(self, identity: str, cause: str) -> UntrustedError:
+        remedy = "If you know that it is yours: docs/signatures.md#adopt-older-backups. Else find out who wrote it."
+        return UntrustedError(_CHECK, identity, f"untrusted: {cause}", remedy)
+
+    def _adoptions(self) -> Iterator[tuple[str, str, str]]:
+        """What lists vouch for. One that is not right counts for nothing, and `problems` has why."""
+        self.problems: list[str] = []
+        for number, given in enumerate(self._config.adopted):
+            try:
+                yield from self._adoption(f"lifeboat_adopted[{number}]", given.documents, given.signature)
+            except LifeboatError as exc:
+                self.problems.append(f"{exc.subject}: {exc.cause}")
+
+    def _adoption(self, subject: str, text: str, armoured: str) -> Iterator[tuple[str, str, str]]:
+        wrong = partial(UsageError, _CHECK)
+        listed = typed.build(
+            _Adoption, typed.load(text, lambda _field, cause: wrong(subject, cause)),
+            lambda name, cause: wrong(subject, f"{name} {cause}".strip()), unknown="ignore",
+        )  # fmt: skip
+        if (listed.schema, listed.stack) != (ADOPTION_SCHEMA, self._config.stack):
+            raise wrong(subject, f"it is not a list of the stack {self._config.stack}")
+        value, key = sealing.unarmoured(armoured, subject, ADOPTIONS)
+        self._permitted(ADOPTIONS, subject, key)
+        why = sealing.verify(text.encode(), value, ADOPTIONS, key)
+        if why:
+            raise self._untrusted(subject, f"its signature is wrong: {why}")
+        yield from ((item.document, item.id, item.seal) for item in listed.documents)
+
+    def _chains(self, document: str, place: str, there: Iterable[str]) -> Iterator[tuple[Known, list[Known]]]:
+        """Of each chain what was seen last, and what of it is there, by sequence."""
+        ids, chains = set(there), dict[str, list[Known]]()
+        for item in self._known.values():
+            if item.key in self.signers and (item.document, item.place) == (document, place):
+                chains.setdefault(item.key, []).append(item)
+        for chain in chains.values():
+            chain.sort(key=lambda known: known.sequence)
+            yield chain[-1], [item for item in chain if item.id in ids]
+
+    def _gone(self, document: str, place: str, there: Iterable[str]) -> list[str]:
+        said = []
+        for last, here in self._chains(document, place, there):
+            if here and here[-1].sequence < last.sequence:
+                said.append(
+                    f"{last.id} was seen with sequence {last.sequence}; the newest that is there is {here[-1].id} with"
+                    f" {here[-1].sequence}"
+                )
+        return said
+
+    def alarms(self, document: str, place: str, there: Sequence[str], since: datetime) -> list[str]:
+        """What the signed documents that are there tell of those that are not. there: the ids. since: what is of after
+        that time no retention has removed yet."""
+        said = self._gone(document, place, there)
+        for _last_seen, here in self._chains(document, place, there):
+            for before, after in zip(here, here[1:]):
+                missing = after.sequence - before.sequence - 1
+                if missing > 0 and _dated(before.id) >= since:
+                    said.append(f"{missing} between {before.id} and {after.id}, by their sequence")
+        return said
+
+    def keep(self) -> None:
+        """Write down what was checked. A reader that may not write here checks it again the next time."""
+        if not self._changed or self.problem:
+            return
+        newest = dict(sorted(self._known.items(), key=lambda pair: pair[1].at)[-_MOST:])
+        data = json.dumps(typed.plain(_Kept(known=newest)), separators=(",", ":")).encode() + b"\n"
+        temporary = self._path.with_name(f".{self._path.name}.{os.getpid()}")
+        with contextlib.suppress(OSError):
+            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            temporary.unlink(missing_ok=True)
+            filesystem.write(self._path, data, temporary)
+            self._changed = False
+
+    def _read(self) -> dict[str, Known]:
+        """Nothing where there is no such file; `problem` where it is not as this code writes it."""
+        try:
+            with filesystem.open_below(self._path.parent, (self._path.name,)) as file:
+                mode, data = os.fstat(file.fileno()), file.read()
+        except (OSError, LifeboatError) as exc:
+            if not isinstance(exc, (FileNotFoundError, NotFoundError)):
+                self.problem = f"{self._path}: {exc.cause if isinstance(exc, LifeboatError) else exc.strerror}"
+            return {}
+        found = typed.maybe(_Kept, data)
+        if mode.st_mode & 0o077 or mode.st_uid != os.geteuid():
+            self.problem = f"{self._path} is not a private file of this user (0600)"
+        elif found is None or (found.schema, found.version[:1]) != (_KNOWN_SCHEMA, (1,)):
+            self.problem = f"{self._path} is not as it was written"
+        return dict(found.known) if found and not self.problem else {}
+
+
+def _bare(key: str) -> str:
+    """A public key without its comment."""
+    return " ".join(key.split()[:2])
+
+
+def _dated(identity: str) -> datetime:
+    return datetime.strptime(identity[-15:], "%Y%m%d_%H%M%S").replace(tzinfo=timezone.utc)
+
+
+def trust(run: Opened) -> Optional[SignedTrust]:
+    """None where no signers are pinned."""
+    return run.once(_trust)
+
+
+def _trust(run: Opened) -> Optional[SignedTrust]:
+    return SignedTrust(run.config) if run.config.signers else None
 
 
 # What this host signs.
@@ -147,8 +439,12 @@ def publish(run: Opened, document: S, write: Callable[[bytes], object]) -> S:
     kept = _signed(run.config, mine)
     head = _last(repo, document.document, place, mine, kept.heads.get(chain, _Head()))
     signed = document.signed(Signature(repo.identity(), head.sequence + 1, head.seal), key)
-    write(signed.to_bytes())
+    data = signed.to_bytes()
+    write(data)
     _remember(run.config, replace(kept, heads={**kept.heads, chain: _Head(head.sequence + 1, signed.seal)}))
+    pinned = trust(run)
+    if pinned:
+        pinned.learn(signed, mine, data)
     return signed
 
 

@@ -157,7 +157,7 @@ def unseal(kind: type[S], data: bytes, id: str, file: str) -> S:
     return found
 
 
-# Signatures. Nothing here decides who may sign.
+# Signatures. Nothing here decides who may sign: repositories.py does.
 
 
 class Opened(NamedTuple):

@@ -69,6 +69,8 @@ def _proven(entry: Union[Entry, PointEntry]) -> str:
         return f"HIDDEN: {entry.hidden}"
     if entry.proven_at:
         return f"yes, {entry.proven_at:%Y-%m-%d}"
+    if entry.untrusted:
+        return entry.problem.replace("untrusted", "UNTRUSTED", 1)
     word = "UNKNOWN" if entry.unknown else "WRONG DATE" if entry.ahead else "BROKEN"
     word = "INCOMPLETE" if entry.incomplete and not entry.ahead else word
     return "no" if entry.good else f"{word}: {entry.problem}"

@@ -19,7 +19,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Callable, Optional
 
-from ..base.errors import IntegrityError, LifeboatError, Log, NotFoundError, UsageError, present
+from ..base.errors import IntegrityError, LifeboatError, Log, NotFoundError, UntrustedError, UsageError, present
 from ..base.text import PassedOver
 from ..base.typed import maybe, plain
 from ..stack.runtime import Opened
@@ -144,6 +144,7 @@ class Sources:
                 candidates, stack, identity=self.tied or identity, before=before, accept=self.accept
             )
             passed += [PassedOver(entry.id, entry.problem) for entry in newer]
+            self._require_newest(identity, before)
             why = problem(chosen)
             self.accepted = tuple(filter(None, [chosen.failed]))
             if not why:
@@ -168,6 +169,22 @@ class Sources:
                 cause = "; ".join(f"{entry.id}: {entry.problem}" for entry in passed[:3])
                 remedy = "No backup is whole; look in the vault's repository."
                 raise NotFoundError("choose a backup", stack, cause, remedy)
+
+    def _require_newest(self, identity: str, before: Optional[datetime]) -> None:
+        """Refuse `latest` where a newer backup was seen here, signed, and is in neither place: which of the others
+        will do is for an operator to say."""
+        trust = repositories.trust(self._run)
+        if trust is None or identity not in LATEST or before is not None:
+            return
+        gone = trust.newer(self._component, [entry.id for entry in self.found])
+        if gone and self._copies is None:
+            self._add_copies()
+            gone = trust.newer(self._component, [entry.id for entry in self.found])
+        if gone:
+            raise UntrustedError(
+                "choose the newest backup", self._stack, gone,
+                "Find out who removed it. To take one that is there, name it: -e recovery_point=<id>.",
+            )  # fmt: skip
 
     def untie(self, problem: str) -> None:
         """The backup of the recovery point at that time cannot be used: another one has to do, and that is said."""

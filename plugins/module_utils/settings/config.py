@@ -17,6 +17,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Literal, Optional
 
@@ -33,7 +34,9 @@ METHODS = ("logical",)  # those of database/methods/registry
 FINGERPRINTS = ("content", "rows")
 LEVELS = ("checksum", "archive", "restore")
 # The documents that are signed, each in a namespace of its own (repository/sealing.py).
-MANIFESTS, RECOVERY_POINTS = "manifest", "recovery-point"
+MANIFESTS, RECOVERY_POINTS, VERIFICATIONS, ADOPTIONS = "manifest", "recovery-point", "verification", "adoption"
+OF_HOST = (MANIFESTS, RECOVERY_POINTS, VERIFICATIONS)  # what a host signs
+DOCUMENTS = (*OF_HOST, ADOPTIONS)
 # Bounds that no clock, thread or process could take more of.
 Seconds = Annotated[int, Range(1, 10**9)]
 Days = Annotated[int, Range(0, 36_500)]
@@ -45,6 +48,8 @@ _BECH32 = "qpzry9x8gf2tvdw0s3jn54khce6mua7l"
 _GENERATORS = (0x3B6A57B2, 0x26508E6D, 0x1EA119FA, 0x3D4233DD, 0x2A1462B3)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 _URL = re.compile(r"https?://[^\s/@]+/\S*|ssh://([^\s/:@]+@)?[^\s/@]+/\S*|[\w.-]+@[\w.-]+:[^\s-]\S*")
+_SIGNER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@+-]{0,62}")
+_KEY = re.compile(r"(?:ssh-|ecdsa-sha2-|sk-)[a-z0-9@.-]{2,40} [A-Za-z0-9+/]{40,2000}={0,2}")
 _COMPRESSION = re.compile(r"(none|(gzip|lz4|zstd)(:\d{1,2})?)")
 
 
@@ -263,6 +268,30 @@ class EvidenceSettings:
 
 
 @dataclass(frozen=True)
+class Signer:
+    """Who may sign. `key`: the public key, `ssh-ed25519 AAAA…`. `documents`: of DOCUMENTS; empty: what a host signs.
+    `expires`: from then on nothing of this key is believed, older documents neither: a signature has no time."""
+
+    name: str = ""
+    key: str = ""
+    documents: tuple[str, ...] = ()
+    expires: Optional[datetime] = None
+
+    @property
+    def signs(self) -> tuple[str, ...]:
+        return self.documents or OF_HOST
+
+
+@dataclass(frozen=True)
+class Adopted:
+    """Older documents that somebody vouches for. `documents`: the list, as `lifeboat sign` printed it. `signature`:
+    what `ssh-keygen -Y sign` made of it."""
+
+    documents: str = ""
+    signature: str = ""
+
+
+@dataclass(frozen=True)
 class Config:
     """Everything Lifeboat knows of one stack. `secrets` never leaves this object by repr, log or JSON."""
 
@@ -283,6 +312,8 @@ class Config:
     targets: Mapping[str, Seconds] = field(default_factory=dict)
     evidence: EvidenceSettings = field(default_factory=EvidenceSettings)
     signing_key: str = ""
+    signers: tuple[Signer, ...] = ()
+    adopted: tuple[Adopted, ...] = ()
     environment: str = PRODUCTION
     drill: DrillSettings = field(default_factory=DrillSettings)
     state_directory: str = ""
@@ -431,6 +462,21 @@ def _with_recipients(config: Config, where: str) -> ConfigSettings:
 def _check_signers(config: Config, where: str) -> None:
     if config.signing_key and (not config.signing_key.startswith("/") or "\0" in config.signing_key):
         raise _wrong(f"{where}.signing_key", f"{config.signing_key!r} is not an absolute path")
+    names = [signer.name for signer in config.signers]
+    keys = [" ".join(signer.key.split()[:2]) for signer in config.signers]
+    for number, signer in enumerate(config.signers):
+        at = f"{where}.signers[{number}]"
+        if "PRIVATE KEY" in signer.key:  # not shown
+            raise _wrong(f"{at}.key", "it is a private key; give the public one (.pub)")
+        if not _SIGNER.fullmatch(signer.name) or names.count(signer.name) > 1:
+            raise _wrong(f"{at}.name", f"{signer.name!r}: a name is plain, and used once")
+        if not _KEY.fullmatch(keys[number]) or keys.count(keys[number]) > 1:
+            raise _wrong(f"{at}.key", "wants one line of a public key, `ssh-ed25519 AAAA…`, and each key once")
+        strange = [name for name in signer.documents if name not in DOCUMENTS]
+        if strange:
+            raise _wrong(f"{at}.documents", f"does not know {', '.join(strange)}; it knows {', '.join(DOCUMENTS)}")
+    if config.adopted and not config.signers:
+        raise _wrong(f"{where}.adopted", "nobody may sign it: name who may in signers")
 
 
 def _check_config(config: ConfigSettings, where: str) -> None:
