@@ -42,12 +42,15 @@ def targets(config: Config, repo: Repository, identity: str) -> tuple[list[str],
     """The ids of the backups to verify, and what a recovery point is checked for itself.
 
     identity: of a backup or a recovery point, or `latest`: the newest published one of each component, whatever its
-    state, unless its date is yet to come: never yesterday's in place of today's. A component of the stack that has none
-    is a check that did not pass.
+    state, unless its date is yet to come or nobody signed it who may: never yesterday's in place of today's. A
+    component of the stack that has none is a check that did not pass.
     """
     if identity in ("", "latest"):
         found = points.backups(repo, config.stack)
-        dated = {component: [entry for entry in some if not entry.ahead] for component, some in found.items()}
+        dated = {
+            component: [entry for entry in some if not (entry.ahead or entry.untrusted)]
+            for component, some in found.items()
+        }
         newest = [(dated[component] or found[component])[-1].id for component in KINDS if found[component]]
         if not newest:
             remedy = "Take one: lifeboat backup database."

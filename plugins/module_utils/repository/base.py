@@ -79,8 +79,8 @@ class Trust(Protocol):
     def contradicted(self, document: str, identity: str, seal: str) -> str:
         """Why a document that was checked is no choice, now that others were, too; empty where it is one."""
 
-    def newer(self, place: str, there: Iterable[str]) -> str:
-        """Which backup was seen with a higher sequence than those that are there; empty where none was."""
+    def newer(self, document: str, place: str, there: Iterable[str]) -> str:
+        """Which document was seen with a higher sequence than those that are there; empty where none was."""
 
     def keep(self) -> None:
         """Remember what was checked."""

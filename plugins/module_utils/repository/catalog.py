@@ -20,7 +20,7 @@ from ..base.errors import IntegrityError, LifeboatError, NotFoundError, Untruste
 from ..base.text import named
 from ..settings.config import LEVELS, MANIFESTS
 from . import retention
-from .base import ID, VERIFICATION, Altered, Repository
+from .base import ID, VERIFICATION, Altered, Repository, Trust
 from .components import CONFIG, DATABASE, KINDS
 from .manifest import Manifest, backup_id, parse
 from .sealing import Sealed
@@ -384,6 +384,16 @@ def choose(
         remedy = f"Take one (lifeboat.dr.backup), {name}or name another repository."
         raise NotFoundError(attempted, stack, cause, remedy)
     return usable[-1], fit[fit.index(usable[-1]) + 1 :]
+
+
+def require_newest(trust: Optional[Trust], document: str, component: str, found: Iterable[Published]) -> None:
+    """Refuse `latest` where a newer document was seen, signed, and is not there as it was: which of the others will do
+    is for an operator to say. component: empty for recovery points."""
+    there = [item.id for item in found if not item.untrusted]
+    gone = trust.newer(document, component, there) if trust else ""
+    if gone:
+        remedy = "Find out what became of it. To take one that is there, name it: -e recovery_point=<id>."
+        raise UntrustedError("choose the newest", component or "recovery point", gone, remedy)
 
 
 def _unknown(attempted: str, asked: Published) -> LifeboatError:

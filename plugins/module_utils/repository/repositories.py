@@ -248,7 +248,7 @@ class SignedTrust:
         if signer is None:
             raise self._untrusted(identity, "it is signed with a key that lifeboat_signers does not name")
         if document not in signer.signs:
-            raise self._untrusted(identity, f"{signer.name} may not sign a {document}")
+            raise self._untrusted(identity, f"{signer.name} may not sign this: {document}")
         if signer.expires and datetime.now(timezone.utc) >= signer.expires:
             raise self._untrusted(identity, f"{signer.name} signed it, whose key expired {format_time(signer.expires)}")
 
@@ -292,10 +292,9 @@ class SignedTrust:
         cause = self._contradicted(item) if item else ""
         return f"untrusted: {cause}" if cause else ""
 
-    def newer(self, place: str, there: Iterable[str]) -> str:
-        """What a chain of backups had and has no longer, where the newest of it is gone; empty where it is there."""
-        said = self._gone(MANIFESTS, place, there)
-        return said[0] if said else ""
+    def newer(self, document: str, place: str, there: Iterable[str]) -> str:
+        """Of a chain whose newest document is gone: which that was; empty where it is there."""
+        return next(iter(self._gone(document, place, there)), "")
 
     def _untrusted(self, identity: str, cause: str) -> UntrustedError:
         remedy = "If you know that it is yours: docs/signatures.md#adopt-older-backups. Else find out who wrote it."
@@ -320,7 +319,8 @@ class SignedTrust:
             raise wrong(subject, f"it is not a list of the stack {self._config.stack}")
         value, key = sealing.unarmoured(armoured, subject, ADOPTIONS)
         self._permitted(ADOPTIONS, subject, key)
-        why = sealing.verify(text.encode(), value, ADOPTIONS, key)
+        whole = text.rstrip("\n") + "\n"  # as it was printed; what reads a file for an inventory may cut its end
+        why = sealing.verify(whole.encode(), value, ADOPTIONS, key)
         if why:
             raise self._untrusted(subject, f"its signature is wrong: {why}")
         yield from ((item.document, item.id, item.seal) for item in listed.documents)

@@ -22,6 +22,7 @@ from typing import Callable, Optional
 from ..base.errors import IntegrityError, LifeboatError, Log, NotFoundError, UntrustedError, UsageError, present
 from ..base.text import PassedOver
 from ..base.typed import maybe, plain
+from ..settings.config import MANIFESTS
 from ..stack.runtime import Opened
 from . import catalog, copies, points, repositories
 from .base import Repository
@@ -171,20 +172,15 @@ class Sources:
                 raise NotFoundError("choose a backup", stack, cause, remedy)
 
     def _require_newest(self, identity: str, before: Optional[datetime]) -> None:
-        """Refuse `latest` where a newer backup was seen here, signed, and is in neither place: which of the others
-        will do is for an operator to say."""
+        """The vault is asked before `latest` is refused."""
         trust = repositories.trust(self._run)
-        if trust is None or identity not in LATEST or before is not None:
+        if identity not in LATEST or before is not None:
             return
-        gone = trust.newer(self._component, [entry.id for entry in self.found])
-        if gone and self._copies is None:
+        try:
+            catalog.require_newest(trust, MANIFESTS, self._component, self.found)
+        except UntrustedError:
             self._add_copies()
-            gone = trust.newer(self._component, [entry.id for entry in self.found])
-        if gone:
-            raise UntrustedError(
-                "choose the newest backup", self._stack, gone,
-                "Find out who removed it. To take one that is there, name it: -e recovery_point=<id>.",
-            )  # fmt: skip
+            catalog.require_newest(trust, MANIFESTS, self._component, self.found)
 
     def untie(self, problem: str) -> None:
         """The backup of the recovery point at that time cannot be used: another one has to do, and that is said."""

@@ -42,7 +42,7 @@ from ..repository.details import DatabaseDetails, ObjectsDetails
 from ..repository.manifest import Manifest
 from ..repository.points import Point, PointEntry
 from ..repository.sources import FROM_VAULT, PAST, past
-from ..settings.config import Config
+from ..settings.config import RECOVERY_POINTS, Config
 from ..settings.scenarios import BACKEND, SCENARIOS, SITE
 from ..stack.runtime import Opened
 from ..tools import age
@@ -315,6 +315,8 @@ def choose(run: Opened, store: Repository, request: Request, *, log: Log) -> Cho
     tied = points.entries(store, config.stack, found)
     passed: list[PointEntry] = []
     named = request.identity not in LATEST
+    if not named and request.before is None:
+        catalog.require_newest(store.trust, RECOVERY_POINTS, "", tied)
     while True:
         entry, newer = points.choose(
             tied, config.stack, identity=request.identity, before=request.before, accept=request.accept
