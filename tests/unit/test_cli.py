@@ -37,6 +37,7 @@ VERBS = [
     "prune",
     "list",
     "status",
+    "adopt",
     "escrow",
     "checklist",
     "report",

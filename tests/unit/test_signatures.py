@@ -21,7 +21,8 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
     UntrustedError,
     UsageError,
 )
-from ansible_collections.lifeboat.dr.plugins.module_utils.operations import prune, status
+from ansible_collections.lifeboat.dr.plugins.module_utils.command import cli
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations import adoption, prune, status
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import (
     catalog,
     manifest,
@@ -34,7 +35,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.repository.sealing imp
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.sources import Sources
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
-from builders import FACTS, NOW, make_config, make_manifest, publish
+from builders import FACTS, NOW, make_config, make_manifest, publish, settings
 
 DAY = timedelta(days=1)
 CONTENT = {
@@ -351,7 +352,7 @@ def test_without_signers_all_is_believed_as_before(world: World) -> None:
 def test_a_key_that_may_sign_something_else_only(world: World) -> None:
     made = world.backup()
     world.pin("host", documents=["verification"])
-    assert world.problems() == {made.id: "untrusted: host may not sign a manifest"}
+    assert world.problems() == {made.id: "untrusted: host may not sign this: manifest"}
 
 
 def test_a_key_that_expired(world: World) -> None:
@@ -563,3 +564,119 @@ def test_settings_that_cannot_work_are_refused(tmp_path: Path, keys: Path, name:
         make_config(tmp_path, **given)
     assert words in str(caught.value)
     assert "PRIVATE KEY" not in str(caught.value)
+
+
+# Adoption.
+
+
+def signed_by(world: World, name: str, text: str, namespace: str = "lifeboat-adoption@lifeboat.dr") -> dict[str, str]:
+    """As an operator does it, who has the list in a file."""
+    path = world.root / "list.json"
+    path.write_text(text)
+    path.with_name("list.json.sig").unlink(missing_ok=True)
+    words = ["ssh-keygen", "-q", "-Y", "sign", "-f", str(world.keys / name), "-n", namespace, str(path)]
+    subprocess.run(words, check=True)
+    return {"documents": text, "signature": path.with_name("list.json.sig").read_text()}
+
+
+def unpinned(world: World) -> Manifest:
+    """A backup from before anything was signed, and both pinned since then."""
+    world.settings.pop("signing_key")
+    made = world.backup()
+    world.settings["signing_key"] = str(world.keys / "host")
+    world.pin("host")
+    world.settings["signers"] += [
+        {"name": "operator", "key": public(world.keys, "operator"), "documents": ["adoption"]}
+    ]
+    return made
+
+
+def listed(world: World, capsys: pytest.CaptureFixture[str], *ids: str) -> str:
+    """What the command prints, byte for byte."""
+    etc = world.root / "etc"
+    etc.mkdir(exist_ok=True)
+    (etc / "shop.json").write_text(json.dumps(settings(world.root, **world.settings)))
+    assert cli.main(["adopt", *ids, "--config-directory", str(etc)]) == 0
+    return capsys.readouterr().out
+
+
+def test_what_an_operator_vouches_for_is_believed(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    made = unpinned(world)
+    assert world.problems() == {made.id: "untrusted: it is not signed"}
+    text = listed(world, capsys)
+    assert json.loads(text)["documents"] == [{"document": "manifest", "id": made.id, "seal": made.seal}]
+    world.settings["adopted"] = [signed_by(world, "operator", text)]
+    assert world.problems() == {made.id: ""}
+    assert json.loads(listed(world, capsys))["documents"] == []
+    world.settings["adopted"][0]["documents"] = text.rstrip("\n")
+    assert world.problems() == {made.id: ""}, "what reads a file for an inventory may cut its end"
+
+
+def test_only_the_very_document_is_adopted(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    made = unpinned(world)
+    world.settings["adopted"] = [signed_by(world, "operator", listed(world, capsys, made.id))]
+    world.path(made).write_bytes(edited(made, tool={"lifeboat": "9"}))
+    assert world.problems() == {made.id: "untrusted: it is not signed"}
+
+
+def test_what_is_adopted_may_contradict(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    """An operator says which of two is right."""
+    unpinned(world)
+    first, second = world.backup(NOW - DAY), world.backup(NOW + DAY)
+    bound = first.signature or Signature("", 1, "")
+    world.path(second).write_bytes(second.signed(bound, str(world.keys / "host")).to_bytes())
+    (world.root / "state/signatures.json").unlink()
+    assert "have the same sequence" in world.problems()[first.id]
+    world.settings["adopted"] = [signed_by(world, "operator", listed(world, capsys, first.id))]
+    assert world.problems()[first.id] == ""
+    assert "have the same sequence" in world.problems()[second.id]
+
+
+LISTS: dict[str, tuple[Callable[[World, str], dict[str, str]], str]] = {
+    "by the host": (
+        lambda world, text: signed_by(world, "host", text),
+        "host may not sign this: adoption",
+    ),
+    "by an attacker": (lambda world, text: signed_by(world, "attacker", text), "does not name"),
+    "for another type": (
+        lambda world, text: signed_by(world, "operator", text, "lifeboat-manifest@lifeboat.dr"),
+        "is for lifeboat-manifest@lifeboat.dr",
+    ),
+    "edited": (
+        lambda world, text: {**signed_by(world, "operator", text), "documents": text.replace('"seal"', '"seal" ')},
+        "its signature is wrong",
+    ),
+    "of another stack": (
+        lambda world, text: signed_by(world, "operator", text.replace('"shop"', '"other"')),
+        "it is not a list of the stack shop",
+    ),
+    "no list": (lambda world, text: signed_by(world, "operator", "[]\n"), "wants a mapping"),
+    "no signature": (lambda world, text: {"documents": text, "signature": "yes"}, "is not what `ssh-keygen -Y sign`"),
+}
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_a_list_that_is_not_right_counts_for_nothing(
+    world: World, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    made = unpinned(world)
+    make, words = LISTS[name]
+    world.settings["adopted"] = [make(world, listed(world, capsys))]
+    assert world.problems() == {made.id: "untrusted: it is not signed"}
+    result, said = signatures(world)
+    assert (result, words in said, "lifeboat_adopted[0]" in said) == ("FAIL", True, True), said
+
+
+def test_what_is_broken_cannot_be_adopted(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    made = unpinned(world)
+    world.path(made).write_bytes(made.to_bytes().replace(b"db_backup", b"xx_backup"))
+    assert json.loads(listed(world, capsys))["documents"] == []
+
+
+def test_adopt_where_nothing_is_pinned_or_nothing_fits(world: World) -> None:
+    made = world.backup()
+    with pytest.raises(NotFoundError, match="nothing untrusted has that id"):
+        adoption.untrusted(world.run, [made.id])
+    del world.settings["signers"]
+    with pytest.raises(UsageError, match="no signers are pinned"):
+        adoption.untrusted(world.run, [])

@@ -258,6 +258,22 @@ def _list(loaded: config.Config, arguments: argparse.Namespace, log: Log) -> Ans
     return 0, points.listing(tied, found, now), repository_show.table(tied, found, now)
 
 
+def _adopt(loaded: config.Config, arguments: argparse.Namespace, log: Log) -> Answer:
+    from ..operations import adoption
+
+    found = adoption.untrusted(Opened(loaded), arguments.id)
+    for identity, why in found.left.items():
+        log(f"{identity} cannot be adopted: {why}")
+    text = found.text()
+    return 0, json.loads(text), text.splitlines()
+
+
+def _adopt_options(parser: argparse.ArgumentParser) -> None:
+    from ..operations import adoption
+
+    adoption.options(parser)
+
+
 def _escrow(loaded: config.Config, arguments: argparse.Namespace, log: Log) -> Answer:
     from ..operations import escrow, escrow_kit
 
@@ -420,6 +436,7 @@ _VERBS = {
     "verify": Verb("Prove a recovery point or a backup.", _verify_options, _verify),
     "prune": Verb("Apply retention: delete backups that no rule keeps.", _prune_options, _prune),
     "list": Verb("List the recovery points and the backups, newest last.", _list_options, _list),
+    "adopt": Verb("Print the list of what is untrusted, for an operator to sign.", _adopt_options, _adopt),
     "escrow": Verb(
         "Prove that the escrowed key and the vault's credentials open a recovery point.", _escrow_options, _escrow
     ),

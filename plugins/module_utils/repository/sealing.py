@@ -109,6 +109,14 @@ def seal(body: Mapping[str, object]) -> str:
     return hashlib.sha256(canonical(unsealed)).hexdigest()
 
 
+def signed_record(body: Mapping[str, object], place: Signature, key: str, document: str) -> bytes:
+    """A document that has no seal of its own: what is signed is all of it."""
+    bound = typed.plain(replace(place, value=""))
+    bound.pop("value")
+    value = sign(canonical({**body, "signature": bound}), key, document)
+    return render({**body, "signature": {**bound, "value": value}})
+
+
 def canonical(body: Mapping[str, object]) -> bytes:
     """JSON of which there is one form only."""
     return json.dumps(body, sort_keys=True, separators=(",", ":")).encode()
@@ -182,8 +190,11 @@ class _Named:
     signature: Optional[Signature] = None
 
 
-def opened(data: bytes, subject: str, document: str) -> Opened:
-    """Raises IntegrityError where the bytes are not those of a document, or its signature is not in the one form."""
+def opened(data: bytes, subject: str, document: str, *, unsigned: bool = False) -> Opened:
+    """Raises IntegrityError where the bytes are not those of a document, or its signature is not in the one form.
+
+    unsigned: whatever its signature is does not matter.
+    """
 
     def wrong(field: str, cause: str) -> LifeboatError:
         return IntegrityError("check the signature", subject, f"{field} {cause}".strip())
@@ -192,7 +203,7 @@ def opened(data: bytes, subject: str, document: str) -> Opened:
     named = typed.build(_Named, body, wrong, unknown="ignore")
     if render(body) != data or named.seal != seal(body):
         raise wrong("", "its seal does not match its content")
-    if named.signature is None:
+    if named.signature is None or unsigned:
         return Opened(named.seal, named.stack, named.id, named.component, None, "", b"")
     if sorted(body["signature"]) != sorted(vars(named.signature)):
         raise wrong("signature", "has other fields than a signature has")

@@ -284,7 +284,7 @@ class Signer:
 
 @dataclass(frozen=True)
 class Adopted:
-    """Older documents that somebody vouches for. `documents`: the list, as `lifeboat sign` printed it. `signature`:
+    """Older documents that somebody vouches for. `documents`: the list, as `lifeboat adopt` printed it. `signature`:
     what `ssh-keygen -Y sign` made of it."""
 
     documents: str = ""
