@@ -41,6 +41,7 @@ options:
     description:
       - Write O(settings) and O(secrets) to C(/etc/lifeboat), make the stack's state directory and that of the logs, and
         have logrotate turn the logs over.
+      - Where C(signing_key) of O(settings) names a file that is not there, make that key, C(ed25519), with mode 0600.
     type: bool
     default: false
 extends_documentation_fragment:
@@ -81,6 +82,11 @@ sha256:
     itself, as Python need not compile to the same bytes twice.
   returned: success
   type: str
+signer:
+  description: The public key of what this host signs its backups with, for C(lifeboat_signers). Empty where it signs
+    nothing, or in check mode where the key is yet to be made.
+  returned: success
+  type: str
 log:
   description: What was done, line by line. Empty, as the diff has it.
   returned: success
@@ -98,8 +104,10 @@ import importlib.abc
 import importlib.util
 import io
 import json
+import os
 import re
 import subprocess
+import tempfile
 import zipfile
 from pathlib import Path, PurePosixPath
 from typing import Callable, Optional, cast
@@ -108,7 +116,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import clock, errors, typed, version
 from ansible_collections.lifeboat.dr.plugins.module_utils.module import task
 from ansible_collections.lifeboat.dr.plugins.module_utils.module.placing import Placing, install
-from ansible_collections.lifeboat.dr.plugins.module_utils.repository import retention
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository import retention, sealing
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings.config import DIRECTORY, STATE_DIRECTORY, Config
 
@@ -303,7 +311,35 @@ def configured(check: bool, config: Config, settings: object, secrets: object) -
     placing.file(DIRECTORY / f"{config.stack}.json", written(settings))
     placing.file(DIRECTORY / f"{config.stack}.secrets.json", written(secrets), secret=True)
     placing.file(LOGROTATE, (TURNED_OVER % LOGS).encode(), 0o644)
+    if config.signing_key:
+        signing_key(placing, Path(config.signing_key), config.stack)
     return placing
+
+
+def signing_key(placing: Placing, path: Path, stack: str) -> None:
+    """Make the key where nothing is. It is never replaced: every backup that it signed would be untrusted."""
+    if os.path.lexists(path):
+        return
+    if not path.parent.exists():
+        placing.directory(path.parent)
+    placing.file(path, b"yet to be made" if placing.check else made_key(f"lifeboat, {stack}"), secret=True)
+
+
+def made_key(comment: str) -> bytes:
+    with tempfile.TemporaryDirectory(prefix="lifeboat-") as folder:
+        argv = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", f"{folder}/key"]
+        done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False)
+        if done.returncode != 0:
+            raise OSError(f"ssh-keygen exited {done.returncode}: {done.stderr.decode(errors='replace').strip()}")
+        return Path(folder, "key").read_bytes()
+
+
+def signer_of(path: str) -> str:
+    """The public part of the key; empty where it is yet to be made."""
+    try:
+        return sealing.public(path) if path and os.path.lexists(path) else ""
+    except errors.LifeboatError as exc:
+        raise OSError(exc.exit_status, str(exc).rstrip("."), path) from exc
 
 
 def main() -> None:
@@ -332,7 +368,7 @@ def main() -> None:
     interpreter, tab = module.params["interpreter"], module.params["completion"]
     make = functools.cache(lambda: built(interpreter))
     diff = {"before": "", "after": ""}
-    changed = False
+    changed, signer = False, ""
     try:
         magic = version_of(interpreter)
         digest = inputs(sources(), interpreter, magic)
@@ -358,6 +394,7 @@ def main() -> None:
             placed = configured(module.check_mode, stack, given, secrets)
             changed = changed or placed.changed
             diff = {"before": diff["before"] + placed.before, "after": diff["after"] + placed.after}
+            signer = signer_of(stack.signing_key)
     except OSError as exc:
         where = exc.filename or path
         module.fail_json(msg=f"Could not install the lifeboat command ({where}): {exc.strerror or exc}.")
@@ -365,8 +402,9 @@ def main() -> None:
     if not magic:
         module.warn(f"{interpreter} cannot be run on this host: until it can, neither can {path}.")
     module.exit_json(
-        changed=changed, path=str(path), sha256=digest, diff=diff, log=[], phase=typed.plain(started.phase())
-    )
+        changed=changed, path=str(path), sha256=digest, signer=signer, diff=diff, log=[],
+        phase=typed.plain(started.phase()),
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.operations import cloc
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import reopen as recovery_reopen
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import state as recovery_state
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery.protect import Protected
-from ansible_collections.lifeboat.dr.plugins.module_utils.repository import copies, points
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository import copies, points, sealing
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3.bucket import Doubts
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened, ServiceState
@@ -214,6 +214,27 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
 
 
 SECRETS = {"database_password": "hunter2-long", "vault_access_key": "lifeboat"}
+
+
+def test_agent_makes_the_key_that_the_host_signs_with_once(run: Run, tmp_path: Path, places: dict[str, Path]) -> None:
+    key = tmp_path / "keys/shop.signing"
+    given = settings(tmp_path, signing_key=str(key))
+    asked = {"path": str(tmp_path / "lifeboat"), "settings": given, "configure": True, "plain": True}
+    planned = run("agent", check=True, **asked)
+    assert (planned["changed"], planned["signer"], key.exists()) == (True, "", False)
+    done = run("agent", **asked)
+    assert (done["diff"], key.stat().st_mode & 0o777) == (planned["diff"], 0o600)
+    assert done["signer"] == sealing.public(str(key))
+    assert done["signer"].startswith("ssh-ed25519 ")
+    secret = key.read_text().splitlines()[1]
+    assert secret not in json.dumps(done)
+    again = run("agent", **asked)
+    assert (again["changed"], again["signer"]) == (False, done["signer"])
+    key.write_text("damaged")
+    failed = run("agent", **asked)
+    assert failed["failed"], "it is never replaced"
+    assert "read the signing key" in failed["msg"]
+    assert key.read_text() == "damaged"
 
 
 def test_agent_writes_the_configuration_once(run: Run, tmp_path: Path, places: dict[str, Path]) -> None:
