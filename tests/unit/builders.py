@@ -28,6 +28,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.repository import base
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import catalog, manifest, repositories
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest import Artefact, Manifest
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 
 NOW = datetime(2026, 11, 24, 12, 0, 0, tzinfo=timezone.utc)
 # A fingerprint as it is written, field by field.
@@ -224,7 +225,7 @@ def publish_config(
 def prove(root: Path, backup: Manifest, verdict: str = checks.PASS, level: str = "restore", at: datetime = NOW) -> None:
     """Leave the record of a verification."""
     result = Result(backup.id, level, (checks.Check("tables", verdict, "x"),), at, at)
-    operations_verify.keep(store(root), backup, result)
+    operations_verify.keep(Opened(make_config(root)), store(root), backup, result)
 
 
 def store(root: Path) -> repository_base.Repository:

@@ -386,7 +386,9 @@ def test_a_proof_follows_the_copy(tmp_path: Path, settings: Config, vault: Vault
 
 def failed_at(root: Path, backup: Manifest, checksums: str, moment: datetime = NOW) -> None:
     found = (checks.Check("checksums", checksums, "x"), checks.Check("tables", checks.FAIL, "other content"))
-    operations_verify.keep(store(root), backup, Result(backup.id, "restore", found, moment, moment))
+    operations_verify.keep(
+        Opened(make_config(root)), store(root), backup, Result(backup.id, "restore", found, moment, moment)
+    )
 
 
 @pytest.mark.parametrize(("checksums", "good_there"), [(checks.PASS, False), (checks.FAIL, True)])

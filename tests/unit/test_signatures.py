@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import hashlib
 import json
 import re
 import subprocess
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any, Callable
 
 import pytest
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import Check
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
     LifeboatError,
     NotFoundError,
@@ -22,7 +24,8 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
     UsageError,
 )
 from ansible_collections.lifeboat.dr.plugins.module_utils.command import cli
-from ansible_collections.lifeboat.dr.plugins.module_utils.operations import adoption, prune, status
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations import adoption, prune, status, verify
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations.proof import Result
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import (
     catalog,
     manifest,
@@ -680,3 +683,104 @@ def test_adopt_where_nothing_is_pinned_or_nothing_fits(world: World) -> None:
     del world.settings["signers"]
     with pytest.raises(UsageError, match="no signers are pinned"):
         adoption.untrusted(world.run, [])
+
+
+# Verifications.
+
+
+def proved(world: World, made: Manifest, verdict: str = "PASS", at: datetime = NOW) -> Path:
+    """What a verification that ran leaves beside the backup."""
+    run, result = world.run, Result(made.id, "restore", (Check("tables", verdict, "x"),), at, at)
+    verify.keep(run, repositories.of(run), made, result)
+    return world.path(made).with_name("verification.json")
+
+
+def proof(world: World) -> tuple[str, bool]:
+    (entry,) = world.entries()
+    return entry.problem, entry.proven_at is not None
+
+
+def test_a_verification_is_signed_and_counts(world: World, tmp_path: Path) -> None:
+    made = world.backup()
+    body = json.loads(proved(world, made).read_bytes())
+    assert proof(world) == ("", True)
+    assert signatures(world)[0] == "PASS"
+    value = body["signature"].pop("value")
+    armour = f"-----BEGIN SSH SIGNATURE-----\n{value}\n-----END SSH SIGNATURE-----\n"
+    (tmp_path / "sig").write_text(armour)
+    (tmp_path / "allowed").write_text(f"host {public(world.keys, 'host')}\n")
+    words = ["ssh-keygen", "-Y", "verify", "-f", str(tmp_path / "allowed"), "-I", "host"]
+    words += ["-n", "lifeboat-verification@lifeboat.dr", "-s", str(tmp_path / "sig")]
+    assert subprocess.run(words, input=sealing.canonical(body), capture_output=True, check=False).returncode == 0
+
+
+def planted_pass(body: dict[str, Any]) -> None:
+    body.pop("signature")
+
+
+def planted_fail(body: dict[str, Any]) -> None:
+    body["levels"]["restore"]["verdict"] = "FAIL"
+
+
+def of_another_backup(body: dict[str, Any]) -> None:
+    body["id"] = "db_backup_20201124_120000"
+
+
+def with_garbage(body: dict[str, Any]) -> None:
+    body["signature"]["value"] = "AAAA"
+
+
+RECORDS = {
+    planted_pass: "untrusted: it is not signed",
+    planted_fail: "untrusted: its signature is wrong",
+    of_another_backup: "untrusted: it is of db_backup_20201124_120000",
+    with_garbage: "is not a signature as ssh-keygen writes it",
+}
+
+
+@pytest.mark.parametrize("attack", RECORDS, ids=lambda attack: attack.__name__)
+def test_a_planted_verification_does_not_count(world: World, attack: Callable[[dict[str, Any]], None]) -> None:
+    """Neither as a proof nor against the backup; status says so."""
+    made = world.backup()
+    path = proved(world, made)
+    body = json.loads(path.read_bytes())
+    attack(body)
+    path.write_bytes(sealing.render(body))
+    assert proof(world) == ("", False)
+    result, said = signatures(world)
+    assert (result, f"the verification of {made.id}" in said, RECORDS[attack] in said) == ("FAIL", True, True), said
+    del world.settings["signers"]
+    if attack is planted_fail:
+        assert proof(world)[0].startswith("verification at level restore failed"), "the control"
+    if attack is planted_pass:
+        assert proof(world) == ("", True), "the control"
+
+
+def test_an_older_verification_that_was_put_back_does_not_count(world: World) -> None:
+    made = world.backup()
+    before = proved(world, made).read_bytes()
+    path = proved(world, made, "FAIL", NOW + timedelta(hours=1))
+    assert proof(world) == ("verification at level restore failed (tables: x)", False)
+    path.write_bytes(before)
+    assert proof(world) == ("", False)
+    assert "untrusted: it is an older one, put back" in signatures(world)[1]
+
+
+@pytest.mark.parametrize("lost", [True, False])
+def test_verifications_are_a_chain_that_goes_on(world: World, lost: bool) -> None:
+    first, second = world.backup(NOW - DAY), world.backup(NOW)
+    proved(world, first)
+    before = proved(world, second)
+    digest = hashlib.sha256(before.read_bytes()).hexdigest()
+    if lost:
+        (world.root / "state/signed-verifications.json").unlink()
+    bound = json.loads(proved(world, first).read_bytes())["signature"]
+    assert (bound["sequence"], bound["previous"]) == (3, digest)
+
+
+def test_a_verification_that_cannot_be_signed_is_not_written(world: World) -> None:
+    made = world.backup()
+    world.settings["signing_key"] = str(world.root / "gone")
+    with pytest.raises(NotFoundError, match="there is no such key"):
+        proved(world, made)
+    assert not world.path(made).with_name("verification.json").exists()

@@ -178,6 +178,8 @@ def _signatures(
     ):  # fmt: skip
         there = [entry.id for entry in found if not entry.untrusted]
         wrong += trust.alarms(document, component, there, since)
+    refused = [f"the verification of {identity}: {cause}" for identity, cause in trust.verifications.items()]
+    wrong += [*refused[:2], *([f"and of {len(refused) - 2} more"] if len(refused) > 2 else [])]
     if wrong:
         yield Check("signatures", FAIL, "; ".join(wrong[:4]))
     elif trust.problem:

@@ -25,7 +25,7 @@ from ..evidence import store
 from ..evidence.phases import Given
 from ..evidence.schema import Verification, Verified
 from ..repository import catalog, points, repositories
-from ..repository.base import VERIFICATION, Altered, Repository
+from ..repository.base import Altered, Repository
 from ..repository.checksums import checksums
 from ..repository.components import KINDS, configured
 from ..repository.manifest import Manifest, component_of, parse
@@ -188,11 +188,11 @@ def _one(
     result = Result(identity, level, tuple(found), started, now, taken_at=taken, size=size)
     log(f"{identity}: {result.verdict} at level {level}")
     if record and manifest is not None and not repo.by_version:
-        keep(repo, manifest, result)
+        keep(run, repo, manifest, result)
     return result
 
 
-def keep(repo: Repository, manifest: Manifest, result: Result) -> None:
+def keep(run: Opened, repo: Repository, manifest: Manifest, result: Result) -> None:
     """Write the result beside what it proves, under its level. What could not be verified leaves an older proof be.
 
     It replaces the level's older result, and a pass also the failures of the levels that it includes; they stay on
@@ -209,7 +209,7 @@ def keep(repo: Repository, manifest: Manifest, result: Result) -> None:
     said = {**result.as_dict(), **({catalog.BEFORE: before[-HISTORY:]} if before else {})}
     levels = {level: proof.said for level, proof in known.items() if level not in replaced}
     levels[result.level] = said
-    repo.write_record(manifest.component, manifest.id, VERIFICATION, manifest.record("verification", levels=levels))
+    repositories.publish_verification(run, repo, manifest, levels)
 
 
 def _levels(proof: Proof) -> Iterator[Check]:

@@ -76,6 +76,9 @@ class Trust(Protocol):
     def check(self, document: str, place: str, identity: str, data: bytes) -> None:
         """Raise UntrustedError where nobody signed it who may. place: the component; empty for a recovery point."""
 
+    def refused(self, component: str, identity: str, data: bytes) -> str:
+        """Why the record of a verification does not count; empty where it does."""
+
     def contradicted(self, document: str, identity: str, seal: str) -> str:
         """Why a document that was checked is no choice, now that others were, too; empty where it is one."""
 

@@ -279,8 +279,12 @@ class _Record:
 
 
 def read_proof(repo: Repository, component: str, manifest: Manifest) -> dict[str, Proof]:
-    """The verifications on record, by level; those of another manifest (an edited or swapped backup) do not count."""
-    record = typed.maybe(_Record, repo.read_record(component, manifest.id, VERIFICATION))
+    """The verifications on record, by level; those of another manifest (an edited or swapped backup) do not count, nor
+    those that nobody signed who may, where signers are pinned."""
+    data = repo.read_record(component, manifest.id, VERIFICATION)
+    if data and repo.trust and repo.trust.refused(component, manifest.id, data):
+        return {}
+    record = typed.maybe(_Record, data)
     said = record.levels if record and record.seal == manifest.seal else {}
     return {level: proof for level in LEVELS if (proof := _proof(said.get(level, {})))}
 

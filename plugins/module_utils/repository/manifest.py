@@ -103,8 +103,12 @@ class Manifest(Sealed):
 
     def record(self, schema: str, **more: object) -> bytes:
         """One of the repository's RECORDS, of this very backup."""
+        return render(self.record_body(schema, **more))
+
+    def record_body(self, schema: str, **more: object) -> dict[str, object]:
+        """It names the seal of what it is of."""
         head = {"schema": f"lifeboat.dr/{schema}", "version": list(VERSION), "id": self.id, "seal": self.seal}
-        return render({**head, **more})
+        return {**head, **more}
 
     def detailed(self, kind: type[D]) -> D:
         """Its details as the dataclass of its component; fields that a newer Lifeboat added are passed over."""

@@ -28,11 +28,12 @@ from ..base.errors import (
     present,
     printable,
 )
-from ..settings.config import ADOPTIONS, MANIFESTS, RECOVERY_POINTS, Config
+from ..settings.config import ADOPTIONS, MANIFESTS, RECOVERY_POINTS, VERIFICATIONS, Config
 from ..stack.runtime import Opened
 from . import sealing
-from .base import Repository, bad_setting
+from .base import VERIFICATION, Repository, bad_setting
 from .local import LocalRepository
+from .manifest import Manifest
 from .s3 import STAGING, S3Repository
 from .sealing import Sealed, Signature
 
@@ -196,6 +197,8 @@ class SignedTrust:
         self.problem = ""  # why what was checked before is not known
         self._changed = False
         self._known: dict[str, Known] = self._read()
+        self.verifications: dict[str, str] = {}  # which do not count, and why
+        self._verified: dict[tuple[str, str, str], int] = {}
         self._of: dict[tuple[str, str, str], Known] = {}
         self._by_id: dict[tuple[str, str, str], set[str]] = {}
         self._by_sequence: dict[tuple[tuple[str, str, str], int], set[tuple[str, str]]] = {}
@@ -237,10 +240,7 @@ class SignedTrust:
         why = sealing.verify(found.message, found.signature.value, document, found.key)
         if why:
             raise self._untrusted(identity, f"its signature is wrong: {why}")
-        bound, now = found.signature, datetime.now(timezone.utc).replace(microsecond=0)
-        return Known(
-            document, place, identity, found.key, found.seal, bound.repository, bound.sequence, bound.previous, now
-        )
+        return _known(document, place, identity, found.key, found.seal, found.signature)
 
     def _permitted(self, document: str, identity: str, key: str) -> None:
         """Refuse a key that may not sign it; whether it did is not known by this."""
@@ -254,6 +254,8 @@ class SignedTrust:
 
     def _index(self, item: Known) -> None:
         if item.document not in (MANIFESTS, RECOVERY_POINTS):
+            last = (item.key, item.place, item.id)
+            self._verified[last] = max(item.sequence, self._verified.get(last, 0))
             return
         self._of[item.document, item.id, item.seal] = item
         self._by_id.setdefault((item.document, item.place, item.id), set()).add(item.seal)
@@ -275,13 +277,40 @@ class SignedTrust:
             return f"the document after it, sequence {item.sequence + 1}, names another one as the one before"
         return ""
 
+    def refused(self, component: str, identity: str, data: bytes) -> str:
+        digest = hashlib.sha256(data).hexdigest()
+        try:
+            item = self._known.get(digest) or self._record(component, identity, data)
+            self._permitted(VERIFICATIONS, identity, item.key)
+        except LifeboatError as exc:
+            cause = exc.cause
+        else:
+            if digest not in self._known:
+                self._known[digest], self._changed = item, True
+                self._index(item)
+            newest = self._verified.get((item.key, component, identity), 0)
+            fits = (item.document, item.place, item.id) == (VERIFICATIONS, component, identity)
+            cause = "" if fits and item.sequence >= newest else "untrusted: it is an older one, put back"
+        if cause:
+            self.verifications[identity] = cause
+        return cause
+
+    def _record(self, component: str, identity: str, data: bytes) -> Known:
+        found = sealing.opened_record(data, identity, VERIFICATIONS)
+        if found.signature is None:
+            raise self._untrusted(identity, "it is not signed")
+        if found.id != identity:
+            raise self._untrusted(identity, f"it is of {printable(found.id)}")
+        self._permitted(VERIFICATIONS, identity, found.key)
+        why = sealing.verify(found.message, found.signature.value, VERIFICATIONS, found.key)
+        if why:
+            raise self._untrusted(identity, f"its signature is wrong: {why}")
+        return _known(VERIFICATIONS, component, identity, found.key, found.seal, found.signature)
+
     def learn(self, signed: Sealed, key: str, data: bytes) -> None:
         """What this host has just signed itself."""
-        bound = present(signed.signature)
-        place, now = getattr(signed, "component", ""), datetime.now(timezone.utc).replace(microsecond=0)
-        item = Known(
-            signed.document, place, signed.id, key, signed.seal, bound.repository, bound.sequence, bound.previous, now
-        )
+        place, bound = getattr(signed, "component", ""), present(signed.signature)
+        item = _known(signed.document, place, signed.id, key, signed.seal, bound)
         self._known[hashlib.sha256(data).hexdigest()], self._changed = item, True
         self._index(item)
         self.keep()
@@ -386,6 +415,11 @@ class SignedTrust:
         return dict(found.known) if found and not self.problem else {}
 
 
+def _known(document: str, place: str, identity: str, key: str, seal: str, bound: Signature) -> Known:
+    now = datetime.now(timezone.utc).replace(microsecond=0)
+    return Known(document, place, identity, key, seal, bound.repository, bound.sequence, bound.previous, now)
+
+
 def _bare(key: str) -> str:
     """A public key without its comment."""
     return " ".join(key.split()[:2])
@@ -407,6 +441,7 @@ def _trust(run: Opened) -> Optional[SignedTrust]:
 # What this host signs.
 
 SIGNED = "signed.json"  # the last of each chain
+VERIFIED = "signed-verifications.json"  # the like: a verification may run while a backup does
 _SIGNED_SCHEMA = "lifeboat.dr/signed"
 
 
@@ -448,6 +483,42 @@ def publish(run: Opened, document: S, write: Callable[[bytes], object]) -> S:
     return signed
 
 
+def publish_verification(run: Opened, repo: Repository, manifest: Manifest, levels: Mapping[str, object]) -> None:
+    """Write what verifications found beside what they proved, signed where this host has a key. Raises LifeboatError
+    where it cannot be signed: then nothing is written."""
+    body, key = manifest.record_body("verification", levels=levels), run.config.signing_key
+    component = manifest.component
+    if not key:
+        repo.write_record(component, manifest.id, VERIFICATION, sealing.render(body))
+        return
+    mine = sealing.public(key)
+    kept = _signed(run.config, mine, VERIFIED)
+    head = kept.heads.get(component) or _last_record(repo, component, mine)
+    data = sealing.signed_record(body, Signature(repo.identity(), head.sequence + 1, head.seal), key, VERIFICATIONS)
+    repo.write_record(component, manifest.id, VERIFICATION, data)
+    head = _Head(head.sequence + 1, hashlib.sha256(data).hexdigest())
+    _remember(run.config, replace(kept, heads={**kept.heads, component: head}), VERIFIED)
+    pinned = trust(run)
+    if pinned and not pinned.refused(component, manifest.id, data):
+        pinned.keep()
+
+
+def _last_record(repo: Repository, component: str, mine: str) -> _Head:
+    """The last of the chain, where this host does not remember it."""
+    head = _Head()
+    for identity in list(reversed(repo.published(component)))[:_TRIED]:
+        data = repo.read_record(component, identity, VERIFICATION)
+        try:
+            found = sealing.opened_record(data or b"", identity, VERIFICATIONS)
+        except IntegrityError:
+            continue
+        bound = found.signature
+        newer = bound is not None and found.key == mine and bound.sequence > head.sequence
+        if bound and newer and not sealing.verify(found.message, bound.value, VERIFICATIONS, mine):
+            head = _Head(bound.sequence, found.seal)
+    return head
+
+
 def _last(repo: Repository, document: str, place: str, mine: str, known: _Head) -> _Head:
     """The head of the chain: as this host remembers it, or as it lies in the repository, where a run was killed before
     it remembered, or the memory was lost."""
@@ -467,18 +538,18 @@ def _last(repo: Repository, document: str, place: str, mine: str, known: _Head) 
     return known
 
 
-def _signed(config: Config, mine: str) -> _Signed:
+def _signed(config: Config, mine: str, name: str = SIGNED) -> _Signed:
     """With another key a chain begins again."""
     try:
-        found = typed.maybe(_Signed, (config.state / SIGNED).read_bytes())
+        found = typed.maybe(_Signed, (config.state / name).read_bytes())
     except OSError:
         found = None
     return found if found and found.key == mine else _Signed(mine)
 
 
-def _remember(config: Config, signed: _Signed) -> None:
+def _remember(config: Config, signed: _Signed, name: str = SIGNED) -> None:
     """Where this fails it is found in the repository."""
-    path, data = config.state / SIGNED, json.dumps(typed.plain(signed), indent=1).encode() + b"\n"
+    path, data = config.state / name, json.dumps(typed.plain(signed), indent=1).encode() + b"\n"
     with contextlib.suppress(OSError):
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}")

@@ -109,14 +109,6 @@ def seal(body: Mapping[str, object]) -> str:
     return hashlib.sha256(canonical(unsealed)).hexdigest()
 
 
-def signed_record(body: Mapping[str, object], place: Signature, key: str, document: str) -> bytes:
-    """A document that has no seal of its own: what is signed is all of it."""
-    bound = typed.plain(replace(place, value=""))
-    bound.pop("value")
-    value = sign(canonical({**body, "signature": bound}), key, document)
-    return render({**body, "signature": {**bound, "value": value}})
-
-
 def canonical(body: Mapping[str, object]) -> bytes:
     """JSON of which there is one form only."""
     return json.dumps(body, sort_keys=True, separators=(",", ":")).encode()
@@ -184,8 +176,8 @@ class Opened(NamedTuple):
 @dataclass(frozen=True)
 class _Named:
     id: str
-    stack: str
     seal: str
+    stack: str = ""
     component: str = ""
     signature: Optional[Signature] = None
 
@@ -209,6 +201,33 @@ def opened(data: bytes, subject: str, document: str, *, unsigned: bool = False) 
         raise wrong("signature", "has other fields than a signature has")
     key = _key_of(named.signature.value, document, wrong)
     return Opened(named.seal, named.stack, named.id, named.component, named.signature, key, _unsigned(body))
+
+
+def signed_record(body: Mapping[str, object], place: Signature, key: str, document: str) -> bytes:
+    """A document without a seal of its own, which may be written again: all of it is signed."""
+    bound = {name: value for name, value in typed.plain(place).items() if name != "value"}
+    value = sign(canonical({**body, "signature": bound}), key, document)
+    return render({**body, "signature": {**bound, "value": value}})
+
+
+def opened_record(data: bytes, subject: str, document: str) -> Opened:
+    """The like of signed_record(). seal: the SHA-256 of its bytes."""
+
+    def wrong(field: str, cause: str) -> LifeboatError:
+        return IntegrityError("check the signature", subject, f"{field} {cause}".strip())
+
+    body = typed.load(data, wrong)
+    named = typed.build(_Named, body, wrong, unknown="ignore")
+    signature, digest = named.signature, hashlib.sha256(data).hexdigest()
+    if signature is None:
+        return Opened(digest, named.stack, named.id, named.component, None, "", b"")
+    if render(body) != data or sorted(body["signature"]) != sorted(vars(signature)):
+        raise wrong("", "its bytes are not as they were written")
+    key = _key_of(signature.value, document, wrong)
+    bound = {name: value for name, value in body["signature"].items() if name != "value"}
+    return Opened(
+        digest, named.stack, named.id, named.component, signature, key, canonical({**body, "signature": bound})
+    )
 
 
 def unarmoured(text: str, subject: str, document: str) -> tuple[str, str]:
