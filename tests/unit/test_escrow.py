@@ -371,6 +371,19 @@ def test_a_kit_is_enough_and_holds_no_secret(tmp_path: Path, monkeypatch: pytest
     assert single.vault.endpoint_url == "https://s3.example"
 
 
+def test_a_kit_says_whose_recovery_points_are_believed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    signers = [{"name": "app1", "key": f"ssh-ed25519 {'A' * 68}"}, {"name": "rin", "key": f"ssh-ed25519 {'B' * 68}"}]
+    adopted = [{"documents": "{}", "signature": "-"}]
+    given = {"stack": "shop", "runtime": {"type": "host"}, "vault": VAULT, "signers": signers, "adopted": adopted}
+    whole = config.from_mapping(given)
+    (tmp_path / "kit.json").write_text(json.dumps(escrow_kit.kit(whole)))
+    monkeypatch.setenv("LIFEBOAT_VAULT_ACCESS_KEY", "a")
+    monkeypatch.setenv("LIFEBOAT_VAULT_SECRET_KEY", "b")
+    got = escrow_kit.configured(options("--kit", str(tmp_path / "kit.json")))
+    assert (got.signers, got.adopted) == (whole.signers, whole.adopted)
+    assert len(got.signers) == 2
+
+
 def test_credentials_come_from_a_private_file_or_the_environment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

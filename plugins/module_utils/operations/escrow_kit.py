@@ -35,6 +35,8 @@ class Kit:
     alarms: Mapping[str, object] = field(default_factory=dict)
     vault: Mapping[str, object] = field(default_factory=dict)
     repository: Mapping[str, object] = field(default_factory=dict)
+    signers: tuple[Mapping[str, object], ...] = ()
+    adopted: tuple[Mapping[str, object], ...] = ()
 
 
 def _wrong(where: str, cause: str) -> UsageError:
@@ -50,6 +52,8 @@ def kit(config: Config) -> dict[str, object]:
     found: dict[str, object] = {"stack": config.stack, "alarms": alarms, "vault": vault}
     if config.repository.get("type") == "s3" or config.repository.get("folders"):
         found["repository"] = {key: value for key, value in config.repository.items() if key != "staging_root"}
+    for name in ("signers", "adopted"):  # whose recovery points are believed; a kit is as trusted as an inventory
+        found.update({name: typed.plain(getattr(config, name))} if getattr(config, name) else {})
     return found
 
 
@@ -90,7 +94,8 @@ def configured(arguments: argparse.Namespace) -> Config:
         raise UsageError(_READ, arguments.kit or "options", "the stack is not named", "Name it with --stack.")
     more = {"repository": kit.repository} if kit.repository else {}
     # The runtime is not used: nothing of the stack runs here.
-    settings = {"stack": stack, "alarms": kit.alarms, "vault": vault, "runtime": {"type": "host"}, **more}
+    trusted = {"signers": kit.signers, "adopted": kit.adopted}
+    settings = {"stack": stack, "alarms": kit.alarms, "vault": vault, "runtime": {"type": "host"}, **more, **trusted}
     keys = credentials(arguments.credentials)
     mine = {"s3_access_key": keys["vault_access_key"], "s3_secret_key": keys["vault_secret_key"]}
     return from_mapping(settings, {**mine, **keys}, arguments.kit or "options")
