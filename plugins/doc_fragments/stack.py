@@ -45,6 +45,12 @@ options:
       C(s3_secret_key), C(objects_access_key), C(objects_secret_key), C(objects_admin_access_key),
       C(objects_admin_secret_key), C(vault_access_key), C(vault_secret_key).
     type: dict
+  seal:
+    description:
+      - The seal of a recovery point. It and the backups that it names by their seals are believed, whoever signed them,
+        and where no other is named they are what is recovered.
+    type: str
+    default: ""
 attributes:
   check_mode:
     description: Can run without changing anything.

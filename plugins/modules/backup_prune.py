@@ -60,6 +60,11 @@ unknown:
   returned: success
   type: dict
   sample: {db_backup_20260901_020000: Input/output error}
+untrusted:
+  description: The ids of what RV(unknown) has because none of C(lifeboat_signers) signed it.
+  returned: success
+  type: list
+  elements: str
 swept:
   description: Remains of interrupted runs that were removed.
   returned: success

@@ -103,6 +103,7 @@ def test_a_survey_that_a_person_wrote_down() -> None:
     assert {name: (question["type"], question["choices"], question["default"]) for name, question in asked.items()} == {
         "target": ("text", [], "lifeboat_stacks"),
         "recovery_point": ("text", [], "latest"),
+        "seal": ("text", [], ""),
         "accept": ("text", [], ""),
         "recovery_time": ("text", [], ""),
         "reason": ("text", [], ""),

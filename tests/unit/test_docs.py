@@ -94,7 +94,7 @@ def section(text: str, heading: str) -> str:
 def test_every_key_of_the_configuration_is_described() -> None:
     text = (DOCS / "variables.md").read_text(encoding="utf-8")
     hints = get_type_hints(config.Config)
-    expected = {"": keys(config.Config, ("secrets",))}
+    expected = {"": keys(config.Config, ("secrets", "pin"))}
     for key in ("runtime", "database", "application", "alarms"):
         expected[f"lifeboat_{key}"] = keys(hints[key])
     expected["lifeboat_targets"] = list(SCENARIOS)
@@ -218,7 +218,7 @@ def test_the_example_inventory_loads_and_every_stack_in_it_is_valid() -> None:
     for variables in hosts.values():
         settings = {
             key: variables[f"lifeboat_{key}"]
-            for key in (*keys(config.Config, ("secrets",)),)
+            for key in (*keys(config.Config, ("secrets", "pin")),)
             if f"lifeboat_{key}" in variables
         }
         loaded = config.from_mapping(settings)

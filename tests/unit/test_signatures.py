@@ -11,7 +11,7 @@ import hashlib
 import json
 import re
 import subprocess
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any, Callable
 
@@ -24,7 +24,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
     UsageError,
 )
 from ansible_collections.lifeboat.dr.plugins.module_utils.command import cli
-from ansible_collections.lifeboat.dr.plugins.module_utils.operations import adoption, prune, status, verify
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations import adoption, escrow, prune, status, verify
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations.proof import Result
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import (
     catalog,
@@ -615,6 +615,16 @@ def test_what_an_operator_vouches_for_is_believed(world: World, capsys: pytest.C
     assert world.problems() == {made.id: ""}, "what reads a file for an inventory may cut its end"
 
 
+def test_what_a_host_signed_before_it_fell_is_adopted(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its key is pinned no longer, and this machine had checked the document before."""
+    made = world.backup()
+    assert world.problems() == {made.id: ""}
+    world.pin("operator", documents=["adoption"])
+    assert "does not name" in world.problems()[made.id]
+    world.settings["adopted"] = [signed_by(world, "operator", listed(world, capsys))]
+    assert world.problems() == {made.id: ""}
+
+
 def test_only_the_very_document_is_adopted(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     made = unpinned(world)
     world.settings["adopted"] = [signed_by(world, "operator", listed(world, capsys, made.id))]
@@ -784,3 +794,76 @@ def test_a_verification_that_cannot_be_signed_is_not_written(world: World) -> No
     with pytest.raises(NotFoundError, match="there is no such key"):
         proved(world, made)
     assert not world.path(made).with_name("verification.json").exists()
+
+
+# One recovery point, by its seal.
+
+
+def tied(world: World, at: datetime) -> points.Point:
+    world.backup(at)
+    return points.seal(world.run, now=at, log=lambda line: None)[0]
+
+
+def with_seal(world: World, seal: str) -> Opened:
+    return Opened(config.pinned(world.run.config, seal))
+
+
+def chosen(run: Opened, identity: str = "latest") -> str:
+    sources = Sources(run, "database", identity)
+    return sources.choose(sources.identity, None, lambda entry: "")[0].id
+
+
+def test_the_point_that_an_operator_pins_is_recovered(world: World) -> None:
+    """Whoever signed it, and although a newer one is there."""
+    older, newest = tied(world, NOW - DAY), tied(world, NOW)
+    parts = [point.parts["database"].id for point in (older, newest)]
+    for signers in (["host"], ["operator"], []):
+        world.pin(*signers)
+        assert chosen(with_seal(world, older.seal)) == parts[0]
+        assert chosen(with_seal(world, older.seal), older.id) == parts[0]
+        assert chosen(with_seal(world, newest.seal)) == parts[1]
+    world.pin("host")
+    assert chosen(world.run) == parts[1], "the control"
+    world.pin("operator")
+    with pytest.raises(NotFoundError, match="untrusted"):
+        chosen(world.run)
+
+
+def test_a_pin_is_of_the_very_point_and_of_its_very_parts(world: World) -> None:
+    older = tied(world, NOW - DAY)
+    tied(world, NOW)
+    world.pin("operator")
+    path = world.root / f"backup/postgresql/{older.parts['database'].id}/manifest.json"
+    made = manifest.parse(path.read_bytes(), component="database", expected_id=path.parent.name)
+    path.write_bytes(edited(made, signature=None))
+    with pytest.raises(LifeboatError, match="untrusted"):
+        chosen(with_seal(world, older.seal))
+    with pytest.raises(NotFoundError, match="none has that seal"):
+        chosen(with_seal(world, "0" * 64))
+
+
+def test_a_pin_and_another_point(world: World) -> None:
+    older, newest = tied(world, NOW - DAY), tied(world, NOW)
+    with pytest.raises(UsageError, match=f"the seal is that of {older.id}"):
+        chosen(with_seal(world, older.seal), newest.id)
+
+
+@pytest.mark.parametrize("seal", ["abc", "Z" * 64, "a" * 63, "a" * 65, "../../x"])
+def test_what_is_no_seal_is_refused(world: World, seal: str) -> None:
+    with pytest.raises(UsageError, match="that is no seal"):
+        with_seal(world, seal)
+
+
+def test_no_file_pins(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="a seal is given to one run"):
+        make_config(tmp_path, pin="0" * 64)
+
+
+def test_the_escrow_fails_where_a_newer_point_is_untrusted(world: World) -> None:
+    point = tied(world, datetime.now(timezone.utc).replace(microsecond=0))
+    entry = points.PointEntry(point.id, point)
+    found = escrow._newest(world.run.config, entry, [], [])
+    assert found.result == "PASS"
+    planted = points.PointEntry("20991124_120000", problem="untrusted: it is not signed", unknown=True, untrusted=True)
+    found = escrow._newest(world.run.config, entry, [planted], [planted])
+    assert (found.result, "20991124_120000: untrusted" in found.detail) == ("FAIL", True)

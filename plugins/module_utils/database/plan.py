@@ -22,10 +22,11 @@ from ..base.text import PassedOver, assessed, cautions, human, named
 from ..recovery import state as recovery_state
 from ..recovery.state import DAMAGED, DOWN, HEALTHY, recovered, stopped
 from ..repository import catalog
+from ..repository.base import LATEST
 from ..repository.catalog import Entry
 from ..repository.details import DatabaseDetails
 from ..repository.manifest import Manifest
-from ..repository.sources import FROM_VAULT, LATEST, Sources
+from ..repository.sources import FROM_VAULT, Sources
 from ..settings.config import Config
 from ..settings.scenarios import DATABASE
 from ..stack.runtime import Opened, Runtime, database_mount

@@ -29,6 +29,7 @@ _COMMON = {
     "config_directory": {"type": "path", "default": str(config.DIRECTORY)},
     "settings": {"type": "dict"},
     "secrets": {"type": "dict", "no_log": True},
+    "seal": {"type": "str", "default": ""},
 }
 
 # Options that several modules have; plugins/doc_fragments/options.py has their words, under the same names.
@@ -102,6 +103,7 @@ class Task:
             self.config = config.from_mapping(self.params["settings"], self.params["secrets"] or {})
         else:
             self.config = config.load(self.params["stack"], Path(self.params["config_directory"]))
+        self.config = config.pinned(self.config, self.params["seal"])
 
     def log(self, line: str) -> None:
         """Said while it happens: `journalctl -f` on the host follows a long step."""

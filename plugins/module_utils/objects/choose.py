@@ -16,8 +16,9 @@ from ..base.errors import NotFoundError, UsageError, present
 from ..base.text import PassedOver
 from ..mirror.listing import Point
 from ..repository import catalog
+from ..repository.base import LATEST
 from ..repository.catalog import Entry
-from ..repository.sources import LATEST, Sources
+from ..repository.sources import Sources
 from ..settings.config import Config
 from ..tools import age
 

@@ -20,14 +20,13 @@ from ..base.errors import IntegrityError, LifeboatError, Log, NotFoundError, pre
 from ..base.version import VERSION
 from ..configuration import restore as configuration_restore
 from ..repository import copies, points
-from ..repository.base import Repository
+from ..repository.base import LATEST, Repository
 from ..repository.checksums import in_place
 from ..repository.components import CONFIG
 from ..repository.details import ConfigDetails
 from ..repository.manifest import Manifest, parse
 from ..repository.points import Point, PointEntry
 from ..repository.sealing import render
-from ..repository.sources import LATEST
 from ..s3 import client as s3_client
 from ..settings.config import Config
 from ..stack.runtime import Opened

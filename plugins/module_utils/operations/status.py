@@ -161,7 +161,7 @@ def _signatures(
 ) -> Iterator[Check]:
     """What signatures tell of documents that are not there, and whether this host's own will be believed."""
     trust, config = repositories.trust(run), run.config
-    if trust is None:
+    if trust is None or not trust.signers:
         return
     wrong = list(trust.problems)
     try:

@@ -41,6 +41,7 @@ PINNED = "pinned.json"
 COPIES = "copies.json"
 RECORDS = (VERIFICATION, PINNED, COPIES)  # written after publication; not artefacts, so never in files()
 POINTS = "recovery-points"
+LATEST = ("", "latest")  # what an operator who names none may type
 HOLDS = "holds"
 _HOLD = 4096  # bytes of a hold that are read
 PARTIAL = ".partial-"

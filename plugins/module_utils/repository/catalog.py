@@ -20,13 +20,12 @@ from ..base.errors import IntegrityError, LifeboatError, NotFoundError, Untruste
 from ..base.text import named
 from ..settings.config import LEVELS, MANIFESTS
 from . import retention
-from .base import ID, VERIFICATION, Altered, Repository, Trust
+from .base import ID, LATEST, VERIFICATION, Altered, Repository, Trust
 from .components import CONFIG, DATABASE, KINDS
 from .manifest import Manifest, backup_id, parse
 from .sealing import Sealed
 
 BEFORE = "before"  # in the record of a verification: the results that it replaced
-LATEST = ("", "latest")
 _SUDDEN = timedelta(days=32)  # two firsts of a month
 
 
@@ -105,6 +104,7 @@ class Published(ABC):
             "taken_at": format_time(self.taken_at) if self.taken_at else None,
             "age_seconds": int((now - self.taken_at).total_seconds()) if self.taken_at else None,
             "stack": self.stack or None,
+            "seal": self.sealed.seal if self.sealed else None,
             **({"untrusted": True} if self.untrusted else {}),
             **({"hidden": self.hidden} if self.hidden else {}),
         }

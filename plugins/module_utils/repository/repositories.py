@@ -31,13 +31,16 @@ from ..base.errors import (
 from ..settings.config import ADOPTIONS, MANIFESTS, RECOVERY_POINTS, VERIFICATIONS, Config
 from ..stack.runtime import Opened
 from . import sealing
-from .base import VERIFICATION, Repository, bad_setting
+from .base import LATEST, POINT_ID, VERIFICATION, Repository, bad_setting
+from .components import CONFIG
+from .details import ConfigDetails
 from .local import LocalRepository
 from .manifest import Manifest
 from .s3 import STAGING, S3Repository
 from .sealing import Sealed, Signature
 
 S = TypeVar("S", bound=Sealed)
+R = TypeVar("R", bound=Repository)
 KNOWN = "signatures.json"  # what this host checked
 _KNOWN_SCHEMA = "lifeboat.dr/signatures"
 _MOST = 20_000  # lines of that
@@ -76,8 +79,7 @@ def of(run: Opened) -> Repository:
 def _open(run: Opened) -> Repository:
     found = from_settings(run.config.repository, run.config.secrets)
     found.stack = run.config.stack
-    found.trust = trust(run)
-    return found
+    return _believed(run, found)
 
 
 def in_vault(run: Opened) -> Optional[S3Repository]:
@@ -99,7 +101,14 @@ def _open_vault(run: Opened) -> Optional[S3Repository]:
     named = {"type": "s3", "bucket": one.repository_bucket, "prefix": one.prefix or config.stack}
     found = in_bucket({**named, **server, **layout}, *keys)
     found.stack = config.stack
-    found.trust = trust(run)
+    return _believed(run, found)
+
+
+def _believed(run: Opened, found: R) -> R:
+    pinned = trust(run)
+    if pinned and run.config.pin:
+        pinned.find(found)
+    found.trust = pinned
     return found
 
 
@@ -182,6 +191,26 @@ class _Adoption:
 ADOPTION_SCHEMA = "lifeboat.dr/adoption"
 
 
+@dataclass(frozen=True)
+class _Part:
+    id: str
+    seal: str
+
+
+@dataclass(frozen=True)
+class _Tied:
+    """What of a recovery point a pin needs."""
+
+    components: Mapping[str, Optional[_Part]]
+
+
+@dataclass(frozen=True)
+class _Holding:
+    """What of a config backup a pin needs."""
+
+    details: ConfigDetails
+
+
 class SignedTrust:
     """A document is trusted if a pinned signer signed it, or vouches for it in a list, and no other one contradicts it.
 
@@ -206,8 +235,46 @@ class SignedTrust:
         for item in self._known.values():
             self._index(item)
         self._adopted = set(self._adoptions())
+        self._held: set[str] = set()
+        self.pinned = ""  # the id of the recovery point that an operator named by its seal
+
+    def find(self, store: Repository) -> None:
+        """Look for the recovery point that an operator pinned, also among old versions. It and its parts are believed.
+        A repository that cannot be read says so to whoever asks next."""
+        with contextlib.suppress(LifeboatError):
+            self._find(store)
+            past = store.past() if not self.pinned else None
+            if past is not None:
+                self._find(past)
+
+    def _find(self, store: Repository) -> None:
+        for identity in [] if self.pinned else store.points():
+            try:
+                data = store.read_point(identity)
+                found = sealing.opened(data, identity, RECOVERY_POINTS, unsigned=True)
+            except (IntegrityError, NotFoundError):
+                continue
+            if (found.seal, found.stack, found.id) == (self._config.pin, self._config.stack, identity):
+                self.pinned = identity
+                self._adopted.add((RECOVERY_POINTS, identity, found.seal))
+                tied = typed.maybe(_Tied, data)
+                for name, part in tied.components.items() if tied else ():
+                    self._vouch(store, name, part)
+
+    def _vouch(self, store: Repository, component: str, part: Optional[_Part]) -> None:
+        """A config backup keeps parts in earlier ones, and has their SHA-256."""
+        if part is None:
+            return
+        self._adopted.add((MANIFESTS, part.id, part.seal))
+        if component == CONFIG:
+            data = store.manifest(component, part.id)
+            held = typed.maybe(_Holding, data)
+            if sealing.opened(data, part.id, MANIFESTS, unsigned=True).seal == part.seal and held:
+                self._held |= {one.backup for one in held.details.parts.values()}
 
     def check(self, document: str, place: str, identity: str, data: bytes) -> None:
+        if not self.signers:
+            return
         digest = hashlib.sha256(data).hexdigest()
         item = self._known.get(digest)
         if item is None:
@@ -218,6 +285,8 @@ class SignedTrust:
             self._index(item)
         elif (item.document, item.place, item.id) != (document, place, identity):
             raise self._untrusted(identity, f"it is the {item.document} {item.id}")
+        elif self._vouched(document, identity, item.seal):
+            return
         else:
             self._permitted(document, identity, item.key)
         cause = self._contradicted(item)
@@ -225,13 +294,14 @@ class SignedTrust:
             raise self._untrusted(identity, cause)
 
     def _checked(self, document: str, place: str, identity: str, data: bytes) -> Optional[Known]:
-        """None: somebody vouches for it in a list."""
+        """None: somebody vouches for it in a list, or by a seal."""
         try:
+            bare = sealing.opened(data, identity, document, unsigned=True)
+            if self._vouched(document, identity, bare.seal):
+                return None
             found = sealing.opened(data, identity, document)
         except IntegrityError as exc:
             raise self._untrusted(identity, exc.cause) from exc
-        if (document, identity, found.seal) in self._adopted:
-            return None
         if found.signature is None:
             raise self._untrusted(identity, "it is not signed")
         if (found.stack, found.id, found.component) != (self._config.stack, identity, place):
@@ -241,6 +311,10 @@ class SignedTrust:
         if why:
             raise self._untrusted(identity, f"its signature is wrong: {why}")
         return _known(document, place, identity, found.key, found.seal, found.signature)
+
+    def _vouched(self, document: str, identity: str, seal: str) -> bool:
+        """Whether a list or a pin vouches for it."""
+        return (document, identity, seal) in self._adopted or (document == MANIFESTS and identity in self._held)
 
     def _permitted(self, document: str, identity: str, key: str) -> None:
         """Refuse a key that may not sign it; whether it did is not known by this."""
@@ -278,6 +352,8 @@ class SignedTrust:
         return ""
 
     def refused(self, component: str, identity: str, data: bytes) -> str:
+        if not self.signers:
+            return ""
         digest = hashlib.sha256(data).hexdigest()
         try:
             item = self._known.get(digest) or self._record(component, identity, data)
@@ -430,12 +506,29 @@ def _dated(identity: str) -> datetime:
 
 
 def trust(run: Opened) -> Optional[SignedTrust]:
-    """None where no signers are pinned."""
+    """None where no signers are pinned, and no recovery point is."""
     return run.once(_trust)
 
 
+def named(run: Opened, identity: str) -> str:
+    """What an operator asked for: where he gave a seal and no id, the id of the recovery point that has it."""
+    config, found = run.config, trust(run)
+    if not config.pin or found is None or not (identity in LATEST or POINT_ID.fullmatch(identity)):
+        return identity
+    for opener in (of, in_vault):
+        if not found.pinned:
+            opener(run)
+    if not found.pinned:
+        remedy = "`lifeboat list --json` shows what is there; see that the seal is that of a recovery point."
+        raise NotFoundError("find the recovery point", config.pin, "none has that seal", remedy)
+    if identity not in (*LATEST, found.pinned):
+        cause, remedy = f"the seal is that of {found.pinned}", "Give the id or the seal, or both of one recovery point."
+        raise UsageError("find the recovery point", identity, cause, remedy)
+    return found.pinned
+
+
 def _trust(run: Opened) -> Optional[SignedTrust]:
-    return SignedTrust(run.config) if run.config.signers else None
+    return SignedTrust(run.config) if run.config.signers or run.config.pin else None
 
 
 # What this host signs.

@@ -25,7 +25,7 @@ from ..base.typed import maybe, plain
 from ..settings.config import MANIFESTS
 from ..stack.runtime import Opened
 from . import catalog, copies, points, repositories
-from .base import Repository
+from .base import LATEST, Repository
 from .catalog import Entry
 from .points import PointEntry
 from .retention import HELD, Hold
@@ -35,7 +35,6 @@ LIVE = (REPOSITORY, VAULT)
 PAST = {REPOSITORY: "repository_versions", VAULT: "vault_versions"}  # the same, read by version
 FROM_VAULT = (VAULT, PAST[VAULT])
 PLACES = (*LIVE, *PAST.values())
-LATEST = catalog.LATEST
 
 
 def open_place(run: Opened, place: str) -> Repository:
@@ -111,6 +110,7 @@ class Sources:
         *,
         accept: bool = False,
     ) -> None:
+        identity = repositories.named(run, identity)
         catalog.require_named(accept, identity)
         self.accept = accept
         self.accepted: tuple[str, ...] = ()

@@ -318,6 +318,7 @@ class Config:
     drill: DrillSettings = field(default_factory=DrillSettings)
     state_directory: str = ""
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
+    pin: str = ""  # the seal of the recovery point that an operator names; of one run, and in no file
 
     @property
     def state(self) -> Path:
@@ -347,6 +348,8 @@ def from_mapping(data: object, secrets: object = None, where: str = "settings") 
     """Build and check a Config. Raises UsageError naming the setting, what it wants and what it has."""
     if isinstance(data, Mapping) and "secrets" in data:
         raise _wrong(where, "secrets do not belong here")
+    if isinstance(data, Mapping) and data.get("pin"):
+        raise _wrong(where, "does not know pin; a seal is given to one run: -e seal=<seal>")
     typed.refuse_deep(data, lambda _field, cause: _wrong(where, cause))
     config = dataclasses.replace(typed.build(Config, data, _wrong, where), secrets=_secrets(secrets or {}, where))
     if not _STACK.fullmatch(config.stack):
@@ -519,6 +522,14 @@ def _read(path: Path) -> object:
 
 def _unreadable(path: Path, cause: str) -> UsageError:
     return UsageError("read the configuration", str(path), cause, "Run lifeboat.dr.deploy again.")
+
+
+def pinned(config: Config, seal: str) -> Config:
+    """The same, for a run for which an operator names a recovery point by its seal. Empty: he names none."""
+    if seal and not re.fullmatch(r"[0-9a-f]{64}", seal):
+        cause = "that is no seal"
+        raise UsageError("pin the recovery point", repr(seal)[:80], cause, "A seal has 64 hexadecimal digits.")
+    return dataclasses.replace(config, pin=seal)
 
 
 def stacks(directory: Path = DIRECTORY) -> list[str]:

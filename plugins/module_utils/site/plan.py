@@ -33,7 +33,7 @@ from ..configuration import services as configuration_services
 from ..frontend import site as frontend_site
 from ..objects import proof as objects_proof
 from ..recovery.state import HEALTHY
-from ..repository import catalog, copies, points
+from ..repository import catalog, copies, points, repositories
 from ..repository.base import Repository
 from ..repository.catalog import Entry
 from ..repository.checksums import in_place
@@ -309,7 +309,7 @@ def choose_anywhere(
 
 def choose(run: Opened, store: Repository, request: Request, *, log: Log) -> Chosen:
     """The recovery point, every artefact of it read. A damaged newest one is passed over, and said so."""
-    config = run.config
+    config, request = run.config, replace(request, identity=repositories.named(run, request.identity))
     store.check(writable=False)
     found = points.backups(store, config.stack)
     tied = points.entries(store, config.stack, found)
