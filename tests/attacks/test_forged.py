@@ -12,12 +12,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 import forge_backup
 import pytest
+import s3_servers
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import lock
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import UntrustedError
 from ansible_collections.lifeboat.dr.plugins.module_utils.command import cli
@@ -27,6 +29,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
 from ansible_collections.lifeboat.dr.plugins.module_utils.site import plan as site_plan
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from builders import FACTS, make_manifest, settings
+from s3_servers import SeaweedFS
 
 CONTENT = {
     "database.dump": b"dump",
@@ -40,11 +43,12 @@ DAY = timedelta(days=1)
 class Stack:
     """Three nights of a host that signs; its signers are pinned, or not."""
 
-    def __init__(self, root: Path, *, pinned: bool) -> None:
+    def __init__(self, root: Path, *, pinned: bool, **more: Any) -> None:
+        self.secrets = more.pop("secrets", {})
         self.root, self.now = root, datetime.now(timezone.utc).replace(microsecond=0) - timedelta(minutes=10)
         key = root / "signing"
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
-        self.settings: dict[str, Any] = settings(root, signing_key=str(key))
+        self.settings: dict[str, Any] = settings(root, signing_key=str(key), **more)
         if pinned:
             self.settings["signers"] = [{"name": "app1", "key": key.with_suffix(".pub").read_text().strip()}]
         self.ids: list[str] = []
@@ -61,7 +65,7 @@ class Stack:
 
     @property
     def run(self) -> Opened:
-        return Opened(config.from_mapping(self.settings))
+        return Opened(config.from_mapping(self.settings, self.secrets))
 
     def attacked(self, which: str) -> list[str]:
         words = [sys.executable, str(SCRIPT), which, str(self.root / "backup")]
@@ -143,3 +147,54 @@ def test_every_command_says_so_and_none_deletes_it(
     assert set(forged) <= set(said["untrusted"])
     assert set(forged) <= set(said["keep"])
     assert said["delete"] == []
+
+
+@pytest.fixture(scope="module")
+def weed() -> Iterator[SeaweedFS]:
+    """With a bucket that keeps versions."""
+    with s3_servers.seaweedfs() as server:
+        server.client.create_bucket(Bucket="versions")
+        server.client.put_bucket_versioning(Bucket="versions", VersioningConfiguration={"Status": "Enabled"})
+        yield server
+
+
+def in_bucket(weed: SeaweedFS, root: Path) -> Stack:
+    place = {
+        "type": "s3", "bucket": "versions", "prefix": root.name, "endpoint_url": weed.url,
+        "staging_root": str(root / "staging"),
+    }  # fmt: skip
+    keys = {"s3_access_key": weed.access_key, "s3_secret_key": weed.secret_key}
+    return Stack(root, pinned=True, repository=place, secrets=keys)
+
+
+def test_what_was_signed_is_found_below_what_was_forged(weed: SeaweedFS, tmp_path: Path) -> None:
+    """By the writer's key of a bucket that keeps versions: the newest documents are overwritten, newer are planted."""
+    stack = in_bucket(weed, tmp_path)
+    assert stack.recovered() == (stack.ids[-1], b"roles")
+    backup, tied, none, later = stack.ids[-1], stack.points[-1], timedelta(0), timedelta(minutes=5)
+
+    def key(identity: str, name: str = "manifest.json") -> str:
+        return f"{tmp_path.name}/postgresql/{identity}/{name}"
+
+    def point(identity: str) -> str:
+        return f"{tmp_path.name}/recovery-points/{identity}.json"
+
+    def read(name: str) -> bytes:
+        return bytes(weed.client.get_object(Bucket="versions", Key=name)["Body"].read())
+
+    before, said = read(key(backup)), read(point(tied))
+    for shift in (none, later):
+        identity, other = forge_backup.renamed(backup, shift), forge_backup.renamed(tied, shift)
+        manifest = forge_backup.forged(before, identity, shift)
+        for name, data in {**CONTENT, forge_backup.ARTEFACT: forge_backup.POISON, "manifest.json": manifest}.items():
+            weed.client.put_object(Bucket="versions", Key=key(identity, name), Body=data)
+        body = forge_backup.forged_point(said, other, shift, identity, manifest)
+        weed.client.put_object(Bucket="versions", Key=point(other), Body=body)
+    assert stack.recovered(backup) == (backup, b"roles")
+    assert stack.recovered(tied) == (backup, b"roles")
+    assert stack.site() == tied
+    with pytest.raises(UntrustedError, match=f"{backup} was seen with sequence 3"):
+        stack.recovered()
+    for identity in (forge_backup.renamed(backup, later), forge_backup.renamed(tied, later)):
+        with pytest.raises(UntrustedError, match="untrusted: "):
+            stack.recovered(identity)

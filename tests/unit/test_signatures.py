@@ -483,6 +483,23 @@ def test_a_gap(world: World) -> None:
     assert signatures(world) == ("FAIL", f"1 between {first.id} and {third.id}, by their sequence")
 
 
+def test_the_last_of_an_older_key_may_be_removed(world: World) -> None:
+    """By retention, which keeps an older one for its week or month."""
+    world.backup(NOW - 60 * DAY)
+    last = world.backup(NOW - 50 * DAY)
+    world.settings["signing_key"] = str(world.keys / "operator")
+    world.pin("host", "operator")
+    newest = world.backup(NOW)
+    remove(world, last)
+    assert signatures(world)[0] == "PASS"
+    assert chosen(world.run) == newest.id
+    remove(world, newest)
+    words = f"{newest.id} was seen with sequence 1; none of its key is there"
+    assert signatures(world) == ("FAIL", words)
+    with pytest.raises(UntrustedError, match=words):
+        chosen(world.run)
+
+
 def test_what_retention_removed_is_no_gap(world: World) -> None:
     old = [world.backup(NOW - n * DAY) for n in (40, 39, 38, 1, 0)]
     remove(world, old[1])

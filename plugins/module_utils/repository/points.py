@@ -191,6 +191,8 @@ def entry(repo: Repository, identity: str, found: Mapping[str, Entry], altered: 
 
 def _read(repo: Repository, identity: str, altered: Optional[Altered]) -> Point:
     if altered and not repo.by_version:  # what is live says nothing of what was published
+        if repo.trust:
+            raise UntrustedError("read the recovery point", identity, f"untrusted: {altered.words}")
         raise LifeboatError("read the recovery point", identity, altered.words)
     return parse(repo.read_point(identity), expected_id=identity)
 

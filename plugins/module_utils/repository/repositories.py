@@ -441,14 +441,16 @@ class SignedTrust:
             yield chain[-1], [item for item in chain if item.id in ids]
 
     def _gone(self, document: str, place: str, there: Iterable[str]) -> list[str]:
-        said = []
-        for last, here in self._chains(document, place, there):
-            if here and here[-1].sequence < last.sequence:
-                said.append(
-                    f"{last.id} was seen with sequence {last.sequence}; the newest that is there is {here[-1].id} with"
-                    f" {here[-1].sequence}"
-                )
-        return said
+        """Of the chain that was continued last. The last document of a key that signs no longer is removed by retention
+        before those that represent its weeks and months."""
+        chains = list(self._chains(document, place, there))
+        last, here = max(chains, key=lambda chain: (chain[0].at, chain[0].id[-15:])) if chains else (None, [])
+        if last is None or (here and here[-1].sequence >= last.sequence):
+            return []
+        newest = "none of its key is there"
+        if here:
+            newest = f"the newest that is there is {here[-1].id} with {here[-1].sequence}"
+        return [f"{last.id} was seen with sequence {last.sequence}; {newest}"]
 
     def alarms(self, document: str, place: str, there: Sequence[str], since: datetime) -> list[str]:
         """What the signed documents that are there tell of those that are not. there: the ids. since: what is of after
@@ -465,6 +467,7 @@ class SignedTrust:
         """Write down what was checked. A reader that may not write here checks it again the next time."""
         if not self._changed or self.problem:
             return
+        self._known = {**self._read(), **self._known}  # another reader may have added to it
         newest = dict(sorted(self._known.items(), key=lambda pair: pair[1].at)[-_MOST:])
         data = json.dumps(typed.plain(_Kept(known=newest)), separators=(",", ":")).encode() + b"\n"
         temporary = self._path.with_name(f".{self._path.name}.{os.getpid()}")
