@@ -140,8 +140,8 @@ class Repository(abc.ABC):
             data = self._read((MARKER,))  # another stack's, where that was a moment faster
         if data is None:
             return
-        found = typed.maybe(_Marker, data)
-        if found is None or found.schema != _SCHEMA:
+        found = marker_of(data)
+        if found is None:
             remedy = f"Find out who wrote {MARKER} there, remove it and back up again."
             raise IntegrityError("use the repository", self.place, "its marker cannot be read", remedy)
         if found.stack != self.stack:
@@ -407,7 +407,7 @@ class Repository(abc.ABC):
 
 
 @dataclass(frozen=True)
-class _Marker:
+class Marker:
     """Whose repository it is. repository: chosen at random when it was made, so that two are told apart."""
 
     schema: str
@@ -420,6 +420,12 @@ class _Owner:
     """What of a manifest is asked for where there is no marker."""
 
     stack: str
+
+
+def marker_of(data: Optional[bytes]) -> Optional[Marker]:
+    """Whose repository it is by its marker; None where that cannot be read."""
+    found = typed.maybe(Marker, data)
+    return found if found and found.schema == _SCHEMA else None
 
 
 def _marker(stack: str) -> bytes:

@@ -446,12 +446,13 @@ def held_of(entry: Entry) -> dict[str, int]:
     return {identity: size for identity, size in held.items() if identity != entry.id}
 
 
-def shrunk(found: Sequence[Entry], identity: str = "") -> tuple[str, str]:
+def shrunk(found: Sequence[Entry], identity: str = "", *, accepts: bool = True) -> tuple[str, str]:
     """Does a backup (the newest good one, where none is named) hold far less than one before it did?
 
     An emptied database backs up without an error, and a wiped bucket may be mirrored too. Far less: under half of what
     any part of it held in one of the seven before it, or still under half since such a drop. Nights that pass do not
     make a loss right: it is over when what was lost is back, or when an operator takes a backup that accepts it.
+    accepts: whether that counts, which the stack's host says.
 
     Returns (what to say, the id of the larger one), or ("", "").
     """
@@ -463,7 +464,7 @@ def shrunk(found: Sequence[Entry], identity: str = "") -> tuple[str, str]:
         return "", ""
     details = [manifest.detailed(kind.details) for manifest in usable[: index + 1]]
     parts = [kind.held_parts(detail) for detail in details]
-    first = max((number for number, detail in enumerate(details) if kind.accepted(detail)), default=0)
+    first = max((number for number, detail in enumerate(details) if accepts and kind.accepted(detail)), default=0)
     for drop in [index] if kind.guarded else range(index, first, -1):
         for before in range(drop - 1, max(first, drop - 7) - 1, -1):
             if drop != index and usable[drop].taken_at - usable[before].taken_at > _SUDDEN:
