@@ -24,10 +24,11 @@ from typing import Annotated, Literal, Optional
 from ..base import typed
 from ..base.errors import NotFoundError, UsageError
 from ..base.typed import Range
-from .parts import PRODUCTION, DrillSettings, FrontendSettings, problems
+from .parts import PRODUCTION, DrillSettings, FrontendSettings, KeeperSettings, problems
 from .scenarios import SCENARIOS, Scenario
 
 DIRECTORY = Path("/etc/lifeboat")
+KEEPER_DIRECTORY = Path("/etc/lifeboat-keeper")  # of the stacks that this host keeps; read by other users than root
 STATE_DIRECTORY = Path("/var/lib/lifeboat")
 ELSEWHERE = "elsewhere"  # kept by other means
 METHODS = ("logical",)  # those of database/methods/registry
@@ -316,6 +317,7 @@ class Config:
     adopted: tuple[Adopted, ...] = ()
     environment: str = PRODUCTION
     drill: DrillSettings = field(default_factory=DrillSettings)
+    keeper: KeeperSettings = field(default_factory=KeeperSettings)
     state_directory: str = ""
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
     pin: str = ""  # the seal of the recovery point that an operator names; of one run, and in no file
@@ -363,8 +365,10 @@ def from_mapping(data: object, secrets: object = None, where: str = "settings") 
     config = dataclasses.replace(config, config=_with_recipients(config, where))
     _check_config(config.config, f"{where}.config")
     _check_signers(config, where)
-    for name, cause in problems(config.frontend, config.drill):
+    for name, cause in problems(config.frontend, config.drill, config.keeper):
         raise _wrong(f"{where}{name}", cause)
+    if config.keeper.directory:  # the stack runs elsewhere, and the repository is the keeper's own
+        return dataclasses.replace(config, repository={"type": "local", "path": config.keeper.repository})
     if config.runtime.type == "compose" and not config.runtime.project_directory and not config.runtime.project:
         raise _wrong(f"{where}.runtime", "neither project_directory nor project is given")
     return config

@@ -2,7 +2,8 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The two large parts of the configuration: a static frontend on GitHub Pages, and how a stack is rehearsed."""
+"""The large parts of the configuration: a static frontend on GitHub Pages, how a stack is rehearsed, what a keeper is
+told."""
 
 from __future__ import annotations
 
@@ -17,6 +18,9 @@ PRODUCTION = "production"
 REHEARSED = "drill"  # the only environment in which anything is ever broken on purpose
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
+_HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,252})|[0-9A-Fa-f:]{2,45}(%\w+)?")
+_ACCOUNT = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
+_BYTES = re.compile(r"\d+(\.\d+)?\s*[BKMGT]", re.IGNORECASE)
 _SECRET_IN_URL = re.compile(r"://[^/@]*:[^/@]*@")
 
 
@@ -111,8 +115,70 @@ class DrillSettings:
     rpo_target_seconds: Annotated[int, Range(1, 10**9)] = 24 * 3600
 
 
-def problems(frontend: FrontendSettings, drill: DrillSettings) -> Iterator[tuple[str, str]]:
+@dataclass(frozen=True)
+class SourceSettings:
+    """Where a keeper pulls from: the stack's host, by SFTP, or a directory that is mounted here.
+
+    `directory`: the repository, as the account sees it there. `identity_file`: the keeper's private key. `known_hosts`:
+    a file with the host's pinned key, and nothing else.
+    """
+
+    host: str = ""
+    port: Annotated[int, Range(1, 65_535)] = 22
+    user: str = ""
+    directory: str = "/"
+    identity_file: str = ""
+    known_hosts: str = ""
+    mounted: str = ""
+    folders: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class LimitSettings:
+    """The most that a keeper takes of a stack. `names`: in one folder of its repository. `per_day`: new backups and
+    points, on average since the last pull. `files`, `depth`: of one backup. `name_bytes`: of one file's name.
+    `manifest_bytes`: of one manifest or point. `backup`: bytes of one backup, as text such as 200G; empty: the quota.
+    """
+
+    names: Annotated[int, Range(1, 10**6)] = 10_000
+    per_day: Annotated[int, Range(1, 10**6)] = 48
+    files: Annotated[int, Range(1, 10**7)] = 100_000
+    depth: Annotated[int, Range(1, 100)] = 8
+    name_bytes: Annotated[int, Range(16, 4096)] = 1024
+    manifest_bytes: Annotated[int, Range(1024, 10**9)] = 16 << 20
+    backup: str = ""
+
+
+@dataclass(frozen=True)
+class KeeperSettings:
+    """A keeper of this stack: it pulls the repository of the stack's host into one of its own. `directory` empty: this
+    host is no keeper.
+
+    `directory`: all that the keeper has of the stack; its repository is `repository` in it. `quota`: bytes of all that,
+    such as 500G. `timeout`: seconds that one pull may take; `stall`: that an answer may take. `bandwidth`: bytes a
+    second, such as 10M. `tolerance_hours`: a backup that is dated so long before the last pull, or after now, takes no
+    place in the retention; a backup must be published so soon after its instant. `silent_hours`: without a new backup
+    for so long it is an alarm.
+    """
+
+    directory: str = ""
+    source: SourceSettings = field(default_factory=SourceSettings)
+    quota: str = "100G"
+    timeout: Annotated[int, Range(1, 10**9)] = 6 * 3600
+    stall: Annotated[int, Range(1, 10**6)] = 120
+    bandwidth: str = ""
+    tolerance_hours: Annotated[int, Range(1, 24 * 366)] = 24
+    silent_hours: Annotated[int, Range(1, 24 * 36_500)] = 30
+    limits: LimitSettings = field(default_factory=LimitSettings)
+
+    @property
+    def repository(self) -> str:
+        return f"{self.directory.rstrip('/')}/repository"
+
+
+def problems(frontend: FrontendSettings, drill: DrillSettings, keeper: KeeperSettings) -> Iterator[tuple[str, str]]:
     """(the setting's name with a dot before it, what is wrong with its value)."""
+    yield from ((f".keeper{name}", cause) for name, cause in _keeper_problems(keeper))
     yield from ((f".frontend{name}", cause) for name, cause in _frontend_problems(frontend))
     yield from ((f".drill{name}", cause) for name, cause in _drill_problems(drill))
 
@@ -136,6 +202,40 @@ def _frontend_problems(frontend: FrontendSettings) -> Iterator[tuple[str, str]]:
     if not frontend.build or not all(frontend.build):
         yield ".build", "wants a list of commands, each a list of words"
     yield from _fallback_problems(frontend.fallback)
+
+
+def _ssh_problems(source: SourceSettings) -> Iterator[tuple[str, str]]:
+    if not _HOST.fullmatch(source.host):
+        yield ".source.host", f"{source.host!r} is not the name or address of a host"
+    if not _ACCOUNT.fullmatch(source.user):
+        yield ".source.user", f"{source.user!r} is not the name of an account"
+
+
+def _keeper_problems(keeper: KeeperSettings) -> Iterator[tuple[str, str]]:
+    source = keeper.source
+    if not keeper.directory:
+        return
+    paths = {"directory": keeper.directory, "source.directory": source.directory}
+    if source.mounted:
+        paths["source.mounted"] = source.mounted
+    else:
+        yield from _ssh_problems(source)
+        paths.update({"source.identity_file": source.identity_file, "source.known_hosts": source.known_hosts})
+    for name, path in paths.items():
+        # ssh reads % and blanks in the paths of its options in a way of its own.
+        if not path.startswith("/") or ".." in path.split("/") or any(letter in path for letter in '\0\n "%$'):
+            yield f".{name}", f"{path!r} is not a plain absolute path"
+    if keeper.directory.rstrip("/").count("/") < 2:
+        yield ".directory", f"{keeper.directory!r} is not a directory below another one"
+    for name, text in (
+        ("quota", keeper.quota),
+        ("bandwidth", keeper.bandwidth),
+        ("limits.backup", keeper.limits.backup),
+    ):
+        if text and not _BYTES.fullmatch(text):
+            yield f".{name}", f"{text!r} is not a number with K, M, G or T, such as 500G"
+    if not keeper.quota:
+        yield ".quota", "is empty: a host that is not trusted must not fill the keeper's disk"
 
 
 def _fallback_problems(fallback: FallbackSettings) -> Iterator[tuple[str, str]]:
