@@ -1,0 +1,240 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What a keeper first saw when: a log that only grows, each line tied to the one before it by SHA-256.
+
+Everything that a keeper decides by time it decides by this log and its own clock. A line that was changed, removed or
+put in breaks the chain. Lines cut off the end do not: note the head that `lifeboat keeper log` prints elsewhere, and
+compare it later (`--head`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Literal, Optional
+
+from ..base import filesystem, typed
+from ..base.clock import TOLERANCE, format_time
+from ..base.errors import IntegrityError, LifeboatError, NotFoundError, UsageError
+from ..repository.details import Count
+
+NAME = "receipts.jsonl"
+SCHEMA = "lifeboat.dr/receipts"
+FIRST = "0" * 64  # what the first line is tied to
+LONGEST = 256 << 10
+_READ = "read the keeper's log"
+
+
+@dataclass(frozen=True)
+class Strange:
+    """Something that a stack's host should not have sent: its name, and what is wrong with it."""
+
+    what: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Record:
+    """One line. number, at, before: its place, its time by the keeper's clock, the SHA-256 of the line before it.
+
+    received: a backup or recovery point that is whole here since then; `digest` is that of its document, `late` why it
+    takes no place in the retention, empty where it does.
+    pulled: the end of a pull, whole or not (`stopped`: why); `began` is when its listing began, `listed` how many
+    backups and points the stack had, `repository` which one it was, `strange` what it should not have had.
+    pruned: the retention is about to delete these ids, or an operator did.
+    acknowledged: an operator looked at all alarms up to here; only then may the time go back, after a clock that was
+    wrong.
+    """
+
+    number: Count
+    at: datetime
+    before: str
+    kind: Literal["received", "pulled", "pruned", "acknowledged"]
+    id: str = ""
+    digest: str = ""
+    late: str = ""
+    began: Optional[datetime] = None
+    listed: Mapping[str, Count] = field(default_factory=dict)
+    repository: str = ""
+    strange: tuple[Strange, ...] = ()
+    more: Count = 0
+    stopped: str = ""
+    full: bool = False
+    ids: tuple[str, ...] = ()
+    why: str = ""
+    schema: str = SCHEMA
+    version: tuple[int, ...] = (1, 0)
+
+    SPARSE = ("id", "digest", "late", "listed", "repository", "strange", "stopped", "ids", "why")
+
+    def to_line(self) -> bytes:
+        body = {name: value for name, value in typed.plain(self).items() if name not in _EMPTY or value != _EMPTY[name]}
+        return json.dumps(body, ensure_ascii=True, separators=(",", ":")).encode() + b"\n"
+
+
+_EMPTY: Mapping[str, object] = {"more": 0, "full": False}
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """Since when the keeper has it, by its own clock."""
+
+    at: datetime
+    digest: str
+    late: str
+    number: int
+
+
+class Receipts:
+    """The log of one stack. Only its owner writes; the caller holds the stack's lock."""
+
+    def __init__(self, path: Path, records: Sequence[Record], head: str) -> None:
+        self.path = path
+        self._records, self.head = list(records), head
+        self.received: dict[str, Receipt] = {}
+        self.pruned: dict[str, datetime] = {}
+        self.pulls: list[Record] = []
+        self.acknowledged = -1
+        for record in records:
+            self._count(record)
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    @property
+    def last(self) -> Optional[Record]:
+        return self._records[-1] if self._records else None
+
+    def gaps(self, longest: timedelta, now: datetime) -> list[tuple[datetime, datetime]]:
+        """Since the last acknowledgement: from when to when nothing was written for longer than that."""
+        at = [record.at for record in self._records if record.number >= self.acknowledged]
+        return [(before, after) for before, after in zip(at, [*at[1:], now]) if after - before > longest]
+
+    @property
+    def last_whole(self) -> Optional[Record]:
+        """The last pull that saw all that there was."""
+        return next((pull for pull in reversed(self.pulls) if not pull.stopped), None)
+
+    def append(self, record: Record, now: datetime) -> Record:
+        """Tie a record to the last one and put it on the disk. UsageError where the clock went back since then."""
+        if record.kind != "acknowledged":
+            self.require_clock(now)
+        tied = replace(record, number=len(self._records), at=now, before=self.head)
+        line = tied.to_line()
+        with filesystem.explained("write the keeper's log", self.path):
+            handle = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+            try:
+                if os.write(handle, line) != len(line):
+                    raise OSError(28, "only a part was written", str(self.path))
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+            if tied.number == 0:
+                filesystem.sync(self.path.parent)
+        self._records.append(tied)
+        self.head = _digest(line)
+        self._count(tied)
+        return tied
+
+    def require_clock(self, now: datetime) -> None:
+        last = self.last
+        if last and now < last.at - TOLERANCE:
+            raise UsageError(
+                "go by the keeper's clock", str(self.path),
+                f"it is {format_time(now)} here, and the log's last line is of {format_time(last.at)}",
+                "Nothing was done. Set this host's clock (timedatectl). If it was wrong then and is right now: lifeboat"
+                " keeper acknowledge --why 'the clock was wrong'.",
+            )  # fmt: skip
+
+    def digest_of(self, number: int) -> str:
+        """The SHA-256 of the line of that number."""
+        return _digest(self._records[number].to_line())
+
+    def _count(self, record: Record) -> None:
+        if record.kind == "received":
+            self.received.setdefault(record.id, Receipt(record.at, record.digest, record.late, record.number))
+        elif record.kind == "pruned":
+            self.pruned.update(dict.fromkeys(record.ids, record.at))
+        elif record.kind == "pulled":
+            self.pulls.append(record)
+        else:
+            self.acknowledged = record.number
+
+
+def load(directory: Path, *, repair: bool = False) -> Receipts:
+    """Read the log to its end and compare every line with the one before. IntegrityError where it was changed.
+
+    What a power cut left of a line at the very end was never acted on. repair: cut it off; the caller holds the lock.
+    """
+    path = directory / NAME
+    records: list[Record] = []
+    head = FIRST
+    try:
+        with filesystem.explained(_READ, path), filesystem.open_below(directory, (NAME,)) as file:
+            kept = 0
+            while line := file.readline(LONGEST):
+                if not line.endswith(b"\n"):
+                    if len(line) == LONGEST or file.read(1):
+                        raise _changed(path, len(records), f"it is longer than {LONGEST} bytes")
+                    if repair:
+                        os.truncate(path, kept)
+                    break
+                records.append(_record(path, line, len(records), head, records[-1] if records else None))
+                head = _digest(line)
+                kept += len(line)
+    except NotFoundError:
+        pass
+    return Receipts(path, records, head)
+
+
+def check_head(receipts: Receipts, head: str) -> None:
+    """Raise IntegrityError unless the log has the line that was noted as NUMBER:SHA-256."""
+    number, colon, digest = head.partition(":")
+    if not colon or not number.isdecimal() or len(digest) != 64:
+        raise UsageError(
+            "compare the head", head, "it is not NUMBER:SHA-256", "Give it as `lifeboat keeper log` wrote it."
+        )
+    if int(number) >= len(receipts):
+        raise _changed(receipts.path, int(number), f"the log ends before it, with line {len(receipts) - 1}")
+    if receipts.digest_of(int(number)) != digest:
+        raise _changed(receipts.path, int(number), "it is another than the one that was noted")
+
+
+def _record(path: Path, line: bytes, number: int, head: str, last: Optional[Record]) -> Record:
+    def wrong(name: str, cause: str) -> LifeboatError:
+        return _changed(path, number, f"{name} {cause}".strip())
+
+    found = typed.build(Record, typed.load(line, wrong), wrong)
+    if (found.schema, found.version[:1]) != (SCHEMA, (1,)):
+        raise wrong("schema", f"is {typed.shown(found.schema)} {found.version}")
+    if found.to_line() != line:
+        raise wrong("", "its bytes are not as they were written")
+    if found.number != number:
+        raise wrong("number", f"is {found.number}")
+    if found.before != head:
+        raise wrong("before", "is not the SHA-256 of the line before it")
+    if last and found.at < last.at - TOLERANCE and found.kind != "acknowledged":
+        raise wrong("at", "is before that of the line before it")
+    return found
+
+
+def _changed(path: Path, number: int, cause: str) -> IntegrityError:
+    remedy = "Nothing is pulled or pruned. Find out who wrote it: docs/keeper.md#the-log-of-receipts."
+    return IntegrityError(_READ, str(path), f"line {number}: {cause}", remedy)
+
+
+def _digest(line: bytes) -> str:
+    return hashlib.sha256(line).hexdigest()
+
+
+def bounded(found: Iterable[Strange], most: int = 20) -> tuple[tuple[Strange, ...], int]:
+    """The first few, and how many more: who can send a million names must not fill the log."""
+    every = list(found)
+    return tuple(every[:most]), max(0, len(every) - most)
