@@ -1,0 +1,126 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What is wrong with a stack, as its keeper sees it. While anything is, its prune stops. Pure: log, backups, time.
+
+An alarm of what was seen ends when an operator acknowledges it; one of what is missing, when it comes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from ..base.clock import format_time
+from ..base.text import named
+from ..operations.clocks import JUMP
+from ..repository import catalog
+from ..repository.catalog import Entry
+from ..repository.components import configured
+from ..settings.config import Config
+from .receipts import Receipts
+
+_WEEK = 7  # pulls that the number of what is published is compared with
+_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class Alarm:
+    """kind: clock, silent, strange, shrunk, fewer, full or stopped."""
+
+    kind: str
+    words: str
+
+
+def alarms(config: Config, seen: Receipts, backups: Mapping[str, Sequence[Entry]], now: datetime) -> list[Alarm]:
+    """Everything that is wrong now. backups: of the keeper's repository, by component."""
+    return [
+        *_clock(seen, now),
+        *_stopped(seen),
+        *_silent(config, seen, backups, now),
+        *_strange(seen),
+        *_fewer(seen),
+        *_shrunk(seen, backups),
+    ]
+
+
+def _clock(seen: Receipts, now: datetime) -> list[Alarm]:
+    """A clock that jumped ahead makes everything old, and looks the same as a keeper that was switched off."""
+    return [
+        Alarm("clock", f"from {format_time(before)} to {format_time(after)} nothing was pulled, or the clock jumped")
+        for before, after in seen.gaps(JUMP, now)
+    ]
+
+
+def _stopped(seen: Receipts) -> list[Alarm]:
+    """The last pull did not see all that there was, so that nothing may be concluded from what it did not see."""
+    last = seen.pulls[-1] if seen.pulls else None
+    if last is None or not last.stopped:
+        return []
+    return [
+        Alarm("full" if last.full else "stopped", f"the pull of {format_time(last.at)} ended early: {last.stopped}")
+    ]
+
+
+def _silent(config: Config, seen: Receipts, backups: Mapping[str, Sequence[Entry]], now: datetime) -> list[Alarm]:
+    limit = timedelta(hours=config.keeper.silent_hours)
+    found = []
+    for kind in configured(config):
+        if kind.elsewhere:
+            continue  # the stack's host does not publish it to a keeper
+        times = [seen.received[entry.id].at for entry in backups.get(kind.name, ()) if in_time(seen, entry.id)]
+        newest = max(times, default=None)
+        if newest is None:
+            found.append(Alarm("silent", f"no backup of {kind.name} was ever received"))
+        elif now - newest > limit:
+            hours = (now - newest) / timedelta(hours=1)
+            words = f"no new backup of {kind.name} for {hours:.0f} h, since {format_time(newest)}"
+            found.append(Alarm("silent", f"{words}; limit {config.keeper.silent_hours} h"))
+    return found
+
+
+def _strange(seen: Receipts) -> list[Alarm]:
+    since = [pull for pull in seen.pulls if pull.number > seen.acknowledged and pull.strange]
+    if not since:
+        return []
+    told: dict[str, str] = {}
+    for pull in since:
+        told.update({item.what: item.why for item in pull.strange})
+    shown = "; ".join(f"{named(what)}: {named(why)}" for what, why in list(told.items())[:_SHOWN])
+    more = len(told) + sum(pull.more for pull in since[-1:]) - _SHOWN
+    words = f"since {format_time(since[0].at)}: {shown}" + (f"; and {more} more" if more > 0 else "")
+    return [Alarm("strange", words)]
+
+
+def _fewer(seen: Receipts) -> list[Alarm]:
+    """The stack has under half of the backups that it had in one of the last pulls: somebody removes them there."""
+    whole = [pull for pull in seen.pulls if not pull.stopped and pull.number > seen.acknowledged][-_WEEK - 1 :]
+    if not whole:
+        return []
+    last, found = whole[-1], []
+    for what, count in last.listed.items():
+        had = max(pull.listed.get(what, 0) for pull in whole)
+        if 2 * count < had:
+            found.append(Alarm("fewer", f"the stack has {count} backups of {named(what)}, and it had {had}"))
+    return found
+
+
+def _shrunk(seen: Receipts, backups: Mapping[str, Sequence[Entry]]) -> list[Alarm]:
+    """By what was received in time, in the order in which it came. That the host calls it right counts for nothing."""
+    found = []
+    for entries in backups.values():
+        ordered = sorted(
+            (entry for entry in entries if in_time(seen, entry.id)), key=lambda entry: seen.received[entry.id].number
+        )
+        accepted = [entry for entry in ordered if seen.received[entry.id].number < seen.acknowledged]
+        said, _larger = catalog.shrunk(ordered[max(0, len(accepted) - 1) :], accepts=False)
+        found += [Alarm("shrunk", said)] if said else []
+    return found
+
+
+def in_time(seen: Receipts, identity: str) -> bool:
+    """Whether it was received, and takes a place in the retention."""
+    receipt = seen.received.get(identity)
+    return receipt is not None and not receipt.late

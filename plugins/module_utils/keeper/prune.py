@@ -1,0 +1,142 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Apply the retention on a keeper: the product's own rules, by the time at which each backup was received.
+
+A stack's host chooses ids, dates and verifications. None of them decides here: a date is that of the receipt, what is
+dated outside the pulls takes no place, and while there is an alarm nothing is deleted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from pathlib import Path
+from typing import TypeVar
+
+from ..base.errors import IntegrityError, Log
+from ..repository import catalog, points, repositories, retention
+from ..repository.base import STALE
+from ..repository.catalog import Entry
+from ..repository.manifest import component_of
+from ..repository.points import PointEntry
+from ..repository.retention import Plan
+from ..stack.runtime import Opened
+from . import receipts as receipts_file
+from .alarms import Alarm, alarms, in_time
+from .receipts import Receipts, Record
+
+B = TypeVar("B", retention.Backup, retention.Point)
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """What was kept and why, what was deleted, and the alarms for which nothing was."""
+
+    keep: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    delete: tuple[str, ...] = ()
+    alarms: tuple[Alarm, ...] = ()
+
+    def as_dict(self) -> dict[str, object]:
+        return {
+            "keep": {identity: list(reasons) for identity, reasons in self.keep.items()},
+            "delete": list(self.delete),
+            "alarms": [{"kind": alarm.kind, "words": alarm.words} for alarm in self.alarms],
+        }
+
+
+def plan(
+    seen: Receipts,
+    backups: Mapping[str, Sequence[Entry]],
+    tied: Sequence[PointEntry],
+    rules: retention.Policy,
+    now: datetime,
+    held: Mapping[str, str],
+) -> Plan:
+    """Decide what to keep and why, by receipt. Pure: same input, same answer. held: by whom a recovery is kept waiting.
+
+    What has no receipt stays: since when it is here is not known.
+    """
+    unknown = {entry.id for some in (*backups.values(), tied) for entry in some if entry.id not in seen.received}
+    reasons = {**dict.fromkeys(unknown, "no receipt: the next pull writes one"), **held}
+    plain = [_by_receipt(catalog.for_retention(some), seen, reasons, now) for some in backups.values()]
+    return retention.plan_all(_by_receipt(points.for_retention(tied), seen, reasons, now), plain, rules, now)
+
+
+def _by_receipt(found: Sequence[B], seen: Receipts, held: Mapping[str, str], now: datetime) -> list[B]:
+    return [
+        replace(
+            item,
+            taken_at=seen.received[item.id].at if item.id in seen.received else now,
+            good=item.good and in_time(seen, item.id),
+            doubted=item.doubted and in_time(seen, item.id),
+            incomplete=item.incomplete and in_time(seen, item.id),
+            held=held.get(item.id, ""),
+        )
+        for item in found
+    ]
+
+
+def prune(run: Opened, *, now: datetime, dry_run: bool, log: Log) -> Pruned:
+    """Delete what the plan deletes; nothing while there is an alarm. The caller holds the stack's lock."""
+    config, repo = run.config, repositories.of(run)
+    seen = receipts_file.load(Path(config.keeper.directory), repair=not dry_run)
+    seen.require_clock(now)
+    repo.check(writable=False)
+    repo.require_ours()
+    backups = points.backups(repo, config.stack)
+    tied = points.entries(repo, config.stack, backups)
+    decided = plan(seen, backups, tied, retention.policy(config), now, _holds(run, now))
+    found = alarms(config, seen, backups, now)
+    if found:
+        return Pruned(decided.keep, (), tuple(found))
+    if not dry_run and decided.delete:
+        # First on record: what a killed run has left is deleted by the next one, and never fetched again.
+        seen.append(Record(0, now, "", "pruned", ids=tuple(decided.delete)), now)
+    for identity in decided.delete:
+        log(f"{'would delete' if dry_run else 'deleting'} {identity}")
+        if dry_run:
+            continue
+        if points.is_id(identity):
+            repo.delete_point(identity)
+        else:
+            repo.delete(component_of(identity), identity)
+    if not dry_run:
+        repo.sweep(older_than=STALE, now=now)
+    return Pruned(decided.keep, tuple(decided.delete))
+
+
+def alarm(stack: str, found: Sequence[Alarm]) -> IntegrityError:
+    """The error that alarms are."""
+    said = "; ".join(f"{item.kind}: {item.words}" for item in found[:3])
+    remedy = (
+        f"Nothing was deleted. Look at the stack's host; when it is right: lifeboat keeper acknowledge --stack {stack}"
+        " --why '...' (docs/keeper.md#alarms)."
+    )
+    return IntegrityError("find everything as it should be", stack, said, remedy)
+
+
+def _holds(run: Opened, now: datetime) -> dict[str, str]:
+    """What recoveries that read here keep, with the parts of points."""
+    repo, held = repositories.of(run), dict[str, str]()
+    for identity, data in repo.holds().items():
+        found = retention.hold_of(identity, run.config.stack, data, now)
+        if found is None:
+            continue
+        held[identity] = found.words
+        if points.is_id(identity) and identity in repo.points():
+            parts = points.parse(repo.read_point(identity), expected_id=identity).parts.values()
+            held.update({part.id: f"part of {identity}, {found.words}" for part in parts if part.id not in held})
+    return held
+
+
+def lines(found: Pruned, word: str) -> list[str]:
+    """For a terminal."""
+    return [
+        *(f"keep    {identity}  {', '.join(reasons)}" for identity, reasons in found.keep.items()),
+        *(f"{word}  {identity}" for identity in found.delete),
+        *(f"ALARM   {item.kind}: {item.words}" for item in found.alarms),
+        f"{len(found.keep)} kept, {len(found.delete)} {word}",
+    ]

@@ -1,0 +1,492 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Pull what a stack's host published since the last time, whole and compared with its checksums.
+
+    <keeper.directory>/repository/     as every repository
+    <keeper.directory>/receipts.jsonl  what was first seen when
+    <keeper.directory>/incoming/       what is on its way; the next pull goes on with it
+    <keeper.directory>/quarantine/     documents that came under an id which the keeper has
+
+The host is hostile. What it lists and sends is bounded, an id that was ever received is never written again, and its
+verifications, holds and escrow records are not fetched: they prove nothing here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import BinaryIO, Optional
+
+from ..base import clock, filesystem
+from ..base.checks import PASS, Check
+from ..base.clock import TOLERANCE, format_time
+from ..base.errors import IntegrityError, LifeboatError, Log, NotFoundError, SpaceError, UsageError, printable
+from ..base.filesystem import explained, plain_name
+from ..base.text import human
+from ..base.throttle import Progress, parse_rate
+from ..operations import verify
+from ..operations.proof import Result
+from ..repository import points, repositories
+from ..repository.base import CLAIM, ID, MANIFEST, MARKER, PARTIAL, POINT_ID, POINTS, RECORDS, Repository, marker_of
+from ..repository.components import KINDS
+from ..repository.manifest import Artefact, Manifest, component_of, parse
+from ..settings.parts import KeeperSettings, LimitSettings
+from ..stack.runtime import Opened
+from . import receipts as receipts_file
+from .receipts import Receipts, Record, Strange, bounded
+from .sftp import Sftp, command
+from .source import BoundError, Budget, Directory, Source
+
+INCOMING = "incoming"
+QUARANTINE = "quarantine"
+_PULL = "pull from the stack's host"
+_QUARANTINED = 50  # documents that are kept of what came under an id that is taken
+_MARKER_MOST = 4096
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass
+class Pulled:
+    """What one pull did. waiting: points that name what is not here. stopped: why it ended early, empty where not."""
+
+    received: list[str] = field(default_factory=list)
+    waiting: list[str] = field(default_factory=list)
+    strange: list[Strange] = field(default_factory=list)
+    listed: dict[str, int] = field(default_factory=dict)
+    bytes: int = 0
+    problem: Optional[LifeboatError] = None
+
+    def as_dict(self) -> dict[str, object]:
+        return {
+            "received": self.received,
+            "waiting": self.waiting,
+            "strange": [{"what": item.what, "why": item.why} for item in self.strange],
+            "listed": self.listed,
+            "bytes": self.bytes,
+            "stopped": str(self.problem) if self.problem else "",
+        }
+
+    def lines(self) -> list[str]:
+        return [
+            *(f"received  {identity}" for identity in self.received),
+            *(f"waiting   {identity}: what it names is not here" for identity in self.waiting),
+            *(f"STRANGE   {item.what}: {item.why}" for item in self.strange),
+            f"{len(self.received)} received, {human(self.bytes)}",
+        ]
+
+
+def reach(keeper: KeeperSettings) -> Source:
+    """Open the stack's repository to read it."""
+    one = keeper.source
+    budget = Budget(keeper.timeout, keeper.stall, parse_rate(keeper.bandwidth))
+    if one.mounted:
+        return Directory(Path(one.mounted), budget)
+    argv = command(one.host, one.port, one.user, one.identity_file, one.known_hosts)
+    return Sftp(argv, f"{one.user}@{one.host}", one.directory, budget)
+
+
+def pull(run: Opened, source: Source, *, log: Log) -> Pulled:
+    """Receive what is new. The caller holds the stack's lock. What ended it early is in `problem`, not raised.
+
+    Raises where nothing could be begun: a log that was changed, a clock that went back, a directory that is not there.
+    """
+    directory = Path(run.config.keeper.directory)
+    if not directory.is_dir():
+        remedy = "Run the role vault_keeper on this host, or mount the disk."
+        raise UsageError(_PULL, str(directory), "the keeper's directory is not there", remedy)
+    seen, began = receipts_file.load(directory, repair=True), clock.now()
+    seen.require_clock(began)
+    for name in (Path(run.config.keeper.repository).name, INCOMING, QUARANTINE):
+        with explained("make the keeper's directory", directory / name):
+            (directory / name).mkdir(mode=0o700, exist_ok=True)
+    work = _Pull(run, source, seen, began, log)
+    try:
+        work.run()
+    except LifeboatError as exc:
+        work.done.problem = exc
+    work.end()
+    return work.done
+
+
+class _Pull:
+    """One pull, as far as it came."""
+
+    def __init__(self, run: Opened, source: Source, seen: Receipts, began: datetime, log: Log) -> None:
+        self._run, self._source, self._seen, self._began, self._log = run, source, seen, began, log
+        self._keeper = run.config.keeper
+        self._repo: Repository = repositories.of(run)
+        self._directory = Path(self._keeper.directory)
+        self._progress = Progress()
+        self._marker = ""
+        self._used = 0
+        self.done = Pulled()
+
+    def run(self) -> None:
+        self._look_at_marker()
+        folders = {**self._repo.folders, **self._keeper.source.folders}
+        fresh: list[str] = []
+        for component in KINDS:
+            fresh += [name for name in self._listed(component, folders[component]) if self._is_new(name, folders)]
+        tied = [name for name in self._listed("", POINTS) if self._is_new(name, folders)]
+        self._sweep(fresh)
+        self._used = used(self._directory)
+        # A point comes after what it names; of each kind the newest first, where the time does not do for all.
+        for identity in [*self._within_rate(fresh), *self._within_rate(tied)]:
+            try:
+                self._receive(identity, folders)
+            except NotFoundError:
+                continue  # it is being published, or the host's retention was faster
+            except (IntegrityError, UsageError) as exc:
+                self._strange(identity, exc.cause)
+                shutil.rmtree(self._directory / INCOMING / identity, ignore_errors=True)
+
+    def end(self) -> None:
+        """Put on record what was seen, whether it was all or not."""
+        few, more = bounded(self.done.strange)
+        problem = self.done.problem
+        self._seen.append(
+            Record(
+                0, self._began, "", "pulled", began=self._began, listed=self.done.listed, repository=self._marker,
+                strange=few, more=more, stopped=problem.cause[:500] if problem else "",
+                full=isinstance(problem, SpaceError),
+            ),
+            clock.now(),
+        )  # fmt: skip
+
+    # What there is.
+
+    def _look_at_marker(self) -> None:
+        """Whose repository it is, and whether it is the one of the last pull."""
+        try:
+            found = marker_of(self._source.read((MARKER,), _MARKER_MOST))
+        except NotFoundError:
+            found = None  # made before there were markers
+        except IntegrityError as exc:
+            found = None
+            self._strange(MARKER, exc.cause)
+        if found and found.stack != self._run.config.stack:
+            cause = f"its marker names the stack {printable(found.stack)[:80]}"
+            remedy = "Nothing was received. If the stack was renamed, set up a keeper for the new name."
+            raise UsageError(_PULL, self._source.place, cause, remedy)
+        self._marker = found.repository[:64] if found else ""
+        before = next((pull.repository for pull in reversed(self._seen.pulls) if pull.repository), "")
+        if before and self._marker != before:
+            self._strange(MARKER, "the stack has another repository than at the last pull")
+
+    def _listed(self, component: str, folder: str) -> list[str]:
+        """The ids there, oldest first. component: empty for recovery points."""
+        most = self._keeper.limits.names
+        found = []
+        for name in self._source.names(folder, most):
+            identity = name if component else name.removesuffix(".json")
+            known = bool(component and ID.fullmatch(name)) or bool(
+                name.endswith(".json") and POINT_ID.fullmatch(identity)
+            )
+            if "/" in name or "\0" in name or len(os.fsencode(name)) > 255:
+                self._strange(f"{folder}: {_short(name)}", "no file can have that name")
+            elif known and dated(identity) is None:
+                self._strange(f"{folder}: {_short(name)}", "it is dated by a day that does not exist")
+            elif known and component and _component(identity) != component:
+                self._strange(f"{folder}: {_short(name)}", f"it is not a backup of {component}")
+            elif known:
+                found.append(identity)
+        self.done.listed[component or "points"] = len(found)
+        return found
+
+    def _is_new(self, identity: str, folders: Mapping[str, str]) -> bool:
+        """Whether it is to be fetched. What was ever received stays as it was: other bytes are an alarm."""
+        receipt = self._seen.received.get(identity)
+        held = self._held(identity)
+        if receipt is None and held is None:
+            return True
+        if receipt is None:  # an operator put it there; since when is not known
+            self._note(identity, held or b"", "it was here without a receipt")
+            return False
+        try:
+            data = self._source.read(_document(identity, folders), self._keeper.limits.manifest_bytes)
+        except NotFoundError:
+            return False
+        except IntegrityError as exc:
+            self._strange(identity, f"the keeper has it, and there {exc.cause}")
+            return False
+        if _digest(data) != receipt.digest:
+            self._strange(identity, "the keeper has it with other bytes")
+            self._put_aside(identity, data)
+            return False
+        return held is None and identity not in self._seen.pruned
+
+    def _held(self, identity: str) -> Optional[bytes]:
+        try:
+            if points.is_id(identity):
+                return self._repo.read_point(identity)
+            return self._repo.manifest(component_of(identity), identity)
+        except NotFoundError:
+            return None
+
+    def _within_rate(self, fresh: Sequence[str]) -> list[str]:
+        """As many as may come since the last pull, the newest first; those that take a place in the retention before
+        those that do not."""
+        last = self._seen.last_whole
+        most = self._keeper.limits.names
+        if last:
+            days = math.ceil((self._began - last.at) / timedelta(days=1))
+            most = self._keeper.limits.per_day * max(1, days)
+        ordered = sorted(fresh, key=lambda identity: (not self._late(identity), identity[-15:]), reverse=True)
+        if len(ordered) > most:
+            self._strange(
+                f"{len(ordered) - most} new ids", f"more than {most} since the last pull; they are not fetched"
+            )
+        return ordered[:most]
+
+    def _late(self, identity: str) -> str:
+        """Why an id takes no place in the retention; empty where it does. At the first pull nothing is known of what
+        was published when."""
+        moment, last = dated(identity), self._seen.last_whole
+        if moment is None or moment > self._began + TOLERANCE:
+            return f"it is dated after now, which is {format_time(self._began)}"
+        since = last.began if last else None
+        if since and moment < since - timedelta(hours=self._keeper.tolerance_hours):
+            return f"it is dated long before the last pull, of {format_time(since)}, and was not there then"
+        return ""
+
+    # What comes.
+
+    def _receive(self, identity: str, folders: Mapping[str, str]) -> None:
+        data = self._source.read(_document(identity, folders), self._keeper.limits.manifest_bytes)
+        if points.is_id(identity):
+            self._receive_point(identity, data)
+            return
+        component = component_of(identity)
+        manifest = parse(data, component=component, expected_id=identity)
+        why = refusal(manifest, self._run.config.stack, self._keeper.limits, _bytes(self._most()))
+        if why:
+            raise IntegrityError(_PULL, identity, why)
+        began = clock.now()
+        folder = self._begin(identity, data, manifest.size)
+        for artefact in manifest.artefacts:
+            self._fetch(identity, (folders[component], identity, *artefact.name.split("/")), artefact, folder)
+        with self._repo.stage(component, identity) as staging:
+            for artefact in manifest.artefacts:
+                with explained("place the backup", folder / artefact.name):
+                    (staging.path / artefact.name).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                    (folder / artefact.name).rename(staging.path / artefact.name)
+            self._note(identity, data, self._late(identity) or _apart(identity, manifest))
+            staging.publish(data)
+        shutil.rmtree(folder, ignore_errors=True)
+        self._used += manifest.size + len(data)
+        same = f"{len(manifest.artefacts)} artefacts, {manifest.size} bytes, compared as they came"
+        checks = (Check("manifest", PASS, f"sealed {manifest.seal[:12]}, schema 1"), Check("checksums", PASS, same))
+        verify.keep(self._repo, manifest, Result(identity, "checksum", checks, began, clock.now()))
+        self._log(f"{identity}: received, {human(manifest.size)}")
+
+    def _receive_point(self, identity: str, data: bytes) -> None:
+        point = points.parse(data, expected_id=identity)
+        if point.stack != self._run.config.stack:
+            raise IntegrityError(_PULL, identity, f"it is of the stack {printable(point.stack)[:80]}")
+        for component, part in point.parts.items():
+            held = self._held(part.id) if component in KINDS else None
+            if component in KINDS and (
+                held is None or parse(held, component=component, expected_id=part.id).seal != part.seal
+            ):
+                self.done.waiting.append(identity)
+                return
+        self._room(len(data))
+        self._note(identity, data, self._late(identity))
+        self._repo.write_point(identity, data)
+        self._log(f"{identity}: recovery point received")
+
+    def _most(self) -> str:
+        return self._keeper.limits.backup or self._keeper.quota
+
+    def _begin(self, identity: str, data: bytes, size: int) -> Path:
+        """Where its artefacts are put together: what an earlier pull has brought of this very backup is there."""
+        folder = self._directory / INCOMING / identity
+        with explained("receive the backup", folder):
+            document = folder / MANIFEST
+            if filesystem.is_directory(folder) and not (document.is_file() and document.read_bytes() == data):
+                shutil.rmtree(folder)
+            if not folder.exists():
+                self._room(size + len(data))
+                folder.mkdir(mode=0o700)
+                filesystem.write(document, data, folder / f"{PARTIAL}{MANIFEST}")
+            else:
+                self._room(size + len(data) - used(folder))
+        return folder
+
+    def _room(self, size: int) -> None:
+        quota = _bytes(self._keeper.quota)
+        if self._used + size > quota:
+            raise SpaceError(
+                _PULL, self._run.config.stack,
+                f"its quota of {human(quota)} is full: {human(self._used)} are used, {human(size)} would come",
+                "Raise keeper.quota, or look at what came: lifeboat keeper status. Other stacks are pulled as before.",
+            )  # fmt: skip
+        with explained("measure the free space", self._directory):
+            free = shutil.disk_usage(self._directory).free
+        if size > free - free // 20:
+            cause = f"{human(free)} are free, {human(size)} would come"
+            raise SpaceError(_PULL, str(self._directory), cause, "Free space on the keeper's disk.")
+
+    def _fetch(self, identity: str, parts: tuple[str, ...], artefact: Artefact, folder: Path) -> None:
+        """One artefact, from where an earlier pull ended. What is there of it is hashed again, never believed."""
+        size = self._source.size(parts)
+        if size != artefact.size:
+            raise IntegrityError(_PULL, identity, f"{artefact.name} has {size} bytes instead of {artefact.size}")
+        path = folder / artefact.name
+        with explained("receive the backup", path):
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+            with os.fdopen(handle, "r+b") as file:
+                digest, had = _hashed(file, artefact.size)
+                for data in self._source.chunks(parts, had, artefact.size - had):
+                    file.write(data)
+                    digest.update(data)
+                    had += len(data)
+                    self.done.bytes += len(data)
+                    if self._progress.due():
+                        self._log(f"{identity}: {artefact.name}, {human(had)} of {human(artefact.size)}")
+        if had != artefact.size or digest.hexdigest() != artefact.sha256:
+            raise IntegrityError(_PULL, identity, f"the bytes of {artefact.name} are not those that its manifest names")
+
+    # What is remembered.
+
+    def _note(self, identity: str, data: bytes, late: str) -> None:
+        """Before it is placed: what has no receipt was never there. A receipt counts from the first time on."""
+        if late:
+            self._strange(identity, late)
+        if identity not in self._seen.received:
+            record = Record(0, self._began, "", "received", identity, _digest(data), late)
+            self._seen.append(record, clock.now())
+        self.done.received.append(identity)
+
+    def _strange(self, what: str, why: str) -> None:
+        item = Strange(_short(what), printable(why)[:300])
+        self.done.strange.append(item)
+        if len(self.done.strange) <= 20:
+            self._log(f"STRANGE: {item.what}: {item.why}")
+
+    def _put_aside(self, identity: str, data: bytes) -> None:
+        """Keep what came under an id that is taken, for inquiry, and not without end."""
+        folder = self._directory / QUARANTINE
+        path = folder / f"{identity}-{_digest(data)[:16]}.json"
+        with explained("put the document aside", path):
+            if not path.exists() and sum(1 for _entry in folder.iterdir()) < _QUARANTINED:
+                filesystem.write(path, data, folder / f"{PARTIAL}{path.name}")
+
+    def _sweep(self, fresh: Sequence[str]) -> None:
+        """What was on its way and is no longer there to be fetched."""
+        for path in (self._directory / INCOMING).iterdir():
+            if path.name not in fresh:
+                with explained("remove what was on its way", path):
+                    filesystem.remove(path)
+
+
+def refusal(manifest: Manifest, stack: str, limits: LimitSettings, most: int) -> str:
+    """Why a backup is not fetched at all; empty where it is. Pure."""
+    if manifest.stack != stack:
+        return f"it is of the stack {printable(manifest.stack)[:80]}"
+    if len(manifest.artefacts) > limits.files:
+        return f"it has {len(manifest.artefacts)} files, more than {limits.files}"
+    if manifest.size > most:
+        return f"it has {human(manifest.size)}, more than {human(most)}"
+    names = {artefact.name for artefact in manifest.artefacts}
+    if len(names) != len(manifest.artefacts):
+        return "it names a file twice"
+    for artefact in manifest.artefacts:
+        why = _name_problem(artefact.name, limits)
+        above = artefact.name.rpartition("/")[0]
+        while not why and above:
+            why = "a file and a folder have one name" if above in names else ""
+            above = above.rpartition("/")[0]
+        if not why and not _SHA256.fullmatch(artefact.sha256):
+            why = "its checksum is no SHA-256"
+        if why:
+            return f"{_short(artefact.name)}: {why}"
+    return ""
+
+
+def _name_problem(name: str, limits: LimitSettings) -> str:
+    try:
+        plain_name(name)
+    except UsageError as exc:
+        return exc.cause
+    first = name.partition("/")[0]
+    if first in (MANIFEST, *RECORDS) or CLAIM.fullmatch(first) or first.startswith(PARTIAL):
+        return "that name is the repository's own"
+    if len(name.encode()) > limits.name_bytes or max(len(part.encode()) for part in name.split("/")) > 255:
+        return "the name is too long"
+    return f"it is nested more than {limits.depth} levels deep" if name.count("/") > limits.depth else ""
+
+
+def dated(identity: str) -> Optional[datetime]:
+    """The time in an id; None where there is no such day."""
+    try:
+        return datetime.strptime(identity[-15:], "%Y%m%d_%H%M%S").replace(tzinfo=timezone.utc)
+    except ValueError:
+        return None
+
+
+def used(directory: Path) -> int:
+    """Bytes of all plain files below."""
+    total = 0
+    with explained("measure what is kept", directory):
+        for _folder, _below, names, handle in os.fwalk(directory):
+            total += sum(os.stat(name, dir_fd=handle, follow_symlinks=False).st_size for name in names)
+    return total
+
+
+def _apart(identity: str, manifest: Manifest) -> str:
+    """Whether a manifest says another time than its id does."""
+    moment = dated(identity)
+    if moment is None or abs(manifest.taken_at - moment) <= timedelta(days=1):
+        return ""
+    return f"its manifest is dated {format_time(manifest.taken_at)}"
+
+
+def _component(identity: str) -> str:
+    try:
+        return component_of(identity)
+    except UsageError:
+        return ""
+
+
+def _document(identity: str, folders: Mapping[str, str]) -> tuple[str, ...]:
+    if points.is_id(identity):
+        return POINTS, f"{identity}.json"
+    return folders[component_of(identity)], identity, MANIFEST
+
+
+def _hashed(file: BinaryIO, most: int) -> tuple[hashlib._Hash, int]:
+    """The SHA-256 so far of what an earlier pull brought, and how much it is; the file stands at its end."""
+    digest, had = hashlib.sha256(), 0
+    while had < most and (data := file.read(min(filesystem.CHUNK, most - had))):
+        digest.update(data)
+        had += len(data)
+    file.truncate(had)
+    file.seek(had)
+    return digest, had
+
+
+def _bytes(text: str) -> int:
+    return int(parse_rate(text))
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _short(name: str) -> str:
+    text = printable(name)
+    return text if len(text) <= 120 else f"{text[:117]}..."
+
+
+__all__ = ["INCOMING", "QUARANTINE", "BoundError", "Pulled", "dated", "pull", "reach", "refusal", "used"]

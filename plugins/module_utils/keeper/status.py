@@ -1,0 +1,136 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""How a keeper stands: what it received and compared, what is wrong, and what it cannot know."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check, Verdict, at_most, verdict
+from ..base.clock import format_time
+from ..base.errors import LifeboatError
+from ..base.text import Untested, checks, human, named
+from ..base.throttle import parse_rate
+from ..repository import points, repositories
+from ..repository.catalog import Entry
+from ..stack.runtime import Opened
+from . import receipts as receipts_file
+from .alarms import alarms
+from .receipts import Receipts, Record
+from .receive import used
+
+_FULL = 90  # percent of the quota
+UNTESTED = (
+    Untested(
+        "archive, restore", "the keeper has no server and no key; lifeboat.dr.escrow proves it with the paper key"
+    ),
+    Untested("content", "a checksum proves what the stack's host published, not that it was right"),
+)
+
+
+@dataclass(frozen=True)
+class Status:
+    """`held`: of every backup and point the id, since when it is here, and why it takes no place in the retention."""
+
+    stack: str
+    checks: tuple[Check, ...]
+    held: tuple[Mapping[str, object], ...] = ()
+
+    @property
+    def verdict(self) -> Verdict:
+        return verdict(self.checks)
+
+    def as_dict(self) -> dict[str, object]:
+        return {
+            "stack": self.stack,
+            "verdict": self.verdict,
+            "checks": [check.as_dict() for check in self.checks],
+            "untested": [{"what": item.what, "why": item.why} for item in UNTESTED],
+            "held": [dict(item) for item in self.held],
+        }
+
+    def lines(self) -> list[str]:
+        late = [f"{item['id']}  received {item['received_at']}  {named(str(item['late']))}" for item in self.held]
+        return [
+            *late[-10:],
+            "",
+            *checks(self.checks),
+            *(f"{COULD_NOT_VERIFY:<16} {item.what}: {item.why}" for item in UNTESTED),
+            f"{self.verdict}  {self.stack}",
+        ]
+
+
+def status(run: Opened, *, now: datetime) -> Status:
+    """Reads only, and nothing of the stack's host."""
+    config = run.config
+    directory = Path(config.keeper.directory)
+    try:
+        seen = receipts_file.load(directory)
+        seen.require_clock(now)
+    except LifeboatError as exc:
+        return Status(config.stack, (Check("log", FAIL, str(exc)),))
+    repo = repositories.of(run)
+    repo.check(writable=False)
+    backups = points.backups(repo, config.stack)
+    tied = points.entries(repo, config.stack, backups)
+    found = [
+        Check("log", PASS, f"{len(seen)} lines, head {head(seen)}"),
+        _pulled(seen, config.keeper.silent_hours, now),
+        _compared(backups),
+        at_most(
+            "quota", 100 * used(directory) / max(1, parse_rate(config.keeper.quota)), _FULL, "%",
+            f"{human(used(directory))} of {config.keeper.quota}",
+        ),
+        *(Check(item.kind, FAIL, item.words) for item in alarms(config, seen, backups, now)),
+    ]  # fmt: skip
+    entries = [*(entry for some in backups.values() for entry in some), *tied]
+    held = tuple(_held(seen, entry.id, entry.problem) for entry in entries)
+    return Status(config.stack, tuple(found), held)
+
+
+def acknowledge(run: Opened, why: str, *, now: datetime) -> Record:
+    """An operator has looked at the alarms: what was seen up to now is none any more. The caller holds the lock."""
+    seen = receipts_file.load(Path(run.config.keeper.directory), repair=True)
+    return seen.append(Record(0, now, "", "acknowledged", why=why[:500]), now)
+
+
+def head(seen: Receipts) -> str:
+    """The last line by number and SHA-256, for a note that is kept elsewhere."""
+    return f"{len(seen) - 1}:{seen.head}" if len(seen) else "none"
+
+
+def _pulled(seen: Receipts, hours: int, now: datetime) -> Check:
+    last = seen.last_whole
+    if last is None:
+        return Check("last pull", FAIL, "there was no whole one")
+    age = (now - last.at) / timedelta(hours=1)
+    return at_most("last pull", age, hours, "h", f"whole, at {format_time(last.at)}")
+
+
+def _compared(backups: Mapping[str, Sequence[Entry]]) -> Check:
+    """By the keeper's own records: it fetches none."""
+    entries = [entry for some in backups.values() for entry in some]
+    bad = [entry.id for entry in entries if entry.proof.get("checksum") is None or not entry.sound]
+    if not entries:
+        return Check("checksums", COULD_NOT_VERIFY, "the keeper has no backup")
+    if bad:
+        shown = ", ".join(
+            f"{entry.id} ({named(entry.problem) or 'never compared'})" for entry in entries if entry.id in bad[-3:]
+        )
+        return Check("checksums", FAIL, f"{len(bad)} of {len(entries)} are not as they should be: {shown}")
+    return Check("checksums", PASS, f"{len(entries)} backups were compared with their SHA-256 as they came")
+
+
+def _held(seen: Receipts, identity: str, problem: str) -> dict[str, object]:
+    receipt = seen.received.get(identity)
+    return {
+        "id": identity,
+        "received_at": format_time(receipt.at) if receipt else None,
+        "late": receipt.late if receipt else "no receipt",
+        "problem": problem,
+    }
