@@ -44,6 +44,7 @@ VERBS = [
     "review",
     "transaction",
     "quarantine",
+    "keeper",
 ]
 
 

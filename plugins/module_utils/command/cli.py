@@ -60,7 +60,7 @@ def parser(verb: str = "") -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--stack", default="", help="the stack, where this host has several")
     common.add_argument("--json", action="store_true", help="print the result as JSON on standard output")
-    common.add_argument("--config-directory", type=Path, default=config.DIRECTORY, help=argparse.SUPPRESS)
+    common.add_argument("--config-directory", type=Path, default=None, help=argparse.SUPPRESS)
     top = argparse.ArgumentParser(
         prog="lifeboat", description="Back up, prove and list what recovers this host's stacks.", epilog=EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -134,7 +134,8 @@ def _configured(arguments: argparse.Namespace) -> config.Config:
 
         if escrow_kit.given(arguments):
             return escrow_kit.configured(arguments)
-    return config.load(arguments.stack, arguments.config_directory)
+    usual = config.KEEPER_DIRECTORY if arguments.verb == "keeper" else config.DIRECTORY
+    return config.load(arguments.stack, arguments.config_directory or usual)
 
 
 def _log_end(log: logging.Logger, verb: str, code: int, shown: Sequence[str]) -> None:
@@ -415,6 +416,18 @@ def _review_options(parser: argparse.ArgumentParser) -> None:
     report.add_review(parser)
 
 
+def _keeper(loaded: config.Config, arguments: argparse.Namespace, log: Log) -> Answer:
+    from . import keeper
+
+    return keeper.run(Opened(loaded), arguments, log)
+
+
+def _keeper_options(parser: argparse.ArgumentParser) -> None:
+    from . import keeper
+
+    keeper.options(parser)
+
+
 def _transaction(loaded: config.Config, arguments: argparse.Namespace, log: Log) -> Answer:
     from . import transaction
 
@@ -453,5 +466,6 @@ _VERBS = {
         _quarantine_options,
         _quarantine,
     ),
+    "keeper": Verb("On a keeper's host: pull a stack's backups, and keep them.", _keeper_options, _keeper),
     "status": Verb("Say whether the stack is protected; fails when it is not.", _no_options, _status),
 }
