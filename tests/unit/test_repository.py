@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import errno
+import grp
 import os
 import stat
 import subprocess
@@ -45,6 +46,37 @@ def folder(repo: LocalRepository) -> Path:
 
 class TestContract(Contract):
     """In a directory."""
+
+
+def modes(repo: LocalRepository) -> dict[str, str]:
+    return {
+        path.relative_to(repo.root).as_posix(): oct(stat.S_IMODE(path.stat().st_mode)) for path in repo.root.rglob("*")
+    }
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_group_reads_what_is_published_and_nothing_else(repo: LocalRepository, shared: bool) -> None:
+    """A keeper's account reads backups, points and the marker. Records and holds prove nothing there."""
+    group = grp.getgrgid(os.getgid()).gr_name if shared else ""
+    repo = LocalRepository(repo.root, group=group)
+    repo.stack = "shop"
+    publish(repo)
+    repo.write_point("20261124_020000", b"{}")
+    repo.write_record("database", ID, repository_base.VERIFICATION, b"{}")
+    repo.write_hold(ID, b"{}")
+    found = modes(repo)
+    file, directory = ("0o640", "0o2750") if shared else ("0o600", "0o700")
+    names = [f"postgresql/{ID}/{name}" for name in (*FILES, "manifest.json")]
+    assert {name: found[name] for name in names} == dict.fromkeys(names, file)
+    assert found["recovery-points/20261124_020000.json"] == found["repository.json"] == file
+    folders = ["postgresql", f"postgresql/{ID}", f"postgresql/{ID}/dbname.dump", "recovery-points"]
+    assert {name: found[name] for name in folders} == dict.fromkeys(folders, directory)
+    assert found[f"postgresql/{ID}/verification.json"] == found[f"holds/{ID}.json"] == "0o600"
+
+
+def test_a_group_that_is_not_there_is_named(repo: LocalRepository) -> None:
+    with pytest.raises(UsageError, match=r"no such group.*lifeboat_repository.group"):
+        publish(LocalRepository(repo.root, group="no-such-group"))
 
 
 def test_another_run_that_was_faster_by_a_moment_is_not_replaced(
@@ -335,7 +367,7 @@ KEYS = {"s3_access_key": "a", "s3_secret_key": "b"}
     ("settings", "secrets", "message"),
     [
         ({"type": "ftp"}, {}, "must be local or s3"),
-        ({"type": "local", "path": "/backup", "bucket": "b"}, {}, "it knows folders, path, type"),
+        ({"type": "local", "path": "/backup", "bucket": "b"}, {}, "it knows folders, group, path, type"),
         ({"type": "local", "path": "backup"}, {}, "absolute path"),
         ({"type": "local"}, {}, "absolute path"),
         ({"type": "local", "path": "/"}, {}, "absolute path"),

@@ -75,8 +75,11 @@ def relative_files(directory: Path) -> dict[str, os.stat_result]:
     return {name: status for name, status in found.items() if not stat.S_ISDIR(status.st_mode)}
 
 
-def seal(directory: Path) -> None:
-    """Bring a tree of plain files to private modes and onto the disk. Raises IntegrityError for anything else."""
+def seal(directory: Path, group: Optional[int] = None) -> None:
+    """Bring a tree of plain files to private modes and onto the disk. Raises IntegrityError for anything else.
+
+    group: who may read it besides the owner.
+    """
     for path in [*walk(directory), directory]:
         plain_name(path.name)
         mode = path.lstat().st_mode
@@ -84,10 +87,19 @@ def seal(directory: Path) -> None:
             raise IntegrityError("publish the backup", str(path), "it is not a plain file", "Take the backup again.")
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
         try:
-            os.fchmod(handle, 0o700 if stat.S_ISDIR(mode) else 0o600)
+            if group is None:
+                os.fchmod(handle, 0o700 if stat.S_ISDIR(mode) else 0o600)
+            else:
+                share(handle, group)
             os.fsync(handle)
         finally:
             os.close(handle)
+
+
+def share(handle: int, group: int) -> None:
+    """Let a group read an open file, or enter an open directory; what is made in that belongs to the group too."""
+    os.fchown(handle, -1, group)  # takes special bits away, so the modes come after it
+    os.fchmod(handle, 0o2750 if stat.S_ISDIR(os.fstat(handle).st_mode) else 0o640)
 
 
 def sync(directory: Path) -> None:
@@ -104,17 +116,22 @@ def create(path: Path) -> BinaryIO:
     return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "wb")
 
 
-def _fill(path: Path, data: bytes) -> None:
+def _fill(path: Path, data: bytes, group: Optional[int] = None) -> None:
     with create(path) as file:
+        if group is not None:
+            share(file.fileno(), group)
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
 
 
-def write(path: Path, data: bytes, temporary: Path) -> None:
-    """Put `data` at `path` at once or not at all, by way of `temporary` on the same file system."""
+def write(path: Path, data: bytes, temporary: Path, group: Optional[int] = None) -> None:
+    """Put `data` at `path` at once or not at all, by way of `temporary` on the same file system.
+
+    group: who may read it besides the owner.
+    """
     try:
-        _fill(temporary, data)
+        _fill(temporary, data, group)
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -122,10 +139,10 @@ def write(path: Path, data: bytes, temporary: Path) -> None:
     sync(path.parent)
 
 
-def write_new(path: Path, data: bytes, temporary: Path) -> None:
+def write_new(path: Path, data: bytes, temporary: Path, group: Optional[int] = None) -> None:
     """Like write(), and FileExistsError where something lies at `path`, also what another run put there just now."""
     try:
-        _fill(temporary, data)
+        _fill(temporary, data, group)
         try:
             os.link(temporary, path)
         except FileExistsError:

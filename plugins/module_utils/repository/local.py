@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import grp
 import os
 import secrets as token
 import shutil
@@ -26,10 +27,15 @@ from .base import CLAIM, DELETING, ID, MANIFEST, PARTIAL, POINTS, RECORDS, Repos
 
 
 class LocalRepository(Repository):
-    """Backups in a directory of this host, which must exist: on an unmounted disk none is created."""
+    """Backups in a directory of this host, which must exist: on an unmounted disk none is created.
 
-    def __init__(self, root: Path, folders: Mapping[str, str] = MappingProxyType({})) -> None:
+    group: who may read backups and recovery points besides their owner, as a keeper's account does; empty: nobody.
+    Records and holds stay private: they prove nothing elsewhere.
+    """
+
+    def __init__(self, root: Path, folders: Mapping[str, str] = MappingProxyType({}), group: str = "") -> None:
         super().__init__(folders)
+        self._group = group
         if not root.is_absolute() or ".." in root.parts or root == Path("/"):
             raise base.bad_setting("path", str(root), "it must be an absolute path of a directory")
         self.root = root
@@ -66,8 +72,9 @@ class LocalRepository(Repository):
     def _publish(self, path: Path, target: Path, manifest: bytes) -> None:
         with explained("publish the backup", target):
             base.refuse_reserved(path)
-            filesystem.seal(path)
-            filesystem.write(path / MANIFEST, manifest, path / (PARTIAL + MANIFEST))
+            readers = self._readers()
+            filesystem.seal(path, readers)
+            filesystem.write(path / MANIFEST, manifest, path / (PARTIAL + MANIFEST), readers)
             self._refuse_existing(target)
             try:
                 path.rename(target)
@@ -148,7 +155,7 @@ class LocalRepository(Repository):
             folder = self._make_folder(parts[0]) if len(parts) > 1 else self.root
             temporary = folder / f"{PARTIAL}{path.name}-{token.token_hex(4)}"
             try:
-                filesystem.write_new(path, data, temporary)
+                filesystem.write_new(path, data, temporary, self._readers())
             except FileExistsError:
                 return False
         return True
@@ -184,8 +191,28 @@ class LocalRepository(Repository):
         folder = self.root / name
         if not folder.exists():
             folder.mkdir(mode=0o700, exist_ok=True)
+            self._open_to_readers(folder)
             filesystem.sync(self.root)
         return folder
+
+    def _readers(self) -> Optional[int]:
+        """The number of the group that may read; None where none may."""
+        if not self._group:
+            return None
+        try:
+            return grp.getgrnam(self._group).gr_gid
+        except KeyError as exc:
+            remedy = "Run lifeboat.dr.deploy, which makes it, or correct lifeboat_repository.group."
+            raise UsageError("let a group read the backups", self._group, "there is no such group", remedy) from exc
+
+    def _open_to_readers(self, folder: Path) -> None:
+        readers = self._readers()
+        if readers is not None:
+            handle = filesystem.descend(folder, ())
+            try:
+                filesystem.share(handle, readers)
+            finally:
+                os.close(handle)
 
     def _directory(self, component: str, id: str) -> Path:
         """The backup's own directory, never a link to another."""

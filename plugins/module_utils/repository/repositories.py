@@ -50,10 +50,11 @@ _CHECK = "check the signature"
 
 @dataclass(frozen=True)
 class _Local:
-    """folders: component -> folder."""
+    """folders: component -> folder. group: who may read it besides root, for a keeper."""
 
     type: str = "local"
     path: str = ""
+    group: str = ""
     folders: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -120,7 +121,7 @@ def from_settings(settings: Mapping[str, object], secrets: Mapping[str, str]) ->
     kind = settings.get("type", "local")
     if kind == "local":
         local = typed.build(_Local, settings, _wrong(settings))
-        return LocalRepository(Path(local.path), local.folders)
+        return LocalRepository(Path(local.path), local.folders, local.group)
     if kind != "s3":
         raise bad_setting("type", kind, "it must be local or s3")
     return in_bucket(settings, secrets.get("s3_access_key", ""), secrets.get("s3_secret_key", ""))
