@@ -128,6 +128,10 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"application": {"checks": [{"url": "x", "body": "s"}]}}, "checks[0].body): wants a mapping, has 's'"),
     ({"repository": "/backup"}, "settings.repository): wants a mapping"),
     ({"secrets": {"database_password": "hunter2"}}, "secrets do not belong here"),
+    ({"vault": {"mode": "fetch"}}, "settings.vault.mode): 'fetch' is not one of push, pull"),
+    ({"vault": {"mode": "pull", "repository_bucket": "b"}}, "settings.vault.repository_bucket): with mode pull"),
+    ({"vault": {"mode": "pull"}}, "settings.repository): with mode pull it is a directory, and group says who"),
+    ({"vault": {"mode": "pull"}, "repository": {"type": "s3", "group": "g"}}, "settings.repository): with mode pull"),
 ]  # fmt: skip
 
 

@@ -146,6 +146,8 @@ class ObjectsSettings:
 class VaultSettings:
     """The S3 endpoint that does not burn with the host. `objects_bucket` empty: there is no vault.
 
+    `mode`: push, this host sends copies of the repository to `repository_bucket`; pull, a keeper fetches them, and this
+    host has no key to where they are.
     `objects_bucket`: the mirror of the stack's bucket, versioned. `repository_bucket`: copies of the repository, under
     `prefix` (empty: the stack's name); empty: none are kept. `noncurrent_days`: how long replaced and removed objects
     can be gone back to. `read_days`: within so many every object is read back by the scheduled verifications.
@@ -153,6 +155,7 @@ class VaultSettings:
     Secrets: vault_access_key, vault_secret_key.
     """
 
+    mode: Literal["push", "pull"] = "push"
     endpoint_url: str = ""
     region: str = ""
     ca_bundle: str = ""
@@ -362,6 +365,7 @@ def from_mapping(data: object, secrets: object = None, where: str = "settings") 
         raise _wrong(f"{where}.targets", f"does not know {', '.join(strange)}; it knows {known}")
     _check_database(config.database, f"{where}.database")
     _check_objects(config, where)
+    _check_vault(config, where)
     config = dataclasses.replace(config, config=_with_recipients(config, where))
     _check_config(config.config, f"{where}.config")
     _check_signers(config, where)
@@ -415,6 +419,17 @@ def _check_objects(config: Config, where: str) -> None:
         raise _wrong(f"{where}.vault", "objects_bucket and repository_bucket must be two buckets")
     if bool(vault.object_lock) != (vault.lock_days > 0):
         raise _wrong(f"{where}.vault", "object_lock and lock_days go together")
+
+
+def _check_vault(config: Config, where: str) -> None:
+    if config.vault.mode != "pull":
+        return
+    if config.vault.repository_bucket:
+        cause = "with mode pull a keeper has the copies, and this host must have no key to them"
+        raise _wrong(f"{where}.vault.repository_bucket", f"{cause}: leave it out")
+    if config.repository.get("type", "local") != "local" or not config.repository.get("group"):
+        cause = "with mode pull it is a directory, and group says who besides root may read it, such as lifeboat-keeper"
+        raise _wrong(f"{where}.repository", cause)
 
 
 def recipient_problem(text: str) -> str:
