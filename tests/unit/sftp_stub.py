@@ -100,6 +100,8 @@ class Server:
     def read_directory(self, number: int, handle: bytes) -> None:
         if self.mode == "endless names":
             names = [f"n{number}-{at}".encode() for at in range(500)]
+        elif self.mode == "endless dots":
+            names = [b"."] * 500
         elif self.mode == "a slash":
             names = [b"../../etc/passwd"] if self.listings[handle] else []
             self.listings[handle] = []

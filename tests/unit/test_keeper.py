@@ -10,6 +10,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from datetime import timedelta
@@ -105,6 +106,18 @@ def test_what_was_lost_here_is_fetched_again_and_keeps_its_receipt(world: World)
     world.now += DAY
     assert world.pull().received == [made.id]
     assert world.log.received[made.id] == first
+
+
+def test_what_an_operator_put_there_is_received_then(world: World) -> None:
+    """The history of a vault from before there was a keeper."""
+    made = world.publish(START)
+    shutil.copytree(world.host / "postgresql", world.kept / "repository/postgresql")
+    world.now = START + 40 * DAY
+    world.publish(world.now - PULLED)
+    assert made.id not in world.pull().received
+    receipt = world.log.received[made.id]
+    assert (receipt.at, receipt.late) == (world.now, "")
+    assert made.id in world.prune().keep
 
 
 # --- what a hostile host publishes ---

@@ -96,6 +96,7 @@ HOSTILE: dict[str, tuple[type[LifeboatError], str]] = {
     "wrong request": (LifeboatError, "nobody asked for"),
     "denied": (UsageError, "Permission denied"),
     "endless names": (BoundError, "more than 1000 names"),
+    "endless dots": (BoundError, "more than 1000 names"),
     "four billion names": (LifeboatError, "a listing of 4000000000 names"),
     "a failing end": (LifeboatError, r"as it says \(4\)"),
     "no mode": (IntegrityError, "not a plain file"),

@@ -132,6 +132,7 @@ class _Pull:
 
     def run(self) -> None:
         self._look_at_marker()
+        self._adopt()
         folders = {**self._repo.folders, **self._keeper.source.folders}
         fresh: list[str] = []
         for component in KINDS:
@@ -182,6 +183,14 @@ class _Pull:
         if before and self._marker != before:
             self._strange(MARKER, "the stack has another repository than at the last pull")
 
+    def _adopt(self) -> None:
+        """Write the receipt of what an operator put into the keeper's repository: it is here since now."""
+        held = [*(name for component in KINDS for name in self._repo.published(component)), *self._repo.points()]
+        for identity in held:
+            if identity not in self._seen.received:
+                record = Record(0, self._began, "", "received", identity, _digest(self._held(identity) or b""))
+                self._seen.append(record, clock.now())
+
     def _listed(self, component: str, folder: str) -> list[str]:
         """The ids there, oldest first. component: empty for recovery points."""
         most = self._keeper.limits.names
@@ -206,11 +215,8 @@ class _Pull:
         """Whether it is to be fetched. What was ever received stays as it was: other bytes are an alarm."""
         receipt = self._seen.received.get(identity)
         held = self._held(identity)
-        if receipt is None and held is None:
+        if receipt is None:
             return True
-        if receipt is None:  # an operator put it there; since when is not known
-            self._note(identity, held or b"", "it was here without a receipt")
-            return False
         try:
             data = self._source.read(_document(identity, folders), self._keeper.limits.manifest_bytes)
         except NotFoundError:

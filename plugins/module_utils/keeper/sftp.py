@@ -119,9 +119,11 @@ class Sftp(Source):
                 kind, answer = self._ask(READDIR, handle)
                 if kind == STATUS:
                     self._only_end(answer, (folder,))
-                    return sorted(found)
-                found += [name for name in self._listed(kind, answer) if name not in (".", "..")]
-                if len(found) > most:
+                    return sorted(name for name in found if name not in (".", ".."))
+                found += self._listed(kind, answer)
+                if (
+                    len(found) > most + 2
+                ):  # the folder itself and the one above it are listed too, and by some many times
                     raise too_many(self.place, folder, most)
 
     def size(self, parts: Parts) -> int:
