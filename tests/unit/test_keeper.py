@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Callable
 
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import PASS, Check
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import PASS
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
     IntegrityError,
     LifeboatError,
@@ -27,12 +27,10 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
 )
 from ansible_collections.lifeboat.dr.plugins.module_utils.keeper import prune, receipts, status
 from ansible_collections.lifeboat.dr.plugins.module_utils.keeper.source import Directory, Parts, Source
-from ansible_collections.lifeboat.dr.plugins.module_utils.operations import verify
-from ansible_collections.lifeboat.dr.plugins.module_utils.operations.proof import Result
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import catalog, points, retention
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest import Artefact, Manifest
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
-from builders import make_manifest, store
+from builders import make_manifest, prove, store
 from keeper_world import DAY, PULLED, START, World
 
 
@@ -73,8 +71,7 @@ def test_another_pull_receives_what_is_new_and_nothing_else(world: World) -> Non
 
 def test_the_hosts_own_verifications_are_not_taken(world: World) -> None:
     made = world.publish(START)
-    checks = (Check("restore", PASS, "all of it"),)
-    verify.keep(store(world.root), made, Result(made.id, "restore", checks, START, START))
+    prove(world.root, made, at=START)
     assert catalog.entry(store(world.root), "database", made.id).proven_at, "the host says that it restored it"
     world.now = START + PULLED
     world.pull()

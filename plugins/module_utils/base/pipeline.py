@@ -361,8 +361,8 @@ def probe(command: Command, *, timeout: float = 60, given: bytes = b"") -> tuple
     collected = _Collector(_ANSWER)
     try:
         (done,) = run(
-            [command], attempted="ask", subject=command.name, source=io.BytesIO(given) if given else None, sink=collected,
-            timeout=timeout, ok=lambda _: True,
+            [command], attempted="ask", subject=command.name, source=io.BytesIO(given) if given else None,
+            sink=collected, timeout=timeout, ok=lambda _: True,
         )  # fmt: skip
     except LifeboatError as exc:
         if exc.exit_status == TIMED_OUT:

@@ -291,7 +291,7 @@ class _Pull:
         self._used += manifest.size + len(data)
         same = f"{len(manifest.artefacts)} artefacts, {manifest.size} bytes, compared as they came"
         checks = (Check("manifest", PASS, f"sealed {manifest.seal[:12]}, schema 1"), Check("checksums", PASS, same))
-        verify.keep(self._repo, manifest, Result(identity, "checksum", checks, began, clock.now()))
+        verify.keep(self._run, self._repo, manifest, Result(identity, "checksum", checks, began, clock.now()))
         self._log(f"{identity}: received, {human(manifest.size)}")
 
     def _receive_point(self, identity: str, data: bytes) -> None:

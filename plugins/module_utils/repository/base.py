@@ -151,7 +151,7 @@ class Repository(abc.ABC):
     def identity(self) -> str:
         """What tells this repository from another one: chosen at random when its marker was made."""
         self.require_ours(make=True)
-        found = typed.maybe(_Marker, self._read((MARKER,)))
+        found = marker_of(self._read((MARKER,)))
         return found.repository if found else ""
 
     def _other_stacks(self) -> set[str]:

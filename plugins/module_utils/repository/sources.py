@@ -173,7 +173,7 @@ class Sources:
 
     def _require_newest(self, identity: str, before: Optional[datetime]) -> None:
         """The vault is asked before `latest` is refused."""
-        trust = repositories.trust(self._run)
+        trust = repositories.trust(self.run)
         if identity not in LATEST or before is not None:
             return
         try:

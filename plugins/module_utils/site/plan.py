@@ -10,7 +10,7 @@ when it turns out that its backup is damaged, or that the key does not open it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import Callable, Optional
@@ -342,10 +342,7 @@ def choose(run: Opened, store: Repository, request: Request, *, log: Log) -> Cho
             (accepted if borne else bad).extend(f"{item.name}: {item.detail}" for item in proved if item.result == FAIL)
         if not bad:
             good = {name: manifest for name, manifest in parts.items() if manifest}
-            if CONFIG in good and not locked(good[CONFIG], request):
-                checks.append(_opened(store, good[CONFIG], request.key))
-            if DATABASE in good and good[DATABASE].encrypted and request.key:
-                checks.append(_opened_database(store, good[DATABASE], request.key))
+            checks += _tried(store, good, request)
             return Chosen(point, good, tuple(checks), tuple(passed), tuple(point.notes), tuple(accepted), entry.hidden)
         if named:
             raise IntegrityError(
@@ -359,6 +356,14 @@ def choose(run: Opened, store: Repository, request: Request, *, log: Log) -> Cho
                 _ATTEMPTED, config.stack, "; ".join(f"{item.id}: {item.problem}" for item in passed[:3]),
                 "No recovery point in the vault is whole. Nothing was built.",
             )  # fmt: skip
+
+
+def _tried(store: Repository, good: Mapping[str, Manifest], request: Request) -> Iterator[Check]:
+    """Whether the key that was given opens what is encrypted."""
+    if CONFIG in good and not locked(good[CONFIG], request):
+        yield _opened(store, good[CONFIG], request.key)
+    if DATABASE in good and good[DATABASE].encrypted and request.key:
+        yield _opened_database(store, good[DATABASE], request.key)
 
 
 def prove(run: Opened, store: Repository, manifest: Manifest, *, log: Log) -> list[Check]:
