@@ -139,6 +139,25 @@ def test_settings_are_asked_for_side_by_side() -> None:
     assert s3_settings.read(Slow(telling().answers)) == TOLD
 
 
+def test_what_is_not_to_be_set_is_not_asked_for() -> None:
+    """Eleven requests a bucket, before its objects come back and after that, are many where there are a thousand."""
+    asked: list[str] = []
+
+    class Asked(Bucket):
+        def ask(self, method: str, *args: Any, **options: Any) -> Any:
+            asked.extend([method, *options["query"]])
+            return super().ask(method, *args, **options)
+
+    bucket = Asked({**telling().answers, "get_bucket_versioning": {}})
+    wanted = {"versioning": "Enabled", "versioning exceptions": None, "policy": None}
+    assert s3_settings.apply(bucket, wanted).made == ("versioning",)
+    assert asked == ["GET", "versioning", "PUT", "versioning"]
+    asked.clear()
+    assert s3_settings.apply(bucket, {"policy": None, "lifecycle": None}, whole=True) == s3_settings.Applied()
+    assert asked == []
+    assert s3_settings.read(bucket, ["versioning exceptions"]) == {"versioning": None, "versioning exceptions": None}
+
+
 FURTHER: dict[str, tuple[str, dict[str, Any], str]] = {
     "encryption": ("get_bucket_encryption", {"ServerSideEncryptionConfiguration": {"Rules": [
         {"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}]}}, "<SSEAlgorithm>AES256</SSEAlgorithm>"),

@@ -43,7 +43,7 @@ def may(source: Bucket, point: Point) -> bool:
 
 def _lock(source: Bucket) -> object:
     """As it is told; True where it is not."""
-    return s3_settings.read(source).get(s3_settings.LOCK, True)
+    return s3_settings.read(source, [s3_settings.LOCK]).get(s3_settings.LOCK, True)
 
 
 def bring(run: Opened, point: Point, inventory: Inventory, expected: str, *, log: Log) -> list[Check]:
@@ -63,7 +63,7 @@ def bring(run: Opened, point: Point, inventory: Inventory, expected: str, *, log
 
 def locking(source: Bucket) -> bool:
     """Has the bucket object lock? Where the key may not ask, it may have."""
-    told = s3_settings.look(source)
+    told = s3_settings.look(source, [s3_settings.LOCK])
     return bool(told.values.get(s3_settings.LOCK)) or s3_settings.LOCK in told.denied
 
 

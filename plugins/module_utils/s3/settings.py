@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from typing import NamedTuple, Optional
@@ -90,14 +90,15 @@ class Applied:
     refused: Mapping[str, str] = field(default_factory=dict)
 
 
-def read(bucket: Bucket) -> Mapping[str, object]:
+def read(bucket: Bucket, names: Collection[str] = ()) -> Mapping[str, object]:
     """What the server tells, as Told.values."""
-    return look(bucket).values
+    return look(bucket, names).values
 
 
-def look(bucket: Bucket) -> Told:
-    """Some are asked for at once: there may be a thousand buckets, far away."""
-    asked = [name for name in _SETTINGS if name != EXCEPTED]
+def look(bucket: Bucket, names: Collection[str] = ()) -> Told:
+    """Some are asked for at once: there may be a thousand buckets, far away. names: only these; empty: all."""
+    wanted = {VERSIONING if name == EXCEPTED else name for name in names or _SETTINGS}  # one answer tells both
+    asked = [name for name in _SETTINGS if name in wanted]
     found: dict[str, object] = {}
     denied: list[str] = []
     for name, told in zip(asked, throttle.mapped(lambda name: _ask(bucket, name), asked)):
@@ -223,11 +224,12 @@ def apply(bucket: Bucket, wanted: Mapping[str, object], *, whole: bool = False) 
 
     whole: what differs too, as in a bucket that was made just now.
     """
+    names = [setting for setting, value in wanted.items() if value]
     try:
-        have = read(bucket)
+        have = read(bucket, names) if names else {}
         gone = [*lost(wanted, have), *(changed(wanted, have) if whole else [])]
     except LifeboatError as exc:
-        return Applied((), {setting: exc.cause for setting, value in wanted.items() if value})
+        return Applied((), dict.fromkeys(names, exc.cause))
     made: list[str] = []
     refused: dict[str, str] = {}
     for setting in [name for name in _SETTINGS if name in gone]:
