@@ -389,6 +389,26 @@ def test_a_missing_bucket_is_made_with_its_settings(case: Case) -> None:
     assert (case.copied, done["settings"]) == ([["a", "b", "c", "d"]], ["versioning"])
 
 
+def test_a_bucket_made_just_now_is_asked_for_none_of_its_objects(case: Case) -> None:
+    """Of one that was there some keys that it does not list are: a listing may hide them. Each bucket costs a hundred
+    requests so."""
+    asked: list[str] = []
+
+    def head(self: FakeBucket, Bucket: str, Key: str) -> dict[str, Any]:
+        asked.append(Key)
+        raise failure("404", 404)
+
+    case.monkeypatch.setattr(FakeBucket, "head_object", head)
+    case.world.live.objects = {}
+    case.restore()
+    assert sorted(asked) == ["a", "b", "c", "d"]
+    asked.clear()
+    case.world.live.missing, case.world.live.objects = True, {}
+    case.restore(fresh=True)
+    assert asked == []
+    assert case.copied == [["a", "b", "c", "d"]] * 2
+
+
 def settings_checks(done: dict[str, Any]) -> dict[str, tuple[str, str]]:
     return {
         check["name"]: (check["result"], check["detail"])

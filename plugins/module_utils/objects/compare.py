@@ -78,9 +78,14 @@ def leave_out_unheld(run: Opened, inventory: Inventory, prefix: str, wanted: str
     return told
 
 
-def hold(run: Opened, inventory: Inventory, source: Bucket, point: Point, *, prefix: str = "", log: Log) -> str:
-    """Fill the tables from the live bucket and settle what differs; returns why the database could not be asked."""
-    unknown = load(run, inventory, source, point, prefix=prefix, log=log)
+def hold(
+    run: Opened, inventory: Inventory, source: Bucket, point: Point, *, prefix: str = "", made: bool = False, log: Log
+) -> str:
+    """Fill the tables from the live bucket and settle what differs; returns why the database could not be asked.
+
+    made: the bucket was made just now, so that what it does not list is not there.
+    """
+    unknown = load(run, inventory, source, point, prefix=prefix, made=made, log=log)
     settle(inventory, source, known=not unknown)
     return unknown
 
@@ -93,10 +98,15 @@ def all_gone(inventory: Inventory, point: Point, *, prefix: str) -> None:
     inventory.change(f"INSERT INTO settled SELECT key, '{DOUBT}' FROM point")
 
 
-def load(run: Opened, inventory: Inventory, source: Bucket, point: Point, *, prefix: str = "", log: Log) -> str:
-    """Fill `point`, `live` and, where it can be asked, `rows`; returns why the database could not be, or nothing."""
+def load(
+    run: Opened, inventory: Inventory, source: Bucket, point: Point, *, prefix: str = "", made: bool = False, log: Log
+) -> str:
+    """Fill `point`, `live` and, where it can be asked, `rows`; returns why the database could not be, or nothing.
+
+    made: as in hold().
+    """
     inventory.add_listing("point", point.entries(prefix))
-    _read_live(inventory, source, prefix, "point")
+    _read_live(inventory, source, prefix, "point", made=made)
     for pattern in store.left_out(run.config.objects, source.name):
         same = "substr(key, 1, length(?)) = ?" if pattern.endswith("*") else "key = ? AND key = ?"
         inventory.change(
@@ -125,14 +135,16 @@ def look_again(run: Opened, inventory: Inventory, source: Bucket, prefix: str = 
     _read_live(inventory, source, prefix, "rows")
 
 
-def _read_live(inventory: Inventory, source: Bucket, prefix: str, wanted: str) -> None:
+def _read_live(inventory: Inventory, source: Bucket, prefix: str, wanted: str, *, made: bool = False) -> None:
     """Fill `live` from the bucket's listing, which is not believed for what it lacks of the keys in the table `wanted`.
 
     MinIO lists no `a/b` once there is `a`, and gives it all the same: of the keys that are not listed some at random
-    are asked for, and all of them if one of these is there, or the listing is not in order.
+    are asked for, and all of them if one of these is there, or the listing is not in order. made: as in hold().
     """
     watch = bucket.Watch(datetime.now(timezone.utc) - bucket.SETTLED)
-    inventory.add("live", live_rows(source, prefix, watch))
+    listed = inventory.add("live", live_rows(source, prefix, watch))
+    if made and not listed:
+        return
     missing = f"SELECT DISTINCT w.key FROM {wanted} w WHERE w.key NOT IN (SELECT key FROM live)"
     limit = -1 if watch.order else ASKED
     deadline = time.monotonic() + READ_SECONDS

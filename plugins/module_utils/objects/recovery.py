@@ -247,7 +247,7 @@ def restore_objects(
     made = _made(source, point, log)
     first = _apply(source, point, log, made=made, first=True)
     with Inventory() as inventory:
-        compare.hold(run, inventory, source, point, prefix=prefix, log=log)
+        compare.hold(run, inventory, source, point, prefix=prefix, made=made, log=log)
         # In a bucket that lost everything nothing was the application's own doing.
         keep = not (asked or fresh or made) and inventory.count("live") > 0
         wanted = to_restore(keep=keep)
@@ -377,7 +377,7 @@ class _Rest:
                 return
             first = _apply(source, point, log, made=made, first=True)
             with Inventory(share=throttle.SIDE_BY_SIDE) as inventory:
-                compare.hold(run, inventory, source, point, log=log)
+                compare.hold(run, inventory, source, point, made=made, log=log)
                 keep = not (self._asked or self._fresh or made) and inventory.count("live") > 0
                 wanted = to_restore(keep=keep)
                 lost = compare.leave_out_unheld(run, inventory, "", wanted) if self._partial else ""
