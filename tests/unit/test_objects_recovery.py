@@ -115,8 +115,9 @@ class Case:
         return config.from_mapping(settings(self.root, objects=self.objects, vault=dict(VAULT)), SECRETS)
 
     def copy_back(
-        self, _: Any, entries: Iterable[Listed], target: Any, *, log: Any, compare: bool = True, lock: bool = False
-    ) -> CopiedBack:
+        self, _: Any, entries: Iterable[Listed], target: Any, *, log: Any, compare: bool = True, lock: bool = False,
+        shared: Any,
+    ) -> CopiedBack:  # fmt: skip
         assert not lock, "the backup has no lock on record"
         keys = [entry.key for entry in entries]
         self.copied.append(keys)
@@ -131,7 +132,7 @@ class Case:
     lacking: tuple[str, ...] = ()
 
     def verify_objects(
-        self, _: Any, entries: Iterable[Listed], target: Any, sample: Optional[int] = None
+        self, _: Any, entries: Iterable[Listed], target: Any, sample: Optional[int] = None, *, shared: Any, share: int
     ) -> list[Check]:
         self.sample = sample
         bad = [

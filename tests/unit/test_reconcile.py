@@ -6,6 +6,10 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any, Optional
@@ -18,7 +22,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.database import server
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects import reconcile
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3.bucket import Listed
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3.inventory import Inventory
-from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack import buckets, runtime
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from builders import make_config
 from object_world import row as as_row
@@ -176,6 +180,47 @@ FAILURES = [
     (UnverifiedError("x", "y", "no image"), "Could not x (y): no image."),
     (LifeboatError("x", "y", "the server is down"), "the server is down"),
 ]
+
+
+def test_a_bucket_that_is_looked_at_while_the_database_is_asked_gets_all_of_its_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Buckets are recovered side by side: rows that are still on their way would be taken for none."""
+    began, go_on = threading.Event(), threading.Event()
+    asked: list[str] = []
+
+    class Slow(Server):
+        def stream(self, sql: str, take: Any, **_: Any) -> None:
+            asked.append(sql)
+            began.set()
+            go_on.wait(20)
+            super().stream(sql, take, database="shop", attempted="")
+
+    rows = [["a"], ["x", None, None, None, "docs"], ["y", None, None, None, "docs"]]
+    monkeypatch.setattr(database_server, "connect", lambda config, stack: Slow(rows))
+    monkeypatch.setattr(runtime, "connect", lambda config: "runtime")
+    run = Opened(make_config(tmp_path, objects={**QUERY, "buckets": ["docs"]}, vault=VAULT))
+
+    def known(bucket: str) -> list[str]:
+        here = (
+            run
+            if bucket == "uploads"
+            else run.of(
+                replace(run.config, objects=replace(run.config.objects, bucket=bucket)),
+                {buckets._Whole: run.once(buckets._Whole)},
+            )
+        )
+        with Inventory() as inventory:
+            reconcile.read_known(here, inventory)
+            return sorted(key for (key,) in inventory.each("SELECT key FROM rows"))
+
+    with ThreadPoolExecutor(2) as pool:
+        own = pool.submit(known, "uploads")
+        assert began.wait(20)
+        other = pool.submit(known, "docs")
+        time.sleep(0.1)
+        go_on.set()
+        assert (own.result(), other.result(), len(asked)) == (["a"], ["x", "y"], 1)
 
 
 @pytest.mark.parametrize(("error", "words"), FAILURES)

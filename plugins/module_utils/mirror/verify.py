@@ -22,7 +22,7 @@ from ..base.errors import IntegrityError, LifeboatError, NotFoundError
 from ..s3 import bucket as s3_bucket
 from ..s3 import copier
 from ..s3.bucket import Bucket, Listed
-from ..s3.copier import MD5, Facts, Record, Tags
+from ..s3.copier import MD5, Facts, Record, Shared, Tags
 from ..s3.inventory import ASKED, Inventory
 from ..stack import buckets
 from ..stack.runtime import Opened
@@ -58,13 +58,23 @@ class _Found:
         return compared(name, sorted(wrong), right)
 
 
-def verify_objects(run: Opened, listing: Iterable[Listed], bucket: Bucket, sample: Optional[int] = None) -> list[Check]:
+def verify_objects(
+    run: Opened, listing: Iterable[Listed], bucket: Bucket, sample: Optional[int] = None, *,
+    shared: Optional[Shared] = None, share: int = 1,
+) -> list[Check]:  # fmt: skip
     """The checks `objects`, `bytes` and `metadata and tags`, which are compared with those on record.
 
     sample: read so many objects, drawn by chance; None: all. Keys that the listing does not know are told and are no
-    failure: whether they belong there is the caller's to say.
+    failure: whether they belong there is the caller's to say. shared: with what else is copied and read at the same
+    time; share: this is one of so many, as of an Inventory.
     """
-    with Inventory(_TABLES) as tables:
+    vault, found, turn = buckets.vault(run), _Found(), (shared or Shared()).turn
+
+    def look(row: _Row) -> None:
+        with turn:
+            _look(bucket, vault, row, found)
+
+    with Inventory(_TABLES, share=share) as tables:
         rows = (
             (row.key, row.size, row.etag, row.vault_version, row.vault_etag, row.sha256, row.headers, row.tags)
             for row in listing
@@ -76,10 +86,8 @@ def verify_objects(run: Opened, listing: Iterable[Listed], bucket: Bucket, sampl
         unknown = _ask_for_unlisted(tables, bucket, all_of_them=bool(watch.order))
         presence = _presence(tables, total, unknown)
         order = "w.size DESC" if sample is None else f"random() LIMIT {sample}"
-        found = _Found()
-        vault = buckets.vault(run)
         drawn = f"SELECT w.* FROM {_JOINED} ORDER BY {order}"
-        throttle.each(lambda row: _look(bucket, vault, row, found), tables.each(drawn), run.config.objects.transfers)
+        throttle.each(look, tables.each(drawn), run.config.objects.transfers)
     which = f"all {total} objects" if found.read == total else f"{found.read} of {total} objects"
     read = f"{which} were read ({found.size} bytes) and have their checksum"
     return [

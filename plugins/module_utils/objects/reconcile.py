@@ -22,7 +22,7 @@ from typing import Callable, Optional
 from ..base import typed
 from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, SHOWN, Check, verdict
 from ..base.clock import format_time, parse_time
-from ..base.errors import LifeboatError, UnverifiedError, UsageError
+from ..base.errors import LifeboatError, UnverifiedError, UsageError, present
 from ..base.text import named
 from ..base.typed import shown
 from ..database import server as database_server
@@ -181,33 +181,35 @@ class _Others:
 
     def __init__(self, run: Opened) -> None:
         del run
-        columns = "bucket TEXT, key TEXT, size INT, sha256 TEXT, at REAL, PRIMARY KEY (bucket, key, size, sha256)"
-        self.rows = Inventory({"known": columns})
-        self.asked = False
+        self._rows: Optional[Inventory] = None  # replaced and not emptied: some may still be read
         self._asking = threading.Lock()  # buckets are looked at side by side
-        self.why: Optional[LifeboatError] = None
+        self._why: Optional[LifeboatError] = None
 
     def ask(self, run: Opened, inventory: Inventory) -> int:
         """Ask again: what is of the application's bucket goes into the inventory."""
-        self.asked, self.why = True, None
-        self.rows.change("DELETE FROM known")
+        with self._asking:
+            return self._ask(run, inventory)
+
+    def _ask(self, run: Opened, inventory: Inventory) -> int:
+        columns = "bucket TEXT, key TEXT, size INT, sha256 TEXT, at REAL, PRIMARY KEY (bucket, key, size, sha256)"
+        self._rows, self._why = Inventory({"known": columns}), None
         objects = run.config.objects
         try:
             server = database_server.of(run)
-            return read_rows(inventory, server, server.database, objects.keys_query, objects.bucket, self.rows)
+            return read_rows(inventory, server, server.database, objects.keys_query, objects.bucket, self._rows)
         except LifeboatError as exc:
-            self.why = exc
+            self._why = exc
             raise
 
     def known(self, run: Opened) -> Inventory:
         """As of when the application's bucket was last read: a query for each of a thousand would be too much."""
         with self._asking:
-            if not self.asked:
+            if not self._rows:
                 with Inventory() as unused:
-                    self.ask(run, unused)
-        if self.why:
-            raise self.why
-        return self.rows
+                    self._ask(run, unused)
+            if self._why:
+                raise self._why
+            return present(self._rows)
 
 
 def read_known(run: Opened, inventory: Inventory) -> int:

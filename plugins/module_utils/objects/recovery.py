@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import NamedTuple, Optional
+from typing import Callable, NamedTuple, Optional, TypeVar
 
 from ..base import throttle
 from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check, Verdict, ended, verdict
@@ -44,6 +44,7 @@ from .compare import RIGHT, UNKNOWN_TO_POINT, to_restore
 from .condition import Assessment
 from .many import folded
 
+T = TypeVar("T")
 SCRATCH = "lifeboat-check-"
 SETTLING = 60.0  # seconds that a store may take from its first answer until it finds every object
 
@@ -240,45 +241,21 @@ def restore_objects(
         raise IntegrityError("restore the objects", identity, problem, "Choose another (`lifeboat list`).")
     if bucket_settings == "only":
         return _settings_alone(run, point, besides, stamp, log)
-    brought = identities.bring(run, log=log)  # first: without them the stack's own key may be unknown
+    known = identities.bring(run, log=log)  # first: without them the stack's own key may be unknown
     own_key = _key_for(run, log)
-    source = buckets.source(run)
     clock = [time.monotonic()]
-    made = _made(source, point, log)
-    first = _apply(source, point, log, made=made, first=True)
+    how = _How(stamp, fresh, asked, exact, partial, sample, bucket_settings, Shared(at_once=config.objects.transfers))
     with Inventory() as inventory:
-        compare.hold(run, inventory, source, point, prefix=prefix, made=made, log=log)
-        # In a bucket that lost everything nothing was the application's own doing.
-        keep = not (asked or fresh or made) and inventory.count("live") > 0
-        wanted = to_restore(keep=keep)
-        lost = compare.leave_out_unheld(run, inventory, prefix, wanted) if partial else ""
-        aside = Aside(source, stamp, versioned=s3_bucket.versioning(source) == "Enabled", log=log)
-        aside.keep(key for (key,) in inventory.each(f"SELECT key FROM live p WHERE {wanted}"))
-        if exact:
-            aside.remove(key for (key,) in inventory.each(f"SELECT key FROM {UNKNOWN_TO_POINT}"))
-        log(f"copying {inventory.counted(f'point p WHERE {wanted}')[0]} objects from the vault")
-        lock = locks.may(source, point)
-        again = inventory.entries(f"point p WHERE {wanted}")
-        copied = back.copy_back(run, again, source, log=log, compare=False, lock=lock)
-        applied = _both(first, _apply(source, point, log, made=made))
-        applied = put_back.and_what_differs(run, source, point, applied, stamp, log) if bucket_settings else applied
-        store = _Rest(
-            run, stamp, fresh=fresh, asked=asked, exact=exact, partial=partial, sample=sample,
-            settings=bucket_settings, log=log,
-        )  # fmt: skip
-        store.bring(besides)
+        store = _Store(run, point, inventory, prefix, besides, how, log)
+        own = store.bring()
         copies = spool.Return(run, [] if alone else spool.waiting(config), log).bring()
         clock.append(time.monotonic())
         if config.objects.service:
             log(f"starting {config.objects.service} again: only what is on its disk counts")
             _Protection(run, config.objects.service, log).restart()
-        expected = f"point p WHERE {compare.expected(keep=keep)}"
-        checks = _prove(run, inventory, expected, sample, copied, log, accept=accept, lock=lock)
-        checks += [Check("held by the vault", FAIL, f"lost, for the vault no longer has them: {lost}")] if lost else []
-        checks += locks.bring(run, point, inventory, compare.expected(keep=keep), log=log)
-        checks += _settings_checks(buckets.source(run), point, applied, made=made)
-        checks += [*store.checks(), *copies.checks(sample), *put_back.kept(run, stamp)]
-        checks += [*identities.checks(run, brought, fresh=fresh, made=made, log=log), *own_key]
+        checks = store.prove(own, accept=accept)
+        checks += [*copies.checks(sample), *put_back.kept(run, stamp)]
+        checks += [*identities.checks(run, known, fresh=fresh, made=own.made, log=log), *own_key]
         reconciled, report = _rows(run, inventory, point, prefix)
     clock.append(time.monotonic())
     recovery_state.unmark(config, recovery_state.RECOVERING_OBJECTS)
@@ -287,9 +264,9 @@ def restore_objects(
     return Restored(
         id=identity,
         checks=(*checks, *reconciled),
-        copied=store.added(replace(copied, failed=copied.failed[:20])),
-        quarantine_bucket=", ".join(filter(None, [aside.bucket, *store.aside])),
-        settings=applied.made,
+        copied=store.added(replace(own.copied, failed=own.copied.failed[:20])),
+        quarantine_bucket=", ".join(filter(None, [own.aside, *store.aside])),
+        settings=own.applied.made,
         reconciled=report.as_dict() if report else {},
         seconds={name: round(end - start, 2) for name, start, end in zip(("restore", "verify"), clock, clock[1:])},
     )
@@ -330,9 +307,23 @@ def _besides(point: Point, names: Sequence[str]) -> list[Point]:
     return [found[name] for name in names]
 
 
+class _How(NamedTuple):
+    """What is asked of every bucket's recovery, as in restore_objects(). shared: what all of them have together."""
+
+    stamp: str
+    fresh: bool
+    asked: bool
+    exact: bool
+    partial: bool
+    sample: int
+    settings: str
+    shared: Shared
+
+
 class _Brought(NamedTuple):
-    """One of them that was brought back. lost: what the vault no longer has of it. made: the bucket was gone.
-    lock: as in copy_back(). left: keys that the database has otherwise than the backup."""
+    """One bucket that was brought back. lost: what the vault no longer has of it. made: the bucket was gone. lock: as
+    in copy_back(). keep: what the database has otherwise than the backup stays; left: its keys. aside: the bucket in
+    which lies what was replaced."""
 
     point: Point
     copied: CopiedBack
@@ -340,70 +331,114 @@ class _Brought(NamedTuple):
     applied: s3_settings.Applied
     made: bool
     lock: bool
-    left: tuple[str, ...]
+    keep: bool
+    aside: str
+    left: tuple[str, ...] = ()
 
 
-class _Rest:
-    """The store's other buckets, some at once. An error of one of them is a check that did not pass."""
+def _bring(
+    run: Opened, point: Point, inventory: Inventory, how: _How, log: Log, *, made: bool, prefix: str = ""
+) -> _Brought:
+    """Copy back what is missing or wrong of one bucket, and set again what is lost of its settings."""
+    source = buckets.source(run)
+    first = _apply(source, point, log, made=made, first=True)
+    compare.hold(run, inventory, source, point, prefix=prefix, made=made, log=log)
+    # In a bucket that lost everything nothing was the application's own doing.
+    keep = not (how.asked or how.fresh or made) and inventory.count("live") > 0
+    wanted = to_restore(keep=keep)
+    lost = compare.leave_out_unheld(run, inventory, prefix, wanted) if how.partial else ""
+    aside = Aside(source, how.stamp, versioned=s3_bucket.versioning(source) == "Enabled", log=log)
+    aside.keep(key for (key,) in inventory.each(f"SELECT key FROM live p WHERE {wanted}"))
+    if how.exact:
+        aside.remove(key for (key,) in inventory.each(f"SELECT key FROM {UNKNOWN_TO_POINT}"))
+    log(f"copying {inventory.counted(f'point p WHERE {wanted}')[0]} objects from the vault to {source.url}")
+    lock = locks.may(source, point)
+    again = inventory.entries(f"point p WHERE {wanted}")
+    copied = back.copy_back(run, again, source, log=log, compare=False, lock=lock, shared=how.shared)
+    applied = _both(first, _apply(source, point, log, made=made))
+    if how.settings:
+        applied = put_back.and_what_differs(run, source, point, applied, how.stamp, log)
+    return _Brought(point, copied, lost, applied, made, lock, keep, aside.bucket)
+
+
+class _Store:
+    """The application's bucket and at the same time the store's others, some at once, from the same budgets.
+
+    An error of one of the others is a check that did not pass. One of the application's bucket ends the recovery, when
+    the others are brought back and proved.
+    """
 
     def __init__(
-        self, run: Opened, stamp: str, *, fresh: bool, asked: bool, exact: bool, partial: bool, sample: int,
-        settings: str, log: Log,
+        self, run: Opened, point: Point, inventory: Inventory, prefix: str, others: Sequence[Point], how: _How, log: Log
     ) -> None:  # fmt: skip
-        self._run, self._stamp, self._log = run, stamp, log
-        self._fresh, self._asked, self._exact, self._partial, self._sample = fresh, asked, exact, partial, sample
-        self._shared = Shared(at_once=run.config.objects.transfers)
-        self._settings = settings
+        """point, inventory: of the application's bucket, or of the one that is recovered alone."""
+        self._run, self._point, self._inventory, self._prefix = run, point, inventory, prefix
+        self._others, self._how, self._log = others, how, log
         self._brought: list[_Brought] = []
         self._ended: list[Check] = []
         self._whole: list[str] = []
+        self._over = False
         self.aside: list[str] = []
 
-    def bring(self, points: Sequence[Point]) -> None:
-        throttle.each(self._bring, points, throttle.SIDE_BY_SIDE)
+    def bring(self) -> _Brought:
+        """Returns what became of the application's bucket."""
+        here = buckets.addressed(self._run) if self._others else self._run
+        own = self._beside(
+            self._bring_own,
+            lambda: throttle.each(lambda point: self._bring(here, point), self._others, throttle.SIDE_BY_SIDE),
+        )
         self._brought.sort(key=lambda one: one[0].bucket)  # they ended in any order
         self._ended.sort(key=lambda check: check.name)
         self._whole.sort()
         self.aside.sort()
+        return own
 
-    def _bring(self, point: Point) -> None:
-        """Copy back what is missing or wrong, unless nothing is wrong with it and no state was asked for."""
-        log = self._log
+    def _beside(self, own: Callable[[], T], others: Callable[[], None]) -> T:
+        """Both at once. An error of the first is raised when the others have ended."""
+        done: list[T] = []
+        failed: list[LifeboatError] = []
+
+        def first() -> None:
+            try:
+                done.append(own())
+            except LifeboatError as exc:
+                self._over = _of_the_store(exc)
+                failed.append(exc)
+
+        if self._others:
+            throttle.each(lambda work: work(), [first, others], 2)
+        else:
+            first()
+        if failed:
+            raise failed[0]
+        return done[0]
+
+    def _bring_own(self) -> _Brought:
+        made = _made(buckets.source(self._run), self._point, self._log)
+        return _bring(self._run, self._point, self._inventory, self._how, self._log, made=made, prefix=self._prefix)
+
+    def _bring(self, here: Opened, point: Point) -> None:
+        """One of the others, unless nothing is wrong with it and no state was asked for."""
+        log, how = self._log, self._how
+        if self._over:
+            return
         try:
-            run = proof.placed(buckets.addressed(self._run), point)
-            source = buckets.source(run)
-            made = _made(source, point, log)
-            if not (made or self._asked or self._exact or self._fresh) and self._left(point):
+            run = proof.placed(here, point)
+            made = _made(buckets.source(run), point, log)
+            if not (made or how.asked or how.exact or how.fresh) and self._left(here, point):
                 return
-            first = _apply(source, point, log, made=made, first=True)
             with Inventory(share=throttle.SIDE_BY_SIDE) as inventory:
-                compare.hold(run, inventory, source, point, made=made, log=log)
-                keep = not (self._asked or self._fresh or made) and inventory.count("live") > 0
-                wanted = to_restore(keep=keep)
-                lost = compare.leave_out_unheld(run, inventory, "", wanted) if self._partial else ""
-                versioned = s3_bucket.versioning(source) == "Enabled"
-                aside = Aside(source, self._stamp, versioned=versioned, log=log)
-                aside.keep(key for (key,) in inventory.each(f"SELECT key FROM live p WHERE {wanted}"))
-                if self._exact:
-                    aside.remove(key for (key,) in inventory.each(f"SELECT key FROM {UNKNOWN_TO_POINT}"))
-                again = inventory.entries(f"point p WHERE {wanted}")
-                lock = locks.may(source, point)
-                copied = back.copy_back(run, again, source, log=log, compare=False, lock=lock, shared=self._shared)
-                self.aside += [aside.bucket] if aside.bucket else []
-                left = (
-                    [key for (key,) in inventory.each(f"SELECT key FROM settled WHERE how = '{RIGHT}'")] if keep else []
-                )
-            applied = _both(first, _apply(source, point, log, made=made))
-            if self._settings:
-                applied = put_back.and_what_differs(self._run, source, point, applied, self._stamp, log)
-            self._brought.append(_Brought(point, copied, lost, applied, made, lock, tuple(left)))
+                one = _bring(run, point, inventory, how, log, made=made)
+                left = inventory.each(f"SELECT key FROM settled WHERE how = '{RIGHT}'") if one.keep else ()
+                self._brought.append(one._replace(left=tuple(key for (key,) in left)))
+            self.aside += [one.aside] if one.aside else []
         except LifeboatError as exc:
             log(f"the bucket {named(point.bucket)} is not restored: {exc}")
             self._ended.append(ended(f"bucket {named(point.bucket)}", exc))
 
-    def _left(self, point: Point) -> bool:
+    def _left(self, here: Opened, point: Point) -> bool:
         """Is nothing seen to be wrong with it? What could not be looked at stays as it is too, and is no pass."""
-        seen = assess.bucket(buckets.addressed(self._run), point, log=self._log)
+        seen = assess.bucket(here, point, log=self._log)
         if seen.condition != recovery_state.HEALTHY:
             return False
         if seen.unchecked:
@@ -413,28 +448,47 @@ class _Rest:
             self._whole.append(point.bucket)
         return True
 
-    def checks(self) -> list[Check]:
-        whole = [Check("other buckets left as they are", PASS, several("bucket", self._whole))] if self._whole else []
-        here = buckets.addressed(self._run)
-        proved = folded(
-            (one.point.bucket, self._prove(buckets.alone(here, one.point.bucket), one)) for one in self._brought
-        )
-        return [*self._ended, *proved, *whole]
+    def prove(self, own: _Brought, *, accept: bool) -> list[Check]:
+        """The checks of the application's bucket, then those of the others. accept: as in restore_objects()."""
+        others: list[Check] = []
+        try:
+            checks = self._beside(
+                lambda: self._prove_own(own, accept=accept), lambda: others.extend(self._prove_others())
+            )
+        except LifeboatError:
+            for check in others:
+                if check.result != PASS:
+                    self._log(f"{check.name}: {check.result}: {check.detail}")
+            raise
+        return [*checks, *others]
 
-    def _prove(self, run: Opened, one: _Brought) -> Iterator[Check]:
-        point = one.point
+    def _prove_own(self, own: _Brought, *, accept: bool) -> list[Check]:
+        run, inventory, expected = self._run, self._inventory, compare.expected(keep=own.keep)
+        checks = _prove(run, inventory, expected, own, self._how, self._log, accept=accept)
+        checks += _lost(own)
+        checks += locks.bring(run, self._point, inventory, expected, log=self._log)
+        return [*checks, *_settings_checks(buckets.source(run), self._point, own.applied, made=own.made)]
+
+    def _prove_others(self) -> Iterator[Check]:
+        """One check a name of those that passed it, and each that did not with its bucket."""
+        here = buckets.addressed(self._run)
+        yield from self._ended
+        yield from folded((one.point.bucket, self._prove(here, one)) for one in self._brought)
+        if self._whole:
+            yield Check("other buckets left as they are", PASS, several("bucket", self._whole))
+
+    def _prove(self, here: Opened, one: _Brought) -> Iterator[Check]:
+        point, run, log = one.point, buckets.alone(here, one.point.bucket), self._log
         with Inventory(share=throttle.SIDE_BY_SIDE) as inventory:
             inventory.add_listing("point", point.entries())
             inventory.add("settled", ((key, RIGHT) for key in one.left))
             if one.lost:
                 compare.leave_out_unheld(run, inventory, "", "1")
-            expected = f"point p WHERE {compare.expected(keep=True)}"
-            checks = _prove(run, inventory, expected, self._sample, one.copied, self._log, accept=True, lock=one.lock)
-            checks += locks.bring(run, point, inventory, compare.expected(keep=True), log=self._log)
-            yield from checks
+            expected = compare.expected(keep=True)
+            yield from _prove(run, inventory, expected, one, self._how, log, accept=True)
+            yield from locks.bring(run, point, inventory, expected, log=log)
             yield from _rows(run, inventory, point, "")[0]
-        if one.lost:
-            yield Check("held by the vault", FAIL, f"lost, for the vault no longer has them: {one.lost}")
+        yield from _lost(one)
         yield from _settings_checks(buckets.source(run), point, one.applied, made=one.made)
 
     def added(self, copied: CopiedBack) -> CopiedBack:
@@ -453,20 +507,33 @@ def _rows(
     return reconcile.checked(run.config, lambda: _reconciled(run, inventory, point, prefix))
 
 
+def _of_the_store(error: LifeboatError) -> bool:
+    """Is it the server that refuses or no longer answers, so that its other buckets need not be tried?"""
+    cause = causes.of(error)
+    return cause.whole if cause else type(error) is LifeboatError and not s3_client.status(error)
+
+
+def _lost(one: _Brought) -> list[Check]:
+    return [Check("held by the vault", FAIL, f"lost, for the vault no longer has them: {one.lost}")] if one.lost else []
+
+
 def _prove(
-    run: Opened, inventory: Inventory, expected: str, sample: int, copied: CopiedBack, log: Log, *, accept: bool,
-    lock: bool,
-) -> list[Check]:  # fmt: skip
-    """Compare with the listing. What is listed rightly and is wrong all the same is copied once more."""
+    run: Opened, inventory: Inventory, expected: str, one: _Brought, how: _How, log: Log, *, accept: bool
+) -> list[Check]:
+    """Compare with the listing. What is listed rightly and is wrong all the same is copied once more.
+
+    expected: the condition on a row p of the table `point` of an object that the bucket must have.
+    """
     log("comparing with the backup's listing")
-    checks = _verified(run, inventory, expected, sample)
+    among, copied = f"point p WHERE {expected}", one.copied
+    checks = _verified(run, inventory, among, one, how)
     if verdict(checks) == FAIL:
         log(f"not yet: {'; '.join(check.detail for check in checks if check.result == FAIL)}")
         source = buckets.source(run)
-        bad = compare.damaged(inventory, source, buckets.vault(run), expected)
+        bad = compare.damaged(inventory, source, buckets.vault(run), among)
         again = inventory.entries(f"point p WHERE {bad}")
-        copied = back.copy_back(run, again, source, log=log, compare=False, lock=lock)
-        checks = _verified(run, inventory, expected, sample)
+        copied = back.copy_back(run, again, source, log=log, compare=False, lock=one.lock, shared=how.shared)
+        checks = _verified(run, inventory, among, one, how)
     if verdict(checks) == FAIL and not accept:
         wrong = [f"{check.name}: {check.detail}" for check in checks if check.result == FAIL]
         wrong += [f"{lost.key}: {lost.why}" for lost in copied.failed[:3]]
@@ -475,12 +542,14 @@ def _prove(
     return checks
 
 
-def _verified(run: Opened, inventory: Inventory, expected: str, sample: int) -> list[Check]:
+def _verified(run: Opened, inventory: Inventory, among: str, one: _Brought, how: _How) -> list[Check]:
     """An object that cannot be read is a failed check here: there is something to be done about it."""
+    share = throttle.SIDE_BY_SIDE if one.point.bucket else 1
     try:
         return mirror_verify.verify_objects(
-            run, inventory.entries(expected), buckets.source(run), sample=sample or None
-        )
+            run, inventory.entries(among), buckets.source(run), sample=how.sample or None, shared=how.shared,
+            share=share,
+        )  # fmt: skip
     except LifeboatError as exc:
         if causes.of(exc):
             raise
