@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 import evidence_world
 import pytest
@@ -46,7 +46,7 @@ SECRET = "Bearer s3cr3t-t0ken-of-the-drill"
 class Application:
     """Rows by number, as an application with a sequence has them. `fails`: what it answers instead, by method.
 
-    falters: the requests of each kind and path, counted from one, to which it answers 503.
+    falters: the requests of each kind and path, counted from one, to which it answers 503. moved: where else rows are.
     """
 
     def __init__(self) -> None:
@@ -56,6 +56,7 @@ class Application:
         self.falters: tuple[int, ...] = ()
         self.asked: Counter[tuple[str, str]] = Counter()
         self.said = b""
+        self.moved: Optional[str] = None
         self.headers: list[dict[str, str]] = []
         here = self
 
@@ -75,6 +76,7 @@ class Application:
                     return self.answer(status, b"broken")
                 if self.path == "/health":
                     return self.answer(200, b"ok")
+                here.headers.append(dict(self.headers))
                 found = here.rows.get(int(self.path.rpartition("/")[2]))
                 return self.answer(404, b"no such row") if found is None else self.answer(200, found)
 
@@ -86,6 +88,7 @@ class Application:
 
             def answer(self, status: int, body: bytes) -> None:
                 self.send_response(status)
+                self.send_header("Location", f"{here.moved}/new{self.path}")  # a client looks only where it is sent on
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
                 self.wfile.write(body)
@@ -100,6 +103,8 @@ class Application:
     def refusal(self, method: str, path: str) -> int:
         """The status to answer with; 0: none."""
         self.asked[method, path] += 1
+        if method == "GET" and self.moved is not None and not path.startswith("/new"):
+            return 302
         return self.fails.get(method, 503 if self.asked[method, path] in self.falters else 0)
 
     def stop(self) -> None:
@@ -192,6 +197,33 @@ def test_the_authorization_is_sent_and_never_shown(tmp_path: Path, app: Applicat
         drill_transaction.write(held, transaction, "t")
     assert SECRET not in str(error.value)
     assert "status 500" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("place", "redirects", "said"),
+    [
+        ("", False, "status 302: it sends on to /new/rows/1; redirects: true follows it"),
+        ("", True, "present"),
+        ("http://localhost:{port}", True, "status 302: it sends on to another host, localhost"),
+    ],
+    ids=["not configured", "its own address", "another host"],
+)
+def test_a_redirect_is_followed_where_that_is_configured(
+    tmp_path: Path, app: Application, place: str, redirects: bool, said: str
+) -> None:
+    held = dataclasses.replace(stack(tmp_path, app), secrets={"drill_authorization": SECRET})
+    transaction = held.drill.transactions[0]
+    app.moved = place.format(port=app.server.server_port)
+    reads = dataclasses.replace(transaction, read=dataclasses.replace(transaction.read, redirects=redirects))
+    drill_transaction.write(held, reads, "t")
+    try:
+        found = drill_transaction.read(held, reads, "t", "1")
+    except LifeboatError as exc:
+        found = exc.cause
+    assert found == said
+    assert [sent.get("Authorization") for sent in app.headers] == [SECRET] * (2 if said == "present" else 1), (
+        "the write, and the read that was answered"
+    )
 
 
 def test_an_answer_without_an_id_is_no_acknowledgement(tmp_path: Path, app: Application) -> None:

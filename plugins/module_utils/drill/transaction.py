@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import http.client
 import json
-import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Mapping
@@ -20,6 +19,7 @@ from ..base import pipeline
 from ..base.errors import LifeboatError, UnverifiedError
 from ..settings.config import Config
 from ..settings.parts import RequestSettings, TransactionSettings
+from ..stack import answer
 
 PRESENT, LOST, OTHER = "present", "lost", "other"
 BROKEN = "broken"  # the application knows of it, and cannot give it back
@@ -91,11 +91,7 @@ def _send(config: Config, asked: RequestSettings, token: str, identity: str) -> 
         headers["Authorization"] = config.secrets[SECRET]
     try:
         request = urllib.request.Request(url, data=data, method=asked.method, headers=headers)  # noqa: S310
-        with urllib.request.urlopen(request, timeout=_TIMEOUT) as answer:  # noqa: S310 - drill_settings looks at the URL
-            return int(answer.status), answer.read(_LARGEST)
-    except urllib.error.HTTPError as exc:
-        with exc:
-            return exc.code, exc.read(1 << 16)
+        return answer.send(request, redirects=asked.redirects, timeout=_TIMEOUT, largest=_LARGEST)
     except (OSError, ValueError, http.client.HTTPException) as exc:
         subject = f"{asked.method} {asked.url}"
         raise UnverifiedError("ask the application", subject, str(exc) or repr(exc), "Is it running?") from exc

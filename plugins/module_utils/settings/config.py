@@ -223,13 +223,15 @@ class EncryptionSettings:
 
 @dataclass(frozen=True)
 class EndpointCheck:
-    """One request that proves the application works: expected status, and JSON fields that must equal."""
+    """One request that proves the application works: expected status, and JSON fields that must equal. `redirects`: are
+    followed within the address's host."""
 
     url: str = ""
     method: str = "GET"
     status: int = 200
     json: Mapping[str, object] = field(default_factory=dict)
     body: Optional[Mapping[str, object]] = None
+    redirects: bool = False
 
 
 @dataclass(frozen=True)

@@ -76,7 +76,8 @@ class FrontendSettings:
 class RequestSettings:
     """One HTTP request. `{token}` is a word that no other transaction has, `{id}` what the application called it.
 
-    `json`: its body; or `size`: a body of so many bytes, made of the token. `status` 0: any of 200 to 299.
+    `json`: its body; or `size`: a body of so many bytes, made of the token. `status` 0: any of 200 to 299. `redirects`:
+    are followed within the address's host.
     """
 
     url: str = ""
@@ -85,6 +86,7 @@ class RequestSettings:
     size: Annotated[int, Range(0, 10**9)] = 0
     headers: Mapping[str, object] = field(default_factory=dict)
     status: int = 0
+    redirects: bool = False
 
 
 @dataclass(frozen=True)

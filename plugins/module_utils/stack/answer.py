@@ -20,14 +20,26 @@ from ..base.checks import FAIL, PASS, Check
 from ..settings.config import EndpointCheck
 
 
+class _Stays(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, *_: object) -> None:
+        return None
+
+
 class _OwnHost(urllib.request.HTTPRedirectHandler):
-    """Follows an application to its own addresses only: another host's login page says nothing of the application."""
+    """Follows an application to its own addresses only: another host's login page says nothing of the application.
+
+    urllib sends every header along. They may be credentials: another port or scheme gets none (RFC 9110, 15.4).
+    """
 
     def redirect_request(
         self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
     ) -> Optional[urllib.request.Request]:
-        same = _host(newurl) == _host(req.full_url)
-        return super().redirect_request(req, fp, code, msg, headers, newurl) if same else None
+        if _host(newurl) != _host(req.full_url):
+            return None
+        following = super().redirect_request(req, fp, code, msg, headers, newurl)
+        if following and urllib.parse.urlsplit(newurl)[:2] != urllib.parse.urlsplit(req.full_url)[:2]:
+            following.headers.clear()
+        return following
 
 
 def _host(url: str) -> str:
@@ -38,7 +50,24 @@ def _host(url: str) -> str:
         return ""
 
 
-_OPENER = urllib.request.build_opener(_OwnHost)
+_OPENERS = {False: urllib.request.build_opener(_Stays), True: urllib.request.build_opener(_OwnHost)}
+
+
+def send(request: urllib.request.Request, *, redirects: bool, timeout: float, largest: int) -> tuple[int, bytes]:
+    """Status and body of an application's answer, whatever the status. Of a redirect that is not followed the body is
+    where to."""
+    try:
+        with _OPENERS[redirects].open(request, timeout=timeout) as answer:
+            return int(answer.status), answer.read(largest)
+    except urllib.error.HTTPError as exc:
+        with exc:
+            where = exc.headers.get("Location", "")
+            if 300 <= exc.code < 400 and where:
+                other = _host(where) not in ("", _host(request.full_url))
+                to = f"another host, {_host(where)}" if other else where.partition("?")[0]
+                follow = "" if redirects or other else "; redirects: true follows it"
+                return exc.code, f"it sends on to {to}{follow}".encode()
+            return exc.code, exc.read(1 << 16)
 
 
 def endpoint(check: EndpointCheck, deadline: float) -> Check:
@@ -62,12 +91,7 @@ def ask(check: EndpointCheck) -> str:
         request = urllib.request.Request(  # noqa: S310 - the scheme was looked at above
             check.url, data=data, method=check.method, headers={"Content-Type": "application/json"}
         )
-        with _OPENER.open(request, timeout=10) as answer:
-            status, body = answer.status, answer.read(1 << 20)
-    except urllib.error.HTTPError as exc:
-        status, body = exc.code, exc.read(1 << 16)
-        if elsewhere := _host(exc.headers.get("Location", "")):
-            body = f"it sends on to another host, {elsewhere}".encode()
+        status, body = send(request, redirects=check.redirects, timeout=10, largest=1 << 20)
     except (OSError, ValueError, http.client.HTTPException) as exc:
         return str(exc) or repr(exc)
     if status != check.status:
