@@ -84,16 +84,21 @@ def elapsed(phases: Sequence[Phase]) -> tuple[float, Optional[float]]:
 
 
 def parse_time(text: str) -> datetime:
-    """An aware datetime from ISO 8601 (`Z` allowed, which Python < 3.11 does not know). A naive time is UTC."""
+    """An aware datetime from ISO 8601 (`Z` allowed, which Python < 3.11 does not know). A naive time is UTC.
+
+    One that has no UTC is none: `0001-01-01T00:00:00+14:00` would be of the year 0, and no reckoning with it ends well.
+    """
     plain = re.sub(r"[zZ]$", "+00:00", text.strip())
     # Before 3.11 it takes three or six digits of a second only; PostgreSQL leaves trailing zeros out.
     plain = re.sub(r"\.(\d+)", lambda found: f".{found.group(1)[:6]:0<6}", plain, count=1)
     try:
         moment = datetime.fromisoformat(plain)
-    except ValueError as exc:
+        moment = moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
+        moment.astimezone(timezone.utc)
+    except (ValueError, OverflowError) as exc:
         remedy = "Write it like 2026-11-24T02:00:00Z or 2026-11-24T11:00:00+09:00."
         raise UsageError("read a time", text, "it is not ISO 8601", remedy) from exc
-    return moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
+    return moment
 
 
 def format_time(moment: datetime) -> str:

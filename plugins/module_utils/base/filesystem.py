@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import shutil
+import secrets
 import stat
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -21,6 +21,7 @@ from typing import BinaryIO, Callable, Optional
 from .errors import IntegrityError, LifeboatError, NotFoundError, SpaceError, UsageError
 
 CHUNK = 1 << 20
+LARGEST = 64 << 20  # bytes of a document that is read whole
 _FULL = (SpaceError, "Free space there or run lifeboat.dr.prune, then try again.")
 _DENIED = (UsageError, "Run as root, or correct the owner and mode there.")
 _OTHER = (LifeboatError, "Check the disk and the mount (dmesg), then try again.")
@@ -62,11 +63,13 @@ def plain_name(name: str) -> str:
 
 
 def walk(directory: Path) -> Iterator[Path]:
-    """Everything below, parents before children, sorted, links not followed."""
-    for path in sorted(directory.iterdir()):
+    """Everything below, parents before children, sorted, links not followed; however deep it is."""
+    rest = sorted(directory.iterdir(), reverse=True)
+    while rest:
+        path = rest.pop()
         yield path
         if stat.S_ISDIR(path.lstat().st_mode):
-            yield from walk(path)
+            rest += sorted(path.iterdir(), reverse=True)
 
 
 def relative_files(directory: Path) -> dict[str, os.stat_result]:
@@ -185,6 +188,16 @@ def open_below(directory: Path, parts: tuple[str, ...]) -> BinaryIO:
     return os.fdopen(handle, "rb")
 
 
+def read_plain(path: Path, most: int = LARGEST) -> bytes:
+    """The whole of a small file that Lifeboat itself keeps. OSError for whatever is none: a link, which may lead to
+    /dev/zero and so fill the memory, a pipe, which may never end, and more than `most` bytes."""
+    with open_below(path.parent, (path.name,)) as file:
+        data = file.read(most + 1)
+    if len(data) > most:
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
+    return data
+
+
 def require_room(directory: Path, size: int) -> None:
     """Raise SpaceError unless so many bytes fit there now: tools tell a full disk in words only."""
     with explained("write below", directory), tempfile.TemporaryFile(dir=directory) as file:
@@ -207,9 +220,40 @@ def is_directory(path: Path) -> bool:
 def remove(path: Path) -> None:
     """Remove a file, a link or a tree, following no link; gone already is fine."""
     if is_directory(path):
-        shutil.rmtree(path)
+        _remove_tree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+def _remove_tree(path: Path) -> None:
+    """However deep it is: shutil.rmtree() calls itself for each level, and ends with a RecursionError. Directories are
+    brought up to the top before they are removed, so that none is ever deep."""
+    top = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    number, own = 0, secrets.token_hex(8)
+    try:
+        while names := os.listdir(top):  # noqa: PTH208 - of a handle, which nobody can swap
+            for name in names:
+                if not _unlinked(top, name):
+                    below = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=top)
+                    try:
+                        for inner in os.listdir(below):  # noqa: PTH208
+                            if not _unlinked(below, inner):
+                                number += 1
+                                os.rename(inner, f"{own}-{number}", src_dir_fd=below, dst_dir_fd=top)
+                    finally:
+                        os.close(below)
+                    os.rmdir(name, dir_fd=top)
+    finally:
+        os.close(top)
+    path.rmdir()
+
+
+def _unlinked(at: int, name: str) -> bool:
+    """Remove it unless it is a directory."""
+    if stat.S_ISDIR(os.stat(name, dir_fd=at, follow_symlinks=False).st_mode):
+        return False
+    os.unlink(name, dir_fd=at)
+    return True
 
 
 def parallel(work: Callable[[str], object], items: Iterable[str], workers: int = 4) -> None:

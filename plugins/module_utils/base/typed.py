@@ -185,7 +185,7 @@ class _Reader:
             return data
         try:
             moment = parse_time(data) if isinstance(data, str) else None
-        except (LifeboatError, ValueError, OverflowError):
+        except LifeboatError:
             moment = None
         if moment is None:
             raise self._wrong(where, f"wants a time like 2026-11-24T02:00:00+00:00, has {shown(data)}")

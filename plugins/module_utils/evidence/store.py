@@ -156,7 +156,7 @@ def _log_problem(path: Path, record: Record) -> str:
     """The log beside a record is the one that the record was made with, or the record says more than is there."""
     for log in record.logs:
         try:
-            data = path.with_suffix(LOG).read_bytes()
+            data = filesystem.read_plain(path.with_suffix(LOG))
         except OSError as exc:
             return f"its log cannot be read: {exc.strerror or exc}"
         if hashlib.sha256(data).hexdigest() != log.sha256:

@@ -108,7 +108,7 @@ class Turns:
 
     def _known(self) -> dict[str, int]:
         try:
-            return typed.build(_Read, typed.load(self._path.read_bytes(), self._wrong), self._wrong).nights
+            return typed.build(_Read, typed.load(filesystem.read_plain(self._path), self._wrong), self._wrong).nights
         except (OSError, LifeboatError):
             return {}
 

@@ -252,7 +252,7 @@ def read(folder: Path) -> tuple[Copied, ...]:
         return IntegrityError("read what was copied", str(path), f"{at} {why}".strip())
 
     with explained("read what was copied", folder):
-        return typed.build(_Index, typed.load(path.read_bytes(), wrong), wrong, unknown="ignore").buckets
+        return typed.build(_Index, typed.load(filesystem.read_plain(path), wrong), wrong, unknown="ignore").buckets
 
 
 class Return:

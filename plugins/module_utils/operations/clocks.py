@@ -20,7 +20,7 @@ import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 from typing import Optional
 
 from ..base import filesystem, typed
@@ -28,7 +28,7 @@ from ..base.checks import COULD_NOT_VERIFY, FAIL, Check
 from ..base.clock import TOLERANCE, format_time
 from ..base.errors import IntegrityError, LifeboatError, NotFoundError, UsageError
 from ..repository import catalog, copies, points, repositories, retention
-from ..repository.base import Altered, Hidden
+from ..repository.base import Altered, Hidden, dated
 from ..repository.catalog import Entry
 from ..repository.manifest import component_of
 from ..repository.points import PointEntry
@@ -89,7 +89,7 @@ def _refused(config: Config, cause: str) -> UsageError:
 def _mark(config: Config) -> Optional[datetime]:
     """When it was pruned last; None where that is not on record, or the record cannot be read."""
     try:
-        found = typed.maybe(_Mark, (config.state / MARK).read_bytes())
+        found = typed.maybe(_Mark, filesystem.read_plain(config.state / MARK))
     except OSError:
         return None
     return found.at if found else None
@@ -200,7 +200,7 @@ def alarms(
     for component in (*backups, ""):
         live = catalog.for_retention(backups[component]) if component else list(points.for_retention(tied))
         known = {item.id for item in live}
-        gone = [retention.Backup(name, _dated(name), good=True) for name in lost - known if _of(name, component)]
+        gone = [retention.Backup(name, dated(name), good=True) for name in lost - known if _of(name, component)]
         if gone:
             lost -= set(retention.plan([*live, *gone], policy, now).delete)
     return sorted(lost)
@@ -209,10 +209,6 @@ def alarms(
 def _of(identity: str, component: str) -> bool:
     """component: empty for recovery points."""
     return ("" if points.is_id(identity) else component_of(identity)) == component
-
-
-def _dated(identity: str) -> datetime:
-    return datetime.strptime(identity[-15:], "%Y%m%d_%H%M%S").replace(tzinfo=timezone.utc)
 
 
 def due(

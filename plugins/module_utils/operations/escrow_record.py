@@ -7,14 +7,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import datetime
 from typing import Literal
 
 from ..base import clock, typed
 from ..base.checks import COULD_NOT_VERIFY, Check, at_most
 from ..base.errors import LifeboatError, UsageError
 from ..repository import copies, points, repositories
-from ..repository.base import Repository
+from ..repository.base import Repository, dated
 from ..stack.runtime import Opened
 
 SCHEMA: Literal["lifeboat.dr/escrow"] = "lifeboat.dr/escrow"
@@ -62,18 +62,10 @@ def checks(run: Opened, now: datetime) -> list[Check]:
         return [Check(name, COULD_NOT_VERIFY, f"nobody has shown that the escrowed key opens a backup; {ask}")]
     if sorted(opened.recipients) != sorted(config.config.recipients):
         return [Check(name, COULD_NOT_VERIFY, f"last proved for other recipients than are configured; {ask}")]
-    early = clock.ahead(max(opened.at, _dated(opened.point)))
+    early = clock.ahead(max(opened.at, dated(opened.point)))
     if early:
         return [Check(name, COULD_NOT_VERIFY, f"when the key last opened {opened.point} is not known: {early}; {ask}")]
     days = (now - opened.at).total_seconds() / 86400
     limit = config.alarms.escrow_age_days
     words = f"the key opened {opened.point} {days:.1f} days ago{'' if days <= limit else f'; {ask}'}"
     return [at_most(name, days, limit, "days", words)]
-
-
-def _dated(identity: str) -> datetime:
-    """When a recovery point was sealed, by its id; long ago where that is no date."""
-    try:
-        return datetime.strptime(identity, "%Y%m%d_%H%M%S").replace(tzinfo=timezone.utc)
-    except ValueError:
-        return datetime(2000, 1, 1, tzinfo=timezone.utc)

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Callable
 from urllib.parse import urlsplit
 
-from ..base import pipeline, typed
+from ..base import filesystem, pipeline, typed
 from ..base.errors import LifeboatError, UsageError
 from ..base.pipeline import Command
 from ..configuration import files
@@ -136,8 +136,11 @@ def shared(own: Place, places: Iterable[Place], directory: Path = settings.DIREC
             found.append(f"lifeboat_repository is also that of stack {place.stack} on {place.host}; {_EACH}")
     for stack in settings.stacks(directory):
         path = directory / f"{stack}.json"
-        there = typed.maybe(_Deployed, path.read_bytes())
-        if stack == own.stack or there is None:
+        try:
+            there = None if stack == own.stack else typed.maybe(_Deployed, filesystem.read_plain(path))
+        except OSError:  # of another stack's file: its own runs tell of it
+            there = None
+        if there is None:
             continue
         if Place(own.host, own.machine, stack, there.repository).address == own.address:
             found.append(

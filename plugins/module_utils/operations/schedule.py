@@ -135,7 +135,10 @@ def runs(config: Config) -> list[Run]:
         one = _LINE.fullmatch(line)
         if one is None or not _WORK.search(one["text"]):
             continue
-        at = datetime.strptime(one["at"], "%Y-%m-%dT%H:%M:%S%z")
+        try:
+            at = datetime.strptime(one["at"], "%Y-%m-%dT%H:%M:%S%z")
+        except ValueError:  # not a line of ours
+            continue
         begins = bool(_BEGINS.fullmatch(one["text"]))
         if begins:
             begun[one["pid"]] = (one["pid"], one["at"])

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Optional, TypeVar
 
-from ..base import typed
+from ..base import filesystem, typed
 from ..base.errors import LifeboatError
 from ..base.filesystem import explained
 from ..settings.config import Config
@@ -68,8 +68,8 @@ def remembered(config: Config, name: str, kind: type[T]) -> Optional[T]:
 
 def _kept(config: Config, name: str) -> Optional[bytes]:
     try:
-        return (config.state / name).read_bytes()
-    except (FileNotFoundError, NotADirectoryError):
+        return filesystem.read_plain(config.state / name)
+    except OSError:  # also a directory, a link or a pipe of that name: no recovery of ours wrote it
         return None
 
 

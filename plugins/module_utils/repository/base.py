@@ -23,7 +23,7 @@ import secrets
 import shutil
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import BinaryIO, Callable, NamedTuple, Optional, Protocol
 
@@ -48,8 +48,8 @@ PARTIAL = ".partial-"
 DELETING = ".deleting-"
 OR_COMING = ", or another run is publishing one"
 CLAIM = re.compile(r"claim(-[0-9a-f]{16})?\.json")  # of a run that is publishing; gone when that is done
-ID = re.compile(r"([a-z][a-z0-9]*)_backup_(\d{8}_\d{6})")
-POINT_ID = re.compile(r"\d{8}_\d{6}")
+ID = re.compile(r"([a-z][a-z0-9]*)_backup_(\d{8}_\d{6})", re.ASCII)
+POINT_ID = re.compile(r"\d{8}_\d{6}", re.ASCII)
 _SCHEMA = "lifeboat.dr/repository"
 _FOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -392,7 +392,11 @@ class Repository(abc.ABC):
         except NotFoundError:
             return None
         with stream, explained("read", "/".join(parts)):
-            return stream.read()
+            data = stream.read(filesystem.LARGEST + 1)
+        if len(data) > filesystem.LARGEST:  # or one of them fills the memory of every run that lists what is here
+            remedy = "Find out who wrote it and remove it."
+            raise IntegrityError("read", "/".join(parts), f"it has more than {filesystem.LARGEST >> 20} MiB", remedy)
+        return data
 
     def _folder(self, component: str) -> str:
         if component not in self.folders:
@@ -431,6 +435,15 @@ def marker_of(data: Optional[bytes]) -> Optional[Marker]:
 def _marker(stack: str) -> bytes:
     body = {"schema": _SCHEMA, "version": [1, 0], "stack": stack, "repository": secrets.token_hex(16)}
     return json.dumps(body, indent=1).encode() + b"\n"
+
+
+def dated(id: str) -> datetime:
+    """The time in the name of a backup or a recovery point. A name that is no date is of long ago: it is nobody's
+    newest, and what lies under it is read and told like any other."""
+    try:
+        return datetime.strptime(id[-15:], "%Y%m%d_%H%M%S").replace(tzinfo=timezone.utc)
+    except ValueError:
+        return datetime(2000, 1, 1, tzinfo=timezone.utc)
 
 
 def no_id(text: str) -> UsageError:

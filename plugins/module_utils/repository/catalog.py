@@ -10,7 +10,7 @@ import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 from typing import Callable, Optional, TypeVar
 
 from ..base import clock, typed
@@ -20,11 +20,12 @@ from ..base.errors import IntegrityError, LifeboatError, NotFoundError, Untruste
 from ..base.text import named
 from ..settings.config import LEVELS, MANIFESTS
 from . import retention
-from .base import ID, LATEST, VERIFICATION, Altered, Repository, Trust
+from .base import ID, LATEST, VERIFICATION, Altered, Repository, Trust, dated
 from .components import CONFIG, DATABASE, KINDS
 from .manifest import Manifest, backup_id, parse
 from .sealing import Sealed
 
+_VERDICTS = (PASS, FAIL, COULD_NOT_VERIFY)
 BEFORE = "before"  # in the record of a verification: the results that it replaced
 _SUDDEN = timedelta(days=32)  # two firsts of a month
 
@@ -88,7 +89,7 @@ class Published(ABC):
         """When it was taken; by its id where it cannot be read. When it was written, where that is yet to come."""
         if self.ahead and self.sealed:
             return self.sealed.written_at
-        return self.taken_at or datetime.strptime(self.id[-15:], "%Y%m%d_%H%M%S").replace(tzinfo=timezone.utc)
+        return self.taken_at or dated(self.id)
 
     def as_dict(self, now: datetime) -> dict[str, object]:
         """For JSON and modules: times ISO 8601 UTC, sizes in bytes, age in seconds."""
@@ -229,7 +230,7 @@ def _published(repo: Repository, component: str, identity: str) -> Optional[Entr
     try:
         manifest = parse(repo.manifest(component, identity), component=component, expected_id=identity)
         files = repo.files(component, identity)
-        proof = read_proof(repo, component, manifest)
+        proof, doubt = _on_record(repo, component, manifest)
     except LifeboatError as exc:
         if manifest is None and isinstance(exc, NotFoundError):
             return None
@@ -242,9 +243,10 @@ def _published(repo: Repository, component: str, identity: str) -> Optional[Entr
             problems.append(f"{name} does not belong to it")
         elif size != wanted[name]:
             problems.append(f"{name} has {size} bytes instead of {wanted[name]}")
-    failures = 0 if problems else sum(item.failures for item in proof.values())
+    failures = 0 if problems else sum(item.failures for item in proof.values()) + bool(doubt)
     early = clock.ahead(manifest.written_at)
     problems += [_failed(level, item) for level, item in proof.items() if item.verdict == FAIL]
+    problems += [doubt] if doubt else []
     kind = KINDS[component]
     lacks = kind.lacks(manifest.detailed(kind.details))
     said = "; ".join([*problems, *lacks, *filter(None, [early])][:4])
@@ -272,21 +274,35 @@ def _failed(level: str, proof: Proof) -> str:
 
 @dataclass(frozen=True)
 class _Record:
-    """seal: of the manifest that was verified."""
+    """seal: of the manifest that was verified; id: of the backup."""
 
     seal: str
     levels: Mapping[str, Mapping[str, object]]
+    id: str = ""
 
 
 def read_proof(repo: Repository, component: str, manifest: Manifest) -> dict[str, Proof]:
     """The verifications on record, by level; those of another manifest (an edited or swapped backup) do not count, nor
     those that nobody signed who may, where signers are pinned."""
+    return _on_record(repo, component, manifest)[0]
+
+
+def _on_record(repo: Repository, component: str, manifest: Manifest) -> tuple[dict[str, Proof], str]:
+    """The same, and why a failure may be lost in what is on record, as a disk may have damaged it. Without a signature
+    it has no seal of its own: a pass counts only where everything fits, and a failure is not forgotten because
+    something does not."""
     data = repo.read_record(component, manifest.id, VERIFICATION)
     if data and repo.trust and repo.trust.refused(component, manifest.id, data):
-        return {}
+        return {}, ""  # `verifications` of the trust has why
     record = typed.maybe(_Record, data)
     said = record.levels if record and record.seal == manifest.seal else {}
-    return {level: proof for level in LEVELS if (proof := _proof(said.get(level, {})))}
+    found = {level: proof for level in LEVELS if (proof := _proof(said.get(level, {})))}
+    lost = data is not None and (record is None or record.id not in ("", manifest.id))
+    for level, item in record.levels.items() if record else ():
+        counts = record is not None and record.seal == manifest.seal and level in LEVELS
+        lost |= item.get("verdict") not in _VERDICTS if counts else item.get("verdict") == FAIL
+    doubt = f"what verifications found of it is damaged; ask again: lifeboat verify {manifest.id}"
+    return found, doubt if lost else ""
 
 
 def _proof(said: Mapping[str, object]) -> Optional[Proof]:

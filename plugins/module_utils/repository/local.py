@@ -105,7 +105,7 @@ class LocalRepository(Repository):
         with explained("delete the backup", path):
             path.rename(doomed)
             filesystem.sync(path.parent)
-            shutil.rmtree(doomed)  # follows no link
+            filesystem.remove(doomed)
         return []
 
     def sweep(self, older_than: timedelta, now: datetime, dry_run: bool = False) -> list[str]:

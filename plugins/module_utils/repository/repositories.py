@@ -31,7 +31,7 @@ from ..base.errors import (
 from ..settings.config import ADOPTIONS, MANIFESTS, RECOVERY_POINTS, VERIFICATIONS, Config
 from ..stack.runtime import Opened
 from . import sealing
-from .base import LATEST, POINT_ID, VERIFICATION, Repository, bad_setting
+from .base import LATEST, POINT_ID, VERIFICATION, Repository, bad_setting, dated
 from .components import CONFIG
 from .details import ConfigDetails
 from .local import LocalRepository
@@ -460,7 +460,7 @@ class SignedTrust:
         for _last_seen, here in self._chains(document, place, there):
             for before, after in zip(here, here[1:]):
                 missing = after.sequence - before.sequence - 1
-                if missing > 0 and _dated(before.id) >= since:
+                if missing > 0 and dated(before.id) >= since:
                     said.append(f"{missing} between {before.id} and {after.id}, by their sequence")
         return said
 
@@ -503,10 +503,6 @@ def _known(document: str, place: str, identity: str, key: str, seal: str, bound:
 def _bare(key: str) -> str:
     """A public key without its comment."""
     return " ".join(key.split()[:2])
-
-
-def _dated(identity: str) -> datetime:
-    return datetime.strptime(identity[-15:], "%Y%m%d_%H%M%S").replace(tzinfo=timezone.utc)
 
 
 def trust(run: Opened) -> Optional[SignedTrust]:

@@ -358,6 +358,7 @@ def from_mapping(data: object, secrets: object = None, where: str = "settings") 
     if isinstance(data, Mapping) and data.get("pin"):
         raise _wrong(where, "does not know pin; a seal is given to one run: -e seal=<seal>")
     typed.refuse_deep(data, lambda _field, cause: _wrong(where, cause))
+    _refuse_nul(data, where)
     config = dataclasses.replace(typed.build(Config, data, _wrong, where), secrets=_secrets(secrets or {}, where))
     if not _STACK.fullmatch(config.stack):
         raise _wrong(f"{where}.stack", f"{config.stack!r} is not a plain lower-case name")
@@ -378,6 +379,16 @@ def from_mapping(data: object, secrets: object = None, where: str = "settings") 
     if config.runtime.type == "compose" and not config.runtime.project_directory and not config.runtime.project:
         raise _wrong(f"{where}.runtime", "neither project_directory nor project is given")
     return config
+
+
+def _refuse_nul(data: object, where: str) -> None:
+    """No path, word of a command, header or variable can have one: each use of it would fail in its own way."""
+    if isinstance(data, str) and "\0" in data:
+        raise _wrong(where, "has a NUL byte")
+    pairs = data.items() if isinstance(data, Mapping) else enumerate(data) if isinstance(data, (list, tuple)) else ()
+    for name, inner in pairs:
+        _refuse_nul(name, where)
+        _refuse_nul(inner, f"{where}.{name}")
 
 
 def _secrets(given: object, where: str) -> dict[str, str]:

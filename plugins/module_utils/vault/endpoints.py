@@ -93,7 +93,7 @@ def remembered(config: Config, place: str, *, now: datetime) -> Optional[Report]
         return LifeboatError("read what the endpoint can do", str(path), f"{field} {cause}")
 
     try:
-        found = typed.build(_Remembered, typed.load(path.read_bytes(), wrong), wrong)
+        found = typed.build(_Remembered, typed.load(filesystem.read_plain(path), wrong), wrong)
     except (OSError, LifeboatError):
         return None
     fresh = found.of == _of(config, place) and timedelta() <= now - found.report.probed_at < FRESH

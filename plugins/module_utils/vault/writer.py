@@ -158,7 +158,7 @@ def remembered(config: Config) -> Optional[Rights]:
         return LifeboatError("read what the writer's key can do", str(path), f"{field} {cause}")
 
     try:
-        found = typed.build(Rights, typed.load(path.read_bytes(), wrong), wrong)
+        found = typed.build(Rights, typed.load(filesystem.read_plain(path), wrong), wrong)
     except (OSError, LifeboatError):
         return None
     return found if found.of == _of(config) else None

@@ -1,0 +1,191 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Files that tests/fuzz found to stop a run, or to better a verdict, each once, by name."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import checks, clock, filesystem, lock
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import IntegrityError, UsageError
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations import clocks, preflight, prune, schedule, status
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations.preflight import Place
+from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import state
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository import catalog, points
+from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
+from builders import NOW, entries, folder, make_config, prove, publish, settings
+
+NO_DATES = ["99999999_999999", "00000000_000000", "20260230_250000"]
+
+
+@pytest.mark.parametrize("text", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"])
+def test_a_time_that_has_no_utc_is_none(text: str) -> None:
+    with pytest.raises(UsageError, match="not ISO 8601"):
+        clock.parse_time(text)
+
+
+@pytest.mark.parametrize("stamp", NO_DATES)
+def test_an_id_that_is_no_date_stops_nothing(tmp_path: Path, stamp: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A copy of a backup and of a point under such a name: told as broken, and the good one is used."""
+    monkeypatch.setattr(lock, "DIRECTORY", tmp_path / "locks")
+    one, run = publish(tmp_path), Opened(make_config(tmp_path))
+    point, _new = points.seal(run, now=NOW, log=len)
+    shutil.copytree(folder(tmp_path, one), folder(tmp_path, one).with_name(f"db_backup_{stamp}"))
+    at = tmp_path / "backup/recovery-points"
+    shutil.copy(at / f"{point.id}.json", at / f"{stamp}.json")
+    found = {entry.id: entry for entry in entries(tmp_path)}
+    assert (found[one.id].good, found[f"db_backup_{stamp}"].good) == (True, False)
+    assert points.listing([], {"database": list(found.values())}, NOW)
+    seen = status.status(run, now=NOW)
+    assert [check.name for check in seen.checks if stamp in check.detail] == [
+        "broken backups",
+        "broken recovery points",
+    ]
+    planned = prune.prune(run, now=NOW, dry_run=True, log=len, trust_clock=True)
+    assert one.id in planned["keep"]
+
+
+def test_digits_of_other_scripts_are_no_id(tmp_path: Path) -> None:
+    """`\\d` is any of 700 digits, and the same date in Arabic ones would be another backup with the same time."""
+    one = publish(tmp_path)
+    copied = folder(tmp_path, one).with_name(one.id.translate({48 + n: 0x660 + n for n in range(10)}))
+    shutil.copytree(folder(tmp_path, one), copied)
+    assert [entry.id for entry in entries(tmp_path)] == [one.id]
+
+
+DAMAGED: dict[str, Callable[[dict[str, Any]], object]] = {
+    "cut": lambda record: None,
+    "no levels": lambda record: record.pop("levels"),
+    "another word": lambda record: record["levels"]["restore"].update(verdict="FAIM"),
+    "another level": lambda record: record["levels"].update(sestore=record["levels"].pop("restore")),
+    "another seal": lambda record: record.update(seal=f"0{record['seal'][1:-1]}0"),
+    "another backup's": lambda record: record.update(id="db_backup_20200101_000000", seal="x", levels={}),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGED)
+def test_a_failure_is_not_forgotten_with_its_record(tmp_path: Path, damage: str) -> None:
+    """One flipped bit in verification.json made a backup that had failed a good one."""
+    one = publish(tmp_path)
+    prove(tmp_path, one, checks.FAIL)
+    (intact,) = entries(tmp_path)
+    assert (intact.good, intact.failures) == (False, 1)
+    path = folder(tmp_path, one) / "verification.json"
+    record = json.loads(path.read_bytes())
+    DAMAGED[damage](record)
+    path.write_text(json.dumps(record)[: 40 if damage == "cut" else None])
+    (found,) = entries(tmp_path)
+    assert (found.good, found.failures, found.unknown) == (False, 1, False)
+    assert f"lifeboat verify {one.id}" in found.problem
+    with pytest.raises(IntegrityError):
+        catalog.choose([found], "shop", identity=one.id, accept=False)
+    assert catalog.choose([found], "shop", identity=one.id, accept=True)[0].id == one.id
+    prove(tmp_path, one)
+    assert entries(tmp_path)[0].good, "a new verification says what is so"
+
+
+@pytest.mark.parametrize("damage", ["cut", "another seal"])
+def test_a_proof_is_lost_with_its_record(tmp_path: Path, damage: str) -> None:
+    one = publish(tmp_path)
+    prove(tmp_path, one)
+    path = folder(tmp_path, one) / "verification.json"
+    record = json.loads(path.read_bytes())
+    DAMAGED[damage](record)
+    path.write_text(json.dumps(record)[: 40 if damage == "cut" else None])
+    assert entries(tmp_path)[0].proven_at is None
+
+
+def test_a_huge_document_does_not_fill_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = publish(tmp_path)
+    monkeypatch.setattr(filesystem, "LARGEST", 1000)
+    (found,) = entries(tmp_path)
+    assert (found.id, found.good) == (one.id, False)
+    assert "it has more than" in found.problem
+
+
+def test_directories_may_be_deeper_than_recursion(tmp_path: Path) -> None:
+    at, top = os.open(tmp_path, os.O_RDONLY), tmp_path / "d"
+    for _level in range(1200):
+        os.mkdir("d", dir_fd=at)
+        below = os.open("d", os.O_RDONLY, dir_fd=at)
+        os.close(at)
+        at = below
+    os.close(os.open("file", os.O_WRONLY | os.O_CREAT, dir_fd=at))
+    os.close(at)
+    try:
+        assert len(list(filesystem.walk(top))) == 1200
+        assert len(filesystem.relative_files(top)) == 1
+        filesystem.remove(top)
+        assert not top.exists()
+    finally:
+        subprocess.run(["rm", "-rf", top], check=True)  # pytest could not remove it either
+
+
+def test_a_tree_is_removed_without_following_a_link(tmp_path: Path) -> None:
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept/file").touch()
+    (tmp_path / "gone/below/deep").mkdir(parents=True)
+    for place in ("gone", "gone/below", "gone/below/deep"):
+        (tmp_path / place / "link").symlink_to(tmp_path / "kept")
+        (tmp_path / place / "file").touch()
+    filesystem.remove(tmp_path / "gone")
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "kept"]
+
+
+ODD: dict[str, Callable[[Path], object]] = {
+    "a directory": lambda path: path.mkdir(),
+    "a pipe": os.mkfifo,
+    "an endless device": lambda path: path.symlink_to("/dev/zero"),
+    "no JSON": lambda path: path.write_bytes(b"\xff"),
+}
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_a_file_of_the_state_directory_that_is_none_is_forgotten(tmp_path: Path, odd: str) -> None:
+    """A link to /dev/zero was read until 20 GB of memory were full, a pipe for ever."""
+    made = make_config(tmp_path)
+    made.state.mkdir()
+    ODD[odd](made.state / clocks.MARK)
+    ODD[odd](made.state / state.RECOVERED)
+    assert state.recovered(made) is None
+    clocks.require(made, [NOW], NOW)
+
+
+def test_another_stacks_configuration_that_cannot_be_read_stops_nothing(tmp_path: Path) -> None:
+    (tmp_path / "blog.json").mkdir()
+    (tmp_path / "shop.json").write_text(json.dumps(settings(tmp_path)))
+    assert preflight.shared(Place("app1", "app1", "shop", {"type": "local", "path": "/backup"}), [], tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"state_directory": "/var/lib/\0"},
+        {"runtime": {"project_directory": "/srv/\0"}},
+        {"repository": {"type": "local", "path": "/ba\0ckup"}},
+        {"application": {"writers": ["a\0"]}},
+        {"targets": {"\0": 1}},
+    ],
+)
+def test_a_nul_in_the_configuration_is_refused(tmp_path: Path, change: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="has a NUL byte"):
+        config.from_mapping({**settings(tmp_path), **change})
+
+
+def test_a_line_of_the_log_with_no_date_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(schedule, "LOGS", tmp_path)
+    good = "2026-11-24T02:00:00+0000 shop[1] DEBUG backup begins\n2026-11-24T02:01:00+0000 shop[1] DEBUG backup ends\n"
+    (tmp_path / "shop.log").write_text(f"2026-02-30T02:00:00+0000 shop[1] DEBUG backup begins\n{good}")
+    assert [run.at for run in schedule.runs(make_config(tmp_path))] == [
+        datetime(2026, 11, 24, 2, 1, tzinfo=timezone.utc)
+    ]
