@@ -6,8 +6,10 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import re
+import tracemalloc
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from typing import Any, Callable
@@ -32,6 +34,32 @@ def test_round_trip() -> None:
     assert parse(one.to_bytes()).to_bytes() == one.to_bytes()
     assert one.size == sum(part.size for part in one.artefacts)
     assert json.loads(one.to_bytes())["seal"] == one.seal
+
+
+def test_the_bytes_and_the_seal_are_those_of_json_dumps() -> None:
+    body = {
+        "name": 'caf\udce9 日本 \U0001f600 \u2028\x01"\\',
+        "z": [1, 2.5, 1e22, None, True, [], {}],
+        "a": {"y": {}, "x": ["b"]},
+    }
+    text = json.dumps(body, indent=1, ensure_ascii=False) + "\n"
+    assert sealing.render(body) == text.encode("utf-8", "backslashreplace")
+    canonical = json.dumps(body, sort_keys=True, separators=(",", ":"))
+    assert sealing.seal({**body, "seal": "x"}) == hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def test_a_large_manifest_is_written_and_sealed_piece_by_piece() -> None:
+    """That of a store with a thousand buckets has megabytes, in a hundred thousand pieces."""
+    bucket = {f"field {number}": None for number in range(40)}
+    body = {"seal": "", "others": [{**bucket, "name": f"bucket-{number}"} for number in range(1000)]}
+    size = len(sealing.render(body))
+    for work, most in ((sealing.render, 3.0), (sealing.seal, 0.5)):
+        tracemalloc.start()
+        try:
+            work(body)
+            assert tracemalloc.get_traced_memory()[1] < most * size
+        finally:
+            tracemalloc.stop()
 
 
 def test_ids_are_in_utc_and_sort_by_time() -> None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import io
 import json
 import os
 import stat
@@ -98,20 +99,30 @@ class Sealed(ABC):
         return IntegrityError(f"read the {cls.what}", id, cause, cls.remedy)
 
 
+# Piece by piece: json.dumps would hold them all at once, which of a store with a thousand buckets is megabytes.
+_READABLE = json.JSONEncoder(indent=1, ensure_ascii=False)
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
+
+
 def render(body: Mapping[str, object]) -> bytes:
-    text = json.dumps(body, indent=1, ensure_ascii=False) + "\n"
-    return text.encode("utf-8", "backslashreplace")  # a name's byte that is not UTF-8 becomes JSON's own escape
+    text = io.BytesIO()
+    for piece in _READABLE.iterencode(body):
+        text.write(piece.encode("utf-8", "backslashreplace"))  # a name's byte that is not UTF-8: JSON's own escape
+    text.write(b"\n")
+    return text.getvalue()
 
 
 def seal(body: Mapping[str, object]) -> str:
     """SHA-256 over the canonical JSON of everything but the seal: an edited manifest no longer matches itself."""
-    unsealed = {key: value for key, value in body.items() if key != "seal"}
-    return hashlib.sha256(canonical(unsealed)).hexdigest()
+    digest = hashlib.sha256()
+    for piece in _CANONICAL.iterencode({key: value for key, value in body.items() if key != "seal"}):
+        digest.update(piece.encode())
+    return digest.hexdigest()
 
 
 def canonical(body: Mapping[str, object]) -> bytes:
     """JSON of which there is one form only."""
-    return json.dumps(body, sort_keys=True, separators=(",", ":")).encode()
+    return _CANONICAL.encode(body).encode()
 
 
 def _unsigned(body: Mapping[str, object]) -> bytes:
