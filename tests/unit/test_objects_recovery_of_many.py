@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import back, ta
 from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import verify as mirror_verify
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects import recovery as objects_recovery
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects.recovery import Restored
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository import catalog
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest import Manifest
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 
@@ -157,3 +160,23 @@ def test_few_requests_a_bucket(many: Many) -> None:
     many.counts()
     many.restore()
     assert many.counts()["requests"] <= 5 * 19 + 10 * 3
+
+
+def test_a_backup_lets_go_of_the_one_before_as_it_writes_its_manifest(many: Many) -> None:
+    """Each names all buckets: of a thousand that is megabytes, and only one of them is needed then."""
+    before: list[weakref.ref[Manifest]] = []
+
+    def sound(entries: Any) -> list[Manifest]:
+        found = real(entries)
+        before.extend(map(weakref.ref, found))
+        return found
+
+    def written(one: Manifest) -> bytes:
+        alive.append([other for other in before if other()])
+        return to_bytes(one)
+
+    real, to_bytes, alive = catalog.sound, Manifest.to_bytes, []
+    many.monkeypatch.setattr(catalog, "sound", sound)
+    many.monkeypatch.setattr(Manifest, "to_bytes", written)
+    take.take(many.opened, log=many.said.append)
+    assert (len(before), alive) == (1, [[]])

@@ -126,6 +126,7 @@ def take(run: Opened, *, log: Log, override: int = 0, doubts: Doubts = TRUST) ->
             others = _Others(run, before, asked, staging.path, accepted, log, shared, doubts)
             others.seal = seal
             others.take(seen, known)
+            del before, last  # of a thousand buckets they are large, and so is the manifest that is written now
             details = ObjectsDetails(
                 bucket=source.name,
                 endpoint=source.endpoint_url,
@@ -307,6 +308,7 @@ class _Others:
             self.missing[name] = _ABSENT
         for name in () if self._override else gone:
             self.missing.setdefault(name, _MARKED if name in seen.vaults else _GONE)
+        self._before = {}  # not needed any more
 
     def _tried(self, numbered: tuple[int, str]) -> Union[HeldBucket, str]:
         """The bucket, mirrored, or why it is missing."""
