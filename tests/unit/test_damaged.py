@@ -5,10 +5,13 @@
 
 from __future__ import annotations
 
+import gzip
+import io
 import json
 import os
 import shutil
 import subprocess
+import tarfile
 from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
@@ -16,14 +19,16 @@ from typing import Any
 
 import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import checks, clock, filesystem, lock
-from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import IntegrityError, UsageError
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import IntegrityError, LifeboatError, UsageError
+from ansible_collections.lifeboat.dr.plugins.module_utils.configuration import restore
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import clocks, preflight, prune, schedule, status
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations.preflight import Place
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import state
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import catalog, points
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
-from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
-from builders import NOW, entries, folder, make_config, prove, publish, settings
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import HostRuntime, Opened
+from ansible_collections.lifeboat.dr.plugins.module_utils.tools import tar
+from builders import NOW, Runner, entries, folder, make_config, prove, publish, settings
 
 NO_DATES = ["99999999_999999", "00000000_000000", "20260230_250000"]
 
@@ -189,3 +194,60 @@ def test_a_line_of_the_log_with_no_date_is_passed_over(tmp_path: Path, monkeypat
     assert [run.at for run in schedule.runs(make_config(tmp_path))] == [
         datetime(2026, 11, 24, 2, 1, tzinfo=timezone.utc)
     ]
+
+
+LYING: dict[str, dict[str, str]] = {
+    "an endless time": {"mtime": "inf"},
+    "no time": {"mtime": "nan"},
+    "an owner beyond all": {"uid": str(2**70)},
+    "an owner below all": {"uid": "-1"},
+    "a group that means none": {"gid": str(2**32 - 1)},
+}
+
+
+@pytest.mark.parametrize("lie", LYING)
+def test_a_header_of_an_archive_that_lies_is_refused(lie: str) -> None:
+    """Such an owner was written to the disk with an OverflowError, half the archive later."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w:gz", format=tarfile.PAX_FORMAT) as archive:
+        member = tarfile.TarInfo("file")
+        member.pax_headers = LYING[lie]
+        archive.addfile(member)
+    with pytest.raises(IntegrityError, match="read the archive"):
+        tar.read(io.BytesIO(out.getvalue()), "archive")
+
+
+def test_a_listing_names_owners_that_there_can_be() -> None:
+    body = {"schema": "lifeboat.dr/files", "version": [1, 0]}
+    file = {"path": "/x", "type": "file", "mode": "0644", "uid": 2**32, "gid": 0, "mtime": 0}
+    with pytest.raises(IntegrityError, match="uid"):
+        restore.parse_listing(json.dumps({**body, "files": [file]}).encode(), "x")
+
+
+@pytest.mark.parametrize("name", ["ExecMainStatus", "NRestarts"])
+def test_what_systemd_says_instead_of_a_number(name: str, tmp_path: Path, runner: Runner) -> None:
+    runner.expect("systemctl show", f"LoadState=loaded\n{name}=many\n")
+    with pytest.raises(LifeboatError, match=f"its {name} is not a number: 'many'"):
+        HostRuntime(make_config(tmp_path)).state("postgresql")
+
+
+@pytest.mark.parametrize("keep", [600, 1100, 1600])
+def test_an_archive_that_ends_inside_a_file_is_told(keep: int) -> None:
+    """The content is read by who asked for the archive: what tarfile said of its end there was nobody's."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as archive:
+        member = tarfile.TarInfo("file")
+        member.size = 5000
+        archive.addfile(member, io.BytesIO(bytes(5000)))
+    with pytest.raises(IntegrityError, match="it is cut"):
+        tar.read(io.BytesIO(gzip.compress(out.getvalue()[:keep])), "archive")
+
+
+def test_a_link_that_no_file_system_takes_is_told(tmp_path: Path) -> None:
+    out, entry = io.BytesIO(), tar.Entry("/link", tar.LINK, 0o777, 0, 0, 0, target="/etc/\0")
+    with tarfile.open(fileobj=out, mode="w:gz", format=tarfile.PAX_FORMAT) as archive:
+        member = tarfile.TarInfo("link")
+        member.type, member.pax_headers = tarfile.SYMTYPE, {"linkpath": entry.target}
+        archive.addfile(member)
+    with pytest.raises(IntegrityError, match="cut or damaged"):
+        tar.unpack(io.BytesIO(out.getvalue()), tmp_path, {entry.path: entry}, "archive")

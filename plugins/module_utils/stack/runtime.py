@@ -52,8 +52,8 @@ class HostRuntime:
             exists=facts.get("LoadState") == "loaded",
             running=active == "active",
             status="running" if active == "active" else active,
-            exit_code=int(facts.get("ExecMainStatus") or 0),
-            restarts=int(facts.get("NRestarts") or 0),
+            exit_code=_number(service, facts, "ExecMainStatus"),
+            restarts=_number(service, facts, "NRestarts"),
             id=service,
         )
 
@@ -140,6 +140,13 @@ class HostRuntime:
     def images(self) -> dict[str, str]:
         """Units come from packages: no image."""
         return {}
+
+
+def _number(service: str, facts: Mapping[str, str], name: str) -> int:
+    text = facts.get(name) or "0"
+    if not re.fullmatch(r"-?[0-9]{1,18}", text):
+        raise LifeboatError("ask systemd for the unit", service, f"its {name} is not a number: {text[:40]!r}")
+    return int(text)
 
 
 def database_mount(config: Config, stack: Runtime) -> DataMount:

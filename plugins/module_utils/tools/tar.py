@@ -22,13 +22,17 @@ import zlib
 from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import IO, Callable, Optional
+from typing import IO, Annotated, Callable, Optional
 
 from ..base import filesystem, typed
 from ..base.errors import IntegrityError, SpaceError
 from ..base.pipeline import HashingWriter
+from ..base.typed import Range
 
 FILE, DIRECTORY, LINK = "file", "directory", "link"
+# What chown() and utime() take. A PAX header may say any number, and `inf`.
+Id = Annotated[int, Range(0, 2**32 - 2)]
+Time = Annotated[int, Range(-(2**40), 2**40)]
 DEPTH = 100
 MEMBERS = 200_000
 IN_MEMORY = 8 << 20
@@ -44,9 +48,9 @@ class Entry:
     path: str
     type: str
     mode: int
-    uid: int
-    gid: int
-    mtime: int
+    uid: Id
+    gid: Id
+    mtime: Time
     size: int = 0
     sha256: str = ""
     target: str = ""
@@ -276,14 +280,20 @@ def members(stream: IO[bytes], subject: str) -> Iterator[tuple[Entry, Optional[I
 
     Raises IntegrityError for what is no whole archive, and for a member that could leave the place it is unpacked to.
     """
+    with _whole(subject), gzip.GzipFile(fileobj=stream, mode="rb") as plain:
+        with tarfile.open(fileobj=plain, mode="r|") as archive:
+            for member in archive:
+                yield _entry(member, subject), archive.extractfile(member) if member.isreg() else None
+        while plain.read(filesystem.CHUNK):  # gzip's own checksum is at its end
+            pass
+
+
+@contextlib.contextmanager
+def _whole(subject: str) -> Iterator[None]:
+    """What reading an archive ends with, by its headers or by the content of a member, as one error."""
     try:
-        with gzip.GzipFile(fileobj=stream, mode="rb") as plain:
-            with tarfile.open(fileobj=plain, mode="r|") as archive:
-                for member in archive:
-                    yield _entry(member, subject), archive.extractfile(member) if member.isreg() else None
-            while plain.read(filesystem.CHUNK):  # gzip's own checksum is at its end
-                pass
-    except (tarfile.TarError, EOFError, gzip.BadGzipFile, ValueError, zlib.error) as exc:
+        yield
+    except (tarfile.TarError, EOFError, gzip.BadGzipFile, ValueError, OverflowError, zlib.error) as exc:
         raise IntegrityError("read the archive", subject, f"it is cut or damaged: {exc}") from exc
 
 
@@ -294,8 +304,11 @@ def _entry(member: tarfile.TarInfo, subject: str) -> Entry:
         raise IntegrityError("read the archive", subject, f"{name!r} is no plain file, directory or symbolic link")
     if name != "." and (any(part in ("", ".", "..") for part in name.split("/")) or "\0" in name):
         raise IntegrityError("read the archive", subject, f"{name!r} would leave the place it is unpacked to")
+    mtime = int(member.mtime)
+    if not (0 <= member.uid < 2**32 - 1 and 0 <= member.gid < 2**32 - 1 and abs(mtime) <= 2**40):
+        raise IntegrityError("read the archive", subject, f"{name!r} has an owner or a time that no file has")
     return Entry(
-        "/" if name == "." else f"/{name}", kind, member.mode & 0o7777, member.uid, member.gid, int(member.mtime),
+        "/" if name == "." else f"/{name}", kind, member.mode & 0o7777, member.uid, member.gid, mtime,
         member.size if kind == FILE else 0, "", member.linkname if kind == LINK else "",
     )  # fmt: skip
 
@@ -306,7 +319,8 @@ def read(stream: IO[bytes], subject: str) -> dict[str, Entry]:
     for entry, content in members(stream, subject):
         if entry.path in found:
             raise IntegrityError("read the archive", subject, f"{entry.path!r} is in it twice")
-        found[entry.path] = _hashed(entry, content, None, subject)
+        with _whole(subject):
+            found[entry.path] = _hashed(entry, content, None, subject)
     return found
 
 
@@ -322,7 +336,7 @@ def unpack(stream: IO[bytes], target: Path, wanted: Mapping[str, Entry], subject
             raise IntegrityError("unpack", subject, f"{entry.path!r} is in it and not in the listing")
         if entry.size != listed.size:  # before a byte of it is written: the listing is what room was reckoned by
             raise IntegrityError("unpack", subject, f"{entry.path!r} is not as the listing has it")
-        with filesystem.explained("unpack", str(target) + entry.path):
+        with _whole(subject), filesystem.explained("unpack", str(target) + entry.path):
             had = _place(entry, content, target, subject)
         if had.same != listed.same:
             raise IntegrityError("unpack", subject, f"{entry.path!r} is not as the listing has it")
