@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Mapping
@@ -25,6 +26,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
     SpaceError,
     UsageError,
 )
+from ansible_collections.lifeboat.dr.plugins.module_utils.configuration import allowed
 from ansible_collections.lifeboat.dr.plugins.module_utils.configuration import restore as configuration_restore
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import points
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
@@ -419,6 +421,54 @@ def test_a_link_is_kept_as_a_link(backup: config.Config, tmp_path: Path) -> None
     assert (tmp_path / "elsewhere").read_text() == "A=theirs", "what it points to is not written through"
     assert (Path(done.quarantine) / str(live / ".env").lstrip("/")).is_symlink()
     assert not (live / ".env").is_symlink()
+
+
+def test_a_link_that_the_owner_puts_there_meanwhile_is_not_followed(
+    backup: config.Config, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    live, roots, looked = Path(backup.runtime.project_directory), tmp_path / "etc", allowed.Allowed.way_out
+    for directory, text in ((roots, "root's"), (live / "new", "mine")):
+        directory.mkdir()
+        (directory / "new.conf").write_text(text)
+
+    def swapped(self: allowed.Allowed, path: str, *more: str) -> str:
+        found = looked(self, path, *more)
+        if path.endswith("new.conf") and not (live / "old").exists():
+            (live / "new").rename(live / "old")
+            (live / "new").symlink_to(roots)
+        return found
+
+    monkeypatch.setattr(allowed.Allowed, "way_out", swapped)
+    with pytest.raises(IntegrityError, match=r"Could not put the file back \(.*/new\.conf\)"):
+        redeploy.redeploy(Opened(backup), identity="latest", key="AGE", stamp="S", log=lambda _: None)
+    assert (roots / "new.conf").read_text() == "root's"
+    assert (live / "old/new.conf").read_text() == "mine"
+    assert len(list(roots.iterdir())) == 1
+
+
+@pytest.mark.parametrize("elsewhere", [False, True], ids=["one file system", "another file system"])
+@pytest.mark.parametrize("kind", ["directory", "pipe"])
+def test_what_is_no_file_is_moved_into_the_quarantine(
+    backup: config.Config, monkeypatch: pytest.MonkeyPatch, kind: str, elsewhere: bool
+) -> None:
+    """Docker makes a directory where the file of a bind mount lacks."""
+    live = Path(backup.runtime.project_directory) / "compose.yml"
+    live.unlink()
+    if kind == "directory":
+        live.mkdir()
+        (live / "inside").write_text("kept")
+    else:
+        os.mkfifo(live)
+
+    def rename(*_: Any, **__: Any) -> None:
+        raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+    if elsewhere:
+        monkeypatch.setattr(os, "rename", rename)
+    done = redeploy.redeploy(Opened(backup), identity="latest", key="AGE", stamp="S", log=lambda _: None)
+    kept = Path(done.quarantine) / str(live).lstrip("/")
+    assert (kept / "inside").read_text() == "kept" if kind == "directory" else kept.is_fifo()
+    assert live.read_text() == "right"
 
 
 def test_an_engine_is_started_or_restarted_and_waited_for(

@@ -6,15 +6,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import shlex
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Optional
 
+from ..base import filesystem
 from ..base.errors import LifeboatError, Log, NotFoundError
 from ..base.filesystem import create, explained
 from ..configuration import allowed as configuration_allowed
@@ -27,7 +31,7 @@ from ..repository.sources import Sources
 from ..settings.config import Config
 from ..stack.files import NAMES, OVERRIDES
 from ..stack.runtime import Opened
-from ..tools import age
+from ..tools import age, tar
 from ..tools.tar import DIRECTORY, shown
 
 MEMORY = Path("/run")  # secrets are unpacked there on their way: it is no disk
@@ -98,20 +102,21 @@ def _bring(config: Config, got: Extracted, kept: Path, stamp: str, log: Log) -> 
     allowed = configuration_allowed.of(config)
     files = {path: got.entries[path] for path in got.entries if _ours(config, path)}
     fit, out = allowed.sift({path: entry for path, entry in files.items() if entry.type != DIRECTORY})
-    replaced, made, left = [], [], []
+    replaced: list[str] = []
+    made: list[str] = []
+    left: list[LeftOut] = []
     for path, entry in fit.items():
         live, source = Path(path), got.root / path.lstrip("/")
         if not os.path.lexists(source) or _same(live, source):
             continue
-        if allowed.way_out(path):
-            left.append(LeftOut(shown(path), allowed.way_out(path)))
+        real = os.path.realpath(live.parent)  # looked at once: the project's owner may change it at any time
+        why = allowed.way_out(path, real)
+        if why:
+            left.append(LeftOut(shown(path), why))
             continue
-        if os.path.lexists(live):
-            keep(live, kept)
-            replaced.append(path)
-        else:
-            made.append(path)
-        _place(source, live, entry.mode, entry.uid, entry.gid, stamp)
+        with explained("put the file back", live), filesystem.within(real) as at:
+            (replaced if keep(at, live, kept) else made).append(path)
+            _place(source, at, live.name, entry, stamp)
         log(f"{path} is that of {got.manifest.id} again")
     # A file that was as it should be stays as it is, with its bits.
     told = {shown(path) for path in files if path in {*replaced, *made} or path not in fit}
@@ -147,49 +152,68 @@ def _same(live: Path, source: Path) -> bool:
     return live.is_file() and live.read_bytes() == source.read_bytes()
 
 
-def keep(live: Path, kept: Path) -> None:
-    """A copy of a file (or link) under its whole path, with its mode and owner; only root looks into the quarantine."""
-    target = kept / str(live).lstrip("/")
-    with explained("put the file into quarantine", live):
-        kept.mkdir(mode=0o700, parents=True, exist_ok=True)
-        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if live.is_dir() and not live.is_symlink():
-            live.rename(target) if live.stat().st_dev == kept.stat().st_dev else shutil.move(str(live), target)
-            return
-        shutil.copy2(live, target, follow_symlinks=False)
-        status = live.lstat()
+def keep(at: int, live: Path, kept: Path) -> bool:
+    """Keep what lies under a name, with its mode and owner and under its whole path; only root looks into the
+    quarantine. A file and a link are copied, anything else is moved. Whether there was something.
+
+    at: a handle of the directory. It may be somebody else's, who may put a link anywhere in the meantime.
+    """
+    name, target = live.name, kept / str(live).lstrip("/")
+    try:
+        status = os.stat(name, dir_fd=at, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    kept.mkdir(mode=0o700, parents=True, exist_ok=True)
+    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if stat.S_ISLNK(status.st_mode):
+        target.symlink_to(os.readlink(name, dir_fd=at))
         os.chown(target, status.st_uid, status.st_gid, follow_symlinks=False)
-        if not target.is_symlink():
-            with target.open("rb") as file:
-                os.fsync(file.fileno())
+    elif stat.S_ISREG(status.st_mode):
+        with filesystem.open_at(at, name) as source, create(target) as sink:
+            shutil.copyfileobj(source, sink, filesystem.CHUNK)
+            sink.flush()
+            status = os.fstat(source.fileno())
+            os.fchown(sink.fileno(), status.st_uid, status.st_gid)
+            os.fchmod(sink.fileno(), stat.S_IMODE(status.st_mode))
+            os.utime(sink.fileno(), ns=(status.st_atime_ns, status.st_mtime_ns))
+            os.fsync(sink.fileno())
+    else:
+        _move(at, name, status, target)
+    return True
 
 
-def _place(source: Path, live: Path, mode: int, uid: int, gid: int, stamp: str) -> None:
+def _move(at: int, name: str, status: os.stat_result, target: Path) -> None:
+    try:
+        os.rename(name, target, src_dir_fd=at)
+    except OSError as exc:
+        if exc.errno != errno.EXDEV:
+            raise
+        if stat.S_ISDIR(status.st_mode):
+            shutil.move(f"/proc/self/fd/{at}/{name}", target)
+            return
+        os.mknod(target, status.st_mode, status.st_rdev)  # a pipe, a socket or a device: there is nothing in it
+        os.unlink(name, dir_fd=at)
+
+
+def _place(source: Path, at: int, name: str, entry: tar.Entry, stamp: str) -> None:
     """Whole or not at all; a container that mounts the old file keeps it until it is created again."""
-    partial = live.with_name(f".{live.name}.lifeboat-{stamp}")
-    with explained("put the file back", live):
-        _make_directories(live.parent)
-        try:
-            if source.is_symlink():
-                partial.symlink_to(source.readlink())
-            else:
-                with create(partial) as file:
-                    file.write(source.read_bytes())
-                    file.flush()
-                    os.fsync(file.fileno())
-                os.chown(partial, uid, gid)
-                partial.chmod(mode & 0o777)
-            partial.replace(live)
-        finally:
-            partial.unlink(missing_ok=True)
-
-
-def _make_directories(path: Path) -> None:
-    """As an operator makes them; ours are private, and the services may run as somebody else."""
-    if not path.is_dir():
-        _make_directories(path.parent)
-        path.mkdir()
-        path.chmod(0o755)
+    partial = f".{name}.lifeboat-{stamp}"
+    try:
+        if source.is_symlink():
+            os.symlink(source.readlink(), partial, dir_fd=at)
+        else:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+            with source.open("rb") as new, os.fdopen(os.open(partial, flags, 0o600, dir_fd=at), "wb") as file:
+                shutil.copyfileobj(new, file, filesystem.CHUNK)
+                file.flush()
+                os.fchown(file.fileno(), entry.uid, entry.gid)
+                os.fchmod(file.fileno(), entry.mode & 0o777)
+                os.fsync(file.fileno())
+        os.replace(partial, name, src_dir_fd=at, dst_dir_fd=at)
+        os.fsync(at)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(partial, dir_fd=at)
 
 
 def _set_aside(config: Config, wanted: set[str], kept: Path, log: Log) -> list[str]:
@@ -199,11 +223,14 @@ def _set_aside(config: Config, wanted: set[str], kept: Path, log: Log) -> list[s
     aside = []
     for name in (*NAMES, *OVERRIDES):
         path = Path(config.runtime.project_directory) / name
-        if str(path) not in wanted and os.path.lexists(path):
-            keep(path, kept)
-            path.unlink(missing_ok=True)
-            aside.append(str(path))
-            log(f"{path} is not in the backup: moved to {kept}")
+        if str(path) in wanted or not os.path.lexists(path):
+            continue
+        with explained("put the file into quarantine", path), filesystem.within(os.path.realpath(path.parent)) as at:
+            if keep(at, path, kept):
+                with contextlib.suppress(FileNotFoundError):  # a directory was moved
+                    os.unlink(name, dir_fd=at)
+                aside.append(str(path))
+                log(f"{path} is not in the backup: moved to {kept}")
     return aside
 
 

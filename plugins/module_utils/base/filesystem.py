@@ -159,32 +159,56 @@ def write_new(path: Path, data: bytes, temporary: Path, group: Optional[int] = N
     sync(path.parent)
 
 
-def descend(top: Path, parts: Iterable[str], *, make: bool = False) -> int:
-    """A handle of a directory below `top`, following no link, whatever others do meanwhile. make: those that lack."""
+def descend(top: Path, parts: Iterable[str], *, make: bool = False, shared: bool = False) -> int:
+    """A handle of a directory below `top`, following no link, whatever others do meanwhile. make: those that lack.
+    shared: with these open to all, as an operator makes them; our own umask closes them."""
     at = os.open(top, os.O_RDONLY | os.O_DIRECTORY)
     for part in parts:
+        made = False
         try:
             if make:
                 with contextlib.suppress(FileExistsError):
                     os.mkdir(part, 0o755, dir_fd=at)
+                    made = True
             below = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=at)
         finally:
             os.close(at)
         at = below
+        if made and shared:
+            os.fchmod(at, 0o755)
     return at
+
+
+@contextlib.contextmanager
+def within(directory: str) -> Iterator[int]:
+    """A handle of a directory, which is made where it lacks, for what root does in directories of others.
+
+    directory: without links, as os.path.realpath() tells it. One that somebody puts on the way afterwards is refused,
+    and what is done by the handle (dir_fd) happens in the directory that was looked at, or not at all.
+    """
+    at = descend(Path("/"), filter(None, directory.split("/")), make=True, shared=True)
+    try:
+        yield at
+    finally:
+        os.close(at)
 
 
 def open_below(directory: Path, parts: tuple[str, ...]) -> BinaryIO:
     """Open a plain file for reading, following no link on the way down from `directory`."""
     at = descend(directory, parts[:-1])
     try:
-        # O_NONBLOCK: a FIFO put there must not hang us; it means nothing to a plain file.
-        handle = os.open(parts[-1], os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=at)
+        return open_at(at, parts[-1])
     finally:
         os.close(at)
+
+
+def open_at(at: int, name: str) -> BinaryIO:
+    """Open a plain file for reading, which is no link. at: a handle of its directory."""
+    # O_NONBLOCK: a FIFO put there must not hang us; it means nothing to a plain file.
+    handle = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=at)
     if not stat.S_ISREG(os.fstat(handle).st_mode):
         os.close(handle)
-        raise OSError(errno.ENXIO, "Not a plain file", parts[-1])
+        raise OSError(errno.ENXIO, "Not a plain file", name)
     return os.fdopen(handle, "rb")
 
 

@@ -63,9 +63,12 @@ class Allowed:
                 left.append(LeftOut(shown(path), f"it is placed without its {bits} bit ({entry.mode:04o})"))
         return fit, tuple(left)
 
-    def way_out(self, path: str) -> str:
-        """Why a path would not land where it is named: a link on this machine leads out on its way. Empty: it would."""
-        real = os.path.realpath(Path(path).parent)
+    def way_out(self, path: str, real: str = "") -> str:
+        """Why a path would not land where it is named: a link on this machine leads out on its way. Empty: it would.
+
+        real: where its directory lies, for who is going to write just there.
+        """
+        real = real or os.path.realpath(Path(path).parent)
         if self.covers(os.path.join(real, Path(path).name)):
             return ""
         return f"on this machine its directory is a link that leads outside, to {shown(real)}"
@@ -92,8 +95,9 @@ def of(config: Config, allow: Iterable[str] = ()) -> Allowed:
     named += [str(config.identities)] if config.objects.bucket else []
     inventory = _topmost(_plain(path) for path in named if path)
     # What lies above a named path is this machine's own: nothing of a backup can have put a link there.
-    above = [os.path.join(os.path.realpath(Path(path).parent), Path(path).name) for path in inventory]
-    linked = [os.path.realpath(path) for path in inventory if Path(path).is_symlink() and path not in exact]
+    ours = [path for path in inventory if not _turned(path)]
+    above = [os.path.join(os.path.realpath(Path(path).parent), Path(path).name) for path in ours]
+    linked = [os.path.realpath(path) for path in ours if Path(path).is_symlink() and path not in exact]
     return Allowed(_topmost([*inventory, *above, *linked, *exact]), exact)
 
 
@@ -106,6 +110,23 @@ def checks(left: Sequence[LeftOut]) -> tuple[Check, ...]:
 
 def _plain(path: str) -> str:
     return os.path.normpath(path).replace("//", "/", 1)
+
+
+def _turned(path: str) -> bool:
+    """Whether a link on the way is somebody else's than root's, who may have turned it anywhere a moment ago."""
+    done, rest, links = "/", [part for part in path.split("/") if part], 0
+    while rest:
+        step = os.path.normpath(os.path.join(done, rest.pop(0)))
+        try:
+            target, owner = os.readlink(step), os.lstat(step).st_uid  # noqa: PTH115 - as it was written
+        except OSError:  # none, or nothing
+            done = step
+            continue
+        links += 1
+        if owner not in (0, os.geteuid()) or links > 40:
+            return True
+        rest, done = [*(part for part in target.split("/") if part), *rest], "/" if target.startswith("/") else done
+    return False
 
 
 def _topmost(paths: Iterable[str]) -> tuple[str, ...]:
