@@ -113,7 +113,7 @@ from pathlib import Path, PurePosixPath
 from typing import Callable, Optional, cast
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.lifeboat.dr.plugins.module_utils.base import clock, errors, typed, version
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import clock, errors, pipeline, typed, version
 from ansible_collections.lifeboat.dr.plugins.module_utils.module import task
 from ansible_collections.lifeboat.dr.plugins.module_utils.module.placing import Placing, install
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import retention, sealing
@@ -364,7 +364,7 @@ def main() -> None:
             stack = config.from_mapping(given, secrets, where="inventory")
             retention.policy(stack)
     except errors.LifeboatError as exc:
-        module.fail_json(msg=f"{exc} Nothing was changed.")
+        module.fail_json(msg=pipeline.scrub(f"{exc} Nothing was changed.", secrets))
     interpreter, tab = module.params["interpreter"], module.params["completion"]
     make = functools.cache(lambda: built(interpreter))
     diff = {"before": "", "after": ""}

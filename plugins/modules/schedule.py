@@ -217,7 +217,7 @@ def main() -> None:
         leave(placing, CRON / f"lifeboat-{stack.replace('.', '_')}", path, stack)
         put(placing, path, edited(text(path), jobs))
     except LifeboatError as exc:
-        module.fail_json(msg=str(exc))
+        module.fail_json(msg=pipeline.scrub(str(exc)))
     except OSError as exc:
         module.fail_json(msg=f"Could not set the schedule ({exc.filename or path}): {exc.strerror or exc}.")
     module.exit_json(

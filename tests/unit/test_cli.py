@@ -6,11 +6,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
 import subprocess
 import sys
+import types
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Optional
@@ -458,6 +460,39 @@ def test_it_logs_to_a_private_file_with_stack_and_time(
         "DEBUG backup begins", "INFO dumping 日本", "DEBUG backup ends",
     ]  # fmt: skip
     assert all(f" shop[{os.getpid()}] " in line for line in lines)
+
+
+@pytest.mark.parametrize("words", [(), ("--json",)], ids=["text", "JSON"])
+@pytest.mark.parametrize("ends", ["well", "with an error", "with a bug"])
+def test_no_secret_leaves(
+    tmp_path: Path, etc: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], ends: str,
+    words: tuple[str, ...],
+) -> None:  # fmt: skip
+    """One that the configuration has, and one that another program told: to the terminal, to a reader, to the log."""
+    (tmp_path / "log").mkdir()
+    known, told = "canary correct horse", '{"password": "canary-of-others"}'
+    (etc / "shop.secrets.json").write_text(json.dumps({"database_password": known}))
+
+    def take(run: Any, *_: Any, log: Any, **more: Any) -> Any:
+        log(f"it said {known} and {told}")
+        if ends == "with an error":
+            raise errors.LifeboatError("dump the database", f"shop {known}", f"{known}: {told}", "Mend it.")
+        if ends == "with a bug":
+            raise ZeroDivisionError(f"{known} {told}")
+        return types.SimpleNamespace(
+            unheld=(), missing=(), refused=None, pruned=None, failed=(),
+            as_dict=lambda: {"said": [f"{known} {told}"]}, lines=lambda: [f"{known} {told}"],
+        )  # fmt: skip
+
+    monkeypatch.setattr(operations_backup, "take", take)
+    with contextlib.suppress(ZeroDivisionError):
+        run(etc, "backup", "database", *words)
+    shown, log = capsys.readouterr(), (tmp_path / "log/shop.log").read_text()
+    for text in (shown.out, shown.err, log):
+        assert "canary" not in text
+    assert "it said ********" in log
+    if ends == "well":
+        assert "********" in shown.out
 
 
 def test_what_nobody_foresaw_is_in_the_log_by_which_runs_are_judged(

@@ -519,6 +519,7 @@ def test_database_backup_takes_no_broken_nor_another_stacks_backup_for_a_young_o
 
 def test_database_backup_fails(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: Any) -> None:
     def take(config: Any, *, log: Any, **_: Any) -> Any:
+        log('the application said {"password": "hunter2"}')
         raise LifeboatError("dump the database", "shop", "password=hunter2 was refused", "Mend it.")
 
     monkeypatch.setattr(dump, "take", take)
@@ -526,6 +527,7 @@ def test_database_backup_fails(run: Run, tmp_path: Path, monkeypatch: pytest.Mon
     assert result["failed"]
     assert (result["attempted"], result["subject"], result["remedy"]) == ("dump the database", "shop", "Mend it.")
     assert result["msg"].startswith("Could not dump the database (shop): password=********")
+    assert "hunter2" not in json.dumps(result)
     with lock.held("shop", "another run"):
         assert "(another run)" in run("database_backup")["msg"]
     server(Server(databases=("blog",)))

@@ -173,7 +173,7 @@ def test_a_signed_document_is_read_and_written_as_it_is(world: World) -> None:
 
 
 def unusable(root: Path, keys: Path, name: str) -> str:
-    path = root / name
+    path = root / f"{name}.key"  # a name without it is that of a secret, and what follows it is blanked
     if name == "open":
         path.write_bytes((keys / "host").read_bytes())
         path.chmod(0o644)

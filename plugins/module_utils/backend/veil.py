@@ -6,15 +6,11 @@
 
 from __future__ import annotations
 
-import base64
-import json
 import re
-import urllib.parse
 from collections.abc import Iterable, Mapping
 
 from ..base import pipeline
 
-BLANK = "********"
 _SECRET_NAME = re.compile(
     r"pass|secret|token|credential|api_?key|private|access_?key|signing|salt|dsn|auth|_key$|_url$", re.I
 )
@@ -39,14 +35,13 @@ class Veil:
             # A key of several lines is told line by line.
             for name in {value.strip(), *(line.strip() for line in value.splitlines() if len(line.strip()) > 15)}:
                 if len(name) >= _SHORTEST:
-                    self._known |= {name, urllib.parse.quote(name, safe=""), urllib.parse.quote_plus(name)}
-                    self._known |= {json.dumps(name)[1:-1], base64.b64encode(name.encode()).decode().rstrip("=")}
+                    self._known.update(pipeline.faces(name))
         if self._known:
             longest_first = sorted(self._known, key=len, reverse=True)
             self._pattern = re.compile("|".join(re.escape(name) for name in longest_first))
 
     def __call__(self, text: str) -> str:
-        return pipeline.scrub(self._pattern.sub(BLANK, text))
+        return pipeline.scrub(self._pattern.sub(pipeline.BLANK, text))
 
     def lines(self, text: str, count: int, width: int = 300) -> tuple[str, ...]:
         """The last lines of a log, fit for a terminal and the evidence: no secret, no row, no control character."""

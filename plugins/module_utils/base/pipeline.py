@@ -10,9 +10,12 @@ a 20-byte "backup" with exit 0. Here every process's status counts, the first fa
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import functools
 import hashlib
 import io
+import json
 import os
 import re
 import selectors
@@ -21,6 +24,7 @@ import subprocess
 import tempfile
 import threading
 import time
+import urllib.parse
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import IO, Callable, Optional, Protocol, Union
@@ -34,12 +38,70 @@ _GRACE = 5.0  # seconds that a process has to end by itself
 _SILENCE = 0.5  # seconds without output, after which it is looked whether anybody is there to write
 _LINE_SHOWN = 500  # characters of a line that a tool said
 _METER = [0]
-_SECRET = re.compile(r"(?i)(password|passwd|secret|token|access_key)(\s*[=:]\s*)('[^']*'|\"[^\"]*\"|\S+)")
-# Tokens that give themselves away: of GitHub, npm and Amazon, and whatever an HTTP client was told to send.
-_TOKEN = re.compile(
-    r"\b(gh[pousr]_\w{10,}|github_pat_\w{10,}|npm_\w{30,}|AKIA[0-9A-Z]{16})|(?i:(?<=bearer )|(?<=basic ))[\w.~+/=-]{8,}"
+BLANK = "********"
+SECRET_LENGTH = 8  # a shorter secret is a word that a text may hold for other reasons ("shop")
+# What the name of a secret has in it, in any case. Not the plural: `secrets.tar.gz.age: …` is about a file.
+SECRET_NAME = (
+    r"passw(?!ord_encryption)|passphrase|pwd|secret(?!s\b)|token(?!s\b)|credential(?!s\b)|bearer|jwt|hmac|(?<=[_-])pass"
+    r"|(?:api|access|private|service|encryption|signing|master|root|customer|account|shared|client)[_-]?key"
 )
-_SECRET_IN_URL = re.compile(r"(://[^\s/:@]*:)[^\s/]+@")
+_QUOTED = r"""\\"(?:(?!\\").)*(?:\\"|$)|"(?:[^"\\]|\\.)*(?:"|$)|'(?:[^'\\]|\\.|'')*(?:'|$)"""
+# What is blank already stays as it is, and what is empty; a list or a mapping is looked at by itself.
+_NEW = r"(?!\\?[\"']?\*{8}|\"\"(?!\")|''(?!')|[\[{][ \t]*(?:[\"'\]}\n]|$))"
+_NAME = rf"(?:{SECRET_NAME})[\w-]{{0,40}}"
+_AFTER = rf"\1{BLANK}"
+# The forms in which services, tools and applications tell a secret, and what is put in its place.
+_FORMS = tuple(
+    (re.compile(pattern, re.DOTALL), shown)
+    for pattern, shown in (
+        (r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY[A-Z ]*-----.*?(?:-----END [A-Z0-9 ]*-----|$)", BLANK),
+        (r"(?i)\bAGE-(?:SECRET-KEY|PLUGIN)-[A-Z0-9-]+", BLANK),
+        # PostgreSQL's verifiers, JSON Web Tokens, and tokens that their issuer marks.
+        (r"\bSCRAM-SHA-256\$\d+:[^\s'\"]+|\bmd5[0-9a-f]{32}\b|\beyJ[\w-]{8,}\.[\w-]{8,}(?:\.[\w-]*)?", BLANK),
+        (
+            r"\b(?:gh[pousr]_\w{10,}|github_pat_\w{10,}|glpat-[\w-]{10,}|npm_\w{30,}|(?:AKIA|ASIA)[0-9A-Z]{16}"
+            r"|xox[abeprs]-[\w-]{10,}|[sr]k_(?:live|test)_\w{10,}|AIza[\w-]{30,}|pypi-[\w-]{20,}|hf_\w{20,}"
+            r"|dckr_pat_[\w-]{10,}|hvs\.[\w-]{20,}|glsa_\w{20,}|SG\.[\w-]{16,}\.[\w-]{16,})",
+            BLANK,
+        ),
+        (r"(hooks\.slack\.com/services/|discord(?:app)?\.com/api/webhooks/)[^\s\"']+", _AFTER),
+        # Headers: up to the end of the line, or of the text that quotes one.
+        (r"(?i)(\b(?:proxy-)?authorization\\?[\"']?[ \t]{0,3}[:=,][ \t]{0,3}\\?[\"']?)[^\r\n\"'\\]+", _AFTER),
+        (r"(?i)(\b(?:set-)?cookie\\?[\"']?[ \t]{0,3}[:,][ \t]{0,3}\\?[\"']?)[^\r\n\"'\\]+", _AFTER),
+        (r"(?i)(\b(?:bearer|basic) )[\w.~+/=-]{8,}", _AFTER),
+        # Addresses: passwords, a token in the user's place, and what a query carries.
+        (r"(://[^\s/:@]{0,99}:)(?:(?!\d{1,5}/)[^\s\"'<>]{0,299}|[^\s/]{1,299})@", rf"\1{BLANK}@"),
+        (r"(?i)(\bhttps?://)[^\s/:@\"']{1,299}@", rf"\1{BLANK}@"),
+        (
+            rf"(?i)([?&;](?:[\w.-]{{0,40}}(?:{SECRET_NAME}|signature|credential)[\w.-]{{0,40}}"
+            r"|sig|key|code|auth|pass|session|sid)=)[^&\s\"'<>#]+",
+            _AFTER,
+        ),
+        (r"(?i)(\b(?:x-amz-)?signature=)[\w%+/=-]{16,}", _AFTER),
+        # SQL, argument lists and command lines, .netrc, XML, HTML, and what is percent-encoded.
+        (
+            rf"(?i)(\b(?:password|identified (?:with \S+ )?by)\s+){_NEW}(?:e?(?:{_QUOTED})|\$(\w*)\$.*?(?:\$\2\$|$))",
+            _AFTER,
+        ),
+        (
+            rf"(?i)((?<![\w-])--?[\w-]{{0,40}}{_NAME}(?<!file)(?<!path)(?<!stdin)\s+){_NEW}(?:{_QUOTED}|[^\s-]\S*)",
+            _AFTER,
+        ),
+        (rf"(?i)([\"'][\w-]{{0,40}}{_NAME}[\"'][ \t]{{0,3}},[ \t]{{0,3}}){_NEW}(?:b?{_QUOTED})", _AFTER),
+        (r"(?i)((?:^|\s)(?:-u|--user)[\s=]+[^\s:/]+:)\S+", _AFTER),
+        (r"(?i)(\b(?:login|user)\s+\S+\s+password\s+|\bsshpass\s+-p\s*)\S+", _AFTER),
+        (rf"(?i)(<[\w:-]{{0,40}}{_NAME}>)[^<]+", _AFTER),
+        (rf"(?i)(\bname=[\"']?[\w-]{{0,40}}{_NAME}[\"']?\s[^<>]{{0,80}}?value=)(?:{_QUOTED}|[^\s<>]+)", _AFTER),
+        (rf"(?i)({_NAME}(?:%22|%27)?%3[AD](?:%20|%22|%27|\+)*)[^\s&%\"']+", _AFTER),
+        # name=value, name: value, "name": value and their like.
+        (
+            rf"(?i)({_NAME}\\?[\"']?[ \t]{{0,3}}(?:=>|:=|[=:](?!>))[ \t]{{0,3}}){_NEW}"
+            rf"(?!(?:null|none|true|false)\b)(?:b?(?:{_QUOTED})|\S+)",
+            _AFTER,
+        ),
+        (rf"(?i)([\"'](?:auth|pass|pin|otp|passcode)[\"'][ \t]{{0,3}}:[ \t]{{0,3}}){_NEW}(?:{_QUOTED}|\d+)", _AFTER),
+    )
+)
 
 # PostgreSQL quotes rows, keys and whole statements there; errors and evidence must hold none.
 _ROWS = re.compile(r"^\S*\s*(CONTEXT|STATEMENT|QUERY):|Failing row contains|DETAIL:\s+Key |^COPY |^\d+\t")
@@ -102,10 +164,34 @@ class Finished:
     stderr: str
 
 
-def scrub(text: str) -> str:
-    """Blank the values of anything that looks like a credential; tools do echo connection strings."""
-    text = _TOKEN.sub("********", _SECRET.sub(r"\1\2********", text))
-    return _SECRET_IN_URL.sub(r"\1********@", text)
+def scrub(text: str, secrets: Optional[Mapping[str, str]] = None) -> str:
+    """The text without what looks like a credential: tools echo connection strings, applications what they were sent.
+
+    Every text that leaves goes through it: errors, logs, evidence, Ansible's results. Safe for a text that has been
+    through it before. secrets: of the configuration, by name, blanked wherever they are. An access key is a name, as a
+    user's is: in S3 it travels in every request.
+    """
+    for name, word in (secrets or {}).items():
+        if len(word) >= SECRET_LENGTH and not name.endswith("access_key"):
+            for told in faces(word):
+                text = text.replace(told, BLANK)
+    for pattern, shown in _FORMS:
+        text = pattern.sub(shown, text)
+    return text
+
+
+@functools.lru_cache(256)
+def faces(secret: str) -> tuple[str, ...]:
+    """A secret as it may be told, the longest first: in the clear, in JSON, percent-encoded, and in base64 wherever it
+    stands in what was encoded."""
+    data = secret.encode("utf-8", "surrogatepass")
+    found = {secret, json.dumps(secret)[1:-1], urllib.parse.quote(data, safe=""), urllib.parse.quote_plus(data)}
+    for before in range(3):
+        # Of the characters at both ends only some bits are the secret's.
+        whole = base64.b64encode(bytes(before) + data).decode()
+        inner = whole[(0, 2, 3)[before] : len(whole) - (0, 3, 2)[(before + len(data)) % 3]]
+        found |= {inner, inner.replace("+", "-").replace("/", "_")}
+    return tuple(sorted(found, key=len, reverse=True))
 
 
 def one_line(data: bytes) -> str:

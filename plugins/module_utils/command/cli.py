@@ -13,7 +13,7 @@ import logging
 import logging.handlers
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Callable, NamedTuple, Optional
@@ -100,18 +100,25 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         return completion.run(parser(), arguments)
     log = logging.getLogger("lifeboat")
     stack = arguments.stack
+    secrets: dict[str, str] = {}
+    scrubbed = _scrubbed(secrets)
+    log.addFilter(scrubbed)
     try:
         loaded = _configured(arguments)
         stack = loaded.stack
+        secrets.update(loaded.secrets)
         _open_log(log, stack, arguments)
         if arguments.verb in schedule.WORK:
             log.debug(schedule.BEGINS, arguments.verb)
-        code, result, shown = _VERBS[arguments.verb].run(loaded, arguments, log.info)
+        code, result, told = _VERBS[arguments.verb].run(loaded, arguments, log.info)
+        shown = [pipeline.scrub(line, secrets) for line in told]
+        _log_end(log, arguments.verb, code, shown)
     except LifeboatError as exc:
         _open_log(log, stack or "lifeboat", arguments)
         log.error("%s failed: %s", arguments.verb, exc)
         if arguments.json:
-            parts = {name: getattr(exc, name) for name in ("attempted", "subject", "cause", "remedy")}
+            names = ("attempted", "subject", "cause", "remedy")
+            parts = {name: pipeline.scrub(getattr(exc, name), secrets) for name in names}
             sys.stdout.write(json.dumps({"error": parts}) + "\n")
         return exc.exit_code
     except KeyboardInterrupt:
@@ -119,13 +126,27 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         return 130
     except Exception as exc:
         _open_log(log, stack or "lifeboat", arguments)
-        said = " ".join(pipeline.scrub(str(exc)).split())
+        said = " ".join(str(exc).split())
         log.error("%s failed: %s, which Lifeboat does not foresee: %s", arguments.verb, type(exc).__name__, said)
         raise
     finally:
         terminal.rest(log)
-    _log_end(log, arguments.verb, code, shown)
+        log.removeFilter(scrubbed)
+    if arguments.json:
+        from ..evidence import phases
+
+        result = phases.cleaned(result, secrets)
     return _answer(arguments, code, result, shown)
+
+
+def _scrubbed(secrets: Mapping[str, str]) -> Callable[[logging.LogRecord], bool]:
+    """A filter: no line of a log holds one of these secrets, or what looks like one."""
+
+    def scrub(record: logging.LogRecord) -> bool:
+        record.msg, record.args = pipeline.scrub(record.getMessage(), secrets), ()
+        return True
+
+    return scrub
 
 
 def _configured(arguments: argparse.Namespace) -> config.Config:

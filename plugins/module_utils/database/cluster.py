@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Optional, TypeVar, Union
 
-from ..base import typed
+from ..base import pipeline, typed
 from ..base.checks import COULD_NOT_VERIFY, PASS, Check, compared
 from ..base.errors import IntegrityError, LifeboatError, Log
 from ..base.text import named
@@ -194,12 +194,8 @@ def of(folder: Path) -> Optional[Cluster]:
 
 # --- secrets
 
-_SECRET = (
-    "passw|passphrase|pwd|secret|token|credential|bearer|jwt|hmac"
-    "|(?:api|access|private|service|encryption|signing|master|root)_?key"
-)
 _GIVEN = re.compile(
-    rf"""([\w.-]{{0,64}}(?:{_SECRET})[\w.-]{{0,64}}(?:\s*[=:]\s*|\s+))('(?:[^'\\]|\\.)*(?:'|$)|"(?:[^"\\]|\\.)*(?:"|$)|\S+)""",
+    rf"""([\w.-]{{0,64}}(?:{pipeline.SECRET_NAME})[\w.-]{{0,64}}(?:\s*[=:]\s*|\s+))('(?:[^'\\]|\\.)*(?:'|$)|"(?:[^"\\]|\\.)*(?:"|$)|\S+)""",
     re.IGNORECASE | re.DOTALL,
 )
 _URI = re.compile(r"(://[^\s/@:]*:)\S*(?=@)")
@@ -215,7 +211,7 @@ def masked(setting: Setting) -> Setting:
     if setting.kind != "string" or not setting.value:
         return setting
     name = setting.name.lower()
-    if re.search(_SECRET, name):
+    if re.search(pipeline.SECRET_NAME, name):
         return replace(setting, value=MASK)
     if name.endswith("_command"):
         program, space, _arguments = setting.value.strip().partition(" ")
@@ -361,7 +357,7 @@ def _word(text: str) -> str:
 
 def _option(text: str) -> str:
     name, equals, value = text.partition("=")
-    return name + equals + (MASK if re.search(_SECRET, name, re.IGNORECASE) else _word(mask(value)))
+    return name + equals + (MASK if re.search(pipeline.SECRET_NAME, name, re.IGNORECASE) else _word(mask(value)))
 
 
 class _Reader:

@@ -24,10 +24,7 @@ from . import schema
 from .schema import Backup, Phase, Production, Rpo
 
 T = TypeVar("T")
-# A secret shorter than this is a word that a record may hold for other reasons ("shop").
-SECRET_LENGTH = 8
 _WRONG = functools.partial(UsageError, "record the phases")
-BLANK = "********"
 OUR_OWN = ("schema", "id", "kind", "scenario", "verdict", "result", "level", "clock", "seal")
 
 
@@ -181,18 +178,14 @@ def hashes(text: str) -> tuple[schema.Log, ...]:
 def cleaned(value: T, secrets: Mapping[str, str]) -> T:
     """The last line of defence: whatever a module or a tool put into its words, no secret gets into a record.
 
-    An access key is a name, as a user's is: in S3 it travels in every request. Where a password is an everyday word,
-    the record's own words stay what the schema says.
+    Where a password is an everyday word, the record's own words stay what the schema says.
     """
-    words = [word for name, word in secrets.items() if len(word) >= SECRET_LENGTH and not name.endswith("access_key")]
-    return cast(T, _cleaned(value, words))
+    return cast(T, _cleaned(value, secrets))
 
 
-def _cleaned(value: object, secrets: Sequence[str]) -> object:
+def _cleaned(value: object, secrets: Mapping[str, str]) -> object:
     if isinstance(value, str):
-        for secret in secrets:
-            value = value.replace(secret, BLANK)
-        return pipeline.scrub(value)
+        return pipeline.scrub(value, secrets)
     if isinstance(value, Mapping):
         return {key: inner if key in OUR_OWN else _cleaned(inner, secrets) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):

@@ -107,8 +107,9 @@ class Task:
 
     def log(self, line: str) -> None:
         """Said while it happens: `journalctl -f` on the host follows a long step."""
-        self.lines.append(line)
-        self.module.log(line)
+        said = pipeline.scrub(line, self.config.secrets)
+        self.lines.append(said)
+        self.module.log(said)
 
     def plan(self, kind: type[T], module: str) -> T:
         """The option `plan`: what that module returned."""
@@ -142,6 +143,7 @@ class Task:
 
     def fail(self, msg: str, result: Result) -> NoReturn:
         """What was asked for was done, and its answer is no."""
+        msg = pipeline.scrub(msg, self.config.secrets)
         self.module.fail_json(msg=msg, log=self.lines, phase=typed.plain(self.clock.phase()), **result.values())
         raise AssertionError("fail_json does not return")
 
@@ -151,12 +153,14 @@ def added(lines: Iterable[str]) -> Diff:
     return Diff(after="".join(f"{line}\n" for line in lines))
 
 
-def refuse(module: AnsibleModule, exc: LifeboatError, started: clock.Clock, lines: Sequence[str] = ()) -> NoReturn:
-    """End the module with what an error says, in its parts."""
-    module.fail_json(
-        msg=pipeline.scrub(str(exc)), attempted=exc.attempted, subject=exc.subject, cause=exc.cause, remedy=exc.remedy,
-        log=list(lines), phase=typed.plain(started.phase()),
-    )  # fmt: skip
+def refuse(
+    module: AnsibleModule, exc: LifeboatError, started: clock.Clock, lines: Sequence[str] = (),
+    secrets: Optional[Mapping[str, str]] = None,
+) -> NoReturn:  # fmt: skip
+    """End the module with what an error says, in its parts. secrets: of the configuration, once it is read."""
+    parts = {name: getattr(exc, name) for name in ("attempted", "subject", "cause", "remedy")}
+    said = {name: pipeline.scrub(text, secrets) for name, text in {"msg": str(exc), **parts}.items()}
+    module.fail_json(**said, log=list(lines), phase=typed.plain(started.phase()))
     raise AssertionError("fail_json does not return")
 
 
@@ -181,11 +185,12 @@ def run(
     os.umask(0o077)
     started = clock.start()
     lines: list[str] = []
+    secrets: Mapping[str, str] = {}
     try:
         first(module)
         task = Task(module)
-        lines = task.lines
+        lines, secrets = task.lines, task.config.secrets
         result = work(task).values()
     except LifeboatError as exc:
-        refuse(module, exc, started, lines)
+        refuse(module, exc, started, lines, secrets)
     module.exit_json(**{"log": lines, "phase": typed.plain(started.phase()), **result})
