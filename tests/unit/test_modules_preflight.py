@@ -121,7 +121,7 @@ def test_stack_check_never_changes(run: Run, tmp_path: Path, s3: str) -> None:
 def test_secret_files_without_a_recipient_are_said_at_once(
     run: Run, tmp_path: Path, s3: str, monkeypatch: pytest.MonkeyPatch, config: dict[str, Any], said: str
 ) -> None:
-    files = stack_files.ProjectFiles([], [], ["/srv/shop/password"], [])
+    files = stack_files.ProjectFiles([], [], ["/srv/shop/password"], [], [])
     monkeypatch.setattr(stack_files, "find", lambda config, stack: files)
     found = check(run, tmp_path, application=checks(f"{s3}/health"), config=config)
     assert found["failed"] is False

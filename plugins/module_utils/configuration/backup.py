@@ -15,7 +15,6 @@ With encryption.recipients each of the others ends in .age too. The host's own k
 
 from __future__ import annotations
 
-import fnmatch
 import hashlib
 import io
 import json
@@ -27,7 +26,7 @@ from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import IO, Optional
+from typing import Optional
 
 from ..base import filesystem, pipeline, typed
 from ..base.errors import LifeboatError, LockedError, Log, NotFoundError
@@ -45,18 +44,10 @@ from ..stack import runtime
 from ..stack.runtime import Opened
 from ..tools import age, tar
 from ..tools.tar import Entry, Packer, shown
-from . import files, parts
+from . import files, judge, parts
 from .files import Wanted
 from .parts import GIT, IMAGES, SITE
 from .restore import LISTING, PLAIN, SCHEMA, SECRET_LIST, SECRETS, SECRETS_LIMIT
-
-_SNIFFED = 1 << 20
-_SECRET_NAMES = (
-    ".env", ".env.*", "*.env", "*.key", "*.p12", "*.pfx", "*.jks", "*.kdbx", "id_rsa*", "id_ed25519*", "id_ecdsa*",
-    "*.secrets.json", "*.secret", ".pgpass", ".netrc", ".git-credentials", ".htpasswd",
-)  # fmt: skip
-_SECRET_WORDS = (b"PRIVATE KEY-----", b"AGE-SECRET-KEY-1", b"BEGIN AGE ENCRYPTED FILE")
-_SHORT = 8  # a shorter secret of ours is found in anything
 
 
 def take(run: Opened, *, log: Log, directory: Path = configuration.DIRECTORY) -> Manifest:
@@ -122,7 +113,11 @@ class _Work:
         recipients = self._config.config.recipients
         secret_paths = {tar.followed(name)[0] for name in wanted.secret}
         plain, made = self._pack(
-            PLAIN, dict.fromkeys(wanted.plain), wanted.bare, exclude=secret_paths, keep_out=self._looks_secret(wanted)
+            PLAIN,
+            dict.fromkeys(wanted.plain),
+            wanted.bare,
+            exclude=secret_paths,
+            keep_out=judge.of(self._config, wanted.read),
         )
         self.artefacts.append(made)
         self._list(plain.entries, PLAIN)
@@ -175,24 +170,6 @@ class _Work:
                 age.encrypt(io.BytesIO(data), recipients, writer, subject=subject)
             self.artefacts.append(Artefact(name, writer.size, writer.sha256))
         return packer.packed
-
-    def _looks_secret(self, wanted: Wanted) -> tar.KeepOut:
-        """Is a file a secret that nobody named as one? Compose files are what the operator wrote them to be."""
-        plainly = {tar.followed(text)[0] for text in wanted.plain if text.endswith((".yml", ".yaml"))}
-        # Access keys are names, not secrets: `lifeboat` is one that many files hold.
-        ours = [value for name, value in self._config.secrets.items() if not name.endswith("_access_key")]
-        planted = [value.encode() for value in ours if len(value) >= _SHORT]
-
-        def judge(path: str, content: IO[bytes]) -> bool:
-            name = os.path.basename(path)
-            if path in plainly or name.endswith((".example", ".sample", ".template", ".dist")):
-                return False
-            if any(fnmatch.fnmatch(name, text) for text in _SECRET_NAMES) and not name.endswith(".pub"):
-                return True
-            head = content.read(_SNIFFED)
-            return any(secret in head for secret in (*_SECRET_WORDS, *planted))
-
-        return judge
 
     def images(self, stack: runtime.Runtime) -> dict[str, ImageInUse]:
         used = parts.images_in_use(stack)

@@ -22,9 +22,11 @@ CRON = "/etc/cron.d"
 
 @dataclass
 class Wanted:
-    """What is to be packed. bare: directories of which only owner and mode are kept. compose: what Compose is given."""
+    """What is to be packed. bare: directories of which only owner and mode are kept. compose: what Compose is given;
+    read: with those, all that it reads."""
 
     compose: list[str] = field(default_factory=list)
+    read: list[str] = field(default_factory=list)
     plain: list[str] = field(default_factory=list)
     secret: list[str] = field(default_factory=list)
     bare: list[str] = field(default_factory=list)
@@ -37,6 +39,7 @@ def wanted(config: Config, stack: Runtime, directory: Path) -> Wanted:
     if isinstance(stack, ComposeRuntime):
         project = stack_files.find(config, stack)
         found.compose = project.compose
+        found.read = [*project.compose, *project.fragments]
         found.plain += [*project.compose, *project.plain]
         found.secret += project.secret
         found.bare += sorted({str(Path(name).parent) for name in project.compose})

@@ -188,9 +188,10 @@ class ConfigSettings:
     `secrets`: elsewhere says that they are kept by other means, so that it is right to leave them out.
 
     `recipients`: age recipients or ssh public keys; their secret keys never come to this host. `files`: files and
-    directories besides those that Lifeboat finds; `secret_files`: those that are only kept encrypted. `images`:
-    digests, or archive to keep the images themselves. `site_directory`: the built frontend; `site_commit` or the first
-    word of `site_commit_file`: what it was built of. `limit_mb`: more than that in one archive is a mistake.
+    directories besides those that Lifeboat finds; `secret_files`: those that are only kept encrypted; `plain_files`:
+    those that hold no secret, whatever they look like. `images`: digests, or archive to keep the images themselves.
+    `site_directory`: the built frontend; `site_commit` or the first word of `site_commit_file`: what it was built of.
+    `limit_mb`: more than that in one archive is a mistake.
     Secrets: git_token_<name of a repository>.
     """
 
@@ -199,6 +200,7 @@ class ConfigSettings:
     secrets: Literal["sealed", "elsewhere"] = "sealed"
     files: tuple[str, ...] = ()
     secret_files: tuple[str, ...] = ()
+    plain_files: tuple[str, ...] = ()
     images: Literal["digests", "archive"] = "digests"
     repositories: tuple[GitRepository, ...] = ()
     site_directory: str = ""
@@ -521,7 +523,8 @@ def _check_config(config: ConfigSettings, where: str) -> None:
             raise _wrong(f"{where}.recipients[{number}]", problem)
     if config.recipients and config.secrets == "elsewhere":
         raise _wrong(f"{where}.secrets", "elsewhere leaves them out, and recipients are given: remove either")
-    paths = [*config.files, *config.secret_files, *(item.path for item in config.repositories if item.path)]
+    paths = [*config.files, *config.secret_files, *config.plain_files]
+    paths += [*(item.path for item in config.repositories if item.path)]
     for path in [*paths, config.site_directory or "/", config.site_commit_file or "/"]:
         if not path.startswith("/") or "\0" in path:
             raise _wrong(where, f"{path!r} is not an absolute path")

@@ -34,12 +34,14 @@ _TEXT = 1 << 20
 
 @dataclass(frozen=True)
 class ProjectFiles:
-    """compose: the Compose files, in order. plain, secret: what they use. data: directories that were not taken."""
+    """compose: the Compose files, in order. plain, secret: what they use. data: directories that were not taken.
+    fragments: of the plain ones those that Compose reads too, because others include or extend them."""
 
     compose: list[str]
     plain: list[str]
     secret: list[str]
     data: list[str]
+    fragments: list[str]
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,8 @@ def find(config: Config, runtime: ComposeRuntime) -> ProjectFiles:
     secret = _secret(runtime, directory, model)
     plain = [path for name in EXAMPLES if Path(path := os.path.join(directory, name)).is_file()]
     plain += [item.file for item in model.configs.values() if item.file]
-    plain += _fragments(compose, directory, set(secret))
+    fragments = _fragments(compose, directory, set(secret))
+    plain += fragments
     data = set()
     for mount in (mount for service in model.services.values() for mount in service.volumes):
         source = mount.source
@@ -84,7 +87,7 @@ def find(config: Config, runtime: ComposeRuntime) -> ProjectFiles:
             data.add(source)
     openly = {*compose, *plain, *config.config.files}
     sealed = [path for path in dict.fromkeys(secret) if path not in openly]
-    return ProjectFiles(compose, list(dict.fromkeys(plain)), sealed, sorted(data))
+    return ProjectFiles(compose, list(dict.fromkeys(plain)), sealed, sorted(data), fragments)
 
 
 def _labelled(runtime: ComposeRuntime, label: str) -> list[str]:
