@@ -15,13 +15,13 @@ import dataclasses
 import operator
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Literal, Optional
 
-from ..base import typed
+from ..base import pipeline, typed
 from ..base.errors import NotFoundError, UsageError
 from ..base.typed import Range
 from .parts import PRODUCTION, DrillSettings, FrontendSettings, KeeperSettings, problems
@@ -376,6 +376,7 @@ def from_mapping(data: object, secrets: object = None, where: str = "settings") 
     _check_signers(config, where)
     for name, cause in problems(config.frontend, config.drill, config.keeper):
         raise _wrong(f"{where}{name}", cause)
+    _check_addresses(config.application.checks, f"{where}.application")
     if config.keeper.directory:  # the stack runs elsewhere, and the repository is the keeper's own
         return dataclasses.replace(config, repository={"type": "local", "path": config.keeper.repository})
     if config.runtime.type == "compose" and not config.runtime.project_directory and not config.runtime.project:
@@ -514,6 +515,14 @@ def _check_signers(config: Config, where: str) -> None:
             raise _wrong(f"{at}.documents", f"does not know {', '.join(strange)}; it knows {', '.join(DOCUMENTS)}")
     if config.adopted and not config.signers:
         raise _wrong(f"{where}.adopted", "nobody may sign it: name who may in signers")
+
+
+def _check_addresses(checks: Sequence[EndpointCheck], where: str) -> None:
+    """Each record, report and log names the address. A user's name alone is refused too: it may be a token."""
+    for number, check in enumerate(checks):
+        if "@" in check.url.partition("://")[2].partition("/")[0] or pipeline.scrub(check.url) != check.url:
+            cause = "credentials do not belong into an address; let the application answer this request without them"
+            raise _wrong(f"{where}.checks[{number}].url", cause)
 
 
 def _check_config(config: ConfigSettings, where: str) -> None:
