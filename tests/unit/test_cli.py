@@ -47,6 +47,7 @@ VERBS = [
     "transaction",
     "quarantine",
     "keeper",
+    "metrics",
 ]
 
 

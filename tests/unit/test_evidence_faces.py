@@ -199,7 +199,7 @@ def test_junit_of_hostile_words_is_well_formed(tmp_path: Path) -> None:
 
 def test_metrics(tmp_path: Path) -> None:
     lines = faces(record(tmp_path))["metrics"].splitlines()
-    assert len([line for line in lines if line.startswith("# TYPE")]) == 4
+    assert len([line for line in lines if line.startswith("# TYPE")]) == 6
     values = [line for line in lines if not line.startswith("#")]
     assert all(re.fullmatch(r'lifeboat_evidence_\w+\{(\w+="[^"\n]*",?)+\} \d+(\.\d+)?', value) for value in values)
     for line in faces(hostile(tmp_path))["metrics"].splitlines():

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import io
 import json
 import logging
@@ -110,7 +111,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         _open_log(log, stack, arguments)
         if arguments.verb in schedule.WORK:
             log.debug(schedule.BEGINS, arguments.verb)
-        code, result, told = _VERBS[arguments.verb].run(loaded, arguments, log.info)
+        code, result, told = _run(loaded, arguments, log)
         shown = [pipeline.scrub(line, secrets) for line in told]
         _log_end(log, arguments.verb, code, shown)
     except LifeboatError as exc:
@@ -157,6 +158,18 @@ def _configured(arguments: argparse.Namespace) -> config.Config:
             return escrow_kit.configured(arguments)
     usual = config.KEEPER_DIRECTORY if arguments.verb == "keeper" else config.DIRECTORY
     return config.load(arguments.stack, arguments.config_directory or usual)
+
+
+def _run(loaded: config.Config, arguments: argparse.Namespace, log: logging.Logger) -> Answer:
+    work = functools.partial(_VERBS[arguments.verb].run, loaded, arguments, log.info)
+    looks = arguments.verb not in schedule.WORK or getattr(arguments, "dry_run", False)
+    if looks or not loaded.monitoring.textfile_directory:
+        return work()
+    from ..operations import runs
+    from . import watched
+
+    name = runs.name(arguments.verb, getattr(arguments, "component", None) or "")
+    return watched.reported(Opened(loaded), name, work, log.warning)
 
 
 def _log_end(log: logging.Logger, verb: str, code: int, shown: Sequence[str]) -> None:
@@ -449,6 +462,19 @@ def _keeper_options(parser: argparse.ArgumentParser) -> None:
     keeper.options(parser)
 
 
+def _metrics(loaded: config.Config, arguments: argparse.Namespace, log: Log) -> Answer:
+    from . import watched
+
+    del log
+    return watched.show(Opened(loaded), arguments)
+
+
+def _metrics_options(parser: argparse.ArgumentParser) -> None:
+    from . import watched
+
+    watched.options(parser)
+
+
 def _transaction(loaded: config.Config, arguments: argparse.Namespace, log: Log) -> Answer:
     from . import transaction
 
@@ -488,5 +514,10 @@ _VERBS = {
         _quarantine,
     ),
     "keeper": Verb("On a keeper's host: pull a stack's backups, and keep them.", _keeper_options, _keeper),
+    "metrics": Verb(
+        "Write what a monitoring system wants to know, for node_exporter's textfile collector.",
+        _metrics_options,
+        _metrics,
+    ),
     "status": Verb("Say whether the stack is protected; fails when it is not.", _no_options, _status),
 }

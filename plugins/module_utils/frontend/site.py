@@ -136,16 +136,24 @@ def _get(url: str, context: ssl.SSLContext, timeout: float) -> tuple[int, bytes,
 
 def certificate_days(url: str, context: ssl.SSLContext, timeout: float) -> tuple[Optional[int], str]:
     """(days that the certificate is still good for, what is wrong with it); None where the site has none."""
-    parts = urlsplit(url)
-    if parts.scheme != "https" or not parts.hostname:
-        return None, ""
     try:
-        with (
-            socket.create_connection((parts.hostname, parts.port or 443), timeout) as plain,
-            context.wrap_socket(plain, server_hostname=parts.hostname) as wrapped,
-        ):
-            until = (wrapped.getpeercert() or {}).get("notAfter", "")
+        end = certificate_end(url, context, timeout)
     except (OSError, ValueError) as exc:
         return None, f"its certificate could not be looked at: {exc}"
-    days = int((ssl.cert_time_to_seconds(str(until)) - time.time()) // 86400)
+    if end is None:
+        return None, ""
+    days = int((end - time.time()) // 86400)
     return days, f"its certificate ends in {days} days" if days < CERTIFICATE_DAYS else ""
+
+
+def certificate_end(url: str, context: ssl.SSLContext, timeout: float) -> Optional[int]:
+    """When a server's certificate ends, in seconds since the epoch; None where it has none. Raises OSError where it
+    cannot be looked at, and where it is not good any more."""
+    parts = urlsplit(url)
+    if parts.scheme != "https" or not parts.hostname:
+        return None
+    with (
+        socket.create_connection((parts.hostname, parts.port or 443), timeout) as plain,
+        context.wrap_socket(plain, server_hostname=parts.hostname) as wrapped,
+    ):
+        return ssl.cert_time_to_seconds(str((wrapped.getpeercert() or {}).get("notAfter", "")))

@@ -13,6 +13,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
+from typing import Optional
 
 from ..base import clock
 from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check
@@ -129,8 +130,7 @@ def _content(found: Mapping[AnyKind, Sequence[Entry]]) -> Line:
 def _days_until_full(run: Opened, good: Mapping[str, Sequence[Entry]], now: datetime) -> Line:
     name, limit = "days until full", f"at least {DAYS_TO_ACT} days"
     try:
-        free = repositories.of(run).free_bytes()
-        rules = prune.policy(run.config)
+        free, days = until_full(run, good, now)
     except LifeboatError as exc:
         return Line(SPACE, name, COULD_NOT_VERIFY, str(exc), limit)
     if free is None:
@@ -138,7 +138,6 @@ def _days_until_full(run: Opened, good: Mapping[str, Sequence[Entry]], now: date
     kept = {component: _kept(some) for component, some in good.items()}
     if not any(kept.values()):
         return Line(SPACE, name, COULD_NOT_VERIFY, "there is no backup to measure by", limit)
-    days = growth.days_until_full(free, list(kept.values()), rules, now)
     told = f"full in {days} days" if days is not None else f"not full within {growth.HORIZON} days"
     slopes = {component: growth.slope(some, now) for component, some in kept.items() if some}
     grows = ", ".join(f"{slope} grows by {human(more)} a day" for slope, more in slopes.items() if more is not None)
@@ -150,6 +149,14 @@ def _days_until_full(run: Opened, good: Mapping[str, Sequence[Entry]], now: date
         words += f"; how much {', '.join(unknown)} grows is not known before there are backups of two days"
         return Line(SPACE, name, COULD_NOT_VERIFY, words, limit)
     return Line(SPACE, name, PASS, words, limit)
+
+
+def until_full(run: Opened, good: Mapping[str, Sequence[Entry]], now: datetime) -> tuple[Optional[int], Optional[int]]:
+    """(bytes that are free where the backups are, None where there is no limit; days until they are used up, None where
+    a year passes without it). good: by component."""
+    free, rules = repositories.of(run).free_bytes(), prune.policy(run.config)
+    kept = [_kept(some) for some in good.values()]
+    return free, None if free is None else growth.days_until_full(free, kept, rules, now)
 
 
 def _kept(good: Sequence[Entry]) -> list[growth.Kept]:

@@ -51,12 +51,17 @@ class _Mark:
 
 def require(config: Config, dates: Iterable[datetime], now: datetime) -> None:
     """Raise UsageError where the clock is wrong or may be. dates: of the good backups."""
-    told = [(bucket.url, seconds) for bucket in _servers(config) if (seconds := _skew(bucket)) is not None]
+    told = skews(config)
     for url, seconds in told:
         if abs(seconds) > TOLERANCE.total_seconds():
             raise _refused(config, f"the clock of {url} is {seconds:+.0f} s from this host's")
     if not told:
         _require_dates(config, sorted(date for date in dates if date <= now), now)
+
+
+def skews(config: Config) -> list[tuple[str, float]]:
+    """The servers that keep backups and answer, and how many seconds the clock of each is ahead of this host's."""
+    return [(bucket.url, seconds) for bucket in _servers(config) if (seconds := _skew(bucket)) is not None]
 
 
 def accept(config: Config, now: datetime) -> None:
@@ -68,7 +73,7 @@ def accept(config: Config, now: datetime) -> None:
 
 
 def _require_dates(config: Config, dates: list[datetime], now: datetime) -> None:
-    mark = _mark(config)
+    mark = pruned_at(config)
     if mark and now < mark - TOLERANCE:
         raise _refused(config, f"it is {format_time(now)} here, and it was pruned at {format_time(mark)}")
     known = [mark, *(date for date in dates if date > mark)] if mark else dates
@@ -86,7 +91,7 @@ def _refused(config: Config, cause: str) -> UsageError:
     )  # fmt: skip
 
 
-def _mark(config: Config) -> Optional[datetime]:
+def pruned_at(config: Config) -> Optional[datetime]:
     """When it was pruned last; None where that is not on record, or the record cannot be read."""
     try:
         found = typed.maybe(_Mark, filesystem.read_plain(config.state / MARK))

@@ -31,8 +31,8 @@ class Kind(Generic[D]):
 
     needed: a recovery point of a stack that has it cannot do without. tied: its backup should be of the instant of the
     rows. absent: what a point says where the stack does not have it; notes: what it says of the backup. lacks: what
-    should be in a backup and is not, so that it is not good. impossible: why its details cannot be true of artefacts of
-    these names; empty where they can.
+    should be in a backup and is not, so that it is not good. unchosen: how much there is that nobody chose to back up
+    or to leave out. impossible: why its details cannot be true of artefacts of these names; empty where they can.
     counts: how much a backup holds; parts: the like of each of its parts, which must not shrink by half; part: the like
     of what was a part of an earlier one, None where this backup does not say; accepted: whether an operator said that a
     backup is right, however much less it holds; guarded: a backup that shrank is refused when it is taken, unless an
@@ -51,6 +51,7 @@ class Kind(Generic[D]):
     absent: str = "no backup of it is wanted"
     notes: Callable[[D], list[str]] = lambda details: []
     lacks: Callable[[D], list[str]] = lambda details: []
+    unchosen: Callable[[D], int] = lambda details: 0
     impossible: Callable[[D, Sequence[str]], str] = lambda details, artefacts: ""
     counts: Mapping[str, Callable[[D], int]] = field(default_factory=dict)
     parts: Optional[Callable[[D], Parts]] = None
@@ -184,6 +185,7 @@ KINDS: dict[str, AnyKind] = {
             impossible=lambda details, artefacts: details.impossible(artefacts),
             counts=_OBJECTS, parts=_buckets, part=_bucket, guarded=True, elsewhere=True,
             bytes=lambda details: sum(held.bytes for held in details.held),
+            unchosen=lambda details: len(details.unprotected or ()) + bool(details.unlisted),
         ),
         Kind(
             CONFIG, "config", "config", ConfigDetails, lambda config: config.config.enabled, notes=_left_out,

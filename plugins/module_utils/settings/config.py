@@ -24,7 +24,7 @@ from typing import Annotated, Literal, Optional
 from ..base import pipeline, typed
 from ..base.errors import NotFoundError, UsageError
 from ..base.typed import Range
-from .parts import PRODUCTION, DrillSettings, FrontendSettings, KeeperSettings, problems
+from .parts import PRODUCTION, DrillSettings, FrontendSettings, KeeperSettings, MonitoringSettings, problems
 from .scenarios import SCENARIOS, Scenario
 
 DIRECTORY = Path("/etc/lifeboat")
@@ -325,6 +325,7 @@ class Config:
     environment: str = PRODUCTION
     drill: DrillSettings = field(default_factory=DrillSettings)
     keeper: KeeperSettings = field(default_factory=KeeperSettings)
+    monitoring: MonitoringSettings = field(default_factory=MonitoringSettings)
     state_directory: str = ""
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
     pin: str = ""  # the seal of the recovery point that an operator names; of one run, and in no file
@@ -377,6 +378,7 @@ def from_mapping(data: object, secrets: object = None, where: str = "settings") 
     for name, cause in problems(config.frontend, config.drill, config.keeper):
         raise _wrong(f"{where}{name}", cause)
     _check_addresses(config.application.checks, f"{where}.application")
+    _check_monitoring(config.monitoring, f"{where}.monitoring")
     if config.keeper.directory:  # the stack runs elsewhere, and the repository is the keeper's own
         return dataclasses.replace(config, repository={"type": "local", "path": config.keeper.repository})
     if config.runtime.type == "compose" and not config.runtime.project_directory and not config.runtime.project:
@@ -523,6 +525,12 @@ def _check_addresses(checks: Sequence[EndpointCheck], where: str) -> None:
         if "@" in check.url.partition("://")[2].partition("/")[0] or pipeline.scrub(check.url) != check.url:
             cause = "credentials do not belong into an address; let the application answer this request without them"
             raise _wrong(f"{where}.checks[{number}].url", cause)
+
+
+def _check_monitoring(monitoring: MonitoringSettings, where: str) -> None:
+    directory = monitoring.textfile_directory
+    if directory and (not directory.startswith("/") or "\0" in directory):
+        raise _wrong(f"{where}.textfile_directory", f"{directory!r} is not an absolute path")
 
 
 def _check_config(config: ConfigSettings, where: str) -> None:

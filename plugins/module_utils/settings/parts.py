@@ -178,6 +178,17 @@ class KeeperSettings:
         return f"{self.directory.rstrip('/')}/repository"
 
 
+@dataclass(frozen=True)
+class MonitoringSettings:
+    """How the stack is watched; off where nothing is set.
+
+    `textfile_directory`: where node_exporter's textfile collector reads. `lifeboat metrics` writes a file of the stack
+    there, and each scheduled run does when it ends.
+    """
+
+    textfile_directory: str = ""
+
+
 def problems(frontend: FrontendSettings, drill: DrillSettings, keeper: KeeperSettings) -> Iterator[tuple[str, str]]:
     """(the setting's name with a dot before it, what is wrong with its value)."""
     yield from ((f".keeper{name}", cause) for name, cause in _keeper_problems(keeper))

@@ -1,0 +1,62 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""`lifeboat metrics`, and what a stack that is monitored gets after each run of scheduled work."""
+
+from __future__ import annotations
+
+import argparse
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Callable
+
+from ..base.errors import LifeboatError, Log
+from ..operations import metrics, runs
+from ..stack.runtime import Opened
+
+if TYPE_CHECKING:
+    from .report import Answer
+
+_HELD = 4  # another run holds the lock: nothing was tried, and what that run does is what counts
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--stdout", action="store_true", help="print them, although a textfile directory is configured")
+    parser.add_argument(
+        "--ask", action="store_true",
+        help="also ask the vault, the database and the engine, which takes longer, and remember what they say",
+    )  # fmt: skip
+
+
+def show(run: Opened, arguments: argparse.Namespace) -> Answer:
+    text = metrics.textfile(run, now=_now(), ask=arguments.ask)
+    if arguments.stdout or not run.config.monitoring.textfile_directory:
+        return 0, {"metrics": text}, text.splitlines()
+    path = str(metrics.write(run.config, text))
+    return 0, {"path": path}, [f"written to {path}"]
+
+
+def reported(run: Opened, name: str, work: Callable[[], Answer], warn: Log) -> Answer:
+    """Do the work; then remember how it ended and renew the metrics. What fails of that never fails the work.
+
+    run: opened for the metrics alone, which tell of what is there after the work.
+    """
+    began, code = _now(), LifeboatError.exit_code
+    try:
+        answer = work()
+        code = answer[0]
+        return answer
+    except LifeboatError as exc:
+        code = exc.exit_code
+        raise
+    finally:
+        if code != _HELD:
+            try:
+                runs.remember(run.config, name, code, began, _now())
+                metrics.write(run.config, metrics.textfile(run, now=_now(), again=True))
+            except LifeboatError as exc:
+                warn(f"the metrics are not renewed: {exc}")
+
+
+def _now() -> datetime:
+    return datetime.now(timezone.utc)

@@ -1,0 +1,450 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What a monitoring system is told of a stack: one textfile for node_exporter's textfile collector.
+
+What lies on this host is read every time. What others have to be asked for (the vault, the database server) is asked
+where `ask` says so, and remembered. So is what the repository holds, for thousands of manifests take seconds: it is
+read again after each run, where somebody is asked, and as soon as the list of backups is another one.
+
+A collector that fails leaves its figures out and says so: a figure that is there is true. 0 as a time means never.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import math
+import os
+import re
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Callable, Optional
+
+from ..base import filesystem, typed
+from ..base.checks import PASS
+from ..base.clock import TOLERANCE
+from ..base.errors import LifeboatError, UnverifiedError, present
+from ..base.version import VERSION
+from ..evidence import schema, store
+from ..evidence.schema import Record
+from ..faces.metrics import EVIDENCE, Sample, evidence, exposition
+from ..frontend import site as frontend_site
+from ..repository import copies, growth, points, repositories
+from ..repository.catalog import Entry
+from ..repository.components import AnyKind, configured
+from ..repository.points import PointEntry
+from ..settings.config import LEVELS, Config
+from ..stack.runtime import Opened
+from ..tools.github import ssl_context
+from . import checklist, clocks, quarantine, runs, status
+
+ASKED, CATALOG = "asked.json", "catalog.json"  # what is remembered of others, and of the repository
+STACK = "stack"  # what a duty is of that has no component or scenario
+_DUTY = "lifeboat_duty_last_success_timestamp_seconds"
+_ALLOWED = "lifeboat_duty_allowed_age_seconds"
+_OTHERS_ASKED = timedelta(hours=6)  # to be asked every hour: docs/monitoring.md
+_RETENTION = timedelta(days=8)  # the schedules apply it every night; a week may fail before somebody is told
+_DRILLS_READ = 32  # records of each kind and scenario that are looked at for one that passed
+_COPIES_READ = 16  # backups of each component that are looked at for one with a copy
+_PATIENCE = 10  # seconds
+_NAMES = 100  # checks; there are about thirty
+
+METRICS: Mapping[str, str] = {
+    "lifeboat_build_info": "Which Lifeboat wrote this; always 1.",
+    "lifeboat_metrics_timestamp_seconds": "When this file was written, by the clock of the host.",
+    "lifeboat_collector_success": "1 where these facts could be read; 0 where they could not, and are left out.",
+    _DUTY: "When the duty was last done with success; 0: never. A backup, a copy and a recovery point count from the"
+    " instant that their data is of.",
+    _ALLOWED: "How old the last success may be.",
+    "lifeboat_backups": "Backups in the repository: good, unknown (could not be read) or bad.",
+    "lifeboat_backup_last_error_status": "1 where the newest backup cannot be used, else 0.",
+    "lifeboat_backup_size_bytes": "What the newest good backup stands for; of objects the bytes of the buckets.",
+    "lifeboat_backup_median_size_bytes": f"The median of the {growth.BEFORE} good backups before it.",
+    "lifeboat_backup_repo_size_bytes": "What the newest good backup needs in the repository.",
+    "lifeboat_backup_duration_seconds": "From the instant that the data is of to the end of the backup.",
+    "lifeboat_backup_items": "What the newest good backup holds: rows, tables, databases, objects.",
+    "lifeboat_backup_unprotected_items": "What the newest backup lacks, and what nobody chose or left out.",
+    "lifeboat_repository_free_bytes": "Free space where the backups are; absent where there is no limit.",
+    "lifeboat_repository_largest_backup_bytes": "The largest backup in the repository.",
+    "lifeboat_repository_full_timestamp_seconds": "When the repository will be full if it grows as it did; never later"
+    f" than in {growth.HORIZON} days.",
+    "lifeboat_run_last_end_timestamp_seconds": "When the last run of this kind ended.",
+    "lifeboat_run_last_duration_seconds": "How long it took.",
+    "lifeboat_run_last_exit_code": "Its exit code; 0 is good.",
+    "lifeboat_run_last_success_timestamp_seconds": "When one last ended with 0; 0: never since this is recorded.",
+    "lifeboat_status_passed": "1 where lifeboat status said PASS when it was last asked, else 0.",
+    "lifeboat_check_passed": "The same for each of its checks.",
+    "lifeboat_quarantine_items": "What recoveries moved aside and is still there.",
+    "lifeboat_quarantine_bytes": "How much that is.",
+    "lifeboat_quarantine_oldest_timestamp_seconds": "When the oldest of it was moved there.",
+    "lifeboat_clock_skew_seconds": "How far the clock of a server that keeps backups is from this host's; the largest.",
+    "lifeboat_certificate_expiry_timestamp_seconds": "When the certificate of an address that the stack uses ends.",
+    **EVIDENCE,
+}
+
+
+class Look:
+    """What the collectors share, each part read once. seen: what status read, where it did."""
+
+    def __init__(self, run: Opened, now: datetime, seen: Optional[status.Status] = None) -> None:
+        self.run, self.config, self.now = run, run.config, now
+        self._seen = seen
+
+    @functools.cached_property
+    def backups(self) -> Mapping[str, Sequence[Entry]]:
+        return self._seen.backups if self._seen else points.backups(repositories.of(self.run), self.config.stack)
+
+    @functools.cached_property
+    def points(self) -> Sequence[PointEntry]:
+        if self._seen:
+            return self._seen.points
+        return points.entries(repositories.of(self.run), self.config.stack, self.backups)
+
+    def status(self) -> status.Status:
+        if self._seen is None:
+            self._seen = status.status(self.run, now=self.now)
+        return self._seen
+
+
+Collector = Callable[[Look], Iterator[Sample]]
+
+
+def duties(config: Config) -> dict[tuple[str, str], timedelta]:
+    """What has to be done of this stack, every so often: (duty, of what) -> how old its last success may be."""
+    alarms = config.alarms
+    nightly, proof = timedelta(hours=alarms.backup_age_hours), timedelta(days=alarms.proof_age_days)
+    kinds = configured(config)
+    found = {("backup", kind.name): nightly for kind in kinds}
+    found.update({(f"verify_{LEVELS[-1]}", kind.name): proof for kind in kinds})
+    if any(kind.tied for kind in kinds):
+        found["recovery_point", STACK] = nightly
+    if _copied(config):
+        found.update({("copy", kind.name): nightly for kind in kinds})
+    if config.config.enabled and config.config.recipients:
+        found["escrow", STACK] = timedelta(days=alarms.escrow_age_days)
+    found.update({("drill", one.name): timedelta(days=alarms.drill_age_days) for one in config.scenarios})
+    found["prune", STACK] = _RETENTION
+    found["status", STACK] = _OTHERS_ASKED
+    return found
+
+
+def _copied(config: Config) -> bool:
+    """Whether copies are kept in a vault besides the repository."""
+    return bool(config.vault.repository_bucket) and config.repository.get("bucket") != config.vault.repository_bucket
+
+
+def _done(duty: str, of: str, at: Optional[datetime]) -> Sample:
+    return Sample(_DUTY, {"duty": duty, "of": of}, at.timestamp() if at else 0)
+
+
+def _catalog(look: Look) -> Iterator[Sample]:
+    for kind in configured(look.config):
+        yield from _component(look, kind, look.backups[kind.name])
+    tied = [entry.taken_at for entry in look.points if entry.good and entry.taken_at]
+    if ("recovery_point", STACK) in duties(look.config):
+        yield _done("recovery_point", STACK, max(tied, default=None))
+    sizes = [entry.manifest.size for some in look.backups.values() for entry in some if entry.manifest]
+    if sizes:
+        yield Sample("lifeboat_repository_largest_backup_bytes", {}, max(sizes))
+
+
+def _disk(look: Look) -> Iterator[Sample]:
+    free = repositories.of(look.run).free_bytes()
+    if free is not None:
+        yield Sample("lifeboat_repository_free_bytes", {}, free)
+
+
+def _component(look: Look, kind: AnyKind, entries: Sequence[Entry]) -> Iterator[Sample]:
+    labels = {"component": kind.name}
+    good = [entry for entry in entries if entry.good]
+    counted = {"good": len(good), "unknown": sum(entry.unknown for entry in entries)}
+    for state, count in {**counted, "bad": len(entries) - sum(counted.values())}.items():
+        yield Sample("lifeboat_backups", {**labels, "state": state}, count)
+    yield _done("backup", kind.name, good[-1].taken_at if good else None)
+    for level in LEVELS:
+        yield _done(f"verify_{level}", kind.name, _proved(look, good, level))
+    if ("copy", kind.name) in duties(look.config):
+        yield _done("copy", kind.name, _copy(look, good))
+    if entries:
+        yield Sample("lifeboat_backup_last_error_status", labels, not entries[-1].good)
+    readable = [entry for entry in entries if entry.manifest]
+    if readable:
+        details = present(readable[-1].manifest).detailed(kind.details)
+        lacking = len(kind.lacks(details)) + kind.unchosen(details)
+        yield Sample("lifeboat_backup_unprotected_items", labels, lacking)
+    if not good:
+        return
+    manifest = present(good[-1].manifest)
+    yield Sample("lifeboat_backup_size_bytes", labels, status.bytes_of(good[-1]))
+    yield Sample("lifeboat_backup_repo_size_bytes", labels, manifest.size)
+    yield Sample("lifeboat_backup_duration_seconds", labels, (manifest.finished_at - manifest.taken_at).total_seconds())
+    before = [status.bytes_of(entry) for entry in good[-1 - growth.BEFORE : -1]]
+    if before:
+        yield Sample("lifeboat_backup_median_size_bytes", labels, statistics.median(before))
+    for what, count in kind.counted(manifest.detailed(kind.details)).items():
+        yield Sample("lifeboat_backup_items", {**labels, "item": what}, count)
+
+
+def _proved(look: Look, good: Sequence[Entry], level: str) -> Optional[datetime]:
+    """When a young backup last passed at this level or a higher one. Where only old ones did, the age of the youngest
+    of them counts, as `lifeboat status` has it: last year's backup, restored today, says nothing of the others."""
+    alarms = look.config.alarms
+    young = timedelta(days=alarms.proof_age_days, hours=alarms.backup_age_hours)
+    recent: list[tuple[datetime, datetime]] = []
+    older: list[tuple[datetime, datetime]] = []
+    for entry in good:
+        for proof in (entry.proof[name] for name in LEVELS[LEVELS.index(level) :] if name in entry.proof):
+            if proof.verdict == PASS and proof.finished_at and proof.finished_at <= look.now + TOLERANCE:
+                (recent if look.now - entry.dated <= young else older).append((proof.finished_at, entry.dated))
+    return max((at for at, _dated in recent), default=None) or max((dated for _at, dated in older), default=None)
+
+
+def _copy(look: Look, good: Sequence[Entry]) -> Optional[datetime]:
+    """Of when the newest backup is that has been copied to the vault, by this host's own record."""
+    place = copies.place(look.config)
+    for entry in list(reversed(good))[:_COPIES_READ]:
+        found = copies.read(repositories.of(look.run), present(entry.manifest))
+        if found and found.place == place:
+            return entry.taken_at
+    return None
+
+
+def _records(look: Look) -> Iterator[Sample]:
+    """Of each kind and scenario the newest records, back to one that passed: there may be thousands."""
+    of_kind: dict[str, list[Record]] = {}
+    passed = set()
+    looked: dict[str, int] = {}
+    for identity in reversed(store.ids(look.config)):
+        kind = re.sub(r"_\d{8}_\d{6}(_\d+)?$", "", identity)
+        looked[kind] = looked.get(kind, 0) + 1
+        if kind in passed or looked[kind] > _DRILLS_READ:
+            continue
+        record = store.load(look.config, identity).good
+        if record and record.stack == look.config.stack and record.recorded_at <= look.now + TOLERANCE:
+            of_kind.setdefault(kind, []).append(record)
+            passed |= {kind} if record.verdict == PASS else set()
+    found = sorted((record for some in of_kind.values() for record in some), key=lambda record: record.recorded_at)
+    yield from evidence(found)
+    for scenario in look.config.scenarios:
+        drills = [
+            record.recorded_at for record in found
+            if (record.kind, record.scenario, record.verdict) == (schema.DRILL, scenario.name, PASS)
+        ]  # fmt: skip
+        yield _done("drill", scenario.name, max(drills, default=None))
+
+
+def _runs(look: Look) -> Iterator[Sample]:
+    for run, ended in runs.everything(look.config).items():
+        yield Sample("lifeboat_run_last_end_timestamp_seconds", {"run": run}, ended.ended_at.timestamp())
+        yield Sample("lifeboat_run_last_duration_seconds", {"run": run}, ended.seconds)
+        yield Sample("lifeboat_run_last_exit_code", {"run": run}, ended.exit_code)
+        succeeded = ended.succeeded_at.timestamp() if ended.succeeded_at else 0
+        yield Sample("lifeboat_run_last_success_timestamp_seconds", {"run": run}, succeeded)
+
+
+def _retention(look: Look) -> Iterator[Sample]:
+    yield _done("prune", STACK, clocks.pruned_at(look.config))
+
+
+def _status(look: Look) -> Iterator[Sample]:
+    """Names of checks are ours, but for those of other buckets, which are told as one."""
+    seen = look.status()
+    yield Sample("lifeboat_status_passed", {}, seen.verdict == PASS)
+    passed: dict[str, bool] = {}
+    for check in seen.checks:
+        name = "a bucket" if check.name.startswith("bucket ") else check.name.partition(":")[0]
+        passed[name] = passed.get(name, True) and check.result == PASS
+    for name, whether in list(passed.items())[:_NAMES]:
+        yield Sample("lifeboat_check_passed", {"check": name}, whether)
+    for check in seen.checks:
+        if check.name == "escrow" and check.measured is not None:
+            yield _done("escrow", STACK, look.now - timedelta(days=check.measured))
+    yield _done("status", STACK, look.now)
+
+
+def _full(look: Look) -> Iterator[Sample]:
+    good = {name: [entry for entry in some if entry.good] for name, some in look.backups.items()}
+    if any(good.values()):
+        free, days = checklist.until_full(look.run, good, look.now)
+        if free is not None:
+            at = look.now + timedelta(days=growth.HORIZON if days is None else days)
+            yield Sample("lifeboat_repository_full_timestamp_seconds", {}, at.timestamp())
+
+
+def _quarantine(look: Look) -> Iterator[Sample]:
+    seen = quarantine.look(look.run, now=look.now)
+    if seen.unseen:
+        raise UnverifiedError("look into the quarantine", look.config.stack, seen.unseen[0].detail)
+    for kind in quarantine.KINDS:
+        kept = [item for item in seen.kept if item.kind == kind]
+        yield Sample("lifeboat_quarantine_items", {"kind": kind}, len(kept))
+        yield Sample("lifeboat_quarantine_bytes", {"kind": kind}, sum(item.size for item in kept))
+        if kept:
+            oldest = min(item.at for item in kept).timestamp()
+            yield Sample("lifeboat_quarantine_oldest_timestamp_seconds", {"kind": kind}, oldest)
+
+
+def _skew(look: Look) -> Iterator[Sample]:
+    told = [seconds for _url, seconds in clocks.skews(look.config)]
+    if told:
+        yield Sample("lifeboat_clock_skew_seconds", {}, max(map(abs, told)))
+
+
+def _certificates(look: Look) -> Iterator[Sample]:
+    """Of the addresses that are configured. One that cannot be looked at may have ended: then all are unknown."""
+    one = look.config
+    bundle = str(one.repository.get("ca_bundle", ""))
+    used = {
+        "repository": (str(one.repository.get("endpoint_url", "")), bundle),
+        "vault": (one.vault.endpoint_url, one.vault.ca_bundle),
+        "objects": (one.objects.endpoint_url, one.objects.ca_bundle),
+        "frontend": (one.frontend.url, one.frontend.ca_bundle),
+    }
+    for name, (url, ca_bundle) in used.items():
+        try:
+            end = frontend_site.certificate_end(url, ssl_context(ca_bundle), _PATIENCE) if url else None
+        except (OSError, ValueError) as exc:
+            raise UnverifiedError("look at the certificate", url, str(exc)) from exc
+        if end is not None:
+            yield Sample("lifeboat_certificate_expiry_timestamp_seconds", {"endpoint": name}, end)
+
+
+# What lies on this host, and what others are asked for.
+HERE: Mapping[str, Collector] = {"disk": _disk, "evidence": _records, "runs": _runs, "retention": _retention}
+REPOSITORY: Mapping[str, Collector] = {"repository": _catalog}
+OTHERS: Mapping[str, Collector] = {
+    "status": _status, "space": _full, "quarantine": _quarantine, "clock": _skew, "certificates": _certificates,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Kept:
+    name: str
+    labels: Mapping[str, str]
+    value: float
+
+
+@dataclass(frozen=True)
+class _Remembered:
+    """What was seen at a time. listing: which backups and recovery points there were."""
+
+    at: datetime
+    samples: tuple[_Kept, ...]
+    listing: str = ""
+
+    @property
+    def plain(self) -> list[Sample]:
+        return [
+            Sample(kept.name, kept.labels, kept.value) for kept in self.samples
+            if kept.name in METRICS and math.isfinite(kept.value)
+        ]  # fmt: skip
+
+
+def textfile(run: Opened, *, now: datetime, ask: bool = False, again: bool = False) -> str:
+    """Everything that is known of the stack, as node_exporter reads it. ask: others too. again: read the repository,
+    although the list of its backups is the same: a verification may have written into one."""
+    config, look = run.config, Look(run, now)
+    own = [
+        Sample("lifeboat_build_info", {"version": VERSION}, 1),
+        Sample("lifeboat_metrics_timestamp_seconds", {}, now.timestamp()),
+        *(
+            Sample(_ALLOWED, {"duty": duty, "of": of}, age.total_seconds())
+            for (duty, of), age in duties(config).items()
+        ),
+    ]
+    # Others first: status reads the repository, and what it read is not read twice.
+    samples = [*own, *_others(look, ask), *_repository(look, ask or again), *_collected(look, HERE)]
+    return exposition(METRICS, (sample._replace(labels={STACK: config.stack, **sample.labels}) for sample in samples))
+
+
+def _others(look: Look, ask: bool) -> list[Sample]:
+    """Where nobody was asked yet, the duty `status` was never done."""
+    if not ask:
+        before = _recall(look.config, ASKED)
+        return before.plain if before else [_done("status", STACK, None)]
+    found = _collected(look, OTHERS)
+    _remember(look, ASKED, found)
+    return found
+
+
+def _repository(look: Look, again: bool) -> list[Sample]:
+    """One in S3 is not even listed where nobody is to be asked: each look costs requests."""
+    before = _recall(look.config, CATALOG)
+    try:
+        remote = look.config.repository.get("type", "local") != "local"
+        listing = before.listing if before and remote and not again else _listing(look)
+    except LifeboatError:
+        return [_success("repository", False)]
+    if before and not again and before.listing == listing:
+        return before.plain
+    found = _collected(look, REPOSITORY)
+    if _success("repository", True) in found:
+        _remember(look, CATALOG, found, listing)
+    return found
+
+
+def _listing(look: Look) -> str:
+    repo = repositories.of(look.run)
+    repo.check(writable=False)
+    names = [*(identity for kind in configured(look.config) for identity in repo.ids(kind.name)), *repo.points()]
+    names += [VERSION, *(f"{duty} {of}" for duty, of in duties(look.config))]  # what is told of them changes with these
+    return hashlib.sha256("\n".join(names).encode()).hexdigest()
+
+
+def _success(collector: str, good: bool) -> Sample:
+    return Sample("lifeboat_collector_success", {"collector": collector}, good)
+
+
+def _collected(look: Look, collectors: Mapping[str, Collector]) -> list[Sample]:
+    found: list[Sample] = []
+    for name, collector in collectors.items():
+        try:
+            found += [*collector(look), _success(name, True)]
+        except LifeboatError:
+            found.append(_success(name, False))
+    return found
+
+
+def _remember(look: Look, file: str, samples: Sequence[Sample], listing: str = "") -> None:
+    kept = tuple(_Kept(name, labels, float(value)) for name, labels, value in samples)
+    path = look.config.state / file
+    with filesystem.explained("remember what was seen for the metrics", path):
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        data = json.dumps(typed.plain(_Remembered(look.now, kept, listing))).encode() + b"\n"
+        filesystem.write(path, data, path.with_name(f".{path.name}.{os.getpid()}"))
+
+
+def _recall(config: Config, file: str) -> Optional[_Remembered]:
+    """None where nothing is remembered, or it cannot be read."""
+    try:
+        return typed.maybe(_Remembered, (config.state / file).read_bytes())
+    except OSError:
+        return None
+
+
+def file_of(config: Config) -> Path:
+    """One file a stack: two stacks of one name are two hosts' matter."""
+    return Path(config.monitoring.textfile_directory) / f"lifeboat_{config.stack}.prom"
+
+
+def write(config: Config, text: str) -> Path:
+    """At once or not at all: node_exporter reads every file that ends with .prom, as a user of its own. Not by way of
+    filesystem.write(): once a minute, what a power cut may take is not worth a wait for the disk."""
+    path = file_of(config)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    with filesystem.explained("write the metrics", path):
+        try:
+            with filesystem.create(partial) as file:
+                file.write(text.encode("utf-8", "backslashreplace"))
+                os.fchmod(file.fileno(), 0o644)
+            partial.replace(path)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
+    return path

@@ -1,0 +1,75 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""How the last runs of scheduled work ended, remembered for the metrics of a stack that is monitored.
+
+The log tells it too, but it may have 32 MiB, and metrics are made every minute.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Optional
+
+from ..base import filesystem, typed
+from ..repository.components import KINDS
+from ..settings.config import Config
+from .schedule import WORK
+
+_FOLDER = "runs"
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How the last run ended. succeeded_at: when one last ended with 0; None: none did since this is recorded."""
+
+    ended_at: datetime
+    seconds: float
+    exit_code: int
+    succeeded_at: Optional[datetime] = None
+
+
+def name(verb: str, component: str = "") -> str:
+    """What a run is called: backup_database. Never anything that is not in the registries."""
+    return f"{verb}_{component}" if component else verb
+
+
+def names() -> Iterator[str]:
+    for verb in WORK:
+        yield verb
+        yield from (name(verb, component) for component in KINDS if verb == "backup")
+
+
+def remember(config: Config, run: str, exit_code: int, began: datetime, ended: datetime) -> None:
+    before = read(config, run)
+    succeeded = ended if exit_code == 0 else before.succeeded_at if before else None
+    seconds = max(0.0, (ended - began).total_seconds())
+    data = json.dumps(typed.plain(Ended(ended, seconds, exit_code, succeeded))).encode() + b"\n"
+    path = _path(config, run)
+    with filesystem.explained("remember how the run ended", path):
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        filesystem.write(path, data, path.with_name(f".{path.name}.{os.getpid()}"))
+
+
+def read(config: Config, run: str) -> Optional[Ended]:
+    """None where there was none, or what is there cannot be read as one."""
+    try:
+        return typed.maybe(Ended, _path(config, run).read_bytes())
+    except FileNotFoundError:
+        return None
+
+
+def everything(config: Config) -> Mapping[str, Ended]:
+    """By name. Raises LifeboatError where a record cannot be read."""
+    with filesystem.explained("read how the runs ended", config.state / _FOLDER):
+        return {run: ended for run in names() if (ended := read(config, run))}
+
+
+def _path(config: Config, run: str) -> Path:
+    return config.state / _FOLDER / f"{run}.json"
