@@ -1,0 +1,225 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The alerts: each fires, does not fire, resolves, uses metrics that there are, and says what to do."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import promtool
+import pytest
+import yaml
+from ansible_collections.lifeboat.dr.plugins.module_utils.command import cli
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations import metrics
+from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
+
+ROOT = Path(__file__).resolve().parents[2]
+FILES = sorted((ROOT / "monitoring" / "rules").glob("*.yml"))
+STACKS = ROOT / "monitoring" / "stacks.yml"
+RULES: dict[str, dict[str, Any]] = {
+    rule["alert"]: rule
+    for path in FILES for group in yaml.safe_load(path.read_text(encoding="utf-8"))["groups"] for rule in group["rules"]
+}  # fmt: skip
+
+# An hour each: good, bad, and two hours good again. Values are those of promtool's `values`, a minute apart.
+LIMIT = "lifeboat_duty_allowed_age_seconds{%s}"
+LAST = "lifeboat_duty_last_success_timestamp_seconds{%s}"
+DONE, HOUR = "0x120 7260+60x119", "3600x240"  # the duty stops for two hours, and is done again
+
+
+def switched(good: str, bad: str) -> str:
+    return f"{good}x60 {bad}x59 {good}x119"
+
+
+def duty(labels: str) -> dict[str, str]:
+    return {LAST % f'stack="shop",{labels}': DONE, LIMIT % f'stack="shop",{labels}': HOUR}
+
+
+SILENT = "0+60x60 stale _x58 7200+60x120"
+OF_BACKUP = '{stack="shop",component="database"}'
+CASES: dict[str, dict[str, str]] = {
+    "LifeboatStackAbsent": {
+        'lifeboat_expected_stack{stack="shop"}': "1x240", 'lifeboat_expected_stack{stack="other"}': "1x240",
+        'lifeboat_metrics_timestamp_seconds{stack="other"}': "0+60x240",
+        'lifeboat_metrics_timestamp_seconds{stack="shop"}': SILENT,
+    },
+    "LifeboatMetricsOld": {'lifeboat_metrics_timestamp_seconds{stack="shop"}': "0+60x60 3600x58 7200+60x120"},
+    "LifeboatFactsUnreadable": {
+        'lifeboat_collector_success{stack="shop",collector="repository"}': switched("1", "0"),
+    },
+    "LifeboatDutyUnknown": {
+        LIMIT % 'stack="shop",duty="backup",of="database"': "1000000x240",
+        LAST % 'stack="shop",duty="backup",of="database"': SILENT,
+    },
+    "LifeboatStatusOld": duty('duty="status",of="stack"'),
+    "LifeboatBackupStale": duty('duty="backup",of="database"'),
+    "LifeboatRecoveryPointStale": duty('duty="recovery_point",of="stack"'),
+    "LifeboatCopyStale": duty('duty="copy",of="database"'),
+    "LifeboatVerificationOverdue": duty('duty="verify_restore",of="database"'),
+    "LifeboatDrillOverdue": duty('duty="drill",of="site"'),
+    "LifeboatEscrowOverdue": duty('duty="escrow",of="stack"'),
+    "LifeboatRetentionOverdue": duty('duty="prune",of="stack"'),
+    "LifeboatDutyOverdue": duty('duty="keeper_pull",of="database"'),
+    "LifeboatRunFailed": {'lifeboat_run_last_exit_code{stack="shop",run="backup_database"}': switched("0", "8")},
+    "LifeboatNewestBackupBad": {f"lifeboat_backup_last_error_status{OF_BACKUP}": switched("0", "1")},
+    "LifeboatVerdictNotPass": {
+        'lifeboat_evidence_passed{stack="shop",host="app1",kind="drill",scenario="site"}': switched("1", "0"),
+    },
+    "LifeboatStatusNotPassed": {'lifeboat_check_passed{stack="shop",check="buckets"}': switched("1", "0")},
+    "LifeboatCopiesMissing": {'lifeboat_check_passed{stack="shop",check="copies"}': switched("1", "0")},
+    "LifeboatSizeDrop": {
+        f"lifeboat_backup_size_bytes{OF_BACKUP}": switched("100", "49"),
+        f"lifeboat_backup_median_size_bytes{OF_BACKUP}": "100x240",
+    },
+    "LifeboatUnprotectedData": {f"lifeboat_backup_unprotected_items{OF_BACKUP}": switched("0", "1")},
+    "LifeboatQuarantineOld": {
+        'lifeboat_quarantine_oldest_timestamp_seconds{stack="shop",kind="volume"}': switched("0", "-2600000"),
+    },
+    "LifeboatDiskSpace": {
+        'lifeboat_repository_free_bytes{stack="shop"}': switched("300", "299"),
+        'lifeboat_repository_largest_backup_bytes{stack="shop"}': "100x240",
+    },
+    "LifeboatDiskFull": {
+        'lifeboat_repository_full_timestamp_seconds{stack="shop"}': switched("9000000", "2000000"),
+    },
+    "LifeboatClockWrong": {'lifeboat_clock_skew_seconds{stack="shop"}': switched("60", "61")},
+    "LifeboatCertificateEnds": {
+        'lifeboat_certificate_expiry_timestamp_seconds{stack="shop",endpoint="vault"}': switched("9000000", "1000000"),
+    },
+}  # fmt: skip
+ALWAYS = "LifeboatWatchdog"
+# What must not be told: by alert, a figure that looks alike.
+QUIET = {
+    "LifeboatStatusNotPassed": {'lifeboat_check_passed{stack="shop",check="copies"}': "0x240"},
+    "LifeboatDutyOverdue": duty('duty="backup",of="database"'),
+    "LifeboatBackupStale": duty('duty="drill",of="site"'),
+    "LifeboatClockWrong": {'lifeboat_metrics_timestamp_seconds{stack="shop"}': "0+60x240"},
+    "LifeboatVerdictNotPass": {'lifeboat_evidence_passed{stack="shop",host="a",kind="drill",scenario="site"}': "1x240"},
+}
+AHEAD = {"LifeboatClockWrong": {'lifeboat_metrics_timestamp_seconds{stack="shop"}': "0+60x60 4260+60x58 7200+60x120"}}
+
+
+def minutes(alert: str) -> int:
+    found = re.fullmatch(r"(\d+)([mhd])", str(RULES[alert].get("for", "0m")))
+    assert found, alert
+    return int(found[1]) * {"m": 1, "h": 60, "d": 1440}[found[2]]
+
+
+def firing(alert: str, at: int, count: int) -> dict[str, Any]:
+    return {
+        "expr": f'count(ALERTS{{alertname="{alert}",alertstate="firing"}}) or vector(0)',
+        "eval_time": f"{at}m",
+        "exp_samples": [{"labels": "{}", "value": count}],
+    }
+
+
+def case(alert: str, series: dict[str, str], expected: tuple[int, int, int]) -> dict[str, Any]:
+    """Looked at while it is good, while it is bad, and when it is good again."""
+    return {
+        "name": alert, "interval": "1m",
+        "input_series": [{"series": name, "values": values} for name, values in series.items()],
+        "promql_expr_test": [firing(alert, at, count) for at, count in zip((30, 118, 238), expected)],
+    }  # fmt: skip
+
+
+def shortened(tmp_path: Path) -> Path:
+    """The rules, where none waits for more than half an hour: what is waited for is not what is tested."""
+    path = tmp_path / "rules.yml"
+    groups = [group for file in FILES for group in yaml.safe_load(file.read_text(encoding="utf-8"))["groups"]]
+    for rule in (rule for group in groups for rule in group["rules"]):
+        if "for" in rule and minutes(rule["alert"]) > 30:
+            rule["for"] = "30m"
+    path.write_text(yaml.safe_dump({"groups": groups}), encoding="utf-8")
+    return path
+
+
+def tried(tmp_path: Path, cases: list[dict[str, Any]]) -> subprocess.CompletedProcess[str]:
+    program = promtool.required(tmp_path)
+    path = tmp_path / "tests.yml"
+    tests = {"rule_files": [str(shortened(tmp_path))], "evaluation_interval": "1m", "tests": cases}
+    path.write_text(yaml.safe_dump(tests), encoding="utf-8")
+    argv = [program, "test", "rules", str(path)]
+    return subprocess.run(argv, capture_output=True, text=True, timeout=300, check=False)
+
+
+@pytest.mark.slow
+def test_each_alert_fires_does_not_fire_and_resolves(tmp_path: Path) -> None:
+    cases = [case(alert, series, (0, 1, 0)) for alert, series in CASES.items()]
+    cases += [case(alert, series, (0, 1, 0)) for alert, series in AHEAD.items()]
+    cases += [case(alert, series, (0, 0, 0)) for alert, series in QUIET.items()]
+    cases.append(case(ALWAYS, {}, (1, 1, 1)))
+    done = tried(tmp_path, cases)
+    assert done.returncode == 0, done.stdout + done.stderr
+    wrong = tried(tmp_path, [case("LifeboatRunFailed", CASES["LifeboatRunFailed"], (0, 0, 0))])
+    assert wrong.returncode != 0, "a test that cannot fail"
+
+
+@pytest.mark.slow
+def test_what_an_alert_says(tmp_path: Path) -> None:
+    alert, said = "LifeboatRunFailed", RULES["LifeboatRunFailed"]["annotations"]
+    labels = {"stack": "shop", "run": "backup_database", "severity": "warning"}
+    names = {"{{ $labels.stack }}": "shop", "{{ $labels.run }}": "backup_database", "{{ $value }}": "8"}
+    shown = dict(said)
+    for name, value in names.items():
+        shown = {key: text.replace(name, value) for key, text in shown.items()}
+    body = case(alert, CASES[alert], (0, 1, 0))
+    expected = [{"exp_labels": labels, "exp_annotations": shown}]
+    body["alert_rule_test"] = [{"eval_time": "118m", "alertname": alert, "exp_alerts": expected}]
+    done = tried(tmp_path, [body])
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_promtool_accepts_the_files(tmp_path: Path) -> None:
+    program = promtool.required(tmp_path)
+    argv = [program, "check", "rules", *map(str, [*FILES, STACKS])]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_each_alert_is_tried() -> None:
+    assert set(RULES) == {*CASES, ALWAYS}
+
+
+@pytest.mark.parametrize("alert", RULES)
+def test_each_alert_says_what_to_do(alert: str) -> None:
+    rule = RULES[alert]
+    assert rule["labels"]["severity"] in ("critical", "warning", "info", "none")
+    said = rule["annotations"]
+    assert set(said) == {"summary", "description", "command", "runbook_url"}
+    assert said["runbook_url"].endswith(f"docs/alerts.md#{alert.lower()}")
+    if alert != ALWAYS:
+        assert "{{ $labels.stack }}" in said["summary"]
+    for verb in re.findall(r"\blifeboat ([a-z]+)", said["command"]):
+        assert verb in cli._VERBS
+
+
+@pytest.mark.parametrize("page", ["docs/alerts.md", "docs/ja/alerts.md"])
+def test_each_alert_has_a_runbook_and_no_other_has(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    assert re.findall(r"^## (Lifeboat\w+)$", text, re.MULTILINE) == list(RULES)
+
+
+def test_each_metric_of_a_rule_is_one_that_the_command_writes() -> None:
+    recorded = {
+        rule["record"]
+        for group in yaml.safe_load(STACKS.read_text(encoding="utf-8"))["groups"]
+        for rule in group["rules"]
+    }
+    used = {name for rule in RULES.values() for name in re.findall(r"\blifeboat_\w+", rule["expr"])}
+    assert sorted(used - set(metrics.METRICS) - recorded) == []
+
+
+def test_the_duties_of_the_rules_are_those_of_the_code() -> None:
+    """One that a rule names and nobody does would be a rule that never fires."""
+    vault = config.VaultSettings(repository_bucket="copies")
+    one = config.Config("shop", vault=vault, objects=config.ObjectsSettings(bucket="b"))
+    one = config.dataclasses.replace(one, config=config.ConfigSettings(recipients=("age1x",)))
+    known = {duty for duty, _of in metrics.duties(one)}
+    named = set(re.findall(r'duty="(\w+)"', " ".join(rule["expr"] for rule in RULES.values())))
+    assert named <= known
+    assert {duty for duty in known if not duty.startswith("verify_")} == named
