@@ -423,7 +423,7 @@ def _remember(look: Look, file: str, samples: Sequence[Sample], listing: str = "
 def _recall(config: Config, file: str) -> Optional[_Remembered]:
     """None where nothing is remembered, or it cannot be read."""
     try:
-        return typed.maybe(_Remembered, (config.state / file).read_bytes())
+        return typed.maybe(_Remembered, filesystem.read_plain(config.state / file))
     except OSError:
         return None
 

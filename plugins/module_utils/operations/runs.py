@@ -60,7 +60,7 @@ def remember(config: Config, run: str, exit_code: int, began: datetime, ended: d
 def read(config: Config, run: str) -> Optional[Ended]:
     """None where there was none, or what is there cannot be read as one."""
     try:
-        return typed.maybe(Ended, _path(config, run).read_bytes())
+        return typed.maybe(Ended, filesystem.read_plain(_path(config, run)))
     except FileNotFoundError:
         return None
 
