@@ -60,7 +60,8 @@ class Inventory:
         # An empty name is a temporary file that SQLite unlinks at once: https://www.sqlite.org/inmemorydb.html
         with _explained():
             self._base = sqlite3.connect("", isolation_level=None, check_same_thread=False)
-            self._close = weakref.finalize(self, self._base.close)  # Python 3.13 warns of one that was not closed
+            # Python 3.13 warns of one that was not closed.
+            self._close = weakref.finalize(self, _close, self._base, self._lock)
             for pragma in ("journal_mode = OFF", "synchronous = OFF", f"cache_size = -{(32 << 10) // share}"):
                 self._base.execute(f"PRAGMA {pragma}")
             for name, columns in tables.items():
@@ -207,6 +208,13 @@ def _asked(vault: Bucket, key: str, version: str) -> Optional[tuple[str, str, in
         return None
     told = head.headers.get("last-modified")
     return key, version, head.size, head.etag, parsedate_to_datetime(told).timestamp() if told else 0.0
+
+
+def _close(base: sqlite3.Connection, lock: threading.Lock) -> None:
+    """When no statement runs: after Ctrl-C threads may still be at work, and to close it under one of them is the end
+    of the process (SIGSEGV)."""
+    with lock:
+        base.close()
 
 
 @contextlib.contextmanager
