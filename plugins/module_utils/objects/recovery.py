@@ -510,7 +510,7 @@ def _rows(
 def _of_the_store(error: LifeboatError) -> bool:
     """Is it the server that refuses or no longer answers, so that its other buckets need not be tried?"""
     cause = causes.of(error)
-    return cause.whole if cause else type(error) is LifeboatError and not s3_client.status(error)
+    return cause.whole if cause else error.exit_code == LifeboatError.exit_code and not s3_client.status(error)
 
 
 def _lost(one: _Brought) -> list[Check]:

@@ -76,12 +76,12 @@ def _look(
     for document, component, identity in every:
         if only and identity not in only:
             continue
+        why = ""
         try:
             _read(store, component, identity)
+            continue
         except LifeboatError as exc:
             why = exc.cause
-        else:
-            continue
         try:
             read = sealing.opened(_read(bare, component, identity), identity, ADOPTIONS, unsigned=True)
         except LifeboatError as exc:
