@@ -22,6 +22,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
     NotFoundError,
     UntrustedError,
     UsageError,
+    present,
 )
 from ansible_collections.lifeboat.dr.plugins.module_utils.command import cli
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import adoption, escrow, prune, status, verify
@@ -373,6 +374,18 @@ def test_a_key_that_is_pinned_no_longer(world: World) -> None:
     assert world.problems() == {made.id: ""}
     world.pin("operator")
     assert "does not name" in world.problems()[made.id]
+
+
+def test_readers_at_the_same_time_keep_each_others_lines(world: World) -> None:
+    first, second = world.backup(NOW - DAY), world.backup(NOW)
+    memory = world.root / "state/signatures.json"
+    memory.unlink()
+    readers = [present(repositories.trust(world.run)) for _ in range(2)]
+    for reader, made in zip(readers, (first, second)):
+        reader.check("manifest", "database", made.id, world.path(made).read_bytes())
+    for reader in readers:
+        reader.keep()
+    assert {item["id"] for item in json.loads(memory.read_bytes())["known"].values()} == {first.id, second.id}
 
 
 def test_what_was_checked_once_is_not_checked_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
