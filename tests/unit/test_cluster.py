@@ -94,6 +94,7 @@ SECRETS = {
     "host=a user=b": "host=a user=b",
     '"$user", public': '"$user", public',
     "%m [%p] ": "%m [%p] ",
+    "radius radiusservers=h radiussecrets=abc": "radius radiusservers=h radiussecrets=***",
 }
 
 
@@ -117,6 +118,7 @@ def test_passwords_are_masked_and_nothing_else(text: str) -> None:
         ("primary_conninfo", "string", "password=abc host=a", "password=*** host=a"),
         ("password_encryption", "enum", "scram-sha-256", "scram-sha-256"),
         ("ssl_key_file", "string", "server.key", "server.key"),
+        ("app.api_tokens", "string", "abc,def", MASK),
     ],
 )
 def test_the_values_of_settings_that_may_hold_a_secret(name: str, kind: str, value: str, kept: str) -> None:

@@ -194,8 +194,10 @@ def of(folder: Path) -> Optional[Cluster]:
 
 # --- secrets
 
+# The plural too: radiussecrets of pg_hba.conf is a list of them, and no file is named here.
+_SECRET = rf"{pipeline.SECRET_NAME}|(?:secret|token|credential)s\b"
 _GIVEN = re.compile(
-    rf"""([\w.-]{{0,64}}(?:{pipeline.SECRET_NAME})[\w.-]{{0,64}}(?:\s*[=:]\s*|\s+))('(?:[^'\\]|\\.)*(?:'|$)|"(?:[^"\\]|\\.)*(?:"|$)|\S+)""",
+    rf"""([\w.-]{{0,64}}(?:{_SECRET})[\w.-]{{0,64}}(?:\s*[=:]\s*|\s+))('(?:[^'\\]|\\.)*(?:'|$)|"(?:[^"\\]|\\.)*(?:"|$)|\S+)""",
     re.IGNORECASE | re.DOTALL,
 )
 _URI = re.compile(r"(://[^\s/@:]*:)\S*(?=@)")
@@ -211,7 +213,7 @@ def masked(setting: Setting) -> Setting:
     if setting.kind != "string" or not setting.value:
         return setting
     name = setting.name.lower()
-    if re.search(pipeline.SECRET_NAME, name):
+    if re.search(_SECRET, name):
         return replace(setting, value=MASK)
     if name.endswith("_command"):
         program, space, _arguments = setting.value.strip().partition(" ")
@@ -357,7 +359,7 @@ def _word(text: str) -> str:
 
 def _option(text: str) -> str:
     name, equals, value = text.partition("=")
-    return name + equals + (MASK if re.search(pipeline.SECRET_NAME, name, re.IGNORECASE) else _word(mask(value)))
+    return name + equals + (MASK if re.search(_SECRET, name, re.IGNORECASE) else _word(mask(value)))
 
 
 class _Reader:
