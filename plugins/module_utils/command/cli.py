@@ -19,7 +19,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Callable, NamedTuple, Optional
 
-from ..base import lock, pipeline, terminal
+from ..base import ecs, lock, pipeline, terminal
 from ..base import text as base_text
 from ..base.checks import CODES
 from ..base.errors import IntegrityError, LifeboatError, Log, UnverifiedError, UsageError
@@ -46,6 +46,7 @@ EXIT_CODES = """exit codes:
   8  the backup is good, and its copy or retention in the vault failed; the next backup makes up for it
 """
 LOG_DIRECTORY = Path("/var/log/lifeboat")
+_INTERRUPTED = 130
 
 
 class Verb(NamedTuple):
@@ -108,7 +109,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         loaded = _configured(arguments)
         stack = loaded.stack
         secrets.update(loaded.secrets)
-        _open_log(log, stack, arguments)
+        _open_log(log, stack, arguments, loaded.monitoring.log_format)
         if arguments.verb in schedule.WORK:
             log.debug(schedule.BEGINS, arguments.verb)
         code, result, told = _run(loaded, arguments, log)
@@ -116,19 +117,20 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         _log_end(log, arguments.verb, code, shown)
     except LifeboatError as exc:
         _open_log(log, stack or "lifeboat", arguments)
-        log.error("%s failed: %s", arguments.verb, exc)
+        log.error("%s failed: %s", arguments.verb, exc, extra=_ended(exc.exit_code))
         if arguments.json:
             names = ("attempted", "subject", "cause", "remedy")
             parts = {name: pipeline.scrub(getattr(exc, name), secrets) for name in names}
             sys.stdout.write(json.dumps({"error": parts}) + "\n")
         return exc.exit_code
     except KeyboardInterrupt:
-        log.error("%s interrupted", arguments.verb)
-        return 130
+        log.error("%s interrupted", arguments.verb, extra=_ended(_INTERRUPTED))
+        return _INTERRUPTED
     except Exception as exc:
         _open_log(log, stack or "lifeboat", arguments)
         said = " ".join(str(exc).split())
-        log.error("%s failed: %s, which Lifeboat does not foresee: %s", arguments.verb, type(exc).__name__, said)
+        words = "%s failed: %s, which Lifeboat does not foresee: %s"
+        log.error(words, arguments.verb, type(exc).__name__, said, extra=_ended(LifeboatError.exit_code))
         raise
     finally:
         terminal.rest(log)
@@ -175,9 +177,14 @@ def _run(loaded: config.Config, arguments: argparse.Namespace, log: logging.Logg
 def _log_end(log: logging.Logger, verb: str, code: int, shown: Sequence[str]) -> None:
     if code:
         # Cron throws standard output away and mails standard error: a bad verdict must not be silent.
-        log.error("%s: %s", verb, shown[-1] if shown else f"exit {code}")
+        log.error("%s: %s", verb, shown[-1] if shown else f"exit {code}", extra=_ended(code))
     elif verb in schedule.WORK:
-        log.debug(schedule.ENDS, verb)
+        log.debug(schedule.ENDS, verb, extra=_ended(code))
+
+
+def _ended(code: int) -> dict[str, int]:
+    """What the last line of a run tells besides its words, where the log is JSON."""
+    return {"exit_code": code}
 
 
 def _answer(arguments: argparse.Namespace, code: int, result: object, shown: list[str]) -> int:
@@ -192,8 +199,11 @@ def _answer(arguments: argparse.Namespace, code: int, result: object, shown: lis
     return code
 
 
-def _open_log(log: logging.Logger, stack: str, arguments: argparse.Namespace) -> None:
-    """To the journal, to a file that logrotate turns, and to the terminal's stderr; each where it can be had."""
+def _open_log(log: logging.Logger, stack: str, arguments: argparse.Namespace, style: str = "text") -> None:
+    """To the journal, to a file that logrotate turns, and to the terminal's stderr; each where it can be had.
+
+    style: of the file. Without a configuration that can be read nobody has asked for JSON.
+    """
     if log.handlers:
         return
     log.setLevel(logging.DEBUG)  # that a run begins and ends is for the log and the journal; a terminal shows INFO
@@ -202,8 +212,8 @@ def _open_log(log: logging.Logger, stack: str, arguments: argparse.Namespace) ->
     plain = logging.Formatter(f"%(asctime)s {stack}[%(process)d] %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S%z")
     try:
         if LOG_DIRECTORY.is_dir():
-            file = logging.FileHandler(LOG_DIRECTORY / f"{stack}.log", encoding="utf-8")
-            file.setFormatter(plain)
+            file = logging.FileHandler(LOG_DIRECTORY / f"{stack}.log", encoding="utf-8", errors="backslashreplace")
+            file.setFormatter(ecs.Formatter(stack, arguments.verb) if style == "json" else plain)
             log.addHandler(file)
         if Path("/dev/log").exists():
             journal = logging.handlers.SysLogHandler("/dev/log")

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shutil
 import stat
@@ -13,8 +14,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Optional
 
-from ..base import filesystem, pipeline
+from ..base import ecs, filesystem, pipeline
 from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check, at_most
 from ..base.pipeline import Command
 from ..base.version import VERSION
@@ -30,9 +32,8 @@ MONTH = timedelta(days=31)
 _LARGEST = 32 << 20
 _CUT = "it began and never ended: the process was killed, or the host went down"
 _JOB = re.compile(r"(?P<when>@\w+|(?:[\d*/,\-A-Za-z]+\s+){4}[\d*/,\-A-Za-z]+)\s+(?P<user>\S+)\s+(?P<command>\S.*)")
-_LINE = re.compile(
-    r"(?P<at>\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d{4}) \S+\[(?P<pid>\d+)\] (?P<level>[A-Z]+) (?P<text>.*)"
-)
+_LINE = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d{4}) \S+\[(\d+)\] ([A-Z]+) (.*)")
+_TIMES = ("%Y-%m-%dT%H:%M:%S%z", "%Y-%m-%dT%H:%M:%S.%f%z")  # of a line of text, of one of JSON
 # What a backup, a verification or a pruning says; `lifeboat status` and its like are no scheduled work.
 WORK = ("backup", "verify", "prune")
 BEGINS, ENDS = "%s begins", "%s ends"
@@ -40,6 +41,7 @@ _VERB = f"(?:{'|'.join(WORK)})"
 _BEGINS = re.compile(BEGINS % _VERB)
 _ENDS = re.compile(f"{_VERB}(?: failed| interrupted|:| ends$)")
 _WORK = re.compile(f"{_BEGINS.pattern}|{_ENDS.pattern}|{ID.pattern}")
+_MAYBE = re.compile(f"{_VERB}|{ID.pattern}")  # lines worth reading, of what may be 32 MiB
 
 
 @dataclass(frozen=True)
@@ -132,25 +134,38 @@ def runs(config: Config) -> list[Run]:
     found: dict[tuple[str, str], Run] = {}
     begun: dict[str, tuple[str, str]] = {}  # by process
     for line in _lines(config):
-        one = _LINE.fullmatch(line)
-        if one is None or not _WORK.search(one["text"]):
+        said = _said(line)
+        at = _time(said.at) if said else None
+        if said is None or at is None:  # not a line of ours
             continue
-        try:
-            at = datetime.strptime(one["at"], "%Y-%m-%dT%H:%M:%S%z")
-        except ValueError:  # not a line of ours
-            continue
-        begins = bool(_BEGINS.fullmatch(one["text"]))
+        begins = bool(_BEGINS.fullmatch(said.text))
         if begins:
-            begun[one["pid"]] = (one["pid"], one["at"])
-        key = begun.get(one["pid"], (one["pid"], one["at"][:10]))  # earlier versions did not log that they began
+            begun[said.process] = (said.process, said.at)
+        key = begun.get(said.process, (said.process, said.at[:10]))  # earlier versions did not log that they began
         before = found.get(key, Run(at))
-        wrong = one["text"][:200] if one["level"] in ("ERROR", "CRITICAL") else ""
-        over = not begins and (before.over or bool(_ENDS.match(one["text"])))
+        wrong = said.text[:200] if said.level in ("ERROR", "CRITICAL") else ""
+        over = not begins and (before.over or bool(_ENDS.match(said.text)))
         found[key] = Run(max(at, before.at), before.problem or pipeline.scrub(wrong), over)
         if over:
-            begun.pop(one["pid"], None)
+            begun.pop(said.process, None)
     running = {key for pid, key in begun.items() if _runs_now(pid)}
     return [run if run.over else replace(run, problem=_CUT) for key, run in found.items() if key not in running]
+
+
+def _said(line: str) -> Optional[ecs.Line]:
+    """What a line of scheduled work says; None for any other. A log that was turned to JSON has lines of both kinds."""
+    if not _MAYBE.search(line):
+        return None
+    one = _LINE.fullmatch(line)
+    said = ecs.Line(*one.groups()) if one else ecs.read(line)
+    return said if said and _WORK.search(said.text) else None
+
+
+def _time(text: str) -> Optional[datetime]:
+    for form in _TIMES:
+        with contextlib.suppress(ValueError):
+            return datetime.strptime(text, form)
+    return None
 
 
 def _runs_now(pid: str) -> bool:
@@ -166,6 +181,6 @@ def _lines(config: Config) -> Iterator[str]:
         try:
             with path.open("rb") as file:
                 file.seek(max(0, path.stat().st_size - _LARGEST))
-                yield from file.read(_LARGEST).decode("utf-8", "replace").splitlines()
+                yield from file.read(_LARGEST).decode("utf-8", "replace").split("\n")
         except OSError:
             continue

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Optional
+from typing import Annotated, Literal, Optional
 
 from ..base.typed import Range
 
@@ -183,10 +183,11 @@ class MonitoringSettings:
     """How the stack is watched; off where nothing is set.
 
     `textfile_directory`: where node_exporter's textfile collector reads. `lifeboat metrics` writes a file of the stack
-    there, and each scheduled run does when it ends.
+    there, and each scheduled run does when it ends. `log_format`: of the log file; json: lines with ECS's names.
     """
 
     textfile_directory: str = ""
+    log_format: Literal["text", "json"] = "text"
 
 
 def problems(frontend: FrontendSettings, drill: DrillSettings, keeper: KeeperSettings) -> Iterator[tuple[str, str]]:
