@@ -165,7 +165,7 @@ def _configured(arguments: argparse.Namespace) -> config.Config:
 def _run(loaded: config.Config, arguments: argparse.Namespace, log: logging.Logger) -> Answer:
     work = functools.partial(_VERBS[arguments.verb].run, loaded, arguments, log.info)
     looks = arguments.verb not in schedule.WORK or getattr(arguments, "dry_run", False)
-    if looks or not loaded.monitoring.textfile_directory:
+    if looks or not loaded.told:
         return work()
     from ..operations import runs
     from . import watched

@@ -7,11 +7,12 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Callable
+from typing import TYPE_CHECKING, Callable, Optional
 
 from ..base.errors import LifeboatError, Log
-from ..operations import metrics, runs
+from ..operations import heartbeat, metrics, runs
 from ..stack.runtime import Opened
 
 if TYPE_CHECKING:
@@ -37,25 +38,34 @@ def show(run: Opened, arguments: argparse.Namespace) -> Answer:
 
 
 def reported(run: Opened, name: str, work: Callable[[], Answer], warn: Log) -> Answer:
-    """Do the work; then remember how it ended and renew the metrics. What fails of that never fails the work.
+    """Do the work; then tell how it ended, and renew the metrics. What fails of that never fails the work.
 
     run: opened for the metrics alone, which tell of what is there after the work.
     """
-    began, code = _now(), LifeboatError.exit_code
+    began, told = _now(), list[str]()
+    code: Optional[int] = None
+    # Somebody at a terminal sees how it ends, and must not hide from the switch that cron is dead.
+    heard = heartbeat.Heartbeat(run.config, name, began, warn) if run.config.heard and not _typed() else None
     try:
         answer = work()
-        code = answer[0]
+        code, told = answer[0], answer[2]
         return answer
     except LifeboatError as exc:
-        code = exc.exit_code
+        code, told = exc.exit_code, [str(exc)]
         raise
     finally:
-        if code != _HELD:
+        if heard is not None:
+            heard.ended(code, _now(), told)
+        if run.config.monitoring.textfile_directory and code != _HELD:
             try:
-                runs.remember(run.config, name, code, began, _now())
+                runs.remember(run.config, name, LifeboatError.exit_code if code is None else code, began, _now())
                 metrics.write(run.config, metrics.textfile(run, now=_now(), again=True))
             except LifeboatError as exc:
                 warn(f"the metrics are not renewed: {exc}")
+
+
+def _typed() -> bool:
+    return sys.stdin is not None and sys.stdin.isatty()
 
 
 def _now() -> datetime:

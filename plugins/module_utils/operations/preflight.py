@@ -34,6 +34,7 @@ from ..settings import config as settings
 from ..settings.config import Config
 from ..stack import buckets
 from ..stack.runtime import Opened
+from ..tools import healthchecks
 
 NOT_UP = "If the stack is not up yet, say so: -e agent_reach_database=false"
 SHOWN = 8  # so that an answer has at most ten lines
@@ -120,7 +121,9 @@ def addresses(config: Config) -> list[str]:
         "lifeboat_repository.endpoint_url": str(config.repository.get("endpoint_url", "")),
     }
     given.update({name: url for name, url in endpoints.items() if url})
-    return [
+    switch = healthchecks.problem(config.secrets[settings.HEARTBEAT].strip()) if config.heard else ""
+    hidden = [f"lifeboat_secrets.{settings.HEARTBEAT}: {switch}"] if switch else []
+    return hidden + [
         f"{name} is {typed.shown(url)}, which does not begin with http:// or https://"
         for name, url in given.items()
         if not url.startswith(("http://", "https://")) or not _host(url)

@@ -38,6 +38,7 @@ LEVELS = ("checksum", "archive", "restore")
 MANIFESTS, RECOVERY_POINTS, VERIFICATIONS, ADOPTIONS = "manifest", "recovery-point", "verification", "adoption"
 OF_HOST = (MANIFESTS, RECOVERY_POINTS, VERIFICATIONS)  # what a host signs
 DOCUMENTS = (*OF_HOST, ADOPTIONS)
+HEARTBEAT = "heartbeat_url"  # the secret address of a dead-man's switch
 # Bounds that no clock, thread or process could take more of.
 Seconds = Annotated[int, Range(1, 10**9)]
 Days = Annotated[int, Range(0, 36_500)]
@@ -334,6 +335,16 @@ class Config:
     def state(self) -> Path:
         """Where this host keeps what it remembers of the stack: recoveries, evidence."""
         return Path(self.state_directory) if self.state_directory else STATE_DIRECTORY / self.stack
+
+    @property
+    def told(self) -> bool:
+        """Does anybody hear how a scheduled run ended?"""
+        return bool(self.monitoring.textfile_directory or self.heard)
+
+    @property
+    def heard(self) -> bool:
+        """Is there a dead-man's switch?"""
+        return bool(self.secrets.get(HEARTBEAT, "").strip())
 
     @property
     def identities(self) -> Path:

@@ -1,0 +1,164 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""healthchecks.io's ping protocol, which other dead-man's switches understand: start, success, failure, exit status.
+
+https://healthchecks.io/docs/http_api/. The address is the secret: no error, log line or process argument has it.
+"""
+
+from __future__ import annotations
+
+import http.client
+import re
+import threading
+import time
+import urllib.error
+import urllib.request
+import uuid
+from typing import Optional
+from urllib.parse import urlencode, urlsplit, urlunsplit
+
+from ..base.errors import UsageError
+from ..base.version import VERSION
+
+START, SUCCESS, FAIL = "start", "", "fail"
+TIMEOUT = 5.0  # seconds that one answer may take
+PATIENCE = 10.0  # seconds that a run may wait for its pings in all
+ATTEMPTS = 3
+BODY_LIMIT = 10_000  # what a server of one's own keeps of a body; healthchecks.io itself keeps 100 kB
+_ANSWER = 200  # bytes of an answer that are read
+_CUT = "\n[…]\n"
+_STRANGE = re.compile(r"[^!-~]")  # blanks, control characters, and what is not ASCII
+
+
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """A switch answers by itself. Elsewhere the secret address would be told to somebody else."""
+
+    def redirect_request(self, *_: object) -> None:
+        return None
+
+
+def address(url: str) -> str:
+    """The address without the blanks and newlines around it. Raises UsageError where nothing can be sent to it."""
+    url = url.strip()
+    cause = problem(url)
+    if cause:
+        raise UsageError(
+            "tell the dead-man's switch", "its address", cause,
+            "Correct lifeboat_secrets.heartbeat_url and run lifeboat.dr.deploy again.",
+        )  # fmt: skip
+    return url
+
+
+def problem(url: str) -> str:
+    """Why nothing can be sent to this address; empty: it can. The text never shows the address."""
+    try:
+        parts = urlsplit(url)
+        host, _port = parts.hostname, parts.port
+    except ValueError:  # whose text would show the address
+        return "it is not a web address"
+    if parts.scheme not in ("http", "https") or not host:
+        return "it is not an address that begins with http:// or https://"
+    if _STRANGE.search(url):
+        return "it has a blank or another character that no web address has"
+    if "@" in parts.netloc:
+        return "it has a user name or a password, which the protocol does not know"
+    return ""
+
+
+def host(url: str) -> str:
+    """Where the switch is: the part of its address that is no secret."""
+    return urlsplit(url).hostname or ""
+
+
+def body(text: str) -> bytes:
+    """At most BODY_LIMIT bytes of it: the beginning and, which says why, the end."""
+    data = text.encode("utf-8", "replace")
+    if len(data) <= BODY_LIMIT:
+        return data
+    half = (BODY_LIMIT - len(_CUT.encode())) // 2
+    first, last = (part.decode("utf-8", "ignore") for part in (data[:half], data[-half:]))
+    return f"{first}{_CUT}{last}".encode()
+
+
+class Switch:
+    """The pings of one run. Whatever the receiver does, the run does not fail, and waits PATIENCE seconds at most.
+
+    Threads, because neither looking up a name nor an answer that comes byte by byte has a time limit of its own.
+    """
+
+    def __init__(
+        self, url: str, *, timeout: float = TIMEOUT, patience: float = PATIENCE, pause: float = 1.0, run_id: str = "",
+    ) -> None:  # fmt: skip
+        self._url = address(url)
+        self._timeout, self._patience, self._pause = timeout, patience, pause
+        self._run_id = run_id or str(uuid.uuid4())  # tells runs that overlap from each other
+        self._opener = urllib.request.build_opener(_NoRedirects)
+        self._first: Optional[threading.Thread] = None
+
+    def start(self, text: str = "") -> None:
+        """Say that the run begins. Nobody waits for the answer; that a start was not told does no harm."""
+        first = threading.Thread(target=self._sent, args=(START, body(text)), daemon=True)
+        if _started(first):
+            self._first = first
+
+    def end(self, signal: str, text: str) -> str:
+        """SUCCESS, FAIL or an exit status. Why it was not delivered; empty: it was."""
+        said: list[str] = []
+        last = threading.Thread(target=self._end, args=(signal, body(text), said), daemon=True)
+        if not _started(last):
+            return "the system gives no more threads"
+        last.join(self._patience)
+        return said[0] if said else f"no answer within {self._patience:.0f} s"
+
+    def _end(self, signal: str, data: bytes, said: list[str]) -> None:
+        if self._first is not None:  # or the run would begin after its end
+            self._first.join(self._timeout)
+        for attempt in range(1, ATTEMPTS + 1):
+            cause, again = self._sent(signal, data)
+            if not again or attempt == ATTEMPTS:
+                said.append(cause)
+                return
+            time.sleep(self._pause)
+
+    def _sent(self, signal: str, data: bytes) -> tuple[str, bool]:
+        """(why it was not delivered, whether another attempt may help)."""
+        headers = {"Content-Type": "text/plain; charset=utf-8", "User-Agent": f"lifeboat/{VERSION}"}
+        request = urllib.request.Request(self._signal(signal), data, headers, method="POST")  # noqa: S310 - address()
+        try:
+            with self._opener.open(request, timeout=self._timeout) as answer:
+                return _judged(answer.status, answer.read(_ANSWER).decode("utf-8", "replace").strip())
+        except urllib.error.HTTPError as exc:
+            with exc:
+                return _judged(exc.code, "")
+        except urllib.error.URLError as exc:
+            return str(exc.reason) or type(exc.reason).__name__, True
+        except OSError as exc:
+            return exc.strerror or str(exc) or type(exc).__name__, True
+        except (ValueError, http.client.HTTPException) as exc:  # their text may quote the address
+            return f"its answer is not HTTP ({type(exc).__name__})", True
+
+    def _signal(self, signal: str) -> str:
+        parts = urlsplit(self._url)
+        path = f"{parts.path.rstrip('/')}/{signal}" if signal else parts.path
+        query = "&".join(part for part in (parts.query, urlencode({"rid": self._run_id})) if part)
+        return urlunsplit((parts.scheme, parts.netloc, path, query, ""))
+
+
+def _started(thread: threading.Thread) -> bool:
+    try:
+        thread.start()
+    except RuntimeError:
+        return False
+    return True
+
+
+def _judged(status: int, said: str) -> tuple[str, bool]:
+    if 300 <= status < 400:
+        return f"it answered {status} and sends elsewhere, which is not followed", False
+    if status >= 400:
+        return f"it answered {status}", status >= 500 or status == 429
+    if said.startswith("OK ("):  # OK (not found), OK (rate limited): answered with 200, and not counted
+        return f"it answered {said!r}", False
+    return "", False
