@@ -1,0 +1,220 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Whom an alert is sent to, what keeps it back, and what it says when it arrives."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import alertmanager
+import pytest
+import yaml
+from test_rules import CASES, RULES
+
+ROOT = Path(__file__).resolve().parents[2]
+FILE = ROOT / "monitoring" / "alertmanager.yml"
+TEMPLATE = ROOT / "monitoring" / "alertmanager.tmpl"
+CONFIG: dict[str, Any] = yaml.safe_load(FILE.read_text(encoding="utf-8"))
+TEST = "LifeboatAlertTest"
+SEVERITY = {name: rule["labels"]["severity"] for name, rule in RULES.items()}
+# https://prometheus.io/docs/alerting/0.28/configuration/: what each part may have, without what would hold a secret.
+FIELDS = {
+    "global": "resolve_timeout smtp_smarthost smtp_from smtp_hello smtp_auth_username smtp_auth_password_file "
+    "smtp_require_tls smtp_tls_config slack_api_url_file pagerduty_url http_config",
+    "route": "receiver group_by continue matchers group_wait group_interval repeat_interval routes",
+    "inhibit_rules": "source_matchers target_matchers equal",
+    "slack_configs": "send_resolved api_url_file http_config channel username title title_link text fallback color "
+    "pretext footer fields short_fields mrkdwn_in icon_emoji",
+    "pagerduty_configs": "send_resolved routing_key_file http_config url client client_url description details "
+    "severity class component group source links images",
+    "email_configs": "send_resolved to from smarthost auth_username auth_password_file headers html text require_tls "
+    "tls_config hello",
+    "webhook_configs": "send_resolved url_file http_config max_alerts timeout",
+}
+
+
+def alert(name: str, **labels: str) -> dict[str, str]:
+    return {"alertname": name, "severity": SEVERITY.get(name, "critical"), "stack": "shop", **labels}
+
+
+def of(name: str) -> dict[str, str]:
+    """The alert with the labels that its rule gives it."""
+    series = [text for text in CASES.get(name, {}) if 'stack="shop"' in text]
+    return alert(name, **dict(re.findall(r'(\w+)="([^"]*)"', series[0] if series else "")))
+
+
+def nodes(route: dict[str, Any]) -> list[dict[str, Any]]:
+    return [route, *(node for child in route.get("routes", ()) for node in nodes(child))]
+
+
+def parts(config: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    found = [("global", config["global"]), *(("route", node) for node in nodes(config["route"]))]
+    found += [("inhibit_rules", rule) for rule in config["inhibit_rules"]]
+    return found + [
+        (kind, one) for receiver in config["receivers"] for kind in receiver if kind != "name" for one in receiver[kind]
+    ]
+
+
+def test_every_field_is_documented_and_no_secret_is_in_the_file() -> None:
+    assert set(CONFIG) == {"global", "templates", "route", "inhibit_rules", "receivers"}
+    strange = [(kind, name) for kind, part in parts(CONFIG) for name in part if name not in FIELDS[kind].split()]
+    assert strange == []
+    by_file = {name: value for _kind, part in parts(CONFIG) for name, value in part.items() if name.endswith("_file")}
+    assert set(by_file) == {"smtp_auth_password_file", "api_url_file", "routing_key_file", "url_file"}
+    assert all(str(path).startswith("/etc/prometheus/lifeboat/") for path in by_file.values())
+
+
+def test_every_receiver_is_there_and_used() -> None:
+    named = [receiver["name"] for receiver in CONFIG["receivers"]]
+    assert sorted(named) == sorted({node["receiver"] for node in nodes(CONFIG["route"])})
+    assert all(len(receiver) > 1 for receiver in CONFIG["receivers"]), "each sends somewhere"
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_each_alert_goes_where_its_severity_says(name: str) -> None:
+    wanted = "watchdog" if name == "LifeboatWatchdog" else SEVERITY[name]
+    assert alertmanager.receivers(CONFIG, of(name)) == [wanted]
+    way = next(alertmanager.ways(CONFIG["route"], of(name)))
+    assert way["group_by"] == (["alertname"] if name == "LifeboatWatchdog" else ["stack"])
+
+
+@pytest.mark.parametrize(
+    ("severity", "receiver"),
+    [("critical", "critical"), ("warning", "warning"), ("info", "info"), ("page", "warning"), ("", "warning")],
+)
+def test_nothing_is_dropped_and_the_test_goes_the_same_way(severity: str, receiver: str) -> None:
+    assert alertmanager.receivers(CONFIG, alert("Other", severity=severity)) == [receiver]
+    assert alertmanager.receivers(CONFIG, alert(TEST, severity=severity)) == [receiver]
+    assert next(alertmanager.ways(CONFIG["route"], alert(TEST, severity=severity)))["group_wait"] == "0s"
+
+
+def test_the_watchdog_leaves_alone_and_often() -> None:
+    way = next(alertmanager.ways(CONFIG["route"], of("LifeboatWatchdog")))
+    assert (way["group_wait"], way["group_interval"], way["repeat_interval"]) == ("0s", "1m", "5m")
+    watchdog = next(receiver for receiver in CONFIG["receivers"] if receiver["name"] == "watchdog")
+    assert watchdog["webhook_configs"] == [
+        {"url_file": "/etc/prometheus/lifeboat/watchdog_url", "send_resolved": False}
+    ]
+
+
+STALE = ["LifeboatBackupStale", "LifeboatCopyStale", "LifeboatRecoveryPointStale"]
+ALL = [name for name in RULES if name not in ("LifeboatWatchdog", "LifeboatStackAbsent", "LifeboatMetricsOld")]
+ONE_CAUSE = {
+    "a host is down": (["LifeboatStackAbsent", "LifeboatMetricsOld", *ALL], ["LifeboatStackAbsent"]),
+    "its metrics are old": (["LifeboatMetricsOld", *ALL], ["LifeboatMetricsOld"]),
+    "no backup": (STALE, ["LifeboatBackupStale"]),
+    "a backup and no copy": (STALE[1:], STALE[1:]),
+    "facts unreadable": (["LifeboatFactsUnreadable", "LifeboatDutyUnknown"], ["LifeboatFactsUnreadable"]),
+    "not asked": (["LifeboatStatusOld", "LifeboatStatusNotPassed"], ["LifeboatStatusOld"]),
+    "damaged": (["LifeboatNewestBackupBad", "LifeboatSizeDrop"], ["LifeboatNewestBackupBad"]),
+    "full": (["LifeboatDiskSpace", "LifeboatDiskFull"], ["LifeboatDiskSpace"]),
+}
+
+
+@pytest.mark.parametrize("cause", ONE_CAUSE)
+def test_one_cause_is_one_alert(cause: str) -> None:
+    names, wanted = ONE_CAUSE[cause]
+    alerts = [of(name) for name in names]
+    assert [one["alertname"] for one in alertmanager.told(CONFIG, alerts)] == wanted
+    elsewhere = [{**one, "stack": "other"} for one in alerts if one["alertname"] in wanted]
+    rest = [one for one in alerts if one["alertname"] not in wanted]
+    found = alertmanager.told(CONFIG, [*elsewhere, *rest])
+    assert found == [*elsewhere, *alertmanager.told(CONFIG, rest)], "another stack's cause explains nothing here"
+    assert found != elsewhere or not rest
+
+
+def test_what_is_never_kept_back() -> None:
+    causes = [of(name) for name in RULES]
+    for one in (of("LifeboatWatchdog"), alert(TEST), alert("HostOutOfMemory"), alert("LifeboatMetricsOld", stack="b")):
+        assert one in alertmanager.told(CONFIG, [*causes, one])
+    assert of("LifeboatStackAbsent") in alertmanager.told(CONFIG, causes)
+
+
+def test_a_stale_backup_explains_the_copies_of_its_own_component_only() -> None:
+    alerts = [alert("LifeboatBackupStale", of="objects"), alert("LifeboatCopyStale", of="database")]
+    assert alertmanager.told(CONFIG, alerts) == alerts
+    damaged = [alert("LifeboatNewestBackupBad", component="config"), alert("LifeboatSizeDrop", component="database")]
+    assert alertmanager.told(CONFIG, damaged) == damaged
+
+
+def test_inhibitions_name_alerts_and_labels_that_there_are() -> None:
+    for rule in CONFIG["inhibit_rules"]:
+        source = re.findall(r'"(\w+)"', rule["source_matchers"][0])
+        exact = [found[0] for text in rule["target_matchers"] if (found := re.findall(r'alertname = "(\w+)"', text))]
+        for name in source + exact:
+            assert name in RULES
+            missing = [label for label in rule["equal"] if label not in of(name)]
+            assert missing == [], "what neither has is equal"
+        skipped = [text for text in rule["target_matchers"] if "!~" in text]
+        for name in re.findall(r"\w+", " ".join(re.findall(r"\((.*)\)", " ".join(skipped)))):
+            assert f"Lifeboat{name}" in {*RULES, TEST}
+
+
+def test_what_a_message_says() -> None:
+    text = TEMPLATE.read_text(encoding="utf-8")
+    defined = re.findall(r'{{ define "([\w.]+)"', text)
+    used = set(re.findall(r'{{ template "([\w.]+)" \. }}', FILE.read_text(encoding="utf-8")))
+    assert sorted(used) == sorted(defined)
+    for name in defined:
+        body = text.split(f'{{{{ define "{name}"', 1)[1].split("{{ define", 1)[0]
+        assert len(re.findall(r"{{-? (?:if|with|range)\b", body)) + 1 == len(re.findall(r"{{-? end\b", body))
+    for name in ("lifeboat.text", "lifeboat.slack"):
+        body = text.split(f'{{{{ define "{name}"', 1)[1].split("{{ define", 1)[0]
+        for said in (".Annotations.summary", ".StartsAt", ".Annotations.command", ".Annotations.runbook_url"):
+            assert said in body
+    for one in CONFIG["receivers"][0]["slack_configs"]:
+        assert one["text"], "Slack shows an attachment without text as an empty line"
+
+
+def amtool(*words: str) -> str:
+    """amtool's answer; where there is none the test is skipped by its name."""
+    program = shutil.which("amtool")
+    if program is None:
+        pytest.skip("NOT CHECKED by amtool: there is none (Debian's package prometheus-alertmanager has it)")
+    done = subprocess.run([program, *words], capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> str:
+    text = FILE.read_text(encoding="utf-8").replace("/etc/prometheus/lifeboat/alertmanager.tmpl", str(TEMPLATE))
+    path = tmp_path / "alertmanager.yml"
+    path.write_text(text, encoding="utf-8")
+    return str(path)
+
+
+@pytest.mark.slow
+def test_amtool_accepts_it(here: str) -> None:
+    said = amtool("check-config", here)
+    assert "SUCCESS" in said and "1 templates" in said
+
+
+@pytest.mark.slow
+def test_amtool_routes_as_we_do(here: str) -> None:
+    for one in [*map(of, RULES), alert(TEST), alert(TEST, severity="info"), alert("Other", severity="page")]:
+        labels = [f"{name}={value}" for name, value in one.items()]
+        said = amtool("config", "routes", "test", f"--config.file={here}", *labels)
+        assert said.split() == alertmanager.receivers(CONFIG, one)
+
+
+@pytest.mark.slow
+def test_amtool_renders_the_messages(tmp_path: Path) -> None:
+    since = "2026-11-24T02:00:00Z"
+    annotations = {"summary": "shop: no good backup", "command": "lifeboat backup", "runbook_url": "https://x/#y"}
+    one = {"status": "firing", "labels": of("LifeboatBackupStale"), "annotations": annotations, "startsAt": since}
+    common = {"commonLabels": one["labels"], "commonAnnotations": annotations}
+    data = tmp_path / "data.json"
+    data.write_text(json.dumps({"receiver": "critical", "status": "firing", "alerts": [one], **common}))
+    words = ("template", "render", f"--template.glob={TEMPLATE}", f"--template.data={data}")
+    assert amtool(*words, '--template.text={{ template "lifeboat.title" . }}') == "[critical] shop: no good backup"
+    for name in ("text", "slack"):
+        said = amtool(*words, f'--template.text={{{{ template "lifeboat.{name}" . }}}}')
+        for wanted in (*annotations.values(), "2026-11-24 02:00:00 UTC"):
+            assert wanted in said
