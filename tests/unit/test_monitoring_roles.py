@@ -1,0 +1,276 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The roles that watch: what they refuse, and what they write, with Ansible's own templates."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import alertmanager
+import pytest
+import yaml
+from ansible_collections.lifeboat.dr.plugins.modules import schedule
+from test_alertmanager import CONFIG, FIELDS, TEST, alert, nodes, of, parts
+from test_awx import render, trusted
+from test_rules import RULES
+
+ROOT = Path(__file__).resolve().parents[2]
+SECRETS = {
+    "slack": "https://hooks.example.com/T0/hunter2-slack", "pagerduty": "hunter2-pagerduty-key",
+    "email": "hunter2-mail-password", "webhook": "https://x.example.com/hunter2-webhook",
+    "watchdog": "https://hc.example.com/hunter2-watchdog", "scrape": "hunter2-scrape-password",
+}  # fmt: skip
+WAYS: dict[str, Any] = {
+    "monitoring_server_slack": {"url": SECRETS["slack"], "channel": "#operations"},
+    "monitoring_server_pagerduty": {"key": SECRETS["pagerduty"]},
+    "monitoring_server_email": {
+        "to": "operations@example.com", "from": "lifeboat@example.com", "smarthost": "mail.example.com:587",
+        "user": "lifeboat", "password": SECRETS["email"],
+    },
+    "monitoring_server_webhook": {"url": SECRETS["webhook"]},
+}  # fmt: skip
+SERVER: dict[str, Any] = {
+    "monitoring_server_stacks": [{"stack": "shop", "address": "shop1:9100"}, {"stack": "a.b", "address": "[::1]:9100"}],
+    "monitoring_server_user": "prometheus",
+    "monitoring_server_password": SECRETS["scrape"],
+    "monitoring_server_ca": "/etc/ssl/our-ca.pem",
+    "monitoring_server_watchdog_url": f"{SECRETS['watchdog']}\n",
+    **WAYS,
+}
+AGENT: dict[str, Any] = {
+    "lifeboat_stack": "shop",
+    "lifeboat_monitoring": {"textfile_directory": "/var/lib/prometheus/node-exporter"},
+}
+GUARD = {"certificate": "/etc/ssl/x.pem", "key": "/etc/ssl/x.key", "users": {"prometheus": "$2y$10$abc"}}
+
+
+def load(path: str) -> Any:
+    return yaml.safe_load((ROOT / "roles" / path).read_text(encoding="utf-8"))
+
+
+def variables(role: str, given: dict[str, Any]) -> dict[str, Any]:
+    found = {
+        **load(f"{role}/defaults/main.yml"),
+        "inventory_hostname": "watch1",
+        "role_path": str(ROOT / "roles" / role),
+    }
+    made: dict[str, Any] = trusted({**found, **given, **load(f"{role}/vars/main.yml")})
+    return made
+
+
+def written(role: str, template: str, given: dict[str, Any], **more: Any) -> str:
+    text = (ROOT / "roles" / role / "templates" / template).read_text(encoding="utf-8")
+    made = render(text, {**variables(role, given), **more})
+    assert isinstance(made, str)
+    return made
+
+
+def refusals(role: str, given: dict[str, Any], **more: Any) -> list[str]:
+    """The messages of the assertions of check.yml that do not hold."""
+    said = []
+    for task in load(f"{role}/tasks/check.yml"):
+        wanted = task.get("ansible.builtin.assert")
+        for item in task.get("loop", [None]) if wanted else ():
+            known = {**variables(role, given), **more, **trusted(task.get("vars", {})), "item": trusted(item)}
+            that = wanted["that"] if isinstance(wanted["that"], list) else [wanted["that"]]
+            if not all(render("{{ " + condition + " }}", known) is True for condition in that):
+                said.append(str(render(wanted["fail_msg"], known)))
+    return said
+
+
+def server(given: dict[str, Any], files: list[dict[str, str]] | None = None) -> list[str]:
+    return refusals("monitoring_server", given, __monitoring_server_protected={"files": files or []})
+
+
+def without(*names: str, **changes: Any) -> dict[str, Any]:
+    return {**{name: value for name, value in SERVER.items() if name not in names}, **changes}
+
+
+REFUSED = [
+    (without(lifeboat_stack="shop"), [], "watch1 protects a stack itself (shop)"),
+    (without(), [{"path": "/etc/lifeboat/shop.json"}], "watch1 protects a stack itself (/etc/lifeboat/shop.json)"),
+    (without(monitoring_server_listen="0.0.0.0:9090"), [], "monitoring_server_listen is 0.0.0.0:9090, beyond loopback"),
+    (without(monitoring_server_listen=":9090", monitoring_server_users=GUARD["users"]), [], "beyond loopback"),
+    (without(monitoring_server_stacks=[]), [], "wants at least one stack"),
+    (without(monitoring_server_stacks=SERVER["monitoring_server_stacks"] * 2), [], "a plain name of its own"),
+    (without(monitoring_server_stacks=[{"stack": "a\nb", "address": "x:1"}]), [], "a plain name of its own"),
+    (without(monitoring_server_stacks=[{"stack": "shop", "address": "x"}]), [], "an address such as"),
+    (without(*WAYS), [], "Nobody would be told."),
+    (without(monitoring_server_info=[]), [], "Nobody would be told."),
+    (without(*WAYS, monitoring_server_pagerduty={"key": "k"}), [], "Given: pagerduty"),
+    (without(monitoring_server_slack={"url": "https://x"}), [], "monitoring_server_slack needs url, channel"),
+    (without(monitoring_server_pagerduty={"url": "x"}), [], "monitoring_server_pagerduty needs key"),
+    (without(monitoring_server_email={"to": "a"}), [], "monitoring_server_email needs to, from, smarthost"),
+    (without(monitoring_server_webhook={"uri": "a"}), [], "monitoring_server_webhook needs url"),
+]
+
+
+@pytest.mark.parametrize(("given", "files", "said"), REFUSED)
+def test_the_server_refuses(given: dict[str, Any], files: list[dict[str, str]], said: str) -> None:
+    assert server(SERVER) == []
+    (found,) = server(given, files)
+    assert said in found and found.endswith("Nothing was changed.")
+    assert "hunter2" not in found
+
+
+def test_the_server_may_listen_beyond_loopback_with_tls_and_users() -> None:
+    guard = {f"monitoring_server_{name}": value for name, value in GUARD.items()}
+    assert server(without(monitoring_server_listen="0.0.0.0:9090", **guard)) == []
+    web = yaml.safe_load(written("monitoring_server", "web.yml.j2", without(**guard)))
+    assert web == {
+        "tls_server_config": {"cert_file": GUARD["certificate"], "key_file": GUARD["key"]},
+        "basic_auth_users": GUARD["users"],
+    }
+
+
+def test_the_server_writes_the_configuration_that_is_documented() -> None:
+    made = yaml.safe_load(written("monitoring_server", "alertmanager.yml.j2", SERVER))
+    assert made == CONFIG
+
+
+@pytest.mark.parametrize("way", [name.removeprefix("monitoring_server_") for name in WAYS])
+def test_one_way_alone_is_a_whole_configuration(way: str) -> None:
+    name = f"monitoring_server_{way}"
+    every = {f"monitoring_server_{severity}": [way] for severity in ("critical", "warning", "info")}
+    given = without(*WAYS, "monitoring_server_watchdog_url", **{name: WAYS[name]}, **every)
+    assert server(given) == []
+    made = yaml.safe_load(written("monitoring_server", "alertmanager.yml.j2", given))
+    assert sorted(made["receivers"], key=lambda one: str(one["name"]))[:2] == [
+        {"name": severity, f"{way}_configs": CONFIG["receivers"][0][f"{way}_configs"]}
+        for severity in ("critical", "info")
+    ]
+    assert {node["receiver"] for node in nodes(made["route"])} == {one["name"] for one in made["receivers"]}
+    assert alertmanager.receivers(made, of("LifeboatWatchdog")) == ["nobody"]
+    assert ("smtp_from" in made["global"]) == (way == "email")
+    assert [kind for kind, part in parts(made) if set(part) - set(FIELDS[kind].split())] == []
+    for one in (*map(of, RULES), alert(TEST)):
+        assert alertmanager.receivers(made, one) in (alertmanager.receivers(CONFIG, one), ["nobody"])
+
+
+def test_a_mail_server_without_a_password_and_a_pagerduty_elsewhere() -> None:
+    mail = {"to": "a@x", "from": "b@x", "smarthost": "localhost:25", "tls": False}
+    elsewhere = {"key": "k", "url": "http://127.0.0.1:8080/v2/enqueue"}
+    given = without(monitoring_server_email=mail, monitoring_server_pagerduty=elsewhere)
+    made = yaml.safe_load(written("monitoring_server", "alertmanager.yml.j2", given))
+    assert made["global"] == {
+        "resolve_timeout": "5m", "smtp_smarthost": "localhost:25", "smtp_from": "b@x", "smtp_require_tls": False,
+    }  # fmt: skip
+    assert made["receivers"][0]["pagerduty_configs"][0]["url"] == elsewhere["url"]
+
+
+def test_prometheus_believes_a_host_about_its_own_stack_only() -> None:
+    made = yaml.safe_load(written("monitoring_server", "prometheus.yml.j2", SERVER))
+    assert [job["job_name"] for job in made["scrape_configs"]] == ["lifeboat_shop", "lifeboat_a.b"]
+    for job, stack, other in zip(made["scrape_configs"], ("shop", "a.b"), ("shopping", "axb")):
+        (keep,) = job["metric_relabel_configs"]
+        assert (keep["action"], keep["source_labels"]) == ("keep", ["stack"])
+        assert re.fullmatch(keep["regex"], stack) and not re.fullmatch(keep["regex"], other)
+        assert job["scheme"] == "https" and job["tls_config"] == {"ca_file": "/etc/ssl/our-ca.pem"}
+        assert job["basic_auth"] == {
+            "username": "prometheus", "password_file": "/etc/prometheus/lifeboat/scrape_password",
+        }  # fmt: skip
+    plain = without("monitoring_server_ca", "monitoring_server_user", monitoring_server_scheme="http")
+    job = yaml.safe_load(written("monitoring_server", "prometheus.yml.j2", plain))["scrape_configs"][0]
+    assert not {"tls_config", "basic_auth"} & set(job)
+    stacks = yaml.safe_load(written("monitoring_server", "stacks.yml.j2", SERVER))
+    documented = yaml.safe_load((ROOT / "monitoring" / "stacks.yml").read_text(encoding="utf-8"))
+    assert stacks["groups"][0]["rules"][0] == documented["groups"][0]["rules"][0]
+    assert [rule["labels"]["stack"] for rule in stacks["groups"][0]["rules"]] == ["shop", "a.b"]
+
+
+def test_no_secret_is_in_a_file_that_is_shown() -> None:
+    folder = ROOT / "roles" / "monitoring_server" / "templates"
+    for path in folder.glob("*.j2"):
+        text = written("monitoring_server", path.name, SERVER, __monitoring_server_arguments="x")
+        assert "hunter2" not in text, path.name
+    secrets = render(
+        load("monitoring_server/vars/main.yml")["__monitoring_server_secrets"], variables("monitoring_server", SERVER)
+    )
+    assert sorted(str(value).strip() for value in secrets.values()) == sorted(SECRETS.values()), "each has a file"
+    (write,) = (task for task in load("monitoring_server/tasks/secrets.yml") if "ansible.builtin.copy" in task)
+    assert write["no_log"] is True and write["ansible.builtin.copy"]["mode"] == "0640"
+    named = {
+        Path(str(value)).name for _kind, part in parts(CONFIG) for key, value in part.items() if key.endswith("_file")
+    }
+    assert named | {"scrape_password"} == set(secrets)
+    options = load("monitoring_server/meta/argument_specs.yml")["argument_specs"]["main"]["options"]
+    hidden = {name for name, option in options.items() if option.get("no_log")}
+    assert hidden == {*WAYS, "monitoring_server_password", "monitoring_server_watchdog_url"}
+
+
+def test_the_playbook_finds_the_stacks_and_their_ports() -> None:
+    (play,) = yaml.safe_load((ROOT / "playbooks/monitoring.yml").read_text(encoding="utf-8"))
+    hosts = {
+        "shop1": {"lifeboat_stack": "shop", "ansible_host": "10.0.0.1", "monitoring_agent_listen": "0.0.0.0:9111"},
+        "wiki1": {"lifeboat_stack": "wiki"},
+    }
+    given = {"groups": {"lifeboat_stacks": list(hosts)}, "hostvars": hosts}
+    found = render(play["roles"][0]["vars"]["monitoring_server_stacks"], given)
+    assert found == [{"stack": "shop", "address": "10.0.0.1:9111"}, {"stack": "wiki", "address": "wiki1:9100"}]
+    assert server(without(monitoring_server_stacks=found)) == []
+    assert render(play["roles"][0]["vars"]["monitoring_server_stacks"], {"groups": {}, "hostvars": {}}) == []
+
+
+def agent(**changes: Any) -> list[str]:
+    return refusals("monitoring_agent", {**AGENT, **changes})
+
+
+def test_the_agent_refuses() -> None:
+    assert agent() == []
+    assert "needs lifeboat_stack and lifeboat_monitoring.textfile_directory" in agent(lifeboat_monitoring={})[0]
+    assert '(it is "textfiles")' in agent(lifeboat_monitoring={"textfile_directory": "textfiles"})[0]
+    assert len(agent(lifeboat_monitoring={"textfile_directory": "/x $(id)"})) == 1
+    assert len(agent(lifeboat_stack="")) == 1
+    assert "beyond loopback" in agent(monitoring_agent_listen=":9100")[0]
+    assert "beyond loopback" in agent(monitoring_agent_listen="127.0.0.1.example:9100")[0]
+    guard = {f"monitoring_agent_{name}": value for name, value in GUARD.items()}
+    assert agent(monitoring_agent_listen=":9100", **guard) == []
+    assert len(agent(monitoring_agent_listen=":9100", **{**guard, "monitoring_agent_users": {}})) == 1
+
+
+def test_the_agents_jobs_are_bounded_and_removed_where_it_is_off() -> None:
+    jobs = schedule.read(
+        render(load("monitoring_agent/vars/main.yml")["__monitoring_agent_jobs"], variables("monitoring_agent", AGENT))
+    )
+    assert [(job.line, job.enabled) for job in jobs] == [
+        ("* * * * * root timeout 50 lifeboat metrics --stack shop >/dev/null 2>&1", True),
+        ("7 * * * * root timeout 3000 lifeboat metrics --ask --stack shop >/dev/null 2>&1", True),
+    ]
+    off = variables("monitoring_agent", {**AGENT, "monitoring_agent_enabled": "false"})
+    assert [job.enabled for job in schedule.read(render(off["__monitoring_agent_jobs"], off))] == [False, False]
+
+
+def test_the_agents_exporter_is_guarded_where_it_is_open() -> None:
+    guard = {f"monitoring_agent_{name}": value for name, value in GUARD.items()}
+    plain = written("monitoring_agent", "node-exporter.j2", AGENT)
+    arguments = "--web.listen-address=127.0.0.1:9100 --collector.textfile.directory=/var/lib/prometheus/node-exporter"
+    assert plain.splitlines()[1] == f'ARGS="{arguments}"'
+    open_ = {**AGENT, **guard, "monitoring_agent_listen": ":9100"}
+    assert "--web.config.file=/etc/prometheus/node-exporter-web.yml" in written(
+        "monitoring_agent", "node-exporter.j2", open_
+    )
+    web = yaml.safe_load(written("monitoring_agent", "web.yml.j2", open_))
+    assert web["basic_auth_users"] == GUARD["users"] and web["tls_server_config"]["cert_file"] == GUARD["certificate"]
+
+
+@pytest.mark.slow
+def test_promtool_accepts_what_prometheus_is_told(tmp_path: Path) -> None:
+    if shutil.which("promtool") is None:
+        pytest.skip(
+            "NOT CHECKED by promtool: prometheus.yml of the role; the role itself checks it before it writes it"
+        )
+    text = written("monitoring_server", "prometheus.yml.j2", SERVER).replace("/etc/prometheus/rules", str(tmp_path))
+    for name in ("scrape_password", "our-ca.pem"):
+        (tmp_path / name).write_text("")
+    text = text.replace("/etc/prometheus/lifeboat", str(tmp_path)).replace("/etc/ssl", str(tmp_path))
+    (tmp_path / "lifeboat.yml").write_text((ROOT / "monitoring/rules/lifeboat.yml").read_text(encoding="utf-8"))
+    (tmp_path / "stacks.yml").write_text(written("monitoring_server", "stacks.yml.j2", SERVER))
+    (tmp_path / "prometheus.yml").write_text(text)
+    words = ["promtool", "check", "config", str(tmp_path / "prometheus.yml")]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
