@@ -35,6 +35,10 @@ KNOWN: dict[str, dict[str, Any]] = {
         "type": "path",
         "description": "A file on the machine where Ansible runs, with the escrowed age identity.",
     },
+    "signing_key_file": {
+        "type": "path",
+        "description": "A private SSH key on the machine where Ansible runs; it signs the record of the escrow.",
+    },
     "checklist_directory": {
         "type": "path",
         "description": "A directory on the machine where Ansible runs, to write the list to as Markdown and HTML.",
@@ -52,6 +56,7 @@ MANDATORY = "(none)"  # in place of a default
 # Taken, and asked by nobody: why.
 NOT_ASKED = {
     "identity_file": "a credential of the type `Lifeboat escrowed key` brings it as a file",
+    "signing_key_file": "an execution environment keeps no key; sign where the operator sits",
     "checklist_directory": "a job's files are gone when it ends; the list is its output",
     "stack_file": "a job's files are gone when it ends; its output has what is left to do",
     "report_directory": "a job's files are gone when it ends",

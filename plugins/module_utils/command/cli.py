@@ -326,7 +326,8 @@ def _escrow(loaded: config.Config, arguments: argparse.Namespace, log: Log) -> A
         kit = escrow_kit.kit(loaded)
         return 0, kit, json.dumps(kit, indent=1, ensure_ascii=False).splitlines()
     key = escrow_kit.identity(arguments.identity)
-    return _found(escrow.prove(Opened(loaded), key, point=arguments.point, record=not arguments.no_record, log=log))
+    run = Opened(escrow_kit.signing(loaded, arguments.signing_key))
+    return _found(escrow.prove(run, key, point=arguments.point, record=not arguments.no_record, log=log))
 
 
 def _status(loaded: config.Config, arguments: argparse.Namespace, log: Log) -> Answer:

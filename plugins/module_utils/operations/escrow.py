@@ -19,7 +19,7 @@ from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check, at_most, compared
 from ..base.errors import IntegrityError, LifeboatError, Log, NotFoundError, present
 from ..base.version import VERSION
 from ..configuration import restore as configuration_restore
-from ..repository import copies, points
+from ..repository import copies, points, repositories
 from ..repository.base import LATEST, Repository
 from ..repository.checksums import in_place
 from ..repository.components import CONFIG
@@ -138,10 +138,16 @@ def _record(config: Config, vault: Repository, point: Point, identity: str, at: 
     manifest = configuration_restore.read_manifest(vault, part.id)
     opened = EscrowProof(
         SCHEMA, (1, 0), config.stack, point.id, manifest.detailed(ConfigDetails).recipients, at, part.id, part.seal,
-        tuple(tools_age.recipients_of(identity)), f"lifeboat {VERSION}",
+        tuple(tools_age.recipients_of(identity)), f"lifeboat {VERSION}", point.id,
     )  # fmt: skip
+    body = typed.plain(opened)
     try:
-        vault.write_escrow(config.stack, render(typed.plain(opened)))
+        key = config.signing_key
+        data = repositories.signed_escrow(vault, config.stack, body, key) if key else render(body)
+        refused = vault.trust.refused_escrow(point.id, data) if vault.trust else ""
+        vault.write_escrow(config.stack, data)
         log(f"{point.id}: put on record in the vault")
+        if refused:
+            log(f"{point.id}: `lifeboat status` will not believe the record: {refused}. {escrow_record.SIGN}")
     except LifeboatError as exc:
         log(f"not put on record, so that `lifeboat status` will not know of it: {exc.cause}")

@@ -12,7 +12,7 @@ import os
 import stat
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ..base import typed
@@ -77,7 +77,17 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--bucket", dest="repository_bucket", default="", metavar="BUCKET", help=copies)
     parser.add_argument("--prefix", default="", help="below which they lie (default: the stack's name)")
     parser.add_argument("--objects-bucket", default="", help="with the mirror of the stack's bucket")
+    parser.add_argument(
+        "--signing-key", default="", metavar="FILE",
+        help="sign the record with it: a private SSH key of this machine, 0600, without a passphrase, whose public part"
+        " lifeboat_signers names with documents: [escrow]",
+    )  # fmt: skip
     parser.add_argument("--no-record", action="store_true", help="write nothing into the vault")
+
+
+def signing(config: Config, path: str) -> Config:
+    """The same with the key that signs the record, where one is named."""
+    return replace(config, signing_key=str(Path(path).absolute())) if path else config
 
 
 def given(arguments: argparse.Namespace) -> bool:

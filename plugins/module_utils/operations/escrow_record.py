@@ -18,11 +18,13 @@ from ..repository.base import Repository, dated
 from ..stack.runtime import Opened
 
 SCHEMA: Literal["lifeboat.dr/escrow"] = "lifeboat.dr/escrow"
+SIGN = "Sign it: lifeboat escrow --signing-key FILE, a key that lifeboat_signers names with documents: [escrow]"
 
 
 @dataclass(frozen=True)
 class EscrowProof:
-    """That the escrowed key opened a backup of the configuration. opened_by: the recipients that the key stands for."""
+    """That the escrowed key opened a backup of the configuration. opened_by: the recipients that the key stands for.
+    id: the point's again, as documents that are signed have it; earlier records lack it."""
 
     schema: Literal["lifeboat.dr/escrow"]
     version: tuple[int, ...]
@@ -34,6 +36,7 @@ class EscrowProof:
     seal: str = ""
     opened_by: tuple[str, ...] = ()
     tool: str = ""
+    id: str = ""
 
 
 def store(run: Opened) -> Repository:
@@ -54,12 +57,16 @@ def checks(run: Opened, now: datetime) -> list[Check]:
         return []
     name, ask = "escrow", "prove it: lifeboat escrow, with the key from where it is kept"
     try:
-        raw = store(run).read_escrow(config.stack)
+        vault = store(run)
+        raw = vault.read_escrow(config.stack)
     except LifeboatError as exc:
         return [Check(name, COULD_NOT_VERIFY, exc.cause)]
     opened = typed.maybe(EscrowProof, raw)
     if opened is None or opened.version[:1] != (1,) or opened.stack != config.stack or not points.is_id(opened.point):
         return [Check(name, COULD_NOT_VERIFY, f"nobody has shown that the escrowed key opens a backup; {ask}")]
+    refused = vault.trust.refused_escrow(opened.point, raw or b"") if vault.trust else ""
+    if refused:
+        return [Check(name, COULD_NOT_VERIFY, f"the record that the key opened {opened.point} is {refused}. {SIGN}")]
     if sorted(opened.recipients) != sorted(config.config.recipients):
         return [Check(name, COULD_NOT_VERIFY, f"last proved for other recipients than are configured; {ask}")]
     early = clock.ahead(max(opened.at, dated(opened.point)))

@@ -80,6 +80,9 @@ class Trust(Protocol):
     def refused(self, component: str, identity: str, data: bytes) -> str:
         """Why the record of a verification does not count; empty where it does."""
 
+    def refused_escrow(self, point: str, data: bytes) -> str:
+        """Why the record of an escrow check does not count; empty where it does."""
+
     def contradicted(self, document: str, identity: str, seal: str) -> str:
         """Why a document that was checked is no choice, now that others were, too; empty where it is one."""
 

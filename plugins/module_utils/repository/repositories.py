@@ -28,7 +28,7 @@ from ..base.errors import (
     present,
     printable,
 )
-from ..settings.config import ADOPTIONS, MANIFESTS, RECOVERY_POINTS, VERIFICATIONS, Config
+from ..settings.config import ADOPTIONS, ESCROWS, MANIFESTS, RECOVERY_POINTS, VERIFICATIONS, Config
 from ..stack.runtime import Opened
 from . import sealing
 from .base import LATEST, POINT_ID, VERIFICATION, Repository, bad_setting, dated
@@ -212,6 +212,13 @@ class _Holding:
     details: ConfigDetails
 
 
+@dataclass(frozen=True)
+class _Bare:
+    """What of a record says whether it is signed at all."""
+
+    signature: Optional[Signature] = None
+
+
 class SignedTrust:
     """A document is trusted if a pinned signer signed it, or vouches for it in a list, and no other one contradicts it.
 
@@ -372,17 +379,30 @@ class SignedTrust:
             self.verifications[identity] = cause
         return cause
 
-    def _record(self, component: str, identity: str, data: bytes) -> Known:
-        found = sealing.opened_record(data, identity, VERIFICATIONS)
+    def _record(self, component: str, identity: str, data: bytes, document: str = VERIFICATIONS) -> Known:
+        found = sealing.opened_record(data, identity, document)
         if found.signature is None:
             raise self._untrusted(identity, "it is not signed")
         if found.id != identity:
             raise self._untrusted(identity, f"it is of {printable(found.id)}")
-        self._permitted(VERIFICATIONS, identity, found.key)
-        why = sealing.verify(found.message, found.signature.value, VERIFICATIONS, found.key)
+        self._permitted(document, identity, found.key)
+        why = sealing.verify(found.message, found.signature.value, document, found.key)
         if why:
             raise self._untrusted(identity, f"its signature is wrong: {why}")
-        return _known(VERIFICATIONS, component, identity, found.key, found.seal, found.signature)
+        return _known(document, component, identity, found.key, found.seal, found.signature)
+
+    def refused_escrow(self, point: str, data: bytes) -> str:
+        """Why the record of an escrow check does not count. There is one, so it is checked each time. An older one that
+        was put back is of an earlier day, and that is all that it says."""
+        bare = typed.maybe(_Bare, data)
+        try:
+            if self.signers and (bare is None or bare.signature is None):  # an earlier Lifeboat's has no id either
+                raise self._untrusted(point, "it is not signed")
+            if self.signers:
+                self._record("", point, data, ESCROWS)
+        except LifeboatError as exc:
+            return exc.cause
+        return ""
 
     def learn(self, signed: Sealed, key: str, data: bytes) -> None:
         """What this host has just signed itself."""
@@ -594,6 +614,19 @@ def publish_verification(run: Opened, repo: Repository, manifest: Manifest, leve
     pinned = trust(run)
     if pinned and not pinned.refused(component, manifest.id, data):
         pinned.keep()
+
+
+def signed_escrow(repo: Repository, stack: str, body: Mapping[str, object], key: str) -> bytes:
+    """The record of an escrow check, signed with the key of the machine that made it. It names the one before it, where
+    that was signed with this key. Raises LifeboatError where it cannot be signed."""
+    mine, head = sealing.public(key), _Head()
+    with contextlib.suppress(IntegrityError):
+        before = sealing.opened_record(repo.read_escrow(stack) or b"", stack, ESCROWS)
+        bound = before.signature
+        if bound and before.key == mine and not sealing.verify(before.message, bound.value, ESCROWS, mine):
+            head = _Head(bound.sequence, before.seal)
+    place = Signature(repo.identity(), head.sequence + 1, head.seal)
+    return sealing.signed_record(body, place, key, ESCROWS)
 
 
 def _last_record(repo: Repository, component: str, mine: str) -> _Head:
