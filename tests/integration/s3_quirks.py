@@ -218,6 +218,12 @@ def minio_hides_below(folder: str) -> Edit:
     return _rows(lambda rows: [row for row in rows if not _field(row, "Key").startswith(folder)])
 
 
+def minio_hides_after(folder: str) -> Edit:
+    """As minio_hides_below(), but for what a page begins with that goes on with an object of the page before."""
+    hides = minio_hides_below(folder)
+    return lambda call, body: body if "key-marker" in call.query else hides(call, body)
+
+
 def minio_tells_tags(server: Server) -> Edit:
     """MinIO's listing with `metadata=true`: with each object its metadata and its tags, blanks as `+`."""
 

@@ -257,6 +257,34 @@ def test_what_is_hidden_and_was_changed_after_the_instant(
     assert ("p/b" in live) == (held is not None)
 
 
+@pytest.mark.parametrize(
+    ("edit", "held", "consistency", "why"),
+    [
+        # Asked for by its name alone it is listed whole.
+        (s3_quirks.minio_hides, b"changed", "snapshot", ""),
+        # And where it is not: nothing says what it was.
+        (s3_quirks.minio_hides_after("p/"), b"changed", "eventual", "no version of 'p/b' is listed as its latest"),
+    ],
+    ids=["listed where asked for alone", "hidden there too"],
+)
+def test_a_page_that_begins_with_an_old_version_is_not_believed(
+    world: World, weed: SeaweedFS, monkeypatch: pytest.MonkeyPatch, edit: Edit, held: bytes, consistency: str, why: str
+) -> None:
+    """The page before ends with the latest version, and hides it for there is `p`; this one knows of no `p`."""
+    begun(world)
+    world.put("p", b"above")
+    world.put("p/b", b"changed")
+    later(world)
+    monkeypatch.setattr(bucket, "KEYS", 10)
+    monkeypatch.setattr(bucket, "SETTLED", timedelta(hours=1))  # however slow this machine is
+    with faulty(weed, edit=edit) as proxy:
+        manifest = through(world, source=proxy)
+    rows = world.listing(manifest)
+    assert {call.query.get("key-marker") for call in proxy.calls} >= {"p/b"}, "the page ends there"
+    assert (world.held(rows["p/b"]), len(rows), unheld(manifest)) == (held, 10, {})
+    assert (details(manifest).consistency, why in details(manifest).why) == (consistency, True), details(manifest).why
+
+
 def test_of_many_to_be_removed_some_are_asked_for(
     world: World, weed: SeaweedFS, monkeypatch: pytest.MonkeyPatch
 ) -> None:

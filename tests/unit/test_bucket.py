@@ -448,6 +448,31 @@ def test_what_is_wrong_in_a_listing(pages: list[list[Any]], order: str, times: s
     assert watch.times.startswith(times) if times else watch.times == ""
 
 
+@pytest.mark.parametrize(
+    ("pages", "topless"),
+    [
+        pytest.param([["a"], [seen("b", 61, False), "c"]], {"b"}, id="of a page's first object"),
+        pytest.param([["a", seen("b", 61, False)]], {"b"}, id="and of the listing's last"),
+        pytest.param([["a", seen("b", 61)], [seen("b", 60, False)]], set(), id="it was in the page before"),
+        pytest.param([["a", seen("b", 3, False), "c"]], set(), id="of an old one the listing is not in order"),
+    ],
+)
+def test_what_is_listed_without_its_latest_is_to_be_asked_for(pages: list[list[Any]], topless: set[str]) -> None:
+    watch = bucket.Watch(WRITTEN + timedelta(seconds=59))
+    for page_of in pages:
+        watch.page([seen(item, 0) if isinstance(item, str) else item for item in page_of])
+    watch.end()
+    assert watch.topless == topless
+
+
+def test_where_too_many_are_listed_without_their_latest_it_is_not_in_order() -> None:
+    watch = bucket.Watch(WRITTEN)
+    watch.page([seen(f"{number:04}", 1, False) for number in range(bucket.KEYS + 1)])
+    assert (watch.order, len(watch.topless)) == ("", bucket.KEYS)
+    watch.end()
+    assert watch.order == f"no version of '{bucket.KEYS:04}' is listed as its latest"
+
+
 def test_the_last_object_of_a_listing_is_looked_at_too(server: dict[str, Any]) -> None:
     server["answers"] = [page(item("a"), item("b", IsLatest="false"))]
     watch = bucket.Watch(datetime(2199, 1, 1, tzinfo=timezone.utc))

@@ -73,6 +73,7 @@ ASKED = 1000  # of the objects that are to be removed: at most so many are asked
 _SAME_TIME = timedelta(seconds=2)  # servers round the same time in several ways
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _OTHER_ETAGS = 10
+_TOPS, _TOP_COMES = 3, 0.2  # SeaweedFS lists a version a moment before it is the latest: asked so often, seconds apart
 # Names that servers which keep objects in a file system store under another name, or not at all; and one of each.
 _ODD = {
     "an empty part (//)": (re.compile(r"//"), "{0}/a//b"),
@@ -515,6 +516,7 @@ class _Mirror:
         listed = self._wanted(found(self.source, watch=watch))
         listed = self._state.noting_past(listed) if self._exact else listed
         ambiguous = self._state.read_source(self._without_past(listed, late), self.instant.server)
+        self._ask_whole(watch)
         before.result()
         doubt = f"the source's listing is not in order: {watch.order}" if watch.order else watch.times
         doubt = doubt or (self._mistimed() if self._exact else "")
@@ -526,6 +528,7 @@ class _Mirror:
             again = self._watch()
             found = bucket.objects if watch.order else bucket.versions
             ambiguous = self._state.read_source(self._wanted(found(self.source, watch=again)), None)
+            self._ask_whole(again)
             watch = again
         if watch.order:
             self._disbelieve(f"the source's listing is not in order: {watch.order}")
@@ -618,6 +621,30 @@ class _Mirror:
 
         throttle.each(ask, keys, self._config.objects.transfers)
         return hidden
+
+    def _ask_whole(self, watch: Watch) -> None:
+        """Ask for each object by its name of which the source listed old versions and no latest: one page may hide
+        what the next goes on with, and nothing tells then whether the old one was still there at the instant."""
+        out = store.left_out(self._config.objects, self.source.name)
+        keys = [key for key in watch.topless if not store.outside(key, out)]
+
+        def ask(key: str) -> None:
+            for attempt in range(_TOPS):
+                time.sleep(_TOP_COMES if attempt else 0)
+                past = self._past(key)
+                if any(version.latest for version in past):
+                    break
+            else:
+                watch.untopped(key)
+                return
+            at = self.instant.server
+            current = next((version for version in past if version.latest and not version.deleted), None)
+            was = current if at is None else as_of(past, at)
+            self._state.vanished(key)
+            if was:
+                self._state.there(was)
+
+        throttle.each(ask, keys, self._config.objects.transfers)
 
     def _past(self, key: str) -> list[Version]:
         """The versions that a listing of this key alone tells, its delete markers among them."""

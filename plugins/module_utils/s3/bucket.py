@@ -176,6 +176,8 @@ class Watch:
     order: the keys go back, or an object has old versions and no latest, so that some may be missing.
     times: the times are not those of the writes.
     unread: current objects whose names the listing does not tell, as it shows them.
+    topless: objects of which it listed old versions and no latest, and which may be on their way: a reader asks for
+    each by its name, or takes the listing for one that is not in order.
     settled: what was written later, by the server's clock, may be on its way: SeaweedFS lists a version before it is
     the latest.
     """
@@ -184,6 +186,7 @@ class Watch:
     order: str = ""
     times: str = ""
     unread: set[str] = field(default_factory=set)
+    topless: set[str] = field(default_factory=set)
     _last: str = ""
     _last_parts: list[str] = field(default_factory=lambda: [""])
     _by_bytes: bool = True
@@ -213,9 +216,16 @@ class Watch:
 
     def end(self) -> None:
         """The last key has no more versions. What a reader gets is listed too, if only as a delete marker."""
-        if not (self._topped or self.order) and self._since and self._since <= self.settled:
-            self.order = f"no version of {self._last!r} is listed as its latest"
+        if not self._topped and self._since:
+            if self._since > self.settled and len(self.topless) < KEYS:
+                self.topless.add(self._last)
+            else:
+                self.untopped(self._last)
         self._topped = True
+
+    def untopped(self, key: str) -> None:
+        """The latest version of that object is not to be had."""
+        self.order = self.order or f"no version of {key!r} is listed as its latest"
 
     def _follow(self, key: str) -> None:
         """By their bytes, as Amazon S3 sorts, or directory by directory, as SeaweedFS does. Text sorts as its UTF-8."""
