@@ -5,6 +5,7 @@ SHELL := /bin/bash
 VENV := .venv
 BIN := $(CURDIR)/$(VENV)/bin
 DOCS_VENV := .cache/docs-venv
+SUPPLY_VENV := .cache/supply-venv
 PYTHON ?= python3
 SCENARIO ?= database
 export PATH := $(BIN):$(PATH)
@@ -14,14 +15,14 @@ export ANSIBLE_LOCALHOST_WARNING := False
 export ANSIBLE_INVENTORY_UNPARSED_WARNING := False
 
 .PHONY: help setup demo quick test release style lint unit unit-quick browser objects rgw attacks awx server integration molecule compat \
-	ids ids-write engine lab lab-down drill docs site bench bench-recovery clean
+	ids ids-write lock engine lab lab-down drill docs site bench bench-recovery clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 setup: $(VENV)/.ready ## Make the virtual environment and put the collection on Ansible's path
 
-$(VENV)/.ready: requirements.txt tests/lab/setup.sh
+$(VENV)/.ready: requirements.lock tests/lab/setup.sh tests/supply/venv.sh
 	@tests/lab/setup.sh "$(PYTHON)" "$(VENV)"
 	@touch $@
 
@@ -45,10 +46,11 @@ style: setup
 	mypy
 
 lint: style ## Style, types, and every rule of ansible-lint's production profile
-	for folder in integration objects testinfra awx bench attacks; do mypy --config-file tests/mypy.ini tests/$$folder || exit 1; done
+	for folder in integration objects testinfra awx bench attacks supply; do mypy --config-file tests/mypy.ini tests/$$folder || exit 1; done
 	yamllint --strict .
 	ansible-lint --offline -q
 	antsibull-changelog lint
+	python tests/supply/locks.py --check
 	python docs/generate.py --check
 	python docs/generate_awx.py --check
 	python docs/generate_evidence.py --check
@@ -94,6 +96,13 @@ ids-write: setup ## Write tests/ids/now.txt: the tests that are here
 	python tests/ids/check.py --list > tests/ids/.now
 	mv tests/ids/.now tests/ids/now.txt
 
+lock: $(SUPPLY_VENV)/.ready ## After a list of requirements has changed: write the locks, with hashes; UPGRADE=1: the newest of what no list pins
+	$(SUPPLY_VENV)/bin/python tests/supply/locks.py $(if $(UPGRADE),--upgrade)
+
+$(SUPPLY_VENV)/.ready: tests/supply/requirements.lock
+	tests/supply/venv.sh "$(PYTHON)" $(SUPPLY_VENV) $<
+	@touch $@
+
 molecule: engine ## The playbooks against whole hosts
 	tests/molecule.sh $(if $(LONG),--long)
 
@@ -123,9 +132,8 @@ docs: setup ## Write the pages that say what the code says, and AWX's job templa
 site: $(DOCS_VENV)/.ready
 	NO_MKDOCS_2_WARNING=1 $(DOCS_VENV)/bin/mkdocs build --strict
 
-$(DOCS_VENV)/.ready: docs/requirements.txt
-	"$(PYTHON)" -m venv $(DOCS_VENV)
-	$(DOCS_VENV)/bin/pip install --quiet --disable-pip-version-check --requirement docs/requirements.txt
+$(DOCS_VENV)/.ready: docs/requirements.lock
+	tests/supply/venv.sh "$(PYTHON)" $(DOCS_VENV) $<
 	@touch $@
 
 lab-down: setup ## Remove the lab; its images stay

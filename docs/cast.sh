@@ -7,7 +7,7 @@ export PATH=$PWD/.venv/bin:$PATH ANSIBLE_CONFIG=$PWD/ansible.cfg
 tools=$PWD/.lab/cast
 size=${SIZE:-112x34}
 
-[ -x "$tools/bin/termtosvg" ] || { python3 -m venv "$tools" && "$tools/bin/pip" install --quiet termtosvg==1.1.0; }
+[ -x "$tools/bin/termtosvg" ] || tests/supply/venv.sh python3 "$tools" docs/cast.lock
 # `script` gives it the terminal that it copies the settings of.
 script --quiet --return --command "env TERM=xterm-256color '$tools/bin/termtosvg' record '$tools/demo.cast' --command '${1:-tests/lab/demo.sh}' --screen-geometry $size" /dev/null </dev/null
 sed -i 's/\\u001b(B//g' "$tools/demo.cast" # how some terminals end bold, which the tool would print

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Whether the collection works elsewhere: as it is built, and under the oldest and the newest ansible-core. Whatever says
-# DEPRECATION fails. All that is needed is installed into .cache/compat, from pinned requirements; .venv is not touched.
+# DEPRECATION fails. All that is needed is installed into .cache/compat, from locks; .venv is not touched.
 # Usage: compat.sh [built|unit|recovery...]
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -26,12 +26,11 @@ python_for() { # CORE: an interpreter that runs (a shim of pyenv may not), has v
 }
 
 environment() { # CORE: a virtual environment with that core, and the project's other tools
-    local python wanted=$place/$1.requirements
+    local python wanted=$place/$1.lock
     python=$(python_for "$1")
     {
         echo "# $("$python" -VV)"
-        cat "tests/compat/$1.txt"
-        grep -v '^ansible==' requirements.txt
+        cat "tests/compat/$1.lock"
     } >"$wanted.new"
     if ! cmp -s "$wanted.new" "$wanted"; then
         say "the environment with the $1 core"

