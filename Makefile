@@ -15,7 +15,7 @@ export ANSIBLE_LOCALHOST_WARNING := False
 export ANSIBLE_INVENTORY_UNPARSED_WARNING := False
 
 .PHONY: help setup demo quick test release style lint unit unit-quick browser objects rgw attacks awx server integration molecule compat \
-	ids ids-write lock engine lab lab-down drill docs site bench bench-recovery clean
+	ids ids-write lock pin engine lab lab-down drill docs site bench bench-recovery clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -51,6 +51,7 @@ lint: style ## Style, types, and every rule of ansible-lint's production profile
 	ansible-lint --offline -q
 	antsibull-changelog lint
 	python tests/supply/locks.py --check
+	python tests/supply/pins.py --check
 	python docs/generate.py --check
 	python docs/generate_awx.py --check
 	python docs/generate_evidence.py --check
@@ -98,6 +99,9 @@ ids-write: setup ## Write tests/ids/now.txt: the tests that are here
 
 lock: $(SUPPLY_VENV)/.ready ## After a list of requirements has changed: write the locks, with hashes; UPGRADE=1: the newest of what no list pins
 	$(SUPPLY_VENV)/bin/python tests/supply/locks.py $(if $(UPGRADE),--upgrade)
+
+pin: setup ## Ask the registries for the digests of the images that have none yet, and write them (tests/supply/unpinned.yml)
+	python tests/supply/pins.py
 
 $(SUPPLY_VENV)/.ready: tests/supply/requirements.lock
 	tests/supply/venv.sh "$(PYTHON)" $(SUPPLY_VENV) $<

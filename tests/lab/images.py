@@ -89,10 +89,12 @@ def ensure_base(work: Path) -> bool:
         return False
     say(f"base: pulling {UPSTREAM}")
     pulled = docker("pull", UPSTREAM, timeout=300)
-    if pulled.returncode == 0 or docker("image", "inspect", UPSTREAM).returncode == 0:
-        docker("tag", UPSTREAM, BASE)
-        docker("tag", UPSTREAM, "lifeboat-lab/base:latest")
-        return True
+    # What was loaded into the engine by hand has no digest.
+    for name in (UPSTREAM, UPSTREAM.partition("@")[0]):
+        if docker("image", "inspect", name).returncode == 0:
+            docker("tag", name, BASE)
+            docker("tag", name, "lifeboat-lab/base:latest")
+            return True
     why = pulled.stderr.strip().splitlines()[-1:] or ["no reason given"]
     if shutil.which("mmdebstrap") is None and os.geteuid() == 0 and shutil.which("apt-get"):
         say("base: installing mmdebstrap")
