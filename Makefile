@@ -15,7 +15,7 @@ export ANSIBLE_LOCALHOST_WARNING := False
 export ANSIBLE_INVENTORY_UNPARSED_WARNING := False
 
 .PHONY: help setup demo quick test release style lint unit unit-quick browser objects rgw attacks awx server integration molecule compat \
-	ids ids-write lock pin engine lab lab-down drill docs site bench bench-recovery clean
+	ids ids-write lock pin audit engine lab lab-down drill docs site bench bench-recovery clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -52,6 +52,7 @@ lint: style ## Style, types, and every rule of ansible-lint's production profile
 	antsibull-changelog lint
 	python tests/supply/locks.py --check
 	python tests/supply/pins.py --check
+	python tests/supply/sbom.py --check
 	python docs/generate.py --check
 	python docs/generate_awx.py --check
 	python docs/generate_evidence.py --check
@@ -97,11 +98,15 @@ ids-write: setup ## Write tests/ids/now.txt: the tests that are here
 	python tests/ids/check.py --list > tests/ids/.now
 	mv tests/ids/.now tests/ids/now.txt
 
-lock: $(SUPPLY_VENV)/.ready ## After a list of requirements has changed: write the locks, with hashes; UPGRADE=1: the newest of what no list pins
+lock: setup $(SUPPLY_VENV)/.ready ## After a list of requirements has changed: write the locks and sbom.json; UPGRADE=1: the newest of what no list pins
 	$(SUPPLY_VENV)/bin/python tests/supply/locks.py $(if $(UPGRADE),--upgrade)
+	python tests/supply/sbom.py
 
 pin: setup ## Ask the registries for the digests of the images that have none yet, and write them (tests/supply/unpinned.yml)
 	python tests/supply/pins.py
+
+audit: $(SUPPLY_VENV)/.ready ## Ask PyPI for known weaknesses of everything that is locked
+	$(SUPPLY_VENV)/bin/python tests/supply/audit.py
 
 $(SUPPLY_VENV)/.ready: tests/supply/requirements.lock
 	tests/supply/venv.sh "$(PYTHON)" $(SUPPLY_VENV) $<
