@@ -29,6 +29,11 @@ options:
       this number of objects would be, in all buckets together, and accept that the database holds far less than before.
     type: int
     default: 0
+  counted:
+    description: >-
+      Remove and overwrite no more than this number of the vault's objects, in all buckets together, also where
+      C(change_limit) allows more. It is what RV(changes) of a call in check mode counted; V(0) lets nothing go.
+    type: int
 attributes:
   check_mode:
     support: full
@@ -58,7 +63,9 @@ id:
   returned: success, except in check mode when one would be taken
   type: str
 changes:
-  description: How many of the vault's objects the mirror would remove or overwrite. O(override) has to name as many.
+  description: >-
+    How many of the vault's objects the mirror would remove or overwrite. O(override) has to name as many, and
+    O(counted) keeps it to that.
   returned: in check mode, when one would be taken of a stack with a bucket
   type: int
 consistency:
@@ -100,12 +107,13 @@ phase:
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Optional
+from typing import Optional, Union
 
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import lock
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import present
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import server as database_server
 from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import take
+from ansible_collections.lifeboat.dr.plugins.module_utils.mirror.guard import Override
 from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import WAIT, Result, Task, added, run
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import backup as operations_backup
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import base as repository_base
@@ -148,6 +156,12 @@ def changes(task: Task, opened: Opened) -> Optional[int]:
     return planned.removed + planned.overwritten
 
 
+def accepted(task: Task, override: int) -> Union[int, Override]:
+    """What may be removed and overwritten."""
+    counted = task.params["counted"]
+    return override if counted is None else Override(override, counted)
+
+
 def work(task: Task) -> Result:
     opened, override = Opened(task.config), task.override
     repo = repositories.of(opened)
@@ -160,7 +174,7 @@ def work(task: Task) -> Result:
         database_server.require_database(server, server.database)
         return Result(Facts(changes=changes(task, opened)), changed=True, diff=added(["a new recovery point"]))
     with lock.held(task.config.stack, "recovery point", wait=task.params["wait"]):
-        taken = operations_backup.take(opened, override=override, log=task.log)
+        taken = operations_backup.take(opened, override=accepted(task, override), log=task.log)
     point = present(taken.point)
     facts = Facts(
         point.id,
@@ -188,6 +202,7 @@ def main() -> None:
         {
             "max_age": {"type": "int", "default": 0},
             "override": {"type": "int", "default": 0},
+            "counted": {"type": "int"},
             **WAIT,
         },
     )

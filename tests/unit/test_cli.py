@@ -366,6 +366,10 @@ def test_objects_that_no_backup_holds_are_no_success(
         784,
         False,
     )
+    with pytest.raises(SystemExit) as refused:
+        run(etc, "backup", "objects", "--override", "-1")
+    assert (refused.value.code, asked["override"]) == (2, 784)
+    assert "argument --override: '-1' is not a number of objects" in capsys.readouterr().err
 
 
 def test_prune(tmp_path: Path, etc: Path, capsys: pytest.CaptureFixture[str]) -> None:

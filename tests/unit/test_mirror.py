@@ -400,3 +400,50 @@ def test_an_override_is_of_all_buckets_together() -> None:
     nothing, anything = guard.Override(0), guard.Override(True)
     assert (bool(nothing), nothing.covers(0)) == (False, False)
     assert (bool(anything), anything.covers(10**9), anything.covers(10**9)) == (True, True, True)
+
+
+@pytest.mark.parametrize(
+    ("number", "counted", "buckets", "refused"),
+    [
+        pytest.param(1, 0, [0, 0], [False, False], id="nothing goes"),
+        pytest.param(1, 0, [1], [True], id="one more than none is counted"),
+        pytest.param(5, 5, [2, 3], [False, False], id="as counted, in all buckets together"),
+        pytest.param(5, 5, [2, 4, 3], [False, True, False], id="one bucket is not as counted"),
+        pytest.param(5, None, [6], [False], id="nobody counted: the limit alone"),
+    ],
+)
+def test_no_more_goes_than_was_counted(
+    tmp_path: Path, number: int, counted: int | None, buckets: list[int], refused: list[bool]
+) -> None:
+    """Far below the limit: of 100 objects 30 may go unasked."""
+    made = make_config(
+        tmp_path,
+        objects={"bucket": "uploads", "endpoint_url": "http://store:9000"},
+        vault={"objects_bucket": "mirror", "endpoint_url": "http://vault:9000"},
+    )
+    accepted, seen = guard.Override(number, counted), list[bool]()
+    for removed in buckets:
+        try:
+            guard.guard(made, BUCKET, BUCKET, Numbers(100, 100, 0, 0, removed, 0, 0), accepted, lambda most: ["a"])
+        except UsageError as exc:
+            seen.append(True)
+            assert "which is more than was counted before; the first: 'a'" in str(exc)
+        else:
+            seen.append(False)
+    assert seen == refused
+
+
+def test_an_empty_source_of_which_nothing_is_in_the_vault_ends_a_sites_recovery(tmp_path: Path) -> None:
+    """The vault holds what no mirror put there; nothing of it would go."""
+    made = make_config(
+        tmp_path,
+        objects={"bucket": "uploads", "endpoint_url": "http://store:9000"},
+        vault={"objects_bucket": "mirror", "endpoint_url": "http://vault:9000"},
+    )
+    guard.guard(made, BUCKET, BUCKET, Numbers(0, 3, 0, 0, 0, 0, 0), guard.Override(1, 0))
+
+
+@pytest.mark.parametrize(("number", "counted"), [(-1, None), (0, -1)])
+def test_a_number_below_none_is_refused(number: int, counted: int | None) -> None:
+    with pytest.raises(UsageError, match="-1 is not a number of objects"):
+        guard.Override(number, counted)

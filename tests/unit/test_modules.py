@@ -426,6 +426,8 @@ def test_recovery_point_changes(run: Run, tmp_path: Path, taking: dict[str, Any]
         backup["id"] for backup in done["backups"]
     ]
     assert done["components"]["config"] is None
+    below = run("recovery_point", counted=-1, **asked)
+    assert (below["failed"], below["cause"], len(taking["overrides"])) == (True, "-1 is not a number of objects", 1)
     assert done["diff"] == {"before": "", "after": f"{done['id']}\n"}
     again = run("recovery_point", max_age=3600, **asked)
     assert (again["changed"], again["id"]) == (False, done["id"])

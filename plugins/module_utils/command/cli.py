@@ -367,13 +367,20 @@ def _checklist(loaded: config.Config, arguments: argparse.Namespace, log: Log) -
     return CODES[made.verdict], made.as_dict(), checklist_line.text(made)
 
 
+def _number(text: str) -> int:
+    """How many: argparse names the option where it is none."""
+    if not text.isascii() or not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of objects")
+    return int(text)
+
+
 def _backup_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "component", nargs="?", choices=list(KINDS), help="what to back up (default: all, sealed as one point)"
     )
     parser.add_argument("--seal", action="store_true", help="tie the newest backups into a recovery point afterwards")
     parser.add_argument(
-        "--override", type=int, nargs="?", const=1, default=0, metavar="N",
+        "--override", type=_number, nargs="?", const=1, default=0, metavar="N",
         help="what is there is right: mirror the bucket where up to N objects would be removed or overwritten,"
         " call no database shrunk",
     )  # fmt: skip

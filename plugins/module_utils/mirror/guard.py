@@ -119,10 +119,19 @@ def of_a_check(key: str) -> bool:
 
 
 class Override:
-    """How many objects a run may remove or overwrite beyond the limit: in all buckets together. True: any number."""
+    """How many objects a run may remove or overwrite beyond the limit: in all buckets together. True: any number.
 
-    def __init__(self, number: int) -> None:
-        self._number, self._left = number, number
+    counted: so many were counted before, and within the limit too no more may go; None: nobody counted.
+    """
+
+    def __init__(self, number: int, counted: Optional[int] = None) -> None:
+        for given in (number, counted or 0):
+            if given < 0:
+                raise UsageError(
+                    "mirror the bucket", "the vault", f"{given} is not a number of objects",
+                    "Give the number that the refusal names, or none.",
+                )  # fmt: skip
+        self._number, self._left, self._counted = number, number, counted
         self._lock = threading.Lock()  # buckets are mirrored side by side
 
     def __bool__(self) -> bool:
@@ -135,6 +144,16 @@ class Override:
                 return False
             self._left -= count
             return True
+
+    def exceeds(self, count: int) -> bool:
+        """Whether so many more are more than were counted; where they are not they are taken off."""
+        with self._lock:
+            if self._counted is None:
+                return False
+            if count > self._counted:
+                return True
+            self._counted -= count
+            return False
 
 
 def guard(
@@ -152,14 +171,20 @@ def guard(
     said = (
         f"{numbers.removed} of the {numbers.vault} objects there would be removed and {numbers.overwritten} overwritten"
     )
+    count = numbers.removed + numbers.overwritten
+    if accepted.exceeds(count):
+        raise UsageError(
+            "mirror the bucket", f"{source.url} to {vault.url}",
+            f"{said}, which is more than was counted before{_named(count, first)}",
+            "See what changes the bucket, then count again (lifeboat.dr.recovery_point in check mode).",
+        )  # fmt: skip
     if not numbers.source:
         said = f"the bucket is empty, and {said}"
     elif numbers.share <= config.objects.change_limit:
         return
     else:
         said += f", {numbers.share:.0f} % where {config.objects.change_limit} % is the limit"
-    count = numbers.removed + numbers.overwritten
-    said += f"; the first: {', '.join(map(repr, first(_NAMED)))}" if count else ""
+    said += _named(count, first)
     if accepted.covers(count):
         log(f"WARNING, and done all the same: {said}")
         return
@@ -168,6 +193,10 @@ def guard(
         f"If that is right, run `lifeboat backup objects --override {max(count, 1)}` (module: override={max(count, 1)})"
         " once. If not, recover with lifeboat.dr.recover_object_storage: the vault is as it was.",
     )  # fmt: skip
+
+
+def _named(count: int, first: Callable[[int], list[str]]) -> str:
+    return f"; the first: {', '.join(map(repr, first(_NAMED)))}" if count else ""
 
 
 def sweep(vault: Bucket, older_than: timedelta, now: datetime) -> list[str]:

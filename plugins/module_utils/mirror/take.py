@@ -86,7 +86,7 @@ _ODD = {
 }
 
 
-def take(run: Opened, *, log: Log, override: int = 0, doubts: Doubts = TRUST) -> Manifest:
+def take(run: Opened, *, log: Log, override: Union[int, guard.Override] = 0, doubts: Doubts = TRUST) -> Manifest:
     """Bring the vault's mirror up to date and publish an objects backup. The caller holds the stack's lock.
 
     doubts: what was found out against the servers before (vault/endpoints.py).
@@ -96,6 +96,7 @@ def take(run: Opened, *, log: Log, override: int = 0, doubts: Doubts = TRUST) ->
     Nor does another bucket than the application's that cannot be mirrored: it is named in details.missing.
     """
     config = run.config
+    accepted = override if isinstance(override, guard.Override) else guard.Override(override)
     started, now = time.monotonic(), datetime.now(timezone.utc)
     repo = _open(run, writable=True)
     repo.sweep(older_than=STALE, now=now)
@@ -113,14 +114,13 @@ def take(run: Opened, *, log: Log, override: int = 0, doubts: Doubts = TRUST) ->
         work = _Mirror(config, source, vault, state, instant, log, shared, doubts)
         ambiguous = work.look(last)
         instant, numbers = work.instant, state.numbers()
-        accepted = guard.Override(override)
         guard.guard(config, source, vault, numbers, accepted, state.lost, log)
         log(f"{identity}: {_to_do(numbers, instant, now)}")
         work.bring(numbers)
         work.confirm(numbers)
         work.look_at_properties(last)
         work.sweep(last)
-        held = identities.take(run, identity, override=bool(override), log=log)
+        held = identities.take(run, identity, override=bool(accepted), log=log)
         with repo.stage("objects", identity) as staging, explained("write the listing", staging.path):
             own = _written(work, state, staging.path, "", ambiguous, seal)
             state.release()

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from typing import Optional
+from typing import Optional, Union
 
 from ..base.errors import IntegrityError, LifeboatError, LockedError, Log, UsageError
 from ..base.text import named
+from ..mirror.guard import Override
 from ..repository import copies, points, repositories
 from ..repository.components import DATABASE, OBJECTS, configured
 from ..repository.copies import Outcome
@@ -108,7 +109,7 @@ def take(
     *,
     seal: bool = False,
     prune_after: bool = False,
-    override: int = 0,
+    override: Union[int, Override] = 0,
     log: Log,
 ) -> Taken:
     """Back up one component, or all that the stack has and seal them. The caller holds the stack's lock.

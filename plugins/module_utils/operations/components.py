@@ -11,13 +11,14 @@ How each is proved is in levels.py; what is said of some only, in judgements.py 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Callable
+from typing import Callable, Union
 
 from ..base.errors import Log
 from ..base.text import human
 from ..configuration import backup as configuration_backup
 from ..database.methods import registry as methods
 from ..mirror import take as mirror_take
+from ..mirror.guard import Override
 from ..repository.components import CONFIG, DATABASE, KINDS, OBJECTS
 from ..repository.details import ConfigDetails, DatabaseDetails, ObjectsDetails
 from ..repository.manifest import Manifest
@@ -29,7 +30,7 @@ from ..vault import endpoints
 class Component:
     """take: makes a backup; its second argument accepts that much is gone. line: it, for a terminal."""
 
-    take: Callable[[Opened, int, Log], Manifest]
+    take: Callable[[Opened, Union[int, Override], Log], Manifest]
     line: Callable[[Manifest], str]
 
 
