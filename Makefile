@@ -15,7 +15,7 @@ export ANSIBLE_LOCALHOST_WARNING := False
 export ANSIBLE_INVENTORY_UNPARSED_WARNING := False
 
 .PHONY: help setup demo quick test release style lint unit unit-quick browser objects rgw attacks awx server integration molecule compat \
-	ids ids-write lock pin audit engine lab lab-down drill docs site bench bench-recovery clean
+	ids ids-write lock pin audit collection engine lab lab-down drill docs site bench bench-recovery clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -107,6 +107,10 @@ pin: setup ## Ask the registries for the digests of the images that have none ye
 
 audit: $(SUPPLY_VENV)/.ready ## Ask PyPI for known weaknesses of everything that is locked
 	$(SUPPLY_VENV)/bin/python tests/supply/audit.py
+
+# The same commit gives the same file, on any machine and at any time.
+collection: setup ## Build the collection of the last commit into dist/, bit by bit the same each time; KEY=…: signed with that OpenPGP key
+	python tests/supply/collection.py $(if $(KEY),--key "$(KEY)")
 
 $(SUPPLY_VENV)/.ready: tests/supply/requirements.lock
 	tests/supply/venv.sh "$(PYTHON)" $(SUPPLY_VENV) $<
