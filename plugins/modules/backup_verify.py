@@ -130,6 +130,7 @@ def work(task: Task) -> Result:
         sample=task.params["sample"],
         log=task.log,
         record=not task.check,
+        wait=60,
     )
     if task.check:
         proved = {part.id: part.verdict for part in result.parts or (result,)}

@@ -72,6 +72,13 @@ def late(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clock, "now", lambda: datetime(2199, 1, 1, tzinfo=timezone.utc))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def locks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Tests that run side by side name their stacks alike: each process has locks of its own. Returns the real one."""
+    real, lock.DIRECTORY = lock.DIRECTORY, tmp_path_factory.mktemp("locks")
+    return real
+
+
 @pytest.fixture
 def runner(monkeypatch: pytest.MonkeyPatch) -> Runner:
     fake = Runner()

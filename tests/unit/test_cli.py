@@ -202,16 +202,16 @@ def test_verify(
 ) -> None:
     asked: list[Any] = []
 
-    def fake(config: Any, identity: str, level: str, *, sample: Optional[int], log: Any) -> Result:
-        asked.append((identity, level, sample))
+    def fake(config: Any, identity: str, level: str, *, sample: Optional[int], log: Any, wait: float) -> Result:
+        asked.append((identity, level, sample, wait))
         return Result("x", level, (checks.Check("tables", verdict, "why"),), NOW, NOW)
 
     monkeypatch.setattr(operations_verify, "verify", fake)
     assert run(etc, "verify") == code
     assert capsys.readouterr().out.splitlines() == [f"{verdict:<16} tables: why", f"{verdict}  x  restore"]
-    assert run(etc, "verify", "some-id", "--level", "checksum", "--sample", "0", "--json") == code
+    assert run(etc, "verify", "some-id", "--level", "checksum", "--sample", "0", "--wait", "9", "--json") == code
     assert json.loads(capsys.readouterr().out)["verdict"] == verdict
-    assert asked == [("latest", "restore", None), ("some-id", "checksum", 0)]
+    assert asked == [("latest", "restore", None, 0), ("some-id", "checksum", 0, 9)]
 
 
 NAMES = [

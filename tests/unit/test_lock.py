@@ -155,7 +155,8 @@ def test_a_directory_that_is_not_there_is_made_private(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("user", "place"), [(0, "/run/lifeboat"), (1, "/home/somebody/.cache/lifeboat")], ids=["root", "somebody"]
 )
-def test_root_has_a_place_of_its_own(monkeypatch: pytest.MonkeyPatch, user: int, place: str) -> None:
+def test_root_has_a_place_of_its_own(monkeypatch: pytest.MonkeyPatch, user: int, place: str, locks: Path) -> None:
+    monkeypatch.setattr(lock, "DIRECTORY", locks)
     monkeypatch.setenv("HOME", "/home/somebody")
     monkeypatch.setattr(lock.os, "geteuid", lambda: user)
     assert str(lock._directory()) == place

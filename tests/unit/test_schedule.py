@@ -26,7 +26,7 @@ PATH={bin}:/usr/sbin:/usr/bin:/sbin:/bin
 #Ansible: lifeboat backup database
 0 2 * * * root lifeboat backup database --stack shop --wait 3600 --prune >/dev/null
 #Ansible: lifeboat verify
-30 4 * * 0 root lifeboat verify --stack shop --level restore >/dev/null
+30 4 * * 0 root lifeboat verify --stack shop --level restore --wait 3600 >/dev/null
 #Ansible: lifeboat backup objects
 0 3 * * * root PATH={bin} lifeboat backup objects --stack shop --wait 3600 --seal --prune >/dev/null
 """

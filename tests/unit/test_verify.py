@@ -24,6 +24,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base import checks, fi
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import COULD_NOT_VERIFY, FAIL, PASS
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
     LifeboatError,
+    LockedError,
     NotFoundError,
     UnverifiedError,
     UsageError,
@@ -32,12 +33,15 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.pipeline import C
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import scratch
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.methods.logical import proof as database_proof
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.methods.logical import restore as database_restore
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations import prune as operations_prune
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import verify as operations_verify
-from ansible_collections.lifeboat.dr.plugins.module_utils.operations.proof import Result
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations.proof import Proof, Result
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import local as repository_local
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.checksums import measure
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository.components import KINDS
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.details import Content, DatabaseDump
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest import Manifest, backup_id
+from ansible_collections.lifeboat.dr.plugins.module_utils.settings.config import LEVELS
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from builders import BUCKET, NOW, Runner, entries, folder, make_config, make_manifest, publish, store
 
@@ -713,11 +717,61 @@ def test_restore(
 def test_two_verifications_do_not_run_at_once(tmp_path: Path, container: list[str], runner: Runner) -> None:
     """They would sweep each other's containers."""
     make(tmp_path)
-    with lock.held("shop.verify", "another"):
-        result = run(tmp_path, "archive")
-    assert result.verdict == COULD_NOT_VERIFY
-    assert "(another)" in result.checks[-1].detail
+    with lock.held("shop.verify", "another"), pytest.raises(LockedError, match=r"\(another\)"):
+        run(tmp_path, "archive")
     assert container == []
+    assert not (folder(tmp_path, entries(tmp_path)[0]) / "verification.json").exists(), "nothing was tried"
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("component", list(KINDS))
+def test_prune_and_verify_lock_each_other_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, component: str, level: str
+) -> None:
+    """At each step of a verification a prune changes nothing; while a prune runs, no verification begins."""
+    details = {"database": builders.DETAILS, "objects": builders.OBJECTS, "config": builders.CONFIG}[component]
+    whole = make_manifest(id=backup_id(component, NOW), component=component, artefacts=())
+    backup = replace(whole, details=details)
+    (tmp_path / "backup").mkdir()
+    with store(tmp_path).stage(component, backup.id) as staging:
+        staging.publish(backup.to_bytes())
+    opened, steps = Opened(make_config(tmp_path)), list[str]()
+
+    def prune(step: str) -> checks.Check:
+        with pytest.raises(LockedError, match=r"\(verify\)"):
+            operations_prune.prune(opened, now=NOW, dry_run=False, log=len)
+        assert operations_prune.prune(opened, now=NOW, dry_run=True, log=len)["delete"] == [], "a plan is free"
+        steps.append(step)
+        return checks.Check(step, PASS)
+
+    def levels(proof: Proof) -> Iterator[checks.Check]:
+        yield prune(proof.level)
+
+    monkeypatch.setattr(operations_verify, "checksums", lambda *_: prune("checksum"))
+    monkeypatch.setitem(operations_verify.PROOFS, component, levels)
+    assert run(tmp_path, level, backup.id).verdict == PASS
+    assert steps == (["checksum"] if level == "checksum" else ["checksum", level])
+
+    real = operations_prune._sides
+
+    def sides(run_: Opened) -> Any:
+        with pytest.raises(LockedError, match=r"\(prune\)"):
+            run(tmp_path, level, backup.id)
+        steps.append("prune")
+        return real(run_)
+
+    monkeypatch.setattr(operations_prune, "_sides", sides)
+    operations_prune.prune(opened, now=NOW, dry_run=False, log=len)
+    assert steps[-1] == "prune"
+
+
+def test_a_verification_waits_as_long_as_it_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make(tmp_path)
+    waited: list[float] = []
+    real = lock.held
+    monkeypatch.setattr(lock, "held", lambda *a, wait=0, **kw: (waited.append(wait), real(*a, **kw))[1])
+    run(tmp_path, "checksum", wait=3600)
+    assert waited == [3600]
 
 
 # --- the throw-away container ---

@@ -79,6 +79,14 @@ def held(stack: str, purpose: str, *, wait: float = 0, directory: Path | None = 
         os.close(handle)
 
 
+def verifying(stack: str, purpose: str, *, wait: float = 0) -> contextlib.AbstractContextManager[None]:
+    """Hold the lock of verifications, beside the stack's: backups go on while one runs, for as long as it takes.
+
+    A verification reads what retention deletes, and removes what killed ones left: no two, and no prune, at once.
+    """
+    return held(f"{stack}.verify", purpose, wait=wait)
+
+
 def _holder(handle: int) -> str:
     try:
         note = json.loads(os.pread(handle, 4096, 0))

@@ -256,7 +256,11 @@ def _verify(loaded: config.Config, arguments: argparse.Namespace, log: Log) -> A
 
     key = escrow_kit.identity(arguments.identity) if arguments.identity else ""
     opened = Opened(loaded, key)
-    return _found(operations_verify.verify(opened, arguments.id, arguments.level, sample=arguments.sample, log=log))
+    return _found(
+        operations_verify.verify(
+            opened, arguments.id, arguments.level, sample=arguments.sample, log=log, wait=arguments.wait
+        )
+    )
 
 
 def _found(result: Result) -> Answer:
@@ -403,6 +407,9 @@ def _verify_options(parser: argparse.ArgumentParser) -> None:
         "--identity", default="", metavar="FILE",
         help="the age identity that opens encrypted backups, where this host's own key does not; - reads it from stdin",
     )  # fmt: skip
+    parser.add_argument(
+        "--wait", type=float, default=0, metavar="SECONDS", help="wait for a prune or a verification this long"
+    )
 
 
 def _prune_options(parser: argparse.ArgumentParser) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..base import lock
 from ..base.checks import Check
 from ..configuration import proof as configuration_proof
 from ..database.methods import base as database_method
@@ -16,13 +15,6 @@ from ..database.methods import registry as methods
 from ..objects import proof as objects_proof
 from ..repository.components import CONFIG, DATABASE, OBJECTS
 from .proof import Proof, Prove
-
-
-def _objects(proof: Proof) -> Iterator[Check]:
-    with lock.held(f"{proof.run.config.stack}.verify", "verify"):
-        yield from objects_proof.levels(
-            proof.run, proof.repo, proof.manifest, proof.level, proof.sample, proof.log, record=proof.record
-        )
 
 
 def _database(proof: Proof) -> Iterator[Check]:
@@ -33,7 +25,9 @@ def _database(proof: Proof) -> Iterator[Check]:
 
 PROOFS: dict[str, Prove] = {
     DATABASE: _database,
-    OBJECTS: _objects,
+    OBJECTS: lambda item: objects_proof.levels(
+        item.run, item.repo, item.manifest, item.level, item.sample, item.log, record=item.record
+    ),
     CONFIG: lambda item: configuration_proof.levels(
         item.run.config, item.repo, item.manifest, item.level, item.log, item.run.key
     ),

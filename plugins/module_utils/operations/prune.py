@@ -94,8 +94,14 @@ def policy(config: Config) -> retention.Policy:
 def prune(run: Opened, *, now: datetime, dry_run: bool, log: Log, trust_clock: bool = False) -> Pruning:
     """Delete what the plan deletes. The caller holds the stack's lock. A failing vault does not stop the repository.
 
-    Raises UsageError where this host's clock is wrong or may have jumped, unless an operator trusts it.
+    Raises UsageError where this host's clock is wrong or may have jumped, unless an operator trusts it; LockedError
+    where a verification is under way: it reads artefacts for as long as it takes, and what it finds changes the plan.
     """
+    with contextlib.nullcontext() if dry_run else lock.verifying(run.config.stack, "prune"):
+        return _prune(run, now, dry_run, log, trust_clock)
+
+
+def _prune(run: Opened, now: datetime, dry_run: bool, log: Log, trust_clock: bool) -> Pruning:
     sides, failed = _sides(run)
     if not trust_clock:
         clocks.require(run.config, _dates(sides), now)
@@ -108,30 +114,28 @@ def prune(run: Opened, *, now: datetime, dry_run: bool, log: Log, trust_clock: b
     swept: list[str] = []
     locked: list[str] = []
     hidden: dict[str, str] = {}
-    # A verification that is under way reads artefacts for as long as it takes: do not pull them from under it.
-    with contextlib.nullcontext() if dry_run else lock.held(f"{run.config.stack}.verify", "prune"):
-        for side, doomed in zip(sides, doomed_of):
-            try:
-                keeper = _Keeper(run.config, side, now, dry_run, held)
-                keeper.begin(doomed)
-                for identity in doomed:
-                    place = "" if side is sides[0] else f" in the {side.name}"
-                    log(f"{'would delete' if dry_run else 'deleting'} {identity}{place}")
-                    if not dry_run:
-                        locked += _hide(side.repo, identity)
-                    deleted.add(identity)
-                swept += side.repo.sweep(older_than=STALE, now=now, dry_run=dry_run)
-                gone, stays, lost = keeper.end()
-                swept += gone
-                locked += stays
-                hidden.update(dict.fromkeys(lost, side.name))
-            except LifeboatError as exc:
-                if side is sides[0]:
-                    raise
-                failed.append(str(exc))
-        old, waits = _old_versions(
-            run, _mirrored(sides, doomed_of, run.config.stack), now, dry_run, failed, log, _by_version(sides, held)
-        )
+    for side, doomed in zip(sides, doomed_of):
+        try:
+            keeper = _Keeper(run.config, side, now, dry_run, held)
+            keeper.begin(doomed)
+            for identity in doomed:
+                place = "" if side is sides[0] else f" in the {side.name}"
+                log(f"{'would delete' if dry_run else 'deleting'} {identity}{place}")
+                if not dry_run:
+                    locked += _hide(side.repo, identity)
+                deleted.add(identity)
+            swept += side.repo.sweep(older_than=STALE, now=now, dry_run=dry_run)
+            gone, stays, lost = keeper.end()
+            swept += gone
+            locked += stays
+            hidden.update(dict.fromkeys(lost, side.name))
+        except LifeboatError as exc:
+            if side is sides[0]:
+                raise
+            failed.append(str(exc))
+    old, waits = _old_versions(
+        run, _mirrored(sides, doomed_of, run.config.stack), now, dry_run, failed, log, _by_version(sides, held)
+    )
     if not dry_run:
         clocks.accept(run.config, now)
     locked += old.kept

@@ -17,6 +17,7 @@ from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Optional
 
+from ..base import lock
 from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check, compared, ended
 from ..base.clock import format_time
 from ..base.errors import LifeboatError, Log, UnverifiedError, UsageError
@@ -108,17 +109,30 @@ def _never(component: str) -> Check:
 
 
 def verify(
-    run: Opened, identity: str, level: str, *, sample: Optional[int] = None, log: Log, record: bool = True
+    run: Opened,
+    identity: str,
+    level: str,
+    *,
+    sample: Optional[int] = None,
+    log: Log,
+    record: bool = True,
+    wait: float = 0,
 ) -> Result:
     """Verify what `identity` names, leave `verification.json` beside each backup, and a record on this host.
 
     A failed check is no error. sample: of so many objects the restore is tried; 0: of all; None: of those whose turn
-    it is, so that each is read once in vault.read_days.
+    it is, so that each is read once in vault.read_days. wait: so long for another verification, or a prune, to end;
+    LockedError if it does not.
     """
     if level not in LEVELS:
         raise UsageError("verify a backup", identity, f"unknown level {level!r}", f"One of: {', '.join(LEVELS)}.")
     if sample is not None and sample < 0:
         raise UsageError("verify a backup", identity, f"a sample of {sample} objects", "Give a number, or 0 for all.")
+    with lock.verifying(run.config.stack, "verify", wait=wait):  # what is chosen now stays till the end
+        return _verified(run, identity, level, sample, log, record)
+
+
+def _verified(run: Opened, identity: str, level: str, sample: Optional[int], log: Log, record: bool) -> Result:
     started = datetime.now(timezone.utc)
     repo = _opened(run, identity, log)
     ids, checks = targets(run.config, repo, identity)

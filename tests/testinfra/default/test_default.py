@@ -36,7 +36,7 @@ def test_the_schedule_is_the_strategy(app1: Host) -> None:
     """Backup at 02:00, retention behind a good one, a proof every week."""
     lines = app1.run("cat", CRON).splitlines()
     assert "0 2 * * * root lifeboat backup database --stack shop --wait 3600 --prune >/dev/null" in lines
-    assert "30 4 * * 0 root lifeboat verify --stack shop --level restore >/dev/null" in lines
+    assert "30 4 * * 0 root lifeboat verify --stack shop --level restore --wait 3600 >/dev/null" in lines
     assert app1.run("systemctl", "is-active", "cron").strip() == "active"
     assert app1.run("systemctl", "is-enabled", "cron").strip() == "enabled"
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Optional
 
-from ....base import lock, pipeline
+from ....base import pipeline
 from ....base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check, compared, ended
 from ....base.errors import LifeboatError, Log, UnverifiedError, of_machine, unable
 from ....base.pipeline import Command
@@ -53,8 +53,7 @@ def levels(config: Config, manifest: Manifest, folder: Path, level: str, log: Lo
             "verify a backup", manifest.id, "no image is known to verify with", "Set lifeboat_database.verify_image."
         )
     with contextlib.ExitStack() as stack:
-        stack.enter_context(lock.held(f"{config.stack}.verify", "verify"))
-        scratch.sweep(config.stack)
+        scratch.sweep(config.stack)  # no other verification of this stack runs: lock.verifying()
         dumps = manifest.detailed(DatabaseDetails).dumps("")
         limit = config.timeout * len(dumps)
         name = stack.enter_context(scratch.container(image, config.stack, folder, timeout=limit))
