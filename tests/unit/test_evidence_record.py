@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -492,6 +493,68 @@ def test_two_records_of_one_second_are_two(tmp_path: Path) -> None:
     assert (first.read_bytes(), second.stem, kept.id) == (before, f"{first.stem}_2", f"{first.stem}_2")
     assert problems(schema.plain(kept)) == []
     assert [entry.problem for entry in store.everything(config)] == ["", ""]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("log", ["", "restore: one\n"], ids=["no log", "a log"])
+def test_what_a_power_cut_leaves_is_evidence_or_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log: str
+) -> None:
+    """After each step the power may fail. A name may be on the disk then, its content only as far as it was synced."""
+    config, record = make_config(tmp_path, state_directory=str(tmp_path / "a/state")), build(tmp_path)
+    if log:
+        record = build(tmp_path, phases=[phase("restore", 0, 1, log=["one"])])
+    folder, content, cuts = store.folder(config), dict[int, bytes](), list[list[str]]()
+    names: dict[int, set[str]] = {}
+
+    def cut() -> None:
+        lost = tmp_path / f"cut{len(cuts)}"
+        lost.mkdir()
+        there = make_config(lost, state_directory=str(lost / "state"))
+        store.folder(there).mkdir(parents=True)
+        for path in folder.iterdir() if folder.exists() else ():
+            (store.folder(there) / path.name).write_bytes(content.get(path.stat().st_ino, b""))
+        cuts.append([kept.problem for kept in store.everything(there)])
+
+    def sync(handle: int, real: Callable[[int], None] = os.fsync) -> None:
+        real(handle)
+        at = Path(f"/proc/self/fd/{handle}").readlink()
+        if at.is_dir():
+            names[at.stat().st_ino] = {path.name for path in at.iterdir()}
+        else:
+            content[at.stat().st_ino] = at.read_bytes()
+        cut()
+
+    def link(old: Path, new: Path, real: Callable[[Path, Path], None] = os.link) -> None:
+        real(old, new)
+        cut()
+
+    monkeypatch.setattr(os, "fsync", sync)
+    monkeypatch.setattr(os, "link", link)
+    first, _ = store.write(config, typed(record), log=log)
+    store.write(config, typed(record), log=log)
+    store.review(config, first.stem, by="Ada", now=NOW)
+    cut()
+    assert [problem for cut_ in cuts for problem in cut_] == [""] * sum(map(len, cuts))
+    assert [len(cut_) for cut_ in cuts[-1:]] == [2]
+    suffixes = {".json", ".log"} if log else {".json"}
+    both = {f"{first.stem}{number}{suffix}" for number in ("", "_2") for suffix in suffixes}
+    assert {path.name for path in folder.iterdir()} == both
+    assert names[folder.stat().st_ino] >= both, "the names are on the disk too"
+    assert "evidence" in names[folder.parent.stat().st_ino]
+    assert "state" in names[(tmp_path / "a").stat().st_ino]
+    assert "a" in names[tmp_path.stat().st_ino]
+
+
+def test_a_log_without_a_record_stays_as_it_is(tmp_path: Path) -> None:
+    """A run that was killed between the two has left it."""
+    config, record = make_config(tmp_path), build(tmp_path, phases=[phase("restore", 0, 1, log=["one"])])
+    store.folder(config).mkdir(parents=True)
+    orphan = store.folder(config) / f"{record['id']}.log"
+    orphan.write_text("of another run")
+    path, _ = store.write(config, typed(record), log="restore: one\n")
+    assert (orphan.read_text(), path.stem) == ("of another run", f"{record['id']}_2")
+    assert [kept.problem for kept in store.everything(config)] == [""]
 
 
 EDITS: dict[str, tuple[Change, str]] = {

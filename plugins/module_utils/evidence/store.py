@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import date, datetime
@@ -61,38 +61,50 @@ def folder(config: Config) -> Path:
 
 def write(config: Config, record: Record, *, log: str = "") -> tuple[Path, Record]:
     """Keep the record, readable by root alone, whole or not at all. Returns where, and the record as it was kept: two
-    records of one second get two names. The log that `logs` has the hash of goes next to it."""
+    records of one second get two names. The log that `logs` has the hash of goes next to it.
+
+    Each file is on the disk before it has its name, and the log before the record: without it the record is damaged.
+    """
     kept, path = record, folder(config) / f"{record.id}.json"
     with explained("keep the evidence", path):
-        folder(config).mkdir(mode=0o700, parents=True, exist_ok=True)
+        _make(folder(config))
         number = 1
-        while path.exists() or not _publish(path, _bytes(schema.plain(kept))):
+        while not _published(path, _bytes(schema.plain(kept)), log.encode("utf-8", "backslashreplace")):
             number += 1
             kept = schema.sealed(replace(record, id=f"{record.id}_{number}"))
             path = folder(config) / f"{kept.id}.json"
-        if log:
-            path.with_suffix(LOG).write_text(log, encoding="utf-8", errors="backslashreplace")
-            path.with_suffix(LOG).chmod(0o600)
     return path, kept
+
+
+def _make(directory: Path) -> None:
+    """The directory and those above it; each new one is on the disk before something is put into it."""
+    lacking = [place for place in (directory, *directory.parents) if not place.exists()]
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for place in reversed(lacking):
+        filesystem.sync(place.parent)
 
 
 def _bytes(body: Mapping[str, object]) -> bytes:
     return (json.dumps(body, indent=1, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace")
 
 
-def _publish(path: Path, data: bytes) -> bool:
-    """Put `data` at `path` unless something is there: a link, unlike a rename, never replaces."""
-    partial = path.with_suffix(".partial")
-    partial.unlink(missing_ok=True)
-    with filesystem.create(partial) as file:
-        file.write(data)
-    try:
-        os.link(partial, path)
-    except FileExistsError:
+def _published(path: Path, data: bytes, log: bytes) -> bool:
+    """Whether record and log are at `path` now; False where something was there already, which stays as it is: also a
+    log without a record, which a run that was killed between the two has left."""
+    if path.exists() or path.with_suffix(LOG).exists():
         return False
-    finally:
-        partial.unlink(missing_ok=True)
+    try:
+        if log:
+            filesystem.write_new(path.with_suffix(LOG), log, _partial(path))
+        filesystem.write_new(path, data, _partial(path))
+    except FileExistsError:  # another run was faster
+        return False
     return True
+
+
+def _partial(path: Path) -> Path:
+    """Of this run alone: another one that writes a record of the same second neither removes it nor links it."""
+    return path.with_suffix(f".{secrets.token_hex(4)}.partial")
 
 
 def sign(config: Config, path: Path, log: Callable[[str], None]) -> str:
@@ -191,9 +203,7 @@ def review(
     added = {"findings": typed.plain(record.findings), "sign_off": typed.plain(record.sign_off)}
     path = folder(config) / f"{identity}.json"
     with explained("keep the evidence", path):
-        partial = path.with_suffix(".partial")
-        partial.unlink(missing_ok=True)
-        filesystem.write(path, _bytes({**kept.body, **added}), partial)
+        filesystem.write(path, _bytes({**kept.body, **added}), _partial(path))
     if kept.signature != signature.NONE:
         signature.make(path, config.evidence.signing_key)
     return load(config, identity)
