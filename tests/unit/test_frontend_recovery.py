@@ -24,6 +24,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
 from ansible_collections.lifeboat.dr.plugins.module_utils.configuration import backup as configuration_backup
 from ansible_collections.lifeboat.dr.plugins.module_utils.frontend import assess as frontend_assess
 from ansible_collections.lifeboat.dr.plugins.module_utils.frontend import build as frontend_build
+from ansible_collections.lifeboat.dr.plugins.module_utils.frontend import builder as frontend_builder
 from ansible_collections.lifeboat.dr.plugins.module_utils.frontend import plan as frontend_plan
 from ansible_collections.lifeboat.dr.plugins.module_utils.frontend import recovery as frontend_recovery
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import client
@@ -44,7 +45,7 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
     monkeypatch.setattr(frontend_recovery, "APPEARS", 5.0)
     monkeypatch.setattr(github, "ATTEMPTS", 1)
     # The tests' own directory is closed to other users; a build as nobody is what the lab's hosts are for.
-    monkeypatch.setattr(frontend_build, "_owner", lambda _: (os.geteuid(), os.getegid()))
+    monkeypatch.setattr(frontend_builder, "owner", lambda _: (os.geteuid(), os.getegid()))
     (tmp_path / "forge").mkdir()
     made = Lab(tmp_path / "forge")
     made.pushed()
@@ -351,13 +352,51 @@ def test_a_build_gets_no_secret_and_its_result_must_tell_its_commit(
         build(made(tmp_path, lab, build=[["no-such-npm", "ci"]]).frontend, "none")
 
 
-def test_a_container_builds_without_our_environment(tmp_path: Path, lab: Lab) -> None:
+def test_a_container_builds_without_our_environment(tmp_path: Path, lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(frontend_builder, "owner", lambda _: (65534, 65534))
+    monkeypatch.setenv("HTTPS_PROXY", "http://ada:hunter2hunter2@proxy:3128")
+    monkeypatch.setenv("GITHUB_TOKEN", "ghp_hunter2hunter2")
     settings = made(tmp_path, lab, builder_image="node:24", directory="frontend").frontend
-    command = frontend_build._command(settings, tmp_path, "c" * 40, ("npm", "ci"), (65534, 65534))
+    builder = frontend_builder.Builder(settings, "c" * 40, tmp_path)
+    command = builder.contained(("npm", "ci"), "built-1", network=True)
     words = " ".join(command.argv)
-    assert f"docker run --rm --init --user 65534:65534 --volume {tmp_path}:/work --workdir /work/frontend" in words
+    tree = tmp_path / "build-cccccccccccc"
+    assert f"docker run --rm --init --user 65534:65534 --volume {tree}:/work --workdir /work/frontend" in words
     assert words.endswith("node:24 npm ci")
     assert command.env is None
+    assert "--env=HTTPS_PROXY " in words and "--env=npm_config_ignore_scripts=true " in words
+    assert "--network=none" not in words and "hunter2" not in words and "GITHUB_TOKEN" not in words
+    words = " ".join(builder.contained(("npm", "run", "build"), "built-2", network=False).argv)
+    assert "--network=none" in words and "PROXY" not in words and "ignore_scripts" not in words
+
+
+def test_the_words_that_everybody_can_read_hold_no_proxy(
+    tmp_path: Path, lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("https_proxy", "http://ada:hunter2hunter2@proxy:3128")
+    monkeypatch.setenv("GITHUB_TOKEN", "ghp_hunter2hunter2")
+    builder = frontend_builder.Builder(made(tmp_path, lab).frontend, "c" * 40, tmp_path)
+    for network in (True, False):
+        command = builder.apart(("npm", "ci"), builder._environment(tmp_path, network), tmp_path, network=network)
+        assert "hunter2" not in " ".join(command.argv)
+        assert ("https_proxy" in command.environment()) is network, "only what has a network needs its proxy"
+        assert "GITHUB_TOKEN" not in command.environment(), "of no process on the way"
+        assert ("--net" in command.argv) is not network
+        assert command.environment().get("npm_config_ignore_scripts") == ("true" if network else None)
+        assert command.argv[:5] == ["unshare", "--fork", "--pid", "--kill-child", "--mount-proc"]
+
+
+def test_where_nothing_ends_what_a_build_leaves_nothing_is_built(
+    tmp_path: Path, lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a container without privileges, such as an execution environment of AWX."""
+    conf = made(tmp_path, lab)
+    clone = frontend_assess.remote_of(conf.frontend, TOKEN).clone(tmp_path / "clone")
+    refused = (1, "", "unshare: unshare failed: Operation not permitted\n")
+    monkeypatch.setattr(frontend_builder.pipeline, "probe", lambda *_, **__: refused)
+    with pytest.raises(UsageError, match=r"Operation not permitted.*execution environment"):
+        frontend_build.build(conf.frontend, clone, lab.served(), tmp_path, log=lambda _: None)
+    assert [item.name for item in tmp_path.iterdir() if item.name.startswith("build-")] == []
 
 
 def test_a_bucket_gets_the_pages_last(tmp_path: Path, lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -142,17 +142,18 @@ class HashingWriter:
 @dataclass(frozen=True)
 class Command:
     """One process: `argv` is its list of words, `env` what is added to the environment. Secrets travel in `env` only:
-    every user of the machine can read argv."""
+    every user of the machine can read argv. alone: `env` is all of its environment, as for a program of strangers."""
 
     argv: Sequence[str]
     env: Optional[Mapping[str, str]] = None
+    alone: bool = False
 
     @property
     def name(self) -> str:
         return os.path.basename(self.argv[0])
 
     def environment(self) -> dict[str, str]:
-        return {**os.environ, "LC_ALL": "C.UTF-8", **(self.env or {})}
+        return {**({} if self.alone else os.environ), "LC_ALL": "C.UTF-8", **(self.env or {})}
 
 
 @dataclass(frozen=True)

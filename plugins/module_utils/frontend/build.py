@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import mimetypes
 import os
-import pwd
 import re
 import shutil
 import stat
@@ -22,18 +21,16 @@ from typing import Callable
 from ..base import pipeline
 from ..base.errors import IntegrityError, UsageError
 from ..base.filesystem import explained, open_below, relative_files
-from ..base.pipeline import Command
 from ..s3 import client as s3_client
 from ..settings.config import Config
 from ..settings.parts import FrontendSettings
 from ..tools.git import Clone
 from . import site
+from .builder import Builder
 
 Log = Callable[[str], None]
 SCRATCH = Path("/var/tmp")  # noqa: S108 - mkdtemp makes a private directory there; builds are too big for /run
 LINES = 12  # that are kept of what a build said
-# A build needs the network's settings, and nothing else of our environment: no token, no key.
-_KEPT = re.compile(r"(?i)(https?_proxy|no_proxy|node_extra_ca_certs|ssl_cert_(file|dir)|npm_config_(registry|cafile))")
 _MARKUP = re.compile(r"\x1b\[[0-9;]*[A-Za-z]|^##\[\w+\]")
 _TRACE = re.compile(r"at (async )?\S.*[:(]|errors: \[|> |Process completed with exit code")
 _NAMED = re.compile(r"[A-Z]\w*(Error|_ERROR)\b|\berror: \S|npm (error|ERR!) \S|\bE[A-Z]{5,}\b")
@@ -58,32 +55,34 @@ def scratch() -> Iterator[Path]:
     try:
         yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        for item in folder.iterdir():
+            if item.lstat().st_uid == os.geteuid():  # a tree of the builder's that is not empty is left to him
+                shutil.rmtree(item, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            folder.rmdir()
 
 
 def build(settings: FrontendSettings, clone: Clone, commit: str, folder: Path, *, log: Log) -> Built:
     """Check out one commit into a clean clone and run the build there. That it fails is an answer, not an error."""
     log(f"building {commit[:12]}: {', then '.join(' '.join(words) for words in settings.build)}")
-    source = folder / f"build-{commit[:12]}"
-    clone.export(commit, source)
-    inside = source / settings.directory
-    if not inside.is_dir():
-        return Built(commit, "", (f"{commit[:12]} has no directory {settings.directory}",))
-    owner = _owner(settings)
-    _hand_over(source, owner)
-    for words in settings.build:
-        command = _command(settings, source, commit, words, owner)
-        status, out, err = pipeline.probe(command, timeout=settings.build_timeout + 30)
-        if status == 127 and not settings.builder_image:
-            remedy = "Install Node, name its directory in lifeboat_frontend.builder_path, or give a builder_image."
-            raise UsageError("build the frontend", words[0], f"this host has no {words[0]}", remedy)
-        if status:
-            how = f"no end after {settings.build_timeout} s" if status == 124 else f"exit {status}"
-            return Built(commit, "", (*telling(f"{out}\n{err}"), f"{' '.join(words)}: {how}"))
-    _hand_over(source, (os.geteuid(), os.getegid()))  # whatever the build left running can change nothing any more
-    made = inside / settings.output
-    if source.resolve() not in made.resolve().parents:
-        return Built(commit, "", (f"{settings.directory}/{settings.output} leads out of the clone",))
+    builder = Builder(settings, commit, folder)
+    with builder.opened(clone):
+        if not (builder.tree / settings.directory).is_dir():
+            return Built(commit, "", (f"{commit[:12]} has no directory {settings.directory}",))
+        for number, words in enumerate(settings.build):
+            # The first one fetches packages. Their code runs later, without a network.
+            status, out, err = builder.run(words, network=number == 0)
+            if status == 127 and not settings.builder_image:
+                remedy = "Install Node, name its directory in lifeboat_frontend.builder_path, or give a builder_image."
+                raise UsageError("build the frontend", words[0], f"this host has no {words[0]}", remedy)
+            if status:
+                how = f"no end after {settings.build_timeout} s" if status == 124 else f"exit {status}"
+                return Built(commit, "", (*telling(f"{out}\n{err}"), f"{' '.join(words)}: {how}"))
+        taken = folder / f"built-{commit[:12]}"
+        why = builder.take(settings.output, taken)
+    if why:
+        return Built(commit, "", (why,))
+    made = taken / settings.directory / settings.output
     if not (made / "index.html").is_file():
         return Built(commit, "", (f"the build left no {settings.directory}/{settings.output}/index.html",))
     told = site.commit_in(made, settings.marker)
@@ -105,56 +104,6 @@ def headline(lines: Sequence[str]) -> str:
     """The one line that says it: rather one that names the error than one that only counts it."""
     found = [line for pattern in (_NAMED, _ERROR) for line in lines if pattern.search(line)]
     return found[0] if found else lines[-1] if lines else "it said nothing"
-
-
-def _owner(settings: FrontendSettings) -> tuple[int, int]:
-    """Who builds: where we are root somebody with no rights, else ourselves."""
-    if os.geteuid() != 0:
-        return os.geteuid(), os.getegid()
-    name = settings.build_user
-    try:
-        found = pwd.getpwnam(name)
-    except KeyError as exc:
-        raise UsageError("build the frontend", name, "this host has no such user", "Correct build_user.") from exc
-    return found.pw_uid, found.pw_gid
-
-
-def _hand_over(folder: Path, owner: tuple[int, int]) -> None:
-    if os.geteuid() != 0:
-        return
-    for root, directories, files in os.walk(folder):
-        for name in [*directories, *files]:
-            os.chown(Path(root) / name, *owner, follow_symlinks=False)
-    os.chown(folder, *owner)
-
-
-def _command(
-    settings: FrontendSettings, source: Path, commit: str, words: tuple[str, ...], owner: tuple[int, int]
-) -> Command:
-    """The build's words, as that user, with an environment of its own, killed with all its children when time is up."""
-    inside = Path("/work") if settings.builder_image else source
-    env = {
-        **{name: value for name, value in os.environ.items() if _KEPT.fullmatch(name)},
-        "HOME": str(inside / ".lifeboat-home"), "LANG": "C.UTF-8", "CI": "true", "GITHUB_SHA": commit,
-        # The build may ask git which commit it is of; git would distrust a directory that another user owns.
-        "GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "safe.directory", "GIT_CONFIG_VALUE_0": "*",
-    }  # fmt: skip
-    bounded = ["timeout", "--kill-after=10", str(settings.build_timeout)]
-    user = f"{owner[0]}:{owner[1]}"
-    if settings.builder_image:
-        given = [word for name, value in env.items() for word in ("--env", f"{name}={value}")]
-        return Command([
-            *bounded, "docker", "run", "--rm", "--init", "--user", user, "--volume", f"{source}:{inside}",
-            "--workdir", str(inside / settings.directory), "--cap-drop=ALL", "--security-opt=no-new-privileges",
-            *given, settings.builder_image, *words,
-        ])  # fmt: skip
-    path = ":".join(filter(None, (settings.builder_path, "/usr/local/bin:/usr/bin:/bin")))
-    rights = ["setpriv", f"--reuid={owner[0]}", f"--regid={owner[1]}", "--clear-groups", "--no-new-privs"]
-    return Command([
-        *bounded, *(rights if os.geteuid() == 0 else ()), "env", "--ignore-environment",
-        f"--chdir={inside / settings.directory}", f"PATH={path}",
-        *(f"{name}={value}" for name, value in env.items()), *words,
-    ])  # fmt: skip
 
 
 # --- publishing ------------------------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Callable, Optional
 from urllib.parse import urljoin, urlsplit
 
+from ..base.filesystem import open_below
 from ..tools.github import ssl_context
 
 _COMMIT = re.compile(r"[0-9a-f]{7,40}")
@@ -84,9 +85,10 @@ def commit_of(marker: str, data: bytes) -> str:
 
 
 def commit_in(directory: Path, marker: str) -> str:
-    """The commit that a built site tells."""
+    """The commit that a built site tells. Who built it may have put a link there, to a device without an end."""
     try:
-        return commit_of(marker, (directory / marker.partition("#")[0]).read_bytes())
+        with open_below(directory, tuple(marker.partition("#")[0].split("/"))) as file:
+            return commit_of(marker, file.read(BODY_LIMIT))
     except OSError:
         return ""
 

@@ -99,11 +99,9 @@ class Clone:
         words = ["git", "-C", str(self.path), "rev-parse", "--verify", "--quiet", f"{commit}^{{commit}}"]
         return pipeline.probe(Command(words))[1].strip()
 
-    def export(self, commit: str, target: Path) -> None:
-        """A clone of the clone with the files of one commit, sharing nothing with it."""
-        where = str(target)
-        _git(["clone", "--quiet", "--no-hardlinks", "--no-checkout", "--", str(self.path), where], "clone", where, {})
-        _git(["-C", where, "checkout", "--quiet", "--detach", commit], "check out", commit, {})
+    def bundle(self, target: Path) -> None:
+        """All of the history in one file, for another user to clone: git reads no repository of somebody else's."""
+        self.git("bundle", "create", "--quiet", str(target), "HEAD", "--branches")
 
     def revert(self, good: str, paths: Sequence[str]) -> str:
         """A commit on top of HEAD in which `paths` are as `good` has them, and all else as HEAD has it."""
