@@ -242,3 +242,20 @@ def test_nothing_of_the_keepers_own_configuration_counts() -> None:
         assert f"-o{option}" in argv
     assert argv[-4:] == ["-s", "--", "app1", "sftp"]
     assert sftp.LARGEST == 256 << 10
+
+
+def test_who_reads_the_store_by_the_same_connection_does_not_wait_without_end(root: Path) -> None:
+    """At the end of the time the process goes, and with it the forwarded port: the time is set, not waited for."""
+    argv = [sys.executable, str(STUB), str(root), "plain"]
+    source = Sftp(argv, "the stack's host", "/", Budget(3600), "http://127.0.0.1:1")
+    with contextlib.closing(source):
+        assert source.names("postgresql", 1000)
+        timer = source._end
+        assert (timer.is_alive(), timer.interval) == (True, 3600)
+        timer.function()
+        with pytest.raises(LifeboatError, match="reach the stack's host"):
+            source.names("postgresql", 1000)
+    assert timer.finished.is_set()
+    source = opened(root)
+    with contextlib.closing(source):
+        assert not source._end.is_alive(), "without a store each answer is waited for here"

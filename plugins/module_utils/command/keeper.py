@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from ..base import clock, lock
 from ..base.checks import CODES
-from ..base.errors import Log, UsageError
+from ..base.errors import LifeboatError, Log, UsageError
 from ..keeper import prune, receipts, receive, status
 from ..stack.runtime import Opened
 
@@ -35,6 +35,10 @@ def options(parser: argparse.ArgumentParser) -> None:
     words = "; ".join(f"{name}: {text}" for name, text in ACTIONS.items())
     parser.add_argument("action", nargs="?", choices=list(ACTIONS), default="status", help=words)
     parser.add_argument("--prune", action="store_true", help="pull: apply the retention afterwards, if it was whole")
+    parser.add_argument(
+        "--override", type=int, default=0, metavar="NUMBER",
+        help="pull: so many objects of the store may be removed or overwritten beyond the limit, this once",
+    )  # fmt: skip
     parser.add_argument("--dry-run", action="store_true", help="prune: print the plan, delete nothing")
     parser.add_argument(
         "--head", default="", metavar="NUMBER:SHA256", help="log: a head that was noted; it must be in it"
@@ -54,11 +58,12 @@ def run(run: Opened, arguments: argparse.Namespace, log: Log) -> Answer:
 
 def _pull(run: Opened, arguments: argparse.Namespace, log: Log) -> Answer:
     with _held(run, "keeper pull", arguments.wait):
-        with receive.reach(run.config.keeper) as source:
-            pulled = receive.pull(run, source, log=log)
+        with receive.reach(run.config.keeper, store=bool(run.config.objects.bucket)) as source:
+            pulled = receive.pull(run, source, log=log, override=arguments.override)
         shown, result = pulled.lines(), pulled.as_dict()
-        if pulled.problem:
-            return pulled.problem.exit_code, result, [*shown, str(pulled.problem)]
+        problem = pulled.problem or pulled.mirrored.problem
+        if problem:
+            return problem.exit_code, result, [*shown, str(problem)]
         code = 0
         if arguments.prune:
             code, result["prune"], more = _retain(run, False, log)
@@ -77,6 +82,8 @@ def _retain(run: Opened, dry_run: bool, log: Log) -> Answer:
     if found.alarms:
         error = prune.alarm(run.config.stack, found.alarms)
         return error.exit_code, found.as_dict(), [*shown, str(error)]
+    if found.failed:
+        return LifeboatError.exit_code, found.as_dict(), [*shown, *found.failed]
     return 0, found.as_dict(), shown
 
 

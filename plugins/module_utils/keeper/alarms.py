@@ -28,7 +28,7 @@ _SHOWN = 3
 
 @dataclass(frozen=True)
 class Alarm:
-    """kind: clock, silent, strange, shrunk, fewer, full or stopped."""
+    """kind: clock, silent, strange, shrunk, fewer, full, stopped or objects."""
 
     kind: str
     words: str
@@ -39,6 +39,7 @@ def alarms(config: Config, seen: Receipts, backups: Mapping[str, Sequence[Entry]
     return [
         *_clock(seen, now),
         *_stopped(seen),
+        *_unmirrored(seen),
         *_silent(config, seen, backups, now),
         *_strange(seen),
         *_fewer(seen),
@@ -64,12 +65,18 @@ def _stopped(seen: Receipts) -> list[Alarm]:
     ]
 
 
+def _unmirrored(seen: Receipts) -> list[Alarm]:
+    """The last whole pull did not mirror the store. It ends with the next one that does."""
+    last = seen.last_whole
+    if last is None or not last.unmirrored:
+        return []
+    return [Alarm("objects", f"the store was not mirrored at {format_time(last.at)}: {named(last.unmirrored)}")]
+
+
 def _silent(config: Config, seen: Receipts, backups: Mapping[str, Sequence[Entry]], now: datetime) -> list[Alarm]:
     limit = timedelta(hours=config.keeper.silent_hours)
     found = []
     for kind in configured(config):
-        if kind.elsewhere:
-            continue  # the stack's host does not publish it to a keeper
         times = [seen.received[entry.id].at for entry in backups.get(kind.name, ()) if in_time(seen, entry.id)]
         newest = max(times, default=None)
         if newest is None:

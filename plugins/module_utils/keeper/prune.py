@@ -17,9 +17,12 @@ from pathlib import Path
 from typing import TypeVar
 
 from ..base.errors import IntegrityError, Log
+from ..mirror.listing import Point
+from ..operations.prune import old_versions
 from ..repository import catalog, points, repositories, retention
 from ..repository.base import STALE
 from ..repository.catalog import Entry
+from ..repository.components import OBJECTS
 from ..repository.manifest import component_of
 from ..repository.points import PointEntry
 from ..repository.retention import Plan
@@ -33,17 +36,22 @@ B = TypeVar("B", retention.Backup, retention.Point)
 
 @dataclass(frozen=True)
 class Pruned:
-    """What was kept and why, what was deleted, and the alarms for which nothing was."""
+    """What was kept and why, what was deleted, and the alarms for which nothing was. versions: of objects, in the
+    mirror; failed: why they could not be looked at."""
 
     keep: Mapping[str, Sequence[str]] = field(default_factory=dict)
     delete: tuple[str, ...] = ()
     alarms: tuple[Alarm, ...] = ()
+    versions: int = 0
+    failed: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, object]:
         return {
             "keep": {identity: list(reasons) for identity, reasons in self.keep.items()},
             "delete": list(self.delete),
             "alarms": [{"kind": alarm.kind, "words": alarm.words} for alarm in self.alarms],
+            "versions": self.versions,
+            "failed": list(self.failed),
         }
 
 
@@ -105,7 +113,14 @@ def prune(run: Opened, *, now: datetime, dry_run: bool, log: Log) -> Pruned:
             repo.delete(component_of(identity), identity)
     if not dry_run:
         repo.sweep(older_than=STALE, now=now)
-    return Pruned(decided.keep, tuple(decided.delete))
+    left = {
+        entry.id: [Point(repo, entry.manifest)] if entry.manifest else []
+        for entry in backups[OBJECTS]
+        if entry.id not in decided.delete
+    }
+    failed: list[str] = []
+    old, _waits = old_versions(run, left, now, dry_run, failed, log, "")
+    return Pruned(decided.keep, tuple(decided.delete), versions=old.versions, failed=tuple(failed))
 
 
 def alarm(stack: str, found: Sequence[Alarm]) -> IntegrityError:
@@ -137,6 +152,7 @@ def lines(found: Pruned, word: str) -> list[str]:
     return [
         *(f"keep    {identity}  {', '.join(reasons)}" for identity, reasons in found.keep.items()),
         *(f"{word}  {identity}" for identity in found.delete),
+        *([f"{word}  {found.versions} old versions in the mirror"] if found.versions else []),
         *(f"ALARM   {item.kind}: {item.words}" for item in found.alarms),
         f"{len(found.keep)} kept, {len(found.delete)} {word}",
     ]

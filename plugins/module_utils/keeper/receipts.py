@@ -45,9 +45,10 @@ class Record:
     """One line. number, at, before: its place, its time by the keeper's clock, the SHA-256 of the line before it.
 
     received: a backup or recovery point that is whole here since then; `digest` is that of its document, `late` why it
-    takes no place in the retention, empty where it does.
+    takes no place in the retention, empty where it does. made: the like, of one that the keeper itself made.
     pulled: the end of a pull, whole or not (`stopped`: why); `began` is when its listing began, `listed` how many
-    backups and points the stack had, `repository` which one it was, `strange` what it should not have had.
+    backups and points the stack had, `repository` which one it was, `strange` what it should not have had, `unmirrored`
+    why its object store could not be mirrored.
     pruned: the retention is about to delete these ids, or an operator did.
     acknowledged: an operator looked at all alarms up to here; only then may the time go back, after a clock that was
     wrong.
@@ -56,7 +57,7 @@ class Record:
     number: Count
     at: datetime
     before: str
-    kind: Literal["received", "pulled", "pruned", "acknowledged"]
+    kind: Literal["received", "pulled", "pruned", "acknowledged", "made"]
     id: str = ""
     digest: str = ""
     late: str = ""
@@ -67,12 +68,13 @@ class Record:
     more: Count = 0
     stopped: str = ""
     full: bool = False
+    unmirrored: str = ""
     ids: tuple[str, ...] = ()
     why: str = ""
     schema: str = SCHEMA
     version: tuple[int, ...] = (1, 0)
 
-    SPARSE = ("id", "digest", "late", "listed", "repository", "strange", "stopped", "ids", "why")
+    SPARSE = ("id", "digest", "late", "listed", "repository", "strange", "stopped", "unmirrored", "ids", "why")
 
     def to_line(self) -> bytes:
         body = {name: value for name, value in typed.plain(self).items() if name not in _EMPTY or value != _EMPTY[name]}
@@ -158,7 +160,7 @@ class Receipts:
         return _digest(self._records[number].to_line())
 
     def _count(self, record: Record) -> None:
-        if record.kind == "received":
+        if record.kind in ("received", "made"):
             self.received.setdefault(record.id, Receipt(record.at, record.digest, record.late, record.number))
         elif record.kind == "pruned":
             self.pruned.update(dict.fromkeys(record.ids, record.at))

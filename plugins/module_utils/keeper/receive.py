@@ -41,7 +41,9 @@ from ..repository.components import KINDS
 from ..repository.manifest import Artefact, Manifest, component_of, parse
 from ..settings.parts import KeeperSettings, LimitSettings
 from ..stack.runtime import Opened
+from . import objects
 from . import receipts as receipts_file
+from .objects import Mirrored
 from .receipts import Receipts, Record, Strange, bounded
 from .sftp import Sftp, command
 from .source import BoundError, Budget, Directory, Source
@@ -56,7 +58,8 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 @dataclass
 class Pulled:
-    """What one pull did. waiting: points that name what is not here. stopped: why it ended early, empty where not."""
+    """What one pull did. waiting: points that name what is not here. problem: why it ended early. mirrored: what became
+    of the object store."""
 
     received: list[str] = field(default_factory=list)
     waiting: list[str] = field(default_factory=list)
@@ -64,6 +67,7 @@ class Pulled:
     listed: dict[str, int] = field(default_factory=dict)
     bytes: int = 0
     problem: Optional[LifeboatError] = None
+    mirrored: Mirrored = field(default_factory=Mirrored)
 
     def as_dict(self) -> dict[str, object]:
         return {
@@ -73,6 +77,7 @@ class Pulled:
             "listed": self.listed,
             "bytes": self.bytes,
             "stopped": str(self.problem) if self.problem else "",
+            **self.mirrored.as_dict(),
         }
 
     def lines(self) -> list[str]:
@@ -80,22 +85,25 @@ class Pulled:
             *(f"received  {identity}" for identity in self.received),
             *(f"waiting   {identity}: what it names is not here" for identity in self.waiting),
             *(f"STRANGE   {item.what}: {item.why}" for item in self.strange),
+            *(f"made      {identity}" for identity in self.mirrored.made),
             f"{len(self.received)} received, {human(self.bytes)}",
         ]
 
 
-def reach(keeper: KeeperSettings) -> Source:
-    """Open the stack's repository to read it."""
+def reach(keeper: KeeperSettings, *, store: bool = False) -> Source:
+    """Open the stack's repository to read it. store: and a way to its object store."""
     one = keeper.source
     budget = Budget(keeper.timeout, keeper.stall, parse_rate(keeper.bandwidth))
     if one.mounted:
         return Directory(Path(one.mounted), budget)
-    argv = command(one.host, one.port, one.user, one.identity_file, one.known_hosts)
-    return Sftp(argv, f"{one.user}@{one.host}", one.directory, budget)
+    forward, url = objects.way(keeper.store) if store else ("", "")
+    argv = command(one.host, one.port, one.user, one.identity_file, one.known_hosts, forward)
+    return Sftp(argv, f"{one.user}@{one.host}", one.directory, budget, url)
 
 
-def pull(run: Opened, source: Source, *, log: Log) -> Pulled:
-    """Receive what is new. The caller holds the stack's lock. What ended it early is in `problem`, not raised.
+def pull(run: Opened, source: Source, *, log: Log, override: int = 0) -> Pulled:
+    """Receive what is new, and mirror the object store as of it. override: so many objects there may be removed or
+    overwritten beyond the limit. The caller holds the stack's lock. What ended it early is in `problem`, not raised.
 
     Raises where nothing could be begun: a log that was changed, a clock that went back, a directory that is not there.
     """
@@ -113,6 +121,8 @@ def pull(run: Opened, source: Source, *, log: Log) -> Pulled:
         work.run()
     except LifeboatError as exc:
         work.done.problem = exc
+    else:
+        work.done.mirrored = objects.bring(run, source, seen, override=override, log=log)
     work.end()
     return work.done
 
@@ -135,9 +145,9 @@ class _Pull:
         self._adopt()
         folders = {**self._repo.folders, **self._keeper.source.folders}
         fresh: list[str] = []
-        for component in KINDS:
+        for component in self._published:
             fresh += [name for name in self._listed(component, folders[component]) if self._is_new(name, folders)]
-        tied = [name for name in self._listed("", POINTS) if self._is_new(name, folders)]
+        tied = [name for name in self._points() if self._is_new(name, folders)]
         self._sweep(fresh)
         self._used = used(self._directory)
         # A point comes after what it names; of each kind the newest first, where the time does not do for all.
@@ -150,6 +160,15 @@ class _Pull:
                 self._strange(identity, exc.cause)
                 shutil.rmtree(self._directory / INCOMING / identity, ignore_errors=True)
 
+    @property
+    def _published(self) -> list[str]:
+        """The components that the host publishes: what the keeper makes itself it takes from nobody."""
+        own = bool(self._run.config.objects.bucket)
+        return [name for name, kind in KINDS.items() if not (own and kind.elsewhere)]
+
+    def _points(self) -> list[str]:
+        return self._listed("", POINTS) if len(self._published) == len(KINDS) else []
+
     def end(self) -> None:
         """Put on record what was seen, whether it was all or not."""
         few, more = bounded(self.done.strange)
@@ -158,7 +177,7 @@ class _Pull:
             Record(
                 0, self._began, "", "pulled", began=self._began, listed=self.done.listed, repository=self._marker,
                 strange=few, more=more, stopped=problem.cause[:500] if problem else "",
-                full=isinstance(problem, SpaceError),
+                full=isinstance(problem, SpaceError), unmirrored=self.done.mirrored.why[:500],
             ),
             clock.now(),
         )  # fmt: skip

@@ -19,6 +19,7 @@ import stat
 import struct
 import subprocess
 import tempfile
+import threading
 from collections.abc import Iterator, Sequence
 from typing import IO, Callable, Optional
 
@@ -36,8 +37,11 @@ AHEAD = 32  # requests that are on their way
 _NAMES = 10_000  # in one answer
 
 
-def command(host: str, port: int, user: str, key: str, known_hosts: str) -> list[str]:
-    """`ssh` with this key and this host's pinned key, and nothing that the keeper's own configuration may add."""
+def command(host: str, port: int, user: str, key: str, known_hosts: str, forward: str = "") -> list[str]:
+    """`ssh` with this key and this host's pinned key, and nothing that the keeper's own configuration may add.
+
+    forward: the one port that it forwards, as its option -L takes it. Where that port is taken here, it ends.
+    """
     options = {
         "BatchMode": "yes",
         "StrictHostKeyChecking": "yes",
@@ -50,7 +54,9 @@ def command(host: str, port: int, user: str, key: str, known_hosts: str) -> list
         "PreferredAuthentications": "publickey",
         "ForwardAgent": "no",
         "ForwardX11": "no",
-        "ClearAllForwardings": "yes",
+        "ClearAllForwardings": "no" if forward else "yes",
+        "ExitOnForwardFailure": "yes",
+        "GatewayPorts": "no",
         "ControlMaster": "no",
         "ControlPath": "none",
         "PermitLocalCommand": "no",
@@ -59,14 +65,16 @@ def command(host: str, port: int, user: str, key: str, known_hosts: str) -> list
         "ServerAliveCountMax": "4",
     }
     words = [f"-o{name}={value}" for name, value in options.items()]
+    words += ["-L", forward] if forward else []
     return ["ssh", "-F", "none", "-T", *words, "-p", str(port), "-l", user, "-s", "--", host, "sftp"]
 
 
 class Sftp(Source):
     """The repository behind an SFTP server. `argv`: the process that speaks it, of command()."""
 
-    def __init__(self, argv: Sequence[str], place: str, root: str, budget: Budget) -> None:
+    def __init__(self, argv: Sequence[str], place: str, root: str, budget: Budget, store: str = "") -> None:
         super().__init__(budget)
+        self.store = store
         self._place, self._root = place, root.rstrip("/")
         self._number, self._block = 0, BLOCK
         self._late: set[int] = set()  # requests whose answers nobody waits for any more
@@ -80,7 +88,12 @@ class Sftp(Source):
         except OSError as exc:
             self._errors.close()
             raise LifeboatError("reach the stack's host", place, f"{argv[0]}: {exc.strerror or exc}") from exc
+        # Who reads the store through this connection waits for its own answers: with the process they end too.
+        self._end = threading.Timer(budget.seconds, self._process.kill)
+        self._end.daemon = True
         try:
+            if store:
+                self._end.start()
             self._send(INIT, struct.pack(">I", 3))
             kind, body = self._message()
             if kind != VERSION or _Answer(body, self._unlike).number() < 3:
@@ -93,7 +106,12 @@ class Sftp(Source):
     def place(self) -> str:
         return self._place
 
+    def said(self) -> str:
+        """What the process complained of last, such as that the port may not be forwarded."""
+        return printable(" / ".join(_lines(self._errors)[-3:]))[:500]
+
     def close(self) -> None:
+        self._end.cancel()
         for stream in (self._process.stdin, self._process.stdout):
             with contextlib.suppress(OSError):
                 present(stream).close()
@@ -286,7 +304,7 @@ class Sftp(Source):
     def _lost(self) -> LifeboatError:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(2)
-        said = printable(" / ".join(_lines(self._errors)[-3:]))[:500]
+        said = self.said()
         status = self._process.returncode
         remedy = "Try it by hand, as the keeper's user: docs/keeper.md#when-a-pull-fails."
         if "Host key verification failed" in said:

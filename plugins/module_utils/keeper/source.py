@@ -60,6 +60,8 @@ class Source(abc.ABC):
     """A repository to read, by paths below its root. What is not a plain file is never read, and no link is followed at
     the end of a path; where a link leads on the way does not matter, as bytes count only by their checksum."""
 
+    store = ""  # where the stack's object store is reached as long as this is open, by a port of this host
+
     def __init__(self, budget: Budget) -> None:
         self.budget = budget
 
@@ -88,6 +90,10 @@ class Source(abc.ABC):
         if len(data) > most:
             raise BoundError(_READ, f"{self.place}: {'/'.join(parts)}", f"it does not end after {most} bytes")
         return data
+
+    def said(self) -> str:
+        """What the way there complained of last."""
+        return ""
 
     def close(self) -> None:  # noqa: B027 - a directory has nothing to let go of
         """Let go of whatever is open."""

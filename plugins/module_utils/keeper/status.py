@@ -18,7 +18,9 @@ from ..base.text import Untested, checks, human, named
 from ..base.throttle import parse_rate
 from ..repository import points, repositories
 from ..repository.catalog import Entry
+from ..repository.components import OBJECTS
 from ..stack.runtime import Opened
+from . import objects
 from . import receipts as receipts_file
 from .alarms import alarms
 from .receipts import Receipts, Record
@@ -86,6 +88,7 @@ def status(run: Opened, *, now: datetime) -> Status:
             "quota", 100 * used(directory) / max(1, parse_rate(config.keeper.quota)), _FULL, "%",
             f"{human(used(directory))} of {config.keeper.quota}",
         ),
+        *(objects.kept(config, backups[OBJECTS]) if config.objects.bucket else ()),
         *(Check(item.kind, FAIL, item.words) for item in alarms(config, seen, backups, now)),
     ]  # fmt: skip
     entries = [*(entry for some in backups.values() for entry in some), *tied]

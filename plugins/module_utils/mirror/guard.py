@@ -16,6 +16,7 @@ from ..base.clock import format_time
 from ..base.errors import LifeboatError, Log, NotFoundError, UsageError
 from ..repository import base as repository_base
 from ..repository import catalog
+from ..repository.manifest import Manifest
 from ..repository.points import EVENTUAL, SNAPSHOT
 from ..s3 import bucket, client
 from ..s3.bucket import TRUST, Bucket, Doubts
@@ -85,16 +86,17 @@ def unversioned(source: Bucket) -> str:
 
 
 def choose_instant(
-    config: Config, repo: repository_base.Repository, source: Bucket, now: datetime, log: Log, doubts: Doubts = TRUST
-) -> Instant:
+    config: Config, repo: repository_base.Repository, source: Bucket, now: datetime, log: Log, doubts: Doubts = TRUST,
+    database: Optional[Manifest] = None,
+) -> Instant:  # fmt: skip
     """The newest database backup's instant, where the source can still tell what it held then. One that lacks another
-    database holds the application's rows."""
+    database holds the application's rows. database: this backup's instead, however old it is."""
     skew = bucket.skew(source)
     if skew is not None and abs(skew) > MAX_SKEW:
         remedy = "Set both clocks (timedatectl), then try again: objects cannot be held against rows by such times."
         raise UsageError("mirror the bucket", source.url, f"its clock is {skew:+.0f} s off this host's", remedy)
-    good = catalog.sound(catalog.entries(repo, "database", config.stack))
-    oldest = now - timedelta(hours=config.alarms.backup_age_hours)
+    good = [database] if database else catalog.sound(catalog.entries(repo, "database", config.stack))
+    oldest = database.taken_at if database else now - timedelta(hours=config.alarms.backup_age_hours)
     why = ""
     if config.objects.engine == "mc":
         why = mc.BY_MC
@@ -190,13 +192,22 @@ def guard(
         return
     raise UsageError(
         "mirror the bucket", f"{source.url} to {vault.url}", said,
-        f"If that is right, run `lifeboat backup objects --override {max(count, 1)}` (module: override={max(count, 1)})"
-        " once. If not, recover with lifeboat.dr.recover_object_storage: the vault is as it was.",
+        _accept(config, max(count, 1)),
     )  # fmt: skip
 
 
 def _named(count: int, first: Callable[[int], list[str]]) -> str:
     return f"; the first: {', '.join(map(repr, first(_NAMED)))}" if count else ""
+
+
+def _accept(config: Config, count: int) -> str:
+    if config.keeper.directory:
+        command = f"lifeboat keeper pull --stack {config.stack} --override {count}"
+        return f"If that is right, run `{command}` once. If not, find out who did it: the vault is as it was."
+    return (
+        f"If that is right, run `lifeboat backup objects --override {count}` (module: override={count})"
+        " once. If not, recover with lifeboat.dr.recover_object_storage: the vault is as it was."
+    )
 
 
 def sweep(vault: Bucket, older_than: timedelta, now: datetime) -> list[str]:

@@ -123,6 +123,7 @@ class State(Inventory):
     def __init__(self, journal: Path, *, share: int = 1) -> None:
         super().__init__(_TABLES, share=share)
         self.function("spread", lambda key: zlib.crc32(str(key).encode("utf-8", "surrogatepass")))
+        self.held = 0  # bytes of all versions that the vault lists
         self.removes = True  # False: a listing is not believed, and so nothing is removed for not being in it
         self._journal = Journal(journal)
 
@@ -177,7 +178,14 @@ class State(Inventory):
 
     def read_vault(self, versions: Iterable[Version]) -> None:
         self.change("DELETE FROM vault")
-        self.add("vault", (_row(item) for item in versions if item.latest and not item.deleted and item.key))
+        self.held = 0
+
+        def counted() -> Iterator[Version]:
+            for item in versions:
+                self.held += item.size
+                yield item
+
+        self.add("vault", (_row(item) for item in counted() if item.latest and not item.deleted and item.key))
 
     def put_vault(self, key: str, versions: Sequence[Version]) -> None:
         """What the vault now has under a key: one version, or none."""

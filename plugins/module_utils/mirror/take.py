@@ -86,10 +86,14 @@ _ODD = {
 }
 
 
-def take(run: Opened, *, log: Log, override: Union[int, guard.Override] = 0, doubts: Doubts = TRUST) -> Manifest:
+def take(
+    run: Opened, *, log: Log, override: Union[int, guard.Override] = 0, doubts: Doubts = TRUST,
+    database: Optional[Manifest] = None,
+) -> Manifest:  # fmt: skip
     """Bring the vault's mirror up to date and publish an objects backup. The caller holds the stack's lock.
 
-    doubts: what was found out against the servers before (vault/endpoints.py).
+    doubts: what was found out against the servers before (vault/endpoints.py). database: the backup whose instant it is
+    to be of, in place of the newest one.
 
     Raises LifeboatError; whatever fails, nothing is published, and what was copied need not be copied again. Objects
     that the vault cannot hold do not stop the others: they are named in details.unheld, and that is never a success.
@@ -103,18 +107,18 @@ def take(run: Opened, *, log: Log, override: Union[int, guard.Override] = 0, dou
     source, vault = buckets.source(run), buckets.vault(run)
     guard.require_vault(source, vault)
     _sweep(vault, now, log)
-    instant = guard.choose_instant(config, repo, source, now, log, doubts)
+    instant = guard.choose_instant(config, repo, source, now, log, doubts, database)
     identity = catalog.free_id(repo, "objects", now)
     seal, before = age.sealing(config, log), _before(run, repo)
     last, known = before.own, before.known
     seen = store.look(run, known)
     with State(config.state / JOURNAL) as state:
         asked = instant
-        shared = Shared(throttle.parse_rate(config.objects.bandwidth), config.objects.transfers)
+        shared = _shared(config)
         work = _Mirror(config, source, vault, state, instant, log, shared, doubts)
         ambiguous = work.look(last)
         instant, numbers = work.instant, state.numbers()
-        guard.guard(config, source, vault, numbers, accepted, state.lost, log)
+        _allow(config, (source, vault), state, numbers, accepted, shared, log)
         log(f"{identity}: {_to_do(numbers, instant, now)}")
         work.bring(numbers)
         work.confirm(numbers)
@@ -195,6 +199,21 @@ def take(run: Opened, *, log: Log, override: Union[int, guard.Override] = 0, dou
             lost = f"{mirrored.in_no_backup} objects of {named(mirrored.name)}, the first is {first.key!r}: {first.why}"
             log(f"WARNING: the vault does not hold {lost}")
     return manifest
+
+
+def _shared(config: Config) -> Shared:
+    room = throttle.parse_rate(config.keeper.store.quota) if config.keeper.directory else 0
+    return Shared(throttle.parse_rate(config.objects.bandwidth), config.objects.transfers, int(room))
+
+
+def _allow(
+    config: Config, places: tuple[Bucket, Bucket], state: State, numbers: Numbers, override: guard.Override,
+    shared: Optional[Shared], log: Log,
+) -> None:  # fmt: skip
+    """Raise where the vault would lose too much of what it has, or hold more than it may. places: source, vault."""
+    guard.guard(config, *places, numbers, override, state.lost, log)
+    if shared:
+        shared.room.take(state.held + numbers.bytes, places[1].url)
 
 
 def _to_do(numbers: Numbers, instant: Instant, now: datetime) -> str:
@@ -348,7 +367,7 @@ class _Others:
             numbers = state.numbers()
             if numbers.vault or numbers.copy:  # not where a thousand buckets are empty
                 _sweep(vault, datetime.now(timezone.utc), self._log)
-            guard.guard(config, source, vault, numbers, self._override, state.lost, self._log)
+            _allow(config, (source, vault), state, numbers, self._override, self._shared, self._log)
             if numbers.copy or numbers.alike or numbers.removed:
                 self._log(f"{named(name)}: {_to_do(numbers, work.instant, datetime.now(timezone.utc))}")
             work.bring(numbers)

@@ -133,7 +133,7 @@ def _prune(run: Opened, now: datetime, dry_run: bool, log: Log, trust_clock: boo
             if side is sides[0]:
                 raise
             failed.append(str(exc))
-    old, waits = _old_versions(
+    old, waits = old_versions(
         run, _mirrored(sides, doomed_of, run.config.stack), now, dry_run, failed, log, _by_version(sides, held)
     )
     if not dry_run:
@@ -322,7 +322,7 @@ def _kept(whole: Plan, sides: Sequence[Side], own: Sequence[Plan], deleted: set[
     return keep
 
 
-def _old_versions(
+def old_versions(
     run: Opened,
     left: Mapping[str, Sequence[Point]],
     now: datetime,

@@ -30,9 +30,10 @@ class Kind(Generic[D]):
     artefacts. configured: whether a stack has it.
 
     needed: a recovery point of a stack that has it cannot do without. tied: its backup should be of the instant of the
-    rows. absent: what a point says where the stack does not have it; notes: what it says of the backup. lacks: what
-    should be in a backup and is not, so that it is not good. unchosen: how much there is that nobody chose to back up
-    or to leave out. impossible: why its details cannot be true of artefacts of these names; empty where they can.
+    rows. absent: what a point says where the stack does not have it, kept: where another host backs it up, else empty;
+    notes: what it says of the backup. lacks: what should be in a backup and is not, so that it is not good.
+    unchosen: how much there is that nobody chose to back up or to leave out. impossible: why its details cannot be true
+    of artefacts of these names; empty where they can.
     counts: how much a backup holds; parts: the like of each of its parts, which must not shrink by half; part: the like
     of what was a part of an earlier one, None where this backup does not say; accepted: whether an operator said that a
     backup is right, however much less it holds; guarded: a backup that shrank is refused when it is taken, unless an
@@ -49,6 +50,7 @@ class Kind(Generic[D]):
     needed: bool = False
     tied: bool = False
     absent: str = "no backup of it is wanted"
+    kept: Callable[[Config], str] = lambda config: ""
     notes: Callable[[D], list[str]] = lambda details: []
     lacks: Callable[[D], list[str]] = lambda details: []
     unchosen: Callable[[D], int] = lambda details: 0
@@ -76,6 +78,10 @@ class Kind(Generic[D]):
 
     def held_part(self, details: D, name: str) -> Optional[Counts]:
         return self.part(details, name) if self.part else self.counted(details)
+
+
+def _by_keeper(config: Config) -> str:
+    return "its keeper mirrors it" if config.objects.bucket and config.mirrored_elsewhere else ""
 
 
 def _unheld(details: ObjectsDetails) -> list[str]:
@@ -180,8 +186,10 @@ KINDS: dict[str, AnyKind] = {
             counts=_TABLES, parts=_databases, part=_database, accepted=lambda details: details.accepted,
         ),
         Kind(
-            OBJECTS, "objects", "objects", ObjectsDetails, lambda config: bool(config.objects.bucket),
-            needed=True, tied=True, absent="the stack has no bucket", notes=_of_the_store, lacks=_buckets_not_in_it,
+            OBJECTS, "objects", "objects", ObjectsDetails,
+            lambda config: bool(config.objects.bucket) and not config.mirrored_elsewhere,
+            needed=True, tied=True, absent="the stack has no bucket", kept=_by_keeper, notes=_of_the_store,
+            lacks=_buckets_not_in_it,
             impossible=lambda details, artefacts: details.impossible(artefacts),
             counts=_OBJECTS, parts=_buckets, part=_bucket, guarded=True, elsewhere=True,
             bytes=lambda details: sum(held.bytes for held in details.held),

@@ -268,9 +268,11 @@ def part_of(repo: Repository, stack: str, identity: str, component: str, note: L
 
 
 def seal(
-    run: Opened, *, now: datetime, copies: Mapping[str, Sequence[str]] = MappingProxyType({}), log: Log
-) -> tuple[Point, bool]:
+    run: Opened, *, now: datetime, copies: Mapping[str, Sequence[str]] = MappingProxyType({}), log: Log,
+    database: Optional[Manifest] = None,
+) -> tuple[Point, bool]:  # fmt: skip
     """Tie the newest good backups together and publish the recovery point; the caller holds the stack's lock.
+    database: the backup that it is of, in place of the newest one.
 
     A backup that only lacks something is tied too: what is in it is of the newest instant, and the point is not good.
     Returns it and whether it is new: the same backups are tied once. copies: backup id -> where else it is.
@@ -278,7 +280,7 @@ def seal(
     """
     config, repo = run.config, repositories.of(run)
     found = backups(repo, config.stack)
-    database = _newest(config, found[DATABASE], DATABASE)
+    database = database or _newest(config, found[DATABASE], DATABASE)
     notes: list[str] = []
     consistency = SNAPSHOT
     parts: dict[str, Optional[Part]] = {}
@@ -290,7 +292,7 @@ def seal(
             consistency = EVENTUAL
             apart = abs((chosen.taken_at - database.taken_at).total_seconds())
             said.append(f"of another instant than the rows, {apart:.0f} s apart; reconcile after a recovery")
-        missing = "no backup of it exists yet" if kind.configured(config) else kind.absent
+        missing = "no backup of it exists yet" if kind.configured(config) else kind.kept(config) or kind.absent
         said += kind.notes(chosen.detailed(kind.details)) if chosen else [missing]
         notes[:0] = [f"{name}: {note}" for note in said]
     names = [part.id for part in parts.values() if part]
@@ -298,7 +300,8 @@ def seal(
         if item.sound and item.point and item.point.components == parts and item.point.consistency == consistency:
             return item.point, False
     try:
-        images = run.runtime.images()
+        # A keeper runs nothing of the stack; the images are in the backup of its configuration.
+        images = run.runtime.images() if not config.keeper.directory else {}
     except LifeboatError as exc:
         images = {}
         notes.append(f"images: not known, {exc.cause}")

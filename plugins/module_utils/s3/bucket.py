@@ -30,10 +30,10 @@ from xml.etree import ElementTree
 
 from ..base import throttle
 from ..base.clock import parse_time
-from ..base.errors import LifeboatError, NotFoundError
+from ..base.errors import IntegrityError, LifeboatError, NotFoundError
 from ..base.typed import Range
 from . import client
-from .signed import NULL, UNSPEAKABLE, Answer, Requests, fields, plain, xml
+from .signed import NULL, UNBOUNDED, UNSPEAKABLE, Answer, Bounds, Requests, fields, plain, xml
 
 _Decode = Callable[[str], str]
 # What asks for the next page: the parameter, and the field of this page that it is taken from.
@@ -65,6 +65,7 @@ class Bucket:
     secret_key: str = field(default="", repr=False)
     patience: float = client.READ_TIMEOUT  # seconds of silence that the client bears, so many times
     attempts: int = client.ATTEMPTS
+    bounds: Bounds = UNBOUNDED
 
     @functools.cached_property
     def _lines(self) -> _Lines:
@@ -127,7 +128,8 @@ class _Lines:
 
     def __init__(self, one: Bucket) -> None:
         endpoint = one.endpoint_url or AMAZON.format(region=one.region or "us-east-1")
-        self.requests = Requests(endpoint, one.region, one.access_key, one.secret_key, one.ca_bundle)
+        keys = (one.access_key, one.secret_key, one.ca_bundle)
+        self.requests = Requests(endpoint, one.region, *keys, one.bounds)
         self._one, self._lock = one, threading.Lock()
         self._client: client.Client = None
 
@@ -371,6 +373,8 @@ def names(bucket: Bucket) -> list[str]:
         if plain(page.tag) != "ListAllMyBucketsResult":
             raise _unintelligible(bucket, attempted, f"<{plain(page.tag)}>")
         here = {fields(one).get("Name", "") for some in page if plain(some.tag) == "Buckets" for one in some} - {""}
+        if 0 < bucket.bounds.buckets < len(found | here):
+            raise _too_many(attempted, subject, f"it has more than {bucket.bounds.buckets} buckets")
         more = fields(page).get(_MORE_BUCKETS, "")
         if not more or here <= found:
             return sorted(found | here)
@@ -390,8 +394,14 @@ def _listed(
 ) -> Iterator[Version]:
     ends: set[str] = set()  # the last keys of the pages that others follow
     last = ""
+    count, bounds = 0, bucket.bounds
     for page, decode in _pages(bucket, {**query, "max-keys": str(KEYS)}, marks, _LIST):
         found = _rows(bucket, page, decode)
+        count += len(found)
+        if 0 < bounds.versions < count:
+            raise _too_many(_LIST, bucket.url, f"it lists more than {bounds.versions} versions and objects")
+        if bounds.key and any(len(version.key.encode("utf-8", "replace")) > bounds.key for version in found):
+            raise _too_many(_LIST, bucket.url, f"it lists a name of more than {bounds.key} bytes")
         ends |= {last} - {""}
         last = max((version.key for version in found), default="")
         if watch:
@@ -545,6 +555,10 @@ def _moment(text: str) -> datetime:
         except ValueError:
             pass
     return parse_time(text)
+
+
+def _too_many(attempted: str, subject: str, cause: str) -> IntegrityError:
+    return IntegrityError(attempted, subject, cause, "Look at that server; if it is right, raise the limit.")
 
 
 def _unintelligible(bucket: Bucket, attempted: str, what: str) -> LifeboatError:

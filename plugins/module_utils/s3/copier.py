@@ -26,6 +26,7 @@ from typing import IO, Callable, NamedTuple, Optional, TypeVar
 from xml.sax.saxutils import escape
 
 from ..base.errors import IntegrityError, LifeboatError, NotFoundError, SpaceError, UsageError
+from ..base.text import human
 from ..base.throttle import Budget, Rate
 from . import causes, client, documents, properties, signed
 from .bucket import Bucket
@@ -88,14 +89,33 @@ class Copied:
     read_back: bool = False
 
 
-class Shared:
-    """What all copies of a run have together, those of several buckets too: bytes held at once, bytes a second.
+class Room:
+    """How many bytes a target may hold in all; `most` 0: any number. A source that nobody trusts gives more than it
+    lists, so that is counted too. May be used by many threads."""
 
-    at_once: objects that are copied at once; 0: as many as are asked for.
+    def __init__(self, most: int = 0) -> None:
+        self._most, self._used, self._lock = most, 0, threading.Lock()
+
+    def take(self, size: int, subject: str) -> None:
+        """So many bytes are there, or are about to be. Raises SpaceError where they do not fit."""
+        with self._lock:
+            if 0 < self._most < self._used + size:
+                raise SpaceError(
+                    "mirror the bucket", subject,
+                    f"the quota of {human(self._most)} is full: {human(self._used)} are used, {human(size)} would come",
+                    "Raise keeper.store.quota, or look at what came.",
+                )  # fmt: skip
+            self._used += size
+
+
+class Shared:
+    """What all copies of a run have together, those of several buckets too: bytes held at once, bytes a second, room.
+
+    at_once: objects that are copied at once; 0: as many as are asked for. room: bytes that their targets may hold.
     """
 
-    def __init__(self, rate: float = 0.0, at_once: int = 0) -> None:
-        self.rate, self.budget = Rate(rate), Budget(BUDGET)
+    def __init__(self, rate: float = 0.0, at_once: int = 0, room: int = 0) -> None:
+        self.rate, self.budget, self.room = Rate(rate), Budget(BUDGET), Room(room)
         self.turn = threading.BoundedSemaphore(at_once) if at_once else contextlib.nullcontext()
 
 
@@ -112,7 +132,7 @@ class Copier:
         self._for_owner: Optional[bool] = None if for_owner else False  # None: it is not known yet whether it does
         self.source, self.target = source, target
         shared = shared or Shared()
-        self._rate, self._budget, self._turn = shared.rate, shared.budget, shared.turn
+        self._rate, self._budget, self._turn, self._room = shared.rate, shared.budget, shared.turn, shared.room
         self._pool = ThreadPoolExecutor(8)
         self._no_tags = False
 
@@ -143,7 +163,9 @@ class Copier:
                     raise LifeboatError(
                         READ, subject, "it was overwritten each time while being read", "Try again later."
                     ) from exc
-                size = self._ask("HEAD", self.source, key, _of(version), subject=subject).size
+                now = self._ask("HEAD", self.source, key, _of(version), subject=subject).size
+                self._room.take(max(0, now - size), subject)
+                size = now
         raise AssertionError("the last attempt returns or raises")
 
     def _ask(
@@ -180,6 +202,7 @@ class Copier:
             answer = self._ask("GET", self.source, key, _of(order.version), properties.ASK, subject=subject)
             if len(answer.body) > max(2 * PART, 2 * order.size):
                 raise ChangedError
+            self._room.take(max(0, len(answer.body) - order.size), subject)
             wanted = self._wanted(answer, order)
             data = answer.body
             md5, sha256 = _md5(data).hexdigest(), hashlib.sha256(data).hexdigest()

@@ -34,7 +34,7 @@ from typing import TYPE_CHECKING, NamedTuple, Optional
 from urllib.parse import quote, urlsplit
 from xml.etree import ElementTree
 
-from ..base.errors import LifeboatError, UsageError
+from ..base.errors import IntegrityError, LifeboatError, UsageError
 from . import causes, client
 
 if TYPE_CHECKING:
@@ -97,6 +97,28 @@ class UnsendableError(LifeboatError):
     """What is said of one object cannot be said in a request. Nothing was sent."""
 
 
+class TooLongError(ValueError):
+    """An answer has more bytes than are taken. That will be the same in a second."""
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """The most that is taken of a server that nobody trusts. Each 0: there is no bound.
+
+    answer: bytes of one answer about an object; about: of one about a bucket, such as a page of a listing. versions:
+    that one listing tells. key: bytes of a name. buckets: that the server has.
+    """
+
+    answer: int = 0
+    about: int = 0
+    versions: int = 0
+    key: int = 0
+    buckets: int = 0
+
+
+UNBOUNDED = Bounds()
+
+
 class NamelessError(UnsendableError):
     """An object whose name is empty: a request about it would be one about the bucket, such as its deletion."""
 
@@ -115,7 +137,11 @@ class _Request(NamedTuple):
 class Requests:
     """Requests to one endpoint, path style. Thread-safe; nothing is sent before the first call."""
 
-    def __init__(self, endpoint_url: str, region: str, access_key: str, secret_key: str, ca_bundle: str = "") -> None:
+    def __init__(
+        self, endpoint_url: str, region: str, access_key: str, secret_key: str, ca_bundle: str = "",
+        bounds: Bounds = UNBOUNDED,
+    ) -> None:  # fmt: skip
+        self._bounds = bounds
         self._endpoint, self._region = endpoint_url.rstrip("/"), region or "us-east-1"
         self._access_key, self._secret_key, self._ca_bundle = access_key, secret_key, ca_bundle
 
@@ -174,7 +200,10 @@ class Requests:
         from botocore.exceptions import ClientError  # noqa: PLC0415
 
         with client.spoken(attempted, subject):
-            answer = self._send(request)
+            try:
+                answer = self._send(request)
+            except TooLongError as exc:
+                raise IntegrityError(attempted, subject, str(exc), "Look at that server.") from exc
             data = answer.body
             # Some answer 200 and an error: https://docs.aws.amazon.com/AmazonS3/latest/API/API_CompleteMultipartUpload.html
             wrong, may_lie = not 200 <= answer.status < 300, request.key is None or request.method == "POST"
@@ -195,13 +224,15 @@ class Requests:
         method, bucket, key, query, headers, body = request
         path = "/" + quote(bucket) + ("/" + quote(key, safe="/-_.~", errors="surrogateescape") if key else "")
         words = "&".join(f"{name}={quote(value, safe='-_.~')}" for name, value in sorted(query.items()))
+        most = self._bounds.answer if key else self._bounds.about
         try:
             # The path as it is: urllib3's own join would resolve `..`, which may be part of a key.
             answer = self._pool.connection_from_url(self._endpoint).urlopen(
                 method, path + (f"?{words}" if words else ""), body=body if method in ("PUT", "POST") else None,
                 headers=self._signed(method, path, words, headers, body) if named else {"user-agent": "lifeboat"},
-                redirect=False, retries=False, decode_content=False,
+                redirect=False, retries=False, decode_content=False, preload_content=not most,
             )  # fmt: skip
+            data = _bounded(answer, most) if most else bytes(answer.data)
         except raised.HTTPError as exc:
             kinds = (
                 (raised.SSLError, known.SSLError),
@@ -213,7 +244,7 @@ class Requests:
             kind = next(ours for theirs, ours in kinds if isinstance(exc, theirs))
             raise kind(endpoint_url=self._endpoint, error=exc) from exc
         told = {name.lower(): _FOLD.sub(" ", value) for name, value in answer.headers.items()}
-        return Answer(int(answer.status), told, bytes(answer.data))
+        return Answer(int(answer.status), told, data)
 
     def _signed(self, method: str, path: str, words: str, headers: Mapping[str, str], body: bytes) -> dict[str, str]:
         """https://docs.aws.amazon.com/IAM/latest/UserGuide/create-signed-request.html"""
@@ -337,6 +368,18 @@ def _require_sendable(headers: Mapping[str, str], attempted: str, subject: str) 
         if not _NAME.fullmatch(name) or _NO_VALUE.search(value):
             remedy = "Write the object again in its own bucket, with metadata in ASCII names and on one line."
             raise UnsendableError(attempted, subject, f"its header {name!r} cannot be sent", remedy)
+
+
+def _bounded(answer: urllib3.BaseHTTPResponse, most: int) -> bytes:
+    """Its bytes. TooLongError where it has more than `most`; the line is cut then, for nobody reads the rest."""
+    data = bytearray()
+    while len(data) <= most and (some := answer.read(most + 1 - len(data))):
+        data += some
+    if len(data) > most:
+        answer.close()
+        raise TooLongError(f"the answer has more than {most} bytes")
+    answer.release_conn()
+    return bytes(data)
 
 
 def lasting(error: LifeboatError) -> bool:

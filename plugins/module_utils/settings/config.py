@@ -353,6 +353,11 @@ class Config:
         return self.state / "identities.zip"
 
     @property
+    def mirrored_elsewhere(self) -> bool:
+        """Does a keeper mirror the stack's buckets, so that this host does not?"""
+        return self.vault.mode == "pull" and not self.vault.objects_bucket
+
+    @property
     def scenarios(self) -> list[Scenario]:
         """What can be lost of this stack, and so must be drilled."""
         return [scenario for scenario in SCENARIOS.values() if operator.attrgetter(scenario.setting)(self)]
@@ -392,7 +397,9 @@ def from_mapping(data: object, secrets: object = None, where: str = "settings") 
     _check_addresses(config.application.checks, f"{where}.application")
     _check_monitoring(config.monitoring, f"{where}.monitoring")
     if config.keeper.directory:  # the stack runs elsewhere, and the repository is the keeper's own
-        return dataclasses.replace(config, repository={"type": "local", "path": config.keeper.repository})
+        state = config.state_directory or f"{config.keeper.directory.rstrip('/')}/state"
+        local = {"type": "local", "path": config.keeper.repository}
+        return dataclasses.replace(config, repository=local, state_directory=state)
     if config.runtime.type == "compose" and not config.runtime.project_directory and not config.runtime.project:
         raise _wrong(f"{where}.runtime", "neither project_directory nor project is given")
     return config
@@ -427,8 +434,7 @@ def _check_database(database: DatabaseSettings, where: str) -> None:
 
 def _check_objects(config: Config, where: str) -> None:
     objects, vault = config.objects, config.vault
-    if objects.bucket and not objects.endpoint_url and not objects.service:
-        raise _wrong(f"{where}.objects", "neither endpoint_url nor service says where the bucket is")
+    _check_place(config, where)
     file = objects.admin.identities_file
     if bool(file) is not (objects.admin.api == "seaweedfs") or (file and not file.startswith("/")) or "\0" in file:
         raise _wrong(
@@ -443,12 +449,20 @@ def _check_objects(config: Config, where: str) -> None:
         if not name or "/" in name or not objects.bucket:
             cause = "that is no bucket" if objects.bucket else "name the application's own bucket in objects.bucket"
             raise _wrong(f"{where}.objects.buckets", f"{name!r}: {cause}")
-    if objects.bucket and not vault.objects_bucket:
+    if objects.bucket and not vault.objects_bucket and not config.mirrored_elsewhere:
         raise _wrong(f"{where}.vault", "there is a bucket to protect and no objects_bucket to mirror it to")
     if vault.objects_bucket and vault.objects_bucket == vault.repository_bucket:
         raise _wrong(f"{where}.vault", "objects_bucket and repository_bucket must be two buckets")
     if bool(vault.object_lock) != (vault.lock_days > 0):
         raise _wrong(f"{where}.vault", "object_lock and lock_days go together")
+
+
+def _check_place(config: Config, where: str) -> None:
+    objects, port = config.objects, config.keeper.store.port if config.keeper.directory else 0
+    if objects.bucket and port and objects.endpoint_url:
+        raise _wrong(f"{where}.keeper.store.port", "the keeper reaches the store by it or by objects.endpoint_url")
+    if objects.bucket and not (objects.endpoint_url or objects.service or port):
+        raise _wrong(f"{where}.objects", "neither endpoint_url nor service says where the bucket is")
 
 
 def _check_vault(config: Config, where: str) -> None:

@@ -152,6 +152,26 @@ class LimitSettings:
 
 
 @dataclass(frozen=True)
+class StoreSettings:
+    """How a keeper reads the stack's object store, of which objects.bucket names a bucket, and the most that it takes.
+
+    `port`: of the store on the stack's host, at `address` as that host sees it; the keeper reaches it through its SSH
+    connection. 0: it is reached at objects.endpoint_url. `absence_days`: how long the keeper may be away and still
+    mirror the store as of each night; the store must keep what is replaced so long. `quota`: bytes of all versions that
+    the keeper's vault holds of the stack, such as 500G. `versions`: that one bucket lists, delete markers among them.
+    `buckets`: that the store has.
+    Secrets: objects_access_key, objects_secret_key, which may only read; vault_access_key, vault_secret_key.
+    """
+
+    address: str = "127.0.0.1"
+    port: Annotated[int, Range(0, 65_535)] = 0
+    absence_days: Annotated[int, Range(1, 3_650)] = 7
+    quota: str = "100G"
+    versions: Annotated[int, Range(1, 10**9)] = 1_000_000
+    buckets: Annotated[int, Range(1, 10**5)] = 100
+
+
+@dataclass(frozen=True)
 class KeeperSettings:
     """A keeper of this stack: it pulls the repository of the stack's host into one of its own. `directory` empty: this
     host is no keeper.
@@ -172,6 +192,7 @@ class KeeperSettings:
     tolerance_hours: Annotated[int, Range(1, 24 * 366)] = 24
     silent_hours: Annotated[int, Range(1, 24 * 36_500)] = 30
     limits: LimitSettings = field(default_factory=LimitSettings)
+    store: StoreSettings = field(default_factory=StoreSettings)
 
     @property
     def repository(self) -> str:
@@ -242,15 +263,25 @@ def _keeper_problems(keeper: KeeperSettings) -> Iterator[tuple[str, str]]:
             yield f".{name}", f"{path!r} is not a plain absolute path"
     if keeper.directory.rstrip("/").count("/") < 2:
         yield ".directory", f"{keeper.directory!r} is not a directory below another one"
+    yield from _size_problems(keeper)
+    if not _HOST.fullmatch(keeper.store.address):
+        yield ".store.address", f"{keeper.store.address!r} is not the name or address of a host"
+    if keeper.store.port and source.mounted:
+        yield ".store.port", "source.mounted is no SSH connection to reach it by; give objects.endpoint_url"
+
+
+def _size_problems(keeper: KeeperSettings) -> Iterator[tuple[str, str]]:
     for name, text in (
         ("quota", keeper.quota),
         ("bandwidth", keeper.bandwidth),
         ("limits.backup", keeper.limits.backup),
+        ("store.quota", keeper.store.quota),
     ):
         if text and not _BYTES.fullmatch(text):
             yield f".{name}", f"{text!r} is not a number with K, M, G or T, such as 500G"
-    if not keeper.quota:
-        yield ".quota", "is empty: a host that is not trusted must not fill the keeper's disk"
+    for name, text in (("quota", keeper.quota), ("store.quota", keeper.store.quota)):
+        if not re.search("[1-9]", text):
+            yield f".{name}", "is empty: a host that is not trusted must not fill the keeper's disk"
 
 
 def _fallback_problems(fallback: FallbackSettings) -> Iterator[tuple[str, str]]:

@@ -14,8 +14,11 @@ from dataclasses import dataclass, field, replace
 from typing import Optional
 
 from ..base.errors import LifeboatError, NotFoundError, UsageError
+from ..base.throttle import parse_rate
 from ..s3.bucket import Bucket
+from ..s3.signed import Bounds
 from ..settings.config import Config
+from ..settings.parts import StoreSettings
 from . import compose
 from .runtime import Opened
 
@@ -25,6 +28,7 @@ _PLAIN = re.compile(r"[a-z0-9]+(?:(?:\.|-+)[a-z0-9]+)*")
 TAG = "lifeboat"  # of a bucket in the vault: whose it is, <stack>/<objects or repository>
 _LONGEST = 63  # letters that a bucket's name may have
 _DIGEST = 10
+_PART, _PARTS, _PAGE, _KEY = 32 << 20, 10_000, 8 << 20, 1024
 _NAMES = (("MINIO_ROOT_USER", "MINIO_ROOT_PASSWORD"), ("MINIO_ACCESS_KEY", "MINIO_SECRET_KEY"))
 
 
@@ -50,7 +54,16 @@ def source(run: Opened) -> Bucket:
         found = Bucket(one.bucket, endpoint, one.region, one.ca_bundle, key.access_key, key.secret_key)
     else:
         found = _bucket(config, one.bucket, endpoint, one.region, one.ca_bundle, "objects")
+    if config.keeper.directory:  # the stack's host may be hostile
+        found = replace(found, bounds=_bounds(config.keeper.store))
     return run.once(_Connected).over(found)
+
+
+def _bounds(store: StoreSettings) -> Bounds:
+    """One page of a listing has 1000 names of up to 1024 bytes, each of which may be written as three; a large object
+    comes in ten thousand parts at most."""
+    part = max(_PART, 2 * int(parse_rate(store.quota)) // _PARTS)
+    return Bounds(answer=part, about=_PAGE, versions=store.versions, key=_KEY, buckets=store.buckets)
 
 
 class _Connected:

@@ -1,0 +1,218 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Mirror the stack's object store into the keeper's vault, as of each database backup that was received.
+
+By the product's own mirror, with a key that may only read there, through one forwarded port of the SSH connection. The
+objects backup and the recovery point are the keeper's. What the store lists and gives is bounded (stack/buckets.py);
+what was mirrored before, and how much may change, is the keeper's own state.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Optional
+
+from ..base import clock
+from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check
+from ..base.clock import TOLERANCE
+from ..base.errors import IntegrityError, LifeboatError, Log
+from ..mirror import take as mirror
+from ..operations import verify
+from ..operations.proof import Result
+from ..repository import catalog, points, repositories
+from ..repository.base import Repository
+from ..repository.checksums import in_place
+from ..repository.components import DATABASE, OBJECTS
+from ..repository.details import ObjectsDetails
+from ..repository.manifest import Manifest
+from ..repository.points import EVENTUAL
+from ..s3 import documents, lifecycle, signed
+from ..s3.bucket import Bucket, Doubts
+from ..settings.config import Config
+from ..settings.parts import StoreSettings
+from ..stack import buckets
+from ..stack.runtime import Opened
+from .alarms import in_time
+from .receipts import Receipts, Record
+from .source import Source
+
+_LOOPBACK = "127.0.0.1"
+_MIRROR = "mirror the stack's object store"
+_HOSTILE = "the stack's host is not trusted"
+# What an answer that no S3 server gives may end in, where it is read.
+_UNREADABLE = (ValueError, LookupError, ArithmeticError, TypeError, AttributeError, RecursionError, MemoryError)
+
+
+@dataclass
+class Mirrored:
+    """made: the objects backups and recovery points. problem: why the store is not mirrored as it should be."""
+
+    made: list[str] = field(default_factory=list)
+    problem: Optional[LifeboatError] = None
+
+    @property
+    def why(self) -> str:
+        return self.problem.cause if self.problem else ""
+
+    def as_dict(self) -> dict[str, object]:
+        return {"made": self.made, "unmirrored": str(self.problem) if self.problem else ""}
+
+
+def way(store: StoreSettings) -> tuple[str, str]:
+    """The port to forward, as ssh takes it, and the address that the store has here then; both empty without one."""
+    if not store.port:
+        return "", ""
+    with socket.socket() as free:
+        # Whoever takes it before ssh does gets nothing: ssh ends then, and no key is ever sent, only signatures.
+        free.bind((_LOOPBACK, 0))
+        port = free.getsockname()[1]
+    there = f"[{store.address}]" if ":" in store.address else store.address
+    return f"{_LOOPBACK}:{port}:{there}:{store.port}", f"http://{_LOOPBACK}:{port}"
+
+
+def bring(run: Opened, source: Source, seen: Receipts, *, override: int, log: Log) -> Mirrored:
+    """Mirror what is due and seal recovery points. Raises nothing: what failed is in `problem`, and is an alarm."""
+    done = Mirrored()
+    if not run.config.objects.bucket:
+        return done
+    inner = _reaching(run, source)
+    try:
+        tried: set[str] = set()
+        while (todo := due(inner, seen, clock.now())) and todo[0].id not in tried:
+            source.budget.left()
+            tried.add(todo[0].id)
+            _one(inner, seen, todo, done, override, log)
+    except LifeboatError as exc:
+        done.problem = _with_way(exc, source)
+    except _UNREADABLE as exc:
+        cause = f"its answer cannot be read: {exc!r}"[:300]
+        done.problem = IntegrityError(_MIRROR, run.config.stack, cause, "Look at the stack's store.")
+    return done
+
+
+def due(run: Opened, seen: Receipts, now: datetime) -> list[Manifest]:
+    """The database backups whose instant the store is to be mirrored of, oldest first: of each day the newest one.
+
+    None from before the last mirror, which holds what came after it; none that the store need not know of any more. A
+    database backup that only lacks something counts, as everywhere.
+    """
+    config, repo = run.config, repositories.of(run)
+    made = catalog.sound(catalog.entries(repo, OBJECTS, config.stack))
+    since = now - timedelta(days=config.keeper.store.absence_days)
+    after = max((manifest.taken_at for manifest in made), default=since)
+    by_day = {
+        manifest.taken_at.date(): manifest
+        for manifest in catalog.sound(catalog.entries(repo, DATABASE, config.stack))
+        if in_time(seen, manifest.id) and max(since, after) < manifest.taken_at <= now + TOLERANCE
+    }
+    return [by_day[day] for day in sorted(by_day)]
+
+
+def _reaching(run: Opened, source: Source) -> Opened:
+    """The stack, with its store where the connection reaches it."""
+    objects = run.config.objects
+    own = replace(objects, endpoint_url=objects.endpoint_url or source.store, service="")
+    return run.of(replace(run.config, objects=own), {})
+
+
+def _one(run: Opened, seen: Receipts, todo: Sequence[Manifest], done: Mirrored, override: int, log: Log) -> None:
+    database, repo = todo[0], repositories.of(run)
+    doubts = Doubts(_forgotten(buckets.source(run), database, clock.now(), log), _HOSTILE)
+    manifest = mirror.take(run, log=log, override=override, doubts=doubts, database=database)
+    _note(repo, seen, manifest.id, done)
+    began = clock.now()
+    why = "; ".join(in_place(repo, manifest))
+    found = Check("checksums", FAIL if why else PASS, why or f"{len(manifest.artefacts)} artefacts were read again")
+    verify.keep(run, repo, manifest, Result(manifest.id, "checksum", (found,), began, clock.now()))
+    details = manifest.detailed(ObjectsDetails)
+    # As the store is now, it is nearest to the newest rows.
+    of = todo[-1] if details.consistency == EVENTUAL else database
+    point, _new = points.seal(run, now=clock.now(), log=log, database=of)
+    _note(repo, seen, point.id, done)
+    lacks = [*details.missing, *(held.name for held in details.held if held.in_no_backup)]
+    if lacks:
+        cause = "not all of it is in the backup: " + "; ".join(problems_of(details))
+        raise IntegrityError(_MIRROR, manifest.id, cause, "What is there is kept. Remove the cause and pull again.")
+
+
+def problems_of(details: ObjectsDetails) -> list[str]:
+    """What of the store is in no backup, in words."""
+    unheld = [
+        f"{held.in_no_backup} objects of {held.name}, the first is {held.unheld[0].key!r}: {held.unheld[0].why}"
+        for held in details.held
+        if held.in_no_backup
+    ]
+    return [*(f"the bucket {name}: {why}" for name, why in details.missing.items()), *unheld]
+
+
+def _note(repo: Repository, seen: Receipts, identity: str, done: Mirrored) -> None:
+    data = repo.read_point(identity) if points.is_id(identity) else repo.manifest(OBJECTS, identity)
+    if identity not in seen.received:
+        record = Record(0, clock.now(), "", "made", identity, hashlib.sha256(data).hexdigest())
+        seen.append(record, clock.now())
+        done.made.append(identity)
+
+
+def _forgotten(source: Bucket, database: Manifest, now: datetime, log: Log) -> str:
+    """Why the store may not know any more what it held at that instant; empty where nothing says so."""
+    days = math.ceil(max(now - database.taken_at, timedelta()) / timedelta(days=1)) + 1
+    try:
+        rules = lifecycle.read(source)
+    except LifeboatError as exc:
+        log(f"how long the store keeps what is replaced is not known: {exc.cause}")
+        return ""
+    gone = next((rule for rule in rules or () if rule.shorter(days)), None)
+    if gone is None:
+        return ""
+    return f"the store's rule {gone.id or 'without a name'} removes what is replaced within {days} days"
+
+
+def _with_way(error: LifeboatError, source: Source) -> LifeboatError:
+    """The same, with what the way there says: a port that may not be forwarded looks like a server that hangs up."""
+    said = source.said()
+    if not source.store or "open failed" not in said:
+        return error
+    return LifeboatError(
+        error.attempted, error.subject, f"{error.cause}; ssh says: {said}",
+        "Run lifeboat.dr.keeper: it permits the port of the store.", exit_status=error.exit_status,
+    )  # fmt: skip
+
+
+def kept(config: Config, entries: Sequence[catalog.Entry]) -> list[Check]:
+    """For status: what the newest objects backup says of the store, and how long that keeps what is replaced."""
+    made = catalog.sound(entries)
+    if not made:
+        return [Check("objects", COULD_NOT_VERIFY, "the store was never mirrored")]
+    details = made[-1].detailed(ObjectsDetails)
+    missing = problems_of(details)
+    count = sum(held.objects for held in details.held)
+    said = f"{made[-1].id}: {count} objects of {len(details.held)} buckets, {details.consistency}"
+    why = f", for {details.why}" if details.why else ""
+    objects = Check("objects", FAIL if missing else PASS, "; ".join([said + why, *missing]))
+    return [objects, _outlives(config, details)]
+
+
+def _outlives(config: Config, details: ObjectsDetails) -> Check:
+    """Does the store keep what is replaced for as long as the keeper may be away?"""
+    name, days = "source versions", config.keeper.store.absence_days
+    if not details.versioned:
+        return Check(name, COULD_NOT_VERIFY, "the store did not tell what it held at an instant")
+    for held in details.held:
+        settings = held.settings
+        if settings is None or "lifecycle" in held.settings_denied or "lifecycle" not in settings:
+            return Check(name, COULD_NOT_VERIFY, f"the key may not read the lifecycle rules of {held.name}")
+        told = settings["lifecycle"]
+        for element in documents.read(told, held.name) if isinstance(told, str) else ():
+            rule = lifecycle.parse(element) if signed.plain(element.tag) == "Rule" else None
+            if rule and rule.shorter(days):
+                words = f"a rule of {held.name} removes what is replaced sooner than after {days} days"
+                remedy = "raise it, or lower keeper.store.absence_days"
+                return Check(name, FAIL, f"{words}, which the keeper may be away (store.absence_days): {remedy}")
+    return Check(name, PASS, f"no rule of the store removes what is replaced within {days} days")
