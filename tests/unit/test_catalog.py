@@ -627,3 +627,33 @@ def test_space_for_three_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     for free, result in ((3 * one.size, "FAIL"), (3 * one.size + 1, "PASS"), (None, "PASS")):
         monkeypatch.setattr(kind, "free_bytes", lambda self, free=free: free)
         assert checked(tmp_path)["space"] == result
+
+
+def test_one_backup_is_found_without_listing_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A list of each folder for each backup made a repository of 5,000 a matter of minutes."""
+    for hours in range(4):
+        publish(tmp_path, NOW - timedelta(hours=hours))
+    listed: list[str] = []
+    kind = type(store(tmp_path))
+    real = kind._names  # type: ignore[attr-defined]
+    monkeypatch.setattr(kind, "_names", lambda self, name, **kw: listed.append(name) or real(self, name, **kw))
+    assert [entry.good for entry in entries(tmp_path)] == [True] * 4
+    assert listed.count("postgresql") == 1
+
+
+@pytest.mark.parametrize(
+    ("planted", "kind", "words"),
+    [("nothing", NotFoundError, "it is not there"), ("a file", IntegrityError, "it is not a directory"),
+     ("a link", IntegrityError, "it is not a directory")],
+)  # fmt: skip
+def test_what_is_no_directory_is_no_backup(tmp_path: Path, planted: str, kind: type[Exception], words: str) -> None:
+    backup, other = publish(tmp_path), publish(tmp_path, NOW - HOUR)
+    assert store(tmp_path).files("database", backup.id), "the intact one is found"
+    path = folder(tmp_path, backup)
+    shutil.rmtree(path)
+    if planted == "a file":
+        path.write_bytes(b"")
+    elif planted == "a link":
+        path.symlink_to(folder(tmp_path, other))
+    with pytest.raises(kind, match=words):
+        store(tmp_path).files("database", backup.id)
