@@ -10,8 +10,9 @@ module: report
 short_description: Write the history page and the pages of all records
 version_added: 0.1.0
 description:
-  - "Writes, where it runs: C(index.html) with what is overdue, the trend of recovery times and every record; of each
-    record its page in HTML, Markdown, JUnit XML and JSON; C(lifeboat.prom) for Prometheus."
+  - "Writes, where it runs: C(index.html) with what is overdue, the trend of recovery times and every record;
+    C(fleet.html) with one line a stack, worst first; of each record its page in HTML, Markdown, JUnit XML and JSON;
+    C(lifeboat.prom) for Prometheus."
   - Every page is one file that stands alone, without a script. Everything in a record is shown as text.
   - Meant for the controller, after M(lifeboat.dr.evidence_info) on the hosts.
 options:
@@ -23,6 +24,9 @@ options:
     description:
       - Of each host C(host), its name, and what M(lifeboat.dr.evidence_info) returned as C(evidence); or C(problem),
         why it is not known.
+      - >-
+        For C(fleet.html) also C(status), what M(lifeboat.dr.backup_info) returned as that. A stack without it could not
+        be verified.
     type: list
     elements: dict
     required: true
@@ -50,6 +54,10 @@ EXAMPLES = r"""
 RETURN = r"""
 index:
   description: The history page.
+  returned: success
+  type: str
+fleet:
+  description: The page with one line a stack.
   returned: success
   type: str
 files:
@@ -110,7 +118,7 @@ def main() -> None:
         if not item.get("problem") and not item.get("evidence"):
             item["problem"] = "nothing was read"
     try:
-        stacks, files = faces_site.site(given, started.started_at)
+        stacks, files = faces_site.site(given, started.started_at, fleet=True)
         touch = report.differing if module.check_mode else report.write
         changed = touch(folder, files)
     except LifeboatError as exc:
@@ -118,6 +126,7 @@ def main() -> None:
     module.exit_json(
         changed=bool(changed),
         index=str(folder / "index.html"),
+        fleet=str(folder / "fleet.html"),
         files=changed,
         overdue=[
             {"host": stack.host, "stack": stack.stack, "duty": duty.name, "state": duty.state}

@@ -90,7 +90,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, seconds in (("twice", 7200), ("soon", 20), ("once", 0.4)):
         drills = [drill(root, 1 - part * seconds / 86400) for part in (0, 1)]
         given.append({**evil, "host": name, "stack": name, "records": [kept(body) for body in drills]})
-    _, files = faces_site.site(given, NOW)
+    _, files = faces_site.site(given, NOW, fleet=True)
     folder = tmp_path_factory.mktemp("site")
     report.write(folder, files)
     made = Checklist("shop", "daily", NOW, tuple(today()), timedelta(days=2))
@@ -101,7 +101,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def pages(site: Path) -> list[Path]:
     """The history, a checklist, the docs' example, and of each host the records that differ most."""
     evil = sorted(site.glob("evil/*/*.html"))
-    lists = [site / "index.html", site / "checklist.html", EXAMPLE]
+    lists = [site / "index.html", site / "fleet.html", site / "checklist.html", EXAMPLE]
     return [*lists, *sorted(site.glob("app1/shop/*.html"))[::3], *evil]
 
 

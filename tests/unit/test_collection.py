@@ -188,7 +188,13 @@ def test_the_action_group_holds_every_module_that_takes_a_stack() -> None:
     """`module_defaults: group/lifeboat.dr.lifeboat: {stack: shop}` must reach them all, and none that refuses it."""
     group = load("meta/runtime.yml")["action_groups"]["lifeboat"]
     assert group == sorted(name for name in MODULES if "stack" in argument_spec(name))
-    assert [name for name in MODULES if name not in group] == ["agent", "report", "schedule", "stack_inspect"]
+    assert [name for name in MODULES if name not in group] == [
+        "agent",
+        "fleet_info",
+        "report",
+        "schedule",
+        "stack_inspect",
+    ]
 
 
 @pytest.mark.parametrize("name", ROLES)

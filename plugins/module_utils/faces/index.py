@@ -19,8 +19,8 @@ from .words import Markup, tag
 TITLE = "Recoveries, drills and verifications"
 
 
-def index(stacks: Sequence[Stack], now: datetime, links: Mapping[tuple[str, str, str], str]) -> str:
-    """links: (host, stack, record's id) -> address of the record's own page."""
+def index(stacks: Sequence[Stack], now: datetime, links: Mapping[tuple[str, str, str], str], fleet: str = "") -> str:
+    """links: (host, stack, record's id) -> address of the record's own page. fleet: of the page of all stacks."""
     silent = [(stack.host, stack.problem) for stack in stacks if stack.problem]
     records = [held.good for stack in stacks for held in stack.records]
     counts = {
@@ -33,6 +33,7 @@ def index(stacks: Sequence[Stack], now: datetime, links: Mapping[tuple[str, str,
     body = [
         tag("h1", TITLE),
         tag("p", f"As of {now:%Y-%m-%d}, UTC", class_="soft"),
+        tag("p", tag("a", "All stacks, worst first", href=fleet)) if fleet else None,
         facts([(name, str(count)) for name, count in counts.items()]),
         section("Not reached", table(("Host", "Why"), silent) if silent else None),
         [_stack(stack, now, links) for stack in stacks if not stack.problem],

@@ -15,6 +15,7 @@ from typing import Protocol
 from ..evidence import store
 from ..evidence.schema import Record
 from ..evidence.store import Kept
+from . import fleet as faces_fleet
 from .history import Stack, judge
 from .html import html
 from .index import index
@@ -27,6 +28,7 @@ class Face(Protocol):
     def __call__(self, record: Record, /, *, problem: str = "", signature: str = "", sha256: str = "") -> str: ...
 
 
+_FLEET = "fleet.html"
 FACES: Mapping[str, tuple[str, Face]] = {"html": ("html", html), "markdown": ("md", markdown), "junit": ("xml", junit)}
 
 
@@ -42,8 +44,13 @@ def as_json(body: Mapping[str, object]) -> str:
     return json.dumps(body, indent=1, ensure_ascii=False) + "\n"
 
 
-def site(given: Sequence[Mapping[str, object]], now: datetime) -> tuple[list[Stack], dict[str, bytes]]:
-    """(what was judged, {path: content}). Paths are made here, of nothing that could lead elsewhere."""
+def site(
+    given: Sequence[Mapping[str, object]], now: datetime, *, fleet: bool = False
+) -> tuple[list[Stack], dict[str, bytes]]:
+    """(what was judged, {path: content}). Paths are made here, of nothing that could lead elsewhere.
+
+    fleet: given are all stacks with their status, so that a page of them all is made, too.
+    """
     stacks = [judge(item, now) for item in given]
     files: dict[str, bytes] = {}
     links: dict[tuple[str, str, str], str] = {}
@@ -53,7 +60,11 @@ def site(given: Sequence[Mapping[str, object]], now: datetime) -> tuple[list[Sta
             if held.record and store.ID.fullmatch(held.id):
                 files.update(_faces(f"{folder}/{held.id}", held, held.record))
                 links[(stack.host, stack.stack, held.id)] = f"{folder}/{held.id}.html"
-    files["index.html"] = _bytes(index(stacks, now, links))
+    files["index.html"] = _bytes(index(stacks, now, links, _FLEET if fleet else ""))
+    if fleet:
+        newest = {(stack.host, stack.stack): stack.records[-1].id for stack in stacks if stack.records}
+        pages = {at: link for at, id in newest.items() if (link := links.get((*at, id)))}
+        files[_FLEET] = _bytes(faces_fleet.html(faces_fleet.judge(given, stacks), now, pages))
     good = [record for stack in stacks for held in stack.records if (record := held.good)]
     files["lifeboat.prom"] = _bytes(metrics(sorted(good, key=lambda record: record.recorded_at), _proofs(stacks)))
     return stacks, files

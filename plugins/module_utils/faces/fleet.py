@@ -1,0 +1,198 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""All stacks in one table, worst first: for a terminal and as a page. Pure: same input, same answer.
+
+What a host says is looked at again: its verdict follows from its checks, and where it said nothing nothing is known.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Optional
+
+from ..base import checks, typed
+from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check
+from ..base.errors import LifeboatError, UnverifiedError
+from . import words
+from .history import Stack
+from .page import badge, facts, page, table
+from .words import Markup, tag
+
+TITLE = "All stacks, worst first"
+_RANK = {FAIL: 0, COULD_NOT_VERIFY: 2, PASS: 3}
+_SILENT = 1  # a host that does not answer may be lost: worse than one that could not look at something
+_NAME, _WORDS = 32, 100  # columns of a name and of what is wrong, in the table of a terminal
+_SHOWN, _CHECK = 3, 160  # checks that are shown, and columns of each
+
+
+@dataclass(frozen=True)
+class _Told:
+    name: str
+    result: str
+    detail: str = ""
+    measured: Optional[float] = None
+
+
+@dataclass(frozen=True)
+class _Said:
+    """What `lifeboat status` or `lifeboat keeper status` says, of which only the checks count."""
+
+    checks: tuple[_Told, ...] = ()
+
+
+@dataclass(frozen=True)
+class Line:
+    """One stack on one host. wrong: the checks that did not pass, failed ones first. hours: how old the newest backup
+    of the component is that has the oldest; days: the same of a proof; None: not known. problem: why nothing is."""
+
+    host: str
+    stack: str
+    verdict: str
+    wrong: tuple[Check, ...] = ()
+    hours: Optional[float] = None
+    days: Optional[float] = None
+    problem: str = ""
+
+    @property
+    def order(self) -> tuple[object, ...]:
+        failed = sum(check.result == FAIL for check in self.wrong)
+        rank = _SILENT if self.problem else _RANK[self.verdict]
+        return rank, -failed, -len(self.wrong), self.stack, self.host
+
+    @property
+    def words(self) -> str:
+        """What is wrong, the first few of it."""
+        if self.problem:
+            return _cut(f"no answer: {self.problem}", _CHECK * _SHOWN)
+        shown = "; ".join(_cut(f"{check.name}: {check.detail}", _CHECK) for check in self.wrong[:_SHOWN])
+        rest = len(self.wrong) - _SHOWN
+        return f"{shown}; and {rest} more" if rest > 0 else shown
+
+
+def judge(given: Sequence[Mapping[str, object]], stacks: Sequence[Stack] = ()) -> list[Line]:
+    """given: of each host {host, stack, status, keeper} or {host, stack, problem}. stacks: their records, in the same
+    order, where somebody read them: what is overdue counts too."""
+    known: Sequence[Optional[Stack]] = list(stacks) or [None for _item in given]
+    return sorted((_line(item, stack) for item, stack in zip(given, known)), key=lambda line: line.order)
+
+
+def _line(given: Mapping[str, object], stack: Optional[Stack]) -> Line:
+    host, name = str(given.get("host") or "?"), str(given.get("stack") or "?")
+    problem = str(given.get("problem") or "") or (stack.problem if stack else "")
+    if problem:
+        return Line(host, name, COULD_NOT_VERIFY, problem=problem)
+    found = _checks("status", given.get("status"))
+    if given.get("keeper"):
+        found += [Check(f"keeper: {one.name}", one.result, one.detail) for one in _checks("status", given["keeper"])]
+    for duty in stack.overdue if stack else ():
+        last = f"last {duty.last:%Y-%m-%d}" if duty.last else "never done"
+        found.append(Check(duty.name, FAIL, f"{last}, every {duty.days} days"))
+    bad = [held for held in stack.records if not held.good] if stack else []
+    if bad:
+        found.append(Check("records", FAIL, f"{len(bad)} that are no evidence, such as {bad[-1].id}"))
+    wrong = sorted((one for one in found if one.result != PASS), key=lambda one: one.result != FAIL)
+    return Line(host, name, checks.verdict(found), tuple(wrong), _oldest(found, "newest "), _oldest(found, "proof"))
+
+
+def _checks(what: str, given: object) -> list[Check]:
+    """A result that is none of ours is one that nobody knows."""
+    if not given:
+        return [Check(what, COULD_NOT_VERIFY, "it was not asked")]
+    try:
+        wrong = "read what the host says"
+        said = typed.build(_Said, given, lambda at, why: UnverifiedError(wrong, at, why), unknown="ignore")
+    except LifeboatError as exc:
+        return [Check(what, COULD_NOT_VERIFY, f"its answer cannot be read: {exc.cause}")]
+    if not said.checks:
+        return [Check(what, COULD_NOT_VERIFY, "it says nothing")]
+    return [
+        Check(one.name, one.result if one.result in (PASS, FAIL) else COULD_NOT_VERIFY, one.detail, one.measured)
+        for one in said.checks
+    ]
+
+
+def _oldest(found: Sequence[Check], name: str) -> Optional[float]:
+    """Of the checks of backups ("newest backup", "newest objects backup"), or of proofs ("proof", "objects proof")."""
+    own = [one for one in found if (one.name.startswith(name) or one.name.endswith(name)) and "keeper" not in one.name]
+    measured = [one.measured for one in own]
+    return max(filter(None, measured), default=0.0) if own and None not in measured else None
+
+
+def verdict(lines: Sequence[Line]) -> str:
+    """Of all of them: that of the worst. Of none nothing is known."""
+    found = {line.verdict for line in lines}
+    return next((one for one in (FAIL, COULD_NOT_VERIFY) if one in found), PASS if found else COULD_NOT_VERIFY)
+
+
+def summary(lines: Sequence[Line]) -> str:
+    """100 stacks: 2 FAIL, 1 COULD NOT VERIFY, 97 PASS."""
+    counts = {name: sum(line.verdict == name for line in lines) for name in _RANK}
+    told = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in counts.items() if count)
+    return f"{len(lines)} stack{'' if len(lines) == 1 else 's'}: {told or 'none was asked'}"
+
+
+def text(lines: Sequence[Line]) -> list[str]:
+    """One line a stack, below what they come to."""
+    head = ("VERDICT", "STACK", "HOST", "BACKUP", "PROVED", "WHAT IS WRONG")
+    rows = [
+        (
+            line.verdict.replace("_", " "),
+            _cut(line.stack, _NAME),
+            _cut(line.host, _NAME),
+            _hours(line.hours),
+            _days(line.days),
+            _cut(line.words, _WORDS),
+        )
+        for line in lines
+    ]
+    wide = [max(map(_width, column)) for column in zip(head, *rows)]
+    padded = ("  ".join(cell + " " * (room - _width(cell)) for cell, room in zip(row, wide)) for row in (head, *rows))
+    return [summary(lines), "", *(row.rstrip() for row in padded)]
+
+
+def html(lines: Sequence[Line], now: datetime, links: Mapping[tuple[str, str], str]) -> str:
+    """The page. links: (host, stack) -> address of what is known of it."""
+    counts = {name: sum(line.verdict == name for line in lines) for name in _RANK}
+    tiles = [("Stacks", len(lines)), ("Fail", counts[FAIL]), ("Could not verify", counts[COULD_NOT_VERIFY])]
+    tiles += [("Pass", counts[PASS]), ("No answer", sum(bool(line.problem) for line in lines))]
+    head = ("Stack", "Verdict", "Host", "Newest backup", "Proved", "What is wrong")
+    body = [
+        tag("h1", badge(verdict(lines)), TITLE),
+        tag("p", f"As of {now:%Y-%m-%d %H:%M}, UTC. ", tag("a", "Every record", href="index.html"), class_="soft"),
+        facts([(name, str(count)) for name, count in tiles]),
+        table(head, [_row(line, links.get((line.host, line.stack), "")) for line in lines], empty="No host was asked."),
+    ]
+    return page(TITLE, body, footer="Lifeboat. What was not asked could not be verified; it never passes.")
+
+
+def _row(line: Line, link: str) -> tuple[object, ...]:
+    name: Markup = tag("a", line.stack, href=link) if link else tag("strong", line.stack)
+    return name, badge(line.verdict), line.host, _hours(line.hours), _days(line.days), line.words
+
+
+def _hours(hours: Optional[float]) -> str:
+    return "" if hours is None else f"{hours:.1f} h" if hours < 48 else f"{hours / 24:.1f} days"
+
+
+def _days(days: Optional[float]) -> str:
+    return "" if days is None else f"{days:.1f} days"
+
+
+def _cut(said: str, most: int) -> str:
+    """On one line, with nothing that moves a cursor, and no wider than its column."""
+    plain = words.terminal(said)
+    if _width(plain) <= most:
+        return plain
+    while _width(plain) > most - 1:
+        plain = plain[: max(0, min(len(plain) - 1, most - 1))]
+    return f"{plain}…"
+
+
+def _width(said: str) -> int:
+    """Columns of a terminal: Japanese letters take two."""
+    return sum(2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in said)
