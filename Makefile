@@ -58,6 +58,7 @@ lint: style ## Style, types, and every rule of ansible-lint's production profile
 	python docs/generate_evidence.py --check
 	python docs/generate_site.py --check
 	python docs/generate_architecture.py --check
+	python docs/generate_dashboards.py --check
 	@echo "lint: no warning"
 
 unit: setup ## Fast tests of the core and the modules
@@ -138,6 +139,7 @@ docs: setup ## Write the pages that say what the code says, and AWX's job templa
 	python docs/generate_evidence.py
 	python docs/generate_site.py
 	python docs/generate_architecture.py
+	python docs/generate_dashboards.py
 	@$(MAKE) --no-print-directory site
 	@echo "docs: python3 -m http.server --directory .cache/site 8000, then http://127.0.0.1:8000"
 
