@@ -104,7 +104,7 @@ def work(task: Task) -> Result:
         Opened(config), scenario, reason=given["reason"], operator=given["operator"],
         target=given["target_seconds"] or config.target(scenario), log=task.log,
     )  # fmt: skip
-    path, record = store.write(config, record)
+    path, record = store.write(config, record, say=task.log)
     store.sign(config, path, task.log)
     rows = [*rows, evidence_drill.row(record, "none: beside")]
     facts = Facts(record.verdict, evidence_record.lines(record), rows, schema.plain(record), str(path))

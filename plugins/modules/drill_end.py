@@ -167,7 +167,7 @@ def work(task: Task) -> Result:
     left: list[str] = []
     if record.verdict == checks.PASS and not given["keep"]:
         removed, left, record = clean.clean(Opened(config), record, name, log=task.log)
-    path, record = store.write(config, record)
+    path, record = store.write(config, record, say=task.log)
     store.sign(config, path, task.log)
     text = [*evidence_record.lines(record), *(f"not cleaned up: {problem}" for problem in left)]
     rows = [*given["rows"], {**typed.plain(evidence_drill.row(record, name)), "left": left}]

@@ -140,7 +140,7 @@ PLANTED: dict[Callable[[dict[str, Any]], None], str] = {
 
 @pytest.mark.slow
 def test_a_planted_record_proves_nothing(world: Signing) -> None:
-    """Whoever may write to the vault can write one; the year 2099 would be fresh for seventy years."""
+    """Who may write to the vault can write one; the year 2099 would be fresh for seventy years."""
     world.sealed()
     assert world.prove("escrow") == PASS
     right = world.record.read_bytes()

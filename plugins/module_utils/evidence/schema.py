@@ -26,7 +26,7 @@ from ..base.typed import Says
 from ..repository import sealing
 from ..settings.scenarios import SCENARIOS
 
-VERSION = (1, 3)
+VERSION = (1, 4)
 KINDS = (RECOVERY, VERIFICATION, DRILL) = ("recovery", "verification", "drill")
 # Added when the machine is done; the seal covers everything else.
 BY_PEOPLE = ("findings", "sign_off")
@@ -219,10 +219,19 @@ class Log:
 
 
 @dataclass(frozen=True)
+class Signature:
+    """Since 1.4. Of the record of a drill."""
+
+    sequence: Annotated[int, Says("Among the drills that this key signed; 1 is the first.", _NOT_NEGATIVE)]
+    previous: Annotated[str, Says("The seal of the one before; empty for the first.")]
+    value: Annotated[str, Says("By ssh-keygen -Y, in base64.")] = ""
+
+
+@dataclass(frozen=True)
 class Record:
     """What a recovery, a verification or a drill leaves. A field with a default is there since version 1.1."""
 
-    SPARSE: ClassVar[tuple[str, ...]] = ("accepted",)
+    SPARSE: ClassVar[tuple[str, ...]] = ("accepted", "signature")
 
     schema: Literal["lifeboat.dr/evidence"]
     version: Annotated[tuple[int, ...], Says("[major, minor]", _VERSION)]
@@ -266,6 +275,9 @@ class Record:
     ] = ()  # fmt: skip
     sign_off: Annotated[Optional[SignOff], Says("Who read and accepted the record.")] = None
     logs: Annotated[tuple[Log, ...], Says("What lies beside the record, under its id.")] = ()
+    signature: Annotated[
+        Optional[Signature], Says("Since 1.4. Of a drill, by lifeboat_signing_key, as lifeboat-drill@lifeboat.dr.")
+    ] = None  # fmt: skip
     seal: Annotated[str, Says(_SEALED, _SHA256)] = ""
 
 

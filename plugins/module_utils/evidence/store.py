@@ -22,7 +22,7 @@ from ..base.errors import IntegrityError, LifeboatError, NotFoundError, UsageErr
 from ..base.filesystem import explained
 from ..settings.config import Config
 from ..tools import signature
-from . import schema
+from . import schema, signed
 from .schema import Finding, Record, SignOff
 
 ID = re.compile(r"[a-z][a-z_]{0,40}_\d{8}_\d{6}(_\d{1,4})?")
@@ -59,19 +59,22 @@ def folder(config: Config) -> Path:
     return config.state / "evidence"
 
 
-def write(config: Config, record: Record, *, log: str = "") -> tuple[Path, Record]:
+def write(
+    config: Config, record: Record, *, log: str = "", say: Callable[[str], None] = lambda line: None
+) -> tuple[Path, Record]:
     """Keep the record, readable by root alone, whole or not at all. Returns where, and the record as it was kept: two
-    records of one second get two names. The log that `logs` has the hash of goes next to it.
+    records of one second get two names. The log that `logs` has the hash of goes next to it. The record of a drill is
+    signed where the host has a key; what happened is kept also where it cannot be, and `say` says so.
 
     Each file is on the disk before it has its name, and the log before the record: without it the record is damaged.
     """
-    kept, path = record, folder(config) / f"{record.id}.json"
+    kept, path = _signed(config, record, say), folder(config) / f"{record.id}.json"
     with explained("keep the evidence", path):
         _make(folder(config))
         number = 1
         while not _published(path, _bytes(schema.plain(kept)), log.encode("utf-8", "backslashreplace")):
             number += 1
-            kept = schema.sealed(replace(record, id=f"{record.id}_{number}"))
+            kept = _signed(config, schema.sealed(replace(record, id=f"{record.id}_{number}")), say)
             path = folder(config) / f"{kept.id}.json"
     return path, kept
 
@@ -82,6 +85,17 @@ def _make(directory: Path) -> None:
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     for place in reversed(lacking):
         filesystem.sync(place.parent)
+
+
+def _signed(config: Config, record: Record, say: Callable[[str], None]) -> Record:
+    if record.kind != schema.DRILL or not config.signing_key:
+        return record
+    earlier = (_read(folder(config) / f"{identity}.json").record for identity in ids(config))
+    try:
+        return signed.sign(record, config.signing_key, (one for one in earlier if one and one.kind == schema.DRILL))
+    except LifeboatError as exc:
+        say(f"NOT SIGNED: {exc}")
+        return record
 
 
 def _bytes(body: Mapping[str, object]) -> bytes:
@@ -126,13 +140,19 @@ def load(config: Config, identity: str) -> Kept:
     path = folder(config) / f"{identity}.json"
     if not path.exists():
         raise NotFoundError("read the evidence", identity, "there is no such record", "`lifeboat report` lists them.")
-    return _read(path)
+    return _judged(config, _read(path))
 
 
 def everything(config: Config, *, newest: int = 2000) -> list[Kept]:
     """The host's records, oldest first. What cannot be read is in the list too, with its problem."""
     found = [_read(folder(config) / f"{identity}.json") for identity in ids(config)]
-    return sorted(found, key=lambda kept: kept.order)[-newest:]
+    return [_judged(config, kept) for kept in sorted(found, key=lambda kept: kept.order)[-newest:]]
+
+
+def _judged(config: Config, kept: Kept) -> Kept:
+    """The record of a drill that no pinned signer signed is no evidence; it is kept."""
+    record = kept.good
+    return replace(kept, problem=signed.refused(config, record, kept.body)) if record else kept
 
 
 def ids(config: Config) -> list[str]:

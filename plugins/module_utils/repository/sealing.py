@@ -254,6 +254,15 @@ def unarmoured(text: str, subject: str, document: str) -> tuple[str, str]:
     return value, _key_of(value, document, wrong)
 
 
+def key_of(value: str, subject: str, document: str) -> str:
+    """The key that a signature in base64 names; nothing is proved by that. Raises IntegrityError for another form."""
+
+    def wrong(field: str, cause: str) -> LifeboatError:
+        return IntegrityError("check the signature", subject, f"{field} {cause}".strip())
+
+    return _key_of(value, document, wrong)
+
+
 def namespace(document: str) -> str:
     """A signature of one type of document is none of another: https://man.openbsd.org/ssh-keygen.1#n"""
     return f"lifeboat-{document}@lifeboat.dr"

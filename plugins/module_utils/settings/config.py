@@ -36,7 +36,8 @@ FINGERPRINTS = ("content", "rows")
 LEVELS = ("checksum", "archive", "restore")
 # The documents that are signed, each in a namespace of its own (repository/sealing.py).
 MANIFESTS, RECOVERY_POINTS, VERIFICATIONS, ADOPTIONS = "manifest", "recovery-point", "verification", "adoption"
-OF_HOST = (MANIFESTS, RECOVERY_POINTS, VERIFICATIONS)  # what a host signs
+DRILLS = "drill"
+OF_HOST = (MANIFESTS, RECOVERY_POINTS, VERIFICATIONS, DRILLS)  # what a host signs
 ESCROWS = "escrow"  # what another machine than the host signs: `signers` says so of its key
 DOCUMENTS = (*OF_HOST, ADOPTIONS, ESCROWS)
 HEARTBEAT = "heartbeat_url"  # the secret address of a dead-man's switch
