@@ -324,8 +324,12 @@ def _adopt_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _escrow(loaded: config.Config, arguments: argparse.Namespace, log: Log) -> Answer:
-    from ..operations import escrow, escrow_kit
+    from ..operations import escrow, escrow_kit, escrow_look
 
+    if arguments.look:
+        now = datetime.now(timezone.utc)
+        run = Opened(loaded)
+        return _found(escrow_look.look(run, path=arguments.seen, accept=arguments.accept, now=now, log=log))
     if arguments.print_kit:
         kit = escrow_kit.kit(loaded)
         return 0, kit, json.dumps(kit, indent=1, ensure_ascii=False).splitlines()

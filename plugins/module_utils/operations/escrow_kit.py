@@ -37,6 +37,8 @@ class Kit:
     repository: Mapping[str, object] = field(default_factory=dict)
     signers: tuple[Mapping[str, object], ...] = ()
     adopted: tuple[Mapping[str, object], ...] = ()
+    retention: Mapping[str, object] = field(default_factory=dict)
+    timezone: str = ""
 
 
 def _wrong(where: str, cause: str) -> UsageError:
@@ -52,6 +54,9 @@ def kit(config: Config) -> dict[str, object]:
     found: dict[str, object] = {"stack": config.stack, "alarms": alarms, "vault": vault}
     if config.repository.get("type") == "s3" or config.repository.get("folders"):
         found["repository"] = {key: value for key, value in config.repository.items() if key != "staging_root"}
+    # By which a look knows what was removed because its time was over; kits of earlier versions take the defaults.
+    found.update({"retention": dict(config.retention)} if config.retention else {})
+    found.update({"timezone": config.timezone} if config.timezone != "UTC" else {})
     for name in ("signers", "adopted"):  # whose recovery points are believed; a kit is as trusted as an inventory
         found.update({name: typed.plain(getattr(config, name))} if getattr(config, name) else {})
     return found
@@ -82,6 +87,18 @@ def options(parser: argparse.ArgumentParser) -> None:
         help="sign the record with it: a private SSH key of this machine, 0600, without a passphrase, whose public part"
         " lifeboat_signers names with documents: [escrow]",
     )  # fmt: skip
+    parser.add_argument(
+        "--look", action="store_true",
+        help="without an identity: compare the vault with what this machine saw there the last time, and fail where"
+        " something was hidden, removed or overwritten; for a timer",
+    )  # fmt: skip
+    parser.add_argument(
+        "--seen", type=Path, default=None, metavar="FILE",
+        help="where --look remembers that (default: /var/lib/lifeboat/<stack>/escrow-look.json)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--accept", action="append", default=[], metavar="ID", help="--look: what is said of this backup is right"
+    )
     parser.add_argument("--no-record", action="store_true", help="write nothing into the vault")
 
 
@@ -102,7 +119,8 @@ def configured(arguments: argparse.Namespace) -> Config:
     stack = arguments.stack or kit.stack
     if not stack:
         raise UsageError(_READ, arguments.kit or "options", "the stack is not named", "Name it with --stack.")
-    more = {"repository": kit.repository} if kit.repository else {}
+    known = {"repository": kit.repository, "retention": kit.retention, "timezone": kit.timezone}
+    more = {name: value for name, value in known.items() if value}
     # The runtime is not used: nothing of the stack runs here.
     trusted = {"signers": kit.signers, "adopted": kit.adopted}
     settings = {"stack": stack, "alarms": kit.alarms, "vault": vault, "runtime": {"type": "host"}, **more, **trusted}

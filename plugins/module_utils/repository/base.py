@@ -65,10 +65,12 @@ class Hidden(NamedTuple):
 
 
 class Altered(NamedTuple):
-    """What became of a published manifest or recovery point. gone: nothing is live under its name."""
+    """What became of a published manifest or recovery point. gone: nothing is live under its name. version: the
+    server's name for what was published."""
 
     gone: bool
     words: str
+    version: str = ""
 
 
 class Trust(Protocol):

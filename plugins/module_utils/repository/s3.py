@@ -441,7 +441,7 @@ class S3Repository(Repository):
             if said:
                 place = self._place(key)
                 kind = "its manifest" if place.endswith("/") else "the recovery point"
-                found[_name(place)] = Altered(live is None, f"{kind} {said}")
+                found[_name(place)] = Altered(live is None, f"{kind} {said}", first.id)
 
         documents = [key for key in history if (place := self._place(key)) and key in (place, f"{place}{MANIFEST}")]
         filesystem.parallel(look, [key for key in documents if not CHECK.search(key)], workers=8)
