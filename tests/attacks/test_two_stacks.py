@@ -22,7 +22,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.repository.base import
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.s3 import S3Repository
 from s3_servers import Server
 
-RACES = {"SeaweedFS": 8, "JuiceFS": 3}  # the second takes seconds for each
+RACES = {"SeaweedFS": 30, "JuiceFS": 3}  # the second takes seconds for each
 WELL = ("one published, and its backup is whole", "none published, and nothing is there")
 
 

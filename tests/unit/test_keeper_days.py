@@ -10,6 +10,7 @@ import dataclasses
 import hashlib
 import os
 import shutil
+import subprocess
 from datetime import date, datetime, timedelta
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.keeper import prune, s
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import verify
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import points
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest import Artefact, Manifest
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository.sealing import Signature
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from builders import make_manifest, store
 from keeper_world import DAY, PULLED, START, World
@@ -42,28 +44,55 @@ def due(day: date) -> date:
     return max(ends)
 
 
-def rewrite(world: World, made: Manifest, data: bytes) -> None:
-    """Other bytes under a published id, well sealed by the host."""
+def signed(world: World, made: Manifest, sequence: int) -> Manifest:
+    """With the host's own key, which who took the host has."""
+    return made.signed(Signature("a repository", sequence + 1, ""), str(world.root / "host"))
+
+
+def rewrite(world: World, made: Manifest, data: bytes, night: int) -> None:
+    """Other bytes under a published id, well sealed and signed by the host."""
     (world.folder(made) / "database.dump").write_bytes(data)
     artefacts = tuple(
         Artefact(item.name, len(data), hashlib.sha256(data).hexdigest()) if item.name == "database.dump" else item
         for item in made.artefacts
     )
-    evil = dataclasses.replace(made, artefacts=artefacts)
+    evil = signed(world, dataclasses.replace(made, artefacts=artefacts), night)
     (world.folder(made) / "manifest.json").write_bytes(evil.to_bytes())
     world.seal(evil)
+
+
+def endless(world: World, night: int) -> None:
+    """A file without an end, of which the manifest names a few bytes: of a night, and under an id of its own."""
+    made = make_manifest(
+        START + night * DAY + timedelta(seconds=7), artefacts=(Artefact("globals.sql.gz", 5, "0" * 64),)
+    )
+    folder = world.host / "postgresql" / made.id
+    folder.mkdir()
+    (folder / "manifest.json").write_bytes(signed(world, made, night).to_bytes())
+    with (folder / "globals.sql.gz").open("wb") as file:
+        file.truncate(1 << 40)  # sparse: more than the disk has
+
+
+def climbing(world: World, night: int) -> None:
+    """An artefact whose name leads out of the folder, to a file that is there."""
+    (world.host.parent / "stolen").write_bytes(b"roles")
+    stolen = Artefact("../../../stolen", 5, hashlib.sha256(b"roles").hexdigest())
+    made = make_manifest(START + night * DAY + timedelta(seconds=8), artefacts=(stolen,))
+    folder = world.host / "postgresql" / made.id
+    folder.mkdir()
+    (folder / "manifest.json").write_bytes(signed(world, made, night).to_bytes())
 
 
 def garbage(world: World, night: int, clean: list[Manifest]) -> None:
     """What an attacker with the host's own root publishes in one night."""
     now = START + night * DAY
-    made = make_manifest(now, artefacts=())  # of this night, and it is well sealed
+    made = signed(world, make_manifest(now, artefacts=()), night)  # of this night, and well sealed
     with store(world.root).stage("database", made.id) as staging:
         staging.publish(made.to_bytes())
     world.seal(made)
     old = clean[night % len(clean)]
     if night % 4 == 0 and world.folder(old).exists():
-        rewrite(world, old, os.urandom(8))
+        rewrite(world, old, os.urandom(8), night)
     elif night % 4 == 1 and world.folder(old).exists():
         shutil.rmtree(world.folder(old))
         (world.host / "recovery-points" / f"{points.stamp(old.taken_at)}.json").unlink()
@@ -78,12 +107,16 @@ def garbage(world: World, night: int, clean: list[Manifest]) -> None:
             (folder / "manifest.json").write_bytes(b'{"schema": "lifeboat.dr/backup"}')
         link = world.host / "postgresql" / f"db_backup_202603{night % 28 + 1:02d}_235959"
         link.symlink_to("/etc") if not link.is_symlink() else None
+    if night % 10 == 5:
+        endless(world, night)
+        climbing(world, night)
 
 
 @pytest.mark.slow
 def test_every_point_from_before_is_there_until_it_is_due(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "fsync", lambda handle: None)
     world = World(tmp_path, monkeypatch, silent_hours=24 * (APART + 1))
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / "host")], check=True)
     clean = [world.night(number)[0] for number in range(CLEAN)]
     assert world.kinds() == []
     received = {made.id: world.log.received[made.id].at.date() for made in clean}
@@ -95,6 +128,8 @@ def test_every_point_from_before_is_there_until_it_is_due(tmp_path: Path, monkey
         found = world.prune()
         assert found.alarms and found.delete == (), "while there is an alarm nothing is deleted"
     assert before.items() <= world.bytes().items(), "every byte is as it was received"
+    assert not [path for path in world.kept.rglob("*") if path.name == "stolen"]
+    assert sum(path.stat().st_size for path in world.kept.rglob("*") if path.is_file()) < 10 << 20, "it has an end"
 
     status.acknowledge(Opened(world.config), "the host was taken over, and is built anew", now=world.now)
     world.forget_host()
@@ -120,7 +155,7 @@ def test_every_point_from_before_is_there_until_it_is_due(tmp_path: Path, monkey
                 ]
                 names.append(f"recovery-points/{points.stamp(made.taken_at)}.json")
                 assert {name: has[name] for name in names} == {name: before[name] for name in names}
-            for made in left[:2]:
+            for made in left if number % 200 == 0 else left[:2]:
                 checked = verify.verify(
                     Opened(world.config), points.stamp(made.taken_at), "checksum", log=len, record=False
                 )
