@@ -322,8 +322,10 @@ def entries(repo: Repository, component: str, stack: str) -> list[Entry]:
     Another stack's backup in the same repository is not ours to judge; one whose manifest cannot be read may be ours.
     """
     altered = repo.altered(component)
-    found = filter(None, (_published(repo, component, identity) for identity in repo.ids(component)))
-    judged = [_judged(repo, _consistent(repo, item), altered) for item in list(found)]
+    # The newest first: it vouches for the one before it, so that a chain of signatures costs one process.
+    newest_first = [_published(repo, component, identity) for identity in reversed(repo.ids(component))]
+    found = [item for item in reversed(newest_first) if item]
+    judged = [_judged(repo, _consistent(repo, item), altered) for item in found]
     if repo.trust:
         repo.trust.keep()
     return [item for item in judged if item.manifest is None or item.unknown or item.manifest.stack == stack]

@@ -209,7 +209,8 @@ def entries(repo: Repository, stack: str, found: Mapping[str, Sequence[Entry]]) 
     """The stack's recovery points, oldest first. One that cannot be read may be ours, so it is shown."""
     by_id = {item.id: item for some in found.values() for item in some}
     altered = repo.altered("")
-    read = [entry(repo, identity, by_id, altered.get(identity)) for identity in repo.points()]
+    newest_first = [entry(repo, identity, by_id, altered.get(identity)) for identity in reversed(repo.points())]
+    read = newest_first[::-1]  # as catalog.entries()
     if repo.trust:
         read = [_consistent(repo.trust, item) for item in read]
         repo.trust.keep()

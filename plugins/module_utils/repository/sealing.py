@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import functools
 import hashlib
 import io
 import json
@@ -120,6 +121,14 @@ def seal(body: Mapping[str, object]) -> str:
     return digest.hexdigest()
 
 
+@functools.lru_cache(maxsize=1)
+def _measured(data: bytes) -> tuple[bool, str]:
+    """Of JSON that can be read: whether its bytes are as render() writes them, and its seal. A document's signature
+    is checked just before the document is read, and this is nearly all that either costs."""
+    body = json.loads(data)
+    return render(body) == data, seal(body)
+
+
 def canonical(body: Mapping[str, object]) -> bytes:
     """JSON of which there is one form only."""
     return _CANONICAL.encode(body).encode()
@@ -158,9 +167,10 @@ def unseal(kind: type[S], data: bytes, id: str, file: str) -> S:
         cause = f"its schema has version {head.version[0]}; this Lifeboat reads version {VERSION[0]}"
         remedy = "Upgrade Lifeboat on this host (lifeboat.dr.deploy), then try again."
         raise UsageError(f"read the {kind.what}", id, cause, remedy)
-    if render(body) != data:  # a byte more or less outside the values would not break the seal
+    whole, right = _measured(data)
+    if not whole:  # a byte more or less outside the values would not break the seal
         raise kind.error(id, "its bytes are not as they were written")
-    if head.seal != seal(body):
+    if head.seal != right:
         raise kind.error(id, "it was edited: its seal does not match its content")
     found = typed.build(kind, body, wrong, unknown="ignore")
     if found.id != id:
@@ -204,7 +214,7 @@ def opened(data: bytes, subject: str, document: str, *, unsigned: bool = False) 
 
     body = typed.load(data, wrong)
     named = typed.build(_Named, body, wrong, unknown="ignore")
-    if render(body) != data or named.seal != seal(body):
+    if _measured(data) != (True, named.seal):
         raise wrong("", "its seal does not match its content")
     if named.signature is None or unsigned:
         return Opened(named.seal, named.stack, named.id, named.component, None, "", b"")
