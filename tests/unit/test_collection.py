@@ -190,6 +190,7 @@ def test_the_action_group_holds_every_module_that_takes_a_stack() -> None:
     assert group == sorted(name for name in MODULES if "stack" in argument_spec(name))
     assert [name for name in MODULES if name not in group] == [
         "agent",
+        "alert_test",
         "fleet_info",
         "report",
         "schedule",

@@ -33,6 +33,7 @@ PERIODS = ("daily", "weekly", "monthly", "quarterly", "incident")
 RAN = "backups ran"
 SIZE, SPACE = "size and integrity of the backups", "disk space where the backups are"
 OLD, SCRIPTS, DRILLS = "old backups were deleted", "the backup jobs work", "recovery drills"
+ALERTS = "alerts arrive"
 DAYS_TO_ACT = 30
 MOST_AHEAD = 3650  # days
 # Where a check of status belongs; every other one is of the daily list.
@@ -95,6 +96,9 @@ def _lines(run: Opened, period: str, now: datetime, present: datetime) -> Iterat
     elif period == "monthly":
         yield _overdue(run, now)
         yield from (_line(SCRIPTS, check) for check in schedule.checks(run.config, now))
+        if run.config.told:
+            words = f"run lifeboat.dr.alert_test -e alert_stack={run.config.stack}; it must end with PASS"
+            yield Line(ALERTS, "alert test", BY_HAND, words)
     else:
         yield from _drills(run.config, now)
         yield from (_line(DRILLS, check) for check in mine)
