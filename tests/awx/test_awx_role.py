@@ -101,4 +101,5 @@ def test_the_schedules_of_which_cron_is_the_master_are_off(awx: tuple[Awx, list[
     assert enabled.pop("lifeboat backup, every night") is False
     assert enabled.pop("lifeboat verify, every Sunday") is False
     assert enabled.pop("lifeboat drill, every quarter") is False, "no host was named that may be broken"
+    assert enabled.pop("lifeboat alert_test, every month") is False, "no stack was named that it is of"
     assert enabled and all(enabled.values())

@@ -359,6 +359,33 @@ def test_a_drill_is_scheduled_where_a_host_for_it_is_named() -> None:
     assert render(drills[0]["enabled"], {**variables, "awx_drill_target": "drill1"}) is True
 
 
+def test_the_alerts_are_tested_every_month_where_a_stack_is_named() -> None:
+    def made(**settings: Any) -> dict[str, Any]:
+        found = {schedule["name"]: schedule for module, schedule in sent(**settings) if module == "schedule"}
+        tested: dict[str, Any] = found["lifeboat alert_test, every month"]
+        return tested
+
+    assert made()["enabled"] is False
+    tested = made(awx_alert_stack="shop")
+    assert tested["enabled"] is True
+    assert tested["extra_data"] == {"alert_stack": "shop", "severity": "critical"}
+
+
+def test_a_webhook_is_told_too() -> None:
+    hook = {
+        "url": "https://x.example.org/hunter2",
+        "http_method": "POST",
+        "headers": {},
+        "disable_ssl_verification": False,
+    }
+    calls = sent(awx_notifications={"webhook": hook})
+    (made,) = [arguments for module, arguments in calls if module == "notification_template"]
+    assert not ArgumentSpecValidator(awx_spec("notification_template")).validate(made).error_messages
+    assert (made["notification_type"], made["notification_configuration"]) == ("webhook", hook)
+    templates = [arguments for module, arguments in calls if module == "job_template"]
+    assert {tuple(arguments["notification_templates_error"]) for arguments in templates} == {("lifeboat webhook",)}
+
+
 def test_the_workflow_of_scenario_5() -> None:
     (made,) = [arguments for module, arguments in sent(**SETTINGS) if module == "workflow_job_template"]
     nodes = {node["identifier"]: node for node in made["workflow_nodes"]}
