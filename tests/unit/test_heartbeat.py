@@ -29,6 +29,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.operations import hear
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
 from ansible_collections.lifeboat.dr.plugins.module_utils.tools import healthchecks
 from builders import NOW, make_config, publish, settings
+from keeper_world import DAY, PULLED, START, World, keeper_settings
 
 CHECK = "5bf66975-d4c7-4bf5-bcc8-b8d8a82ea278"  # the documentation's own example
 
@@ -311,3 +312,27 @@ def test_a_system_without_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert said == [
         "the dead-man's switch at 127.0.0.1 was not told how verify ended: the system gives no more threads"
     ]
+
+
+def test_a_keeper_tells_its_own_switch_of_each_pull(
+    tmp_path: Path, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(tmp_path, monkeypatch)
+    etc = tmp_path / "keeper"
+    etc.mkdir()
+    (etc / "shop.json").write_text(json.dumps(settings(tmp_path, keeper=keeper_settings(tmp_path))))
+    told(etc, receiver.url.replace(CHECK, "key/{run}"))
+    monkeypatch.setattr(config, "KEEPER_DIRECTORY", etc)
+    monkeypatch.setattr(cli, "LOG_DIRECTORY", tmp_path / "log")
+    monkeypatch.setattr(sys, "stdin", io.StringIO())
+    made = world.publish(START)
+    world.now = START + PULLED
+    assert cli.main(["keeper", "pull", "--prune"]) == 0
+    assert receiver.paths == ["/key/keeper_pull/start", "/key/keeper_pull"]
+    (world.folder(made) / "manifest.json").write_bytes(b"{}")
+    world.now += DAY
+    assert cli.main(["keeper", "pull", "--prune"]) == 6
+    assert receiver.paths[-1] == "/key/keeper_pull/6"
+    assert "lifeboat keeper status --stack shop" in receiver.asked[-1].body
+    assert cli.main(["keeper", "status"]) == 6
+    assert len(receiver.asked) == 4, "what only looks tells nothing"

@@ -164,13 +164,14 @@ def _configured(arguments: argparse.Namespace) -> config.Config:
 
 def _run(loaded: config.Config, arguments: argparse.Namespace, log: logging.Logger) -> Answer:
     work = functools.partial(_VERBS[arguments.verb].run, loaded, arguments, log.info)
-    looks = arguments.verb not in schedule.WORK or getattr(arguments, "dry_run", False)
+    pulls = arguments.verb == "keeper" and arguments.action == "pull"  # a keeper's timer does
+    looks = (not pulls and arguments.verb not in schedule.WORK) or getattr(arguments, "dry_run", False)
     if looks or not loaded.told:
         return work()
     from ..operations import runs
     from . import watched
 
-    name = runs.name(arguments.verb, getattr(arguments, "component", None) or "")
+    name = runs.name(arguments.verb, "pull" if pulls else getattr(arguments, "component", None) or "")
     return watched.reported(Opened(loaded), name, work, log.warning)
 
 

@@ -60,6 +60,8 @@ class Heartbeat:
         how = "was interrupted, or failed unforeseen" if code is None else f"failed with exit code {code}"
         stack = self._config.stack
         look = f"Look on the host: grep ERROR /var/log/lifeboat/{stack}.log | tail; lifeboat status --stack {stack}"
+        if self._config.keeper.directory:
+            look = f"Look on the keeper: journalctl -u lifeboat-keeper-{stack}; lifeboat keeper status --stack {stack}"
         return "\n".join([f"{self._title()} {how}", when, "", *told[-_LINES:], "", look, ""])
 
     def _scrubbed(self, text: str) -> str:
