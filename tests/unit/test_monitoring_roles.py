@@ -174,6 +174,8 @@ def test_prometheus_believes_a_host_about_its_own_stack_only() -> None:
         assert job["basic_auth"] == {
             "username": "prometheus", "password_file": "/etc/prometheus/lifeboat/scrape_password",
         }  # fmt: skip
+    scrape = yaml.safe_load((ROOT / "monitoring" / "scrape.yml").read_text(encoding="utf-8"))
+    assert scrape == {"scrape_configs": made["scrape_configs"][:1]}, "the file for a Prometheus of one's own"
     plain = without("monitoring_server_ca", "monitoring_server_user", monitoring_server_scheme="http")
     job = yaml.safe_load(written("monitoring_server", "prometheus.yml.j2", plain))["scrape_configs"][0]
     assert not {"tls_config", "basic_auth"} & set(job)
