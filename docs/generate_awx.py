@@ -62,7 +62,10 @@ NOT_ASKED = {
     "report_directory": "a job's files are gone when it ends",
 }
 # What changes something without a confirmation, because nothing is lost by it or because it is asked for by running it.
-CHANGES = ("deploy", "backup", "verify", "prune", "escrow", "drill", "keeper", "awx", "monitoring_agent", "monitoring", "alert_test")
+CHANGES = (
+    "deploy", "backup", "verify", "prune", "escrow", "drill", "keeper", "awx", "monitoring_agent", "monitoring",
+    "alert_test",
+)  # fmt: skip
 
 
 def load(path: Path) -> Any:

@@ -204,8 +204,8 @@ class MonitoringSettings:
     """How the stack is watched; off where nothing is set.
 
     `textfile_directory`: where node_exporter's textfile collector reads. `lifeboat metrics` writes a file of the stack
-    there, and each scheduled run does when it ends. `log_format`: of the log file; json: lines with ECS's names. Secret:
-    heartbeat_url, the address of a dead-man's switch; `{run}` in it is the name of the run.
+    there, and each scheduled run does when it ends. `log_format`: of the log file; json: lines with ECS's names.
+    Secret: heartbeat_url, the address of a dead-man's switch; `{run}` in it is the name of the run.
     """
 
     textfile_directory: str = ""
