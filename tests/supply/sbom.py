@@ -36,6 +36,11 @@ AGENT_PACKAGES = {
     "openssh-client": "signatures",
     "python3-psycopg2": "making an account for backups",
 }
+MONITORING_PACKAGES = {
+    "prometheus-node-exporter": "metrics of a stack's host",
+    "prometheus": "the host that watches",
+    "prometheus-alertmanager": "the host that watches",
+}
 HOST_PACKAGES = ("docker.io", "docker-cli", "docker-compose", "docker-compose-v2", "iptables", "ca-certificates")
 
 
@@ -67,7 +72,7 @@ def made() -> dict[str, Any]:
     direct = {named(line) for line in lists(CONTROLLER)}
     controller = [python_package(pin, direct) for pin in pins((ROOT / CONTROLLER.path).read_text(encoding="utf-8"))]
     controller += [collection(name, bound) for name, bound in sorted(galaxy["dependencies"].items())]
-    hosts = [host_package(name, why) for name, why in sorted(AGENT_PACKAGES.items())]
+    hosts = [host_package(name, why) for name, why in sorted({**AGENT_PACKAGES, **MONITORING_PACKAGES}.items())]
     hosts += [host_package(name, "the role docker_host") for name in sorted(HOST_PACKAGES)]
     version, license_id = galaxy["version"], galaxy["license"][0]
     name = f"{galaxy['namespace']}.{galaxy['name']}"
@@ -113,13 +118,16 @@ def packages_of_roles() -> set[str]:
         for name in re.findall(r"'([^']+)'", found)
     }
     tasks = "".join(path.read_text(encoding="utf-8") for path in sorted(ROOT.glob("roles/*/tasks/*.yml")))
-    in_tasks = re.findall(r"ansible\.builtin\.(?:package|apt|dnf):\n\s+name: ([\w.-]+)$", tasks, re.MULTILINE)
+    given = re.findall(
+        r"ansible\.builtin\.(?:package|apt|dnf):\n\s+name: ([\w.-]+|\[[\w., -]+\])$", tasks, re.MULTILINE
+    )
+    in_tasks = [name for names in given for name in re.findall(r"[\w.-]+", names)]
     return in_lists.union(in_tasks, *docker["__docker_host_distribution_packages"].values())
 
 
 def problems(found: str) -> list[str]:
     """What keeps sbom.json from being true."""
-    listed = {*AGENT_PACKAGES, *HOST_PACKAGES}
+    listed = {*AGENT_PACKAGES, *MONITORING_PACKAGES, *HOST_PACKAGES}
     wrong = [f"the roles install {name}, which sbom.py does not list" for name in sorted(packages_of_roles() - listed)]
     wrong += [f"sbom.py lists {name}, which no role installs" for name in sorted(listed - packages_of_roles())]
     if found != text_of(made()):

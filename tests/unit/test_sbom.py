@@ -72,9 +72,11 @@ def test_it_lists_each_package_of_the_lock_and_of_the_roles() -> None:
 
 
 def test_a_package_that_a_role_installs_and_the_bill_does_not_list_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert sbom.packages_of_roles() == {*sbom.AGENT_PACKAGES, *sbom.HOST_PACKAGES}
+    assert sbom.packages_of_roles() == {*sbom.AGENT_PACKAGES, *sbom.MONITORING_PACKAGES, *sbom.HOST_PACKAGES}
     monkeypatch.setattr(
-        sbom, "packages_of_roles", lambda: {*sbom.AGENT_PACKAGES, *sbom.HOST_PACKAGES, "zstd"} - {"age"}
+        sbom,
+        "packages_of_roles",
+        lambda: {*sbom.AGENT_PACKAGES, *sbom.MONITORING_PACKAGES, *sbom.HOST_PACKAGES, "zstd"} - {"age"},
     )
     assert sbom.problems(TEXT) == [
         "the roles install zstd, which sbom.py does not list",
