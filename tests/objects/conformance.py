@@ -20,6 +20,7 @@ FEATURES = {
     "versioning": "keeps versions",
     "times": "lists versions in order, with the times of their writes",
     "etags": "lets no write choose its ETag",
+    "dates": "lets no write choose the time that it is listed with",
     "lifecycle": "takes lifecycle rules",
     "object_lock": "holds a lock",
     "tagging": "keeps tags, also of what is uploaded in parts",

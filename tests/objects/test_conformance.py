@@ -63,7 +63,7 @@ def minio(weed: SeaweedFS) -> tuple[Fault, Edit]:
         chosen = "x-minio-source-etag" in call.headers or call.path.startswith("/lifeboat-probe-")
         return quirk.fault(call) or (administrators.fault(call) if chosen else None)
 
-    return fault, after(quirk.edit, s3_quirks.minio_hides)
+    return fault, after(quirk.edit, administrators.edit, s3_quirks.minio_hides)
 
 
 def versity(weed: SeaweedFS) -> tuple[Fault, Edit]:
@@ -82,7 +82,7 @@ _RECORDED = (
     "delete versions", "overwrite versions", "erase by prefix", "unpack archives over versions", "back-date objects",
     "switch versioning off", "choose ETags", "make further keys",
 )  # fmt: skip
-_MINIO = {FEATURES["etags"], *(ACTS[act] for act in _RECORDED)}
+_MINIO = {FEATURES["etags"], FEATURES["dates"], *(ACTS[act] for act in _RECORDED)}
 STANDINS = {
     "minio": Standin("MinIO\\*", frozenset({conformance.HIDDEN, *_MINIO}), minio, "MinIO"),
     "versity": Standin(

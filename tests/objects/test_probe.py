@@ -22,7 +22,10 @@ from s3_faults import Call, Reply, error, faulty
 from s3_servers import JuiceFS, SeaweedFS, Server
 from test_mirror import World
 
-ALL = {"versioning", "times", "etags", "lifecycle", "object_lock", "tagging", "metadata", "multipart", "conditions"}
+ALL = {
+    "versioning", "times", "etags", "dates", "lifecycle", "object_lock", "tagging", "metadata", "multipart",
+    "conditions",
+}  # fmt: skip
 
 
 def of(server: Server, name: str = "nothing-there") -> Bucket:

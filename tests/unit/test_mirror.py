@@ -344,6 +344,20 @@ def test_the_instant(
         assert (found.at, found.database_backup) == (None, "")
 
 
+def test_an_instant_by_times_that_a_write_can_choose_is_no_snapshot(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is the bucket as it is listed to have been then: nearly always right, and not proved."""
+    monkeypatch.setattr(bucket, "versioning", lambda _: "Enabled")
+    monkeypatch.setattr(bucket, "skew", lambda _: 3.0)
+    made, taken = make_config(tmp_path), publish(tmp_path, NOW - timedelta(hours=1))
+    repo = repositories.from_settings(made.repository, {})
+    lines: list[str] = []
+    found = guard.choose_instant(made, repo, BUCKET, NOW, lines.append, bucket.Doubts(dates="a write can choose"))
+    assert (found.at, found.server, found.database_backup) == (taken.taken_at, taken.taken_at + 3 * SECOND, taken.id)
+    assert (found.consistency, found.why, len(lines)) == ("eventual", "a write can choose", 1)
+
+
 @pytest.mark.parametrize("skew", [61.0, -3600.0])
 def test_a_clock_that_is_far_off_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, skew: float) -> None:
     monkeypatch.setattr(bucket, "skew", lambda _: skew)

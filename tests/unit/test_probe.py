@@ -378,6 +378,13 @@ LIES: list[tuple[str, dict[str, Lie], str, str]] = [
     ("conditions", {"put_object": refuse("PreconditionFailed", 412, only="if-none-match")}, UNKNOWN, "Precondition"),
     ("conditions", {"put_object": refuse("InternalError", 500, only="if-none-match")}, UNKNOWN, "InternalError"),
     ("multipart", {"upload_part": lambda work, Body, **more: work(Body=b"", **more)}, MISSING, "was not what had been"),
+    ("dates", {"list_object_versions": lambda work, **more: [
+        {**row, "at": probe._PAST.timestamp()} if row["Key"] == "past" else row for row in work(**more)
+    ]}, MISSING, "chose the time that it is listed with"),
+    ("dates", {"list_object_versions": lambda work, **more: [row for row in work(**more) if row["Key"] != "past"]},
+     MISSING, "is not listed"),
+    ("dates", {"put_object": refuse("AccessDenied", 403, only="source-mtime")}, SUPPORTED, "could not choose the time"),
+    ("dates", {"put_object": refuse("InternalError", 500, only="source-mtime")}, UNKNOWN, "InternalError"),
 ]  # fmt: skip
 
 
@@ -554,6 +561,8 @@ STATUS: list[tuple[str, Report, dict[str, Any], str, str]] = [
     ("vault", report(skew=None), {}, PASS, "MinIO"),
     ("source", report(versioning=MISSING), {}, PASS, "consistency: eventual"),
     ("source", report(skew=45.0), {}, FAIL, "+45 s"),
+    ("source", report(dates=MISSING), {}, PASS, "no dates: a write can choose the time that it is listed with"),
+    ("vault", report(dates=MISSING), {}, PASS, "a lifecycle rule may remove what was replaced before its time"),
 ]
 
 
@@ -584,6 +593,7 @@ def test_status_says_what_does_not_answer_and_is_not_apart(tmp_path: Path, monke
 
 # --- what a mirror makes of it ---
 
+DATES = "the source's server lets a write choose the time that it is listed with"
 DOUBTS: list[tuple[Report | Exception, Doubts, str]] = [
     (report(), Doubts(), ""),
     (report(times=MISSING), Doubts(times="the source's server does not tell when a version was written: seen"), ""),
@@ -591,6 +601,12 @@ DOUBTS: list[tuple[Report | Exception, Doubts, str]] = [
     (report(etags=MISSING), Doubts(etags="the source's server lets a write choose its ETag"), ""),
     (report(etags=UNKNOWN), Doubts(), ""),
     (LifeboatError("try the endpoint", "shop1", "no answer", "Start it."), Doubts(), "could not be tried: no answer"),
+    (
+        report(dates=MISSING),
+        Doubts(dates=DATES),
+        "",
+    ),
+    (report(dates=UNKNOWN), Doubts(), ""),
 ]
 
 
@@ -599,7 +615,7 @@ def test_what_is_found_out_is_a_doubt(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, found: Report | Exception, doubts: Doubts, logged: str
 ) -> None:
     def tell(run: Opened, place: str, **_: Any) -> Report:
-        told = found if place == "source" else report(times=MISSING)
+        told = found if place == "source" else report(times=MISSING, dates=MISSING)
         if isinstance(told, Exception):
             raise told
         return told

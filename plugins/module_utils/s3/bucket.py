@@ -162,10 +162,12 @@ class Doubts:
     """What is known against a server's answers, in words; each empty where nothing is.
 
     times: the source's versions do not tell what it held at an instant. etags: a write can choose its ETag.
+    dates: a write can choose the time that the source lists it with.
     """
 
     times: str = ""
     etags: str = ""
+    dates: str = ""
 
 
 TRUST = Doubts()

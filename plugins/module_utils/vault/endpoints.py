@@ -123,20 +123,26 @@ def doubts(run: Opened, *, log: Log, probing: bool = True) -> Doubts:
             log(f"what the {place}'s server does could not be tried: {exc.cause}")
         else:
             found.update({place: told} if told else {})
-    times, etags = "", ""
-    if SOURCE in found:
-        seen = found[SOURCE].features["times"]
-        if seen.state == probe.MISSING:
-            times = f"the source's server does not tell when a version was written: {seen.detail}"
-        elif seen.state == probe.UNKNOWN:
-            log(f"whether the source lists its versions with the times of their writes is not known: {seen.detail}")
+    times, dates = _of_times(found[SOURCE], log) if SOURCE in found else ("", "")
+    etags = ""
     for place, told in found.items():
         if told.features["etags"].state == probe.MISSING:
             etags = etags or f"the {place}'s server lets a write choose its ETag"
     rights = writer.remembered(run.config)
     if rights and "choose ETags" in rights.those(writer.CAN):
         etags = etags or f"the {VAULT}'s server lets a write choose its ETag"
-    return Doubts(times, etags)
+    return Doubts(times, etags, dates)
+
+
+def _of_times(source: Report, log: Log) -> tuple[str, str]:
+    """What is known against the times of its versions: of all of them, and of those that somebody chose."""
+    times, seen = "", source.features["times"]
+    if seen.state == probe.MISSING:
+        times = f"the source's server does not tell when a version was written: {seen.detail}"
+    elif seen.state == probe.UNKNOWN:
+        log(f"whether the source lists its versions with the times of their writes is not known: {seen.detail}")
+    dated = source.features["dates"].state == probe.MISSING
+    return times, "the source's server lets a write choose the time that it is listed with" if dated else ""
 
 
 def lacking(place: str, found: Report) -> list[str]:

@@ -42,6 +42,8 @@ COSTS: Mapping[str, str] = {
     "times": "what a bucket held at an instant cannot be told from its versions: it is mirrored as it is now"
     " (consistency: eventual)",
     "etags": "equal ETags prove nothing: what Lifeboat did not copy itself is read and compared",
+    "dates": "a write can choose the time that it is listed with: times do not prove what a bucket held at an instant"
+    " (consistency: eventual), and a lifecycle rule may remove what was replaced before its time",
     "lifecycle": "replaced and removed objects never expire by themselves; the vault grows where retention may not"
     " delete versions",
     "object_lock": "anyone with a key that may delete versions can destroy the backups: give the writer none",
@@ -53,8 +55,19 @@ COSTS: Mapping[str, str] = {
 }
 _NAME = re.compile(re.escape(PREFIX) + r"(\d{14})-[0-9a-f]{8}(-lock)?")
 _CHOSEN = "0123456789abcdef0123456789abcdef"
+_PAST = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
 _DATED = ("dated/a", "dated/b")
-_OURS = ("versioned", "locked", "tagged", "parts", "first", "etag", "new", *_DATED)  # the only keys a probe ever writes
+_OURS = (
+    "versioned",
+    "locked",
+    "tagged",
+    "parts",
+    "first",
+    "etag",
+    "new",
+    "past",
+    *_DATED,
+)  # the only keys a probe ever writes
 _BY_PARTS = {"x-amz-meta-snowball-probe": "parts"}  # what has such metadata is copied in parts, however small it is
 _ABSENT = (*UNSUPPORTED, "InvalidRequest", "InvalidBucketState", "ObjectLockConfigurationNotFoundError", "400")
 
@@ -123,6 +136,7 @@ def probe(bucket: Bucket, *, mode: str = "", now: Optional[datetime] = None) -> 
 def _features(scratch: Bucket, locked: Bucket, mode: str, made: list[Bucket]) -> dict[str, Feature]:
     tries: dict[str, Callable[[], str]] = {
         "etags": lambda: _etags(scratch),
+        "dates": lambda: _dates(scratch),
         "lifecycle": lambda: _lifecycle(scratch),
         "object_lock": lambda: _object_lock(locked, mode, made),
         "tagging": lambda: _tagging(scratch),
@@ -254,21 +268,37 @@ def _times(scratch: Bucket) -> str:
 
 def chosen(bucket: Bucket) -> bool:
     """Whether the key of `bucket` can choose the ETag of what it writes there. MinIO takes one from a header."""
+    if not _taken(bucket, "etag", {"x-minio-source-etag": _CHOSEN}, "choose an ETag"):
+        return False
+    return bucket.ask("HEAD", "etag", attempted="look at the ETag").etag == _CHOSEN
+
+
+def _taken(bucket: Bucket, key: str, headers: Mapping[str, str], attempted: str) -> bool:
+    """Write an object with what a server may refuse; whether it was written."""
     try:
         bucket.requests.attempt(
-            "PUT", bucket.name, "etag", {}, {"x-minio-source-etag": _CHOSEN}, b"x",
-            attempted="choose an ETag", subject=bucket.url,
+            "PUT", bucket.name, key, {}, headers, b"x", attempted=attempted, subject=bucket.url
         )  # fmt: skip
     except LifeboatError as exc:
         if not 400 <= s3_client.status(exc) < 500:
             raise
         return False
-    return bucket.ask("HEAD", "etag", attempted="look at the ETag").etag == _CHOSEN
+    return True
 
 
 def _etags(scratch: Bucket) -> str:
     _require(not chosen(scratch), "a write chose its own ETag (x-minio-source-etag)")
     return "a write could not choose its ETag"
+
+
+def _dates(scratch: Bucket) -> str:
+    """MinIO takes the time of a version from a header, as its own replication needs it."""
+    if _taken(scratch, "past", {"x-minio-source-mtime": f"{_PAST:%Y-%m-%dT%H:%M:%SZ}"}, "choose a time"):
+        listed = [version for version in s3_bucket.versions(scratch, "past") if version.key == "past"]
+        _require(bool(listed), "an object was written and is not listed")
+        past = any(abs(version.modified - _PAST) < ABANDONED for version in listed)
+        _require(not past, "a write chose the time that it is listed with (x-minio-source-mtime)")
+    return "a write could not choose the time that it is listed with"
 
 
 def _no_times(scratch: Bucket) -> str:
