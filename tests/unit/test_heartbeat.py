@@ -242,7 +242,17 @@ def test_a_receiver_that_hangs_is_not_waited_for(
     receiver.answers = [(0, "")] * 9
     hasty = functools.partial(healthchecks.Switch, timeout=60, patience=0.1)
     monkeypatch.setattr(healthchecks, "Switch", hasty)
+    waits, real = [], threading.Thread.join
+
+    def join(thread: threading.Thread, timeout: float | None = None) -> None:
+        if threading.current_thread() is threading.main_thread():
+            waits.append(timeout)
+        real(thread, timeout)
+
+    monkeypatch.setattr(threading.Thread, "join", join)
     assert run(told(etc, receiver.url), "prune") == 0
+    assert waits == [0.1], "the run waits once, and so long only"
+    assert healthchecks.TIMEOUT <= healthchecks.PATIENCE <= 10, "as the documentation says"
     assert not receiver.release.is_set(), "it hangs to the end"
     assert "was not told how prune ended: no answer within 0 s" in caplog.text
 
