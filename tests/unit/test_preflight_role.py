@@ -70,7 +70,9 @@ def test_what_reads_an_inventory_looks_for_old_names_first(name: str) -> None:
 # --- the variables that there are ---
 
 AGENT: dict[str, Any] = yaml.safe_load((ROOT / "roles/agent/vars/main.yml").read_text(encoding="utf-8"))
-GROUPS = {"lifeboat_stacks", "lifeboat_spares", "lifeboat_vaults", "lifeboat_forges", "lifeboat_evidence_"}
+GROUPS = {
+    "lifeboat_stacks", "lifeboat_spares", "lifeboat_vaults", "lifeboat_forges", "lifeboat_evidence_", "lifeboat_watch",
+}  # fmt: skip
 
 
 def known() -> set[str]:
