@@ -38,11 +38,13 @@ from ..frontend import site as frontend_site
 from ..repository import copies, growth, points, repositories
 from ..repository.catalog import Entry
 from ..repository.components import AnyKind, configured
+from ..repository.local import LocalRepository
 from ..repository.points import PointEntry
 from ..settings.config import LEVELS, Config
 from ..stack.runtime import Opened
 from ..tools.github import ssl_context
-from . import checklist, clocks, quarantine, runs, status
+from . import checklist, clocks, glances, quarantine, runs, status
+from .glances import Glance
 
 ASKED, CATALOG = "asked.json", "catalog.json"  # what is remembered of others, and of the repository
 STACK = "stack"  # what a duty is of that has no component or scenario
@@ -101,6 +103,21 @@ class Look:
         return self._seen.backups if self._seen else points.backups(repositories.of(self.run), self.config.stack)
 
     @functools.cached_property
+    def glances(self) -> Mapping[str, Sequence[Glance]]:
+        repo = repositories.of(self.run)
+        if self._seen:
+            return {name: [glances.of(repo, entry) for entry in some] for name, some in self._seen.backups.items()}
+        return glances.everything(repo, self.config.stack, self.config.state)
+
+    @functools.cached_property
+    def newest_point(self) -> Optional[datetime]:
+        """Of when the newest recovery point is that can be used."""
+        repo = repositories.of(self.run)
+        if self._seen or repo.trust or not isinstance(repo, LocalRepository):
+            return max((one.taken_at for one in self.points if one.good and one.taken_at), default=None)
+        return glances.newest_point(repo, self.config.stack)
+
+    @functools.cached_property
     def points(self) -> Sequence[PointEntry]:
         if self._seen:
             return self._seen.points
@@ -145,11 +162,10 @@ def _done(duty: str, of: str, at: Optional[datetime]) -> Sample:
 
 def _catalog(look: Look) -> Iterator[Sample]:
     for kind in configured(look.config):
-        yield from _component(look, kind, look.backups[kind.name])
-    tied = [entry.taken_at for entry in look.points if entry.good and entry.taken_at]
+        yield from _component(look, kind, look.glances[kind.name])
     if ("recovery_point", STACK) in duties(look.config):
-        yield _done("recovery_point", STACK, max(tied, default=None))
-    sizes = [entry.manifest.size for some in look.backups.values() for entry in some if entry.manifest]
+        yield _done("recovery_point", STACK, look.newest_point)
+    sizes = [glance.size for some in look.glances.values() for glance in some if glance.size is not None]
     if sizes:
         yield Sample("lifeboat_repository_largest_backup_bytes", {}, max(sizes))
 
@@ -160,7 +176,7 @@ def _disk(look: Look) -> Iterator[Sample]:
         yield Sample("lifeboat_repository_free_bytes", {}, free)
 
 
-def _component(look: Look, kind: AnyKind, entries: Sequence[Entry]) -> Iterator[Sample]:
+def _component(look: Look, kind: AnyKind, entries: Sequence[Glance]) -> Iterator[Sample]:
     labels = {"component": kind.name}
     good = [entry for entry in entries if entry.good]
     counted = {"good": len(good), "unknown": sum(entry.unknown for entry in entries)}
@@ -173,25 +189,26 @@ def _component(look: Look, kind: AnyKind, entries: Sequence[Entry]) -> Iterator[
         yield _done("copy", kind.name, _copy(look, good))
     if entries:
         yield Sample("lifeboat_backup_last_error_status", labels, not entries[-1].good)
-    readable = [entry for entry in entries if entry.manifest]
+    readable = [entry for entry in entries if entry.size is not None]
     if readable:
-        details = present(readable[-1].manifest).detailed(kind.details)
+        details = present(readable[-1].full().manifest).detailed(kind.details)
         lacking = len(kind.lacks(details)) + kind.unchosen(details)
         yield Sample("lifeboat_backup_unprotected_items", labels, lacking)
     if not good:
         return
-    manifest = present(good[-1].manifest)
-    yield Sample("lifeboat_backup_size_bytes", labels, status.bytes_of(good[-1]))
+    newest = good[-1].full()
+    manifest = present(newest.manifest)
+    yield Sample("lifeboat_backup_size_bytes", labels, status.bytes_of(newest))
     yield Sample("lifeboat_backup_repo_size_bytes", labels, manifest.size)
     yield Sample("lifeboat_backup_duration_seconds", labels, (manifest.finished_at - manifest.taken_at).total_seconds())
-    before = [status.bytes_of(entry) for entry in good[-1 - growth.BEFORE : -1]]
+    before = [status.bytes_of(entry.full()) for entry in good[-1 - growth.BEFORE : -1]]
     if before:
         yield Sample("lifeboat_backup_median_size_bytes", labels, statistics.median(before))
     for what, count in kind.counted(manifest.detailed(kind.details)).items():
         yield Sample("lifeboat_backup_items", {**labels, "item": what}, count)
 
 
-def _proved(look: Look, good: Sequence[Entry], level: str) -> Optional[datetime]:
+def _proved(look: Look, good: Sequence[Glance], level: str) -> Optional[datetime]:
     """When a young backup last passed at this level or a higher one. Where only old ones did, the age of the youngest
     of them counts, as `lifeboat status` has it: last year's backup, restored today, says nothing of the others."""
     alarms = look.config.alarms
@@ -199,17 +216,17 @@ def _proved(look: Look, good: Sequence[Entry], level: str) -> Optional[datetime]
     recent: list[tuple[datetime, datetime]] = []
     older: list[tuple[datetime, datetime]] = []
     for entry in good:
-        for proof in (entry.proof[name] for name in LEVELS[LEVELS.index(level) :] if name in entry.proof):
-            if proof.verdict == PASS and proof.finished_at and proof.finished_at <= look.now + TOLERANCE:
-                (recent if look.now - entry.dated <= young else older).append((proof.finished_at, entry.dated))
+        for at in (entry.passed[name] for name in LEVELS[LEVELS.index(level) :] if name in entry.passed):
+            if at <= look.now + TOLERANCE:
+                (recent if look.now - entry.dated <= young else older).append((at, entry.dated))
     return max((at for at, _dated in recent), default=None) or max((dated for _at, dated in older), default=None)
 
 
-def _copy(look: Look, good: Sequence[Entry]) -> Optional[datetime]:
+def _copy(look: Look, good: Sequence[Glance]) -> Optional[datetime]:
     """Of when the newest backup is that has been copied to the vault, by this host's own record."""
     place = copies.place(look.config)
     for entry in list(reversed(good))[:_COPIES_READ]:
-        found = copies.read(repositories.of(look.run), present(entry.manifest))
+        found = copies.read(repositories.of(look.run), present(entry.full().manifest))
         if found and found.place == place:
             return entry.taken_at
     return None

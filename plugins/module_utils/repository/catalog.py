@@ -207,6 +207,16 @@ def entry(repo: Repository, component: str, identity: str) -> Entry:
     return _judged(repo, found, repo.altered(component, identity))
 
 
+def found(repo: Repository, component: str, identity: str, stack: str) -> Optional[Entry]:
+    """One of those that entries() would return; None where there is no manifest, or another stack's. Nothing is seen
+    of what others contradict, so that it is for a repository without signers."""
+    published = _published(repo, component, identity)
+    if published is None:
+        return None
+    judged = _judged(repo, published, repo.altered(component, identity))
+    return judged if judged.manifest is None or judged.unknown or judged.manifest.stack == stack else None
+
+
 def _judged(repo: Repository, found: Entry, altered: Mapping[str, Altered]) -> Entry:
     """A manifest that was overwritten says nothing of what was published, and nothing is concluded from it."""
     seen = altered.get(found.id)
