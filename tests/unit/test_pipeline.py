@@ -497,6 +497,16 @@ def test_a_long_line_is_cut() -> None:
     assert len(error.value.cause) < 600
 
 
+def test_what_a_probe_said_is_cut_where_it_is_told() -> None:
+    """As most callers do: what it said last is the cause."""
+    _status, _out, err = pipeline.probe(sh("head -c 65536 /dev/zero | tr '\\0' x >&2; echo >&2; echo last >&2; exit 3"))
+    error = LifeboatError("ask", "a tool", err.strip())
+    assert len(str(error)) < 5000
+    first, last = error.cause.split("\n")
+    assert (first.startswith("xxx"), first[-20:], last) == (True, f"… ({len(err) - 5} characters)", "last")
+    assert LifeboatError("ask", "x", "one\ntwo\n").cause == "one\ntwo"
+
+
 BIG = """
 import resource, sys
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import pipeline

@@ -12,6 +12,7 @@ T = TypeVar("T")
 Log = Callable[[str], None]  # tells an operator how far the work is, a line each
 NOT_INSTALLED = 127  # the status that shells give a command that is not there; a Python package that is missing too
 TIMED_OUT, ENGINE, CANNOT_RUN = 124, 125, 126  # of timeout(1), of docker's own failures, of shells
+_LINE_SHOWN = 4000  # characters of one line of a cause
 # Classes of SQLSTATE that tell of the machine: connections, resources, an operator's intervention, the system.
 # https://www.postgresql.org/docs/current/errcodes-appendix.html
 ENVIRONMENT = ("08", "53", "57", "58")
@@ -32,6 +33,11 @@ def printable(text: str) -> str:
 def _escape(letter: str) -> str:
     """A byte is half a pair of surrogates here, as the error handler surrogateescape makes it."""
     return f"\\x{ord(letter) - 0xDC00:02x}" if "\udc80" <= letter <= "\udcff" else ascii(letter)[1:-1]
+
+
+def _cut(line: str) -> str:
+    """A tool may say megabytes without a line break; nobody reads them, and logs and evidence keep them."""
+    return line if len(line) <= _LINE_SHOWN else f"{line[:_LINE_SHOWN]}… ({len(line)} characters)"
 
 
 class LifeboatError(Exception):
@@ -58,7 +64,7 @@ class LifeboatError(Exception):
         sqlstate: str = "",
     ) -> None:
         self.attempted, self.subject = printable(attempted), printable(subject)  # they hold names, which may be hostile
-        self.cause, self.remedy = cause.strip(), remedy
+        self.cause, self.remedy = "\n".join(map(_cut, cause.strip().split("\n"))), remedy
         self.exit_status, self.sqlstate = exit_status, sqlstate
         super().__init__(str(self))
 
