@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import io
 import json
@@ -18,16 +19,35 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils.base import checks, clock, filesystem, lock
+from ansible_collections.lifeboat.dr.plugins.module_utils.backend import assess as backend_assess
+from ansible_collections.lifeboat.dr.plugins.module_utils.backend import host as backend_host
+from ansible_collections.lifeboat.dr.plugins.module_utils.backend import space
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import checks, clock, filesystem, lock, pipeline, typed
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import IntegrityError, LifeboatError, UsageError
 from ansible_collections.lifeboat.dr.plugins.module_utils.configuration import restore
-from ansible_collections.lifeboat.dr.plugins.module_utils.operations import clocks, preflight, prune, schedule, status
+from ansible_collections.lifeboat.dr.plugins.module_utils.database.server import Server
+from ansible_collections.lifeboat.dr.plugins.module_utils.frontend import site as frontend_site
+from ansible_collections.lifeboat.dr.plugins.module_utils.objects import put_back
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations import (
+    clocks,
+    discover,
+    escrow_kit,
+    preflight,
+    prune,
+    runs,
+    schedule,
+    status,
+)
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations.preflight import Place
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import state
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import catalog, points
+from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import documents
+from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import settings as s3_settings
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
+from ansible_collections.lifeboat.dr.plugins.module_utils.site import scope
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack import files as stack_files
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import HostRuntime, Opened
-from ansible_collections.lifeboat.dr.plugins.module_utils.tools import tar
+from ansible_collections.lifeboat.dr.plugins.module_utils.tools import git, tar
 from builders import NOW, Runner, entries, folder, make_config, prove, publish, settings
 
 NO_DATES = ["99999999_999999", "00000000_000000", "20260230_250000"]
@@ -251,3 +271,132 @@ def test_a_link_that_no_file_system_takes_is_told(tmp_path: Path) -> None:
         archive.addfile(member)
     with pytest.raises(IntegrityError, match="cut or damaged"):
         tar.unpack(io.BytesIO(out.getvalue()), tmp_path, {entry.path: entry}, "archive")
+
+
+def test_a_configuration_that_is_no_plain_file_is_told(tmp_path: Path) -> None:
+    """A link to /dev/zero was read until the memory was full, a pipe for ever; a link to a file is an operator's."""
+    for number, odd in enumerate(("a pipe", "an endless device")):
+        ODD[odd](tmp_path / f"odd{number}.json")
+        with pytest.raises(UsageError, match="Not a plain file"):
+            config.load(f"odd{number}", tmp_path)
+    (tmp_path / "kept.txt").write_text(json.dumps(settings(tmp_path)))
+    (tmp_path / "shop.json").symlink_to("kept.txt")
+    assert config.load("shop", tmp_path).stack == "shop"
+
+
+@pytest.mark.parametrize("odd", [*ODD, "a link to nothing"])
+def test_what_is_remembered_of_a_run_ends_none(tmp_path: Path, odd: str) -> None:
+    """A directory of that name made a traceback of a backup that was done."""
+    made, at = make_config(tmp_path), tmp_path / "state/runs/backup_config.json"
+    at.parent.mkdir(parents=True)
+    ODD.get(odd, lambda path: path.symlink_to("nothing"))(at)
+    with contextlib.suppress(LifeboatError):  # a directory cannot be replaced, which is told
+        runs.remember(made, "backup_config", 0, NOW, NOW)
+        assert runs.read(made, "backup_config") is not None
+
+
+@pytest.mark.parametrize("odd", ["a pipe", "an endless device"])
+def test_an_owners_env_that_has_no_end_is_not_read(tmp_path: Path, odd: str) -> None:
+    """The project belongs to an unprivileged user, and root reads it."""
+    made = make_config(tmp_path)
+    ODD[odd](tmp_path / ".env")
+    assert backend_assess.environment(made) == {}
+    assert stack_files._values(str(tmp_path / ".env")) == {}
+    (tmp_path / ".env").unlink()
+    (tmp_path / "kept").write_text("A=1\n")
+    (tmp_path / ".env").symlink_to("kept")
+    assert backend_assess.environment(made) == stack_files._values(str(tmp_path / ".env")) == {"A": "1"}
+    ODD[odd](tmp_path / "more.yml")
+    (tmp_path / "compose.yml").write_text("include: [more.yml]\nx: ${A:?}\n")
+    assert backend_assess.needed_variables(made) == ((), ())
+    assert stack_files._fragments([str(tmp_path / "compose.yml")], str(tmp_path), set()) == []
+
+
+def test_a_cron_file_and_a_log_that_are_pipes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(schedule, "CRON", tmp_path)
+    monkeypatch.setattr(schedule, "LOGS", tmp_path)
+    os.mkfifo(tmp_path / "lifeboat-shop")
+    os.mkfifo(tmp_path / "shop.log")
+    text, found = schedule._file(make_config(tmp_path))
+    assert (text, found.result) == ("", checks.COULD_NOT_VERIFY)
+    assert schedule.runs(make_config(tmp_path)) == []
+
+
+def test_rows_that_are_not_utf_8_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(_commands: object, *, sink: Any, **_: Any) -> None:
+        sink.write(b'"\xe9"\n')
+
+    monkeypatch.setattr(pipeline, "run", run)
+    server = Server(lambda argv, **_: pipeline.Command(argv), user="app")
+    with pytest.raises(LifeboatError, match="is not UTF-8"):
+        server.stream("SELECT 1;", print, database="shop", attempted="read the rows")
+
+
+@pytest.mark.parametrize("said", ["", "\n", "warning: x\n", "\0"])
+def test_a_git_remote_that_names_no_commit(runner: Runner, said: str) -> None:
+    runner.expect("git ls-remote", said)
+    with pytest.raises(LifeboatError, match="it names no commit"):
+        git.Remote("https://git.example/app.git", "main", "").head()
+
+
+@pytest.mark.parametrize("port", ["²", "9" * 5000, "-1", "", "٣"])
+def test_a_published_port_that_is_no_number(port: str) -> None:
+    service = typed.build(
+        discover._Service, {"ports": [{"protocol": "tcp", "target": 80, "published": port}]},
+        lambda where, cause: LifeboatError("read", where, cause), unknown="ignore",
+    )  # fmt: skip
+    assert service.published(80) == 0
+
+
+NESTED = "[" * 100_000
+DEEP_POLICY = b'{"a":' + b"[" * 100_000
+DEEP_POLICY = b'{"a":' + b"[" * 100_000
+
+
+def test_nesting_that_no_parser_follows_in_what_others_keep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "daemon.json").write_text(NESTED)
+    monkeypatch.setattr(backend_host, "Path", lambda _: tmp_path / "daemon.json")
+    assert backend_host.docker_root() == backend_host.DOCKER_ROOT
+    described = tmp_path / "containers/a/config.v2.json"
+    described.parent.mkdir(parents=True)
+    for text in (NESTED, '{"Config": {"Labels": "x"}}', '{"Config": {"Labels": [1]}}'):
+        described.write_text(text)
+        assert space.logs(make_config(tmp_path), tmp_path) == []
+    assert frontend_site.commit_of("version.json", NESTED.encode()) == ""
+    (tmp_path / "os-release").write_bytes(b"PRETTY_NAME=caf\xe9\n")
+    assert scope._system(tmp_path / "os-release") == "caf\ufffd"
+    (tmp_path / "kit.json").write_text(NESTED)
+    with pytest.raises(UsageError, match="it is no JSON"):
+        escrow_kit._json(str(tmp_path / "kit.json"))
+
+
+def test_a_policy_of_nested_arrays_is_compared_in_one_go() -> None:
+    """Each level doubled the work: of 40 of them no server's answer was ever compared."""
+    policy = "[" * 60 + "1" + "]" * 60
+    assert s3_settings.alike(s3_settings.POLICY, policy, policy)
+    told = s3_settings._told(s3_settings.POLICY, s3_settings._SETTINGS[s3_settings.POLICY], DEEP_POLICY, "x", "y")
+    assert told == {}
+
+
+def test_a_setting_with_a_thousand_levels_of_xml_is_refused() -> None:
+    deep = f"{'<a>' * 1500}{'</a>' * 1500}"
+    with pytest.raises(LifeboatError, match="levels"):
+        documents.read(deep, "bucket")
+    assert not documents.same(deep, "<b/>", "bucket")
+    with pytest.raises(LifeboatError, match="levels"):
+        s3_settings._told("lifecycle", s3_settings._SETTINGS["lifecycle"], deep.encode(), "read a setting", "bucket")
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", "3", NESTED])
+def test_a_damaged_record_of_replaced_settings_is_kept(tmp_path: Path, text: str) -> None:
+    run = Opened(make_config(tmp_path))
+    path = tmp_path / "state/bucket_settings_S.json"
+    path.parent.mkdir()
+    path.write_text(text)
+    with pytest.raises(IntegrityError, match="keep what is replaced"):
+        put_back._keep(run, "uploads", {"tags": None}, "S", print)
+    assert path.read_text() == text
+    path.unlink()
+    put_back._keep(run, "uploads", {"tags": None}, "S", print)
+    put_back._keep(run, "more", {"tags": "x"}, "S", print)
+    assert json.loads(path.read_text()) == {"uploads": {"tags": None}, "more": {"tags": "x"}}

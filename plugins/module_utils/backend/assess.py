@@ -16,7 +16,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import NamedTuple
 
-from ..base import pipeline
+from ..base import filesystem, pipeline
 from ..base.checks import FAIL, PASS, Check
 from ..base.clock import parse_time
 from ..base.errors import LifeboatError, Log
@@ -37,6 +37,7 @@ LINES = 25
 HASTY = 3.0  # seconds; an endpoint that took longer to fail has had its time
 _VARIABLE = re.compile(r"(?<!\$)(?:\$\$)*\$(?:\{([A-Za-z_]\w*)(:?[-?+])?[^}]*\}|([A-Za-z_]\w*))")
 _OWN = "com.docker.compose."
+_TEXT = 1 << 20
 
 
 def veil_of(config: Config, containers: Sequence[Container] = ()) -> Veil:
@@ -56,7 +57,8 @@ def environment(config: Config) -> dict[str, str]:
 def _env(config: Config) -> str:
     directory = config.runtime.project_directory
     try:
-        return (Path(directory) / ".env").read_text("utf-8", "replace") if directory else ""
+        data = filesystem.read_file(Path(directory) / ".env", _TEXT, cut=True) if directory else b""
+        return data.decode("utf-8", "replace")
     except OSError:
         return ""
 
@@ -67,7 +69,7 @@ def needed_variables(config: Config) -> tuple[tuple[str, ...], tuple[str, ...]]:
     missing, blank = set(), set()
     for path in stack_files.project_files(config):
         try:
-            text = path.read_text("utf-8", "replace")[: 1 << 20]
+            text = filesystem.read_file(path, _TEXT, cut=True).decode("utf-8", "replace")
         except OSError:
             continue
         for line in text.splitlines():

@@ -65,7 +65,7 @@ def docker_root() -> str:
     """Where the engine keeps images and containers, whether it runs or not."""
     try:
         said = json.loads(Path("/etc/docker/daemon.json").read_text(encoding="utf-8")).get("data-root")
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, RecursionError):
         said = ""
     return str(said or DOCKER_ROOT)
 

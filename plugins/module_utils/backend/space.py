@@ -36,7 +36,8 @@ def logs(config: Config, root: Path) -> list[tuple[Path, int, bool]]:
     for described in sorted(root.glob("containers/*/config.v2.json")):
         try:
             labels = (json.loads(described.read_text(encoding="utf-8")).get("Config") or {}).get("Labels") or {}
-        except (OSError, ValueError, AttributeError):
+            labels = {**labels}
+        except (OSError, ValueError, AttributeError, TypeError, RecursionError):
             continue
         mine = bool(config.runtime.project) and labels.get(_LABEL) == config.runtime.project
         directory = config.runtime.project_directory

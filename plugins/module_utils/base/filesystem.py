@@ -205,7 +205,10 @@ def open_below(directory: Path, parts: tuple[str, ...]) -> BinaryIO:
 def open_at(at: int, name: str) -> BinaryIO:
     """Open a plain file for reading, which is no link. at: a handle of its directory."""
     # O_NONBLOCK: a FIFO put there must not hang us; it means nothing to a plain file.
-    handle = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=at)
+    return _plain(os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=at), name)
+
+
+def _plain(handle: int, name: str) -> BinaryIO:
     if not stat.S_ISREG(os.fstat(handle).st_mode):
         os.close(handle)
         raise OSError(errno.ENXIO, "Not a plain file", name)
@@ -217,6 +220,20 @@ def read_plain(path: Path, most: int = LARGEST) -> bytes:
     /dev/zero and so fill the memory, a pipe, which may never end, and more than `most` bytes."""
     with open_below(path.parent, (path.name,)) as file:
         data = file.read(most + 1)
+    if len(data) > most:
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
+    return data
+
+
+def open_file(path: Path) -> BinaryIO:
+    """Open a file that somebody else keeps: a link is followed, and where it leads must be a plain file."""
+    return _plain(os.open(path, os.O_RDONLY | os.O_NONBLOCK), str(path))
+
+
+def read_file(path: Path, most: int = LARGEST, *, cut: bool = False) -> bytes:
+    """Like read_plain(), of a file that somebody else keeps. cut: no more than that of it is wanted."""
+    with open_file(path) as file:
+        data = file.read(most + (not cut))
     if len(data) > most:
         raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
     return data

@@ -501,7 +501,12 @@ class _Rows:
 
     def write(self, data: bytes, /) -> int:
         whole, _newline, self._rest = (self._rest + data).rpartition(b"\n")
-        for row in _parsed(whole.decode().split("\n"), self._attempted, self._subject):
+        try:
+            lines = whole.decode().split("\n")
+        except UnicodeDecodeError as exc:
+            cause = f"PostgreSQL's answer is not UTF-8: {exc.reason}"
+            raise LifeboatError(self._attempted, self._subject, cause, _FOREIGN) from exc
+        for row in _parsed(lines, self._attempted, self._subject):
             self._take(row)
         return len(data)
 

@@ -74,7 +74,7 @@ def commit_of(marker: str, data: bytes) -> str:
             found = json.loads(text)
             for part in (key or META).split("."):
                 found = found[part] if isinstance(found, dict) else ""
-        except (ValueError, KeyError):
+        except (ValueError, KeyError, RecursionError):
             return ""
     elif name.endswith((".html", ".htm")):
         reader = _Meta(key or META)

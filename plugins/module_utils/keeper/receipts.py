@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -199,7 +200,7 @@ def load(directory: Path, *, repair: bool = False) -> Receipts:
 def check_head(receipts: Receipts, head: str) -> None:
     """Raise IntegrityError unless the log has the line that was noted as NUMBER:SHA-256."""
     number, colon, digest = head.partition(":")
-    if not colon or not number.isdecimal() or len(digest) != 64:
+    if not colon or not re.fullmatch("[0-9]{1,15}", number) or len(digest) != 64:
         raise UsageError(
             "compare the head", head, "it is not NUMBER:SHA-256", "Give it as `lifeboat keeper log` wrote it."
         )

@@ -7,13 +7,16 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
 
-from ..base import throttle
+from ..base import filesystem, throttle, typed
 from ..base.checks import PASS, Check
-from ..base.errors import LifeboatError, Log
+from ..base.errors import IntegrityError, LifeboatError, Log
+from ..base.filesystem import explained
 from ..base.text import named
 from ..mirror.listing import Point
 from ..recovery import state as recovery_state
@@ -24,6 +27,13 @@ from ..stack import buckets
 from ..stack.runtime import Opened
 
 _KEEPING = threading.Lock()  # buckets are worked on side by side
+
+
+@dataclass(frozen=True)
+class _Replaced:
+    """By bucket."""
+
+    buckets: Mapping[str, object]
 
 
 def differing(source: Bucket, wanted: Mapping[str, object]) -> list[str]:
@@ -77,9 +87,18 @@ def _keep(run: Opened, bucket: str, replaced: Mapping[str, object], stamp: str, 
         return
     path = run.config.state / _name(stamp)
     with _KEEPING:
-        before = json.loads(path.read_bytes()) if path.exists() else {}
+        before = _kept_before(path) if os.path.lexists(path) else {}
         recovery_state.keep(run.config, path.name, json.dumps({**before, bucket: dict(replaced)}, default=str))
     log(f"what is replaced of the settings of {bucket} is kept in {path}")
+
+
+def _kept_before(path: Path) -> Mapping[str, object]:
+    def wrong(field: str, cause: str) -> LifeboatError:
+        what = f"{field} {cause}".strip()
+        return IntegrityError("keep what is replaced of the settings", str(path), what, "Move that file away.")
+
+    with explained("keep what is replaced of the settings", path):
+        return typed.build(_Replaced, {"buckets": typed.load(filesystem.read_plain(path), wrong)}, wrong).buckets
 
 
 def _name(stamp: str) -> str:

@@ -83,7 +83,7 @@ class _Service:
         if self.network_mode == "host":
             return port
         found = [item.published for item in self.ports if item.protocol == "tcp" and str(item.target) == str(port)]
-        return int(found[0]) if found and str(found[0]).isdigit() else 0
+        return int(found[0]) if found and re.fullmatch(r"[0-9]{1,5}", str(found[0])) else 0
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import stat
 import sys
@@ -171,11 +170,10 @@ def _refuse_open(path: Path, attempted: str) -> None:
 
 def _json(path: str) -> dict[str, object]:
     try:
-        body = json.loads(Path(path).read_text(encoding="utf-8"))
+        data = Path(path).read_bytes()
     except OSError as exc:
         raise UsageError(_READ, path, exc.strerror or str(exc), "Name the file with --kit.") from exc
-    except ValueError as exc:  # not shown: there may be a key in it
-        raise _wrong(path, "it is no JSON") from exc
+    body = typed.load(data, lambda _field, _cause: _wrong(path, "it is no JSON"))  # not shown: there may be a key in it
     if not isinstance(body, Mapping):
         raise _wrong(path, "it is no JSON object")
     return dict(body)

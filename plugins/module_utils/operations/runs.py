@@ -47,7 +47,10 @@ def names() -> Iterator[str]:
 
 
 def remember(config: Config, run: str, exit_code: int, began: datetime, ended: datetime) -> None:
-    before = read(config, run)
+    try:
+        before = read(config, run)
+    except OSError:  # a link, a pipe, a directory: what it was is not known, and that ends no backup
+        before = None
     succeeded = ended if exit_code == 0 else before.succeeded_at if before else None
     seconds = max(0.0, (ended - began).total_seconds())
     data = json.dumps(typed.plain(Ended(ended, seconds, exit_code, succeeded))).encode() + b"\n"

@@ -68,7 +68,7 @@ def _file(config: Config) -> tuple[str, Check]:
     path = CRON / filesystem.cron_name(config.stack)
     name, ask = "schedule", "run lifeboat.dr.deploy"
     try:
-        facts, text = path.stat(), path.read_text(encoding="utf-8", errors="replace")
+        facts, text = path.stat(), filesystem.read_file(path).decode("utf-8", "replace")
     except FileNotFoundError:
         return "", Check(name, FAIL, f"there is no {path}; {ask}")
     except OSError as exc:
@@ -179,7 +179,7 @@ def _runs_now(pid: str) -> bool:
 def _lines(config: Config) -> Iterator[str]:
     for path in (LOGS / f"{config.stack}.log.1", LOGS / f"{config.stack}.log"):
         try:
-            with path.open("rb") as file:
+            with filesystem.open_file(path) as file:
                 file.seek(max(0, path.stat().st_size - _LARGEST))
                 yield from file.read(_LARGEST).decode("utf-8", "replace").split("\n")
         except OSError:

@@ -677,7 +677,7 @@ def _last(repo: Repository, document: str, place: str, mine: str, known: _Head) 
 def _signed(config: Config, mine: str, name: str = SIGNED) -> _Signed:
     """With another key a chain begins again."""
     try:
-        found = typed.maybe(_Signed, (config.state / name).read_bytes())
+        found = typed.maybe(_Signed, filesystem.read_plain(config.state / name))
     except OSError:
         found = None
     return found if found and found.key == mine else _Signed(mine)

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Optional
 from xml.etree import ElementTree
 
+from ..base import typed
 from ..base.errors import LifeboatError
 from . import signed
 
@@ -22,7 +23,18 @@ Element = ElementTree.Element
 
 def read(text: str, subject: str) -> Element:
     """Raises LifeboatError where it is no XML."""
-    return signed.xml(text.encode("utf-8", "replace"), "read a setting of the bucket", subject)
+    attempted = "read a setting of the bucket"
+    return shallow(signed.xml(text.encode("utf-8", "replace"), attempted, subject), attempted, subject)
+
+
+def shallow(root: Element, attempted: str, subject: str) -> Element:
+    """The same. Raises LifeboatError where it has more levels than any setting, which no recursion could follow."""
+    level = [root]
+    for _depth in range(typed.DEPTH):
+        level = [child for element in level for child in element]
+        if not level:
+            return root
+    raise LifeboatError(attempted, subject, f"its XML has more than {typed.DEPTH} levels")
 
 
 def write(root: Element) -> bytes:

@@ -18,7 +18,7 @@ from datetime import datetime, timezone
 from typing import NamedTuple, Optional
 from xml.etree import ElementTree
 
-from ..base import throttle
+from ..base import throttle, typed
 from ..base.errors import LifeboatError
 from . import client as s3_client
 from . import documents, signed
@@ -130,11 +130,11 @@ def _told(name: str, setting: _Setting, body: bytes, attempted: str, subject: st
     """Nothing of an answer to another question: a server that does not know this one may list the bucket."""
     if name == POLICY:
         try:
-            policy = json.loads(body)
-        except ValueError:
+            policy = typed.load(body, lambda _field, cause: LifeboatError(attempted, subject, cause))
+        except LifeboatError:
             return {}
         return {name: policy or None} if isinstance(policy, dict) else {}
-    root = signed.xml(body, attempted, subject)
+    root = documents.shallow(signed.xml(body, attempted, subject), attempted, subject)
     if signed.plain(root.tag) != setting.document:
         return {}
     if name != VERSIONING:
@@ -173,7 +173,7 @@ def _unordered(value: object) -> object:
     if isinstance(value, Mapping):
         return {key: _unordered(item) for key, item in value.items()}
     if isinstance(value, list):
-        items = sorted({_text(_unordered(item)): _unordered(item) for item in value}.items())
+        items = sorted({_text(item): item for item in map(_unordered, value)}.items())  # each once: lists hold lists
         return items[0][1] if len(items) == 1 else [item for _text, item in items]
     return value
 

@@ -21,7 +21,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Literal, Optional
 
-from ..base import pipeline, typed
+from ..base import filesystem, pipeline, typed
 from ..base.errors import NotFoundError, UsageError
 from ..base.typed import Range
 from .parts import PRODUCTION, DrillSettings, FrontendSettings, KeeperSettings, MonitoringSettings, problems
@@ -587,7 +587,7 @@ def _check_config(config: ConfigSettings, where: str) -> None:
 
 def _read(path: Path) -> object:
     try:
-        data = path.read_bytes()
+        data = filesystem.read_file(path)
     except FileNotFoundError as exc:
         raise NotFoundError(
             "read the configuration", str(path), "there is no such file", "Run lifeboat.dr.deploy on this host first."

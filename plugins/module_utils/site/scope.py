@@ -243,7 +243,7 @@ def _existing(path: Path) -> Path:
 
 def _system(path: Path = Path("/etc/os-release")) -> str:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return "an unknown system"
     return next((line.partition("=")[2].strip('"') for line in lines if line.startswith("PRETTY_NAME=")), "Linux")

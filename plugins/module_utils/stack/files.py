@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Union
 
-from ..base import pipeline
+from ..base import filesystem, pipeline
 from ..base.pipeline import Command
 from ..settings.config import Config
 from .compose import ComposeRuntime, Project, within
@@ -132,7 +132,7 @@ def _secret(runtime: ComposeRuntime, directory: str, model: Project) -> list[str
 def _values(path: str) -> dict[str, str]:
     """What of `.env` can stand in a path: plain assignments."""
     try:
-        lines = Path(path).read_text("utf-8", "replace").splitlines()
+        lines = filesystem.read_file(Path(path), _TEXT, cut=True).decode("utf-8", "replace").splitlines()
     except OSError:
         return {}
     pairs = (line.partition("=") for line in lines if "=" in line and not line.lstrip().startswith("#"))
@@ -150,7 +150,7 @@ def _fragments(compose: list[str], directory: str, secret: set[str]) -> list[str
     while waiting:
         path = Path(waiting.pop())
         try:
-            text = path.read_text("utf-8", "replace")[:_TEXT]
+            text = filesystem.read_file(path, _TEXT, cut=True).decode("utf-8", "replace")
         except OSError:
             continue  # the archive names it as skipped
         for name in _FRAGMENT.findall(re.sub(r"(?m)(^|\s)#.*$", "", text)):

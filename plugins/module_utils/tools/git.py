@@ -9,12 +9,13 @@ from __future__ import annotations
 import base64
 import contextlib
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Optional
 from urllib.parse import urlsplit
 
-from ..base import pipeline
+from ..base import pipeline, typed
 from ..base.errors import NOT_INSTALLED, LifeboatError
 from ..base.pipeline import Command
 
@@ -22,6 +23,7 @@ AUTHOR = {
     "GIT_AUTHOR_NAME": "Lifeboat", "GIT_AUTHOR_EMAIL": "lifeboat@localhost",
     "GIT_COMMITTER_NAME": "Lifeboat", "GIT_COMMITTER_EMAIL": "lifeboat@localhost",
 }  # fmt: skip
+_COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 
 
 class Remote:
@@ -50,7 +52,10 @@ class Remote:
         """The branch's newest commit. Raises LifeboatError where the remote does not answer or has no such branch."""
         reference = f"refs/heads/{self.branch}"
         said = self._git(["ls-remote", "--exit-code", "--", self.url, reference], "ask the git remote", timeout=60)
-        return said.split()[0]
+        commit = "".join(said.split()[:1])
+        if not _COMMIT.fullmatch(commit):
+            raise LifeboatError("ask the git remote", self.url, f"it names no commit: {typed.shown(commit)}")
+        return commit
 
     def clone(self, target: Path) -> Clone:
         """All of the branch's history, no files yet. A new directory always: nobody's working copy is touched."""
