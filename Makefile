@@ -15,7 +15,7 @@ export ANSIBLE_LOCALHOST_WARNING := False
 export ANSIBLE_INVENTORY_UNPARSED_WARNING := False
 
 .PHONY: help setup demo quick test release style lint unit unit-quick browser objects rgw attacks awx server integration molecule compat \
-	ids ids-write lock pin audit collection engine lab lab-down drill docs site bench bench-recovery clean
+	ids ids-write lock pin audit collection engine lab lab-down drill docs site bench bench-recovery fuzz clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -34,11 +34,11 @@ quick: setup ## Before every commit: style, types and the unit tests but the slo
 
 # Whatever apt may have to install for the engine is there before the browser's and the objects' tests ask apt as well. The hosts
 # leave enough of two cores for all the other suites, one after the other.
-test: setup ## What CI runs first: lint, unit, browser, objects, attacks, awx, a foreign server, Molecule
-	@tests/suites.sh engine,style lint+unit+awx+browser+objects+attacks+server,molecule
+test: setup ## What CI runs first: lint, unit, browser, objects, attacks, fuzz, awx, a foreign server, Molecule
+	@tests/suites.sh engine,style lint+unit+awx+browser+objects+attacks+fuzz+server,molecule
 
 release: setup ## Everything there is, however long: make test, the longest scenarios, integration, no test lost
-	@LONG=1 tests/suites.sh engine,style lint+unit+ids+awx+browser+objects+attacks+server,molecule integration
+	@LONG=1 tests/suites.sh engine,style lint+unit+ids+awx+browser+objects+attacks+fuzz+server,molecule integration
 
 style: setup
 	ruff check .
@@ -46,7 +46,7 @@ style: setup
 	mypy
 
 lint: style ## Style, types, and every rule of ansible-lint's production profile
-	for folder in integration objects testinfra awx bench attacks supply; do mypy --config-file tests/mypy.ini tests/$$folder || exit 1; done
+	for folder in integration objects testinfra awx bench attacks supply fuzz; do mypy --config-file tests/mypy.ini tests/$$folder || exit 1; done
 	yamllint --strict .
 	ansible-lint --offline -q
 	antsibull-changelog lint
@@ -82,6 +82,9 @@ rgw: setup ## Before each release: what any S3 server must do, on a Ceph RADOS G
 
 attacks: setup ## What an attacker can do, tried against Lifeboat and against what has no protection
 	pytest -n 2 --dist loadfile tests/attacks
+
+fuzz: setup ## Damaged files and answers, the same ones each time; OPERATIONS=20000 SEED=7: as many others
+	pytest tests/fuzz
 
 awx: setup ## The AWX role and the real modules against a stand-in of AWX's API: half a minute
 	pytest tests/awx
