@@ -19,6 +19,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 import fuzzing
+import hypothesis.configuration
 import pytest
 import world as worlds
 from ansible.module_utils import _internal
@@ -28,6 +29,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.operations import sche
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
 from world import World
 
+hypothesis.configuration.set_hypothesis_home_dir(Path(__file__).parents[2] / ".cache/hypothesis")
 TOOLS = ("git", "ssh-keygen", "gzip", "tar", "zstd")
 MEMORY, FILE = 1 << 30, 256 << 20
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from random import Random
 
@@ -23,10 +24,11 @@ def before(world: World, operations: Sequence[Operation]) -> None:
         world.intact[number] = operation(world)
 
 
-def compared(intact: Done, done: Done, story: str) -> None:
-    """Nothing good may be said that was not said before. With fewer backups to judge, a verdict may be better."""
-    better = done.claims - intact.claims
-    if intact.listed - done.listed:
+def compared(intact: Done, done: Done, earned: set[tuple[str, ...]], lost: set[str], story: str) -> None:
+    """Nothing good may be said that was not said before, but what a verification said meanwhile. With fewer backups to
+    judge, a verdict may be better; and of what failed nobody knows any more where the record of that is gone whole."""
+    better = {claim for claim in done.claims - intact.claims - earned if not lost & {*claim}}
+    if intact.listed - done.listed or lost:
         better -= {("verdict",)}
     if better:
         TALLY.note("better verdicts", f"{done.name}: {sorted(better)}", f"{story}: {done}")
@@ -39,10 +41,14 @@ def hurt(
     world.renew()
     told = damaged(rng, world.root, places)
     story = "; ".join(item.words for item in told)
+    records = {path.relative_to(world.template) for path in world.template.glob("backup/*/*/verification.json")}
+    lost = {path.parent.name for path in records if not os.path.lexists(world.root / path)}
+    earned: set[tuple[str, ...]] = set()
     for number in rng.sample(range(len(operations)), EACH):
         done = attempt(operations[number], world, story)
         if done is not None and not other and not any(item.forged for item in told):
-            compared(world.intact[number], done, story)
+            compared(world.intact[number], done, earned, lost, story)
+            earned |= {("proven", claim[1]) for claim in done.claims if claim[::2] == ("verified", "restore")}
 
 
 def test_a_damaged_repository(world: World) -> None:

@@ -24,6 +24,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.backend import host as
 from ansible_collections.lifeboat.dr.plugins.module_utils.backend import space
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import checks, clock, filesystem, lock, pipeline, typed
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import IntegrityError, LifeboatError, UsageError
+from ansible_collections.lifeboat.dr.plugins.module_utils.command import cli
 from ansible_collections.lifeboat.dr.plugins.module_utils.configuration import restore
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.server import Server
 from ansible_collections.lifeboat.dr.plugins.module_utils.frontend import site as frontend_site
@@ -374,6 +375,9 @@ def test_a_policy_of_nested_arrays_is_compared_in_one_go() -> None:
     """Each level doubled the work: of 40 of them no server's answer was ever compared."""
     policy = "[" * 60 + "1" + "]" * 60
     assert s3_settings.alike(s3_settings.POLICY, policy, policy)
+    for text in (NESTED, "", "{"):
+        assert s3_settings.alike(s3_settings.POLICY, text, text)
+        assert not s3_settings.alike(s3_settings.POLICY, text, "{}")
     told = s3_settings._told(s3_settings.POLICY, s3_settings._SETTINGS[s3_settings.POLICY], DEEP_POLICY, "x", "y")
     assert told == {}
 
@@ -400,3 +404,15 @@ def test_a_damaged_record_of_replaced_settings_is_kept(tmp_path: Path, text: str
     put_back._keep(run, "uploads", {"tags": None}, "S", print)
     put_back._keep(run, "more", {"tags": "x"}, "S", print)
     assert json.loads(path.read_text()) == {"uploads": {"tags": None}, "more": {"tags": "x"}}
+
+
+def test_a_log_that_is_a_pipe_keeps_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("etc", "log"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "etc/shop.json").write_text(json.dumps(settings(tmp_path)))
+    monkeypatch.setattr(cli, "LOG_DIRECTORY", tmp_path / "log")
+    os.mkfifo(tmp_path / "log/shop.log")
+    assert cli.main(["list", "--config-directory", str(tmp_path / "etc")]) == 0
+    assert "shop.log is not a plain file" in caplog.text

@@ -212,8 +212,11 @@ def _open_log(log: logging.Logger, stack: str, arguments: argparse.Namespace, st
     log.addHandler(terminal.handler(sys.stderr, errors_only=whole))
     plain = logging.Formatter(f"%(asctime)s {stack}[%(process)d] %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S%z")
     try:
+        path = LOG_DIRECTORY / f"{stack}.log"
         if LOG_DIRECTORY.is_dir():
-            file = logging.FileHandler(LOG_DIRECTORY / f"{stack}.log", encoding="utf-8", errors="backslashreplace")
+            if os.path.lexists(path) and not path.is_file():  # a pipe that nobody reads would keep us for ever
+                raise OSError(f"{path} is not a plain file")
+            file = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
             file.setFormatter(ecs.Formatter(stack, arguments.verb) if style == "json" else plain)
             log.addHandler(file)
         if Path("/dev/log").exists():
