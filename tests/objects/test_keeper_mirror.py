@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import logging
 import secrets
+import subprocess
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -19,7 +20,7 @@ from typing import Any
 import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.command import cli
 from ansible_collections.lifeboat.dr.plugins.module_utils.mirror.listing import Point
-from ansible_collections.lifeboat.dr.plugins.module_utils.repository import catalog, repositories
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository import catalog, repositories, sealing
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.details import ObjectsDetails
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
@@ -47,12 +48,15 @@ class Keeper:
             "vault_secret_key": vault.secret_key,
         }
         (root / "etc/shop.secrets.json").write_text(json.dumps(keys))
+        argv = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(root / "etc/signing")]
+        subprocess.run(argv, check=True)
         self.configure()
 
     def configure(self, **store: Any) -> None:
         given = {
             "stack": "shop",
             "config": {"enabled": False},
+            "signing_key": str(self.root / "etc/signing"),
             "keeper": {
                 "directory": str(self.root / "kept"),
                 "source": {"mounted": str(self.root / "backup")},
@@ -128,6 +132,12 @@ def test_the_store_is_mirrored_as_of_the_backup(keeper: Keeper) -> None:
     assert (details.consistency, details.database_backup, details.objects) == ("snapshot", database, 1)
     assert keeper.held() == {"a.txt": b"one"}
     tied = json.loads(repositories.of(keeper.run).read_point(point))
+    repo, key = repositories.of(keeper.run), sealing.public(str(keeper.root / "etc/signing"))
+    made = {"manifest": (repo.manifest("objects", objects), objects), "recovery-point": (repo.read_point(point), point)}
+    for document, (data, identity) in made.items():
+        signed = sealing.opened(data, identity, document)
+        assert signed.signature and signed.key == key
+        assert sealing.verify(signed.message, signed.signature.value, document, key) == ""
     assert {name: part and part["id"] for name, part in tied["components"].items()} == {
         "database": database, "objects": objects, "config": None,
     }  # fmt: skip

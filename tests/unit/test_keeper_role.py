@@ -1,0 +1,136 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What the role vault_keeper writes on both sides: rendered by Ansible from its own variables, and read by the core."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
+from ansible_collections.lifeboat.dr.plugins.module_utils.settings.config import Config
+
+ROOT = Path(__file__).resolve().parents[2]
+ROLE = ROOT / "roles/vault_keeper"
+SECRETS = {
+    "objects_access_key": "reader", "objects_secret_key": "reader-secret-0001", "vault_access_key": "keeper",
+    "vault_secret_key": "keeper-secret-0001", "database_password": "never-on-the-keeper",
+}  # fmt: skip
+STACK: dict[str, Any] = {
+    "lifeboat_stack": "shop",
+    "lifeboat_repository": {"type": "local", "path": "/backup", "group": "lifeboat-keeper"},
+    "lifeboat_objects": {"bucket": "uploads", "service": "objects", "port": 9100, "change_limit": 20,
+                         "admin": {"api": "minio"}},
+    "lifeboat_keeper_secrets": SECRETS,
+}  # fmt: skip
+VAULT = {"endpoint_url": "http://vault1:9000", "objects_bucket": "shop-objects", "noncurrent_days": 60}
+CASES: dict[str, dict[str, Any]] = {
+    "plain": {"lifeboat_keeper": {"host": "keeper1", "quota": "5G"}},
+    "mirrors": {
+        "lifeboat_keeper": {"host": "keeper1", "vault": VAULT, "store": {"quota": "7G"}, "signing_key": "/etc/k"}
+    },
+    "elsewhere": {
+        "lifeboat_keeper": {"host": "keeper1", "vault": VAULT, "store": {"port": 0}},
+        "lifeboat_objects": {"bucket": "uploads", "endpoint_url": "https://s3.example.org"},
+    },
+    "ipv6": {"lifeboat_keeper": {"host": "keeper1", "vault": VAULT, "store": {"address": "fd00::1"}}},
+}
+PLAY = [{
+    "hosts": "all", "gather_facts": False, "connection": "local",
+    "vars_files": [str(ROLE / "defaults/main.yml"), str(ROLE / "vars/main.yml")],
+    "tasks": [
+        {"name": "settings", "ansible.builtin.copy": {
+            "content": "{{ {'config': __vault_keeper_configuration, 'line': __vault_keeper_key_line,"
+                       " 'mirrors': __vault_keeper_mirrors, 'allowed': __vault_keeper_allowed_lines,"
+                       " 'packages': __vault_keeper_packages} | to_json }}",
+            "dest": "{{ out }}/{{ inventory_hostname }}.json", "mode": "0600"}},
+        {"name": "sshd", "ansible.builtin.template": {
+            "src": str(ROLE / "templates/sshd.conf.j2"), "dest": "{{ out }}/{{ inventory_hostname }}.conf",
+            "mode": "0600"}},
+    ],
+}]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One run of Ansible for all cases."""
+    out = tmp_path_factory.mktemp("rendered")
+    hosts = {name: {**STACK, **changes} for name, changes in CASES.items()}
+    (out / "inventory.yml").write_text(yaml.safe_dump({"all": {"hosts": hosts}}))
+    (out / "play.yml").write_text(yaml.safe_dump(PLAY))
+    argv = [str(Path(sys.executable).with_name("ansible-playbook")), "-i", str(out / "inventory.yml"),
+            "-e", f"out={out}", "-e", f"ansible_python_interpreter={sys.executable}", str(out / "play.yml"),
+    ]  # fmt: skip
+    env = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"}
+    done = subprocess.run(argv, check=False, capture_output=True, text=True, cwd=ROOT, env=env)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return out
+
+
+def found(rendered: Path, case: str) -> tuple[Config, dict[str, Any], list[str]]:
+    told = json.loads((rendered / f"{case}.json").read_text())
+    lines = [line.strip() for line in (rendered / f"{case}.conf").read_text().splitlines()]
+    return config.from_mapping(told["config"], SECRETS), told, lines
+
+
+@pytest.mark.slow
+def test_without_a_vault_of_its_own_nothing_is_forwarded(rendered: Path) -> None:
+    made, told, lines = found(rendered, "plain")
+    assert (made.objects.bucket, made.vault.objects_bucket, made.keeper.store.port) == ("", "", 0)
+    assert (told["mirrors"], told["line"]) == (False, "restrict")
+    assert "DisableForwarding yes" in lines and "disableforwarding yes" in told["allowed"]
+    assert not any(line.startswith(("PermitOpen", "AllowTcpForwarding")) for line in lines)
+
+
+@pytest.mark.slow
+def test_exactly_the_stores_port_is_forwarded_where_it_is_mirrored(rendered: Path) -> None:
+    made, told, lines = found(rendered, "mirrors")
+    assert (made.objects.bucket, made.objects.change_limit, made.objects.service) == ("uploads", 20, "")
+    assert (made.objects.endpoint_url, made.objects.admin.api) == ("", ""), "no administrator's key is on a keeper"
+    assert (made.keeper.store.port, made.keeper.store.quota) == (9100, "7G")
+    assert (made.vault.endpoint_url, made.vault.noncurrent_days) == ("http://vault1:9000", 60)
+    assert (made.signing_key, made.state_directory) == ("/etc/k", "/srv/lifeboat-keeper/shop/state")
+    assert told["line"] == 'restrict,port-forwarding,permitopen="127.0.0.1:9100"'
+    opened = [line for line in lines if "Forward" in line or line.startswith("Permit")]
+    assert opened == [
+        "AllowTcpForwarding local", "PermitOpen 127.0.0.1:9100", "AllowAgentForwarding no",
+        "AllowStreamLocalForwarding no", "X11Forwarding no", "PermitTunnel no", "PermitTTY no", "PermitUserRC no",
+    ]  # fmt: skip
+    assert {"permitopen 127.0.0.1:9100", "allowtcpforwarding local"} <= {*told["allowed"]}
+    assert told["packages"] == ["python3-boto3"]
+
+
+@pytest.mark.slow
+def test_a_store_that_is_reached_without_the_host_needs_no_port(rendered: Path) -> None:
+    made, told, lines = found(rendered, "elsewhere")
+    assert (made.objects.endpoint_url, made.keeper.store.port) == ("https://s3.example.org", 0)
+    assert (told["mirrors"], told["line"]) == (True, "restrict")
+    assert "DisableForwarding yes" in lines
+
+
+@pytest.mark.slow
+def test_an_address_of_ipv6_has_brackets(rendered: Path) -> None:
+    _made, told, lines = found(rendered, "ipv6")
+    assert "PermitOpen [fd00::1]:9100" in lines
+    assert told["line"].endswith('permitopen="[fd00::1]:9100"')
+
+
+def test_keys_are_of_the_keepers_user_alone_and_go_when_they_are_not_given() -> None:
+    tasks = {task["name"]: task for task in yaml.safe_load((ROLE / "tasks/pull.yml").read_text())}
+    write = tasks["pull | Write the keys of the store and of the vault, for that user alone"]
+    file = write["ansible.builtin.copy"]
+    assert (file["owner"], file["mode"]) == ("{{ vault_keeper_user }}", "0600")
+    assert (write["no_log"], write["diff"]) == (True, False)
+    known = yaml.safe_load((ROLE / "vars/main.yml").read_text())["__vault_keeper_keys"]
+    assert set(known) == {*SECRETS} - {"database_password"}
+    remove = tasks["pull | Remove keys that are not given any more"]
+    assert remove["ansible.builtin.file"] == {"path": file["dest"], "state": "absent"}
+    assert (write["when"][0], remove["when"]) == ("__vault_keeper_mirrors", "not __vault_keeper_mirrors")
