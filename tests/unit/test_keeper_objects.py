@@ -140,6 +140,16 @@ def test_a_store_that_is_not_mirrored_is_an_alarm_until_it_is(world: Mirroring, 
     assert world.kinds() == []
 
 
+def test_a_backup_of_another_time_is_no_instant_to_mirror(world: Mirroring) -> None:
+    world.error = LifeboatError("mirror the bucket", "s3://uploads", "it does not answer")
+    world.night(5)
+    world.error, world.asked = None, []
+    planted = world.publish(START + 3 * DAY)
+    made, pulled = world.night(6)
+    assert planted.id in pulled.received
+    assert planted.id not in world.asked and world.asked[-1] == made.id
+
+
 def test_a_store_that_is_never_mirrored_is_silence(world: Mirroring) -> None:
     world.error = LifeboatError("mirror the bucket", "s3://uploads", "it does not answer")
     for number in range(3):
