@@ -276,3 +276,46 @@ def test_promtool_accepts_what_prometheus_is_told(tmp_path: Path) -> None:
     words = ["promtool", "check", "config", str(tmp_path / "prometheus.yml")]
     done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("role", ["monitoring_agent", "monitoring_server"])
+def test_a_dry_run_on_a_fresh_host_needs_nothing_that_is_not_installed(role: str) -> None:
+    """The service, the group of the package and the programs that check a file come with the packages."""
+    tasks = [
+        task for path in (ROOT / "roles" / role / "tasks").glob("*.yml") for task in load(f"{role}/tasks/{path.name}")
+    ]
+    handlers = load(f"{role}/handlers/main.yml")
+    seen = 0
+    for task in [*handlers, *tasks]:
+        arguments = next(
+            value for key, value in task.items() if key.startswith("ansible.builtin.") or "lifeboat.dr" in key
+        )
+        if not isinstance(arguments, dict):
+            continue
+        service = arguments.get("name", "")
+        needs = "validate" in arguments or arguments.get("group") == "prometheus" or "prometheus" in str(service)
+        if needs and "ansible.builtin.apt" not in task and task["name"] != "look | Start them, and with the host":
+            assert "not ansible_check_mode" in str(task.get("when")), task["name"]
+            seen += 1
+    assert seen >= 3
+    if role == "monitoring_server":
+        (look,) = [task for task in load(f"{role}/tasks/main.yml") if "look.yml" in str(task)]
+        assert look["when"] == "not ansible_check_mode"
+
+
+@pytest.mark.parametrize(
+    ("role", "paths"), [("monitoring_agent", ["exporter"]), ("monitoring_server", ["listen", "packages"])]
+)
+def test_nothing_listens_to_everybody_in_between(role: str, paths: list[str]) -> None:
+    """Debian's packages start what they install at once, on every address; dpkg keeps a file that is there."""
+    tasks = [task for path in paths for task in load(f"{role}/tasks/{path}.yml")]
+    written_at = [at for at, task in enumerate(tasks) if "/etc/default/" in str(task)]
+    ((installed_at, package),) = [
+        (at, task["ansible.builtin.apt"]) for at, task in enumerate(tasks) if "ansible.builtin.apt" in task
+    ]
+    assert written_at and max(written_at) < installed_at
+    assert package["dpkg_options"] == "force-confdef,force-confold"
+    if role == "monitoring_server":
+        order = [task["ansible.builtin.import_tasks"] for task in load(f"{role}/tasks/main.yml")[:4]]
+        assert order == ["check.yml", "listen.yml", "packages.yml", "secrets.yml"]
+        assert len(written_at) == 2
