@@ -213,7 +213,8 @@ def test_amtool_renders_the_messages(tmp_path: Path) -> None:
     data = tmp_path / "data.json"
     data.write_text(json.dumps({"receiver": "critical", "status": "firing", "alerts": [one], **common}))
     words = ("template", "render", f"--template.glob={TEMPLATE}", f"--template.data={data}")
-    assert amtool(*words, '--template.text={{ template "lifeboat.title" . }}') == "[critical] shop: no good backup"
+    title = amtool(*words, '--template.text={{ template "lifeboat.title" . }}').strip()
+    assert title == "[critical] shop: no good backup"
     for name in ("text", "slack"):
         said = amtool(*words, f'--template.text={{{{ template "lifeboat.{name}" . }}}}')
         for wanted in (*annotations.values(), "2026-11-24 02:00:00 UTC"):
