@@ -42,15 +42,17 @@ CASES: dict[str, dict[str, Any]] = {
         "lifeboat_objects": {"bucket": "uploads", "endpoint_url": "https://s3.example.org"},
     },
     "ipv6": {"lifeboat_keeper": {"host": "keeper1", "vault": VAULT, "store": {"address": "fd00::1"}}},
+    "told": {"lifeboat_keeper": {"host": "keeper1"}, "switch": "https://hc-ping.com/1\n"},
 }
 PLAY = [{
     "hosts": "all", "gather_facts": False, "connection": "local",
     "vars_files": [str(ROLE / "defaults/main.yml"), str(ROLE / "vars/main.yml")],
     "tasks": [
-        {"name": "settings", "ansible.builtin.copy": {
+        {"name": "settings", "vars": {"vault_keeper_heartbeat_url": "{{ switch | default('') }}"},
+         "ansible.builtin.copy": {
             "content": "{{ {'config': __vault_keeper_configuration, 'line': __vault_keeper_key_line,"
                        " 'mirrors': __vault_keeper_mirrors, 'allowed': __vault_keeper_allowed_lines,"
-                       " 'packages': __vault_keeper_packages} | to_json }}",
+                       " 'packages': __vault_keeper_packages, 'secrets': __vault_keeper_secrets} | to_json }}",
             "dest": "{{ out }}/{{ inventory_hostname }}.json", "mode": "0600"}},
         {"name": "sshd", "ansible.builtin.template": {
             "src": str(ROLE / "templates/sshd.conf.j2"), "dest": "{{ out }}/{{ inventory_hostname }}.conf",
@@ -125,12 +127,20 @@ def test_an_address_of_ipv6_has_brackets(rendered: Path) -> None:
 
 def test_keys_are_of_the_keepers_user_alone_and_go_when_they_are_not_given() -> None:
     tasks = {task["name"]: task for task in yaml.safe_load((ROLE / "tasks/pull.yml").read_text())}
-    write = tasks["pull | Write the keys of the store and of the vault, for that user alone"]
+    write = tasks["pull | Write the keys of the store and of the vault and the switch's address, for that user alone"]
     file = write["ansible.builtin.copy"]
     assert (file["owner"], file["mode"]) == ("{{ vault_keeper_user }}", "0600")
     assert (write["no_log"], write["diff"]) == (True, False)
     known = yaml.safe_load((ROLE / "vars/main.yml").read_text())["__vault_keeper_keys"]
     assert set(known) == {*SECRETS} - {"database_password"}
-    remove = tasks["pull | Remove keys that are not given any more"]
+    remove = tasks["pull | Remove what is not given any more"]
     assert remove["ansible.builtin.file"] == {"path": file["dest"], "state": "absent"}
-    assert (write["when"][0], remove["when"]) == ("__vault_keeper_mirrors", "not __vault_keeper_mirrors")
+    given = "__vault_keeper_secrets | length"
+    assert (write["when"][0], remove["when"]) == (f"{given} > 0", f"{given} == 0")
+
+
+@pytest.mark.slow
+def test_a_keeper_has_the_keys_that_it_needs_and_no_other(rendered: Path) -> None:
+    keys = {name: value for name, value in SECRETS.items() if name != "database_password"}
+    secrets = {case: found(rendered, case)[1]["secrets"] for case in ("plain", "mirrors", "told")}
+    assert secrets == {"plain": {}, "mirrors": keys, "told": {"heartbeat_url": "https://hc-ping.com/1"}}
