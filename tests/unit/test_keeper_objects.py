@@ -91,6 +91,7 @@ def test_each_new_database_backup_is_mirrored_once_and_tied(world: Mirroring) ->
     assert world.kinds() == []
 
 
+@pytest.mark.slow
 def test_nights_without_the_keeper_are_made_up_for_and_not_longer_than_it_may_be_away(world: Mirroring) -> None:
     made = [world.publish(START + number * DAY) for number in range(12)]
     again = world.publish(START + 11 * DAY + timedelta(hours=1))
