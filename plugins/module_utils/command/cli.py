@@ -368,10 +368,12 @@ def _quarantine(loaded: config.Config, arguments: argparse.Namespace, log: Log) 
 
 
 def _checklist(loaded: config.Config, arguments: argparse.Namespace, log: Log) -> Answer:
+    from ..evidence import phases
     from ..operations import checklist, checklist_line
 
     ahead = checklist.ahead_of(arguments.ahead_days)
     made = checklist.work_through(Opened(loaded), arguments.period, now=datetime.now(timezone.utc), ahead=ahead)
+    made = phases.cleaned(made, loaded.secrets)
     for path, content in ((arguments.markdown, checklist_line.markdown), (arguments.html, checklist_line.page)):
         if path is not None:
             with explained("write the checklist", path):

@@ -16,7 +16,7 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import Callable, Optional
 
-from ..base import filesystem, typed
+from ..base import filesystem, pipeline, typed
 from ..base.clock import format_time
 from ..base.errors import IntegrityError, LifeboatError, NotFoundError, UsageError, present
 from ..base.filesystem import explained
@@ -215,6 +215,7 @@ def review(
         raise UsageError(_REVIEW, identity, "its signature would no longer match", remedy)
     if not (finding or by):
         raise UsageError(_REVIEW, identity, "nothing to add", "Give --finding with --owner and --due, or --sign-off")
+    finding, note = (pipeline.scrub(words, config.secrets) for words in (finding, note))
     if finding:
         record = replace(record, findings=(*record.findings, _finding(identity, finding, owner, due)))
     if by:

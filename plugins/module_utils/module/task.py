@@ -24,6 +24,7 @@ from ..settings.scenarios import SCENARIOS
 
 T = TypeVar("T")
 _HALF = re.compile("[\udc80-\udcff]")
+_NO_WORD = 16  # letters, from which on a secret is no word
 _COMMON = {
     "stack": {"type": "str", "default": ""},
     "config_directory": {"type": "path", "default": str(config.DIRECTORY)},
@@ -74,19 +75,34 @@ class Result:
     changed: bool = False
     diff: Optional[Diff] = None
 
-    def values(self) -> dict[str, object]:
-        diff = {} if self.diff is None else {"diff": typed.plain(self.diff)}
-        facts = {name: _text(value) for name, value in typed.plain(self.facts).items()}
+    def values(self, secrets: Sequence[str]) -> dict[str, object]:
+        """For Ansible. secrets: what no text of it may hold."""
+        diff = {} if self.diff is None else {"diff": _text(typed.plain(self.diff), secrets)}
+        facts = {name: _text(value, secrets) for name, value in typed.plain(self.facts).items()}
         return {**facts, "changed": self.changed, **diff}
 
 
-def _text(value: object) -> object:
+def _text(value: object, secrets: Sequence[str]) -> object:
     """Ansible takes no text with a byte that is not UTF-8, as a database's name may have: it becomes `\\xe9`."""
     if isinstance(value, str):
+        for secret in secrets:
+            value = value.replace(secret, pipeline.BLANK)
         return _HALF.sub(lambda half: f"\\x{ord(half.group()) & 0xFF:02x}", value)
     if isinstance(value, Mapping):
-        return {_text(key): _text(item) for key, item in value.items()}
-    return [_text(item) for item in value] if isinstance(value, (list, tuple)) else value
+        return {_text(key, secrets): _text(item, secrets) for key, item in value.items()}
+    return [_text(item, secrets) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def _unmistakable(known: config.Config) -> list[str]:
+    """The stack's secrets as they may be told, but those that its settings have too, and short words: in a plan such a
+    word is a name, by which a recovery goes."""
+    shown = repr(known)  # without the secrets
+    found: list[str] = []
+    for name, secret in known.secrets.items():
+        word = len(secret) < (_NO_WORD if secret.isalpha() else pipeline.SECRET_LENGTH)
+        if not word and not name.endswith("access_key") and secret not in shown:
+            found += pipeline.faces(secret)
+    return found
 
 
 class Task:
@@ -141,10 +157,14 @@ class Task:
             )  # fmt: skip
         return int(value)
 
+    def told(self, result: Result) -> dict[str, object]:
+        """The result, as Ansible gets it."""
+        return result.values(_unmistakable(self.config))
+
     def fail(self, msg: str, result: Result) -> NoReturn:
         """What was asked for was done, and its answer is no."""
         msg = pipeline.scrub(msg, self.config.secrets)
-        self.module.fail_json(msg=msg, log=self.lines, phase=typed.plain(self.clock.phase()), **result.values())
+        self.module.fail_json(msg=msg, log=self.lines, phase=typed.plain(self.clock.phase()), **self.told(result))
         raise AssertionError("fail_json does not return")
 
 
@@ -190,7 +210,7 @@ def run(
         first(module)
         task = Task(module)
         lines, secrets = task.lines, task.config.secrets
-        result = work(task).values()
+        result = task.told(work(task))
     except LifeboatError as exc:
         refuse(module, exc, started, lines, secrets)
     module.exit_json(**{"log": lines, "phase": typed.plain(started.phase()), **result})
