@@ -8,11 +8,12 @@ from __future__ import annotations
 import base64
 import io
 import json
+import sys
 import urllib.parse
 from pathlib import Path
 
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils.configuration import judge
+from ansible_collections.lifeboat.dr.plugins.module_utils.configuration import judge, scanner
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
 from builders import settings
 
@@ -92,3 +93,111 @@ def test_the_operator_may_say_that_a_file_holds_none(tmp_path: Path) -> None:
     name, content = SECRETS["a password in another YAML file"]
     (tmp_path / name).write_bytes(content)
     assert not secret(tmp_path, name, content, plain_files=[str(tmp_path / name)])
+
+
+# --- the second check ---
+
+# It tells of the last file that it was given, by its name below -C.
+SCANNER = """#!/bin/sh
+printf '%s\\n' "$@" >"$0.words"
+{end}
+for name; do :; done
+printf '{{"version": "1.5.0", "results": {{"%s": [{{"type": "JSON Web Token", "line_number": 1}}]}}}}' "${{name#$2/}}"
+"""
+ENDS = {
+    "exits": ("echo 'cannot read password=hunter2x' >&2; exit 3", "exited 3: cannot read password="),
+    "no JSON": ("echo hello; exit 0", "its answer cannot be read"),
+    "another JSON": ("echo '[]'; exit 0", "its answer cannot be read"),
+}
+
+
+@pytest.fixture
+def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the stand-in may be installed."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    monkeypatch.setattr(scanner, "PLACES", str(folder))
+    return folder
+
+
+def installed(places: Path, end: str = "") -> Path:
+    command = places / "detect-secrets"
+    command.write_text(SCANNER.format(end=end))
+    command.chmod(0o755)
+    return command
+
+
+def test_without_detect_secrets_nothing_is_run(places: Path, tmp_path: Path) -> None:
+    said: list[str] = []
+    assert scanner.found([str(tmp_path)], said.append) == frozenset()
+    assert said == []
+
+
+def test_what_detect_secrets_sees_is_a_secret_too_unless_the_operator_says_otherwise(
+    places: Path, tmp_path: Path
+) -> None:
+    command, below = installed(places), tmp_path / "named"
+    never = below / "never"
+    never.mkdir(parents=True)
+    for path in (below / "a.conf", below / "z.conf", never / "zz.conf"):
+        path.write_text("x\n")
+    (below / "zlarge.conf").write_bytes(b"x" * (scanner.LARGEST + 1))
+    (below / "zlink.conf").symlink_to(below / "a.conf")
+    also = scanner.found([str(below)], pytest.fail, never={str(never)})
+    assert also == {str(below / "z.conf")}
+    words = Path(f"{command}.words").read_text().split()
+    assert words[:5] == ["-C", str(below), "scan", "--all-files", "--no-verify"], "no token is sent to its issuer"
+    assert [word for word in words[2:] if word.startswith("/")] == [str(below / "a.conf"), str(below / "z.conf")]
+    given = config.from_mapping(settings(tmp_path), {})
+    assert judge.of(given, (), also)(str(below / "z.conf"), io.BytesIO(b"x\n"))
+    assert not judge.of(given, (), also)(str(below / "a.conf"), io.BytesIO(b"x\n"))
+    assert judge.of(given, (), also)(str(below / "a.conf"), io.BytesIO(PEM)), "it takes nothing away"
+    assert not judge.of(given, [str(below / "z.conf")], also)(str(below / "z.conf"), io.BytesIO(b"x\n"))
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_a_second_check_that_fails_is_told_and_stops_nothing(places: Path, tmp_path: Path, end: str) -> None:
+    how, why = ENDS[end]
+    installed(places, how)
+    (tmp_path / "a.conf").write_text("x\n")
+    said: list[str] = []
+    assert scanner.found([str(tmp_path / "a.conf")], said.append) == frozenset()
+    assert why in said[0]
+    assert "hunter2x" not in said[0]
+
+
+def test_what_detect_secrets_would_pass_over_is_told(places: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    installed(places)
+    monkeypatch.setattr(scanner, "_suits", lambda path: path == "/shop.conf")
+    said: list[str] = []
+    assert scanner.found(["/shop.conf"], said.append) == frozenset()
+    assert said == ["detect-secrets, the second check for secrets, was not made of /shop.conf"]
+
+
+@pytest.mark.slow
+def test_real_detect_secrets_finds_tokens_in_what_the_judge_keeps_and_none_in_the_labs_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In CI always: of the lab's files all that a config backup keeps in the clear is looked at."""
+    monkeypatch.setattr(scanner, "PLACES", str(Path(sys.executable).parent))
+    root = Path(__file__).resolve().parents[2]
+    kept = tmp_path / "kept"
+    for number, path in enumerate(
+        path
+        for folder in ("tests/lab/shop", "molecule/foreign_stack/files", "inventories/example", "tests/lab/frontend")
+        for path in sorted((root / folder).rglob("*"))
+        if path.is_file() and path.suffix in ("", ".yml", ".json", ".py", ".sql", ".js", ".html", ".example")
+    ):
+        content = path.read_bytes()
+        if not secret(tmp_path, path.name, content):
+            (kept / str(number)).mkdir(parents=True)
+            (kept / str(number) / path.name).write_bytes(content)
+    assert len(list(kept.iterdir())) > 8
+    (tmp_path / "token.conf").write_text(
+        "notify: " + "xox" + "b-" + "123456789012-123456789012-" + "abcdefghijklmnopqrstuvwx\n"
+    )
+    (kept / "0" / "token.conf").write_text((tmp_path / "token.conf").read_text())
+    tokens = {str(tmp_path / "token.conf"), str(kept / "0" / "token.conf")}
+    for folder in (tmp_path, Path("/")):
+        monkeypatch.chdir(folder)
+        assert scanner.found([str(kept), str(tmp_path / "token.conf")], pytest.fail) == tokens

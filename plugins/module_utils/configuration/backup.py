@@ -44,7 +44,7 @@ from ..stack import runtime
 from ..stack.runtime import Opened
 from ..tools import age, tar
 from ..tools.tar import Entry, Packer, shown
-from . import files, judge, parts
+from . import files, judge, parts, scanner
 from .files import Wanted
 from .parts import GIT, IMAGES, SITE
 from .restore import LISTING, PLAIN, SCHEMA, SECRET_LIST, SECRETS, SECRETS_LIMIT
@@ -112,12 +112,13 @@ class _Work:
         """Pack the plain and the secret files. A named secret below a named directory is taken for a secret only."""
         recipients = self._config.config.recipients
         secret_paths = {tar.followed(name)[0] for name in wanted.secret}
+        also = scanner.found(wanted.plain, self._log, never=self._never)
         plain, made = self._pack(
             PLAIN,
             dict.fromkeys(wanted.plain),
             wanted.bare,
             exclude=secret_paths,
-            keep_out=judge.of(self._config, wanted.read),
+            keep_out=judge.of(self._config, wanted.read, also),
         )
         self.artefacts.append(made)
         self._list(plain.entries, PLAIN)

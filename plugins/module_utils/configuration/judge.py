@@ -13,7 +13,7 @@ from __future__ import annotations
 import fnmatch
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from typing import IO
 
 from ..base import pipeline
@@ -43,10 +43,11 @@ _REFERENCES = tuple(
 )
 
 
-def of(config: Config, read: Iterable[str] = ()) -> tar.KeepOut:
+def of(config: Config, read: Iterable[str] = (), also: Container[str] = ()) -> tar.KeepOut:
     """What a Packer asks of each file's path and content.
 
     read: what Compose reads, without which nothing can be recovered: kept as the operator wrote it, as plain_files are.
+    also: files in which another check has found a secret.
     """
     # Access keys are names, not secrets: `lifeboat` is one that many files hold.
     ours = [value for name, value in config.secrets.items() if not name.endswith("_access_key")]
@@ -59,6 +60,8 @@ def of(config: Config, read: Iterable[str] = ()) -> tar.KeepOut:
         if path in openly:
             return False
         name = os.path.basename(path)
+        if path in also:
+            return True
         if any(fnmatch.fnmatch(name, text) for text in _NAMES) and not name.endswith(_EXAMPLES):
             return True
         return _holds(content, planted)
