@@ -29,7 +29,7 @@ SECRETS: dict[str, tuple[str, bytes]] = {
     "a default of a variable": ("compose.yml", b"services: {a: {environment: {PASSWORD: '${PASSWORD:-hunter2x}'}}}\n"),
     "an example with a real one": (".env.example", b"USER=app\nPASSWORD=hunter2x\n"),
     "a key in a distributed file": ("server.dist", PEM),
-    "a secret after the first MiB": ("notes.txt", b"x\n" * (3 << 19) + b"AGE-SECRET-KEY-1QQPQ\n"),
+    "a secret after the first MiB": ("notes.txt", b"x\n" * (1 << 19) + b"AGE-SECRET-KEY-1QQPQ\n"),
     "one where two reads meet": ("notes.txt", b"x" * ((1 << 20) - 9) + b"\npassword=hunter2x\n"),
     "the stack's own": ("a.conf", f"x {PLANTED} y".encode()),
     "the stack's own, in base64": ("a.conf", base64.b64encode(f"app:{PLANTED}!".encode())),
