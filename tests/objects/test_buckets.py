@@ -6,17 +6,19 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+import builders
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils.base import typed
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import clock, typed
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import COULD_NOT_VERIFY, FAIL, PASS
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import NotFoundError, SpaceError, UsageError
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import server
-from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import prune, take
+from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import guard, prune, take
 from ansible_collections.lifeboat.dr.plugins.module_utils.mirror.listing import Point
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects import plan as objects_plan
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects import proof, refetch, spool
@@ -24,8 +26,11 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.objects import recover
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import judgements, status
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import protect
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import catalog, repositories
-from ansible_collections.lifeboat.dr.plugins.module_utils.repository.details import ObjectsDetails
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository.components import KINDS
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository.details import HeldBucket, ObjectsDetails
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest import Manifest
+from ansible_collections.lifeboat.dr.plugins.module_utils.s3.bucket import Bucket
+from ansible_collections.lifeboat.dr.plugins.module_utils.settings.config import Config
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from ansible_collections.lifeboat.dr.plugins.module_utils.vault import vault
@@ -459,6 +464,50 @@ def test_a_bucket_that_appears_and_one_that_goes(case: Many) -> None:
     assert list(gone.missing) == ["docs"] and "--override" in gone.missing["docs"]
     assert list(case.details().missing) == ["docs"], "it is not forgotten after one night"
     assert (case.details(override=True).missing, case.good()) == ({}, True)
+
+
+def test_a_bucket_that_was_left_out_for_a_while_is_remembered(case: Many) -> None:
+    """What the vault has of it is known, its gap is named, and no instant of it is called a snapshot."""
+
+    def held(manifest: Manifest) -> HeldBucket:
+        return next(held for held in manifest.detailed(ObjectsDetails).others if held.name == "docs")
+
+    def later() -> None:
+        time.sleep(1.1)
+        builders.publish(case.root, datetime.now(timezone.utc))
+
+    later()
+    before = case.take()
+    assert (held(before).consistency, held(before).gap) == ("snapshot", "")
+    case.settings(exclude=("docs",))
+    later()
+    case.client.delete_object(Bucket="docs", Key="same/0")
+    case.client.put_object(Bucket="docs", Key="new", Body=b"written in the gap")
+    without = case.take()
+    assert "docs" not in {held.name for held in without.detailed(ObjectsDetails).others}
+    case.settings(exclude=())
+    with case.monkeypatch.context() as patch:
+
+        def refused(config: Config, source: Bucket, vault: Bucket) -> None:
+            raise UsageError("mirror the bucket", source.name, "not tonight")
+
+        patch.setattr(guard, "require_place", refused)
+        assert "docs" in case.take().detailed(ObjectsDetails).missing, "it fails in its first night"
+    again = case.take()  # of the same database backup: nobody looked at that instant
+    gap = f"{clock.format_time(before.taken_at)}/{clock.format_time(without.taken_at)}"
+    assert (held(again).gap, held(again).consistency) == (gap, "eventual")
+    assert "nobody looked at it at that instant" in held(again).why
+    later()
+    case.said.clear()
+    after = case.take()
+    assert (held(after).gap, held(after).consistency) == (gap, "snapshot"), (
+        "it is named while there is a backup of before"
+    )
+    said = "no backup after {} and until {} holds it".format(*gap.split("/"))
+    assert f"WARNING: the bucket docs: {said}" in case.said
+    assert f"the bucket docs: {said}" in KINDS["objects"].notes(after.detailed(ObjectsDetails))
+    assert held(after).removed == 1, "what went in the gap is removed, as the backup of before it tells what was ours"
+    assert portrait(case.vault.client, f"{case.mirrored}-docs") == portrait(case.client, "docs")
 
 
 def test_an_override_is_of_all_buckets_together(case: Many, weed: SeaweedFS) -> None:

@@ -109,9 +109,8 @@ def take(
     _sweep(vault, now, log)
     instant = guard.choose_instant(config, repo, source, now, log, doubts, database)
     identity = catalog.free_id(repo, "objects", now)
-    seal, before = age.sealing(config, log), _before(run, repo)
-    last, known = before.own, before.known
-    seen = store.look(run, known)
+    seal, (known, seen, before) = age.sealing(config, log), _earlier(run, repo)
+    last = before.own
     with State(config.state / JOURNAL) as state:
         asked = instant
         shared = _shared(config)
@@ -187,8 +186,17 @@ def take(
         f"{identity}: published, {objects} objects{many}, {human(size)}; {copied} copied, {removed} removed in"
         f" {details.seconds} s"
     )
+    _warn(details, log)
+    return manifest
+
+
+def _warn(details: ObjectsDetails, log: Log) -> None:
+    """Say what is not in the backup, or was not in those before."""
     for name, why in details.missing.items():
         log(f"WARNING: the bucket {named(name)} is not in this backup: {why}")
+    for held in details.others:
+        if held.left_out:
+            log(f"WARNING: the bucket {named(held.name)}: {held.left_out}")
     for gap in details.left:
         log(f"NOT in this backup: {gap.what}: {gap.why}")
     for gap in details.not_carried:
@@ -198,7 +206,6 @@ def take(
             first = mirrored.unheld[0]
             lost = f"{mirrored.in_no_backup} objects of {named(mirrored.name)}, the first is {first.key!r}: {first.why}"
             log(f"WARNING: the vault does not hold {lost}")
-    return manifest
 
 
 def _shared(config: Config) -> Shared:
@@ -232,31 +239,54 @@ def _sweep(vault: Bucket, now: datetime, log: Log) -> None:
 
 class _Before(NamedTuple):
     """What earlier backups tell of what the vault holds. own: the newest, as the application's bucket. others: of each
-    other bucket the newest that holds it, for the newest of all may lack one. known: those that this one has, or names
-    as missing."""
+    other bucket the newest that holds it, for the newest of all may lack one. gaps: HeldBucket.gap, of those that were
+    left out for a while."""
 
     own: Optional[Point]
     others: Mapping[str, Point]
-    known: tuple[str, ...]
+    gaps: Mapping[str, str]
 
 
-def _before(run: Opened, repo: repository_base.Repository) -> _Before:
-    sound, keys = catalog.sound(catalog.entries(repo, "objects", run.config.stack)), age.keys(run.config, run.key)
+def _earlier(run: Opened, repo: repository_base.Repository) -> tuple[tuple[str, ...], Store, _Before]:
+    """The other buckets that the newest backup has, or names as missing; what the store tells; what backups tell."""
+    sound = catalog.sound(catalog.entries(repo, "objects", run.config.stack))
+    newest = sound[-1].detailed(ObjectsDetails) if sound else None
+    known = {*(held.name for held in newest.others), *newest.missing} if newest else set[str]()
+    seen = store.look(run, sorted(known))
+    return tuple(sorted(known)), seen, _before(run, repo, sound, known, seen)
+
+
+def _before(
+    run: Opened, repo: repository_base.Repository, sound: Sequence[Manifest], known: set[str], seen: Store
+) -> _Before:
+    """What is to be held is looked for in every backup, also where the newest left it out."""
     if not sound:
-        return _Before(None, {}, ())
-    newest = sound[-1].detailed(ObjectsDetails)
-    known = {*(held.name for held in newest.others), *newest.missing}
+        return _Before(None, {}, {})
+    keys = age.keys(run.config, run.key)
+    wanted = known | {*seen.protected} - {run.config.objects.bucket}
     others: dict[str, Point] = {}
+    without: dict[str, Manifest] = {}  # the newest after that which neither holds it nor names it as missing
     for manifest in reversed(sound):
-        if known <= {*others}:
+        if wanted <= {*others}:
             break
-        held = {point.bucket: point for point in Point(repo, manifest, keys=keys).others() if point.bucket in known}
+        held = {point.bucket: point for point in Point(repo, manifest, keys=keys).others() if point.bucket in wanted}
+        rest = wanted - {*others, *held}
+        for name in rest - {*manifest.detailed(ObjectsDetails).missing} if rest else ():
+            without.setdefault(name, manifest)
         others = {**held, **others}
-    return _Before(Point(repo, sound[-1], keys=keys), others, tuple(sorted(known)))
+    oldest, gaps = format_time(sound[0].taken_at), dict[str, str]()
+    for name, point in others.items():
+        lacks = without.get(name)
+        gap = f"{format_time(point.at)}/{format_time(lacks.taken_at)}" if lacks else point.held.gap
+        if gap >= oldest:  # else no backup is left of before it
+            gaps[name] = gap
+    return _Before(Point(repo, sound[-1], keys=keys), others, gaps)
 
 
-def _written(work: _Mirror, state: State, root: Path, folder: str, ambiguous: int, seal: age.Seal) -> HeldBucket:
-    """Write the listing of a bucket that has been mirrored; what the manifest says of it."""
+def _written(
+    work: _Mirror, state: State, root: Path, folder: str, ambiguous: int, seal: age.Seal, gap: str = ""
+) -> HeldBucket:  # fmt: skip
+    """Write the listing of a bucket that has been mirrored; what the manifest says of it. gap: as in HeldBucket."""
     count, unheld = state.unheld_rows(SHOWN if not folder else _SHOWN_OF_OTHERS)
     path = root / folder
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -270,7 +300,7 @@ def _written(work: _Mirror, state: State, root: Path, folder: str, ambiguous: in
     return HeldBucket(
         work.source.name, folder, summary.objects, summary.bytes, instant.consistency, work.vault.name, instant.why,
         instant.at is not None, summary.digest, work.copied, work.bytes, work.removed, tuple(unheld), count, ambiguous,
-        work.settings.values, work.settings.denied, _counted(state), _of_tags(work.tags, state),
+        work.settings.values, work.settings.denied, _counted(state), _of_tags(work.tags, state), gap,
     )  # fmt: skip
 
 
@@ -304,7 +334,7 @@ class _Others:
         shared: Optional[Shared] = None, doubts: Doubts = TRUST,
     ) -> None:  # fmt: skip
         self._run, self._instant, self._root = run, instant, root
-        self._before = before.others
+        self._before, self._gaps = before.others, before.gaps
         self._override, self._log, self._shared, self._doubts = override, log, shared, doubts
         self._source, self._vault = buckets.source(run), buckets.vault(run)
         self._journals: list[Path] = []
@@ -374,7 +404,7 @@ class _Others:
             work.confirm(numbers)
             work.look_at_properties(self._before.get(name))
             work.sweep(self._before.get(name))
-            held = _written(work, state, self._root, folder, ambiguous, self.seal)
+            held = _written(work, state, self._root, folder, ambiguous, self.seal, self._gaps.get(name, ""))
         self._journals.append(self._journal(name))
         return held
 
@@ -387,8 +417,12 @@ class _Others:
         guard.require_place(self._run.config, source, vault)
         instant = self._instant
         why = guard.unversioned(source) if instant.at is not None else ""
+        until = self._gaps.get(name, "").partition("/")[2]
         if why:
             instant = replace(instant, at=None, server=None, consistency=EVENTUAL, why=why)
+        elif instant.at is not None and format_time(instant.at) <= until:
+            why = f"no backup until {until} holds it, and nobody looked at it at that instant"
+            instant = replace(instant, consistency=EVENTUAL, why="; ".join(filter(None, (instant.why, why))))
         return source, vault, instant
 
     def _journal(self, name: str) -> Path:
@@ -411,14 +445,14 @@ def preview(run: Opened, *, log: Log, override: int = 0, doubts: Doubts = TRUST)
     guard.require_vault(source, vault)
     now = datetime.now(timezone.utc)
     instant = guard.choose_instant(run.config, repo, source, now, log, doubts)
-    before = _before(run, repo)
+    seen, before = _earlier(run, repo)[1:]
     with State(run.config.state / JOURNAL) as state:
         work = _Mirror(run.config, source, vault, state, instant, log)
         work.look(before.own)
         asked, instant, numbers = instant, work.instant, state.numbers()
         guard.guard(run.config, source, vault, numbers, override, state.lost, log)
     others = _Others(run, before, asked, run.config.state, guard.Override(override), log)
-    for more in others.preview(store.look(run, before.known)):
+    for more in others.preview(seen):
         numbers = Numbers(**{what: count + getattr(more, what) for what, count in vars(numbers).items()})
     return Preview(
         **vars(numbers),

@@ -99,6 +99,7 @@ def _of_the_store(details: ObjectsDetails) -> list[str]:
         *_buckets_not_in_it(details),
         *_unheld(details),
         *([f"as they are now, of no instant: {several('bucket', otherwise)}"] if otherwise else []),
+        *(f"the bucket {named(held.name)}: {held.left_out}" for held in details.others if held.left_out),
         *(f"{gap.what}: {gap.why}" for gap in (*details.left, *details.not_carried)),
     ]
 

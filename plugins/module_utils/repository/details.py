@@ -246,7 +246,8 @@ class HeldBucket:
     """One bucket of the store in an objects backup.
 
     folder: of its listing in the backup, empty where that lies in the backup's own. vault: the bucket in the vault that
-    holds its objects. The others are as in ObjectsDetails, of this bucket.
+    holds its objects. gap: `from/until`, two times as ISO 8601: no backup after one and until the other holds it;
+    empty where there is no such time. The others are as in ObjectsDetails, of this bucket.
     """
 
     name: str
@@ -268,10 +269,17 @@ class HeldBucket:
     settings_denied: tuple[str, ...] = ()
     properties: Optional[HeldProperties] = None
     tags: Optional[HeldTags] = None
+    gap: str = ""
 
     @property
     def in_no_backup(self) -> int:
         return self.unheld_count or len(self.unheld)
+
+    @property
+    def left_out(self) -> str:
+        """The gap in words; empty where there is none."""
+        since, mark, until = self.gap.partition("/")
+        return f"no backup after {since} and until {until} holds it" if mark else ""
 
     @property
     def not_carried(self) -> tuple[Untested, ...]:
