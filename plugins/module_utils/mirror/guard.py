@@ -112,10 +112,9 @@ def choose_instant(
         log(f"consistency is {EVENTUAL}, the bucket as it is now: {why}")
         return Instant(None, None, EVENTUAL, why=why, skew=skew)
     at = good[-1].taken_at
-    consistency = EVENTUAL if doubts.dates else SNAPSHOT
-    if doubts.dates:
-        log(f"consistency is {consistency}, the bucket as it is listed to have been then: {doubts.dates}")
-    return Instant(at, at + timedelta(seconds=skew or 0), consistency, good[-1].id, doubts.dates, skew)
+    if doubts.dates:  # applications do not; who has a key to the store could
+        log(f"{SNAPSHOT} is the bucket as it is listed to have been then: {doubts.dates}")
+    return Instant(at, at + timedelta(seconds=skew or 0), SNAPSHOT, good[-1].id, skew=skew)
 
 
 def of_a_check(key: str) -> bool:
