@@ -416,3 +416,19 @@ def test_a_log_that_is_a_pipe_keeps_nothing(
     os.mkfifo(tmp_path / "log/shop.log")
     assert cli.main(["list", "--config-directory", str(tmp_path / "etc")]) == 0
     assert "shop.log is not a plain file" in caplog.text
+
+
+def test_a_line_of_the_log_that_has_no_utf_8(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Python printed a traceback of its own, and the error was in no log."""
+    (tmp_path / "log").mkdir()
+    monkeypatch.setattr(cli, "LOG_DIRECTORY", tmp_path / "log")
+
+    def fail(_arguments: object) -> config.Config:
+        raise LifeboatError("read the project", "shop", "volumes.a\ud800 wants a mapping")
+
+    monkeypatch.setattr(cli, "_configured", fail)
+    assert cli.main(["list", "--stack", "shop"]) == 1
+    assert "Traceback" not in capsys.readouterr().err
+    assert "volumes.a\\ud800 wants" in (tmp_path / "log/shop.log").read_text(encoding="utf-8")

@@ -146,7 +146,9 @@ def _scrubbed(secrets: Mapping[str, str]) -> Callable[[logging.LogRecord], bool]
     """A filter: no line of a log holds one of these secrets, or what looks like one."""
 
     def scrub(record: logging.LogRecord) -> bool:
-        record.msg, record.args = pipeline.scrub(record.getMessage(), secrets), ()
+        said = pipeline.scrub(record.getMessage(), secrets)
+        # A tool's half of a pair has no UTF-8: a handler would print a traceback in place of the line.
+        record.msg, record.args = said.encode("utf-8", "backslashreplace").decode(), ()
         return True
 
     return scrub
