@@ -24,6 +24,10 @@ def before(world: World, operations: Sequence[Operation]) -> None:
         world.intact[number] = operation(world)
 
 
+def evidence(world: World) -> set[str]:
+    return {path.stem for path in (world.root / "state/evidence").glob("*.json")}
+
+
 def compared(intact: Done, done: Done, earned: set[tuple[str, ...]], lost: set[str], story: str) -> None:
     """Nothing good may be said that was not said before, but what a verification said meanwhile. With fewer backups to
     judge, a verdict may be better; and of what failed nobody knows any more where the record of that is gone whole."""
@@ -44,9 +48,13 @@ def hurt(
     records = {path.relative_to(world.template) for path in world.template.glob("backup/*/*/verification.json")}
     lost = {path.parent.name for path in records if not os.path.lexists(world.root / path)}
     earned: set[tuple[str, ...]] = set()
+    written: set[str] = set()  # records that an operation makes
     for number in rng.sample(range(len(operations)), EACH):
+        there = evidence(world)
         done = attempt(operations[number], world, story)
+        written |= evidence(world) - there
         if done is not None and not other and not any(item.forged for item in told):
+            earned |= {claim for claim in done.claims if claim[0] == "evidence" and claim[1] in written}
             compared(world.intact[number], done, earned, lost, story)
             earned |= {("proven", claim[1]) for claim in done.claims if claim[::2] == ("verified", "restore")}
 
