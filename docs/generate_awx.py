@@ -47,6 +47,10 @@ KNOWN: dict[str, dict[str, Any]] = {
         "type": "path",
         "description": "The file to write on the machine where Ansible runs; `<host>.yml` where you are.",
     },
+    "details": {
+        "type": "bool",
+        "description": "Show everything of each stack too, where the table of many is shown.",
+    },
     "report_directory": {
         "type": "path",
         "description": "Where the pages go on the machine where Ansible runs; `lifeboat-report` where you are.",
@@ -119,6 +123,9 @@ def of_roles(play: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def of_tasks(play: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for text in strings(play.get("vars", {})):
+        for variable, default in variables(text):
+            yield variable, {"default": default}
     for task in play.get("tasks", []):
         for key, arguments in task.items():
             options = documented()[key]["doc"]["options"] if key.startswith("lifeboat.dr.") else {}

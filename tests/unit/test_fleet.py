@@ -17,7 +17,7 @@ import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import COULD_NOT_VERIFY, FAIL, PASS
 from ansible_collections.lifeboat.dr.plugins.module_utils.faces import fleet
 from ansible_collections.lifeboat.dr.plugins.module_utils.faces import site as faces_site
-from builders import NOW, Run
+from builders import NOW
 from evidence_world import HOSTILE, kept, record
 from test_evidence_faces import ELEMENTS, Seen
 
@@ -162,20 +162,6 @@ def test_the_report_has_it_and_both_pages_lead_to_each_other(tmp_path: Path) -> 
     assert "fleet.html" not in alone and b"fleet.html" not in alone["index.html"], "a host knows of itself only"
     bad = {**said(), **evidence, "records": [kept(body, problem="edited")]}
     assert "1 that are no evidence" in faces_site.site([bad], NOW, fleet=True)[1]["fleet.html"].decode()
-
-
-@pytest.mark.parametrize("dry", [False, True])
-def test_fleet_info(run: Run, dry: bool) -> None:
-    done = run("fleet_info", plain=True, check=dry, hosts=hundred())
-    assert (done["changed"], done["verdict"], done["summary"]) == (
-        False, FAIL, "100 stacks: 2 FAIL, 2 COULD NOT VERIFY, 96 PASS",
-    )  # fmt: skip
-    assert done["stacks"][2] == {
-        "host": "app99", "stack": "shop99", "verdict": COULD_NOT_VERIFY, "words": "no answer: timed out",
-    }  # fmt: skip
-    assert done["table"] == fleet.text(fleet.judge(hundred()))
-    assert run("fleet_info", plain=True, hosts=[said()])["verdict"] == PASS
-    assert run("fleet_info", plain=True, hosts=[])["verdict"] == COULD_NOT_VERIFY
 
 
 def playbook(inventory: Path, *words: str) -> subprocess.CompletedProcess[str]:
