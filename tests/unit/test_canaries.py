@@ -35,7 +35,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.operations import sche
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import answer
 from builders import NOW, make_manifest, prove, publish, publish_config, publish_objects, settings
-from test_modules import MODULES, REQUIRED
+from test_modules import MODULES, REQUIRED, WITHOUT_STACK
 
 # By name, each with signs that are told otherwise in JSON, in an address and in base64.
 SECRETS = {
@@ -49,8 +49,8 @@ NAMES = {"vault_access_key": "AKVAULT", "objects_access_key": "AKOBJECTS", "obje
 WORDS = [face for secret in SECRETS.values() for face in pipeline.faces(secret)]
 ID = make_manifest(NOW).id
 CONFIG, POINT = ID.replace("db_", "config_"), ID[-15:]
-WITHOUT_STACK = ("agent", "report", "schedule", "stack_inspect")  # what they are not given they know by its form only
-# What each module takes beyond the stack; those of test_modules.py are what it must be given.
+# What each module takes beyond the stack; those of test_modules.py are what it must be given. What is in WITHOUT_STACK
+# knows a secret by its form only.
 ARGUMENTS: dict[str, dict[str, Any]] = {
     **{name: {} for name in (
         "agent", "backend_plan", "backup_info", "backup_prune", "backup_verify", "checklist", "database_backup",
@@ -61,6 +61,8 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     **REQUIRED,
 }  # fmt: skip
 ARGUMENTS["agent"] = {"path": "{root}/agent", "interpreter": "/no/python"}
+ARGUMENTS["alert_test"] = {"url": "http://127.0.0.1:9", "stack_name": "shop", "wait_seconds": 1}
+ARGUMENTS["fleet_info"] = {"hosts": [{"host": "app1", "stack": "shop", "problem": "it was not reached"}]}
 ARGUMENTS["report"] = {"directory": "{root}/report", "hosts": []}
 ARGUMENTS["schedule"] = {
     "stack_name": "shop", "jobs": [{"name": "backup", "schedule": "0 2 * * *", "job": "lifeboat backup"}],
@@ -73,7 +75,7 @@ COMMANDS: dict[str, list[list[str]]] = {
     "adopt": [[]],
     "backup": [["database"], ["config"], ["objects"], []],
     "checklist": [["--period", period, "--html", "{root}/list.html"] for period in ("daily", "monthly", "incident")],
-    "escrow": [["--print-kit"], ["--identity", "{root}/none"]],
+    "escrow": [["--print-kit"], ["--identity", "{root}/none"], ["--look"]],
     "keeper": [["status"]],
     "list": [[]],
     "metrics": [["--stdout", "--ask"]],

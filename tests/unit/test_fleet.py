@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import pipeline
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import COULD_NOT_VERIFY, FAIL, PASS
 from ansible_collections.lifeboat.dr.plugins.module_utils.faces import fleet
 from ansible_collections.lifeboat.dr.plugins.module_utils.faces import site as faces_site
@@ -122,6 +123,11 @@ def test_hostile_words_stay_words_in_the_table() -> None:
     told = fleet.text(fleet.judge(given))
     assert len(told) == 5
     assert all(line.isprintable() for line in told)
+
+
+def test_why_a_host_does_not_answer_is_told_without_its_secrets() -> None:
+    line = only({"host": "app1", "stack": "shop", "problem": "ssh: password=correct-horse-7 was refused"})
+    assert line.words == f"no answer: ssh: password={pipeline.BLANK} was refused"
 
 
 def test_the_page(tmp_path: Path) -> None:

@@ -361,7 +361,7 @@ def test_what_happens_to_each_database(
     text = "\n".join(database_plan.text(made))
     for item in made.databases:
         assert (f"database {item.name}: {item.action} ({item.why})" in text) is made.needed
-    told = json.loads(json.dumps(Result(made).values()))
+    told = json.loads(json.dumps(Result(made).values([])))
     assert typed.build(
         planned.Plan, {key: told[key] for key in told if key != "changed"}, wrong
     ) == dataclasses.replace(made, backup=told["backup"])

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Optional
 
-from ..base import checks, typed
+from ..base import checks, pipeline, typed
 from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check
 from ..base.errors import LifeboatError, UnverifiedError
 from . import words
@@ -85,7 +85,7 @@ def _line(given: Mapping[str, object], stack: Optional[Stack]) -> Line:
     host, name = str(given.get("host") or "?"), str(given.get("stack") or "?")
     problem = str(given.get("problem") or "") or (stack.problem if stack else "")
     if problem:
-        return Line(host, name, COULD_NOT_VERIFY, problem=problem)
+        return Line(host, name, COULD_NOT_VERIFY, problem=pipeline.scrub(problem))  # Ansible's words, or a login's
     found = _checks("status", given.get("status"))
     if given.get("keeper"):
         found += [Check(f"keeper: {one.name}", one.result, one.detail) for one in _checks("status", given["keeper"])]
