@@ -43,6 +43,7 @@ class World:
         self.victim = self.target / "victim"
         self.victim.write_text("root's")
         shutil.copyfile(left_behind.__file__, root / "left_behind.py")
+        (root / "left_behind.py").chmod(0o644)  # whatever umask a command left that ran here before
         self.words = (PYTHON, str(root / "left_behind.py"), str(self.loot), str(self.target), str(self.trees))
         self.repository = root / "repository"
         (self.repository / "x/y").mkdir(parents=True)
