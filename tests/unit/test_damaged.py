@@ -208,6 +208,13 @@ def test_a_nul_in_the_configuration_is_refused(tmp_path: Path, change: dict[str,
         config.from_mapping({**settings(tmp_path), **change})
 
 
+@pytest.mark.parametrize("change", [{"state_directory": "/var/lib/\ud800"}, {"targets": {"\udfff": 1}}])
+def test_half_a_character_in_the_configuration_is_refused(tmp_path: Path, change: dict[str, Any]) -> None:
+    """JSON can spell one, and no file, argument or database can be named by it."""
+    with pytest.raises(UsageError, match="has half a character"):
+        config.from_mapping({**settings(tmp_path), **change})
+
+
 def test_a_line_of_the_log_with_no_date_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(schedule, "LOGS", tmp_path)
     good = "2026-11-24T02:00:00+0000 shop[1] DEBUG backup begins\n2026-11-24T02:01:00+0000 shop[1] DEBUG backup ends\n"

@@ -379,7 +379,7 @@ def from_mapping(data: object, secrets: object = None, where: str = "settings") 
     if isinstance(data, Mapping) and data.get("pin"):
         raise _wrong(where, "does not know pin; a seal is given to one run: -e seal=<seal>")
     typed.refuse_deep(data, lambda _field, cause: _wrong(where, cause))
-    _refuse_nul(data, where)
+    _refuse_unusable(data, where)
     config = dataclasses.replace(typed.build(Config, data, _wrong, where), secrets=_secrets(secrets or {}, where))
     if not _STACK.fullmatch(config.stack):
         raise _wrong(f"{where}.stack", f"{config.stack!r} is not a plain lower-case name")
@@ -406,14 +406,20 @@ def from_mapping(data: object, secrets: object = None, where: str = "settings") 
     return config
 
 
-def _refuse_nul(data: object, where: str) -> None:
-    """No path, word of a command, header or variable can have one: each use of it would fail in its own way."""
-    if isinstance(data, str) and "\0" in data:
-        raise _wrong(where, "has a NUL byte")
+def _refuse_unusable(data: object, where: str) -> None:
+    """NUL and halves of characters: no path, word of a command, header or variable can have one, and each use of it
+    would fail in its own way."""
+    if isinstance(data, str):
+        if "\0" in data:
+            raise _wrong(where, "has a NUL byte")
+        try:
+            data.encode("utf-8", "surrogateescape")
+        except UnicodeEncodeError:
+            raise _wrong(where, "has half a character, which no name can have") from None
     pairs = data.items() if isinstance(data, Mapping) else enumerate(data) if isinstance(data, (list, tuple)) else ()
     for name, inner in pairs:
-        _refuse_nul(name, where)
-        _refuse_nul(inner, f"{where}.{name}")
+        _refuse_unusable(name, where)
+        _refuse_unusable(inner, f"{where}.{name}")
 
 
 def _secrets(given: object, where: str) -> dict[str, str]:
