@@ -58,7 +58,7 @@ def panel(
         "title": title,
         "description": words,
         "datasource": SOURCE,
-        "targets": [{**one, "refId": chr(ord("A") + number)} for number, one in enumerate(queries)],
+        "targets": [{**query, "refId": chr(ord("A") + number)} for number, query in enumerate(queries)],
         "fieldConfig": {"defaults": defaults, "overrides": more.pop("overrides", [])},
         "options": more.pop("options", {}),
         "gridPos": {"w": width, "h": more.pop("height", 8)},
@@ -69,11 +69,11 @@ def panel(
 def placed(panels: Iterable[Panel]) -> Iterator[Panel]:
     """From left to right, then the next row, on Grafana's 24 columns."""
     x, y, high = 0, 0, 0
-    for number, one in enumerate(panels, 1):
-        width, height = one["gridPos"]["w"], one["gridPos"]["h"]
+    for number, panel in enumerate(panels, 1):
+        width, height = panel["gridPos"]["w"], panel["gridPos"]["h"]
         if x + width > 24:
             x, y, high = 0, y + high, 0
-        yield {**one, "id": number, "gridPos": {"w": width, "h": height, "x": x, "y": y}}
+        yield {**panel, "id": number, "gridPos": {"w": width, "h": height, "x": x, "y": y}}
         x, high = x + width, max(high, height)
 
 
@@ -284,7 +284,7 @@ def stack() -> dict[str, Any]:
         series("Size of the newest backup", size, unit="bytes"),
         series("Room in the repository", room, unit="bytes"),
     ]  # fmt: skip
-    seen = {name for one in (*shown, *recovery()["panels"]) for name in named(one)}
+    seen = {name for panel in (*shown, *recovery()["panels"]) for name in named(panel)}
     rest = [one_of(name, text) for name, text in METRICS.items() if name not in seen]
     return dashboard("stack", "Lifeboat: one stack", [*shown, *rest])
 
@@ -300,9 +300,9 @@ def one_of(name: str, text: str) -> Panel:
     return series(f"{told}, {'from now' if ahead else 'ago'}", [query(expr)], 8, unit="s", words=text)
 
 
-def named(one: Mapping[str, Any]) -> set[str]:
+def named(panel: Mapping[str, Any]) -> set[str]:
     """The metrics that a panel's queries name."""
-    exprs = itertools.chain.from_iterable(re.findall(r"\blifeboat_\w+", query["expr"]) for query in one["targets"])
+    exprs = itertools.chain.from_iterable(re.findall(r"\blifeboat_\w+", query["expr"]) for query in panel["targets"])
     return set(exprs)
 
 

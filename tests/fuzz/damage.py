@@ -209,7 +209,7 @@ def _sealed(body: Any) -> bool:
 
 
 def resealed(body: Any) -> bytes:
-    """With a seal that is right, as whoever can write the file can make it."""
+    """With a seal that is right: anybody who can write the file can make it."""
     if not isinstance(body, dict):
         return _rendered(body)
     with contextlib.suppress(RecursionError, ValueError):

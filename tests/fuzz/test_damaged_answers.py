@@ -212,9 +212,9 @@ def of_github(data: bytes) -> object:
     asked: tuple[Callable[[], object], ...] = (
         client.pages, lambda: client.workflow("x"), lambda: client.runs("x", "main"), lambda: client.jobs(3),
     )  # fmt: skip
-    for one in asked:
+    for question in asked:
         with contextlib.suppress(LifeboatError):
-            one()
+            question()
     return None
 
 

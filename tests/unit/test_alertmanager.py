@@ -57,7 +57,7 @@ def parts(config: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     found = [("global", config["global"]), *(("route", node) for node in nodes(config["route"]))]
     found += [("inhibit_rules", rule) for rule in config["inhibit_rules"]]
     return found + [
-        (kind, one) for receiver in config["receivers"] for kind in receiver if kind != "name" for one in receiver[kind]
+        (kind, way) for receiver in config["receivers"] for kind in receiver if kind != "name" for way in receiver[kind]
     ]
 
 
@@ -121,9 +121,9 @@ ONE_CAUSE = {
 def test_one_cause_is_one_alert(cause: str) -> None:
     names, wanted = ONE_CAUSE[cause]
     alerts = [of(name) for name in names]
-    assert [one["alertname"] for one in alertmanager.told(CONFIG, alerts)] == wanted
-    elsewhere = [{**one, "stack": "other"} for one in alerts if one["alertname"] in wanted]
-    rest = [one for one in alerts if one["alertname"] not in wanted]
+    assert [sent["alertname"] for sent in alertmanager.told(CONFIG, alerts)] == wanted
+    elsewhere = [{**fired, "stack": "other"} for fired in alerts if fired["alertname"] in wanted]
+    rest = [fired for fired in alerts if fired["alertname"] not in wanted]
     found = alertmanager.told(CONFIG, [*elsewhere, *rest])
     assert found == [*elsewhere, *alertmanager.told(CONFIG, rest)], "another stack's cause explains nothing here"
     assert found != elsewhere or not rest
@@ -131,8 +131,13 @@ def test_one_cause_is_one_alert(cause: str) -> None:
 
 def test_what_is_never_kept_back() -> None:
     causes = [of(name) for name in RULES]
-    for one in (of("LifeboatWatchdog"), alert(TEST), alert("HostOutOfMemory"), alert("LifeboatMetricsOld", stack="b")):
-        assert one in alertmanager.told(CONFIG, [*causes, one])
+    for still in (
+        of("LifeboatWatchdog"),
+        alert(TEST),
+        alert("HostOutOfMemory"),
+        alert("LifeboatMetricsOld", stack="b"),
+    ):
+        assert still in alertmanager.told(CONFIG, [*causes, still])
     assert of("LifeboatStackAbsent") in alertmanager.told(CONFIG, causes)
 
 
@@ -168,8 +173,8 @@ def test_what_a_message_says() -> None:
         body = text.split(f'{{{{ define "{name}"', 1)[1].split("{{ define", 1)[0]
         for said in (".Annotations.summary", ".StartsAt", ".Annotations.command", ".Annotations.runbook_url"):
             assert said in body
-    for one in CONFIG["receivers"][0]["slack_configs"]:
-        assert one["text"], "Slack shows an attachment without text as an empty line"
+    for slack in CONFIG["receivers"][0]["slack_configs"]:
+        assert slack["text"], "Slack shows an attachment without text as an empty line"
 
 
 def amtool(*words: str) -> str:
@@ -198,10 +203,10 @@ def test_amtool_accepts_it(here: str) -> None:
 
 @pytest.mark.slow
 def test_amtool_routes_as_we_do(here: str) -> None:
-    for one in [*map(of, RULES), alert(TEST), alert(TEST, severity="info"), alert("Other", severity="page")]:
-        labels = [f"{name}={value}" for name, value in one.items()]
+    for labelled in [*map(of, RULES), alert(TEST), alert(TEST, severity="info"), alert("Other", severity="page")]:
+        labels = [f"{name}={value}" for name, value in labelled.items()]
         said = amtool("config", "routes", "test", f"--config.file={here}", *labels)
-        assert said.split() == alertmanager.receivers(CONFIG, one)
+        assert said.split() == alertmanager.receivers(CONFIG, labelled)
 
 
 @pytest.mark.slow

@@ -79,7 +79,7 @@ def test_the_frame_is_grafanas(name: str) -> None:
     assert board["schemaVersion"] >= 36
     assert "id" not in board, "the database of one Grafana"
     assert (board["editable"], board["tags"]) == (True, ["lifeboat"])
-    variables = {one["name"]: one for one in board["templating"]["list"]}
+    variables = {variable["name"]: variable for variable in board["templating"]["list"]}
     assert variables["datasource"]["type"] == "datasource"
     used = {name for expr in queries(board) for name in re.findall(r"\$\{?(\w+)", expr)}
     assert used <= set(variables), "each variable that a query uses is one of the dashboard"
@@ -112,7 +112,7 @@ def test_panels_are_whole_and_do_not_overlap(name: str) -> None:
 
 
 def test_the_fleet_is_sorted_worst_first_and_leads_to_each_stack() -> None:
-    (panel,) = [one for one in BOARDS["fleet"]["panels"] if one["title"] == "One line a stack, worst first"]
+    (panel,) = [panel for panel in BOARDS["fleet"]["panels"] if panel["title"] == "One line a stack, worst first"]
     assert panel["options"]["sortBy"] == [{"displayName": "Wrong", "desc": True}]
     renamed = panel["transformations"][1]["options"]["renameByName"]
     assert renamed["Value #A"] == "Wrong"
@@ -137,7 +137,7 @@ def test_promtool_accepts_every_query_and_they_answer(tmp_path: Path) -> None:
         f'{metrics._DUTY}{{stack="good",{of}}}': "0+60x10", f'{metrics._DUTY}{{stack="late",{of}}}': "0x10",
         'lifeboat_check_passed{stack="late",check="vault"}': "0x10",
     }  # fmt: skip
-    (panel,) = [one for one in BOARDS["fleet"]["panels"] if one["title"] == "One line a stack, worst first"]
+    (panel,) = [panel for panel in BOARDS["fleet"]["panels"] if panel["title"] == "One line a stack, worst first"]
     wanted = [{"labels": f'{{stack="{name}"}}', "value": value} for name, value in
               (("gone", 1000), ("late", 2), ("good", 0))]  # fmt: skip
     asked = [{"expr": panel["targets"][0]["expr"], "eval_time": "10m", "exp_samples": wanted}]

@@ -81,7 +81,7 @@ def test_what_is_gone_is_an_alarm_until_it_is_accepted(world: World) -> None:
         verdict, words = world.look()
         assert (verdict, words.startswith(f"{lost.id}: its document was seen since ")) == ("FAIL", True)
         assert "nothing of it is there now, in no version" in words
-    with pytest.raises(NotFoundError, match="there is no alarm of that id"):
+    with pytest.raises(NotFoundError, match="no alarm has that id"):
         world.look(world.made[0].id)
     assert world.look(lost.id)[0] == "PASS"
     assert world.look()[0] == "PASS"

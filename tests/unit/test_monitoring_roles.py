@@ -144,12 +144,12 @@ def test_one_way_alone_is_a_whole_configuration(way: str) -> None:
         {"name": severity, f"{way}_configs": CONFIG["receivers"][0][f"{way}_configs"]}
         for severity in ("critical", "info")
     ]
-    assert {node["receiver"] for node in nodes(made["route"])} == {one["name"] for one in made["receivers"]}
+    assert {node["receiver"] for node in nodes(made["route"])} == {receiver["name"] for receiver in made["receivers"]}
     assert alertmanager.receivers(made, of("LifeboatWatchdog")) == ["nobody"]
     assert ("smtp_from" in made["global"]) == (way == "email")
     assert [kind for kind, part in parts(made) if set(part) - set(FIELDS[kind].split())] == []
-    for one in (*map(of, RULES), alert(TEST)):
-        assert alertmanager.receivers(made, one) in (alertmanager.receivers(CONFIG, one), ["nobody"])
+    for labelled in (*map(of, RULES), alert(TEST)):
+        assert alertmanager.receivers(made, labelled) in (alertmanager.receivers(CONFIG, labelled), ["nobody"])
 
 
 def test_a_mail_server_without_a_password_and_a_pagerduty_elsewhere() -> None:

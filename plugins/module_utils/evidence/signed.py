@@ -45,7 +45,7 @@ def refused(config: Config, record: Record, body: Mapping[str, object]) -> str:
         key = sealing.key_of(record.signature.value, record.id, DRILLS)
     except LifeboatError as exc:
         return f"untrusted: {exc.cause}"
-    signer = next((one for one in config.signers if " ".join(one.key.split()[:2]) == key), None)
+    signer = next((pinned for pinned in config.signers if " ".join(pinned.key.split()[:2]) == key), None)
     if signer is None:
         return "untrusted: it is signed with a key that lifeboat_signers does not name"
     if DRILLS not in signer.signs:

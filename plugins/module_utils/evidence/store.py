@@ -92,7 +92,9 @@ def _signed(config: Config, record: Record, say: Callable[[str], None]) -> Recor
         return record
     earlier = (_read(folder(config) / f"{identity}.json").record for identity in ids(config))
     try:
-        return signed.sign(record, config.signing_key, (one for one in earlier if one and one.kind == schema.DRILL))
+        return signed.sign(
+            record, config.signing_key, (drill for drill in earlier if drill and drill.kind == schema.DRILL)
+        )
     except LifeboatError as exc:
         say(f"NOT SIGNED: {exc}")
         return record

@@ -88,14 +88,15 @@ def _line(given: Mapping[str, object], stack: Optional[Stack]) -> Line:
         return Line(host, name, COULD_NOT_VERIFY, problem=pipeline.scrub(problem))  # Ansible's words, or a login's
     found = _checks("status", given.get("status"))
     if given.get("keeper"):
-        found += [Check(f"keeper: {one.name}", one.result, one.detail) for one in _checks("status", given["keeper"])]
+        kept = _checks("status", given["keeper"])
+        found += [Check(f"keeper: {check.name}", check.result, check.detail) for check in kept]
     for duty in stack.overdue if stack else ():
         last = f"last {duty.last:%Y-%m-%d}" if duty.last else "never done"
         found.append(Check(duty.name, FAIL, f"{last}, every {duty.days} days"))
     bad = [held for held in stack.records if not held.good] if stack else []
     if bad:
         found.append(Check("records", FAIL, f"{len(bad)} that are no evidence, such as {bad[-1].id}"))
-    wrong = sorted((one for one in found if one.result != PASS), key=lambda one: one.result != FAIL)
+    wrong = sorted((check for check in found if check.result != PASS), key=lambda check: check.result != FAIL)
     return Line(host, name, checks.verdict(found), tuple(wrong), _oldest(found, "newest "), _oldest(found, "proof"))
 
 
@@ -110,23 +111,25 @@ def _checks(what: str, given: object) -> list[Check]:
         return [Check(what, COULD_NOT_VERIFY, f"its answer cannot be read: {exc.cause}")]
     if not said.checks:
         return [Check(what, COULD_NOT_VERIFY, "it says nothing")]
+    known = (PASS, FAIL)
     return [
-        Check(one.name, one.result if one.result in (PASS, FAIL) else COULD_NOT_VERIFY, one.detail, one.measured)
-        for one in said.checks
+        Check(check.name, check.result if check.result in known else COULD_NOT_VERIFY, check.detail, check.measured)
+        for check in said.checks
     ]
 
 
 def _oldest(found: Sequence[Check], name: str) -> Optional[float]:
     """Of the checks of backups ("newest backup", "newest objects backup"), or of proofs ("proof", "objects proof")."""
-    own = [one for one in found if (one.name.startswith(name) or one.name.endswith(name)) and "keeper" not in one.name]
-    measured = [one.measured for one in own]
+    named = (check for check in found if check.name.startswith(name) or check.name.endswith(name))
+    own = [check for check in named if "keeper" not in check.name]
+    measured = [check.measured for check in own]
     return max(filter(None, measured), default=0.0) if own and None not in measured else None
 
 
 def verdict(lines: Sequence[Line]) -> str:
     """Of all of them: that of the worst. Of none nothing is known."""
     found = {line.verdict for line in lines}
-    return next((one for one in (FAIL, COULD_NOT_VERIFY) if one in found), PASS if found else COULD_NOT_VERIFY)
+    return next((bad for bad in (FAIL, COULD_NOT_VERIFY) if bad in found), PASS if found else COULD_NOT_VERIFY)
 
 
 def summary(lines: Sequence[Line]) -> str:

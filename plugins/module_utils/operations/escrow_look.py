@@ -119,7 +119,7 @@ def look(run: Opened, *, path: Optional[Path] = None, accept: Collection[str] = 
     strange = sorted(set(accept) - {alarm.id for alarm in alarms})
     if strange:
         remedy = "`lifeboat escrow --look` names them."
-        raise NotFoundError("accept what is missing", ", ".join(strange), "there is no alarm of that id", remedy)
+        raise NotFoundError("accept what is missing", ", ".join(strange), "no alarm has that id", remedy)
     accepted = {**known.accepted, **dict.fromkeys(accept, now)}
     kept = _remembered(known, there, alarms, accepted, now)
     _write(path, replace(before, places={**before.places, vault.place: kept}))

@@ -114,7 +114,7 @@ class Look:
         """Of when the newest recovery point is that can be used."""
         repo = repositories.of(self.run)
         if self._seen or repo.trust or not isinstance(repo, LocalRepository):
-            return max((one.taken_at for one in self.points if one.good and one.taken_at), default=None)
+            return max((point.taken_at for point in self.points if point.good and point.taken_at), default=None)
         return glances.newest_point(repo, self.config.stack)
 
     @functools.cached_property
