@@ -84,11 +84,11 @@ phase:
   type: dict
 """
 
-
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import clock, pipeline, typed
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import PASS
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LifeboatError
+from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import refuse
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import alert_test
 from ansible_collections.lifeboat.dr.plugins.module_utils.tools.alertmanager import Client
 
@@ -112,7 +112,7 @@ def main() -> None:
             Client(given["url"]), asked, now=started.started_at, log=log.append, dry=module.check_mode
         )
     except LifeboatError as exc:
-        module.fail_json(msg=pipeline.scrub(str(exc)))
+        refuse(module, exc, started, log)
     result = {
         "verdict": found.verdict, "id": found.id, "checks": [check.as_dict() for check in found.checks],
         "log": log, "phase": typed.plain(started.phase()), "changed": False,

@@ -70,7 +70,7 @@ def way(store: StoreSettings) -> tuple[str, str]:
     if not store.port:
         return "", ""
     with socket.socket() as free:
-        # Whoever takes it before ssh does gets nothing: ssh ends then, and no key is ever sent, only signatures.
+        # A process that takes it before ssh gets nothing: ssh ends then, and no key is ever sent, only signatures.
         free.bind((_LOOPBACK, 0))
         port = free.getsockname()[1]
     there = f"[{store.address}]" if ":" in store.address else store.address
