@@ -67,6 +67,9 @@ NOT_WELL: dict[str, tuple[dict[str, Any], str, str]] = {
     "a keeper that lacks a copy": (
         said(keeper={"checks": [check("last pull", FAIL, "9 days ago")]}), FAIL, "keeper: last pull: 9 days ago",
     ),
+    "a result that is none of ours": (
+        said(0, check("newest backup", "SPLENDID", "0.1 h old")), COULD_NOT_VERIFY, "newest backup: 0.1 h old",
+    ),
     "a keeper that says nothing": (said(keeper={"verdict": PASS}), COULD_NOT_VERIFY, "keeper: status: it says nothing"),
 }  # fmt: skip
 

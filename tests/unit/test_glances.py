@@ -155,6 +155,17 @@ def test_a_memory_that_is_damaged_is_none(world: World, text: str) -> None:
         assert json.loads(path.read_text()) == memory, "and it is remembered again"
 
 
+@pytest.mark.parametrize("name", ["version", "stack"])
+def test_a_memory_of_another_version_or_stack_is_none(world: World, read: list[str], name: str) -> None:
+    root, taken = world
+    first = told(root)
+    path = root / "state" / glances.FILE
+    path.write_text(json.dumps({**json.loads(path.read_text()), name: "another"}))
+    del read[:]
+    assert told(root) == first
+    assert set(read) >= {backup.id for backup in taken}, "all of them are read"
+
+
 def test_a_file_of_just_now_is_not_remembered(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """It could change within the same tick of the clock."""
     root, _taken = world

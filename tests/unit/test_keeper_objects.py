@@ -100,6 +100,32 @@ def test_nights_without_the_keeper_are_made_up_for_and_not_longer_than_it_may_be
     assert world.asked == [*(item.id for item in made[5:11]), again.id], "of one day the newest"
 
 
+def test_no_mirror_begins_when_the_time_of_the_pull_is_up(world: Mirroring, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = [world.publish(START + number * DAY) for number in range(2)]
+    world.now = made[-1].taken_at + PULLED
+    sources: list[Source] = []
+    monkeypatch.setattr(
+        mirror, "take", lambda run, **given: (setattr(sources[0].budget, "_ends", 0.0), world._take(run, **given))[1]
+    )
+    pulled = world.pull(lambda source: sources.append(source) or source)
+    assert world.asked == [made[0].id]
+    assert "did not end in" in pulled.mirrored.why
+
+
+def test_a_backup_that_stays_due_is_mirrored_once_in_a_pull(world: Mirroring, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where two clocks disagree; without a bound the pull would never end."""
+    made, real = world.publish(START), objects.due
+    world.now = made.taken_at + PULLED
+
+    def again(*given: Any) -> list[Manifest]:
+        assert len(world.asked) < 3, "it goes on and on"
+        return real(*given) or [made]
+
+    monkeypatch.setattr(objects, "due", again)
+    world.pull()
+    assert world.asked == [made.id]
+
+
 def test_a_store_that_tells_no_past_is_mirrored_once_for_the_newest_rows(world: Mirroring) -> None:
     world.details = {"consistency": "eventual", "why": "the source bucket keeps no versions", "versioned": False}
     made = [world.publish(START + number * DAY) for number in range(3)]

@@ -101,7 +101,7 @@ def _line(given: Mapping[str, object], stack: Optional[Stack]) -> Line:
 
 
 def _checks(what: str, given: object) -> list[Check]:
-    """A result that is none of ours is one that nobody knows."""
+    """A result that is none of ours counts as one that nobody knows: checks.verdict()."""
     if not given:
         return [Check(what, COULD_NOT_VERIFY, "it was not asked")]
     try:
@@ -111,11 +111,7 @@ def _checks(what: str, given: object) -> list[Check]:
         return [Check(what, COULD_NOT_VERIFY, f"its answer cannot be read: {exc.cause}")]
     if not said.checks:
         return [Check(what, COULD_NOT_VERIFY, "it says nothing")]
-    known = (PASS, FAIL)
-    return [
-        Check(check.name, check.result if check.result in known else COULD_NOT_VERIFY, check.detail, check.measured)
-        for check in said.checks
-    ]
+    return [Check(check.name, check.result, check.detail, check.measured) for check in said.checks]
 
 
 def _oldest(found: Sequence[Check], name: str) -> Optional[float]:
