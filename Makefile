@@ -32,13 +32,13 @@ demo: lab ## Lose a database and get it back, on the lab, from nothing
 quick: setup ## Before every commit: style, types and the unit tests but the slow ones, in a minute and a half
 	@tests/suites.sh style+unit-quick
 
-# Whatever apt may have to install for the engine is there before the browser's and the objects' tests ask apt as well. The hosts
-# leave enough of two cores for all the other suites, one after the other.
+# Apt is asked by one suite at a time: for the engine first, then for the browser and the objects, which share a lane. The hosts, which
+# wait most of the time, leave enough of two cores for two lanes of the other suites.
 test: setup ## What CI runs first: lint, unit, browser, objects, attacks, fuzz, awx, a foreign server, Molecule
-	@tests/suites.sh engine,style lint+unit+awx+browser+objects+attacks+fuzz+server,molecule
+	@tests/suites.sh engine,style browser+objects+attacks+fuzz,lint+unit+awx+server,molecule
 
 release: setup ## Everything there is, however long: make test, the longest scenarios, integration, no test lost
-	@LONG=1 tests/suites.sh engine,style lint+unit+ids+awx+browser+objects+attacks+fuzz+server,molecule integration
+	@LONG=1 tests/suites.sh engine,style browser+objects+attacks+fuzz,lint+unit+ids+awx+server+integration,molecule
 
 style: setup
 	ruff check .
