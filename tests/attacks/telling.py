@@ -117,6 +117,7 @@ def main() -> int:
         told = target(directory, url).lower()
     out = [form for number, form in enumerate(ANSWERS) if canary(number) in told]
     print("\n".join(out))
+    print(f"searched for the secrets of {len(ANSWERS)} answers", file=sys.stderr)
     return 0 if out else 1
 
 

@@ -29,3 +29,4 @@ def test_control_a_script_tells_every_secret(tmp_path: Path) -> None:
 def test_lifeboat_tells_none(tmp_path: Path) -> None:
     done = attack("product", tmp_path)
     assert (done.returncode, done.stdout.split()) == (1, []), f"{done.stdout} got out; {done.stderr}"
+    assert f"searched for the secrets of {len(ANSWERS)} answers" in done.stderr, "it did not end before"

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import hashlib
 import io
@@ -505,6 +506,24 @@ def test_what_a_probe_said_is_cut_where_it_is_told() -> None:
     first, last = error.cause.split("\n")
     assert (first.startswith("xxx"), first[-20:], last) == (True, f"… ({len(err) - 5} characters)", "last")
     assert LifeboatError("ask", "x", "one\ntwo\n").cause == "one\ntwo"
+
+
+@pytest.mark.parametrize("stacks", ["runtime stack:", "goroutine 1 gp=0xc000002380 m=0 [running]:"])
+def test_of_a_crash_in_go_the_cause_is_told(stacks: str) -> None:
+    """Pages of stacks follow it, and the last lines of a text are what is told."""
+    said = f"fatal error: out of memory\n\n{stacks}\nmain.main()\n" + "\t/x.go:1 +0x1\n" * 9
+    status, _out, err = pipeline.probe(sh('printf %s "$SAID" >&2; exit 2', SAID=said))
+    assert (status, err) == (2, "fatal error: out of memory")
+    other = f"{stacks}\nx"
+    assert pipeline.probe(sh('printf %s "$SAID" >&2', SAID=other))[2] == other, "no crash"
+
+
+def test_the_memory_of_a_process_is_bounded() -> None:
+    """And that of what it starts: `docker` does not read a project, its plugin does."""
+    takes = f"{sys.executable} -c 'len(bytearray(200 << 20))' & wait $!"
+    assert pipeline.probe(sh(takes))[0] == 0
+    status, _out, err = pipeline.probe(dataclasses.replace(sh(takes), memory=100 << 20))
+    assert (status, "MemoryError" in err) == (1, True)
 
 
 BIG = """

@@ -18,6 +18,7 @@ import io
 import json
 import os
 import re
+import resource
 import selectors
 import signal
 import subprocess
@@ -37,6 +38,8 @@ _ANSWER = 64 << 20  # bytes of an answer that probe() takes
 _GRACE = 5.0  # seconds that a process has to end by itself
 _SILENCE = 0.5  # seconds without output, after which it is looked whether anybody is there to write
 _LINE_SHOWN = 500  # characters of a line that a tool said
+# Where a program in Go says why it crashed, and where the pages begin that it prints then.
+_CRASH, _STACKS = re.compile(r"(?m)^(?:fatal error|panic): "), re.compile(r"(?m)^(?:runtime stack:|goroutine \d+ .*\[)")
 _METER = [0]
 BLANK = "********"
 SECRET_LENGTH = 8  # a shorter secret is a word that a text may hold for other reasons ("shop")
@@ -142,11 +145,13 @@ class HashingWriter:
 @dataclass(frozen=True)
 class Command:
     """One process: `argv` is its list of words, `env` what is added to the environment. Secrets travel in `env` only:
-    every user of the machine can read argv. alone: `env` is all of its environment, as for a program of strangers."""
+    every user of the machine can read argv. alone: `env` is all of its environment, as for a program of strangers.
+    memory: how many bytes it and each of its children may take; 0: as many as there are."""
 
     argv: Sequence[str]
     env: Optional[Mapping[str, str]] = None
     alone: bool = False
+    memory: int = 0
 
     @property
     def name(self) -> str:
@@ -208,7 +213,11 @@ def without_rows(lines: Sequence[str]) -> list[str]:
 def tail(stream: IO[bytes]) -> str:
     stream.seek(0, os.SEEK_END)
     stream.seek(max(0, stream.tell() - STDERR_KEPT))
-    return scrub(stream.read().decode("utf-8", "replace")).strip()
+    text = stream.read().decode("utf-8", "replace")
+    stacks = _STACKS.search(text)
+    if stacks and _CRASH.search(text, 0, stacks.start()):
+        text = text[: stacks.start()]
+    return scrub(text).strip()
 
 
 def _end(processes: Sequence[subprocess.Popen[bytes]]) -> None:
@@ -326,6 +335,9 @@ def _start(
     process = subprocess.Popen(
         list(command.argv), stdin=stdin, stdout=stdout, stderr=stderr, env=env, start_new_session=True
     )
+    if command.memory:
+        with contextlib.suppress(OSError):  # it has ended
+            resource.prlimit(process.pid, resource.RLIMIT_DATA, (command.memory, command.memory))
     if stdin is not None and not isinstance(stdin, int):
         stdin.close()  # ours, or the writer never sees EPIPE when the reader dies
     return process

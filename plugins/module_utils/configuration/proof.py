@@ -26,6 +26,7 @@ from ..repository.base import Repository
 from ..repository.details import ConfigDetails, Part
 from ..repository.manifest import Manifest
 from ..settings.config import Config
+from ..stack.compose import ALONE, MOST_MEMORY
 from ..tools import age, tar
 from ..tools.tar import Entry
 from . import parts as configuration_parts
@@ -208,7 +209,8 @@ def _parsed(config: Config, manifest: Manifest, out: Extracted) -> Check:
     words = ["docker", "compose", "--project-directory", str(out.where(project))]
     for file in files:
         words += ["--file", str(out.where(file))]
-    status, _out, err = pipeline.probe(Command([*words, "config", "--no-interpolate", "--quiet"]))
+    words += ["config", "--no-interpolate", "--quiet"]
+    status, _out, err = pipeline.probe(Command(words, ALONE, memory=MOST_MEMORY))
     said = err.strip().splitlines()
     if status and (unable(status) or pipeline.probe(Command(["docker", "compose", "version"]))[0]):
         return Check(name, COULD_NOT_VERIFY, said[-1] if said else f"docker ended with {status}")

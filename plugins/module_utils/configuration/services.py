@@ -20,14 +20,12 @@ from ..base.checks import PASS, Check
 from ..base.errors import UnverifiedError, UsageError
 from ..base.pipeline import Command
 from ..settings.config import Config
-from ..stack.compose import ComposeRuntime
+from ..stack.compose import MOST_MEMORY, ComposeRuntime
 from ..tools.tar import shown
 from .allowed import Allowed
 
 NAME = "services as the inventory expects"
 _ATTEMPTED = "read what would be started"
-# A remote file could be another when the services are started than when it was judged.
-_LOCAL_ONLY = {"COMPOSE_EXPERIMENTAL_GIT_REMOTE": "false", "COMPOSE_EXPERIMENTAL_OCI_REMOTE": "false"}
 # https://github.com/compose-spec/compose-spec/blob/main/05-services.md: what acts inside the container, or limits it.
 _KEYS = """
 attach blkio_config cap_drop command configs container_name cpu_count cpu_percent cpu_period cpu_quota cpu_rt_period
@@ -78,17 +76,18 @@ def read(
     where Compose cannot read it.
     """
     runtime = replace(config.runtime, project_directory=directory or config.runtime.project_directory)
-    asked = ComposeRuntime(replace(config, runtime=runtime)).compose("config", "--format", "json").argv
+    asked = ComposeRuntime(replace(config, runtime=runtime)).compose("config", "--format", "json")
     model = _answer(asked, config.runtime.project_directory, root)
     # What is in an env_file is among the variables then, and its name is gone.
-    raw = _map(_answer([*asked, "--no-interpolate"], config.runtime.project_directory, root).get("services"))
+    as_written = replace(asked, argv=[*asked.argv, "--no-interpolate"])
+    raw = _map(_answer(as_written, config.runtime.project_directory, root).get("services"))
     words, paths = set(allow), _Paths(allowed, root)
     found = [*_services(config, model, raw, paths), *_resources(model, paths)]
     return tuple(replace(one, allowed=tuple(text for text in one.beyond if text in words)) for one in found)
 
 
-def _answer(argv: Sequence[str], directory: str, root: str) -> Mapping[str, object]:
-    status, out, said = pipeline.probe(Command(list(argv), _LOCAL_ONLY), timeout=60)
+def _answer(asked: Command, directory: str, root: str) -> Mapping[str, object]:
+    status, out, said = pipeline.probe(replace(asked, memory=MOST_MEMORY), timeout=60)
     if status:
         cause = (said.strip().splitlines() or [f"docker ended with {status}"])[-1]
         raise UnverifiedError(

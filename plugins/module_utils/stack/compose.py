@@ -10,7 +10,7 @@ import contextlib
 import os
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Optional, TypeVar, Union
 
@@ -22,6 +22,11 @@ from .service import DataMount, ServiceState
 
 T = TypeVar("T")
 _LABEL = "com.docker.compose."
+# A project may include files from the network, and switch that on in its `.env`: its owner would have root fetch what
+# he likes. And such a file could be another when it is used than when it was read.
+ALONE = {"COMPOSE_EXPERIMENTAL_GIT_REMOTE": "false", "COMPOSE_EXPERIMENTAL_OCI_REMOTE": "false"}
+# Compose reads an env_file whole, and /dev/zero has no end. It needs a twentieth of this.
+MOST_MEMORY = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -244,7 +249,7 @@ class ComposeRuntime:
             words += ["--file", os.path.join(self._directory, file)]
         if self._project:
             words += ["--project-name", self._project]
-        return Command([*words, *argv])
+        return Command([*words, *argv], ALONE)
 
     @property
     def model(self) -> Project:
@@ -260,8 +265,11 @@ class ComposeRuntime:
             raise NotFoundError(
                 attempted, subject, "there is no such directory", "Correct lifeboat_runtime.project_directory."
             )
-        remedy = "`docker compose config` in that directory shows the same."
-        asked = self.compose(*words, "--format", "json")
+        remedy = (
+            "`docker compose config` in that directory shows the same, except for what the project includes from the"
+            " network: Lifeboat does not fetch it. Keep a copy in the project."
+        )
+        asked = replace(self.compose(*words, "--format", "json"), memory=MOST_MEMORY)
         text = pipeline.output(asked, attempted=attempted, subject=subject, timeout=60, remedy=remedy)
         wrong = _wrong(attempted, subject, remedy)
         return _foreign(kind, typed.load(text, wrong), wrong)
