@@ -5,9 +5,13 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import archived
 import pytest
 from support import Host, Stack, identity, playbook
 
@@ -40,6 +44,24 @@ def test_the_stacks_secrets_are_nowhere_in_the_clear(app1: Host, backup: dict[st
     assert len(secrets) >= 3
     clear = app1.run("sh", "-c", f"cat {here}/*.json; tar -xzOf {here}/config.tar.gz; journalctl -q")
     assert not [secret for secret in secrets if secret in clear]
+
+
+def test_another_program_finds_no_secret_in_the_archive(
+    app1: Host, backup: dict[str, Any], key: str, tmp_path: Path
+) -> None:
+    """detect-secrets, on the controller. The control is what is sealed, where it finds them, and a token beside."""
+    here = f"/backup/config/{backup['id']}"
+    secrets = [line.partition("=")[2] for line in app1.run("grep", "-E", "PASSWORD|SECRET", "/srv/shop/.env").split()]
+    own = json.loads(app1.run("cat", "/etc/lifeboat/shop.secrets.json"))
+    secrets += [value for name, value in own.items() if value and not name.endswith("access_key")]
+    clear = archived.scanned(base64.b64decode(app1.run("base64", f"{here}/config.tar.gz")), tmp_path / "clear")
+    assert clear.files > 3
+    assert (clear.tokens, clear.tells(secrets)) == (set(), [])
+    opened = app1.run("sh", "-c", f"age --decrypt --identity {key} {here}/secrets.tar.gz.age | base64")
+    assert archived.scanned(base64.b64decode(opened), tmp_path / "sealed").tells(secrets)
+    planted = tmp_path / "clear/planted.conf"
+    planted.write_text("account: " + "AC" + "0123456789abcdef" * 2 + "\n")
+    assert {name for name, _kind in archived.looked_at(tmp_path / "clear").tokens} == {"planted.conf"}
 
 
 def test_it_comes_back_by_hand(app1: Host, backup: dict[str, Any], key: str) -> None:
