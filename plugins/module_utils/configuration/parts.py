@@ -168,15 +168,17 @@ def save_images(used: Mapping[str, ImageInUse], target: Path, timeout: float, se
 
 
 def git(repository: GitRepository, config: Config, *words: str) -> Command:
-    """git that asks nobody. A token goes by the environment, to that one host only; a local repository is read with
-    its owner's rights, because its own configuration can run programs."""
+    """git that asks nobody. A token goes by the environment, to that one host only: where that sends on to another, git
+    would take it along. A local repository is read with its owner's rights, because its own configuration can run
+    programs."""
     env = {"GIT_TERMINAL_PROMPT": "0", "GIT_SSH_COMMAND": "ssh -o BatchMode=yes", "GIT_CONFIG_NOSYSTEM": "1"}
     token = config.secrets.get(f"git_token_{repository.name}", "")
     if token and repository.url.startswith("https://"):
         host = "/".join(repository.url.split("/")[:3])
         basic = base64.b64encode(f"{repository.user}:{token}".encode()).decode()
-        env |= {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": f"http.{host}/.extraHeader"}
+        env |= {"GIT_CONFIG_COUNT": "2", "GIT_CONFIG_KEY_0": f"http.{host}/.extraHeader"}
         env["GIT_CONFIG_VALUE_0"] = f"Authorization: Basic {basic}"
+        env |= {"GIT_CONFIG_KEY_1": "http.followRedirects", "GIT_CONFIG_VALUE_1": "false"}
     argv = ["git", *words]
     if repository.path and os.geteuid() == 0:
         with filesystem.explained("read the git repository", repository.path):
@@ -192,7 +194,8 @@ def git_heads(repository: GitRepository, config: Config) -> str:
     return heads(pipeline.output(
         git(repository, config, "ls-remote", "--", repository.url or repository.path),
         attempted="ask the git repository", subject=repository.name, timeout=120,
-        remedy=f"Set the secret git_token_{repository.name} where it is private, and see that this host reaches it.",
+        remedy=f"Set the secret git_token_{repository.name} where it is private, and see that this host reaches it."
+        " Where it has moved (error 301) give its new address: with a token no redirect is followed.",
     ))  # fmt: skip
 
 
