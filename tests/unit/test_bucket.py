@@ -10,15 +10,21 @@ import dataclasses
 import http.server
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta, timezone
 from email.utils import formatdate
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LifeboatError, NotFoundError, UsageError
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
+    IntegrityError,
+    LifeboatError,
+    NotFoundError,
+    UsageError,
+)
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import bucket, signed
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3.bucket import Bucket
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import buckets, runtime
@@ -40,7 +46,7 @@ Answer = tuple[int, str]
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
     """A server that gives the answers of `said["answers"]`, the last one repeatedly, and keeps the requests."""
-    said: dict[str, Any] = {"answers": [], "asked": [], "date": 0.0}
+    said: dict[str, Any] = {"answers": [], "asked": [], "date": 0.0, "head": 403, "headers": {}}
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -52,13 +58,15 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
         do_PUT = do_GET
 
         def do_HEAD(self) -> None:
-            self._answer(403, b"")
+            self._answer(said["head"], b"", said["headers"])
 
-        def _answer(self, status: int, body: bytes) -> None:
+        def _answer(self, status: int, body: bytes, more: Mapping[str, str] = MappingProxyType({})) -> None:
             self.send_response_only(status)
+            headers = {"Content-Length": str(len(body)), **more}
             if said["date"] is not None:
-                self.send_header("Date", formatdate(self._now(), usegmt=True))
-            self.send_header("Content-Length", str(len(body)))
+                headers.setdefault("Date", formatdate(self._now(), usegmt=True))
+            for name, value in headers.items():
+                self.send_header(name, value)
             self.end_headers()
             self.wfile.write(body)
 
@@ -175,6 +183,11 @@ LOOP = "<NextKeyMarker>a</NextKeyMarker>"
         pytest.param([page(item("a"), more="<x/>")], 1, "followed by itself", id="more without a mark"),
         pytest.param([page(item("a", Size="many"))], 1, "what is no listing", id="a size that is none"),
         pytest.param([page(item("a", LastModified="yesterday"))], 1, "what is no listing", id="a time that is none"),
+        pytest.param([page(item("a", Size="-5"))], 1, "what is no listing", id="less than nothing"),
+        pytest.param([page(item("a", Size="9" * 20))], 1, "what is no listing", id="more than there can be"),
+        pytest.param(
+            [page(item("a", LastModified="9999-12-31T23:59:59Z"))], 1, "what is no listing", id="the end of all times"
+        ),
     ],
 )
 def test_what_is_no_listing_says_so(server: dict[str, Any], answers: list[Answer], asked: int, said: str) -> None:
@@ -501,3 +514,40 @@ def test_the_buckets_of_a_store_share_their_connections(monkeypatch: pytest.Monk
     assert [one.name for one in others] == ["b", "c"]
     other_key = dataclasses.replace(others[0], access_key="other")
     assert other_key.client is not first.client and other_key.requests is not first.requests
+
+
+@pytest.mark.parametrize(
+    ("told", "year"),
+    [
+        ("Sun, 29 Nov 2026 16:09:14 GMT", 2026), ("Sun, 29 Nov 2026 16:09:14 -0000", 2026),
+        ("Sun, 29 Nov 2026 16:09:14", 2026), ("", 1970), ("yesterday", 1970), ("29 Nov", 1970),
+        ("Fri, 31 Dec 9999 23:59:59 -1200", 1970), ("Sun, 29 Nov 99999999999 16:09:14 GMT", 1970),
+    ],
+)  # fmt: skip
+def test_when_a_server_says_that_an_object_was_written(told: str, year: int) -> None:
+    modified = signed.Answer(200, {"last-modified": told}, b"").modified
+    assert (modified.year, modified.utcoffset()) == (year, timedelta())
+    assert year == 1970 or modified == datetime(2026, 11, 29, 16, 9, 14, tzinfo=timezone.utc)
+
+
+@pytest.mark.parametrize("size", ["many", "-1", "5, 5", "9" * 19, "\u00b2"])
+def test_a_size_that_is_none_is_of_the_one_object(server: dict[str, Any], size: str) -> None:
+    server["head"], server["headers"] = 200, {"Content-Length": size}
+    with pytest.raises(IntegrityError, match=r"'a' in s3://uploads.*Content-Length is not a size"):
+        server["bucket"].ask("HEAD", "a", attempted="read the object")
+    with pytest.raises(IntegrityError, match="Content-Length is not a size"):
+        bucket.server(server["bucket"])
+
+
+def test_a_clock_that_tells_no_time(server: dict[str, Any]) -> None:
+    server["headers"] = {"Date": "soon"}
+    assert bucket.skew(server["bucket"]) is None
+
+
+@pytest.mark.parametrize(
+    "row", ["<UploadId>u</UploadId>", "<Key>a</Key><UploadId>u</UploadId><Initiated>x</Initiated>"]
+)
+def test_an_upload_that_is_listed_by_half_is_no_listing(server: dict[str, Any], row: str) -> None:
+    server["answers"] = [page(f"<Upload>{row}</Upload>", kind="ListMultipartUploadsResult")]
+    with pytest.raises(LifeboatError, match="what is no listing"):
+        list(bucket.uploads(server["bucket"]))

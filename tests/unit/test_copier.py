@@ -322,7 +322,7 @@ def test_no_write_names_a_version(method: str) -> None:
 def test_an_object_whose_headers_cannot_be_sent_is_its_own_fault(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str
 ) -> None:
-    def send(self: signed.Requests, request: Any) -> Answer:
+    def send(self: signed.Requests, request: Any, **_: Any) -> Answer:
         assert request.bucket == SOURCE.name, "nothing reaches the vault"
         return Answer(200, {**HEADERS, name: value}, b"hello")
 

@@ -7,6 +7,7 @@ tests/objects/test_keeper_mirror.py."""
 
 from __future__ import annotations
 
+import dataclasses
 import http.server
 import threading
 from collections.abc import Iterator, Mapping
@@ -269,8 +270,14 @@ class Hostile(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     pages: Mapping[str, Callable[[Hostile], None]]
 
+    server_version = "MinIO"
+
     def log_message(self, *_words: Any) -> None:
         pass
+
+    def do_HEAD(self) -> None:
+        self.send_response(200)
+        self.end_headers()
 
     def do_GET(self) -> None:
         self.close_connection = True
@@ -322,6 +329,22 @@ def without_end(path: str) -> Iterator[bytes]:
     return page(*(f"k{number + at:09}" for at in range(1000)), more=f"k{number + 999:09}")
 
 
+def empty_pages(path: str) -> Iterator[bytes]:
+    number = int(path.partition("key-marker=k")[2].partition("&")[0] or 0) + 1
+    return page(more=f"k{number}")
+
+
+def tags_without_end(path: str) -> Iterator[bytes]:
+    number = int(path.partition("continuation-token=")[2].partition("&")[0] or 0) + 1
+    head = f"<IsTruncated>true</IsTruncated><NextContinuationToken>{number}</NextContinuationToken>"
+    contents = "<Contents><Key>k</Key><ETag>e</ETag><UserMetadata/></Contents>"
+    yield f"<ListBucketResult>{head}{contents}</ListBucketResult>".encode()
+
+
+def few(one: Bucket) -> Bucket:
+    return dataclasses.replace(one, bounds=Bounds(versions=20))
+
+
 def many_buckets(_path: str) -> Iterator[bytes]:
     names = b"".join(b"<Bucket><Name>b%d</Name></Bucket>" % number for number in range(11))
     yield b"<ListAllMyBucketsResult><Buckets>" + names + b"</Buckets></ListAllMyBucketsResult>"
@@ -333,6 +356,8 @@ HOSTILE: dict[str, tuple[Callable[[str], Iterator[bytes]], Callable[[Bucket], ob
     "a listing without end": (without_end, lambda one: list(bucket.versions(one)), "more than 2500 versions"),
     "a name of 1025 bytes": (lambda _path: page("k" * 1025), lambda one: list(bucket.versions(one)), "1024 bytes"),
     "11 buckets": (many_buckets, bucket.names, "more than 10 buckets"),
+    "pages of nothing without end": (empty_pages, lambda one: list(bucket.versions(few(one))), "more than 20 versions"),
+    "tags without end": (tags_without_end, lambda one: list(bucket.tagged(few(one))), "more than 20 versions"),
 }
 
 

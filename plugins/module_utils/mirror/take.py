@@ -26,7 +26,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import NamedTuple, Optional, Union
 
@@ -656,10 +655,8 @@ class _Mirror:
                 self._state.unheld(key, why)
                 self._state.there(Version(key, 0, "", _EPOCH))
                 return
-            told = head.headers.get("last-modified")
-            modified = parsedate_to_datetime(told) if told else _EPOCH
-            found = Version(key, head.size, head.etag, modified, head.version)
-            if at is not None and head.version != NULL and modified > at:
+            found = Version(key, head.size, head.etag, head.modified, head.version)
+            if at is not None and head.version != NULL and head.modified > at:
                 # Made after the instant, or overwritten after it? Only a listing knows.
                 past = self._past(key)
                 if any(version.version == head.version for version in past):

@@ -13,7 +13,6 @@ import threading
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
-from email.utils import parsedate_to_datetime
 from types import MappingProxyType
 from typing import Any, Callable, Optional, TypeVar
 
@@ -206,8 +205,7 @@ def _asked(vault: Bucket, key: str, version: str) -> Optional[tuple[str, str, in
         return None
     if head.version != version:
         return None
-    told = head.headers.get("last-modified")
-    return key, version, head.size, head.etag, parsedate_to_datetime(told).timestamp() if told else 0.0
+    return key, version, head.size, head.etag, head.modified.timestamp()
 
 
 def _close(base: sqlite3.Connection, lock: threading.Lock) -> None:

@@ -29,6 +29,7 @@ import urllib.request
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple, Optional
 from urllib.parse import quote, urlsplit
@@ -52,6 +53,8 @@ _SENT = frozenset(
 )
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]+")  # https://www.rfc-editor.org/rfc/rfc9110#name-tokens
 _NO_VALUE = re.compile(r"[\x00\r\n]")
+_SIZE = re.compile(r"[0-9]{0,18}")
+_EPOCH = datetime.fromtimestamp(0, timezone.utc)
 _FOLD = re.compile(r"[ \t]*\r?\n[ \t]+")
 # The settings of a bucket, by the name that its address has for them. Nothing else of a whole bucket is ever written.
 SETTINGS = frozenset({
@@ -92,13 +95,18 @@ class Answer:
     def size(self) -> int:
         return int(self.headers.get("content-length") or 0)
 
+    @property
+    def modified(self) -> datetime:
+        """When the object was written; 1970 where the server does not say so."""
+        return moment(self.headers.get("last-modified", "")) or _EPOCH
+
 
 class UnsendableError(LifeboatError):
     """What is said of one object cannot be said in a request. Nothing was sent."""
 
 
-class TooLongError(ValueError):
-    """An answer has more bytes than are taken. That will be the same in a second."""
+class UnusableError(ValueError):
+    """An answer of more bytes than are taken, or with a size that is none. That will be the same in a second."""
 
 
 @dataclass(frozen=True)
@@ -200,10 +208,7 @@ class Requests:
         from botocore.exceptions import ClientError  # noqa: PLC0415
 
         with client.spoken(attempted, subject):
-            try:
-                answer = self._send(request)
-            except TooLongError as exc:
-                raise IntegrityError(attempted, subject, str(exc), "Look at that server.") from exc
+            answer = self._answered(request, attempted, subject)
             data = answer.body
             # Some answer 200 and an error: https://docs.aws.amazon.com/AmazonS3/latest/API/API_CompleteMultipartUpload.html
             wrong, may_lie = not 200 <= answer.status < 300, request.key is None or request.method == "POST"
@@ -215,6 +220,12 @@ class Requests:
                     attempted,
                 )
             return answer
+
+    def _answered(self, request: _Request, attempted: str, subject: str, *, named: bool = True) -> Answer:
+        try:
+            return self._send(request, named=named)
+        except UnusableError as exc:
+            raise IntegrityError(attempted, subject, str(exc), "Look at that server.") from exc
 
     def _send(self, request: _Request, *, named: bool = True) -> Answer:
         """named: signed with the key; False: as anybody could send it."""
@@ -244,6 +255,8 @@ class Requests:
             kind = next(ours for theirs, ours in kinds if isinstance(exc, theirs))
             raise kind(endpoint_url=self._endpoint, error=exc) from exc
         told = {name.lower(): _FOLD.sub(" ", value) for name, value in answer.headers.items()}
+        if not _SIZE.fullmatch(told.get("content-length", "")):
+            raise UnusableError(f"the answer's Content-Length is not a size: {told['content-length'][:40]!r}")
         return Answer(int(answer.status), told, data)
 
     def _signed(self, method: str, path: str, words: str, headers: Mapping[str, str], body: bytes) -> dict[str, str]:
@@ -307,13 +320,16 @@ class Requests:
 
     def greet(self, bucket: str, subject: str) -> Mapping[str, str]:
         """The headers of the server's answer about the bucket, whatever it answers."""
-        with client.spoken("ask for the time", subject):
-            return self._send(_Request("HEAD", bucket)).headers
+        attempted = "ask for the time"
+        with client.spoken(attempted, subject):
+            return self._answered(_Request("HEAD", bucket), attempted, subject).headers
 
     def public(self, bucket: str, key: Optional[str], subject: str) -> bool:
         """Can the object be read, or the bucket be listed, without a key?"""
-        with client.spoken("look without a key", subject):
-            return self._send(_Request("GET", bucket, key), named=False).status == 200
+        attempted = "look without a key"
+        with client.spoken(attempted, subject):
+            answer = self._answered(_Request("GET", bucket, key), attempted, subject, named=False)
+        return answer.status == 200
 
     def skew(self, bucket: str, subject: str) -> Optional[float]:
         """Seconds that the server's clock is ahead of this host's, to the second; None where it sends no date.
@@ -321,14 +337,23 @@ class Requests:
         Whatever it answers: a refusal has a date as well, and a clock that is far off is why it is refused.
         """
         before = time.time()
-        told = self.greet(bucket, subject).get("date")
+        told = moment(self.greet(bucket, subject).get("date", ""))
         after = time.time()
         if not told:
             return None
         # The header says the second that has begun: the true time is anywhere in it.
-        second = email.utils.parsedate_to_datetime(told).timestamp()
+        second = told.timestamp()
         earliest, latest = second - after, second + 1 - before
         return 0.0 if earliest <= 0 <= latest else min(earliest, latest, key=abs)
+
+
+def moment(text: str) -> Optional[datetime]:
+    """The time that a header tells; None where it tells none. One without a zone is UTC, as RFC 9110 has it."""
+    try:
+        told = email.utils.parsedate_to_datetime(text)
+        return (told if told.tzinfo else told.replace(tzinfo=timezone.utc)).astimezone(timezone.utc)
+    except (ValueError, TypeError, LookupError, OverflowError):  # which one depends on Python's version
+        return None
 
 
 class _Stays(urllib.request.HTTPRedirectHandler):
@@ -371,13 +396,13 @@ def _require_sendable(headers: Mapping[str, str], attempted: str, subject: str) 
 
 
 def _bounded(answer: urllib3.BaseHTTPResponse, most: int) -> bytes:
-    """Its bytes. TooLongError where it has more than `most`; the line is cut then, for nobody reads the rest."""
+    """Its bytes. UnusableError where it has more than `most`; the line is cut then, for nobody reads the rest."""
     data = bytearray()
     while len(data) <= most and (some := answer.read(most + 1 - len(data))):
         data += some
     if len(data) > most:
         answer.close()
-        raise TooLongError(f"the answer has more than {most} bytes")
+        raise UnusableError(f"the answer has more than {most} bytes")
     answer.release_conn()
     return bytes(data)
 
