@@ -171,7 +171,7 @@ def test_a_file_of_just_now_is_not_remembered(world: World, monkeypatch: pytest.
     root, _taken = world
     monkeypatch.setattr(glances, "_SETTLED", 1e9)
     told(root)
-    assert not (root / "state" / glances.FILE).exists()
+    assert json.loads((root / "state" / glances.FILE).read_text())["backups"] == {}
 
 
 def test_with_signers_everything_is_read(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -182,15 +182,81 @@ def test_with_signers_everything_is_read(world: World, monkeypatch: pytest.Monke
     repo.trust = object()  # type: ignore[assignment]
     asked: list[str] = []
     monkeypatch.setattr(points, "backups", lambda repo, stack: asked.append(stack) or {})
-    assert glances.everything(repo, "shop", root / "state") == {}
+    assert glances.everything(repo, "shop", root / "state") == glances.Seen({})
     assert asked == ["shop"]
 
 
 def test_one_that_goes_away_while_it_is_looked_at_is_no_figure(world: World) -> None:
     root, taken = world
     told(root)
-    found = glances.everything(store(root), "shop", root / "state")["database"]
+    found = glances.everything(store(root), "shop", root / "state").backups["database"]
     assert found[0].entry is None and found[0].full().manifest == taken[0]
     shutil.rmtree(folder(root, taken[0]))
     with pytest.raises(UnverifiedError):
         found[0].full()
+
+
+HISTORY = 'lifeboat_collector_success{stack="shop",collector="history"}'
+
+
+@pytest.mark.parametrize("most", [1, 3, 5])
+def test_what_was_never_read_is_read_over_some_runs(world: World, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    root, _taken = world
+    whole = fully(root)
+    assert f"{HISTORY} 1" in whole
+    for name in (glances.FILE, metrics.CATALOG):
+        (root / "state" / name).unlink()
+    monkeypatch.setattr(glances, "_AT_ONCE", most)
+    looked: list[str] = []
+    real = catalog.found
+    monkeypatch.setattr(
+        catalog, "found", lambda repo, name, id, stack: looked.append(id) or real(repo, name, id, stack)
+    )
+    known: set[str] = set()
+    runs, found = 0, ""
+    while found != whole and runs < 20:
+        runs += 1
+        del looked[:]
+        found = metrics.textfile(Opened(make_config(root, **WITH_BUCKET)), now=NOW)  # as every minute
+        assert 0 < len(set(looked) - known) <= most
+        known |= set(looked)
+        assert f"{HISTORY} {int(found == whole)}" in found
+        wrong = set(found.splitlines()) - set(whole.splitlines()) - {f"{HISTORY} 0"}
+        assert not wrong, "what is told is true, and what needs the others is left out"
+    assert runs == -(-15 // most), "fifteen backups are in the repository"
+    del looked[:]
+    assert metrics.textfile(Opened(make_config(root, **WITH_BUCKET)), now=NOW) == whole
+    assert not looked, "the list of backups is the same"
+
+
+def test_figures_that_need_the_newest_only_are_told_at_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    root, taken = world
+    whole = fully(root)
+    (root / "state" / glances.FILE).unlink()
+    monkeypatch.setattr(glances, "_AT_ONCE", 5)
+    found = told(root)
+    at = f"{taken[-1].taken_at.timestamp():.15g}"
+    assert f'lifeboat_duty_last_success_timestamp_seconds{{stack="shop",duty="backup",of="database"}} {at}' in found
+    assert 'lifeboat_backup_last_error_status{stack="shop",component="database"} 0' in found
+    for name in ("lifeboat_backups{", "lifeboat_repository_largest_backup_bytes{", 'duty="verify_restore"'):
+        assert name in whole.replace("lifeboat_duty_allowed_age_seconds", "")
+    left = [line for line in found.splitlines() if line.startswith("lifeboat_backups{") and "database" in line]
+    assert not left, "how many there are is not known yet"
+    assert told(root) != whole and told(root) == whole, "fifteen of them, five at a time, also after a run"
+
+
+def test_what_waits_is_not_forgotten(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many that changed, newer than some that did not."""
+    root, taken = world
+    whole = fully(root)
+    for backup in taken[4:]:
+        (folder(root, backup) / "manifest.json").touch()
+    monkeypatch.setattr(glances, "_AT_ONCE", 2)
+    first = told(root)
+    assert f"{HISTORY} 0" in first
+    kept = json.loads((root / "state" / glances.FILE).read_text())["backups"]
+    assert {backup.id for backup in taken[:3]} <= kept.keys()
+    for _run in range(3):
+        assert f"{HISTORY} 0" in first
+        first = told(root)
+    assert first == whole

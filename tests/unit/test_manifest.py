@@ -62,6 +62,14 @@ def test_a_large_manifest_is_written_and_sealed_piece_by_piece() -> None:
             tracemalloc.stop()
 
 
+def test_a_small_and_a_large_document_are_measured_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = make_manifest().to_bytes()
+    for small in (0, len(data)):
+        monkeypatch.setattr(sealing, "_SMALL", small)
+        sealing._measured.cache_clear()
+        assert sealing._measured(data) == (True, json.loads(data)["seal"])
+
+
 def test_ids_are_in_utc_and_sort_by_time() -> None:
     assert manifest.backup_id("database", datetime(2026, 11, 24, 11, 0, 0, tzinfo=TOKYO)) == "db_backup_20261124_020000"
     assert manifest.backup_id("objects", NOW) == "objects_backup_20261124_120000"

@@ -118,8 +118,8 @@ def test_what_cannot_be_read_is_absent_and_that_is_said(tmp_path: Path) -> None:
 def test_the_repository_is_read_again_when_it_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     backups = [publish(tmp_path, NOW - timedelta(hours=hours)) for hours in (5, 3)]
     monkeypatch.setattr(glances, "_SETTLED", 1e9)  # what is remembered of single backups is for test_glances.py
-    times, real = [], points.backups
-    monkeypatch.setattr(points, "backups", lambda *a: times.append(a) or real(*a))  # type: ignore[func-returns-value]
+    times, real = [], glances.everything
+    monkeypatch.setattr(glances, "everything", lambda *a: times.append(a) or real(*a))  # type: ignore[func-returns-value]
     assert [last(told(tmp_path), "backup", "database") for _ in range(3)] == [backups[1].taken_at.timestamp()] * 3
     assert len(times) == 1, "three looks, read once"
     shutil.rmtree(store(tmp_path).location("database", backups[1].id))
@@ -397,13 +397,23 @@ def test_promtool_accepts_them(tmp_path: Path, asked: list[str]) -> None:
 
 
 @pytest.mark.slow
-def test_five_thousand_backups_take_a_second(tmp_path: Path) -> None:
-    """Of the processor: how long it takes next to others is not a property of the code. What is not in the directories
-    is not read in that second either: that they are the same is what is looked at."""
+def test_five_thousand_backups_take_a_second(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the processor: how long it takes next to others is not a property of the code. Also the first time, when the
+    newest are read; what is not in the others' directories is not read in that second."""
     first = publish(tmp_path, NOW - timedelta(hours=5000))
     folder = Path(store(tmp_path).location("database", first.id))
     for hours in range(1, 5000):
         folder.with_name(backup_id("database", NOW - timedelta(hours=5000 - hours))).mkdir()
+    for hours in range(1, glances._AT_ONCE + 1):  # a whole manifest to read, although of another
+        one = folder.with_name(backup_id("database", NOW - timedelta(hours=hours)))
+        (one / "manifest.json").hardlink_to(folder / "manifest.json")
+    began = time.process_time()
+    found = told(tmp_path)
+    took = time.process_time() - began
+    assert found["lifeboat_collector_success", 'collector="history"'] == 0
+    assert found["lifeboat_backup_last_error_status", 'component="database"'] == 1, "the newest were read"
+    assert took <= 1, f"{took:.2f} s the first time"
+    monkeypatch.setattr(glances, "_AT_ONCE", 10_000)
     assert told(tmp_path)["lifeboat_backups", 'component="database",state="good"'] == 1
     began = time.process_time()
     found = told(tmp_path)

@@ -7,6 +7,9 @@
 A good backup in a directory of this host says what it said as long as all its files are the same: by name, size, inode
 and time of change, which only the kernel sets. What is not good is read every time, and so is everything where signers
 are pinned (one document may contradict another) and where the repository is in S3 (its manifests have no such times).
+
+Where nothing is remembered, the first time or after an upgrade, a run reads a few hundred, the newest first, and the
+next runs read on. Until all were read once, `Seen.whole` is false, and the figures that need all are left out.
 """
 
 from __future__ import annotations
@@ -15,8 +18,9 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Optional
@@ -33,6 +37,7 @@ from ..repository.local import LocalRepository
 from ..repository.manifest import component_of
 
 FILE = "glances.json"
+_AT_ONCE = 250  # backups that were never read; `lifeboat metrics` may take a second, and one takes a millisecond
 _SETTLED = 5.0  # seconds: a file that changed again within a tick of the clock would look the same
 
 
@@ -70,6 +75,46 @@ class Glance:
         return entry
 
 
+@dataclass(frozen=True)
+class Seen:
+    """By component the backups that were looked at, oldest first. unread: components that have older ones."""
+
+    backups: Mapping[str, Sequence[Glance]]
+    unread: frozenset[str] = frozenset()
+
+    @property
+    def whole(self) -> bool:
+        return not self.unread
+
+
+@dataclass(frozen=True)
+class _Memory:
+    """backups: the good ones, by id. others: the ids of those that are read every time: bad ones, another stack's."""
+
+    backups: Mapping[str, Kept] = field(default_factory=dict)
+    others: frozenset[str] = frozenset()
+
+    def same(self, id: str, face: str) -> Optional[Kept]:
+        """What it said, where it has not changed since."""
+        kept = self.backups.get(id)
+        return kept if kept and face and kept.face == face else None
+
+    def knows(self, id: str, face: str) -> bool:
+        return id in self.others or self.same(id, face) is not None
+
+    def after(self, found: Iterable[Glance], looked: AbstractSet[str], faces: Mapping[str, str]) -> _Memory:
+        """With what was looked at now, and without what is not there any more."""
+        kept = {
+            glance.id: Kept(
+                faces[glance.id], present(glance.taken_at), glance.dated, present(glance.size), glance.passed
+            )
+            for glance in found if glance.good and faces[glance.id]
+        }  # fmt: skip
+        kept.update({id: old for id, old in self.backups.items() if id in faces and id not in looked})
+        others = {id for id in self.others if id in faces and id not in looked}
+        return _Memory(kept, frozenset(others | (looked - kept.keys())))
+
+
 def of(repo: Repository, entry: Entry) -> Glance:
     passed = {
         level: proof.finished_at for level, proof in entry.proof.items()
@@ -81,27 +126,35 @@ def of(repo: Repository, entry: Entry) -> Glance:
     )
 
 
-def everything(repo: Repository, stack: str, state: Path) -> dict[str, list[Glance]]:
-    """By component, oldest first, as points.backups() has them."""
-    local = isinstance(repo, LocalRepository) and not repo.trust
-    before = _recall(state, stack) if local else {}
-    faces = {id: _face(repo, name, id) for name in KINDS for id in repo.ids(name)} if local else {}
-    if before:
-        found = {name: list(_looked(repo, name, stack, before, faces)) for name in KINDS}
-    else:
+def everything(repo: Repository, stack: str, state: Path) -> Seen:
+    """By component, oldest first, as points.backups() has them; of those that were never read some hundred, the newest
+    of all components first."""
+    if not isinstance(repo, LocalRepository) or repo.trust:
         read = points.backups(repo, stack).items()
-        found = {name: [of(repo, entry) for entry in entries] for name, entries in read}
-    if local:
-        _remember(state, stack, [glance for some in found.values() for glance in some], before, faces)
-    return found
+        return Seen({name: [of(repo, entry) for entry in entries] for name, entries in read})
+    before = _recall(state, stack)
+    listed = {name: repo.ids(name) for name in KINDS}
+    faces = {id: _face(repo, name, id) for name, ids in listed.items() for id in ids}
+    new = sorted((id for id, face in faces.items() if not before.knows(id, face)), key=lambda id: id[-15:])
+    waiting = set(new[:-_AT_ONCE])
+    found: dict[str, Sequence[Glance]] = {}
+    looked, unread = set[str](), set[str]()
+    for name, ids in listed.items():
+        # What is older than one that waits waits too, so that nothing is missing between those that are told.
+        first = max((number for number, id in enumerate(ids, 1) if id in waiting), default=0)
+        found[name] = list(_looked(repo, name, stack, before, {id: faces[id] for id in ids[first:]}))
+        looked |= set(ids[first:])
+        unread |= {name} if first else set()
+    _remember(state, stack, before.after([glance for some in found.values() for glance in some], looked, faces), before)
+    return Seen(found, frozenset(unread))
 
 
 def _looked(
-    repo: Repository, component: str, stack: str, before: Mapping[str, Kept], faces: Mapping[str, str]
+    repo: Repository, component: str, stack: str, before: _Memory, faces: Mapping[str, str]
 ) -> Iterator[Glance]:
-    for id in repo.ids(component):
-        kept, face = before.get(id), faces.get(id)
-        if kept and face and kept.face == face:
+    for id, face in faces.items():
+        kept = before.same(id, face)
+        if kept:
             yield Glance(id, component, True, False, kept.taken_at, kept.dated, kept.size, kept.passed, repo)
             continue
         entry = catalog.found(repo, component, id, stack)
@@ -171,16 +224,17 @@ def _below(directory: str) -> Iterator[tuple[str, os.stat_result]]:
                 yield item.path, item.stat(follow_symlinks=False)
 
 
-def _recall(state: Path, stack: str) -> Mapping[str, Kept]:
-    """Nothing where it cannot be read, or another version saw it: then everything is read. By hand and not by typed:
+def _recall(state: Path, stack: str) -> _Memory:
+    """Empty where it cannot be read, or another version saw it: then everything is read. By hand and not by typed:
     of 5,000 that takes half of the time that there is."""
     try:
         memory = json.loads(filesystem.read_plain(state / FILE))
         if (memory["version"], memory["stack"]) != (VERSION, stack):
-            return {}
-        return {str(id): _kept(*row) for id, row in memory["backups"].items()}
+            return _Memory()
+        kept = {str(id): _kept(*row) for id, row in memory["backups"].items()}
+        return _Memory(kept, frozenset(map(str, memory["others"])))
     except (OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
-        return {}
+        return _Memory()
 
 
 def _kept(face: str, taken_at: float, dated: float, size: int, passed: Mapping[str, float]) -> Kept:
@@ -193,24 +247,18 @@ def _time(seconds: float) -> datetime:
     return datetime.fromtimestamp(seconds, timezone.utc)
 
 
-def _remember(
-    state: Path, stack: str, found: Sequence[Glance], before: Mapping[str, Kept], faces: Mapping[str, str]
-) -> None:
-    kept = {
-        glance.id: Kept(faces[glance.id], present(glance.taken_at), glance.dated, present(glance.size), glance.passed)
-        for glance in found if glance.good and faces.get(glance.id)
-    }  # fmt: skip
-    if kept == before:
+def _remember(state: Path, stack: str, now: _Memory, before: _Memory) -> None:
+    if now == before:
         return
     rows = {
         id: [
             one.face, one.taken_at.timestamp(), one.dated.timestamp(), one.size,
             {level: at.timestamp() for level, at in one.passed.items()},
         ]
-        for id, one in kept.items()
+        for id, one in now.backups.items()
     }  # fmt: skip
     path = state / FILE
     with filesystem.explained("remember what was seen of the backups", path):
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        data = json.dumps({"version": VERSION, "stack": stack, "backups": rows}).encode() + b"\n"
-        filesystem.write(path, data, path.with_name(f".{path.name}.{os.getpid()}"))
+        body = {"version": VERSION, "stack": stack, "backups": rows, "others": sorted(now.others)}
+        filesystem.write(path, json.dumps(body).encode() + b"\n", path.with_name(f".{path.name}.{os.getpid()}"))

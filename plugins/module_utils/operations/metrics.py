@@ -44,9 +44,10 @@ from ..settings.config import LEVELS, Config
 from ..stack.runtime import Opened
 from ..tools.github import ssl_context
 from . import checklist, clocks, glances, quarantine, runs, status
-from .glances import Glance
+from .glances import Glance, Seen
 
 ASKED, CATALOG = "asked.json", "catalog.json"  # what is remembered of others, and of the repository
+HISTORY = "history"  # the collector of what needs all backups; those that were never read are read over some runs
 STACK = "stack"  # what a duty is of that has no component or scenario
 _DUTY = "lifeboat_duty_last_success_timestamp_seconds"
 _ALLOWED = "lifeboat_duty_allowed_age_seconds"
@@ -103,10 +104,12 @@ class Look:
         return self._seen.backups if self._seen else points.backups(repositories.of(self.run), self.config.stack)
 
     @functools.cached_property
-    def glances(self) -> Mapping[str, Sequence[Glance]]:
+    def glances(self) -> Seen:
         repo = repositories.of(self.run)
         if self._seen:
-            return {name: [glances.of(repo, entry) for entry in some] for name, some in self._seen.backups.items()}
+            return Seen(
+                {name: [glances.of(repo, entry) for entry in some] for name, some in self._seen.backups.items()}
+            )
         return glances.everything(repo, self.config.stack, self.config.state)
 
     @functools.cached_property
@@ -162,11 +165,12 @@ def _done(duty: str, of: str, at: Optional[datetime]) -> Sample:
 
 def _catalog(look: Look) -> Iterator[Sample]:
     for kind in configured(look.config):
-        yield from _component(look, kind, look.glances[kind.name])
+        yield from _component(look, kind, look.glances.backups[kind.name], kind.name not in look.glances.unread)
+    yield _success(HISTORY, look.glances.whole)
     if ("recovery_point", STACK) in duties(look.config):
         yield _done("recovery_point", STACK, look.newest_point)
-    sizes = [glance.size for some in look.glances.values() for glance in some if glance.size is not None]
-    if sizes:
+    sizes = [glance.size for some in look.glances.backups.values() for glance in some if glance.size is not None]
+    if sizes and look.glances.whole:
         yield Sample("lifeboat_repository_largest_backup_bytes", {}, max(sizes))
 
 
@@ -176,17 +180,19 @@ def _disk(look: Look) -> Iterator[Sample]:
         yield Sample("lifeboat_repository_free_bytes", {}, free)
 
 
-def _component(look: Look, kind: AnyKind, entries: Sequence[Glance]) -> Iterator[Sample]:
+def _component(look: Look, kind: AnyKind, entries: Sequence[Glance], whole: bool) -> Iterator[Sample]:
+    """whole: there are no older ones that nobody read yet; else what they may change is left out."""
     labels = {"component": kind.name}
     good = [entry for entry in entries if entry.good]
     counted = {"good": len(good), "unknown": sum(entry.unknown for entry in entries)}
-    for state, count in {**counted, "bad": len(entries) - sum(counted.values())}.items():
+    for state, count in {**counted, "bad": len(entries) - sum(counted.values())}.items() if whole else ():
         yield Sample("lifeboat_backups", {**labels, "state": state}, count)
-    yield _done("backup", kind.name, good[-1].taken_at if good else None)
-    for level in LEVELS:
-        yield _done(f"verify_{level}", kind.name, _proved(look, good, level))
+    done = {"backup": good[-1].taken_at if good else None}
+    if whole or any(look.now - entry.dated > _young(look) for entry in good):
+        done.update({f"verify_{level}": _proved(look, good, level) for level in LEVELS})
     if ("copy", kind.name) in duties(look.config):
-        yield _done("copy", kind.name, _copy(look, good))
+        done["copy"] = _copy(look, good)
+    yield from (_done(duty, kind.name, at) for duty, at in done.items() if at or whole)
     if entries:
         yield Sample("lifeboat_backup_last_error_status", labels, not entries[-1].good)
     readable = [entry for entry in entries if entry.size is not None]
@@ -202,23 +208,26 @@ def _component(look: Look, kind: AnyKind, entries: Sequence[Glance]) -> Iterator
     yield Sample("lifeboat_backup_repo_size_bytes", labels, manifest.size)
     yield Sample("lifeboat_backup_duration_seconds", labels, (manifest.finished_at - manifest.taken_at).total_seconds())
     before = [status.bytes_of(entry.full()) for entry in good[-1 - growth.BEFORE : -1]]
-    if before:
+    if before and (whole or len(before) == growth.BEFORE):
         yield Sample("lifeboat_backup_median_size_bytes", labels, statistics.median(before))
     for what, count in kind.counted(manifest.detailed(kind.details)).items():
         yield Sample("lifeboat_backup_items", {**labels, "item": what}, count)
 
 
+def _young(look: Look) -> timedelta:
+    """How old a backup may be that a proof is to be of."""
+    return timedelta(days=look.config.alarms.proof_age_days, hours=look.config.alarms.backup_age_hours)
+
+
 def _proved(look: Look, good: Sequence[Glance], level: str) -> Optional[datetime]:
     """When a young backup last passed at this level or a higher one. Where only old ones did, the age of the youngest
     of them counts, as `lifeboat status` has it: last year's backup, restored today, says nothing of the others."""
-    alarms = look.config.alarms
-    young = timedelta(days=alarms.proof_age_days, hours=alarms.backup_age_hours)
     recent: list[tuple[datetime, datetime]] = []
     older: list[tuple[datetime, datetime]] = []
     for entry in good:
         for at in (entry.passed[name] for name in LEVELS[LEVELS.index(level) :] if name in entry.passed):
             if at <= look.now + TOLERANCE:
-                (recent if look.now - entry.dated <= young else older).append((at, entry.dated))
+                (recent if look.now - entry.dated <= _young(look) else older).append((at, entry.dated))
     return max((at for at, _dated in recent), default=None) or max((dated for _at, dated in older), default=None)
 
 
@@ -402,7 +411,8 @@ def _repository(look: Look, again: bool) -> list[Sample]:
         return before.plain
     found = _collected(look, REPOSITORY)
     if _success("repository", True) in found:
-        _remember(look, CATALOG, found, listing)
+        whole = _success(HISTORY, True) in found
+        _remember(look, CATALOG, found, listing if whole else "")  # no listing is empty: the next run reads on
     return found
 
 

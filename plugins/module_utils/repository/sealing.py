@@ -103,6 +103,7 @@ class Sealed(ABC):
 # Piece by piece: json.dumps would hold them all at once, which of a store with a thousand buckets is megabytes.
 _READABLE = json.JSONEncoder(indent=1, ensure_ascii=False)
 _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
+_SMALL = 1 << 16  # bytes; a document of this size is encoded as a whole, in a tenth of the time
 
 
 def render(body: Mapping[str, object]) -> bytes:
@@ -126,7 +127,10 @@ def _measured(data: bytes) -> tuple[bool, str]:
     """Of JSON that can be read: whether its bytes are as render() writes them, and its seal. A document's signature
     is checked just before the document is read, and this is nearly all that either costs."""
     body = json.loads(data)
-    return render(body) == data, seal(body)
+    if len(data) > _SMALL:
+        return render(body) == data, seal(body)
+    rest = canonical({key: value for key, value in body.items() if key != "seal"})
+    return render(body) == data, hashlib.sha256(rest).hexdigest()
 
 
 def canonical(body: Mapping[str, object]) -> bytes:
