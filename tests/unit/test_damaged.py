@@ -48,7 +48,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
 from ansible_collections.lifeboat.dr.plugins.module_utils.site import scope
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import files as stack_files
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import HostRuntime, Opened
-from ansible_collections.lifeboat.dr.plugins.module_utils.tools import git, tar
+from ansible_collections.lifeboat.dr.plugins.module_utils.tools import alertmanager, git, tar
 from builders import NOW, Runner, entries, folder, make_config, prove, publish, settings
 
 NO_DATES = ["99999999_999999", "00000000_000000", "20260230_250000"]
@@ -213,6 +213,32 @@ def test_half_a_character_in_the_configuration_is_refused(tmp_path: Path, change
     """JSON can spell one, and no file, argument or database can be named by it."""
     with pytest.raises(UsageError, match="has half a character"):
         config.from_mapping({**settings(tmp_path), **change})
+
+
+@pytest.mark.parametrize("url", ["http://[::1", "https://a:99999/x", "http://a:b/"])
+@pytest.mark.parametrize(
+    "place",
+    [
+        lambda url: {"vault": {"endpoint_url": url, "objects_bucket": "m"}},
+        lambda url: {"repository": {"type": "s3", "endpoint_url": url, "bucket": "b"}},
+        lambda url: {"application": {"checks": [{"url": url}]}},
+        lambda url: {"frontend": {"url": url, "repository": "a/b"}},
+    ],
+    ids=["vault", "repository", "checks", "frontend"],
+)
+def test_an_address_without_a_place_is_refused(
+    tmp_path: Path, place: Callable[[str], dict[str, Any]], url: str
+) -> None:
+    """`status` and `backup objects` ended in a traceback for such an endpoint_url."""
+    with pytest.raises(UsageError, match="is not an address: its host or its port"):
+        config.from_mapping({**settings(tmp_path), **place(url)})
+    for right in ("http://[::1]:9000", "https://a.example:8443/x?y={token}", "ssh://git@a.example:b/c.git"):
+        assert config._has_a_place(right)
+
+
+def test_alertmanagers_address_without_a_place_is_refused() -> None:
+    with pytest.raises(UsageError, match="it is not an http or https address"):
+        alertmanager.Client("http://[::1")
 
 
 def test_a_line_of_the_log_with_no_date_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Literal, Optional
+from urllib.parse import urlsplit
 
 from ..base import filesystem, pipeline, typed
 from ..base.errors import NotFoundError, UsageError
@@ -420,6 +421,17 @@ def _refuse_unusable(data: object, where: str) -> None:
     for name, inner in pairs:
         _refuse_unusable(name, where)
         _refuse_unusable(inner, f"{where}.{name}")
+        if isinstance(inner, str) and isinstance(name, str) and name.endswith("url") and not _has_a_place(inner):
+            raise _wrong(f"{where}.{name}", "is not an address: its host or its port cannot be read")
+
+
+def _has_a_place(url: str) -> bool:
+    """False for `http://[::1` and `http://a:99999`, of which urllib raises a ValueError wherever they are used."""
+    try:
+        parts = urlsplit(url)
+        return parts.scheme not in ("http", "https") or parts.port is None or parts.port > 0
+    except ValueError:
+        return False
 
 
 def _secrets(given: object, where: str) -> dict[str, str]:

@@ -84,7 +84,10 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
 
 class Client:
     def __init__(self, url: str, *, now: Callable[[], float] = time.time, timeout: float = _TIMEOUT) -> None:
-        parts = urlsplit(url)
+        try:
+            parts = urlsplit(url)
+        except ValueError:  # http://[::1
+            parts = urlsplit("")
         if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
             cause = "it is not an http or https address without a password in it"
             raise UsageError("ask Alertmanager", url, cause, "Give one such as http://127.0.0.1:9093.")
