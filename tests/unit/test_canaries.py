@@ -12,6 +12,9 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -37,6 +40,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.stack import answer
 from builders import NOW, make_manifest, prove, publish, publish_config, publish_objects, settings
 from test_modules import MODULES, REQUIRED, WITHOUT_STACK
 
+ROOT = Path(__file__).resolve().parents[2]
 # By name, each with signs that are told otherwise in JSON, in an address and in base64.
 SECRETS = {
     name: f'canary"{number}&{name[:4]}/x'
@@ -247,3 +251,38 @@ def test_a_name_is_no_secret(world: World, tmp_path: Path) -> None:
         "changed": False,
         "diff": {"before": "********", "after": ""},
     }
+
+
+PLAY = """\
+- hosts: localhost
+  connection: local
+  gather_facts: false
+  ignore_errors: true
+  tasks:
+    - ansible.builtin.copy: {content: "{{ control }}", dest: "{{ root }}/control", mode: "0600"}
+    - lifeboat.dr.stack_check: {settings: "{{ settings }}", secrets: "{{ secrets }}"}
+    - lifeboat.dr.database_backup: {stack: shop, config_directory: "{{ root }}/etc"}
+    - lifeboat.dr.vault: {stack: shop, config_directory: "{{ root }}/etc", admin_access_key: AK, admin_secret_key: "{{ secrets.s3_secret_key }}"}
+"""  # noqa: E501 - a task is a line
+
+
+@pytest.mark.slow
+def test_no_secret_leaves_ansible_itself(tmp_path: Path) -> None:
+    """A whole ansible-playbook with -vvv --diff: invocations, differences, failures. The control is no secret to it."""
+    given = settings(tmp_path, runtime={"project_directory": str(tmp_path)}, **SETTINGS)
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc/shop.json").write_text(json.dumps(given))
+    (tmp_path / "etc/shop.secrets.json").write_text(json.dumps({**SECRETS, **NAMES}))
+    told = {"root": str(tmp_path), "settings": given, "secrets": {**SECRETS, **NAMES}, "control": "canary-control"}
+    (tmp_path / "vars.json").write_text(json.dumps(told))
+    (tmp_path / "play.yml").write_text(PLAY)
+    words = ["ansible-playbook", "-i", "localhost,", "-vvv", "--diff", "-e", f"@{tmp_path}/vars.json"]
+    words += ["-e", f"ansible_python_interpreter={sys.executable}", str(tmp_path / "play.yml")]
+    environment = {**os.environ, "ANSIBLE_PIPELINING": "true", "ANSIBLE_LOCAL_TEMP": str(tmp_path / "local")}
+    done = subprocess.run(
+        words, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=600
+    )  # fmt: skip
+    said = done.stdout + done.stderr
+    assert "canary-control" in said, "the control"
+    assert said.count("module_args") >= 4, "each task ran, and told how it was called"
+    assert [word for word in WORDS if word in said] == []

@@ -101,6 +101,17 @@ def test_the_images_here_have_digests_or_reasons(capsys: pytest.CaptureFixture[s
     }
 
 
+def test_an_image_that_nobody_pinned_fails_the_check(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What `make lint` runs, over all of the project's files and one more."""
+    every = [*pins.files(), ("planted/compose.yml", "services:\n  web:\n    image: nginx:1.29\n")]
+    monkeypatch.setattr(pins, "files", lambda: iter(every))
+    monkeypatch.setattr(sys, "argv", ["pins.py", "--check"])
+    assert pins.main() == 1
+    assert "planted/compose.yml names nginx:1.29 without a digest" in capsys.readouterr().err
+
+
 def test_a_digest_is_that_of_what_the_registry_sent(registry: str) -> None:
     assert pins.digest_of(f"{registry}/good:1") == OF_MANIFEST
 
