@@ -271,6 +271,46 @@ def test_a_header_of_an_archive_that_lies_is_refused(lie: str) -> None:
         tar.read(io.BytesIO(out.getvalue()), "archive")
 
 
+def _packed(name: str, **headers: str) -> bytes:
+    """An archive of one file of one byte, as its headers have it."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w:gz", format=tarfile.PAX_FORMAT) as archive:
+        member = tarfile.TarInfo(name)
+        member.size, member.pax_headers = 1, headers
+        archive.addfile(member, io.BytesIO(b"x"))
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("size", [str(2**62), "-5", "9" * 30])
+def test_a_size_that_lies_is_refused(size: str) -> None:
+    with pytest.raises(IntegrityError, match=r"it is cut|is cut\."):
+        tar.read(io.BytesIO(_packed("file", size=size)), "archive")
+
+
+def test_a_name_that_no_file_system_takes_is_told_in_short(tmp_path: Path) -> None:
+    """It is in an archive that somebody planted, and its error is in logs and evidence."""
+    data = _packed("n" * 100_000)
+    entries = tar.read(io.BytesIO(data), "archive")
+    with pytest.raises(LifeboatError) as error:
+        tar.unpack(io.BytesIO(data), tmp_path, entries, "archive")
+    assert "File name too long" in str(error.value)
+    assert len(str(error.value)) < 10_000
+
+
+def test_an_archive_of_two_thousand_levels_is_unpacked_and_removed(tmp_path: Path) -> None:
+    """Its paths are longer than any that the system takes."""
+    data, top = _packed("dd/" * 2000 + "file"), tmp_path / "top"
+    top.mkdir()
+    try:
+        tar.unpack(io.BytesIO(data), top, tar.read(io.BytesIO(data), "archive"), "archive")
+        found = subprocess.run(["find", top, "-type", "d"], check=True, capture_output=True, text=True)
+        assert len(found.stdout.splitlines()) == 2001
+        filesystem.remove(top)
+        assert not top.exists()
+    finally:
+        subprocess.run(["rm", "-rf", top], check=True)  # pytest could not remove it either
+
+
 def test_a_listing_names_owners_that_there_can_be() -> None:
     body = {"schema": "lifeboat.dr/files", "version": [1, 0]}
     file = {"path": "/x", "type": "file", "mode": "0644", "uid": 2**32, "gid": 0, "mtime": 0}

@@ -63,7 +63,7 @@ class LifeboatError(Exception):
         exit_status: Optional[int] = None,
         sqlstate: str = "",
     ) -> None:
-        self.attempted, self.subject = printable(attempted), printable(subject)  # they hold names, which may be hostile
+        self.attempted, self.subject = printable(attempted), _cut(printable(subject))  # of names, which may be hostile
         self.cause, self.remedy = "\n".join(map(_cut, cause.strip().split("\n"))), remedy
         self.exit_status, self.sqlstate = exit_status, sqlstate
         super().__init__(str(self))
