@@ -33,6 +33,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.operations import (
     clocks,
     discover,
     escrow_kit,
+    glances,
     preflight,
     prune,
     runs,
@@ -49,7 +50,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.site import scope
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import files as stack_files
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import HostRuntime, Opened
 from ansible_collections.lifeboat.dr.plugins.module_utils.tools import alertmanager, git, tar
-from builders import NOW, Runner, entries, folder, make_config, prove, publish, settings
+from builders import NOW, Runner, entries, folder, make_config, prove, publish, settings, store
 
 NO_DATES = ["99999999_999999", "00000000_000000", "20260230_250000"]
 
@@ -155,6 +156,25 @@ def test_directories_may_be_deeper_than_recursion(tmp_path: Path) -> None:
         assert not top.exists()
     finally:
         subprocess.run(["rm", "-rf", top], check=True)  # pytest could not remove it either
+
+
+@pytest.mark.parametrize("levels", [1200, 2000], ids=["deeper than recursion", "longer than a path"])
+def test_a_deep_directory_in_a_backup_does_not_end_what_glances_at_it(tmp_path: Path, levels: int) -> None:
+    """`lifeboat metrics` ended in a RecursionError."""
+    one = publish(tmp_path)
+    top = folder(tmp_path, one) / "dd"
+    at = os.open(top.parent, os.O_RDONLY)
+    for _level in range(levels):
+        os.mkdir("dd", dir_fd=at)
+        below = os.open("dd", os.O_RDONLY, dir_fd=at)
+        os.close(at)
+        at = below
+    os.close(at)
+    try:
+        (found,) = glances.everything(store(tmp_path), "shop", tmp_path / "state")["database"]
+        assert found.id == one.id
+    finally:
+        subprocess.run(["rm", "-rf", top], check=True)  # pytest could not remove it
 
 
 def test_a_tree_is_removed_without_following_a_link(tmp_path: Path) -> None:

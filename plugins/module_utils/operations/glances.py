@@ -215,13 +215,17 @@ def _facts(directory: str, lines: list[str]) -> int:
 
 
 def _below(directory: str) -> Iterator[tuple[str, os.stat_result]]:
-    yield directory, os.lstat(directory)
-    with os.scandir(directory) as found:
-        for item in found:
-            if item.is_dir(follow_symlinks=False):
-                yield from _below(item.path)
-            else:
-                yield item.path, item.stat(follow_symlinks=False)
+    """However deep it is. Raises OSError where a path becomes longer than the system takes."""
+    rest = [directory]
+    while rest:
+        at = rest.pop()
+        yield at, os.lstat(at)
+        with os.scandir(at) as found:
+            for item in found:
+                if item.is_dir(follow_symlinks=False):
+                    rest.append(item.path)
+                else:
+                    yield item.path, item.stat(follow_symlinks=False)
 
 
 def _recall(state: Path, stack: str) -> _Memory:
