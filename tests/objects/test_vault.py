@@ -211,6 +211,20 @@ def test_a_rule_of_minios_own_that_shortens_the_history_is_told(weed: SeaweedFS)
         assert b"<DelMarkerExpiration><Days>1</Days>" in put.body, "what the other rule does is written back"
 
 
+@pytest.mark.parametrize("kind", ["mirror", "copies"])
+def test_a_bucket_that_excepts_objects_from_versioning_is_refused(weed: SeaweedFS, kind: str) -> None:
+    """MinIO's ExcludedPrefixes and ExcludeFolders: there version `null` is overwritten, and boto3 tells only Enabled."""
+    one = make(weed, **{"repository_bucket" if kind == "mirror" else "objects_bucket": ""})
+    vault.ensure(one)
+    said = r"its versioning is Enabled except for tmp/, folders: what is overwritten.*mc version enable"
+    with faulty(weed, edit=s3_quirks.minio_excludes) as proxy:
+        for check in (True, False):
+            with pytest.raises(UsageError, match=said):
+                vault.ensure(behind(proxy, one), check)
+    assert [call.path for call in proxy.calls if call.method == "PUT"] == []
+    assert vault.ensure(one) == []
+
+
 def test_another_stacks_bucket_is_refused_whatever_is_asked(weed: SeaweedFS) -> None:
     vault.ensure(make(weed, "blog"))
     for adopt in (True, False):

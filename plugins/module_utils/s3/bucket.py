@@ -44,6 +44,7 @@ _KINDS = frozenset({"Contents", "Version", "DeleteMarker"})
 _UPLOADS = {"key-marker": "NextKeyMarker", "upload-id-marker": "NextUploadIdMarker"}
 _GARBLED = "\ufffd"
 _LIST = "list the bucket"
+EXCEPT = " except for "  # what is not versioned in a bucket that is
 _SEAWEEDFS = "SeaweedFS"  # as it names itself in its answers
 _BEFORE_A_SLASH = " !\"#$%&'()*+,-."
 _AT_ONCE = 8  # requests after a listing
@@ -288,15 +289,20 @@ def versioning(bucket: Bucket) -> str:
     MinIO can leave objects out: then `Enabled except for` these.
     """
     try:
-        page = bucket.ask_xml("look at the bucket", {"versioning": ""})
+        return told_versioning(bucket)
     except LifeboatError as exc:
         if client.code(exc) in client.UNSUPPORTED:
             return ""
         raise
+
+
+def told_versioning(bucket: Bucket) -> str:
+    """As versioning(); raises what a server says that knows no versioning."""
+    page = bucket.ask_xml("look at the bucket", {"versioning": ""})
     status = fields(page).get("Status", "")
     out = [child.text or "" for part in page if plain(part.tag) == "ExcludedPrefixes" for child in part]
     out += ["folders"] if fields(page).get("ExcludeFolders", "").strip().lower() == "true" else []
-    return f"{status} except for {', '.join(out)}" if status and out else status
+    return f"{status}{EXCEPT}{', '.join(out)}" if status and out else status
 
 
 def skew(bucket: Bucket) -> Optional[float]:

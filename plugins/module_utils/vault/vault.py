@@ -253,6 +253,11 @@ class _Ensuring:
         state = implied if new else self._versioning()
         if state == "Enabled":
             return
+        if state and s3_bucket.EXCEPT in state:
+            raise self._wrong(
+                f"its versioning is {state}: what is overwritten or deleted there is gone",
+                "Switch versioning on for all of it (MinIO: mc version enable ALIAS/BUCKET), or name another bucket.",
+            )  # fmt: skip
         if state is not None:
             enabled = {"Status": "Enabled"}
             try:
@@ -278,10 +283,10 @@ class _Ensuring:
         )
 
     def _versioning(self) -> Optional[str]:
-        """Enabled, Suspended, nothing; None where the server knows no versioning."""
+        """As s3.bucket.versioning(); None where the server knows no versioning."""
         try:
             with self._allowed("read the bucket's versioning"):
-                return str(self._bucket.client.get_bucket_versioning(Bucket=self._bucket.name).get("Status", ""))
+                return s3_bucket.told_versioning(self._bucket)
         except LifeboatError as exc:
             if s3_client.code(exc) in UNSUPPORTED:
                 return None
