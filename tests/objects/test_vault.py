@@ -213,7 +213,7 @@ def test_a_rule_of_minios_own_that_shortens_the_history_is_told(weed: SeaweedFS)
 
 @pytest.mark.parametrize("kind", ["mirror", "copies"])
 def test_a_bucket_that_excepts_objects_from_versioning_is_refused(weed: SeaweedFS, kind: str) -> None:
-    """MinIO's ExcludedPrefixes and ExcludeFolders: there version `null` is overwritten, and boto3 tells only Enabled."""
+    """MinIO's ExcludedPrefixes, ExcludeFolders: there version `null` is overwritten, and boto3 tells only Enabled."""
     one = make(weed, **{"repository_bucket" if kind == "mirror" else "objects_bucket": ""})
     vault.ensure(one)
     said = r"its versioning is Enabled except for tmp/, folders: what is overwritten.*mc version enable"
