@@ -319,3 +319,29 @@ def test_nothing_listens_to_everybody_in_between(role: str, paths: list[str]) ->
         order = [task["ansible.builtin.import_tasks"] for task in load(f"{role}/tasks/main.yml")[:4]]
         assert order == ["check.yml", "listen.yml", "packages.yml", "secrets.yml"]
         assert len(written_at) == 2
+
+
+@pytest.mark.parametrize(("role", "path"), [("monitoring_agent", "exporter")])
+def test_a_key_that_the_service_cannot_read_is_said(role: str, path: str) -> None:
+    """systemd says that it started; it ends a moment later. /etc/ssl/private is closed to the user of the service."""
+    tried, refused = (task for task in load(f"{role}/tasks/{path}.yml") if "_readable" in str(task))
+    assert tried["ansible.builtin.command"]["argv"][:6] == ["runuser", "-u", "prometheus", "--", "test", "-r"]
+    assert tried["loop"] == ["{{ " + role + "_certificate }}", "{{ " + role + "_key }}"]
+    answers = [{"rc": 0, "item": "/a.pem"}, {"rc": 1, "item": "/a.key"}]
+    for tries, whether in (({"results": answers}, False), ({"results": answers[:1]}, True), ({"skipped": True}, True)):
+        known = {**variables(role, {}), f"__{role}_readable": tries}
+        known |= {name: render(value, known) for name, value in refused["vars"].items()}
+        wanted = refused["ansible.builtin.assert"]
+        assert render("{{ " + wanted["that"] + " }}", known) is whether
+        if not whether:
+            assert "cannot read /a.key." in render(wanted["fail_msg"], known)
+
+
+def test_the_directory_of_the_exporters_settings_is_made_first() -> None:
+    """Debian's prometheus-node-exporter brings none."""
+    tasks = load("monitoring_agent/tasks/exporter.yml")
+    made = [at for at, task in enumerate(tasks) if task.get("ansible.builtin.file", {}).get("state") == "directory"]
+    written_at = [at for at, task in enumerate(tasks) if "web.yml.j2" in str(task)]
+    assert made and made[0] < written_at[0]
+    path = tasks[made[0]]["ansible.builtin.file"]["path"]
+    assert render(path, variables("monitoring_agent", {})) == "/etc/prometheus"
