@@ -60,7 +60,9 @@ def variables(role: str, given: dict[str, Any]) -> dict[str, Any]:
         "role_path": str(ROOT / "roles" / role),
     }
     made: dict[str, Any] = trusted({**found, **given, **load(f"{role}/vars/main.yml")})
-    return made
+    # The file that a lookup reads in a play; what is in its braces is Prometheus's to fill in.
+    rules = (ROOT / "monitoring/rules/lifeboat.yml").read_text(encoding="utf-8")
+    return {**made, "__monitoring_server_rules": rules}
 
 
 def written(role: str, template: str, given: dict[str, Any], **more: Any) -> str:
@@ -107,6 +109,13 @@ REFUSED = [
     (without(monitoring_server_pagerduty={"url": "x"}), [], "monitoring_server_pagerduty needs key"),
     (without(monitoring_server_email={"to": "a"}), [], "monitoring_server_email needs to, from, smarthost"),
     (without(monitoring_server_webhook={"uri": "a"}), [], "monitoring_server_webhook needs url"),
+    (without(monitoring_server_interval="0s"), [], "A time is a number and s, m, h or d"),
+    (without(monitoring_server_patience={"LifeboatMetricsOld": "long"}), [], '"LifeboatMetricsOld": "long"'),
+    (
+        without(monitoring_server_patience={"LifeboatRunFailed": "5m"}),
+        [],
+        "monitoring_server_patience takes LifeboatStack",
+    ),
 ]
 
 
@@ -321,7 +330,7 @@ def test_nothing_listens_to_everybody_in_between(role: str, paths: list[str]) ->
         assert len(written_at) == 2
 
 
-@pytest.mark.parametrize(("role", "path"), [("monitoring_agent", "exporter")])
+@pytest.mark.parametrize(("role", "path"), [("monitoring_agent", "exporter"), ("monitoring_server", "prometheus")])
 def test_a_key_that_the_service_cannot_read_is_said(role: str, path: str) -> None:
     """systemd says that it started; it ends a moment later. /etc/ssl/private is closed to the user of the service."""
     tried, refused = (task for task in load(f"{role}/tasks/{path}.yml") if "_readable" in str(task))
@@ -345,3 +354,51 @@ def test_the_directory_of_the_exporters_settings_is_made_first() -> None:
     assert made and made[0] < written_at[0]
     path = tasks[made[0]]["ansible.builtin.file"]["path"]
     assert render(path, variables("monitoring_agent", {})) == "/etc/prometheus"
+
+
+def rules(**given: Any) -> dict[str, Any]:
+    """The rules that the role writes, by the names of their alerts."""
+    (task,) = [task for task in load("monitoring_server/tasks/prometheus.yml") if "Write the alerts" in task["name"]]
+    text = render(task["ansible.builtin.copy"]["content"], variables("monitoring_server", without(**given)))
+    return {rule["alert"]: rule for group in yaml.safe_load(text)["groups"] for rule in group["rules"]}
+
+
+def test_an_alert_waits_as_long_as_the_inventory_says() -> None:
+    here = "https://wiki.example/"
+    assert rules(monitoring_server_runbooks="https://example.org/lifeboat/dr/") == RULES
+    made = rules(
+        monitoring_server_patience={"LifeboatMetricsOld": "30m", "LifeboatDutyOverdue": "2h"},
+        monitoring_server_runbooks=here,
+    )
+    assert made.keys() == RULES.keys()
+    changed = {name: rule["for"] for name, rule in made.items() if rule.get("for") != RULES[name].get("for")}
+    assert changed == {"LifeboatMetricsOld": "30m", "LifeboatDutyOverdue": "2h"}
+    assert all(rule["expr"] == RULES[name]["expr"] for name, rule in made.items())
+    assert all(rule["annotations"]["runbook_url"].startswith(here) for rule in made.values())
+    assert "patience" not in "".join(server(without(monitoring_server_patience=dict.fromkeys(changed, "1m"))))
+
+
+@pytest.mark.parametrize(("interval", "timeout"), [("30s", "10s"), ("1m", "10s"), ("2s", "2s"), ("10s", "10s")])
+def test_prometheus_waits_no_longer_for_an_answer_than_until_it_asks_again(interval: str, timeout: str) -> None:
+    """It refuses to start otherwise."""
+    made = yaml.safe_load(
+        written("monitoring_server", "prometheus.yml.j2", without(monitoring_server_interval=interval))
+    )
+    assert made["global"] == {
+        "scrape_interval": interval, "scrape_timeout": timeout, "evaluation_interval": interval,
+    }  # fmt: skip
+    (listen,) = [task for task in load("monitoring_server/tasks/listen.yml") if "Prometheus listens" in task["name"]]
+    known = variables("monitoring_server", without(monitoring_server_interval=interval))
+    arguments = render(listen["vars"]["__monitoring_server_arguments"], known)
+    assert f" --rules.alert.resend-delay={interval}" in arguments
+
+
+def test_the_switch_is_told_as_often_as_the_inventory_says() -> None:
+    for given, group in (("5m", "1m"), ("5s", "1s"), ("1h", "1m")):
+        made = yaml.safe_load(
+            written(
+                "monitoring_server", "alertmanager.yml.j2", without(monitoring_server_watchdog_interval=given),
+            )
+        )  # fmt: skip
+        way = made["route"]["routes"][0]
+        assert (way["receiver"], way["repeat_interval"], way["group_interval"]) == ("watchdog", given, group)
