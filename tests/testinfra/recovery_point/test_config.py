@@ -55,7 +55,7 @@ def test_another_program_finds_no_secret_in_the_archive(
     own = json.loads(app1.run("cat", "/etc/lifeboat/shop.secrets.json"))
     secrets += [value for name, value in own.items() if value and not name.endswith("access_key")]
     clear = archived.scanned(base64.b64decode(app1.run("base64", f"{here}/config.tar.gz")), tmp_path / "clear")
-    assert clear.files > 3
+    assert clear.files > 1
     assert (clear.tokens, clear.tells(secrets)) == (set(), [])
     opened = app1.run("sh", "-c", f"age --decrypt --identity {key} {here}/secrets.tar.gz.age | base64")
     assert archived.scanned(base64.b64decode(opened), tmp_path / "sealed").tells(secrets)
