@@ -77,6 +77,16 @@ def rgw(weed: SeaweedFS) -> tuple[Fault, Edit]:
     return s3_quirks.rgw_tags_of_parts(), after(s3_quirks.rgw_markers, s3_quirks.rgw_echo)
 
 
+def garage(_weed: SeaweedFS) -> tuple[Fault, Edit]:
+    """The bucket before which it stands is versioned, and it does not say so."""
+
+    def fault(call: Call) -> Reply | None:
+        asks = call.method == "GET" and "versioning" in call.query
+        return Reply(body="<VersioningConfiguration/>") if asks else s3_quirks.garage(call)
+
+    return fault, after()
+
+
 FEATURES, ACTS = conformance.FEATURES, conformance.ACTS
 _RECORDED = (
     "delete versions", "overwrite versions", "erase by prefix", "unpack archives over versions", "back-date objects",
@@ -90,6 +100,14 @@ STANDINS = {
         frozenset({FEATURES["times"], FEATURES["lifecycle"], conformance.INSTANT, conformance.CONTROL}), versity,
     ),
     "rgw": Standin("Ceph RGW\\*", frozenset({FEATURES["tagging"], conformance.PAGES, conformance.CONTROL}), rgw),
+    "garage-standin": Standin(
+        "Garage\\*",
+        frozenset({
+            *(FEATURES[name] for name in ("versioning", "times", "lifecycle", "tagging")), conformance.INSTANT,
+            conformance.AGAIN,
+        }),
+        garage,
+    ),
 }  # fmt: skip
 
 
