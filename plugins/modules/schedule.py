@@ -47,6 +47,10 @@ options:
     description: The directory of a local repository, to be made for root alone. Empty for none.
     type: str
     default: ""
+  group:
+    description: A group of the host that may read the repository too, as a keeper's account does.
+    type: str
+    default: ""
 extends_documentation_fragment:
   - lifeboat.dr.stack.no_stack
 attributes:
@@ -88,6 +92,7 @@ phase:
   type: dict
 """
 
+import grp
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -194,6 +199,21 @@ def cron() -> Cron:
     return Cron("cron" if DEBIAN.exists() else "crond", False)
 
 
+def _make(placing: Placing, path: Path, group: str) -> None:
+    """The repository's directory. In check mode the group may not be there yet, and is made before this."""
+    if not group:
+        placing.directory(path)
+        return
+    try:
+        number = grp.getgrnam(group).gr_gid
+    except KeyError:
+        if not placing.check:
+            remedy = "Run lifeboat.dr.deploy, which makes it, or correct lifeboat_repository.group."
+            raise UsageError("make the repository", str(path), f"there is no group {group}", remedy) from None
+        number = -1
+    placing.directory(path, 0o2750, number)
+
+
 def main() -> None:
     started = clock.start()
     job = {name: {"type": "str", "required": True} for name in ("name", "schedule", "job")}
@@ -205,6 +225,7 @@ def main() -> None:
                 "options": {**job, "enabled": {"type": "bool", "default": True}},
             },
             "repository": {"type": "str", "default": ""},
+            "group": {"type": "str", "default": ""},
         },
         supports_check_mode=True,
     )  # fmt: skip
@@ -213,7 +234,7 @@ def main() -> None:
     try:
         jobs = read(module.params["jobs"])
         if module.params["repository"]:
-            placing.directory(Path(module.params["repository"]))
+            _make(placing, Path(module.params["repository"]), module.params["group"])
         leave(placing, CRON / f"lifeboat-{stack.replace('.', '_')}", path, stack)
         put(placing, path, edited(text(path), jobs))
     except LifeboatError as exc:

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import grp
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -215,3 +217,20 @@ def test_the_roles_give_jobs_that_can_be_read(role: str) -> None:
     )
     assert made
     assert all("--stack shop" in job.line and job.enabled is True for job in made), made
+
+
+def test_a_keepers_group_may_read_the_repository_after_every_deployment(
+    asked: Callable[..., dict[str, Any]], cron: Path, tmp_path: Path
+) -> None:
+    """What a keeper's account could not enter was not pulled: each deployment closed it to all but root."""
+    place, group = tmp_path / "backup", grp.getgrgid(os.getegid()).gr_name
+    assert (asked(BACKUP, repository=str(place), group=group, check=True)["changed"], place.exists()) == (True, False)
+    assert asked(BACKUP, repository=str(place), group=group)["changed"] is True
+    assert (place.stat().st_mode & 0o7777, place.group()) == (0o2750, group)
+    assert asked(BACKUP, repository=str(place), group=group)["changed"] is False
+    place.chmod(0o700)
+    assert f"{place}: directory 2750" in asked(BACKUP, repository=str(place), group=group)["diff"]["after"]
+    assert asked(BACKUP, repository=str(place), group="not-made-yet", check=True)["changed"] is True
+    said = asked(BACKUP, repository=str(place), group="nobody-made-it")
+    assert said["failed"] and "there is no group nobody-made-it" in said["msg"]
+    assert asked(BACKUP, repository=str(place))["changed"] is True and place.stat().st_mode & 0o7777 == 0o700

@@ -33,7 +33,7 @@ def install(path: Path, content: bytes, mode: int = 0o755) -> None:
 class Placing:
     """Puts things in place, or in check mode says what it would, and keeps the diff of what was different.
 
-    All of it belongs to the user that the module runs as. Raises OSError.
+    All of it belongs to the user that the module runs as; a directory may be of another group. Raises OSError.
     """
 
     def __init__(self, check: bool) -> None:
@@ -42,17 +42,18 @@ class Placing:
         self.before = ""
         self.after = ""
 
-    def directory(self, path: Path, mode: int = 0o700) -> None:
+    def directory(self, path: Path, mode: int = 0o700, group: Optional[int] = None) -> None:
         facts = _facts(path, follow=True)
-        if facts is not None and stat.S_ISDIR(facts.st_mode) and _as_asked(facts, mode):
+        if facts is not None and stat.S_ISDIR(facts.st_mode) and _as_asked(facts, mode, group):
             return
-        self._differs(path, "absent" if facts is None else _described(facts), f"directory {mode:04o}")
+        of = "" if group is None else f" of {os.geteuid()}:{group}"
+        self._differs(path, "absent" if facts is None else _described(facts), f"directory {mode:04o}{of}")
         if not self.check:
             for missing in reversed([one for one in path.parents if not one.exists()]):
                 missing.mkdir(mode=mode, exist_ok=True)
             path.mkdir(mode=mode, exist_ok=True)
+            os.chown(path, os.geteuid(), os.getegid() if group is None else group)
             path.chmod(mode)
-            os.chown(path, os.geteuid(), os.getegid())
 
     def file(self, path: Path, content: bytes, mode: int = 0o600, *, secret: bool = False) -> None:
         facts = _facts(path)
@@ -92,8 +93,8 @@ def _facts(path: Path, *, follow: bool = False) -> Optional[os.stat_result]:
         return None
 
 
-def _as_asked(facts: os.stat_result, mode: int) -> bool:
-    owner = (os.geteuid(), os.getegid())
+def _as_asked(facts: os.stat_result, mode: int, group: Optional[int] = None) -> bool:
+    owner = (os.geteuid(), os.getegid() if group is None else group)
     return stat.S_IMODE(facts.st_mode) == mode and (facts.st_uid, facts.st_gid) == owner
 
 
