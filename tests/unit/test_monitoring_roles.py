@@ -402,3 +402,18 @@ def test_the_switch_is_told_as_often_as_the_inventory_says() -> None:
         )  # fmt: skip
         way = made["route"]["routes"][0]
         assert (way["receiver"], way["repeat_interval"], way["group_interval"]) == ("watchdog", given, group)
+
+
+@pytest.mark.parametrize(
+    ("role", "path", "unit"),
+    [("monitoring_agent", "exporter", "prometheus-node-exporter"), ("monitoring_server", "look", "prometheus")],
+)
+def test_a_service_that_its_package_started_too_early_may_start_again(role: str, path: str, unit: str) -> None:
+    """Without its settings it fails five times within a second; systemd then refuses to start it for ten."""
+    tasks = load(f"{role}/tasks/{path}.yml")
+    reset = [at for at, task in enumerate(tasks) if "reset-failed" in str(task)]
+    started = [at for at, task in enumerate(tasks) if "ansible.builtin.service" in task]
+    assert len(reset) == 1 and reset[0] < min(started)
+    task = tasks[reset[0]]
+    assert task["ansible.builtin.command"]["argv"] == ["systemctl", "reset-failed", unit]
+    assert (task["changed_when"], task["failed_when"]) == (False, False)
