@@ -104,7 +104,9 @@ def test_the_watchdog_leaves_alone_and_often() -> None:
 
 
 STALE = ["LifeboatBackupStale", "LifeboatCopyStale", "LifeboatRecoveryPointStale"]
-ALL = [name for name in RULES if name not in ("LifeboatWatchdog", "LifeboatStackAbsent", "LifeboatMetricsOld")]
+KEEPER = [name for name in RULES if name.startswith("LifeboatKeeper")]
+OTHERS = ("LifeboatWatchdog", "LifeboatStackAbsent", "LifeboatMetricsOld", *KEEPER)
+ALL = [name for name in RULES if name not in OTHERS]
 ONE_CAUSE = {
     "a host is down": (["LifeboatStackAbsent", "LifeboatMetricsOld", *ALL], ["LifeboatStackAbsent"]),
     "its metrics are old": (["LifeboatMetricsOld", *ALL], ["LifeboatMetricsOld"]),
@@ -114,6 +116,7 @@ ONE_CAUSE = {
     "not asked": (["LifeboatStatusOld", "LifeboatStatusNotPassed"], ["LifeboatStatusOld"]),
     "damaged": (["LifeboatNewestBackupBad", "LifeboatSizeDrop"], ["LifeboatNewestBackupBad"]),
     "full": (["LifeboatDiskSpace", "LifeboatDiskFull"], ["LifeboatDiskSpace"]),
+    "its keeper is down": (KEEPER, ["LifeboatKeeperAbsent"]),
 }
 
 
@@ -141,6 +144,12 @@ def test_what_is_never_kept_back() -> None:
     assert of("LifeboatStackAbsent") in alertmanager.told(CONFIG, causes)
 
 
+def test_who_took_a_host_over_cannot_silence_its_keeper() -> None:
+    host = [of("LifeboatStackAbsent"), of("LifeboatMetricsOld")]
+    for name in KEEPER:
+        assert of(name) in alertmanager.told(CONFIG, [*host, of(name)])
+
+
 def test_a_stale_backup_explains_the_copies_of_its_own_component_only() -> None:
     alerts = [alert("LifeboatBackupStale", of="objects"), alert("LifeboatCopyStale", of="database")]
     assert alertmanager.told(CONFIG, alerts) == alerts
@@ -158,7 +167,7 @@ def test_inhibitions_name_alerts_and_labels_that_there_are() -> None:
             assert missing == [], "what neither has is equal"
         skipped = [text for text in rule["target_matchers"] if "!~" in text]
         for name in re.findall(r"\w+", " ".join(re.findall(r"\((.*)\)", " ".join(skipped)))):
-            assert f"Lifeboat{name}" in {*RULES, TEST}
+            assert f"Lifeboat{name}" in {*RULES, TEST} or name == "Keeper"
 
 
 def test_what_a_message_says() -> None:

@@ -276,7 +276,7 @@ def private_reads(texts: dict[str, str], roles: list[str]) -> list[str]:
     found = []
     for path, text in texts.items():
         own = f"__{path.split('/')[1]}_" if path.startswith("roles/") else ""
-        names = set(re.findall(r"(?<!\w)__[a-z]\w*", text))
+        names = set(re.findall(r"(?<!\w)__[a-z]\w*", text)) - {"__name__"}  # Prometheus's label of a metric's name
         of_roles = tuple(f"__{role}_" for role in roles)
         foreign = (
             (name for name in names if not name.startswith(own))

@@ -42,13 +42,14 @@ CASES: dict[str, dict[str, Any]] = {
         "lifeboat_objects": {"bucket": "uploads", "endpoint_url": "https://s3.example.org"},
     },
     "ipv6": {"lifeboat_keeper": {"host": "keeper1", "vault": VAULT, "store": {"address": "fd00::1"}}},
-    "told": {"lifeboat_keeper": {"host": "keeper1"}, "switch": "https://hc-ping.com/1\n"},
+    "told": {"lifeboat_keeper": {"host": "keeper1"}, "switch": "https://hc-ping.com/1\n", "figures": "/var/lib/x"},
 }
 PLAY = [{
     "hosts": "all", "gather_facts": False, "connection": "local",
     "vars_files": [str(ROLE / "defaults/main.yml"), str(ROLE / "vars/main.yml")],
     "tasks": [
-        {"name": "settings", "vars": {"vault_keeper_heartbeat_url": "{{ switch | default('') }}"},
+        {"name": "settings", "vars": {"vault_keeper_heartbeat_url": "{{ switch | default('') }}",
+                                      "vault_keeper_textfile_directory": "{{ figures | default('') }}"},
          "ansible.builtin.copy": {
             "content": "{{ {'config': __vault_keeper_configuration, 'line': __vault_keeper_key_line,"
                        " 'mirrors': __vault_keeper_mirrors, 'allowed': __vault_keeper_allowed_lines,"
@@ -144,3 +145,9 @@ def test_a_keeper_has_the_keys_that_it_needs_and_no_other(rendered: Path) -> Non
     keys = {name: value for name, value in SECRETS.items() if name != "database_password"}
     secrets = {case: found(rendered, case)[1]["secrets"] for case in ("plain", "mirrors", "told")}
     assert secrets == {"plain": {}, "mirrors": keys, "told": {"heartbeat_url": "https://hc-ping.com/1"}}
+
+
+@pytest.mark.slow
+def test_where_its_metrics_go_is_in_its_settings(rendered: Path) -> None:
+    assert found(rendered, "told")[0].monitoring.textfile_directory == "/var/lib/x"
+    assert found(rendered, "plain")[0].monitoring.textfile_directory == ""

@@ -14,6 +14,8 @@ from typing import Any
 import alertmanager
 import pytest
 import yaml
+from ansible_collections.lifeboat.dr.plugins.module_utils.keeper import metrics as keeper_metrics
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations import metrics
 from ansible_collections.lifeboat.dr.plugins.modules import schedule
 from test_alertmanager import CONFIG, FIELDS, TEST, alert, nodes, of, parts
 from test_awx import render, trusted
@@ -35,7 +37,10 @@ WAYS: dict[str, Any] = {
     "monitoring_server_webhook": {"url": SECRETS["webhook"]},
 }  # fmt: skip
 SERVER: dict[str, Any] = {
-    "monitoring_server_stacks": [{"stack": "shop", "address": "shop1:9100"}, {"stack": "a.b", "address": "[::1]:9100"}],
+    "monitoring_server_stacks": [
+        {"stack": "shop", "address": "shop1:9100", "keeper": "keeper1:9100"},
+        {"stack": "a.b", "address": "[::1]:9100"},
+    ],
     "monitoring_server_user": "prometheus",
     "monitoring_server_password": SECRETS["scrape"],
     "monitoring_server_ca": "/etc/ssl/our-ca.pem",
@@ -116,6 +121,11 @@ REFUSED = [
         [],
         "monitoring_server_patience takes LifeboatStack",
     ),
+    (
+        without(monitoring_server_stacks=[{"stack": "shop", "address": "x:1", "keeper": "keeper1"}]),
+        [],
+        "of its keeper such as keeper1",
+    ),
 ]
 
 
@@ -174,9 +184,14 @@ def test_a_mail_server_without_a_password_and_a_pagerduty_elsewhere() -> None:
 
 def test_prometheus_believes_a_host_about_its_own_stack_only() -> None:
     made = yaml.safe_load(written("monitoring_server", "prometheus.yml.j2", SERVER))
-    assert [job["job_name"] for job in made["scrape_configs"]] == ["lifeboat_shop", "lifeboat_a.b"]
-    for job, stack, other in zip(made["scrape_configs"], ("shop", "a.b"), ("shopping", "axb")):
-        (keep,) = job["metric_relabel_configs"]
+    names = [job["job_name"] for job in made["scrape_configs"]]
+    assert names == ["lifeboat_shop", "lifeboat-keeper_shop", "lifeboat_a.b"]
+    jobs = [job for job in made["scrape_configs"] if "keeper" not in job["job_name"]]
+    for job, stack, other in zip(jobs, ("shop", "a.b"), ("shopping", "axb")):
+        keep, drop = job["metric_relabel_configs"]
+        assert (drop["action"], drop["source_labels"]) == ("drop", ["__name__"])
+        assert all(re.fullmatch(drop["regex"], name) for name in keeper_metrics.METRICS)
+        assert not any(re.fullmatch(drop["regex"], name) for name in metrics.METRICS)
         assert (keep["action"], keep["source_labels"]) == ("keep", ["stack"])
         assert re.fullmatch(keep["regex"], stack) and not re.fullmatch(keep["regex"], other)
         assert job["scheme"] == "https" and job["tls_config"] == {"ca_file": "/etc/ssl/our-ca.pem"}
@@ -184,14 +199,23 @@ def test_prometheus_believes_a_host_about_its_own_stack_only() -> None:
             "username": "prometheus", "password_file": "/etc/prometheus/lifeboat/scrape_password",
         }  # fmt: skip
     scrape = yaml.safe_load((ROOT / "monitoring" / "scrape.yml").read_text(encoding="utf-8"))
-    assert scrape == {"scrape_configs": made["scrape_configs"][:1]}, "the file for a Prometheus of one's own"
+    assert scrape == {"scrape_configs": made["scrape_configs"][:2]}, "the file for a Prometheus of one's own"
+    (keep,) = made["scrape_configs"][1]["metric_relabel_configs"]
+    assert (keep["action"], keep["source_labels"]) == ("keep", ["__name__", "stack"])
+    assert all(re.fullmatch(keep["regex"], f"{name};shop") for name in keeper_metrics.METRICS)
+    others = [
+        "lifeboat_keeper_alarm;other",
+        "lifeboat_keeper_alarm;shopping",
+        *(f"{name};shop" for name in metrics.METRICS),
+    ]
+    assert not any(re.fullmatch(keep["regex"], name) for name in others), "nor does a keeper say that the stack is well"
     plain = without("monitoring_server_ca", "monitoring_server_user", monitoring_server_scheme="http")
     job = yaml.safe_load(written("monitoring_server", "prometheus.yml.j2", plain))["scrape_configs"][0]
     assert not {"tls_config", "basic_auth"} & set(job)
     stacks = yaml.safe_load(written("monitoring_server", "stacks.yml.j2", SERVER))
     documented = yaml.safe_load((ROOT / "monitoring" / "stacks.yml").read_text(encoding="utf-8"))
-    assert stacks["groups"][0]["rules"][0] == documented["groups"][0]["rules"][0]
-    assert [rule["labels"]["stack"] for rule in stacks["groups"][0]["rules"]] == ["shop", "a.b"]
+    assert stacks["groups"][0]["rules"][:2] == documented["groups"][0]["rules"]
+    assert [rule["labels"]["stack"] for rule in stacks["groups"][0]["rules"]] == ["shop", "shop", "a.b"]
 
 
 def test_no_secret_is_in_a_file_that_is_shown() -> None:
@@ -219,10 +243,20 @@ def test_the_playbook_finds_the_stacks_and_their_ports() -> None:
     hosts = {
         "shop1": {"lifeboat_stack": "shop", "ansible_host": "10.0.0.1", "monitoring_agent_listen": "0.0.0.0:9111"},
         "wiki1": {"lifeboat_stack": "wiki"},
-    }
-    given = {"groups": {"lifeboat_stacks": list(hosts)}, "hostvars": hosts}
+        "blog1": {
+            "lifeboat_stack": "blog", "lifeboat_keeper": {"host": "keeper1"}, "vault_keeper_textfile_directory": "/x",
+        },
+        "mail1": {"lifeboat_stack": "mail", "lifeboat_keeper": {"host": "keeper1"}},
+    }  # fmt: skip
+    keeper = {"keeper1": {"ansible_host": "10.0.0.9"}}
+    given = {"groups": {"lifeboat_stacks": list(hosts)}, "hostvars": {**hosts, **keeper}}
     found = render(play["roles"][0]["vars"]["monitoring_server_stacks"], given)
-    assert found == [{"stack": "shop", "address": "10.0.0.1:9111"}, {"stack": "wiki", "address": "wiki1:9100"}]
+    assert found == [
+        {"stack": "shop", "address": "10.0.0.1:9111"},
+        {"stack": "wiki", "address": "wiki1:9100"},
+        {"stack": "blog", "address": "blog1:9100", "keeper": "10.0.0.9:9100"},
+        {"stack": "mail", "address": "mail1:9100"},
+    ]
     assert server(without(monitoring_server_stacks=found)) == []
     assert render(play["roles"][0]["vars"]["monitoring_server_stacks"], {"groups": {}, "hostvars": {}}) == []
 

@@ -14,6 +14,7 @@ import promtool
 import pytest
 import yaml
 from ansible_collections.lifeboat.dr.plugins.module_utils.command import cli
+from ansible_collections.lifeboat.dr.plugins.module_utils.keeper import metrics as keeper_metrics
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import metrics
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
 
@@ -90,6 +91,21 @@ CASES: dict[str, dict[str, str]] = {
     "LifeboatCertificateEnds": {
         'lifeboat_certificate_expiry_timestamp_seconds{stack="shop",endpoint="vault"}': switched("9000000", "1000000"),
     },
+    "LifeboatKeeperAbsent": {
+        'lifeboat_expected_keeper{stack="shop"}': "1x240", 'lifeboat_expected_keeper{stack="other"}': "1x240",
+        'lifeboat_keeper_metrics_timestamp_seconds{stack="other"}': "0+60x240",
+        'lifeboat_keeper_metrics_timestamp_seconds{stack="shop"}': SILENT,
+    },
+    "LifeboatKeeperMetricsOld": {
+        'lifeboat_keeper_metrics_timestamp_seconds{stack="shop"}': "0+60x40 2400x78 7200+60x120",
+    },
+    "LifeboatKeeperPullStale": {
+        'lifeboat_keeper_last_pull_timestamp_seconds{stack="shop"}': DONE,
+        'lifeboat_keeper_last_pull_allowed_age_seconds{stack="shop"}': HOUR,
+    },
+    "LifeboatKeeperAlarm": {'lifeboat_keeper_alarm{stack="shop",kind="strange"}': switched("0", "1")},
+    "LifeboatKeeperCheckFailed": {'lifeboat_keeper_check_passed{stack="shop",check="log"}': switched("1", "0")},
+    "LifeboatKeeperQuota": {'lifeboat_keeper_quota_used_ratio{stack="shop"}': switched("0.9", "0.91")},
 }  # fmt: skip
 ALWAYS = "LifeboatWatchdog"
 # What must not be told: by alert, a figure that looks alike.
@@ -211,7 +227,7 @@ def test_each_metric_of_a_rule_is_one_that_the_command_writes() -> None:
         for rule in group["rules"]
     }
     used = {name for rule in RULES.values() for name in re.findall(r"\blifeboat_\w+", rule["expr"])}
-    assert sorted(used - set(metrics.METRICS) - recorded) == []
+    assert sorted(used - set(metrics.METRICS) - set(keeper_metrics.METRICS) - recorded) == []
 
 
 def test_the_duties_of_the_rules_are_those_of_the_code() -> None:

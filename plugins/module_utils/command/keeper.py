@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from ..base import clock, lock
 from ..base.checks import CODES
 from ..base.errors import LifeboatError, Log, UsageError
-from ..keeper import prune, receipts, receive, status
+from ..keeper import metrics, prune, receipts, receive, status
 from ..stack.runtime import Opened
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 ACTIONS = {
     "pull": "receive what the stack's host has published since the last pull",
     "status": "say whether the keeper has what it should; fails when it has not (the default)",
+    "metrics": "tell Prometheus how it stands, by monitoring.textfile_directory; prints it where that is not set",
     "prune": "apply the retention by the time of receipt; nothing is deleted while there is an alarm",
     "log": "read the log of receipts to its end, compare every line with the one before, print its head",
     "acknowledge": "say that you have looked at the alarms: what was seen up to now is none any more",
@@ -92,6 +93,15 @@ def _status(run: Opened, arguments: argparse.Namespace, log: Log) -> Answer:
     return CODES[found.verdict], found.as_dict(), found.lines()
 
 
+def _metrics(run: Opened, arguments: argparse.Namespace, log: Log) -> Answer:
+    """By root and not by the keeper's user, who may write nothing that node_exporter reads."""
+    text = metrics.textfile(run, now=clock.now())
+    if not run.config.monitoring.textfile_directory:
+        return 0, {"metrics": text}, text.splitlines()
+    path = str(metrics.write(run.config, text))
+    return 0, {"path": path}, [f"written to {path}"]
+
+
 def _log(run: Opened, arguments: argparse.Namespace, log: Log) -> Answer:
     found = receipts.load(Path(run.config.keeper.directory))
     if arguments.head:
@@ -137,4 +147,11 @@ def _name(user: int) -> str:
         return str(user)
 
 
-_ACTIONS = {"pull": _pull, "status": _status, "prune": _prune, "log": _log, "acknowledge": _acknowledge}
+_ACTIONS = {
+    "pull": _pull,
+    "status": _status,
+    "metrics": _metrics,
+    "prune": _prune,
+    "log": _log,
+    "acknowledge": _acknowledge,
+}

@@ -56,7 +56,8 @@ def reported(run: Opened, name: str, work: Callable[[], Answer], warn: Log) -> A
     finally:
         if heard is not None:
             heard.ended(code, _now(), told)
-        if run.config.monitoring.textfile_directory and code != _HELD:
+        # A keeper tells nothing of the stack itself: `lifeboat keeper metrics` is its own.
+        if run.config.monitoring.textfile_directory and not run.config.keeper.directory and code != _HELD:
             try:
                 runs.remember(run.config, name, LifeboatError.exit_code if code is None else code, began, _now())
                 metrics.write(run.config, metrics.textfile(run, now=_now(), again=True))

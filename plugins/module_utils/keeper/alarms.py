@@ -24,11 +24,12 @@ from .receipts import Receipts
 
 _WEEK = 7  # pulls that the number of what is published is compared with
 _SHOWN = 3
+KINDS = ("clock", "silent", "strange", "shrunk", "fewer", "full", "stopped", "objects")
 
 
 @dataclass(frozen=True)
 class Alarm:
-    """kind: clock, silent, strange, shrunk, fewer, full, stopped or objects."""
+    """kind: one of KINDS."""
 
     kind: str
     words: str

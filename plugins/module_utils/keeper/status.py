@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Optional
 
 from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check, Verdict, at_most, verdict
 from ..base.clock import format_time
@@ -37,11 +38,14 @@ UNTESTED = (
 
 @dataclass(frozen=True)
 class Status:
-    """`held`: of every backup and point the id, since when it is here, and why it takes no place in the retention."""
+    """`held`: of every backup and point the id, since when it is here, and why it takes no place in the retention.
+    alarms: their kinds; None where the log cannot be read. pulled_at: when the last whole pull ended."""
 
     stack: str
     checks: tuple[Check, ...]
     held: tuple[Mapping[str, object], ...] = ()
+    alarms: Optional[frozenset[str]] = None
+    pulled_at: Optional[datetime] = None
 
     @property
     def verdict(self) -> Verdict:
@@ -80,6 +84,7 @@ def status(run: Opened, *, now: datetime) -> Status:
     repo.check(writable=False)
     backups = points.backups(repo, config.stack)
     tied = points.entries(repo, config.stack, backups)
+    wrong = alarms(config, seen, backups, now)
     found = [
         Check("log", PASS, f"{len(seen)} lines, head {head(seen)}"),
         _pulled(seen, config.keeper.silent_hours, now),
@@ -89,11 +94,12 @@ def status(run: Opened, *, now: datetime) -> Status:
             f"{human(used(directory))} of {config.keeper.quota}",
         ),
         *(objects.kept(config, backups[OBJECTS]) if config.objects.bucket else ()),
-        *(Check(item.kind, FAIL, item.words) for item in alarms(config, seen, backups, now)),
+        *(Check(item.kind, FAIL, item.words) for item in wrong),
     ]  # fmt: skip
     entries = [*(entry for some in backups.values() for entry in some), *tied]
     held = tuple(_held(seen, entry.id, entry.problem) for entry in entries)
-    return Status(config.stack, tuple(found), held)
+    last = seen.last_whole
+    return Status(config.stack, tuple(found), held, frozenset(item.kind for item in wrong), last.at if last else None)
 
 
 def acknowledge(run: Opened, why: str, *, now: datetime) -> Record:

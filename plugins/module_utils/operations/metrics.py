@@ -455,15 +455,15 @@ def _recall(config: Config, file: str) -> Optional[_Remembered]:
         return None
 
 
-def file_of(config: Config) -> Path:
+def file_of(config: Config, whose: str = "lifeboat") -> Path:
     """One file a stack: two stacks of one name are two hosts' matter."""
-    return Path(config.monitoring.textfile_directory) / f"lifeboat_{config.stack}.prom"
+    return Path(config.monitoring.textfile_directory) / f"{whose}_{config.stack}.prom"
 
 
-def write(config: Config, text: str) -> Path:
+def write(config: Config, text: str, whose: str = "lifeboat") -> Path:
     """At once or not at all: node_exporter reads every file that ends with .prom, as a user of its own. Not by way of
     filesystem.write(): once a minute, what a power cut may take is not worth a wait for the disk."""
-    path = file_of(config)
+    path = file_of(config, whose)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     with filesystem.explained("write the metrics", path):
         try:
