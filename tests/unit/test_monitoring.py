@@ -18,7 +18,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import promtool
+import debian
 import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import lock
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LifeboatError, SpaceError, UsageError
@@ -386,7 +386,7 @@ def test_without_a_directory_nothing_is_remembered(etc: Path) -> None:
 
 @pytest.mark.slow
 def test_promtool_accepts_them(tmp_path: Path, asked: list[str]) -> None:
-    program = promtool.required(tmp_path)
+    program = debian.required("promtool")
     prove(tmp_path, publish(tmp_path, NOW - timedelta(hours=5)), at=NOW - timedelta(hours=1))
     text = metrics.textfile(Opened(make_config(tmp_path)), now=NOW, ask=True)
     bad = text.replace("# HELP lifeboat_backups ", "# OTHER ", 1)

@@ -6,12 +6,12 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import alertmanager
+import debian
 import pytest
 import yaml
 from ansible_collections.lifeboat.dr.plugins.module_utils.keeper import metrics as keeper_metrics
@@ -305,10 +305,7 @@ def test_the_agents_exporter_is_guarded_where_it_is_open() -> None:
 
 @pytest.mark.slow
 def test_promtool_accepts_what_prometheus_is_told(tmp_path: Path) -> None:
-    if shutil.which("promtool") is None:
-        pytest.skip(
-            "NOT CHECKED by promtool: prometheus.yml of the role; the role itself checks it before it writes it"
-        )
+    program = debian.required("promtool")
     text = written("monitoring_server", "prometheus.yml.j2", SERVER).replace("/etc/prometheus/rules", str(tmp_path))
     for name in ("scrape_password", "our-ca.pem"):
         (tmp_path / name).write_text("")
@@ -316,7 +313,7 @@ def test_promtool_accepts_what_prometheus_is_told(tmp_path: Path) -> None:
     (tmp_path / "lifeboat.yml").write_text((ROOT / "monitoring/rules/lifeboat.yml").read_text(encoding="utf-8"))
     (tmp_path / "stacks.yml").write_text(written("monitoring_server", "stacks.yml.j2", SERVER))
     (tmp_path / "prometheus.yml").write_text(text)
-    words = ["promtool", "check", "config", str(tmp_path / "prometheus.yml")]
+    words = [program, "check", "config", str(tmp_path / "prometheus.yml")]
     done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr
 

@@ -10,7 +10,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-import promtool
+import debian
 import pytest
 import yaml
 from ansible_collections.lifeboat.dr.plugins.module_utils.command import cli
@@ -154,7 +154,7 @@ def shortened(tmp_path: Path) -> Path:
 
 
 def tried(tmp_path: Path, cases: list[dict[str, Any]]) -> subprocess.CompletedProcess[str]:
-    program = promtool.required(tmp_path)
+    program = debian.required("promtool")
     path = tmp_path / "tests.yml"
     tests = {"rule_files": [str(shortened(tmp_path))], "evaluation_interval": "1m", "tests": cases}
     path.write_text(yaml.safe_dump(tests), encoding="utf-8")
@@ -191,7 +191,7 @@ def test_what_an_alert_says(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_promtool_accepts_the_files(tmp_path: Path) -> None:
-    program = promtool.required(tmp_path)
+    program = debian.required("promtool")
     argv = [program, "check", "rules", *map(str, [*FILES, STACKS])]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

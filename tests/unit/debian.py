@@ -1,0 +1,58 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Programs as they are installed, or as Debian's packages bring them; nothing is installed, and each comes once."""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Optional
+
+import pytest
+
+PACKAGES: Mapping[str, tuple[str, ...]] = {
+    "promtool": ("promtool",),
+    "amtool": ("prometheus-alertmanager",),
+}
+
+
+@functools.cache
+def _folder(packages: tuple[str, ...]) -> Optional[tempfile.TemporaryDirectory[str]]:
+    """Where they are unpacked until this process ends."""
+    if not shutil.which("apt-get") or not shutil.which("dpkg-deb"):
+        return None
+    made = tempfile.TemporaryDirectory(prefix="lifeboat-debian-")
+    fetched = subprocess.run(
+        ["apt-get", "download", "-qq", *packages], cwd=made.name, capture_output=True, check=False, timeout=300
+    )
+    files = sorted(Path(made.name).glob("*.deb"))
+    if fetched.returncode or len(files) != len(packages):
+        return None
+    for file in files:
+        subprocess.run(["dpkg-deb", "--extract", str(file), made.name], check=True, timeout=300)
+        file.unlink()
+    return made
+
+
+def found(name: str) -> Optional[str]:
+    """The program; None where it can be had in neither way."""
+    installed = shutil.which(name)
+    folder = None if installed else _folder(PACKAGES[name])
+    return str(next(Path(folder.name, "usr").glob(f"*bin/{name}"))) if folder else installed
+
+
+def required(name: str) -> str:
+    """The same; where it cannot be had the test is skipped by its name, and fails in CI."""
+    program = found(name)
+    if program is None:
+        package = PACKAGES[name][0]
+        if os.environ.get("CI"):
+            pytest.fail(f"there is no {name} here: apt-get install {package}")
+        pytest.skip(f"NOT CHECKED by {name}: there is none, and Debian's package {package} cannot be fetched")
+    return program
