@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+import runpy
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -239,3 +240,14 @@ def test_the_duties_of_the_rules_are_those_of_the_code() -> None:
     named = set(re.findall(r'duty="(\w+)"', " ".join(rule["expr"] for rule in RULES.values())))
     assert named <= known
     assert {duty for duty in known if not duty.startswith("verify_")} == named
+
+
+def test_every_rule_has_a_cause_on_the_lab_or_a_reason_why_not() -> None:
+    """Molecule's scenario `watch` makes the causes, by hand only."""
+    known = runpy.run_path(str(ROOT / "tests/testinfra/watch/causes.py"))
+    made = {cause.rule for cause in known["CAUSES"]}
+    assert sorted(made | set(known["ELSEWHERE"])) == sorted(RULES)
+    assert not made & set(known["ELSEWHERE"])
+    names = [cause.name for cause in known["CAUSES"]]
+    assert len(set(names)) == len(names) and all(cause.cause and cause.repair for cause in known["CAUSES"])
+    assert all(len(reason) > 20 for reason in known["ELSEWHERE"].values())

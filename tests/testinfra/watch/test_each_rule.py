@@ -1,0 +1,51 @@
+"""Each rule of monitoring/rules: its cause is made on the lab, the alert arrives, and the repair resolves it."""
+
+from __future__ import annotations
+
+import pytest
+from causes import CAUSES, SETTING, Cause
+from support import APP, VAULT, Host, identity, playbook
+from watching import INVENTORIES, SEVERITY, Chain, alerts, tells, until
+
+
+@pytest.fixture(scope="module")
+def well(app1: Host) -> None:
+    """A stack that has everything that a rule asks for, so that each cause is told apart from what was never done."""
+    app1.run("sh", "-c", SETTING)
+    app1.run("sh", "-c", "umask 077 && cat > /run/age.key", stdin=identity())
+    for words in ("backup", "verify", "prune", "escrow --identity /run/age.key", "metrics --ask"):
+        done = app1.probe("lifeboat", *words.split(), "--stack", "shop")
+        assert done.returncode == 0, (words, done.stdout, done.stderr)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("cause", [pytest.param(cause, id=cause.name.replace(" ", "-")) for cause in CAUSES])
+def test_a_rule_fires_is_told_and_resolves(cause: Cause, chain: Chain, well: None) -> None:
+    app, vault = Host(APP), Host(VAULT)
+    until(f"{cause.rule} is quiet", lambda: not alerts(chain, cause.rule, cause.labels))
+    messages, pages = len(chain.got("slack")), len(chain.got("pagerduty"))
+    try:
+        vault.probe("sh", "-c", cause.vault_cause or "true")
+        app.probe("sh", "-c", cause.cause or "true")
+        until(f"{cause.rule} fires", lambda: alerts(chain, cause.rule, cause.labels))
+        until("Slack is told", lambda: any(tells(cause.rule) in part["text"] for part in chain.slack(messages)))
+        if SEVERITY[cause.rule] == "critical":
+            until("PagerDuty is told", lambda: any(tells(cause.rule) in str(page) for page in chain.pages(pages)))
+    finally:
+        vault.probe("sh", "-c", cause.vault_repair or "true")
+        repaired = app.probe("sh", "-c", cause.repair or "true")
+    assert repaired.returncode == 0, repaired.stdout + repaired.stderr
+    until(f"{cause.rule} is resolved", lambda: not alerts(chain, cause.rule, cause.labels))
+    assert chain.refused() == []
+
+
+@pytest.mark.long
+def test_a_drill_that_never_was(app1: Host, chain: Chain, well: None) -> None:
+    labels = (("of", "database"),)
+    until("it is overdue", lambda: alerts(chain, "LifeboatDrillOverdue", labels))
+    drill = playbook(
+        "lifeboat.dr.drill", inventories=INVENTORIES, scenario="database", fault="database_dropped", confirm=APP
+    )
+    assert drill.status == 0, drill.said
+    app1.run("lifeboat", "metrics", "--stack", "shop")
+    until("it is done", lambda: not alerts(chain, "LifeboatDrillOverdue", labels))
