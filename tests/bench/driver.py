@@ -8,7 +8,8 @@ driver.py restore CONFIG-DIRECTORY ID DATABASE   the data step of a recovery, in
 driver.py recover CONFIG-DIRECTORY ID            the same, then compared, analysed and swapped in
 driver.py retention COUNT                        the plan over so many backups
 driver.py mirror CONFIG-DIRECTORY                the bucket to the vault
-driver.py listing CONFIG-DIRECTORY               both buckets listed at once
+driver.py listing CONFIG-DIRECTORY [now]         what a mirror must list, at once: the source's versions (now: its
+                                                 current objects) and the vault's current objects
 driver.py recover-objects CONFIG-DIRECTORY       the store, as the role does it: planned, protected, restored, proved
 driver.py prune CONFIG-DIRECTORY DAYS            the mirror's old versions, as if the newest were so many days on
 """
@@ -103,7 +104,7 @@ def recover_objects(directory: str) -> dict[str, Any]:
     return {"copied": done.copied.copied, "seconds": dict(done.seconds), "bad": bad}
 
 
-def listing(directory: str) -> dict[str, Any]:
+def listing(directory: str, of: str = "") -> dict[str, Any]:
     from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import bucket
     from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
     from ansible_collections.lifeboat.dr.plugins.module_utils.stack import buckets
@@ -111,8 +112,9 @@ def listing(directory: str) -> dict[str, Any]:
 
     run = Opened(config.load("", Path(directory)))
     with ThreadPoolExecutor(2) as pool:
-        both = pool.map(lambda where: sum(1 for _ in bucket.versions(where(run))), (buckets.source, buckets.vault))
-    return {"listed": sum(both)}
+        source = pool.submit(lambda: sum(1 for _ in (bucket.objects if of else bucket.versions)(buckets.source(run))))
+        vault = pool.submit(lambda: sum(1 for _ in bucket.objects(buckets.vault(run))))
+        return {"listed": source.result() + vault.result()}
 
 
 def prune(directory: str, days: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterator
+from datetime import datetime, timezone
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
@@ -37,13 +38,38 @@ def ordered(count: int) -> list[int]:
 
 def rows(count: int) -> Iterator[Listed]:
     """The listing of the backup before: every key as it is."""
+    moment, now = parse_time(MODIFIED), datetime.now(timezone.utc)
     for number in ordered(count):
         held = (f"s{number}", f"v{number}", etag(number), "0" * 64)
-        yield Listed(key(number), SIZE, etag(number), parse_time(MODIFIED), *held)
+        yield Listed(key(number), SIZE, etag(number), moment, *held, "", "", "", now, moment)
 
 
 def publish_listing(path: Path, count: int) -> listing.Summary:
     return listing.write(path / listing.NAME, rows(count))
+
+
+def _objects(order: list[int], start: int) -> str:
+    end = min(start + PAGE, len(order))
+    found = "".join(
+        f"<Contents><Key>{key(number)}</Key><LastModified>{MODIFIED}</LastModified>"
+        f"<ETag>&quot;{etag(number)}&quot;</ETag><Size>{SIZE}</Size></Contents>"
+        for number in order[start:end]
+    )
+    more = f"<NextContinuationToken>{end}</NextContinuationToken>" if end < len(order) else ""
+    return f"<ListBucketResult><IsTruncated>{str(bool(more)).lower()}</IsTruncated>{more}{found}</ListBucketResult>"
+
+
+def _versions(order: list[int], source: bool, start: int) -> str:
+    letter, end = "s" if source else "v", min(start + PAGE, len(order))
+    found = "".join(
+        f"<Version><Key>{key(number)}</Key><VersionId>{letter}{number}</VersionId><IsLatest>true</IsLatest>"
+        f"<LastModified>{MODIFIED}</LastModified><ETag>&quot;{etag(number)}&quot;</ETag><Size>{SIZE}</Size>"
+        "</Version>"
+        for number in order[start:end]
+    )
+    more = f"<NextKeyMarker>k</NextKeyMarker><NextVersionIdMarker>{end}</NextVersionIdMarker>"
+    truncated = str(end < len(order)).lower()
+    return f"<ListVersionsResult><IsTruncated>{truncated}</IsTruncated>{more}{found}</ListVersionsResult>"
 
 
 @contextlib.contextmanager
@@ -75,23 +101,15 @@ def buckets(count: int) -> Iterator[str]:
             if "versioning" in asked:
                 self.say("<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>")
             elif "versions" in asked:
-                self.say(self.page(parts.path.strip("/") == "uploads", int(asked.get("version-id-marker", ["0"])[0])))
+                self.say(
+                    _versions(order, parts.path.strip("/") == "uploads", int(asked.get("version-id-marker", ["0"])[0]))
+                )
+            elif "list-type" in asked:
+                self.say(_objects(order, int(asked.get("continuation-token", ["0"])[0])))
             elif "uploads" in asked:
                 self.say("<ListMultipartUploadsResult></ListMultipartUploadsResult>")
             else:
                 self.say("<Error><Code>NotImplemented</Code></Error>", 501)
-
-        def page(self, source: bool, start: int) -> str:
-            letter, end = "s" if source else "v", min(start + PAGE, count)
-            found = "".join(
-                f"<Version><Key>{key(number)}</Key><VersionId>{letter}{number}</VersionId><IsLatest>true</IsLatest>"
-                f"<LastModified>{MODIFIED}</LastModified><ETag>&quot;{etag(number)}&quot;</ETag><Size>{SIZE}</Size>"
-                "</Version>"
-                for number in order[start:end]
-            )
-            more = f"<NextKeyMarker>k</NextKeyMarker><NextVersionIdMarker>{end}</NextVersionIdMarker>"
-            truncated = "true" if end < count else "false"
-            return f"<ListVersionsResult><IsTruncated>{truncated}</IsTruncated>{more}{found}</ListVersionsResult>"
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as listener:
         listener.daemon_threads = True

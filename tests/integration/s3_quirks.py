@@ -134,10 +134,11 @@ def minio_overwrites(bucket: str, key: str, version: str, etag: str) -> Edit:
     """As after `PUT ?versionId=OLD`: that very version has other bytes, of the same length, and another ETag."""
 
     def edit(call: Call, body: bytes) -> bytes:
-        if not call.path.startswith(f"/{bucket}") or "versions" not in call.query:
+        if not call.path.startswith(f"/{bucket}") or not {"versions", "list-type"} & {*call.query}:
             return body
-        rows = re.split(rb"(?=<Version>)", body)
-        of_it = (f"<Key>{key}</Key>".encode(), f"<VersionId>{version}</VersionId>".encode())
+        rows = re.split(rb"(?=<Version>|<Contents>)", body)
+        named = [f"<VersionId>{version}</VersionId>".encode()] if "versions" in call.query else []
+        of_it = [f"<Key>{key}</Key>".encode(), *named]  # the other list is of current objects, as this is one
         for number, row in enumerate(rows):
             if all(part in row for part in of_it):
                 rows[number] = re.sub(rb"<ETag>.*?</ETag>", f"<ETag>&#34;{etag}&#34;</ETag>".encode(), row)

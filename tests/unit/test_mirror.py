@@ -460,3 +460,102 @@ def test_an_empty_source_of_which_nothing_is_in_the_vault_ends_a_sites_recovery(
 def test_a_number_below_none_is_refused(number: int, counted: int | None) -> None:
     with pytest.raises(UsageError, match="-1 is not a number of objects"):
         guard.Override(number, counted)
+
+
+def listed_before(**more: Any) -> Listed:
+    return row(**{"vault_modified": WHOLE, **more})
+
+
+@pytest.mark.parametrize(
+    ("now", "before", "known"),
+    [
+        pytest.param({}, {}, "w1", id="as it was listed before"),
+        pytest.param({}, {"vault_modified": WHOLE + SECOND / 2}, "w1", id="a server that told milliseconds elsewhere"),
+        pytest.param({"at": WHOLE + SECOND / 2}, {}, "w1", id="or tells them here"),
+        pytest.param({"at": WHOLE + SECOND / 2}, {"vault_modified": WHOLE + SECOND / 4}, "", id="two in one second"),
+        pytest.param({"at": WHOLE + SECOND}, {}, "", id="written later"),
+        pytest.param({"at": WHOLE - SECOND}, {}, "", id="an older one came back"),
+        pytest.param({"etag": "other"}, {}, "", id="overwritten in place"),
+        pytest.param({"size": 4}, {}, "", id="another size"),
+        pytest.param({}, {"vault_modified": None}, "", id="no listing told its time"),
+        pytest.param({"etag": ""}, {"vault_etag": ""}, "", id="no ETag says that it is the same"),
+        pytest.param({}, {"vault_version": ""}, "", id="no version is on record"),
+        pytest.param({}, {"key": "b"}, "", id="no mirror put it there"),
+    ],
+)
+def test_which_version_a_current_object_of_the_vault_is(
+    state: State, now: dict[str, Any], before: dict[str, Any], known: str
+) -> None:
+    state.read_source([version()], T)
+    state.read_copies([listed_before(**before)])
+    state.read_vault([version(**{"at": WHOLE, "version": "null", **now})], current=True)
+    assert state.know_vault(9) == ([] if known else ["a"])
+    assert [held for _item, held, *_more in state.unlooked()] == ([known] if known else [])
+    assert state.numbers().vault == 1
+    if not known:
+        assert not state.name_vault("a", 99, "a-etag", "w9"), "another object than was listed"
+        assert state.name_vault("a", now.get("size", 3), now.get("etag", "a-etag"), "w1")
+        assert state.know_vault(9) == [], "what was asked for is not forgotten"
+
+
+def test_whose_versions_in_the_vault_do_not_matter(state: State) -> None:
+    """What is foreign there is never touched, so nobody asks for it; a placeholder is, for it may have no version."""
+    state.read_source([version("ours"), version("adopted")], T)
+    state.read_copies([listed_before(key="ours"), listed_before(key="gone")])
+    held = [version(key, at=WHOLE, etag="other") for key in ("adopted", "foreign", "gone", "ours", "")]
+    state.read_vault([*held, version("dir/", size=0)], current=True)
+    assert state.know_vault(9) == ["adopted", "dir/", "gone", "ours"]
+    assert state.know_vault(2) == ["adopted", "dir/"]
+    assert state.numbers().vault == 5, "what has no name is none"
+    assert [state.garbled("vault"), state.garbled("source")] == [False, False]
+    state.read_vault([version("x\ufffdy")], current=True)
+    assert state.garbled("vault")
+
+
+@pytest.mark.parametrize(
+    ("now", "before", "known"),
+    [
+        pytest.param({}, {}, True, id="as it was listed before"),
+        pytest.param({"at": WHOLE}, {}, False, id="written later"),
+        pytest.param({"etag": "other"}, {}, False, id="another ETag"),
+        pytest.param({"etag": ""}, {"etag": ""}, False, id="none"),
+        pytest.param({"size": 4}, {}, False, id="another size"),
+        pytest.param({"at": T}, {"modified": T}, True, id="milliseconds, just before it was listed"),
+        pytest.param({"at": WHOLE - 59 * SECOND}, {"modified": WHOLE - 59 * SECOND}, True, id="long enough before"),
+        pytest.param({"at": WHOLE + 2 * SECOND}, {"modified": WHOLE + 2 * SECOND}, False, id="perhaps in that second"),
+    ],
+)
+def test_which_version_a_current_object_of_the_source_is(
+    state: State, now: dict[str, Any], before: dict[str, Any], known: bool
+) -> None:
+    state.read_copies([row(**before)])
+    assert state.read_source([version(**{"version": "null", **now})], None, current=True) == 0
+    assert state.know_source(WHOLE + 62 * SECOND) == (not known)
+    state.read_vault([version(version="w1", etag=before.get("etag", "a-etag"))])
+    assert [item.version for item, *_more in state.unlooked()] == (["v1"] if known else [])
+    if not known:
+        item = Object("a", 5, "new", 7, "v7")
+        state.changed(item)
+        assert [found[:3] + found[4:] for found in state.to_copy()] == [("a", 5, "new", "v7")]
+
+
+def test_the_time_that_the_vault_lists_is_in_the_next_listing(state: State) -> None:
+    state.read_source([version()], T)
+    state.read_copies([listed_before(vault_modified=None)])
+    state.read_vault([version(version="w1", at=T)])
+    assert [found.vault_modified for found in state.listing()] == [T]
+    state.put_vault("a", [version(version="w1", at=datetime(1970, 1, 1, tzinfo=timezone.utc))])
+    assert [found.vault_modified for found in state.listing()] == [None], "a server that does not tell it"
+
+
+def test_what_is_asked_for_because_its_second_may_have_gone_on(state: State) -> None:
+    state.read_copies([row(key=key) for key in "abc"])
+    listed = [version("a"), version("b", etag="other"), version("c", at=WHOLE), version("d")]
+    state.read_source([one._replace(etag=row().etag) if one.key in "ac" else one for one in listed], None, current=True)
+    assert state.know_source(WHOLE) == 4
+    assert state.unsettled() == [("a", "v1")]
+    state.name_source("a", 3, "other", "v1")
+    assert state.unsettled() == [("a", "v1")]
+    state.name_source("a", 3, "a-etag", "v1")
+    assert state.unsettled() == []
+    assert state.know_source(WHOLE) == 3

@@ -73,6 +73,7 @@ ADDED = {
         "vaults": [],
         "recipients": [],
         "host_key": "",
+        "versions_listed": None,
     },
     "config": {"host_key": ""},
 }  # since then, and what it means that a manifest does not say

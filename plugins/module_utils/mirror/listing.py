@@ -5,11 +5,11 @@
 """The listing of an objects backup: one JSON object a line, gzipped, in the order of the keys' UTF-8 bytes.
 
     {"key", "size", "etag", "modified", "version", "vault_version", "vault_etag", "sha256",
-     "properties", "headers", "tags", "tags_as_of", "storage"}
+     "properties", "headers", "tags", "tags_as_of", "vault_modified", "storage"}
 
 etag, modified and version are the source's; sha256 is null where no one has read the bytes. The fields of the second
-line may be missing: there is nothing to say then, or (headers, tags) nobody noted it. Headers and tags are each a line
-of text: objects that have the same say the same, and the file's compression shares it.
+line may be missing: there is nothing to say then, or (headers, tags, vault_modified) nobody noted it. Headers and tags
+are each a line of text: objects that have the same say the same, and the file's compression shares it.
 
 With encryption it is an age file. Next to it lies VERSIONS, in the clear and of the same form, with nothing but what
 everybody sees who may list the vault's bucket: which of its versions the backup needs. A prune must know that of last
@@ -47,7 +47,9 @@ from ..tools import age
 
 NAME = "listing.jsonl.gz"
 FIELDS = ("key", "size", "etag", "modified", "version", "vault_version", "vault_etag", "sha256")
-_MORE = {"properties": "", "headers": None, "tags": None, "tags_as_of": None, "storage": ""}  # where it is not this
+_MORE = {  # where it is not this
+    "properties": "", "headers": None, "tags": None, "tags_as_of": None, "vault_modified": None, "storage": "",
+}  # fmt: skip
 _TEXT = (str, type(None))
 _AS_WRITTEN = tuple((str, int, str, str, str, str, str, last) for last in _TEXT)
 _MORE_AS_WRITTEN = frozenset((str, *kinds, str) for kinds in itertools.product(_TEXT, repeat=len(_MORE) - 2))
@@ -135,6 +137,7 @@ def _lines(entry: Listed) -> tuple[str, str]:
     more += "" if entry.headers is None else f',"headers":{_text(entry.headers)}'
     more += "" if entry.tags is None else f',"tags":{_text(entry.tags)}'
     more += f',"tags_as_of":"{_format(entry.tags_as_of)}"' if entry.tags_as_of else ""
+    more += f',"vault_modified":"{format_time(entry.vault_modified)}"' if entry.vault_modified else ""
     more += f',"storage":{_text(entry.storage)}' if entry.storage else ""
     version, held, vault_etag = _text(entry.version), _text(entry.vault_version), _text(entry.vault_etag)
     line = (
@@ -167,7 +170,7 @@ def _entry(line: bytes, wrong: typed.Wrong) -> Listed:
         text = line.decode()
         row, end = _decode(text)
         key, size, etag, modified, version, vault_version, vault_etag, sha256 = values = [*map(row.pop, FIELDS)]
-        line_of, headers, tags, as_of, storage = more = [*map(row.pop, _MORE, _MORE.values())]
+        line_of, headers, tags, as_of, seen, storage = more = [*map(row.pop, _MORE, _MORE.values())]
         as_written = tuple(map(type, values)) in _AS_WRITTEN and tuple(map(type, more)) in _MORE_AS_WRITTEN
         as_written = as_written and not row and text[end:] in ("\n", "")
         if as_written and 0 <= size <= typed.MOST and modified[-1:] == "Z" and "2000" <= modified < "2200":
@@ -175,8 +178,8 @@ def _entry(line: bytes, wrong: typed.Wrong) -> Listed:
             properties.pairs(headers or "")
             properties.pairs(tags or "")
             at, read = datetime.fromisoformat(f"{modified[:-1]}+00:00"), _read(as_of) if as_of else None
-            held = (version, vault_version, vault_etag, sha256)
-            return Listed(key, size, etag, at, *held, line_of, headers, tags, read, storage)
+            held, noted = (version, vault_version, vault_etag, sha256), (line_of, headers, tags)
+            return Listed(key, size, etag, at, *held, *noted, read, _read(seen) if seen else None, storage)
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError, LifeboatError):
         pass
     found = typed.build(Listed, typed.load(line, wrong), wrong, unknown="ignore")

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import NamedTuple, Optional, TextIO, get_args
+from typing import NamedTuple, Optional, TextIO, Union, get_args
 
 from ..base import typed
 from ..base.filesystem import explained
@@ -36,7 +36,7 @@ _TABLES = {
     "source": f"{_VERSION}, deleted INT, storage TEXT",
     "vault": f"{_VERSION}, deleted INT, storage TEXT",
     "copies": f"{_VERSION}, vault_version TEXT, vault_etag TEXT, sha256 TEXT, properties TEXT, headers TEXT, tags TEXT,"
-    " tags_at INT, looked INT",
+    " tags_at INT, looked INT, vault_modified INT",
     "past": "key TEXT, version TEXT, modified INT, PRIMARY KEY (key, version)",
     "seen": "key TEXT PRIMARY KEY, properties TEXT",
     "told": "key TEXT PRIMARY KEY, etag TEXT, tags TEXT",
@@ -46,7 +46,7 @@ _TABLES = {
 _SAME = "c.key IS NOT NULL AND c.size = s.size AND c.etag = s.etag"
 _IN_VAULT = "v.key IS NOT NULL AND v.size = s.size"
 # A version should never change; MinIO overwrites one in place where a PUT names it, and the ETag shows that.
-_AS_COPIED = "c.vault_version = v.version AND c.vault_etag = v.etag"
+_AS_COPIED = "c.vault_version = v.version AND v.version <> '' AND c.vault_etag = v.etag"
 _REPLACED = f"{_SAME} AND c.vault_version = v.version AND (c.vault_etag <> v.etag OR v.size <> s.size)"
 # Servers that tell whole seconds list nothing new of an object without versions that is written twice in one, such as
 # before and after it was copied. So what was read within a minute of its writing, the most that its server's clock may
@@ -56,6 +56,20 @@ _UNSETTLED = (
     " AND c.tags_at * 1000 < s.modified + 62000"
 )
 _WRITTEN = "c.version = s.version AND c.modified = s.modified"
+# Of a list of current objects, which tells no versions ('' then): is it the version that was listed before? Servers
+# tell times in several ways, so that of two the coarser one counts.
+_SAME_MOMENT = (
+    "(c.vault_modified = vault.modified OR (c.vault_modified / 1000 = vault.modified / 1000"
+    " AND (c.vault_modified % 1000 = 0 OR vault.modified % 1000 = 0)))"
+)
+_SAME_IN_VAULT = (
+    "c.key = vault.key AND c.size = vault.size AND c.vault_etag = vault.etag AND c.vault_etag <> ''"
+    f" AND c.vault_version <> '' AND c.vault_modified > 0 AND {_SAME_MOMENT}"
+)
+# Of two writes in one whole second such a list shows the same. So a version counts that was the current one more than a
+# minute after its writing, the most that the server's clock may be off.
+_LIKE_AT_SOURCE = "c.size = source.size AND c.etag = source.etag AND c.etag <> '' AND c.modified = source.modified"
+_SAME_AT_SOURCE = f"c.key = source.key AND {_LIKE_AT_SOURCE} AND (c.modified % 1000 <> 0 OR c.modified + 62000 <= ?)"
 _RIGHT = f"{_IN_VAULT} AND {_SAME} AND {_WRITTEN} AND {_AS_COPIED} AND NOT ({_UNSETTLED})"
 # The same bytes, but perhaps other headers: written again since, or copied by someone else.
 _ALIKE = f"NOT ({_RIGHT}) AND {_IN_VAULT} AND ((s.etag <> '' AND s.etag = v.etag) OR ({_SAME} AND {_AS_COPIED}))"
@@ -126,6 +140,7 @@ class State(Inventory):
         self.held = 0  # bytes of all versions that the vault lists
         self.removes = True  # False: a listing is not believed, and so nothing is removed for not being in it
         self._journal = Journal(journal)
+        self.interrupted = self._journal.exists
 
     def __exit__(self, *_: object) -> None:
         self._journal.close()
@@ -133,8 +148,10 @@ class State(Inventory):
 
     # Filling.
 
-    def read_source(self, versions: Iterable[Version], at: Optional[datetime]) -> int:
+    def read_source(self, versions: Iterable[Version], at: Optional[datetime], current: bool = False) -> int:
         """Take the source as it was at `at`, or as it is where that is None; returns how many keys are ambiguous.
+
+        current: it is a list of current objects, which tells no versions; know_source() looks for them.
 
         S3 tells times in whole seconds: what was written in the second of `at` may be a little younger than it. It is
         taken, and what was deleted in that second is kept: too much can be told from the rows, too little is lost.
@@ -154,7 +171,7 @@ class State(Inventory):
                 yield _row(item)
 
         if at is None:
-            self.add("source", _current(versions), newest=True)
+            self.add("source", _unversioned(versions) if current else _current(versions), newest=True)
         else:
             self.add("source", rows(at), newest=True)
             self.change("DELETE FROM source WHERE deleted")
@@ -176,9 +193,13 @@ class State(Inventory):
         """An object that the source holds, although it does not list it."""
         self.add("source", [_row(version)])
 
-    def read_vault(self, versions: Iterable[Version]) -> None:
+    def read_vault(self, versions: Iterable[Version], current: bool = False) -> None:
+        """current: it is a list of current objects, which tells no versions; know_vault() looks for them."""
         self.change("DELETE FROM vault")
         self.held = 0
+        if current:
+            self.add("vault", _unversioned(item for item in versions if item.key))
+            return
 
         def counted() -> Iterator[Version]:
             for item in versions:
@@ -196,8 +217,47 @@ class State(Inventory):
 
     def read_copies(self, entries: Iterable[Listed]) -> None:
         """The listing of the last backup, then what a killed run after it had done already."""
-        self.add("copies", ((*_copy(entry), 0) for entry in entries))
-        self.add("copies", ((*row, 0) for row in self._journal.read()))
+        self.add("copies", (_copy(entry) for entry in entries))
+        self.add("copies", ((*row, 0, 0) for row in self._journal.read()))
+
+    def know_vault(self, most: int) -> list[str]:
+        """After a list of current objects: which of the vault's versions they are, where the last listing has that.
+
+        Returns the first `most` others, by key, whose versions count: a mirror put them there, the source has them too,
+        or they may be an empty folder's placeholder.
+        """
+        same = f"FROM copies c WHERE {_SAME_IN_VAULT}"
+        self.change(f"UPDATE vault SET version = coalesce((SELECT c.vault_version {same}), '') WHERE version = ''")
+        counts = "key IN (SELECT key FROM copies) OR key IN (SELECT key FROM source) OR (key LIKE '%/' AND size = 0)"
+        rows = self.each(f"SELECT key FROM vault WHERE version = '' AND ({counts}) ORDER BY key LIMIT {most}")
+        return [str(key) for (key,) in rows]
+
+    def name_vault(self, key: str, size: int, etag: str, version: str) -> bool:
+        """One of these is that version; False where the object that was listed has another size or ETag."""
+        row = (version, key, size, etag)
+        return bool(self.change("UPDATE vault SET version = ? WHERE key = ? AND size = ? AND etag = ?", *row))
+
+    def garbled(self, table: str) -> bool:
+        """Whether a listing does not tell all names."""
+        return bool(self.value(f"SELECT count(*) FROM {table} WHERE instr(key, char(65533))"))
+
+    def know_source(self, before: datetime) -> int:
+        """The same of the source, which the last listing tells as of `before`; returns of how many it is not known."""
+        same = f"FROM copies c WHERE {_SAME_AT_SOURCE}"
+        known = f"UPDATE source SET version = coalesce((SELECT c.version {same}), '') WHERE version = ''"
+        self.change(known, milliseconds(before))
+        return int(self.value("SELECT count(*) FROM source WHERE version = ''"))
+
+    def unsettled(self) -> list[tuple[str, str]]:
+        """What know_source() does not know for its time alone: the keys, and the versions on record."""
+        unknown = f"source JOIN copies c ON c.key = source.key WHERE source.version = '' AND {_LIKE_AT_SOURCE}"
+        rows = self.each(f"SELECT source.key, c.version FROM {unknown} ORDER BY source.key")
+        return [(str(key), str(version)) for key, version in rows]
+
+    def name_source(self, key: str, size: int, etag: str, version: str) -> None:
+        """As name_vault()."""
+        row = (version, key, size, etag)
+        self.change("UPDATE source SET version = ? WHERE key = ? AND size = ? AND etag = ?", *row)
 
     # Asking.
 
@@ -272,7 +332,7 @@ class State(Inventory):
         """line: the object's properties."""
         row = (*item, vault_version, vault_etag, sha256 or "", line, *record)
         self._journal.add(row)
-        self.add("copies", [(*row, 1)])
+        self.add("copies", [(*row, 1, 0)])
 
     def tags_told(self, rows: Iterable[tuple[str, str, str]]) -> None:
         """The tags that the source lists: (key, ETag, a line of properties.py)."""
@@ -299,7 +359,7 @@ class State(Inventory):
         """rest: its SHA-256 and its properties, which stay. Written at once, so that a killed sweep goes on."""
         row = (*item, vault_version, vault_etag, *rest, *now)
         self._journal.add(row)
-        self.add("copies", [(*row, 0)])
+        self.add("copies", [(*row, 0, 0)])
 
     def tags_known(self) -> tuple[int, Optional[datetime]]:
         """Of how many objects of the listing nobody read the tags, and when those were read that were so first."""
@@ -323,9 +383,10 @@ class State(Inventory):
     def seen(self, key: str, line: str) -> None:
         self.add("seen", [(key, line)])
 
-    def changed(self, key: str, size: int, etag: str) -> None:
-        """The source's object was another when it was read than when it was listed."""
-        self.change("UPDATE source SET size = ?, etag = ? WHERE key = ?", size, etag, key)
+    def changed(self, item: Object) -> None:
+        """The source's object was another when it was read than when it was listed, or its version was not listed."""
+        row = (item.size, item.etag, item.version, item.key)
+        self.change("UPDATE source SET size = ?, etag = ?, version = ? WHERE key = ?", *row)
 
     def unlike(self, key: str) -> None:
         """It is to be copied though its bytes are right."""
@@ -351,14 +412,15 @@ class State(Inventory):
 
     def listing(self) -> Iterator[Listed]:
         """What the vault holds of the source, in the order of the keys."""
-        columns = f"{_OBJECT}, v.version, v.etag, c.sha256, {_PROPERTIES}, {_NOTED}, s.storage"
+        columns = f"{_OBJECT}, v.version, v.etag, c.sha256, {_PROPERTIES}, {_NOTED}, v.modified, s.storage"
         wanted = f"SELECT {columns} FROM {_JOINED} {_SEEN} WHERE {_HELD} AND {_RIGHT} ORDER BY s.key"
         for row in self.each(wanted):
             key, size, etag, modified, version, vault_version, vault_etag, sha256, line, *noted, storage = row
-            at, (headers, tags, read) = _EPOCH + modified * _MILLISECOND, noted
+            at, (headers, tags, read, vault_modified) = _EPOCH + modified * _MILLISECOND, noted
             as_of = None if tags is None else _moment(read)
+            seen = _EPOCH + vault_modified * _MILLISECOND if vault_modified > 0 else None
             held = (version, vault_version, vault_etag, sha256 or None)
-            yield Listed(key, size, etag, at, *held, line, headers, tags, as_of, storage)
+            yield Listed(key, size, etag, at, *held, line, headers, tags, as_of, seen, storage)
 
     def properties(self) -> Iterator[tuple[str, int]]:
         """Those that objects of the listing have, and how many have them."""
@@ -392,16 +454,24 @@ def _current(versions: Iterable[Version]) -> Iterator[_Row]:
     return (_row(item) for item in versions if item.latest and not item.deleted)
 
 
+def _unversioned(objects: Iterable[Version]) -> Iterator[_Row]:
+    return (
+        (key, size, etag, (modified - _EPOCH) // _MILLISECOND, "", 0, storage)
+        for key, size, etag, modified, _version, _latest, _deleted, storage in objects
+    )
+
+
 def _row(one: Version) -> _Row:
     key, size, etag, modified, version, _latest, deleted, storage = one
     return key, size, etag, (modified - _EPOCH) // _MILLISECOND, version, int(deleted), storage
 
 
-def _copy(entry: Listed) -> _Copied:
+def _copy(entry: Listed) -> tuple[Union[str, int, None], ...]:
+    """A row of the table `copies`."""
     return (
         entry.key, entry.size, entry.etag, milliseconds(entry.modified or _EPOCH), entry.version, entry.vault_version,
         entry.vault_etag, entry.sha256 or "", entry.properties, entry.headers, entry.tags,
-        _seconds(entry.tags_as_of or _EPOCH),
+        _seconds(entry.tags_as_of or _EPOCH), 0, milliseconds(entry.vault_modified or _EPOCH),
     )  # fmt: skip
 
 
@@ -440,6 +510,10 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self._path, self._lock = path, threading.Lock()
         self._file: Optional[TextIO] = None
+
+    @property
+    def exists(self) -> bool:
+        return self._path.exists()
 
     def read(self) -> Iterator[_Copied]:
         with explained("read the mirror's journal", self._path):

@@ -71,6 +71,7 @@ _FEWEST = 50
 ASKED = 1000  # of the objects that are to be removed: at most so many are asked for, one by one, before it
 _SAME_TIME = timedelta(seconds=2)  # servers round the same time in several ways
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+CYCLE = 7  # days within which every version is listed once; on the others current objects, which is cheaper
 _OTHER_ETAGS = 10
 _TOPS, _TOP_COMES = 3, 0.2  # SeaweedFS lists a version a moment before it is the latest: asked so often, seconds apart
 # Names that servers which keep objects in a file system store under another name, or not at all; and one of each.
@@ -166,6 +167,7 @@ def take(
                 missing=others.missing,
                 recipients=seal.recipients,
                 host_key=seal.host,
+                versions_listed=own.versions_listed,
             )
             artefacts = [name for held in details.held for name in listing.artefacts(held.folder, seal)]
             manifest = Manifest(
@@ -300,6 +302,7 @@ def _written(
         work.source.name, folder, summary.objects, summary.bytes, instant.consistency, work.vault.name, instant.why,
         instant.at is not None, summary.digest, work.copied, work.bytes, work.removed, tuple(unheld), count, ambiguous,
         work.settings.values, work.settings.denied, _counted(state), _of_tags(work.tags, state), gap,
+        work.versions_listed,
     )  # fmt: skip
 
 
@@ -504,6 +507,15 @@ class _Hidden:
         return "; ".join(said)
 
 
+def _due(config: Config, listed: datetime, now: datetime) -> str:
+    """Why it is time to list every version again, by whole days; empty where it is not. What somebody hid must be
+    copied again before the vault forgets it. A clock that went back is no reason to believe."""
+    days = min(CYCLE, config.vault.noncurrent_days // 2)
+    if 0 <= (now.date() - listed.date()).days < days:
+        return ""
+    return f"it was done on {format_time(listed)[:10]}, and is every {days} days" if days else "the vault forgets soon"
+
+
 class _Mirror:
     """One run: what is to do, and what was done."""
 
@@ -523,6 +535,8 @@ class _Mirror:
         self.tags = Sweep(source, vault, state, log)
         self._proved = 0
         self._doubtful: list[str] = []
+        self._brief = self._brief_source = False  # current objects are listed; so too of the source
+        self.versions_listed: Optional[datetime] = None  # as of HeldBucket
         self.copied = self.bytes = self.removed = 0
 
     @property
@@ -531,19 +545,22 @@ class _Mirror:
 
     def look(self, last: Optional[Point]) -> int:
         """Read both buckets at once, and what the last mirror knew; returns how many keys are ambiguous."""
-        watch = self._watch()
+        started = datetime.now(timezone.utc)
+        why = self._why_in_full(last, started)
+        self._brief = not why
+        if why and last:
+            self._log(f"every version in {self.vault.url} is listed: {why}")
         with ThreadPoolExecutor(3) as pool:
             settings = pool.submit(s3_settings.look, self.source)
-            theirs = pool.submit(self._state.read_vault, bucket.versions(self.vault, watch=watch))
+            theirs = pool.submit(self._look_at_vault)
             before = pool.submit(lambda: self._state.read_copies(self._before(last)))
-            ambiguous = self._look_at_source(before)
-            theirs.result()
+            ambiguous = self._look_at_source(before, last)
+            watch = theirs.result()
             self.settings = settings.result()
+        self._complete(last, watch, started)
         if self.settings.denied:
             denied = ", ".join(self.settings.denied)
             self._log(f"WARNING: the key may not read the bucket's {denied}, so this backup does not have them")
-        if watch.order:
-            self._disbelieve(f"the vault's listing is not in order: {watch.order}")
         self._ask_for_unlisted()
         count, keys = self._state.foreign()
         if count:
@@ -559,17 +576,142 @@ class _Mirror:
             )
         return ambiguous
 
-    def _look_at_source(self, before: Future[None]) -> int:
+    def _complete(self, last: Optional[Point], watch: Watch, started: datetime) -> None:
+        """Where current objects were listed and do not tell enough, list the versions. watch: of the vault."""
+        if self._brief_source and len(self._unlisted()) > ASKED:  # what is being replaced shows among versions alone
+            again = self._list_source(versions=True)[1]
+            if again.order:
+                self._disbelieve(f"the source's listing is not in order: {again.order}")
+        if self._brief and (odd := watch.order or self._know_vault()):
+            self._log(f"every version in {self.vault.url} is listed: of its current objects, {odd}")
+            self._brief = False
+            watch = self._look_at_vault()
+        if self._brief and last:
+            self.versions_listed = last.held.versions_listed
+        elif not watch.order:
+            self.versions_listed = started
+        if watch.order:
+            self._disbelieve(f"the vault's listing is not in order: {watch.order}")
+
+    def _why_in_full(self, last: Optional[Point], now: datetime) -> str:
+        """Why all versions are to be listed, and not current objects alone; empty where these suffice."""
+        config = self._config
+        listed = last.held.versions_listed if last else None
+        if last is None or listed is None:
+            return "no mirror before did so and noted it"
+        if not self._same_places(last):
+            return "the last mirror was of another bucket, or to another"
+        if self._state.interrupted:
+            return "the last mirror was interrupted"
+        if config.objects.engine == "mc":
+            return mc.BY_MC
+        if config.keeper.directory:
+            return "a keeper counts the bytes of all of them, and takes no server's word"
+        if due := _due(config, listed, now):
+            return due
+        recoveries = config.state.glob(f"{recovery_state.RECOVERED_OBJECTS}*")
+        if any(path.stat().st_mtime >= listed.timestamp() for path in recoveries):
+            return "there was a recovery"
+        return ""
+
+    def _same_places(self, last: Point) -> bool:
+        """Whether the last mirror was from here to there. Elsewhere its versions mean nothing, whatever looks alike."""
+        said = last.manifest.details
+        vault = said.get("vault")
+        place = (vault.get("endpoint") if isinstance(vault, Mapping) else None, last.held.vault)
+        here = (said.get("endpoint"), last.held.name)
+        wanted = [(side.endpoint_url, side.name) for side in (self.source, self.vault)]
+        return [here, place] == wanted
+
+    def _look_at_vault(self) -> Watch:
+        watch = self._watch()
+        if self._brief:
+            try:
+                self._state.read_vault(bucket.objects(self.vault, watch=watch), current=True)
+                return watch
+            except LifeboatError as exc:
+                if not copier.answered(exc):
+                    raise
+                self._log(f"every version in {self.vault.url} is listed: of its current objects, {exc.cause}")
+            self._brief, watch = False, self._watch()
+        self._state.read_vault(bucket.versions(self.vault, watch=watch))
+        return watch
+
+    def _know_vault(self) -> str:
+        """After a list of its current objects: which versions these are. Returns why that cannot be known; empty where
+        it is. What the last listing does not explain is asked for by its name, if it is little."""
+        state = self._state
+        before, few = state.count("copies"), self._few_of(state.count("copies"))
+        if state.garbled("vault"):
+            return "some are listed without their names"
+        if state.count("vault") + few < before:
+            return f"there are less than the {before} that were copied"
+        keys = state.know_vault(few + 1)
+        if len(keys) > few:
+            return f"more than {few} are not those that were listed before, such as {keys[0]!r}"
+        odd: list[str] = []
+
+        def ask(key: str) -> None:
+            try:
+                head = self.vault.ask("HEAD", key, attempted=copier.WRITE)
+            except LifeboatError as exc:
+                if not copier.answered(exc):
+                    raise
+                odd.append(f"{key!r}: {exc.cause}")
+                return
+            if not state.name_vault(key, head.size, head.etag, head.version):
+                odd.append(f"{key!r} is listed as another object than it is")
+
+        throttle.each(ask, keys, self._config.objects.transfers)
+        return min(odd, default="")
+
+    @staticmethod
+    def _few_of(count: int) -> int:
+        return max(_FEWEST, count // _FEW)
+
+    def _know_source(self, last: Optional[Point], watch: Watch) -> str:
+        """The same of the source. What was written just before it was listed is asked for; else what is not known is
+        copied or compared anyway."""
+        if watch.order or self._state.garbled("source"):
+            return watch.order or "some are listed without their names"
+        unknown = self._state.know_source(last.at if last else _EPOCH)
+        if unknown > self._few_of(self._state.count("copies")):
+            return f"{unknown} are not those that were listed before"
+
+        def ask(found: tuple[str, str]) -> None:
+            key, version = found
+            with contextlib.suppress(NotFoundError):
+                head = self.source.ask("HEAD", key, attempted=copier.READ)
+                if head.version == version:
+                    self._state.name_source(key, head.size, head.etag, version)
+
+        throttle.each(ask, self._state.unsettled(), self._config.objects.transfers)
+        return ""
+
+    def _list_source(self, *, versions: bool) -> tuple[int, Watch]:
+        """Read the source once more, as it is now."""
+        self._brief_source = False
+        watch = self._watch()
+        found = bucket.versions if versions else bucket.objects
+        ambiguous = self._state.read_source(self._wanted(found(self.source, watch=watch)), None)
+        self._ask_whole(watch)
+        return ambiguous, watch
+
+    def _look_at_source(self, before: Future[None], last: Optional[Point]) -> int:
         """before: what the last mirror knew, as soon as it is read."""
         versioned = bool(bucket.versioning(self.source))
         watch = self._watch()
-        found = bucket.versions if versioned else bucket.objects
+        self._brief_source = brief = self._brief and versioned and not self._exact
+        found = bucket.versions if versioned and not brief else bucket.objects
         late: list[str] = []
         listed = self._wanted(found(self.source, watch=watch))
         listed = self._state.noting_past(listed) if self._exact else listed
-        ambiguous = self._state.read_source(self._without_past(listed, late), self.instant.server)
+        ambiguous = self._state.read_source(self._without_past(listed, late), self.instant.server, brief)
         self._ask_whole(watch)
         before.result()
+        if brief and (odd := self._know_source(last, watch)):
+            self._log(f"every version in {self.source.url} is listed: of its current objects, {odd}")
+            ambiguous, watch = self._list_source(versions=True)
         doubt = f"the source's listing is not in order: {watch.order}" if watch.order else watch.times
         doubt = doubt or (self._mistimed() if self._exact else "")
         if late:
@@ -577,11 +719,7 @@ class _Mirror:
         if doubt and self._exact:
             self.instant = Instant(None, None, EVENTUAL, why=doubt, skew=self.instant.skew)
             self._log(f"consistency is {EVENTUAL}, the bucket as it is now: {doubt}")
-            again = self._watch()
-            found = bucket.objects if watch.order else bucket.versions
-            ambiguous = self._state.read_source(self._wanted(found(self.source, watch=again)), None)
-            self._ask_whole(again)
-            watch = again
+            ambiguous, watch = self._list_source(versions=not watch.order)
         if watch.order:
             self._disbelieve(f"the source's listing is not in order: {watch.order}")
         for key in watch.unread:
@@ -626,14 +764,17 @@ class _Mirror:
         """Is it really not there? MinIO does not list `a/b` once there is `a`, and gives it all the same. All are asked
         for, or some at random where they are many, and all if one of these is there. So too where a listing is not
         believed and nothing is removed: what is there belongs to the mirror."""
-        out = store.left_out(self._config.objects, self.source.name)
-        keys = [key for key in self._state.unlisted() if not store.outside(key, out)]
+        keys = self._unlisted()
         few = keys if len(keys) <= ASKED else random.sample(keys, ASKED)
         hidden = self._there(few)
         if hidden.held and len(few) < len(keys):
             hidden.add(self._there(sorted({*keys} - {*few})))
         if hidden.why:
             self._weaken(hidden.why)
+
+    def _unlisted(self) -> list[str]:
+        out = store.left_out(self._config.objects, self.source.name)
+        return [key for key in self._state.unlisted() if not store.outside(key, out)]
 
     def _there(self, keys: Sequence[str]) -> _Hidden:
         """Which of them the source holds; they become part of what it is taken to hold."""
@@ -725,7 +866,7 @@ class _Mirror:
     def bring(self, numbers: Numbers) -> None:
         """Make the vault's current objects those of the source, and note what the vault says of them."""
         workers = self._config.objects.transfers
-        self._few = max(_FEWEST, numbers.source // _FEW)
+        self._few = self._few_of(numbers.source)
         if numbers.copy + numbers.alike > self._few:
             self._losses = copier.Losses(self.vault)
         if numbers.copy or numbers.alike:
@@ -781,11 +922,16 @@ class _Mirror:
             ours = copier.facts(self.source, item.key, self._version(item))
             theirs = copier.facts(self.vault, item.key, vault_version)
             alike, line, record = ours == theirs, ours.kept_by(theirs).line, ours.record
+            if not item.version:  # a list of current objects does not tell it
+                alike &= ours.etag == item.etag
+                item = item._replace(version=ours.version)
             if alike and sha256 is None and self._doubts.etags:
                 sha256 = copier.digest(self.source, item.key, item.size, self._version(item))[0]
                 alike = sha256 == copier.digest(self.vault, item.key, item.size, vault_version)[0]
             same = alike
         if same:
+            if self._brief_source:
+                self._state.changed(item)
             self._state.copied(item, vault_version, vault_etag, sha256, line, record)
         else:
             self._state.unlike(item.key)
@@ -814,9 +960,10 @@ class _Mirror:
         if self._exact and (item.size != done.size or done.version not in ("", item.version)):
             self._state.unheld(item.key, "the source gives another object than the version it lists")
             return
-        if not self._exact and (item.size, item.etag) != (done.size, done.etag):  # overwritten since it was listed
-            self._state.changed(item.key, done.size, done.etag)
-            item = item._replace(size=done.size, etag=done.etag)
+        now = item._replace(size=done.size, etag=done.etag, version=item.version or done.version or NULL)
+        if not self._exact and item != now:  # overwritten since it was listed, or listed without its version
+            self._state.changed(now)
+            item = now
         found = done.properties
         if self._losses is not None and not done.read_back:
             headers = dict(properties.pairs(done.record.headers or ""))
@@ -907,7 +1054,7 @@ class _Mirror:
             found = []
             with contextlib.suppress(NotFoundError):  # it took the object and does not have it
                 head = self.vault.ask("HEAD", key, attempted=copier.WRITE)
-                found = [Version(key, head.size, head.etag, datetime.now(timezone.utc), head.version)]
+                found = [Version(key, head.size, head.etag, head.modified, head.version)]
                 self._see_headers(key, head.headers)
         self._state.put_vault(key, found)
 

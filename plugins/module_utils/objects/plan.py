@@ -39,7 +39,7 @@ from .choose import Request, reference_of
 from .compare import DIFFERS, GONE, UNKNOWN_TO_POINT, to_restore
 from .condition import Assessment
 
-RECOVERED = "recovered_objects.json"
+RECOVERED = f"{recovery_state.RECOVERED_OBJECTS}.json"
 METHODS = ("auto", "fill", "rebuild")
 
 
@@ -643,7 +643,8 @@ def recovered(config: Config, bucket: str = "") -> Optional[recovery_state.Last]
 
 def remembered(bucket: str) -> str:
     """Under what name."""
-    return f"recovered_objects_{hashlib.sha256(bucket.encode()).hexdigest()[:16]}.json" if bucket else RECOVERED
+    name = f"{recovery_state.RECOVERED_OBJECTS}_{hashlib.sha256(bucket.encode()).hexdigest()[:16]}.json"
+    return name if bucket else RECOVERED
 
 
 def text(made: Plan) -> list[str]:

@@ -28,6 +28,7 @@ DAMAGED = "damaged"
 DOWN = "down"
 STOPPED = "stopped.json"
 RECOVERED = "recovered.json"
+RECOVERED_OBJECTS = "recovered_objects"  # how the names of those begin that are of a bucket
 DIFFERS = "differs: "  # how a phase's note begins that names what no restore brings back as it was
 
 

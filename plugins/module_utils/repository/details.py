@@ -247,7 +247,9 @@ class HeldBucket:
 
     folder: of its listing in the backup, empty where that lies in the backup's own. vault: the bucket in the vault that
     holds its objects. gap: `from/until`, two times as ISO 8601: no backup after one and until the other holds it;
-    empty where there is no such time. The others are as in ObjectsDetails, of this bucket.
+    empty where there is no such time. versions_listed: when the last mirror ran that listed every version of the
+    vault's bucket; None where nobody noted it, or that listing could not be believed. The others are as in
+    ObjectsDetails, of this bucket.
     """
 
     name: str
@@ -270,6 +272,7 @@ class HeldBucket:
     properties: Optional[HeldProperties] = None
     tags: Optional[HeldTags] = None
     gap: str = ""
+    versions_listed: Optional[datetime] = None
 
     @property
     def in_no_backup(self) -> int:
@@ -330,7 +333,8 @@ class ObjectsDetails:
     are; empty where the store told. settings_denied: those of the bucket that the key may not read, so that
     nobody knows whether they are set. properties, tags: None where the backup is of the time when nobody looked.
     vaults: buckets of the store in which another stack keeps its copies; they are in no backup. recipients: for whom
-    its listings are encrypted; host_key: the recipient of the host's own key, which is one more.
+    its listings are encrypted; host_key: the recipient of the host's own key, which is one more. versions_listed: as
+    in HeldBucket.
     """
 
     objects: Count
@@ -368,6 +372,7 @@ class ObjectsDetails:
     vaults: tuple[str, ...] = ()
     recipients: tuple[str, ...] = ()
     host_key: str = ""
+    versions_listed: Optional[datetime] = None
 
     @property
     def in_no_backup(self) -> int:
@@ -380,6 +385,7 @@ class ObjectsDetails:
             self.bucket, "", self.objects, self.bytes, self.consistency, self.vault.get("bucket", ""), self.why,
             self.versioned, self.digest, self.copied, self.copied_bytes, self.removed, self.unheld, self.unheld_count,
             self.ambiguous, self.settings, self.settings_denied, self.properties, self.tags,
+            versions_listed=self.versions_listed,
         )  # fmt: skip
         return (own, *self.others)
 

@@ -250,8 +250,8 @@ class Listed:
     """One object of a backup: what the source said of it, and which version of the vault's holds it.
 
     sha256: None where no one has read the bytes. properties: of the source, a line of properties.py; so are its headers
-    and its tags, None where nobody noted them. tags_as_of: when its tags were read. storage: its class, nothing for the
-    usual one.
+    and its tags, None where nobody noted them. tags_as_of: when its tags were read. vault_modified: the time that the
+    vault lists its version with, None where no listing told. storage: its class, nothing for the usual one.
     """
 
     key: str
@@ -266,6 +266,7 @@ class Listed:
     headers: Optional[str] = None
     tags: Optional[str] = None
     tags_as_of: Optional[datetime] = None
+    vault_modified: Optional[datetime] = None
     storage: str = ""
 
 

@@ -413,6 +413,8 @@ class Facts:
     size: int
     properties: Properties = field(default=NONE, compare=False)
     at: int = field(default=0, compare=False)  # when they were read
+    etag: str = field(default="", compare=False)
+    version: str = field(default=NULL, compare=False)
 
     @property
     def record(self) -> Record:
@@ -590,7 +592,8 @@ def facts(bucket: Bucket, key: str, version: str = "") -> Facts:
     at = int(time.time())
     answer = bucket.ask("HEAD", key, _of(version), properties.ASK, attempted=READ)
     found = tags(bucket, key, version) if may_have_tags(answer) else []
-    return Facts(kept(answer.headers), found or [], answer.size, properties.of(answer.headers), at)
+    held = (answer.etag, answer.version)
+    return Facts(kept(answer.headers), found or [], answer.size, properties.of(answer.headers), at, *held)
 
 
 def recorded(vault: Bucket, key: str, version: str, record: Record) -> tuple[dict[str, str], Tags]:
