@@ -172,3 +172,66 @@ def test_next_to_it_lies_what_a_reader_of_the_bucket_sees(tmp_path: Path, seal: 
 def test_a_listing_in_disorder_is_refused_encrypted_too(tmp_path: Path, seal: tuple[str, age.Seal]) -> None:
     with pytest.raises(ValueError, match="after"):
         listing.write(tmp_path / listing.NAME, [row("b"), row("a")], seal[1])
+
+
+ONE = json.dumps(line("a", sha256="f" * 64, **RECORDED), separators=(",", ":")) + "\n"
+
+
+def lines_of(text: str) -> list[listing.Line | Listed]:
+    return list(listing.read_lines(io.BytesIO(packed(text)), "one"))
+
+
+def test_a_line_is_read_off_as_it_stands() -> None:
+    """In the order in which it is written, whatever of it is missing; what it says is what a reader of JSON is told."""
+    (whole,) = listing.read(io.BytesIO(packed(ONE)), "one")
+    blank = {name: getattr(row("a"), name) for name in RECORDED}
+    less = [replace(whole, **{name: value}) for name, value in blank.items()]
+    rows = [whole, *less, replace(whole, sha256=None, vault_modified=whole.modified), row("é \x7f")]
+    for entry in rows:
+        text = listing._lines(entry)[0]
+        (found,) = lines_of(text)
+        assert isinstance(found, listing.Line), text
+        assert (found.line, listing.parsed(found.line)) == (text.encode(), entry)
+        said = {name: value for name, value in found._asdict().items() if name != "line" and value is not None}
+        assert said == {name: value for name, value in json.loads(text).items() if value is not None}
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        pytest.param('"key":"a"', '"key":"a\\u0062"', id="an escape"),
+        pytest.param('"key":"a"', '"key":"x","key":"a"', id="a name twice"),
+        pytest.param(',"size":3', ', "size":3', id="other blanks"),
+        pytest.param('"size":3', '"size":03', id="no JSON"),
+        pytest.param('"size":3', '"size":9999999999999999999', id="too large"),
+        pytest.param('"size":3', '"size":3.0', id="no whole number"),
+        pytest.param("2026-11-24T02:00:00.000Z", "2026-11-34T02:00:00.000Z", id="no day"),
+        pytest.param("2026-11-24T02:00:00.000Z", "2026-11-24T02:00:00Z", id="written in another way"),
+        pytest.param('"hold=1"', '"hold=7"', id="no properties"),
+        pytest.param("a=1&b%20c=d", "=&", id="no tags"),
+        pytest.param('"sha256":"', '"sha256":"","x":"', id="an empty hash, and more than we know"),
+        pytest.param('"storage":"GLACIER"', '"storage":""', id="what we do not say"),
+        pytest.param("}\n", "}", id="the end is missing"),
+    ],
+)
+def test_a_line_that_we_would_write_in_another_way_is_not_kept(old: str, new: str) -> None:
+    assert old in ONE
+    text = ONE.replace(old, new)
+    try:
+        whole: object = list(listing.read(io.BytesIO(packed(text)), "one"))
+    except IntegrityError as exc:
+        whole = str(exc)
+    try:
+        found: object = lines_of(text)
+    except IntegrityError as exc:
+        found = str(exc)
+    assert found == whole
+
+
+def test_lines_that_are_kept_come_in_order_too(tmp_path: Path) -> None:
+    kept = listing._lines(row("b"))[0].encode()
+    for entries in ([row("c"), kept], [kept, kept], [kept, row("a")]):
+        with pytest.raises(ValueError, match="after"):
+            listing.write(tmp_path / "wrong", entries)
+        (tmp_path / "wrong").unlink()
+    assert listing.write(tmp_path / "right", [row("a"), kept]) == listing.write(tmp_path / "made", [row("a"), row("b")])

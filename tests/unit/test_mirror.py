@@ -8,14 +8,14 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import UsageError
-from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import guard
+from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import guard, listing
 from ansible_collections.lifeboat.dr.plugins.module_utils.mirror.state import Numbers, Object, State
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import repositories
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import bucket
@@ -259,10 +259,12 @@ def test_a_killed_sweep_goes_on(tmp_path: Path, held: State) -> None:
 def test_a_listing_without_tags_has_its_turn_night_by_night(state: State) -> None:
     """As if they were read with the last backup: a first night must not read all of a large bucket."""
     fill(state)
+    assert len(list(state.lines())) == len(KEYS)
     assert state.tags_known() == (len(KEYS), None)
     nights = [sweep(state, DAY + night, 7, (DAY + night - 1) * 86_400 + 7200) for night in range(7)]
     assert sorted(itertools.chain(*nights)) == sorted(KEYS)
     assert max(map(len, nights)) < len(KEYS) // 3
+    assert len(list(state.lines())) == len(KEYS)
     assert state.tags_known() == (0, datetime.fromtimestamp(DAY * 86_400 + 7200, timezone.utc))
 
 
@@ -559,3 +561,41 @@ def test_what_is_asked_for_because_its_second_may_have_gone_on(state: State) -> 
     state.name_source("a", 3, "a-etag", "v1")
     assert state.unsettled() == []
     assert state.know_source(WHOLE) == 3
+
+
+def written(tmp_path: Path, name: str, entries: Iterable[Listed | bytes]) -> tuple[listing.Summary, list[listing.Line]]:
+    """A listing as it is in a backup, and what the next mirror reads of it."""
+    summary = listing.write(tmp_path / name, entries)
+    with (tmp_path / name).open("rb") as file:
+        return summary, [line for line in listing.read_lines(file, name) if isinstance(line, listing.Line)]
+
+
+def test_what_stays_as_it_is_stands_in_the_next_listing_as_it_is(state: State, tmp_path: Path) -> None:
+    """Line for line the same bytes as if they were made from what is known, and the same digest."""
+    more = {"headers": "content-type=a", "tags": "", "tags_as_of": T.replace(microsecond=0), "storage": "COLD"}
+    entries = [listed_before(key=key, etag=f"{key}-etag", vault_etag=f"{key}-etag", **more) for key in "abcde"]
+    entries[4] = dataclasses.replace(entries[4], properties="hold=1")
+    before, lines = written(tmp_path, "before", entries)
+    state.read_copies(lines)
+    state.read_source([version(key, storage="COLD" if key != "b" else "HOT") for key in "abcde"], T)
+    state.read_vault(
+        [version(key, version="w1", at=WHOLE + (SECOND / 2 if key == "c" else 0 * SECOND)) for key in "abcde"]
+    )
+    state.seen("d", "hold=1")
+    found = list(state.lines())
+    assert [type(one) for one in found] == [bytes, Listed, Listed, Listed, bytes]
+    changed = [
+        entries[0], dataclasses.replace(entries[1], storage="HOT"),
+        dataclasses.replace(entries[2], vault_modified=WHOLE + SECOND / 2),
+        dataclasses.replace(entries[3], properties="hold=1"), entries[4],
+    ]  # fmt: skip
+    assert list(state.listing()) == changed
+    assert dict(state.properties()) == {"hold=1": 2}
+    assert state.storage() == {"COLD": 4, "HOT": 1}
+    assert state.tags_known() == (0, T.replace(microsecond=0))
+    assert written(tmp_path, "now", found) == written(tmp_path, "made", changed)
+    assert (tmp_path / "now").read_bytes() == (tmp_path / "made").read_bytes()
+    assert before == listing.write(tmp_path / "again", (line.line for line in lines))
+    item = Object("a", 3, "a-etag", int((WHOLE - SECOND).timestamp() * 1000), "v1")
+    state.copied(item, "w1", "a-etag", None)
+    assert isinstance(next(state.lines()), Listed), "what this run looked at is said again"

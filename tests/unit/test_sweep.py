@@ -63,6 +63,7 @@ def test_tags_that_are_as_they_were_cost_one_request_each(world: World) -> None:
     done = world.sweep("a=1")
     assert (done.read, done.changed, world.put) == (COUNT, 0, [])
     assert world.asked == [("uploads", "v")] * COUNT
+    assert len(list(world.state.lines())) == COUNT
     assert world.state.tags_known()[0] == 0 and (world.state.tags_known()[1] or AT) > AT
 
 
@@ -82,6 +83,7 @@ def test_a_key_without_the_right_is_not_tried_with_every_object(world: World) ->
     done = world.sweep("a=1")
     assert (done.read, done.unread_count, len(world.asked), len(done.unread)) == (0, 100, 100, 20)
     assert "the tags could not be read again of 100 objects" in world.lines[-1]
+    assert len(list(world.state.lines())) == COUNT
     assert world.state.tags_known() == (0, AT), "what is on record stays"
 
 

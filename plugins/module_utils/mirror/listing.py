@@ -25,12 +25,13 @@ import hashlib
 import io
 import itertools
 import json
+import re
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import IO, Optional
+from typing import IO, Callable, NamedTuple, Optional, TypeVar, Union
 
 from ..base import pipeline, typed
 from ..base.clock import format_time, parse_time
@@ -45,16 +46,48 @@ from ..s3 import properties
 from ..s3.bucket import Listed
 from ..tools import age
 
+T = TypeVar("T")
 NAME = "listing.jsonl.gz"
 FIELDS = ("key", "size", "etag", "modified", "version", "vault_version", "vault_etag", "sha256")
 _MORE = {  # where it is not this
     "properties": "", "headers": None, "tags": None, "tags_as_of": None, "vault_modified": None, "storage": "",
 }  # fmt: skip
 _TEXT = (str, type(None))
+_N = ord("n")  # as `null` begins
 _AS_WRITTEN = tuple((str, int, str, str, str, str, str, last) for last in _TEXT)
 _MORE_AS_WRITTEN = frozenset((str, *kinds, str) for kinds in itertools.product(_TEXT, repeat=len(_MORE) - 2))
+# A line as write() makes it where no text needs an escape, which is nearly every one: what it says can be read off it,
+# and whoever writes the same writes the same bytes.
+_CHARACTER, _TIME = r'[^"\\\x00-\x1f]', r"2[01][0-9]{2}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z"
+_FORM = re.compile(
+    r'\{"key":"(C*)","size":(0|[1-9][0-9]{0,18}),"etag":"(C*)","modified":"(T)","version":"(C*)","vault_version":"(C*)",'
+    r'"vault_etag":"(C*)","sha256":(?:null|"(C+)")(?:,"properties":"(C+)")?(?:,"headers":"(C*)")?(?:,"tags":"(C*)")?'
+    r'(?:,"tags_as_of":"(T)")?(?:,"vault_modified":"(T)")?(?:,"storage":"(C+)")?\}\n'.replace("C", _CHARACTER).replace(
+        "(T)", f"({_TIME})"
+    )
+)
 _text = json.JSONEncoder(ensure_ascii=False).encode  # json.dumps would make one a line
 _decode = json.JSONDecoder().raw_decode  # json.loads would look for each line's encoding
+
+
+class Line(NamedTuple):
+    """A line as write() makes it, and what it says. Times are text; what is not said is None."""
+
+    line: bytes
+    key: str
+    size: int
+    etag: str
+    modified: str
+    version: str
+    vault_version: str
+    vault_etag: str
+    sha256: Optional[str]
+    properties: Optional[str]
+    headers: Optional[str]
+    tags: Optional[str]
+    tags_as_of: Optional[str]
+    vault_modified: Optional[str]
+    storage: Optional[str]
 
 
 @dataclass(frozen=True)
@@ -72,10 +105,11 @@ def artefacts(folder: str, seal: age.Seal) -> list[str]:
     return [f"{folder}/{name}" if folder else name for name in names]
 
 
-def write(path: Path, entries: Iterable[Listed], seal: age.Seal = age.OPEN) -> Summary:
+def write(path: Path, entries: Iterable[Union[Listed, bytes]], seal: age.Seal = age.OPEN) -> Summary:
     """Write a new listing as the entries come. Raises ValueError where they do not come in the order of their keys.
 
-    path: where it is called NAME; what seal.named() adds comes to that.
+    entries: also the `line` of a Line that goes on as it is. path: where it is called NAME; what seal.named() adds
+    comes to that.
     """
     with contextlib.ExitStack() as stack:
         if seal.recipients:
@@ -97,26 +131,42 @@ def _packed(path: Path, seal: age.Seal) -> Iterator[IO[bytes]]:
         file.flush()
 
 
-def _noted(entries: Iterable[Listed], file: IO[bytes]) -> Iterator[Listed]:
+def _noted(entries: Iterable[Union[Listed, bytes]], file: IO[bytes]) -> Iterator[Union[Listed, bytes]]:
     """The entries, each written down with what is not secret of it."""
-    for entry in entries:
+    for given in entries:
+        entry = parsed(given) if isinstance(given, bytes) else given
         public = Listed(entry.key, entry.size, "", entry.modified, "", entry.vault_version, "", None)
         file.write(_lines(public)[0].encode())
-        yield entry
+        yield given
 
 
-def _write(file: IO[bytes], entries: Iterable[Listed]) -> Summary:
-    count, size, digest, last = 0, 0, hashlib.sha256(), ""
+def _write(file: IO[bytes], entries: Iterable[Union[Listed, bytes]]) -> Summary:
+    count, total, digest, last = 0, 0, hashlib.sha256(), b""
     for entry in entries:
-        if count and entry.key <= last:
-            raise ValueError(f"{entry.key!r} after {last!r}")
-        last = entry.key
-        line, seen = _lines(entry)
-        file.write(line.encode())
-        digest.update(seen.encode())
+        if isinstance(entry, bytes):
+            line, (key, size, seen) = entry, _digested(entry)
+        else:
+            text, said = _lines(entry)
+            line, key, size, seen = text.encode(), entry.key.encode(), entry.size, said.encode()
+        if count and key <= last:
+            raise ValueError(f"{key!r} after {last!r}")
+        last = key
+        file.write(line)
+        digest.update(seen)
         count += 1
-        size += entry.size
-    return Summary(count, size, digest.hexdigest())
+        total += size
+    return Summary(count, total, digest.hexdigest())
+
+
+def _digested(line: bytes) -> tuple[bytes, int, bytes]:
+    """The key and the size of the `line` of a Line, and that of which the digest is. No text in it has an escape."""
+    key = line.index(b'"', 8) + 1
+    size = line.index(b",", key + 8)
+    etag = line.index(b'"', size + 9) + 1
+    start = line.index(b'"sha256":', etag) + 9
+    sha256 = b"null" if line[start] == _N else line[start : line.index(b'"', start + 1) + 1]
+    said = b"[%b,%b,%b,%b]\n" % (line[7:key], line[key + 8 : size], line[size + 8 : etag], sha256)
+    return line[8 : key - 1], int(line[key + 8 : size]), said
 
 
 @functools.lru_cache(maxsize=4096)
@@ -149,6 +199,15 @@ def _lines(entry: Listed) -> tuple[str, str]:
 
 def read(file: IO[bytes], subject: str) -> Iterator[Listed]:
     """The lines of a listing, as they are asked for. Raises IntegrityError where it is broken or cut."""
+    return _read_with(_entry, file, subject)
+
+
+def read_lines(file: IO[bytes], subject: str) -> Iterator[Union[Line, Listed]]:
+    """The same for one who goes through all of them and writes most of them again."""
+    return _read_with(_line, file, subject)
+
+
+def _read_with(make: Callable[[bytes, typed.Wrong], T], file: IO[bytes], subject: str) -> Iterator[T]:
     number = 0
 
     def wrong(field: str, cause: str) -> LifeboatError:
@@ -159,9 +218,39 @@ def read(file: IO[bytes], subject: str) -> Iterator[Listed]:
         with gzip.open(file) as packed:
             lines = io.BufferedReader(packed, 1 << 16)  # type: ignore[type-var,arg-type,unused-ignore]
             for number, line in enumerate(lines, 1):  # noqa: B007 - wrong() reads it
-                yield _entry(line, wrong)
+                yield make(line, wrong)
     except (OSError, EOFError, zlib.error) as exc:
         raise wrong("", str(exc) or repr(exc)) from exc
+
+
+def parsed(line: bytes) -> Listed:
+    """The `line` of a Line."""
+    return _entry(line, functools.partial(IntegrityError, "read the listing", NAME))
+
+
+def _line(line: bytes, wrong: typed.Wrong) -> Union[Line, Listed]:
+    try:
+        found = _FORM.fullmatch(line.decode())
+        if found:
+            key, size, *more = found.groups()
+            said = Line(line, key, int(size), *more)
+            _check(said)
+            return said
+    except (ValueError, LifeboatError):
+        pass
+    return _entry(line, wrong)
+
+
+def _check(said: Line) -> None:
+    """Raise ValueError where it says what nobody can have written."""
+    for time in (said.modified, said.tags_as_of, said.vault_modified):
+        if time is not None:
+            _read(time)
+    if said.size > typed.MOST:
+        raise ValueError(said.size)
+    properties.parse(said.properties or "")
+    properties.pairs(said.headers or "")
+    properties.pairs(said.tags or "")
 
 
 def _entry(line: bytes, wrong: typed.Wrong) -> Listed:
@@ -274,14 +363,24 @@ class Point:
 
     def entries(self, prefix: str = "") -> Iterator[Listed]:
         """The listing's lines below `prefix`, in the order of their keys. Raises NoKeyError, WrongKeyError."""
+        with self._plain() as plain:
+            for entry in read(plain, self.id):
+                if entry.key.startswith(prefix):
+                    yield entry
+
+    def lines(self) -> Iterator[Union[Line, Listed]]:
+        """All of them, as read_lines()."""
+        with self._plain() as plain:
+            yield from read_lines(plain, self.id)
+
+    @contextlib.contextmanager
+    def _plain(self) -> Iterator[IO[bytes]]:
         subject = f"{self.id}/{self.artefact}"
         with (
             self.repo.open("objects", self.id, self.artefact) as file,
             (self.keys or age.keys_of()).stream(file, self._seal, subject=subject) as plain,
         ):
-            for entry in read(plain, self.id):
-                if entry.key.startswith(prefix):
-                    yield entry
+            yield plain
 
     def versions(self) -> Iterator[tuple[str, str]]:
         """The keys and versions in the vault that the backup needs; no key is needed to know them."""

@@ -13,6 +13,7 @@ import functools
 import json
 import threading
 import zlib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
@@ -20,23 +21,26 @@ from pathlib import Path
 from typing import NamedTuple, Optional, TextIO, Union, get_args
 
 from ..base import typed
+from ..base.clock import parse_time
 from ..base.filesystem import explained
 from ..repository.details import Unheld
 from ..s3 import properties
 from ..s3.bucket import Listed, Version
 from ..s3.copier import UNRECORDED, Record
 from ..s3.inventory import Inventory
+from . import listing
+from .listing import Line
 
 NAME_CHECK = ".lifeboat-name-"  # names are tried in the vault by objects whose keys begin so, see take
 _VERSION = "key TEXT PRIMARY KEY, size INT, etag TEXT, modified INT, version TEXT"
 # copies: what is known of objects that were copied: by the last backup's listing, by a killed run, by this one (then
-# looked). past: what the source keeps of old versions. seen: the properties that this run saw of others. told: the tags
-# that the source lists.
+# looked). line: the whole of what that listing says, where it may stand in the next one as it is. past: what the source
+# keeps of old versions. seen: the properties that this run saw of others. told: the tags that the source lists.
 _TABLES = {
     "source": f"{_VERSION}, deleted INT, storage TEXT",
     "vault": f"{_VERSION}, deleted INT, storage TEXT",
     "copies": f"{_VERSION}, vault_version TEXT, vault_etag TEXT, sha256 TEXT, properties TEXT, headers TEXT, tags TEXT,"
-    " tags_at INT, looked INT, vault_modified INT",
+    " tags_at INT, looked INT, vault_modified INT, storage TEXT, line BLOB",
     "past": "key TEXT, version TEXT, modified INT, PRIMARY KEY (key, version)",
     "seen": "key TEXT PRIMARY KEY, properties TEXT",
     "told": "key TEXT PRIMARY KEY, etag TEXT, tags TEXT",
@@ -80,6 +84,8 @@ _PLACEHOLDER = "v.key LIKE '%/' AND v.size = 0 AND v.version = 'null'"
 _GONE = f"vault v WHERE v.key NOT IN (SELECT key FROM source) AND {_OURS} AND NOT ({_PLACEHOLDER})"
 _FOREIGN = f"vault v WHERE v.key NOT IN (SELECT key FROM source) AND NOT {_OURS} AND NOT ({_PLACEHOLDER})"
 _SEEN = "LEFT JOIN seen q ON q.key = s.key"
+# Of what is right: nothing that a line of the listing says is other than it was.
+_AS_LISTED = "q.key IS NULL AND v.modified = c.vault_modified AND s.storage = c.storage"
 _PROPERTIES = "coalesce(q.properties, c.properties)"
 _HELD = "s.key NOT IN (SELECT key FROM unheld)"
 _NOTED = "c.headers, c.tags, c.tags_at"
@@ -131,12 +137,32 @@ _Copied = tuple[str, int, str, int, str, str, str, str, str, Optional[str], Opti
 _UNRECORDED = (str, int, str, int, str, str, str, str, str)  # the types of a line before there were records
 
 
+class _Tally:
+    """What the lines of a listing have in all. oldest: when tags were read, in seconds since 1970; 0 where never."""
+
+    def __init__(self) -> None:
+        self.properties, self.storage = Counter[str](), Counter[str]()
+        self.untagged = 0
+        self.oldest: Optional[int] = None
+
+    def add(self, line: str, tags: Optional[str], tags_at: int, storage: str) -> None:
+        if line:
+            self.properties[line] += 1
+        if storage:
+            self.storage[storage] += 1
+        if tags is None:
+            self.untagged += 1
+        if self.oldest is None or tags_at < self.oldest:
+            self.oldest = tags_at
+
+
 class State(Inventory):
     """Use it with `with`; it is gone afterwards, but for the journal."""
 
     def __init__(self, journal: Path, *, share: int = 1) -> None:
         super().__init__(_TABLES, share=share)
         self.function("spread", lambda key: zlib.crc32(str(key).encode("utf-8", "surrogatepass")))
+        self._tally = _Tally()
         self.held = 0  # bytes of all versions that the vault lists
         self.removes = True  # False: a listing is not believed, and so nothing is removed for not being in it
         self._journal = Journal(journal)
@@ -215,10 +241,10 @@ class State(Inventory):
         else:
             self.change("DELETE FROM vault WHERE key = ?", key)
 
-    def read_copies(self, entries: Iterable[Listed]) -> None:
+    def read_copies(self, entries: Iterable[Union[Line, Listed]]) -> None:
         """The listing of the last backup, then what a killed run after it had done already."""
-        self.add("copies", (_copy(entry) for entry in entries))
-        self.add("copies", ((*row, 0, 0) for row in self._journal.read()))
+        self.add("copies", (_line(entry) if isinstance(entry, Line) else _copy(entry) for entry in entries))
+        self.add("copies", ((*row, 0, 0, "", None) for row in self._journal.read()))
 
     def know_vault(self, most: int) -> list[str]:
         """After a list of current objects: which of the vault's versions they are, where the last listing has that.
@@ -332,7 +358,7 @@ class State(Inventory):
         """line: the object's properties."""
         row = (*item, vault_version, vault_etag, sha256 or "", line, *record)
         self._journal.add(row)
-        self.add("copies", [(*row, 1, 0)])
+        self.add("copies", [(*row, 1, 0, "", None)])
 
     def tags_told(self, rows: Iterable[tuple[str, str, str]]) -> None:
         """The tags that the source lists: (key, ETag, a line of properties.py)."""
@@ -359,13 +385,12 @@ class State(Inventory):
         """rest: its SHA-256 and its properties, which stay. Written at once, so that a killed sweep goes on."""
         row = (*item, vault_version, vault_etag, *rest, *now)
         self._journal.add(row)
-        self.add("copies", [(*row, 0, 0)])
+        self.add("copies", [(*row, 0, 0, "", None)])
 
     def tags_known(self) -> tuple[int, Optional[datetime]]:
         """Of how many objects of the listing nobody read the tags, and when those were read that were so first."""
-        held = f"FROM {_JOINED} WHERE {_HELD} AND {_RIGHT}"
-        unknown, oldest = next(self.each(f"SELECT coalesce(sum(c.tags IS NULL), 0), min(c.tags_at) {held}"))
-        return int(unknown), None if unknown or not oldest else _EPOCH + timedelta(seconds=oldest)
+        unknown, oldest = self._tally.untagged, self._tally.oldest
+        return unknown, None if unknown or not oldest else _EPOCH + timedelta(seconds=oldest)
 
     def unlooked(self) -> Iterator[tuple[Object, str, str]]:
         """What this run did not look at, as it is as it was: with the vault's version, and the properties on record."""
@@ -412,10 +437,20 @@ class State(Inventory):
 
     def listing(self) -> Iterator[Listed]:
         """What the vault holds of the source, in the order of the keys."""
+        return (listing.parsed(one) if isinstance(one, bytes) else one for one in self.lines())
+
+    def lines(self) -> Iterator[Union[Listed, bytes]]:
+        """The same, as listing.write() takes it. tags_known(), properties() and storage() are of what is given here."""
         columns = f"{_OBJECT}, v.version, v.etag, c.sha256, {_PROPERTIES}, {_NOTED}, v.modified, s.storage"
+        columns += f", CASE WHEN {_AS_LISTED} THEN c.line END"
         wanted = f"SELECT {columns} FROM {_JOINED} {_SEEN} WHERE {_HELD} AND {_RIGHT} ORDER BY s.key"
+        tally = self._tally = _Tally()
         for row in self.each(wanted):
-            key, size, etag, modified, version, vault_version, vault_etag, sha256, line, *noted, storage = row
+            key, size, etag, modified, version, vault_version, vault_etag, sha256, line, *noted, storage, written = row
+            tally.add(line, noted[1], noted[2], storage)
+            if written is not None:
+                yield written
+                continue
             at, (headers, tags, read, vault_modified) = _EPOCH + modified * _MILLISECOND, noted
             as_of = None if tags is None else _moment(read)
             seen = _EPOCH + vault_modified * _MILLISECOND if vault_modified > 0 else None
@@ -424,14 +459,11 @@ class State(Inventory):
 
     def properties(self) -> Iterator[tuple[str, int]]:
         """Those that objects of the listing have, and how many have them."""
-        held = f"SELECT {_PROPERTIES} AS line FROM {_JOINED} {_SEEN} WHERE {_HELD} AND {_RIGHT}"
-        rows = self.each(f"SELECT line, count(*) FROM ({held}) WHERE line <> '' GROUP BY line")
-        return ((str(line), int(count)) for line, count in rows)
+        return iter(sorted(self._tally.properties.items()))
 
     def storage(self) -> dict[str, int]:
         """The storage classes other than the usual one, and how many objects of the listing have them."""
-        held = f"SELECT s.storage AS storage FROM {_JOINED} WHERE {_HELD} AND {_RIGHT} AND s.storage <> ''"
-        return dict(self.each(f"SELECT storage, count(*) FROM ({held}) GROUP BY storage ORDER BY storage"))
+        return dict(sorted(self._tally.storage.items()))
 
     def published(self) -> None:
         """The listing knows everything now."""
@@ -471,8 +503,23 @@ def _copy(entry: Listed) -> tuple[Union[str, int, None], ...]:
     return (
         entry.key, entry.size, entry.etag, milliseconds(entry.modified or _EPOCH), entry.version, entry.vault_version,
         entry.vault_etag, entry.sha256 or "", entry.properties, entry.headers, entry.tags,
-        _seconds(entry.tags_as_of or _EPOCH), 0, milliseconds(entry.vault_modified or _EPOCH),
+        _seconds(entry.tags_as_of or _EPOCH), 0, milliseconds(entry.vault_modified or _EPOCH), entry.storage, None,
     )  # fmt: skip
+
+
+def _line(said: Line) -> tuple[Union[str, int, bytes, None], ...]:
+    """The same of a line that may stand in the next listing as it is."""
+    return (
+        said.key, said.size, said.etag, _time(said.modified), said.version, said.vault_version, said.vault_etag,
+        said.sha256 or "", said.properties or "", said.headers, said.tags,
+        _time(said.tags_as_of) // 1000 if said.tags_as_of else 0, 0,
+        _time(said.vault_modified) if said.vault_modified else 0, said.storage or "", said.line,
+    )  # fmt: skip
+
+
+@functools.lru_cache(maxsize=4096)
+def _time(text: str) -> int:
+    return milliseconds(parse_time(text))
 
 
 @functools.lru_cache(maxsize=4096)

@@ -116,7 +116,7 @@ def take(
         shared = _shared(config)
         work = _Mirror(config, source, vault, state, instant, log, shared, doubts)
         ambiguous = work.look(last)
-        instant, numbers = work.instant, state.numbers()
+        instant, numbers = work.instant, work.numbers
         _allow(config, (source, vault), state, numbers, accepted, shared, log)
         log(f"{identity}: {_to_do(numbers, instant, now)}")
         work.bring(numbers)
@@ -291,7 +291,7 @@ def _written(
     count, unheld = state.unheld_rows(SHOWN if not folder else _SHOWN_OF_OTHERS)
     path = root / folder
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    summary = listing.write(path / listing.NAME, state.listing(), seal)
+    summary = listing.write(path / listing.NAME, state.lines(), seal)
     if count and not summary.objects:
         raise LifeboatError(
             "mirror the bucket", work.vault.url, f"it holds none of {count} objects; the first: {unheld[0].why}",
@@ -381,8 +381,9 @@ class _Others:
     def _previewed(self, name: str) -> Optional[Numbers]:
         with contextlib.suppress(LifeboatError), State(self._journal(name), share=throttle.SIDE_BY_SIDE) as state:
             source, vault, instant = self._ready(name)
-            _Mirror(self._run.config, source, vault, state, instant, self._log).look(self._before.get(name))
-            return state.numbers()
+            work = _Mirror(self._run.config, source, vault, state, instant, self._log)
+            work.look(self._before.get(name))
+            return work.numbers
         return None
 
     def published(self) -> None:
@@ -396,7 +397,7 @@ class _Others:
         with State(self._journal(name), share=throttle.SIDE_BY_SIDE) as state:
             work = _Mirror(config, source, vault, state, instant, self._log, self._shared, self._doubts)
             ambiguous = work.look(self._before.get(name))
-            numbers = state.numbers()
+            numbers = work.numbers
             if numbers.vault or numbers.copy:  # not where a thousand buckets are empty
                 _sweep(vault, datetime.now(timezone.utc), self._log)
             _allow(config, (source, vault), state, numbers, self._override, self._shared, self._log)
@@ -451,7 +452,7 @@ def preview(run: Opened, *, log: Log, override: int = 0, doubts: Doubts = TRUST)
     with State(run.config.state / JOURNAL) as state:
         work = _Mirror(run.config, source, vault, state, instant, log)
         work.look(before.own)
-        asked, instant, numbers = instant, work.instant, state.numbers()
+        asked, instant, numbers = instant, work.instant, work.numbers
         guard.guard(run.config, source, vault, numbers, override, state.lost, log)
     others = _Others(run, before, asked, run.config.state, guard.Override(override), log)
     for more in others.preview(seen):
@@ -537,6 +538,7 @@ class _Mirror:
         self._doubtful: list[str] = []
         self._brief = self._brief_source = False  # current objects are listed; so too of the source
         self.versions_listed: Optional[datetime] = None  # as of HeldBucket
+        self.numbers = Numbers(0, 0, 0, 0, 0, 0, 0)  # as look() found them
         self.copied = self.bytes = self.removed = 0
 
     @property
@@ -568,7 +570,8 @@ class _Mirror:
                 f"{count} objects in {self.vault.url} are not known to be of this stack, the first is {keys[0]!r}: they"
                 " stay as they are"
             )
-        count, keys = self._state.replaced()
+        self.numbers = self._state.numbers()
+        count, keys = self._state.replaced() if self.numbers.copy or self.numbers.alike else (0, [])
         if count:
             self._log(
                 f"WARNING: the vault holds something else in {count} versions that were copied, the first is"
@@ -856,10 +859,10 @@ class _Mirror:
             return False
         return True
 
-    def _before(self, last: Optional[Point]) -> Iterator[Listed]:
+    def _before(self, last: Optional[Point]) -> Iterator[Union[listing.Line, Listed]]:
         try:
             if last:
-                yield from last.entries()
+                yield from last.lines()
         except LifeboatError as exc:
             self._log(f"compares object by object, for the last listing cannot be read: {exc}")
 
