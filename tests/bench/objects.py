@@ -92,7 +92,8 @@ class Bench:
         time.sleep(1.1)
 
     def _environment(self) -> dict[str, str]:
-        made: dict[str, str] = {}
+        # As on a host, where the agent has each file compiled.
+        made = {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(self.directory / "compiled")}
         for name, server in (("SRC", self.source), ("VAULT", self.vault)):
             made |= {
                 f"RCLONE_CONFIG_{name}_TYPE": "s3", f"RCLONE_CONFIG_{name}_PROVIDER": "Other",

@@ -38,7 +38,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.repository import repo
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.details import ObjectsDetails
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.points import EVENTUAL
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import bucket, copier, properties
-from ansible_collections.lifeboat.dr.plugins.module_utils.s3.bucket import Bucket, Listed
+from ansible_collections.lifeboat.dr.plugins.module_utils.s3.bucket import TRUST, Bucket, Doubts, Listed
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from s3_faults import Call, Edit, Fault, Proxy, Reply, faulty
 from s3_servers import SeaweedFS, Server
@@ -284,10 +284,11 @@ class Run:
             if self.dice.random() < 0.5:
                 time.sleep(1.1)  # in the next second: it must not be in the mirror of an instant
             self.write()
+        doubts = Doubts(times="no instant is asked for") if self.dice.random() < 0.3 else TRUST
         now = time.time()
         try:
             with self._maybe_killed():
-                manifest = take.take(self.opened(), log=self.diary.append, override=10**6)
+                manifest = take.take(self.opened(), log=self.diary.append, override=10**6, doubts=doubts)
         except KilledError:
             self.note("mirror, killed")
             return
