@@ -318,3 +318,30 @@ def test_the_day_of_the_cycle(world: Seen) -> None:
     assert noted
     for days, listed in ((0, False), (6, False), (7, True), (30, True), (-1, True)):
         assert bool(take._due(world.config, noted, noted + timedelta(days=days))) == listed, days
+
+
+def test_an_object_that_lived_only_around_the_instant(world: Seen) -> None:
+    """Made since the last mirror, deleted just after the instant: it is among the source's versions, and nowhere else.
+    So a mirror of an instant lists these, whatever it lists of the vault."""
+    filled(world)
+    world.put("short-lived", b"was there")
+    time.sleep(1.1)
+    at = world.database()
+    time.sleep(1.1)
+    world.delete("short-lived")
+    again = world.take()
+    assert world.listed(world.source) == {"versions"}
+    assert (details(again).consistency, details(again).database_backup) == ("snapshot", at)
+    assert world.held(world.listing(again)["short-lived"]) == b"was there"
+
+
+def test_the_same_bytes_with_other_headers_at_the_source(world: Seen) -> None:
+    """Written again in another second: the time of a current object tells, and what it is then has its own version."""
+    filled(world, snapshot=False)
+    time.sleep(1.1)
+    world.put("a", b"a", {"content-type": "other/type"})
+    again = world.take()
+    assert world.listed(world.source) == {"list-type"}
+    row = world.listing(again)["a"]
+    assert row["version"] == real(world.source)["a"]
+    assert copier.facts(world.vault, "a", row["vault_version"]).headers["content-type"] == "other/type"
