@@ -25,7 +25,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import O
 from s3_faults import Call, Reply, error, faulty
 from s3_servers import SeaweedFS, Server
 from test_mirror import World, body_of, listed, other, versioned
-from test_quirks import through
+from test_quirks import through, unheld
 
 MakeBucket = Callable[[Server], str]
 DAYS = 3
@@ -256,7 +256,7 @@ def test_tags_that_may_not_be_read_are_named_and_stay_on_record(
         manifest = through(world, source=proxy)
     found = told(manifest)
     assert (found.read, found.unread_count, len(found.unread)) == (0, len(KEYS), len(KEYS))
-    assert any("WARNING: the tags could not be read again of 12 objects" in line for line in world.lines)
+    assert any("WARNING: the tags could not be read of 12 objects" in line for line in world.lines)
     assert world.listing(manifest) == before
     assert told(world.take()).read == len(KEYS), "they have their turn again"
 
@@ -271,3 +271,27 @@ def test_what_was_recorded_counts_and_not_what_the_vault_has_now(world: World) -
     found = verify.verify_objects(Opened(world.config), [wrong], world.source)
     assert "other content-type" in found[-1].detail or "does not keep the content-type" in found[-1].detail
     assert take.JOURNAL not in {path.name for path in world.config.state.iterdir()}
+
+
+@pytest.mark.parametrize(("code", "status"), [("AccessDenied", 403), ("MethodNotAllowed", 405)])
+def test_tags_that_may_not_be_read_cost_no_new_object_its_bytes(
+    world: World, weed: SeaweedFS, night: Callable[[int], None], code: str, status: int
+) -> None:
+    """One object whose tags may not be read ended the mirror of all."""
+    world.put("new", b"new", {"x-amz-tagging": "a=b"})
+    world.database()
+
+    def refuses(call: Call) -> Reply | None:
+        return error(status, code) if "tagging" in call.query and call.key == "new" else None
+
+    with faulty(weed, refuses) as proxy:
+        manifest = through(world, source=proxy)
+        row = world.listing(manifest)["new"]
+        assert (world.held(row), row["tags"], row["tags_as_of"]) == (b"new", None, None)
+        found = told(manifest)
+        assert (found.unknown, [named.key for named in found.unread], unheld(manifest)) == (1, ["new"], {})
+        assert any("the tags could not be read of 1 objects" in line and "'new'" in line for line in world.lines)
+        assert through(world, source=proxy).detailed(ObjectsDetails).copied == 0
+    night(DAYS)
+    assert world.listing(world.take())["new"]["tags"] == "a=b", "in its turn"
+    assert tags_of(world.vault, "new") == {"a": "b"}

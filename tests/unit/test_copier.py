@@ -221,6 +221,28 @@ def test_a_target_with_other_etags_is_read_back(monkeypatch: pytest.MonkeyPatch)
         copy(monkeypatch, Fake(b"hello", HEADERS, etag="opaque", keeps=b"hellp"))
 
 
+@pytest.mark.parametrize(("code", "status"), [("MethodNotAllowed", 405), ("NotImplemented", 501)])
+def test_tags_of_one_object_that_are_refused_say_nothing_of_the_next(
+    monkeypatch: pytest.MonkeyPatch, code: str, status: int
+) -> None:
+    """As of a delete marker on Amazon S3. Where the server counts an object's tags, it knows tags."""
+    fake = Fake(b"hello", {**HEADERS, **TAGGED})
+    real, refusals = fake.call, [refusal(code, status, READ)]
+
+    def call(method: str, name: str, key: str, query: Any = None, *rest: Any, **more: Any) -> Answer:
+        if query and "tagging" in query and name == SOURCE.name and refusals:
+            raise refusals.pop()
+        return real(method, name, key, query, *rest, **more)
+
+    monkeypatch.setattr(fake, "call", call)
+    monkeypatch.setattr(Bucket, "requests", fake)
+    with Copier(SOURCE, TARGET) as moving:
+        first, second = (moving.copy(key, 5, MD5) for key in "ab")
+    assert (first.record.tags, second.record.tags, second.unread) == (None, "a%20b=c%26d", "")
+    assert first.unread == "the server says that it knows no tags"
+    assert ["x-amz-tagging" in headers for headers, _body in fake.put] == [False, True]
+
+
 def test_an_object_without_tags_says_nothing_of_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
     fake = Fake(b"hello", {**HEADERS, "server": "one that counts no tags"})
     real, refusals = fake.call, [refusal("NoSuchTagSet", 404, READ)]

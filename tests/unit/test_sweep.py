@@ -82,7 +82,7 @@ def test_a_key_without_the_right_is_not_tried_with_every_object(world: World) ->
     world.source = denied
     done = world.sweep("a=1")
     assert (done.read, done.unread_count, len(world.asked), len(done.unread)) == (0, 100, 100, 20)
-    assert "the tags could not be read again of 100 objects" in world.lines[-1]
+    assert "the tags could not be read of 100 objects" in world.lines[-1]
     assert len(list(world.state.lines())) == COUNT
     assert world.state.tags_known() == (0, AT), "what is on record stays"
 

@@ -137,11 +137,12 @@ def _copy(moving: Copier, entry: Listed, lock: Mapping[str, str]) -> str:
     what = (entry.key, entry.size, entry.vault_etag, entry.vault_version, entry.sha256 or "")
     record = Record(entry.headers, entry.tags)
     try:
-        return moving.copy(*what, lock, record).untagged
+        done = moving.copy(*what, lock, record)
     except LifeboatError as exc:
         if not lock or exc.attempted != copier.WRITE or not copier.refused(exc):
             raise
-        return moving.copy(*what, record=record).untagged
+        done = moving.copy(*what, record=record)
+    return done.untagged or done.unread
 
 
 def is_right(vault: Bucket, target: Bucket, entry: Listed) -> bool:

@@ -58,7 +58,7 @@ class Sweep:
         if self.unread_count:
             first = self.unread[0]
             lost = f"{self.unread_count} objects of {self._source.url}, the first is {first.key!r}: {first.why}"
-            self._log(f"WARNING: the tags could not be read again of {lost}")
+            self._log(f"WARNING: the tags could not be read of {lost}; those on record stay")
 
     def _ask_for_changed(self) -> None:
         """Let the source list all tags, where it does that: whose are others is read this night."""
@@ -82,6 +82,12 @@ class Sweep:
             self.refused_count += 1
             _note(self.refused, key, why)
 
+    def not_read(self, key: str, why: str) -> None:
+        """The source does not give the object's tags, of one that was copied too."""
+        with self._lock:
+            self.unread_count += 1
+            _note(self.unread, key, why)
+
     def _look(self, item: Object, vault_version: str, vault_etag: str, sha256: str, line: str, known: Record) -> None:
         if not self.read and self.unread_count >= _ENOUGH:
             return
@@ -94,9 +100,7 @@ class Sweep:
         except LifeboatError as exc:
             if not copier.answered(exc):
                 raise
-            with self._lock:
-                self.unread_count += 1
-                _note(self.unread, item.key, exc.cause)
+            self.not_read(item.key, exc.cause)
             return
         self._tagless = told is None  # a server that knows no tags: nothing has any, and it is not asked again
         now = Record(known.headers, properties.written(told or []), at)

@@ -921,8 +921,14 @@ class _Mirror:
         Where an ETag can be chosen, that it is equal says nothing of bytes that were not copied by us: they are read.
         """
         same, line, record = False, "", copier.UNRECORDED
-        with contextlib.suppress(NotFoundError, IntegrityError):
+        try:
             ours = copier.facts(self.source, item.key, self._version(item))
+        except LifeboatError as exc:
+            if not (isinstance(exc, IntegrityError) or copier.answered(exc)):
+                raise
+            self._state.unlike(item.key)  # a copy tells what it is that cannot be had
+            return
+        with contextlib.suppress(NotFoundError, IntegrityError):
             theirs = copier.facts(self.vault, item.key, vault_version)
             alike, line, record = ours == theirs, ours.kept_by(theirs).line, ours.record
             if not item.version:  # a list of current objects does not tell it
@@ -974,6 +980,8 @@ class _Mirror:
         self._state.copied(item, done.target_version, done.target_etag, done.sha256, found.line, done.record)
         if done.untagged:
             self.tags.refuse(item.key, done.untagged)
+        if done.unread:
+            self.tags.not_read(item.key, done.unread)
         with self._lock:
             self.copied += 1
             self.bytes += done.size

@@ -5,8 +5,8 @@
 """Copy objects from one bucket to another, exactly: the bytes of one version, its headers, user metadata and tags.
 
 Every byte passes through SHA-256 on its way and is held against the ETags of both sides. Tags are read back; where the
-target refuses or loses them, it has the object all the same, and why is told. Memory is bounded by a budget that all
-copies share. An upload that is cut leaves no half object: S3 has none.
+source does not give them, or the target refuses or loses them, it has the object all the same, and why is told. Memory
+is bounded by a budget that all copies share. An upload that is cut leaves no half object: S3 has none.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class Copied:
 
     doubtful: its bytes do not have the MD5 that the source's ETag seems to be. properties: of the source; `clear`: that
     the target does not say that it encrypts; `lost`: only where the copy was `read_back`. record: of the source.
-    untagged: why the target does not have its tags.
+    untagged: why the target does not have its tags. unread: why nobody knows them; then they are not on record.
     """
 
     key: str
@@ -87,6 +87,7 @@ class Copied:
     record: Record = UNRECORDED
     untagged: str = ""
     read_back: bool = False
+    unread: str = ""
 
 
 class Room:
@@ -358,14 +359,21 @@ class Copier:
         headers = kept(answer.headers) if line is None else dict(properties.pairs(line))
         if noted is not None:
             return _Wanted(headers, list(properties.pairs(noted)), at, order.lock)
-        at, told = int(time.time()), None
+        at, told, unread = int(time.time()), None, ""
         if not self._no_tags and may_have_tags(answer):
             try:
                 told = tags(self.source, order.key, order.version)
             except NotFoundError as exc:  # deleted since it was read: as if it had not been there then
                 raise NotFoundError(READ, exc.subject, exc.cause, exc.remedy) from exc.__cause__
-            self._no_tags = told is None
-        return _Wanted(headers, told or [], at, order.lock)
+            except LifeboatError as exc:
+                if not answered(exc):
+                    raise
+                unread = exc.cause
+            counted = "x-amz-tagging-count" in answer.headers
+            self._no_tags = told is None and not unread and not counted
+            if told is None and counted:  # it knows tags, and does not give those of this one
+                unread = unread or "the server says that it knows no tags"
+        return _Wanted(headers, told or [], at, order.lock, unread)
 
 
 class _Order(NamedTuple):
@@ -382,12 +390,18 @@ class _Order(NamedTuple):
 
 
 class _Wanted(NamedTuple):
-    """What a copy is to have beside its bytes. at: when its tags were read."""
+    """What a copy is to have beside its bytes. at: when its tags were read. unread: why they could not be."""
 
     headers: dict[str, str]
     tags: Tags
     at: int
     lock: Mapping[str, str]
+    unread: str = ""
+
+    @property
+    def record(self) -> Record:
+        told = None if self.unread else properties.written(self.tags)
+        return Record(properties.written(self.headers.items()), told, self.at)
 
 
 class _Upload(NamedTuple):
@@ -469,8 +483,7 @@ def _copied(
         order.key, size, etag, sha256, put.version, put.etag, headers.get("x-amz-version-id", ""),
         proved=md5 in told, doubtful=bool(told) and md5 not in told,
         properties=replace(_as_copied(properties.of(headers), put.encrypted), lost=lost),
-        record=Record(properties.written(wanted.headers.items()), properties.written(wanted.tags), wanted.at),
-        untagged=untagged, read_back=put.held is not None,
+        record=wanted.record, untagged=untagged, read_back=put.held is not None, unread=wanted.unread,
     )  # fmt: skip
 
 

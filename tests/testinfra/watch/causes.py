@@ -218,6 +218,8 @@ CAUSES = (
     ),
 )
 
+_KEEPER = "a keeper has a host of its own, and this lab has none; tests/unit/test_keeper_metrics.py has what it tells"
+
 # Made by another test, or not makeable on the lab. tests/unit/test_rules.py tries each rule with `promtool test rules`
 # all the same.
 ELSEWHERE = {
@@ -226,4 +228,10 @@ ELSEWHERE = {
     "LifeboatDutyOverdue": "it is for duties that a later version adds; none has it now",
     "LifeboatDiskFull": "it wants backups of many days that grow; a lab lives for minutes",
     "LifeboatCertificateEnds": "the lab's vault, store and site speak plain HTTP",
+    "LifeboatKeeperAbsent": _KEEPER,
+    "LifeboatKeeperMetricsOld": _KEEPER,
+    "LifeboatKeeperPullStale": _KEEPER,
+    "LifeboatKeeperAlarm": _KEEPER,
+    "LifeboatKeeperCheckFailed": _KEEPER,
+    "LifeboatKeeperQuota": _KEEPER,
 }
