@@ -4,43 +4,49 @@
 """Whatever happens, every recovery point that is kept gives back exactly what was there: bytes, headers, metadata, and
 tags as of when each listing says that they were read.
 
-Random writes, deletions, uploads in parts, changes of tags in place, mirrors, killed mirrors, prunes, steps of the
-server's clock, and servers that answer as others do. An oracle knows what each object was at every moment. A run is
-given by its seed and ends when its time is over; for a longer one, or another:
+Random writes, deletions, uploads in parts, changes of tags in place, mirrors, prunes, steps of the server's clock, and
+servers that answer as others do. Mirrors, prunes and a recovery are killed (SIGKILL) at a request of theirs, which the
+server still carries out or not. An oracle knows what each object was at every moment. In the end a last prune leaves
+nothing of what was killed. A run is given by its seed and ends when its time is over; for a longer one, or another:
 
     PROPERTY_SECONDS=1800 PROPERTY_SEED=7 pytest tests/objects/test_property.py
 """
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
+import itertools
 import os
 import random
 import re
+import signal
+import threading
 import time
+import traceback
+import warnings
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote, urlencode
 from xml.sax.saxutils import escape
 
 import pytest
 import s3_quirks
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LifeboatError
-from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import back, prune, sweep, take
+from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import back, guard, prune, sweep, take
 from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import state as mirror_state
 from ansible_collections.lifeboat.dr.plugins.module_utils.mirror.listing import Point
-from ansible_collections.lifeboat.dr.plugins.module_utils.repository import repositories
+from ansible_collections.lifeboat.dr.plugins.module_utils.mirror.prune import Pruned
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository import catalog, repositories
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.details import ObjectsDetails
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest import Manifest
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.points import EVENTUAL
-from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import bucket, copier, properties
+from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import bucket, copier, properties, signed
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3.bucket import TRUST, Bucket, Doubts, Listed
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
-from s3_faults import Call, Edit, Fault, Proxy, Reply, faulty
+from s3_faults import Call, Edit, Fault, Proxy, Reply, error, faulty
 from s3_servers import SeaweedFS, Server
 from test_mirror import World, other, versioned
 
@@ -53,14 +59,13 @@ KEYS = [
 ]  # fmt: skip
 PART = 5 << 20  # bytes: what is larger travels in parts; SeaweedFS takes no smaller ones
 LEAST = 3  # points that a run has, however slow the machine is
+KILLED = 0.25  # of the mirrors and prunes
 KEPT = 6  # points, of which prunes let some go
 State = tuple[bytes, tuple[tuple[str, str], ...]]  # bytes; headers and metadata, sorted
 Tags = tuple[tuple[str, str], ...]  # sorted
+FAR = timedelta(days=400)
+HANGS = 300  # seconds after which a process that was to be killed is killed at last
 TAGS_DAYS = 3  # every object's tags are read again within so many days; a day of the test is a second
-
-
-class KilledError(BaseException):
-    """The process ends here."""
 
 
 class Oracle:
@@ -136,6 +141,12 @@ def lacks_some(dice: random.Random) -> Edit:
     return edit
 
 
+def tired() -> Fault:
+    """Every fifth request is refused; asked again, it is not."""
+    number = itertools.count(1)
+    return lambda call: error(503, "SlowDown") if next(number) % 5 == 0 else None
+
+
 def nothing(call: Call) -> Reply | None:
     return None
 
@@ -147,9 +158,9 @@ def plain(call: Call, body: bytes) -> bytes:
 class Run:
     """One run of random events."""
 
-    def __init__(self, world: World, source: Proxy, vault: Proxy, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
+    def __init__(self, world: World, source: Proxy, vault: Proxy, seed: int) -> None:
         self.dice = random.Random(seed)  # noqa: S311
-        self.world, self.source, self.vault, self._patch = world, source, vault, monkeypatch
+        self.world, self.source, self.vault = world, source, vault
         self.oracle, self.points = Oracle(), list[Taken]()
         self._mirrors: list[tuple[float, float]] = []  # when each began and ended
         self.seen: Counter[str] = Counter()
@@ -170,6 +181,8 @@ class Run:
         headers = {"content-type": dice.choice(["text/plain", "image/jpeg", "application/x-own"])}
         if dice.random() < 0.5:
             headers["cache-control"] = f"max-age={dice.randrange(1, 5)}"
+        for name, value in (("content-disposition", 'attachment; filename="a b.txt"'), ("content-language", "en")):
+            headers.update({name: value} if dice.random() < 0.2 else {})
         for name in dice.sample(["own", "who", "snowball-auto-extract", "minio-x"], dice.randrange(3)):
             headers[f"x-amz-meta-{name}"] = dice.choice(["true", "one  two", "z"])
         return dice.randbytes(size), tuple(sorted(headers.items()))
@@ -236,12 +249,15 @@ class Run:
             "rgw_echo": (nothing, s3_quirks.rgw_echo), "minio_hides": (nothing, s3_quirks.minio_hides),
             "minio_hides all": (nothing, s3_quirks.minio_hides_below("p/")),
             "versity_times": (nothing, s3_quirks.versity_times), "lacks some": (nothing, lacks_some(dice)),
-            "clock +25": clock_of(25), "clock -25": clock_of(-25),
+            "clock +25": clock_of(25), "clock -25": clock_of(-25), "tired": (tired(), plain),
+            "rgw_tags_of_parts": (s3_quirks.rgw_tags_of_parts(), plain),
         }  # fmt: skip
         vaults: dict[str, tuple[Fault, Edit]] = {
             "no quirk": (nothing, plain), "rgw_markers": (nothing, s3_quirks.rgw_markers),
             "minio_unpacks": (s3_quirks.minio_unpacks(self.vault.server), plain),
             "lacks some": (nothing, lacks_some(dice)), "forgets": (self._forgets(), plain),
+            "tired": (tired(), plain), "rgw_tags_of_parts": (s3_quirks.rgw_tags_of_parts(), plain),
+            "minio_hides": (nothing, s3_quirks.minio_hides),
         }  # fmt: skip
         chosen = set()
         for where, proxy, of in (("source", self.source, sources), ("vault", self.vault, vaults)):
@@ -260,21 +276,60 @@ class Run:
         key = self.dice.choice(KEYS)
         return lambda call: Reply() if call.method == "PUT" and call.key == key and not call.query else None
 
-    @contextlib.contextmanager
-    def _maybe_killed(self) -> Iterator[None]:
-        with self._patch.context() as patch:
-            if self.dice.random() < 0.25:
-                left = [self.dice.randrange(1, 6)]
-                real = take._Mirror._copy
+    def _killed(self, work: Callable[[], object], most: int) -> bool:
+        """Do it in a process of its own, which is killed at one of its first requests; whether it was. The server
+        carries that request out, and the answer is lost, or never hears of it."""
+        at, lost = self.dice.randrange(1, most + 1), self.dice.random() < 0.5
+        numbers, known, process = itertools.count(1), threading.Event(), list[int]()
 
-                def copy(*given: Any) -> None:
-                    left[0] -= 1
-                    if not left[0]:
-                        raise KilledError
-                    real(*given)
+        def killing(real: Fault) -> Fault:
+            def fault(call: Call) -> Reply | None:
+                if next(numbers) != at:
+                    return real(call)
+                known.wait()
+                os.kill(process[0], signal.SIGKILL)
+                return Reply(503) if lost else real(call)
 
-                patch.setattr(take._Mirror, "_copy", copy)
-            yield
+            return fault
+
+        for proxy in (self.source, self.vault):
+            proxy.fault = killing(proxy.fault)
+        with warnings.catch_warnings():
+            warnings.simplefilter(
+                "ignore", DeprecationWarning
+            )  # Python 3.12: there are threads, which are the proxies'
+            process.append(os.fork())
+        if not process[0]:
+            try:
+                work()
+                os._exit(0)
+            except BaseException:
+                traceback.print_exc()
+                os._exit(1)
+        known.set()
+        watch = threading.Timer(HANGS, os.kill, (process[0], signal.SIGKILL))
+        watch.start()
+        status = os.waitpid(process[0], 0)[1]
+        watch.cancel()
+        assert os.WIFSIGNALED(status) or not os.WEXITSTATUS(status), self.told("what was to be killed failed")
+        return os.WIFSIGNALED(status)
+
+    def _taken(self, doubts: Doubts) -> Manifest | None:
+        """The backup of a mirror, if it made one: one that was killed may have published it already."""
+
+        def mirror() -> Manifest:
+            return take.take(self.opened(), log=self.diary.append, override=10**6, doubts=doubts)
+
+        if self.dice.random() >= KILLED:
+            return mirror()
+        before = {manifest.id for manifest in self._backups()}
+        if self._killed(mirror, 40):
+            self.note("mirror, killed")
+        return next((manifest for manifest in self._backups() if manifest.id not in before), None)
+
+    def _backups(self) -> list[Manifest]:
+        repo = repositories.from_settings(self.world.config.repository, {})
+        return list(catalog.good(catalog.entries(repo, "objects", self.world.config.stack)))
 
     def mirror(self) -> None:
         time.sleep(1 - time.time() % 1 if self.points else 0)  # one database backup a second
@@ -287,14 +342,12 @@ class Run:
         doubts = Doubts(times="no instant is asked for") if self.dice.random() < 0.3 else TRUST
         now = time.time()
         try:
-            with self._maybe_killed():
-                manifest = take.take(self.opened(), log=self.diary.append, override=10**6, doubts=doubts)
-        except KilledError:
-            self.note("mirror, killed")
-            return
+            manifest = self._taken(doubts)
         finally:
             self._mirrors.append((now, time.time()))
             self._plain()
+        if manifest is None:
+            return
         details = manifest.detailed(ObjectsDetails)
         self.note(f"mirror, {details.consistency}", details.why)
         # Times are whole seconds: of the second of the instant a mirror may have any state. How far a server's clock is
@@ -328,12 +381,43 @@ class Run:
         newest = datetime.now(timezone.utc) + timedelta(days=self.dice.choice([1, 31, 90]))
         self.vault.edit = self.dice.choice([plain, plain, lacks_some(self.dice), s3_quirks.versity_times])
         self.vault.fault = self.dice.choice([nothing, s3_quirks.rgw_refuses_several])
-        done = prune.prune(self.opened(), [taken.point for taken in self.points], newest, dry_run=False)
+        if self.dice.random() < KILLED:
+            killed = self._killed(lambda: self._prune(newest), 12)
+            self.note("prune, killed" if killed else "prune")
+        else:
+            done = self._prune(newest)
+            self.seen["versions that were pruned"] += done.versions
+            self.note("prune", f"{done.versions} versions")
         self._plain()
-        self.seen["versions that were pruned"] += done.versions
-        self.note("prune", f"{done.versions} versions")
         for taken in self.dice.sample(self.points, min(2, len(self.points))):
             self.check(taken)
+
+    def _prune(self, newest: datetime) -> Pruned:
+        return prune.prune(self.opened(), [taken.point for taken in self.points], newest, dry_run=False)
+
+    def clean(self) -> None:
+        """In the end nothing is left of what was killed: but for what is live, only versions that a point names."""
+        vault = self.world.vault
+        guard.sweep(vault, take.STALE, datetime.now(timezone.utc) + FAR)
+        done = self._prune(datetime.now(timezone.utc) + FAR)
+        assert not done.kept, self.told(str(done.kept))
+        needed = {named for taken in self.points for named in taken.point.versions()}
+        listed = list(bucket.versions(vault))
+        left = [found for found in listed if not found.latest and (found.key, found.version) not in needed]
+        old = {found.key for found in listed if not found.latest}
+        left += [found for found in listed if found.latest and found.deleted and found.key not in old]
+        assert not left, self.told(f"no point names these: {left}")
+        assert list(bucket.uploads(vault)) == []
+
+    def brought_back(self, target: Bucket) -> None:
+        """The newest point, into an empty bucket; killed once, and then to its end."""
+
+        def bring() -> back.CopiedBack:
+            return back.copy_back(self.opened(), self.points[-1].point.entries(), target, log=self.diary.append)
+
+        self._killed(bring, 20)
+        self._plain()
+        assert not bring().failed_count
 
     # What must be true.
 
@@ -385,19 +469,21 @@ def test_every_kept_point_gives_back_what_was_there(
 ) -> None:
     monkeypatch.setattr(copier, "PART", PART)
     monkeypatch.setattr(bucket, "KEYS", 7)
+    monkeypatch.setattr(signed, "_PAUSE", 0.01)
     for module in (mirror_state, sweep):
         monkeypatch.setattr(module, "_DAY", 1)
     world = versioned(tmp_path, weed, make_bucket)
     deadline = time.monotonic() + SECONDS
     with faulty(weed, calls_itself=weed.kind) as source, faulty(weed, calls_itself=weed.kind) as vault:
-        run = Run(world, source, vault, monkeypatch, SEED)
+        run = Run(world, source, vault, SEED)
         while time.monotonic() < deadline or len(run.points) < LEAST:
             run.step()
+        run.clean()
         for taken in run.points:
             run.check(taken)
         last = run.points[-1]
         target = other(world, weed, make_bucket)
-        back.copy_back(run.opened(), last.point.entries(), target, log=run.diary.append)
+        run.brought_back(target)
         given = {version.key: held(target, Listed(version.key, 0)) for version in bucket.objects(target)}
         for row in last.point.entries():
             assert copier.tags(target, row.key) == [*properties.pairs(row.tags or "")], run.told(f"tags of {row.key!r}")
