@@ -12,7 +12,6 @@ import os
 import shlex
 import shutil
 import stat
-import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -82,8 +81,8 @@ def redeploy(run: Opened, *, identity: str, key: str, stamp: str, accept: bool =
             log(f"{entry.id}: {entry.hidden}; its old versions are read")
     missing: tuple[str, ...] = ()
     for chosen in found:
-        with tempfile.TemporaryDirectory(prefix="lifeboat-", dir=MEMORY if MEMORY.is_dir() else None) as folder:
-            target = Path(folder) / "files"
+        with filesystem.scratch("lifeboat-", MEMORY if MEMORY.is_dir() else None) as folder:
+            target = folder / "files"
             keys = age.keys(run.config, key)
             got = configuration_restore.extract(sources.repo(chosen), chosen.id, target, keys=keys, site=False, log=log)
             missing = missing or tuple(name for name in got.missing if _ours(run.config, name))

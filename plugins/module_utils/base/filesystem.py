@@ -254,6 +254,18 @@ def untouched(path: Path, older_than: timedelta, now: datetime) -> bool:
     return now.timestamp() - newest > older_than.total_seconds()
 
 
+@contextlib.contextmanager
+def scratch(prefix: str, place: Optional[Path] = None) -> Iterator[Path]:
+    """A private directory to unpack into, which is gone afterwards, however deep it is."""
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=place) as made:
+        try:
+            yield Path(made)
+        finally:
+            for item in Path(made).iterdir():
+                with contextlib.suppress(OSError):  # where a mode is in the way, the other changes it
+                    remove(item)
+
+
 def is_directory(path: Path) -> bool:
     return path.is_dir() and not path.is_symlink()
 

@@ -158,11 +158,11 @@ def _sealed(config: Config, repo: Repository, manifest: Manifest) -> Check:
 
 def _restored(config: Config, repo: Repository, manifest: Manifest, keys: age.Keys, log: Log) -> Iterator[Check]:
     readable = [name for name, part in configuration_parts.of(manifest).items() if _opens(manifest, part, keys)]
-    with TemporaryDirectory(prefix="lifeboat-verify-") as scratch:
+    with filesystem.scratch("lifeboat-verify-") as scratch:
         try:
             # The secret files stay sealed, also where their key was given: they are not written to a disk.
             out = restore.extract(
-                repo, manifest.id, Path(scratch) / "files", keys=keys, site=SITE in readable, secrets=False, log=log
+                repo, manifest.id, scratch / "files", keys=keys, site=SITE in readable, secrets=False, log=log
             )
         except LifeboatError as exc:
             yield ended("restore", exc)
@@ -172,7 +172,7 @@ def _restored(config: Config, repo: Repository, manifest: Manifest, keys: age.Ke
         yield Check("restore", PASS, words)
         for name in readable:
             if name.startswith(GIT):
-                yield _cloned(config, repo, manifest, name, keys, Path(scratch))
+                yield _cloned(config, repo, manifest, name, keys, scratch)
         if manifest.detailed(ConfigDetails).compose_files:
             yield _parsed(config, manifest, out)
 

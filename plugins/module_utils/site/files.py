@@ -195,7 +195,8 @@ def _unpacked(
     try:
         yield configuration_restore.extract(store, identity, folder / "root", keys=age.keys(config, key), log=log)
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            filesystem.remove(folder)
 
 
 def _guarded(
