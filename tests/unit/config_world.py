@@ -9,6 +9,7 @@ nothing is skipped: what is tested then is what Lifeboat does with age, and test
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -100,10 +101,25 @@ class World:
     def folder(self, manifest: Manifest) -> Path:
         return self.root / "backup" / "config" / manifest.id
 
+    @property
+    def own_keys(self) -> age.Keys:
+        """The host's, which open all but the secret files."""
+        return age.keys(self.configured())
+
     def extract(self, manifest: Manifest, name: str = "out", key: str = "") -> configuration_restore.Extracted:
-        return configuration_restore.extract(
-            self.repo, manifest.id, self.root / name, keys=age.keys_of(key), log=self.lines.append
-        )
+        """With the key alone, or else with the host's."""
+        keys = age.keys_of(key) if key else self.own_keys
+        return configuration_restore.extract(self.repo, manifest.id, self.root / name, keys=keys, log=self.lines.append)
+
+    def as_before(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Backups as they were written once: config.recipients alone seal the secret files, and the rest is clear."""
+        sealing, files = age.sealing, configuration_backup._Work.files
+
+        def packed(work: Any, wanted: configuration_files.Wanted) -> Any:
+            return dataclasses.replace(files(work, wanted), recipients=work._config.config.recipients)
+
+        monkeypatch.setattr(age, "sealing", lambda config, log, own=(): sealing(config, log))
+        monkeypatch.setattr(configuration_backup._Work, "files", packed)
 
     # The engine.
 

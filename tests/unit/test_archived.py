@@ -15,6 +15,7 @@ from typing import Any
 
 import archived
 import pytest
+from ansible_collections.lifeboat.dr.plugins.module_utils.configuration import restore as configuration_restore
 from ansible_collections.lifeboat.dr.plugins.module_utils.configuration import scanner
 from config_world import PLANTED, World
 from test_config_judge import SECRETS
@@ -46,7 +47,8 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
 
 def seen(world: World, room: str, **changes: Any) -> archived.Seen:
     one = world.take(files=[str(world.root / "named")], **changes)
-    return archived.scanned((world.folder(one) / "config.tar.gz").read_bytes(), world.root / room)
+    with configuration_restore.artefact(world.repo, one, configuration_restore.PLAIN, world.own_keys) as stream:
+        return archived.scanned(stream.read(), world.root / room)
 
 
 @pytest.mark.parametrize("sealed", [True, False], ids=["with recipients", "without"])

@@ -53,7 +53,7 @@ def bytes_of(folder: Path) -> bytes:
 
 def test_what_the_stack_is_made_of(world: World) -> None:
     one = world.take()
-    there = configuration_restore.listing(world.repo, one.id)
+    there = configuration_restore.listing(world.repo, one.id, world.own_keys)
     names = {Path(path).name: (entry.archive, entry.secret) for path, entry in there.items() if entry.type == "file"}
     plain, secret = ("config.tar.gz", False), ("secrets.tar.gz.age", True)
     assert names == {
@@ -65,7 +65,7 @@ def test_what_the_stack_is_made_of(world: World) -> None:
     assert one.details["compose_files"] == [str(world.stack / "compose.yml")]
     assert one.details["images"]["web"] == {"reference": "web:1", "id": "sha256:" + "1" * 64, "digest": "web@sha256:2"}
     assert {artefact.name for artefact in one.artefacts} == {
-        "config.tar.gz", "secrets.tar.gz.age", "secrets.json.age", "files.json",
+        "config.tar.gz.age", "secrets.tar.gz.age", "secrets.json.age", "files.json.age",
     }  # fmt: skip
 
 
@@ -77,8 +77,9 @@ def test_a_secret_is_nowhere_in_the_clear(world: World) -> None:
     (world.root / "units" / "plain.conf").write_text("listen 80\n")
     one = world.take(files=[str(world.root / "units"), str(world.stack)])
     assert PLANTED.encode() not in bytes_of(world.folder(one))
+    assert PLANTED.encode() not in bytes_of(world.extract(one).root), "nor in what the host's own key opens"
     assert PLANTED not in json.dumps(one.details) + "".join(world.lines)
-    there = configuration_restore.listing(world.repo, one.id)
+    there = configuration_restore.listing(world.repo, one.id, world.own_keys)
     units = {Path(path).name: entry.secret for path, entry in there.items() if "/units/" in path}
     assert units == {"app.service": True, "tls.pem": True, "app.env": True, "plain.conf": False}
     # A hash of a secret is something to try guesses on.
@@ -134,7 +135,7 @@ def test_what_a_project_refers_to_is_found(world: World, monkeypatch: pytest.Mon
     docker = world._docker
     monkeypatch.setattr(world, "_docker", lambda words: engine(words) if "config" in words else docker(words))
     one = world.take()
-    there = configuration_restore.listing(world.repo, one.id)
+    there = configuration_restore.listing(world.repo, one.id, world.own_keys)
     found = {str(Path(path).relative_to(world.stack)): entry.secret for path, entry in there.items()
              if entry.type == "file" and path.startswith(str(world.stack))}  # fmt: skip
     assert found == {
@@ -190,12 +191,12 @@ def test_by_hand_tar_and_age_are_enough(world: World) -> None:
     target = world.root / "hand"
     target.mkdir()
     folder = world.folder(one)
-    subprocess.run(["tar", "-xzpf", str(folder / "config.tar.gz"), "-C", str(target)], check=True)
-    sealed = subprocess.run(
-        ["age", "--decrypt", "--identity", "-", str(folder / "secrets.tar.gz.age")],
-        input=world.key.encode(), capture_output=True, check=True,
-    ).stdout  # fmt: skip
-    subprocess.run(["tar", "-xzpf", "-", "-C", str(target)], input=sealed, check=True)
+    for name in ("config.tar.gz.age", "secrets.tar.gz.age"):
+        opened = subprocess.run(
+            ["age", "--decrypt", "--identity", "-", str(folder / name)],
+            input=world.key.encode(), capture_output=True, check=True,
+        ).stdout  # fmt: skip
+        subprocess.run(["tar", "-xzpf", "-", "-C", str(target)], input=opened, check=True)
     assert (target / str(world.stack).lstrip("/") / ".env").read_text() == f"PASSWORD={PLANTED}\n"
     assert (target / str(world.stack).lstrip("/") / "compose.yml").is_file()
 
@@ -206,7 +207,7 @@ def test_a_link_is_followed_only_where_its_owner_could_read_the_file(world: Worl
     (release / "app.conf").write_text("a")
     (world.root / "current").symlink_to(release)
     one = world.take(files=[str(world.root / "current" / "app.conf")])
-    there = configuration_restore.listing(world.repo, one.id)
+    there = configuration_restore.listing(world.repo, one.id, world.own_keys)
     assert there[str(world.root / "current")].target == str(release)
     assert there[str(release / "app.conf")].type == "file"
     out = world.extract(one)
@@ -265,7 +266,9 @@ def test_more_than_the_limit_is_refused(world: World) -> None:
 def test_the_backup_does_not_swallow_the_backups(world: World) -> None:
     world.take()
     one = world.take(files=[str(world.root)])
-    assert [path for path in configuration_restore.listing(world.repo, one.id) if "/backup/" in path] == []
+    assert [
+        path for path in configuration_restore.listing(world.repo, one.id, world.own_keys) if "/backup/" in path
+    ] == []
 
 
 # --- the large parts ---
@@ -279,7 +282,7 @@ def test_images_are_kept_once_for_as_long_as_they_are_the_same(world: World) -> 
     third = world.take(images="archive")
     assert (parts.of(third)["images"].backup, len(world.saved)) == (third.id, 2)
     # One whose holder is broken is not referred to.
-    (world.folder(third) / "images.tar.gz").unlink()
+    (world.folder(third) / "images.tar.gz.age").unlink()
     fourth = world.take(images="archive")
     assert (parts.of(fourth)["images"].backup, len(world.saved)) == (fourth.id, 3)
 
@@ -295,7 +298,7 @@ def test_retention_holds_what_is_referred_to(world: World) -> None:
 
 def test_loading_images_names_them_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     one = world.take(images="archive")
-    assert configuration_restore.load_images(world.repo, one.id, log=world.lines.append) == {
+    assert configuration_restore.load_images(world.repo, one.id, keys=world.own_keys, log=world.lines.append) == {
         "web": "sha256:" + "1" * 64
     }
     assert "loading images" not in "".join(world.lines), "they are all there"
@@ -310,10 +313,10 @@ def test_loading_images_names_them_again(world: World, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(world, "_docker", engine)
     with pytest.raises(IntegrityError, match="they do not hold sha256:111"):
-        configuration_restore.load_images(world.repo, one.id, log=world.lines.append)
+        configuration_restore.load_images(world.repo, one.id, keys=world.own_keys, log=world.lines.append)
     world.images.update({"other": ("other:1", images["web"][1])})
     monkeypatch.setattr(world, "run", lambda *_, **__: None)
-    configuration_restore.load_images(world.repo, one.id, log=world.lines.append)
+    configuration_restore.load_images(world.repo, one.id, keys=world.own_keys, log=world.lines.append)
     assert done == [["sha256:" + "1" * 64, "web:1"]]
     with pytest.raises(NotFoundError, match="it has no images"):
         world.images.clear()
@@ -336,7 +339,7 @@ def test_git_repositories_are_mirrored_and_kept_once(world: World, tmp_path: Pat
     git_repository(source, "two")
     third = world.take(**asked)
     assert parts.of(third)["git/app"].backup == third.id
-    parts.fetch(world.repo, third, "git/app", tmp_path / "app.bundle")
+    parts.fetch(world.repo, third, "git/app", tmp_path / "app.bundle", world.own_keys)
     subprocess.run(["git", "clone", "--quiet", "app.bundle", "clone"], check=True, cwd=tmp_path)
     assert (tmp_path / "clone" / "file").read_text() == "two"
     assert subprocess.check_output(["git", "tag"], cwd=tmp_path / "clone") == b"v1\n"

@@ -15,9 +15,10 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base import lock
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import COULD_NOT_VERIFY, FAIL, PASS
 from ansible_collections.lifeboat.dr.plugins.module_utils.configuration import parts
 from ansible_collections.lifeboat.dr.plugins.module_utils.configuration import restore as configuration_restore
-from ansible_collections.lifeboat.dr.plugins.module_utils.operations import escrow_opened
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations import escrow_opened, judgements
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import verify as operations_verify
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations.proof import Proof
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository import catalog
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest import Manifest
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from ansible_collections.lifeboat.dr.plugins.module_utils.tools import age
@@ -67,13 +68,17 @@ def lose(world: World) -> None:
 
 
 def test_a_reader_of_the_repository_finds_nothing(world: World) -> None:
-    """And everything where only the secret files are encrypted: the search can find it."""
-    for recipients in ([], [world.recipient]):
-        world.encryption = {"recipients": recipients}
-        made = world.take(**everything(world))
+    """Whether recipients are those of every component or of this one. And everything where there are none: the search
+    can find it."""
+    own = {"recipients": [world.recipient]}
+    for encryption, more in (({}, {"recipients": []}), (own, {}), ({}, own)):
+        world.encryption = encryption
+        made = world.take(**everything(world), **more)
         seen = canaries.found(world.folder(made), [*CANARIES, PLANTED])
         assert not seen.pop(PLANTED)
-        if recipients:
+        assert made.details["recipients"] == more.get("recipients", [world.recipient])
+        if made.details["recipients"]:
+            assert made.host_key == host(world).all()[-1].recipient
             assert {artefact.name for artefact in made.artefacts if not artefact.name.endswith(".age")} == set()
             assert {word: files for word, files in seen.items() if files} == {}
         else:
@@ -127,7 +132,7 @@ def test_the_hosts_key_opens_all_but_the_secret_files(world: World) -> None:
 def test_parts_are_kept_once_until_their_recipients_change(world: World) -> None:
     asked = everything(world)
     world.encryption = {}
-    first = world.take(**asked)
+    first = world.take(**asked, recipients=[])
     world.encryption = {"recipients": [world.recipient]}
     second, third = world.take(**asked), world.take(**asked)
     wanted = {"images", "site", "git/app"}
@@ -178,3 +183,34 @@ def test_the_paper_key_alone_opens_all_of_it_and_its_parts(world: World) -> None
     assert "the key opens all of it: 7 artefacts" in found["config: encryption"][1]
     with pytest.raises(age.WrongKeyError):
         opened(new_key(world.root)[0])
+
+
+def test_older_backups_with_sealed_secrets_alone_go_on_to_count(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of before, when config.recipients sealed the secret files and nothing else."""
+    world.encryption, asked = {}, everything(world)
+    with monkeypatch.context() as before:
+        world.as_before(before)
+        first = world.take(**asked)
+        second = world.take(**asked)
+    assert {artefact.name for artefact in first.artefacts} >= {"config.tar.gz", "files.json", "secrets.tar.gz.age"}
+    third = world.take(**asked)
+    assert (first.encrypted, third.encrypted) == (False, True)
+    assert {part.backup for part in parts.of(second).values()} == {first.id}
+    assert {part.backup for part in parts.of(third).values()} == {third.id}, "what lies there in the clear is not used"
+    assert look(world, second)[""][0] == PASS
+    assert look(world, third)[""][0] == PASS
+    plain = {item.id: item.needs for item in catalog.for_retention(catalog.entries(world.repo, "config", "shop"))}
+    assert plain == {first.id: (), second.id: (first.id,), third.id: ()}
+    for made, rest in ((second, True), (third, False)):
+        found = {check.name: check for check in judgements.judged(world.configured(**asked), world.repo, made)}
+        assert found["config secrets"].result == PASS
+        assert ("the rest is not encrypted" in found["config secrets"].detail) == rest
+    lose(world)
+    assert [Path(path).name for path in world.extract(second, "clear").missing][-1] == "web.env"
+    with pytest.raises(age.NoKeyError, match="it is encrypted for"):
+        world.extract(third, "none")
+    for made in (second, third):
+        out = world.extract(made, made.id, key=world.key)
+        assert out.missing == ()
+        assert PLANTED in out.where(str(world.stack / ".env")).read_text()
+        assert out.where(str(world.root / "dist" / "index.html")).read_text() == "canary-of-the-site"

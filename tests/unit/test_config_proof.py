@@ -42,6 +42,13 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     return World(tmp_path, monkeypatch)
 
 
+@pytest.fixture
+def older(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
+    """Whose backups are as they were once: clear, but for the secret files."""
+    world.as_before(monkeypatch)
+    return world
+
+
 def everything(world: World) -> dict[str, Any]:
     site = world.root / "dist"
     site.mkdir(exist_ok=True)
@@ -60,7 +67,7 @@ def look(world: World, manifest: Manifest, level: str = "restore", **changes: An
 
 def test_a_whole_one_passes_at_every_level(world: World) -> None:
     one = world.take(**everything(world))
-    assert {artefact.name for artefact in one.artefacts} == set(ARTEFACTS)
+    assert {artefact.name for artefact in one.artefacts} == {f"{name.removesuffix('.age')}.age" for name in ARTEFACTS}
     for level in ("checksum", "archive", "restore"):
         assert look(world, one, level)["verdict"][0] == PASS, level
     found = look(world, one)
@@ -95,26 +102,26 @@ def add(path: Path) -> None:
 
 @pytest.mark.parametrize("name", ARTEFACTS)
 @pytest.mark.parametrize("how", [truncate, flip, empty, delete, add], ids=lambda damage: damage.__name__)
-def test_every_damage_of_every_artefact_is_noticed(world: World, name: str, how: Callable[[Path], None]) -> None:
-    one = world.take(**everything(world))
-    assert look(world, one, "checksum")["verdict"][0] == PASS
-    how(world.folder(one) / name)
-    found = look(world, one)
+def test_every_damage_of_every_artefact_is_noticed(older: World, name: str, how: Callable[[Path], None]) -> None:
+    one = older.take(**everything(older))
+    assert look(older, one, "checksum")["verdict"][0] == PASS
+    how(older.folder(one) / name)
+    found = look(older, one)
     assert found["verdict"][0] == FAIL
     assert ("more does not belong" if how is add else name) in found["checksums"][1]
 
 
 @pytest.mark.parametrize("name", ARTEFACTS)
-def test_an_artefact_of_another_backup_is_noticed(world: World, name: str) -> None:
-    one = world.take(**everything(world))
-    (world.stack / ".env.example").write_text("PASSWORD=\nMORE=\n")
-    (world.stack / ".env").write_text("PASSWORD=another\n")
-    (world.root / "dist" / "index.html").write_text("2")
-    git_repository(world.root / "app", "two")
-    world.images["web"] = ("web:2", "sha256:" + "4" * 64)
-    other = world.take(**everything(world))
-    shutil.copy(world.folder(one) / name, world.folder(other) / name)
-    assert look(world, other)["verdict"][0] == FAIL
+def test_an_artefact_of_another_backup_is_noticed(older: World, name: str) -> None:
+    one = older.take(**everything(older))
+    (older.stack / ".env.example").write_text("PASSWORD=\nMORE=\n")
+    (older.stack / ".env").write_text("PASSWORD=another\n")
+    (older.root / "dist" / "index.html").write_text("2")
+    git_repository(older.root / "app", "two")
+    older.images["web"] = ("web:2", "sha256:" + "4" * 64)
+    other = older.take(**everything(older))
+    shutil.copy(older.folder(one) / name, older.folder(other) / name)
+    assert look(older, other)["verdict"][0] == FAIL
 
 
 def resealed(world: World, manifest: Manifest, name: str, data: bytes, **details: Any) -> Manifest:
@@ -151,19 +158,19 @@ SEALED_WRONG: list[tuple[str, str, Callable[[bytes], bytes], str, str]] = [
     ids=[case[0] for case in SEALED_WRONG],
 )
 def test_the_archive_level_finds_what_checksums_cannot(
-    world: World, name: str, change: Callable[[bytes], bytes], message: str
+    older: World, name: str, change: Callable[[bytes], bytes], message: str
 ) -> None:
-    one = world.take(**everything(world))
-    data = (world.folder(one) / name).read_bytes()
+    one = older.take(**everything(older))
+    data = (older.folder(one) / name).read_bytes()
     changed = change(data)
     assert changed != data
     parts = json.loads(json.dumps(one.details["parts"]))
     for part in parts.values():
         if part["artefact"] == name:
             part.update(size=len(changed), sha256=hashlib.sha256(changed).hexdigest())
-    new = resealed(world, one, name, changed, parts=parts)
-    assert look(world, new, "checksum")["verdict"][0] == PASS
-    found = look(world, new, "archive")
+    new = resealed(older, one, name, changed, parts=parts)
+    assert look(older, new, "checksum")["verdict"][0] == PASS
+    found = look(older, new, "archive")
     assert found["verdict"][0] == FAIL
     assert message in json.dumps(found)
 
@@ -235,16 +242,16 @@ def test_a_directory_that_is_mounted_and_sealed_stands_in_as_one(world: World) -
     assert found["verdict"][0] == PASS, found
 
 
-def test_a_part_that_its_holder_lost_is_missed(world: World) -> None:
-    first = world.take(images="archive")
-    second = world.take(images="archive")
-    assert look(world, second)["part images.tar.gz"][0] == PASS
-    flip(world.folder(first) / "images.tar.gz")
-    assert look(world, second)["part images.tar.gz"] == (
+def test_a_part_that_its_holder_lost_is_missed(older: World) -> None:
+    first = older.take(images="archive")
+    second = older.take(images="archive")
+    assert look(older, second)["part images.tar.gz"][0] == PASS
+    flip(older.folder(first) / "images.tar.gz")
+    assert look(older, second)["part images.tar.gz"] == (
         FAIL, f"{first.id}: it has another SHA-256 than when it was written",
     )  # fmt: skip
-    shutil.rmtree(world.folder(first))
-    found = look(world, second)
+    shutil.rmtree(older.folder(first))
+    found = look(older, second)
     assert found["verdict"][0] == FAIL
     assert first.id in found["part images.tar.gz"][1]
 

@@ -221,6 +221,7 @@ def flip(path: Path) -> None:
 @pytest.mark.parametrize("name", ["config.tar.gz", "files.json", "secrets.tar.gz.age", "secrets.json.age"])
 def test_damage_in_the_vault_is_noticed(world: World, name: str) -> None:
     point = sealed(world)
+    name = f"{name.removesuffix('.age')}.age"
     flip(world.root / "backup" / "config" / point.parts["config"].id / name)
     found = prove(world)
     assert found["verdict"][0] == FAIL
@@ -231,9 +232,9 @@ def test_damage_in_the_vault_is_noticed(world: World, name: str) -> None:
 def test_a_part_that_another_backup_keeps_is_read_too(world: World) -> None:
     first = world.take(images="archive")
     sealed(world, images="archive")
-    assert prove(world)["config: part images.tar.gz"][0] == PASS
-    flip(world.root / "backup" / "config" / first.id / "images.tar.gz")
-    assert prove(world)["config: part images.tar.gz"][0] == FAIL
+    assert prove(world)["config: part images.tar.gz.age"][0] == PASS
+    flip(world.root / "backup" / "config" / first.id / "images.tar.gz.age")
+    assert prove(world)["config: part images.tar.gz.age"][0] == FAIL
 
 
 def test_a_point_without_its_configuration_or_its_secrets_fails(world: World) -> None:

@@ -540,11 +540,11 @@ def test_the_copy_is_sealed_with_the_configuration(tmp_path: Path, monkeypatch: 
     made.state.mkdir(parents=True, exist_ok=True)
     stack_identities.keep(made, kept())
     one = world.take()
-    listed = configuration_restore.listing(world.repo, one.id)
+    listed = configuration_restore.listing(world.repo, one.id, world.own_keys)
     assert not [path for path in listed if str(made.identities) == path], "a stack without a bucket has none"
     monkeypatch.setattr(world, "configured", lambda **_: replace(made, objects=make(tmp_path).objects))
     one = world.take()
-    listed = configuration_restore.listing(world.repo, one.id)
+    listed = configuration_restore.listing(world.repo, one.id, world.own_keys)
     assert (listed[str(made.identities)].secret, listed[str(made.identities)].archive) == (True, "secrets.tar.gz.age")
 
 

@@ -4,13 +4,14 @@
 
 """Take a backup of what rebuilds the stack: files, secrets (sealed by age), images, git mirrors, the built site.
 
-config.tar.gz        files that every reader of backups may see
+config.tar.gz        files that hold no secret, as far as anybody can judge
 secrets.tar.gz.age   those that may not, and only where there are recipients
 secrets.json.age     what is in it, with hashes; files.json has the same without them, as a hash can be guessed at
 files.json           every file of both, and of the site
 images.tar.gz, site.tar.gz, git/<name>.bundle    the large parts, only where they differ from an earlier backup's
 
-With encryption.recipients each of the others ends in .age too. The host's own key opens these, and no secret file.
+With recipients, of all components or of this one, each of the others ends in .age too, so that no list decides what a
+reader of backups sees. The host's own key opens these, and no secret file.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ def take(run: Opened, *, log: Log, directory: Path = configuration.DIRECTORY) ->
     wanted = files.wanted(config, run.runtime, directory)
     earlier = catalog.entries(repo, "config", config.stack)
     identity = catalog.free_id(repo, "config", taken_at)
-    seal = age.sealing(config, log)
+    seal = age.sealing(config, log, config.config.recipients)
     with repo.stage("config", identity) as staging, filesystem.explained("write the backup", staging.path):
         work = _Work(config, repo, earlier, identity, staging.path, log, seal)
         details, images = work.files(wanted), work.images(run.runtime)
@@ -132,7 +133,7 @@ class _Work:
             self._log(f"{self._identity}: {why}: {len(left)} secret files are left out")
         return ConfigDetails(
             host=socket.gethostname(), files=len(plain.entries), bytes=plain.size, host_key=self._seal.host,
-            recipients=self._seal.recipients or tuple(recipients),
+            recipients=self._seal.recipients,
             secrets=0 if left else sum(entry.secret and entry.type == tar.FILE for entry in self._entries.values()),
             left_out=tuple(sorted(map(shown, left))), compose_files=tuple(wanted.compose),
             skipped={shown(path): why for path, why in {**plain.skipped, **packed.skipped}.items()},

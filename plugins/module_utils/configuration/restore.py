@@ -70,7 +70,7 @@ def read_manifest(repo: Repository, identity: str) -> Manifest:
 
 
 def sealing(manifest: Manifest) -> age.Seal:
-    """For whom all of a backup is encrypted; for nobody where only the secret files are."""
+    """For whom all of a backup is encrypted; for nobody where only the secret files are, as in older ones."""
     return age.Seal(manifest.recipients, manifest.host_key) if manifest.encrypted else age.OPEN
 
 

@@ -150,7 +150,8 @@ def _config_judged(config: Config, repo: Repository, manifest: Manifest) -> Iter
         words = f"{manifest.id} is sealed for other recipients than are configured; take a new one: "
         yield Check("config secrets", FAIL, words + "lifeboat backup config")
     elif wanted:
-        yield Check("config secrets", PASS, f"{details.secrets} files, sealed for {len(wanted)} recipients")
+        rest = "" if manifest.encrypted else "; the rest is not encrypted, as of any backup of an earlier Lifeboat"
+        yield Check("config secrets", PASS, f"{details.secrets} files, sealed for {len(wanted)} recipients{rest}")
     skipped = [f"{path}: {why}" for path, why in details.skipped.items()]
     if skipped:
         yield Check("config files", FAIL, f"not in the backup: {'; '.join(skipped[:3])}")

@@ -446,8 +446,8 @@ class ImageInUse:
 @dataclass(frozen=True)
 class ConfigDetails:
     """left_out: secret files that are not in it, as no recipient was configured. torn: files that changed meanwhile.
-    recipients: for whom the secret files are encrypted, or all of it. host_key: the recipient of the host's own key,
-    which opens all but the secret files.
+    recipients: for whom all of it is encrypted; of older ones the secret files alone. host_key: the recipient of the
+    host's own key, which opens all but the secret files.
     """
 
     files: Count

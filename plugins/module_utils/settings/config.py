@@ -187,7 +187,8 @@ class GitRepository:
 
 @dataclass(frozen=True)
 class ConfigSettings:
-    """What rebuilds the stack where nothing is left but the vault. `recipients` empty: secrets are left out.
+    """What rebuilds the stack where nothing is left but the vault. `recipients`: all of it is encrypted for them;
+    empty: secrets are left out.
 
     `secrets`: elsewhere says that they are kept by other means, so that it is right to leave them out.
 
@@ -215,8 +216,8 @@ class ConfigSettings:
 
 @dataclass(frozen=True)
 class EncryptionSettings:
-    """For whom backups are encrypted, of every component. `recipients` empty: for nobody, but for the secret files of
-    the configuration where config.recipients are given. Else these are config.recipients, too.
+    """For whom backups are encrypted, of every component. `recipients` empty: for nobody, but for the configuration
+    where config.recipients are given. Else these are config.recipients, too.
 
     `host_key_days`: how old the host's own key may be, with which it opens recent backups to verify them; 0: it has
     none. `directory`: where the host decrypts to for a verification or a recovery; empty: the state directory.

@@ -476,15 +476,17 @@ class Settings(Protocol):
     def state(self) -> Path: ...
 
 
-def sealing(config: Settings, log: Log) -> Seal:
-    """For whom a new backup is encrypted. Raises UnverifiedError where that cannot be: it is then not taken at all."""
+def sealing(config: Settings, log: Log, own: Sequence[str] = ()) -> Seal:
+    """For whom a new backup is encrypted. own: the component's recipients, where there are none for all of them. Raises
+    UnverifiedError where that cannot be: it is then not taken at all."""
     encryption = config.encryption
-    if not encryption.recipients:
+    recipients = tuple(encryption.recipients or own)
+    if not recipients:
         return OPEN
     require("encrypt", "the backup")
     now = datetime.now(timezone.utc)
     host = HostKeys(config.state).recipient(now, encryption.host_key_days, log)
-    return Seal(tuple(encryption.recipients), host)
+    return Seal(recipients, host)
 
 
 def keys(config: Settings, given: str = "") -> Keys:

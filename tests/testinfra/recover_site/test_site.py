@@ -20,7 +20,7 @@ import pytest
 import store
 from conftest import PASSWORDS, Site  # type: ignore[attr-defined]
 from ledger import carry, left
-from support import ROOT, SPARE, VAULT, Host, Run, Stack, playbook
+from support import ROOT, SPARE, VAULT, Host, Run, Stack, identity, playbook
 
 RECOVER = "lifeboat.dr.recover_site"
 INVENTORY = "molecule/inventory"
@@ -218,8 +218,13 @@ def test_a_second_run_changes_nothing(run: Run, spare1: Host, burned: Site) -> N
 
 
 def test_the_key_is_nowhere_on_the_machine(run: Run, spare1: Host) -> None:
+    """The escrowed one. The machine's own, with which it verifies its backups, is where only root reads it."""
     found = spare1.run(
         "sh", "-c", "grep -rls AGE-SECRET-KEY /etc /srv /var/lib/lifeboat /var/log /tmp /root /backup 2>/dev/null;"
         " journalctl -q --no-pager | grep -c AGE-SECRET-KEY; true",
     )  # fmt: skip
-    assert found.split() == ["0"]
+    (own, seen) = found.split()
+    assert (own.rpartition("/")[0], seen) == ("/var/lib/lifeboat/shop/keys", "0")
+    assert spare1.run("stat", "-c", "%a %U", own).strip() == "600 root"
+    escrowed = identity().splitlines()[-1]
+    assert escrowed.startswith("AGE-SECRET-KEY-1") and escrowed not in spare1.run("cat", own)
