@@ -56,7 +56,9 @@ def archive(name: str, headers: dict[str, str]) -> bytes:
     return out.getvalue()
 
 
-def plant(repository: Path, number: int, lie: str, outside: Path, **details: object) -> str:
+def plant(
+    repository: Path, number: int, lie: str, outside: Path, stack: str = STACK, **details: object
+) -> str:  # fmt: skip
     """A backup of the attacker's. Returns its id. details: more of what its manifest says."""
     id = f"config_backup_202611{number + 1:02d}_033000"
     name, headers = LIES[lie]
@@ -70,7 +72,7 @@ def plant(repository: Path, number: int, lie: str, outside: Path, **details: obj
     artefacts = {"config.tar.gz": archive(name, headers), "files.json": json.dumps(listing).encode()}
     taken = f"2026-11-{number + 1:02d}T03:30:00Z"
     manifest = {
-        "schema": "lifeboat.dr/backup", "version": [1, 0], "id": id, "component": "config", "stack": STACK,
+        "schema": "lifeboat.dr/backup", "version": [1, 0], "id": id, "component": "config", "stack": stack,
         "taken_at": taken, "finished_at": taken, "tool": {"lifeboat": "0.1.0"},
         "details": {"files": 1, "bytes": 0, "secrets": 0, **details},
         "artefacts": [

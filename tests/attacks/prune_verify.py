@@ -26,7 +26,7 @@ from pathlib import Path
 
 import hostile_archive
 
-ROOT, STACK = Path(__file__).parents[2], hostile_archive.STACK
+ROOT, STACK = Path(__file__).parents[2], "attacked-prune"
 DOCKER = """#!/bin/sh
 case " $* " in *" config "*) ;; *) exit 0 ;; esac
 echo >{directory}/reached
@@ -41,7 +41,7 @@ def command(directory: Path, *words: str) -> list[str]:
 def attack(target: str, directory: Path, environment: dict[str, str]) -> list[str]:
     repository = directory / "backup"
     old, new = (
-        hostile_archive.plant(repository, day, hostile_archive.HARMLESS, directory, compose_files=["/file"])
+        hostile_archive.plant(repository, day, hostile_archive.HARMLESS, directory, STACK, compose_files=["/file"])
         for day in (0, 1)
     )
     folder = repository / "config" / old
