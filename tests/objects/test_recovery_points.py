@@ -16,12 +16,14 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import lock
 from ansible_collections.lifeboat.dr.plugins.module_utils.command import cli
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import copies, points
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository import s3 as s3_repository
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.sources import Sources
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
@@ -194,15 +196,80 @@ def test_retention_removes_every_version_in_the_vault(host: Host) -> None:
         return {version["Key"] for kind in ("Versions", "DeleteMarkers") for version in found.get(kind, ())}
 
     assert all(any(identity in key for key in kept()) for identity in gone), "hidden, for noncurrent_days"
-    record = host.config.state / "noncurrent.json"
-    known = json.loads(record.read_text())
-    for place in known["places"].values():
-        for seen in place.values():
-            seen["since"] = "2026-01-01T00:00:00.000Z"
-    record.write_text(json.dumps(known))
+    days_later(host)
     code, said = host.lifeboat("prune")
     assert (code, said["hidden"], said["locked"]) == (0, {}, [])
     assert kept()
     assert not [key for key in kept() for identity in gone if identity in key], "not even a hidden version"
     tied = points.entries(store, "shop", points.backups(store, "shop"))
     assert [entry.good for entry in tied] == [True]
+
+
+class KilledError(BaseException):
+    """The process ends here."""
+
+
+def days_later(host: Host) -> None:
+    """What the pruner has seen hidden was hidden long ago."""
+    record = host.config.state / "noncurrent.json"
+    known = json.loads(record.read_text())
+    for place in known["places"].values():
+        for seen in place.values():
+            seen["since"] = "2026-01-01T00:00:00.000Z"
+    record.write_text(json.dumps(known))
+
+
+def test_a_prune_that_is_killed_leaves_nothing_that_no_later_run_finds(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once between its delete markers, and once between the versions that it removes."""
+    past = datetime.now(timezone.utc) - timedelta(days=3)
+    first = publish(host.root, past)
+    copies.catch_up(Opened(host.config), log=lambda _: None)
+    host.dumped()
+    copies.catch_up(Opened(host.config), log=lambda _: None)
+    host.configure(retention=SHORT)
+    store = copies.vault(Opened(host.config))
+    assert store
+
+    def kept(*kinds: str) -> list[dict[str, Any]]:
+        found = host.vault.client.list_object_versions(Bucket=host.buckets["copies"])
+        return [version for kind in kinds for version in found.get(kind, ()) if first.id in version["Key"]]
+
+    markers = len(kept("DeleteMarkers"))  # those of the claims
+    drop, purge = s3_repository.S3Repository._drop, s3_repository.purge
+    left = iter(range(1))
+
+    def dies(work: Callable[[], Any]) -> Any:
+        if next(left, None) is None:
+            raise KilledError
+        return work()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(s3_repository.S3Repository, "_drop", lambda repo, key: dies(lambda: drop(repo, key)))
+        with pytest.raises(KilledError):
+            host.lifeboat("prune")
+    live = [version["Key"].rpartition("/")[2] for version in kept("Versions") if version["IsLatest"]]
+    assert (len(kept("DeleteMarkers")), "manifest.json" in live, len(live)) == (markers + 1, False, 3)
+    code, said = host.lifeboat("prune")
+    assert (code, said["hidden"]) == (0, {}), said
+    assert not [version for version in kept("Versions") if version["IsLatest"]]
+    days_later(host)
+    left, there = iter(range(2)), len(kept("Versions", "DeleteMarkers"))
+
+    def purged(client: Any, *where: str, **more: Any) -> list[str]:
+        dying = SimpleNamespace(
+            get_paginator=client.get_paginator,
+            delete_object=lambda **which: dies(lambda: client.delete_object(**which)),
+        )
+        return purge(dying, *where, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(s3_repository, "purge", purged)
+        with pytest.raises(KilledError):
+            host.lifeboat("prune")
+    assert len(kept("Versions", "DeleteMarkers")) == there - 2
+    code, said = host.lifeboat("prune")
+    assert (code, said["hidden"], said["locked"]) == (0, {}, []), said
+    assert kept("Versions", "DeleteMarkers") == []
+    assert first.id not in store.published("database")
