@@ -19,6 +19,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.repository.details imp
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest import Manifest
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import bucket, copier
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3.bucket import Bucket
+from ansible_collections.lifeboat.dr.plugins.module_utils.s3.signed import UNBOUNDED, Bounds
 from s3_faults import Call, Proxy, error, faulty
 from s3_servers import SeaweedFS, Server
 from test_mirror import World, versioned
@@ -345,3 +346,21 @@ def test_the_same_bytes_with_other_headers_at_the_source(world: Seen) -> None:
     row = world.listing(again)["a"]
     assert row["version"] == real(world.source)["a"]
     assert copier.facts(world.vault, "a", row["vault_version"]).headers["content-type"] == "other/type"
+
+
+def test_pages_are_larger_where_the_server_gives_them(
+    weed: SeaweedFS, make_bucket: MakeBucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SeaweedFS does; another may refuse to. One of a keeper's may be no longer than its bound, whatever it holds."""
+    monkeypatch.setattr(bucket, "KEYS", 2)
+    name = make_bucket(weed)
+    for key in "abcdefghijklm":
+        weed.client.put_object(Bucket=name, Key=key, Body=b"x")
+    for calls_itself, bounds, pages in (
+        (weed.kind, UNBOUNDED, ["10"] * 2), ("MinIO", UNBOUNDED, ["2"] * 7), (weed.kind, Bounds(about=9999), ["2"] * 7),
+    ):  # fmt: skip
+        with faulty(weed, calls_itself=calls_itself) as proxy:
+            one = Bucket(name, proxy.url, access_key=weed.access_key, secret_key=weed.secret_key, bounds=bounds)
+            assert {version.key for version in bucket.objects(one)} == {*"abcdefghijklm"}
+        whole = [call for call in proxy.calls if call.method == "GET" and call.query.get("prefix") == ""]
+        assert [call.query["max-keys"] for call in whole] == pages

@@ -470,6 +470,7 @@ def test_every_kept_point_gives_back_what_was_there(
     monkeypatch.setattr(copier, "PART", PART)
     monkeypatch.setattr(bucket, "KEYS", 7)
     monkeypatch.setattr(signed, "_PAUSE", 0.01)
+    monkeypatch.setattr(bucket, "_LARGER", 1)
     for module in (mirror_state, sweep):
         monkeypatch.setattr(module, "_DAY", 1)
     world = versioned(tmp_path, weed, make_bucket)
