@@ -251,3 +251,36 @@ def test_every_rule_has_a_cause_on_the_lab_or_a_reason_why_not() -> None:
     names = [cause.name for cause in known["CAUSES"]]
     assert len(set(names)) == len(names) and all(cause.cause and cause.repair for cause in known["CAUSES"])
     assert all(len(reason) > 20 for reason in known["ELSEWHERE"].values())
+
+
+NEVER = {"stack": "shop", "duty": "backup", "of": "database", "severity": "critical"}
+
+
+@pytest.mark.slow
+def test_what_was_never_done_is_not_counted_in_days_since_1970(tmp_path: Path) -> None:
+    alert, since = "LifeboatBackupStale", "shop: no good backup of the database "
+    said = {**RULES[alert]["annotations"], "command": "lifeboat backup database --stack shop"}
+    of = 'stack="shop",duty="backup",of="database"'
+    cases = [
+        {
+            "interval": "1m",
+            "input_series": [
+                {"series": LAST % of, "values": f"{last}x60"}, {"series": LIMIT % of, "values": "3600x60"},
+            ],
+            "alert_rule_test": [
+                {
+                    "eval_time": "30m", "alertname": alert,
+                    "exp_alerts": [{"exp_labels": NEVER, "exp_annotations": {**said, "summary": since + words}}],
+                }
+            ],
+        }
+        for last, words in ((-1790000000, "so far"), (-7200, "for 2h 30m 0s"))
+    ]  # fmt: skip
+    done = tried(tmp_path, cases)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_each_age_of_a_duty_has_words_for_never() -> None:
+    for name, rule in RULES.items():
+        if re.search(r"time\(\) - lifeboat_duty_last_success", rule["expr"]):
+            assert "{{ if gt $value 1e9 }}so far{{ else }}for {{ $value" in rule["annotations"]["summary"], name
