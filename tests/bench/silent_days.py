@@ -83,7 +83,7 @@ def fired(promtool: str, folder: Path, days: int) -> list[Alert]:
     }  # fmt: skip
     (folder / "test.yml").write_text(yaml.safe_dump(test), encoding="utf-8")
     done = subprocess.run(
-        [promtool, "test", "rules", str(folder / "test.yml")], capture_output=True, text=True, check=False, timeout=600
+        [promtool, "test", "rules", str(folder / "test.yml")], capture_output=True, text=True, check=False, timeout=7200
     )
     found: dict[str, float] = {}
     for labels, at in re.findall(r"\{([^{}]*)\} ([0-9.E+]+)", done.stdout + done.stderr):
