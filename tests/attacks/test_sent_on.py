@@ -148,6 +148,7 @@ def sent_on(name: str, work: Work, tls: ssl.SSLContext, room: Path, host: str) -
         with contextlib.suppress(LifeboatError):
             work(f"{scheme}://127.0.0.1:{own}", room)
     assert first.was_given_a_key(), "there was nothing to take"
+    assert len(first.told) < 10, "and it is not asked again and again"
     return other
 
 

@@ -15,7 +15,7 @@ import sys
 import threading
 import warnings
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -111,7 +111,7 @@ def connect(
         warnings.simplefilter("ignore")
         try:
             with _MAKING:
-                return _session(boto3).client(
+                made = _session(boto3).client(
                     "s3",
                     endpoint_url=endpoint_url or None,
                     region_name=region or "us-east-1",
@@ -122,6 +122,15 @@ def connect(
                 )
         except ValueError as exc:  # botocore: Invalid endpoint
             raise UsageError("connect to S3", where, str(exc), "Correct endpoint_url.") from exc
+    if endpoint_url:
+        made.meta.events.register("before-call.s3", _stays)
+    return made
+
+
+def _stays(params: Mapping[str, Any], **_: object) -> None:
+    """A redirect ends the request. For Amazon's regions botocore would ask with HEAD where the bucket is; a server that
+    redirects that too, to be asked for ever, is no region."""
+    params["context"].setdefault("s3_redirect", {})["redirected"] = True
 
 
 @functools.lru_cache(maxsize=1)
