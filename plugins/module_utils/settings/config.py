@@ -421,9 +421,10 @@ def _refuse_unusable(data: object, where: str) -> None:
     pairs = data.items() if isinstance(data, Mapping) else enumerate(data) if isinstance(data, (list, tuple)) else ()
     for name, inner in pairs:
         _refuse_unusable(name, where)
-        _refuse_unusable(inner, f"{where}.{name}")
+        place = f"{where}[{name}]" if isinstance(name, int) else f"{where}.{name}"
+        _refuse_unusable(inner, place)
         if isinstance(inner, str) and isinstance(name, str) and name.endswith("url") and not _has_a_place(inner):
-            raise _wrong(f"{where}.{name}", "is not an address: its host or its port cannot be read")
+            raise _wrong(place, "is not an address: its host or its port cannot be read")
 
 
 def _has_a_place(url: str) -> bool:
