@@ -244,9 +244,9 @@ Answer = Union[str, tuple[int, str, str]]
 Run = Callable[..., dict[str, Any]]  # the fixture `run`: a module's name and arguments, its result
 
 
-def until(condition: Callable[[], bool]) -> None:
+def until(condition: Callable[[], bool], seconds: float = 60) -> None:
     """Wait for another process or thread: as long as a busy machine may need, not for a fixed time."""
-    end = time.monotonic() + 60
+    end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.01)

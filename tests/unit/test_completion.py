@@ -93,7 +93,7 @@ def subparsers() -> dict[str, argparse.ArgumentParser]:
 @pytest.mark.parametrize("verb", sorted(subparsers()))
 def test_every_option_of_every_verb_is_offered(command: Path, verb: str) -> None:
     """By the usage that the verb prints, not by the code that made the script."""
-    options = set(re.findall(r"(?:\[|\|\s+)(--[\w-]+)", subparsers()[verb].format_usage()))
+    options = set(re.findall(r"(?<!\S)\[?(--[\w-]+)", subparsers()[verb].format_usage()))
     assert set(offered(command, f"lifeboat {verb} --")) == {"--help", *options}
 
 

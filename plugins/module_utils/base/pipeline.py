@@ -18,8 +18,8 @@ import io
 import json
 import os
 import re
-import resource
 import selectors
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -332,12 +332,11 @@ def _start(
     command: Command, stdin: Union[int, IO[bytes], None], stdout: int, stderr: IO[bytes]
 ) -> subprocess.Popen[bytes]:
     env = command.environment()
-    process = subprocess.Popen(
-        list(command.argv), stdin=stdin, stdout=stdout, stderr=stderr, env=env, start_new_session=True
-    )
-    if command.memory:
-        with contextlib.suppress(OSError):  # it has ended
-            resource.prlimit(process.pid, resource.RLIMIT_DATA, (command.memory, command.memory))
+    argv = list(command.argv)
+    # From its first instruction on: what it starts inherits the bound only if it is there before.
+    if command.memory and shutil.which(argv[0], path=(env or os.environ).get("PATH")):
+        argv = ["/bin/sh", "-c", 'ulimit -d "$0" && exec "$@"', str(command.memory >> 10), *argv]
+    process = subprocess.Popen(argv, stdin=stdin, stdout=stdout, stderr=stderr, env=env, start_new_session=True)
     if stdin is not None and not isinstance(stdin, int):
         stdin.close()  # ours, or the writer never sees EPIPE when the reader dies
     return process
