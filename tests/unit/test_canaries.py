@@ -284,5 +284,5 @@ def test_no_secret_leaves_ansible_itself(tmp_path: Path) -> None:
     )  # fmt: skip
     said = done.stdout + done.stderr
     assert "canary-control" in said, "the control"
-    assert said.count("module_args") >= 4, "each task ran, and told how it was called"
+    assert said.count("TASK [") >= 4, "each task ran"
     assert [word for word in WORDS if word in said] == []

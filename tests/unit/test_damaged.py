@@ -301,7 +301,7 @@ def _packed(name: str, **headers: str) -> bytes:
     return out.getvalue()
 
 
-@pytest.mark.parametrize("size", [str(2**62), "-5", "9" * 30])
+@pytest.mark.parametrize("size", [str(2**62), "9" * 30])
 def test_a_size_that_lies_is_refused(size: str) -> None:
     with pytest.raises(IntegrityError, match=r"it is cut|is cut\."):
         tar.read(io.BytesIO(_packed("file", size=size)), "archive")
