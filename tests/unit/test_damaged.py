@@ -301,10 +301,26 @@ def _packed(name: str, **headers: str) -> bytes:
     return out.getvalue()
 
 
-@pytest.mark.parametrize("size", [str(2**62), "9" * 30])
+@pytest.mark.parametrize("size", [str(2**62), "-5", "9" * 30])
 def test_a_size_that_lies_is_refused(size: str) -> None:
     with pytest.raises(IntegrityError, match=r"it is cut|is cut\."):
         tar.read(io.BytesIO(_packed("file", size=size)), "archive")
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda data: data[:1024] + b"x" + data[1025:], lambda data: data[:1024]], ids=["header", "end"]
+)
+def test_an_archive_that_ends_too_early_is_refused(damage: Callable[[bytes], bytes]) -> None:
+    """Python's reader takes a header that it cannot read, and a missing one, for the end."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as archive:
+        for name in ("a", "b"):
+            archive.addfile(tarfile.TarInfo(name))
+            archive.addfile(tarfile.TarInfo(f"{name}2"))
+    whole = gzip.compress(out.getvalue())
+    assert list(tar.read(io.BytesIO(whole), "archive")) == ["/a", "/a2", "/b", "/b2"]
+    with pytest.raises(IntegrityError, match="it is cut or damaged"):
+        tar.read(io.BytesIO(gzip.compress(damage(out.getvalue()))), "archive")
 
 
 def test_a_name_that_no_file_system_takes_is_told_in_short(tmp_path: Path) -> None:

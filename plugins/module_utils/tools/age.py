@@ -30,6 +30,7 @@ from typing import IO, Callable, Optional, Protocol
 from ..base import filesystem, pipeline
 from ..base.errors import IntegrityError, LifeboatError, Log, UnverifiedError, UsageError, unable
 from ..base.pipeline import Command, HashingWriter, Sink
+from . import tar
 
 _INTRO = b"age-encryption.org/v1\n"
 _ARMOR = "-----BEGIN AGE ENCRYPTED FILE-----"
@@ -536,7 +537,7 @@ def _unpack(stream: IO[bytes], target: Path, subject: str) -> None:
     """By the last part of each name alone, so that nothing is written elsewhere."""
     try:
         # Closing the stream, also on failure, is what lets the writer at its other end stop.
-        with stream, tarfile.open(fileobj=stream, mode="r|") as archive:
+        with stream, tarfile.open(fileobj=stream, mode="r|", tarinfo=tar.Member) as archive:
             for member in archive:
                 source = archive.extractfile(member) if member.isreg() else None
                 if source is None:

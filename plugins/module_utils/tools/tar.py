@@ -281,11 +281,25 @@ def members(stream: IO[bytes], subject: str) -> Iterator[tuple[Entry, Optional[I
     Raises IntegrityError for what is no whole archive, and for a member that could leave the place it is unpacked to.
     """
     with _whole(subject), gzip.GzipFile(fileobj=stream, mode="rb") as plain:
-        with tarfile.open(fileobj=plain, mode="r|") as archive:
+        with tarfile.open(fileobj=plain, mode="r|", tarinfo=Member) as archive:
             for member in archive:
                 yield _entry(member, subject), archive.extractfile(member) if member.isreg() else None
         while plain.read(filesystem.CHUNK):  # gzip's own checksum is at its end
             pass
+
+
+class Member(tarfile.TarInfo):
+    """An archive ends with a block of zeros. Python takes a header that it cannot read for the end as well, and what
+    follows it would not be there."""
+
+    @classmethod
+    def fromtarfile(cls, archive: tarfile.TarFile) -> Member:
+        try:
+            return super().fromtarfile(archive)
+        except tarfile.EOFHeaderError:  # type: ignore[attr-defined,unused-ignore]  # typeshed has not all of them
+            raise
+        except tarfile.HeaderError as exc:
+            raise tarfile.ReadError(str(exc)) from exc
 
 
 @contextlib.contextmanager

@@ -44,7 +44,7 @@ from ....repository.details import DATABASES, DatabaseDetails, DatabaseDump
 from ....repository.manifest import Artefact, Manifest
 from ....settings.config import Config
 from ....stack.runtime import Opened
-from ....tools import age
+from ....tools import age, tar
 from ... import carried, cluster, fingerprint, listed
 from ... import server as database_server
 from ...cluster import CLUSTER
@@ -556,7 +556,7 @@ def _unpack(stream: IO[bytes], folder: Path) -> list[Artefact]:
 def _unpack_plain(stream: IO[bytes], folder: Path) -> list[Artefact]:
     artefacts = []
     # Closing the stream, also on failure, is what lets the writer at its other end stop.
-    with stream, tarfile.open(fileobj=stream, mode="r|") as archive:
+    with stream, tarfile.open(fileobj=stream, mode="r|", tarinfo=tar.Member) as archive:
         for member in archive:
             if member.isdir():
                 continue
