@@ -39,8 +39,8 @@ STEP = 300  # seconds between two samples: Prometheus looks back no further
 NIGHTLY, PROOF, DRILL, ESCROW, PRUNE = 26 * HOUR, 8 * DAY, 92 * DAY, 100 * DAY, 8 * DAY
 COMPONENTS, SCENARIOS = ("database", "objects", "config"), ("database", "object_storage", "backend", "frontend", "site")
 DUTIES = {
-    **{("backup", one): NIGHTLY for one in COMPONENTS}, **{("copy", one): NIGHTLY for one in COMPONENTS},
-    **{("verify_restore", one): PROOF for one in COMPONENTS}, **{("drill", one): DRILL for one in SCENARIOS},
+    **{("backup", name): NIGHTLY for name in COMPONENTS}, **{("copy", name): NIGHTLY for name in COMPONENTS},
+    **{("verify_restore", name): PROOF for name in COMPONENTS}, **{("drill", name): DRILL for name in SCENARIOS},
     ("recovery_point", "stack"): NIGHTLY, ("escrow", "stack"): ESCROW, ("prune", "stack"): PRUNE,
 }  # fmt: skip
 Alert = tuple[float, dict[str, str]]
@@ -105,7 +105,7 @@ def shortened(value: Any, hour: float) -> Any:
             if key in ("group_wait", "group_interval", "repeat_interval") else shortened(one, hour)
             for key, one in value.items()
         }  # fmt: skip
-    return [shortened(one, hour) for one in value] if isinstance(value, list) else value
+    return [shortened(item, hour) for item in value] if isinstance(value, list) else value
 
 
 def seconds(text: str) -> float:
@@ -143,8 +143,8 @@ def configured(folder: Path, inbox: Inbox, hour: float) -> Path:
         del config["global"][name]
     for receiver in config["receivers"]:
         receiver.pop("email_configs", None)
-        for one in receiver.get("pagerduty_configs", ()):
-            one["url"] = f"{inbox.url}/pagerduty"
+        for pager in receiver.get("pagerduty_configs", ()):
+            pager["url"] = f"{inbox.url}/pagerduty"
     shutil.copy(ROOT / "monitoring/alertmanager.tmpl", folder)
     for name, content in {
         "slack_url": f"{inbox.url}/slack", "pagerduty_key": "0" * 32, "webhook_url": f"{inbox.url}/webhook",

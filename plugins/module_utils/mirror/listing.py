@@ -57,7 +57,7 @@ _N = ord("n")  # as `null` begins
 _AS_WRITTEN = tuple((str, int, str, str, str, str, str, last) for last in _TEXT)
 _MORE_AS_WRITTEN = frozenset((str, *kinds, str) for kinds in itertools.product(_TEXT, repeat=len(_MORE) - 2))
 # A line as write() makes it where no text needs an escape, which is nearly every one: what it says can be read off it,
-# and whoever writes the same writes the same bytes.
+# and the same entries are written as the same bytes.
 _CHARACTER, _TIME = r'[^"\\\x00-\x1f]', r"2[01][0-9]{2}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z"
 _FORM = re.compile(
     r'\{"key":"(C*)","size":(0|[1-9][0-9]{0,18}),"etag":"(C*)","modified":"(T)","version":"(C*)","vault_version":"(C*)",'

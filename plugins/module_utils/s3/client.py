@@ -127,7 +127,7 @@ def connect(
     return made
 
 
-def _stays(params: Mapping[str, Any], **_: object) -> None:
+def _stays(params: Mapping[str, dict[str, dict[str, object]]], **_: object) -> None:
     """A redirect ends the request. For Amazon's regions botocore would ask with HEAD where the bucket is; a server that
     redirects that too, to be asked for ever, is no region."""
     params["context"].setdefault("s3_redirect", {})["redirected"] = True
