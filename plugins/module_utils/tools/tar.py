@@ -293,7 +293,7 @@ class Member(tarfile.TarInfo):
     follows it would not be there."""
 
     @classmethod
-    def fromtarfile(cls, archive: tarfile.TarFile) -> Member:
+    def fromtarfile(cls, archive: tarfile.TarFile) -> Member:  # pylint: disable=arguments-renamed  # its base hides the module
         try:
             return super().fromtarfile(archive)
         except tarfile.EOFHeaderError:  # type: ignore[attr-defined,unused-ignore]  # typeshed has not all of them
