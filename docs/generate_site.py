@@ -34,7 +34,7 @@ STORIES = {
     "deploy": "quickstart.md", "backup": "recovery-points.md", "verify": "verification.md", "prune": "retention.md",
     "checklist": "checklists.md", "report": "evidence.md", "drill": "drills.md", "escrow": "config-backup.md",
     "awx": "awx.md", "status": "variables.md#lifeboat_alarms", "reconcile": "runbook-object-storage.md",
-    "init": "quickstart.md", "keeper": "keeper.md",
+    "init": "quickstart.md", "keeper": "keeper.md", "readback": "keeper.md#reading-back",
 }  # fmt: skip
 
 

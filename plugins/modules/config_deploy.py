@@ -98,6 +98,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import ALL
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.sources import PLACES, VAULT, open_place
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from ansible_collections.lifeboat.dr.plugins.module_utils.site import files as site_files
+from ansible_collections.lifeboat.dr.plugins.module_utils.site import granted
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ def work(task: Task) -> Result:
     given = task.params
     placed = site_files.place(
         task.config,
-        open_place(Opened(task.config), given["place"]),
+        open_place(granted.opened(Opened(task.config)), given["place"]),
         given["id"],
         key=given["identity"],
         which=given["which"],

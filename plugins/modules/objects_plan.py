@@ -109,6 +109,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import ACC
 from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Result, Task, run
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import sources
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects import plan as objects_plan
+from ansible_collections.lifeboat.dr.plugins.module_utils.site import granted
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects.choose import Request
 
@@ -131,7 +132,7 @@ def work(task: Task) -> Result:
             for name in ("force", "method", "prefix", "exact", "partial", "bucket", "others", "bucket_settings")
         },
     )
-    opened = Opened(task.config, task.params["identity"])
+    opened = granted.reached(Opened(task.config, task.params["identity"]))
     made = objects_plan.make(opened, request, log=task.log)
     text = objects_plan.text(made)
     if task.holds and made.mode not in ("none", "reopen"):

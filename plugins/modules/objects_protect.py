@@ -85,6 +85,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import Che
 from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import IDENTITY
 from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Result, Task, run
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects import recovery as objects_recovery
+from ansible_collections.lifeboat.dr.plugins.module_utils.site import granted
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects.plan import Plan
 
@@ -103,7 +104,7 @@ def work(task: Task) -> Result:
     planned = task.plan(Plan, "objects_plan")
     if task.check:
         return Result(Foreseen(planned.mode, planned.mode == "rebuild", planned.writers), changed=True)
-    opened = Opened(task.config, task.params["identity"])
+    opened = granted.reached(Opened(task.config, task.params["identity"]))
     with lock.held(task.config.stack, "recover objects", wait=60):
         return Result(objects_recovery.protect(opened, planned, log=task.log), changed=True)
 

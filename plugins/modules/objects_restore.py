@@ -150,6 +150,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.objects import (
 )
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import catalog
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import sources as sources_of
+from ansible_collections.lifeboat.dr.plugins.module_utils.site import granted
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.sources import Sources
 
@@ -174,7 +175,7 @@ class Chosen:
 
 def work(task: Task) -> Result:
     given, stack = task.params, task.config.stack
-    opened = Opened(task.config, task.params["identity"])
+    opened = granted.reached(Opened(task.config, task.params["identity"]))
     sources = Sources(opened, "objects", given["id"], accept=task.accept)
     chosen, _why = catalog.choose(sources.found, stack, identity=sources.identity, accept=task.accept)
     place = chosen.place if given["place"] == "auto" else given["place"]

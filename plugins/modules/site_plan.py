@@ -106,7 +106,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import (
 )
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import sources
 from ansible_collections.lifeboat.dr.plugins.module_utils.site import plan as site_plan
-from ansible_collections.lifeboat.dr.plugins.module_utils.site import scope
+from ansible_collections.lifeboat.dr.plugins.module_utils.site import granted, scope
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from ansible_collections.lifeboat.dr.plugins.module_utils.site import show as site_show
 
@@ -130,7 +130,7 @@ def work(task: Task) -> Result:
         accept=task.accept,
         allow=tuple(given["allow"]),
     )
-    opened = Opened(task.config, given["identity"])
+    opened = granted.opened(Opened(task.config, given["identity"]))
     here = scope.look(opened, deep=True, log=task.log)
     made = site_plan.make(opened, request, here, given["others"], log=task.log)
     text = site_show.text(made, here)

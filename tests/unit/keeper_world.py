@@ -18,7 +18,6 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.keeper import alarms, 
 from ansible_collections.lifeboat.dr.plugins.module_utils.keeper.alarms import Alarm
 from ansible_collections.lifeboat.dr.plugins.module_utils.keeper.receipts import Receipts
 from ansible_collections.lifeboat.dr.plugins.module_utils.keeper.receive import Pulled
-from ansible_collections.lifeboat.dr.plugins.module_utils.keeper.source import Source
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import points, repositories
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.base import Repository
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest import Manifest, stamp
@@ -26,6 +25,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.repository.points impo
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config as settings_config
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings.config import Config
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
+from ansible_collections.lifeboat.dr.plugins.module_utils.tools.source import Source
 from builders import publish, settings
 
 DAY = timedelta(days=1)

@@ -26,10 +26,10 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
     UsageError,
 )
 from ansible_collections.lifeboat.dr.plugins.module_utils.keeper import prune, receipts, status
-from ansible_collections.lifeboat.dr.plugins.module_utils.keeper.source import Directory, Parts, Source
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import catalog, points, retention
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest import Artefact, Manifest
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
+from ansible_collections.lifeboat.dr.plugins.module_utils.tools.source import Directory, Parts, Source
 from builders import make_manifest, prove, store
 from keeper_world import DAY, PULLED, START, World
 

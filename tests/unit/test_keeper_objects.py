@@ -23,8 +23,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
     SpaceError,
     UsageError,
 )
-from ansible_collections.lifeboat.dr.plugins.module_utils.keeper import objects, sftp
-from ansible_collections.lifeboat.dr.plugins.module_utils.keeper.source import Source
+from ansible_collections.lifeboat.dr.plugins.module_utils.keeper import objects
 from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import take as mirror
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import points, repositories
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest import Manifest
@@ -36,6 +35,8 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings.parts import StoreSettings
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import buckets
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
+from ansible_collections.lifeboat.dr.plugins.module_utils.tools import sftp
+from ansible_collections.lifeboat.dr.plugins.module_utils.tools.source import Source
 from builders import publish_objects, settings
 from keeper_world import DAY, PULLED, START, World, keeper_settings
 from object_world import SECRETS, VAULT

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -23,9 +22,10 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
     NotFoundError,
     UsageError,
 )
-from ansible_collections.lifeboat.dr.plugins.module_utils.keeper import sftp
-from ansible_collections.lifeboat.dr.plugins.module_utils.keeper.sftp import Sftp, command
-from ansible_collections.lifeboat.dr.plugins.module_utils.keeper.source import BoundError, Budget, Directory, Source
+from ansible_collections.lifeboat.dr.plugins.module_utils.tools import sftp
+from ansible_collections.lifeboat.dr.plugins.module_utils.tools.sftp import Sftp, command
+from ansible_collections.lifeboat.dr.plugins.module_utils.tools.source import BoundError, Budget, Directory, Source
+from ssh_world import Host, needs_sshd
 
 STUB = Path(sftp_stub.__file__)
 BIG = os.urandom(3_000_000)
@@ -147,54 +147,13 @@ def test_a_program_that_is_not_there(root: Path) -> None:
 # --- OpenSSH itself, where its server is installed ---
 
 
-SSHD = next((path for path in (Path("/usr/sbin/sshd"), Path("/usr/local/sbin/sshd")) if path.exists()), None)
-needs_sshd = pytest.mark.skipif(
-    SSHD is None or os.geteuid() != 0, reason="OpenSSH's server is not installed here, or this is not root"
-)
-
-
-class Host:
-    """An sshd on an unprivileged port, with the account as the role vault_keeper sets it up, for root's own name."""
-
-    def __init__(self, root: Path, served: Path) -> None:
-        self.root = root
-        for name in ("host", "client", "other"):
-            subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(root / name)], check=True)
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        (root / "authorized").write_text(f"restrict {(root / 'client.pub').read_text()}")
-        (root / "config").write_text(
-            f"Port {self.port}\nListenAddress 127.0.0.1\nHostKey {root / 'host'}\nPidFile none\nUsePAM no\n"
-            f"StrictModes no\nAuthorizedKeysFile {root / 'authorized'}\nPermitRootLogin prohibit-password\n"
-            f"ForceCommand internal-sftp -R -d {served}\nSubsystem sftp internal-sftp\nPermitTTY no\n"
-            "DisableForwarding yes\nPasswordAuthentication no\nKbdInteractiveAuthentication no\n"
-        )
-        self.pin("host")
-        Path("/run/sshd").mkdir(exist_ok=True)
-        with (root / "log").open("wb") as log:
-            self.process = subprocess.Popen([str(SSHD), "-D", "-e", "-f", str(root / "config")], stderr=log)
-        for _turn in range(100):
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
-                return
-            time.sleep(0.1)
-
-    def pin(self, key: str) -> None:
-        words = (self.root / f"{key}.pub").read_text().split()[:2]
-        (self.root / "known").write_text(f"[127.0.0.1]:{self.port} {' '.join(words)}\n")
-
-    def argv(self, key: str = "client") -> list[str]:
-        return command("127.0.0.1", self.port, "root", str(self.root / key), str(self.root / "known"))
-
-
 @pytest.fixture
 def host(tmp_path: Path, root: Path) -> Iterator[Host]:
     folder = tmp_path / "ssh"
     folder.mkdir()
     made = Host(folder, root)
     yield made
-    made.process.terminate()
-    made.process.wait(10)
+    made.end()
 
 
 @needs_sshd

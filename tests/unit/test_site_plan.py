@@ -28,7 +28,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
 from ansible_collections.lifeboat.dr.plugins.module_utils.configuration import restore as configuration_restore
 from ansible_collections.lifeboat.dr.plugins.module_utils.configuration import services as configuration_services
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects import proof as objects_proof
-from ansible_collections.lifeboat.dr.plugins.module_utils.repository import manifest, points
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository import copies, manifest, points
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest import Manifest
 from ansible_collections.lifeboat.dr.plugins.module_utils.site import plan as site_plan
 from ansible_collections.lifeboat.dr.plugins.module_utils.site import scope, state
@@ -54,7 +54,7 @@ class World:
     def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.root, self.monkeypatch = root, monkeypatch
         self.versions = [Check("versions", PASS, "all")]
-        monkeypatch.setattr(site_plan.copies, "vault", lambda _: store(root))
+        monkeypatch.setattr(copies, "vault", lambda _: store(root))
         monkeypatch.setattr(objects_proof, "levels", lambda *_: iter(self.versions))
         monkeypatch.setattr(configuration_services, "readable", lambda: False)
         self.files: list[dict[str, Any]] = []
@@ -354,7 +354,7 @@ def test_an_unfinished_recovery_is_gone_on_with_although_a_newer_point_is_there(
 
 
 def test_without_a_vault_there_is_nothing_to_recover_from(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(site_plan.copies, "vault", lambda _: None)
+    monkeypatch.setattr(copies, "vault", lambda _: None)
     with pytest.raises(UsageError) as error:
         world.make()
     assert "no copies are kept in a vault" in error.value.cause
@@ -364,7 +364,7 @@ def test_a_vault_that_does_not_answer_is_said(world: World, monkeypatch: pytest.
     def away(_: Any) -> Any:
         raise LifeboatError("reach the vault", "http://vault", "connection refused")
 
-    monkeypatch.setattr(site_plan.copies, "vault", away)
+    monkeypatch.setattr(copies, "vault", away)
     with pytest.raises(LifeboatError, match="connection refused"):
         world.make()
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from ..base import pipeline
 from ..base.errors import LifeboatError, Log, NotFoundError, UsageError
 from ..base.pipeline import Command
-from ..repository import copies, points
+from ..repository import points
 from ..repository.base import Repository
-from ..repository.sources import REPOSITORY, VAULT, open_place
+from ..repository.sources import REPOSITORY, VAULT, in_vault, open_place
 from ..settings.config import Config
 from ..stack.compose import ComposeRuntime
 from ..stack.runtime import Opened
@@ -34,7 +34,7 @@ class Known:
 
 def recorded(run: Opened) -> list[points.Point]:
     """The newest recovery points that can be read, newest first: the repository's, else the vault's copies."""
-    places = [REPOSITORY] + ([VAULT] if copies.vault(run) is not None else [])
+    places = [REPOSITORY] + ([VAULT] if in_vault(run) is not None else [])
     for place in places:
         try:
             found = _read(run.config, open_place(run, place))

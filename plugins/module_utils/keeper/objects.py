@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import socket
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -39,11 +38,11 @@ from ..settings.config import Config
 from ..settings.parts import StoreSettings
 from ..stack import buckets
 from ..stack.runtime import Opened
+from ..tools import sftp
+from ..tools.source import Source
 from .alarms import in_time
 from .receipts import Receipts, Record
-from .source import Source
 
-_LOOPBACK = "127.0.0.1"
 _MIRROR = "mirror the stack's object store"
 _HOSTILE = "the stack's host is not trusted"
 # What an answer that no S3 server gives may end in, where it is read.
@@ -66,15 +65,8 @@ class Mirrored:
 
 
 def way(store: StoreSettings) -> tuple[str, str]:
-    """The port to forward, as ssh takes it, and the address that the store has here then; both empty without one."""
-    if not store.port:
-        return "", ""
-    with socket.socket() as free:
-        # A process that takes it before ssh gets nothing: ssh ends then, and no key is ever sent, only signatures.
-        free.bind((_LOOPBACK, 0))
-        port = free.getsockname()[1]
-    there = f"[{store.address}]" if ":" in store.address else store.address
-    return f"{_LOOPBACK}:{port}:{there}:{store.port}", f"http://{_LOOPBACK}:{port}"
+    """As sftp.way(): to the stack's object store."""
+    return sftp.way(store.address, store.port)
 
 
 def bring(run: Opened, source: Source, seen: Receipts, *, override: int, log: Log) -> Mirrored:

@@ -41,12 +41,12 @@ from ..repository.components import KINDS
 from ..repository.manifest import Artefact, Manifest, component_of, parse
 from ..settings.parts import KeeperSettings, LimitSettings
 from ..stack.runtime import Opened
+from ..tools.sftp import Sftp, command
+from ..tools.source import BoundError, Budget, Directory, Source
 from . import objects
 from . import receipts as receipts_file
 from .objects import Mirrored
 from .receipts import Receipts, Record, Strange, bounded
-from .sftp import Sftp, command
-from .source import BoundError, Budget, Directory, Source
 
 INCOMING = "incoming"
 QUARANTINE = "quarantine"

@@ -88,6 +88,33 @@ def in_vault(run: Opened) -> Optional[S3Repository]:
     return run.once(_open_vault)
 
 
+class _Granted:
+    """The keeper's repository of the stack, as long as its operator lets this host read it."""
+
+    def __init__(self, run: Opened) -> None:
+        del run
+        self.opener: Optional[Callable[[], Repository]] = None
+
+
+def grant(run: Opened, opener: Callable[[], Repository]) -> None:
+    """From now on what this opens stands where copies in the vault would."""
+    run.once(_Granted).opener = opener
+
+
+def granted(run: Opened) -> Optional[Repository]:
+    """What grant() named, opened once a run; None where nothing is granted."""
+    return run.once(_open_granted)
+
+
+def _open_granted(run: Opened) -> Optional[Repository]:
+    opener = run.once(_Granted).opener
+    if opener is None:
+        return None
+    found = opener()
+    found.stack = run.config.stack
+    return _believed(run, found)
+
+
 def _open_vault(run: Opened) -> Optional[S3Repository]:
     config, one, own = run.config, run.config.vault, run.config.repository
     ours = (own.get("type"), own.get("bucket"), str(own.get("endpoint_url", "")).rstrip("/"))

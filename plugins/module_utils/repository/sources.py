@@ -37,6 +37,18 @@ FROM_VAULT = (VAULT, PAST[VAULT])
 PLACES = (*LIVE, *PAST.values())
 
 
+def in_vault(run: Opened) -> Optional[Repository]:
+    """What does not burn with the machine: what a keeper has, where that may be read, else the copies in the vault.
+    None where there are none."""
+    return repositories.granted(run) or copies.vault(run)
+
+
+def vault_place(run: Opened) -> str:
+    """Where that is, as plans say it."""
+    keeper = repositories.granted(run)
+    return keeper.place if keeper else copies.place(run.config)
+
+
 def open_place(run: Opened, place: str) -> Repository:
     """The repository of that place. Raises UsageError where there is no vault with copies, or no versions are kept."""
     if place in PAST.values():
@@ -46,7 +58,7 @@ def open_place(run: Opened, place: str) -> Repository:
         return found
     if place == REPOSITORY:
         return repositories.of(run)
-    store = copies.vault(run)
+    store = in_vault(run)
     if store is None:
         remedy = "Set lifeboat_vault.repository_bucket and deploy."
         raise UsageError("open the vault's repository", run.config.stack, "no copies are kept there", remedy)
@@ -63,7 +75,7 @@ def _own_past(run: Opened) -> Optional[Repository]:
 
 
 def _vault_past(run: Opened) -> Optional[Repository]:
-    store = copies.vault(run)
+    store = in_vault(run)
     return store.past() if store is not None else None
 
 
@@ -210,7 +222,7 @@ class Sources:
     def where(self, entry: Entry) -> str:
         if entry.place in FROM_VAULT:
             versions = ", old versions" if entry.place != VAULT else ""
-            return copies.place(self.run.config) + versions
+            return vault_place(self.run) + versions
         return self.repo(entry).location(self._component, entry.id)
 
     def _read(self) -> Optional[LifeboatError]:
@@ -228,7 +240,7 @@ class Sources:
         if self._copies is None:
             self._copies = {}
             try:
-                store = copies.vault(self.run)
+                store = in_vault(self.run)
                 if store is not None:
                     read = catalog.entries(store, self._component, self._stack)
                     self._copies = {entry.id: replace(entry, place=VAULT) for entry in read}
@@ -348,7 +360,7 @@ class Sources:
 
     def _points_of(self, place: str) -> list[PointEntry]:
         try:
-            if place == VAULT and copies.vault(self.run) is None:
+            if place == VAULT and in_vault(self.run) is None:
                 return []
             if place in PAST.values() and past(self.run, place) is None:
                 return []
@@ -365,7 +377,7 @@ class Sources:
         failed: list[LifeboatError] = []
         for place in PLACES:
             try:
-                if place == VAULT and copies.vault(self.run) is None:
+                if place == VAULT and in_vault(self.run) is None:
                     continue
                 store = open_place(self.run, place)
                 return points.part_of(store, self._stack, identity, self._component, self.notes.append)

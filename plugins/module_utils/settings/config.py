@@ -25,7 +25,15 @@ from urllib.parse import urlsplit
 from ..base import filesystem, pipeline, typed
 from ..base.errors import NotFoundError, UsageError
 from ..base.typed import Range
-from .parts import PRODUCTION, DrillSettings, FrontendSettings, KeeperSettings, MonitoringSettings, problems
+from .parts import (
+    PRODUCTION,
+    DrillSettings,
+    FrontendSettings,
+    KeeperSettings,
+    MonitoringSettings,
+    ReadbackSettings,
+    problems,
+)
 from .scenarios import SCENARIOS, Scenario
 
 DIRECTORY = Path("/etc/lifeboat")
@@ -331,6 +339,7 @@ class Config:
     drill: DrillSettings = field(default_factory=DrillSettings)
     keeper: KeeperSettings = field(default_factory=KeeperSettings)
     monitoring: MonitoringSettings = field(default_factory=MonitoringSettings)
+    readback: ReadbackSettings = field(default_factory=ReadbackSettings)
     state_directory: str = ""
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
     pin: str = ""  # the seal of the recovery point that an operator names; of one run, and in no file
@@ -395,7 +404,7 @@ def from_mapping(data: object, secrets: object = None, where: str = "settings") 
     config = dataclasses.replace(config, config=_with_recipients(config, where))
     _check_config(config.config, f"{where}.config")
     _check_signers(config, where)
-    for name, cause in problems(config.frontend, config.drill, config.keeper):
+    for name, cause in problems(config.frontend, config.drill, config.keeper, config.readback):
         raise _wrong(f"{where}{name}", cause)
     _check_addresses(config.application.checks, f"{where}.application")
     _check_monitoring(config.monitoring, f"{where}.monitoring")

@@ -200,6 +200,30 @@ class KeeperSettings:
 
 
 @dataclass(frozen=True)
+class ReadbackSettings:
+    """Where a recovery reads what a keeper has of the stack, while its operator grants that (lifeboat.dr.readback).
+
+    `source`: the keeper's repository of the stack, by SFTP, or mounted here. `timeout`: seconds that one step may take.
+    `objects_bucket`: of the keeper's vault; empty: the keeper mirrors no objects. `port`: of that vault, at `address`
+    as the keeper sees it; it is reached through the same connection. 0: it is reached at `endpoint_url`.
+    Secrets of the vault: vault_access_key, vault_secret_key, which may only read.
+    """
+
+    source: SourceSettings = field(default_factory=SourceSettings)
+    objects_bucket: str = ""
+    endpoint_url: str = ""
+    region: str = ""
+    ca_bundle: str = ""
+    address: str = "127.0.0.1"
+    port: Annotated[int, Range(0, 65_535)] = 0
+    timeout: Annotated[int, Range(1, 10**9)] = 24 * 3600
+
+    @property
+    def given(self) -> bool:
+        return bool(self.source.host or self.source.mounted)
+
+
+@dataclass(frozen=True)
 class MonitoringSettings:
     """How the stack is watched; off where nothing is set.
 
@@ -212,9 +236,12 @@ class MonitoringSettings:
     log_format: Literal["text", "json"] = "text"
 
 
-def problems(frontend: FrontendSettings, drill: DrillSettings, keeper: KeeperSettings) -> Iterator[tuple[str, str]]:
+def problems(
+    frontend: FrontendSettings, drill: DrillSettings, keeper: KeeperSettings, readback: ReadbackSettings
+) -> Iterator[tuple[str, str]]:
     """(the setting's name with a dot before it, what is wrong with its value)."""
     yield from ((f".keeper{name}", cause) for name, cause in _keeper_problems(keeper))
+    yield from ((f".readback{name}", cause) for name, cause in _readback_problems(readback))
     yield from ((f".frontend{name}", cause) for name, cause in _frontend_problems(frontend))
     yield from ((f".drill{name}", cause) for name, cause in _drill_problems(drill))
 
@@ -240,27 +267,38 @@ def _frontend_problems(frontend: FrontendSettings) -> Iterator[tuple[str, str]]:
     yield from _fallback_problems(frontend.fallback)
 
 
-def _ssh_problems(source: SourceSettings) -> Iterator[tuple[str, str]]:
-    if not _HOST.fullmatch(source.host):
-        yield ".source.host", f"{source.host!r} is not the name or address of a host"
-    if not _ACCOUNT.fullmatch(source.user):
-        yield ".source.user", f"{source.user!r} is not the name of an account"
+def _source_problems(source: SourceSettings, paths: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """paths: others that must be of the same kind."""
+    paths = {**paths, "source.directory": source.directory}
+    if source.mounted:
+        paths["source.mounted"] = source.mounted
+    else:
+        if not _HOST.fullmatch(source.host):
+            yield ".source.host", f"{source.host!r} is not the name or address of a host"
+        if not _ACCOUNT.fullmatch(source.user):
+            yield ".source.user", f"{source.user!r} is not the name of an account"
+        paths.update({"source.identity_file": source.identity_file, "source.known_hosts": source.known_hosts})
+    for name, path in paths.items():
+        # ssh reads % and blanks in the paths of its options in a way of its own.
+        if not path.startswith("/") or ".." in path.split("/") or any(letter in path for letter in '\0\n "%$'):
+            yield f".{name}", f"{path!r} is not a plain absolute path"
+
+
+def _readback_problems(readback: ReadbackSettings) -> Iterator[tuple[str, str]]:
+    if not readback.given:
+        return
+    yield from _source_problems(readback.source, {})
+    if not _HOST.fullmatch(readback.address):
+        yield ".address", f"{readback.address!r} is not the name or address of a host"
+    if readback.port and readback.source.mounted:
+        yield ".port", "source.mounted is no SSH connection to reach the vault by; give endpoint_url"
 
 
 def _keeper_problems(keeper: KeeperSettings) -> Iterator[tuple[str, str]]:
     source = keeper.source
     if not keeper.directory:
         return
-    paths = {"directory": keeper.directory, "source.directory": source.directory}
-    if source.mounted:
-        paths["source.mounted"] = source.mounted
-    else:
-        yield from _ssh_problems(source)
-        paths.update({"source.identity_file": source.identity_file, "source.known_hosts": source.known_hosts})
-    for name, path in paths.items():
-        # ssh reads % and blanks in the paths of its options in a way of its own.
-        if not path.startswith("/") or ".." in path.split("/") or any(letter in path for letter in '\0\n "%$'):
-            yield f".{name}", f"{path!r} is not a plain absolute path"
+    yield from _source_problems(source, {"directory": keeper.directory})
     if keeper.directory.rstrip("/").count("/") < 2:
         yield ".directory", f"{keeper.directory!r} is not a directory below another one"
     yield from _size_problems(keeper)

@@ -33,7 +33,7 @@ from ..configuration import services as configuration_services
 from ..frontend import site as frontend_site
 from ..objects import proof as objects_proof
 from ..recovery.state import HEALTHY
-from ..repository import catalog, copies, points, repositories
+from ..repository import catalog, points, repositories
 from ..repository.base import Repository
 from ..repository.catalog import Entry
 from ..repository.checksums import in_place
@@ -41,7 +41,7 @@ from ..repository.components import CONFIG, DATABASE, KINDS, OBJECTS
 from ..repository.details import DatabaseDetails, ObjectsDetails
 from ..repository.manifest import Manifest
 from ..repository.points import Point, PointEntry
-from ..repository.sources import FROM_VAULT, PAST, past
+from ..repository.sources import FROM_VAULT, PAST, past, vault_place
 from ..settings.config import RECOVERY_POINTS, Config
 from ..settings.scenarios import BACKEND, SCENARIOS, SITE
 from ..stack.runtime import Opened
@@ -130,8 +130,7 @@ def make(run: Opened, request: Request, here: Seen, others: Mapping[str, object]
         why = f"an earlier recovery to {last.point} has not ended; this goes on from where it stopped"
         made = replace(made, why=why)
     ended = last if last and last.finished_at and not (last.rehearsal and not request.rehearsal) else None
-    store, place = open_store(run)
-    if ended and _same(ended, request, store, config):
+    if ended and _same(ended, request, run):
         _require_well(here, ended)
         why = f"the site was recovered to {ended.point} here at {ended.finished_at}, and all of it runs"
         return replace(made, needed=False, ready=True, why=why, backup=Backup(ended.point))
@@ -141,6 +140,7 @@ def make(run: Opened, request: Request, here: Seen, others: Mapping[str, object]
             "For another state of it: lifeboat.dr.recover_database and lifeboat.dr.recover_object_storage with"
             f" -e recovery_point={request.identity}.",
         )  # fmt: skip
+    store, place = open_store(run)
     chosen, store, place = choose_anywhere(run, store, place, request, log)
     _require_room(here.machine, chosen.needs)
     point, database = chosen.point, chosen.parts[DATABASE]
@@ -154,7 +154,7 @@ def make(run: Opened, request: Request, here: Seen, others: Mapping[str, object]
         place=place,
         images=point.images,
         recovery_point=request.identity if request.identity not in LATEST else "",
-        location=copies.place(config) if place in FROM_VAULT else store.location(DATABASE, database.id),
+        location=vault_place(run) if place in FROM_VAULT else store.location(DATABASE, database.id),
         checks=chosen.checks,
         done=state.done(last, point.id),
         untested=_untested(chosen.parts[OBJECTS].detailed(ObjectsDetails)) if OBJECTS in chosen.parts else (),
@@ -261,12 +261,13 @@ def _condition(others: Mapping[str, Seen]) -> str:
     return "alive elsewhere" if any(seen.running for seen in others.values()) else "not running anywhere"
 
 
-def _same(ended: Recovery, request: Request, store: Repository, config: Config) -> bool:
-    """Idempotent by identity: is what was asked for what is here already?"""
+def _same(ended: Recovery, request: Request, run: Opened) -> bool:
+    """Idempotent by identity: is what was asked for what is here already? Only by a time the vault is asked, which a
+    keeper may have closed again."""
     if request.before is not None:
-        found = points.backups(store, config.stack)
-        tied = points.entries(store, config.stack, found)
-        return points.choose(tied, config.stack, before=request.before)[0].id == ended.point
+        store, stack = open_store(run)[0], run.config.stack
+        tied = points.entries(store, stack, points.backups(store, stack))
+        return points.choose(tied, stack, before=request.before)[0].id == ended.point
     return request.identity in (*LATEST, ended.point)
 
 

@@ -7,15 +7,15 @@
 from __future__ import annotations
 
 from ..base.errors import UsageError
-from ..repository import copies, repositories
+from ..repository import repositories
 from ..repository.base import Repository
-from ..repository.sources import REPOSITORY, VAULT
+from ..repository.sources import REPOSITORY, VAULT, in_vault
 from ..stack.runtime import Opened
 
 
 def open_store(run: Opened) -> tuple[Repository, str]:
-    """The place that did not burn: the vault's copies, or a repository that is a bucket itself."""
-    store = copies.vault(run)
+    """The place that did not burn: what a keeper has, the vault's copies, or a repository that is a bucket itself."""
+    store = in_vault(run)
     if store is not None:
         return store, VAULT
     if run.config.repository.get("type") != "s3":

@@ -15,6 +15,7 @@ import collections
 import contextlib
 import os
 import select
+import socket
 import stat
 import struct
 import subprocess
@@ -28,6 +29,7 @@ from ..base.pipeline import tail
 from .source import Budget, Parts, Source, late, missing, not_plain, too_many
 
 _READ = "read the stack's repository"
+_LOOPBACK = "127.0.0.1"
 INIT, VERSION, OPEN, CLOSE, READ, LSTAT, OPENDIR, READDIR = 1, 2, 3, 4, 5, 7, 11, 12
 STATUS, HANDLE, DATA, NAME, ATTRS = 101, 102, 103, 104, 105
 EOF, NO_SUCH_FILE, PERMISSION_DENIED = 1, 2, 3
@@ -67,6 +69,18 @@ def command(host: str, port: int, user: str, key: str, known_hosts: str, forward
     words = [f"-o{name}={value}" for name, value in options.items()]
     words += ["-L", forward] if forward else []
     return ["ssh", "-F", "none", "-T", *words, "-p", str(port), "-l", user, "-s", "--", host, "sftp"]
+
+
+def way(address: str, port: int) -> tuple[str, str]:
+    """The port to forward, as ssh takes it, and the address that it has here then; both empty without one."""
+    if not port:
+        return "", ""
+    with socket.socket() as free:
+        # A process that takes it before ssh gets nothing: ssh ends then, and no key is ever sent, only signatures.
+        free.bind((_LOOPBACK, 0))
+        own = free.getsockname()[1]
+    there = f"[{address}]" if ":" in address else address
+    return f"{_LOOPBACK}:{own}:{there}:{port}", f"http://{_LOOPBACK}:{own}"
 
 
 class Sftp(Source):
