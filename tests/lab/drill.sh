@@ -2,6 +2,7 @@
 # Hold a drill on the lab, then recover once more, which must change nothing. Usage: drill.sh [SCENARIO]
 # SCENARIO: database (default), object_storage, backend, frontend, site, or all.
 # WRITE: seconds that the writer continues after the recovery point. FAULT, SEED: which of the scenario's faults (docs/drills.md). DEPLOYED=1: the lab is deployed already.
+# VAULT=pull: vault1 is a keeper, and the site is recovered from what it pulled.
 # SABOTAGE=1: take the step out of the recovery that brings the data back. The drill must turn red, or it proves nothing.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -9,6 +10,21 @@ cd "$(dirname "$0")/../.."
 scenario=${1:-database}
 host=app1 spare=spare1
 . tests/lab/progress.sh
+
+pull=()
+case ${VAULT:-push} in
+push) ;;
+pull) pull=(-e @tests/lab/pull.yml) ;;
+*)
+    echo "drill: VAULT is push or pull, not '$VAULT'" >&2
+    exit 2
+    ;;
+esac
+if [ ${#pull[@]} -gt 0 ] && [ "$scenario" != site ]; then
+    echo "drill: VAULT=pull is for the scenario site" >&2 # the others recover on app1, which has no key to what the keeper has
+    exit 2
+fi
+play() { logged ansible-playbook -i inventories/lab "${pull[@]}" "$@"; }
 
 case $scenario in
 database | object_storage | backend | frontend) scenarios=("$scenario") ;;
@@ -30,6 +46,14 @@ fi
 if [ -z "${DEPLOYED:-}" ]; then
     step "Deploy"
     play lifeboat.dr.deploy
+fi
+
+if [ ${#pull[@]} -gt 0 ]; then
+    step "Let vault1 pull, and $spare read it for six hours"
+    play lifeboat.dr.keeper -e vault_keeper_enabled=false
+    play lifeboat.dr.backup
+    logged docker exec --user keeper-shop vault1 lifeboat keeper pull --stack shop
+    play lifeboat.dr.readback -e target="$spare" -e confirm=vault1 -e expires="$(date -u -d '+6 hours' +%FT%TZ)"
 fi
 
 words=(-e "scenario=$scenario" -e "confirm=$host,$spare" -e "report_directory=$PWD/.lab/report")

@@ -168,3 +168,22 @@ def test_half_a_confirmation_plans_only(tmp_path: Path) -> None:
     ran = play(tmp_path, HOSTS.format(DRILL, DRILL, sys.executable), scenario="site", confirm="spare")
     assert "plan | See that the stack is well" in ran.stdout
     assert "begin |" not in ran.stdout
+
+
+PULLS: list[tuple[dict[str, Any], str]] = [
+    ({"lifeboat_vault": {"mode": "pull"}, "lifeboat_keeper": {"host": "keeper1"}}, "keeper1"),
+    ({"lifeboat_vault": {"mode": "push"}, "lifeboat_keeper": {"host": "keeper1"}}, ""),
+    ({"lifeboat_keeper": {"host": "keeper1"}}, ""),
+    ({}, ""),
+]
+
+
+@pytest.mark.parametrize(("given", "keeper"), PULLS)
+def test_the_keeper_pulls_the_point_that_the_site_is_recovered_to(given: dict[str, Any], keeper: str) -> None:
+    default = load(ROLE / "defaults/main.yml")["drill_keeper"]
+    assert render(default, given) == keeper
+    names = [task["name"].partition("| ")[2] for task in load(ROLE / "tasks/begin.yml")]
+    assert names.index("Take a recovery point") + 1 == names.index("Let the keeper pull it")
+    (task,) = (task for task in load(ROLE / "tasks/begin.yml") if task["name"].endswith("Let the keeper pull it"))
+    assert task["when"] == ["__drill_scenario == 'site'", "drill_keeper != ''"]
+    assert task["delegate_to"] == "{{ drill_keeper }}"

@@ -36,7 +36,8 @@ def run(tmp_path: Path, script: str, **env: str) -> tuple[int, list[str], str]:
         "LIFEBOAT_LAB_LOG": str(log), "LIFEBOAT_LAB_BEGAN": "0", "LIFEBOAT_LAB_STANDING": str(tmp_path / "standing"),
         **env,
     }  # fmt: skip
-    argv = [str(ROOT / "tests/lab" / script)]
+    name, *words = script.split()
+    argv = [str(ROOT / "tests/lab" / name), *words]
     done = subprocess.run(argv, env=environment, capture_output=True, text=True, check=False, timeout=60)
     return done.returncode, (done.stdout + done.stderr).splitlines(), log.read_text()
 
@@ -110,3 +111,23 @@ def test_a_lab_that_stands_is_left_alone(tmp_path: Path) -> None:
 def test_a_lab_that_is_not_well_is_not_noted(tmp_path: Path) -> None:
     assert stands(tmp_path, "note", STARTED="1", HEALTHY="3")
     assert not stands(tmp_path, STARTED="1", HEALTHY="3")
+
+
+@pytest.mark.slow
+def test_a_site_is_drilled_from_what_a_keeper_pulled(tmp_path: Path) -> None:
+    """Before the drill the keeper has pulled, and the spare may read it; every play knows that the vault pulls."""
+    docker = tmp_path / "docker"
+    docker.write_text('#!/bin/sh\ncase "$*" in *"test -e"*) exit 1;; esac\necho "docker $*"\n')
+    docker.chmod(0o755)
+    code, shown, log = run(tmp_path, "drill.sh site", VAULT="pull", DEPLOYED="1")
+    assert code == 0, shown
+    ran = [line for line in log.splitlines() if line.startswith(("ran ", "docker "))]
+    assert [words for line in ran for words in line.split() if words.startswith("lifeboat.dr.") or words == "pull"] == [
+        "lifeboat.dr.keeper", "lifeboat.dr.backup", "pull", "lifeboat.dr.readback", "lifeboat.dr.drill",
+        "lifeboat.dr.recover_site",
+    ]  # fmt: skip
+    assert all("-e @tests/lab/pull.yml" in line for line in ran if line.startswith("ran "))
+    (grant,) = (line for line in ran if "readback" in line)
+    assert "target=spare1" in grant and "confirm=vault1" in grant and "expires=20" in grant
+    code, shown, _log = run(tmp_path, "drill.sh database", VAULT="pull", DEPLOYED="1")
+    assert code == 2 and "is for the scenario site" in shown[-1]
