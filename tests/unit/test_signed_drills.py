@@ -152,3 +152,55 @@ def test_two_drills_of_one_second_are_signed_under_their_own_names(host: Host) -
     first, second = host.keep(2, host.config())[1], host.keep(2, host.config())[1]
     assert second.id == f"{first.id}_2"
     assert host.problems(host.config()) == ["", ""]
+
+
+def test_a_drill_that_is_missing_among_others_is_an_alarm(host: Host) -> None:
+    """Who removes the record of a drill that failed leaves a gap, and what comes after it does not count."""
+    config = host.config()
+    first, second, third = (host.keep(days, config) for days in (9, 5, 2))
+    assert host.problems(config) == ["", "", ""] and host.passed(config)
+    second[0].unlink()
+    assert host.problems(config) == ["", f"untrusted: 1 between {first[1].id} and it are missing, by their sequence"]
+    assert host.problems(make_config(host.root)) == ["", ""], "the control: where nobody is pinned nobody asks"
+    assert third[1].signature and third[1].signature.sequence == 3
+
+
+def test_the_last_drill_that_is_gone_is_told_and_its_number_not_used_again(host: Host) -> None:
+    config = host.config()
+    first, second = host.keep(9, config)[1], host.keep(5, config)
+    second[0].unlink()
+    assert host.problems(config) == ["", "it is gone: this host signed it with sequence 2"]
+    assert [kept.id for kept in store.everything(config)] == [first.id, second[1].id]
+    assert history.answer(config, store.everything(config)), "and each face shows it"
+    third = host.keep(2, config)[1]
+    assert third.signature and (third.signature.sequence, third.signature.previous) == (3, second[1].seal)
+    assert host.problems(config) == ["", f"untrusted: 1 between {first.id} and it are missing, by their sequence"]
+    (host.root / "state" / "signed-drills.json").write_text("{")
+    assert len(host.problems(config)) == 2, "what this host remembers may be lost"
+
+
+def test_two_drills_with_one_sequence_are_no_choice(host: Host) -> None:
+    """Both are the key's: one was signed by who should not have it, or when a record was out of the way."""
+    config, memory = host.config(), host.root / "state" / "signed-drills.json"
+    host.keep(9, config)
+    path, second = host.keep(5, config)
+    data = path.read_bytes()
+    path.unlink()
+    memory.unlink()
+    third = host.keep(2, config)[1]
+    path.write_bytes(data)
+    said = f"untrusted: {' and '.join(sorted([second.id, third.id]))} have the same sequence"
+    assert host.problems(config) == ["", said, said]
+
+
+def test_a_drill_that_the_next_one_does_not_follow_is_no_choice(host: Host) -> None:
+    config, memory = host.config(), host.root / "state" / "signed-drills.json"
+    path, _first = host.keep(9, config)
+    later, second = host.keep(5, config)
+    data = later.read_bytes()
+    for gone in (path, later, memory):
+        gone.unlink()
+    host.keep(8, config)
+    later.write_bytes(data)
+    said = f"untrusted: {second.id}, the drill after it, names another one as the one before"
+    assert host.problems(config)[:2] == [said, ""]

@@ -76,6 +76,7 @@ def write(
             number += 1
             kept = _signed(config, schema.sealed(replace(record, id=f"{record.id}_{number}")), say)
             path = folder(config) / f"{kept.id}.json"
+    signed.remember(config, kept)
     return path, kept
 
 
@@ -93,7 +94,10 @@ def _signed(config: Config, record: Record, say: Callable[[str], None]) -> Recor
     earlier = (_read(folder(config) / f"{identity}.json").record for identity in ids(config))
     try:
         return signed.sign(
-            record, config.signing_key, (drill for drill in earlier if drill and drill.kind == schema.DRILL)
+            record,
+            config.signing_key,
+            (drill for drill in earlier if drill and drill.kind == schema.DRILL),
+            signed.remembered(config),
         )
     except LifeboatError as exc:
         say(f"NOT SIGNED: {exc}")
@@ -146,9 +150,18 @@ def load(config: Config, identity: str) -> Kept:
 
 
 def everything(config: Config, *, newest: int = 2000) -> list[Kept]:
-    """The host's records, oldest first. What cannot be read is in the list too, with its problem."""
-    found = [_read(folder(config) / f"{identity}.json") for identity in ids(config)]
-    return [_judged(config, kept) for kept in sorted(found, key=lambda kept: kept.order)[-newest:]]
+    """The host's records, oldest first. What cannot be read is in the list too, with its problem; so is the last drill
+    that was signed here, where its record is gone."""
+    named = ids(config)
+    found = [_read(folder(config) / f"{identity}.json") for identity in named]
+    judged = [_judged(config, kept) for kept in sorted(found, key=lambda kept: kept.order)[-newest:]]
+    if not config.signers:
+        return judged
+    drills = (kept.good for kept in judged if kept.good and kept.good.kind == schema.DRILL)
+    why = signed.contradicted(drills)
+    last = signed.gone(config, named)
+    lost = [Kept(last.id, {}, problem=f"it is gone: this host signed it with sequence {last.sequence}")] if last else []
+    return [*(replace(kept, problem=kept.problem or why.get(kept.id, "")) for kept in judged), *lost]
 
 
 def _judged(config: Config, kept: Kept) -> Kept:
