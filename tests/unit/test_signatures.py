@@ -806,6 +806,24 @@ def test_an_older_verification_that_was_put_back_does_not_count(world: World) ->
     assert "untrusted: it is an older one, put back" in signatures(world)[1]
 
 
+def test_two_valid_verifications_with_one_sequence_do_not_count(world: World) -> None:
+    """The key signed another one: neither is a choice, whichever lies there."""
+    made = world.backup()
+    path = proved(world, made)
+    first = path.read_bytes()
+    assert proof(world) == ("", True)
+    path.unlink()
+    (world.root / "state/signed-verifications.json").unlink()
+    path = proved(world, made, "FAIL", NOW + timedelta(hours=1))
+    second = path.read_bytes()
+    sequences = [json.loads(data)["signature"]["sequence"] for data in (first, second)]
+    assert sequences[0] == sequences[1] and first != second
+    for data in (second, first):
+        path.write_bytes(data)
+        assert proof(world) == ("", False)
+        assert f"two valid ones with the sequence {sequences[0]} were seen" in signatures(world)[1]
+
+
 @pytest.mark.parametrize("lost", [True, False])
 def test_verifications_are_a_chain_that_goes_on(world: World, lost: bool) -> None:
     first, second = world.backup(NOW - DAY), world.backup(NOW)

@@ -374,6 +374,7 @@ class SignedTrust:
         if item.document not in (MANIFESTS, RECOVERY_POINTS):
             last = (item.key, item.place, item.id)
             self._verified[last] = max(item.sequence, self._verified.get(last, 0))
+            self._by_sequence.setdefault((item.chain, item.sequence), set()).add((item.id, item.seal))
             self._after.setdefault((item.chain, item.sequence - 1), item.previous)
             return
         self._of[item.document, item.id, item.seal] = item
@@ -412,6 +413,9 @@ class SignedTrust:
             newest = self._verified.get((item.key, component, identity), 0)
             fits = (item.document, item.place, item.id) == (VERIFICATIONS, component, identity)
             cause = "" if fits and item.sequence >= newest else "untrusted: it is an older one, put back"
+            twice = [seal for id, seal in self._by_sequence[item.chain, item.sequence] if id == identity]
+            if not cause and len(twice) > 1:
+                cause = f"untrusted: two valid ones with the sequence {item.sequence} were seen"
         if cause:
             self.verifications[identity] = cause
         return cause
