@@ -147,7 +147,7 @@ def make(run: Opened, request: Request, here: Seen, others: Mapping[str, object]
     made = replace(
         made,
         ready=True,
-        warnings=(*made.warnings, *chosen.warnings, *_warnings(here, chosen)),
+        warnings=(*made.warnings, *chosen.warnings, *_warnings(config, here, chosen)),
         passed_over=tuple(PassedOver(entry.id, entry.problem) for entry in chosen.passed),
         accepted=chosen.accepted,
         parts={name: manifest.id for name, manifest in chosen.parts.items()},
@@ -436,8 +436,14 @@ def _untested(details: ObjectsDetails) -> tuple[Untested, ...]:
     return (*details.left, *details.not_carried)
 
 
-def _warnings(here: Seen, chosen: Chosen) -> list[str]:
+def _warnings(config: Config, here: Seen, chosen: Chosen) -> list[str]:
     lines = []
+    if not config.signers and not config.pin:
+        lines.append(
+            "nobody is pinned (lifeboat_signers): whether the host published this point, or somebody else who could"
+            " write there, cannot be known. Compare its seal with one that you noted elsewhere; to take no other:"
+            f" -e seal={chosen.point.seal}"
+        )
     if not chosen.parts[DATABASE].detailed(DatabaseDetails).role_passwords:
         lines.append("the backup has no role passwords: the application cannot log in until you set them")
     if CONFIG not in chosen.parts:
