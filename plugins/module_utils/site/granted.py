@@ -33,6 +33,7 @@ from ..tools.source import Budget, Directory, Parts, Source
 _NAMES = 1_000_000  # in one folder
 _DEPTH = 8  # of a backup's folders, as a keeper takes them
 _ATTEMPTED = "read back what the keeper has"
+_Chunks = Generator[bytes, None, None]  # what reads a file there closes it at its end
 
 
 def opened(run: Opened) -> Opened:
@@ -222,7 +223,7 @@ class _Stream(io.RawIOBase):
     def close(self) -> None:
         if not self.closed:
             super().close()
-            cast("Generator[bytes, None, None]", self._chunks).close()
+            cast("_Chunks", self._chunks).close()
             self._done(self._error)
 
 
