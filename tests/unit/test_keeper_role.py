@@ -49,7 +49,9 @@ PLAY = [{
     "vars_files": [str(ROLE / "defaults/main.yml"), str(ROLE / "vars/main.yml")],
     "tasks": [
         {"name": "settings", "vars": {"vault_keeper_heartbeat_url": "{{ switch | default('') }}",
-                                      "vault_keeper_textfile_directory": "{{ figures | default('') }}"},
+                                      "vault_keeper_textfile_directory": "{{ figures | default('') }}",
+                                      "ansible_connection": "local"},
+         "delegate_to": "keeper1",  # as the role writes it: `ansible_host` is the keeper's there
          "ansible.builtin.copy": {
             "content": "{{ {'config': __vault_keeper_configuration, 'line': __vault_keeper_key_line,"
                        " 'mirrors': __vault_keeper_mirrors, 'allowed': __vault_keeper_allowed_lines,"
@@ -88,6 +90,7 @@ def found(rendered: Path, case: str) -> tuple[Config, dict[str, Any], list[str]]
 def test_without_a_vault_of_its_own_nothing_is_forwarded(rendered: Path) -> None:
     made, told, lines = found(rendered, "plain")
     assert (made.objects.bucket, made.vault.objects_bucket, made.keeper.store.port) == ("", "", 0)
+    assert made.keeper.source.host == "plain", "the stack's host, which has no ansible_host"
     assert (told["mirrors"], told["line"]) == (False, "restrict")
     assert "DisableForwarding yes" in lines and "disableforwarding yes" in told["allowed"]
     assert not any(line.startswith(("PermitOpen", "AllowTcpForwarding")) for line in lines)
