@@ -68,6 +68,19 @@ def test_what_is_there_is_read(root: Path, kind: str) -> None:
         assert source.read(("postgresql", "n000"), 100) == b""
 
 
+def test_the_end_of_a_small_file_is_no_limit_of_the_server(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a file that is read up to a bound the last answer is short. What is read then is read as fast as before."""
+    asked: list[int] = []
+    send = Sftp._send
+    monkeypatch.setattr(Sftp, "_send", lambda self, kind, body: (asked.append(kind), send(self, kind, body)))
+    with opened(root) as source:
+        for number in (100, 7, 1):
+            assert source.read(("postgresql", f"n{number:03}"), 1000) == b"x" * number
+        del asked[:]
+        assert b"".join(source.chunks(("postgresql", "big"), 0, len(BIG))) == BIG
+    assert asked.count(sftp.READ) == -(-len(BIG) // sftp.BLOCK)
+
+
 @pytest.mark.parametrize("kind", ["directory", "plain"])
 def test_what_is_no_plain_file_or_too_much_is_refused(root: Path, kind: str) -> None:
     with sources(root, kind) as source:

@@ -35,6 +35,7 @@ STATUS, HANDLE, DATA, NAME, ATTRS = 101, 102, 103, 104, 105
 EOF, NO_SUCH_FILE, PERMISSION_DENIED = 1, 2, 3
 LARGEST = 256 << 10  # of one message, as OpenSSH has it
 BLOCK = 128 << 10  # bytes that are asked for at once; a server that gives fewer is asked for fewer
+SMALLEST = 4 << 10  # bytes that are asked for at once, whatever the server gives
 AHEAD = 32  # requests that are on their way
 _NAMES = 10_000  # in one answer
 
@@ -174,8 +175,10 @@ class Sftp(Source):
             yield from self._blocks(parts, handle, offset, size)
 
     def _blocks(self, parts: Parts, handle: bytes, offset: int, size: int) -> Iterator[bytes]:
-        """In their order, many requests on their way at once. After a short answer the rest is asked for again."""
+        """In their order, many requests on their way at once. After a short answer the rest is asked for again: it is
+        the end of the file, or all that the server gives at once, which the next answer tells."""
         end = offset + size
+        short = 0
         waiting: collections.deque[tuple[int, int]] = collections.deque()  # (request, how much it asks for)
         came: dict[int, tuple[int, _Answer]] = {}
         asked = offset
@@ -203,8 +206,11 @@ class Sftp(Source):
                 self.budget.take(len(data))
                 offset += len(data)
                 yield data
+                if short:
+                    self._block = max(short, SMALLEST)
+                short = 0
                 if len(data) < length:  # what comes after it stands elsewhere than the next one that was asked for
-                    self._block = len(data)
+                    short = len(data)
                     self._late |= {other for other, _length in waiting} - came.keys()
                     waiting.clear()
                     came.clear()
