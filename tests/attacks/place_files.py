@@ -23,8 +23,10 @@ import os
 import subprocess
 import sys
 import tarfile
+from collections.abc import Mapping
 from pathlib import Path
 
+Files = Mapping[str, tuple[int, str]]
 STACK, IDENTITY = "shop", "config_backup_20261124_033000"
 OWN = {"srv/shop/compose.yml": (0o644, "services: {}\n"), "srv/shop/.env.example": (0o644, "PASSWORD=\n")}
 # What makes him root again on the new machine, or lets him in.
@@ -38,15 +40,17 @@ WANTED = {
 LINKS = {"srv/shop/conf": "../../etc"}
 
 
-def write(root: Path) -> Path:
+def write(
+    root: Path, own: Files = OWN, wanted: Files = WANTED, links: Mapping[str, str] = LINKS, stack: str = STACK
+) -> Path:  # fmt: skip
     """The attacker's backup, in the repository that the inventory names. Returns its directory."""
     folder = root / "backup/config" / IDENTITY
     folder.mkdir(parents=True, mode=0o700)
     files, archive = [], io.BytesIO()
     with tarfile.open(fileobj=archive, mode="w:gz", format=tarfile.GNU_FORMAT) as made:
-        for name, (mode, text) in {**OWN, **WANTED}.items():
+        for name, (mode, text) in {**own, **wanted}.items():
             files.append(_add(made, root / name, mode, text.encode(), ""))
-        for name, target in LINKS.items():
+        for name, target in links.items():
             files.append(_add(made, root / name, 0o777, b"", target))
     listing = {"schema": "lifeboat.dr/files", "version": [1, 0], "files": files}
     artefacts = {"config.tar.gz": archive.getvalue(), "files.json": json.dumps(listing).encode()}
@@ -55,7 +59,7 @@ def write(root: Path) -> Path:
         (folder / name).chmod(0o600)
     taken = "2026-11-24T03:30:00Z"
     manifest = {
-        "schema": "lifeboat.dr/backup", "version": [1, 0], "id": IDENTITY, "component": "config", "stack": STACK,
+        "schema": "lifeboat.dr/backup", "version": [1, 0], "id": IDENTITY, "component": "config", "stack": stack,
         "taken_at": taken, "finished_at": taken, "tool": {"lifeboat": "0.1.0"},
         "details": {"files": len(files), "bytes": 0, "secrets": 0},
         "artefacts": [
