@@ -15,7 +15,7 @@ export ANSIBLE_LOCALHOST_WARNING := False
 export ANSIBLE_INVENTORY_UNPARSED_WARNING := False
 
 .PHONY: help setup demo quick test release style lint unit unit-quick browser objects rgw attacks awx server integration molecule compat \
-	ids ids-write lock pin audit collection engine lab lab-down drill docs site bench bench-recovery fuzz clean
+	ids ids-write lock pin audit collection engine lab lab-down drill pulled docs site bench bench-recovery fuzz clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -37,8 +37,8 @@ quick: setup ## Before every commit: style, types and the unit tests but the slo
 test: setup ## What CI runs first: lint, unit, browser, objects, attacks, fuzz, awx, a foreign server, Molecule
 	@tests/suites.sh engine,style browser+objects+attacks+fuzz,lint+unit+awx+server,molecule
 
-release: setup ## Everything there is, however long: make test, the longest scenarios, integration, no test lost
-	@LONG=1 tests/suites.sh engine,style browser+objects+attacks+fuzz,lint+unit+ids+awx+server+integration,molecule
+release: setup ## Everything there is, however long: make test, the longest scenarios, a keeper's drill, integration, no test lost
+	@LONG=1 tests/suites.sh engine,style browser+objects+attacks+fuzz+pulled,lint+unit+ids+awx+server+integration,molecule
 
 style: setup
 	ruff check .
@@ -135,6 +135,10 @@ lab: setup ## Boot the lab: app1, vault1, spare1
 
 drill: lab ## Break the lab for real, recover, measure, prove: SCENARIO=database|...|all, FAULT=, SEED= (docs/drills.md)
 	@tests/lab/drill.sh $(SCENARIO)
+
+pulled: lab ## The loss of a site that a keeper pulls, as a drill on the lab, which is removed then (eight minutes)
+	VAULT=pull tests/lab/drill.sh site
+	@$(MAKE) --no-print-directory lab-down
 
 docs: setup ## Write the pages that say what the code says, and AWX's job templates; build the site below .cache/site
 	python docs/generate.py
