@@ -551,3 +551,27 @@ def test_an_upload_that_is_listed_by_half_is_no_listing(server: dict[str, Any], 
     server["answers"] = [page(f"<Upload>{row}</Upload>", kind="ListMultipartUploadsResult")]
     with pytest.raises(LifeboatError, match="what is no listing"):
         list(bucket.uploads(server["bucket"]))
+
+
+# SeaweedFS may leave names out that go on after a folder's with a character before `/`. A page ends in `q/1`; what it
+# says then of names that begin with `q`, and how many that begin so are asked for: all by 15 characters, or none.
+NEXT_TO_Q = {
+    "nothing": ("", "", 0),
+    "the folder, and what comes after it": ("<CommonPrefixes><Prefix>q/</Prefix></CommonPrefixes>", "", 0),
+    "others, and what comes after them": (item("q0"), "more", 0),
+    "an object": (item("q-1"), "", 15),
+    "a folder": ("<CommonPrefixes><Prefix>q%20r/</Prefix></CommonPrefixes>", "", 15),
+    "no more than fits": (item("q"), "more", 15),
+    "a name that it does not tell": (item("q&#xFFFD;"), "more", 15),
+}
+
+
+@pytest.mark.parametrize("case", NEXT_TO_Q)
+def test_names_next_to_a_folder_are_asked_for_where_there_are_any(server: dict[str, Any], case: str) -> None:
+    told, more, asked = NEXT_TO_Q[case]
+    marker = "<NextKeyMarker>q/1</NextKeyMarker>"
+    server["headers"], server["head"] = {"Server": "SeaweedFS 4"}, 404
+    server["answers"] = [page(item("q/1"), more=marker), page(item("z")), page(told, more=more and marker), page()]
+    assert [version.key for version in bucket.versions(server["bucket"])] == ["q/1", "z"]
+    assert server["asked"][2]["delimiter"] == ["/"]
+    assert len(server["asked"]) == 3 + asked

@@ -24,7 +24,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import MAXYEAR, datetime, timedelta
 from http import HTTPStatus
-from typing import Annotated, Callable, NamedTuple, Optional
+from typing import Annotated, Callable, NamedTuple, Optional, TypeVar
 from urllib.parse import unquote_plus, urlsplit
 from xml.etree import ElementTree
 
@@ -35,6 +35,7 @@ from ..base.typed import MOST, Range
 from . import client
 from .signed import NULL, UNBOUNDED, UNSPEAKABLE, Answer, Bounds, Requests, fields, plain, xml
 
+T = TypeVar("T")
 _Decode = Callable[[str], str]
 # What asks for the next page: the parameter, and the field of this page that it is taken from.
 _VERSIONS = {"key-marker": "NextKeyMarker", "version-id-marker": "NextVersionIdMarker"}
@@ -47,6 +48,7 @@ _LIST = "list the bucket"
 EXCEPT = " except for "  # what is not versioned in a bucket that is
 _SEAWEEDFS = "SeaweedFS"  # as it names itself in its answers
 _BEFORE_A_SLASH = " !\"#$%&'()*+,-."
+_BESIDE = 16  # of what begins with a folder's name: the first so many tell whether any of these comes after it
 _AT_ONCE = 8  # requests after a listing
 KEYS = 1000  # that one page of a listing holds
 # SeaweedFS gives so many times more current objects where it is asked to, and each page's end costs requests (_missed).
@@ -461,12 +463,17 @@ def _missed(
     before `/`; after `q-1` all below `q/`. These are asked for. Of an object that is found by its name alone only the
     newest version is known.
     """
-    names, prefixes = set[str](), set[str]()
+    names, prefixes, folders = set[str](), set[str](), set[str]()
     for key in ends:
         for place, sign in enumerate(key):
             if sign <= "/" and place and key[place - 1] != "/":
                 names.add(key[:place])
-                prefixes |= {key[:place] + other for other in (_BEFORE_A_SLASH if sign == "/" else "/")}
+                if sign == "/":
+                    folders.add(key[:place])
+                else:
+                    prefixes.add(f"{key[:place]}/")
+    for _folder, beginnings in _several(lambda folder: _beside(bucket, query, folder), folders, query["prefix"]):
+        prefixes |= {*beginnings}
     for _name, named in _several(lambda name: _named(bucket, query, name), names, query["prefix"]):
         yield from named
 
@@ -480,9 +487,19 @@ def _missed(
         yield from found if len(found) <= KEYS else below(prefix)
 
 
-def _several(
-    ask: Callable[[str], list[Version]], names: Iterable[str], prefix: str
-) -> Iterator[tuple[str, list[Version]]]:
+def _beside(bucket: Bucket, query: Mapping[str, str], folder: str) -> list[str]:
+    """How those names begin that may go on after the folder's with a character before `/`. One request tells that there
+    are none, which is nearly always so: in the order of its files they come before all others."""
+    few = {**query, "prefix": folder, "delimiter": "/", "max-keys": str(_BESIDE)}
+    page, decode = next(_pages(bucket, few, {}, _LIST))
+    keys = [version.key for version in _rows(bucket, page, decode)]
+    keys += [decode(text) for row in page if plain(row.tag) == "CommonPrefixes" for text in fields(row).values()]
+    signs = {key[len(folder) : len(folder) + 1] for key in keys} - {""}
+    whole = any("/" < sign < _GARBLED for sign in signs) or fields(page).get("IsTruncated", "").lower() == "false"
+    return [] if whole and min(signs, default="/") >= "/" else [folder + other for other in _BEFORE_A_SLASH]
+
+
+def _several(ask: Callable[[str], list[T]], names: Iterable[str], prefix: str) -> Iterator[tuple[str, list[T]]]:
     """What there is of each of the names that begin with `prefix`, some asked for at once."""
     wanted = sorted(name for name in names if name.startswith(prefix))
     for start in range(0, len(wanted), 2 * _AT_ONCE):
