@@ -342,6 +342,25 @@ def tags_without_end(path: str) -> Iterator[bytes]:
     yield f"<ListBucketResult>{head}{contents}</ListBucketResult>".encode()
 
 
+def always_more(path: str) -> Iterator[bytes]:
+    """It lists under every prefix a name with which that begins."""
+    prefix = path.partition("prefix=")[2].partition("&")[0] or "q"
+    return page("z") if "key-marker" in path else page(f"{prefix}-1", more=f"{prefix}-1")
+
+
+def always_more_below(path: str) -> Iterator[bytes]:
+    """The same of folders, and more begins like each of them."""
+    prefix = path.partition("prefix=")[2].partition("&")[0] or "q"
+    return page("z") if "key-marker" in path else page(f"{prefix}/1", more=f"{prefix}/1")
+
+
+def as_seaweedfs(one: Bucket) -> object:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bucket, "server", lambda _bucket: "SeaweedFS 4")
+        patch.setattr(bucket, "_DEEPEST", 3)
+        return list(bucket.versions(one))
+
+
 def few(one: Bucket) -> Bucket:
     return dataclasses.replace(one, bounds=Bounds(versions=20))
 
@@ -359,6 +378,8 @@ HOSTILE: dict[str, tuple[Callable[[str], Iterator[bytes]], Callable[[Bucket], ob
     "11 buckets": (many_buckets, bucket.names, "more than 10 buckets"),
     "pages of nothing without end": (empty_pages, lambda one: list(bucket.versions(few(one))), "more than 20 versions"),
     "tags without end": (tags_without_end, lambda one: list(bucket.tagged(few(one))), "more than 20 versions"),
+    "names that go on without end": (always_more, as_seaweedfs, "names that go on without end"),
+    "folders that go on without end": (always_more_below, lambda one: as_seaweedfs(few(one)), "more than 20 pages"),
 }
 
 

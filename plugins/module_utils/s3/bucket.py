@@ -50,6 +50,7 @@ _SEAWEEDFS = "SeaweedFS"  # as it names itself in its answers
 _BEFORE_A_SLASH = " !\"#$%&'()*+,-."
 _BESIDE = 16  # of what begins with a folder's name: the first so many tell whether any of these comes after it
 _AT_ONCE = 8  # requests after a listing
+_DEEPEST = 32  # listings that follow one from another, each below a longer name and of more than one page
 KEYS = 1000  # that one page of a listing holds
 # SeaweedFS gives so many times more current objects where it is asked to, and each page's end costs requests (_missed).
 _LARGER = 5
@@ -412,15 +413,18 @@ def uploads(bucket: Bucket) -> Iterator[tuple[str, str, datetime]]:
 
 
 def _listed(
-    bucket: Bucket, query: Mapping[str, str], marks: Mapping[str, str], watch: Optional[Watch] = None, keys: int = 0
-) -> Iterator[Version]:
-    """keys: that a page is to hold, where those are not KEYS."""
+    bucket: Bucket, query: Mapping[str, str], marks: Mapping[str, str], watch: Optional[Watch] = None, keys: int = 0,
+    further: Optional[_Further] = None,
+) -> Iterator[Version]:  # fmt: skip
+    """keys: that a page is to hold, where those are not KEYS. further: it looks for what another listing lacks."""
     ends: set[str] = set()  # the last keys of the pages that others follow
     last = ""
     count, longest = 0, bucket.bounds.key
     for page, decode in _pages(bucket, {**query, "max-keys": str(keys or KEYS)}, marks, _LIST):
         found = _rows(bucket, page, decode)
         count = _counted(bucket, count, len(found))
+        if further:
+            further.page(bucket)
         if longest and any(len(version.key.encode("utf-8", "replace")) > longest for version in found):
             raise _too_many(_LIST, bucket.url, f"it lists a name of more than {longest} bytes")
         ends |= {last} - {""}
@@ -431,7 +435,27 @@ def _listed(
     if watch:
         watch.end()
     if ends and server(bucket).startswith(_SEAWEEDFS):
-        yield from _missed(bucket, query, marks, ends)
+        yield from _missed(bucket, query, marks, ends, further or _Further(itertools.count(1)))
+
+
+class _Further(NamedTuple):
+    """Listings that look for what others lack, and may lack something themselves. pages: theirs, counted over all of
+    them. depth: of how many each follows from the one before. A server that nobody trusts may answer so that they do
+    not end: names get longer and longer, and what begins like each is asked for."""
+
+    pages: Iterator[int]
+    depth: int = 0
+
+    def page(self, bucket: Bucket) -> None:
+        most = bucket.bounds.versions
+        if 0 < most < next(self.pages):
+            raise _too_many(_LIST, bucket.url, f"more than {most} pages tell what its listing may lack")
+
+    def next(self, bucket: Bucket, prefix: str) -> _Further:
+        if self.depth == _DEEPEST:
+            cause = f"it lists names that go on without end, such as those that begin with {prefix[:80]!r}"
+            raise IntegrityError(_LIST, bucket.url, cause, "Look at that server.")
+        return self._replace(depth=self.depth + 1)
 
 
 def _counted(bucket: Bucket, before: int, more: int) -> int:
@@ -453,7 +477,7 @@ def _rows(bucket: Bucket, page: ElementTree.Element, decode: _Decode) -> list[Ve
 
 
 def _missed(
-    bucket: Bucket, query: Mapping[str, str], marks: Mapping[str, str], ends: Iterable[str]
+    bucket: Bucket, query: Mapping[str, str], marks: Mapping[str, str], ends: Iterable[str], further: _Further
 ) -> Iterator[Version]:
     """What SeaweedFS (4.48) may have left out of a listing with pages, if it is there.
 
@@ -472,18 +496,19 @@ def _missed(
                     folders.add(key[:place])
                 else:
                     prefixes.add(f"{key[:place]}/")
-    for _folder, beginnings in _several(lambda folder: _beside(bucket, query, folder), folders, query["prefix"]):
-        prefixes |= {*beginnings}
-    for _name, named in _several(lambda name: _named(bucket, query, name), names, query["prefix"]):
+    below_what, at_once = query["prefix"], 1 if further.depth else _AT_ONCE
+    for _folder, starts in _several(lambda folder: _beside(bucket, query, folder), folders, below_what, at_once):
+        prefixes |= {*starts}
+    for _name, named in _several(lambda name: _named(bucket, query, name), names, below_what, at_once):
         yield from named
 
     def below(prefix: str) -> Iterator[Version]:
-        return _listed(bucket, {**query, "prefix": prefix}, marks)
+        return _listed(bucket, {**query, "prefix": prefix}, marks, further=further.next(bucket, prefix))
 
     def beginning(prefix: str) -> list[Version]:
         return list(itertools.islice(below(prefix), KEYS + 1))
 
-    for prefix, found in _several(beginning, prefixes, query["prefix"]):  # nearly always there is nothing
+    for prefix, found in _several(beginning, prefixes, below_what, at_once):  # nearly always there is nothing
         yield from found if len(found) <= KEYS else below(prefix)
 
 
@@ -499,12 +524,14 @@ def _beside(bucket: Bucket, query: Mapping[str, str], folder: str) -> list[str]:
     return [] if whole and min(signs, default="/") >= "/" else [folder + other for other in _BEFORE_A_SLASH]
 
 
-def _several(ask: Callable[[str], list[T]], names: Iterable[str], prefix: str) -> Iterator[tuple[str, list[T]]]:
+def _several(
+    ask: Callable[[str], list[T]], names: Iterable[str], prefix: str, at_once: int
+) -> Iterator[tuple[str, list[T]]]:
     """What there is of each of the names that begin with `prefix`, some asked for at once."""
     wanted = sorted(name for name in names if name.startswith(prefix))
-    for start in range(0, len(wanted), 2 * _AT_ONCE):
-        some = wanted[start : start + 2 * _AT_ONCE]
-        yield from zip(some, throttle.mapped(ask, some, _AT_ONCE))
+    for start in range(0, len(wanted), 2 * at_once):
+        some = wanted[start : start + 2 * at_once]
+        yield from zip(some, throttle.mapped(ask, some, at_once))
 
 
 def _named(bucket: Bucket, query: Mapping[str, str], name: str) -> list[Version]:
