@@ -1,7 +1,7 @@
 # Copyright: Lifeboat contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""OpenSSH's server on the loopback, where it is installed and this is root."""
+"""OpenSSH's server on the loopback, as it is installed or as Debian's package brings it; for root."""
 
 from __future__ import annotations
 
@@ -12,13 +12,29 @@ import subprocess
 import time
 from pathlib import Path
 
+import debian
 import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.tools.sftp import command
 
-SSHD = next((path for path in (Path("/usr/sbin/sshd"), Path("/usr/local/sbin/sshd")) if path.exists()), None)
-needs_sshd = pytest.mark.skipif(
-    SSHD is None or os.geteuid() != 0, reason="OpenSSH's server is not installed here, or this is not root"
-)
+needs_sshd = pytest.mark.skipif(os.geteuid() != 0, reason="NOT CHECKED by OpenSSH's server: this is not root")
+# What is not installed stands where it would, for this process alone: its programs, and the user that it becomes.
+PLACED = """
+mount --bind "$1/../lib/openssh" /usr/lib/openssh
+mount --bind "$2" /etc/passwd
+export LD_LIBRARY_PATH=$(dirname "$(find "$1/../lib" -name 'libwrap.so.0')") # of its packages
+shift 2
+exec "$@"
+"""
+
+
+def server(root: Path) -> list[str]:
+    """The command, with which its options begin."""
+    sshd = Path(debian.required("sshd"))
+    if sshd.is_relative_to("/usr"):
+        return [str(sshd)]
+    known = root / "passwd"
+    known.write_text(f"{Path('/etc/passwd').read_text()}sshd:x:65533:65534::/run/sshd:/usr/sbin/nologin\n")
+    return ["unshare", "--mount", "sh", "-ec", PLACED, "sh", str(sshd.parent), str(known), str(sshd)]
 
 
 class Host:
@@ -43,7 +59,7 @@ class Host:
         self.pin("host")
         Path("/run/sshd").mkdir(exist_ok=True)
         with (root / "log").open("wb") as log:
-            self.process = subprocess.Popen([str(SSHD), "-D", "-e", "-f", str(root / "config")], stderr=log)
+            self.process = subprocess.Popen([*server(root), "-D", "-e", "-f", str(root / "config")], stderr=log)
         for _turn in range(100):
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
                 return
