@@ -11,13 +11,11 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Callable
 
 import pytest
-import s3_servers
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import lock
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LifeboatError
 from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import prune as mirror_prune
@@ -40,18 +38,7 @@ from s3_servers import SeaweedFS
 
 DAY = timedelta(days=1)
 NIGHTS = 3
-BUCKETS = {True: "versions", False: "plain"}
 ROLES = Artefact("globals.sql.gz", 5, hashlib.sha256(b"roles").hexdigest())
-
-
-@pytest.fixture(scope="module")
-def weed() -> Iterator[SeaweedFS]:
-    """With a bucket that keeps versions, and one that does not."""
-    with s3_servers.seaweedfs() as server:
-        for bucket in BUCKETS.values():
-            server.client.create_bucket(Bucket=bucket)
-        server.client.put_bucket_versioning(Bucket=BUCKETS[True], VersioningConfiguration={"Status": "Enabled"})
-        yield server
 
 
 class World:
@@ -149,7 +136,7 @@ Make = Callable[[bool], World]
 def make(weed: SeaweedFS, tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Make:
     monkeypatch.setattr(lock, "DIRECTORY", tmp_path)
     name = f"past-{abs(hash(request.node.name)) % 10**9}"
-    return lambda versioned: World(weed, tmp_path, BUCKETS[versioned], name)
+    return lambda versioned: World(weed, tmp_path, "versions" if versioned else "plain", name)
 
 
 def named(world: World, identity: str) -> tuple[str, bytes, list[str]]:

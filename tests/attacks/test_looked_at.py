@@ -11,29 +11,17 @@ versions: it finds nothing to complain of.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any, Callable
 
 import pytest
-import s3_servers
 from ansible_collections.lifeboat.dr.plugins.module_utils.command import cli
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import repositories
 from builders import make_manifest
 from s3_servers import SeaweedFS
 
 NIGHTS = 3
-BUCKETS = {True: "versions", False: "plain"}
-
-
-@pytest.fixture(scope="module")
-def weed() -> Iterator[SeaweedFS]:
-    with s3_servers.seaweedfs() as server:
-        for bucket in BUCKETS.values():
-            server.client.create_bucket(Bucket=bucket)
-        server.client.put_bucket_versioning(Bucket=BUCKETS[True], VersioningConfiguration={"Status": "Enabled"})
-        yield server
 
 
 class World:
@@ -94,7 +82,7 @@ Make = Callable[[bool], World]
 @pytest.fixture
 def make(weed: SeaweedFS, tmp_path: Path, request: pytest.FixtureRequest) -> Make:
     name = f"look-{abs(hash(request.node.name)) % 10**9}"
-    return lambda versioned: World(weed, tmp_path, BUCKETS[versioned], name)
+    return lambda versioned: World(weed, tmp_path, "versions" if versioned else "plain", name)
 
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.__name__)
