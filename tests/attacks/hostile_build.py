@@ -241,7 +241,7 @@ def product(world: World, case: str, directory: Path) -> list[str]:
             until(lambda: world.began() or process.poll() is not None)
             for pid in spaces(world):
                 os.kill(pid, signal.SIGKILL)
-            until(lambda: not world.lives(), 60)
+            until(lambda: not world.lives(), 30)
             found = world.got()
             world.end()
             return found
