@@ -27,6 +27,8 @@ import sys
 import tarfile
 from pathlib import Path
 
+import ended
+
 ROOT = Path(__file__).parents[2]
 CLI = "import sys; from ansible_collections.lifeboat.dr.plugins.module_utils.command import cli; sys.exit(cli.main())"
 STACK = "attacked-headers"
@@ -153,4 +155,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    ended.end(main)

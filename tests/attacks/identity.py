@@ -22,6 +22,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import ended
+
 ROOT = Path(__file__).parents[2]
 KEY = "AGE-SECRET-KEY-1CANARY"
 # The interpreter of the host. What comes through the pipe is noted; it is on no disk.
@@ -79,4 +81,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    ended.end(main)

@@ -24,6 +24,8 @@ import sys
 import time
 from pathlib import Path
 
+import ended
+
 ROOT = Path(__file__).parents[2]
 CLI = "import sys; from ansible_collections.lifeboat.dr.plugins.module_utils.command import cli; sys.exit(cli.main())"
 NAIVE = "import subprocess; print(subprocess.run(['docker', 'compose', 'config'], capture_output=True).stderr)"
@@ -114,4 +116,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    ended.end(main)

@@ -21,6 +21,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import ended
+
 ROOT = Path(__file__).parents[2]
 STACKS, NAME = ("a.b", "a_b"), "lifeboat backup database"
 
@@ -68,4 +70,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    ended.end(main)

@@ -26,6 +26,8 @@ import tarfile
 from collections.abc import Mapping
 from pathlib import Path
 
+import ended
+
 Files = Mapping[str, tuple[int, str]]
 STACK, IDENTITY = "shop", "config_backup_20261124_033000"
 OWN = {"srv/shop/compose.yml": (0o644, "services: {}\n"), "srv/shop/.env.example": (0o644, "PASSWORD=\n")}
@@ -135,4 +137,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    ended.end(main)

@@ -24,6 +24,7 @@ import sys
 import time
 from pathlib import Path
 
+import ended
 import hostile_archive
 
 ROOT, STACK = Path(__file__).parents[2], "attacked-prune"
@@ -40,7 +41,7 @@ def command(directory: Path, *words: str) -> list[str]:
 
 def attack(target: str, directory: Path, environment: dict[str, str]) -> list[str]:
     repository = directory / "backup"
-    old, new = (
+    old, _new = (
         hostile_archive.plant(repository, day, hostile_archive.HARMLESS, directory, STACK, compose_files=["/file"])
         for day in (0, 1)
     )
@@ -49,6 +50,11 @@ def attack(target: str, directory: Path, environment: dict[str, str]) -> list[st
     prune = command(directory, "prune", "--trust-clock")
     if target == "unprotected":
         prune = ["find", str(repository), "-path", f"*/{old}*", "-delete"]
+    else:
+        would = subprocess.run([*prune, "--dry-run"], check=False, capture_output=True, text=True, env=environment)
+        print(f"{would.returncode} {would.stdout}{would.stderr}", file=sys.stderr)
+        if f"would delete  {old}\n" not in would.stdout:
+            raise SystemExit("retention would not delete that backup, so that nothing is shown")
     verify = subprocess.Popen(
         command(directory, "verify", old, "--json"),
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
@@ -64,11 +70,6 @@ def attack(target: str, directory: Path, environment: dict[str, str]) -> list[st
     verify.send_signal(signal.SIGCONT)
     out, err = verify.communicate()
     print(f"{pruned.returncode} {pruned.stdout}{pruned.stderr}\n{verify.returncode} {out}{err}", file=sys.stderr)
-    if target == "product":
-        later = subprocess.run(prune, check=False, capture_output=True, text=True, env=environment)
-        print(f"{later.returncode} {later.stdout}{later.stderr}", file=sys.stderr)
-        if folder.exists() or not (repository / "config" / new).exists():
-            raise SystemExit("retention would not have deleted that backup, so that nothing is shown")
     return [f"{name} is gone" for name in before if name not in after]
 
 
@@ -95,4 +96,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    ended.end(main)

@@ -27,6 +27,8 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import ended
+
 ROOT = Path(__file__).parents[2]
 AUTHORIZATION, HEADER = "Bearer canary-authorization", "canary-header"
 CANARIES = {AUTHORIZATION: "the header Authorization", HEADER: "another header", "canary-body": "the body"}
@@ -121,4 +123,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    ended.end(main)
