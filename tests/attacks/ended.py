@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import sys
 import traceback
+from pathlib import Path
 from typing import Callable
 
 NOTHING_SHOWN = 2
 
 
-def end(main: Callable[[], int]) -> None:
+def end(main: Callable[[], int], stack: str = "") -> None:
+    """stack: a name of this run alone, whose lock is removed."""
     try:
         code = main()
     except SystemExit as exc:
@@ -25,4 +27,6 @@ def end(main: Callable[[], int]) -> None:
     except Exception:
         traceback.print_exc()
         code = NOTHING_SHOWN
+    if stack:
+        Path(f"/run/lifeboat/lifeboat-{stack}.lock").unlink(missing_ok=True)
     sys.exit(code)

@@ -196,4 +196,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    ended.end(main)
+    ended.end(main, STACK)
