@@ -32,7 +32,8 @@ from ..base import throttle
 from ..base.clock import parse_time
 from ..base.errors import IntegrityError, LifeboatError, NotFoundError
 from ..base.typed import MOST, Range
-from . import client
+from . import client, pages
+from .pages import Page
 from .signed import NULL, UNBOUNDED, UNSPEAKABLE, Answer, Bounds, Requests, fields, plain, xml
 
 T = TypeVar("T")
@@ -371,8 +372,8 @@ def tagged(bucket: Bucket) -> Iterator[tuple[str, str, str]]:
         return
     query = {"list-type": "2", "prefix": "", "metadata": "true", "max-keys": str(KEYS)}
     count = 0
-    for page, decode in _pages(bucket, query, _OBJECTS, _LIST):
-        rows = [fields(child) for child in page if plain(child.tag) == "Contents"]
+    for page, decode in _pages(bucket, query, _OBJECTS, _LIST, whole=True):
+        rows = [fields(child) for child in page.root if plain(child.tag) == "Contents"]
         count = _counted(bucket, count, len(rows))
         if not any("UserMetadata" in row for row in rows):
             return  # the JuiceFS gateway calls itself MinIO too
@@ -403,8 +404,8 @@ def names(bucket: Bucket) -> list[str]:
 def uploads(bucket: Bucket) -> Iterator[tuple[str, str, datetime]]:
     """Uploads of parts that are not finished: key, upload id, when they were begun."""
     attempted = "list unfinished uploads"
-    for page, decode in _pages(bucket, {"uploads": ""}, _UPLOADS, attempted, strict=False):
-        told = [fields(child) for child in page if plain(child.tag) == "Upload"]
+    for page, decode in _pages(bucket, {"uploads": ""}, _UPLOADS, attempted, strict=False, whole=True):
+        told = [fields(child) for child in page.root if plain(child.tag) == "Upload"]
         try:
             found = [(decode(said["Key"]), said["UploadId"], _moment(said["Initiated"])) for said in told]
         except (LookupError, ValueError, LifeboatError) as exc:
@@ -467,11 +468,17 @@ def _counted(bucket: Bucket, before: int, more: int) -> int:
     return count
 
 
-def _rows(bucket: Bucket, page: ElementTree.Element, decode: _Decode) -> list[Version]:
-    if plain(page.tag) not in ("ListVersionsResult", "ListBucketResult"):
-        raise _unintelligible(bucket, _LIST, f"<{plain(page.tag)}>")
+def _rows(bucket: Bucket, page: Page, decode: _Decode) -> list[Version]:
+    root = page.root
+    if plain(root.tag) not in ("ListVersionsResult", "ListBucketResult"):
+        raise _unintelligible(bucket, _LIST, f"<{plain(root.tag)}>")
     try:
-        return [_version(kind, fields(row), decode) for row in page if (kind := plain(row.tag)) in _KINDS]
+        alike, found = iter(_alike(page, decode)), list[Version]()
+        for row in root:
+            found += itertools.islice(alike, pages.marked(row))
+            if (kind := plain(row.tag)) in _KINDS:
+                found.append(_version(kind, fields(row), decode))
+        return found
     except (LookupError, ValueError, LifeboatError) as exc:
         raise _unintelligible(bucket, _LIST, repr(exc)) from exc
 
@@ -518,9 +525,9 @@ def _beside(bucket: Bucket, query: Mapping[str, str], folder: str) -> list[str]:
     few = {**query, "prefix": folder, "delimiter": "/", "max-keys": str(_BESIDE)}
     page, decode = next(_pages(bucket, few, {}, _LIST))
     keys = [version.key for version in _rows(bucket, page, decode)]
-    keys += [decode(text) for row in page if plain(row.tag) == "CommonPrefixes" for text in fields(row).values()]
+    keys += [decode(text) for row in page.root if plain(row.tag) == "CommonPrefixes" for text in fields(row).values()]
     signs = {key[len(folder) : len(folder) + 1] for key in keys} - {""}
-    whole = any("/" < sign < _GARBLED for sign in signs) or fields(page).get("IsTruncated", "").lower() == "false"
+    whole = any("/" < sign < _GARBLED for sign in signs) or fields(page.root).get("IsTruncated", "").lower() == "false"
     return [] if whole and min(signs, default="/") >= "/" else [folder + other for other in _BEFORE_A_SLASH]
 
 
@@ -548,15 +555,20 @@ def _named(bucket: Bucket, query: Mapping[str, str], name: str) -> list[Version]
 
 
 def _pages(
-    bucket: Bucket, query: Mapping[str, str], marks: Mapping[str, str], attempted: str, *, strict: bool = True
-) -> Iterator[tuple[ElementTree.Element, _Decode]]:
+    bucket: Bucket, query: Mapping[str, str], marks: Mapping[str, str], attempted: str, *, strict: bool = True,
+    whole: bool = False,
+) -> Iterator[tuple[Page, _Decode]]:  # fmt: skip
     """The pages of a listing, and how keys are decoded in each. strict: one that is followed by itself is an error.
+    whole: no row is taken out of the document.
 
     The next page is asked for while this one is worked on: the server takes about as long for one as we do.
     """
 
-    def ask(more: Iterable[tuple[str, str]]) -> ElementTree.Element:
-        return bucket.ask_xml(attempted, {**query, **dict(more), "encoding-type": "url"})
+    def ask(more: Iterable[tuple[str, str]]) -> Page:
+        asked = {**query, **dict(more), "encoding-type": "url"}
+        if whole:
+            return Page(bucket.ask_xml(attempted, asked))
+        return pages.read(bucket.ask("GET", query=asked, attempted=attempted).body, attempted, bucket.url)
 
     more: Optional[frozenset[tuple[str, str]]] = frozenset()
     seen = {more}
@@ -564,7 +576,7 @@ def _pages(
     line = ThreadPoolExecutor(1)
     try:
         while True:
-            head = {plain(child.tag): child.text or "" for child in page if not len(child)}
+            head = {plain(child.tag): child.text or "" for child in page.root if not len(child)}
             decode: _Decode = unquote_plus if head.get("EncodingType") == "url" else str
             truncated = head.get("IsTruncated", "").lower() == "true"
             more = _more(head, page, decode, marks) if truncated else None
@@ -580,9 +592,7 @@ def _pages(
         raise _unintelligible(bucket, attempted, "a page that says it is followed by itself")
 
 
-def _more(
-    head: Mapping[str, str], page: ElementTree.Element, decode: _Decode, marks: Mapping[str, str]
-) -> frozenset[tuple[str, str]]:
+def _more(head: Mapping[str, str], page: Page, decode: _Decode, marks: Mapping[str, str]) -> frozenset[tuple[str, str]]:
     """What asks for the next page. Only keys are encoded; a token is opaque and goes back as it came."""
     return frozenset(
         (mark, _marker(head[name], page, decode) if mark == "key-marker" else head[name])
@@ -591,12 +601,12 @@ def _more(
     )
 
 
-def _marker(said: str, page: ElementTree.Element, decode: _Decode) -> str:
+def _marker(said: str, page: Page, decode: _Decode) -> str:
     """The key after which the next page begins: the last one of this page.
 
     Ceph RGW announces that it encodes, encodes the keys, and does not encode this. MinIO may add `[...]` to it.
     """
-    last = decode(next((key for row in reversed(page) if (key := fields(row).get("Key"))), ""))
+    last = decode(page.last("Key"))
     for text in (said, decode(said)):
         if text == last:
             return text
@@ -604,19 +614,46 @@ def _marker(said: str, page: ElementTree.Element, decode: _Decode) -> str:
 
 
 def _version(kind: str, said: Mapping[str, str], decode: _Decode) -> Version:
-    storage, size = said.get("StorageClass", ""), int(said.get("Size") or 0)
-    if not 0 <= size <= MOST:  # less than nothing would make room in a quota
-        raise ValueError(f"a size of {size}")
     return Version(
         decode(said["Key"]),
-        size,
+        _size(said.get("Size", "")),
         said.get("ETag", "").strip('"'),
         _moment(said["LastModified"]),
         said.get("VersionId") or NULL,
         said.get("IsLatest", "true").lower() == "true",
         kind == "DeleteMarker",
-        "" if storage == "STANDARD" else storage[:40],
+        _storage(said.get("StorageClass", "")),
     )
+
+
+def _alike(page: Page, decode: _Decode) -> Iterable[Version]:
+    """The same of the rows that were taken out of the document."""
+    said, count = page.columns, page.count
+    if not count:
+        return ()
+    nothing = [""] * count
+    return map(
+        Version,
+        map(decode, said["Key"]),
+        map(_size, said.get("Size", nothing)),
+        said.get("ETag", nothing),
+        map(_moment, said["LastModified"]),
+        [version or NULL for version in said.get("VersionId", nothing)],
+        [latest.lower() == "true" for latest in said.get("IsLatest", ["true"] * count)],
+        itertools.repeat(page.kind == "DeleteMarker"),
+        map(_storage, said.get("StorageClass", nothing)),
+    )
+
+
+def _size(text: str) -> int:
+    size = int(text or 0)
+    if not 0 <= size <= MOST:  # less than nothing would make room in a quota
+        raise ValueError(f"a size of {size}")
+    return size
+
+
+def _storage(text: str) -> str:
+    return "" if text == "STANDARD" else text[:40]
 
 
 @functools.lru_cache(maxsize=1024)
