@@ -174,6 +174,10 @@ class Requests:
             timeout=urllib3.Timeout(connect=client.CONNECT_TIMEOUT, read=client.READ_TIMEOUT),
         )  # fmt: skip
 
+    @functools.cached_property
+    def _connections(self) -> urllib3.HTTPConnectionPool:
+        return self._pool.connection_from_url(self._endpoint)
+
     def call(
         self,
         method: str,
@@ -238,7 +242,7 @@ class Requests:
         most = self._bounds.answer if key else self._bounds.about
         try:
             # The path as it is: urllib3's own join would resolve `..`, which may be part of a key.
-            answer = self._pool.connection_from_url(self._endpoint).urlopen(
+            answer = self._connections.urlopen(
                 method, path + (f"?{words}" if words else ""), body=body if method in ("PUT", "POST") else None,
                 headers=self._signed(method, path, words, headers, body) if named else {"user-agent": "lifeboat"},
                 redirect=False, retries=False, decode_content=False, preload_content=not most,
@@ -254,7 +258,9 @@ class Requests:
             )
             kind = next(ours for theirs, ours in kinds if isinstance(exc, theirs))
             raise kind(endpoint_url=self._endpoint, error=exc) from exc
-        told = {name.lower(): _FOLD.sub(" ", value) for name, value in answer.headers.items()}
+        told = {
+            name.lower(): _FOLD.sub(" ", value) if "\n" in value else value for name, value in answer.headers.items()
+        }
         if not _SIZE.fullmatch(told.get("content-length", "")):
             raise UnusableError(f"the answer's Content-Length is not a size: {told['content-length'][:40]!r}")
         return Answer(int(answer.status), told, data)
@@ -267,7 +273,7 @@ class Requests:
         found = {**headers, "host": host, "x-amz-date": now, "x-amz-content-sha256": digest}
         names = sorted(found)
         listed = ";".join(names)
-        lines = "".join(f"{name}:{re.sub(' +', ' ', found[name].strip(' '))}\n" for name in names)
+        lines = "".join(f"{name}:{_single(found[name].strip(' '))}\n" for name in names)
         asked = f"{method}\n{path}\n{words}\n{lines}\n{listed}\n{digest}".encode("latin-1")
         scope = f"{now[:8]}/{self._region}/s3/aws4_request"
         text = f"AWS4-HMAC-SHA256\n{now}\n{scope}\n{hashlib.sha256(asked).hexdigest()}"
@@ -345,6 +351,11 @@ class Requests:
         second = told.timestamp()
         earliest, latest = second - after, second + 1 - before
         return 0.0 if earliest <= 0 <= latest else min(earliest, latest, key=abs)
+
+
+def _single(value: str) -> str:
+    """Blanks that follow one another become one."""
+    return re.sub(" +", " ", value) if "  " in value else value
 
 
 def moment(text: str) -> Optional[datetime]:
