@@ -47,6 +47,8 @@ def busy() -> float:
 
 def container_cpu(identity: str) -> float:
     """Processor seconds of a container, wherever this machine's cgroups keep them; 0 where they are not found."""
+    if not identity:  # else a path that names none is that of all containers together
+        return 0.0
     places = (
         (f"/sys/fs/cgroup/system.slice/docker-{identity}.scope/cpu.stat", 1e6),
         (f"/sys/fs/cgroup/docker/{identity}/cpu.stat", 1e6),

@@ -62,3 +62,19 @@ def test_buckets_are_worked_on_side_by_side(monkeypatch: pytest.MonkeyPatch, tmp
         stack.run("recover-objects", 0)
         assert source.counts()["at once"] > 3
         stack.require_whole()
+
+
+def test_what_runs_in_no_container_has_no_containers_processor_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a name the path was that of all containers together, and a busy lab's work was taken for the tool's."""
+    monkeypatch.syspath_prepend(str(BENCH))
+    measure = importlib.import_module("measure")
+
+    class Told:
+        def __init__(self, path: str) -> None:
+            self.path = path
+
+        def read_text(self) -> str:
+            return "usage_usec 7000000\n" if self.path.startswith("/sys/fs/cgroup/") else ""
+
+    monkeypatch.setattr(measure, "Path", Told)
+    assert (measure.container_cpu("4a1d"), measure.container_cpu("")) == (7.0, 0.0)
