@@ -29,6 +29,7 @@ import ended
 
 ROOT = Path(__file__).parents[2]
 CLI = "import sys; from ansible_collections.lifeboat.dr.plugins.module_utils.command import cli; sys.exit(cli.main())"
+STACK = f"attacked-project-{os.getpid()}"  # its lock is the machine's, where others may run this too
 REMOTE = {
     "a repository over HTTP": "http://127.0.0.1:{port}/evil.git",
     "a repository over Git's protocol": "git://127.0.0.1:{port}/evil.git",
@@ -54,30 +55,26 @@ def listening(asked: list[int]) -> Iterator[int]:
         yield int(server.getsockname()[1])
 
 
-def unprotected(directory: Path, project: Path) -> str:
-    words = ["docker", "compose", "--project-directory", str(project), "config", "--quiet"]
-    return subprocess.run(words, check=False, capture_output=True, text=True).stderr
-
-
-def product(directory: Path, project: Path) -> str:
+def command(target: str, directory: Path, project: Path) -> tuple[list[str], dict[str, str]]:
+    """What reads the project, and its environment."""
+    if target == "unprotected":
+        return ["docker", "compose", "--project-directory", str(project), "config", "--quiet"], {**os.environ}
     etc = directory / "etc"
     for made in (etc, directory / "backup"):
         made.mkdir(exist_ok=True)
     settings = {
-        "stack": "attacked-project",
+        "stack": STACK,
         "runtime": {"project_directory": str(project)},
         "repository": {"type": "local", "path": str(directory / "backup")},
         "state_directory": str(directory / "state"),
     }
-    (etc / "attacked-project.json").write_text(json.dumps(settings))
+    (etc / f"{STACK}.json").write_text(json.dumps(settings))
     words = [sys.executable, "-c", CLI, "backup", "config", "--config-directory", str(etc)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / ".ansible/collections")}
-    done = subprocess.run(words, check=False, capture_output=True, text=True, env=environment)
-    return done.stderr
+    return words, {**os.environ, "PYTHONPATH": str(ROOT / ".ansible/collections")}
 
 
 def main() -> int:
-    target, directory = {"product": product, "unprotected": unprotected}[sys.argv[1]], Path(sys.argv[2]).resolve()
+    target, directory = sys.argv[1], Path(sys.argv[2]).resolve()
     project = directory / "project"
     project.mkdir()
     (project / ".env").write_text(SWITCHES)
@@ -87,7 +84,8 @@ def main() -> int:
         with listening(asked) as port:
             text = f"include:\n  - {place.format(port=port)}\nservices: {{web: {{image: web}}}}\n"
             (project / "compose.yml").write_text(text)
-            said = target(directory, project)
+            words, environment = command(target, directory, project)
+            said = subprocess.run(words, check=False, capture_output=True, text=True, env=environment).stderr
         print(said, file=sys.stderr)
         if not asked and REFUSED not in said:
             print("Compose did not read the project, which proves nothing", file=sys.stderr)
@@ -98,4 +96,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    ended.end(main)
+    ended.end(main, STACK)
