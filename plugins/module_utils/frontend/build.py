@@ -76,7 +76,9 @@ def build(settings: FrontendSettings, clone: Clone, commit: str, folder: Path, *
                 remedy = "Install Node, name its directory in lifeboat_frontend.builder_path, or give a builder_image."
                 raise UsageError("build the frontend", words[0], f"this host has no {words[0]}", remedy)
             if status:
-                how = f"no end after {settings.build_timeout} s" if status == 124 else f"exit {status}"
+                late = f"no end after {settings.build_timeout} s"
+                # 137: by SIGKILL, which timeout(1) sends to what does not heed SIGTERM, and the kernel to others.
+                how = {124: late, 137: f"{late}, or out of memory"}.get(status, f"exit {status}")
                 return Built(commit, "", (*telling(f"{out}\n{err}"), f"{' '.join(words)}: {how}"))
         taken = folder / f"built-{commit[:12]}"
         why = builder.take(settings.output, taken)
