@@ -81,7 +81,7 @@ rgw: setup ## Before each release: what any S3 server must do, on a Ceph RADOS G
 	S3_SERVER=ceph pytest -k ceph tests/objects
 
 attacks: setup ## What an attacker can do, tried against Lifeboat and against what has no protection
-	pytest -n 2 --dist loadfile tests/attacks
+	pytest -n 4 --dist loadfile tests/attacks
 
 fuzz: setup ## Damaged files and answers, the same ones each time; OPERATIONS=20000 SEED=7: as many others
 	pytest tests/fuzz
