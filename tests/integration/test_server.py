@@ -79,7 +79,9 @@ def truncate_pg_control(foreign: ForeignServer) -> None:
 
 
 def remove_everything(foreign: ForeignServer) -> None:
-    docker("exec", "-u", "0", foreign.container, "sh", "-ec", "rm -rf $PGDATA/*")
+    """The server runs, and may write into a directory that is just being removed."""
+    script = "for turn in $(seq 100); do rm -rf $PGDATA/* && exit; done; exit 1"
+    docker("exec", "-u", "0", foreign.container, "sh", "-c", script)
 
 
 @pytest.mark.parametrize("destroy", [truncate_pg_control, remove_everything])
