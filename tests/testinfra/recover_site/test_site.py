@@ -122,7 +122,7 @@ def failed(spare1: Host, burned: Site) -> Run:
         ["ansible-playbook", RECOVER, "-i", INVENTORY, "-e", json.dumps({"target": SPARE, "confirm": SPARE})],
         cwd=ROOT, env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}, stdout=subprocess.DEVNULL,
     ) as operator:  # fmt: skip
-        deadline = time.monotonic() + 240
+        deadline = time.monotonic() + 900
         holder: dict[str, Any] = {}
         while holder.get("purpose") != "restore database" and operator.poll() is None and time.monotonic() < deadline:
             time.sleep(0.2)
