@@ -120,6 +120,10 @@ ODD: dict[str, tuple[str, Optional[int]]] = {
     "cut": (document(seaweedfs("a"), seaweedfs("b"))[:-30], None),
     "no rows": (document(), 0),
     "another document": (document(seaweedfs("a"), kind="Error"), 1),
+    "a mark of the server's own that counts nothing": (document(seaweedfs("a"), '<_ n="x"/>', seaweedfs("b")), 0),
+    "a mark of another namespace": (
+        document(seaweedfs("a"), '<x:_ xmlns:x="u" n="1"/><x:_ xmlns:x="u" n="-1"/>', seaweedfs("b")), 0,
+    ),
 }  # fmt: skip
 
 
@@ -130,6 +134,12 @@ def test_whatever_else_is_in_a_page_is_read_as_xml_is(case: str) -> None:
     assert outcome(body, quick=True) == outcome(body, quick=False)
     if count is not None:
         assert pages.read(body, "list", "s3://uploads").count == count
+
+
+@pytest.mark.parametrize("mark", ['<_ n="x"/>', '<_ n="-1"/>', '<x:_ xmlns:x="u" n="9"/>'])
+def test_a_server_may_name_its_elements_as_ours_are(mark: str) -> None:
+    rows, last = told(pages.read(document(seaweedfs("a"), seaweedfs("b"), mark).encode(), "list", "s3://uploads"))
+    assert ([row.key for row in rows], last) == (["a", "b"], "b")
 
 
 def test_a_page_with_any_change_is_read_as_xml_is() -> None:

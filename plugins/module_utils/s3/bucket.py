@@ -475,7 +475,7 @@ def _rows(bucket: Bucket, page: Page, decode: _Decode) -> list[Version]:
     try:
         alike, found = iter(_alike(page, decode)), list[Version]()
         for row in root:
-            found += itertools.islice(alike, pages.marked(row))
+            found += itertools.islice(alike, page.marks(row))
             if (kind := plain(row.tag)) in _KINDS:
                 found.append(_version(kind, fields(row), decode))
         return found

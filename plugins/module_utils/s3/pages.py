@@ -32,7 +32,7 @@ _ETAG = f'{_QUOTE}({_PLAIN[:2]}"{_PLAIN[2:]}){_QUOTE}'
 
 @dataclass(frozen=True)
 class Page:
-    """root: the document, in which children MARK stand for the rows that are in `columns`, each for marked() of them.
+    """root: the document, in which children MARK stand for the rows that are in `columns`, each for marks() of them.
     kind: the name of these rows. columns: the texts of each of their fields, in their order; an ETag's without its
     quotation marks."""
 
@@ -45,22 +45,22 @@ class Page:
         """How many rows are in `columns`."""
         return max(map(len, self.columns.values()), default=0)
 
+    def marks(self, child: ElementTree.Element) -> int:
+        """For how many rows that child of the root stands; 0 for one that is there itself, as all are where none was
+        taken out: a server may name its elements as it likes."""
+        return int(child.get(_COUNT, "0")) if self.columns and signed.plain(child.tag) == MARK else 0
+
     def last(self, name: str) -> str:
         """The text of the last row that has such a field with one; empty where none has."""
         at = self.count
         for child in reversed(self.root):
-            of = marked(child)
+            of = self.marks(child)
             some = self.columns.get(name, ())[at - of : at] if of else [signed.fields(child).get(name, "")]
             at -= of
             for text in reversed(some):
                 if text:
                     return text
         return ""
-
-
-def marked(child: ElementTree.Element) -> int:
-    """For how many rows that child of a page's root stands; 0 for one that is there itself."""
-    return int(child.get(_COUNT, "0")) if signed.plain(child.tag) == MARK else 0
 
 
 def read(body: bytes, attempted: str, subject: str) -> Page:
@@ -84,11 +84,13 @@ def _quick(body: bytes) -> Optional[Page]:
         expression, names = form
         parts = expression.split(text)
         every = len(names) + 1
+        if any(f":{MARK}" in part for part in parts[::every]):  # perhaps a mark of another namespace
+            return None
         root = ElementTree.fromstring(_left(parts[::every]))  # noqa: S314 - expat bounds entity expansion since 2.4.1
     except (ValueError, ElementTree.ParseError):
         return None
-    columns = {name: parts[place::every] for place, name in enumerate(names, 1)}
-    return Page(root, first[1], columns) if sum(map(marked, root)) == len(parts) // every else None
+    page = Page(root, first[1], {name: parts[place::every] for place, name in enumerate(names, 1)})
+    return page if sum(map(page.marks, root)) == len(parts) // every else None
 
 
 def _left(texts: Sequence[str]) -> str:
