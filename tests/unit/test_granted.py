@@ -138,9 +138,9 @@ def test_nothing_is_written_there(tmp_path: Path, made: Manifest) -> None:
         lambda: repo.write_record("database", made.id, "verification.json", b"{}"),
         lambda: repo.write_escrow("shop", b"{}"),
     ]
-    for one in tries:
+    for attempt in tries:
         with pytest.raises(UsageError, match="may be read only"):
-            one()
+            attempt()
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "backup").rglob("*")} == before
 
 
