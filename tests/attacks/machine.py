@@ -4,7 +4,7 @@
 """A machine of an attack: a process that runs a command as often as it is told to, and says how each ended.
 
 One that runs `lifeboat` many times would else import the same each time, which takes longer than the command does. It
-has a directory of locks of its own, as several machines are one here.
+has a directory of locks of its own, as several machines are one here, and a clock that may be set forward.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -59,8 +59,9 @@ class World:
     """A repository in a bucket with versions: a backup for each of some weeks, the newest of now."""
 
     def __init__(
-        self, pruner: Machine, endpoint: str, bucket: str, prefix: str, directory: Path, **more: Mapping[str, int]
-    ) -> None:
+        self, pruner: Machine, endpoint: str, bucket: str, prefix: str, directory: Path, *, nights: int = NIGHTS,
+        apart: timedelta = APART, **more: Mapping[str, int],
+    ) -> None:  # fmt: skip
         """more: settings."""
         self.client = boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1")
         self.bucket, self.prefix, self.root, self.now = bucket, prefix, directory, datetime.now(timezone.utc)
@@ -84,19 +85,18 @@ class World:
             (directory / "etc" / name).write_text(json.dumps(data))
         self.state = directory / "state"
         self.pruner = pruner
-        self.manifests = self._publish()  # the oldest first
+        self.manifests = self._publish([self.now - night * apart for night in range(1, nights)])  # the oldest first
 
     def _run(self, *words: str, days: float = 0) -> tuple[int, dict[str, Any]]:
         return self.pruner.run(*words, "--json", "--config-directory", str(self.root / "etc"), days=days)
 
-    def _publish(self) -> list[dict[str, Any]]:
+    def _publish(self, nights: Sequence[datetime]) -> list[dict[str, Any]]:
         code, made = self._run("backup", "config")
         if code:
             raise SystemExit(f"there is no backup to attack, which proves nothing: {made}")
         newest = json.loads(self.read(self.key(made)))
         found = []
-        for nights in reversed(range(1, NIGHTS)):
-            at = self.now - nights * APART
+        for at in sorted(nights):
             id, when = f"config_backup_{at:%Y%m%d_%H%M%S}", told(at)
             older = sealed(newest, id=id, taken_at=when, finished_at=when)
             for artefact in newest["artefacts"]:
