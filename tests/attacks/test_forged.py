@@ -1,200 +1,107 @@
 # Copyright: Lifeboat contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Who may write to the repository forges a backup: a newer one, or the newest itself. The script is forge_backup.py.
+"""forged.py has its backup recovered where nobody is pinned, and where the host's key is, what the host signed is.
 
-The control is the same stack without pinned signers: its next recovery takes the forged one. With them it takes the
-newest that the host signed, and every command says what is there.
+Each kind of attack is looked at by itself, in what one run said.
 """
 
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-from collections.abc import Iterator
-from datetime import datetime, timedelta, timezone
-from pathlib import Path
 from typing import Any
 
-import forge_backup
 import pytest
-import s3_servers
-from ansible_collections.lifeboat.dr.plugins.module_utils.base import lock
-from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import UntrustedError
-from ansible_collections.lifeboat.dr.plugins.module_utils.command import cli
-from ansible_collections.lifeboat.dr.plugins.module_utils.repository import points, repositories
-from ansible_collections.lifeboat.dr.plugins.module_utils.repository.sources import REPOSITORY, Sources
-from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
-from ansible_collections.lifeboat.dr.plugins.module_utils.site import plan as site_plan
-from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
-from builders import FACTS, make_manifest, settings
-from s3_servers import SeaweedFS
+from nights import Attack
 
-CONTENT = {
-    "database.dump": b"dump",
-    "globals.sql.gz": b"roles",
-    "fingerprint.json": json.dumps(FACTS).encode(),
-}
-SCRIPT = Path(forge_backup.__file__)
-DAY = timedelta(days=1)
+pytestmark = pytest.mark.slow
+PLANS = ("database latest", "site latest")
 
 
-class Stack:
-    """Three nights of a host that signs; its signers are pinned, or not."""
-
-    def __init__(self, root: Path, *, pinned: bool, **more: Any) -> None:
-        self.secrets = more.pop("secrets", {})
-        self.root, self.now = root, datetime.now(timezone.utc).replace(microsecond=0) - timedelta(minutes=10)
-        key = root / "signing"
-        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
-        self.settings: dict[str, Any] = settings(root, signing_key=str(key), **more)
-        if pinned:
-            self.settings["signers"] = [{"name": "app1", "key": key.with_suffix(".pub").read_text().strip()}]
-        self.ids: list[str] = []
-        self.points: list[str] = []
-        for night in (2, 1, 0):
-            run, made = self.run, make_manifest(self.now - night * DAY)
-            with repositories.of(run).stage("database", made.id) as staging:
-                for name, data in CONTENT.items():
-                    (staging.path / name).write_bytes(data)
-                made = repositories.publish(run, made, staging.publish)
-            tied, _new = points.seal(run, now=self.now - night * DAY, log=lambda line: None)
-            self.ids.append(made.id)
-            self.points.append(tied.id)
-
-    @property
-    def run(self) -> Opened:
-        return Opened(config.from_mapping(self.settings, self.secrets))
-
-    def attacked(self, which: str) -> list[str]:
-        words = [sys.executable, str(SCRIPT), which, str(self.root / "backup")]
-        return subprocess.run(words, check=True, capture_output=True, text=True).stdout.split()
-
-    def recovered(self, identity: str = "latest") -> tuple[str, bytes]:
-        """What a recovery of the database would restore."""
-        sources = Sources(self.run, "database", identity)
-        chosen, _passed = sources.choose(sources.identity, None, lambda entry: "")
-        with sources.repo(chosen).open("database", chosen.id, forge_backup.ARTEFACT) as stream:
-            return chosen.id, stream.read()
-
-    def site(self) -> str:
-        run, request = self.run, site_plan.Request("latest")
-        store = repositories.of(run)
-        return site_plan.choose_anywhere(run, store, REPOSITORY, request, lambda line: None)[0].point.id
-
-    def lifeboat(self, capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, Any]:
-        etc = self.root / "etc"
-        etc.mkdir(exist_ok=True)
-        (etc / "shop.json").write_text(json.dumps(self.settings))
-        code = cli.main([*words, "--json", "--config-directory", str(etc)])
-        return code, json.loads(capsys.readouterr().out)
-
-
-@pytest.fixture(autouse=True)
-def locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lock, "DIRECTORY", tmp_path)
+def said(attack: Attack, target: str, code: int, which: str) -> tuple[list[str], dict[str, Any]]:
+    """What of it would be recovered, and everything that was said of it."""
+    done, directory = attack("forged.py", target)
+    assert done.returncode == code, done.stderr
+    told = json.loads((directory / "said.json").read_text(encoding="utf-8"))[which]
+    return [line for line in done.stdout.splitlines() if line.startswith(f"{which}: ")], told
 
 
 @pytest.mark.parametrize("which", ["plant", "alter"])
-def test_control_without_signers_the_forged_one_is_recovered(tmp_path: Path, which: str) -> None:
-    stack = Stack(tmp_path, pinned=False)
-    assert stack.recovered() == (stack.ids[-1], b"roles")
-    backup, tied = stack.attacked(which)
-    assert stack.recovered() == (backup, forge_backup.POISON)
-    assert stack.recovered(tied) == (backup, forge_backup.POISON)
-    assert stack.site() == tied
+def test_control_without_signers_the_forged_one_is_recovered(attack: Attack, which: str) -> None:
+    lines, told = said(attack, "unpinned", 0, which)
+    backup, tied = told["forged"]
+    assert lines == [
+        f"{which}: database latest: {backup}",
+        f"{which}: site latest: {tied}",
+        f"{which}: database {tied}: {backup}",
+    ]
 
 
 @pytest.mark.parametrize("which", ["plant", "alter"])
-def test_with_signers_it_is_not(tmp_path: Path, which: str) -> None:
-    stack = Stack(tmp_path, pinned=True)
-    assert stack.recovered() == (stack.ids[-1], b"roles")
-    backup, tied = stack.attacked(which)
+def test_with_signers_it_is_not(attack: Attack, which: str) -> None:
+    lines, told = said(attack, "product", 1, which)
+    backups, points = told["backups"], told["points"]
+    assert lines == []
     if which == "plant":
-        assert stack.recovered() == (stack.ids[-1], b"roles")
-        assert stack.site() == stack.points[-1]
+        assert [told[asked]["id"] for asked in PLANS] == [backups[-1], points[-1]]
     else:  # the newest one is lost, which is an operator's matter: he names the one before it
-        with pytest.raises(UntrustedError, match=f"{stack.ids[-1]} was seen with sequence 3"):
-            stack.recovered()
-        with pytest.raises(UntrustedError, match=f"{stack.points[-1]} was seen with sequence 3"):
-            stack.site()
-        assert stack.recovered(stack.ids[-2]) == (stack.ids[-2], b"roles")
-        assert stack.recovered(stack.points[-2]) == (stack.ids[-2], b"roles")
-    for identity in (backup, tied):
-        with pytest.raises(UntrustedError, match="untrusted: "):
-            stack.recovered(identity)
+        for asked, lost in zip(PLANS, (backups[-1], points[-1])):
+            assert f"{lost} was seen with sequence 3" in told[asked]["refused"]
+        assert {told[f"database {named}"]["id"] for named in (backups[-2], points[-2])} == {backups[-2]}
+    for identity in told["forged"]:
+        assert "untrusted: " in told[f"database {identity}"]["refused"]
 
 
 @pytest.mark.parametrize("which", ["plant", "alter"])
-def test_every_command_says_so_and_none_deletes_it(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], which: str
-) -> None:
-    stack = Stack(tmp_path, pinned=True)
-    code, said = stack.lifeboat(capsys, "verify", "--level", "checksum")
-    assert (code, stack.ids[-1] in said["id"] or stack.points[-1] in said["id"]) == (0, True)
-    forged = stack.attacked(which)
-    code, listed = stack.lifeboat(capsys, "list")
+def test_every_command_says_so_and_none_deletes_it(attack: Attack, which: str) -> None:
+    lines, told = said(attack, "product", 1, f"{which}, files")
+    forged, newest = told["forged"], told["backups"][-1]
+    assert lines == []
+    _code, listed = told["list"]
     assert {entry["id"] for entry in listed if entry.get("untrusted")} >= set(forged)
     assert not [entry for entry in listed if entry["id"] in forged and entry["good"]]
-    code, said = stack.lifeboat(capsys, "status")
-    results = {check["name"]: check["result"] for check in said["checks"]}
+    code, status = told["status"]
+    results = {check["name"]: check["result"] for check in status["checks"]}
     assert (code, results["untrusted backups"], results["untrusted recovery points"]) == (6, "FAIL", "FAIL")
-    code, said = stack.lifeboat(capsys, "verify", forged[0], "--level", "checksum")
-    assert (code, "untrusted" in said["checks"][0]["detail"]) == (6, True)
-    code, said = stack.lifeboat(capsys, "prune", "--trust-clock")
+    code, verified = told["verify"]
+    assert (code, "untrusted" in verified["checks"][0]["detail"]) == (6, True)
+    code, pruned = told["prune"]
     assert code == 6
-    assert set(forged) <= set(said["untrusted"])
-    assert set(forged) <= set(said["keep"])
-    assert said["delete"] == []
+    assert set(forged) <= set(pruned["untrusted"])
+    assert set(forged) <= set(pruned["keep"])
+    assert pruned["delete"] == []
+    plan = told["database latest"]
+    if which == "plant":
+        assert plan["id"] == newest
+    else:
+        assert f"{newest} was seen with sequence 3" in plan["refused"]
 
 
-@pytest.fixture(scope="module")
-def weed() -> Iterator[SeaweedFS]:
-    """With a bucket that keeps versions."""
-    with s3_servers.seaweedfs() as server:
-        server.client.create_bucket(Bucket="versions")
-        server.client.put_bucket_versioning(Bucket="versions", VersioningConfiguration={"Status": "Enabled"})
-        yield server
-
-
-def in_bucket(weed: SeaweedFS, root: Path) -> Stack:
-    place = {
-        "type": "s3", "bucket": "versions", "prefix": root.name, "endpoint_url": weed.url,
-        "staging_root": str(root / "staging"),
-    }  # fmt: skip
-    keys = {"s3_access_key": weed.access_key, "s3_secret_key": weed.secret_key}
-    return Stack(root, pinned=True, repository=place, secrets=keys)
-
-
-def test_what_was_signed_is_found_below_what_was_forged(weed: SeaweedFS, tmp_path: Path) -> None:
+def test_what_was_signed_is_found_below_what_was_forged(attack: Attack) -> None:
     """By the writer's key of a bucket that keeps versions: the newest documents are overwritten, newer are planted."""
-    stack = in_bucket(weed, tmp_path)
-    assert stack.recovered() == (stack.ids[-1], b"roles")
-    backup, tied, none, later = stack.ids[-1], stack.points[-1], timedelta(0), timedelta(minutes=5)
+    lines, told = said(attack, "product", 1, "both")
+    backup, tied = told["backups"][-1], told["points"][-1]
+    assert lines == []
+    for asked, own in ((f"database {backup}", backup), (f"database {tied}", backup), ("site latest", tied)):
+        assert (told[asked]["id"], told[asked]["place"]) == (own, "repository_versions")
+    assert f"{backup} was seen with sequence 3" in told["database latest"]["refused"]
+    assert told["forged"][:2] == [backup, tied]
+    for identity in told["forged"][2:]:
+        assert "untrusted: " in told[f"database {identity}"]["refused"]
 
-    def key(identity: str, name: str = "manifest.json") -> str:
-        return f"{tmp_path.name}/postgresql/{identity}/{name}"
 
-    def point(identity: str) -> str:
-        return f"{tmp_path.name}/recovery-points/{identity}.json"
+def test_control_without_signers_the_plan_of_the_site_says_what_cannot_be_known(attack: Attack) -> None:
+    _lines, told = said(attack, "site", 1, "at once")
+    assert told["unpinned id"] == told["forged"][-1], "the planted one"
+    (words,) = [line for line in told["unpinned text"] if "nobody is pinned (lifeboat_signers)" in line]
+    assert "whether the host published this point, or somebody else who could write there, cannot be known" in words
 
-    def read(name: str) -> bytes:
-        return bytes(weed.client.get_object(Bucket="versions", Key=name)["Body"].read())
 
-    before, said = read(key(backup)), read(point(tied))
-    for shift in (none, later):
-        identity, other = forge_backup.renamed(backup, shift), forge_backup.renamed(tied, shift)
-        manifest = forge_backup.forged(before, identity, shift)
-        for name, data in {**CONTENT, forge_backup.ARTEFACT: forge_backup.POISON, "manifest.json": manifest}.items():
-            weed.client.put_object(Bucket="versions", Key=key(identity, name), Body=data)
-        body = forge_backup.forged_point(said, other, shift, identity, manifest)
-        weed.client.put_object(Bucket="versions", Key=point(other), Body=body)
-    assert stack.recovered(backup) == (backup, b"roles")
-    assert stack.recovered(tied) == (backup, b"roles")
-    assert stack.site() == tied
-    with pytest.raises(UntrustedError, match=f"{backup} was seen with sequence 3"):
-        stack.recovered()
-    for identity in (forge_backup.renamed(backup, later), forge_backup.renamed(tied, later)):
-        with pytest.raises(UntrustedError, match="untrusted: "):
-            stack.recovered(identity)
+def test_the_site_is_recovered_to_the_right_point_where_all_is_done_at_once(attack: Attack) -> None:
+    """Older backups are hidden, the newest is overwritten, and a newer one is planted."""
+    lines, told = said(attack, "site", 1, "at once")
+    plan = told["site latest"]
+    assert lines == []
+    assert (plan["id"], plan["place"]) == (told["points"][-1], "repository_versions")
+    assert any(f"{plan['id']} is read from old versions: " in line for line in plan["text"])
+    assert not any("nobody is pinned" in line for line in plan["text"])
