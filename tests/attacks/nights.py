@@ -181,7 +181,7 @@ def answers(root: Path, jobs: Sequence[Job]) -> list[tuple[int, Any]]:
     for number, (code, (name, words)) in enumerate(zip(json.loads(done.stdout), jobs)):
         out, err = ((scratch / f"{number}.{kind}").read_text() for kind in ("out", "err"))
         print(f"{name} {' '.join(words)}: exit {code}\n{out}{err}", file=sys.stderr)
-        found.append((code, json.loads(out) if out[:1] in ("{", "[") else out))
+        found.append((code, json.loads(out) if out.lstrip()[:1] in ("{", "[") else out))
     return found
 
 
