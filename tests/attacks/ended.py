@@ -18,7 +18,7 @@ NOTHING_SHOWN = 2
 
 
 def end(main: Callable[[], int], stack: str = "") -> None:
-    """stack: a name of this run alone, whose lock is removed."""
+    """stack: a name of this run alone, whose locks are removed."""
     try:
         code = main()
     except SystemExit as exc:
@@ -27,6 +27,6 @@ def end(main: Callable[[], int], stack: str = "") -> None:
     except Exception:
         traceback.print_exc()
         code = NOTHING_SHOWN
-    if stack:
-        Path(f"/run/lifeboat/lifeboat-{stack}.lock").unlink(missing_ok=True)
+    for lock in (stack, f"{stack}.verify") if stack else ():
+        Path(f"/run/lifeboat/lifeboat-{lock}.lock").unlink(missing_ok=True)
     sys.exit(code)
