@@ -71,6 +71,7 @@ def crowded(writer: Writer, host: Host) -> None:
 
 
 ATTACKS = {attack.__name__: attack for attack in (hidden, removed, lied, damaged, crowded)}
+NAMED = ("hidden", "lied")  # where an operator names what he wants, too
 
 
 def restored(writer: Writer) -> bytes:
@@ -84,7 +85,7 @@ def restored(writer: Writer) -> bytes:
 def unprotected(root: Path) -> Said:
     said = Said()
     for name, attack in ATTACKS.items():
-        host = nights.in_bucket(root, name, "plain").publish()
+        host = nights.in_bucket(root, name, "plain").publish(1)
         writer = Writer(host)
         if restored(writer) != nights.CONTENT[nights.ROLES]:
             raise SystemExit("the script restores nothing without the attack either, which proves nothing")
@@ -124,10 +125,10 @@ def planned(root: Path, *, versions: bool) -> Said:
     states = {name: writer.state() for name, writer in writers.items()}
     asked: dict[str, list[tuple[str, str]]] = {}
     for name, host in hosts.items():
-        asked[name] = [("database", "latest"), ("database", host.backups[-1])]
-        if versions:
-            own = host.points[-1]
-            asked[name] += [("database", own), ("site", "latest"), ("site", own)]
+        asked[name] = [("database", "latest"), *([("site", "latest")] if versions else [])]
+        if name in NAMED:
+            backup, own = host.backups[-1], host.points[-1]
+            asked[name] += [("database", backup), *([("database", own), ("site", own)] if versions else [])]
     jobs = [nights.plan(kind, hosts[name], identity) for name, of in asked.items() for kind, identity in of]
     answers, said = iter(nights.answers(root, jobs)), Said()
     for name, host in hosts.items():
@@ -142,7 +143,7 @@ def planned(root: Path, *, versions: bool) -> Said:
 
 def commands(root: Path) -> Said:
     """Of one backup that is hidden and one that is overwritten: what verify, list and status say, and the next plan."""
-    proved, told = (nights.in_bucket(root, name, "versions").publish() for name in ("proved", "told"))
+    proved, told = (nights.in_bucket(root, name, "versions").publish(3) for name in ("proved", "told"))
     writers = [Writer(host) for host in (proved, told)]
     verify = ("--level", "checksum")
     first = nights.answers(root, [nights.lifeboat(proved, "verify", proved.backups[0], *verify)])

@@ -46,7 +46,7 @@ def test_with_signers_it_is_not(attack: Attack, which: str) -> None:
         assert [told[asked]["id"] for asked in PLANS] == [backups[-1], points[-1]]
     else:  # the newest one is lost, which is an operator's matter: he names the one before it
         for asked, lost in zip(PLANS, (backups[-1], points[-1])):
-            assert f"{lost} was seen with sequence 3" in told[asked]["refused"]
+            assert f"{lost} was seen with sequence 2" in told[asked]["refused"]
         assert {told[f"database {named}"]["id"] for named in (backups[-2], points[-2])} == {backups[-2]}
     for identity in told["forged"]:
         assert "untrusted: " in told[f"database {identity}"]["refused"]
@@ -74,7 +74,7 @@ def test_every_command_says_so_and_none_deletes_it(attack: Attack, which: str) -
     if which == "plant":
         assert plan["id"] == newest
     else:
-        assert f"{newest} was seen with sequence 3" in plan["refused"]
+        assert f"{newest} was seen with sequence 2" in plan["refused"]
 
 
 def test_what_was_signed_is_found_below_what_was_forged(attack: Attack) -> None:
@@ -84,7 +84,7 @@ def test_what_was_signed_is_found_below_what_was_forged(attack: Attack) -> None:
     assert lines == []
     for asked, own in ((f"database {backup}", backup), (f"database {tied}", backup), ("site latest", tied)):
         assert (told[asked]["id"], told[asked]["place"]) == (own, "repository_versions")
-    assert f"{backup} was seen with sequence 3" in told["database latest"]["refused"]
+    assert f"{backup} was seen with sequence 2" in told["database latest"]["refused"]
     assert told["forged"][:2] == [backup, tied]
     for identity in told["forged"][2:]:
         assert "untrusted: " in told[f"database {identity}"]["refused"]
