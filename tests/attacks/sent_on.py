@@ -4,7 +4,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The attack: a server that is given a key sends each request on to another one, which notes what it is sent.
 
-It uses HTTP, command lines and playbooks only. That of a drill's transactions is redirects.py. Here are the others that
+It uses HTTP, command lines and modules only. That of a drill's transactions is redirects.py. Here are the others that
 are given a credential: an S3 store, GitHub, a git server, a dead-man's switch.
 
 Usage: sent_on.py CLIENT HOST DIRECTORY
@@ -134,13 +134,11 @@ def command(directory: Path, given: Mapping[str, object], secrets: Mapping[str, 
 
 
 def module(directory: Path, name: str, given: Mapping[str, object], **more: object) -> list[str]:
-    """A module, by a playbook, as the roles call it."""
-    task = {f"lifeboat.dr.{name}": {"settings": given, **more}}
-    (directory / "playbook.json").write_text(
-        json.dumps([{"hosts": "localhost", "gather_facts": False, "tasks": [task]}])
-    )
-    words = ["ansible-playbook", "-i", "localhost,", "-c", "local", str(directory / "playbook.json")]
-    return [*words, "-e", f"ansible_python_interpreter={sys.executable}"]
+    """A module, run as Ansible runs it on a host, which takes a fifth of a playbook's time: JSON in, JSON out."""
+    asked = directory / "asked.json"
+    asked.touch(mode=0o600)
+    asked.write_text(json.dumps({"ANSIBLE_MODULE_ARGS": {"settings": given, **more}}))
+    return [sys.executable, "-m", f"ansible_collections.lifeboat.dr.plugins.modules.{name}", str(asked)]
 
 
 def listing(url: str, directory: Path) -> list[str]:

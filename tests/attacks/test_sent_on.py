@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -23,9 +22,8 @@ ASKED = {
 
 
 def attack(name: str, host: str, directory: Path) -> subprocess.CompletedProcess[str]:
-    environment = {"ANSIBLE_CONFIG": str(SCRIPT.parents[2] / "ansible.cfg"), **os.environ, "ANSIBLE_NOCOLOR": "1"}
     words = [sys.executable, str(SCRIPT), name, host, str(directory)]
-    return subprocess.run(words, check=False, capture_output=True, text=True, env=environment)
+    return subprocess.run(words, check=False, capture_output=True, text=True)
 
 
 @HOSTS
