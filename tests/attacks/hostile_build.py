@@ -14,8 +14,8 @@ Where a moment counts the attacker gets it there: `env` starts late, and root wa
 
 CASE, which says what the commit's build does:
   leaves    it leaves a process behind. Then it is built once more.
-  fetches   its first command looks around; what it saw is written to DIRECTORY/seen.
-  builds    its second command does, which needs no network.
+  looks     its first command looks around, which may fetch packages, and its second, which needs no network. What
+            they saw is written to DIRECTORY/fetches and DIRECTORY/builds.
   time      it leaves a process behind, and ends neither by itself nor when it is told to.
   killed    the same, and somebody kills what root started for it, with SIGKILL.
 
@@ -160,9 +160,9 @@ def built(world: World, name: str, words: Sequence[str], *, again: bool = False)
 
 
 def unprotected(world: World, case: str, directory: Path) -> list[str]:
-    if case in ("fetches", "builds"):
-        built(world, "first", ["sh", "-c", f"{{ {LOOK}; }} >{world.loot}/seen 2>&1"])
-        return seen(world.loot / "seen", directory, case)
+    if case == "looks":
+        built(world, "first", ["sh", "-c", f"{{ {LOOK}; }} >{world.loot}/builds 2>&1"])
+        return seen(world.loot / "builds", directory)
     built(world, "first", world.left("unprotected"))
     if not world.lives():
         raise SystemExit("the first build left nothing behind, which proves nothing")
@@ -176,12 +176,11 @@ def unprotected(world: World, case: str, directory: Path) -> list[str]:
 def commands(world: World, case: str) -> list[list[str]]:
     """What is in the settings as the frontend's build."""
     left = world.left("product")
-    publish = "mkdir dist; echo x >dist/index.html; echo $GITHUB_SHA >dist/version.txt; mv seen dist"
-    looks = ["sh", "-c", f"{{ {LOOK}; }} >seen 2>&1; {publish}"]
+    publish = "mkdir dist; echo x >dist/index.html; echo $GITHUB_SHA >dist/version.txt; mv fetches builds dist"
+    looks = [f"{{ {LOOK}; }} >{which} 2>&1" for which in ("fetches", "builds")]
     return {
         "leaves": [left],
-        "fetches": [looks],
-        "builds": [["true"], looks],
+        "looks": [["sh", "-c", looks[0]], ["sh", "-c", f"{looks[1]}; {publish}"]],
         "time": [["sh", "-c", f"{' '.join(left)}; trap '' TERM; while :; do sleep 0.1; done"]],
         "killed": [["sh", "-c", f"{' '.join(left)}; sleep 600"]],
     }[case]
@@ -252,7 +251,9 @@ def product(world: World, case: str, directory: Path) -> list[str]:
         raise SystemExit("nothing was published, so that nothing is shown")
     if {path.stat().st_uid for path in world.site.rglob("*")} != {0}:
         return ["files of the site that are his"]
-    return world.got() if case == "leaves" else seen(world.site / "seen", directory, case)
+    if case == "leaves":
+        return world.got()
+    return [*seen(world.site / "fetches", directory), *seen(world.site / "builds", directory)]
 
 
 def spaces(world: World) -> list[int]:
@@ -271,19 +272,19 @@ def spaces(world: World) -> list[int]:
 # --- what it saw ------------------------------------------------------------------------------------------------------
 
 
-def seen(file: Path, directory: Path, case: str) -> list[str]:
+def seen(file: Path, directory: Path) -> list[str]:
     """What of it was not for the build to see: who fetches packages may have the network."""
     text = file.read_text(errors="replace")
-    (directory / "seen").write_text(text)
+    (directory / file.name).write_text(text)
     if not text.startswith("127.0.0.1\n") or "GITHUB_SHA" not in text:
         raise SystemExit(f"it does not reach itself, or did not look around: {text[:500]}")
     found = [f"a secret of the host: {TOKEN}"] if TOKEN in text else []
     found += ["processes of the host"] if Path(__file__).name in text else []
     networks = [line.partition(":")[0].strip() for line in text.splitlines() if re.match(r" *[\w@.-]+: +\d", line)]
     host = re.findall(r"(?m)^ *([\w@.-]+):", Path("/proc/net/dev").read_text())
-    if case == "fetches" and networks != host:
+    if file.name == "fetches" and networks != host:
         raise SystemExit(f"what fetches packages has the networks {networks} only, and can fetch nothing")
-    return found + (["the network"] if case == "builds" and networks != ["lo"] else [])
+    return found + (["the network"] if file.name == "builds" and networks != ["lo"] else [])
 
 
 def main() -> int:

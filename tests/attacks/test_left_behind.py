@@ -33,7 +33,7 @@ def test_what_an_unprotected_build_leaves_behind(tmp_path: Path) -> None:
 
 def test_what_an_unprotected_build_sees(tmp_path: Path) -> None:
     """The control of what a build sees. Its secret it saw above."""
-    done = attack("unprotected", "builds", tmp_path)
+    done = attack("unprotected", "looks", tmp_path)
     assert done.returncode == 0, done.stderr
     assert {"processes of the host", "the network"} <= {*done.stdout.splitlines()}
 
@@ -43,10 +43,9 @@ def test_a_build_leaves_nothing_behind(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (1, ""), done.stderr
 
 
-@pytest.mark.parametrize("number", [0, 1], ids=["what fetches", "what builds"])
-def test_a_build_sees_no_process_and_no_secret_of_the_host(tmp_path: Path, number: int) -> None:
-    """Which of its commands has a network, too; what builds still reaches itself."""
-    done = attack("product", ["fetches", "builds"][number], tmp_path)
+def test_a_build_sees_no_process_and_no_secret_of_the_host(tmp_path: Path) -> None:
+    """What fetches has a network, and what builds still reaches itself."""
+    done = attack("product", "looks", tmp_path)
     assert (done.returncode, done.stdout) == (1, ""), done.stderr
 
 
