@@ -21,6 +21,7 @@ PACKAGES: Mapping[str, tuple[str, ...]] = {
     "promtool": ("promtool",),
     "amtool": ("prometheus-alertmanager",),
     "sshd": ("openssh-server", "libwrap0", "libwtmpdb0"),
+    "rsyslogd": ("rsyslog", "libestr0", "libfastjson4"),
 }
 
 

@@ -48,6 +48,7 @@ VERBS = [
     "quarantine",
     "keeper",
     "metrics",
+    "ship",
 ]
 
 

@@ -499,6 +499,18 @@ def _keeper_options(parser: argparse.ArgumentParser) -> None:
     keeper.options(parser)
 
 
+def _ship(loaded: config.Config, arguments: argparse.Namespace, log: Log) -> Answer:
+    from . import shipped
+
+    return shipped.run(loaded, arguments)
+
+
+def _ship_options(parser: argparse.ArgumentParser) -> None:
+    from . import shipped
+
+    shipped.options(parser)
+
+
 def _metrics(loaded: config.Config, arguments: argparse.Namespace, log: Log) -> Answer:
     from . import watched
 
@@ -555,6 +567,11 @@ _VERBS = {
         "Write what a monitoring system wants to know, for node_exporter's textfile collector.",
         _metrics_options,
         _metrics,
+    ),
+    "ship": Verb(
+        "For rsyslog: send log lines to Elasticsearch or OpenSearch, and confirm what it has stored.",
+        _ship_options,
+        _ship,
     ),
     "status": Verb("Say whether the stack is protected; fails when it is not.", _no_options, _status),
 }

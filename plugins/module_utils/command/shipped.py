@@ -1,0 +1,45 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""`lifeboat ship`: the program that rsyslog gives log lines to."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..base import filesystem
+from ..operations import shipping
+from ..settings import config
+
+if TYPE_CHECKING:
+    from .report import Answer
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--url", required=True, help="the store, such as https://logs.example.org:9200")
+    parser.add_argument("--index", default="logs-lifeboat-default", help="the data stream or index")
+    parser.add_argument("--ca", default="", metavar="FILE", help="the CA of its certificate; the system's if not given")
+    parser.add_argument(
+        "--authorization", type=Path, default=None, metavar="FILE",
+        help="a private file with user:password, or a whole header such as ApiKey ...",
+    )  # fmt: skip
+
+
+def run(loaded: config.Config, arguments: argparse.Namespace) -> Answer:
+    """Secrets of all stacks of this host are blanked: any of them may stand in a line of the journal."""
+    said = ""
+    if arguments.authorization:
+        with filesystem.explained("read the store's credentials", arguments.authorization):
+            said = filesystem.read_plain(arguments.authorization).decode()
+    store = shipping.Store(arguments.url, arguments.index, shipping.authorization(said), arguments.ca)
+    directory = arguments.config_directory or config.DIRECTORY
+    secrets = {"log store": said.strip().rpartition(" ")[2].rpartition(":")[2]}
+    for stack in config.stacks(directory):
+        found = loaded if stack == loaded.stack else config.load(stack, directory)
+        secrets.update({f"{stack} {name}": word for name, word in found.secrets.items()})
+    shipping.run(sys.stdin.buffer, sys.stdout, store.post, secrets)
+    return 0, {}, []

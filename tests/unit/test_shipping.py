@@ -1,0 +1,393 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Log lines to the bulk API: none lost, none twice, no secret, by a stand-in of the store and Debian's own rsyslog.
+
+The stand-in does what is published of the bulk API: https://www.elastic.co/docs/api/doc/elasticsearch/operation/operation-bulk
+"""
+
+from __future__ import annotations
+
+import http.server
+import io
+import json
+import logging
+import os
+import re
+import shlex
+import socketserver
+import subprocess
+import sys
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import debian
+import pytest
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import ecs, pipeline
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import UsageError
+from ansible_collections.lifeboat.dr.plugins.module_utils.command import cli
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations import shipping
+from builders import settings, until
+
+ROOT = Path(__file__).resolve().parents[2]
+CANARY = "canary-hunter2-of-the-store"
+
+
+class Bulk:
+    """A store with one data stream. down: what every request is answered. busy: so many items get 429, each once, or
+    as often as they come where it is `always`."""
+
+    def __init__(self) -> None:
+        self.documents: dict[str, dict[str, Any]] = {}
+        self.down, self.busy, self.lost_answers = 0, 0, 0
+        self.refused: set[str] = set()
+        self.always = False
+        self.seen: Counter[str] = Counter()
+        self.bodies: list[bytes] = []
+
+    def post(self, body: bytes) -> tuple[int, bytes]:
+        self.bodies.append(body)
+        if self.down:
+            self.seen[str(self.down)] += 1
+            return self.down, b'{"error":"away"}'
+        lines = body.decode().split("\n")
+        assert lines.pop() == "", "the last line ends too"
+        items = [self._create(json.loads(head), json.loads(said)) for head, said in zip(lines[::2], lines[1::2])]
+        if self.lost_answers:
+            self.lost_answers -= 1
+            raise ConnectionResetError("the answer is lost")
+        errors = any(item["create"]["status"] >= 300 for item in items)
+        return 200, json.dumps({"took": 1, "errors": errors, "items": items}).encode()
+
+    def _create(self, head: dict[str, Any], said: dict[str, Any]) -> dict[str, Any]:
+        ((verb, about),) = head.items()
+        assert verb == "create"
+        id = about["_id"]
+        if self.always or (self.busy and id not in self.refused):
+            self.busy -= 1
+            self.refused.add(id)
+            status = 429
+        elif id in self.documents:
+            status = 409
+        elif "odd.field" in said:
+            status = 400
+        else:
+            status = 201
+            self.documents[id] = said
+        self.seen[str(status)] += 1
+        return {"create": {"_index": "logs-lifeboat-default", "_id": id, "status": status}}
+
+
+def line(text: str, **more: str) -> bytes:
+    told = {"text": text, "host": "app1", "time": "2026-11-24T02:00:00.000000+00:00", "file": "/l", "offset": "0"}
+    return json.dumps({**told, **more}, ensure_ascii=False).encode()
+
+
+def documents(*texts: str) -> list[shipping.Document]:
+    return [shipping.document(line(text, offset=str(number)), {}) for number, text in enumerate(texts)]
+
+
+@pytest.fixture
+def bulk(monkeypatch: pytest.MonkeyPatch) -> Bulk:
+    monkeypatch.setattr(shipping, "_PAUSES", (0, 0))
+    monkeypatch.setattr(shipping, "_WAITS", (0, 0))
+    return Bulk()
+
+
+def test_a_batch_is_confirmed_when_each_line_is_there(bulk: Bulk) -> None:
+    batch = documents(*map(str, range(5)))
+    assert shipping.stored(batch, bulk.post) == ""
+    assert [said["message"] for said in bulk.documents.values()] == ["0", "1", "2", "3", "4"]
+    assert shipping.stored(batch, bulk.post) == "", "sent again, it is there already"
+    assert (len(bulk.documents), bulk.seen["409"]) == (5, 5)
+
+
+@pytest.mark.parametrize("status", [301, 401, 404, 413, 429, 500, 502, 503])
+def test_a_request_that_is_refused_as_a_whole_is_not_confirmed(bulk: Bulk, status: int) -> None:
+    bulk.down = status
+    assert str(status) in shipping.stored(documents("a"), bulk.post)
+    bulk.down = 0
+    assert shipping.stored(documents("a"), bulk.post) == ""
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [b"", b"OK", b"{}", b'{"errors":false,"items":[]}', b'{"items":[{"create":{"_id":"x","status":201}}]}',
+     b'{"items":5}', b'{"items":[{"index":{"_id":"x","status":201}}]}'],
+)  # fmt: skip
+def test_an_answer_that_does_not_name_each_line_confirms_nothing(answer: bytes) -> None:
+    assert "each line" in shipping.stored(documents("a"), lambda body: (200, answer))
+
+
+def test_items_without_room_are_sent_again_alone(bulk: Bulk) -> None:
+    bulk.busy = 3
+    assert shipping.stored(documents("a", "b", "c", "d"), bulk.post) == ""
+    assert [len(body.splitlines()) // 2 for body in bulk.bodies] == [4, 3]
+    bulk.always = True
+    times = iter(range(0, 1000, 7))
+    assert "429" in shipping.stored(documents("e"), bulk.post, lambda: next(times))
+
+
+def test_an_answer_that_is_lost_makes_no_second_line(bulk: Bulk) -> None:
+    bulk.lost_answers = 1
+    assert "lost" in shipping.stored(documents("a", "b"), bulk.post)
+    assert shipping.stored(documents("a", "b"), bulk.post) == ""
+    assert len(bulk.documents) == 2
+
+
+def test_a_field_that_does_not_fit_does_not_keep_the_others_back(bulk: Bulk) -> None:
+    own = ecs.Formatter("shop", "backup").format(logging.makeLogRecord({"msg": "x", "levelname": "INFO"}))
+    odd = json.dumps({**json.loads(own), "odd.field": 1})
+    assert shipping.stored(documents("a", odd, "b"), bulk.post) == ""
+    assert sorted(said["message"] for said in bulk.documents.values()) == sorted(["a", "b", odd])
+
+
+def test_requests_are_bounded(bulk: Bulk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shipping, "_LARGEST", 400)
+    assert shipping.stored(documents("x" * 1000, "y" * 150, "z"), bulk.post) == ""
+    assert len(bulk.bodies) >= 2 and len(bulk.documents) == 3
+
+
+def test_an_id_is_of_the_line_and_its_place() -> None:
+    first = shipping.document(line("a"), {}).id
+    assert first == shipping.document(line("a", received="later"), {}).id, "read again after a crash"
+    others = [line("b"), line("a", offset="2"), line("a", file="/m"), line("a", host="app2"), line("a", file="")]
+    assert len({first, *(shipping.document(other, {}).id for other in others)}) == 6
+    of_journal = [line("a", file="", received=at, process="1") for at in ("1", "2")]
+    assert len({shipping.document(said, {}).id for said in of_journal}) == 2
+
+
+def test_our_own_lines_keep_their_fields_and_others_get_some() -> None:
+    own = ecs.Formatter("shop", "backup").format(logging.makeLogRecord({"msg": "行 「書く」", "levelname": "INFO"}))
+    assert shipping.document(line(own), {}).body == json.loads(own)
+    found = shipping.document(line("行 「書く」 \u2028 \\", program="dockerd", severity="err"), {}).body
+    assert found == {
+        "@timestamp": "2026-11-24T02:00:00.000000+00:00", "message": "行 「書く」 \u2028 \\", "ecs.version": ecs.ECS,
+        "host.hostname": "app1", "log.file.path": "/l", "process.name": "dockerd", "log.syslog.severity.name": "err",
+        "event.dataset": "syslog",
+    }  # fmt: skip
+
+
+def test_secrets_are_blanked_and_do_not_make_it_another_line() -> None:
+    secrets = {"shop database_password": CANARY}
+    told = line(f"sent {CANARY} and postgresql://app:hunter2pass@db/x")
+    found = shipping.document(told, secrets)
+    assert CANARY not in json.dumps(found.body) and "hunter2pass" not in json.dumps(found.body)
+    assert CANARY not in json.dumps(found.plain) and found.id == shipping.document(told, {}).id
+
+
+def test_the_conversation_with_rsyslog(bulk: Bulk) -> None:
+    out = io.StringIO()
+    given = [
+        shipping.BEGIN,
+        line("a"),
+        b"not JSON \xff",
+        b"[]",
+        shipping.COMMIT,
+        shipping.BEGIN,
+        line("b"),
+        shipping.COMMIT,
+    ]
+    shipping.run((words + b"\n" for words in given), out, bulk.post, {})
+    assert out.getvalue().split("\n") == [
+        "OK", "OK", "DEFER_COMMIT", "DEFER_COMMIT", "DEFER_COMMIT", "OK", "OK", "DEFER_COMMIT", "OK", "",
+    ]  # fmt: skip
+    assert len(bulk.documents) == 4
+    bulk.down, out = 503, io.StringIO()
+    shipping.run((words + b"\n" for words in given[:2] + given[4:5]), out, bulk.post, {})
+    assert out.getvalue().splitlines()[-1] == "not stored: the store answered 503"
+
+
+@pytest.mark.parametrize("url", ["", "logs", "ftp://logs/", "https://user:hunter2@logs/", "https://"])
+def test_an_address_that_is_none(url: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        shipping.Store(url, "logs")
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_redirect_is_not_followed_and_the_header_is_sent() -> None:
+    heads: list[Any] = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def log_message(self, *arguments: Any) -> None:
+            pass
+
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            heads.append((self.path, self.headers["Authorization"], self.headers["Content-Type"]))
+            self.send_response(307)
+            self.send_header("Location", "http://127.0.0.1:1/")
+            self.end_headers()
+
+    with socketserver.TCPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        store = shipping.Store(
+            f"http://127.0.0.1:{server.server_address[1]}/es", "a b", shipping.authorization("u:p\n")
+        )
+        assert store.post(b"x")[0] == 307
+        server.shutdown()
+    assert heads == [("/es/a%20b/_bulk", "Basic dTpw", "application/x-ndjson")]
+    assert shipping.authorization("ApiKey abc\n") == "ApiKey abc"
+
+
+# With Debian's rsyslogd.
+
+
+@pytest.fixture
+def serving(bulk: Bulk) -> Iterator[Any]:
+    """serve(port) and stop()."""
+    servers: list[Any] = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def log_message(self, *arguments: Any) -> None:
+            pass
+
+        def do_POST(self) -> None:
+            status, body = bulk.post(self.rfile.read(int(self.headers["Content-Length"])))
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+    class Server(socketserver.ThreadingMixIn, http.server.HTTPServer):
+        allow_reuse_address = True
+        daemon_threads = True
+
+    def serve(port: int = 0) -> int:
+        servers.append(Server(("127.0.0.1", port), Handler))
+        threading.Thread(target=servers[-1].serve_forever, daemon=True).start()
+        return int(servers[-1].server_address[1])
+
+    def stop() -> None:
+        while servers:
+            servers[-1].shutdown()
+            servers.pop().server_close()
+
+    yield serve, stop
+    stop()
+
+
+def configured(here: Path, port: int) -> str:
+    """The file that is documented, with this test's paths, no journal, and a short wait between two tries."""
+    text = (ROOT / "monitoring" / "logs" / "rsyslog.conf").read_text(encoding="utf-8")
+    code = f"import sys; from {cli.__name__} import main; sys.exit(main())"
+    command = ["env", f"PYTHONPATH={ROOT}/.ansible/collections", sys.executable, "-c", code]
+    (here / "ship").write_text(f'#!/bin/sh\nexec {shlex.join(command)} "$@" --config-directory {here}/etc\n')
+    (here / "ship").chmod(0o700)
+    changes = {
+        "/usr/local/bin/lifeboat ship": f"{here}/ship ship", "/etc/lifeboat/logs.key": f"{here}/key",
+        "https://logs.example.org:9200": f"http://127.0.0.1:{port}", "/var/log/lifeboat/*.log": f"{here}/log/*.log",
+        'action.resumeInterval="5"': 'action.resumeInterval="1"', 'action.resumeIntervalMax="60"': "",
+        'queue.timeoutShutdown="5000" queue.timeoutActionCompletion="5000"': 'queue.timeoutShutdown="500"',
+    }  # fmt: skip
+    for before, after in changes.items():
+        assert text.count(before) == 1
+        text = text.replace(before, after)
+    text = text[: text.index("# The journal, and")]
+    return f'global(workDirectory="{here}/work" maxMessageSize="64k")\n{text}'
+
+
+class Host:
+    """A host with rsyslog, and a log that is written."""
+
+    def __init__(self, root: Path, port: int) -> None:
+        for name in ("etc", "log", "work"):
+            (root / name).mkdir()
+        (root / "etc" / "shop.json").write_text(json.dumps(settings(root)))
+        (root / "etc" / "shop.secrets.json").write_text(json.dumps({"database_password": CANARY}))
+        (root / "key").write_text("lifeboat:hunter2-of-the-log-store\n")
+        for private in (root / "etc" / "shop.secrets.json", root / "key"):
+            private.chmod(0o600)
+        (root / "rsyslog.conf").write_text(configured(root, port))
+        program = debian.required("rsyslogd")
+        usr = Path(program).parents[1]
+        libraries = [str(path.parent) for path in usr.glob("lib/*/libestr.so.0")]
+        modules = [str(path.parent) for path in usr.glob("lib/*/rsyslog/omprog.so")]
+        self.argv = [program, "-n", "-iNONE", "-f", str(root / "rsyslog.conf"), *(["-M", *modules] if modules else [])]
+        self.environment = {**os.environ, **({"LD_LIBRARY_PATH": libraries[0]} if libraries else {})}
+        self.root, self.texts = root, list[str]()
+        self.formatter = ecs.Formatter("shop", "backup")
+        self.start()
+
+    def start(self) -> None:
+        with (self.root / "said").open("ab") as out:
+            self.process = subprocess.Popen(self.argv, env=self.environment, stdout=out, stderr=out)
+
+    def stop(self) -> None:
+        self.process.terminate()
+        self.process.wait(timeout=120)
+
+    def write(self, count: int) -> None:
+        with (self.root / "log" / "shop.log").open("a", encoding="utf-8") as file:
+            for _line in range(count):
+                text = f'行 {len(self.texts)} を「書く」 "q" \\ '
+                record = logging.makeLogRecord({"msg": text + CANARY, "levelname": "INFO"})
+                file.write(self.formatter.format(record) + "\n")
+                self.texts.append(text + pipeline.BLANK)
+
+
+@pytest.mark.slow
+def test_ten_thousand_lines_with_the_store_away_in_the_middle(tmp_path: Path, bulk: Bulk, serving: Any) -> None:
+    """Connection refused, rsyslog restarted meanwhile, then 503 for whole requests, then 429 for items, then an answer
+    that is lost."""
+    serve, stop = serving
+    port = serve()
+    host = Host(tmp_path, port)
+    try:
+        host.write(3000)
+        until(lambda: len(bulk.documents) == 3000)
+        stop()
+        host.write(3000)
+        host.stop()
+        host.start()
+        host.write(1000)
+        bulk.down = 503
+        serve(port)
+        until(lambda: bulk.seen["503"] >= 3)
+        bulk.busy, bulk.down = 300, 0
+        until(lambda: len(bulk.documents) >= 7000)
+        bulk.lost_answers = 1
+        host.write(3000)
+        until(lambda: len(bulk.documents) >= 10_000)
+    finally:
+        host.stop()
+    assert bulk.seen["429"] == 300 and bulk.seen["409"] > 0
+    assert sorted(str(found["message"]) for found in bulk.documents.values()) == sorted(host.texts)
+    sent = b"".join(bulk.bodies) + (tmp_path / "said").read_bytes()
+    assert CANARY.encode() not in sent and b"hunter2" not in sent
+
+
+LOGS = ROOT / "monitoring" / "logs"
+
+
+def test_the_files_for_the_store_name_fields_that_are_sent() -> None:
+    template = json.loads((LOGS / "index-template.json").read_text(encoding="utf-8"))
+    fields = template["template"]["mappings"]["properties"]
+    ended = logging.makeLogRecord({"msg": "x", "levelname": "INFO", "exit_code": 0})
+    own = json.loads(ecs.Formatter("shop", "backup").format(ended))
+    others = shipping.document(line("x", program="p", severity="err"), {}).body
+    sent = {*own, *others, "labels.stack"} - {"labels"}
+    assert set(fields) == sent
+    assert "data_stream" in template and template["index_patterns"] == ["logs-lifeboat-*"]
+    lines = (LOGS / "saved-searches.ndjson").read_text(encoding="utf-8").splitlines()
+    (pattern, *searches) = map(json.loads, lines)
+    assert (pattern["type"], pattern["attributes"]["title"]) == ("index-pattern", "logs-lifeboat-*")
+    for search in searches:
+        assert search["type"] == "search" and set(search["attributes"]["columns"]) <= sent
+        asked = json.loads(search["attributes"]["kibanaSavedObjectMeta"]["searchSourceJSON"])["query"]["query"]
+        named = set(re.findall(r"([\w.]+): ", asked))
+        assert named and named <= sent
+        assert [reference["id"] for reference in search["references"]] == [pattern["id"]]
+
+
+def test_both_lifecycles_roll_over_and_delete_after_the_same_time() -> None:
+    elastic = json.loads((LOGS / "elasticsearch-lifecycle.json").read_text(encoding="utf-8"))["policy"]["phases"]
+    states = json.loads((LOGS / "opensearch-lifecycle.json").read_text(encoding="utf-8"))["policy"]["states"]
+    hot, delete = states
+    assert elastic["delete"]["min_age"] == hot["transitions"][0]["conditions"]["min_rollover_age"] == "90d"
+    rolled = elastic["hot"]["actions"]["rollover"], hot["actions"][0]["rollover"]
+    assert rolled[0]["max_age"] == rolled[1]["min_index_age"] == "7d"
+    assert delete["actions"] == [{"delete": {}}]
