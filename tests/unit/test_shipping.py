@@ -78,7 +78,8 @@ class Bulk:
             status = 201
             self.documents[id] = said
         self.seen[str(status)] += 1
-        return {"create": {"_index": "logs-lifeboat-default", "_id": id, "status": status}}
+        error = {"error": {"type": "x", "reason": "no room here"}} if status == 429 else {}
+        return {"create": {"_index": "logs-lifeboat-default", "_id": id, "status": status, **error}}
 
 
 def line(text: str, **more: str) -> bytes:
@@ -128,7 +129,8 @@ def test_items_without_room_are_sent_again_alone(bulk: Bulk) -> None:
     assert [len(body.splitlines()) // 2 for body in bulk.bodies] == [4, 3]
     bulk.always = True
     times = iter(range(0, 1000, 7))
-    assert "429" in shipping.stored(documents("e"), bulk.post, lambda: next(times))
+    said = shipping.stored(documents("e"), bulk.post, lambda: next(times))
+    assert said == "the store answered 429 for a line: no room here"
 
 
 def test_an_answer_that_is_lost_makes_no_second_line(bulk: Bulk) -> None:

@@ -150,19 +150,25 @@ def stored(batch: Sequence[Document], post: Post, clock: Callable[[], float] = t
         found = _items(part, said) if status == 200 else None
         if found is None:
             return f"the store answered {status}" if status != 200 else "the store did not answer for each line"
-        for identity, result in found.items():
+        for identity, (result, cause) in found.items():
             if 200 <= result < 300 or result == _THERE:
                 del waiting[identity]
             elif 400 <= result < 500 and result not in _BUSY and waiting[identity] is not plain[identity]:
                 waiting[identity] = plain[identity]  # a field of it does not fit the index
             else:
-                why = f"the store answered {result} for a line"
+                why = f"the store answered {result} for a line" + (f": {cause}" if cause else "")
         if waiting and why:
             if clock() >= end:
                 return why
             time.sleep(pause)
             pause, why = min(2 * pause, _PAUSES[1]), ""
     return ""
+
+
+def _reason(error: object) -> str:
+    """It may name what is in a field."""
+    said = error.get("reason") if isinstance(error, dict) else error
+    return pipeline.scrub(str(said or ""))[:200]
 
 
 def _part(waiting: Mapping[str, Mapping[str, object]]) -> dict[str, bytes]:
@@ -184,11 +190,11 @@ def _request(part: Mapping[str, bytes]) -> bytes:
     )
 
 
-def _items(part: Mapping[str, bytes], said: bytes) -> Optional[dict[str, int]]:
-    """What became of each line; None where the answer is not one to this request."""
+def _items(part: Mapping[str, bytes], said: bytes) -> Optional[dict[str, tuple[int, str]]]:
+    """What became of each line, and why; None where the answer is not one to this request."""
     try:
         items = [item["create"] for item in json.loads(said)["items"]]
-        found = {str(item["_id"]): int(item["status"]) for item in items}
-    except (ValueError, TypeError, KeyError):
+        found = {str(item["_id"]): (int(item["status"]), _reason(item.get("error"))) for item in items}
+    except (ValueError, TypeError, KeyError, AttributeError):
         return None
     return found if list(found) == list(part) else None
