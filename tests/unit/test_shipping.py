@@ -31,6 +31,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import Usa
 from ansible_collections.lifeboat.dr.plugins.module_utils.command import cli
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import shipping
 from builders import settings, until
+from test_monitoring_roles import load, refusals, written
 
 ROOT = Path(__file__).resolve().parents[2]
 CANARY = "canary-hunter2-of-the-store"
@@ -304,15 +305,20 @@ class Host:
         for private in (root / "etc" / "shop.secrets.json", root / "key"):
             private.chmod(0o600)
         (root / "rsyslog.conf").write_text(configured(root, port))
+        self.find()
+        self.argv = [*self.program, "-n", "-iNONE", "-f", str(root / "rsyslog.conf")]
+        self.root, self.texts = root, list[str]()
+        self.formatter = ecs.Formatter("shop", "backup")
+        self.start()
+
+    def find(self) -> None:
+        """rsyslogd, with its modules and libraries where it is only unpacked."""
         program = debian.required("rsyslogd")
         usr = Path(program).parents[1]
         libraries = [str(path.parent) for path in usr.glob("lib/*/libestr.so.0")]
         modules = [str(path.parent) for path in usr.glob("lib/*/rsyslog/omprog.so")]
-        self.argv = [program, "-n", "-iNONE", "-f", str(root / "rsyslog.conf"), *(["-M", *modules] if modules else [])]
+        self.program = [program, *(["-M", *modules] if modules else [])]
         self.environment = {**os.environ, **({"LD_LIBRARY_PATH": libraries[0]} if libraries else {})}
-        self.root, self.texts = root, list[str]()
-        self.formatter = ecs.Formatter("shop", "backup")
-        self.start()
 
     def start(self) -> None:
         with (self.root / "said").open("ab") as out:
@@ -393,3 +399,72 @@ def test_both_lifecycles_roll_over_and_delete_after_the_same_time() -> None:
     rolled = elastic["hot"]["actions"]["rollover"], hot["actions"][0]["rollover"]
     assert rolled[0]["max_age"] == rolled[1]["min_index_age"] == "7d"
     assert delete["actions"] == [{"delete": {}}]
+
+
+ROLE: dict[str, Any] = {
+    "log_shipping_stack": "shop",
+    "log_shipping_url": "https://logs.example.org:9200",
+    "log_shipping_authorization": "u:p",
+}
+
+
+def directives(text: str) -> list[str]:
+    """Without comments and empty lines."""
+    return [said.strip() for said in text.splitlines() if said.strip() and not said.startswith("#")]
+
+
+def test_the_role_writes_what_is_documented() -> None:
+    made = written("log_shipping", "rsyslog.conf.j2", ROLE)
+    documented = (
+        (LOGS / "rsyslog.conf").read_text(encoding="utf-8").replace("/lifeboat/logs.key", "/lifeboat/shop.logs.key")
+    )
+    assert directives(made) == directives(documented)
+    assert "u:p" not in made
+    more = {
+        "log_shipping_files": ["/srv/x/*.log"], "log_shipping_journal": False, "log_shipping_ca": "/etc/ca.pem",
+        "log_shipping_authorization": "", "log_shipping_lines": 5000, "log_shipping_disk": "50m",
+    }  # fmt: skip
+    made = written("log_shipping", "rsyslog.conf.j2", {**ROLE, **more})
+    assert 'file="/srv/x/*.log"' in made and "call lifeboat_ship" not in made and "--authorization" not in made
+    assert "--ca /etc/ca.pem" in made and 'queue.size="5000"' in made and 'queue.maxDiskSpace="50m"' in made
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"log_shipping_url": ""},
+        {"log_shipping_url": "https://u:hunter2@logs"},
+        {"log_shipping_url": 'https://x" binary="/bin/sh'},
+        {"log_shipping_url": "https://x\nmodule(load=x)"},
+        {"log_shipping_stack": ""},
+        {"log_shipping_index": "a b"},
+        {"log_shipping_ca": "ca.pem"},
+        {"log_shipping_disk": "all"},
+        {"log_shipping_lines": 0},
+        {"log_shipping_files": ['/x" ']},
+        {"log_shipping_agent_path": "lifeboat"},
+    ],
+)
+def test_the_role_refuses(given: dict[str, Any]) -> None:
+    assert refusals("log_shipping", ROLE) == []
+    (said,) = refusals("log_shipping", {**ROLE, **given})
+    assert said.endswith("Nothing was changed.") and "hunter2" not in said
+
+
+def test_the_roles_credentials_are_a_private_file() -> None:
+    (task,) = (task for task in load("log_shipping/tasks/send.yml") if "ansible.builtin.copy" in task)
+    assert (task["no_log"], task["diff"], task["ansible.builtin.copy"]["mode"]) == (True, False, "0600")
+    assert refusals("log_shipping", {**ROLE, "log_shipping_url": "", "log_shipping_enabled": False}) == []
+
+
+@pytest.mark.slow
+def test_rsyslog_accepts_what_the_role_writes(tmp_path: Path) -> None:
+    host = Host.__new__(Host)
+    host.find()
+    made = written("log_shipping", "rsyslog.conf.j2", {**ROLE, "log_shipping_files": ["/x/*"]})
+    (tmp_path / "x.conf").write_text(f'global(workDirectory="{tmp_path}")\n{made}')  # as Debian's rsyslog.conf has one
+    argv = [*host.program, "-N1", "-f", str(tmp_path / "x.conf")]
+    done = subprocess.run(argv, env=host.environment, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    (tmp_path / "x.conf").write_text("ruleset(name=")
+    assert subprocess.run(argv, env=host.environment, capture_output=True, timeout=120, check=False).returncode != 0
