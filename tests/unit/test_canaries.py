@@ -87,6 +87,8 @@ COMMANDS: dict[str, list[list[str]]] = {
     "quarantine": [[], ["remove", "database", "x", "--yes"]],
     "report": [[], ["--output", "{root}/report"]],
     "review": [["database_20261121_120105", "--finding", "{said}", "--owner", "a", "--due", "2026-12-31"]],
+    # What it sends is searched where it is given lines: test_shipping.
+    "ship": [["--url", "http://127.0.0.1:9", "--authorization", "{root}/none"]],
     "status": [[]],
     "transaction": [[]],
     "verify": [["--level", "archive"], [CONFIG], [POINT]],
