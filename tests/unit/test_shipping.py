@@ -8,6 +8,7 @@ The stand-in does what is published of the bulk API: https://www.elastic.co/docs
 
 from __future__ import annotations
 
+import contextlib
 import http.server
 import io
 import json
@@ -19,10 +20,11 @@ import socketserver
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 import debian
 import pytest
@@ -35,6 +37,7 @@ from test_monitoring_roles import load, refusals, written
 
 ROOT = Path(__file__).resolve().parents[2]
 CANARY = "canary-hunter2-of-the-store"
+PATIENCE = 300  # seconds without any request; a batch takes less than one where nothing else runs
 
 
 class Bulk:
@@ -73,7 +76,7 @@ class Bulk:
             status = 429
         elif id in self.documents:
             status = 409
-        elif "odd.field" in said:
+        elif "odd.field" in said or "never" in str(said["message"]):
             status = 400
         else:
             status = 201
@@ -96,6 +99,7 @@ def documents(*texts: str) -> list[shipping.Document]:
 def bulk(monkeypatch: pytest.MonkeyPatch) -> Bulk:
     monkeypatch.setattr(shipping, "_PAUSES", (0, 0))
     monkeypatch.setattr(shipping, "_WAITS", (0, 0))
+    monkeypatch.setattr(shipping, "_HOLD", 0)
     return Bulk()
 
 
@@ -130,7 +134,7 @@ def test_items_without_room_are_sent_again_alone(bulk: Bulk) -> None:
     assert [len(body.splitlines()) // 2 for body in bulk.bodies] == [4, 3]
     bulk.always = True
     times = iter(range(0, 1000, 7))
-    said = shipping.stored(documents("e"), bulk.post, lambda: next(times))
+    said = shipping.stored(documents("e"), bulk.post, clock=lambda: next(times))
     assert said == "the store answered 429 for a line: no room here"
 
 
@@ -182,9 +186,20 @@ def test_secrets_are_blanked_and_do_not_make_it_another_line() -> None:
     assert CANARY not in json.dumps(found.plain) and found.id == shipping.document(told, {}).id
 
 
-def test_the_conversation_with_rsyslog(bulk: Bulk) -> None:
+def kept(place: Path, told: Optional[list[str]] = None) -> shipping.Kept:
+    return shipping.Kept(place, (told if told is not None else []).append)
+
+
+def given(place: Path, post: shipping.Post, *texts: bytes, told: Optional[list[str]] = None) -> list[str]:
+    """What one process answers to these."""
+    out, told = io.StringIO(), told if told is not None else []
+    shipping.run((words + b"\n" for words in texts), out, post, {"x": CANARY}, kept(place, told), told.append)
+    return out.getvalue().splitlines()
+
+
+def test_the_conversation_with_rsyslog(bulk: Bulk, tmp_path: Path) -> None:
     out = io.StringIO()
-    given = [
+    words_given = [
         shipping.BEGIN,
         line("a"),
         b"not JSON \xff",
@@ -194,14 +209,107 @@ def test_the_conversation_with_rsyslog(bulk: Bulk) -> None:
         line("b"),
         shipping.COMMIT,
     ]
-    shipping.run((words + b"\n" for words in given), out, bulk.post, {})
+    shipping.run((words + b"\n" for words in words_given), out, bulk.post, {}, kept(tmp_path), print)
     assert out.getvalue().split("\n") == [
         "OK", "OK", "DEFER_COMMIT", "DEFER_COMMIT", "DEFER_COMMIT", "OK", "OK", "DEFER_COMMIT", "OK", "",
     ]  # fmt: skip
     assert len(bulk.documents) == 4
     bulk.down, out = 503, io.StringIO()
-    shipping.run((words + b"\n" for words in given[:2] + given[4:5]), out, bulk.post, {})
+    shipping.run(
+        (words + b"\n" for words in words_given[:2] + words_given[4:5]), out, bulk.post, {}, kept(tmp_path), print
+    )
     assert out.getvalue().splitlines()[-1] == "not stored: the store answered 503"
+
+
+def test_a_process_that_ends_in_a_batch_leaves_it_to_the_next(bulk: Bulk, tmp_path: Path) -> None:
+    """rsyslog goes on with the line whose answer it did not get, not with the first of the batch."""
+    secret = line(f"b {CANARY}")
+    assert given(tmp_path, bulk.post, shipping.BEGIN, line("a"), secret)[-1] == "DEFER_COMMIT"
+    (waits,) = tmp_path.iterdir()
+    assert waits.stat().st_mode & 0o777 == 0o600 and CANARY not in waits.read_text(encoding="utf-8")
+    waits.write_text(waits.read_text(encoding="utf-8") + '{"id":"cut')
+    assert given(tmp_path, bulk.post, shipping.BEGIN, line("c"), shipping.COMMIT)[-1] == "OK"
+    assert [said["message"] for said in bulk.documents.values()] == ["a", f"b {pipeline.BLANK}", "c"]
+    assert waits.read_bytes() == b""
+
+
+def test_a_batch_waits_for_the_store_and_rsyslog_with_it(bulk: Bulk, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(shipping, "_HOLD", 60)
+    reader, writer = os.pipe()
+    bulk.down, told = 503, list[str]()
+
+    def post(body: bytes) -> tuple[int, bytes]:
+        bulk.down = 0 if bulk.seen["503"] == 3 else 503
+        return bulk.post(body)
+
+    batch = (shipping.BEGIN, line("a"), shipping.COMMIT)
+    with os.fdopen(writer, "w") as out:
+        shipping.run((words + b"\n" for words in batch), out, post, {}, kept(tmp_path), told.append)
+    with os.fdopen(reader) as said:
+        assert said.read().splitlines() == ["OK", "OK", "DEFER_COMMIT", "...OK"]
+    assert told == ["lines wait for the log store: the store answered 503", "the log store takes lines again"]
+    reader, writer = os.pipe()
+    bulk.down = 503
+
+    def ended(body: bytes) -> tuple[int, bytes]:
+        os.close(reader)
+        return bulk.post(body)
+
+    out = os.fdopen(writer, "w", buffering=1)
+    with pytest.raises(BrokenPipeError):
+        shipping.run((words + b"\n" for words in batch), out, ended, {}, kept(tmp_path), told.append)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), writer)  # what it holds yet
+    out.close()
+    assert given(tmp_path, Bulk().post, shipping.BEGIN, shipping.COMMIT) == ["OK", "OK", "OK"]
+
+
+def test_a_line_that_the_store_never_takes_is_put_aside(bulk: Bulk, tmp_path: Path, monkeypatch: Any) -> None:
+    told: list[str] = []
+    bad = [line(f"never {number} {CANARY}", offset=str(number)) for number in range(3)]
+    batch = [shipping.BEGIN, line("a"), *bad[:2], line("b"), shipping.COMMIT]
+    assert given(tmp_path, bulk.post, *batch, told=told)[-1] == "OK"
+    assert [said["message"] for said in bulk.documents.values()] == ["a", "b"]
+    aside = (tmp_path / "refused.ndjson").read_text(encoding="utf-8")
+    lines = [json.loads(found) for found in aside.splitlines()]
+    assert [found["line"]["message"] for found in lines] == [f"never {n} {pipeline.BLANK}" for n in range(2)]
+    assert {found["cause"] for found in lines} == {"the store answered 400 for a line"}
+    assert told == [f"the log store does not take a line ({lines[0]['cause']}): it is in {tmp_path}/refused.ndjson"]
+    # A store that takes no line at all may have no index for them: they wait.
+    alone = (shipping.BEGIN, bad[2], shipping.COMMIT)
+    assert given(tmp_path, bulk.post, *alone)[-1] == "not stored: the store answered 400 for a line"
+    monkeypatch.setattr(shipping, "_DOUBT", 0)
+    monkeypatch.setattr(shipping, "_REFUSED", len(aside) + 10)
+    assert given(tmp_path, bulk.post, *alone)[-1].startswith("not stored"), "no more room for it"
+    monkeypatch.setattr(shipping, "_REFUSED", 1 << 20)
+    assert given(tmp_path, bulk.post, *alone)[-1] == "OK"
+
+
+def test_a_request_that_is_too_large_is_parted_down_to_the_line(bulk: Bulk, tmp_path: Path) -> None:
+    def post(body: bytes) -> tuple[int, bytes]:
+        return (413, b"") if len(body) > 1200 else bulk.post(body)
+
+    batch = [line("x" * 300, offset=str(number)) for number in range(8)]
+    batch.insert(3, line("y" * 2000))
+    assert given(tmp_path, post, shipping.BEGIN, *batch, shipping.COMMIT)[-1] == "OK"
+    assert len(bulk.documents) == 8
+    assert "y" * 2000 in (tmp_path / "refused.ndjson").read_text(encoding="utf-8")
+
+
+def test_where_the_disk_is_full_lines_wait_in_memory(bulk: Bulk, tmp_path: Path, monkeypatch: Any) -> None:
+    told: list[str] = []
+    real = os.write
+    monkeypatch.setattr(os, "write", lambda handle, data: real(handle, data[:5]))
+    batch = (shipping.BEGIN, line("a"), line("b"), shipping.COMMIT)
+    assert given(tmp_path, bulk.post, *batch, told=told)[-1] == "OK"
+    assert len(bulk.documents) == 2 and told == [
+        "lines that wait for the log store are only in memory: the disk is full"
+    ]
+
+
+def test_too_many_that_wait_go_before_more_are_taken(bulk: Bulk, tmp_path: Path, monkeypatch: Any) -> None:
+    given(tmp_path, bulk.post, shipping.BEGIN, line("a"))
+    monkeypatch.setattr(shipping, "_WAITING", 10)
+    assert given(tmp_path, bulk.post) == ["OK"] and len(bulk.documents) == 1
 
 
 @pytest.mark.parametrize("url", ["", "logs", "ftp://logs/", "https://user:hunter2@logs/", "https://"])
@@ -234,6 +342,31 @@ def test_a_redirect_is_not_followed_and_the_header_is_sent() -> None:
         server.shutdown()
     assert heads == [("/es/a%20b/_bulk", "Basic dTpw", "application/x-ndjson")]
     assert shipping.authorization("ApiKey abc\n") == "ApiKey abc"
+
+
+def test_an_answer_that_does_not_end_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that sends a byte now and then passes every limit of a single read."""
+    monkeypatch.setattr(shipping, "_LONGEST", 0.2)
+    ends = threading.Event()
+
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.recv(1 << 16)
+            self.request.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+            with contextlib.suppress(OSError):
+                while not ends.wait(0.02):
+                    self.request.sendall(b" ")
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        store = shipping.Store(f"http://127.0.0.1:{server.server_address[1]}", "x")
+        assert shipping.stored(documents("a"), store.post) == "the store did not answer for each line"
+        monkeypatch.setattr(shipping, "_LONGEST", 60)
+        monkeypatch.setattr(shipping, "_ANSWER", 3)
+        assert store.post(b"x") == (200, b""), "nor is one read that is too long"
+        ends.set()
+        server.shutdown()
 
 
 # With Debian's rsyslogd.
@@ -273,10 +406,35 @@ def serving(bulk: Bulk) -> Iterator[Any]:
     stop()
 
 
+# `lifeboat ship`, whose first process ends in the middle of a batch.
+MORTAL = f"""
+import os, sys
+from pathlib import Path
+from {cli.__name__.rpartition(".")[0]} import cli
+
+class Lines:
+    def __iter__(self):
+        given = 0
+        for line in sys.__stdin__.buffer:
+            given = 0 if line.startswith(b"BEGIN") else given + 1
+            if given == 50 and not Path("DIED").exists():
+                Path("DIED").touch()
+                os._exit(9)
+            yield line
+
+class Stdin:
+    buffer = Lines()
+
+sys.stdin = Stdin()
+cli.LOG_DIRECTORY = Path("/none")
+sys.exit(cli.main())
+"""
+
+
 def configured(here: Path, port: int) -> str:
     """The file that is documented, with this test's paths, no journal, and a short wait between two tries."""
     text = (ROOT / "monitoring" / "logs" / "rsyslog.conf").read_text(encoding="utf-8")
-    code = f"import sys; from {cli.__name__} import main; sys.exit(main())"
+    code = MORTAL.replace("DIED", str(here / "died"))
     command = ["env", f"PYTHONPATH={ROOT}/.ansible/collections", sys.executable, "-c", code]
     (here / "ship").write_text(f'#!/bin/sh\nexec {shlex.join(command)} "$@" --config-directory {here}/etc\n')
     (here / "ship").chmod(0o700)
@@ -284,7 +442,7 @@ def configured(here: Path, port: int) -> str:
         "/usr/local/bin/lifeboat ship": f"{here}/ship ship", "/etc/lifeboat/logs.key": f"{here}/key",
         "https://logs.example.org:9200": f"http://127.0.0.1:{port}", "/var/log/lifeboat/*.log": f"{here}/log/*.log",
         'action.resumeInterval="5"': 'action.resumeInterval="1"', 'action.resumeIntervalMax="60"': "",
-        'queue.timeoutShutdown="5000" queue.timeoutActionCompletion="5000"': 'queue.timeoutShutdown="500"',
+        'queue.timeoutShutdown="5000" queue.timeoutActionCompletion="20000"': 'queue.timeoutShutdown="500"',
     }  # fmt: skip
     for before, after in changes.items():
         assert text.count(before) == 1
@@ -337,29 +495,46 @@ class Host:
                 self.texts.append(text + pipeline.BLANK)
 
 
+def arrive(bulk: Bulk, count: int) -> None:
+    """Wait as long as requests come: rsyslog and its program wait for each other at each line, which is long on a busy
+    machine."""
+    end, before = time.monotonic() + PATIENCE, -1
+    while len(bulk.documents) < count:
+        if before != sum(bulk.seen.values()):
+            end, before = time.monotonic() + PATIENCE, sum(bulk.seen.values())
+        assert time.monotonic() < end, f"{len(bulk.documents)} of {count} arrived, then none: {dict(bulk.seen)}"
+        time.sleep(0.01)
+
+
 @pytest.mark.slow
 def test_ten_thousand_lines_with_the_store_away_in_the_middle(tmp_path: Path, bulk: Bulk, serving: Any) -> None:
-    """Connection refused, rsyslog restarted meanwhile, then 503 for whole requests, then 429 for items, then an answer
-    that is lost."""
+    """Our program ends in a batch, then 503 for whole requests, rsyslog restarted while a batch waits, connection
+    refused, 503, then 429 for items, then an answer that is lost.
+
+    A batch that rsyslog had in its hands was lost where either of them ended: 59 of 100 lines, and 60 of 125.
+    """
     serve, stop = serving
     port = serve()
     host = Host(tmp_path, port)
     try:
         host.write(3000)
-        until(lambda: len(bulk.documents) == 3000)
-        stop()
-        host.write(3000)
-        host.stop()
-        host.start()
-        host.write(1000)
+        arrive(bulk, 3000)
+        assert (tmp_path / "died").exists()
         bulk.down = 503
+        host.write(1000)
+        until(lambda: bulk.seen["503"] >= 2)  # the second time it has told rsyslog that it waits
+        host.stop()
+        stop()
+        host.start()
+        host.write(3000)
         serve(port)
-        until(lambda: bulk.seen["503"] >= 3)
+        tried = bulk.seen["503"]
+        until(lambda: bulk.seen["503"] >= tried + 2)
         bulk.busy, bulk.down = 300, 0
-        until(lambda: len(bulk.documents) >= 7000)
+        arrive(bulk, 7000)
         bulk.lost_answers = 1
         host.write(3000)
-        until(lambda: len(bulk.documents) >= 10_000)
+        arrive(bulk, 10_000)
     finally:
         host.stop()
     assert bulk.seen["429"] == 300 and bulk.seen["409"] > 0

@@ -502,7 +502,7 @@ def _keeper_options(parser: argparse.ArgumentParser) -> None:
 def _ship(loaded: config.Config, arguments: argparse.Namespace, log: Log) -> Answer:
     from . import shipped
 
-    return shipped.run(loaded, arguments)
+    return shipped.run(loaded, arguments, log)
 
 
 def _ship_options(parser: argparse.ArgumentParser) -> None:

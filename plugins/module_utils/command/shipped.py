@@ -7,16 +7,21 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..base import filesystem
+from ..base import filesystem, lock
+from ..base.errors import Log
 from ..operations import shipping
 from ..settings import config
 
 if TYPE_CHECKING:
     from .report import Answer
+
+
+_ENDS = 40.0  # seconds: of one try of a batch, and less than rsyslog waits for us (confirmTimeout)
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -29,7 +34,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
-def run(loaded: config.Config, arguments: argparse.Namespace) -> Answer:
+def run(loaded: config.Config, arguments: argparse.Namespace, log: Log) -> Answer:
     """Secrets of all stacks of this host are blanked: any of them may stand in a line of the journal."""
     said = ""
     if arguments.authorization:
@@ -41,5 +46,8 @@ def run(loaded: config.Config, arguments: argparse.Namespace) -> Answer:
     for stack in config.stacks(directory):
         found = loaded if stack == loaded.stack else config.load(stack, directory)
         secrets.update({f"{stack} {name}": word for name, word in found.secrets.items()})
-    shipping.run(sys.stdin.buffer, sys.stdout, store.post, secrets)
+    place = loaded.state / "shipping"
+    # rsyslog begins another when one of us does not end in time: that one waits for this to have ended.
+    with contextlib.suppress(BrokenPipeError), lock.held(f"{loaded.stack}.ship", "ship", wait=_ENDS, directory=place):
+        shipping.run(sys.stdin.buffer, sys.stdout, store.post, secrets, shipping.Kept(place, log), log)
     return 0, {}, []

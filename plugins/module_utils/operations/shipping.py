@@ -6,35 +6,53 @@
 
 rsyslog has the queue, on disk and bounded, and this is its program: omprog with confirmMessages and useTransactions,
 https://www.rsyslog.com/doc/configuration/modules/omprog.html. A batch is confirmed when the store has answered for each
-of its lines; else rsyslog gives it again. A line's id follows from what it is, and `create` refuses an id that is
+of its lines, and rsyslog waits meanwhile. A line's id follows from what it is, and `create` refuses an id that is
 there, so that a batch that was sent twice is kept once. rsyslog's own omelasticsearch loses a batch that a proxy or a
 store that starts answers with 503.
+
+A batch that waits is on the disk here too (Kept): rsyslog 8.2504 has taken it for done before it is confirmed
+(runtime/ruleset.c, processBatch), and begins a transaction that broke off again at the line that failed, not at its
+first (action.c, doTransaction). To refuse a batch costs a transaction for each of its lines (action.c, actionCommit),
+so this asks for more time instead, by omprog's dots.
 """
 
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import http.client
 import json
+import os
+import select
+import socket
+import threading
 import time
 import urllib.parse
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Callable, Optional, TextIO
 
-from ..base import ecs, pipeline
-from ..base.errors import UsageError
+from ..base import ecs, filesystem, pipeline
+from ..base.errors import Log, UsageError
 from ..tools.github import ssl_context
 
 BEGIN, COMMIT = b"BEGIN TRANSACTION", b"COMMIT TRANSACTION"
-_PATIENCE = 10.0  # seconds: for one answer of the store
-_ENOUGH = 20.0  # for one batch; rsyslog waits longer (confirmTimeout), and tries again after a while of its own
+_PATIENCE = 10.0  # seconds: for a piece of the store's answer
+_LONGEST = 20.0  # for all of it
+_ENOUGH = 20.0  # for one try of a batch; with _LONGEST less than confirmTimeout, which each dot begins again
+_HOLD = 6 * 3600.0  # for one batch; a line of dots that is longer than 4,095 would be taken for garbage
 _PAUSES = (0.05, 2.0)  # between two tries of items that the store has no room for: the first, and the longest
-_WAITS = (0.5, 15.0)  # the same between two batches that fail: rsyslog itself does not wait
+_WAITS = (0.5, 15.0)  # the same between two tries of a batch
 _LARGEST = 4 << 20  # bytes of one request
+_ANSWER = 64 << 20  # bytes of an answer
+_REFUSED = 16 << 20  # bytes of lines that the store does not take
+_WAITING = 64 << 20  # bytes of lines that wait; each restart of rsyslog may add a batch
+_DOUBT = 3600.0  # seconds: a store that has taken no line yet may have no index for them; then it is the line
 _THERE = 409  # such an id is there: it was stored by a request whose answer was lost
-_BUSY = (408, 429)
+_ODD = 400  # what it says of a document that no index of this template takes
+_LARGE = 413
 
 Post = Callable[[bytes], tuple[int, bytes]]
 
@@ -69,12 +87,28 @@ class Store:
             if self._context is None
             else http.client.HTTPSConnection(*self._address, timeout=_PATIENCE, context=self._context)
         )
+        end: Optional[threading.Timer] = None
         try:
+            connection.connect()
+            end = threading.Timer(
+                _LONGEST, _cut, [connection.sock]
+            )  # of the connection itself it is gone by the answer
+            end.daemon = True
+            end.start()
             connection.request("POST", self._path, body, self._headers)
             answer = connection.getresponse()
-            return answer.status, answer.read()
+            said = answer.read(_ANSWER + 1)
+            return answer.status, said if len(said) <= _ANSWER else b""
         finally:
+            if end:
+                end.cancel()
             connection.close()
+
+
+def _cut(connected: socket.socket) -> None:
+    """A store that sends a byte now and then would hold us for ever: each of them comes in time."""
+    with contextlib.suppress(OSError):
+        connected.shutdown(socket.SHUT_RDWR)
 
 
 def authorization(said: str) -> str:
@@ -104,65 +138,187 @@ def document(line: bytes, secrets: Mapping[str, str]) -> Document:
     return Document(identity, own or {**plain, **{name: value for name, value in more.items() if value}}, plain)
 
 
-def run(lines: Iterable[bytes], out: TextIO, post: Post, secrets: Mapping[str, str]) -> None:
+class Kept:
+    """Lines that rsyslog has given and the store has not answered for, and those that it does not take; blanked, in
+    files that only root reads. A directory is used by one process at a time."""
+
+    def __init__(self, directory: Path, log: Log) -> None:
+        self.waiting: dict[str, Document] = {}
+        self.took = False  # has the store taken a line of this process?
+        self._log, self._began, self._told = log, time.monotonic(), False
+        self._refused = directory / "refused.ndjson"
+        with filesystem.explained("keep lines that wait for the store", directory):
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+            self._handle = os.open(directory / "waiting.ndjson", flags, 0o600)
+            with os.fdopen(os.dup(self._handle), "rb") as file:
+                for line in file:
+                    with contextlib.suppress(ValueError, TypeError):  # a line whose writing was cut off
+                        found = Document(**json.loads(line))
+                        self.waiting[found.id] = found
+
+    def add(self, item: Document) -> None:
+        """Before rsyslog is told that it is here. Where the disk is full the memory must do."""
+        if item.id in self.waiting:
+            return
+        self.waiting[item.id] = item
+        size = os.fstat(self._handle).st_size
+        data = _line(asdict(item))
+        try:
+            if os.write(self._handle, data) < len(data):
+                raise OSError("the disk is full")
+        except OSError as exc:
+            os.ftruncate(self._handle, size)
+            if not self._told:
+                self._told = True
+                self._log(f"lines that wait for the log store are only in memory: {exc.strerror or exc}")
+
+    def sync(self) -> None:
+        os.fdatasync(self._handle)
+
+    @property
+    def many(self) -> bool:
+        return os.fstat(self._handle).st_size > _WAITING
+
+    def taken(self, identity: str) -> None:
+        self.took = True
+        self.waiting.pop(identity, None)
+
+    def clear(self) -> None:
+        self.waiting.clear()
+        os.ftruncate(self._handle, 0)
+
+    def refuse(self, item: Document, cause: str) -> bool:
+        """Put a line aside that the store does not take, so that the others pass; False where it must wait with them:
+        the store takes no line at all, or too many are aside."""
+        if not self.took and time.monotonic() - self._began < _DOUBT:
+            return False
+        data = _line({"id": item.id, "cause": cause, "line": item.body})
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+        try:
+            with os.fdopen(os.open(self._refused, flags, 0o600), "ab") as file:
+                first = file.tell() == 0
+                if file.tell() + len(data) > _REFUSED:
+                    return False
+                file.write(data)
+        except OSError:
+            return False
+        self.waiting.pop(item.id, None)
+        if first:  # not for each: what is said here becomes a line too
+            self._log(f"the log store does not take a line ({cause}): it is in {self._refused}")
+        return True
+
+
+def run(lines: Iterable[bytes], out: TextIO, post: Post, secrets: Mapping[str, str], kept: Kept, log: Log) -> None:
     """Answer rsyslog line by line until it closes the pipe."""
 
     def say(words: str) -> None:
         out.write(" ".join(words.split()) + "\n")
         out.flush()
 
+    if kept.many:
+        _committed(out, post, kept, log)
     say("OK")  # ready
-    batch: list[Document] = []
-    wait = _WAITS[0]
     for line in lines:
         words = line.rstrip(b"\r\n")
-        if words == BEGIN:
-            batch = []
+        if words == BEGIN:  # what waits of a batch that broke off stays, and goes with this one
             say("OK")
         elif words == COMMIT:
-            problem = stored(batch, post)
-            if problem:
-                time.sleep(wait)
-            wait = min(2 * wait, _WAITS[1]) if problem else _WAITS[0]
+            problem = _committed(out, post, kept, log)
             say(f"not stored: {problem}" if problem else "OK")
-            batch = []
         else:
             try:
-                batch.append(document(words, secrets))
+                found = document(words, secrets)
             except (ValueError, AttributeError):
                 # Not what our template writes. To refuse it would keep back all that comes after it.
-                batch.append(document(json.dumps({"text": words.decode("utf-8", "replace")}).encode(), secrets))
+                found = document(json.dumps({"text": words.decode("utf-8", "replace")}).encode(), secrets)
+            kept.add(found)
             say("DEFER_COMMIT")
 
 
-def stored(batch: Sequence[Document], post: Post, clock: Callable[[], float] = time.monotonic) -> str:
-    """Send them until the store has answered for each; why it has not, empty where it has."""
+def _committed(out: TextIO, post: Post, kept: Kept, log: Log) -> str:
+    """Send what waits until the store has it; why it has not, where that takes too long."""
+    began, wait, problem = time.monotonic(), _WAITS[0], ""
+    while True:
+        before, problem = problem, stored(list(kept.waiting.values()), post, kept)
+        if not problem:
+            kept.clear()
+            if before:
+                log("the log store takes lines again")
+            return ""
+        if not before:
+            kept.sync()
+            log(f"lines wait for the log store: {problem}")
+        if time.monotonic() - began >= _HOLD:
+            return problem
+        out.write(".")
+        out.flush()
+        # An error is told without being asked for: rsyslog has closed its end, and may have begun another of us.
+        gone = select.poll()
+        gone.register(out.fileno(), 0)
+        if gone.poll(1000 * wait):
+            raise BrokenPipeError("rsyslog has ended")
+        wait = min(2 * wait, _WAITS[1])
+
+
+def stored(
+    batch: Sequence[Document],
+    post: Post,
+    kept: Optional[Kept] = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> str:
+    """Send them until the store has answered for each; why it has not, empty where it has.
+
+    kept: where they wait, and where one that the store does not take is put aside."""
     end = clock() + _ENOUGH
-    waiting = {item.id: item.body for item in batch}  # the same line twice in a batch is one line
-    plain = {item.id: item.plain for item in batch}
-    pause, why = _PAUSES[0], ""
+    items = {item.id: item for item in batch}  # the same line twice in a batch is one line
+    waiting = {item.id: item.body for item in batch}
+    pause, largest = _PAUSES[0], _LARGEST
     while waiting:
-        part = _part(waiting)
+        part = _part(waiting, largest)
         try:
             status, said = post(_request(part))
         except (OSError, http.client.HTTPException) as exc:
             return str(exc) or type(exc).__name__
+        if status == _LARGE and len(part) > 1:
+            largest = sum(map(len, part.values())) // 2
+            continue
         found = _items(part, said) if status == 200 else None
+        if status == _LARGE:  # of a line alone
+            found = dict.fromkeys(part, (status, "it is too large"))
         if found is None:
             return f"the store answered {status}" if status != 200 else "the store did not answer for each line"
-        for identity, (result, cause) in found.items():
-            if 200 <= result < 300 or result == _THERE:
-                del waiting[identity]
-            elif 400 <= result < 500 and result not in _BUSY and waiting[identity] is not plain[identity]:
-                waiting[identity] = plain[identity]  # a field of it does not fit the index
-            else:
-                why = f"the store answered {result} for a line" + (f": {cause}" if cause else "")
-        if waiting and why:
+        why = _settled(found, waiting, items, kept)
+        if why:
             if clock() >= end:
                 return why
             time.sleep(pause)
-            pause, why = min(2 * pause, _PAUSES[1]), ""
+            pause = min(2 * pause, _PAUSES[1])
     return ""
+
+
+def _settled(
+    found: Mapping[str, tuple[int, str]],
+    waiting: dict[str, Mapping[str, object]],
+    items: Mapping[str, Document],
+    kept: Optional[Kept],
+) -> str:
+    """Take from what waits what the store has, or will never take; why something of it waits still."""
+    why = ""
+    for identity, (result, cause) in found.items():
+        told = f"the store answered {result} for a line" + (f": {cause}" if cause else "")
+        odd = result in (_ODD, _LARGE)  # others are of the store: no room, no right, no index
+        if 200 <= result < 300 or result == _THERE:
+            del waiting[identity]
+            if kept:
+                kept.taken(identity)
+        elif odd and waiting[identity] is not items[identity].plain:
+            waiting[identity] = items[identity].plain  # a field of it does not fit the index
+        elif odd and kept and kept.refuse(items[identity], told):
+            del waiting[identity]
+        else:
+            why = told
+    return why
 
 
 def _reason(error: object) -> str:
@@ -171,14 +327,18 @@ def _reason(error: object) -> str:
     return pipeline.scrub(str(said or ""))[:200]
 
 
-def _part(waiting: Mapping[str, Mapping[str, object]]) -> dict[str, bytes]:
+def _line(value: object) -> bytes:
+    return json.dumps(value, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
+
+
+def _part(waiting: Mapping[str, Mapping[str, object]], largest: int) -> dict[str, bytes]:
     """As many as fit one request, at least one."""
     found: dict[str, bytes] = {}
     size = 0
     for identity, body in waiting.items():
         data = json.dumps(body, ensure_ascii=False).encode("utf-8", "backslashreplace")
         size += len(data)
-        if found and size > _LARGEST:
+        if found and size > largest:
             break
         found[identity] = data
     return found
