@@ -284,6 +284,16 @@ def test_a_line_that_the_store_never_takes_is_put_aside(bulk: Bulk, tmp_path: Pa
     assert given(tmp_path, bulk.post, *alone)[-1] == "OK"
 
 
+def test_a_line_that_is_refused_is_not_sent_again_at_once(bulk: Bulk, tmp_path: Path) -> None:
+    """As it is, and without its fields: what the store said of it then, it would say for as long as one asks."""
+    never = documents("never")
+    assert shipping.stored(never, bulk.post, kept(tmp_path)) == "the store answered 400 for a line"
+    assert len(bulk.bodies) == 2
+    waits = kept(tmp_path)
+    assert shipping.stored([*never, *documents("x", "y")[1:]], bulk.post, waits) == "", "it takes others: put aside"
+    assert len(bulk.bodies) == 4 and (tmp_path / "refused.ndjson").exists()
+
+
 def test_a_request_that_is_too_large_is_parted_down_to_the_line(bulk: Bulk, tmp_path: Path) -> None:
     def post(body: bytes) -> tuple[int, bytes]:
         return (413, b"") if len(body) > 1200 else bulk.post(body)

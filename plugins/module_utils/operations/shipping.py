@@ -273,7 +273,7 @@ def stored(
     end = clock() + _ENOUGH
     items = {item.id: item for item in batch}  # the same line twice in a batch is one line
     waiting = {item.id: item.body for item in batch}
-    pause, largest = _PAUSES[0], _LARGEST
+    pause, largest, refused = _PAUSES[0], _LARGEST, ""
     while waiting:
         part = _part(waiting, largest)
         try:
@@ -288,13 +288,14 @@ def stored(
             found = dict.fromkeys(part, (status, "it is too large"))
         if found is None:
             return f"the store answered {status}" if status != 200 else "the store did not answer for each line"
-        why = _settled(found, waiting, items, kept)
-        if why:
+        busy, odd = _settled(found, waiting, items, kept)
+        refused = odd or refused
+        if busy:
             if clock() >= end:
-                return why
+                return busy
             time.sleep(pause)
             pause = min(2 * pause, _PAUSES[1])
-    return ""
+    return refused
 
 
 def _settled(
@@ -302,23 +303,27 @@ def _settled(
     waiting: dict[str, Mapping[str, object]],
     items: Mapping[str, Document],
     kept: Optional[Kept],
-) -> str:
-    """Take from what waits what the store has, or will never take; why something of it waits still."""
-    why = ""
-    for identity, (result, cause) in found.items():
+) -> tuple[str, str]:
+    """Take from what waits what the store has, and what it does not take, where that is put aside or not.
+
+    Returns why something waits that it may take soon, and why something is left that it does not take."""
+    busy = refused = ""
+    for identity in [one for one, (result, _cause) in found.items() if 200 <= result < 300 or result == _THERE]:
+        del waiting[identity]
+        if kept:
+            kept.taken(identity)
+    for identity in [one for one in found if one in waiting]:
+        result, cause = found[identity]
         told = f"the store answered {result} for a line" + (f": {cause}" if cause else "")
-        odd = result in (_ODD, _LARGE)  # others are of the store: no room, no right, no index
-        if 200 <= result < 300 or result == _THERE:
-            del waiting[identity]
-            if kept:
-                kept.taken(identity)
-        elif odd and waiting[identity] is not items[identity].plain:
+        if result not in (_ODD, _LARGE):  # it is of the store: no room, no right, no index
+            busy = told
+        elif waiting[identity] is not items[identity].plain:
             waiting[identity] = items[identity].plain  # a field of it does not fit the index
-        elif odd and kept and kept.refuse(items[identity], told):
+        else:  # it would say the same of it at once
             del waiting[identity]
-        else:
-            why = told
-    return why
+            if not kept or not kept.refuse(items[identity], told):
+                refused = told
+    return busy, refused
 
 
 def _reason(error: object) -> str:
