@@ -4,7 +4,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The attack: a frontend's build reads what is not its own, and leaves a process behind (left_behind.py).
 
-It uses playbooks, files and signals only. The build is that of a hostile commit in a repository of this machine.
+It uses modules, files and signals only. The build is that of a hostile commit in a repository of this machine.
 
 Usage: hostile_build.py product|unprotected CASE DIRECTORY
 
@@ -27,7 +27,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import functools
-import json
 import os
 import re
 import shutil
@@ -44,6 +43,7 @@ from typing import Callable
 
 import ended
 import left_behind
+import machine
 
 NOBODY = 65534
 STACK = f"attacked-build-{os.getpid()}"  # its lock is the machine's, where others may run this too
@@ -188,7 +188,8 @@ def commands(world: World, case: str) -> list[list[str]]:
 
 @contextlib.contextmanager
 def recovering(world: World, case: str) -> Iterator[subprocess.Popen[str]]:
-    """The recovery as it runs. The site is served, so that it may see what it published."""
+    """The recovery as it runs, by the modules of the playbook. The site is served, so that it may see what it
+    published."""
     handler = functools.partial(Site, directory=str(world.site))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
@@ -206,31 +207,26 @@ def recovering(world: World, case: str) -> Iterator[subprocess.Popen[str]]:
                 "fallback": {"directory": str(world.site), "url": url},
             },
         }  # fmt: skip
-        one = [
-            {"lifeboat.dr.frontend_plan": {"settings": settings, "method": "fallback", "force": True},
-             "register": "planned"},
-            {"lifeboat.dr.frontend_recover": {"settings": settings, "plan": "{{ planned.plan }}"},
-             "register": "recovered", "failed_when": False},
-            {"ansible.builtin.debug": {"msg": "{{ recovered }}"}},
-        ]  # fmt: skip
-        tasks = one * 2 if case == "leaves" else one
-        playbook = world.root / "playbook.json"
-        playbook.write_text(json.dumps([{"hosts": "localhost", "gather_facts": False, "tasks": tasks}]))
-        words = ["ansible-playbook", "-i", "localhost,", "-c", "local", str(playbook)]
-        words += ["-e", f"ansible_python_interpreter={sys.executable}"]
-        environment = {**os.environ, "ANSIBLE_CALLBACK_RESULT_FORMAT": "json", "GITHUB_TOKEN": TOKEN}
-        process = subprocess.Popen(
-            words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, text=True,
-            env=environment,
-        )  # fmt: skip
+        environment = machine.with_modules({**os.environ, "GITHUB_TOKEN": TOKEN})
         try:
-            yield process
-            said = process.communicate()[0]
-            print(said, file=sys.stderr)
-            if process.returncode:
-                raise SystemExit("the recovery did not run, which proves nothing")
+            for last in (False, True) if case == "leaves" else (True,):
+                asked = {"settings": settings, "method": "fallback", "force": True}
+                plan = machine.planned(world.root, "frontend_plan", asked, environment)
+                process = subprocess.Popen(
+                    machine.module(world.root, "frontend_recover", {"settings": settings, "plan": plan}),
+                    stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, text=True,
+                    env=environment,
+                )  # fmt: skip
+                try:
+                    if last:
+                        yield process
+                    said = process.communicate()[0]
+                finally:
+                    process.kill()
+                print(said, file=sys.stderr)
+                if process.returncode and '"failed": true' not in said:  # a module's answer that it failed is one
+                    raise SystemExit("the recovery did not run, which proves nothing")
         finally:
-            process.kill()
             server.shutdown()
 
 

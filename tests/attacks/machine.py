@@ -5,6 +5,8 @@
 
 One that runs `lifeboat` many times would else import the same each time, which takes longer than the command does. It
 has a directory of locks of its own, as several machines are one here, and a clock that may be set forward.
+
+And a module, run as Ansible runs it on a host, JSON in and JSON out: a playbook of two tasks takes four times as long.
 """
 
 from __future__ import annotations
@@ -14,6 +16,8 @@ import os
 import select
 import subprocess
 import sys
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from hostile_archive import ROOT
@@ -82,3 +86,26 @@ class Machine:
 
     def end(self) -> None:
         self._process.communicate()  # the end of its input is its end
+
+
+def module(directory: Path, name: str, asked: Mapping[str, object]) -> list[str]:
+    """The words that run a module. asked: its options, which lie in a file of the directory."""
+    file = directory / f"{name}.json"
+    file.touch(mode=0o600)
+    file.write_text(json.dumps({"ANSIBLE_MODULE_ARGS": asked}))
+    return [sys.executable, "-m", f"ansible_collections.lifeboat.dr.plugins.modules.{name}", str(file)]
+
+
+def with_modules(environment: Mapping[str, str]) -> dict[str, str]:
+    return {**environment, "PYTHONPATH": str(ROOT / ".ansible/collections")}
+
+
+def planned(directory: Path, name: str, asked: Mapping[str, object], environment: Mapping[str, str]) -> dict[str, Any]:
+    """The plan that a module makes."""
+    words = module(directory, name, asked)
+    done = subprocess.run(words, check=False, capture_output=True, text=True, env=environment)
+    print(f"{done.stdout}{done.stderr}", file=sys.stderr)
+    if done.returncode:
+        raise SystemExit(f"{name} made no plan, which proves nothing")
+    plan: dict[str, Any] = json.loads(done.stdout)["plan"]
+    return plan

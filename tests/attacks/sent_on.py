@@ -29,7 +29,8 @@ from pathlib import Path
 from typing import Callable
 
 import ended
-from hostile_archive import CLI, ROOT
+from hostile_archive import CLI
+from machine import module, with_modules
 
 STACK = f"attacked-sent-{os.getpid()}"  # its lock is the machine's, where others may run this too
 KEY = "canary0123456789"
@@ -133,14 +134,6 @@ def command(directory: Path, given: Mapping[str, object], secrets: Mapping[str, 
     return [sys.executable, "-c", CLI, *words, "--config-directory", str(directory / "etc")]
 
 
-def module(directory: Path, name: str, given: Mapping[str, object], **more: object) -> list[str]:
-    """A module, run as Ansible runs it on a host, which takes a fifth of a playbook's time: JSON in, JSON out."""
-    asked = directory / "asked.json"
-    asked.touch(mode=0o600)
-    asked.write_text(json.dumps({"ANSIBLE_MODULE_ARGS": {"settings": given, **more}}))
-    return [sys.executable, "-m", f"ansible_collections.lifeboat.dr.plugins.modules.{name}", str(asked)]
-
-
 def listing(url: str, directory: Path) -> list[str]:
     given = settings(directory, repository={"type": "s3", "bucket": "b", "endpoint_url": url})
     return command(directory, given, {"s3_access_key": KEY, "s3_secret_key": "secret"}, "list")
@@ -155,9 +148,8 @@ def mirror(url: str, directory: Path) -> list[str]:
 
 def deploying(url: str, directory: Path) -> list[str]:
     given = settings(directory, repository={"type": "s3", "bucket": "b", "endpoint_url": url})
-    return module(
-        directory, "stack_check", given, secrets={"s3_access_key": KEY, "s3_secret_key": "secret"}, reach=False
-    )
+    secrets = {"s3_access_key": KEY, "s3_secret_key": "secret"}
+    return module(directory, "stack_check", {"settings": given, "secrets": secrets, "reach": False})
 
 
 def github(url: str, directory: Path) -> list[str]:
@@ -167,14 +159,17 @@ def github(url: str, directory: Path) -> list[str]:
         "api_url": url,
         "remote_url": str(directory / "none.git"),
     }
-    return module(directory, "frontend_plan", settings(directory, frontend=site), token=KEY)
+    return module(directory, "frontend_plan", {"settings": settings(directory, frontend=site), "token": KEY})
 
 
 def git_of_a_frontend(url: str, directory: Path) -> list[str]:
-    site = {"url": "http://127.0.0.1:9/", "repository": "a/b", "api_url": "http://127.0.0.1:9"}
-    return module(
-        directory, "frontend_plan", settings(directory, frontend={**site, "remote_url": f"{url}/x.git"}), token=KEY
-    )
+    site = {
+        "url": "http://127.0.0.1:9/",
+        "repository": "a/b",
+        "api_url": "http://127.0.0.1:9",
+        "remote_url": f"{url}/x.git",
+    }
+    return module(directory, "frontend_plan", {"settings": settings(directory, frontend=site), "token": KEY})
 
 
 def git_of_a_backup(url: str, directory: Path) -> list[str]:
@@ -202,7 +197,7 @@ OVER_TLS = ("git", "git of a frontend", "git of a config backup")  # a token goe
 def main() -> int:
     name, host, directory = sys.argv[1], sys.argv[2], Path(sys.argv[3]).resolve()
     environment = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
-    environment |= {"GIT_SSL_NO_VERIFY": "1", "HOME": str(directory), "PYTHONPATH": str(ROOT / ".ansible/collections")}
+    environment = with_modules({**environment, "GIT_SSL_NO_VERIFY": "1", "HOME": str(directory)})
     context, scheme = (tls(directory), "https") if name in OVER_TLS else (None, "http")
     first, other = Server(context), Server(context)
     with serving(other) as port, serving(first) as own:

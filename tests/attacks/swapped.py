@@ -4,7 +4,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The attack: a project's unprivileged owner turns a directory of his into a link, and root writes his files there.
 
-It uses files, command lines and a playbook only. What root writes is the owner's: his files are in the backup. He is a
+It uses files, command lines and modules only. What root writes is the owner's: his files are in the backup. He is a
 process of his own, and may write to nothing but his home. Everything lies below one directory, which stands for the
 machine's root: /etc of root's, and the owner's home with his project.
 
@@ -22,7 +22,6 @@ nothing; 3: nothing, and the moment was not met, so that nothing is known.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 import subprocess
@@ -32,6 +31,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import ended
+import machine
 import place_files
 
 NOBODY = 65534
@@ -106,36 +106,25 @@ class World:
     def recover(self, target: str) -> str:
         """As root. Returns what it said."""
         words = [sys.executable, "-c", NAIVE, str(self.root / "unpacked"), str(self.project)]
+        environment = machine.with_modules({**os.environ, "PATH": f"{self.root}/bin:{os.environ['PATH']}"})
         if target == "product":
-            words = ["ansible-playbook", "-i", "localhost,", "-c", "local", str(self.playbook())]
-            words += ["-e", f"ansible_python_interpreter={sys.executable}"]
-        environment = {**os.environ, "ANSIBLE_CALLBACK_RESULT_FORMAT": "json"}
-        environment["PATH"] = f"{self.root}/bin:{environment['PATH']}"
+            own = {"settings": self.settings()}
+            again = {**own, "method": "redeploy", "force": True}
+            plan = machine.planned(self.root, "backend_plan", again, environment)
+            words = machine.module(self.root, "backend_recover", {**own, "plan": plan})
         done = subprocess.run(words, check=False, capture_output=True, text=True, env=environment)
-        if done.returncode:
+        if done.returncode and '"failed": true' not in done.stdout:  # a module's answer that it refuses is one
             raise SystemExit(f"the recovery did not run, which proves nothing: {done.stdout}{done.stderr}")
         return done.stdout + done.stderr
 
-    def playbook(self) -> Path:
-        settings = {
+    def settings(self) -> dict[str, object]:
+        return {
             "stack": STACK,
             "runtime": {"project_directory": str(self.project)},
             "database": {"service": ""},
             "repository": {"type": "local", "path": str(self.root / "backup")},
             "state_directory": str(self.root / "state"),
         }
-        asked = {"settings": settings, "method": "redeploy", "force": True}
-        tasks = [
-            {"lifeboat.dr.backend_plan": asked, "register": "planned"},
-            {
-                "lifeboat.dr.backend_recover": {"settings": settings, "plan": "{{ planned.plan }}"},
-                "register": "recovered", "failed_when": False,
-            },
-            {"ansible.builtin.debug": {"msg": "{{ recovered }}"}},
-        ]  # fmt: skip
-        made = self.root / "playbook.json"
-        made.write_text(json.dumps([{"hosts": "localhost", "gather_facts": False, "tasks": tasks}]))
-        return made
 
     def got(self) -> list[str]:
         return sorted(str(path.relative_to(self.root)) for path in self.etc.rglob("*") if not path.is_dir())
