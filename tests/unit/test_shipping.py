@@ -653,3 +653,42 @@ def test_rsyslog_accepts_what_the_role_writes(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     (tmp_path / "x.conf").write_text("ruleset(name=")
     assert subprocess.run(argv, env=host.environment, capture_output=True, timeout=120, check=False).returncode != 0
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.geteuid() != 0, reason="NOT CHECKED: the role's files belong to root")
+@pytest.mark.parametrize("before", ["# as it was\n", ""], ids=["there was one", "there was none"])
+def test_what_rsyslog_does_not_accept_is_not_left_there(tmp_path: Path, before: str) -> None:
+    """An rsyslog that accepts nothing."""
+    written, key = tmp_path / "rsyslog.d/lifeboat.conf", tmp_path / "key"
+    written.parent.mkdir()
+    if before:
+        written.write_text(before)
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/rsyslogd").write_text("#!/bin/sh\necho there is an error >&2; exit 1\n")
+    (tmp_path / "bin/rsyslogd").chmod(0o755)
+    play = [{"hosts": "localhost", "gather_facts": False, "roles": ["lifeboat.dr.log_shipping"]}]
+    (tmp_path / "play.json").write_text(json.dumps(play))
+    given = {
+        "log_shipping_stack": "shop", "log_shipping_url": "https://logs.example.org:9200",
+        "log_shipping_install_packages": False, "__log_shipping_file": str(written), "__log_shipping_key": str(key),
+        "ansible_python_interpreter": sys.executable,
+    }  # fmt: skip
+    words = [
+        "ansible-playbook",
+        "-i",
+        "localhost,",
+        "-c",
+        "local",
+        str(tmp_path / "play.json"),
+        "-e",
+        json.dumps(given),
+    ]
+    environment = {
+        **os.environ,
+        "PATH": f"{tmp_path}/bin:{os.environ['PATH']}",
+        "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+    }
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and "there is an error" in done.stdout, done.stdout + done.stderr
+    assert [path.read_text() for path in written.parent.iterdir()] == ([before] if before else [])
