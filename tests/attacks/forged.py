@@ -148,15 +148,7 @@ def at_once(root: Path) -> Said:
 def main() -> int:
     target, root = sys.argv[1], Path(sys.argv[2]).resolve()
     said = at_once(root) if target == "site" else one_by_one(root, pinned=target == "product")
-    (root / "said.json").write_text(json.dumps(said, indent=1))
-    found = [
-        f"{which}: {asked}: {one['id']}"
-        for which, of in said.items()
-        for asked, one in of.items()
-        if isinstance(one, dict) and one.get("forged")
-    ]
-    print("".join(f"{line}\n" for line in found), end="")
-    return 0 if found else 1
+    return nights.told(root, said, "forged", "id")
 
 
 if __name__ == "__main__":

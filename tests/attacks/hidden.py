@@ -172,15 +172,7 @@ def main() -> int:
     said = unprotected(root) if target == "unprotected" else planned(root, versions=target == "product")
     if target == "product":
         said |= commands(root)
-    (root / "said.json").write_text(json.dumps(said, indent=1))
-    found = [
-        f"{name}: {asked}: {one['kept']}"
-        for name, of in said.items()
-        for asked, one in of.items()
-        if isinstance(one, dict) and one.get("kept")
-    ]
-    print("".join(f"{line}\n" for line in found), end="")
-    return 0 if found else 1
+    return nights.told(root, said, "kept", "kept")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -209,3 +209,17 @@ def played(root: Path, hosts: Sequence[Host]) -> list[dict[str, Any]]:
     if len(found) != len(hosts):
         raise SystemExit(f"{len(hosts)} plans were asked for, and {len(found)} came, which proves nothing")
     return found
+
+
+def told(root: Path, said: Mapping[str, Mapping[str, Any]], got: str, shown: str) -> int:
+    """Note all that was said in said.json, and print where the attacker `got` something, a line each, with what is
+    `shown` of it. Returns how the attack ended."""
+    (root / "said.json").write_text(json.dumps(said, indent=1))
+    found = [
+        f"{which}: {asked}: {one[shown]}"
+        for which, of in said.items()
+        for asked, one in of.items()
+        if isinstance(one, dict) and one.get(got)
+    ]
+    print("".join(f"{line}\n" for line in found), end="")
+    return 0 if found else 1
