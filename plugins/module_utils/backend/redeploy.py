@@ -108,7 +108,7 @@ def _bring(config: Config, got: Extracted, kept: Path, stamp: str, log: Log) -> 
         live, source = Path(path), got.root / path.lstrip("/")
         if not os.path.lexists(source) or _same(live, source):
             continue
-        real = os.path.realpath(live.parent)  # looked at once: the project's owner may change it at any time
+        real = filesystem.real(live.parent)  # looked at once: the project's owner may change it at any time
         why = allowed.way_out(path, real)
         if why:
             left.append(LeftOut(shown(path), why))
@@ -146,9 +146,14 @@ def _ours(config: Config, path: str) -> bool:
 
 
 def _same(live: Path, source: Path) -> bool:
-    if live.is_symlink() or source.is_symlink():
-        return live.is_symlink() and source.is_symlink() and live.readlink() == source.readlink()
-    return live.is_file() and live.read_bytes() == source.read_bytes()
+    if source.is_symlink() or live.is_symlink():
+        return source.is_symlink() and filesystem.link(live) == filesystem.link(source)
+    wanted = source.read_bytes()
+    try:
+        with filesystem.open_below(live.parent, (live.name,)) as file:
+            return file.read(len(wanted) + 1) == wanted
+    except OSError:  # nothing, or what is no file: it is to be replaced
+        return False
 
 
 def keep(at: int, live: Path, kept: Path) -> bool:
@@ -224,7 +229,7 @@ def _set_aside(config: Config, wanted: set[str], kept: Path, log: Log) -> list[s
         path = Path(config.runtime.project_directory) / name
         if str(path) in wanted or not os.path.lexists(path):
             continue
-        with explained("put the file into quarantine", path), filesystem.within(os.path.realpath(path.parent)) as at:
+        with explained("put the file into quarantine", path), filesystem.within(filesystem.real(path.parent)) as at:
             if keep(at, path, kept):
                 with contextlib.suppress(FileNotFoundError):  # a directory was moved
                     os.unlink(name, dir_fd=at)

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import BinaryIO, Callable, Optional
+from typing import BinaryIO, Callable, Optional, Union
 
 from .errors import IntegrityError, LifeboatError, NotFoundError, SpaceError, UsageError
 
@@ -179,11 +179,32 @@ def descend(top: Path, parts: Iterable[str], *, make: bool = False, shared: bool
     return at
 
 
+def link(path: Union[str, Path]) -> Optional[str]:
+    """What a link says, as it was written; None where there is no link. One call: what was looked at first may be
+    something else by now, where the directory is somebody else's."""
+    try:
+        return os.readlink(path)  # noqa: PTH115 - Path.readlink() tidies the path up
+    except OSError:
+        return None
+
+
+def real(path: Union[str, Path]) -> str:
+    """os.path.realpath(), which fails on a link that is none any more when it is read. Its owner may turn it back and
+    forth all the time, so that it is looked at again, some times. Raises IntegrityError."""
+    for _attempt in range(20):
+        with contextlib.suppress(OSError):
+            return os.path.realpath(path)
+    raise IntegrityError(
+        "find where a directory lies", str(path), "a link on its way becomes something else while it is read",
+        "Find out which user changes it (the owner of the directory above), end that, then try again.",
+    )  # fmt: skip
+
+
 @contextlib.contextmanager
 def within(directory: str) -> Iterator[int]:
     """A handle of a directory, which is made where it lacks, for what root does in directories of others.
 
-    directory: without links, as os.path.realpath() tells it. One that somebody puts on the way afterwards is refused,
+    directory: without links, as real() tells it. One that somebody puts on the way afterwards is refused,
     and what is done by the handle (dir_fd) happens in the directory that was looked at, or not at all.
     """
     at = descend(Path("/"), filter(None, directory.split("/")), make=True, shared=True)

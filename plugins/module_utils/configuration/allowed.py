@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ..base import filesystem
 from ..base.checks import COULD_NOT_VERIFY, SHOWN, Check
 from ..settings.config import Config
 from ..tools.tar import DIRECTORY, LINK, Entry, shown
@@ -68,7 +69,7 @@ class Allowed:
 
         real: where its directory lies, for who is going to write just there.
         """
-        real = real or os.path.realpath(Path(path).parent)
+        real = real or filesystem.real(Path(path).parent)
         if self.covers(os.path.join(real, Path(path).name)):
             return ""
         return f"on this machine its directory is a link that leads outside, to {shown(real)}"
@@ -96,8 +97,8 @@ def of(config: Config, allow: Iterable[str] = ()) -> Allowed:
     inventory = _topmost(_plain(path) for path in named if path)
     # What lies above a named path is this machine's own: nothing of a backup can have put a link there.
     ours = [path for path in inventory if not _turned(path)]
-    above = [os.path.join(os.path.realpath(Path(path).parent), Path(path).name) for path in ours]
-    linked = [os.path.realpath(path) for path in ours if Path(path).is_symlink() and path not in exact]
+    above = [os.path.join(filesystem.real(Path(path).parent), Path(path).name) for path in ours]
+    linked = [filesystem.real(path) for path in ours if Path(path).is_symlink() and path not in exact]
     return Allowed(_topmost([*inventory, *above, *linked, *exact]), exact)
 
 
@@ -148,4 +149,4 @@ def _there(path: str, entry: Entry) -> bool:
     live = Path(path.replace("\0", "?"))
     if entry.type == DIRECTORY:
         return live.is_dir()
-    return entry.type == LINK and live.is_symlink() and os.readlink(path) == entry.target  # noqa: PTH115
+    return entry.type == LINK and filesystem.link(live) == entry.target

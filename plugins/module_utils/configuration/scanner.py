@@ -18,7 +18,7 @@ import stat
 from collections.abc import Container, Iterable, Sequence
 from pathlib import Path
 
-from ..base import pipeline
+from ..base import filesystem, pipeline
 from ..base.errors import Log
 from ..base.pipeline import Command
 from ..tools import tar
@@ -77,7 +77,7 @@ def _told(command: str, root: str, names: Sequence[str], log: Log) -> set[str]:
     why = err.strip()[-200:]
     if status == 0:
         try:
-            return {os.path.realpath(os.path.join(root, name)) for name in json.loads(out)["results"]}
+            return {filesystem.real(os.path.join(root, name)) for name in json.loads(out)["results"]}
         except (ValueError, KeyError, TypeError, RecursionError):
             why = "its answer cannot be read"
     log(f"detect-secrets, the second check for secrets, was not made: it exited {status}: {pipeline.scrub(why)}")

@@ -262,7 +262,7 @@ def _same(entry: Entry, path: Path) -> bool:
         return False
     status = path.lstat()
     if entry.type == LINK:
-        return path.is_symlink() and os.readlink(path) == entry.target  # noqa: PTH115 - as it was written
+        return filesystem.link(path) == entry.target
     if path.is_symlink() or not path.is_file() or status.st_size != entry.size:
         return False
     if (status.st_mode & 0o7777, status.st_uid, status.st_gid) != (entry.mode, entry.uid, entry.gid):

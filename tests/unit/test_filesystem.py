@@ -1,0 +1,67 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Directories of other users, who change them while root looks."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import filesystem
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import IntegrityError
+
+UTILS = Path(__file__).parents[2] / "plugins"
+
+
+@pytest.fixture
+def way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Path:
+    """A directory behind a link that its owner takes away between a look and the reading of it, so many times."""
+    (tmp_path / "there").mkdir()
+    (tmp_path / "link").symlink_to("there")
+    left, readlink = [request.param], os.readlink
+
+    def turned(path: Any, **more: Any) -> Any:
+        if left[0]:
+            left[0] -= 1
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), str(path))
+        return readlink(path, **more)
+
+    monkeypatch.setattr(os, "readlink", turned)
+    return tmp_path / "link"
+
+
+@pytest.mark.parametrize("way", [0, 1, 5], indirect=True)
+def test_a_link_that_is_none_when_it_is_read_is_looked_at_again(way: Path) -> None:
+    assert filesystem.real(way / "file") == str(way.parent / "there/file")
+
+
+@pytest.mark.parametrize("way", [10_000], indirect=True)
+def test_one_that_never_holds_still_is_refused(way: Path) -> None:
+    with pytest.raises(IntegrityError, match="becomes something else while it is read"):
+        filesystem.real(way / "file")
+
+
+@pytest.mark.parametrize("way", [10_000], indirect=True)
+def test_what_a_link_says_is_nothing_where_it_is_none_any_more(way: Path) -> None:
+    assert filesystem.link(way) is None
+
+
+def test_what_a_link_says(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "link").symlink_to("./file")
+    assert [filesystem.link(tmp_path / name) for name in ("file", "link", "nothing")] == [None, "./file", None]
+
+
+def test_nobody_asks_the_library_where_a_directory_lies() -> None:
+    """os.path.realpath() and Path.resolve() raise OSError where a link is turned at that moment: a traceback."""
+    found = [
+        str(path.relative_to(UTILS))
+        for path in UTILS.rglob("*.py")
+        if path.name != "filesystem.py" and ("realpath(" in path.read_text() or ".resolve(" in path.read_text())
+    ]
+    assert found == ["lookup/known_variables.py"]  # its own place, on the controller
