@@ -49,6 +49,27 @@ VAULT_AWAY = "systemctl stop lifeboat-vault"
 VAULT_BACK = (
     "systemctl start lifeboat-vault && until curl --silent --output /dev/null http://127.0.0.1:8333/; do sleep 1; done"
 )
+# A disk on which 50 MB are left, of which each night's backup takes some.
+SMALL = (
+    "mkdir /backup.away && mount -t tmpfs -o size=1500m none /backup.away && cp -a /backup/. /backup.away/"
+    " && mount --move /backup.away /backup"
+    " && fallocate -l $(($(df --output=avail -B1 /backup | tail -1) - 50000000)) /backup/filler"
+)
+LARGE = "umount /backup; rmdir /backup.away"
+# The site has an address with TLS now, whose certificate is of a week.
+SITE = """openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 7 -subj /CN=127.0.0.1 \
+    -addext subjectAltName=IP:127.0.0.1 -keyout /run/site.key -out /run/site.pem
+systemd-run --unit site-tls openssl s_server -quiet -www -accept 8443 -key /run/site.key -cert /run/site.pem
+until openssl s_client -connect 127.0.0.1:8443 </dev/null >/dev/null 2>&1; do sleep 0.2; done
+cp --archive /etc/lifeboat/shop.json /etc/lifeboat/shop.json.away
+python3 -c '
+import json, pathlib
+path = pathlib.Path("/etc/lifeboat/shop.json")
+settings = json.loads(path.read_text())
+settings["frontend"].update(url="https://127.0.0.1:8443/", ca_bundle="/run/site.pem")
+path.write_text(json.dumps(settings))'
+"""
+SITE_AS_IT_WAS = "mv /etc/lifeboat/shop.json.away /etc/lifeboat/shop.json; systemctl stop site-tls"
 
 
 @dataclass(frozen=True)
@@ -205,10 +226,21 @@ CAUSES = (
     Cause(
         "LifeboatDiskSpace",
         "the disk filled",
-        f"mkdir /backup.away && mount -t tmpfs -o size=1500m none /backup.away && cp -a /backup/. /backup.away/"
-        f" && mount --move /backup.away /backup"
-        f" && fallocate -l $(($(df --output=avail -B1 /backup | tail -1) - 50000000)) /backup/filler; {TELL}",
-        f"umount /backup; rmdir /backup.away; {TELL}",
+        f"{SMALL}; {TELL}",
+        f"{LARGE}; {TELL}",
+    ),
+    Cause(
+        "LifeboatDiskFull",
+        "a disk with room for two weeks",
+        f"{SMALL}; {ASK}",
+        f"{LARGE}; {ASK}",
+    ),
+    Cause(
+        "LifeboatCertificateEnds",
+        "a certificate that ends in a week",
+        f"{SITE}{ASK}",
+        f"{SITE_AS_IT_WAS}; {ASK}",
+        labels=_of(endpoint="frontend"),
     ),
     Cause(
         "LifeboatClockWrong",
@@ -226,8 +258,6 @@ ELSEWHERE = {
     "LifeboatWatchdog": "it always fires: test_watch.py stops Prometheus, and the dead-man's switch tells",
     "LifeboatDrillOverdue": "a drill is a playbook: test_a_drill_that_never_was",
     "LifeboatDutyOverdue": "it is for duties that a later version adds; none has it now",
-    "LifeboatDiskFull": "it wants backups of many days that grow; a lab lives for minutes",
-    "LifeboatCertificateEnds": "the lab's vault, store and site speak plain HTTP",
     "LifeboatKeeperAbsent": _KEEPER,
     "LifeboatKeeperMetricsOld": _KEEPER,
     "LifeboatKeeperPullStale": _KEEPER,

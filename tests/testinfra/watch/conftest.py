@@ -1,12 +1,22 @@
-"""The chain of this scenario."""
+"""The chain of this scenario, and a stack that nothing is to be said of."""
 
 from __future__ import annotations
 
 import pytest
 import watching
+from support import Host, identity
 from watching import Chain
 
 
 @pytest.fixture(scope="session")
 def chain() -> Chain:
     return watching.chain()
+
+
+@pytest.fixture(scope="session")
+def well(app1: Host) -> None:
+    """A stack that has everything that a rule asks for, so that each cause is told apart from what was never done."""
+    app1.run("sh", "-c", "umask 077 && cat > /run/age.key", stdin=identity())
+    for words in ("backup", "verify", "prune", "escrow --identity /run/age.key", "metrics --ask"):
+        done = app1.probe("lifeboat", *words.split(), "--stack", "shop")
+        assert done.returncode == 0, (words, done.stdout, done.stderr)

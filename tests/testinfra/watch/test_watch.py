@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import subprocess
 
+import pytest
 from support import Host, playbook
-from watching import INVENTORIES, Chain, tells, until
+from watching import INVENTORIES, WATCH, Chain, tells, until
 
 BAD = "LifeboatNewestBackupBad"
 FLIP = """
@@ -34,7 +36,7 @@ def test_a_test_alert_arrives(chain: Chain) -> None:
     assert checks == {"slack of critical": "PASS", "pagerduty of critical": "PASS", "arrived": "PASS"}
 
 
-def test_a_damaged_backup_is_told_and_its_repair_too(app1: Host, chain: Chain) -> None:
+def test_a_damaged_backup_is_told_and_its_repair_too(app1: Host, chain: Chain, well: None) -> None:
     messages, pages = len(chain.got("slack")), len(chain.got("pagerduty"))
     code, taken = app1.lifeboat("backup", "database")
     assert code == 0, taken
@@ -74,12 +76,23 @@ def test_a_damaged_backup_is_told_and_its_repair_too(app1: Host, chain: Chain) -
     assert chain.refused() == []
 
 
-def test_who_watches_is_watched(chain: Chain) -> None:
-    """Prometheus stopped: no alert can say so. The dead-man's switch does."""
+@pytest.mark.parametrize(
+    "lost, back",
+    [
+        pytest.param(
+            f"docker exec {WATCH} systemctl stop prometheus",
+            f"docker exec {WATCH} systemctl start prometheus",
+            id="Prometheus",
+        ),
+        pytest.param(f"docker pause {WATCH}", f"docker unpause {WATCH}", id="the-whole-host", marks=pytest.mark.long),
+    ],
+)
+def test_who_watches_is_watched(lost: str, back: str, chain: Chain) -> None:
+    """No alert can say that nobody alerts any more. The dead-man's switch does."""
     until("the watchdog is heard", lambda: chain.switch("watchdog") == "up")
-    chain.watch.run("systemctl", "stop", "prometheus")
+    subprocess.run(lost.split(), check=True, capture_output=True)
     try:
         until("the switch tells", lambda: chain.switch("watchdog") == "down")
     finally:
-        chain.watch.run("systemctl", "start", "prometheus")
+        subprocess.run(back.split(), check=True, capture_output=True)
     until("the switch tells that it is over", lambda: chain.switch("watchdog") == "up")
