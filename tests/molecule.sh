@@ -1,13 +1,15 @@
 #!/usr/bin/env bash
-# Run the Molecule scenarios in two lanes side by side, each with hosts of its own, made once and removed at the end.
+# Run the Molecule scenarios in three lanes side by side, each with hosts of its own, made once and removed at the end.
 # Usage: molecule.sh [--long] [SCENARIO...]      --long: with what takes longest (what is marked `long`) too
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-# A converge that deploys with its schedules comes before those that deploy without; what destroys the stack's host is last.
+# A converge that deploys with its schedules comes before those that deploy without; last is what destroys the stack's host, or has a
+# host of its own that watches it.
 plans=(
-    "a default foreign_stack recover_database recover_site"
-    "b recover_object_storage recover_backend recover_frontend recovery_point corrupt_backup drill"
+    "a default recover_site"
+    "b recover_object_storage recover_backend recovery_point drill"
+    "c foreign_stack recover_database recover_frontend corrupt_backup watch"
 )
 long=
 if [ "${1:-}" = --long ]; then
@@ -54,7 +56,7 @@ hosts() { # LANE: whatever an earlier run left of the lane goes first
         timed "$1" hosts create molecule create --no-command-borders --scenario-name default # and prepare, which it includes
 }
 
-told() { # LANE NAME COMMAND...: the log of a lane is printed when a step has ended, whole, so that two lanes can be read
+told() { # LANE NAME COMMAND...: the log of a lane is printed when a step has ended, whole, so that three lanes can be read
     local start=$SECONDS word=passed
     printf '==> lane %s: %s\n' "$1" "$2"
     "${@:3}" >"$work/log.$1" 2>&1 || word=failed

@@ -2,7 +2,7 @@
 """The scenarios' own set of hosts, apart from that of `make lab`. What a stack needs to be protected is the same.
 
 Two sets may stand at the same time: LIFEBOAT_LANE names the set, and its hosts' names begin with it. tests/molecule.sh
-runs two lanes; by hand it is `test`.
+runs three lanes; by hand it is `test`.
 """
 
 from __future__ import annotations

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import filesystem
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import IntegrityError
 

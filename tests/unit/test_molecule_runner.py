@@ -1,7 +1,7 @@
 # Copyright: Lifeboat contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""tests/molecule.sh over a shim of Molecule: two lanes, any failure is red, no host is left, and the times are told."""
+"""tests/molecule.sh over a shim of Molecule: three lanes, any failure is red, no host is left, times are told."""
 
 from __future__ import annotations
 
@@ -23,8 +23,9 @@ echo "output of $1 $2 in $LIFEBOAT_LANE with $MOLECULE_EPHEMERAL_DIRECTORY"
 case " $FAILING " in *" $1:$2 "*) echo "FAILED test_of_$2"; exit 1 ;; esac
 case " $HANGING " in *" $1:$2 "*) touch "$SHIM/hangs.$LIFEBOAT_LANE"; exec sleep 60 ;; esac
 """
-LANE_A = ["default", "foreign_stack", "recover_database", "recover_site"]
-LANE_B = ["recover_object_storage", "recover_backend", "recover_frontend", "recovery_point", "corrupt_backup", "drill"]
+LANE_A = ["default", "recover_site"]
+LANE_B = ["recover_object_storage", "recover_backend", "recovery_point", "drill"]
+LANE_C = ["foreign_stack", "recover_database", "recover_frontend", "corrupt_backup", "watch"]
 
 
 def start(tmp_path: Path, *arguments: str, failing: str = "", hanging: str = "") -> subprocess.Popen[str]:
@@ -65,10 +66,8 @@ def test_each_lane_has_hosts_of_its_own_and_one_deployment_for_what_differs_in_n
         "converge default",
         "idempotence default",
         "verify default",
-        "converge foreign_stack",
-        "verify foreign_stack",
-        f"converge {LANE_A[2]}",
-        *(f"verify {name}" for name in LANE_A[2:]),
+        f"converge {LANE_A[1]}",
+        f"verify {LANE_A[1]}",
         "destroy default",
     ]
     assert steps(tmp_path, "b")[:-1] == [
@@ -77,9 +76,19 @@ def test_each_lane_has_hosts_of_its_own_and_one_deployment_for_what_differs_in_n
         *(f"verify {name}" for name in LANE_B),
         "destroy default",
     ]
-    for lane in ("a", "b"):
+    assert steps(tmp_path, "c")[:-1] == [
+        *made,
+        "converge foreign_stack",
+        "verify foreign_stack",
+        "converge recover_database",
+        *(f"verify {name}" for name in LANE_C[1:-1]),
+        "converge watch",
+        "verify watch",
+        "destroy default",
+    ]
+    for lane in ("a", "b", "c"):
         assert steps(tmp_path, lane)[-1] == "destroy default"
-    assert "10 scenarios passed" in words
+    assert "11 scenarios passed" in words
     assert re.search(r"\| b \| drill \| verify \| \d+ \|", words)
     # A step's output stands together, and says whose it is.
     assert "a | output of verify recover_site in a with" in words
@@ -89,7 +98,7 @@ def test_each_lane_has_hosts_of_its_own_and_one_deployment_for_what_differs_in_n
 
 # (arguments, what fails, exit code, what is said, what is not)
 CASES = [
-    (["default"], "", 0, ["1 scenarios passed"], ["lane b"]),
+    (["default"], "", 0, ["1 scenarios passed"], ["lane b", "lane c"]),
     (["drill", "recover_site"], "verify:drill", 1, ["FAILED test_of_drill", "drill failed"], ["scenarios passed"]),
     (["default"], "create:default", 1, ["hosts failed", "failed after"], ["default passed"]),
     (["default", "drill"], "idempotence:default", 1, ["default failed", "drill passed"], ["scenarios passed"]),
@@ -109,12 +118,12 @@ def test_any_failure_is_red(
 
 
 def test_what_follows_a_failure_begins_on_fresh_hosts(tmp_path: Path) -> None:
-    code, words = run(tmp_path, "recover_backend", "recover_frontend", failing="verify:recover_backend")
+    code, words = run(tmp_path, "recover_backend", "drill", failing="verify:recover_backend")
     assert code == 1
     ran = steps(tmp_path, "b")
-    between = ran[ran.index("verify recover_backend") + 1 : ran.index("verify recover_frontend")]
-    assert between == ["destroy default", "create default", "converge recover_frontend"]
-    assert "recover_frontend passed" in words
+    between = ran[ran.index("verify recover_backend") + 1 : ran.index("verify drill")]
+    assert between == ["destroy default", "create default", "converge drill"]
+    assert "drill passed" in words
 
 
 @pytest.mark.parametrize(("arguments", "everything"), [((), False), (("--long",), True)])
@@ -127,13 +136,13 @@ def test_the_longest_tests_run_when_they_are_asked_for(
 
 
 def test_an_interrupted_run_leaves_no_host(tmp_path: Path) -> None:
-    with start(tmp_path, hanging="verify:default verify:recover_object_storage") as process:
+    with start(tmp_path, hanging="verify:default verify:recover_object_storage verify:watch") as process:
         deadline = time.monotonic() + 30
-        while len(list(tmp_path.glob("hangs.*"))) < 2 and time.monotonic() < deadline:
+        while len(list(tmp_path.glob("hangs.*"))) < 3 and time.monotonic() < deadline:
             time.sleep(0.05)
         process.send_signal(signal.SIGINT)
         words = process.communicate(timeout=20)[0]
     assert process.returncode == 130, words
-    for lane in ("a", "b"):
+    for lane in ("a", "b", "c"):
         assert steps(tmp_path, lane)[-1] == "destroy default"
-    assert "passed in" not in words.replace("hosts passed in", "")
+    assert "recover_site passed" not in words and "scenarios passed" not in words

@@ -243,7 +243,7 @@ def test_the_duties_of_the_rules_are_those_of_the_code() -> None:
 
 
 def test_every_rule_has_a_cause_on_the_lab_or_a_reason_why_not() -> None:
-    """Molecule's scenario `watch` makes the causes, by hand only."""
+    """Molecule's scenario `watch` makes the causes, in make release."""
     known = runpy.run_path(str(ROOT / "tests/testinfra/watch/causes.py"))
     made = {cause.rule for cause in known["CAUSES"]}
     assert sorted(made | set(known["ELSEWHERE"])) == sorted(RULES)

@@ -143,7 +143,7 @@ def test_a_recovery_without_its_work_turns_the_drill_red(
     [
         ("database", "table_dropped"),
         pytest.param("object_storage", "bucket_deleted", marks=pytest.mark.long),
-        ("backend", "bad_image"),
+        pytest.param("backend", "bad_image", marks=pytest.mark.long),
         pytest.param("frontend", "build_broken", marks=pytest.mark.long),
     ],
 )

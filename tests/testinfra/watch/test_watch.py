@@ -36,7 +36,7 @@ def test_a_test_alert_arrives(chain: Chain) -> None:
     assert checks == {"slack of critical": "PASS", "pagerduty of critical": "PASS", "arrived": "PASS"}
 
 
-def test_a_damaged_backup_is_told_and_its_repair_too(app1: Host, chain: Chain, well: None) -> None:
+def test_a_damaged_backup_is_told_and_its_repair_too(app1: Host, chain: Chain, backed_up: None) -> None:
     messages, pages = len(chain.got("slack")), len(chain.got("pagerduty"))
     code, taken = app1.lifeboat("backup", "database")
     assert code == 0, taken
