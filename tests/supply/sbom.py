@@ -40,6 +40,7 @@ MONITORING_PACKAGES = {
     "prometheus-node-exporter": "metrics of a stack's host",
     "prometheus": "the host that watches",
     "prometheus-alertmanager": "the host that watches",
+    "prometheus-blackbox-exporter": "addresses that the host that watches asks",
     "rsyslog": "shipping of a host's logs",
 }
 HOST_PACKAGES = ("docker.io", "docker-cli", "docker-compose", "docker-compose-v2", "iptables", "ca-certificates")

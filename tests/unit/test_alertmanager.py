@@ -105,10 +105,12 @@ def test_the_watchdog_leaves_alone_and_often() -> None:
 
 STALE = ["LifeboatBackupStale", "LifeboatCopyStale", "LifeboatRecoveryPointStale"]
 KEEPER = [name for name in RULES if name.startswith("LifeboatKeeper")]
-OTHERS = ("LifeboatWatchdog", "LifeboatStackAbsent", "LifeboatMetricsOld", *KEEPER)
+DOWN = "LifeboatEndpointDown"
+OTHERS = ("LifeboatWatchdog", "LifeboatStackAbsent", "LifeboatMetricsOld", *KEEPER, DOWN)
 ALL = [name for name in RULES if name not in OTHERS]
 ONE_CAUSE = {
     "a host is down": (["LifeboatStackAbsent", "LifeboatMetricsOld", *ALL], ["LifeboatStackAbsent"]),
+    "a host is down, and its users see that": (["LifeboatStackAbsent", DOWN], ["LifeboatStackAbsent", DOWN]),
     "its metrics are old": (["LifeboatMetricsOld", *ALL], ["LifeboatMetricsOld"]),
     "no backup": (STALE, ["LifeboatBackupStale"]),
     "a backup and no copy": (STALE[1:], STALE[1:]),

@@ -271,12 +271,15 @@ def test_every_task_file_of_a_role_is_included() -> None:
             )
 
 
+PROMETHEUS = {"__name__", "__address__", "__param_target"}  # labels of its own
+
+
 def private_reads(texts: dict[str, str], roles: list[str]) -> list[str]:
     """`<file>: <name>` of every private variable of another role, or whose name is put together at run time."""
     found = []
     for path, text in texts.items():
         own = f"__{path.split('/')[1]}_" if path.startswith("roles/") else ""
-        names = set(re.findall(r"(?<!\w)__[a-z]\w*", text)) - {"__name__"}  # Prometheus's label of a metric's name
+        names = set(re.findall(r"(?<!\w)__[a-z]\w*", text)) - PROMETHEUS
         of_roles = tuple(f"__{role}_" for role in roles)
         foreign = (
             (name for name in names if not name.startswith(own))

@@ -36,9 +36,10 @@ WAYS: dict[str, Any] = {
     },
     "monitoring_server_webhook": {"url": SECRETS["webhook"]},
 }  # fmt: skip
+SITE = "https://shop.example/health"
 SERVER: dict[str, Any] = {
     "monitoring_server_stacks": [
-        {"stack": "shop", "address": "shop1:9100", "keeper": "keeper1:9100"},
+        {"stack": "shop", "address": "shop1:9100", "keeper": "keeper1:9100", "endpoints": [SITE]},
         {"stack": "a.b", "address": "[::1]:9100"},
     ],
     "monitoring_server_user": "prometheus",
@@ -94,6 +95,10 @@ def server(given: dict[str, Any], files: list[dict[str, str]] | None = None) -> 
     return refusals("monitoring_server", given, __monitoring_server_protected={"files": files or []})
 
 
+def endpoint(url: str) -> list[dict[str, Any]]:
+    return [{"stack": "shop", "address": "x:1", "endpoints": [SITE, url]}]
+
+
 def without(*names: str, **changes: Any) -> dict[str, Any]:
     return {**{name: value for name, value in SERVER.items() if name not in names}, **changes}
 
@@ -125,6 +130,13 @@ REFUSED = [
         without(monitoring_server_stacks=[{"stack": "shop", "address": "x:1", "keeper": "keeper1"}]),
         [],
         "of its keeper such as keeper1",
+    ),
+    (without(monitoring_server_stacks=endpoint("shop.example")), [], "such as https://shop.example/health"),
+    (without(monitoring_server_stacks=endpoint("https://a b/")), [], "those of shop are not"),
+    (
+        without(monitoring_server_stacks=endpoint("https://x:hunter2@shop.example/")),
+        [],
+        "without a user and a password",
     ),
 ]
 
@@ -185,8 +197,8 @@ def test_a_mail_server_without_a_password_and_a_pagerduty_elsewhere() -> None:
 def test_prometheus_believes_a_host_about_its_own_stack_only() -> None:
     made = yaml.safe_load(written("monitoring_server", "prometheus.yml.j2", SERVER))
     names = [job["job_name"] for job in made["scrape_configs"]]
-    assert names == ["lifeboat_shop", "lifeboat-keeper_shop", "lifeboat_a.b"]
-    jobs = [job for job in made["scrape_configs"] if "keeper" not in job["job_name"]]
+    assert names == ["lifeboat_shop", "lifeboat-keeper_shop", "lifeboat-endpoint_shop", "lifeboat_a.b"]
+    jobs = [job for job in made["scrape_configs"] if "-" not in job["job_name"]]
     for job, stack, other in zip(jobs, ("shop", "a.b"), ("shopping", "axb")):
         keep, drop = job["metric_relabel_configs"]
         assert (drop["action"], drop["source_labels"]) == ("drop", ["__name__"])
@@ -199,7 +211,7 @@ def test_prometheus_believes_a_host_about_its_own_stack_only() -> None:
             "username": "prometheus", "password_file": "/etc/prometheus/lifeboat/scrape_password",
         }  # fmt: skip
     scrape = yaml.safe_load((ROOT / "monitoring" / "scrape.yml").read_text(encoding="utf-8"))
-    assert scrape == {"scrape_configs": made["scrape_configs"][:2]}, "the file for a Prometheus of one's own"
+    assert scrape == {"scrape_configs": made["scrape_configs"][:3]}, "the file for a Prometheus of one's own"
     (keep,) = made["scrape_configs"][1]["metric_relabel_configs"]
     assert (keep["action"], keep["source_labels"]) == ("keep", ["__name__", "stack"])
     assert all(re.fullmatch(keep["regex"], f"{name};shop") for name in keeper_metrics.METRICS)
@@ -214,8 +226,35 @@ def test_prometheus_believes_a_host_about_its_own_stack_only() -> None:
     assert not {"tls_config", "basic_auth"} & set(job)
     stacks = yaml.safe_load(written("monitoring_server", "stacks.yml.j2", SERVER))
     documented = yaml.safe_load((ROOT / "monitoring" / "stacks.yml").read_text(encoding="utf-8"))
-    assert stacks["groups"][0]["rules"][:2] == documented["groups"][0]["rules"]
-    assert [rule["labels"]["stack"] for rule in stacks["groups"][0]["rules"]] == ["shop", "shop", "a.b"]
+    assert stacks["groups"][0]["rules"][:3] == documented["groups"][0]["rules"]
+    assert [rule["labels"]["stack"] for rule in stacks["groups"][0]["rules"]] == ["shop", "shop", "shop", "a.b"]
+
+
+def test_what_is_asked_from_outside_is_told_of_its_own_stack() -> None:
+    made = yaml.safe_load(written("monitoring_server", "prometheus.yml.j2", SERVER))
+    job = made["scrape_configs"][2]
+    assert job["static_configs"] == [{"targets": [SITE], "labels": {"stack": "shop"}}]
+    assert [part["target_label"] for part in job["relabel_configs"]] == ["__param_target", "endpoint", "__address__"]
+    assert job["relabel_configs"][-1]["replacement"] == "127.0.0.1:9115"
+    (module,) = job["params"]["module"]
+    modules = yaml.safe_load((ROOT / "roles/monitoring_server/files/blackbox.yml").read_text(encoding="utf-8"))
+    assert module in modules["modules"]
+    (keep,) = job["metric_relabel_configs"]
+    told = set(re.findall(r"\bprobe_\w+", " ".join(rule["expr"] for rule in RULES.values())))
+    assert told and told <= set(keep["regex"].split("|")) and keep["action"] == "keep"
+    expected = yaml.safe_load(written("monitoring_server", "stacks.yml.j2", SERVER))["groups"][0]["rules"][2]
+    assert (expected["record"], expected["labels"]) == (
+        "lifeboat_expected_endpoint",
+        {"stack": "shop", "endpoint": SITE},
+    )
+
+
+def test_without_endpoints_nothing_more_is_installed() -> None:
+    _both, install = load("monitoring_server/tasks/packages.yml")
+    assert install["ansible.builtin.apt"]["name"] == "prometheus-blackbox-exporter"
+    plain = without(monitoring_server_stacks=[{"stack": "shop", "address": "x:1"}])
+    for given, whether in ((plain, False), (SERVER, True)):
+        assert render("{{ " + install["when"] + " }}", variables("monitoring_server", given)) is whether
 
 
 def test_no_secret_is_in_a_file_that_is_shown() -> None:
@@ -242,7 +281,7 @@ def test_the_playbook_finds_the_stacks_and_their_ports() -> None:
     (play,) = yaml.safe_load((ROOT / "playbooks/monitoring.yml").read_text(encoding="utf-8"))
     hosts = {
         "shop1": {"lifeboat_stack": "shop", "ansible_host": "10.0.0.1", "monitoring_agent_listen": "0.0.0.0:9111"},
-        "wiki1": {"lifeboat_stack": "wiki"},
+        "wiki1": {"lifeboat_stack": "wiki", "monitoring_server_endpoints": [SITE]},
         "blog1": {
             "lifeboat_stack": "blog", "lifeboat_keeper": {"host": "keeper1"}, "vault_keeper_textfile_directory": "/x",
         },
@@ -253,7 +292,7 @@ def test_the_playbook_finds_the_stacks_and_their_ports() -> None:
     found = render(play["roles"][0]["vars"]["monitoring_server_stacks"], given)
     assert found == [
         {"stack": "shop", "address": "10.0.0.1:9111"},
-        {"stack": "wiki", "address": "wiki1:9100"},
+        {"stack": "wiki", "address": "wiki1:9100", "endpoints": [SITE]},
         {"stack": "blog", "address": "blog1:9100", "keeper": "10.0.0.9:9100"},
         {"stack": "mail", "address": "mail1:9100"},
     ]
@@ -350,15 +389,13 @@ def test_nothing_listens_to_everybody_in_between(role: str, paths: list[str]) ->
     """Debian's packages start what they install at once, on every address; dpkg keeps a file that is there."""
     tasks = [task for path in paths for task in load(f"{role}/tasks/{path}.yml")]
     written_at = [at for at, task in enumerate(tasks) if "/etc/default/" in str(task)]
-    ((installed_at, package),) = [
-        (at, task["ansible.builtin.apt"]) for at, task in enumerate(tasks) if "ansible.builtin.apt" in task
-    ]
-    assert written_at and max(written_at) < installed_at
-    assert package["dpkg_options"] == "force-confdef,force-confold"
+    installed = [(at, task["ansible.builtin.apt"]) for at, task in enumerate(tasks) if "ansible.builtin.apt" in task]
+    assert written_at and max(written_at) < min(at for at, _package in installed)
+    assert {package["dpkg_options"] for _at, package in installed} == {"force-confdef,force-confold"}
     if role == "monitoring_server":
         order = [task["ansible.builtin.import_tasks"] for task in load(f"{role}/tasks/main.yml")[:4]]
         assert order == ["check.yml", "listen.yml", "packages.yml", "secrets.yml"]
-        assert len(written_at) == 2
+        assert len(written_at) == 3
 
 
 @pytest.mark.parametrize(("role", "path"), [("monitoring_agent", "exporter"), ("monitoring_server", "prometheus")])

@@ -42,6 +42,9 @@ def duty(labels: str) -> dict[str, str]:
 
 
 SILENT = "0+60x60 stale _x58 7200+60x120"
+SITE, OTHER_SITE = 'stack="shop",endpoint="https://shop.example/"', 'stack="wiki",endpoint="https://shop.example/"'
+PROBED = 'probe_success{%s,job="lifeboat-endpoint_shop"}'
+ENDS = 'probe_ssl_earliest_cert_expiry{%s,job="%s"}'
 OF_BACKUP = '{stack="shop",component="database"}'
 CASES: dict[str, dict[str, str]] = {
     "LifeboatStackAbsent": {
@@ -107,6 +110,10 @@ CASES: dict[str, dict[str, str]] = {
     "LifeboatKeeperAlarm": {'lifeboat_keeper_alarm{stack="shop",kind="strange"}': switched("0", "1")},
     "LifeboatKeeperCheckFailed": {'lifeboat_keeper_check_passed{stack="shop",check="log"}': switched("1", "0")},
     "LifeboatKeeperQuota": {'lifeboat_keeper_quota_used_ratio{stack="shop"}': switched("0.9", "0.91")},
+    "LifeboatEndpointDown": {
+        **{f"lifeboat_expected_endpoint{{{of}}}": "1x240" for of in (SITE, OTHER_SITE)},
+        PROBED % SITE: switched("1", "0"), PROBED % OTHER_SITE: "1x240",
+    },
 }  # fmt: skip
 ALWAYS = "LifeboatWatchdog"
 # What must not be told: by alert, a figure that looks alike.
@@ -116,8 +123,17 @@ QUIET = {
     "LifeboatBackupStale": duty('duty="drill",of="site"'),
     "LifeboatClockWrong": {'lifeboat_metrics_timestamp_seconds{stack="shop"}': "0+60x240"},
     "LifeboatVerdictNotPass": {'lifeboat_evidence_passed{stack="shop",host="a",kind="drill",scenario="site"}': "1x240"},
+    "LifeboatCertificateEnds": {ENDS % (SITE, "of-somebody-else"): "1000000x240"},
 }
-AHEAD = {"LifeboatClockWrong": {'lifeboat_metrics_timestamp_seconds{stack="shop"}': "0+60x60 4260+60x58 7200+60x120"}}
+# Other figures of which the same alert is.
+AHEAD = {
+    "LifeboatCertificateEnds": {ENDS % (SITE, "lifeboat-endpoint_shop"): switched("9000000", "1000000")},
+    "LifeboatEndpointDown": {
+        f"lifeboat_expected_endpoint{{{SITE}}}": "1x240",
+        PROBED % SITE: "1x60 stale _x58 1x120",
+    },
+    "LifeboatClockWrong": {'lifeboat_metrics_timestamp_seconds{stack="shop"}': "0+60x60 4260+60x58 7200+60x120"},
+}
 
 
 def minutes(alert: str) -> int:

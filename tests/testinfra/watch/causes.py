@@ -235,6 +235,12 @@ CAUSES = (
         f"{LARGE}; {ASK}",
     ),
     Cause(
+        "LifeboatEndpointDown",
+        "the site's service stopped",
+        "docker compose --project-directory /srv/shop stop frontend",
+        "docker compose --project-directory /srv/shop up --wait",
+    ),
+    Cause(
         "LifeboatCertificateEnds",
         "a certificate that ends in a week",
         f"{SITE}{ASK}",
