@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Write monitoring/dashboards/*.json for Grafana 10 and later, from the registry of metrics.
+"""Write monitoring/dashboards/*.json for Grafana 10 and later, from the registries of metrics.
 
 The dashboard of a stack has a panel for each metric that no other panel shows, so that a new one is seen without
 another change. `--check` fails where a file is not what it would be.
@@ -17,6 +17,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
+from plugins.module_utils.keeper.metrics import METRICS as OF_KEEPERS  # noqa: E402
 from plugins.module_utils.operations.metrics import METRICS  # noqa: E402
 
 TARGET = ROOT / "monitoring" / "dashboards"
@@ -24,6 +25,7 @@ SOURCE = {"type": "prometheus", "uid": "${datasource}"}
 SCHEMA = 38  # of Grafana 10.0; later ones read it and bring it up to date
 ONE, OF = '{stack="$stack"}', 'stack="$stack"'
 LAST, ALLOWED = "lifeboat_duty_last_success_timestamp_seconds", "lifeboat_duty_allowed_age_seconds"
+ASKED = 'probe_%s{stack="$stack",job=~"lifeboat-endpoint_.+"}'
 HEARD = "lifeboat_metrics_timestamp_seconds"
 STACKS = f"(group by (stack) (lifeboat_expected_stack) or group by (stack) ({HEARD}))"
 OVERDUE = f"count by (stack) (time() - {LAST} > on (stack, duty, of) group_left () {ALLOWED})"
@@ -283,9 +285,12 @@ def stack() -> dict[str, Any]:
              units={}),
         series("Size of the newest backup", size, unit="bytes"),
         series("Room in the repository", room, unit="bytes"),
+        series("Addresses that answer their users", [query(f"{ASKED % 'success'}", "{{endpoint}}")],
+               words="1 where an address that is asked from outside answered well."),
+        series("How long they took", [query(f"{ASKED % 'duration_seconds'}", "{{endpoint}}")], unit="s"),
     ]  # fmt: skip
     seen = {name for panel in (*shown, *recovery()["panels"]) for name in named(panel)}
-    rest = [one_of(name, text) for name, text in METRICS.items() if name not in seen]
+    rest = [one_of(name, text) for name, text in {**METRICS, **OF_KEEPERS}.items() if name not in seen]
     return dashboard("stack", "Lifeboat: one stack", [*shown, *rest])
 
 

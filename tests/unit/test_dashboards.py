@@ -19,6 +19,7 @@ from typing import Any
 import debian
 import pytest
 import yaml
+from ansible_collections.lifeboat.dr.plugins.module_utils.keeper import metrics as keeper_metrics
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import metrics
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -32,6 +33,7 @@ UNITS = {"short", "s", "bytes", "percentunit"}
 OTHERS = {"lifeboat_expected_stack"}  # of monitoring/stacks.yml
 LABELS = {
     "stack", "duty", "of", "kind", "scenario", "component", "alertname", "severity", "alertstate", "check", "collector",
+    "job",
 }  # fmt: skip
 
 
@@ -50,11 +52,12 @@ def test_they_are_what_the_registry_makes() -> None:
 
 
 def test_every_metric_is_shown_and_none_that_is_not_there() -> None:
-    known = set(metrics.METRICS) - {"lifeboat_build_info"}
+    every = {*metrics.METRICS, *keeper_metrics.METRICS}
+    known = every - {"lifeboat_build_info"}
     named = {
         name for board in BOARDS.values() for expr in queries(board) for name in re.findall(r"\blifeboat_\w+", expr)
     }
-    assert named - set(metrics.METRICS) - OTHERS == set()
+    assert named - every - OTHERS == set()
     assert known - named == set(), "run make docs: a panel is made of each"
 
 
