@@ -159,7 +159,6 @@ CAUSES = (
         VAULT_BACK,
         labels=_of(run="backup_database"),
     ),
-    # Not seen on a lab yet, from here on.
     Cause(
         "LifeboatVerificationOverdue",
         "backups that nobody restored",
@@ -219,8 +218,9 @@ CAUSES = (
     Cause(
         "LifeboatQuarantineOld",
         "what a recovery moved aside in October",
-        f"docker exec shop-db-1 createdb -U shop shop_quarantine_20261001_000000; {ASK}",
-        f"docker exec shop-db-1 dropdb -U shop shop_quarantine_20261001_000000; {ASK}",
+        f"install -D -m 600 /srv/shop/.env {STATE}/quarantine/20261001_000000/srv/shop/.env; {ASK}",
+        f"rm -r {STATE}/quarantine; {ASK}",
+        labels=_of(kind="directory"),
     ),
     Cause(
         "LifeboatDiskSpace",
