@@ -167,7 +167,7 @@ bench: engine ## Measure against the seed's own script lines, side by side
 	python tests/bench/buckets.py
 	python tests/bench/hosts.py
 	python tests/bench/safety.py
-	python tests/bench/watching.py
+	python tests/bench/many_stacks.py
 
 bench-recovery: lab ## Lose the lab's database three times in each of three ways: the median of each phase
 	@tests/lab/standing.sh forget

@@ -8,7 +8,7 @@ Each stack has what `lifeboat metrics --ask` says of a repository with all three
 overdue in everything, so that their alerts fire. A real node_exporter serves one stack's file; the others' text comes
 from this program. Prometheus and node_exporter are those that are installed, or out of Debian's packages.
 
-Usage: watching.py [--stacks 100] [--seconds 60]
+Usage: many_stacks.py [--stacks 100] [--seconds 60]
 Exits 0 also when a target is missed: a speed is a measurement, not a test.
 """
 
@@ -104,7 +104,7 @@ def running(words: list[str], port: int, log: Path) -> Iterator[None]:
                 except OSError:
                     time.sleep(0.2)
             else:
-                raise SystemExit(f"watching: {words[0]} does not listen: {log.read_text(errors='replace')[-2000:]}")
+                raise SystemExit(f"many_stacks: {words[0]} does not listen: {log.read_text(errors='replace')[-2000:]}")
             yield
         finally:
             process.terminate()
@@ -182,7 +182,7 @@ def main() -> int:
                 scrapes.append(scraped[0][1])
         fires = ask(own, 'count(ALERTS{alertstate="firing"})')
         if not rules or not fires:
-            raise SystemExit(f"watching: Prometheus has not seen all stacks within {given.seconds:.0f} s")
+            raise SystemExit(f"many_stacks: Prometheus has not seen all stacks within {given.seconds:.0f} s")
         samples = int(ask(own, 'scrape_samples_scraped{job="lifeboat_shop"}')[0][1])
     print(
         f"{given.stacks} stacks, {samples} samples of each host, {fires[0][1]:.0f} alerts that fire, {len(rules)} looks"
