@@ -49,12 +49,18 @@ VAULT_AWAY = "systemctl stop lifeboat-vault"
 VAULT_BACK = (
     "systemctl start lifeboat-vault && until curl --silent --output /dev/null http://127.0.0.1:8333/; do sleep 1; done"
 )
-# A disk on which 50 MB are left, of which each night's backup takes some.
-SMALL = (
-    "mkdir /backup.away && mount -t tmpfs -o size=1500m none /backup.away && cp -a /backup/. /backup.away/"
-    " && mount --move /backup.away /backup"
-    " && fallocate -l $(($(df --output=avail -B1 /backup | tail -1) - 50000000)) /backup/filler"
-)
+
+
+def _small(times: int) -> str:
+    """A disk on which as much is left as so many of the largest backup need."""
+    largest = "$(awk '/^lifeboat_repository_largest_backup_bytes/ {print $2}' /var/lib/prometheus/node-exporter/*.prom)"
+    return (
+        "mkdir /backup.away && mount -t tmpfs -o size=1500m none /backup.away && cp -a /backup/. /backup.away/"
+        " && mount --move /backup.away /backup"
+        f" && fallocate -l $(($(df --output=avail -B1 /backup | tail -1) - {times} * {largest})) /backup/filler"
+    )
+
+
 LARGE = "umount /backup; rmdir /backup.away"
 # The site has an address with TLS now, whose certificate is of a week.
 SITE = """openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 7 -subj /CN=127.0.0.1 \
@@ -225,13 +231,13 @@ CAUSES = (
     Cause(
         "LifeboatDiskSpace",
         "the disk filled",
-        f"{SMALL}; {TELL}",
+        f"{_small(1)}; {TELL}",
         f"{LARGE}; {TELL}",
     ),
     Cause(
         "LifeboatDiskFull",
-        "a disk with room for two weeks",
-        f"{SMALL}; {ASK}",
+        "a disk with room for a few days",
+        f"{_small(4)}; {ASK}",
         f"{LARGE}; {ASK}",
     ),
     Cause(
