@@ -301,3 +301,33 @@ def test_each_age_of_a_duty_has_words_for_never() -> None:
     for name, rule in RULES.items():
         if re.search(r"time\(\) - lifeboat_duty_last_success", rule["expr"]):
             assert "{{ if gt $value 1e9 }}so far{{ else }}for {{ $value" in rule["annotations"]["summary"], name
+
+
+@pytest.mark.slow
+def test_a_keeper_that_never_pulled_whole_is_not_counted_in_days_since_1970(tmp_path: Path) -> None:
+    alert, since = "LifeboatKeeperPullStale", "shop: the keeper pulled nothing whole "
+    said = {**RULES[alert]["annotations"], "command": "lifeboat keeper status --stack shop"}
+    cases = [
+        {
+            "interval": "1m",
+            "input_series": [
+                # promtool's clock begins at 0, so that the beginning of ours is 1.79e9 seconds before it.
+                {"series": 'lifeboat_keeper_last_pull_timestamp_seconds{stack="shop"}', "values": f"{last}x60"},
+                {"series": 'lifeboat_keeper_last_pull_allowed_age_seconds{stack="shop"}', "values": "3600x60"},
+            ],
+            "alert_rule_test": [
+                {
+                    "eval_time": "30m", "alertname": alert,
+                    "exp_alerts": [
+                        {
+                            "exp_labels": {"stack": "shop", "severity": "critical"},
+                            "exp_annotations": {**said, "summary": since + words},
+                        }
+                    ],
+                }
+            ],
+        }
+        for last, words in ((-1790000000, "so far"), (-7200, "for 2h 30m 0s"))
+    ]  # fmt: skip
+    done = tried(tmp_path, cases)
+    assert done.returncode == 0, done.stdout + done.stderr
