@@ -175,8 +175,8 @@ CAUSES = (
     Cause(
         "LifeboatStatusNotPassed",
         "a bucket that somebody added",
-        f"{STORE} create_bucket && {ASK}",
-        f"{STORE} delete_bucket && {ASK}",
+        f"{STORE} create_bucket && lifeboat backup objects --stack shop && {ASK}",
+        f"{STORE} delete_bucket && lifeboat backup objects --stack shop && {ASK}",
         labels=_of(check="buckets"),
     ),
     Cause("LifeboatNewestBackupBad", "a damaged backup", DAMAGE, AFTER_DAMAGE, labels=_of(component="database")),
