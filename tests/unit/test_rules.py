@@ -262,11 +262,13 @@ def test_the_duties_of_the_rules_are_those_of_the_code() -> None:
 def test_every_rule_has_a_cause_on_the_lab_or_a_reason_why_not() -> None:
     """Molecule's scenario `watch` makes the causes, in make release."""
     known = runpy.run_path(str(ROOT / "tests/testinfra/watch/causes.py"))
-    made = {cause.rule for cause in known["CAUSES"]}
+    causes = (*known["CAUSES"], *known["KEEPER_CAUSES"])
+    made = {cause.rule for cause in causes}
     assert sorted(made | set(known["ELSEWHERE"])) == sorted(RULES)
     assert not made & set(known["ELSEWHERE"])
-    names = [cause.name for cause in known["CAUSES"]]
+    names = [cause.name for cause in causes]
     assert len(set(names)) == len(names) and all(cause.cause and cause.repair for cause in known["CAUSES"])
+    assert all(cause.vault_cause and cause.vault_repair for cause in known["KEEPER_CAUSES"])
     assert all(len(reason) > 20 for reason in known["ELSEWHERE"].values())
 
 

@@ -80,7 +80,7 @@ SITE_AS_IT_WAS = "mv /etc/lifeboat/shop.json.away /etc/lifeboat/shop.json; syste
 
 @dataclass(frozen=True)
 class Cause:
-    """cause, repair: what root types on the stack's host; vault_…: on the vault's, before that.
+    """cause, repair: what root types on the stack's host; vault_…: on the vault's, before that; a keeper's after it.
 
     labels: which of the alerts of this name is meant.
     """
@@ -261,7 +261,84 @@ CAUSES = (
     ),
 )
 
-_KEEPER = "a keeper has a host of its own, and this lab has none; tests/unit/test_keeper_metrics.py has what it tells"
+# On a keeper's host. A pull is its user's, and what Prometheus is told is root's.
+KEEPER_TELL = "lifeboat keeper metrics --stack shop"
+PULL = "runuser -u keeper-shop -- lifeboat keeper pull --stack shop"
+PULLED = f"{PULL} && {KEEPER_TELL}"
+KEPT = "/srv/lifeboat-keeper/shop"
+KEEPER_SETTINGS = "/etc/lifeboat-keeper/shop.json"
+# It is as it was three days ago, before what there is now was published: what it has is put aside, and put back.
+DAYS_AGO = (
+    f"mv {KEPT} {KEPT}.away && install -d -m 0700 -o keeper-shop -g keeper-shop {KEPT}"
+    " && runuser -u keeper-shop -- faketime '3 days ago' lifeboat keeper pull --stack shop"
+)
+TODAY = f"rm -r {KEPT} && mv {KEPT}.away {KEPT}"
+# The largest file of the newest backup of the database that it has gets other bytes, and somebody verifies it there.
+ROTTEN = (
+    f"cd {KEPT}/repository/postgresql && cd $(ls | tail -n 1)"
+    " && file=$(find . -type f -printf '%s %p\\n' | sort -n | tail -n 1 | cut -d' ' -f2)"
+    " && dd if=/dev/urandom of=$file bs=64 count=1 seek=$(($(stat -c %s $file) / 128)) conv=notrunc;"
+    " runuser -u keeper-shop -- lifeboat verify $(basename $PWD) --level checksum --stack shop"
+    f" --config-directory /etc/lifeboat-keeper; {KEEPER_TELL}"
+)
+# It is removed there, and pulled once more.
+PULLED_AGAIN = f"cd {KEPT}/repository/postgresql && rm -r $(ls | tail -n 1) && {PULLED}"
+# A quota that has room for a twentieth more.
+SCARCE = f"""cp --archive {KEEPER_SETTINGS} {KEEPER_SETTINGS}.away
+python3 -c '
+import json, pathlib
+path = pathlib.Path("{KEEPER_SETTINGS}")
+settings = json.loads(path.read_text())
+used = sum(file.stat().st_size for file in pathlib.Path("{KEPT}").rglob("*") if file.is_file())
+settings["keeper"]["quota"] = str(used * 21 // 20) + "B"
+path.write_text(json.dumps(settings))'
+"""
+
+# What is made on the stack's host comes before what is made on the vault's, which is the keeper's.
+KEEPER_CAUSES = (
+    Cause(
+        "LifeboatKeeperAbsent",
+        "the keeper's node_exporter stopped",
+        vault_cause="systemctl stop prometheus-node-exporter",
+        vault_repair="systemctl start prometheus-node-exporter",
+    ),
+    Cause(
+        "LifeboatKeeperMetricsOld",
+        "a clock two hours behind",
+        vault_cause=f"faketime '2 hours ago' {KEEPER_TELL}",
+        vault_repair=KEEPER_TELL,
+    ),
+    Cause(
+        "LifeboatKeeperPullStale",
+        "a timer stopped three days ago",
+        "mkdir /backup.away && mv /backup/* /backup.away/",
+        "mv /backup.away/* /backup/ && rmdir /backup.away",
+        f"{DAYS_AGO}; {KEEPER_TELL}",
+        f"{TODAY} && {PULLED}",
+    ),
+    Cause(
+        "LifeboatKeeperAlarm",
+        "backups that somebody deleted on the stack's host",
+        "mkdir /backup.away && mv /backup/postgresql/* /backup.away/",
+        "mv /backup.away/* /backup/postgresql/ && rmdir /backup.away",
+        f"{PULL}; {KEEPER_TELL}",
+        PULLED,
+        labels=_of(kind="fewer"),
+    ),
+    Cause(
+        "LifeboatKeeperCheckFailed",
+        "a backup that rotted on the keeper",
+        vault_cause=ROTTEN,
+        vault_repair=PULLED_AGAIN,
+        labels=_of(check="checksums"),
+    ),
+    Cause(
+        "LifeboatKeeperQuota",
+        "a quota that was chosen too small",
+        vault_cause=f"{SCARCE}{KEEPER_TELL}",
+        vault_repair=f"mv {KEEPER_SETTINGS}.away {KEEPER_SETTINGS} && {KEEPER_TELL}",
+    ),
+)
 
 # Made by another test, or not makeable on the lab. tests/unit/test_rules.py tries each rule with `promtool test rules`
 # all the same.
@@ -269,10 +346,4 @@ ELSEWHERE = {
     "LifeboatWatchdog": "it always fires: test_watch.py stops Prometheus, and the dead-man's switch tells",
     "LifeboatDrillOverdue": "a drill is a playbook: test_a_drill_that_never_was",
     "LifeboatDutyOverdue": "it is for duties that a later version adds; none has it now",
-    "LifeboatKeeperAbsent": _KEEPER,
-    "LifeboatKeeperMetricsOld": _KEEPER,
-    "LifeboatKeeperPullStale": _KEEPER,
-    "LifeboatKeeperAlarm": _KEEPER,
-    "LifeboatKeeperCheckFailed": _KEEPER,
-    "LifeboatKeeperQuota": _KEEPER,
 }

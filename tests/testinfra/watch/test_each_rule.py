@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from causes import CAUSES, SETTING, Cause
 from support import APP, VAULT, Host, playbook
-from watching import INVENTORIES, SEVERITY, Chain, alerts, tells, until
+from watching import INVENTORIES, Chain, alerts, fires_is_told_and_resolves, until
 
 
 @pytest.fixture(scope="module")
@@ -18,21 +18,13 @@ def clock(app1: Host) -> None:
 @pytest.mark.parametrize("cause", [pytest.param(cause, id=cause.name.replace(" ", "-")) for cause in CAUSES])
 def test_a_rule_fires_is_told_and_resolves(cause: Cause, chain: Chain, well: None, clock: None) -> None:
     app, vault = Host(APP), Host(VAULT)
-    until(f"{cause.rule} is quiet", lambda: not alerts(chain, cause.rule, cause.labels))
-    messages, pages = len(chain.got("slack")), len(chain.got("pagerduty"))
-    try:
-        vault.probe("sh", "-c", cause.vault_cause or "true")
-        app.probe("sh", "-c", cause.cause or "true")
-        until(f"{cause.rule} fires", lambda: alerts(chain, cause.rule, cause.labels))
-        until("Slack is told", lambda: any(tells(cause.rule) in part["text"] for part in chain.slack(messages)))
-        if SEVERITY[cause.rule] == "critical":
-            until("PagerDuty is told", lambda: any(tells(cause.rule) in str(page) for page in chain.pages(pages)))
-    finally:
-        vault.probe("sh", "-c", cause.vault_repair or "true")
-        repaired = app.probe("sh", "-c", cause.repair or "true")
-    assert repaired.returncode == 0, repaired.stdout + repaired.stderr
-    until(f"{cause.rule} is resolved", lambda: not alerts(chain, cause.rule, cause.labels))
-    assert chain.refused() == []
+    fires_is_told_and_resolves(
+        chain,
+        cause.rule,
+        cause.labels,
+        [(vault, cause.vault_cause), (app, cause.cause)],
+        [(vault, cause.vault_repair), (app, cause.repair)],
+    )
 
 
 @pytest.mark.long

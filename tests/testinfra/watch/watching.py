@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,3 +77,27 @@ def alerts(chain: Chain, name: str, labels: tuple[tuple[str, str], ...] = ()) ->
     assert status == 200, f"Prometheus does not answer: {status}"
     found = [alert["labels"] for alert in answer["data"]["alerts"] if alert["state"] == "firing"]
     return [one for one in found if one["alertname"] == name and set(labels) <= set(one.items())]
+
+
+def fires_is_told_and_resolves(
+    chain: Chain,
+    rule: str,
+    labels: tuple[tuple[str, str], ...],
+    causes: Sequence[tuple[Host, str]],
+    repairs: Sequence[tuple[Host, str]],
+) -> None:
+    """What holds of each rule. causes, repairs: what root types where, in this order; no repair may fail."""
+    until(f"{rule} is quiet", lambda: not alerts(chain, rule, labels))
+    messages, pages = len(chain.got("slack")), len(chain.got("pagerduty"))
+    try:
+        for host, words in causes:
+            host.probe("sh", "-c", words or "true")
+        until(f"{rule} fires", lambda: alerts(chain, rule, labels))
+        until("Slack is told", lambda: any(tells(rule) in part["text"] for part in chain.slack(messages)))
+        if SEVERITY[rule] == "critical":
+            until("PagerDuty is told", lambda: any(tells(rule) in str(page) for page in chain.pages(pages)))
+    finally:
+        repaired = [host.probe("sh", "-c", words or "true") for host, words in repairs]
+    assert not any(done.returncode for done in repaired), [(done.stdout, done.stderr) for done in repaired]
+    until(f"{rule} is resolved", lambda: not alerts(chain, rule, labels))
+    assert chain.refused() == []
