@@ -1,10 +1,7 @@
 # Copyright: Lifeboat contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Log lines to the bulk API: none lost, none twice, no secret, by a stand-in of the store and Debian's own rsyslog.
-
-The stand-in does what is published of the bulk API: https://www.elastic.co/docs/api/doc/elasticsearch/operation/operation-bulk
-"""
+"""Log lines to the bulk API: none lost, none twice, no secret, by a stand-in of the store and Debian's own rsyslog."""
 
 from __future__ import annotations
 
@@ -21,7 +18,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Optional
@@ -33,57 +29,12 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import Usa
 from ansible_collections.lifeboat.dr.plugins.module_utils.command import cli
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import shipping
 from builders import settings, until
+from bulk_store import Bulk, server
 from test_monitoring_roles import load, refusals, written
 
 ROOT = Path(__file__).resolve().parents[2]
 CANARY = "canary-hunter2-of-the-store"
 PATIENCE = 300  # seconds without any request; a batch takes less than one where nothing else runs
-
-
-class Bulk:
-    """A store with one data stream. down: what every request is answered. busy: so many items get 429, each once, or
-    as often as they come where it is `always`."""
-
-    def __init__(self) -> None:
-        self.documents: dict[str, dict[str, Any]] = {}
-        self.down, self.busy, self.lost_answers = 0, 0, 0
-        self.refused: set[str] = set()
-        self.always = False
-        self.seen: Counter[str] = Counter()
-        self.bodies: list[bytes] = []
-
-    def post(self, body: bytes) -> tuple[int, bytes]:
-        self.bodies.append(body)
-        if self.down:
-            self.seen[str(self.down)] += 1
-            return self.down, b'{"error":"away"}'
-        lines = body.decode().split("\n")
-        assert lines.pop() == "", "the last line ends too"
-        items = [self._create(json.loads(head), json.loads(said)) for head, said in zip(lines[::2], lines[1::2])]
-        if self.lost_answers:
-            self.lost_answers -= 1
-            raise ConnectionResetError("the answer is lost")
-        errors = any(item["create"]["status"] >= 300 for item in items)
-        return 200, json.dumps({"took": 1, "errors": errors, "items": items}).encode()
-
-    def _create(self, head: dict[str, Any], said: dict[str, Any]) -> dict[str, Any]:
-        ((verb, about),) = head.items()
-        assert verb == "create"
-        id = about["_id"]
-        if self.always or (self.busy and id not in self.refused):
-            self.busy -= 1
-            self.refused.add(id)
-            status = 429
-        elif id in self.documents:
-            status = 409
-        elif "odd.field" in said or "never" in str(said["message"]):
-            status = 400
-        else:
-            status = 201
-            self.documents[id] = said
-        self.seen[str(status)] += 1
-        error = {"error": {"type": "x", "reason": "no room here"}} if status == 429 else {}
-        return {"create": {"_index": "logs-lifeboat-default", "_id": id, "status": status, **error}}
 
 
 def line(text: str, **more: str) -> bytes:
@@ -176,6 +127,11 @@ def test_our_own_lines_keep_their_fields_and_others_get_some() -> None:
         "host.hostname": "app1", "log.file.path": "/l", "process.name": "dockerd", "log.syslog.severity.name": "err",
         "event.dataset": "syslog",
     }  # fmt: skip
+
+
+def test_the_space_behind_the_tag_is_not_of_the_message() -> None:
+    of_journal, of_file = (shipping.document(line("  a", file=file), {}).body for file in ("", "/l"))
+    assert (of_journal["message"], of_file["message"]) == (" a", "  a")
 
 
 def test_secrets_are_blanked_and_do_not_make_it_another_line() -> None:
@@ -387,23 +343,8 @@ def serving(bulk: Bulk) -> Iterator[Any]:
     """serve(port) and stop()."""
     servers: list[Any] = []
 
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def log_message(self, *arguments: Any) -> None:
-            pass
-
-        def do_POST(self) -> None:
-            status, body = bulk.post(self.rfile.read(int(self.headers["Content-Length"])))
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-    class Server(socketserver.ThreadingMixIn, http.server.HTTPServer):
-        allow_reuse_address = True
-        daemon_threads = True
-
     def serve(port: int = 0) -> int:
-        servers.append(Server(("127.0.0.1", port), Handler))
+        servers.append(server(bulk, "127.0.0.1", port))
         threading.Thread(target=servers[-1].serve_forever, daemon=True).start()
         return int(servers[-1].server_address[1])
 
@@ -457,6 +398,8 @@ def configured(here: Path, port: int) -> str:
     for before, after in changes.items():
         assert text.count(before) == 1
         text = text.replace(before, after)
+    start = text.index('module(load="imjournal"')
+    text = text[:start] + text[text.index("\n\n", start) :]
     text = text[: text.index("# The journal, and")]
     return f'global(workDirectory="{here}/work" maxMessageSize="64k")\n{text}'
 
@@ -494,7 +437,7 @@ class Host:
 
     def stop(self) -> None:
         self.process.terminate()
-        self.process.wait(timeout=120)
+        assert self.process.wait(timeout=120) == 0, (self.root / "said").read_text(encoding="utf-8")
 
     def write(self, count: int) -> None:
         with (self.root / "log" / "shop.log").open("a", encoding="utf-8") as file:
@@ -610,8 +553,18 @@ def test_the_role_writes_what_is_documented() -> None:
         "log_shipping_authorization": "", "log_shipping_lines": 5000, "log_shipping_disk": "50m",
     }  # fmt: skip
     made = written("log_shipping", "rsyslog.conf.j2", {**ROLE, **more})
-    assert 'file="/srv/x/*.log"' in made and "call lifeboat_ship" not in made and "--authorization" not in made
+    assert 'file="/srv/x/*.log"' in made and "imjournal" not in made and "--authorization" not in made
     assert "--ca /etc/ca.pem" in made and 'queue.size="5000"' in made and 'queue.maxDiskSpace="50m"' in made
+
+
+def test_an_older_rsyslog_gets_what_it_knows() -> None:
+    """That of Debian 12 reads the journal, but not for one set of rules."""
+    for release, reads in (("8.2302.0", False), ("8.2312.0", True), ("8.2504.0", True)):
+        said = {"stdout": f"rsyslogd  {release} (aka 20{release[2:4]}.{release[4:6]}) compiled with:\n\tPLATFORM:"}
+        made = directives(written("log_shipping", "rsyslog.conf.j2", ROLE, __log_shipping_found=said))
+        assert ('input(type="imjournal" ruleset="lifeboat_ship" main="on")' in made) is reads, release
+        assert ('if $programname != "lifeboat" then {' in made) is not reads
+        assert any('queue.timeoutEnqueue="2000"' in line for line in made) is not reads
 
 
 @pytest.mark.parametrize(

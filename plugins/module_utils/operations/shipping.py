@@ -128,7 +128,8 @@ def document(line: bytes, secrets: Mapping[str, str]) -> Document:
     place = [said.get("host", ""), said.get("file", "")]
     place += [said.get("offset", "")] if said.get("file") else [said.get("received", ""), said.get("process", "")]
     identity = hashlib.sha256("\0".join([*place, text]).encode("utf-8", "surrogatepass")).hexdigest()[:40]
-    shown = pipeline.scrub(text, secrets)
+    # In what comes by a socket rsyslog leaves the space that parts it from its tag.
+    shown = pipeline.scrub(text if said.get("file") else text.removeprefix(" "), secrets)
     plain = {"@timestamp": said.get("time", ""), "message": shown, "ecs.version": ecs.ECS}
     more = {
         "host.hostname": said.get("host"), "log.file.path": said.get("file"), "process.name": said.get("program"),
