@@ -52,12 +52,12 @@ VAULT_BACK = (
 
 
 def _small(times: int) -> str:
-    """A disk on which as much is left as so many of the largest backup need."""
+    """A disk on which as much is left as so many of the largest backup need, which may be another scenario's."""
     largest = "$(awk '/^lifeboat_repository_largest_backup_bytes/ {print $2}' /var/lib/prometheus/node-exporter/*.prom)"
+    size = f"$(($(du --summarize --block-size=1 /backup | cut -f1) + 10000000 + {times} * {largest}))"
     return (
-        "mkdir /backup.away && mount -t tmpfs -o size=1500m none /backup.away && cp -a /backup/. /backup.away/"
+        f"mkdir /backup.away && mount -t tmpfs -o size={size} none /backup.away && cp -a /backup/. /backup.away/"
         " && mount --move /backup.away /backup"
-        f" && fallocate -l $(($(df --output=avail -B1 /backup | tail -1) - {times} * {largest})) /backup/filler"
     )
 
 
