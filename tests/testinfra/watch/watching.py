@@ -71,12 +71,12 @@ def tells(alert: str) -> str:
     return f"docs/alerts.md#{alert.lower()}"
 
 
-def alerts(chain: Chain, name: str, labels: tuple[tuple[str, str], ...] = ()) -> list[dict[str, str]]:
-    """The alerts of this name and these labels that fire, as Prometheus has them."""
+def alerts(chain: Chain, name: str = "", labels: tuple[tuple[str, str], ...] = ()) -> list[dict[str, str]]:
+    """The alerts of this name, if one is given, and these labels that fire, as Prometheus has them."""
     status, answer = chain.watch.http("GET", "http://127.0.0.1:9090/api/v1/alerts")
     assert status == 200, f"Prometheus does not answer: {status}"
     found = [alert["labels"] for alert in answer["data"]["alerts"] if alert["state"] == "firing"]
-    return [one for one in found if one["alertname"] == name and set(labels) <= set(one.items())]
+    return [one for one in found if name in ("", one["alertname"]) and set(labels) <= set(one.items())]
 
 
 def fires_is_told_and_resolves(
