@@ -52,7 +52,7 @@ VAULT_BACK = (
 
 
 def _small(times: int) -> str:
-    """A disk on which as much is left as so many of the largest backup need, which may be another scenario's."""
+    """A disk on which as much is left as so many of the largest backup need."""
     largest = "$(awk '/^lifeboat_repository_largest_backup_bytes/ {print $2}' /var/lib/prometheus/node-exporter/*.prom)"
     size = f"$(($(du --summarize --block-size=1 /backup | cut -f1) + 10000000 + {times} * {largest}))"
     return (
