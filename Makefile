@@ -37,8 +37,8 @@ quick: setup ## Before every commit: style, types and the unit tests but the slo
 test: setup ## What CI runs first: lint, unit, browser, objects, attacks, fuzz, awx, a foreign server, Molecule
 	@tests/suites.sh engine,style browser+objects+attacks+fuzz,lint+unit+awx+server,molecule
 
-release: setup ## Everything there is, however long: make test, the longest scenarios, a keeper's drill, integration, no test lost
-	@LONG=1 tests/suites.sh engine,style browser+objects+attacks+fuzz+pulled,lint+unit+ids+awx+server+integration,molecule
+release: setup ## Everything there is, however long: make test, the longest scenarios, a keeper's drill, integration, other versions
+	@LONG=1 tests/suites.sh engine,style browser+objects+attacks+fuzz+pulled+compat,lint+unit+ids+awx+server+integration,molecule
 
 style: setup
 	ruff check .

@@ -45,6 +45,17 @@ def test_one_that_never_holds_still_is_refused(way: Path) -> None:
         filesystem.real(way / "file")
 
 
+def test_one_that_leads_back_to_itself_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("link")
+    with pytest.raises(IntegrityError, match="leads back to itself"):
+        filesystem.real(tmp_path / "link/file")
+
+
+def test_where_nothing_is_yet(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("nothing")
+    assert filesystem.real(tmp_path / "link/file") == str(tmp_path / "nothing/file")
+
+
 @pytest.mark.parametrize("way", [10_000], indirect=True)
 def test_what_a_link_says_is_nothing_where_it_is_none_any_more(way: Path) -> None:
     assert filesystem.link(way) is None

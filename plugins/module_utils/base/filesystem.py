@@ -189,14 +189,18 @@ def link(path: Union[str, Path]) -> Optional[str]:
 
 
 def real(path: Union[str, Path]) -> str:
-    """os.path.realpath(), which fails on a link that is none any more when it is read. Its owner may turn it back and
-    forth all the time, so that it is looked at again, some times. Raises IntegrityError."""
+    """os.path.realpath(), whose answer holds no link. Where a link is none any more when it is read, that fails, or
+    from Python 3.13 on takes the link for a directory. Its owner may turn it back and forth all the time, so that it
+    is looked at again, some times. Raises IntegrityError."""
     for _attempt in range(20):
         with contextlib.suppress(OSError):
-            return os.path.realpath(path)
+            found = Path(os.path.realpath(path))
+            if not any(os.path.islink(part) for part in (found, *found.parents)):  # noqa: PTH114 - it raises nothing
+                return str(found)
     raise IntegrityError(
-        "find where a directory lies", str(path), "a link on its way becomes something else while it is read",
-        "Find out which user changes it (the owner of the directory above), end that, then try again.",
+        "find where a directory lies", str(path),
+        "a link on its way leads back to itself, or becomes something else while it is read",
+        "Look at it with namei -l. Find out who changes it (the owner of the directory above), end that, try again.",
     )  # fmt: skip
 
 
