@@ -6,7 +6,7 @@
 
 Measured on 5,000 small objects, read and written: 7 s of processor time against boto3's 25. With botocore's signer in
 place of ours a small object costs 1.6 times the processor time and takes 1.3 times as long, and metadata that is not
-ASCII is refused. Connections are urllib3's, as they are botocore's. Headers go out byte for byte as they came in;
+ASCII is refused. Headers go out byte for byte as they came in;
 refusals read as boto3's.
 """
 
@@ -22,24 +22,22 @@ import http.client
 import os
 import random
 import re
+import socket
 import ssl
 import time
 import urllib.error
 import urllib.request
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from types import MappingProxyType
-from typing import TYPE_CHECKING, NamedTuple, Optional
+from typing import NamedTuple, Optional
 from urllib.parse import quote, urlsplit
 from xml.etree import ElementTree
 
-from ..base.errors import IntegrityError, LifeboatError, UsageError
+from ..base.errors import IntegrityError, LifeboatError
 from . import causes, client
-
-if TYPE_CHECKING:
-    import urllib3
+from .connections import ConnectError, Connections, TooMuchError
 
 KEPT = ("content-type", "cache-control", "content-disposition", "content-encoding", "content-language", "expires",
         "x-amz-website-redirect-location")  # fmt: skip
@@ -72,7 +70,6 @@ _BUSY = (
     *causes.named(causes.THROTTLED).codes,
 )  # fmt: skip
 _EXPENDABLE = ("lifeboat-trial-", "lifeboat-probe-")  # how the names of buckets begin in which nothing is lost
-_CONNECTIONS = 256  # that are kept; urllib3 logs a warning for each one more
 
 
 @dataclass(frozen=True)
@@ -154,29 +151,13 @@ class Requests:
         self._access_key, self._secret_key, self._ca_bundle = access_key, secret_key, ca_bundle
 
     @functools.cached_property
-    def _pool(self) -> urllib3.PoolManager:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            import urllib3  # noqa: PLC0415
-        parts, known = urlsplit(self._endpoint), ""
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            remedy = "Correct endpoint_url."
-            raise UsageError("connect to S3", self._endpoint, "it is not like http://host:9000 or https://host", remedy)
-        if parts.scheme == "https":
+    def _connections(self) -> Connections:
+        known = ""
+        if self._endpoint.startswith("https:"):
             from botocore.httpsession import get_cert_path  # noqa: PLC0415
 
-            known = self._ca_bundle or os.environ.get("AWS_CA_BUNDLE") or get_cert_path(True)
-        proxy = urllib.request.getproxies().get(parts.scheme)
-        through = proxy if proxy and not urllib.request.proxy_bypass(parts.hostname) else ""
-        make = functools.partial(urllib3.ProxyManager, through) if through else urllib3.PoolManager
-        return make(
-            maxsize=_CONNECTIONS, retries=False, cert_reqs="CERT_REQUIRED", ca_certs=known or None,
-            timeout=urllib3.Timeout(connect=client.CONNECT_TIMEOUT, read=client.READ_TIMEOUT),
-        )  # fmt: skip
-
-    @functools.cached_property
-    def _connections(self) -> urllib3.HTTPConnectionPool:
-        return self._pool.connection_from_url(self._endpoint)
+            known = self._ca_bundle or os.environ.get("AWS_CA_BUNDLE") or str(get_cert_path(True) or "")
+        return Connections(self._endpoint, known, connect=client.CONNECT_TIMEOUT, read=client.READ_TIMEOUT)
 
     def call(
         self,
@@ -234,36 +215,29 @@ class Requests:
     def _send(self, request: _Request, *, named: bool = True) -> Answer:
         """named: signed with the key; False: as anybody could send it."""
         from botocore import exceptions as known  # noqa: PLC0415
-        from urllib3 import exceptions as raised  # noqa: PLC0415
 
         method, bucket, key, query, headers, body = request
         path = "/" + quote(bucket) + ("/" + quote(key, safe="/-_.~", errors="surrogateescape") if key else "")
         words = "&".join(f"{name}={quote(value, safe='-_.~')}" for name, value in sorted(query.items()))
         most = self._bounds.answer if key else self._bounds.about
+        shown = self._signed(method, path, words, headers, body) if named else self._unsigned
         try:
-            # The path as it is: urllib3's own join would resolve `..`, which may be part of a key.
-            answer = self._connections.urlopen(
-                method, path + (f"?{words}" if words else ""), body=body if method in ("PUT", "POST") else None,
-                headers=self._signed(method, path, words, headers, body) if named else {"user-agent": "lifeboat"},
-                redirect=False, retries=False, decode_content=False, preload_content=not most,
-            )  # fmt: skip
-            data = _bounded(answer, most) if most else bytes(answer.data)
-        except raised.HTTPError as exc:
-            kinds = (
-                (raised.SSLError, known.SSLError),
-                (raised.NewConnectionError, known.EndpointConnectionError),  # before 2.0 it was a kind of the next
-                (raised.ConnectTimeoutError, known.ConnectTimeoutError),
-                (raised.ReadTimeoutError, known.ReadTimeoutError),
-                (raised.HTTPError, known.ConnectionClosedError),
-            )
-            kind = next(ours for theirs, ours in kinds if isinstance(exc, theirs))
-            raise kind(endpoint_url=self._endpoint, error=exc) from exc
-        told = {
-            name.lower(): _FOLD.sub(" ", value) if "\n" in value else value for name, value in answer.headers.items()
-        }
+            answer = self._connections.request(method, path + (f"?{words}" if words else ""), shown, body, most)
+        except TooMuchError as exc:
+            raise UnusableError(str(exc)) from exc
+        except (OSError, http.client.HTTPException) as exc:
+            why, opened = (exc.__cause__ or exc, False) if isinstance(exc, ConnectError) else (exc, True)
+            if isinstance(why, ssl.SSLError):
+                kind: type[known.HTTPClientError] = known.SSLError
+            elif isinstance(why, socket.timeout):
+                kind = known.ReadTimeoutError if opened else known.ConnectTimeoutError
+            else:
+                kind = known.ConnectionClosedError if opened else known.EndpointConnectionError
+            raise kind(endpoint_url=self._endpoint, error=why) from exc
+        told = {name: _FOLD.sub(" ", value) if "\n" in value else value for name, value in answer.headers.items()}
         if not _SIZE.fullmatch(told.get("content-length", "")):
             raise UnusableError(f"the answer's Content-Length is not a size: {told['content-length'][:40]!r}")
-        return Answer(int(answer.status), told, data)
+        return Answer(answer.status, told, answer.body)
 
     def _signed(self, method: str, path: str, words: str, headers: Mapping[str, str], body: bytes) -> dict[str, str]:
         """https://docs.aws.amazon.com/IAM/latest/UserGuide/create-signed-request.html"""
@@ -282,8 +256,12 @@ class Requests:
             f"AWS4-HMAC-SHA256 Credential={self._access_key}/{scope}, SignedHeaders={listed},"
             f" Signature={signature.hexdigest()}"
         )
-        # urllib3 would add its own, unsigned; servers may compress what is asked for without a word.
+        # Servers may compress what is asked for without a word.
         return {**found, "accept-encoding": "identity", "user-agent": "lifeboat"}
+
+    @property
+    def _unsigned(self) -> dict[str, str]:
+        return {"host": urlsplit(self._endpoint).netloc, "accept-encoding": "identity", "user-agent": "lifeboat"}
 
     def refusal(self, bucket: str) -> str:
         """Why nothing answers here, or the key is refused; empty where it is taken, and where only boto3 could tell.
@@ -404,18 +382,6 @@ def _require_sendable(headers: Mapping[str, str], attempted: str, subject: str) 
         if not _NAME.fullmatch(name) or _NO_VALUE.search(value):
             remedy = "Write the object again in its own bucket, with metadata in ASCII names and on one line."
             raise UnsendableError(attempted, subject, f"its header {name!r} cannot be sent", remedy)
-
-
-def _bounded(answer: urllib3.BaseHTTPResponse, most: int) -> bytes:
-    """Its bytes. UnusableError where it has more than `most`; the line is cut then, for nobody reads the rest."""
-    data = bytearray()
-    while len(data) <= most and (some := answer.read(most + 1 - len(data))):
-        data += some
-    if len(data) > most:
-        answer.close()
-        raise UnusableError(f"the answer has more than {most} bytes")
-    answer.release_conn()
-    return bytes(data)
 
 
 def lasting(error: LifeboatError) -> bool:
