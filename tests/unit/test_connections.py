@@ -20,7 +20,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.s3.connections import 
     ConnectError,
     Connections,
     Reply,
-    TooMuchError,
+    UnusableError,
 )
 from builders import until
 
@@ -156,6 +156,13 @@ def test_what_nobody_asked_for_is_no_answer(server: Server) -> None:
         b"nonsense\r\nConnection: close\r\n\r\n",
         b"HTTP/1.1 200 OK\r\n" + b"x: y\r\n" * 200 + b"connection: close\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nx: " + b"y" * 70_000 + b"\r\nconnection: close\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nConnection: close\r\nx",
+        b"HTTP/1.1 200 OK\r\nConnection: close\r\nno colon\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length : 2\r\n\r\nok",
+        b"HTTP/1.1 200 OK\r\nConnection: close\r\n: 2\r\n\r\nok",
+        b"HTTP/1.1 200 OK\r\n folded onto nothing: 2\r\nConnection: close\r\n\r\nok",
+        b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\r\n\r\nok",
+        b"HTTP/1.1 103 Early Hints\r\n\r\n" * 40 + b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n",
     ],
 )
 def test_an_answer_that_breaks_off_or_is_none(server: Server, answer: bytes) -> None:
@@ -205,9 +212,54 @@ def test_no_more_is_read_than_is_taken(server: Server) -> None:
     assert get(connections, most=20).body == b"x" * 20
     assert get(connections, most=2).body == b"ok"
     assert server.lines == 1
-    with pytest.raises(TooMuchError, match="more than 19 bytes"):
+    with pytest.raises(UnusableError, match="more than 19 bytes"):
         get(connections, most=19)
     assert get(connections, most=20).body == b"x" * 20 and server.lines == 2
+
+
+@pytest.mark.parametrize("wrong", [
+    b"Content-Length: -2", b"Content-Length: 2, 3", b"Content-Length: +2", b"Content-Length: 2\r\nContent-Length: 2",
+    b"Content-Length: " + b"9" * 30, b"Transfer-Encoding: gzip", b"Transfer-Encoding: gzip, chunked",
+])  # fmt: skip
+def test_where_a_body_ends_is_never_guessed(server: Server, wrong: bytes) -> None:
+    connections = to(server)
+    server.answers = [b"HTTP/1.1 200 OK\r\n" + wrong + b"\r\n\r\nok", OK]
+    with pytest.raises(UnusableError, match=r"the answer's (Content-Length|Transfer-Encoding) is not"):
+        get(connections)
+    assert get(connections).body == b"ok" and server.lines == 2
+
+
+def test_chunks_count_and_not_what_else_is_said_of_the_length(server: Server) -> None:
+    connections = to(server)
+    chunked = b"Transfer-Encoding: Chunked\r\nContent-Length: 1\r\n\r\n2\r\nok\r\n0\r\n\r\n"
+    server.answers = [b"HTTP/1.1 200 OK\r\n" + chunked, OK]
+    assert [get(connections).body for _again in range(2)] == [b"ok", b"ok"]
+
+
+@pytest.mark.parametrize(("said", "lines"), [
+    ("HTTP/1.0 200 OK\r\n", 2), ("HTTP/1.0 200 OK\r\nConnection: Keep-Alive\r\n", 1),
+    ("HTTP/1.1 200 OK\r\nConnection: Close\r\n", 2), ("HTTP/1.1 200\r\n", 1),
+])  # fmt: skip
+def test_how_long_a_connection_is_kept_is_the_servers_to_say(server: Server, said: str, lines: int) -> None:
+    connections = to(server)
+    server.answers = [said.encode() + b"Content-Length: 2\r\n\r\nok", OK]
+    assert [get(connections).body for _again in range(2)] == [b"ok", b"ok"]
+    assert server.lines == lines
+
+
+def test_a_header_may_go_on_in_the_next_line(server: Server) -> None:
+    server.answers = [b"HTTP/1.1 200 OK\r\nX-A: 1 \r\n\t 2\r\n 3 \r\nX-B:\t4\r\nContent-Length: 0\r\n\r\n"]
+    assert get(to(server)).headers == {"x-a": "1 2 3 ", "x-b": "4", "content-length": "0"}
+
+
+@pytest.mark.parametrize(("target", "name", "value"), [
+    ("/b/k x", "x", "y"), ("/b/k\r\nx: y", "x", "y"), ("", "x", "y"), ("/b/\xe9", "x", "y"), ("/", "x", "y\r\nz: 1"),
+    ("/", "x\n", "y"), ("/", "x", "y\0"), ("/", "x", "\u66f8"),
+])  # fmt: skip
+def test_what_would_be_another_request_is_not_sent(server: Server, target: str, name: str, value: str) -> None:
+    with pytest.raises(ValueError):
+        to(server).request("GET", target, {name: value}, b"")
+    assert server.lines == 0
 
 
 def test_nobody_listens() -> None:
