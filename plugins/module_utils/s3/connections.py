@@ -90,13 +90,13 @@ class Connections:
             line.sock.sendall(head + body if len(body) <= _LINE else head)
             if len(body) > _LINE:
                 line.sock.sendall(body)
-            answer = _Answer(line.sock, method)
-            answer.begin()
-            data = answer.read(most + 1) if most else answer.read()
-            if most and len(data) > most:
-                raise UnusableError(f"the answer has more than {most} bytes")
-            if most and not answer.isclosed():
-                answer.read()  # the end of it, of which no byte is left
+            with _Answer(line.sock, method) as answer:
+                answer.begin()
+                data = answer.read(most + 1) if most else answer.read()
+                if most and len(data) > most:
+                    raise UnusableError(f"the answer has more than {most} bytes")
+                if most and not answer.isclosed():
+                    answer.read()  # the end of it, of which no byte is left
         except BaseException:
             line.close()
             raise
