@@ -212,6 +212,26 @@ def test_what_the_source_gives_is_not_removed_for_not_being_listed(world: World,
     assert "p/b" in {version.key for version in bucket.objects(world.vault)}
 
 
+def test_what_neither_side_lists_is_held_and_not_copied_every_night(world: World, weed: SeaweedFS) -> None:
+    """MinIO at both ends: once the vault has `p` too, `p/b` is in the last listing alone."""
+    begun(world)
+    world.put("p", b"above")
+    with faulty(weed, edit=s3_quirks.minio_hides) as source, faulty(weed, edit=s3_quirks.minio_hides) as vault:
+        for night in range(3):
+            later(world)
+            manifest = through(world, vault, source)
+            rows = world.listing(manifest)
+            assert (len(rows), world.held(rows["p/b"]), unheld(manifest)) == (10, b"below", {}), night
+        assert (details(manifest).copied, details(manifest).consistency) == (0, "eventual")
+        world.put("p/b", b"changed")
+        later(world)
+        rows = world.listing(through(world, vault, source))
+        assert (len(rows), world.held(rows["p/b"])) == (10, b"changed")
+        world.delete("p/b")
+        later(world)
+        assert sorted(world.listing(through(world, vault, source))) == [*(f"key {number}" for number in range(8)), "p"]
+
+
 @pytest.mark.parametrize(
     ("edit", "change", "held", "told"),
     [

@@ -326,7 +326,7 @@ def test_a_proxy_is_told_the_whole_address(server: Server, monkeypatch: pytest.M
     assert get(Connections("http://s3.example:9000", connect=20, read=20)).body == b"ok"
     assert server.asked[0][1].startswith(b"GET http://s3.example:9000/b/k HTTP/1.1\r\n")
     with pytest.raises(ConnectError):  # it answers, and makes no tunnel
-        get(Connections("https://s3.example", connect=20, read=20))
+        get(Connections("https://s3.example", connect=0.5, read=20))
     assert server.asked[1][1].startswith(b"CONNECT s3.example:443 HTTP/1")
     with pytest.raises(ConnectError):
         get(Connections("http://here:1", connect=20, read=20))

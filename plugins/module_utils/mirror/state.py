@@ -334,6 +334,12 @@ class State(Inventory):
         for (key,) in self.each(f"SELECT v.key FROM {_GONE}"):
             yield key
 
+    def unseen(self) -> Iterator[str]:
+        """What was copied before, and neither server lists: a vault may hide as well what it holds."""
+        listed = " AND ".join(f"key NOT IN (SELECT key FROM {table})" for table in ("source", "vault"))
+        for (key,) in self.each(f"SELECT key FROM copies WHERE {listed}"):
+            yield str(key)
+
     def to_remove(self) -> Iterator[str]:
         if self.removes:
             yield from self.unlisted()

@@ -767,17 +767,19 @@ class _Mirror:
         """Is it really not there? MinIO does not list `a/b` once there is `a`, and gives it all the same. All are asked
         for, or some at random where they are many, and all if one of these is there. So too where a listing is not
         believed and nothing is removed: what is there belongs to the mirror."""
-        keys = self._unlisted()
+        unseen, keys = {*self._state.unseen()}, self._unlisted()
         few = keys if len(keys) <= ASKED else random.sample(keys, ASKED)
         hidden = self._there(few)
         if hidden.held and len(few) < len(keys):
             hidden.add(self._there(sorted({*keys} - {*few})))
+        throttle.each(self._see, sorted(unseen.intersection(hidden.held)), self._config.objects.transfers)
         if hidden.why:
             self._weaken(hidden.why)
 
     def _unlisted(self) -> list[str]:
         out = store.left_out(self._config.objects, self.source.name)
-        return [key for key in self._state.unlisted() if not store.outside(key, out)]
+        found = itertools.chain(self._state.unlisted(), self._state.unseen())
+        return [key for key in found if not store.outside(key, out)]
 
     def _there(self, keys: Sequence[str]) -> _Hidden:
         """Which of them the source holds; they become part of what it is taken to hold."""
