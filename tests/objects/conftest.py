@@ -12,13 +12,15 @@ import os
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any, Callable, Optional
 
 import conformance
 import pytest
 import s3_ceph
 import s3_servers
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import lock
+from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import listing, take
+from ansible_collections.lifeboat.dr.plugins.module_utils.tools import age
 from s3_servers import JuiceFS, SeaweedFS, Server
 
 MakeBucket = Callable[..., str]
@@ -61,6 +63,27 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 def locks(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Files that run side by side name their stacks alike: each process has locks of its own."""
     lock.DIRECTORY = tmp_path_factory.mktemp("locks")
+
+
+@pytest.fixture(autouse=True)
+def taken_over(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """The backups whose listings were taken over: in every test the ones that would have been written are the same."""
+    original, found = take._taken_over, list[str]()
+
+    def checked(
+        last: Optional[listing.Point], state: take.State, path: Path, seal: age.Seal
+    ) -> Optional[take._Listing]:
+        told = original(last, state, path, seal)
+        if told and last:
+            folder = tmp_path_factory.mktemp("written")
+            assert take._listed(state, folder, age.OPEN) == told
+            if not seal.recipients:
+                assert (path / listing.NAME).read_bytes() == (folder / listing.NAME).read_bytes()
+            found.append(last.id)
+        return told
+
+    monkeypatch.setattr(take, "_taken_over", checked)
+    return found
 
 
 @pytest.fixture(scope="session")

@@ -49,7 +49,9 @@ def lose(world: World) -> None:
         key.path.unlink()
 
 
-def test_listings_exist_only_encrypted_and_a_prune_needs_no_key(world: World, tmp_path: Path) -> None:
+def test_listings_exist_only_encrypted_and_a_prune_needs_no_key(
+    world: World, tmp_path: Path, taken_over: list[str]
+) -> None:
     identity, recipient = new_key(tmp_path)
     world.put("stays", b"stays", {"cache-control": "canary-of-a-header"})
     world.put("gone", b"gone")
@@ -62,6 +64,7 @@ def test_listings_exist_only_encrypted_and_a_prune_needs_no_key(world: World, tm
     time.sleep(1.1)
     first = world.take()
     assert first.details["copied"] == 0
+    assert not taken_over, "it is for others"
     folder = root / "objects" / first.id
     names = sorted(path.name for path in folder.iterdir() if path.name != "manifest.json")
     assert names == ["listing.jsonl.gz.age", "versions.jsonl.gz"]
@@ -92,3 +95,23 @@ def test_listings_exist_only_encrypted_and_a_prune_needs_no_key(world: World, tm
     assert verdict(world, third) == PASS
     assert run(world, [second, third], after=timedelta(days=31)).versions
     assert "gone" not in versions(world)
+
+
+def test_a_night_without_a_change_takes_both_files_over(world: World, tmp_path: Path, taken_over: list[str]) -> None:
+    identity, recipient = new_key(tmp_path)
+    encrypted(world, recipient)
+    for key in ("a", "é"):
+        world.put(key)
+    taken = [world.take()]
+    for number in range(2):
+        time.sleep(1.1)
+        taken.append(world.take())
+        assert taken_over == [one.id for one in taken[: number + 1]]
+    first, *others = [{one.name: one for one in manifest.artefacts} for manifest in taken]
+    assert sorted(first) == ["listing.jsonl.gz.age", "versions.jsonl.gz"]
+    assert others == [first, first]
+    assert verdict(world, taken[-1], identity) == PASS
+    lose(world)  # a host that has a new key is another recipient
+    time.sleep(1.1)
+    assert verdict(world, world.take(), identity) == PASS
+    assert len(taken_over) == 2

@@ -468,6 +468,44 @@ def test_nothing_to_do_does_not_load_boto3(world: MakeWorld) -> None:
     assert process.wait() == 0
 
 
+def test_a_night_without_a_change_takes_the_listing_over(world: MakeWorld, taken_over: list[str]) -> None:
+    one, keys = world(), ["plain", "a b", "\u00e9", "\U0001f600", 'a"b', "tab\there", "dir/x"]
+    for key in keys:
+        one.put(key)
+    first = one.take()
+    time.sleep(1.1)
+    second = one.take()
+    assert taken_over == [first.id]
+    assert second.artefacts == first.artefacts
+    same = ("objects", "bytes", "digest", "properties")
+    assert [second.details[name] for name in same] == [first.details[name] for name in same]
+    one.put("plain", b"other")
+    time.sleep(1.1)
+    third = one.take()
+    assert len(taken_over) == 1
+    assert third.artefacts != first.artefacts
+    one.delete("plain")
+    time.sleep(1.1)
+    fourth = one.take(override=True)
+    assert (len(taken_over), fourth.details["objects"]) == (1, len(keys) - 1)
+
+
+@pytest.mark.parametrize("at", [-1, 9], ids=["the-length-at-its-end", "the-system-in-its-head"])
+def test_a_damaged_listing_is_not_taken_over(world: MakeWorld, taken_over: list[str], at: int) -> None:
+    """What it says can be read to its end all the same: the head of a gzip file is under no checksum."""
+    one = world()
+    one.put("a")
+    first = one.take()
+    path = Path(str(one.config.repository["path"])) / "objects" / first.id / listing.NAME
+    data = bytearray(path.read_bytes())
+    data[at] ^= 1
+    path.write_bytes(data)
+    time.sleep(1.1)
+    second = one.take()
+    assert (taken_over, second.details["copied"]) == ([], 0)
+    assert one.listing(second)["a"]["size"] == 1
+
+
 def settled(count: Callable[[], int]) -> int:
     """What is counted when nothing is added for a second: a server ends what a client that is gone had sent it."""
     before, found = -1, count()

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 
 import pytest
@@ -105,3 +106,45 @@ def test_all_that_can_be_lost_fits_into_a_line() -> None:
         "x" * 40, True, "CRC32,CRC32C,CRC64NVME,SHA1,SHA256", "GOVERNANCE", AT, True, properties.lost(every, {})
     )
     assert properties.parse(full.line) == full
+
+
+TEXTS = [
+    "a",
+    "a-b",
+    "A",
+    "x-amz-meta-own",
+    "",
+    "a b",
+    "a+b",
+    "a=b",
+    "a&b",
+    "a/b:c;d,e",
+    "%2F",
+    "~._-",
+    "\x00\x1f\x7f",
+    "é",
+    "😀",
+    "一",
+]
+LINES = [
+    *(properties.written([(name, value), ("b", "1")]) for name in TEXTS for value in TEXTS),
+    *(properties.written([(chr(sign), chr(sign))]) for sign in range(256)),
+    "", "a", "a=", "=", "=a", "a=1&", "&a=1", "a=1&&b=1", "b=1&a=1", "a=1&a=1", "a=2&a=1", "a=1&a=2", "a=1&A=1",
+    "a=a+b", "a=%2f", "a=%61", "a=%7E", "a=%5F", "a=%2D", "a=%2E", "a=%", "a=%2", "a=%GG", "a=b=c", "a=/", "a=é",
+    "a=%C3", "a=%FF", "a=%C3%A9", "%61=1", "a=1;b=2", "a=1\n", "a=\x00", "a b=1", f"a={'%' * 40_000}", "a" * 40_000,
+    f"a={'b%20' * 9_000}!",
+]  # fmt: skip
+
+
+def wrong(read: Callable[[str], object], line: str) -> str:
+    try:
+        read(line)
+    except ValueError as exc:
+        return str(exc)
+    return ""
+
+
+def test_a_line_of_headers_is_right_where_it_can_be_read() -> None:
+    """And that is found out in a time that grows with its length, whatever it is."""
+    assert {bool(wrong(properties.check, line)) for line in LINES} == {True, False}
+    assert [line[:99] for line in LINES if wrong(properties.check, line) != wrong(properties.pairs, line)] == []

@@ -249,8 +249,8 @@ def _check(said: Line) -> None:
     if said.size > typed.MOST:
         raise ValueError(said.size)
     properties.parse(said.properties or "")
-    properties.pairs(said.headers or "")
-    properties.pairs(said.tags or "")
+    properties.check(said.headers or "")
+    properties.check(said.tags or "")
 
 
 def _entry(line: bytes, wrong: typed.Wrong) -> Listed:
@@ -264,15 +264,15 @@ def _entry(line: bytes, wrong: typed.Wrong) -> Listed:
         as_written = as_written and not row and text[end:] in ("\n", "")
         if as_written and 0 <= size <= typed.MOST and modified[-1:] == "Z" and "2000" <= modified < "2200":
             properties.parse(line_of)
-            properties.pairs(headers or "")
-            properties.pairs(tags or "")
+            properties.check(headers or "")
+            properties.check(tags or "")
             at, read = datetime.fromisoformat(f"{modified[:-1]}+00:00"), _read(as_of) if as_of else None
             held, noted = (version, vault_version, vault_etag, sha256), (line_of, headers, tags)
             return Listed(key, size, etag, at, *held, *noted, read, _read(seen) if seen else None, storage)
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError, LifeboatError):
         pass
     found = typed.build(Listed, typed.load(line, wrong), wrong, unknown="ignore")
-    for name, check in (("properties", properties.parse), ("headers", properties.pairs), ("tags", properties.pairs)):
+    for name, check in (("properties", properties.parse), ("headers", properties.check), ("tags", properties.check)):
         try:
             check(getattr(found, name) or "")
         except ValueError as exc:
@@ -350,15 +350,32 @@ class Point:
 
     def problem(self) -> str:
         """Why its listing cannot be used; empty when every byte is the one that was written. No key is needed."""
-        names = [self.artefact, *([self._named(VERSIONS)] if self._seal.recipients else [])]
-        return "; ".join(filter(None, map(self._problem, names)))
+        return "; ".join(filter(None, map(self._problem, artefacts(self.held.folder, self._seal))))
 
-    def _problem(self, name: str) -> str:
+    def copied(self, folder: Path, seal: age.Seal) -> bool:
+        """Lay the bucket's artefacts into a folder, as write() made them; where they are for other recipients, or are
+        damaged, nothing is there afterwards."""
+        if seal != self._seal:
+            return False
+        names = artefacts("", seal)
+        for number, name in enumerate(names, 1):
+            with create(folder / name) as file:
+                try:
+                    wrong = self._problem(self._named(name), file)
+                except LifeboatError as exc:
+                    wrong = exc.cause
+            if wrong:
+                for written in names[:number]:
+                    (folder / written).unlink()
+                return False
+        return True
+
+    def _problem(self, name: str, copy: Optional[IO[bytes]] = None) -> str:
         wanted = next((artefact for artefact in self.manifest.artefacts if artefact.name == name), None)
         if wanted is None:
             return f"it has no {name}"
         with self.repo.open("objects", self.id, name) as file:
-            right = checksums.of(file, name) == wanted
+            right = checksums.of(file, name, copy) == wanted
         return "" if right else f"{name} has another SHA-256 than when it was written"
 
     def entries(self, prefix: str = "") -> Iterator[Listed]:

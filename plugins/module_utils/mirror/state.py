@@ -441,6 +441,11 @@ class State(Inventory):
         rows = self.each(f"SELECT key, why FROM unheld ORDER BY key LIMIT {limit}")
         return self.count("unheld"), [Unheld(key, why) for key, why in rows]
 
+    def unchanged(self) -> bool:
+        """Are lines() all those of the last listing, as they are there?"""
+        same = f"{_JOINED} {_SEEN} WHERE {_HELD} AND {_RIGHT} AND {_AS_LISTED}"
+        return bool(self.value(f"SELECT count(*) FROM {same}") == self.count("copies"))
+
     def listing(self) -> Iterator[Listed]:
         """What the vault holds of the source, in the order of the keys."""
         return (listing.parsed(one) if isinstance(one, bytes) else one for one in self.lines())
@@ -548,7 +553,7 @@ def _sound(row: _Copied) -> bool:
     try:
         properties.parse(row[8])
         for line in row[9:11]:
-            properties.pairs(line or "")
+            properties.check(line or "")
     except ValueError:
         return False
     return True

@@ -125,7 +125,7 @@ def take(
         work.sweep(last)
         held = identities.take(run, identity, override=bool(accepted), log=log)
         with repo.stage("objects", identity) as staging, explained("write the listing", staging.path):
-            own = _written(work, state, staging.path, "", ambiguous, seal)
+            own = _written(work, state, staging.path, "", ambiguous, seal, last)
             state.release()
             others = _Others(run, before, asked, staging.path, accepted, log, shared, doubts)
             others.seal = seal
@@ -284,32 +284,61 @@ def _before(
     return _Before(Point(repo, sound[-1], keys=keys), others, gaps)
 
 
+class _Listing(NamedTuple):
+    """What a listing that was written says in all. tags_as_of, tags_unknown: as of HeldTags."""
+
+    objects: int
+    bytes: int
+    digest: str
+    properties: HeldProperties
+    tags_as_of: str
+    tags_unknown: int
+
+
 def _written(
-    work: _Mirror, state: State, root: Path, folder: str, ambiguous: int, seal: age.Seal, gap: str = ""
+    work: _Mirror, state: State, root: Path, folder: str, ambiguous: int, seal: age.Seal, last: Optional[Point],
+    gap: str = "",
 ) -> HeldBucket:  # fmt: skip
     """Write the listing of a bucket that has been mirrored; what the manifest says of it. gap: as in HeldBucket."""
     count, unheld = state.unheld_rows(SHOWN if not folder else _SHOWN_OF_OTHERS)
     path = root / folder
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    summary = listing.write(path / listing.NAME, state.lines(), seal)
-    if count and not summary.objects:
+    listed = _taken_over(last, state, path, seal) or _listed(state, path, seal)
+    if count and not listed.objects:
         raise LifeboatError(
             "mirror the bucket", work.vault.url, f"it holds none of {count} objects; the first: {unheld[0].why}",
             "Look at the vault's log, and at what its key may do.",
         )  # fmt: skip
     instant = work.instant
     return HeldBucket(
-        work.source.name, folder, summary.objects, summary.bytes, instant.consistency, work.vault.name, instant.why,
-        instant.at is not None, summary.digest, work.copied, work.bytes, work.removed, tuple(unheld), count, ambiguous,
-        work.settings.values, work.settings.denied, _counted(state), _of_tags(work.tags, state), gap,
+        work.source.name, folder, listed.objects, listed.bytes, instant.consistency, work.vault.name, instant.why,
+        instant.at is not None, listed.digest, work.copied, work.bytes, work.removed, tuple(unheld), count, ambiguous,
+        work.settings.values, work.settings.denied, listed.properties, _of_tags(work.tags, listed), gap,
         work.versions_listed,
     )  # fmt: skip
 
 
-def _of_tags(tags: Sweep, state: State) -> HeldTags:
+def _taken_over(last: Optional[Point], state: State, path: Path, seal: age.Seal) -> Optional[_Listing]:
+    """The listing of the last backup, where it is what would be written: on most nights nothing has changed. What it
+    says in all is on record then; None where it is to be written, for that as well."""
+    if last is None or last.manifest.tool.get("lifeboat") != VERSION or not state.unchanged():
+        return None
+    held = last.held
+    if held.properties is None or held.tags is None or not last.copied(path, seal):
+        return None
+    return _Listing(held.objects, held.bytes, held.digest, held.properties, held.tags.as_of, held.tags.unknown)
+
+
+def _listed(state: State, path: Path, seal: age.Seal) -> _Listing:
+    summary = listing.write(path / listing.NAME, state.lines(), seal)
     unknown, oldest = state.tags_known()
+    as_of = format_time(oldest) if oldest else ""
+    return _Listing(summary.objects, summary.bytes, summary.digest, _counted(state), as_of, unknown)
+
+
+def _of_tags(tags: Sweep, listed: _Listing) -> HeldTags:
     return HeldTags(
-        format_time(oldest) if oldest else "", unknown, tags.read, tags.changed, tuple(tags.unread), tags.unread_count,
+        listed.tags_as_of, listed.tags_unknown, tags.read, tags.changed, tuple(tags.unread), tags.unread_count,
         tuple(tags.refused), tags.refused_count,
     )  # fmt: skip
 
@@ -407,7 +436,8 @@ class _Others:
             work.confirm(numbers)
             work.look_at_properties(self._before.get(name))
             work.sweep(self._before.get(name))
-            held = _written(work, state, self._root, folder, ambiguous, self.seal, self._gaps.get(name, ""))
+            last, gap = self._before.get(name), self._gaps.get(name, "")
+            held = _written(work, state, self._root, folder, ambiguous, self.seal, last, gap)
         self._journals.append(self._journal(name))
         return held
 

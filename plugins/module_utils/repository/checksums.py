@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, Optional
 
 from ..base import pipeline
 from ..base.checks import Check, compared
@@ -75,8 +75,8 @@ def measure(path: Path, name: str) -> Artefact:
         return of(file, name)
 
 
-def of(file: IO[bytes], name: str) -> Artefact:
-    """Size and SHA-256 of what is read from it."""
-    writer = pipeline.HashingWriter()
+def of(file: IO[bytes], name: str, copy: Optional[IO[bytes]] = None) -> Artefact:
+    """Size and SHA-256 of what is read from it, and written to `copy`."""
+    writer = pipeline.HashingWriter(copy)
     shutil.copyfileobj(file, writer, pipeline.CHUNK)
     return Artefact(name, writer.size, writer.sha256)

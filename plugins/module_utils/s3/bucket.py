@@ -577,7 +577,7 @@ def _pages(
     try:
         while True:
             head = {plain(child.tag): child.text or "" for child in page.root if not len(child)}
-            decode: _Decode = unquote_plus if head.get("EncodingType") == "url" else str
+            decode: _Decode = _unquoted if head.get("EncodingType") == "url" else str
             truncated = head.get("IsTruncated", "").lower() == "true"
             more = _more(head, page, decode, marks) if truncated else None
             coming = None if more is None or more in seen else line.submit(ask, more)
@@ -643,6 +643,10 @@ def _alike(page: Page, decode: _Decode) -> Iterable[Version]:
         itertools.repeat(page.kind == "DeleteMarker"),
         map(_storage, said.get("StorageClass", nothing)),
     )
+
+
+def _unquoted(text: str) -> str:
+    return unquote_plus(text) if "%" in text or "+" in text else text
 
 
 def _size(text: str) -> int:

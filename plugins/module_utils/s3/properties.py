@@ -31,6 +31,10 @@ _MODE, _UNTIL, _HOLD = LOCK
 _MODES = ("GOVERNANCE", "COMPLIANCE")
 _LONGEST = 400  # characters of a line on record
 METADATA = "user metadata"
+# A line of written() whose names need no quotes, and whose texts are ASCII: what must be quoted is, and nothing else.
+_PLAIN, _QUOTED = "[A-Za-z0-9_.~-]", "%(?:[01][0-9A-F]|2[0-9A-CF]|3[A-F]|40|5[B-E]|60|7[B-DF])"
+_PAIR = f"{_PLAIN}+={_PLAIN}*(?:{_QUOTED}{_PLAIN}*)*"
+_AS_WRITTEN = re.compile(f"{_PAIR}(?:&{_PAIR})*")
 _LOSABLE = frozenset({*KEPT, METADATA})
 
 
@@ -139,6 +143,16 @@ def pairs(line: str) -> tuple[tuple[str, str], ...]:
     if written(found) != line:
         raise ValueError(f"no headers or tags of an object: {line[:_LONGEST]!r}")
     return found
+
+
+def check(line: str) -> None:
+    """Raise what pairs() raises. Nearly every line need not be read for that, and each may be another: of many objects
+    a copy has noted when the file was written."""
+    if line and _AS_WRITTEN.fullmatch(line):
+        names = [pair.partition("=")[0] for pair in line.split("&")]
+        if names == sorted({*names}):
+            return
+    pairs(line)
 
 
 def _said(moment: datetime) -> str:
