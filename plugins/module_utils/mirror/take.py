@@ -319,8 +319,8 @@ def _written(
 
 
 def _taken_over(last: Optional[Point], state: State, path: Path, seal: age.Seal) -> Optional[_Listing]:
-    """The listing of the last backup, where it is what would be written: on most nights nothing has changed. What it
-    says in all is on record then; None where it is to be written, for that as well."""
+    """The listing of the last backup, where it is what would be written: nothing has changed and no tags were due, as
+    in the second run of a day. What it says in all is on record then. None where it is to be written."""
     if last is None or last.manifest.tool.get("lifeboat") != VERSION or not state.unchanged():
         return None
     held = last.held

@@ -146,8 +146,8 @@ def pairs(line: str) -> tuple[tuple[str, str], ...]:
 
 
 def check(line: str) -> None:
-    """Raise what pairs() raises. Nearly every line need not be read for that, and each may be another: of many objects
-    a copy has noted when the file was written."""
+    """Raise what pairs() raises. Nearly every line need not be decoded for that. Few are the same: tools that copy
+    files note in the metadata when each was written."""
     if line and _AS_WRITTEN.fullmatch(line):
         names = [pair.partition("=")[0] for pair in line.split("&")]
         if names == sorted({*names}):
