@@ -228,6 +228,19 @@ def test_no_more_is_read_than_is_taken(server: Server) -> None:
     assert get(connections, most=20).body == b"x" * 20 and server.lines == 2
 
 
+@pytest.mark.parametrize("most", [0, 1000])
+@pytest.mark.parametrize("answer", [
+    b"Content-Length: 100\r\n\r\n", b"Content-Length: 100\r\n\r\nabc", b"Transfer-Encoding: chunked\r\n\r\n",
+    b"Transfer-Encoding: chunked\r\n\r\n5\r\n", b"Transfer-Encoding: chunked\r\n\r\n5\r\nabc",
+    b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n",
+])  # fmt: skip
+def test_a_body_that_is_cut_is_no_answer(server: Server, answer: bytes, most: int) -> None:
+    """Nor is one that is cut before its first byte: it would be an object without any."""
+    server.answers = [b"HTTP/1.1 200 OK\r\nx: it-hangs-up\r\n" + answer]
+    with pytest.raises(http.client.IncompleteRead):
+        get(to(server), most=most)
+
+
 @pytest.mark.parametrize("wrong", [
     b"Content-Length: -2", b"Content-Length: 2, 3", b"Content-Length: +2", b"Content-Length: 2\r\nContent-Length: 2",
     b"Content-Length: " + b"9" * 30, b"Transfer-Encoding: gzip", b"Transfer-Encoding: gzip, chunked",

@@ -92,11 +92,7 @@ class Connections:
                 line.sock.sendall(body)
             with _Answer(line.sock, method) as answer:
                 answer.begin()
-                data = answer.read(most + 1) if most else answer.read()
-                if most and len(data) > most:
-                    raise UnusableError(f"the answer has more than {most} bytes")
-                if most and not answer.isclosed():
-                    answer.read()  # the end of it, of which no byte is left
+                data = answer.body(most)
         except BaseException:
             line.close()
             raise
@@ -169,6 +165,18 @@ class _Answer(http.client.HTTPResponse):
         ends = "close" in said or (self.version == 10 and "keep-alive" not in said)
         self.will_close = ends or (not self.chunked and self.length is None)
 
+    def body(self, most: int) -> bytes:
+        """All of it; UnusableError where it has more than `most` bytes. 0: there is no bound."""
+        if most and (self.length or 0) > most:
+            raise _too_long(most)
+        if not most or self.length is not None:
+            return self.read()  # of a part http.client says nothing where it is cut before its first byte
+        data = self.read(most + 1)
+        if len(data) > most:
+            raise _too_long(most)
+        self.read()  # the end of it, of which no byte is left
+        return data
+
     def _fields(self) -> dict[str, str]:
         found: dict[str, str] = {}
         lower = ""
@@ -191,6 +199,10 @@ class _Answer(http.client.HTTPResponse):
             lower, value = name.lower(), value.lstrip(_BLANKS)
             found[lower] = f"{found[lower]}, {value}" if lower in found else value
         raise http.client.HTTPException(f"more than {_HEADERS} headers")
+
+
+def _too_long(most: int) -> UnusableError:
+    return UnusableError(f"the answer has more than {most} bytes")
 
 
 def _head(method: str, target: str, headers: Mapping[str, str], body: bytes) -> bytes:
