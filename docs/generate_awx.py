@@ -20,9 +20,8 @@ from generate import documented
 
 ROOT = Path(__file__).resolve().parent.parent
 TARGET = ROOT / "roles" / "awx" / "files" / "templates.json"
-VARIABLE = re.compile(r"(?<![\w.'\"|])([a-z]\w*) \| (default|mandatory)\(([^()]*|[^()]*\(.*)\)")
-NOT_OURS = re.compile(r"lifeboat_|ansible_|item$|inventory_|now$")
-ROLES = tuple(f"{path.name}_" for path in (ROOT / "roles").iterdir())
+ANSWER = re.compile(r"lookup\('lifeboat\.dr\.answer', '(\w+)',\s+(default|missing)=((?:[^()]|\([^()]*\))*)\)")
+HOSTS = re.compile(r"lookup\('lifeboat\.dr\.hosts', '([^']+)'\)")
 # Asked in the same words everywhere.
 KNOWN: dict[str, dict[str, Any]] = {
     "target": {"type": "str", "description": "Hosts or groups of the inventory to work on."},
@@ -99,9 +98,10 @@ def strings(value: Any) -> Iterator[str]:
 
 
 def variables(text: str) -> Iterator[tuple[str, Any]]:
-    for name, how, default in VARIABLE.findall(text):
-        if not NOT_OURS.match(name) and not name.startswith(ROLES):
-            yield name, MANDATORY if how == "mandatory" else literal(default)
+    for pattern in HOSTS.findall(text):
+        yield "target", pattern
+    for name, how, default in ANSWER.findall(text):
+        yield name, MANDATORY if how == "missing" else literal(default)
 
 
 def of_role(name: str) -> dict[str, Any]:
@@ -162,7 +162,8 @@ def question(name: str, spec: dict[str, Any]) -> dict[str, Any]:
     elif kind in ("int", "float"):
         asked.update(type={"int": "integer", "float": "float"}[kind], default=default or 0, min=0, max=2**31 - 1)
     else:
-        asked.update(type="password" if spec.get("no_log") else "text", default=str(default or ""), min=0, max=1024)
+        kind = "password" if spec.get("no_log") else "text"
+        asked.update(type=kind, default=str(default or ""), min=int(name == "target"), max=1024)
     # An answer left empty is text, which no number, choice or host is.
     asked["required"] = asked["type"] in ("multiplechoice", "integer", "float") or name == "target" or mandatory
     return asked

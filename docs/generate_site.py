@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from generate import markup
-from generate_awx import MANDATORY, ROOT, changes, load, of_role, taken
+from generate_awx import ANSWER, MANDATORY, ROOT, changes, load, of_role, taken
 
 DOCS = ROOT / "docs"
 FOLDER = DOCS / "playbooks"
@@ -61,6 +61,7 @@ def value(given: Any) -> str:
         other = variable[3].strip("'") if variable[3] not in (None, "''", "{}", "[]") else ""
         name = f"`{variable[1]}.{variable[2]}`" if variable[2] else f"`{variable[1]}`"
         return f"{name}, `{other}`" if other else name
+    variable = variable or ANSWER.fullmatch(text.removeprefix("{{ ").removesuffix(" }}"))
     if variable:
         return f"`-e {variable[1]}`"
     if "{{" in text:
@@ -100,7 +101,8 @@ def story(name: str) -> list[str]:
 def page(path: Path) -> str:
     (play,) = load(path)
     name, found = path.stem, taken(play)
-    given = " -e identity_file=<file>" if "identity_file" in found else ""
+    needs_key = "identity_file" in found and ("confirm" in found or found["identity_file"]["default"] == MANDATORY)
+    given = " -e identity_file=<file>" if needs_key else ""
     confirmed = f" -e target=<host> -e confirm=<host>{given}" if "confirm" in found else ""
     lines = [
         f"# lifeboat.dr.{name}",

@@ -13,7 +13,6 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,6 @@ from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
 from dateutil import rrule
-from test_collection import argument_spec
 
 ROOT = Path(__file__).resolve().parents[2]
 ROLE = ROOT / "roles" / "awx"
@@ -72,7 +70,7 @@ def test_every_playbook_has_one_template_and_every_template_a_playbook() -> None
 
 
 def taken(path: Path) -> set[str]:
-    """The variables that a playbook takes, found in another way than the generator does: by who defaults them."""
+    """The variables that a playbook takes, found in another way than the generator does: by who reads them."""
     (play,) = load(path)
     text = path.read_text(encoding="utf-8")
     for role in play.get("roles", []):
@@ -80,9 +78,7 @@ def taken(path: Path) -> set[str]:
         given = {**role, **role.get("vars", {})}
         defaults = load(ROOT / "roles" / name / "defaults/main.yml")
         text += json.dumps({key: default for key, default in defaults.items() if key not in given})
-    found = set(re.findall(r"(?<![.\w])([a-z]\w*) ?\| ?(?:default|mandatory)\b", text))
-    roles = tuple(f"{path.name}_" for path in (ROOT / "roles").iterdir())
-    return {name for name in found if not name.startswith(("lifeboat_", "ansible_", "item", *roles))}
+    return {"target", *re.findall(r"lifeboat\.dr\.answer',\s+'(\w+)'", text)}
 
 
 @pytest.mark.parametrize("path", PLAYBOOKS, ids=lambda path: path.stem)
@@ -152,57 +148,7 @@ def test_surveys_are_as_awx_takes_them(template: dict[str, Any]) -> None:
         assert not re.search(r"\b[A-Z]\(", question["question_description"]), "markup of ansible-doc"
 
 
-# --- answers arrive as text ---
-
-
-def answers(template: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """What AWX passes on: every default; every choice; numbers as text, as its API brings them; optional ones empty."""
-    plain = {question["variable"]: question["default"] for question in template["survey"]}
-    yield "defaults", plain
-    yield "all text", {name: str(value) for name, value in plain.items()}
-    for question in template["survey"]:
-        for choice in question["choices"]:
-            yield f"{question['variable']}={choice}", {**plain, question["variable"]: choice}
-        if not question["required"]:
-            yield f"no {question['variable']}", {**plain, question["variable"]: ""}
-
-
-def calls(path: Path) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
-    """(who, argument spec, arguments as templates) of each role and each module of a playbook."""
-    (play,) = load(path)
-    for role in play.get("roles", []):
-        name = role["role"].rpartition(".")[2]
-        spec = load(ROOT / "roles" / name / "meta/argument_specs.yml")["argument_specs"]["main"]["options"]
-        yield name, spec, {**load(ROOT / "roles" / name / "defaults/main.yml"), **role.get("vars", {})}
-    for task in play.get("tasks", []):
-        for key, arguments in task.items():
-            if key.startswith("lifeboat.dr.") and not re.search(r"__\w", json.dumps(arguments)):
-                yield key, argument_spec(key.rpartition(".")[2]), arguments
-
-
-@pytest.mark.parametrize("path", PLAYBOOKS, ids=lambda path: path.stem)
-def test_every_answer_is_taken(path: Path) -> None:
-    """Ansible's own validator: a bool that arrives as `true`, a number as `10`, an answer that was left empty."""
-    # The jobs are a variable of another role of the play.
-    around = {"inventory_hostname": "shop1", "lifeboat_stack": "shop", "config_backup_jobs": []}
-    for case, given in answers(BY_PLAYBOOK[path.stem]):
-        for who, spec, arguments in calls(path):
-            rendered = {
-                key: render(value, {**around, **given})
-                for key, value in arguments.items()
-                if "lookup(" not in str(value)
-            }
-            kept = {key: value for key, value in rendered.items() if value is not None}
-            plain = {
-                key: {
-                    name: option[name]
-                    for name in ("type", "choices", "elements", "default", "no_log")
-                    if name in option
-                }
-                for key, option in spec.items()
-            }
-            result = ArgumentSpecValidator(plain).validate(kept)
-            assert not result.error_messages, f"{case}: {who}"
+# --- answers: see test_answers.py ---
 
 
 @pytest.mark.parametrize("path", PLAYBOOKS, ids=lambda path: path.stem)

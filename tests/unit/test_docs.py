@@ -156,7 +156,8 @@ NOT_OURS = ("no password supplied", "password authentication failed", "No space 
 def literals() -> str:
     """Every string that the code may say: literals with those beside them joined, their insertions as …; no comment."""
     found = []
-    for path in sorted(ROOT.glob("plugins/module_utils/**/*.py")):
+    folders = ("module_utils", "lookup", "plugin_utils")
+    for path in sorted(path for folder in folders for path in ROOT.glob(f"plugins/{folder}/**/*.py")):
         tree = ast.parse(path.read_text(encoding="utf-8"))
         docs = {
             id(node.body[0].value) for node in ast.walk(tree) if isinstance(node, DOCUMENTED) and is_documented(node)

@@ -93,8 +93,9 @@ def test_a_page_that_is_behind_is_noticed(tmp_path: Path) -> None:
     code, said = generate("--check")
     assert (code, said) == (1, "docs/playbooks/deploy.md is not what the playbooks say: run make docs\n")
     (tmp_path / "playbooks" / "sail.yml").write_text(
-        "---\n- name: Sail away\n  hosts: \"{{ target | default('lifeboat_stacks') }}\"\n  tasks:\n"
-        "    - name: Look\n      lifeboat.dr.checklist:\n        period: \"{{ period | default('weekly') }}\"\n"
+        "---\n- name: Sail away\n  hosts: \"{{ lookup('lifeboat.dr.hosts', 'lifeboat_stacks') }}\"\n  tasks:\n"
+        "    - name: Look\n      lifeboat.dr.checklist:\n"
+        "        period: \"{{ lookup('lifeboat.dr.answer', 'period', default='weekly') }}\"\n"
     )
     (tmp_path / "docs" / "playbooks" / "gone.md").write_text("# gone\n")
     assert generate()[0] == 0
@@ -114,9 +115,7 @@ def test_a_playbooks_page_has_every_variable_it_takes(path: Path) -> None:
     roles = re.findall(r"role: lifeboat\.dr\.(\w+)", text)
     specs = [yaml.safe_load((ROOT / f"roles/{role}/meta/argument_specs.yml").read_text()) for role in roles]
     named = {option for spec in specs for option in spec["argument_specs"]["main"]["options"]}
-    given = {
-        name for name in re.findall(r"\{\{ (\w+) \| (?:default|mandatory)\(", text) if not name.startswith("lifeboat_")
-    }
+    given = set(re.findall(r"lookup\('lifeboat\.dr\.answer', '(\w+)'", text))
     assert sorted(item for item in {*named, *given} if f"| `{item}` |" not in page) == []
     assert "{{" not in page
 

@@ -309,5 +309,7 @@ def test_the_playbook_keeps_a_file_that_is_there() -> None:
     root = Path(__file__).resolve().parents[2]
     (play,) = yaml.safe_load((root / "playbooks/init.yml").read_text(encoding="utf-8"))
     (written,) = (task for task in play["tasks"] if "ansible.builtin.copy" in task)
-    assert written["ansible.builtin.copy"]["force"] == "{{ confirm | default('') == inventory_hostname }}"
+    assert written["ansible.builtin.copy"]["force"] == (
+        "{{ lookup('lifeboat.dr.answer', 'confirm', default='') == inventory_hostname }}"
+    )
     assert written["delegate_to"] == "localhost"

@@ -11,7 +11,7 @@ from edits import insert, run, write
 
 PLAYBOOK = """---
 - name: Recover the proxy (scenario 6)
-  hosts: "{{ target | default('lifeboat_stacks') }}"
+  hosts: "{{ lookup('lifeboat.dr.hosts', 'lifeboat_stacks') }}"
   gather_facts: false
   become: true
   roles:
@@ -19,8 +19,8 @@ PLAYBOOK = """---
     - role: lifeboat.dr.proxy_recovery
 """
 DEFAULTS = """---
-proxy_recovery_confirm: "{{ confirm | default('') }}"
-proxy_recovery_reason: "{{ reason | default('') }}"
+proxy_recovery_confirm: "{{ lookup('lifeboat.dr.answer', 'confirm', default='') }}"
+proxy_recovery_reason: "{{ lookup('lifeboat.dr.answer', 'reason', default='') }}"
 """
 SPECS = """---
 argument_specs:
@@ -32,11 +32,11 @@ argument_specs:
       proxy_recovery_confirm:
         description: The host's inventory name, to act on it. Empty only plans.
         type: str
-        default: "{{ confirm | default('') }}"
+        default: "{{ lookup('lifeboat.dr.answer', 'confirm', default='') }}"
       proxy_recovery_reason:
         description: Why, for the evidence.
         type: str
-        default: "{{ reason | default('') }}"
+        default: "{{ lookup('lifeboat.dr.answer', 'reason', default='') }}"
 """
 TASKS = """---
 - name: Restart the proxy
@@ -69,7 +69,7 @@ def add(root: Path) -> None:
     )  # fmt: skip
     insert(root / "plugins/doc_fragments/options.py", "]\n" + '"""\n\n    DRILL', ", proxy")
     drill = root / "roles/drill"
-    insert(drill / "meta/argument_specs.yml", "]\n        default: \"{{ scenario | default('all') }}\"", ", proxy")
+    insert(drill / "meta/argument_specs.yml", "]\n        default: \"{{ lookup('lifeboat.dr.answer', 'scenario', default='all') }}\"", ", proxy")
     insert(drill / "defaults/main.yml", '] }}"\ndrill_mode', ", 'proxy'")
     insert(drill / "tasks/recover.yml", "\n- name: recover | Refuse a recovery", (
         '    proxy_recovery_confirm: "{{ inventory_hostname }}"\n    proxy_recovery_reason: "{{ drill_reason }}"\n'
