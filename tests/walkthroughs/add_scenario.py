@@ -69,7 +69,8 @@ def add(root: Path) -> None:
     )  # fmt: skip
     insert(root / "plugins/doc_fragments/options.py", "]\n" + '"""\n\n    DRILL', ", proxy")
     drill = root / "roles/drill"
-    insert(drill / "meta/argument_specs.yml", "]\n        default: \"{{ lookup('lifeboat.dr.answer', 'scenario', default='all') }}\"", ", proxy")
+    scenario = "]\n        default: \"{{ lookup('lifeboat.dr.answer', 'scenario', default='all') }}\""
+    insert(drill / "meta/argument_specs.yml", scenario, ", proxy")
     insert(drill / "defaults/main.yml", '] }}"\ndrill_mode', ", 'proxy'")
     insert(drill / "tasks/recover.yml", "\n- name: recover | Refuse a recovery", (
         '    proxy_recovery_confirm: "{{ inventory_hostname }}"\n    proxy_recovery_reason: "{{ drill_reason }}"\n'
