@@ -8,15 +8,20 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+import ansible_runner
 import pytest
 from _pytest.mark import ParameterSet
+from awx_answers import as_awx_writes
 
 ROOT = Path(__file__).resolve().parents[2]
 # The set of hosts that the tests run on: molecule/inventory/hosts.py names them so.
@@ -25,6 +30,10 @@ LAB = f"lifeboat-{LANE}"
 APP, SPARE, VAULT, FORGE, LEDGER, README = (
     f"{LANE}-{name}1" for name in ("app", "spare", "vault", "forge", "ledger", "readme")
 )
+TEMPLATES = {
+    Path(template["playbook"]).stem: template
+    for template in json.loads((ROOT / "roles/awx/files/templates.json").read_text(encoding="utf-8"))
+}
 IDENTITY = ROOT / ".lab" / LAB / "age.key"
 PORTRAIT = (Path(__file__).parent / "portrait.sql").read_text(encoding="utf-8")
 
@@ -96,6 +105,48 @@ def playbook(name: str, *, inventories: Sequence[str] = (), check: bool = False,
                 changed.append(task["task"]["name"])
     total = sum(stat["changed"] for stat in report["stats"].values())
     return Run(done.returncode, total, tuple(changed), results, done.stderr)
+
+
+def job(name: str, *, settings: Mapping[str, object] | None = None, check: bool = False, **answers: object) -> Run:
+    """Run a playbook as a job of AWX: by ansible-runner and by its path, the survey's answers as AWX writes them.
+
+    answers: in place of the survey's defaults; what AWX does not ask for comes from a credential. settings: variables
+    that the inventory would have, which no survey asks for.
+    """
+    template = TEMPLATES[name.removeprefix("lifeboat.dr.")]
+    questions = {question["variable"]: question["default"] for question in template["survey"]}
+    assert set(answers) <= {*questions, *template["not_asked"]}, f"AWX would drop {set(answers) - set(questions)}"
+    with tempfile.TemporaryDirectory(prefix="lifeboat-job-") as folder:
+        (Path(folder) / "env").mkdir()
+        written = as_awx_writes({**questions, **answers, "awx_job_id": 12})
+        (Path(folder) / "env/extravars").write_text(written, encoding="utf-8")
+        ran = ansible_runner.run(
+            private_data_dir=folder, project_dir=str(ROOT), playbook=template["playbook"], quiet=True, timeout=900,
+            inventory=str(ROOT / "molecule/inventory"),
+            envvars={"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "ANSIBLE_NOCOLOR": "1"},
+            cmdline=" ".join(
+                [*(["--check"] if check else []), *(["-e", shlex.quote(json.dumps(settings))] if settings else [])]
+            ) or None,
+        )  # fmt: skip
+        events = list(ran.events)
+        stats = ran.stats or {}
+    results: dict[str, Any] = {}
+    changed: list[str] = []
+    for event in events:
+        data = event.get("event_data", {})
+        if event["event"] in ("runner_on_ok", "runner_on_failed", "runner_on_unreachable", "runner_on_skipped"):
+            results[data["task"]] = data.get("res") or {}
+            if results[data["task"]].get("changed"):
+                changed.append(data["task"])
+    printed = "\n".join(event["stdout"] for event in events if event["event"] in ("verbose", "error"))
+    return Run(int(ran.rc), sum(stats.get("changed", {}).values()), tuple(changed), results, printed)
+
+
+def another_host_is_refused(name: str) -> None:
+    """As a job: the confirmation names a host that the play is not about."""
+    run = job(name, confirm="elsewhere1")
+    assert run.status != 0
+    assert "confirm=elsewhere1 names no host of this play" in run.said
 
 
 _FILES = """

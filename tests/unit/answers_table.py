@@ -31,6 +31,7 @@ from ansible.plugins.loader import init_plugin_loader
 from ansible.release import __version__
 from ansible.template import Templar, trust_as_template
 from ansible.utils.context_objects import CLIArgs
+from awx_answers import as_awx_writes
 
 ROOT = Path(__file__).resolve().parents[2]
 TEMPLATES = json.loads((ROOT / "roles/awx/files/templates.json").read_text(encoding="utf-8"))
@@ -64,17 +65,6 @@ AROUND = {
     "groups": {"all": ["shop1", "spare1"], "lifeboat_stacks": ["shop1"], "lifeboat_spares": ["spare1"],
                "lifeboat_watch": ["shop1"], "localhost": ["localhost"]},
 }  # fmt: skip
-
-
-class _Dumper(yaml.CSafeDumper):
-    """AWX's: awx/main/utils/safe_yaml.py, SafeStringDumper."""
-
-
-_Dumper.add_representer(str, lambda dumper, text: dumper.represent_scalar("!unsafe", text))
-
-
-def as_awx_writes(answers: Mapping[str, Any]) -> str:
-    return yaml.dump(dict(answers), Dumper=_Dumper, default_flow_style=False)
 
 
 def load(path: Path) -> Any:

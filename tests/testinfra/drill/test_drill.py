@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import store
-from support import APP, ROOT, SPARE, Host, Run, Stack, playbook
+from support import APP, ROOT, SPARE, Host, Run, Stack, job, playbook
 
 CONFIGURATION = "/etc/lifeboat/shop.json"
 ON_THE_HOST = ("database", "object_storage", "backend", "frontend")
@@ -44,7 +44,7 @@ def record(run: Run) -> dict[str, Any]:
 def test_a_plan_breaks_nothing(shop: Stack, report: Path) -> None:
     shop.wait_until_well()
     before = shop.host.world()
-    run = drill(report, "all")
+    run = job("lifeboat.dr.drill", settings=QUIET)
     assert (run.status, run.changed) == (0, 0), run.said
     run = drill(report, "site", confirm=SPARE)  # only half of what would be touched
     assert (run.status, run.changed) == (0, 0), run.said
@@ -151,7 +151,8 @@ def test_a_drill_passes(shop: Stack, report: Path, scenario: str, fault: str) ->
     contents = content(shop)
     quarantine = [volume for volume in shop.host.volumes() if "quarantine" in volume]
     databases = shop.sql("SELECT datname FROM pg_database ORDER BY 1;")
-    run = drill(report, scenario, confirm=APP, fault=fault)
+    settings = {**QUIET, "report_directory": str(report)}
+    run = job("lifeboat.dr.drill", settings=settings, scenario=scenario, confirm=APP, fault=fault)
     assert run.status == 0, run.said
     made = record(run)
     assert (made["kind"], made["scenario"], made["verdict"]) == ("drill", scenario, "PASS")

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 import pytest
 from faults import FAULTS, Fault, break_the_database, kill, shadow_the_compose_file, shell, take_the_port
 from recovery import RECOVER, restored, serves
-from support import APP, IDENTITY, Stack, cases, playbook
+from support import APP, IDENTITY, Stack, another_host_is_refused, cases, job, playbook
 
 # The first of each step that it takes; in make test it is the drill that redeploys.
 OFTEN = [fault for step, fault in {fault.step: fault for fault in reversed(FAULTS)}.items() if step != "redeploy"]
@@ -26,7 +26,7 @@ def test_fault_is_recovered(shop: Stack, backed_up: Sequence[str], fault: Fault)
     if fault is FAULTS[0]:
         the_plan_alone_changes_nothing(shop, fault)
     try:
-        recovery = playbook(RECOVER, confirm=APP, reason=f"test: {fault.name}", identity_file=str(IDENTITY))
+        recovery = job(RECOVER, confirm=APP, reason=f"test: {fault.name}", identity_file=str(IDENTITY))
         assert recovery.status == 0, recovery.said
         assert fault.cause in recovery.said
         done = restored(recovery)
@@ -49,10 +49,11 @@ def test_fault_is_recovered(shop: Stack, backed_up: Sequence[str], fault: Fault)
 
 def the_plan_alone_changes_nothing(shop: Stack, fault: Fault) -> None:
     before = shop.host.world()
-    for plan in (playbook(RECOVER), playbook(RECOVER, check=True)):
+    for plan in (job(RECOVER), playbook(RECOVER, check=True)):
         assert plan.status == 0, plan.said
         assert fault.cause in plan.said
     assert f"run the same command again with -e confirm={APP}" in plan.said
+    another_host_is_refused(RECOVER)
     assert shop.host.world() == before
 
 

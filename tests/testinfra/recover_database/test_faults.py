@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from faults import FAULTS, Fault
 from recovery import RECOVER, has_row, phase_facts, serves, write_a_row
-from support import APP, Stack, cases, playbook
+from support import APP, Stack, another_host_is_refused, cases, job, playbook
 
 MD5_OF_NOTHING = "d41d8cd98f00b204e9800998ecf8427e"
 
@@ -31,7 +31,7 @@ def test_fault_is_recovered(shop: Stack, backed_up: list[str], fault: Fault) -> 
     if fault in THOROUGH.values():
         the_plan_alone_changes_nothing(shop, fault)
 
-    recovery = playbook(RECOVER, confirm=APP, reason=f"test: {fault.name}")
+    recovery = job(RECOVER, confirm=APP, reason=f"test: {fault.name}")
     assert recovery.status == 0, recovery.said
     assert f"the database is {fault.condition}" in recovery.said
     assert fault.finding in recovery.said
@@ -73,7 +73,8 @@ def test_fault_is_recovered(shop: Stack, backed_up: list[str], fault: Fault) -> 
 
 def the_plan_alone_changes_nothing(shop: Stack, fault: Fault) -> None:
     before = shop.host.world()
-    plan = playbook(RECOVER)
+    another_host_is_refused(RECOVER)
+    plan = job(RECOVER)
     assert (plan.status, plan.changed) == (0, 0), plan.said
     assert f"the database is {fault.condition}" in plan.said
     assert fault.finding in plan.said

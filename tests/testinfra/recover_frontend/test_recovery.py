@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from faults import FAULTS, Fault, delete_site
 from forge import FALLBACK, Forge
-from support import APP, Host, Run, cases, playbook
+from support import APP, Host, Run, another_host_is_refused, cases, job, playbook
 
 RECOVER = "lifeboat.dr.recover_frontend"
 SECRETS = "/etc/lifeboat/shop.secrets.json"
@@ -35,12 +35,13 @@ def test_fault_is_recovered(forge: Forge, served: str, fault: Fault) -> None:
     newest = forge.history()
     before = forge.world()
     if fault in THOROUGH:
-        plan = playbook(RECOVER, method=fault.method)
+        another_host_is_refused(RECOVER)
+        plan = job(RECOVER, method=fault.method)
         assert (plan.status, plan.changed) == (0, 0), plan.said
         assert f"run the same command again with -e confirm={APP}" in plan.said
         assert forge.world() == before
 
-    recovery = playbook(RECOVER, confirm=APP, reason=f"test: {fault.name}", method=fault.method)
+    recovery = job(RECOVER, confirm=APP, reason=f"test: {fault.name}", method=fault.method)
     assert recovery.status == 0, recovery.said
     assert f"the site http://www.shop.test/ is {fault.condition}: {fault.cause}" in recovery.said
     assert fault.finding in recovery.said

@@ -12,7 +12,7 @@ import pytest
 import store
 from faults import FAULTS, Fault
 from recovery import RECOVER, forget_quarantine, has_file, leave_no_orphans, phase_facts, serves, write_a_file
-from support import APP, Stack, cases, playbook
+from support import APP, Stack, another_host_is_refused, cases, job, playbook
 
 # The first of each way to recover is also planned without a confirmation before, and asked for again afterwards.
 THOROUGH = {fault.mode: fault for fault in reversed(FAULTS)}
@@ -27,7 +27,7 @@ def test_fault_is_recovered(shop: Stack, backed_up: dict[str, Any], fault: Fault
     if fault in THOROUGH.values():
         the_plan_alone_changes_nothing(shop, fault)
 
-    recovery = playbook(RECOVER, confirm=APP, reason=f"test: {fault.name}")
+    recovery = job(RECOVER, confirm=APP, reason=f"test: {fault.name}")
     assert recovery.status == 0, recovery.said
     assert f"the bucket uploads is {fault.condition}" in recovery.said
     assert fault.finding in recovery.said
@@ -65,7 +65,8 @@ def test_fault_is_recovered(shop: Stack, backed_up: dict[str, Any], fault: Fault
 
 def the_plan_alone_changes_nothing(shop: Stack, fault: Fault) -> None:
     before = shop.host.world()
-    plan = playbook(RECOVER)
+    another_host_is_refused(RECOVER)
+    plan = job(RECOVER)
     assert (plan.status, plan.changed) == (0, 0), plan.said
     assert f"the bucket uploads is {fault.condition}" in plan.said
     assert fault.finding in plan.said

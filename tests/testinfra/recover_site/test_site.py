@@ -20,18 +20,22 @@ import pytest
 import store
 from conftest import PASSWORDS, Site  # type: ignore[attr-defined]
 from ledger import carry, left
-from support import ROOT, SPARE, VAULT, Host, Run, Stack, identity, playbook
+from support import IDENTITY, ROOT, SPARE, VAULT, Host, Run, Stack, identity, job, playbook
 
 RECOVER = "lifeboat.dr.recover_site"
 INVENTORY = "molecule/inventory"
 HOOK = str(ROOT / "tests/testinfra/recover_site/cutover.yml")
 URL = "http://127.0.0.1:8000"
+# The schedules stay out, so that no job of theirs runs into the tests.
+QUIET = {"database_backup_enabled": False, "object_storage_backup_enabled": False, "config_backup_enabled": False}
 
 
 def recover(confirm: str = "", target: str = SPARE, **extra: object) -> Run:
-    """The schedules stay out, so that no job of theirs runs into the tests."""
-    quiet = {"database_backup_enabled": False, "object_storage_backup_enabled": False, "config_backup_enabled": False}
-    return playbook(RECOVER, target=target, **({"confirm": confirm} if confirm else {}), **quiet, **extra)
+    return playbook(RECOVER, target=target, **({"confirm": confirm} if confirm else {}), **QUIET, **extra)
+
+
+def recover_by_a_job(confirm: str = "", **answers: object) -> Run:
+    return job(RECOVER, settings=QUIET, target=SPARE, confirm=confirm, **answers)
 
 
 def bare(host: Host) -> str:
@@ -60,14 +64,14 @@ def test_a_living_site_is_no_target(shop: Stack, site: Site) -> None:
 
 
 def test_confirming_another_machine_than_the_target_is_refused(spare1: Host, shop: Stack, site: Site) -> None:
-    run = recover(confirm=shop.host.name)
+    run = recover_by_a_job(confirm=shop.host.name)
     assert run.status != 0
     assert "names no host of this play" in run.said
 
 
 def test_the_plan_shows_every_step_and_changes_nothing(spare1: Host, burned: Site) -> None:
     before = bare(spare1)
-    plan = recover()
+    plan = recover_by_a_job()
     assert (plan.status, plan.changed) == (0, 0), plan.said
     for words in (
         "lost, it cannot be reached", "which does not prove that it is off", "python3-boto3 and age are not on this",
@@ -95,6 +99,13 @@ def test_a_damaged_recovery_point_is_refused_before_anything_is_built(spare1: Ho
     assert run.status != 0
     assert "has another SHA-256 than when it was written. Nothing was built" in run.said
     assert "docker.io install ok" not in bare(spare1)
+
+
+def test_a_job_opens_the_point_with_the_escrowed_key(spare1: Host, burned: Site) -> None:
+    """On another machine than the stack's, with the key as a credential brings it."""
+    run = job("lifeboat.dr.escrow", target=SPARE, identity_file=str(IDENTITY))
+    assert run.status == 0, run.said
+    assert "FAIL" not in run.said
 
 
 def damage(point: str) -> None:
@@ -136,8 +147,9 @@ def failed(spare1: Host, burned: Site) -> Run:
 
 @pytest.fixture(scope="module")
 def run(failed: Run) -> Run:
-    """And once more."""
-    return recover(confirm=SPARE, reason="test: the machine burned", lifeboat_site_cutover=HOOK)
+    """And once more, as a job."""
+    settings = {**QUIET, "lifeboat_site_cutover": HOOK}
+    return job(RECOVER, settings=settings, target=SPARE, confirm=SPARE, reason="test: the machine burned")
 
 
 def test_a_failure_says_the_state_and_the_next_command(failed: Run, burned: Site) -> None:
