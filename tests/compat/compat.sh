@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Whether the collection works elsewhere: as it is built, and under the oldest and the newest ansible-core. Whatever says
 # DEPRECATION fails. All that is needed is installed into .cache/compat, from locks; .venv is not touched.
-# Usage: compat.sh [built|unit|recovery...]
+# Usage: compat.sh [built|unit|answers|recovery...]
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 root=$PWD place=$PWD/.cache/compat
@@ -15,7 +15,7 @@ give_up() { echo "compat: $*" >&2; exit 1; }
 
 python_for() { # CORE: an interpreter that runs (a shim of pyenv may not), has venv, and that the core supports
     local name known="/usr/bin/python3 python3.14 python3.13 python3.12 python3" supported="(3, 12) <= found <= (3, 14)"
-    [ "$1" = newest ] || known="python3.11 python3.12 python3.13 python3" supported="(3, 11) <= found <= (3, 13)"
+    [ "$1" != oldest ] || known="python3.11 python3.12 python3.13 python3" supported="(3, 11) <= found <= (3, 13)"
     for name in $known; do
         if "$name" -c "import ensurepip, sys; found = sys.version_info[:2]; sys.exit(not $supported)" 2>/dev/null; then
             command -v "$name"
@@ -81,6 +81,12 @@ unit() ( # CORE
     heard "unit tests" pytest -n auto --dist loadgroup tests/unit
 )
 
+answers() ( # what an operator answers, under the core between the two; their unit tests have it
+    environment between
+    say "answers under $(ansible --version | sed -n 1p)"
+    heard answers pytest -n auto --dist loadgroup tests/unit/test_answers.py
+)
+
 recovery() ( # CORE: deploy, break the database, recover it, on hosts that stay for the next core
     environment "$1"
     say "a recovery under $(ansible --version | sed -n 1p)"
@@ -100,7 +106,7 @@ destroy() (
         echo "compat: the hosts could not be removed: LIFEBOAT_LANE=compat molecule destroy" >&2
 )
 
-[ $# -gt 0 ] || set -- built unit recovery
+[ $# -gt 0 ] || set -- built unit answers recovery
 for part in "$@"; do
     began=$SECONDS
     case $part in
@@ -109,6 +115,7 @@ for part in "$@"; do
             unit oldest
             unit newest
             ;;
+        answers) answers ;;
         recovery)
             trap destroy EXIT
             recovery oldest
