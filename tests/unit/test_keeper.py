@@ -495,3 +495,31 @@ def test_status_reports_a_changed_log(world: World) -> None:
     path.write_bytes(path.read_bytes().replace(b"2026", b"2025", 1))
     (check,) = status.status(Opened(world.config), now=world.now).checks
     assert check.result == "FAIL" and "line 1: before is not" in check.detail
+
+
+def test_another_repository_is_refused_until_an_operator_acknowledges_it(world: World) -> None:
+    """The stack's backup disk is not mounted, and something began a new repository below its mount point."""
+
+    def mark(identity: str) -> None:
+        body = {"schema": "lifeboat.dr/repository", "version": [1, 0], "stack": "shop", "repository": identity}
+        (world.host / "repository.json").write_text(json.dumps(body))
+
+    mark("a" * 32)
+    world.night(0)
+    world.pull()
+    assert world.log.repository == "a" * 32
+    for other in ("b" * 32, ""):
+        mark(other) if other else (world.host / "repository.json").unlink()
+        world.now += timedelta(minutes=1)
+        new = world.publish(world.now)
+        refused = world.pull()
+        assert refused.received == [] and "another repository" in str(refused.problem), other
+        assert {item.kind for item in world.alarms()} >= {"stopped", "strange"}
+    mark("b" * 32)
+    world.now += timedelta(minutes=1)
+    status.acknowledge(Opened(world.config), "a new disk", now=world.now)
+    pulled = world.pull()
+    assert pulled.problem is None and new.id in pulled.received
+    assert world.log.repository == "b" * 32
+    mark("a" * 32)
+    assert world.pull().problem, "what was acknowledged was the other one"

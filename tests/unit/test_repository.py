@@ -367,7 +367,7 @@ KEYS = {"s3_access_key": "a", "s3_secret_key": "b"}
     ("settings", "secrets", "message"),
     [
         ({"type": "ftp"}, {}, "must be local or s3"),
-        ({"type": "local", "path": "/backup", "bucket": "b"}, {}, "it knows folders, group, path, type"),
+        ({"type": "local", "path": "/backup", "bucket": "b"}, {}, "it knows folders, group, mounted, path, type"),
         ({"type": "local", "path": "backup"}, {}, "absolute path"),
         ({"type": "local"}, {}, "absolute path"),
         ({"type": "local", "path": "/"}, {}, "absolute path"),

@@ -69,6 +69,7 @@ CASES: dict[str, dict[str, str]] = {
     "LifeboatEscrowOverdue": duty('duty="escrow",of="stack"'),
     "LifeboatRetentionOverdue": duty('duty="prune",of="stack"'),
     "LifeboatDutyOverdue": duty('duty="keeper_pull",of="database"'),
+    "LifeboatRepositoryNotKnown": {'lifeboat_repository_known{stack="shop"}': switched("1", "0")},
     "LifeboatRunFailed": {'lifeboat_run_last_exit_code{stack="shop",run="backup_database"}': switched("0", "8")},
     "LifeboatNewestBackupBad": {f"lifeboat_backup_last_error_status{OF_BACKUP}": switched("0", "1")},
     "LifeboatVerdictNotPass": {

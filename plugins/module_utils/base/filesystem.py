@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import secrets
 import stat
 import tempfile
@@ -293,6 +294,19 @@ def scratch(prefix: str, place: Optional[Path] = None) -> Iterator[Path]:
 
 def is_directory(path: Path) -> bool:
     return path.is_dir() and not path.is_symlink()
+
+
+def is_mounted(path: Path) -> bool:
+    """Whether `path` is a mount point, also of a directory of the same file system, which os.path.ismount() misses."""
+    if os.path.ismount(path):
+        return True
+    at = os.path.realpath(path)
+    try:
+        lines = Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines()
+    except OSError:
+        return False
+    points = (line.split(" ")[4] for line in lines if line.count(" ") > 4)
+    return at in (re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), point) for point in points)
 
 
 def remove(path: Path) -> None:

@@ -28,6 +28,7 @@ from ..repository.details import Count
 
 NAME = "receipts.jsonl"
 SCHEMA = "lifeboat.dr/receipts"
+NO_MARKER = "none"  # of a repository that does not say which one it is
 FIRST = "0" * 64  # what the first line is tied to
 LONGEST = 256 << 10
 _READ = "read the keeper's log"
@@ -48,8 +49,8 @@ class Record:
     received: a backup or recovery point that is whole here since then; `digest` is that of its document, `late` why it
     takes no place in the retention, empty where it does. made: the like, of one that the keeper itself made.
     pulled: the end of a pull, whole or not (`stopped`: why); `began` is when its listing began, `listed` how many
-    backups and points the stack had, `repository` which one it was, `strange` what it should not have had, `unmirrored`
-    why its object store could not be mirrored.
+    backups and points the stack had, `repository` which one it was, `refused` the one that was not taken, `strange`
+    what it should not have had, `unmirrored` why its object store could not be mirrored.
     pruned: the retention is about to delete these ids, or an operator did.
     acknowledged: an operator looked at all alarms up to here; only then may the time go back, after a clock that was
     wrong.
@@ -69,13 +70,16 @@ class Record:
     more: Count = 0
     stopped: str = ""
     full: bool = False
+    refused: str = ""
     unmirrored: str = ""
     ids: tuple[str, ...] = ()
     why: str = ""
     schema: str = SCHEMA
     version: tuple[int, ...] = (1, 0)
 
-    SPARSE = ("id", "digest", "late", "listed", "repository", "strange", "stopped", "unmirrored", "ids", "why")
+    SPARSE = (
+        "id", "digest", "late", "listed", "repository", "strange", "stopped", "refused", "unmirrored", "ids", "why"
+    )  # fmt: skip
 
     def to_line(self) -> bytes:
         body = {name: value for name, value in typed.plain(self).items() if name not in _EMPTY or value != _EMPTY[name]}
@@ -124,6 +128,18 @@ class Receipts:
     def last_whole(self) -> Optional[Record]:
         """The last pull that saw all that there was."""
         return next((pull for pull in reversed(self.pulls) if not pull.stopped), None)
+
+    @property
+    def repository(self) -> str:
+        """Which repository of the stack was pulled from; empty where none was, or it had no marker."""
+        return next((pull.repository for pull in reversed(self.pulls) if pull.repository), "")
+
+    @property
+    def accepted(self) -> tuple[str, ...]:
+        """Repositories that were refused before an operator acknowledged that, since the last one that was taken."""
+        since = next((pull.number for pull in reversed(self.pulls) if pull.repository), -1)
+        found = {pull.refused for pull in self.pulls if pull.refused and since < pull.number < self.acknowledged}
+        return tuple("" if name == NO_MARKER else name for name in sorted(found))
 
     def append(self, record: Record, now: datetime) -> Record:
         """Tie a record to the last one and put it on the disk. UsageError where the clock went back since then."""

@@ -46,7 +46,7 @@ from ..tools.source import BoundError, Budget, Directory, Source
 from . import objects
 from . import receipts as receipts_file
 from .objects import Mirrored
-from .receipts import Receipts, Record, Strange, bounded
+from .receipts import NO_MARKER, Receipts, Record, Strange, bounded
 
 INCOMING = "incoming"
 QUARANTINE = "quarantine"
@@ -136,7 +136,7 @@ class _Pull:
         self._repo: Repository = repositories.of(run)
         self._directory = Path(self._keeper.directory)
         self._progress = Progress()
-        self._marker = ""
+        self._marker = self._refused = ""
         self._used = 0
         self.done = Pulled()
 
@@ -177,7 +177,7 @@ class _Pull:
             Record(
                 0, self._began, "", "pulled", began=self._began, listed=self.done.listed, repository=self._marker,
                 strange=few, more=more, stopped=problem.cause[:500] if problem else "",
-                full=isinstance(problem, SpaceError), unmirrored=self.done.mirrored.why[:500],
+                full=isinstance(problem, SpaceError), refused=self._refused, unmirrored=self.done.mirrored.why[:500],
             ),
             clock.now(),
         )  # fmt: skip
@@ -197,10 +197,17 @@ class _Pull:
             cause = f"its marker names the stack {printable(found.stack)[:80]}"
             remedy = "Nothing was received. If the stack was renamed, set up a keeper for the new name."
             raise UsageError(_PULL, self._source.place, cause, remedy)
-        self._marker = found.repository[:64] if found else ""
-        before = next((pull.repository for pull in reversed(self._seen.pulls) if pull.repository), "")
-        if before and self._marker != before:
-            self._strange(MARKER, "the stack has another repository than at the last pull")
+        marker, known = found.repository[:64] if found else "", self._seen.repository
+        if known and marker not in (known, *self._seen.accepted):
+            self._refused = marker or NO_MARKER
+            cause = "the stack has another repository than at the last pull"
+            self._strange(MARKER, cause)
+            remedy = (
+                "Nothing was received. Is the backup disk of the stack mounted? If the repository was replaced for"
+                " good: lifeboat keeper acknowledge --why '...', and pull again."
+            )
+            raise UsageError(_PULL, self._source.place, cause, remedy)
+        self._marker = marker
 
     def _adopt(self) -> None:
         """Write the receipt of what an operator put into the keeper's repository: it is here since now."""

@@ -29,13 +29,14 @@ from typing import Callable, Optional
 from ..base import filesystem, typed
 from ..base.checks import PASS
 from ..base.clock import TOLERANCE
-from ..base.errors import LifeboatError, UnverifiedError, present
+from ..base.errors import LifeboatError, UnverifiedError, UsageError, present
 from ..base.version import VERSION
 from ..evidence import schema, store
 from ..evidence.schema import Record
 from ..faces.metrics import EVIDENCE, Sample, evidence, exposition
 from ..frontend import site as frontend_site
 from ..repository import copies, growth, points, repositories
+from ..repository.base import OtherRepositoryError
 from ..repository.catalog import Entry
 from ..repository.components import AnyKind, configured
 from ..repository.local import LocalRepository
@@ -73,6 +74,8 @@ METRICS: Mapping[str, str] = {
     "lifeboat_backup_duration_seconds": "From the instant that the data is of to the end of the backup.",
     "lifeboat_backup_items": "What the newest good backup holds: rows, tables, databases, objects.",
     "lifeboat_backup_unprotected_items": "What the newest backup lacks, and what nobody chose or left out.",
+    "lifeboat_repository_known": "1 where the repository is the one that this host used before; 0 where it is missing"
+    " or another: its disk is not mounted.",
     "lifeboat_repository_free_bytes": "Free space where the backups are; absent where there is no limit.",
     "lifeboat_repository_largest_backup_bytes": "The largest backup in the repository.",
     "lifeboat_repository_full_timestamp_seconds": "When the repository will be full if it grows as it did; never later"
@@ -178,6 +181,23 @@ def _disk(look: Look) -> Iterator[Sample]:
     free = repositories.of(look.run).free_bytes()
     if free is not None:
         yield Sample("lifeboat_repository_free_bytes", {}, free)
+
+
+def _known(look: Look) -> Iterator[Sample]:
+    """Of a directory on this host. 0 as well where it is not there: what else is wrong with it fails the collector."""
+    repo = repositories.of(look.run)
+    if not isinstance(repo, LocalRepository):
+        return
+    try:
+        repo.require_ours()
+        known = True
+    except OtherRepositoryError:
+        known = False
+    except UsageError:
+        if repo.root.is_dir():
+            raise
+        known = False
+    yield Sample("lifeboat_repository_known", {}, known)
 
 
 def _component(look: Look, kind: AnyKind, entries: Sequence[Glance], whole: bool) -> Iterator[Sample]:
@@ -342,7 +362,9 @@ def _certificates(look: Look) -> Iterator[Sample]:
 
 
 # What lies on this host, and what others are asked for.
-HERE: Mapping[str, Collector] = {"disk": _disk, "evidence": _records, "runs": _runs, "retention": _retention}
+HERE: Mapping[str, Collector] = {
+    "disk": _disk, "mount": _known, "evidence": _records, "runs": _runs, "retention": _retention,
+}  # fmt: skip
 REPOSITORY: Mapping[str, Collector] = {"repository": _catalog}
 OTHERS: Mapping[str, Collector] = {
     "status": _status, "space": _full, "quarantine": _quarantine, "clock": _skew, "certificates": _certificates,

@@ -210,7 +210,7 @@ def _owned(repo: repository_base.Repository) -> Iterator[Check]:
     """Nothing is said of a repository that is this stack's, or has no marker yet."""
     try:
         repo.require_ours()
-    except (repository_base.OtherStackError, IntegrityError) as exc:
+    except (repository_base.OtherStackError, repository_base.OtherRepositoryError, IntegrityError) as exc:
         yield Check("repository", FAIL, str(exc))
 
 

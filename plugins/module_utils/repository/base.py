@@ -35,6 +35,7 @@ from .components import KINDS
 
 MANIFEST = "manifest.json"
 MARKER = "repository.json"  # whose repository this is
+SOURCE = "source.json"  # in a vault: which repository it has copies of
 STALE = timedelta(hours=24)  # what a run that died has left is swept after this
 VERIFICATION = "verification.json"
 PINNED = "pinned.json"
@@ -51,6 +52,7 @@ CLAIM = re.compile(r"claim(-[0-9a-f]{16})?\.json")  # of a run that is publishin
 ID = re.compile(r"([a-z][a-z0-9]*)_backup_(\d{8}_\d{6})", re.ASCII)
 POINT_ID = re.compile(r"\d{8}_\d{6}", re.ASCII)
 _SCHEMA = "lifeboat.dr/repository"
+_SOURCE_SCHEMA = "lifeboat.dr/source"
 _FOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -95,6 +97,20 @@ class Trust(Protocol):
         """Remember what was checked."""
 
 
+class Memory(Protocol):
+    """Which repository a host used at a place before."""
+
+    @property
+    def place(self) -> str:
+        """Where that is remembered, for a message."""
+
+    def identity(self) -> str:
+        """Of the repository; empty where this host knows of none."""
+
+    def remember(self, identity: str, new: bool) -> None:
+        """new: its marker was made just now."""
+
+
 class Staging:
     """A private directory (0700) to write a backup's artefacts into; it is gone after the `with` unless published."""
 
@@ -111,6 +127,7 @@ class Repository(abc.ABC):
     """Backups by component and id. Every failure is a LifeboatError; ids and names that are not plain are refused.
 
     `stack`: whose it should be, where one is named. Then nothing is written or deleted in another stack's repository.
+    `memory`: which repository this host used here before. Then nothing is written or deleted in another one.
 
     A run that publishes claims the id before it writes anything there, so that of two runs with one id at most one
     publishes. Neither removes what the other wrote.
@@ -119,6 +136,7 @@ class Repository(abc.ABC):
     def __init__(self, folders: Mapping[str, str]) -> None:
         self.stack = ""
         self.trust: Optional[Trust] = None
+        self.memory: Optional[Memory] = None
         self._owned = False
         self.folders = {**{name: kind.folder for name, kind in KINDS.items()}, **folders}
         used = [*self.folders.values(), POINTS, HOLDS]
@@ -127,7 +145,8 @@ class Repository(abc.ABC):
                 raise bad_setting("folders", folder, "each must be one plain name, used once")
 
     def require_ours(self, *, make: bool = False) -> None:
-        """Raise OtherStackError where the marker names another stack.
+        """Raise OtherStackError where the marker names another stack, OtherRepositoryError where it is not the marker
+        of the repository that this host used here before.
 
         make: write the marker where there is none. A repository that was made before there were markers is adopted,
         unless a manifest in it is another stack's.
@@ -135,6 +154,9 @@ class Repository(abc.ABC):
         if not self.stack or self._owned:
             return
         data = self._read((MARKER,))
+        known, new = self.memory.identity() if self.memory else "", data is None
+        if data is None and known:
+            raise self._another("its marker is not there")
         if data is None and make:
             others = self._other_stacks()
             if others:
@@ -151,6 +173,10 @@ class Repository(abc.ABC):
             raise IntegrityError("use the repository", self.place, "its marker cannot be read", remedy)
         if found.stack != self.stack:
             raise self._others(f"its marker names the stack {printable(found.stack)}")
+        if known and found.repository != known:
+            raise self._another(f"it is {printable(found.repository[:12])}")
+        if self.memory and not known:
+            self.memory.remember(found.repository, new)
         self._owned = True
 
     def identity(self) -> str:
@@ -158,6 +184,15 @@ class Repository(abc.ABC):
         self.require_ours(make=True)
         found = marker_of(self._read((MARKER,)))
         return found.repository if found else ""
+
+    def source(self) -> Optional[str]:
+        """In a vault: the identity of the repository that it has copies of; None where none is on record."""
+        found = typed.maybe(_Source, self._read((SOURCE,)))
+        return found.repository if found and found.schema == _SOURCE_SCHEMA else None
+
+    def write_source(self, repository: str) -> None:
+        body = {"schema": _SOURCE_SCHEMA, "version": [1, 0], "stack": self.stack, "repository": repository}
+        self._write((SOURCE,), json.dumps(body, indent=1).encode() + b"\n")
 
     def _other_stacks(self) -> set[str]:
         """The other stacks that have backups here. A manifest that says nothing of a stack may be ours."""
@@ -176,6 +211,13 @@ class Repository(abc.ABC):
             "use the repository", self.place, f"it is not known as that of the stack {self.stack}: {cause}",
             "Name another path, bucket or prefix for each stack (lifeboat_repository, lifeboat_vault.prefix). If the"
             f" stack was renamed, or the marker is wrong: look at {MARKER} there, remove it and back up again.",
+        )  # fmt: skip
+
+    def _another(self, cause: str) -> OtherRepositoryError:
+        return OtherRepositoryError(
+            "use the repository", self.place, f"it is not the one that this host knows: {cause}",
+            "Is its disk mounted? Mount it and try again. If this repository replaces the old one for good, remove"
+            f" {self.memory.place if self.memory else 'what this host remembers of it'} on this host.",
         )  # fmt: skip
 
     @property
@@ -425,6 +467,14 @@ class Marker:
 
 
 @dataclass(frozen=True)
+class _Source:
+    """Of which repository a vault has copies."""
+
+    schema: str
+    repository: str
+
+
+@dataclass(frozen=True)
 class _Owner:
     """What of a manifest is asked for where there is no marker."""
 
@@ -458,6 +508,10 @@ def no_id(text: str) -> UsageError:
 
 class OtherStackError(UsageError):
     """The repository is another stack's: no backup of this one may be written there, and nothing deleted."""
+
+
+class OtherRepositoryError(UsageError):
+    """The repository is another than the one that was here before: its disk is not mounted, or another one is."""
 
 
 class TakenError(UsageError):

@@ -31,7 +31,7 @@ from ..base.text import human
 from ..settings.config import Config
 from ..stack.runtime import Opened
 from . import points, repositories
-from .base import COPIES, MANIFEST, RECORDS, VERIFICATION, OtherStackError, Repository
+from .base import COPIES, MANIFEST, RECORDS, VERIFICATION, OtherRepositoryError, OtherStackError, Repository
 from .catalog import Entry
 from .details import Count
 from .manifest import Manifest
@@ -106,6 +106,7 @@ def catch_up(run: Opened, *, log: Log) -> Outcome:
     copied, failed = [], []
     try:
         store.require_ours()
+        require_source(run, store, make=True)
         there = {component: set(store.published(component)) for component in {entry.component for entry in found}}
     except LifeboatError as exc:
         return Outcome(where, failed=(f"{where}: {exc}",))
@@ -124,6 +125,29 @@ def catch_up(run: Opened, *, log: Log) -> Outcome:
     if store.race:
         log(store.race)
     return Outcome(where, tuple(copied), held, tuple(failed))
+
+
+def require_source(run: Opened, store: Repository, *, make: bool = False) -> None:
+    """Raise OtherRepositoryError where the vault has copies of another repository of the stack than this host's.
+
+    A host that began a new repository, when it knew of none or was told to forget the old one, sends that from now on.
+    make: put on record which one it is.
+    """
+    repo = repositories.of(run)
+    if not isinstance(repo.memory, repositories.HostMemory):
+        return  # a bucket has a name of its own
+    before = store.source()
+    if before is None and not make:
+        return
+    mine, kept = repo.identity(), repo.memory.kept
+    if before not in (None, mine) and not (kept and kept.new):
+        raise OtherRepositoryError(
+            "bring the vault up to date", store.place, f"it has copies of another repository than that in {repo.place}",
+            "Is the right disk mounted? Mount it. If this repository replaces the other for good, remove source.json"
+            " there.",
+        )  # fmt: skip
+    if make and before != mine:
+        store.write_source(mine)
 
 
 def _bring(repo: Repository, store: S3Repository, entry: Entry, there: bool, where: str, log: Log) -> list[str]:
@@ -310,11 +334,12 @@ def checks(run: Opened, found: Mapping[str, Sequence[Entry]], tied: Sequence[poi
         if store is None:
             return []
         store.require_ours()
+        require_source(run, store)
         there = {name for component, some in found.items() if some for name in store.published(component)}
         point_marks = store.point_marks()
         there |= set(point_marks)
     except LifeboatError as exc:
-        others = isinstance(exc, OtherStackError)
+        others = isinstance(exc, (OtherStackError, OtherRepositoryError))
         return [Check("copies", FAIL if others else COULD_NOT_VERIFY, f"{where}: {exc.cause}")]
     backups = [entry.id for some in found.values() for entry in some if entry.sound]
     tied_ids = [entry.id for entry in tied if entry.sound]

@@ -23,19 +23,21 @@ from ..base import filesystem
 from ..base.errors import IntegrityError, NotFoundError, UsageError
 from ..base.filesystem import explained
 from . import base
-from .base import CLAIM, DELETING, ID, MANIFEST, PARTIAL, POINTS, RECORDS, Repository, Staging
+from .base import CLAIM, DELETING, ID, MANIFEST, PARTIAL, POINTS, RECORDS, OtherRepositoryError, Repository, Staging
 
 
 class LocalRepository(Repository):
     """Backups in a directory of this host, which must exist: on an unmounted disk none is created.
 
     group: who may read backups and recovery points besides their owner, as a keeper's account does; empty: nobody.
-    Records and holds stay private: they prove nothing elsewhere.
+    Records and holds stay private: they prove nothing elsewhere. mounted: the directory must be a mount point.
     """
 
-    def __init__(self, root: Path, folders: Mapping[str, str] = MappingProxyType({}), group: str = "") -> None:
+    def __init__(
+        self, root: Path, folders: Mapping[str, str] = MappingProxyType({}), group: str = "", mounted: bool = False
+    ) -> None:
         super().__init__(folders)
-        self._group = group
+        self._group, self._mounted = group, mounted
         if not root.is_absolute() or ".." in root.parts or root == Path("/"):
             raise base.bad_setting("path", str(root), "it must be an absolute path of a directory")
         self.root = root
@@ -180,6 +182,9 @@ class LocalRepository(Repository):
         if not there:
             remedy = "Mount it, or run lifeboat.dr.deploy to make it, then try again."
             raise UsageError("open the repository", str(self.root), "there is no such directory", remedy)
+        if self._mounted and not filesystem.is_mounted(self.root):
+            remedy = "Mount its disk, then try again. It must be a mount point: lifeboat_repository.mounted is true."
+            raise OtherRepositoryError("open the repository", str(self.root), "nothing is mounted there", remedy)
 
     def _remove(self, parts: tuple[str, ...]) -> None:
         path = self.root.joinpath(*parts)

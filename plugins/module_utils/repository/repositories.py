@@ -50,11 +50,12 @@ _CHECK = "check the signature"
 
 @dataclass(frozen=True)
 class _Local:
-    """folders: component -> folder. group: who may read it besides root, for a keeper."""
+    """folders: component -> folder. group: who may read it besides root, for a keeper. mounted: path is a mount point."""
 
     type: str = "local"
     path: str = ""
     group: str = ""
+    mounted: bool = False
     folders: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -80,7 +81,60 @@ def of(run: Opened) -> Repository:
 def _open(run: Opened) -> Repository:
     found = from_settings(run.config.repository, run.config.secrets)
     found.stack = run.config.stack
+    # A bucket is never an empty mount point. A keeper has its log on the same disk.
+    if isinstance(found, LocalRepository) and not run.config.keeper.directory:
+        found.memory = HostMemory(run.config, found.place)
     return _believed(run, found)
+
+
+REPOSITORY = "repository.json"  # which repository this host used
+
+
+@dataclass(frozen=True)
+class Remembered:
+    """new: this host made it, when it knew of no other."""
+
+    repository: str
+    place: str
+    new: bool
+
+
+class HostMemory:
+    """Which repository this host used at a path: an empty mount point, or another disk, is another one."""
+
+    def __init__(self, config: Config, path: str) -> None:
+        self._path, self._repository = config.state / REPOSITORY, path
+
+    @property
+    def place(self) -> str:
+        return str(self._path)
+
+    @property
+    def kept(self) -> Optional[Remembered]:
+        """None where there was none at that path. Raises LifeboatError where the file is there and cannot be read."""
+        try:
+            data = filesystem.read_plain(self._path)
+        except FileNotFoundError:
+            return None
+        except OSError as exc:
+            remedy = "Look at it. Without it this host cannot tell its repository from another one."
+            raise UsageError("recall the repository", self.place, exc.strerror or str(exc), remedy) from exc
+        found = typed.maybe(Remembered, data)
+        if found is None:
+            remedy = "Look whether the right disk is mounted, and remove the file: the next run writes it again."
+            raise UsageError("recall the repository", self.place, "it is damaged", remedy)
+        return found if found.place == self._repository else None
+
+    def identity(self) -> str:
+        kept = self.kept
+        return kept.repository if kept else ""
+
+    def remember(self, identity: str, new: bool) -> None:
+        """Where this fails, for a full disk or a reader that is not root, the next run remembers it."""
+        data = json.dumps(typed.plain(Remembered(identity, self._repository, new)), indent=1).encode() + b"\n"
+        with contextlib.suppress(OSError):
+            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            filesystem.write(self._path, data, self._path.with_name(f".{REPOSITORY}.{os.getpid()}"))
 
 
 def in_vault(run: Opened) -> Optional[S3Repository]:
@@ -148,7 +202,7 @@ def from_settings(settings: Mapping[str, object], secrets: Mapping[str, str]) ->
     kind = settings.get("type", "local")
     if kind == "local":
         local = typed.build(_Local, settings, _wrong(settings))
-        return LocalRepository(Path(local.path), local.folders, local.group)
+        return LocalRepository(Path(local.path), local.folders, local.group, local.mounted)
     if kind != "s3":
         raise bad_setting("type", kind, "it must be local or s3")
     return in_bucket(settings, secrets.get("s3_access_key", ""), secrets.get("s3_secret_key", ""))

@@ -136,6 +136,12 @@ CAUSES = (
         labels=_of(of="database"),
     ),
     Cause(
+        "LifeboatRepositoryNotKnown",
+        "an empty directory where the disk was",
+        f"mkdir /backup.away && mount --bind /backup /backup.away && mount -t tmpfs none /backup; {TELL}",
+        f"umount /backup && umount /backup.away && rmdir /backup.away; {TELL}",
+    ),
+    Cause(
         "LifeboatRecoveryPointStale",
         "backups that nothing ties",
         f"mv /backup/recovery-points /backup/recovery-points.away; {ASK}",
