@@ -154,3 +154,44 @@ def test_a_keeper_has_the_keys_that_it_needs_and_no_other(rendered: Path) -> Non
 def test_where_its_metrics_go_is_in_its_settings(rendered: Path) -> None:
     assert found(rendered, "told")[0].monitoring.textfile_directory == "/var/lib/x"
     assert found(rendered, "plain")[0].monitoring.textfile_directory == ""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives directories to other users")
+def test_the_directory_above_is_roots_so_that_two_stacks_share_a_keeper(tmp_path: Path) -> None:
+    """By the role's own tasks, with two users that every system has; and where an earlier run gave it to one stack."""
+    tmp_path.chmod(0o755)
+    for above in tmp_path.parents:
+        if str(above).startswith("/tmp/"):
+            above.chmod(above.stat().st_mode | 0o755)
+    base = tmp_path / "srv" / "lifeboat-keeper"
+    users = {"shop": "daemon", "wiki": "bin"}
+
+    def run() -> None:
+        for stack, user in users.items():
+            values = {
+                "vault_keeper_host": "localhost", "vault_keeper_user": user, "vault_keeper_stack": stack,
+                "vault_keeper_settings": {"directory": str(base / stack)},
+            }  # fmt: skip
+            role = {"name": "lifeboat.dr.vault_keeper", "tasks_from": "directory"}
+            play = [{"hosts": "localhost", "gather_facts": False, "connection": "local", "vars": values,
+                     "tasks": [{"name": "directory", "ansible.builtin.include_role": role}]}]  # fmt: skip
+            (tmp_path / "play.yml").write_text(json.dumps(play))
+            argv = [str(Path(sys.executable).with_name("ansible-playbook")), "-i", "localhost,",
+                    "-e", f"ansible_python_interpreter={sys.executable}", str(tmp_path / "play.yml")]  # fmt: skip
+            env = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"}
+            done = subprocess.run(argv, check=False, capture_output=True, text=True, cwd=ROOT, env=env)
+            assert done.returncode == 0, done.stdout + done.stderr
+
+    def entered(user: str, stack: str) -> bool:
+        argv = ["setpriv", "--reuid", user, "--regid", user, "--clear-groups", "touch", str(base / stack / "mine")]
+        return subprocess.run(argv, check=False, capture_output=True).returncode == 0
+
+    run()
+    assert (base.stat().st_uid, base.stat().st_mode & 0o777) == (0, 0o755)
+    assert [entered(user, stack) for stack, user in users.items()] == [True, True]
+    assert not entered("bin", "shop"), "each only its own"
+    base.chmod(0o700)
+    os.chown(base, 1, 1)  # as an earlier version left it
+    run()
+    assert [entered(user, stack) for stack, user in users.items()] == [True, True]
