@@ -79,7 +79,8 @@ def test_every_receiver_is_there_and_used() -> None:
 @pytest.mark.parametrize("name", RULES)
 def test_each_alert_goes_where_its_severity_says(name: str) -> None:
     wanted = "watchdog" if name == "LifeboatWatchdog" else SEVERITY[name]
-    assert alertmanager.receivers(CONFIG, of(name)) == [wanted]
+    pages = ["critical-pages"] if wanted == "critical" else []
+    assert alertmanager.receivers(CONFIG, of(name)) == [wanted, *pages]
     way = next(alertmanager.ways(CONFIG["route"], of(name)))
     assert way["group_by"] == (["alertname"] if name == "LifeboatWatchdog" else ["stack"])
 
@@ -89,9 +90,19 @@ def test_each_alert_goes_where_its_severity_says(name: str) -> None:
     [("critical", "critical"), ("warning", "warning"), ("info", "info"), ("page", "warning"), ("", "warning")],
 )
 def test_nothing_is_dropped_and_the_test_goes_the_same_way(severity: str, receiver: str) -> None:
-    assert alertmanager.receivers(CONFIG, alert("Other", severity=severity)) == [receiver]
-    assert alertmanager.receivers(CONFIG, alert(TEST, severity=severity)) == [receiver]
+    wanted = [receiver, *(["critical-pages"] if receiver == "critical" else [])]
+    assert alertmanager.receivers(CONFIG, alert("Other", severity=severity)) == wanted
+    assert alertmanager.receivers(CONFIG, alert(TEST, severity=severity)) == wanted
     assert next(alertmanager.ways(CONFIG["route"], alert(TEST, severity=severity)))["group_wait"] == "0s"
+
+
+def test_each_critical_alert_of_a_stack_pages_with_a_key_of_its_own() -> None:
+    """PagerDuty's key is that of the group: what joins an incident that is open calls nobody."""
+    pages = [way for way in alertmanager.ways(CONFIG["route"], of("LifeboatBackupStale")) if "pages" in way["receiver"]]
+    assert [way["group_by"] for way in pages] == [["stack", "alertname"]]
+    (receiver,) = [one for one in CONFIG["receivers"] if one["name"] == "critical-pages"]
+    assert set(receiver) == {"name", "pagerduty_configs"}
+    assert all("pagerduty_configs" not in one for one in CONFIG["receivers"] if one is not receiver)
 
 
 def test_the_watchdog_leaves_alone_and_often() -> None:
@@ -214,7 +225,7 @@ def test_amtool_routes_as_we_do(here: str) -> None:
     for labelled in [*map(of, RULES), alert(TEST), alert(TEST, severity="info"), alert("Other", severity="page")]:
         labels = [f"{name}={value}" for name, value in labelled.items()]
         said = amtool("config", "routes", "test", f"--config.file={here}", *labels)
-        assert said.split() == alertmanager.receivers(CONFIG, labelled)
+        assert said.strip().split(",") == alertmanager.receivers(CONFIG, labelled)
 
 
 @pytest.mark.slow
@@ -232,3 +243,60 @@ def test_amtool_renders_the_messages(tmp_path: Path) -> None:
         said = amtool(*words, f'--template.text={{{{ template "lifeboat.{name}" . }}}}')
         for wanted in (*annotations.values(), "2026-11-24 02:00:00 UTC"):
             assert wanted in said
+
+
+def group(status: str, *alerts: dict[str, Any]) -> dict[str, Any]:
+    """What Alertmanager gives to a template: only what all alerts have in common is common."""
+    common: dict[str, dict[str, str]] = {}
+    for part in ("labels", "annotations"):
+        pairs = [set(one[part].items()) for one in alerts]
+        common[part] = dict(set.intersection(*pairs))
+    data = {"receiver": "critical", "status": status, "alerts": list(alerts)}
+    return {**data, "commonLabels": common["labels"], "commonAnnotations": common["annotations"]}
+
+
+def fired(name: str, status: str = "firing", **labels: str) -> dict[str, Any]:
+    said = {key: text.replace("{{ $labels.stack }}", "shop") for key, text in RULES[name]["annotations"].items()}
+    times = {"startsAt": "2026-11-24T02:00:00Z", "endsAt": "2026-11-24T03:00:00Z"}
+    return {"status": status, "labels": {**of(name), **labels}, "annotations": said, **times}
+
+
+KNOWN, COPIES, ALARM = "LifeboatRepositoryNotKnown", "LifeboatCopiesMissing", "LifeboatKeeperAlarm"
+TITLES = [
+    (group("firing", fired(KNOWN)), f"[critical] {fired(KNOWN)['annotations']['summary']}"),
+    (group("firing", fired(KNOWN), fired(COPIES), fired(ALARM)),
+     f"[critical] {fired(KNOWN)['annotations']['summary']} and 2 more"),
+    # An alert of the group has ended, and the others go on.
+    (group("firing", fired(COPIES, "resolved"), fired(KNOWN)), f"[critical] {fired(KNOWN)['annotations']['summary']}"),
+    (group("firing", fired("LifeboatDiskFull"), fired(COPIES)),
+     f"[critical] {fired(COPIES)['annotations']['summary']} and 1 more"),
+    (group("firing", fired("LifeboatQuarantineOld"), fired("LifeboatDiskFull")),
+     f"[warning] {fired('LifeboatDiskFull')['annotations']['summary']} and 1 more"),
+    (group("resolved", fired(KNOWN, "resolved"), fired(COPIES, "resolved")),
+     f"[resolved] {fired(KNOWN)['annotations']['summary']} and 1 more"),
+]  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("data", "wanted"), TITLES)
+def test_a_title_says_what_is_worst_and_never_only_a_number(data: dict[str, Any], wanted: str, tmp_path: Path) -> None:
+    path = tmp_path / "data.json"
+    path.write_text(json.dumps(data))
+    words = ("template", "render", f"--template.glob={TEMPLATE}", f"--template.data={path}")
+    assert amtool(*words, '--template.text={{ template "lifeboat.title" . }}').strip() == wanted
+
+
+@pytest.mark.slow
+def test_a_message_says_where_its_command_is_typed(tmp_path: Path) -> None:
+    path = tmp_path / "data.json"
+    path.write_text(json.dumps(group("firing", fired(ALARM), fired(DOWN), fired(KNOWN))))
+    words = ("template", "render", f"--template.glob={TEMPLATE}", f"--template.data={path}")
+    for name in ("text", "slack"):
+        said = amtool(*words, f'--template.text={{{{ template "lifeboat.{name}" . }}}}').replace("`", "")
+        assert "Run on the keeper, as root: sudo -u keeper-shop lifeboat keeper status --stack shop" in said
+        assert "Run on the stack's host, as root: lifeboat status --stack shop" in said
+        assert "Run on the controller; " in said
+    link = amtool(*words, '--template.text={{ template "lifeboat.link" . }}').strip()
+    assert link.endswith("#lifeboatkeeperalarm"), "of the alert that the title names"
+    command = amtool(*words, '--template.text={{ template "lifeboat.command" . }}').strip()
+    assert command.startswith("the keeper, as root: sudo -u keeper-shop lifeboat keeper")

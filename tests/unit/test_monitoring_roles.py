@@ -164,6 +164,24 @@ def test_the_server_writes_the_configuration_that_is_documented() -> None:
     assert made == CONFIG
 
 
+def documented(way: str) -> Any:
+    return next(one[f"{way}_configs"] for one in CONFIG["receivers"] if f"{way}_configs" in one)
+
+
+def test_whatever_goes_to_pagerduty_has_a_key_for_each_alert() -> None:
+    every = {f"monitoring_server_{severity}": ["slack", "pagerduty"] for severity in ("critical", "warning", "info")}
+    made = yaml.safe_load(written("monitoring_server", "alertmanager.yml.j2", without(**every)))
+    paged = {one["name"] for one in made["receivers"] if "pagerduty_configs" in one}
+    assert paged == {"critical-pages", "warning-pages", "info-pages"}
+    assert {node["receiver"] for node in nodes(made["route"])} == {receiver["name"] for receiver in made["receivers"]}
+    for severity, name in (("critical", "critical"), ("warning", "warning"), ("info", "info"), ("", "warning")):
+        for labelled in (alert("Other", severity=severity), alert(TEST, severity=severity)):
+            assert sorted(alertmanager.receivers(made, labelled)) == [name, f"{name}-pages"]
+        ways = {way["receiver"]: way for way in alertmanager.ways(made["route"], alert("Other", severity=severity))}
+        assert ways[f"{name}-pages"]["group_by"] == ["stack", "alertname"]
+        assert ways[name]["group_by"] == ["stack"]
+
+
 @pytest.mark.parametrize("way", [name.removeprefix("monitoring_server_") for name in WAYS])
 def test_one_way_alone_is_a_whole_configuration(way: str) -> None:
     name = f"monitoring_server_{way}"
@@ -172,15 +190,17 @@ def test_one_way_alone_is_a_whole_configuration(way: str) -> None:
     assert server(given) == []
     made = yaml.safe_load(written("monitoring_server", "alertmanager.yml.j2", given))
     assert sorted(made["receivers"], key=lambda one: str(one["name"]))[:2] == [
-        {"name": severity, f"{way}_configs": CONFIG["receivers"][0][f"{way}_configs"]}
-        for severity in ("critical", "info")
+        {"name": severity, f"{way}_configs": documented(way)} for severity in ("critical", "info")
     ]
     assert {node["receiver"] for node in nodes(made["route"])} == {receiver["name"] for receiver in made["receivers"]}
     assert alertmanager.receivers(made, of("LifeboatWatchdog")) == ["nobody"]
     assert ("smtp_from" in made["global"]) == (way == "email")
     assert [kind for kind, part in parts(made) if set(part) - set(FIELDS[kind].split())] == []
     for labelled in (*map(of, RULES), alert(TEST)):
-        assert alertmanager.receivers(made, labelled) in (alertmanager.receivers(CONFIG, labelled), ["nobody"])
+        assert alertmanager.receivers(made, labelled) in (alertmanager.receivers(CONFIG, labelled)[:1], ["nobody"])
+        (node,) = alertmanager.ways(made["route"], labelled)
+        if way == "pagerduty" and labelled["alertname"] not in ("LifeboatWatchdog", TEST):
+            assert node["group_by"] == ["stack", "alertname"]
 
 
 def test_a_mail_server_without_a_password_and_a_pagerduty_elsewhere() -> None:
@@ -191,7 +211,8 @@ def test_a_mail_server_without_a_password_and_a_pagerduty_elsewhere() -> None:
     assert made["global"] == {
         "resolve_timeout": "5m", "smtp_smarthost": "localhost:25", "smtp_from": "b@x", "smtp_require_tls": False,
     }  # fmt: skip
-    assert made["receivers"][0]["pagerduty_configs"][0]["url"] == elsewhere["url"]
+    urls = [way["url"] for one in made["receivers"] for way in one.get("pagerduty_configs", ())]
+    assert urls == [elsewhere["url"]]
 
 
 def test_prometheus_believes_a_host_about_its_own_stack_only() -> None:

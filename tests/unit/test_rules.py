@@ -220,15 +220,28 @@ def test_each_alert_is_tried() -> None:
     assert set(RULES) == {*CASES, ALWAYS}
 
 
+def where(alert: str, command: str) -> str:
+    """Where its command can work at all."""
+    if command.startswith("ansible-playbook "):
+        assert " -i " in command and "-e target=" in command and "-e confirm=" in command, command
+        return "the controller"
+    if "lifeboat keeper" in command:
+        asks = "keeper metrics" in command or command.startswith("sudo -u keeper-{{ $labels.stack }} ")
+        assert asks, "what the keeper's user has no other may read"
+        return "the keeper"
+    return "the host that watches" if alert == ALWAYS else "the stack's host"
+
+
 @pytest.mark.parametrize("alert", RULES)
 def test_each_alert_says_what_to_do(alert: str) -> None:
     rule = RULES[alert]
     assert rule["labels"]["severity"] in ("critical", "warning", "info", "none")
     said = rule["annotations"]
-    assert set(said) == {"summary", "description", "command", "runbook_url"}
+    assert set(said) == {"summary", "description", "where", "command", "runbook_url"}
     assert said["runbook_url"].endswith(f"docs/alerts.md#{alert.lower()}")
     if alert != ALWAYS:
         assert "{{ $labels.stack }}" in said["summary"]
+    assert said["where"].partition(",")[0].partition(";")[0] == where(alert, said["command"])
     for verb in re.findall(r"\blifeboat ([a-z]+)", said["command"]):
         assert verb in cli._VERBS
 
@@ -309,7 +322,7 @@ def test_each_age_of_a_duty_has_words_for_never() -> None:
 @pytest.mark.slow
 def test_a_keeper_that_never_pulled_whole_is_not_counted_in_days_since_1970(tmp_path: Path) -> None:
     alert, since = "LifeboatKeeperPullStale", "shop: the keeper pulled nothing whole "
-    said = {**RULES[alert]["annotations"], "command": "lifeboat keeper status --stack shop"}
+    said = {**RULES[alert]["annotations"], "command": "sudo -u keeper-shop lifeboat keeper status --stack shop"}
     cases = [
         {
             "interval": "1m",

@@ -33,7 +33,7 @@ def test_a_test_alert_arrives(chain: Chain) -> None:
     )  # fmt: skip
     assert run.status == 0, run.said
     checks = {check["name"]: check["result"] for check in run.result("Send it and wait")["checks"]}
-    assert checks == {"slack of critical": "PASS", "pagerduty of critical": "PASS", "arrived": "PASS"}
+    assert checks == {"slack of critical": "PASS", "pagerduty of critical-pages": "PASS", "arrived": "PASS"}
 
 
 def test_a_damaged_backup_is_told_and_its_repair_too(app1: Host, chain: Chain, backed_up: None) -> None:
