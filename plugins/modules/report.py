@@ -27,6 +27,7 @@ options:
       - >-
         For C(fleet.html) also C(status), what M(lifeboat.dr.backup_info) returned as that. A stack without it could not
         be verified.
+      - And C(keeper), what C(lifeboat keeper status --json) said on the stack's keeper, where it has one.
     type: list
     elements: dict
     required: true

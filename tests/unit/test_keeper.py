@@ -18,14 +18,15 @@ from pathlib import Path
 from typing import Any, Callable
 
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import PASS
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import lock
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import FAIL, PASS
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
     IntegrityError,
     LifeboatError,
     SpaceError,
     UsageError,
 )
-from ansible_collections.lifeboat.dr.plugins.module_utils.keeper import prune, receipts, status
+from ansible_collections.lifeboat.dr.plugins.module_utils.keeper import prune, receipts, receive, status
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import catalog, points, retention
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest import Artefact, Manifest
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
@@ -523,3 +524,96 @@ def test_another_repository_is_refused_until_an_operator_acknowledges_it(world: 
     assert world.log.repository == "b" * 32
     mark("a" * 32)
     assert world.pull().problem, "what was acknowledged was the other one"
+
+
+# --- what is told at once, and for how long ---
+
+
+def test_fewer_stays_until_it_is_acknowledged_or_comes_back(world: World) -> None:
+    """Not for seven pulls: they are a week, or an hour of an operator who tries it."""
+    for number in range(4):
+        world.night(number)
+    away = world.root / "away"
+    shutil.move(world.host / "postgresql", away)
+    for number in range(4, 14):
+        world.night(number)
+        if number == 4:
+            assert "fewer" in world.kinds()
+    assert "fewer" not in world.kinds(), "as many as before are there again"
+    for backup in sorted((world.host / "postgresql").iterdir())[:-1]:
+        shutil.move(backup, away / backup.name)
+    for _again in range(12):
+        world.now += timedelta(minutes=10)
+        world.pull()
+        assert "fewer" in world.kinds()
+    for backup in away.iterdir():
+        shutil.move(backup, world.host / "postgresql" / backup.name)
+    world.now += timedelta(minutes=10)
+    world.pull()
+    assert "fewer" not in world.kinds(), "what was missing has come"
+
+
+def test_the_newest_strange_thing_is_told(world: World) -> None:
+    world.night(0)
+    for number in range(1, 6):
+        world.publish(START.replace(year=START.year - 20 + number))
+        world.night(number)
+    (told,) = [alarm.words for alarm in world.alarms() if alarm.kind == "strange"]
+    assert str(START.year - 15) in told and str(START.year - 19) not in told
+
+
+def test_a_planted_date_of_2099_ends_with_the_acknowledgement(world: World) -> None:
+    world.night(0)
+    world.publish(START.replace(year=2099))
+    world.night(1)
+    assert status.status(Opened(world.config), now=world.now).verdict == FAIL
+    status.acknowledge(Opened(world.config), "planted by who broke in; looked at", now=world.now)
+    found = status.status(Opened(world.config), now=world.now)
+    assert [check.as_dict() for check in found.checks if check.result != PASS] == []
+    assert "2099" in "\n".join(found.lines()), "it is still listed"
+    world.night(2)
+    assert status.status(Opened(world.config), now=world.now).verdict == PASS
+
+
+def test_what_is_damaged_and_dated_ahead_is_not_excused(world: World) -> None:
+    world.night(0)
+    planted = world.publish(START.replace(year=2099))
+    world.night(1)
+    status.acknowledge(Opened(world.config), "looked at", now=world.now)
+    (world.kept / "repository" / "postgresql" / planted.id / "globals.sql.gz").unlink()
+    (check,) = [c for c in status.status(Opened(world.config), now=world.now).checks if c.name == "checksums"]
+    assert check.result == FAIL
+
+
+def test_a_pull_that_was_killed_is_an_alarm_at_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.night(0)
+    world.publish(START + DAY)
+    world.now = START + DAY + PULLED
+
+    class Killed(BaseException):
+        """As SIGKILL: nothing of the process runs any more."""
+
+    def die(*_arguments: Any, **_more: Any) -> None:
+        raise Killed
+
+    run = Opened(world.config)
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(Killed),
+        lock.held("shop", "keeper pull", directory=world.kept),
+        receive.reach(world.config.keeper) as source,
+    ):
+        patch.setattr(receive._Pull, "run", die)
+        try:
+            receive.pull(run, source, log=len)
+        finally:
+            assert "stopped" not in said(world), "as long as it runs it is none"
+    assert "was killed" in said(world)["stopped"]
+    assert world.prune().alarms, "and nothing is deleted"
+    world.pull()
+    assert "stopped" not in said(world)
+
+
+def said(world: World) -> dict[str, str]:
+    found = status.status(Opened(world.config), now=world.now)
+    return {check.name: check.detail for check in found.checks if check.result == FAIL}

@@ -6,13 +6,18 @@
 
 from __future__ import annotations
 
+import argparse
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LifeboatError
 from ansible_collections.lifeboat.dr.plugins.module_utils.command import cli, keeper
+from ansible_collections.lifeboat.dr.plugins.module_utils.keeper import receive
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from builders import settings
 from keeper_world import DAY, PULLED, START, World, keeper_settings
 
@@ -128,3 +133,26 @@ def test_another_user_than_the_keepers_writes_nothing_there(
         code, found = lifeboat(capsys, *action)
         assert code == 2 and "Run it as that user: sudo -u" in found["error"]["remedy"]
     assert lifeboat(capsys, "status")[0] == lifeboat(capsys, "log")[0] == 0, "reading is no harm"
+
+
+@pytest.mark.parametrize(
+    ("argv", "why"),
+    [
+        (["sh", "-c", "echo Host key verification failed. >&2; exit 255"], "Host key verification failed"),
+        (["sh", "-c", "echo Welcome to Debian; sleep 5"], "not SFTP"),
+        (["sleep", "30"], "no answer for 1 s"),
+        (["/nonexistent/ssh"], "No such file"),
+    ],
+)
+def test_a_pull_that_fails_before_the_first_answer_is_an_alarm_at_once(
+    world: World, monkeypatch: pytest.MonkeyPatch, argv: list[str], why: str
+) -> None:
+    world.night(0)
+    source = dataclasses.replace(world.config.keeper.source, mounted="", host="shop1", user="k", identity_file="/k")
+    world.with_keeper(source=source, stall=1)
+    monkeypatch.setattr(receive, "command", lambda *_words: argv)
+    run = Opened(world.config)
+    with pytest.raises(LifeboatError, match=why):
+        keeper._ACTIONS["pull"](run, argparse.Namespace(wait=0, override=0, prune=False), len)
+    (alarm,) = [one for one in world.alarms() if one.kind == "stopped"]
+    assert why in alarm.words

@@ -152,6 +152,25 @@ def test_the_time_of_all_is_bounded_too(root: Path) -> None:
         read(source)
 
 
+def test_a_server_that_takes_no_requests_is_waited_for_as_long_as_for_an_answer() -> None:
+    """It answers, and reads nothing: a request more than the pipe holds would wait without end."""
+    silent = ["sh", "-c", r"printf '\000\000\000\005\002\000\000\000\003'; exec sleep 60"]
+    begun = time.monotonic()
+    with (
+        pytest.raises(LifeboatError, match="nothing was taken for 1 s"),
+        Sftp(silent, "host", "/", Budget(60, stall=1)) as source,
+    ):
+        for _request in range(10_000):
+            source._request(17, b"/a/path/of/some/length")
+    assert time.monotonic() - begun < 20
+    with (
+        pytest.raises(LifeboatError, match="did not end in 1 s"),
+        Sftp(silent, "host", "/", Budget(1, stall=30)) as source,
+    ):
+        for _request in range(10_000):
+            source._request(17, b"/a/path/of/some/length")
+
+
 def test_a_program_that_is_not_there(root: Path) -> None:
     with pytest.raises(LifeboatError, match="No such file"):
         Sftp(["/nonexistent/ssh"], "host", "/", Budget(5))

@@ -87,6 +87,23 @@ def verifying(stack: str, purpose: str, *, wait: float = 0) -> contextlib.Abstra
     return held(f"{stack}.verify", purpose, wait=wait)
 
 
+def busy(stack: str, directory: Path) -> bool:
+    """Whether somebody holds it. Takes it for a moment, beside others who only look."""
+    try:
+        handle = os.open(directory / f"lifeboat-{stack}.lock", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return False
+    except OSError as exc:
+        raise LifeboatError("look at the lock", str(directory), exc.strerror or str(exc), "Run as root.") from exc
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(handle)
+    return False
+
+
 def _holder(handle: int) -> str:
     try:
         note = json.loads(os.pread(handle, 4096, 0))

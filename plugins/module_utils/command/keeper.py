@@ -59,7 +59,12 @@ def run(run: Opened, arguments: argparse.Namespace, log: Log) -> Answer:
 
 def _pull(run: Opened, arguments: argparse.Namespace, log: Log) -> Answer:
     with _held(run, "keeper pull", arguments.wait):
-        with receive.reach(run.config.keeper, store=bool(run.config.objects.bucket)) as source:
+        try:
+            source = receive.reach(run.config.keeper, store=bool(run.config.objects.bucket))
+        except LifeboatError as exc:
+            receive.unreached(run, exc)
+            raise
+        with source:
             pulled = receive.pull(run, source, log=log, override=arguments.override)
         shown, result = pulled.lines(), pulled.as_dict()
         problem = pulled.problem or pulled.mirrored.problem

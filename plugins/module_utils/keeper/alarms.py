@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Optional
 
 from ..base.clock import format_time
 from ..base.text import named
@@ -35,11 +36,15 @@ class Alarm:
     words: str
 
 
-def alarms(config: Config, seen: Receipts, backups: Mapping[str, Sequence[Entry]], now: datetime) -> list[Alarm]:
-    """Everything that is wrong now. backups: of the keeper's repository, by component."""
+def alarms(
+    config: Config, seen: Receipts, backups: Mapping[str, Sequence[Entry]], now: datetime,
+    killed: Optional[datetime] = None,
+) -> list[Alarm]:  # fmt: skip
+    """Everything that is wrong now. backups: of the keeper's repository, by component. killed: when the last pull
+    began, where it never came to its end."""
     return [
         *_clock(seen, now),
-        *_stopped(seen),
+        *_stopped(seen, killed),
         *_unmirrored(seen),
         *_silent(config, seen, backups, now),
         *_strange(seen),
@@ -56,8 +61,11 @@ def _clock(seen: Receipts, now: datetime) -> list[Alarm]:
     ]
 
 
-def _stopped(seen: Receipts) -> list[Alarm]:
+def _stopped(seen: Receipts, killed: Optional[datetime]) -> list[Alarm]:
     """The last pull did not see all that there was, so that nothing may be concluded from what it did not see."""
+    if killed:
+        words = f"the pull of {format_time(killed)} was killed: by systemd's limit of time or memory, or with the host"
+        return [Alarm("stopped", words)]
     last = seen.pulls[-1] if seen.pulls else None
     if last is None or not last.stopped:
         return []
@@ -95,24 +103,31 @@ def _strange(seen: Receipts) -> list[Alarm]:
         return []
     told: dict[str, str] = {}
     for pull in since:
-        told.update({item.what: item.why for item in pull.strange})
-    shown = "; ".join(f"{named(what)}: {named(why)}" for what, why in list(told.items())[:_SHOWN])
+        for item in pull.strange:
+            told.pop(item.what, None)  # the newest last
+            told[item.what] = item.why
+    shown = "; ".join(f"{named(what)}: {named(why)}" for what, why in list(reversed(told.items()))[:_SHOWN])
     more = len(told) + sum(pull.more for pull in since[-1:]) - _SHOWN
     words = f"since {format_time(since[0].at)}: {shown}" + (f"; and {more} more" if more > 0 else "")
     return [Alarm("strange", words)]
 
 
 def _fewer(seen: Receipts) -> list[Alarm]:
-    """The stack has under half of the backups that it had in one of the last pulls: somebody removes them there."""
-    whole = [pull for pull in seen.pulls if not pull.stopped and pull.number > seen.acknowledged][-_WEEK - 1 :]
-    if not whole:
-        return []
-    last, found = whole[-1], []
-    for what, count in last.listed.items():
-        had = max(pull.listed.get(what, 0) for pull in whole)
-        if 2 * count < had:
-            found.append(Alarm("fewer", f"the stack has {count} backups of {named(what)}, and it had {had}"))
-    return found
+    """The stack had under half of the backups that it had in one of the pulls of the week before: somebody removes them
+    there. It ends when half of them are there again, or when an operator acknowledges it; never by itself."""
+    whole = [pull for pull in seen.pulls if not pull.stopped and pull.number > seen.acknowledged]
+    missing: dict[str, int] = {}
+    for number, pull in enumerate(whole):
+        for what, count in pull.listed.items():
+            had = max(before.listed.get(what, 0) for before in whole[max(0, number - _WEEK) : number + 1])
+            had = max(had, missing.pop(what, 0))
+            if 2 * count < had:
+                missing[what] = had
+    last = whole[-1].listed if whole else {}
+    return [
+        Alarm("fewer", f"the stack has {last[what]} backups of {named(what)}, and it had {had}")
+        for what, had in missing.items() if what in last
+    ]  # fmt: skip
 
 
 def _shrunk(seen: Receipts, backups: Mapping[str, Sequence[Entry]]) -> list[Alarm]:

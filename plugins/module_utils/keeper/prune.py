@@ -28,6 +28,7 @@ from ..repository.points import PointEntry
 from ..repository.retention import Plan
 from ..stack.runtime import Opened
 from . import receipts as receipts_file
+from . import unfinished
 from .alarms import Alarm, alarms, in_time
 from .receipts import Receipts, Record
 
@@ -97,7 +98,7 @@ def prune(run: Opened, *, now: datetime, dry_run: bool, log: Log) -> Pruned:
     backups = points.backups(repo, config.stack)
     tied = points.entries(repo, config.stack, backups)
     decided = plan(seen, backups, tied, retention.policy(config), now, _holds(run, now))
-    found = alarms(config, seen, backups, now)
+    found = alarms(config, seen, backups, now, unfinished.begun(Path(config.keeper.directory)))
     if found:
         return Pruned(decided.keep, (), tuple(found))
     if not dry_run and decided.delete:

@@ -43,7 +43,7 @@ from ..settings.parts import KeeperSettings, LimitSettings
 from ..stack.runtime import Opened
 from ..tools.sftp import Sftp, command
 from ..tools.source import BoundError, Budget, Directory, Source
-from . import objects
+from . import objects, unfinished
 from . import receipts as receipts_file
 from .objects import Mirrored
 from .receipts import NO_MARKER, Receipts, Record, Strange, bounded
@@ -116,6 +116,7 @@ def pull(run: Opened, source: Source, *, log: Log, override: int = 0) -> Pulled:
     for name in (Path(run.config.keeper.repository).name, INCOMING, QUARANTINE):
         with explained("make the keeper's directory", directory / name):
             (directory / name).mkdir(mode=0o700, exist_ok=True)
+    unfinished.begin(directory, began)
     work = _Pull(run, source, seen, began, log)
     try:
         work.run()
@@ -124,7 +125,16 @@ def pull(run: Opened, source: Source, *, log: Log, override: int = 0) -> Pulled:
     else:
         work.done.mirrored = objects.bring(run, source, seen, override=override, log=log)
     work.end()
+    unfinished.end(directory)
     return work.done
+
+
+def unreached(run: Opened, problem: LifeboatError) -> None:
+    """Put on record that the stack's host could not be reached: that is an alarm at once. The caller holds the lock."""
+    directory = Path(run.config.keeper.directory)
+    seen, now = receipts_file.load(directory, repair=True), clock.now()
+    seen.append(Record(0, now, "", "pulled", began=now, stopped=problem.cause[:500]), now)
+    unfinished.end(directory)
 
 
 class _Pull:
@@ -521,4 +531,4 @@ def _short(name: str) -> str:
     return text if len(text) <= 120 else f"{text[:117]}..."
 
 
-__all__ = ["INCOMING", "QUARANTINE", "BoundError", "Pulled", "dated", "pull", "reach", "refusal", "used"]
+__all__ = ["INCOMING", "QUARANTINE", "BoundError", "Pulled", "dated", "pull", "reach", "refusal", "unreached", "used"]

@@ -21,7 +21,7 @@ from ..repository import points, repositories
 from ..repository.catalog import Entry
 from ..repository.components import OBJECTS
 from ..stack.runtime import Opened
-from . import objects
+from . import objects, unfinished
 from . import receipts as receipts_file
 from .alarms import alarms
 from .receipts import Receipts, Record
@@ -84,11 +84,11 @@ def status(run: Opened, *, now: datetime) -> Status:
     repo.check(writable=False)
     backups = points.backups(repo, config.stack)
     tied = points.entries(repo, config.stack, backups)
-    wrong = alarms(config, seen, backups, now)
+    wrong = alarms(config, seen, backups, now, unfinished.killed(config))
     found = [
         Check("log", PASS, f"{len(seen)} lines, head {head(seen)}"),
         _pulled(seen, config.keeper.silent_hours, now),
-        _compared(backups),
+        _compared(seen, backups),
         at_most(
             "quota", 100 * used(directory) / max(1, parse_rate(config.keeper.quota)), _FULL, "%",
             f"{human(used(directory))} of {config.keeper.quota}",
@@ -121,10 +121,14 @@ def _pulled(seen: Receipts, hours: int, now: datetime) -> Check:
     return at_most("last pull", age, hours, "h", f"whole, at {format_time(last.at)}")
 
 
-def _compared(backups: Mapping[str, Sequence[Entry]]) -> Check:
-    """By the keeper's own records: it fetches none."""
+def _compared(seen: Receipts, backups: Mapping[str, Sequence[Entry]]) -> Check:
+    """By the keeper's own records: it fetches none. A date that has not come yet was told as strange, until an operator
+    looked at it."""
     entries = [entry for some in backups.values() for entry in some]
-    bad = [entry.id for entry in entries if entry.proof.get("checksum") is None or not entry.sound]
+    bad = [
+        entry.id for entry in entries
+        if entry.proof.get("checksum") is None or not (entry.sound or (entry.ahead and _acknowledged(seen, entry.id)))
+    ]  # fmt: skip
     if not entries:
         return Check("checksums", COULD_NOT_VERIFY, "the keeper has no backup")
     if bad:
@@ -133,6 +137,11 @@ def _compared(backups: Mapping[str, Sequence[Entry]]) -> Check:
         )
         return Check("checksums", FAIL, f"{len(bad)} of {len(entries)} are not as they should be: {shown}")
     return Check("checksums", PASS, f"{len(entries)} backups were compared with their SHA-256 as they came")
+
+
+def _acknowledged(seen: Receipts, identity: str) -> bool:
+    receipt = seen.received.get(identity)
+    return receipt is not None and receipt.number < seen.acknowledged
 
 
 def _held(seen: Receipts, identity: str, problem: str) -> dict[str, object]:

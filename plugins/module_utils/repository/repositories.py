@@ -50,7 +50,7 @@ _CHECK = "check the signature"
 
 @dataclass(frozen=True)
 class _Local:
-    """folders: component -> folder. group: who may read it besides root, for a keeper. mounted: path is a mount point."""
+    """folders: component -> folder. group: who may read it besides root, for a keeper. mounted: must be a mount."""
 
     type: str = "local"
     path: str = ""

@@ -103,6 +103,7 @@ class Sftp(Source):
         except OSError as exc:
             self._errors.close()
             raise LifeboatError("reach the stack's host", place, f"{argv[0]}: {exc.strerror or exc}") from exc
+        os.set_blocking(present(self._process.stdin).fileno(), False)
         # Who reads the store through this connection waits for its own answers: with the process they end too.
         self._end = threading.Timer(budget.seconds, self._process.kill)
         self._end.daemon = True
@@ -260,8 +261,14 @@ class Sftp(Source):
         return self._number
 
     def _send(self, kind: int, body: bytes) -> None:
+        data, handle = memoryview(struct.pack(">IB", len(body) + 1, kind) + body), present(self._process.stdin).fileno()
         try:
-            present(self._process.stdin).write(struct.pack(">IB", len(body) + 1, kind) + body)
+            while data:
+                if not select.select([], [handle], [], self.budget.left())[1]:
+                    self.budget.left()  # raises where all of the time is up
+                    raise late(f"nothing was taken for {self.budget.stall:.0f} s")
+                with contextlib.suppress(BlockingIOError):
+                    data = data[os.write(handle, data) :]
         except OSError as exc:
             raise self._lost() from exc
 
