@@ -42,6 +42,7 @@ from ansible.playbook.task_include import TaskInclude
 from ansible.plugins.callback.default import CallbackModule as Default
 from ansible.utils.fqcn import add_internal_fqcns
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.clock import parse_time
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import printable
 
 P = ParamSpec("P")
 COLLECTION = "lifeboat.dr."
@@ -176,7 +177,7 @@ class CallbackModule(Default):  # type: ignore[misc] # Ansible has no types
     def _show(self, result: CallbackTaskResult, lines: Iterable[str], color: str = "", stderr: bool = False) -> None:
         label = self.host_label(result)
         for line in lines:
-            self._display.display(f"{label} | {line}", color=color or None, stderr=stderr)
+            self._display.display(f"{label} | {printable(line)}", color=color or None, stderr=stderr)
 
     @or_default
     def v2_playbook_on_play_start(self, play: Play) -> None:

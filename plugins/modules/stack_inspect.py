@@ -60,7 +60,7 @@ wanted:
   type: list
   elements: str
 text:
-  description: The file of the inventory, YAML.
+  description: The file of the inventory, YAML. It is written where Ansible runs, from the other values.
   returned: success
   type: str
 log:
@@ -89,7 +89,7 @@ def main() -> None:
     except LifeboatError as exc:
         refuse(module, exc, started)
     phase = typed.plain(started.phase())
-    module.exit_json(changed=False, log=[], phase=phase, text=found.text, **typed.plain(found))
+    module.exit_json(changed=False, log=[], phase=phase, **typed.plain(found))
 
 
 if __name__ == "__main__":

@@ -307,3 +307,15 @@ def test_a_record_in_short_keeps_what_is_not_pass() -> None:
         "COULD_NOT_VERIFY c: d",
         "checks:   1 PASS; each is in the evidence",
     ]
+
+
+def test_what_a_host_says_moves_no_cursor_and_makes_no_line(tmp_path: Path) -> None:
+    hostile = {"printed": "a\x1b[2Jb\x9b2Jc\u2028TASK d"}
+    tasks: list[dict[str, Any]] = [
+        command(sys.executable, "-c", f"print({hostile['printed']!r})", register="said"),
+        debug(["{{ said.stdout }}"]),
+    ]
+    code, stdout, stderr = run(tmp_path, tasks, PYTHONIOENCODING="utf-8")
+    assert code == 0, stderr
+    assert not {"\x1b", "\x9b", "\u2028"} & set(stdout)
+    assert "a\\x1b[2Jb\\x9b2Jc" in stdout

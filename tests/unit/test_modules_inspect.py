@@ -12,12 +12,15 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import typed
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LifeboatError
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.pipeline import Command
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import certificates, discover
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations.discover import Draft, Project
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
+from ansible_collections.lifeboat.dr.plugins.plugin_utils import inventory
 from builders import Run
 
 HIDDEN = "hunter2-never-written"
@@ -128,14 +131,14 @@ def without_nulls(value: Any) -> Any:
 @pytest.mark.parametrize("project", [SHOP, WIKI, LEDGER, BLOG], ids=lambda project: str(project["name"]))
 def test_no_secret_is_written_and_what_is_written_can_be_deployed(project: dict[str, Any]) -> None:
     draft = drafted(project, ("/srv/x/.env",), text=HIDDEN if project is SHOP else "owner")
-    assert HIDDEN not in draft.text + json.dumps(typed.plain(draft))
-    assert "root-user-1" not in draft.text
+    assert HIDDEN not in inventory.text(draft) + json.dumps(typed.plain(draft))
+    assert "root-user-1" not in inventory.text(draft)
 
     class Loader(yaml.SafeLoader):
         pass
 
     Loader.add_constructor("!unsafe", lambda loader, node: loader.construct_scalar(node))  # type: ignore[no-untyped-call]
-    written = yaml.load(draft.text, Loader)  # noqa: S506 - a safe one
+    written = yaml.load(inventory.text(draft), Loader)  # noqa: S506 - a safe one
     assert written == {"lifeboat_stack": draft.stack, **draft.variables}
     settings = {name.removeprefix("lifeboat_"): value for name, value in written.items()}
     config.from_mapping(settings)
@@ -163,7 +166,7 @@ def test_a_shop_with_a_bucket() -> None:
     ]  # fmt: skip
     assert draft.wanted[2].endswith(": minio is given MINIO_ROOT_USER, MINIO_ROOT_PASSWORD")
     assert "/srv/shop/.env" in draft.wanted[3]
-    assert "# lifeboat_vault:" in draft.text
+    assert "# lifeboat_vault:" in inventory.text(draft)
 
 
 def certificate(directory: Path, *, issuer: str = "") -> Path:
@@ -211,7 +214,7 @@ def test_a_store_with_a_certificate_of_its_own(tmp_path: Path, issuer: str) -> N
     assert (objects.get("ca_bundle"), objects["bucket"]) == (None if issuer else str(path), "uploads")
     assert any("name that its certificate names" in line for line in draft.unclear)
     assert any(line.startswith("lifeboat_objects.ca_bundle") for line in draft.unclear) is bool(issuer)
-    assert HIDDEN not in draft.text and "app-key-1" not in draft.text
+    assert HIDDEN not in inventory.text(draft) and "app-key-1" not in inventory.text(draft)
     said = "\n".join(draft.wanted)
     assert f"minio is given MINIO_ROOT_USER_FILE (the file {tmp_path / 'user'}), MINIO_ROOT_PASSWORD" in said
     assert "objects_secret_key: web is given AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY" in said
@@ -241,7 +244,7 @@ def test_a_file_that_cannot_be_read_is_said() -> None:
 def test_another_image_and_a_provider_of_buckets() -> None:
     draft = drafted(LEDGER)
     assert draft.variables["lifeboat_database"] == {"service": "postgresql", "name": "{{ ledger }}"}
-    assert 'name: !unsafe "{{ ledger }}"' in draft.text
+    assert 'name: !unsafe "{{ ledger }}"' in inventory.text(draft)
     assert draft.variables["lifeboat_application"] == {"checks": [{"url": "http://127.0.0.1:8080/"}]}
     assert draft.later["lifeboat_objects"]["endpoint_url"] == "https://s3.example.org/"
     said = "\n".join(draft.unclear)
@@ -290,7 +293,7 @@ def test_stack_inspect_never_changes(run: Run, docker: Docker, tmp_path: Path) -
         assert (found["failed"], found["changed"], found["stack"]) == (False, False, "shop")
         runtime = {"project_directory": str(tmp_path), "files": ["prod.yml"], "project": "shop"}
         assert found["variables"]["lifeboat_runtime"] == runtime
-        assert str(tmp_path / ".env") in found["text"]
+        assert str(tmp_path / ".env") in inventory.text(inventory.draft_of(found))
         assert HIDDEN not in json.dumps(found)
 
 
@@ -313,3 +316,68 @@ def test_the_playbook_keeps_a_file_that_is_there() -> None:
         "{{ lookup('lifeboat.dr.answer', 'confirm', default='') == inventory_hostname }}"
     )
     assert written["delegate_to"] == "localhost"
+
+
+# What YAML, Jinja or a terminal reads as more than a text; what YAML reads as another type.
+HOSTILE = (
+    "a\u2028b: 1", "a\u2029b: 1", "a\x85b: 1", "a\r\nb: 1\n", "a\x1b[2Jb", "a\0b", "\ufeffa", "a\x7f\x9bb",
+    "\\", '"', "'", "#", "a #b", "a: b", "- a", "!!python/name:os.system", "&a", "*a", "%YAML 1.1", "---", "...", "? a",
+    "|", ">", "@", "`", "no", "On", "~", "null", "", " ", "0123", "0x10", "1_000", "12:30:00",
+    "1.5", ".inf", "1e308", "-1", "2026-11-30", "<<", "=",
+    "{{ 7*7 }}", "{% if 1 %}", "{# x #}", "#jinja2: variable_start_string:'[['\n[[ 7*7 ]]", "!unsafe x", "!vault |",
+    "$ANSIBLE_VAULT;1.1;AES256", "\U0001f600", "x" * 4096,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("text", HOSTILE, ids=ascii)
+def test_a_text_of_the_host_stays_that_text(tmp_path: Path, text: str) -> None:
+    later = {"lifeboat_objects": {"bucket": text, "buckets": ["*"]}}
+    variables = {"lifeboat_database": {"name": text}, "lifeboat_runtime": {"files": [text, "no"]}}
+    written = inventory.text(Draft("shop", variables, later, (text,), (f"x {text}",)))
+    assert written.isascii() and all(letter == "\n" or letter.isprintable() for letter in written)
+    path = tmp_path / "shop.yml"
+    path.write_text(written)
+    found = DataLoader().load_from_file(str(path))
+    assert found == {"lifeboat_stack": "shop", **variables}
+    name = found["lifeboat_database"]["name"]
+    assert isinstance(name, str) and str(Templar(DataLoader()).template(name)) == text
+    path.write_text(
+        "\n".join(line.removeprefix("# ") for line in written.split("# Complete these")[1].splitlines()[1:3])
+    )
+    assert DataLoader().load_from_file(str(path))["lifeboat_objects"]["bucket"] == text
+
+
+ANSWER = {"stack": "shop", "variables": {"lifeboat_database": {"name": "a"}}, "later": {}, "unclear": [], "wanted": []}
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"stack": "a: b"}, "stack is not the name of a stack"),
+        ({"stack": 7}, "stack"),
+        ({"variables": {"ansible_connection": {"a": "b"}}}, "has the key 'ansible_connection'"),
+        ({"variables": {"lifeboat_database": {"a\u2028b": "x"}}}, "has the key"),
+        ({"variables": {"lifeboat_database": {"name": {"a": "b"}}}}, "is not a text"),
+        ({"variables": {"lifeboat_database": {"name": "x" * 4097}}}, "is not a text of at most"),
+        ({"variables": {"lifeboat_database": {"name": "\udce9"}}}, "is not UTF-8"),
+        ({"variables": {"lifeboat_database": "x"}}, "variables"),
+        ({"variables": {"lifeboat_runtime": {"files": ["x"] * 201}}}, "is not a list of at most"),
+        ({"later": {"lifeboat_objects": {"port": 1e308}}}, "is not a port"),
+        ({"later": {"lifeboat_objects": {"port": -1}}}, "is not a port"),
+        ({"later": {"lifeboat_config": {"recipients": ["age1attacker"]}}}, "is not 'age1...'"),
+        ({"unclear": ["x" * 4097]}, "unclear is not a text of at most"),
+        ({"wanted": ["x"] * 1001}, "wanted has more than"),
+        ({"wanted": "x"}, "wanted"),
+    ],
+)
+def test_what_is_no_answer_of_the_module_is_refused(changed: dict[str, Any], words: str) -> None:
+    assert inventory.draft_of(ANSWER).stack == "shop"
+    with pytest.raises(LifeboatError) as refused:
+        inventory.draft_of({**ANSWER, **changed})
+    assert words in str(refused.value) and "No file was written" in str(refused.value)
+
+
+@pytest.mark.parametrize("project", [SHOP, WIKI, LEDGER, BLOG], ids=lambda project: str(project["name"]))
+def test_every_draft_is_taken(project: dict[str, Any]) -> None:
+    draft = drafted(project, ("/srv/x/.env",))
+    assert inventory.draft_of(typed.plain(draft)) == inventory.draft_of(json.loads(json.dumps(typed.plain(draft))))

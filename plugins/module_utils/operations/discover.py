@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Read a Compose project that runs here, and write the inventory of its stack.
+"""Read a Compose project that runs here, and draft the inventory of its stack. The controller writes it as a file.
 
 Names, addresses and paths are taken over; the value of a password or a key never is. What a project does not tell is
 not guessed: it is listed for the operator.
@@ -10,7 +10,6 @@ not guessed: it is listed for the operator.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -41,7 +40,9 @@ _URL = re.compile(r"(https?)://(?:localhost|127\.0\.0\.1|0\.0\.0\.0|\[::1\])(?::
 _KEYS = re.compile(r"(.*_)?(S3|MINIO|AWS)_(.*_)?(ACCESS_KEY(_ID)?|SECRET_KEY|SECRET_ACCESS_KEY)(_FILE)?")
 _ROOT = ("MINIO_ROOT_USER", "MINIO_ROOT_PASSWORD", "MINIO_ACCESS_KEY", "MINIO_SECRET_KEY")
 _CERTIFICATES = ("", "public.crt", "certs/public.crt", "tls.crt", "server.crt", "cert.pem", "fullchain.pem")
-_PLAIN = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}")
+PLAIN = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}")
+# What stands in the place of what only the operator knows.
+VAULT, RECIPIENT, _BUCKET_HERE = "https://s3.elsewhere.example", "age1...", "..."
 
 
 @dataclass(frozen=True)
@@ -112,32 +113,6 @@ class Draft:
     unclear: tuple[str, ...]
     wanted: tuple[str, ...]
 
-    @property
-    def text(self) -> str:
-        """The file of the inventory."""
-        lines = [
-            "---", "# Written by lifeboat.dr.init from the running Compose project. Read it, correct it, then deploy.",
-            "# docs/variables.md describes every key.", *_yaml({"lifeboat_stack": self.stack}), *_yaml(self.variables),
-        ]  # fmt: skip
-        if self.later:
-            lines += ["", "# Complete these, then remove the comment signs."]
-            lines += [f"# {line}" for line in _yaml(self.later)]
-        for title, items in (("Could not be interpreted:", self.unclear), ("To be provided:", self.wanted)):
-            if items:
-                lines += ["", f"# {title}", *(f"# * {' '.join(item.split())}" for item in items)]
-        return "\n".join([*lines, ""])
-
-
-def _yaml(value: Mapping[str, object], indent: str = "") -> Iterator[str]:
-    """A mapping as YAML, whose scalars and lists may be JSON. What looks like a template of Ansible's is marked."""
-    for name, inner in value.items():
-        if isinstance(inner, Mapping):
-            yield f"{indent}{name}:"
-            yield from _yaml(inner, indent + "  ")
-        else:
-            text = json.dumps(inner, ensure_ascii=False)
-            yield f"{indent}{name}: {'!unsafe ' if '{{' in text or '{%' in text else ''}{text}"
-
 
 def look(name: str = "") -> Draft:
     """The project of that name, or the only one that there is."""
@@ -156,7 +131,7 @@ def look(name: str = "") -> Draft:
         runtime["files"] = own
     if chosen[0].name != re.sub(r"[^a-z0-9_-]", "", os.path.basename(directory).lower()).lstrip("_-"):
         runtime["project"] = chosen[0].name
-    stack = chosen[0].name if _PLAIN.fullmatch(chosen[0].name) else "stack"
+    stack = chosen[0].name if PLAIN.fullmatch(chosen[0].name) else "stack"
     config = settings.from_mapping({"stack": stack, "runtime": runtime})
     opened = ComposeRuntime(config)
     project = opened.read(Project, "config")
@@ -219,7 +194,7 @@ def draft(
     if objects:
         later["lifeboat_objects"] = objects
         later["lifeboat_vault"] = {
-            "endpoint_url": "https://s3.elsewhere.example", "objects_bucket": f"{stack}-objects",
+            "endpoint_url": VAULT, "objects_bucket": f"{stack}-objects",
             "repository_bucket": f"{stack}-repository",
         }  # fmt: skip
         wanted.append("lifeboat_vault: an S3 endpoint that is not lost with this host, and two buckets there")
@@ -227,7 +202,7 @@ def draft(
         wanted += _keys(project, store)
     unclear += _unprotected(services, {database, store})
     if secret:
-        later["lifeboat_config"] = {"recipients": ["age1…"]}
+        later["lifeboat_config"] = {"recipients": [RECIPIENT]}
         wanted.append(
             f"lifeboat_config.recipients: without one these stay out of every backup: {', '.join(secret)}"
             " (or secrets: elsewhere, if you keep them by other means)"
@@ -323,7 +298,7 @@ def _objects(project: Project, store: str, unclear: list[str], read: Callable[[s
         unclear.append(
             f"lifeboat_objects.bucket: {', '.join(named) or 'no service is given one'}; name the one to protect"
         )
-    return {**found, "bucket": named[0] if len(named) == 1 else "…"}
+    return {**found, "bucket": named[0] if len(named) == 1 else _BUCKET_HERE}
 
 
 def _store(project: Project, store: str, unclear: list[str], read: Callable[[str], str]) -> dict[str, object]:
