@@ -63,6 +63,51 @@ SERVICES: dict[str, tuple[dict[str, Any], list[str]]] = {
     "a hook": ({"pre_stop": [{"command": ["x"]}]}, []),
     "what a later Compose invents": ({"use_api_socket": True, "provider": {"type": "x"}, "x-mine": 1},
                                      ["provider", "use_api_socket"]),
+    "labels of the machine": ({"label_file": ["/srv/shop/labels", "/etc/shadow"]}, ["reads /etc/shadow"]),
+    "logs that stay here": ({"logging": {"driver": "json-file", "options": {"max-size": "1m"}}}, []),
+    "logs for the machine": ({"logging": {"driver": "syslog", "options": {"tag": "x"}}}, []),
+    "logs for another": (
+        {"logging": {"driver": "syslog", "options": {"syslog-address": "udp://a"}}}, ["logging syslog"],
+    ),
+    "logs for a collector": ({"logging": {"driver": "gelf"}}, ["logging gelf"]),
+    "a mount in another": (
+        {"volumes": [{"type": "bind", "source": "/srv/shop/a", "target": "/a"},
+                     {"type": "bind", "source": "/srv/shop/a/b", "target": "/b", "read_only": True}]},
+        ["may write to /srv/shop/a, which contains /srv/shop/a/b"],
+    ),
+    "a mount in one that is only read": (
+        {"volumes": [{"type": "bind", "source": "/srv/shop/a", "target": "/a", "read_only": True},
+                     {"type": "bind", "source": "/srv/shop/a/b", "target": "/b"}]},
+        [],
+    ),
+    "the same mount twice": (
+        {"volumes": [{"type": "bind", "source": "/srv/shop/a", "target": "/a"},
+                     {"type": "bind", "source": "/srv/shop/a", "target": "/b"},
+                     {"type": "bind", "source": "/srv/shop/ab", "target": "/c"}]},
+        [],
+    ),
+    "its whole project": (bind("/srv/shop"), ["may write to /srv/shop, which contains what Compose reads"]),
+    "its Compose file": (
+        bind("/srv/shop/compose.yml"), ["may write to /srv/shop/compose.yml, which contains what Compose reads"],
+    ),
+    "its variables, to write": (
+        {**bind("/srv/shop/env"), "env_file": ["/srv/shop/env/a.env"]},
+        ["may write to /srv/shop/env, which contains what Compose reads"],
+    ),
+    "builds from what it writes": (
+        {**bind("/srv/shop/app"), "build": {"context": "/srv/shop/app/src"}},
+        ["may write to /srv/shop/app, which contains /srv/shop/app/src"],
+    ),
+    "builds by another's recipe": (
+        {"build": {"context": "/srv/shop", "dockerfile": "../../etc/shadow"}}, ["builds by /etc/shadow"],
+    ),
+    "caches of images": ({"build": {"context": "/srv/shop", "cache_from": ["shop/web:1", "type=registry,ref=a/b"],
+                                    "cache_to": ["type=inline"]}}, []),
+    "caches elsewhere": (
+        {"build": {"context": "/srv/shop", "cache_from": ["type=local,src=/etc", "type=s3,bucket=a"],
+                   "cache_to": ["type=local,dest=/etc/cron.d", "type=registry,ref=a/b", "a/b", "dest=/x"]}},
+        ["build cache_from local", "build cache_from s3", "build cache_to local", "build cache_to registry"],
+    ),
     "builds here": ({"build": {"context": "/srv/shop/app", "args": {"A": "1"}}}, []),
     "builds the machine": ({"build": {"context": "/", "network": "host"}}, ["builds from elsewhere", "build network"]),
 }  # fmt: skip
@@ -108,6 +153,23 @@ def test_what_else_of_a_project_reaches_out_is_named(
     tmp_path: Path, runner: Runner, given: dict[str, Any], said: list[str]
 ) -> None:
     assert list(services.refused(read(tmp_path, runner, given))) == said
+
+
+def test_a_link_is_followed_to_what_a_container_may_replace(tmp_path: Path, runner: Runner) -> None:
+    """/srv/shop/conf is a link to data/conf, and the database may write to data: it could turn data/conf elsewhere."""
+    project = tmp_path / "srv"
+    (project / "data/conf").mkdir(parents=True)
+    (project / "conf").symlink_to("data/conf")
+    (project / "out").symlink_to("/etc")
+    model = {
+        "db": bind(f"{project}/data"), "web": bind(f"{project}/conf", read_only=True),
+        "job": bind(f"{project}/out", read_only=True),
+    }  # fmt: skip
+    runner.expect("config --format json", json.dumps({"services": model}))
+    config = make_config(tmp_path, runtime={"project_directory": str(project)}, database={"service": "db", "name": "a"})
+    found = services.read(config, allowed.of(config))
+    contained = f"db: may write to {project}/data, which contains {project}/data/conf"
+    assert services.refused(found) == (contained, "job: mounts /etc")
 
 
 def test_each_is_allowed_by_its_name_only(tmp_path: Path, runner: Runner) -> None:

@@ -11,15 +11,17 @@ or its privileges is the machine's root, so what is not known to stay inside is 
 from __future__ import annotations
 
 import json
+import os
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from ..base import pipeline, typed
+from ..base import filesystem, pipeline, typed
 from ..base.checks import PASS, Check
 from ..base.errors import UnverifiedError, UsageError
 from ..base.pipeline import Command
 from ..settings.config import Config
+from ..stack import files
 from ..stack.compose import MOST_MEMORY, ComposeRuntime
 from ..tools.tar import shown
 from .allowed import Allowed
@@ -30,7 +32,7 @@ _ATTEMPTED = "read what would be started"
 _KEYS = """
 attach blkio_config cap_drop command configs container_name cpu_count cpu_percent cpu_period cpu_quota cpu_rt_period
 cpu_rt_runtime cpu_shares cpus cpuset depends_on deploy develop dns dns_opt dns_search domainname entrypoint env_file
-environment expose external_links extra_hosts group_add healthcheck hostname image init label_file labels links logging
+environment expose external_links extra_hosts group_add healthcheck hostname image init label_file labels links
 mac_address mem_limit mem_reservation mem_swappiness memswap_limit networks oom_score_adj pids_limit platform ports
 profiles pull_policy read_only restart scale secrets shm_size stdin_open stop_grace_period stop_signal storage_opt
 sysctls tmpfs tty ulimits user working_dir
@@ -43,6 +45,8 @@ _INSIDE, _BUILD = frozenset(_KEYS.split()), frozenset(_BUILD_KEYS.split())
 _NAMESPACES = ("cgroup", "ipc", "network_mode", "pid", "userns_mode", "uts")
 _OWN = ("", "none", "private", "shareable", "bridge")
 _NETWORKS = ("", "bridge", "overlay")
+_LOGS = ("", "json-file", "local", "journald", "none")  # drivers that send nothing anywhere
+_MOST_LINKS = 40  # as many as the kernel follows
 # Read only, these tell a container nothing but the time and whom the machine trusts.
 _HARMLESS = ("/etc/localtime", "/etc/timezone", "/usr/share/zoneinfo", "/etc/ssl/certs", "/usr/share/ca-certificates")
 
@@ -82,7 +86,8 @@ def read(
     as_written = replace(asked, argv=[*asked.argv, "--no-interpolate"])
     raw = _map(_answer(as_written, config.runtime.project_directory, root).get("services"))
     words, paths = set(allow), _Paths(allowed, root)
-    found = [*_services(config, model, raw, paths), *_resources(model, paths)]
+    again = _Again.of(replace(config, runtime=runtime), model, raw, paths)
+    found = [*_services(config, model, raw, paths, again), *_resources(model, paths, again)]
     return tuple(replace(one, allowed=tuple(text for text in one.beyond if text in words)) for one in found)
 
 
@@ -134,19 +139,83 @@ class _Paths:
 
     def outside(self, path: object) -> str:
         """The path as it will be on the machine; empty where the inventory names it."""
-        text = str(path)
-        text = (text[len(self.root) :] or "/") if self.root and text.startswith(self.root) else text
-        return "" if self.allowed.covers(text) else shown(text)
+        text = self.placed(str(path))
+        if not self.allowed.covers(text):
+            return shown(text)
+        # In its place a link may lead on; in an unpacked backup it is judged with the files.
+        real = text if self.root else filesystem.real(text)
+        return "" if self.allowed.covers(real) else shown(real)
+
+    def placed(self, path: str) -> str:
+        return (path[len(self.root) :] or "/") if self.root and path.startswith(self.root) else path
+
+    def ways(self, path: str) -> set[str]:
+        """The path, and what it becomes by each link on its way: who may replace one of these leads it elsewhere."""
+        found, done, rest, links = {os.path.normpath(path)}, "/", [part for part in path.split("/") if part], 0
+        while rest and links < _MOST_LINKS:
+            step = os.path.normpath(os.path.join(done, rest.pop(0)))
+            target = filesystem.link(step)
+            if target is None:
+                done = step
+                continue
+            links += 1
+            done = (self.root or "/") if target.startswith("/") else done
+            rest = [*(part for part in target.split("/") if part), *rest]
+            found.add(os.path.normpath(os.path.join(done, *rest)))
+        return {self.placed(way) for way in found}
+
+
+@dataclass(frozen=True)
+class _Again:
+    """What the engine and Compose find by its path whenever a service is started. A container that may write above such
+    a path can put something else there: a link, which they follow as root, or other Compose files.
+
+    sources: what is mounted or built from, by every path that leads there. composed: what Compose reads, likewise.
+    """
+
+    paths: _Paths
+    sources: frozenset[str]
+    composed: frozenset[str]
+
+    @classmethod
+    def of(cls, config: Config, model: Mapping[str, object], raw: Mapping[str, object], paths: _Paths) -> _Again:
+        sources: list[object] = []
+        for given in _map(model.get("services")).values():
+            service, build = _map(given), _map(_map(given).get("build"))
+            sources += [_map(volume).get("source") for volume in _list(service.get("volumes"))]
+            sources += [build.get("context"), *_map(build.get("additional_contexts")).values()]
+        for key in ("secrets", "configs"):
+            sources += [_map(given).get("file") for given in _map(model.get(key)).values()]
+        composed = [*files.read_by_compose(config)]
+        composed += [str(path) for service in raw.values() for path in _variable_files(_map(service))]
+        return cls(paths, _ways(paths, sources), _ways(paths, composed))
+
+    def inside(self, directory: str) -> Iterator[str]:
+        """What a container may replace that may write to a directory."""
+        ways = self.paths.ways(directory)
+        above = tuple(f"{way.rstrip('/')}/" for way in ways)
+        if any(path.startswith(above) or path in ways for path in self.composed):
+            yield "what Compose reads"
+        yield from (shown(path) for path in sorted(self.sources) if path.startswith(above))
+
+
+def _ways(paths: _Paths, given: Iterable[object]) -> frozenset[str]:
+    return frozenset(way for path in given if str(path or "").startswith("/") for way in paths.ways(str(path)))
 
 
 def _services(
-    config: Config, model: Mapping[str, object], raw: Mapping[str, object], paths: _Paths
+    config: Config, model: Mapping[str, object], raw: Mapping[str, object], paths: _Paths, again: _Again
 ) -> Iterator[Service]:
     roles = {**dict.fromkeys(config.application.writers, "a writer"), config.objects.service: "the object store"}
     roles[config.database.service] = "the database"
     for name, given in sorted(_map(model.get("services")).items()):
         service = _map(given)
-        reaches = dict.fromkeys([*_beyond(service, paths), *_variables(_map(raw.get(name)), paths)])
+        writes = [
+            words for volume in map(_map, _list(service.get("volumes")))
+            if volume.get("type") == "bind" and not volume.get("read_only")
+            for words in _writes(str(volume.get("source")), again)
+        ]  # fmt: skip
+        reaches = dict.fromkeys([*_beyond(service, paths), *_variables(_map(raw.get(name)), paths), *writes])
         beyond = tuple(f"{shown(name)}: {words}" for words in reaches)
         image = shown(str(service.get("image") or "built here"))
         yield Service(shown(name), image, roles.get(name, "not named"), tuple(_ports(service)), beyond)
@@ -176,16 +245,26 @@ def _beyond(service: Mapping[str, object], paths: _Paths) -> Iterator[str]:
     for key in ("post_start", "pre_stop"):
         yield from (f"{key} privileged" for hook in _list(service.get(key)) if _map(hook).get("privileged"))
     yield from _build(_map(service.get("build")), paths)
+    yield from _logging(_map(service.get("logging")))
     known = {*_INSIDE, *_NAMESPACES, "privileged", "cap_add", "security_opt", "volumes", "volumes_from", "post_start",
-             "pre_stop", "build"}  # fmt: skip
+             "pre_stop", "build", "logging"}  # fmt: skip
     yield from (shown(key) for key, value in sorted(service.items()) if value and key not in known and key[:2] != "x-")
 
 
+def _writes(directory: str, again: _Again) -> Iterator[str]:
+    for path in () if again.paths.outside(directory) else again.inside(directory):
+        yield f"may write to {shown(again.paths.placed(directory))}, which contains {path}"
+
+
+def _variable_files(service: Mapping[str, object]) -> Iterator[object]:
+    """Files of the machine that Compose reads, as root, into a container's variables or labels."""
+    for given in (service.get("env_file"), service.get("label_file")):
+        for entry in [given] if isinstance(given, str) else _list(given):
+            yield _map(entry).get("path") if isinstance(entry, Mapping) else entry
+
+
 def _variables(service: Mapping[str, object], paths: _Paths) -> Iterator[str]:
-    """Files of the machine that Compose would read, as root, into a container's variables."""
-    given = service.get("env_file")
-    for entry in [given] if isinstance(given, str) else _list(given):
-        path = _map(entry).get("path") if isinstance(entry, Mapping) else entry
+    for path in _variable_files(service):
         out = shown(str(path)) if "$" in str(path) else paths.outside(path)  # what a variable leads to is not known
         if out:
             yield f"reads {out}"
@@ -206,15 +285,38 @@ def _mount(volume: Mapping[str, object], paths: _Paths) -> Iterator[str]:
             yield f"mounts {out}"
 
 
+def _logging(logging: Mapping[str, object]) -> Iterator[str]:
+    """The engine sends, as root and from the machine's own network, what the service says."""
+    driver = str(logging.get("driver") or "")
+    here = driver == "syslog" and not _map(logging.get("options")).get("syslog-address")
+    if driver not in _LOGS and not here:
+        yield f"logging {shown(driver)}"
+
+
+def _caches(build: Mapping[str, object]) -> Iterator[str]:
+    """Where a build takes its cache from, and writes it to, as root. What else stands there may be a password."""
+    for key, harmless in (("cache_from", ("", "registry")), ("cache_to", ("inline",))):
+        for entry in _list(build.get(key)):
+            options = dict(part.partition("=")[::2] for part in str(entry).split(",") if "=" in part)
+            kind = options.get("type", "" if not options else "local")
+            kind = "registry" if key == "cache_to" and not options else kind  # a name alone is an image's
+            if kind not in harmless:
+                yield f"build {key} {shown(kind)}"
+
+
 def _build(build: Mapping[str, object], paths: _Paths) -> Iterator[str]:
     contexts = [build["context"]] if build.get("context") else []
     contexts += _map(build.get("additional_contexts")).values()
     # An address may hold a password, so it is not shown.
     yield from ("builds from elsewhere" for context in contexts if paths.outside(context))
+    recipe = os.path.normpath(os.path.join(str(build.get("context") or "/"), str(build.get("dockerfile") or ".")))
+    if contexts and paths.outside(recipe) and not paths.outside(build.get("context")):
+        yield f"builds by {paths.outside(recipe)}"
+    yield from _caches(build)
     yield from (f"build {shown(key)}" for key, value in sorted(build.items()) if value and key not in _BUILD)
 
 
-def _resources(model: Mapping[str, object], paths: _Paths) -> Iterator[Service]:
+def _resources(model: Mapping[str, object], paths: _Paths, again: _Again) -> Iterator[Service]:
     for kind, key in (("secret", "secrets"), ("config", "configs")):
         for name, given in sorted(_map(model.get(key)).items()):
             file = _map(given).get("file")
@@ -225,6 +327,8 @@ def _resources(model: Mapping[str, object], paths: _Paths) -> Iterator[Service]:
         yield from _resource("volume", name, f"driver {shown(driver)}" if driver != "local" else "")
         # Its other options may hold a password.
         yield from _resource("volume", name, f"mounts {shown(str(options.get('device')))}" if options else "")
+        for words in _writes(str(options.get("device") or ""), again) if options else ():
+            yield from _resource("volume", name, words)
         yield from _resource("volume", name, "is another project's" if volume.get("external") else "")
     for name, given in sorted(_map(model.get("networks")).items()):
         network = _map(given)

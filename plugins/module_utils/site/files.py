@@ -36,6 +36,7 @@ from ..recovery.state import RECOVERING_CONFIG
 from ..repository.base import Repository
 from ..repository.checksums import measure
 from ..settings.config import Config
+from ..stack.compose import ComposeRuntime
 from ..tools import age
 from ..tools.tar import DIRECTORY, FILE, LINK, Entry, shown
 
@@ -140,6 +141,7 @@ def place(
     if judged and not check:
         placed.services = configuration_services.read(config, allowed, allow)
         configuration_services.refuse(placed.services)
+        ComposeRuntime(config).note_judged()
     if not check:
         marker.unlink(missing_ok=True)
     told = [f"left out: {one.words}" for one in placed.left]

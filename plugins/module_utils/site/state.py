@@ -24,6 +24,7 @@ from ..base.clock import format_time
 from ..base.errors import LifeboatError, UsageError
 from ..recovery import state as recovery_state
 from ..settings.config import Config
+from ..stack import judged
 
 FILE = "site.json"
 
@@ -109,6 +110,8 @@ def begin(
         phases.append(Phase(phase, stamp))
     found = replace(found, phases=tuple(phases), finished_at=stamp if finished else found.finished_at)
     recovery_state.keep(config, FILE, json.dumps(typed.plain(found), indent=1))
+    if finished:
+        judged.forget(config.state)
     return found
 
 

@@ -18,6 +18,7 @@ from ..base import pipeline, typed
 from ..base.errors import LifeboatError, NotFoundError, UsageError
 from ..base.pipeline import Command
 from ..settings.config import Config
+from . import judged
 from .service import DataMount, ServiceState
 
 T = TypeVar("T")
@@ -235,6 +236,7 @@ class ComposeRuntime:
         self._files = config.runtime.files
         self._project = config.runtime.project
         self._data_directory = config.database.data_directory
+        self._state = config.state
         self._model: Optional[Project] = None
         self._every: Optional[Mapping[str, Service]] = None
         self._borne = ""
@@ -260,6 +262,10 @@ class ComposeRuntime:
 
     def read(self, kind: type[T], *words: str) -> T:
         """What `docker compose config` says of the project, asked in these words."""
+        text, wrong = self._asked(*words)
+        return _foreign(kind, typed.load(text, wrong), wrong)
+
+    def _asked(self, *words: str) -> tuple[str, typed.Wrong]:
         attempted, subject = "read the Compose project", self._directory or self._project
         if self._directory and not Path(self._directory).is_dir():
             raise NotFoundError(
@@ -271,8 +277,11 @@ class ComposeRuntime:
         )
         asked = replace(self.compose(*words, "--format", "json"), memory=MOST_MEMORY)
         text = pipeline.output(asked, attempted=attempted, subject=subject, timeout=60, remedy=remedy)
-        wrong = _wrong(attempted, subject, remedy)
-        return _foreign(kind, typed.load(text, wrong), wrong)
+        return text, _wrong(attempted, subject, remedy)
+
+    def note_judged(self) -> None:
+        """From now on, until the recovery ends, start the project only as it is."""
+        judged.note(self._state, self._asked("config")[0])
 
     @property
     def directory(self) -> str:
@@ -405,6 +414,8 @@ class ComposeRuntime:
         """A command of Compose that changes what runs."""
         shows = f"docker compose --project-directory {self._directory} ps -a"
         remedy = remedy or f"Look at `{shows}` and the services' logs."
+        if words[0] == "up" and judged.pending(self._state):
+            judged.require(self._state, self._asked("config")[0])
         pipeline.run([self.compose(*words)], attempted=attempted, subject=subject, timeout=timeout, remedy=remedy)
 
     def data_path(self, service: str) -> str:

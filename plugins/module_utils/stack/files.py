@@ -111,6 +111,15 @@ def project_files(config: Config) -> list[Path]:
     return [path for path in _named(config, Path(config.runtime.project_directory)) if path.is_file()]
 
 
+def read_by_compose(config: Config) -> list[str]:
+    """What Compose reads by its name whenever it is called, and what it would read if it were there."""
+    directory = config.runtime.project_directory or "/"
+    names = [*(config.runtime.files or (*NAMES, *OVERRIDES)), ".env"]
+    compose = [os.path.normpath(os.path.join(directory, name)) for name in names]
+    there = [path for path in compose if path.endswith((".yml", ".yaml")) and Path(path).is_file()]
+    return [*compose, *_fragments(there, directory, set())]
+
+
 def _secret(runtime: ComposeRuntime, directory: str, model: Project) -> list[str]:
     own = os.path.join(directory, ".env")
     found = [own] if os.path.lexists(own) else []
