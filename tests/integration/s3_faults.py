@@ -58,7 +58,7 @@ class Reply:
     """What is said instead. `pause`: seconds before it. `clock`: all is true but the time, by so many seconds."""
 
     status: int = 200
-    body: str = ""
+    body: str | bytes = ""
     pause: float = 0.0
     clock: float = 0.0
     kind: str = "application/xml"
@@ -71,6 +71,7 @@ def error(status: int, code: str, **more: Any) -> Reply:
 
 Fault = Callable[[Call], "Reply | None"]
 Edit = Callable[[Call, bytes], bytes]  # what is made of the body of the server's own answer
+EditHeaders = Callable[[Call, "dict[str, str]"], "dict[str, str]"]  # and of its headers, by lower-case name
 
 
 @dataclass
@@ -84,6 +85,7 @@ class Proxy:
     port: int = 0
     calls: list[Call] = field(default_factory=list)
     without: Collection[str] = ()  # headers that its answers lack, as where a server does not keep them
+    edit_headers: EditHeaders = lambda call, headers: headers
 
     @property
     def url(self) -> str:
@@ -122,7 +124,7 @@ def faulty(
                 return
             time.sleep(reply.pause)
             self.send_response(reply.status)
-            data = reply.body.encode()
+            data = reply.body.encode() if isinstance(reply.body, str) else reply.body
             self.send_header("Content-Type", reply.kind)
             self.send_header("Content-Length", str(len(data)))
             for name, value in reply.headers.items():
@@ -145,10 +147,9 @@ def faulty(
             self.send_header("Date", email.utils.formatdate(time.time() + clock, usegmt=True))
             if proxy.name:
                 self.send_header("Server", proxy.name)
-            for name, value in told.getheaders():
-                if name.lower() not in (*HOP, *proxy.without) and (
-                    name.lower() != "content-length" or self.command == "HEAD"
-                ):
+            of_answer = {name.lower(): value for name, value in told.getheaders()}
+            for name, value in proxy.edit_headers(call, of_answer).items():
+                if name not in (*HOP, *proxy.without) and (name != "content-length" or self.command == "HEAD"):
                     self.send_header(name, value)
             if self.command != "HEAD":
                 self.send_header("Content-Length", str(len(data)))

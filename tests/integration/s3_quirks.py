@@ -12,14 +12,21 @@ import contextlib
 import hashlib
 import io
 import re
+import secrets
 import tarfile
 from collections.abc import Callable, Collection
 from typing import Any
 from urllib.parse import quote, unquote_plus, urlencode, urlsplit
 from xml.sax.saxutils import escape, unescape
 
+from ansible_collections.lifeboat.dr.plugins.module_utils.s3.bucket import Bucket
+from ansible_collections.lifeboat.dr.plugins.module_utils.s3.signed import KEPT, LOCK, NULL, USER, Answer
 from s3_faults import Call, Edit, Fault, Reply, error
 from s3_servers import Server
+
+_SSE, _SSE_KEY = "x-amz-server-side-encryption", "x-amz-server-side-encryption-aws-kms-key-id"
+_ARN = "arn:aws:kms:"
+_FORWARDED = frozenset({*KEPT, *LOCK, "content-md5", "x-amz-tagging"})
 
 
 def minio_unpacks(server: Server) -> Fault:
@@ -128,6 +135,132 @@ class Minio:
                 for row in rows
             ]
         return b"".join(rows)
+
+
+class MinioKms:
+    """MinIO with a KMS that has the keys `keys`, the first of them its default one.
+
+    An object that is encrypted by it has an ETag of 32 hexadecimal digits that is no MD5 and new at each write, and a
+    listing does not tell that it is encrypted. `defaults`: algorithms by bucket. `auto`: MINIO_KMS_AUTO_ENCRYPTION,
+    which nothing tells but the objects.
+    """
+
+    def __init__(
+        self, server: Server, keys: Collection[str] = ("my-key",), defaults: dict[str, str] | None = None,
+        *, auto: bool = False,
+    ) -> None:  # fmt: skip
+        self._server, self.keys, self.defaults, self.auto = server, [*keys], defaults or {}, auto
+        self._objects: dict[tuple[str, str, str], dict[str, str]] = {}  # by bucket, key and version: headers
+        self._uploads: dict[str, dict[str, str]] = {}
+        self._parts: dict[str, str] = {}  # the server's own ETag by the one that was told
+
+    def _ask(self, call: Call, headers: dict[str, str], body: bytes | None = None) -> Answer:
+        """The same request with other headers, signed by the administrator."""
+        name = urlsplit(call.path).path.lstrip("/").partition("/")[0]
+        server = self._server
+        bucket = Bucket(name, server.url, access_key=server.access_key, secret_key=server.secret_key)
+        body = call.body if body is None else body
+        return bucket.ask(call.method, call.key, call.query, headers, body, attempted="stand in for MinIO")
+
+    def _encryption(self, call: Call, bucket: str) -> dict[str, str] | Reply:
+        """Headers of an object that is written so; an error where there is no such key."""
+        default = self.defaults.get(bucket) or ("aws:kms" if self.auto else "")
+        how = call.headers.get(_SSE, default)
+        if how == "AES256":
+            return {_SSE: how} if self.keys else error(501, "NotImplemented")
+        if not how:
+            return {}
+        key = call.headers.get(_SSE_KEY, "").removeprefix(_ARN) or (self.keys or [""])[0]
+        if key not in self.keys:
+            return error(400, "InvalidArgument")
+        return {_SSE: how, _SSE_KEY: f"{_ARN}{key}"}
+
+    def fault(self, call: Call) -> Reply | None:
+        bucket, query = urlsplit(call.path).path.lstrip("/").partition("/")[0], call.query
+        if not call.key or {"tagging", "retention", "legal-hold"} & query.keys():
+            return None
+        if call.method == "POST" and "uploads" in query:
+            return self._write(call, bucket)
+        if "uploadId" in query and self._uploads.get(query["uploadId"], {}).get(_SSE, "") == "aws:kms":
+            return self._of_upload(call, bucket)
+        if call.method == "PUT" and not query:
+            return self._write(call, bucket)
+        return self._read(call, bucket) if call.method == "GET" and "if-match" in call.headers else None
+
+    def _write(self, call: Call, bucket: str) -> Reply | None:
+        told = self._encryption(call, bucket)
+        if isinstance(told, Reply):
+            return told
+        if not told:
+            self._objects.pop((bucket, call.key, NULL), None)
+            return None
+        kept = {name: value for name, value in call.headers.items() if name in _FORWARDED or name.startswith(USER)}
+        answer = self._ask(call, kept)
+        if call.method == "POST":
+            found = re.search(rb"<UploadId>(.*?)</UploadId>", answer.body)
+            assert found
+            self._uploads[found[1].decode()] = told
+            return Reply(body=answer.body, headers=told)
+        return self._written(call, bucket, told, answer)
+
+    def _written(self, call: Call, bucket: str, told: dict[str, str], answer: Answer, parts: str = "") -> Reply:
+        etag = f"{secrets.token_hex(16)}{parts}" if told[_SSE] == "aws:kms" else answer.etag
+        self._objects[bucket, call.key, answer.version] = {**told, "etag": f'"{etag}"'}
+        body = re.sub(rb"<ETag>.*?</ETag>", f"<ETag>&#34;{etag}&#34;</ETag>".encode(), answer.body)
+        version = {"x-amz-version-id": answer.version} if answer.version != NULL else {}
+        return Reply(body=body, headers={**told, **version, "ETag": f'"{etag}"'})
+
+    def _of_upload(self, call: Call, bucket: str) -> Reply | None:
+        if call.method == "PUT":
+            kept = {name: value for name, value in call.headers.items() if name == "content-md5"}
+            etag = secrets.token_hex(16)
+            self._parts[etag] = self._ask(call, kept).etag
+            return Reply(headers={"ETag": f'"{etag}"'})
+        if call.method != "POST":
+            return None
+        body = re.sub(rb"[0-9a-f]{32}", lambda found: self._parts.get(found[0].decode(), "").encode(), call.body)
+        answer = self._ask(call, {"content-type": "application/xml"}, body)
+        count = call.body.count(b"<Part>")
+        return self._written(call, bucket, self._uploads[call.query["uploadId"]], answer, f"-{count}")
+
+    def _read(self, call: Call, bucket: str) -> Reply | None:
+        version = call.query.get("versionId", "") or self._current(bucket, call.key)
+        known = self._objects.get((bucket, call.key, version))
+        if not known:
+            return None
+        if call.headers["if-match"] != known["etag"]:
+            return error(412, "PreconditionFailed")
+        answer = self._ask(call, {"range": call.headers["range"]} if "range" in call.headers else {})
+        return Reply(answer.status, answer.body, headers={**known, "x-amz-version-id": version})
+
+    def _current(self, bucket: str, key: str) -> str:
+        client = self._server.client
+        with contextlib.suppress(client.exceptions.ClientError):
+            return str(client.head_object(Bucket=bucket, Key=key).get("VersionId", NULL))
+        return NULL
+
+    def edit_headers(self, call: Call, headers: dict[str, str]) -> dict[str, str]:
+        bucket = urlsplit(call.path).path.lstrip("/").partition("/")[0]
+        if call.method not in ("GET", "HEAD") or not call.key:
+            return headers
+        known = self._objects.get((bucket, call.key, headers.get("x-amz-version-id", NULL)), {})
+        return {**headers, **known} if "etag" in headers else headers
+
+    def edit(self, call: Call, body: bytes) -> bytes:
+        bucket = urlsplit(call.path).path.strip("/")
+        if call.key or call.method != "GET" or not {"versions", "list-type"} & call.query.keys():
+            return body
+
+        def told(found: re.Match[bytes]) -> bytes:
+            key = _field(found[0], "Key")
+            key = unquote_plus(key) if b"<EncodingType>url</EncodingType>" in body else key
+            version = _field(found[0], "VersionId") or self._current(bucket, key)
+            known = self._objects.get((bucket, key, version))
+            if not known:
+                return found[0]
+            return re.sub(rb"<ETag>.*?</ETag>", f"<ETag>{escape(known['etag'])}</ETag>".encode(), found[0])
+
+        return _ROW.sub(told, body)
 
 
 def minio_overwrites(bucket: str, key: str, version: str, etag: str) -> Edit:

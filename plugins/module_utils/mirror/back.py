@@ -44,25 +44,28 @@ class CopiedBack:
 
 def copy_back(
     run: Opened, entries: Iterable[Listed], target: Bucket, *, log: Log, compare: bool = True, lock: bool = False,
-    shared: Optional[Shared] = None, held: Optional[Bucket] = None,
+    encrypt: bool = True, shared: Optional[Shared] = None, held: Optional[Bucket] = None,
 ) -> CopiedBack:  # fmt: skip
     """Copy the listing's `entries` from the vault into `target`; what is right there already is left as it is.
 
     An object that cannot be had does not stop the others. Raises LifeboatError for what stops all of them. Run again
     after it was killed, it copies the rest. compare=False: the target is known to be empty, or entries to be wrong
     there. lock: with the retention and the legal hold on record, for they are to stand from the first second, and
-    SeaweedFS forgets the Content-Type where they are set later. shared: with what is copied back beside it. held:
+    SeaweedFS forgets the Content-Type where they are set later. encrypt: with the algorithm and the key on record. What
+    the target refuses of these it has the object without. shared: with what is copied back beside it. held:
     where the objects are in place of the vault.
     """
     now = datetime.now(timezone.utc)
-    vault, told = held or buckets.vault(run), _Told(log)
+    vault, told, refused = held or buckets.vault(run), _Told(log), _Refused()
 
     def bring(entry: Listed) -> None:
         if compare and is_right(vault, target, entry):
             told.right()
             return
         try:
-            untagged = _copy(moving, entry, properties.parse(entry.properties).headers(now) if lock else {})
+            known = properties.parse(entry.properties)
+            locked = known.headers(now) if lock else {}
+            untagged = _copy(moving, entry, locked, known.encryption_headers if encrypt else {}, refused)
         except LifeboatError as exc:
             why = copier.refusal(exc)
             if not why:
@@ -129,29 +132,64 @@ class _Told:
         return CopiedBack(*counts, tuple(self._lost), done["denied"])
 
 
-def _copy(moving: Copier, entry: Listed, lock: Mapping[str, str]) -> str:
-    """Without the lock where the target does not take it: what is missing then is told when the locks are compared.
+class _Refused:
+    """Which encryption the target does not take, so that it is not asked to for each of a million objects.
+
+    May be used by many threads.
+    """
+
+    def __init__(self) -> None:
+        self._encryption: set[frozenset[tuple[str, str]]] = set()
+
+    def add(self, encryption: Mapping[str, str]) -> None:
+        self._encryption.add(frozenset(encryption.items()))
+
+    def attempts(self, lock: Mapping[str, str], encryption: Mapping[str, str]) -> list[tuple[Mapping[str, str], ...]]:
+        """(lock, encryption) to try one after the other. A lock can be set later, an encryption cannot. Any key is
+        better than none."""
+        algorithm = {name: value for name, value in encryption.items() if name == properties.ALGORITHM}
+        ways = [way for way in (encryption, algorithm) if way and frozenset(way.items()) not in self._encryption]
+        made: list[tuple[Mapping[str, str], ...]] = []
+        for way in (*ways, {}):
+            made += [pair for pair in ((lock, way), ({}, way)) if pair not in made]
+        return made
+
+
+def _copy(
+    moving: Copier, entry: Listed, lock: Mapping[str, str], encryption: Mapping[str, str], refused: _Refused
+) -> str:
+    """Without the lock or the encryption where the target does not take it: what is missing then is told when these
+    are compared.
 
     Returns why the target has the object without its tags.
     """
     what = (entry.key, entry.size, entry.vault_etag, entry.vault_version, entry.sha256 or "")
-    record = Record(entry.headers, entry.tags)
-    try:
-        done = moving.copy(*what, lock, record)
-    except LifeboatError as exc:
-        if not lock or exc.attempted != copier.WRITE or not copier.refused(exc):
-            raise
-        done = moving.copy(*what, record=record)
+    record, attempts = Record(entry.headers, entry.tags), refused.attempts(lock, encryption)
+    for number, (locked, encrypted) in enumerate(attempts):
+        try:
+            done = moving.copy(*what, {**locked, **encrypted}, record)
+        except LifeboatError as exc:
+            if number == len(attempts) - 1 or exc.attempted != copier.WRITE or not copier.answered(exc):
+                raise
+            continue
+        for _locked, other in attempts[:number]:
+            if other != encrypted:
+                refused.add(other)
+        break
     return done.untagged or done.unread
 
 
 def is_right(vault: Bucket, target: Bucket, entry: Listed) -> bool:
     """Is the object there with the bytes, the headers and the tags on record, or else the vault's? Bytes by ETag and
-    size."""
+    size or, where the ETag says nothing of them, by SHA-256."""
     with contextlib.suppress(NotFoundError):
-        etag = target.ask("HEAD", entry.key, attempted=copier.WRITE).etag
-        if etag not in (entry.etag, entry.vault_etag) or not etag:
-            return False
+        head = target.ask("HEAD", entry.key, attempted=copier.WRITE)
+        if head.etag not in (entry.etag, entry.vault_etag) or not head.etag:
+            encryption = properties.encryption(head.headers)
+            if not entry.sha256 or not encryption or properties.is_md5(head.etag, encryption):
+                return False
+            if head.size != entry.size or copier.digest(target, entry.key, entry.size)[0] != entry.sha256:
+                return False
         ours, record = copier.facts(target, entry.key), Record(entry.headers, entry.tags)
         wanted = copier.recorded(vault, entry.key, entry.vault_version, record)
         return (ours.headers, ours.tags) == wanted and ours.size == entry.size

@@ -20,24 +20,26 @@ from ..base import throttle
 from ..base.checks import COULD_NOT_VERIFY, Check, compared
 from ..base.errors import IntegrityError, LifeboatError, NotFoundError
 from ..s3 import bucket as s3_bucket
-from ..s3 import copier
+from ..s3 import copier, properties
 from ..s3.bucket import Bucket, Listed
-from ..s3.copier import MD5, Facts, Record, Shared, Tags
+from ..s3.copier import Facts, Record, Shared, Tags
 from ..s3.inventory import ASKED, Inventory
 from ..stack import buckets
 from ..stack.runtime import Opened
 
 _TABLES = {
     "wanted": "key TEXT PRIMARY KEY, size INT, etag TEXT, vault_version TEXT, vault_etag TEXT, sha256 TEXT,"
-    " headers TEXT, tags TEXT",
+    " headers TEXT, tags TEXT, properties TEXT",
     "have": "key TEXT PRIMARY KEY, size INT, etag TEXT",
+    "silent": "key TEXT PRIMARY KEY",
 }
 _NAMED = 20
 _MISSING = "wanted w WHERE w.key NOT IN (SELECT key FROM have)"
 _JOINED = "wanted w JOIN have h ON h.key = w.key"
+# silent: objects whose ETag says nothing of their bytes.
 _OTHER_ETAG = "h.etag <> w.etag AND h.etag <> w.vault_etag AND length(h.etag) = 32 AND length(w.etag) = 32"
 BYTES, FACTS = "bytes", "metadata and tags"
-_Row = tuple[str, int, str, str, str, Optional[str], Optional[str], Optional[str]]
+_Row = tuple[str, int, str, str, str, Optional[str], Optional[str], Optional[str], str]
 
 
 class _Found:
@@ -76,7 +78,17 @@ def verify_objects(
 
     with Inventory(_TABLES, share=share) as tables:
         rows = (
-            (row.key, row.size, row.etag, row.vault_version, row.vault_etag, row.sha256, row.headers, row.tags)
+            (
+                row.key,
+                row.size,
+                row.etag,
+                row.vault_version,
+                row.vault_etag,
+                row.sha256,
+                row.headers,
+                row.tags,
+                row.properties,
+            )
             for row in listing
         )
         total = tables.add("wanted", rows)
@@ -84,6 +96,7 @@ def verify_objects(
         listed = s3_bucket.objects(bucket, watch=watch)
         tables.add("have", ((version.key, version.size, version.etag) for version in listed))
         unknown = _ask_for_unlisted(tables, bucket, all_of_them=bool(watch.order))
+        _find_silent_etags(tables, bucket)
         presence = _presence(tables, total, unknown)
         order = "w.size DESC" if sample is None else f"random() LIMIT {sample}"
         drawn = f"SELECT w.* FROM {_JOINED} ORDER BY {order}"
@@ -126,12 +139,31 @@ def _ask_for_unlisted(tables: Inventory, bucket: Bucket, *, all_of_them: bool) -
         limit = -1
 
 
+def _find_silent_etags(tables: Inventory, bucket: Bucket) -> None:
+    """Fill `silent`. A listing does not tell which objects are encrypted: those with another ETag are asked."""
+
+    def ask(row: tuple[str, str, str]) -> None:
+        key, etag, line = row
+        speaks = properties.is_md5(etag, properties.parse(line).encryption)
+        if speaks:
+            try:
+                head = bucket.ask("HEAD", key, attempted=copier.READ)
+            except NotFoundError:  # reading it tells so
+                return
+            speaks = properties.is_md5(head.etag, properties.encryption(head.headers))
+        if not speaks:
+            tables.add("silent", [(key,)])
+
+    others = f"SELECT w.key, w.etag, w.properties FROM {_JOINED} WHERE h.size = w.size AND {_OTHER_ETAG}"
+    throttle.each(ask, tables.each(others), 8)
+
+
 def _presence(tables: Inventory, total: int, unknown: str) -> Check:
     wrong = []
     for words, source in (
         ("is missing", _MISSING),
         ("has another size", f"{_JOINED} WHERE h.size <> w.size"),
-        ("has another ETag", f"{_JOINED} WHERE h.size = w.size AND {_OTHER_ETAG}"),
+        ("has another ETag", f"{_JOINED} WHERE h.size = w.size AND {_OTHER_ETAG} AND w.key NOT IN silent"),
     ):
         count = int(tables.value(f"SELECT count(*) FROM {source}"))
         first = [str(key) for (key,) in tables.each(f"SELECT w.key FROM {source} ORDER BY w.key LIMIT {_NAMED}")]
@@ -139,7 +171,10 @@ def _presence(tables: Inventory, total: int, unknown: str) -> Check:
     if unknown:
         return Check("objects", COULD_NOT_VERIFY, unknown)
     more = int(tables.value("SELECT count(*) FROM have WHERE key NOT IN (SELECT key FROM wanted)"))
+    silent = int(tables.value("SELECT count(*) FROM silent"))
     same = f"all {total} objects are there with their size and ETag"
+    if silent:
+        same += f"; {silent} of the ETags are no checksums, because the objects are encrypted with a KMS"
     return compared("objects", wrong, same + (f"; {more} others are there too" if more else ""))
 
 
@@ -147,7 +182,7 @@ def _look(bucket: Bucket, vault: Bucket, row: _Row, found: _Found) -> None:
     key, size, _etag, vault_version, *_rest = row
     told = {
         BYTES: _other_bytes(bucket, vault, row),
-        FACTS: _facts_of(bucket, vault, key, vault_version, Record(*row[6:])),
+        FACTS: _facts_of(bucket, vault, key, vault_version, Record(*row[6:8])),
     }
     with found.lock:
         found.read += 1
@@ -159,14 +194,14 @@ def _look(bucket: Bucket, vault: Bucket, row: _Row, found: _Found) -> None:
 
 def _other_bytes(bucket: Bucket, vault: Bucket, row: _Row) -> tuple[str, str]:
     """As _facts_of()."""
-    key, size, etag, vault_version, _at, sha256, *_record = row
+    key, size, etag, vault_version, _at, sha256, _headers, _tags, line = row
     try:
-        own, md5, _headers = copier.digest(bucket, key, size)
+        own, md5, _now = copier.digest(bucket, key, size)
     except (NotFoundError, IntegrityError) as exc:
         return exc.cause, ""
     if sha256:
         same = own == sha256
-    elif MD5.fullmatch(etag):
+    elif properties.is_md5(etag, properties.parse(line).encryption):
         same = md5 == etag
     else:
         try:

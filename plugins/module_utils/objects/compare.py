@@ -21,9 +21,9 @@ from ..base.errors import LifeboatError, Log, present
 from ..base.text import named
 from ..mirror import store
 from ..mirror.listing import Point
-from ..s3 import bucket, causes, client, copier
+from ..s3 import bucket, causes, client, copier, properties
 from ..s3.bucket import Bucket
-from ..s3.copier import MD5, Record
+from ..s3.copier import Record
 from ..s3.inventory import UNHELD, Inventory, text
 from ..settings.config import Config
 from ..stack import buckets
@@ -45,10 +45,13 @@ GONE = "point p WHERE NOT EXISTS (SELECT 1 FROM live l WHERE l.key = p.key)"
 _OTHER = "(p.size <> l.size OR (p.etag <> l.etag AND p.etag <> '' AND l.etag <> ''))"
 DIFFERS = f"point p JOIN live l USING (key) WHERE {_OTHER}"
 # What is known of a key that is gone or differs. same: another tag, the same bytes. right: so the database has it now.
-# wrong: the database has it otherwise, or it cannot be read. doubt: nobody can say. lost: not even the vault has it.
+# wrong: the database has it otherwise, or it cannot be read. doubt: nobody can say. unread: its ETag says nothing of
+# its bytes, and there was no time to read them. lost: not even the vault has it.
 # loose: gone, and no row knows it: deleted rightly, or never one of the database's. A recovery brings it back:
 # reporting an extra object is safe, missing one is not. excluded: in the bucket, and the configuration leaves it out.
 SAME, RIGHT, WRONG, DOUBT, LOST, LOOSE, EXCLUDED = "same", "right", "wrong", "doubt", "lost", "loose", "excluded"
+UNREAD = "unread"
+_BY_KMS = "substr(p.properties, 1, 20) = 'encryption=aws%3Akms' AND p.size = l.size"
 UNKNOWN_TO_POINT = (
     "live l WHERE NOT EXISTS (SELECT 1 FROM point p WHERE p.key = l.key)"
     f" AND NOT EXISTS (SELECT 1 FROM settled s WHERE s.key = l.key AND s.how = '{EXCLUDED}')"
@@ -197,14 +200,16 @@ def settle(inventory: Inventory, source: Bucket, *, known: bool) -> None:
     }  # a connection to SQLite is not for several threads
     deadline = time.monotonic() + READ_SECONDS
 
-    def look(differs: tuple[str, int, str, str, int]) -> tuple[str, str]:
-        key, late = differs[0], time.monotonic() > deadline
-        return key, DOUBT if late else _settled(source, *differs, told=told[key] if known else [])
+    def look(differs: tuple[str, int, str, str, int]) -> Optional[tuple[str, str]]:
+        if time.monotonic() > deadline:
+            return None
+        return differs[0], _settled(source, *differs, told=told[differs[0]] if known else [])
 
     with ThreadPoolExecutor(READERS) as pool:
-        inventory.add("settled", pool.map(look, differing))
+        inventory.add("settled", filter(None, pool.map(look, differing)))
     rest = f"{DIFFERS} AND NOT EXISTS (SELECT 1 FROM settled s WHERE s.key = p.key)"
-    inventory.change(f"INSERT INTO settled SELECT key, '{DOUBT}' FROM {rest}")
+    how = f"CASE WHEN {_BY_KMS} THEN '{UNREAD}' ELSE '{DOUBT}' END"
+    inventory.change(f"INSERT INTO settled SELECT key, {how} FROM {rest}")
 
 
 def _settled(source: Bucket, key: str, size: int, etag: str, sha256: str, live_size: int, *, told: list[_Told]) -> str:
@@ -271,6 +276,8 @@ def judge(config: Config, inventory: Inventory, point: Point, unknown: str) -> t
             unsure.append(f"{changed}; rightly or not, nobody can say")
         if loose := inventory.few(f"settled WHERE how = '{LOOSE}'"):
             told.append(f"objects are gone since {point.id} that no row knows: {loose}; a recovery brings them back")
+    if unread := inventory.few(f"settled WHERE how = '{UNREAD}'"):
+        unsure.append(f"objects encrypted with a KMS were written again since {point.id} and not read: {unread}")
     if unknown:
         unsure.append(f"what the database says of the objects: {unknown}")
     return findings, unsure, told
@@ -300,21 +307,22 @@ def damaged(inventory: Inventory, source: Bucket, vault: Bucket, among: str) -> 
     Its headers and tags are held against those on record: another client may have changed them alone.
     """
 
-    def look(entry: tuple[str, str, str, str, Optional[str], Optional[str]]) -> tuple[str, str]:
-        key, etag, sha256, version, headers, tags = entry
-        if _damage(source, key, etag, sha256):
+    def look(entry: tuple[str, str, str, str, str, Optional[str], Optional[str]]) -> tuple[str, str]:
+        key, etag, sha256, line, version, headers, tags = entry
+        if _damage(source, key, etag, sha256, line):
             return key, WRONG
         ours, wanted = copier.facts(source, key), copier.recorded(vault, key, version, Record(headers, tags))
         return key, SAME if (ours.headers, ours.tags) == wanted else WRONG
 
-    columns = "p.key, p.etag, p.sha256, p.version, p.headers, p.tags"
+    columns = "p.key, p.etag, p.sha256, p.properties, p.version, p.headers, p.tags"
     several = inventory.each(f"SELECT {columns} FROM {among} ORDER BY p.key")
     throttle.each(lambda entry: inventory.add("settled", [look(entry)]), several, READERS)
     return _is(WRONG)
 
 
-def _damage(source: Bucket, key: str, etag: str, sha256: str) -> str:
+def _damage(source: Bucket, key: str, etag: str, sha256: str, line: str) -> str:
     """What is wrong with the bytes under a key; nothing where they are as listed, or nobody noted what they were.
+    line: its properties on record.
 
     Raises what refuses to let us look.
     """
@@ -324,7 +332,8 @@ def _damage(source: Bucket, key: str, etag: str, sha256: str) -> str:
         if causes.of(exc):
             raise
         return f"{named(key)} cannot be read: {exc.cause}"
-    wrong = own != sha256 if sha256 else bool(MD5.fullmatch(etag)) and md5 != etag
+    speaks = properties.is_md5(etag, properties.parse(line).encryption)
+    wrong = own != sha256 if sha256 else speaks and md5 != etag
     return f"{named(key)} has other bytes than its listing says" if wrong else ""
 
 
@@ -335,7 +344,7 @@ def sample(inventory: Inventory, source: Bucket, share: int = 1) -> tuple[list[s
     let us read any of them.
     """
     same = f"point p JOIN live l USING (key) WHERE NOT {_OTHER}"
-    columns = "key, p.size, p.etag, p.sha256"
+    columns = "key, p.size, p.etag, p.sha256, p.properties"
     drawn = list(inventory.each(f"SELECT {columns} FROM {same} ORDER BY random() LIMIT {-(-SAMPLE // share)}"))
     random.shuffle(drawn)
     chosen, bytes_left = [], SAMPLE_BYTES // share
@@ -348,12 +357,12 @@ def sample(inventory: Inventory, source: Bucket, share: int = 1) -> tuple[list[s
     bad: list[str] = []
     withheld: list[LifeboatError] = []
 
-    def look(entry: tuple[str, int, str, str]) -> bool:
-        key, _size, etag, sha256 = entry
+    def look(entry: tuple[str, int, str, str, str]) -> bool:
+        key, _size, etag, sha256, line = entry
         if time.monotonic() > deadline or len(bad) >= ENOUGH:
             return False
         try:
-            wrong = _damage(source, key, etag, sha256)
+            wrong = _damage(source, key, etag, sha256, line)
         except LifeboatError as exc:
             withheld.append(exc)
             return False

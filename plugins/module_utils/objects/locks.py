@@ -4,9 +4,9 @@
 
 """Give objects back the retention and the legal hold that they had, and see whether they are encrypted as they were.
 
-What is copied back is locked as it is written. The others, and those that the server did not take so, come after all
-else, and only if they were proved: what is locked cannot be put right any more. A lock that lasts longer stays. The
-encryption of single objects is not given back, it is the bucket's that counts.
+What is copied back is locked and encrypted as it is written. Locks of the others, and of those that the server did not
+take so, come after all else, and only if they were proved: what is locked cannot be put right any more. A lock that
+lasts longer stays.
 """
 
 from __future__ import annotations
@@ -105,6 +105,8 @@ class _Work:
                 self._note("encrypted")
                 if have.encryption != wanted.encryption:
                     self._note("plain", f"{entry.key!r}: {have.encryption or 'not encrypted'}")
+                elif wanted.encryption_key and have.encryption_key != wanted.encryption_key:
+                    self._note("plain", f"{entry.key!r}: with the key {have.encryption_key or '(not told)'}")
             if locked:
                 self._note("locked")
                 self._bring(entry.key, answer, have, wanted)

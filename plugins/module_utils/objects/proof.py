@@ -243,7 +243,7 @@ def _restored(
     which = f"all {total} objects" if count == total else f"{count} of {total} objects, {how}"
     with _scratch(run.config, vault, log) as scratch:
         log(f"restoring {which} into {scratch.url}")
-        done = back.copy_back(run, inventory.entries(chosen), scratch, log=log, compare=False)
+        done = back.copy_back(run, inventory.entries(chosen), scratch, log=log, compare=False, encrypt=False)
         failed = [f"{lost.key!r}: {lost.why}" for lost in done.failed]
         restored = compared("restore", failed, f"{which}, into a bucket of their own")
         unread = bool(failed) and done.denied == done.failed_count

@@ -14,7 +14,6 @@ from __future__ import annotations
 import base64
 import contextlib
 import hashlib
-import re
 import threading
 import time
 from collections import deque
@@ -40,7 +39,6 @@ BUDGET = 32 << 20  # bytes held at once by all copies together
 _PARTS = 10_000  # S3 takes no more in one upload
 _AHEAD = 3
 _CHANGED_TRIES = 3
-MD5 = re.compile(r"[0-9a-f]{32}")
 # MinIO unpacks what is put with such user metadata, over other objects and their versions, and keeps no object of it;
 # by way of a multipart upload it keeps the object and its metadata.
 _UNPACKED = ("x-amz-meta-snowball-", "x-amz-meta-minio-")
@@ -473,11 +471,7 @@ def _copied(
     order: _Order, size: int, source: Answer, md5: str, sha256: str, put: _Put, wanted: _Wanted, untagged: str
 ) -> Copied:
     headers, etag, listed = source.headers, source.etag, order.etag
-    # Encrypted with a key of the customer's, an ETag is no MD5 though it looks like one.
-    own_key = headers.get("x-amz-server-side-encryption", "").startswith("aws:kms") or any(
-        name.startswith("x-amz-server-side-encryption-customer") for name in headers
-    )
-    told = {text for text in (etag, listed) if MD5.fullmatch(text) and not own_key}
+    told = {text for text in (etag, listed) if properties.is_md5(text, properties.encryption(headers))}
     lost = properties.lost(wanted.headers, put.held) if put.held is not None else ()
     return Copied(
         order.key, size, etag, sha256, put.version, put.etag, headers.get("x-amz-version-id", ""),

@@ -21,15 +21,17 @@ from urllib.parse import parse_qsl, quote, urlencode
 
 from ..base.clock import parse_time
 from ..base.errors import LifeboatError
-from .signed import KEPT, LOCK, USER
+from .signed import ENCRYPTION, KEPT, LOCK, USER
 
 ASK = {"x-amz-checksum-mode": "ENABLED"}  # or no server tells an object's checksums
 OWN_KEY = "a key of the customer's"
-_ENCRYPTION = "x-amz-server-side-encryption"
+ALGORITHM, _KEY = ENCRYPTION
+_MD5 = re.compile(r"[0-9a-f]{32}")
 _CHECKSUM = re.compile(r"x-amz-checksum-(crc32|crc32c|crc64nvme|sha1|sha256)")
 _MODE, _UNTIL, _HOLD = LOCK
 _MODES = ("GOVERNANCE", "COMPLIANCE")
-_LONGEST = 400  # characters of a line on record
+_LONGEST = 1200  # characters of a line on record
+_LONGEST_KEY = 200  # characters of the name of a key
 METADATA = "user metadata"
 # A line of written() whose names need no quotes, and whose texts are ASCII: what must be quoted is, and nothing else.
 _PLAIN, _QUOTED = "[A-Za-z0-9_.~-]", "%(?:[01][0-9A-F]|2[0-9A-CF]|3[A-F]|40|5[B-E]|60|7[B-DF])"
@@ -40,7 +42,8 @@ _LOSABLE = frozenset({*KEPT, METADATA})
 
 @dataclass(frozen=True)
 class Properties:
-    """encryption: how it is encrypted. clear: the vault's copy is not. checksums: the kinds that are kept with it.
+    """encryption: how it is encrypted, and encryption_key: the name of the key, where the server tells one. clear: the
+    vault's copy is not encrypted. checksums: the kinds that are kept with it.
 
     lost: what the vault's copy has not, or has otherwise: names of headers, and METADATA; see lost().
     mode, until: nobody may delete it before then, GOVERNANCE: but with a right to. hold: nor as long as that is ON.
@@ -53,12 +56,13 @@ class Properties:
     until: Optional[datetime] = None
     hold: bool = False
     lost: tuple[str, ...] = ()
+    encryption_key: str = ""
 
     @property
     def line(self) -> str:
         said = {
-            "encryption": self.encryption, "clear": "1" if self.clear else "", "checksums": self.checksums,
-            "mode": self.mode, "until": _said(self.until) if self.until else "",
+            "encryption": self.encryption, "key": self.encryption_key, "clear": "1" if self.clear else "",
+            "checksums": self.checksums, "mode": self.mode, "until": _said(self.until) if self.until else "",
             "hold": "1" if self.hold else "", "lost": ",".join(self.lost),
         }  # fmt: skip
         return urlencode({name: value for name, value in said.items() if value})
@@ -67,6 +71,13 @@ class Properties:
         """Those with which it is written to be locked from the beginning, as far as the lock still lasts."""
         kept = {_MODE: self.mode, _UNTIL: _said(self.until)} if self.until and self.retained(now) else {}
         return {**kept, **({_HOLD: "ON"} if self.hold else {})}
+
+    @property
+    def encryption_headers(self) -> dict[str, str]:
+        """Those with which it is written to be encrypted as it was; nothing where only its client has the key."""
+        if self.encryption in ("", OWN_KEY):
+            return {}
+        return {ALGORITHM: self.encryption, **({_KEY: self.encryption_key} if self.encryption_key else {})}
 
     def retained(self, now: datetime) -> bool:
         """Does a retention that is on record still last?"""
@@ -90,9 +101,18 @@ NONE = Properties()
 
 def encryption(headers: Mapping[str, str]) -> str:
     """How the server says that an object is encrypted; nothing where it does not."""
-    if any(name.startswith(f"{_ENCRYPTION}-customer-") for name in headers):
+    if any(name.startswith(f"{ALGORITHM}-customer-") for name in headers):
         return OWN_KEY
-    return headers.get(_ENCRYPTION, "")[:40]
+    return headers.get(ALGORITHM, "")[:40]
+
+
+def is_md5(etag: str, encryption: str) -> bool:
+    """Tell whether an ETag speaks of an object's bytes, which have this encryption.
+
+    An object that is encrypted by a KMS, or with a key of the customer's, has an ETag of 32 hexadecimal digits that is
+    no MD5 and new at each write: MinIO, and https://docs.aws.amazon.com/AmazonS3/latest/API/API_Object.html
+    """
+    return bool(_MD5.fullmatch(etag)) and not encryption.startswith("aws:kms") and encryption != OWN_KEY
 
 
 def of(headers: Mapping[str, str]) -> Properties:
@@ -103,7 +123,10 @@ def of(headers: Mapping[str, str]) -> Properties:
     with contextlib.suppress(ValueError):  # no time at all: no lock that could be set again
         until = _moment(headers.get(_UNTIL, "")) if mode in _MODES else None
     hold = headers.get(_HOLD, "").upper() == "ON"
-    return Properties(encryption(headers), False, ",".join(sums), mode if until else "", until, hold)
+    how = encryption(headers)
+    key = headers.get(_KEY, "") if how not in ("", OWN_KEY) else ""
+    key = key if len(key) <= _LONGEST_KEY else ""
+    return Properties(how, False, ",".join(sums), mode if until else "", until, hold, encryption_key=key)
 
 
 @functools.lru_cache(maxsize=4096)
@@ -115,7 +138,7 @@ def parse(line: str) -> Properties:
     until = _moment(said.get("until", ""))
     known = Properties(
         said.get("encryption", ""), said.get("clear") == "1", said.get("checksums", ""), said.get("mode", ""), until,
-        said.get("hold") == "1", tuple(filter(None, said.get("lost", "").split(","))),
+        said.get("hold") == "1", tuple(filter(None, said.get("lost", "").split(","))), said.get("key", ""),
     )  # fmt: skip
     if list(known.lost) != sorted(_LOSABLE & {*known.lost}):
         raise ValueError(f"no properties of an object: {line[:_LONGEST]!r}")

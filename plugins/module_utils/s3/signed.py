@@ -42,11 +42,12 @@ KEPT = ("content-type", "cache-control", "content-disposition", "content-encodin
         "x-amz-website-redirect-location")  # fmt: skip
 USER = "x-amz-meta-"
 LOCK = ("x-amz-object-lock-mode", "x-amz-object-lock-retain-until-date", "x-amz-object-lock-legal-hold")
+ENCRYPTION = ("x-amz-server-side-encryption", "x-amz-server-side-encryption-aws-kms-key-id")
 # On Ceph RGW the bucket's owner cannot read what another user wrote without it. No other value is ever sent.
 FOR_OWNER = {"x-amz-acl": "bucket-owner-full-control"}
 # Headers that a request may have: an object's own, and these. No other is ever sent, whatever a source says.
 _SENT = frozenset(
-    {*KEPT, "x-amz-tagging", "content-md5", "range", "if-match", "x-amz-checksum-mode", *LOCK, *FOR_OWNER}
+    {*KEPT, "x-amz-tagging", "content-md5", "range", "if-match", "x-amz-checksum-mode", *LOCK, *ENCRYPTION, *FOR_OWNER}
 )
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]+")  # https://www.rfc-editor.org/rfc/rfc9110#name-tokens
 _NO_VALUE = re.compile(r"[\x00\r\n]")
