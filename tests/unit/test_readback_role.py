@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,10 @@ def told(role: str, name: str, **changes: Any) -> Any:
     """A variable of the role, in that inventory."""
     found: dict[str, Any] = {}
     for part in ("defaults", "vars"):
-        found.update(trusted(yaml.safe_load((ROOT / f"roles/{role}/{part}/main.yml").read_text("utf-8"))))
+        text = (ROOT / f"roles/{role}/{part}/main.yml").read_text("utf-8")
+        # The lookup needs more of Ansible than is here; test_answers.py has it.
+        text = re.sub(r"lookup\('lifeboat\.dr\.answer', '(\w+)', default=([^)]*)\)", r"\1 | default(\2)", text)
+        found.update(trusted(yaml.safe_load(text)))
     templar = Templar(loader=DataLoader(), variables={**found, **INVENTORY, **changes})
     return templar.template(trust_as_template("{{ " + name + " }}"))
 
