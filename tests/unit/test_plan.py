@@ -645,6 +645,43 @@ def test_a_time_takes_the_recovery_point_of_that_time(tmp_path: Path, world: dic
     assert f"{one.id} of recovery point {point.id} cannot be used" in "".join(made.warnings)
 
 
+OTHER_MAJOR = """db  | 2026-11-30 20:00:00.123 UTC [1] FATAL:  database files are incompatible with server
+db  | 2026-11-30 20:00:00.123 UTC [1] DETAIL:  The data directory was initialized by PostgreSQL version 15, which is not compatible with this version 17.10 (Debian 17.10-1.pgdg13+1).
+"""
+
+
+@pytest.mark.parametrize(
+    ("version", "major", "refused"),
+    [("15\n", "17", True), ("17\n", "17", False), ("15\n", "", True), ("", "17", False), ("x", "17", False)],
+)
+def test_an_image_of_another_major_is_no_loss(
+    tmp_path: Path, world: dict[str, Any], monkeypatch: pytest.MonkeyPatch, version: str, major: str, refused: bool
+) -> None:
+    """`postgres:latest` over an old volume: the image of before brings everything back."""
+    publish(tmp_path)
+    monkeypatch.setattr(database_plan, "_require_major", lambda *_: None)
+    environment = {"PG_MAJOR": major} if major else {}
+    world["server"], world["why"] = None, "it does not answer"
+    stack = world["stack"] = Stack(
+        ServiceState(exists=True, status="restarting", exit_code=1, environment=environment), OTHER_MAJOR
+    )
+    stack.mount = DataMount("volume", "data", tmp_path / "data")
+    stack.mount.path.mkdir()
+    (stack.mount.path / "PG_VERSION").write_text(version)
+    words = "the data of db was made by PostgreSQL 15, and its image is of PostgreSQL 17, which cannot open it: nothing is lost"
+    if refused:
+        with pytest.raises(UsageError, match=words):
+            make(tmp_path)
+    else:
+        assert make(tmp_path).mode == "start"
+    forced = make(tmp_path, method="rebuild")
+    assert [warning for warning in forced.warnings if words in warning] == list(forced.warnings[: int(refused)])
+    told = (
+        "The data directory was initialized by PostgreSQL version 15, which is not compatible with this version 17.10"
+    )
+    assert any(told in finding for finding in forced.findings)
+
+
 def test_the_plan_says_when_it_takes_from_the_vault(
     tmp_path: Path, world: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

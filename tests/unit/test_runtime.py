@@ -419,6 +419,12 @@ LOGS = [
     ("FATAL:  first\nPANIC:  second\nbye", "PANIC:  second"),
     ("ERROR:  duplicate key\nDETAIL:  Key (card)=(4111) exists.\nSTATEMENT:  INSERT 4111", "ERROR:  duplicate key"),
     ("STATEMENT:  SELECT 4111", ""),
+    (
+        "FATAL:  database files are incompatible with server\nDETAIL:  The data directory was initialized by PostgreSQL"
+        " version 15, which is not compatible with this version 17.10 (Debian 17.10-1.pgdg13+1).",
+        "FATAL:  database files are incompatible with server: The data directory was initialized by PostgreSQL version 15,"
+        " which is not compatible with this version 17.10",
+    ),
     ("x" * 500, "x" * 300),
 ]
 

@@ -53,7 +53,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.recovery.state import 
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import details
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest import Artefact, Manifest
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
-from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened, ServiceState
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import DataMount, Opened, ServiceState
 from builders import FACTS, NOW, PLAN, fingerprint, folder, make_config, make_manifest, store
 
 ODD = "b\udcfccher"  # in LATIN1
@@ -233,6 +233,12 @@ class Stack:
     def state(self, service: str) -> ServiceState:
         del service
         return ServiceState(exists=True, running=self.up, status="running" if self.up else "exited")
+
+    def data_path(self, service: str) -> str:
+        return "/var/lib/postgresql/data"
+
+    def data_mount(self, service: str, inside: str) -> DataMount:
+        return DataMount("", "", Path())
 
     def dependants(self, service: str) -> list[str]:
         del service

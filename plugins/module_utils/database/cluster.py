@@ -397,8 +397,15 @@ class _Reader:
         return sorted((setting.kept for setting in kept), key=lambda setting: (setting.name, setting.file))
 
 
-def take(server: Server, databases: Iterable[str]) -> Cluster:
-    """What surrounds the databases now. databases: those to look into."""
+# Before 15 a publication has whole tables, without a list of columns or a filter of rows.
+_TABLES_OF = "to_jsonb(t) - 'pubname'"
+_TABLES_BEFORE_15 = "to_jsonb(t) - '{pubname,attnames,rowfilter}'::text[]"
+
+
+def take(server: Server, databases: Iterable[str], major: int = 0) -> Cluster:
+    """What surrounds the databases now. databases: those to look into. major: of the server that it is compared with;
+    0: of this one."""
+    sql = _INSIDE.replace(_TABLES_OF, _TABLES_BEFORE_15) if 0 < major < 15 else _INSIDE
     reader = _Reader(server)
     (may,) = reader.rows(SETTINGS, _May, _MAY) or [_May(files=False, all=False, ident=True, conninfo=False)]
     hba = [rule.text for rule in reader.rows(RULES, _Rule, _HBA)]
@@ -407,7 +414,7 @@ def take(server: Server, databases: Iterable[str]) -> Cluster:
     subscriptions = reader.rows(SUBSCRIPTIONS, Subscription, _SUBSCRIPTIONS.replace("{conninfo}", conninfo))
     if subscriptions and not may.conninfo:
         reader.lacks(SUBSCRIPTIONS, "the account may not read pg_subscription.subconninfo")
-    inside = {name: reader.rows(LIBRARIES, Inside, _INSIDE, name) for name in databases}
+    inside = {name: reader.rows(LIBRARIES, Inside, sql, name) for name in databases}
     return Cluster(
         SCHEME,
         tuple(reader.settings(may)),
@@ -528,12 +535,13 @@ def _normal(setting: Setting) -> str:
     return text.lower() if setting.kind == "enum" or setting.name.lower() in ("datestyle", "timezone") else text
 
 
-def compare(expected: Cluster, found: Cluster, restored: Collection[str] = ()) -> Brought:
+def compare(expected: Cluster, found: Cluster, restored: Collection[str] = (), *, same_major: bool = True) -> Brought:
     """Compare a rebuilt server with the backup's. FAIL: what was to come back, and differs. All else is a note.
 
     restored: the settings that were set again, in lower case. A server that lived on is not compared: it may rightly
-    have changed.
+    have changed. same_major: both are of the same PostgreSQL major, and describe a publication in the same words.
     """
+    unlike: list[str] = []
     checks: list[Check] = []
     lines: list[str] = []
     topics = (
@@ -544,7 +552,7 @@ def compare(expected: Cluster, found: Cluster, restored: Collection[str] = ()) -
         (SUBSCRIPTIONS, _subscriptions(expected, found), len(expected.subscriptions)),
         (
             PUBLICATIONS,
-            _publications(expected, found),
+            _publications(expected, found, unlike if not same_major else None),
             sum(len(one.publications) for one in expected.databases.values()),
         ),
         (LIBRARIES, _libraries(expected, found), sum(len(one.extensions) for one in expected.databases.values())),
@@ -560,10 +568,12 @@ def compare(expected: Cluster, found: Cluster, restored: Collection[str] = ()) -
         why = (
             expected.unreadable.get(read_by) or found.unreadable.get(read_by) or (gone if read_by == LIBRARIES else "")
         )
+        if topic == PUBLICATIONS and unlike:
+            why = why or f"{', '.join(unlike)}: another major describes what is published in other words"
         if wrong:
             checks.append(compared(topic, wrong, ""))
         elif why:
-            checks.append(Check(topic, COULD_NOT_VERIFY, f"not read: {named(why)}"))
+            checks.append(Check(topic, COULD_NOT_VERIFY, f"not {'compared' if unlike else 'read'}: {named(why)}"))
         elif not noted:
             checks.append(Check(topic, PASS, f"{count} equal"))
     return Brought(tuple(checks), tuple(lines))
@@ -630,12 +640,38 @@ def _subscriptions(expected: Cluster, found: Cluster) -> _Differences:
             yield False, f"the subscription {item.name} is disabled. When its slot is right: {command}"
 
 
-def _publications(expected: Cluster, found: Cluster) -> _Differences:
+# As _INSIDE describes a publication: its owner, the columns of its row, and a digest of the tables that it names.
+_PUBLICATION = re.compile(r"(?P<owner>.*) (?P<row>\{.*\})(?: (?P<tables>[0-9a-f]{32}))?", re.DOTALL)
+_NOT_THERE = (None, "n")  # what a column says that only the newer major has; 18: pubgencols
+
+
+def _alike(before: str, now: str) -> Optional[bool]:
+    """Whether two majors mean the same publication; None where their words do not tell."""
+    found = _PUBLICATION.fullmatch(before), _PUBLICATION.fullmatch(now)
+    if not (found[0] and found[1]):
+        return None
+    try:
+        was, has = (json.loads(each["row"]) for each in found if each)
+    except ValueError:
+        return None
+    same = all(was[name] == value if name in was else value in _NOT_THERE for name, value in has.items())
+    if not same or found[0]["owner"] != found[1]["owner"] or not was.keys() <= has.keys():
+        return False
+    return True if found[0]["tables"] == found[1]["tables"] else None
+
+
+def _publications(expected: Cluster, found: Cluster, unlike: Optional[list[str]]) -> _Differences:
+    """unlike: gets those of which another major's words do not tell whether they differ; None: it is the same major."""
     for name, inside in expected.databases.items():
         have = found.databases.get(name)
         for publication, definition in inside.publications.items() if have else ():
             now = have.publications.get(publication) if have else None
-            if now != definition:
+            alike = now == definition
+            if now is not None and not alike and unlike is not None:
+                told = _alike(definition, now)
+                unlike += [f"{publication} of {name}"] if told is None else []
+                alike = told is not False
+            if not alike:
                 yield True, f"{publication} of {name} {'is missing' if now is None else 'differs'}"
 
 
@@ -651,8 +687,11 @@ def _libraries(expected: Cluster, found: Cluster) -> _Differences:
 # --- restoring
 
 
-def restore(server: Server, config: Config, wanted: Cluster, stamp: str, log: Log) -> Brought:
-    """Into a server that was made for it, when its databases are back. Never raises for what does not come back."""
+def restore(server: Server, config: Config, wanted: Cluster, stamp: str, log: Log, *, major: int = 0) -> Brought:
+    """Into a server that was made for it, when its databases are back. Never raises for what does not come back.
+
+    major: of the server that the backup was taken of; 0: of this one.
+    """
     system = [setting for setting in wanted.settings if setting.file == AUTO and not kept_out(setting)]
     roles = [setting for setting in wanted.for_all if not kept_out(setting)]
     log(f"setting {len(system) + len(roles)} of the server's settings again")
@@ -667,8 +706,9 @@ def restore(server: Server, config: Config, wanted: Cluster, stamp: str, log: Lo
     except LifeboatError as exc:
         refused["SELECT pg_reload_conf();"] = exc.cause
     present = set(server.databases(attempted=_ATTEMPT)) & set(wanted.databases)
-    found = take(server, sorted(present))
-    made = compare(wanted, found, names)
+    major = major or server.version_num // 10000
+    found = take(server, sorted(present), major)
+    made = compare(wanted, found, names, same_major=major == server.version_num // 10000)
     lines = [*made.notes, *(named(f"the server refused {sql} {why}") for sql, why in refused.items())]
     later = sorted(setting.name for setting in system if setting.restart and setting.name.lower() in names)
     if later:

@@ -128,6 +128,11 @@ SELECT jsonb_build_object('name', r.rolname, 'facts', md5(concat_ws('|', r.rolsu
     FROM pg_auth_members m JOIN pg_roles g ON g.oid = m.roleid WHERE m.member = r.oid))))
 FROM pg_roles r WHERE r.rolname !~ '^pg_' ORDER BY 1;
 """
+# Before 16 a membership has no options: it inherits where its member does, and SET ROLE is always allowed. So a newer
+# server is asked what it has otherwise. https://www.postgresql.org/docs/16/release-16.html
+_OPTIONS = "to_jsonb(m)->>'inherit_option', to_jsonb(m)->>'set_option'"
+_OPTIONS_BEFORE_16 = """NULLIF((to_jsonb(m)->>'inherit_option')::bool, r.rolinherit),
+      NULLIF((to_jsonb(m)->>'set_option')::bool, true)"""
 
 
 def _acl(kind: str, acl: str, owner: str) -> str:
@@ -306,6 +311,11 @@ def names_of(scheme: int) -> str:
     return AS_TEXT if scheme <= 2 else ""
 
 
+def _roles_of(major: int) -> str:
+    """SQL that describes the roles of this server as one of that major describes them. 0: as this one does."""
+    return _ROLES.replace(_OPTIONS, _OPTIONS_BEFORE_16) if 0 < major < 16 else _ROLES
+
+
 def _schema_of(scheme: int) -> str:
     sql = _SCHEMA
     for ours, before in _AS_SCHEME_2.items() if scheme <= 2 else ():
@@ -332,7 +342,8 @@ class Setting:
 
 @dataclass(frozen=True)
 class Locale:
-    """Of the row of pg_database what a restore brings back. A major has some columns and not others."""
+    """Of the row of pg_database what a restore brings back. A major has some columns and not others: 14 no provider,
+    15 and 16 `daticulocale`, which 17 calls `datlocale`, 15 no rules."""
 
     datcollate: str
     datctype: str
@@ -341,6 +352,11 @@ class Locale:
     daticulocale: Optional[str] = None
     daticurules: Optional[str] = None
     datconnlimit: Optional[int] = None
+
+    @property
+    def of_provider(self) -> Optional[str]:
+        """The locale of ICU or of PostgreSQL's own provider, whatever the major calls the column."""
+        return self.datlocale or self.daticulocale
 
 
 @dataclass(frozen=True)
@@ -664,8 +680,11 @@ def _flattened(parts: list[_Part]) -> list[_Part]:
     return parts
 
 
-def take(session: Session, level: str, scheme: int = SCHEME) -> Fingerprint:
-    """The whole fingerprint, in the session's own snapshot; in an earlier scheme, to be compared with such a one."""
+def take(session: Session, level: str, scheme: int = SCHEME, major: int = 0) -> Fingerprint:
+    """The whole fingerprint, in the session's own snapshot; in an earlier scheme, to be compared with such a one.
+
+    major: of the server whose fingerprint it is compared with; 0: of this one.
+    """
     scheme = min(max(scheme, _OLDEST), SCHEME)
     (known,) = session.rows(names_of(scheme) + _FACTS, attempted=_ATTEMPT)
     version = typed.build(_Version, known, wrong_answer, unknown="ignore")
@@ -674,7 +693,7 @@ def take(session: Session, level: str, scheme: int = SCHEME) -> Fingerprint:
             _ATTEMPT, f"PostgreSQL {version.server_version}", "Lifeboat needs PostgreSQL 14 or newer", "Upgrade it."
         )
     (facts,) = answers(Facts, [known])
-    roles = answers(_Role, session.rows(_ROLES, attempted=_ATTEMPT))
+    roles = answers(_Role, session.rows(_roles_of(major), attempted=_ATTEMPT))
     schema = answers(_Definition, session.rows(_schema_of(scheme), attempted=_ATTEMPT))
     return Fingerprint(
         scheme,
@@ -718,9 +737,7 @@ def compare(
         compared(
             EXTENSIONS, _changed(extensions, found.facts.extensions, values=same_major), f"{len(extensions)} present"
         ),
-        compared(
-            "database settings", _settings(expected.facts, found.facts), "settings, owner, privileges, locale equal"
-        ),
+        _settings_check(expected.facts, found.facts, same_major),
         compared(
             "roles",
             _changed(expected.roles, found.roles, values=roles == "exact" and same_scheme, more=False),
@@ -806,18 +823,34 @@ def _granted(acl: Optional[tuple[Privilege, ...]]) -> Optional[set[tuple[str, st
     return {(*pair, pair in wider) for pair in pairs}
 
 
-def _settings(expected: Facts, found: Facts) -> list[str]:
+def _settings_check(expected: Facts, found: Facts, same_major: bool) -> Check:
     differences = []
     for of, before, now in (
         (("owner", "encoding", "acl", "settings", "comment"), expected, found),
-        (
-            ("datcollate", "datctype", "datlocprovider", "datlocale", "daticulocale", "datconnlimit"),
-            expected.locale,
-            found.locale,
-        ),
+        (("datcollate", "datctype", "datconnlimit"), expected.locale, found.locale),
     ):
         was, has = typed.plain(before, nulls=True), typed.plain(now, nulls=True)
         if "acl" in of and _granted(expected.acl) == _granted(found.acl):
             has["acl"] = was["acl"]
         differences += [f"{key}: {has[key]!r}, the backup {was[key]!r}" for key in of if has[key] != was[key]]
-    return differences
+    before, now = expected.locale, found.locale
+    for key, had, have in (
+        ("datlocprovider", before.datlocprovider or "c", now.datlocprovider or "c"),
+        ("daticurules", before.daticurules or None, now.daticurules or None),
+    ):
+        differences += [f"{key}: {have!r}, the backup {had!r}"] if had != have else []
+    unlike = f"datlocale: {now.of_provider!r}, the backup {before.of_provider!r}"
+    if before.of_provider == now.of_provider or (not same_major and _alike(before.of_provider, now.of_provider)):
+        unlike = ""
+    elif same_major or "@" not in (before.of_provider or ""):
+        differences.append(unlike)
+        unlike = ""
+    check = compared("database settings", differences, "settings, owner, privileges, locale equal")
+    if unlike and not differences:
+        return Check(check.name, COULD_NOT_VERIFY, f"{unlike}; majors write the options of a locale differently")
+    return check
+
+
+def _alike(before: Optional[str], now: Optional[str]) -> bool:
+    """16 and newer write an ICU locale as a language tag: en_US is en-US."""
+    return bool(before and now) and str(before).replace("_", "-").lower() == str(now).replace("_", "-").lower()

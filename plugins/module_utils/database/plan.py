@@ -30,7 +30,7 @@ from ..repository.sources import FROM_VAULT, Sources
 from ..settings.config import Config
 from ..settings.scenarios import DATABASE
 from ..stack.runtime import Opened, Runtime, database_mount
-from . import aside, assess, carried, clients, cluster, held, logins, scratch
+from . import aside, assess, carried, clients, cluster, held, logins, majors, scratch
 from . import server as database_server
 from .held import Held
 from .methods import registry as methods
@@ -80,6 +80,9 @@ def make(
     seen = assess.assess(run, assess.reference_of(sources))
     if seen.refused and method != "rebuild":
         raise assess.refusal(config, seen.refused)
+    older = majors.older_data(run) if seen.condition == DOWN else ""
+    if older and method != "rebuild":
+        raise majors.refusal(run, older)
     state = _named(identity, before)
     needed, why = _needed(config, seen, identity, before, force, database)
     mode: Mode = "none"
@@ -120,7 +123,14 @@ def make(
         condition=seen.condition,
         findings=seen.findings,
         unchecked=(*seen.unchecked, *scope.unknown),
-        warnings=(*sources.notes, *_warnings(sources.found, chosen), *damaged, *remaining, *_copies(copies)),
+        warnings=(
+            *filter(None, [older]),
+            *sources.notes,
+            *_warnings(sources.found, chosen),
+            *damaged,
+            *remaining,
+            *_copies(copies),
+        ),
         why=why,
         asked=force or bool(state),
         state=state,

@@ -80,9 +80,20 @@ class Runtime(Protocol):
     def images(self) -> dict[str, str]: ...
 
 
+# https://github.com/postgres/postgres/blob/REL_17_STABLE/src/backend/utils/init/miscinit.c (ValidatePgVersion)
+_OTHER_MAJOR = re.compile(
+    r"The data directory was initialized by PostgreSQL version [0-9.]+,"
+    r" which is not compatible with this version [0-9.]+"
+)
+
+
 def last_words(log: str) -> str:
-    """The last line that says why a service ended. STATEMENT, DETAIL and CONTEXT lines may hold rows: never quoted."""
+    """The last line that says why a service ended. STATEMENT, DETAIL and CONTEXT lines may hold rows: never quoted, but
+    for the one that says of which PostgreSQL the data is."""
     lines = [line.strip() for line in log.splitlines() if line.strip()]
     plain = [line for line in lines if not re.search(r"\b(STATEMENT|DETAIL|CONTEXT|QUERY):", line)]
     telling = [line for line in plain if re.search(r"\b(PANIC|FATAL|ERROR|error|failed|cannot|No such)\b", line)]
-    return (telling or plain or [""])[-1][:300]
+    said = (telling or plain or [""])[-1]
+    if "database files are incompatible with server" in said:
+        said += next((f": {found[0]}" for found in map(_OTHER_MAJOR.search, reversed(lines)) if found), "")
+    return said[:300]

@@ -21,6 +21,7 @@ from ....base.checks import FAIL, Check, ended, verdict
 from ....base.clock import format_time
 from ....base.errors import IntegrityError, LifeboatError, Log
 from ....base.text import named
+from ....repository.details import DatabaseDetails
 from ....repository.manifest import Manifest
 from ....settings.config import Config
 from ....stack.runtime import Opened
@@ -91,7 +92,10 @@ class Logical(Method):
         reindexed = work.timed("swap", lambda: restore.refresh_collations(server, log))
         brought = cluster.Brought()
         if around:
-            brought = work.timed("restore", lambda: cluster.restore(server, wanted.config, around, wanted.stamp, log))
+            major = wanted.manifest.detailed(DatabaseDetails).server_version_num // 10000
+            brought = work.timed(
+                "restore", lambda: cluster.restore(server, wanted.config, around, wanted.stamp, log, major=major)
+            )
         if brought.diff:
             log(brought.diff)
         kept = next((outcome.kept for outcome in work.outcomes if outcome.kept), "")

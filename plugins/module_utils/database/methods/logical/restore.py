@@ -273,7 +273,7 @@ def _create_sql(facts: Facts, name: str) -> str:
     ]
     provider = {"i": "ICU", "b": "BUILTIN"}.get(locale.datlocprovider or "c")
     if provider:
-        own = literal(locale.datlocale or locale.daticulocale or "")
+        own = literal(locale.of_provider or "")
         words.append(f"LOCALE_PROVIDER {provider.lower()} {provider}_LOCALE {own}")
         if provider == "ICU" and locale.daticurules:
             words.append(f"ICU_RULES {literal(locale.daticurules)}")
@@ -309,7 +309,7 @@ def compare(server: Server, name: str, expected: Fingerprint, *, fresh: bool, ap
     """
     with server.session(name) as session:
         session.rows("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;", attempted="compare the restored database")
-        found = fingerprint.take(session, expected.level, expected.scheme)
+        found = fingerprint.take(session, expected.level, expected.scheme, expected.facts.major)
     return fingerprint.compare(expected, found, roles="exact" if fresh else "present", application=application)
 
 
