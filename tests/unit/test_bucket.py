@@ -234,6 +234,17 @@ def test_skew(server: dict[str, Any], ahead: float, low: float, high: float) -> 
     assert low <= (bucket.skew(server["bucket"]) or 0.0) <= high
 
 
+@pytest.mark.parametrize("ahead", [3, -3, 120])
+def test_the_lead_of_a_clock_is_an_interval_that_holds_the_true_one(server: dict[str, Any], ahead: float) -> None:
+    server["date"] = ahead
+    low, high = bucket.lead(server["bucket"]) or (0.0, 0.0)
+    assert low <= ahead <= high <= low + 2
+
+
+def test_the_lead_of_a_clock_that_may_be_right_is_none(server: dict[str, Any]) -> None:
+    assert bucket.lead(server["bucket"]) == (0.0, 0.0)
+
+
 def test_skew_of_a_server_without_a_clock(server: dict[str, Any]) -> None:
     server["date"] = None
     assert bucket.skew(server["bucket"]) is None

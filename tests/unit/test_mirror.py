@@ -23,7 +23,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.s3.bucket import Bucke
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3.copier import Record
 from builders import NOW, make_config, publish
 
-SECOND = timedelta(seconds=1)
+SECOND, MILLISECOND = timedelta(seconds=1), timedelta(milliseconds=1)
 T = datetime(2026, 11, 24, 2, 0, 0, 400_000, tzinfo=timezone.utc)
 WHOLE = T.replace(microsecond=0)
 
@@ -63,6 +63,25 @@ OLD = version(version="old", at=WHOLE - 9 * SECOND, latest=False)
 def test_the_version_of_an_instant(state: State, versions: list[Version], chosen: str, unsure: int) -> None:
     assert state.read_source(versions, T) == unsure
     assert [version.version for version in state.to_copy()] == ([chosen] if chosen else [])
+
+
+@pytest.mark.parametrize(
+    ("listed", "chosen", "unsure"),
+    [
+        pytest.param(version(at=T - 600 * MILLISECOND), "v1", 0, id="before, by any clock"),
+        pytest.param(version(at=T - 400 * MILLISECOND), "v1", 1, id="perhaps a little later"),
+        pytest.param(version(at=T - 400 * MILLISECOND, deleted=True), "old", 1, id="perhaps deleted a little later"),
+        pytest.param(version(at=WHOLE - SECOND), "v1", 1, id="in whole seconds"),
+        pytest.param(version(at=WHOLE - 2 * SECOND), "v1", 0, id="in whole seconds, before"),
+        pytest.param(version(at=T + MILLISECOND), "old", 0, id="later, by any clock"),
+    ],
+)
+def test_what_lies_between_the_ends_of_the_instant_is_ambiguous(
+    state: State, listed: Version, chosen: str, unsure: int
+) -> None:
+    """The server's clock is known to half a second: nothing that may have been there is lost."""
+    assert state.read_source([listed, OLD], T, certain=T - 500 * MILLISECOND) == unsure
+    assert [version.version for version in state.to_copy()] == [chosen]
 
 
 @pytest.mark.parametrize(
@@ -325,7 +344,7 @@ def test_the_instant(
     why: str,
 ) -> None:
     monkeypatch.setattr(bucket, "versioning", lambda _: versioning)
-    monkeypatch.setattr(bucket, "skew", lambda _: skew)
+    monkeypatch.setattr(bucket, "lead", lambda _: None if skew is None else (skew, skew + 1))
     made = make_config(
         tmp_path,
         objects={"bucket": "uploads", "endpoint_url": "http://store:9000", "engine": engine},
@@ -341,7 +360,8 @@ def test_the_instant(
     if consistency == "snapshot":
         assert taken is not None
         assert (found.at, found.database_backup) == (taken.taken_at, taken.id)
-        assert found.server == taken.taken_at + timedelta(seconds=skew or 0)
+        assert found.certain == taken.taken_at + timedelta(seconds=skew or 0)
+        assert found.server == taken.taken_at + timedelta(seconds=0 if skew is None else skew + 1)
     else:
         assert (found.at, found.database_backup) == (None, "")
 
@@ -349,19 +369,19 @@ def test_the_instant(
 def test_an_instant_by_times_that_a_write_can_choose_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is the bucket as it is listed to have been then: right unless somebody with a key chose a time."""
     monkeypatch.setattr(bucket, "versioning", lambda _: "Enabled")
-    monkeypatch.setattr(bucket, "skew", lambda _: 3.0)
+    monkeypatch.setattr(bucket, "lead", lambda _: (3.0, 3.9))
     made, taken = make_config(tmp_path), publish(tmp_path, NOW - timedelta(hours=1))
     repo = repositories.from_settings(made.repository, {})
     lines: list[str] = []
     found = guard.choose_instant(made, repo, BUCKET, NOW, lines.append, bucket.Doubts(dates="a write can choose"))
-    assert (found.at, found.server, found.database_backup) == (taken.taken_at, taken.taken_at + 3 * SECOND, taken.id)
+    assert (found.at, found.server, found.database_backup) == (taken.taken_at, taken.taken_at + 3.9 * SECOND, taken.id)
     assert (found.consistency, found.why) == ("snapshot", "")
     assert lines == ["snapshot is the bucket as it is listed to have been then: a write can choose"]
 
 
 @pytest.mark.parametrize("skew", [61.0, -3600.0])
 def test_a_clock_that_is_far_off_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, skew: float) -> None:
-    monkeypatch.setattr(bucket, "skew", lambda _: skew)
+    monkeypatch.setattr(bucket, "lead", lambda _: None if skew is None else (skew, skew + 1))
     made = make_config(tmp_path)
     repo = repositories.from_settings(made.repository, {})
     with pytest.raises(UsageError, match=r"its clock is [+-]\d+ s off this host's"):

@@ -36,7 +36,7 @@ class World:
         monkeypatch.setattr(bucket, "versions", self.versions)
         monkeypatch.setattr(bucket, "objects", self.versions)
         monkeypatch.setattr(bucket, "versioning", lambda opened: "Enabled" if opened.name == "mirror" else "")
-        monkeypatch.setattr(bucket, "skew", lambda _: 0.0)
+        monkeypatch.setattr(bucket, "lead", lambda _: (0.0, 0.0))
         monkeypatch.setattr(s3_settings, "look", lambda *_, **__: s3_settings.Told({}))
         monkeypatch.setattr(guard, "sweep", lambda *_: [])
         monkeypatch.setattr(Copier, "copy", lambda _, *asked: self.copy(*asked))

@@ -32,7 +32,8 @@ MAX_SKEW = 60  # seconds that the source's clock may be wrong
 
 @dataclass(frozen=True)
 class Instant:
-    """What the mirror is to be of. at None: the bucket as it is now. server: the same moment by the source's clock."""
+    """What the mirror is to be of. at None: the bucket as it is now. server: the same moment by the source's clock, at
+    the latest, and certain: at the earliest; what was written between them is ambiguous."""
 
     at: Optional[datetime]
     server: Optional[datetime]
@@ -40,6 +41,7 @@ class Instant:
     database_backup: str = ""
     why: str = ""
     skew: Optional[float] = None
+    certain: Optional[datetime] = None
 
 
 def require_vault(source: Bucket, vault: Bucket) -> None:
@@ -91,7 +93,8 @@ def choose_instant(
 ) -> Instant:  # fmt: skip
     """The newest database backup's instant, where the source can still tell what it held then. One that lacks another
     database holds the application's rows. database: this backup's instead, however old it is."""
-    skew = bucket.skew(source)
+    lead = bucket.lead(source)
+    skew = min(lead, key=abs) if lead else None
     if skew is not None and abs(skew) > MAX_SKEW:
         remedy = "Set both clocks (timedatectl), then try again: objects cannot be held against rows by such times."
         raise UsageError("mirror the bucket", source.url, f"its clock is {skew:+.0f} s off this host's", remedy)
@@ -114,7 +117,8 @@ def choose_instant(
     at = good[-1].taken_at
     if doubts.dates:  # applications do not; who has a key to the store could
         log(f"{SNAPSHOT} is the bucket as it is listed to have been then: {doubts.dates}")
-    return Instant(at, at + timedelta(seconds=skew or 0), SNAPSHOT, good[-1].id, skew=skew)
+    certain, server = (at + timedelta(seconds=seconds) for seconds in lead or (0.0, 0.0))
+    return Instant(at, server, SNAPSHOT, good[-1].id, skew=skew, certain=certain)
 
 
 def of_a_check(key: str) -> bool:

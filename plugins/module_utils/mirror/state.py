@@ -174,23 +174,28 @@ class State(Inventory):
 
     # Filling.
 
-    def read_source(self, versions: Iterable[Version], at: Optional[datetime], current: bool = False) -> int:
+    def read_source(
+        self, versions: Iterable[Version], at: Optional[datetime], current: bool = False,
+        certain: Optional[datetime] = None,
+    ) -> int:  # fmt: skip
         """Take the source as it was at `at`, or as it is where that is None; returns how many keys are ambiguous.
 
-        current: it is a list of current objects, which tells no versions; know_source() looks for them.
+        current: it is a list of current objects, which tells no versions; know_source() looks for them. certain: the
+        same instant at the earliest, where the server's clock is not known to the second.
 
         S3 tells times in whole seconds: what was written in the second of `at` may be a little younger than it. It is
-        taken, and what was deleted in that second is kept: too much can be told from the rows, too little is lost.
+        taken, and what was deleted in that second is kept: too much can be told from the rows, too little is lost. So
+        is what was written or deleted between `certain` and `at`.
         """
         unsure: set[str] = set()
         self.change("DELETE FROM source")
 
         def rows(at: datetime) -> Iterator[_Row]:
-            before = at - _SECOND
+            sure = min(certain or at, at)
             for item in versions:
                 if item.modified > at:
                     continue
-                if item.modified > before and item.modified.microsecond == 0:
+                if item.modified > (sure if item.modified.microsecond else sure - _SECOND):
                     unsure.add(item.key)
                     if item.deleted:
                         continue

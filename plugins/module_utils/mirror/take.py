@@ -69,6 +69,7 @@ _SHOWN_OF_OTHERS = 20  # of a bucket that may be one of a thousand
 _FEW = 20  # where at most one key in so many changed, those are looked at one by one instead of listing all
 _FEWEST = 50
 ASKED = 1000  # of the objects that are to be removed: at most so many are asked for, one by one, before it
+_SECOND = timedelta(seconds=1)
 _SAME_TIME = timedelta(seconds=2)  # servers round the same time in several ways
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 CYCLE = 7  # days within which every version is listed once; on the others current objects, which is cheaper
@@ -452,7 +453,7 @@ class _Others:
         why = guard.unversioned(source) if instant.at is not None else ""
         until = self._gaps.get(name, "").partition("/")[2]
         if why:
-            instant = replace(instant, at=None, server=None, consistency=EVENTUAL, why=why)
+            instant = replace(instant, at=None, server=None, certain=None, consistency=EVENTUAL, why=why)
         elif instant.at is not None and format_time(instant.at) <= until:
             why = f"no backup until {until} holds it, and nobody looked at it at that instant"
             instant = replace(instant, consistency=EVENTUAL, why="; ".join(filter(None, (instant.why, why))))
@@ -739,7 +740,8 @@ class _Mirror:
         late: list[str] = []
         listed = self._wanted(found(self.source, watch=watch))
         listed = self._state.noting_past(listed) if self._exact else listed
-        ambiguous = self._state.read_source(self._without_past(listed, late), self.instant.server, brief)
+        listed, instant = self._without_past(listed, late), self.instant
+        ambiguous = self._state.read_source(listed, instant.server, brief, instant.certain)
         self._ask_whole(watch)
         before.result()
         if brief and (odd := self._know_source(last, watch)):
@@ -832,7 +834,8 @@ class _Mirror:
                 self._state.there(Version(key, 0, "", _EPOCH))
                 return
             found = Version(key, head.size, head.etag, head.modified, head.version)
-            if at is not None and head.version != NULL and head.modified > at:
+            # A header tells whole seconds where a listing may tell more.
+            if at is not None and head.version != NULL and head.modified > at - _SECOND:
                 # Made after the instant, or overwritten after it? Only a listing knows.
                 past = self._past(key)
                 if any(version.version == head.version for version in past):
@@ -840,7 +843,7 @@ class _Mirror:
                     if was is None:
                         return
                     found = was
-                else:
+                elif head.modified > at:
                     hidden.later.append(key)
             hidden.held.append(key)
             self._state.there(found)

@@ -204,9 +204,13 @@ class Watch:
     _by_parts: bool = True
     _topped: bool = True  # whether the latest version of the last key was listed
     _since: Optional[datetime] = None  # the time of that key's first row
+    _untold: str = ""  # the key that the last page ended with, where the listing does not tell it
 
     def page(self, versions: Sequence[Version]) -> None:
         """Look at the next page, as it came."""
+        if self._untold:  # what the next page begins after is not where this one ended: SeaweedFS leaves some out
+            self.order = self.order or f"a page of it ends with a name that it does not tell, shown as {self._untold!r}"
+        self._untold = next((version.key for version in versions[-1:] if _GARBLED in version.key), "")
         latest: dict[str, Version] = {}
         others: list[Version] = []
         for version in versions:
@@ -317,6 +321,11 @@ def skew(bucket: Bucket) -> Optional[float]:
     return bucket.requests.skew(bucket.name, bucket.url)
 
 
+def lead(bucket: Bucket) -> Optional[tuple[float, float]]:
+    """At least and at most so many seconds the server's clock is ahead of this host's: a header tells whole seconds."""
+    return bucket.requests.lead(bucket.name, bucket.url)
+
+
 def server(bucket: Bucket) -> str:
     """What the server calls itself in its answers; empty where it does not."""
     return bucket.requests.greet(bucket.name, bucket.url).get("server", "")
@@ -337,23 +346,23 @@ def versions(bucket: Bucket, prefix: str = "", watch: Optional[Watch] = None) ->
         if client.code(exc) not in client.UNSUPPORTED:
             raise
         yield from objects(bucket, prefix, watch)
-    for version in _restored(bucket, garbled):
+    for version in _restored(bucket, prefix, garbled):
         live.discard(UNSPEAKABLE.sub(_GARBLED, version.key))
         yield version
     if watch:
         watch.unread |= live
 
 
-def _restored(bucket: Bucket, garbled: set[str]) -> Iterator[Version]:
+def _restored(bucket: Bucket, prefix: str, garbled: set[str]) -> Iterator[Version]:
     """XML has no control characters, and SeaweedFS does not encode the keys where it lists versions: ask for each such
-    key by the name that it has where the server does encode. What is deleted has no such name, and is left out."""
-    for start in sorted({key.partition(_GARBLED)[0] for key in garbled}):
-        for known in [item.key for item in objects(bucket, start)]:
-            shown = UNSPEAKABLE.sub(_GARBLED, known)
-            if shown in garbled:
-                for version in _listed(bucket, {"versions": "", "prefix": known}, _VERSIONS):
-                    if version.key == shown:
-                        yield version._replace(key=known)
+    key by the name that it has where the server does encode. What is deleted has no such name, and is left out. A page
+    that ends with such a key hides others, so each is asked for that the listing of objects shows."""
+    for known in [item.key for item in objects(bucket, prefix)] if garbled else ():
+        shown = UNSPEAKABLE.sub(_GARBLED, known)
+        if shown in garbled or shown != known:
+            for version in _listed(bucket, {"versions": "", "prefix": known}, _VERSIONS):
+                if version.key == shown:
+                    yield version._replace(key=known)
 
 
 def objects(bucket: Bucket, prefix: str = "", watch: Optional[Watch] = None) -> Iterator[Version]:

@@ -305,9 +305,15 @@ class Requests:
         return answer.status == 200
 
     def skew(self, bucket: str, subject: str) -> Optional[float]:
-        """Seconds that the server's clock is ahead of this host's, to the second; None where it sends no date.
+        """Seconds that the server's clock is ahead of this host's, at least; None where it sends no date."""
+        lead = self.lead(bucket, subject)
+        return min(lead, key=abs) if lead else None
 
-        Whatever it answers: a refusal has a date as well, and a clock that is far off is why it is refused.
+    def lead(self, bucket: str, subject: str) -> Optional[tuple[float, float]]:
+        """At least and at most so many seconds that the server's clock is ahead of this host's; None: it sends no date.
+
+        Whatever it answers: a refusal has a date as well, and a clock that is far off is why it is refused. Where it
+        may be right it is taken to be right: both are 0.
         """
         before = time.time()
         told = moment(self.greet(bucket, subject).get("date", ""))
@@ -317,7 +323,7 @@ class Requests:
         # The header says the second that has begun: the true time is anywhere in it.
         second = told.timestamp()
         earliest, latest = second - after, second + 1 - before
-        return 0.0 if earliest <= 0 <= latest else min(earliest, latest, key=abs)
+        return (0.0, 0.0) if earliest <= 0 <= latest else (earliest, latest)
 
 
 def _single(value: str) -> str:
