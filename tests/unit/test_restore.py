@@ -331,11 +331,16 @@ def test_properties_sql(changes: dict[str, Any], lines: list[str]) -> None:
 CREATE: list[tuple[dict[str, Any], str]] = [
     (
         {},
-        "CREATE DATABASE \"d\"\"b\" TEMPLATE template0 ENCODING 'UTF8' LC_COLLATE 'en_US.utf8' LC_CTYPE 'C';",
+        "CREATE DATABASE \"d\"\"b\" TEMPLATE template0 ENCODING 'UTF8' LC_COLLATE 'en_US.utf8' LC_CTYPE 'C'"
+        " LOCALE_PROVIDER libc;",
     ),
     (
         {"row": {"datcollate": "C", "datctype": "C", "datlocprovider": "i", "datlocale": "ja", "daticurules": "&a<b"}},
         "LC_COLLATE 'C' LC_CTYPE 'C' LOCALE_PROVIDER icu ICU_LOCALE 'ja' ICU_RULES '&a<b';",
+    ),
+    (  # the server may have been initialised with rules
+        {"row": {"datcollate": "C", "datctype": "C", "datlocprovider": "i", "datlocale": "de", "daticurules": None}},
+        "LOCALE_PROVIDER icu ICU_LOCALE 'de' ICU_RULES '';",
     ),
     (
         {"row": {"datcollate": "C", "datctype": "C", "datlocprovider": "i", "daticulocale": "de"}},
@@ -347,7 +352,7 @@ CREATE: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {"encoding": "LATIN1", "row": {"datcollate": "C", "datctype": "C"}},
-        "ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C';",
+        "ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' LOCALE_PROVIDER libc;",
     ),
 ]
 
@@ -357,6 +362,29 @@ def test_create_sql(changes: dict[str, Any], end: str) -> None:
     sql = database_restore._create_sql(facts(**changes), 'd"b')
     assert sql.startswith('CREATE DATABASE "d""b" TEMPLATE template0 ENCODING ')
     assert sql.endswith(end)
+
+
+def test_a_server_that_knows_no_providers_is_told_none() -> None:
+    assert "PROVIDER" not in database_restore._create_sql(facts(), "d", provider=False)
+
+
+@pytest.mark.parametrize(
+    ("version", "provider", "told"), [(140010, None, False), (170004, None, True), (150018, "c", True)]
+)
+def test_the_provider_is_said_where_the_server_knows_it(version: int, provider: Optional[str], told: bool) -> None:
+    """Of a database of the C library in a server that was initialised with ICU."""
+    done: list[str] = []
+
+    class Server:
+        version_num = version
+
+        def alter(self, sql: str, **_: Any) -> None:
+            done.append(sql)
+
+    row = {"datcollate": "C", "datctype": "C", "datlocprovider": provider}
+    found = fingerprint(facts={**DATABASE_FACTS, "row": row}, schema={"schema public": "a"})
+    database_restore._create(Server(), found, "new")  # type: ignore[arg-type]
+    assert (" LOCALE_PROVIDER libc;" in done[0]) is told
 
 
 class Parallel:

@@ -176,7 +176,9 @@ def creating(name: str) -> str:
 
 def _create(server: Server, facts: Fingerprint, name: str) -> None:
     """An empty database: without what template0 has and the backup has not, for no dump says that something is gone."""
-    server.alter(_create_sql(facts.facts, name), attempted=creating(name))
+    # 14 knows no provider but the C library's, and no word for it.
+    known = facts.facts.locale.datlocprovider is not None or server.version_num >= 150000
+    server.alter(_create_sql(facts.facts, name, provider=known), attempted=creating(name))
     gone = [
         *([] if "schema public" in facts.schema else ["DROP SCHEMA IF EXISTS public;"]),
         *([] if "plpgsql" in facts.facts.extensions else ["DROP EXTENSION IF EXISTS plpgsql;"]),
@@ -264,19 +266,21 @@ def _plain(server: Server, manifest: Manifest, directory: Path, name: str, facts
             raise cause.explained(pipeline.failed(attempted, subject, done), done.stderr, facts.schema, script)
 
 
-def _create_sql(facts: Facts, name: str) -> str:
-    """https://www.postgresql.org/docs/current/sql-createdatabase.html"""
+def _create_sql(facts: Facts, name: str, *, provider: bool = True) -> str:
+    """https://www.postgresql.org/docs/current/sql-createdatabase.html: what is not said is that of template0, which the
+    server was initialised with. provider: the server knows locale providers."""
     locale = facts.locale
     words = [
         f"CREATE DATABASE {identifier(name)} TEMPLATE template0 ENCODING {literal(facts.encoding)}",
         f"LC_COLLATE {literal(locale.datcollate)} LC_CTYPE {literal(locale.datctype)}",
     ]
-    provider = {"i": "ICU", "b": "BUILTIN"}.get(locale.datlocprovider or "c")
-    if provider:
-        own = literal(locale.of_provider or "")
-        words.append(f"LOCALE_PROVIDER {provider.lower()} {provider}_LOCALE {own}")
-        if provider == "ICU" and locale.daticurules:
-            words.append(f"ICU_RULES {literal(locale.daticurules)}")
+    named_by = {"i": "ICU", "b": "BUILTIN"}.get(locale.datlocprovider or "c")
+    if named_by:
+        words.append(f"LOCALE_PROVIDER {named_by.lower()} {named_by}_LOCALE {literal(locale.of_provider or '')}")
+        if named_by == "ICU" and (locale.daticurules or "daticurules" in facts.row):  # 16 and newer
+            words.append(f"ICU_RULES {literal(locale.daticurules or '')}")
+    elif provider:
+        words.append("LOCALE_PROVIDER libc")
     return " ".join(words) + ";"
 
 
