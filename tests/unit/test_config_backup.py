@@ -150,7 +150,7 @@ def test_what_a_project_refers_to_is_found(world: World, monkeypatch: pytest.Mon
 def test_none_is_taken_while_files_are_being_placed(world: World) -> None:
     (world.root / "state").mkdir()
     (world.root / "state" / RECOVERING_CONFIG).touch()
-    with pytest.raises(LockedError, match="a recovery has begun"):
+    with pytest.raises(LockedError, match="a recovery of the stack's files has not ended"):
         world.take()
 
 

@@ -19,6 +19,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
     CopyError,
     IntegrityError,
     LifeboatError,
+    LockedError,
     UsageError,
 )
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import prune as operations_prune
@@ -519,11 +520,15 @@ def test_old_versions_wait_for_what_is_not_known(
         settings.state.mkdir(exist_ok=True)
         (settings.state / "recovering_objects").touch()
         assert operations_prune.RECOVERING_OBJECTS == "recovering_objects"
+        with pytest.raises(
+            LockedError, match=r"a recovery of the object storage has not ended.*recover_object_storage"
+        ):
+            run_prune(settings, NOW + DAY)
     else:
         folder = tmp_path / "backup" / "objects" / made.parts["objects"].id
         (folder / "manifest.json").write_text("{}")
         vault.delete("objects", made.parts["objects"].id)
-    done = run_prune(settings, NOW + DAY)
+    done = run_prune(settings, NOW + DAY, dry_run=why == "a recovery")
     wanted = {"a recovery": "a recovery of the bucket has begun", "unreadable": "its manifest cannot be read"}[why]
     assert wanted in done["versions"]["waits"]
     assert wanted in operations_prune.told(done, "deleted")[0]

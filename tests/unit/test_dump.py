@@ -335,7 +335,7 @@ def test_no_backup_while_a_recovery_has_not_ended(tmp_path: Path) -> None:
     settings = make_config(tmp_path)
     settings.state.mkdir()
     (settings.state / recovery_state.RECOVERING).touch()
-    with pytest.raises(LockedError, match=r"a recovery has begun and not ended.*remove that file"):
+    with pytest.raises(LockedError, match=r"a recovery of the database has not ended.*recover_database again.*rm "):
         dump.take(Opened(settings), log=lambda _: None)
     recovery_state.unmark(settings, recovery_state.RECOVERING)
     recovery_state.mark(settings, logins.CLOSED)

@@ -349,11 +349,13 @@ def test_an_endpoint_that_is_not_ours_is_not_touched(case: Case) -> None:
 
 
 def test_reopen_touches_nothing(case: Case) -> None:
-    (case.root / "state").mkdir()
-    (case.root / "state" / recovery_state.RECOVERING_OBJECTS).touch()
+    begun = recovery_state.Unfinished(begun=False)
+    recovery_state.mark(case.config, recovery_state.RECOVERING_OBJECTS, begun)
     done = case.protect(mode="reopen")
     assert (done["mode"], [check["result"] for check in done["checks"]], case.stack.diary) == ("started", [PASS], [])
-    assert not case.marked, "the objects are back: mirrors may go on"
+    assert not case.marked, "it was only started, and nothing of it was replaced: mirrors may go on"
+    recovery_state.mark(case.config, recovery_state.RECOVERING_OBJECTS)
+    assert (case.protect(mode="reopen")["mode"], case.marked) == ("started", True), "only a comparison ends a recovery"
     assert case.protect(mode="reopen", unchecked=["x"])["checks"][0]["result"] == COULD_NOT_VERIFY
 
 

@@ -884,3 +884,54 @@ def test_the_evidence_names_each_database_and_what_is_kept(tmp_path: Path) -> No
 def test_the_oldest_records_name_one_database() -> None:
     phase = schema.Phase("restore", NOW, NOW, 1.0, quarantined_database="shop_quarantine_S")
     assert phase.quarantined_databases == ("shop_quarantine_S",)
+
+
+# --- a recovery that was killed ---
+
+
+@pytest.mark.parametrize("step", ["roles", "database", "swap", "refresh_collations"])
+def test_the_mark_of_a_rebuilt_server_stands_until_all_is_back(
+    tmp_path: Path, steps: dict[str, Any], monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """Also when the databases are back and what surrounds them is not: no step after the last one that restores."""
+    backup, settings = publish(tmp_path), make_config(tmp_path)
+
+    def killed(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(database_restore, step, killed)
+        restore(tmp_path, backup, fresh=True)
+    found = planned.resumed(settings)
+    assert found and (found.backup, found.empty, found.others) == (backup.id, True, NAMES)
+    assert list(recovery_state.kept_closed(settings)), "nobody may fill a server that is half restored"
+    restore(tmp_path, backup, fresh=False, databases=("shop",))
+    assert planned.resumed(settings) == found, "one database by its name is not all of them"
+    restore(tmp_path, backup, fresh=True)
+    assert recovery_state.unfinished(settings, recovery_state.RECOVERING) is None
+    assert list(recovery_state.kept_closed(settings)) == []
+
+
+def test_databases_that_did_not_come_back_keep_the_mark(tmp_path: Path, steps: dict[str, Any]) -> None:
+    """The application may run with its own; backups wait, and the same command goes on with the others."""
+    backup, settings, steps["fail"] = publish(tmp_path), make_config(tmp_path), "postgres"
+    restore(tmp_path, backup, fresh=True)
+    left = recovery_state.unfinished(settings, recovery_state.RECOVERING)
+    assert left and (left.others, left.empty) == (("postgres",), False)
+    assert (planned.resumed(settings), list(recovery_state.kept_closed(settings))) == (None, [])
+    steps["fail"] = ""
+    restore(tmp_path, backup, databases=("postgres",))
+    assert recovery_state.unfinished(settings, recovery_state.RECOVERING) is None
+
+
+def test_a_killed_rebuild_is_continued_whatever_is_seen(tmp_path: Path, server: Server) -> None:
+    backup, settings = publish(tmp_path), make_config(tmp_path)
+    assert make(tmp_path).needed is False
+    mark = recovery_state.Unfinished(backup.id, empty=True, others=NAMES)
+    recovery_state.mark(settings, recovery_state.RECOVERING, mark)
+    made = make(tmp_path)
+    assert (made.needed, made.mode, made.replaced, made.asked) == (True, "swap", NAMES, False)
+    assert f"the recovery of {backup.id} that began at 2" in made.why
+    assert database_protect._Protection(Opened(settings), made, lambda _: None).blank(), "with its roles and settings"
+    recovery_state.keep(settings, recovery_state.RECOVERING, json.dumps({"backup": backup.id, "others": ["postgres"]}))
+    assert make(tmp_path).mode == "reopen", "the databases that were left are whole by now"

@@ -29,7 +29,7 @@ from tempfile import TemporaryDirectory
 from typing import Optional
 
 from ..base import filesystem, pipeline, typed
-from ..base.errors import LifeboatError, LockedError, Log, NotFoundError
+from ..base.errors import LifeboatError, Log, NotFoundError
 from ..base.text import human
 from ..base.version import VERSION
 from ..recovery import state as recovery_state
@@ -57,12 +57,7 @@ def take(run: Opened, *, log: Log, directory: Path = configuration.DIRECTORY) ->
     not be read stops nothing: the manifest names it, and `lifeboat status` fails.
     """
     config = run.config
-    if (config.state / recovery_state.RECOVERING_CONFIG).exists():
-        raise LockedError(
-            "start a backup", config.stack,
-            f"a recovery has begun and not ended ({config.state / recovery_state.RECOVERING_CONFIG})",
-            "Finish it. If the stack's files are right as they are, remove that file.",
-        )  # fmt: skip
+    recovery_state.refuse_while_unfinished(config, "start a backup", (recovery_state.RECOVERING_CONFIG,))
     started, taken_at = time.monotonic(), datetime.now(timezone.utc)
     repo = repositories.of(run)
     repo.check(writable=True)

@@ -20,7 +20,7 @@ from ..base.clock import format_time
 from ..base.errors import LifeboatError, Log, NotFoundError, SpaceError, UsageError, present
 from ..base.text import PassedOver, assessed, cautions, human, named
 from ..recovery import state as recovery_state
-from ..recovery.state import DAMAGED, DOWN, HEALTHY, recovered, stopped
+from ..recovery.state import DAMAGED, DOWN, HEALTHY, Unfinished, recovered, stopped, with_stopped
 from ..repository import catalog
 from ..repository.base import LATEST
 from ..repository.catalog import Entry
@@ -35,7 +35,7 @@ from . import server as database_server
 from .held import Held
 from .methods import registry as methods
 from .methods.base import opened
-from .planned import ASIDE, ASK, RESTORE, Action, Database, Mode, Plan
+from .planned import ASIDE, ASK, RESTORE, Action, Database, Mode, Plan, resumed
 
 UNKNOWN_OTHERS = (
     "databases of the server that the backup does not hold, as it does not answer: in a rebuild they stay in the data"
@@ -74,8 +74,8 @@ def make(
     backup does not hold and a rebuild would lose.
     """
     config, stack = run.config, run.runtime
-    sources = Sources(run, "database", identity, before, accept=accept)
-    identity = sources.identity
+    continues = resumed(config)
+    sources, state = _sources(run, identity, before, accept, continues)
     log("assessing the database")
     seen = assess.assess(run, assess.reference_of(sources))
     if seen.refused and method != "rebuild":
@@ -83,12 +83,14 @@ def make(
     older = majors.older_data(run) if seen.condition == DOWN else ""
     if older and method != "rebuild":
         raise majors.refusal(run, older)
-    state = _named(identity, before)
-    needed, why = _needed(config, seen, identity, before, force, database)
+    needed, why = _needed(config, seen, sources.identity if not continues else identity, before, force, database)
+    if continues and not database:
+        needed, why = True, f"the recovery of {continues.backup} that began at {continues.since} has not ended; {why}"
+    identity = sources.identity
     mode: Mode = "none"
     left, shut = stopped(config), (config.state / logins.CLOSED).exists()
     copies = aside.copied(config)
-    if not needed and (left or shut or copies):
+    if not needed and (left or shut or copies or recovery_state.unfinished(config, recovery_state.RECOVERING)):
         mode = "reopen"
         why = f"an earlier recovery stopped {', '.join(left)} and did not start them again" if left else (
             "an earlier recovery closed the database to logins and did not come to its end"
@@ -104,10 +106,10 @@ def make(
                 "plan the recovery", config.stack, f"method=rebuild replaces every database, not {database} alone",
                 "Leave method at auto, or name no database.",
             )  # fmt: skip
-    scope = Scope(run, seen, mode, database, bool(state) or force, others)
+    scope = Scope(run, seen, mode, database, bool(state) or force, others, bool(continues))
     chosen, passed_over, damaged, lost = _choose(run, sources, identity, before, scope, log)
     needed = mode != "none"
-    writers = list(config.application.writers) or stack.dependants(config.database.service)
+    writers = with_stopped(config, list(config.application.writers) or stack.dependants(config.database.service))
     now = datetime.now(timezone.utc)
     manifest = present(chosen.manifest)
     databases = scope.databases(manifest)
@@ -165,6 +167,7 @@ class Scope:
     """Which databases a recovery is about: of those that a backup holds, and of those that the server has.
 
     named: the only one to be replaced in a server that lives. asked: its state was named. others: see make().
+    everything: a recovery that was filling an empty server has not ended.
     """
 
     run: Opened
@@ -173,6 +176,7 @@ class Scope:
     named: str
     asked: bool
     others: str
+    everything: bool = False
 
     def target(self, found: Sequence[Held], identity: str) -> Held:
         return held.find(found, self.named, identity) if self.named else found[0]
@@ -183,7 +187,7 @@ class Scope:
         target = self.target(found, manifest.id)
         if self.mode in ("none", "reopen"):
             return ()
-        if self.mode != "swap":
+        if self.mode != "swap" or (self.everything and not self.named):
             return (target, *(item for item in found if item is not target))
         wrong = [item for item in found if item.live in self.seen.damaged and (not self.named or item is target)]
         if self.asked:
@@ -264,6 +268,16 @@ class Scope:
         if self.mode not in ("start", "rebuild") or self.seen.databases is not None:
             return ()
         return (UNKNOWN_OTHERS,)
+
+
+def _sources(
+    run: Opened, identity: str, before: Optional[datetime], accept: bool, continues: Optional[Unfinished]
+) -> tuple[Sources, str]:
+    """The backups, and the state that was named. Where none is, a recovery that has not ended goes on with its own."""
+    if continues and continues.backup and not _named(identity, before):
+        return Sources(run, "database", continues.backup, None, accept=accept), continues.state
+    sources = Sources(run, "database", identity, before, accept=accept)
+    return sources, _named(sources.identity, before)
 
 
 def _named(identity: str, before: Optional[datetime]) -> str:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Optional
 
 from ..base.text import Planned
+from ..recovery.state import RECOVERING, Unfinished, unfinished
+from ..settings.config import Config
 
 Mode = Literal["none", "swap", "start", "rebuild", "reopen"]
 Action = Literal["restored", "untouched", "copied", "quarantined"]
@@ -61,3 +63,10 @@ class Plan(Planned):
     @property
     def copied(self) -> tuple[str, ...]:
         return tuple(database.name for database in self.databases if database.action == "copied")
+
+
+def resumed(config: Config) -> Optional[Unfinished]:
+    """The recovery that was filling an empty server and has not ended: all of that is brought back and compared, with
+    the roles and the settings of the server."""
+    found = unfinished(config, RECOVERING)
+    return found if found and found.begun and found.empty else None

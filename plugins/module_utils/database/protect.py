@@ -17,7 +17,7 @@ from ..base.errors import LifeboatError, Log, NotFoundError, UsageError, present
 from ..base.text import named
 from ..recovery import state as recovery_state
 from ..recovery.protect import Protected, Protection
-from ..recovery.state import DAMAGED, DOWN, HEALTHY
+from ..recovery.state import DAMAGED, DOWN, HEALTHY, Unfinished
 from ..repository.sources import Sources
 from ..stack.runtime import DataMount, Opened, ServiceState, database_mount
 from . import aside, assess, clients, logins
@@ -25,7 +25,7 @@ from . import server as database_server
 from .logins import Closed
 from .methods.base import Outcome
 from .plan import UNKNOWN_OTHERS
-from .planned import Plan
+from .planned import Plan, resumed
 from .server import answers
 
 # What PostgreSQL reads of its control file, at the least; a whole one has 8192 bytes.
@@ -46,6 +46,14 @@ class _Protection(Protection[assess.Assessment]):
         super().__init__(run, run.config.database.service, log)
         self.planned, self.copied = planned, ""
         self.seen: Optional[assess.Assessment] = None
+
+    def to_bring_back(self) -> Unfinished:
+        planned = self.planned
+        return Unfinished(str(planned.backup["id"]), asked=planned.asked, state=planned.state, others=planned.replaced)
+
+    def resumes(self, earlier: Unfinished) -> bool:
+        """Of a server that lived only databases were replaced, each at one stroke: an assessment sees what is left."""
+        return earlier.begun and earlier.empty
 
     def to_replace(self) -> tuple[str, ...]:
         """Of a server that was started: the target where its state was asked for, and what is damaged."""
@@ -113,7 +121,11 @@ class _Protection(Protection[assess.Assessment]):
     def blank(self) -> bool:
         """Then nobody's roles and settings are in it: it gets all that a rebuilt one gets. That a database was dropped
         makes no other server of it."""
-        if self.planned.named or (self.seen or self.planned).condition != DAMAGED:
+        if self.planned.named:
+            return False
+        if resumed(self.config):
+            return True
+        if (self.seen or self.planned).condition != DAMAGED:
             return False
         server = database_server.of(self.run)
         with contextlib.suppress(LifeboatError):  # a database that cannot be read is not empty

@@ -7,26 +7,26 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import json
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Callable, Optional
 
+from ..base import typed
 from ..base.checks import PASS, Check
 from ..base.clock import format_time, parse_time
 from ..base.errors import IntegrityError, LifeboatError, Log
 from ..base.text import named
 from ..recovery import state as recovery_state
-from ..recovery.state import DIFFERS, keep
+from ..recovery.state import DIFFERS, RECOVERING, Unfinished, keep
 from ..repository.manifest import parse
 from ..repository.sources import REPOSITORY, open_place
 from ..settings.config import Config
 from ..stack.runtime import Opened
-from . import aside, held
+from . import aside, held, planned
 from . import server as database_server
 from .methods import registry as methods
 from .methods.base import Outcome, Restoration, opened
@@ -100,10 +100,12 @@ def restore_database(
             raise IntegrityError("restore the backup", identity, refused, "Choose another (`lifeboat list`).")
         folders = {item.dump.folder for item in whole}
         folder = stack.enter_context(opened(config, manifest, folder, run.key, folders=folders, accept=accept))
-        unmark = functools.partial(recovery_state.unmark, config, recovery_state.RECOVERING)
-        back = (lambda: None) if wanted.copied else unmark
+        if fresh:
+            names = tuple(item.shown for item in chosen)
+            what = Unfinished(identity, empty=True, asked=bool(asked), state=asked, others=names)
+            recovery_state.mark(config, RECOVERING, what)
         restoration = Restoration(
-            config, server, manifest, folder, fresh, stamp, back, log, whole, required, accept, wanted.later
+            config, server, manifest, folder, fresh, stamp, lambda: None, log, whole, required, accept, wanted.later
         )
         try:
             restored = method.restore(restoration)
@@ -121,9 +123,9 @@ def restore_database(
     if wanted.copied:
         others, more = aside.bring_back(config, server, Path(wanted.copied), stamp, log)
         outcomes += more
-        unmark()
-    names = [outcome.name for outcome in outcomes if outcome.action == "restored"]
-    remember(config, {"id": identity, "at": format_time(datetime.now(timezone.utc)), "asked": when, "databases": names})
+    _end(config, identity, outcomes, fresh=fresh, accept=accept)
+    back = [outcome.name for outcome in outcomes if outcome.action == "restored"]
+    remember(config, {"id": identity, "at": format_time(datetime.now(timezone.utc)), "asked": when, "databases": back})
     if outcomes and not fresh:
         told = [outcome.name for outcome in outcomes]
         rest = [named(database.name) for database in server.living()]
@@ -138,6 +140,20 @@ def restore_database(
         tuple(outcomes),
         tuple(f"{DIFFERS}{note}" for note in restored.notes),
     )
+
+
+def _end(config: Config, identity: str, outcomes: Sequence[Outcome], *, fresh: bool, accept: bool) -> None:
+    """Remove the mark where everything is back; else it names the databases that are not, so that the same command
+    goes on with these. A single database that was named ends no recovery of all."""
+    unfinished = recovery_state.unfinished(config, RECOVERING)
+    if unfinished is None or (planned.resumed(config) and not fresh):
+        return
+    left = tuple(outcome.name for outcome in outcomes if outcome.action == "failed")
+    if left and not accept:
+        rest = Unfinished(identity, since=unfinished.since, others=left)
+        keep(config, RECOVERING, json.dumps(typed.plain(rest)))
+    else:
+        recovery_state.unmark(config, RECOVERING)
 
 
 def remember(config: Config, what: Mapping[str, object]) -> None:

@@ -31,7 +31,7 @@ from typing import NamedTuple, Optional, Union
 
 from ..base import throttle, typed
 from ..base.clock import format_time
-from ..base.errors import IntegrityError, LifeboatError, LockedError, Log, NotFoundError, UsageError
+from ..base.errors import IntegrityError, LifeboatError, Log, NotFoundError, UsageError
 from ..base.filesystem import explained
 from ..base.text import human, named
 from ..base.version import VERSION
@@ -497,12 +497,9 @@ def preview(run: Opened, *, log: Log, override: int = 0, doubts: Doubts = TRUST)
 
 
 def _open(run: Opened, *, writable: bool) -> repository_base.Repository:
-    for marker in (run.config.state / recovery_state.RECOVERING, run.config.state / recovery_state.RECOVERING_OBJECTS):
-        if marker.exists():
-            raise LockedError(
-                "start a mirror", run.config.stack, f"a recovery has begun and not ended ({marker})",
-                "Finish it. If the data is right as it is, remove that file.",
-            )  # fmt: skip
+    recovery_state.refuse_while_unfinished(
+        run.config, "start a mirror", (recovery_state.RECOVERING, recovery_state.RECOVERING_OBJECTS)
+    )
     repo = repositories.of(run)
     repo.check(writable=writable)
     return repo

@@ -16,14 +16,14 @@ from ..base.errors import LifeboatError, Log, UsageError
 from ..base.text import named
 from ..mirror import store
 from ..mirror.listing import Point
-from ..recovery.state import DAMAGED, DOWN, HEALTHY
+from ..recovery.state import DAMAGED, DOWN, HEALTHY, Unfinished
 from ..s3 import bucket as s3_bucket
 from ..s3 import causes
 from ..s3 import settings as s3_settings
 from ..s3.inventory import Inventory
 from ..stack import buckets
 from ..stack.runtime import Opened
-from . import compare, condition
+from . import choose, compare, condition
 from .condition import Assessment
 
 
@@ -36,7 +36,8 @@ def assess(
     older: the backups before it, newest first; they are read where rows name objects that it does not have.
     """
     before = list(older)
-    seen = _own(run, reference, before, log)
+    unfinished = choose.unfinished_of(run.config)
+    seen = _own(run, reference, before, unfinished, log)
     others = _protected(run, reference) if whole else []
     if seen.condition == DOWN or seen.emptied or not others:
         return seen
@@ -44,7 +45,7 @@ def assess(
 
     def look(point: Point) -> Assessment:
         past = [replace(one, bucket=point.bucket) for one in before]
-        return bucket(here, point, past, log=log, share=len(others))
+        return bucket(here, point, past, unfinished, log=log, share=len(others))
 
     looked = {point.bucket: found for point, found in zip(others, throttle.mapped(look, others))}
     wrong = tuple(name for name, found in looked.items() if found.condition != HEALTHY)
@@ -64,14 +65,17 @@ def assess(
     )
 
 
-def bucket(run: Opened, point: Point, older: Iterable[Point] = (), *, log: Log, share: int = 1) -> Assessment:
+def bucket(
+    run: Opened, point: Point, older: Iterable[Point] = (), unfinished: Optional[Unfinished] = None, *, log: Log,
+    share: int = 1,
+) -> Assessment:  # fmt: skip
     """One of the store's other buckets, as the backup's `point` has it. older: as in assess(); share: as in
-    compare.sample()."""
+    compare.sample(). unfinished: a recovery that has not ended: what is missing of it is damage."""
     try:
         one = buckets.alone(run, point.bucket)
         if not s3_settings.exists(buckets.source(one)):
             return Assessment(DAMAGED, ("it is missing",))
-        return _look_inside(one, point, older, "", log, share)
+        return _look_inside(one, point, older, "", unfinished, log, share)
     except LifeboatError as exc:
         if causes.of(exc) or isinstance(exc, UsageError):  # it refuses us, which says nothing of what it holds
             return Assessment(HEALTHY, unchecked=(f"it was not looked at: {exc.cause}",))
@@ -100,7 +104,9 @@ def _told(looked: Mapping[str, Assessment], what: str) -> list[str]:
     return [_of(name, text) for name, found in looked.items() for text in getattr(found, what)]
 
 
-def _own(run: Opened, reference: Optional[Point], older: Iterable[Point], log: Log) -> Assessment:
+def _own(
+    run: Opened, reference: Optional[Point], older: Iterable[Point], unfinished: Optional[Unfinished], log: Log
+) -> Assessment:
     """The application's bucket, or the one that is looked at alone."""
     seen = condition.answers(run)
     if seen.condition != HEALTHY:
@@ -108,7 +114,7 @@ def _own(run: Opened, reference: Optional[Point], older: Iterable[Point], log: L
     if reference is None:
         return replace(seen, unchecked=("no good backup to compare the objects with",))
     try:
-        return _look_inside(run, reference, older, seen.service, log)
+        return _look_inside(run, reference, older, seen.service, unfinished, log)
     except LifeboatError as exc:  # it died of the question, or cannot list what it holds
         if causes.of(exc):
             return condition.refused(exc, seen.service)
@@ -117,7 +123,13 @@ def _own(run: Opened, reference: Optional[Point], older: Iterable[Point], log: L
 
 
 def _look_inside(
-    run: Opened, reference: Point, older: Iterable[Point], words: str, log: Log, share: int = 1
+    run: Opened,
+    reference: Point,
+    older: Iterable[Point],
+    words: str,
+    unfinished: Optional[Unfinished],
+    log: Log,
+    share: int = 1,
 ) -> Assessment:
     source = buckets.source(run)
     told_settings = s3_settings.look(source)
@@ -133,6 +145,7 @@ def _look_inside(
         unknown = compare.hold(run, inventory, source, reference, log=log)
         # Of a bucket that is not the application's the database is not asked.
         found, unsure, told = compare.judge(run.config, inventory, reference, "" if reference.bucket else unknown)
+        found += _not_back(inventory, reference, unfinished) if unfinished and not found else []
         bad, unread, damaged = compare.sample(inventory, source, share)
         rows, lacking, held_by = (0, "", "") if unknown else _rows_without(inventory, older)
     findings += [*found, *bad, *([lacking] if held_by else [])]
@@ -144,6 +157,17 @@ def _look_inside(
         unreadable=bool(bad), ruined=damaged >= compare.ENOUGH, held_by=held_by,
         rows_without=rows, lacking=(lacking,) if lacking else (),
     )  # fmt: skip
+
+
+def _not_back(inventory: Inventory, reference: Point, unfinished: Unfinished) -> list[str]:
+    """What a recovery that has not ended has not brought back: damage, however little it is."""
+    if reference.bucket and reference.bucket not in (unfinished.bucket, *unfinished.others):
+        return []
+    wanted = f"point p WHERE {compare.to_restore(keep=not unfinished.asked)}"
+    within = " AND substr(p.key, 1, length(?)) = ?"
+    count = inventory.counted(wanted + within, unfinished.prefix, unfinished.prefix)[0]
+    begun = f" that began at {unfinished.since}" if unfinished.since else ""
+    return [f"{count} objects are not back, of the recovery of {reference.id}{begun}"] if count else []
 
 
 def _rows_without(inventory: Inventory, older: Iterable[Point]) -> tuple[int, str, str]:

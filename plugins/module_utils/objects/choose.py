@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Optional
 
@@ -15,6 +15,8 @@ from ..base.clock import format_time
 from ..base.errors import NotFoundError, UsageError, present
 from ..base.text import PassedOver
 from ..mirror.listing import Point
+from ..recovery import state as recovery_state
+from ..recovery.state import RECOVERING_OBJECTS, Unfinished
 from ..repository import catalog
 from ..repository.base import LATEST
 from ..repository.catalog import Entry
@@ -32,7 +34,8 @@ class Request:
     prefix: only these keys. exact: what the point does not know goes into quarantine. partial: recover what can be,
     where the vault no longer has all of it. accept: the backup that is named, although it failed. bucket: this one
     of the store's alone. others: what a rebuild does with the other buckets; empty: it moves none aside that it cannot
-    bring back. bucket_settings: `restore` puts settings back that are not those of the point.
+    bring back. bucket_settings: `restore` puts settings back that are not those of the point. continues: the recovery
+    that has not ended and whose state this is, where none was named.
     """
 
     identity: str = "latest"
@@ -46,24 +49,50 @@ class Request:
     bucket: str = ""
     others: str = ""
     bucket_settings: str = ""
+    continues: Optional[Unfinished] = None
 
     @property
     def state(self) -> str:
         """The state that was named, in the words it is remembered by."""
+        if self.continues:
+            return self.continues.state
         return self.identity if self.identity not in LATEST else format_time(self.before) if self.before else ""
 
     @property
     def asked(self) -> bool:
-        return bool(self.force or self.state or self.prefix)
+        return bool(self.force or self.state or self.prefix or (self.continues and self.continues.asked))
+
+    def continued(self, unfinished: Unfinished, answers: bool) -> Request:
+        """As that recovery asked for it, where this one names no state: it is to bring back the same.
+
+        answers: the server does, so that one bucket or a prefix alone can be brought back.
+        """
+        if self.identity not in LATEST or self.before:
+            return self
+        alone = answers and not self.bucket and not self.prefix
+        return replace(
+            self, identity=unfinished.backup or self.identity, exact=self.exact or unfinished.exact,
+            partial=self.partial or unfinished.partial, continues=unfinished,
+            bucket=unfinished.bucket if alone else self.bucket, prefix=unfinished.prefix if alone else self.prefix,
+        )  # fmt: skip
+
+
+def unfinished_of(config: Config) -> Optional[Unfinished]:
+    """The recovery of objects that has replaced some and has not ended."""
+    found = recovery_state.unfinished(config, RECOVERING_OBJECTS)
+    return found if found and found.begun else None
 
 
 def reference_of(sources: Sources, bucket: str = "") -> Optional[Point]:
     """What should be there: the newest good backup, or the fuller one before it; its bytes are checked.
 
-    bucket: another one of the store than the application's.
+    bucket: another one of the store than the application's. Of a recovery that has not ended it is the backup that this
+    one brings back.
     """
-    for entry in reversed(sources.found):
-        if entry.good and not catalog.shrunk(sources.found, entry.id)[0]:
+    unfinished = unfinished_of(sources.run.config)
+    begun = [entry for entry in sources.found if unfinished and entry.id == unfinished.backup and entry.manifest]
+    for entry in [*begun, *reversed(sources.found)]:
+        if entry in begun or (entry.good and not catalog.shrunk(sources.found, entry.id)[0]):
             point = _point(sources, entry, bucket)
             if not _problem(point):
                 return point

@@ -22,7 +22,7 @@ from ..base.typed import plain
 from ..mirror import store
 from ..mirror.listing import Point
 from ..recovery import state as recovery_state
-from ..recovery.state import DAMAGED, DOWN, HEALTHY, RECOVERING_OBJECTS
+from ..recovery.state import DAMAGED, DOWN, HEALTHY, RECOVERING_OBJECTS, Unfinished
 from ..repository import catalog
 from ..repository.catalog import Entry
 from ..repository.details import A_VAULT, EXCLUDED, ObjectsDetails, Store
@@ -34,7 +34,7 @@ from ..settings.config import Config
 from ..settings.scenarios import OBJECT_STORAGE
 from ..stack import buckets
 from ..stack.runtime import Opened, objects_mount
-from . import assess, choose, compare, identities, put_back
+from . import assess, choose, compare, condition, identities, put_back
 from .choose import Request, reference_of
 from .compare import DIFFERS, GONE, UNKNOWN_TO_POINT, to_restore
 from .condition import Assessment
@@ -133,7 +133,7 @@ def make(run: Opened, request: Request, *, log: Log) -> Plan:
     config, stack = run.config, run.runtime
     if not config.objects.bucket:
         raise UsageError("plan the recovery", config.stack, "the stack has no bucket", "Set lifeboat_objects.bucket.")
-    whole = run
+    whole, request = run, _continuing(run, request)
     run, alone = meant(run, request.bucket)
     config = run.config
     sources = Sources(run, "objects", request.identity, request.before, accept=request.accept)
@@ -151,7 +151,6 @@ def make(run: Opened, request: Request, *, log: Log) -> Plan:
     besides = _besides(config, chosen, request)
     needed, why, counts = _needed(run, chosen, besides, request, seen, log)
     unlike = _unlike(run, chosen, besides, request, seen) if not needed else {}
-    left = recovery_state.stopped(config)
     mode: Mode = "none"
     fresh_key, no_key = _NO_KEY
     back: tuple[str, ...] = ()
@@ -160,18 +159,19 @@ def make(run: Opened, request: Request, *, log: Log) -> Plan:
         if request.bucket and mode != "fill":
             raise _of_the_whole_store(config, seen, request)
         fresh_key, no_key = _fresh_key(run, mode)
-        back = _back(besides, seen, request, mode, unseen=bool(lost) or seen.emptied)
+        back = _back(besides, seen, request, mode, unseen=bool(lost or seen.emptied or choose.unfinished_of(config)))
         counts = _with_others(run, [point for point in besides if point.bucket in back], request, seen, counts, log)
         _require(run, chosen, request, counts, mode)
     elif unlike:
         needed, mode, back = True, "settings", tuple(name for name in unlike if name)
         why = f"not as in {chosen.id}: {'; '.join(text for words in unlike.values() for text in words)}"
-    elif left or (config.state / RECOVERING_OBJECTS).exists():
+    elif (left := recovery_state.stopped(config)) or recovery_state.unfinished(config, RECOVERING_OBJECTS):
         needed, mode = True, "reopen"
         why = f"an earlier recovery stopped {', '.join(left) or 'nothing'} and did not come to its end"
     seen, why = _with_rows(seen, why, needed)
     service = config.objects.service
-    writers = list(config.application.writers) or (stack.dependants(service) if service else [])
+    running = list(config.application.writers) or (stack.dependants(service) if service else [])
+    writers = recovery_state.with_stopped(config, running)
     now = datetime.now(timezone.utc)
     given = (
         [chosen, *(point for point in besides if point.bucket in back)]
@@ -287,7 +287,7 @@ def _needed(
     last = recovered(run.config, chosen.bucket)
     same = last if last and last.prefix in ("", request.prefix) else None
     needed, why = recovery_state.needed("bucket", seen.condition, request.state, request.force, same)
-    if needed or request.prefix or request.state or request.exact:
+    if needed or request.prefix or request.state or request.exact or choose.unfinished_of(run.config):
         log(f"comparing with {chosen.id} and the vault")
         counts = _count(run, chosen, request, seen, log)
     only = {*seen.findings} <= {*seen.lacking}
@@ -296,7 +296,22 @@ def _needed(
     differing = "" if needed else _differing(run, chosen, request, counts)
     if not needed and not differing and (request.asked or request.exact):
         differing = _others_differing(run, besides, request, log)
-    return (True, differing, counts) if differing else (needed, why, counts)
+    needed, why = (True, differing) if differing else (needed, why)
+    unfinished = choose.unfinished_of(run.config)
+    return (True, _continued(unfinished, why), counts) if unfinished else (needed, why, counts)
+
+
+def _continuing(run: Opened, request: Request) -> Request:
+    unfinished = choose.unfinished_of(run.config)
+    return request.continued(unfinished, condition.answers(run).condition == HEALTHY) if unfinished else request
+
+
+def _continued(unfinished: Unfinished, why: str) -> str:
+    """Why there is something to do while a recovery has not ended, whatever is seen of the bucket: only a comparison of
+    all that it was to bring back ends it."""
+    of = f" of {unfinished.backup}" if unfinished.backup else ""
+    since = f" that began at {unfinished.since}" if unfinished.since else ""
+    return f"the recovery{of}{since} has not ended; {why}"
 
 
 def _unlike(

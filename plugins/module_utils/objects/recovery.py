@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,6 +27,7 @@ from ..mirror.back import CopiedBack
 from ..mirror.listing import Point
 from ..recovery import state as recovery_state
 from ..recovery.protect import Protected, Protection
+from ..recovery.state import RECOVERING_OBJECTS, Unfinished
 from ..repository.manifest import parse
 from ..repository.sources import REPOSITORY, Sources, open_place
 from ..s3 import bucket as s3_bucket
@@ -35,6 +37,7 @@ from ..s3 import settings as s3_settings
 from ..s3.bucket import Bucket
 from ..s3.copier import Shared
 from ..s3.inventory import Inventory
+from ..settings.config import Config
 from ..stack import buckets
 from ..stack.runtime import DataMount, Opened, ServiceState, objects_mount
 from ..tools import age
@@ -80,6 +83,9 @@ class _Protection(Protection[Assessment]):
             if cause := causes.of(exc):
                 raise plan.refusal(self.config, exc.cause, cause.remedy) from exc
             return exc.cause
+
+    def to_bring_back(self) -> Unfinished:
+        return _unfinished(present(self.planned))
 
     def initialise(self, mount: DataMount) -> None:
         del mount
@@ -194,6 +200,14 @@ def protect(run: Opened, planned: plan.Plan, *, log: Log) -> Protected:
     return replace(done, checks=(*done.checks, *checks))
 
 
+def _unfinished(planned: plan.Plan) -> Unfinished:
+    return Unfinished(
+        str(planned.backup["id"]), asked=planned.asked, state=planned.state, prefix=planned.prefix,
+        bucket=planned.bucket, exact=planned.exact, partial=planned.partial, others=planned.others,
+        stamp=planned.stamp,
+    )  # fmt: skip
+
+
 def _returned(run: Opened, folders: Sequence[Path], log: Log) -> list[Check]:
     """Into a store that is whole: what a recovery copied out of the old server that did not end."""
     return spool.Return(run, folders, log).bring().checks()
@@ -241,10 +255,19 @@ def restore_objects(
         raise IntegrityError("restore the objects", identity, problem, "Choose another (`lifeboat list`).")
     if bucket_settings == "only":
         return _settings_alone(run, point, besides, stamp, log)
+    done = Unfinished(
+        identity, asked=asked, state=state, prefix=prefix, bucket=alone, exact=exact, partial=partial,
+        others=tuple(others), empty=fresh, stamp=stamp,
+    )  # fmt: skip
+    earlier = choose.unfinished_of(config)
+    recovery_state.mark(config, RECOVERING_OBJECTS, done)
     known = identities.bring(run, log=log)  # first: without them the stack's own key may be unknown
     own_key = _key_for(run, log)
     clock = [time.monotonic()]
-    how = _How(stamp, fresh, asked, exact, partial, sample, bucket_settings, Shared(at_once=config.objects.transfers))
+    how = _How(
+        stamp, fresh, asked, exact, partial, sample, bucket_settings, Shared(at_once=config.objects.transfers),
+        earlier is not None and earlier.stamp != stamp,
+    )  # fmt: skip
     with Inventory() as inventory:
         store = _Store(run, point, inventory, prefix, besides, how, log)
         own = store.bring()
@@ -258,7 +281,7 @@ def restore_objects(
         checks += [*identities.checks(run, known, fresh=fresh, made=own.made, log=log), *own_key]
         reconciled, report = _rows(run, inventory, point, prefix)
     clock.append(time.monotonic())
-    recovery_state.unmark(config, recovery_state.RECOVERING_OBJECTS)
+    checks += _ended(config, done, store.incomplete, accept=accept)
     found = {"id": identity, "at": format_time(datetime.now(timezone.utc)), "asked": when, "prefix": prefix}
     recovery_state.keep(config, plan.remembered(alone), json.dumps(found))
     return Restored(
@@ -270,6 +293,21 @@ def restore_objects(
         reconciled=report.as_dict() if report else {},
         seconds={name: round(end - start, 2) for name, start, end in zip(("restore", "verify"), clock, clock[1:])},
     )
+
+
+def _ended(config: Config, done: Unfinished, incomplete: Sequence[str], *, accept: bool) -> list[Check]:
+    """Remove the mark, now that all was compared; what an earlier recovery began beyond this one stays to be done."""
+    if incomplete and not accept:
+        words = f"not complete: {several('bucket', incomplete)}. Mirrors are refused until the same command ends it"
+        return [Check("recovery", FAIL, words)]
+    if recovery_state.complete(config, RECOVERING_OBJECTS, done):
+        return []
+    before = present(recovery_state.unfinished(config, RECOVERING_OBJECTS))
+    words = (
+        f"that of {before.backup or 'an earlier backup'}, begun at {before.since or 'an earlier time'}, has not ended:"
+        " it was to bring back more than this one. lifeboat.dr.recover_object_storage without bucket and prefix ends it"
+    )
+    return [Check("earlier recovery", FAIL, words)]
 
 
 def _settings_alone(run: Opened, point: Point, besides: Sequence[Point], stamp: str, log: Log) -> Restored:
@@ -308,7 +346,10 @@ def _besides(point: Point, names: Sequence[str]) -> list[Point]:
 
 
 class _How(NamedTuple):
-    """What is asked of every bucket's recovery, as in restore_objects(). shared: what all of them have together."""
+    """What is asked of every bucket's recovery, as in restore_objects(). shared: what all of them have together.
+
+    resumed: it continues one that has not ended, so that what is missing is damage and nothing is left uncompared.
+    """
 
     stamp: str
     fresh: bool
@@ -318,6 +359,7 @@ class _How(NamedTuple):
     sample: int
     settings: str
     shared: Shared
+    resumed: bool = False
 
 
 class _Brought(NamedTuple):
@@ -343,6 +385,8 @@ def _bring(
     source = buckets.source(run)
     first = _apply(source, point, log, made=made, first=True)
     compare.hold(run, inventory, source, point, prefix=prefix, made=made, log=log)
+    if inventory.count("point") and not inventory.count("live"):
+        _mark_empty(run.config)
     # In a bucket that lost everything nothing was the application's own doing.
     keep = not (how.asked or how.fresh or made) and inventory.count("live") > 0
     wanted = to_restore(keep=keep)
@@ -379,6 +423,7 @@ class _Store:
         self._whole: list[str] = []
         self._over = False
         self.aside: list[str] = []
+        self.incomplete: list[str] = []  # of the others: those that are not brought back
 
     def bring(self) -> _Brought:
         """Returns what became of the application's bucket."""
@@ -414,7 +459,7 @@ class _Store:
         return done[0]
 
     def _bring_own(self) -> _Brought:
-        made = _made(buckets.source(self._run), self._point, self._log)
+        made = _made(self._run.config, buckets.source(self._run), self._point, self._log)
         return _bring(self._run, self._point, self._inventory, self._how, self._log, made=made, prefix=self._prefix)
 
     def _bring(self, here: Opened, point: Point) -> None:
@@ -424,8 +469,8 @@ class _Store:
             return
         try:
             run = proof.placed(here, point)
-            made = _made(buckets.source(run), point, log)
-            if not (made or how.asked or how.exact or how.fresh) and self._left(here, point):
+            made = _made(run.config, buckets.source(run), point, log)
+            if not (made or how.asked or how.exact or how.fresh or how.resumed) and self._left(here, point):
                 return
             with Inventory(share=throttle.SIDE_BY_SIDE) as inventory:
                 one = _bring(run, point, inventory, how, log, made=made)
@@ -435,6 +480,7 @@ class _Store:
         except LifeboatError as exc:
             log(f"the bucket {named(point.bucket)} is not restored: {exc}")
             self._ended.append(ended(f"bucket {named(point.bucket)}", exc))
+            self.incomplete.append(point.bucket)
 
     def _left(self, here: Opened, point: Point) -> bool:
         """Is nothing seen to be wrong with it? What could not be looked at stays as it is too, and is no pass."""
@@ -479,13 +525,17 @@ class _Store:
 
     def _prove(self, here: Opened, one: _Brought) -> Iterator[Check]:
         point, run, log = one.point, buckets.alone(here, one.point.bucket), self._log
+        self.incomplete.append(point.bucket)  # until it is compared
         with Inventory(share=throttle.SIDE_BY_SIDE) as inventory:
             inventory.add_listing("point", point.entries())
             inventory.add("settled", ((key, RIGHT) for key in one.left))
             if one.lost:
                 compare.leave_out_unheld(run, inventory, "", "1")
             expected = compare.expected(keep=True)
-            yield from _prove(run, inventory, expected, one, self._how, log, accept=True)
+            checks = _prove(run, inventory, expected, one, self._how, log, accept=True)
+            if verdict(checks) != FAIL:
+                self.incomplete.remove(point.bucket)
+            yield from checks
             yield from locks.bring(run, point, inventory, expected, log=log)
             yield from _rows(run, inventory, point, "")[0]
         yield from _lost(one)
@@ -587,12 +637,18 @@ def _apply(source: Bucket, point: Point, log: Log, *, made: bool, first: bool = 
     return applied
 
 
-def _made(source: Bucket, point: Point, log: Log) -> bool:
-    """Make the bucket where it is missing; returns whether it was."""
-    made = s3_settings.make(source, lock=bool(point.settings.get(s3_settings.LOCK)))
+def _made(config: Config, source: Bucket, point: Point, log: Log) -> bool:
+    """Make the bucket where it is missing; returns whether it was. From then on, until the recovery ends, the
+    application would tell its users that their files are gone."""
+    lock = bool(point.settings.get(s3_settings.LOCK))
+    made = s3_settings.make(source, lock=lock, missing=functools.partial(_mark_empty, config))
     if made:
         log(f"made {source.url}")
     return made
+
+
+def _mark_empty(config: Config) -> None:
+    recovery_state.mark(config, RECOVERING_OBJECTS, Unfinished(begun=False, empty=True))
 
 
 def _both(first: s3_settings.Applied, then: s3_settings.Applied) -> s3_settings.Applied:

@@ -27,7 +27,7 @@ from ..base.text import human
 from ..mirror import prune as mirror_prune
 from ..mirror.listing import Point
 from ..mirror.prune import Pruned
-from ..recovery.state import RECOVERING_OBJECTS
+from ..recovery.state import RECOVERING_OBJECTS, refuse_while_unfinished
 from ..repository import catalog, copies, points, repositories, retention
 from ..repository.base import STALE, Repository
 from ..repository.catalog import Entry
@@ -95,8 +95,11 @@ def prune(run: Opened, *, now: datetime, dry_run: bool, log: Log, trust_clock: b
     """Delete what the plan deletes. The caller holds the stack's lock. A failing vault does not stop the repository.
 
     Raises UsageError where this host's clock is wrong or may have jumped, unless an operator trusts it; LockedError
-    where a verification is under way: it reads artefacts for as long as it takes, and what it finds changes the plan.
+    where a verification is under way: it reads artefacts for as long as it takes, and what it finds changes the plan;
+    and while a recovery has not ended, which may need any of them.
     """
+    if not dry_run:
+        refuse_while_unfinished(run.config, "prune")
     with contextlib.nullcontext() if dry_run else lock.verifying(run.config.stack, "prune"):
         return _prune(run, now, dry_run, log, trust_clock)
 
@@ -339,7 +342,7 @@ def old_versions(
         waits = "it is not known what the vault's backups need"
     elif held:
         waits = held
-    elif (run.config.state / RECOVERING_OBJECTS).exists():
+    elif (run.config.state / RECOVERING_OBJECTS).exists():  # of a dry run
         waits = "a recovery of the bucket has begun and not ended"
     else:
         kept, waits = _readable(left)

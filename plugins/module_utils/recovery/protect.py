@@ -11,7 +11,7 @@ import contextlib
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Callable, Generic, Optional, Protocol, TypeVar
 
 from ..base import clock
@@ -19,7 +19,8 @@ from ..base.checks import COULD_NOT_VERIFY, PASS, Check
 from ..base.errors import LifeboatError, UsageError
 from ..stack import quarantine, runtime
 from ..stack.runtime import DataMount, Opened, ServiceState
-from .state import DOWN, HEALTHY, STOPPED, keep, mark, unmark
+from . import state as recovery_state
+from .state import DOWN, HEALTHY, STOPPED, Unfinished, keep, mark, unmark
 
 Log = Callable[[str], None]
 # A server that keeps exiting will not come up; one that replays its log says so, and may take as long as it needs.
@@ -119,6 +120,14 @@ class Protection(abc.ABC, Generic[S]):
         """Is what answers a server that holds nothing, such as an image makes of a directory that was emptied?"""
         return False
 
+    @abc.abstractmethod
+    def to_bring_back(self) -> Unfinished:
+        """What this recovery is about, for the mark."""
+
+    def resumes(self, earlier: Unfinished) -> bool:
+        """Must what that one began be compared, whatever an assessment sees?"""
+        return earlier.begun
+
     def initialise(self, mount: DataMount) -> None:
         """Prepare an empty data directory, where starting the service does not."""
         del mount
@@ -138,16 +147,21 @@ class Protection(abc.ABC, Generic[S]):
         self, mode: str, writers: tuple[str, ...], *, asked: bool, unchecked: Sequence[str], stamp: str
     ) -> Protected:
         """Stop the writers; where the server is down, start it, or put its data aside and start a fresh one."""
+        earlier = recovery_state.unfinished(self.config, self.mark)
+        resumed = earlier is not None and self.resumes(earlier)
         if mode == "reopen":
-            unmark(self.config, self.mark)
+            if not resumed:
+                unmark(self.config, self.mark)
             return Protected("started", (Check("data", COULD_NOT_VERIFY if unchecked else PASS, self.assessed),))
-        keep(self.config, STOPPED, json.dumps(list(writers)))
+        keep(self.config, STOPPED, json.dumps(recovery_state.with_stopped(self.config, writers)))
         stopped = self.stop(writers)
         if mode in self.marked:
-            mark(self.config, self.mark)
+            mark(self.config, self.mark, Unfinished(begun=False) if mode == "start" else self.to_bring_back())
         checks: tuple[Check, ...] = ()
         if mode == "start":
-            mode, checks = self._start_and_look(asked)
+            mode, checks = self._start_and_look(asked, resumed)
+            if mode == self.restore and mode in self.marked:
+                mark(self.config, self.mark, self.to_bring_back())
         elif mode == self.restore:
             mode = self.fitting(mode)
         if mode != "rebuild":
@@ -157,7 +171,7 @@ class Protection(abc.ABC, Generic[S]):
         kept, way_back = self._rebuild(stamp)
         return Protected(mode, checks, True, kept, way_back, stopped, self.shut(fresh=True))
 
-    def _start_and_look(self, asked: bool) -> tuple[str, tuple[Check, ...]]:
+    def _start_and_look(self, asked: bool, resumed: bool) -> tuple[str, tuple[Check, ...]]:
         """The smallest step first: a server that was merely stopped loses nothing when it is merely started."""
         if why := self.hopeless():
             self.log(f"{self.service} is not started: {why}")
@@ -185,6 +199,9 @@ class Protection(abc.ABC, Generic[S]):
             raise self.refusal(seen.refused)
         if seen.condition == HEALTHY and asked:
             self.log("it came up whole; another state of it was asked for")
+            return self.restore, ()
+        if seen.condition == HEALTHY and resumed:
+            self.log("it came up; what an earlier recovery began to bring back is compared before anything else")
             return self.restore, ()
         if seen.condition == HEALTHY:
             self.log("it came up, and all of its data is there")
@@ -239,6 +256,7 @@ class Protection(abc.ABC, Generic[S]):
         """Move the data directory aside and let the stack's own definition start a fresh server."""
         self.before_rebuild()
         mount = self.data_mount()
+        mark(self.config, self.mark, replace(self.to_bring_back(), empty=True))
         aside = quarantine.put_aside(self.config.stack, self.stack, self.service, mount, stamp, log=self.log)
         self.log(f"starting a fresh {self.service}")
         try:

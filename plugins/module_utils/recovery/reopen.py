@@ -19,8 +19,16 @@ from . import state as recovery_state
 
 
 def reopen(run: Opened, services: Sequence[str], *, log: Callable[[str], None]) -> list[Check]:
-    """Start the application, wait until it is well, and ask its endpoints. What is wrong is a failed check."""
+    """Start the application, wait until it is well, and ask its endpoints. What is wrong is a failed check.
+
+    While a store is being filled that was empty nothing is started: the application would tell its users that their
+    data is gone, and write into the wrong store.
+    """
     config, stack = run.config, run.runtime
+    if closed := list(recovery_state.kept_closed(config)):
+        for why in closed:
+            log(why)
+        return [Check("services", FAIL, why) for why in closed]
     names = [config.database.service, *services]
     log(f"starting {', '.join(names)}")
     checks: list[Check] = []

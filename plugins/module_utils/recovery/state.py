@@ -6,12 +6,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import json
+import threading
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
 from typing import Optional, TypeVar
 
 from ..base import filesystem, typed
-from ..base.errors import LifeboatError
+from ..base.clock import format_time
+from ..base.errors import LifeboatError, LockedError
 from ..base.filesystem import explained
 from ..settings.config import Config
 
@@ -46,6 +50,82 @@ class Last:
     databases: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Unfinished:
+    """What a recovery that has begun is to bring back, as its mark says: until a complete comparison removes the mark,
+    whatever of it is missing is damage.
+
+    backup: its id; empty in a mark that an earlier version wrote. since: when it began. begun: false where a server is
+    only started to see whether it comes up, so that nothing of it was replaced yet. empty: it fills a store that was a
+    fresh or an empty one, which nobody may use before it is filled. asked, state, prefix, bucket, exact, partial: as in
+    the plan. others: the other buckets, or the databases, that come back with it. stamp: of the run that began it.
+    """
+
+    backup: str = ""
+    since: str = ""
+    begun: bool = True
+    empty: bool = False
+    asked: bool = False
+    state: str = ""
+    prefix: str = ""
+    bucket: str = ""
+    exact: bool = False
+    partial: bool = False
+    others: tuple[str, ...] = ()
+    stamp: str = ""
+
+    def covers(self, other: Unfinished) -> bool:
+        """Does this one bring back whatever the other was to bring back, of its own backup or of another?"""
+        if not other.prefix.startswith(self.prefix):
+            return False
+        if self.bucket == other.bucket:
+            return set(other.others) <= set(self.others)
+        return not self.bucket and not self.prefix and other.bucket in self.others
+
+
+def unfinished(config: Config, name: str) -> Optional[Unfinished]:
+    """The recovery whose mark stands under that name; None where none does."""
+    if not (config.state / name).exists():
+        return None
+    return remembered(config, name, Unfinished) or Unfinished()
+
+
+# What is unfinished while a mark stands, and the playbook that continues it.
+_CONTINUED_BY = {
+    RECOVERING: ("the database", "lifeboat.dr.recover_database"),
+    RECOVERING_OBJECTS: ("the object storage", "lifeboat.dr.recover_object_storage"),
+    RECOVERING_CONFIG: ("the stack's files", "lifeboat.dr.recover_site"),
+}
+
+
+def refuse_while_unfinished(config: Config, attempted: str, names: Collection[str] = tuple(_CONTINUED_BY)) -> None:
+    """Raise LockedError while the mark of one of those recoveries stands: what is there may lack some of the data."""
+    for name in names:
+        mark_of = unfinished(config, name)
+        if mark_of is None:
+            continue
+        what, playbook = _CONTINUED_BY[name]
+        of = f" of {mark_of.backup}" if mark_of.backup else ""
+        since = f" that began at {mark_of.since}" if mark_of.since else ""
+        raise LockedError(
+            attempted, config.stack,
+            f"a recovery of {what}{of}{since} has not ended: what is there now may lack some of it",
+            f"Unless it runs now: {playbook} again, which brings back what is missing. If everything is right as it is:"
+            f" rm {config.state / name}",
+        )  # fmt: skip
+
+
+def kept_closed(config: Config) -> Iterator[str]:
+    """Why the application stays stopped: a recovery into an empty store has begun and has not ended."""
+    for name, (what, playbook) in _CONTINUED_BY.items():
+        mark_of = unfinished(config, name)
+        if mark_of and mark_of.begun and mark_of.empty:
+            yield (
+                f"the application stays stopped: {what} was empty, and the recovery of {mark_of.backup} has not ended."
+                f" Run {playbook} again; to start it all the same: rm {config.state / name}"
+            )
+
+
 def stopped(config: Config) -> list[str]:
     """Writers that a recovery stopped and that no reopening has started since: it was killed in between."""
     try:
@@ -55,6 +135,11 @@ def stopped(config: Config) -> list[str]:
     except LifeboatError:
         return []
     return [str(writer) for writer in writers] if isinstance(writers, list) else []
+
+
+def with_stopped(config: Config, writers: Sequence[str]) -> list[str]:
+    """The writers, and what an earlier recovery stopped and did not start again, such as a service of a profile."""
+    return [*dict.fromkeys([*writers, *stopped(config)])]
 
 
 def recovered(config: Config, name: str = RECOVERED) -> Optional[Last]:
@@ -83,15 +168,42 @@ def keep(config: Config, name: str, text: str) -> None:
         partial.replace(config.state / name)
 
 
-def mark(config: Config, name: str) -> None:
-    """From now until the data is back the store may be an empty one: a backup of it must not become the newest good."""
-    with explained("mark the stack as being recovered", config.state / name):
-        config.state.mkdir(mode=0o700, parents=True, exist_ok=True)
-        (config.state / name).touch(mode=0o600)
+_MARKING = threading.Lock()  # several buckets are brought back at a time
+
+
+def mark(config: Config, name: str, what: Optional[Unfinished] = None) -> None:
+    """From now until the data is back the store may be an empty one: a backup of it must not become the newest good.
+
+    A mark that stands is replaced only by one that covers it, so that what an earlier recovery began is not forgotten.
+    """
+    if what is None:
+        with explained("mark the stack as being recovered", config.state / name):
+            config.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+            (config.state / name).touch(mode=0o600)
+        return
+    with _MARKING:
+        before = unfinished(config, name)
+        if before and before.begun:
+            covers = what.begun and what.covers(before)
+            empty = what.empty or before.empty
+            what = replace(what if covers else before, empty=empty, since=before.since, stamp=before.stamp)
+        what = replace(what, since=what.since or format_time(datetime.now(timezone.utc)))
+        if what != before:
+            keep(config, name, json.dumps(typed.plain(what)))
 
 
 def unmark(config: Config, name: str) -> None:
     (config.state / name).unlink(missing_ok=True)
+
+
+def complete(config: Config, name: str, done: Unfinished) -> bool:
+    """Remove the mark after a complete comparison of what `done` brought back. Returns whether none stands now: one of
+    a recovery that was to bring back more than that stays."""
+    before = unfinished(config, name)
+    if before and before.begun and not done.covers(before):
+        return False
+    unmark(config, name)
+    return True
 
 
 def needed(what: str, condition: str, asked: str, force: bool, last: Optional[Last]) -> tuple[bool, str]:

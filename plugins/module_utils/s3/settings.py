@@ -16,7 +16,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from functools import partial
-from typing import NamedTuple, Optional
+from typing import Callable, NamedTuple, Optional
 from xml.etree import ElementTree
 
 from ..base import throttle, typed
@@ -377,10 +377,12 @@ def exists(bucket: Bucket) -> bool:
     return True
 
 
-def make(bucket: Bucket, *, lock: bool = False) -> bool:
-    """Make the bucket where it is missing; returns whether it was. lock: as in create(), if the server can do that."""
+def make(bucket: Bucket, *, lock: bool = False, missing: Callable[[], None] = lambda: None) -> bool:
+    """Make the bucket where it is missing; returns whether it was. lock: as in create(), if the server can do that.
+    missing: called before one is made."""
     if exists(bucket):
         return False
+    missing()
     try:
         create(bucket, lock=lock)
     except LifeboatError as exc:

@@ -37,7 +37,7 @@ from ....base.filesystem import create
 from ....base.text import human, named
 from ....base.typed import plain
 from ....base.version import VERSION
-from ....recovery.state import RECOVERING
+from ....recovery.state import RECOVERING, refuse_while_unfinished
 from ....repository import base as repository_base
 from ....repository import catalog, repositories
 from ....repository.details import DATABASES, DatabaseDetails, DatabaseDump
@@ -152,13 +152,7 @@ def take(run: Opened, *, log: Log, override: bool = False) -> Manifest:
 
 
 def _refuse_in_recovery(config: Config) -> None:
-    if (config.state / RECOVERING).exists():
-        raise LockedError(
-            "start a backup",
-            config.stack,
-            f"a recovery has begun and not ended ({config.state / RECOVERING})",
-            "Finish it (lifeboat.dr.recover_database). If the database is right as it is, remove that file.",
-        )
+    refuse_while_unfinished(config, "start a backup", (RECOVERING,))
     if (config.state / CLOSED).exists():
         raise LockedError(
             "start a backup",

@@ -88,7 +88,6 @@ class Logical(Method):
                 "; ".join(f"{outcome.name}: {outcome.why}" for outcome in work.outcomes),
                 "Nothing was replaced. Choose another backup, or look at the differences.",
             )  # fmt: skip
-        wanted.back()
         reindexed = work.timed("swap", lambda: restore.refresh_collations(server, log))
         brought = cluster.Brought()
         if around:
@@ -98,6 +97,7 @@ class Logical(Method):
             )
         if brought.diff:
             log(brought.diff)
+        wanted.back()
         kept = next((outcome.kept for outcome in work.outcomes if outcome.kept), "")
         seconds = {name: round(spent, 2) for name, spent in work.seconds.items()}
         return Restored(

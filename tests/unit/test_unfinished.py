@@ -1,0 +1,100 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The mark of a recovery: what it names, what replaces it, what ends it, and what waits for its end."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import FAIL
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LockedError
+from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import reopen, state
+from ansible_collections.lifeboat.dr.plugins.module_utils.recovery.state import RECOVERING_OBJECTS, Unfinished
+from ansible_collections.lifeboat.dr.plugins.module_utils.settings.config import Config
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
+from builders import make_config
+
+WHOLE = Unfinished("objects_backup_1", others=("docs", "ruled"), stamp="one")
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Config:
+    return make_config(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "covers"),
+    [
+        ({}, True),
+        ({"backup": "objects_backup_2"}, True),
+        ({"others": ("docs", "ruled", "more")}, True),
+        ({"others": ("docs",)}, False),
+        ({"prefix": "a/"}, False),
+        ({"bucket": "docs", "others": ()}, False),
+    ],
+)
+def test_only_what_brings_back_as_much_replaces_a_mark_and_ends_it(
+    settings: Config, change: dict[str, Any], covers: bool
+) -> None:
+    state.mark(settings, RECOVERING_OBJECTS, dataclasses.replace(WHOLE, empty=True))
+    first = state.unfinished(settings, RECOVERING_OBJECTS)
+    assert first and first.since
+    other = dataclasses.replace(WHOLE, **{"stamp": "two", **change})
+    state.mark(settings, RECOVERING_OBJECTS, other)
+    now = state.unfinished(settings, RECOVERING_OBJECTS)
+    assert now and (now.empty, now.since, now.stamp) == (True, first.since, "one"), "when and how it began is kept"
+    assert dataclasses.replace(now, empty=False, since="", stamp="two") == (
+        other if covers else dataclasses.replace(WHOLE, stamp="two")
+    )
+    assert state.complete(settings, RECOVERING_OBJECTS, other) is covers
+    assert (state.unfinished(settings, RECOVERING_OBJECTS) is None) is covers
+
+
+def test_the_whole_store_ends_what_began_with_one_bucket_or_a_prefix(settings: Config) -> None:
+    for alone in (Unfinished("b", bucket="docs", prefix="x/"), Unfinished("b", prefix="x/")):
+        state.mark(settings, RECOVERING_OBJECTS, alone)
+        assert state.complete(settings, RECOVERING_OBJECTS, WHOLE)
+
+
+def test_the_mark_of_an_earlier_version_says_that_something_is_missing(settings: Config) -> None:
+    state.mark(settings, RECOVERING_OBJECTS)
+    assert state.unfinished(settings, RECOVERING_OBJECTS) == Unfinished()
+    assert Unfinished().begun
+
+
+def test_a_server_that_was_only_started_does_not_forget_what_began_before(settings: Config) -> None:
+    state.mark(settings, RECOVERING_OBJECTS, Unfinished(begun=False))
+    first = state.unfinished(settings, RECOVERING_OBJECTS)
+    assert first and not first.begun
+    state.mark(settings, RECOVERING_OBJECTS, WHOLE)
+    state.mark(settings, RECOVERING_OBJECTS, Unfinished(begun=False, empty=True))
+    now = state.unfinished(settings, RECOVERING_OBJECTS)
+    assert now and (now.backup, now.begun, now.empty) == (WHOLE.backup, True, True)
+
+
+def test_what_waits_says_what_for_and_the_next_command(settings: Config) -> None:
+    state.refuse_while_unfinished(settings, "prune")
+    state.mark(settings, RECOVERING_OBJECTS, WHOLE)
+    with pytest.raises(LockedError, match=r"of the object storage of objects_backup_1 that began at .* has not ended"):
+        state.refuse_while_unfinished(settings, "prune")
+    state.refuse_while_unfinished(settings, "start a backup", (state.RECOVERING,))
+
+
+def test_an_empty_store_keeps_the_application_closed(settings: Config) -> None:
+    """Nothing is started, and nothing is waited for."""
+    state.mark(settings, RECOVERING_OBJECTS, dataclasses.replace(WHOLE, empty=True))
+    log: list[str] = []
+    (found,) = reopen.reopen(Opened(settings), ["backend"], log=log.append)
+    assert (found.name, found.result) == ("services", FAIL)
+    assert "the application stays stopped: the object storage was empty" in found.detail
+    assert "recover_object_storage again" in found.detail
+    assert log == [found.detail]
+
+
+def test_what_an_earlier_recovery_stopped_is_started_with_the_rest(settings: Config) -> None:
+    state.keep(settings, state.STOPPED, '["worker", "seed"]')
+    assert state.with_stopped(settings, ["backend", "worker"]) == ["backend", "worker", "seed"]
