@@ -6,8 +6,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
+import signal
 import ssl
 import stat
 import subprocess
@@ -367,6 +369,37 @@ def test_a_run_that_looks_only_or_found_the_lock_held_does_not_count(etc: Path) 
     with lock.held("shop", "a test"):
         assert run(etc, "prune") == 4
     assert not file(etc).exists()
+
+
+def test_a_run_that_was_killed_is_told_at_once_and_until_another_ends(etc: Path) -> None:
+    """As the kernel kills for memory: nothing of the process runs any more."""
+
+    def figures() -> tuple[float | None, float | None]:
+        found = told(etc.parent)
+        names = ("lifeboat_run_killed", "lifeboat_run_began_timestamp_seconds")
+        killed, began = (found.get((name, 'run="prune"')) for name in names)
+        return killed, began
+
+    read_end, write_end = os.pipe()
+    child = os.fork()
+    if not child:
+        config_of = make_config(etc.parent)
+        runs.begin(config_of, "prune", datetime.now(NOW.tzinfo))
+        os.write(write_end, b"x")
+        time.sleep(60)
+        os._exit(0)
+    os.read(read_end, 1)
+    killed, began = figures()
+    assert killed == 0 and began and abs(began - time.time()) < 60, "it goes on"
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    assert figures() == (1, 0)
+    with lock.held("shop", "a test"):
+        assert run(etc, "prune") == 4
+    assert figures()[0] == 1, "one that did nothing makes up for nothing"
+    assert run(etc, "prune") == 0
+    assert figures() == (0, 0)
+    os.close(read_end), os.close(write_end)
 
 
 def test_metrics_that_cannot_be_written_fail_no_run(etc: Path, caplog: pytest.LogCaptureFixture) -> None:

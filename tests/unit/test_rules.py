@@ -71,6 +71,7 @@ CASES: dict[str, dict[str, str]] = {
     "LifeboatDutyOverdue": duty('duty="keeper_pull",of="database"'),
     "LifeboatRepositoryNotKnown": {'lifeboat_repository_known{stack="shop"}': switched("1", "0")},
     "LifeboatRunFailed": {'lifeboat_run_last_exit_code{stack="shop",run="backup_database"}': switched("0", "8")},
+    "LifeboatBackupKilled": {'lifeboat_run_killed{stack="shop",run="backup_database"}': switched("0", "1")},
     "LifeboatNewestBackupBad": {f"lifeboat_backup_last_error_status{OF_BACKUP}": switched("0", "1")},
     "LifeboatVerdictNotPass": {
         'lifeboat_evidence_passed{stack="shop",host="app1",kind="drill",scenario="site"}': switched("1", "0"),

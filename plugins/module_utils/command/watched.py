@@ -46,6 +46,9 @@ def reported(run: Opened, name: str, work: Callable[[], Answer], warn: Log) -> A
     code: Optional[int] = None
     # Somebody at a terminal sees how it ends, and must not hide from the switch that cron is dead.
     heard = heartbeat.Heartbeat(run.config, name, began, warn) if run.config.heard and not _typed() else None
+    metered = bool(run.config.monitoring.textfile_directory) and not run.config.keeper.directory
+    if metered:
+        _noted(warn, lambda: runs.begin(run.config, name, began))
     try:
         answer = work()
         code, told = answer[0], answer[2]
@@ -57,12 +60,21 @@ def reported(run: Opened, name: str, work: Callable[[], Answer], warn: Log) -> A
         if heard is not None:
             heard.ended(code, _now(), told)
         # A keeper tells nothing of the stack itself: `lifeboat keeper metrics` is its own.
-        if run.config.monitoring.textfile_directory and not run.config.keeper.directory and code != _HELD:
+        if metered:
+            _noted(warn, lambda: runs.end(run.config, name, tried=code != _HELD))
+        if metered and code != _HELD:
             try:
                 runs.remember(run.config, name, LifeboatError.exit_code if code is None else code, began, _now())
                 metrics.write(run.config, metrics.textfile(run, now=_now(), again=True))
             except LifeboatError as exc:
                 warn(f"the metrics are not renewed: {exc}")
+
+
+def _noted(warn: Log, note: Callable[[], None]) -> None:
+    try:
+        note()
+    except LifeboatError as exc:
+        warn(f"that the run is killed would not be seen: {exc}")
 
 
 def _typed() -> bool:

@@ -84,6 +84,8 @@ METRICS: Mapping[str, str] = {
     "lifeboat_run_last_duration_seconds": "How long it took.",
     "lifeboat_run_last_exit_code": "Its exit code; 0 is good.",
     "lifeboat_run_last_success_timestamp_seconds": "When one last ended with 0; 0: never since this is recorded.",
+    "lifeboat_run_killed": "1 where a run of this kind began, never ended, and no other did since: it was killed.",
+    "lifeboat_run_began_timestamp_seconds": "When the run began that goes on now; 0: none does.",
     "lifeboat_status_passed": "1 where lifeboat status said PASS when it was last asked, else 0.",
     "lifeboat_check_passed": "The same for each of its checks.",
     "lifeboat_quarantine_items": "What recoveries moved aside and is still there.",
@@ -294,6 +296,15 @@ def _runs(look: Look) -> Iterator[Sample]:
         yield Sample("lifeboat_run_last_success_timestamp_seconds", {"run": run}, succeeded)
 
 
+def _unfinished(look: Look) -> Iterator[Sample]:
+    """Of each kind that was ever begun."""
+    for run in runs.names():
+        going, killed = runs.unfinished(look.config, run)
+        if going or killed or runs.read(look.config, run):
+            yield Sample("lifeboat_run_killed", {"run": run}, killed is not None)
+            yield Sample("lifeboat_run_began_timestamp_seconds", {"run": run}, going.timestamp() if going else 0)
+
+
 def _retention(look: Look) -> Iterator[Sample]:
     yield _done("prune", STACK, clocks.pruned_at(look.config))
 
@@ -363,7 +374,8 @@ def _certificates(look: Look) -> Iterator[Sample]:
 
 # What lies on this host, and what others are asked for.
 HERE: Mapping[str, Collector] = {
-    "disk": _disk, "mount": _known, "evidence": _records, "runs": _runs, "retention": _retention,
+    "disk": _disk, "mount": _known, "evidence": _records, "runs": _runs, "unfinished": _unfinished,
+    "retention": _retention,
 }  # fmt: skip
 REPOSITORY: Mapping[str, Collector] = {"repository": _catalog}
 OTHERS: Mapping[str, Collector] = {

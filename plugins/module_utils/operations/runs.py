@@ -13,7 +13,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Optional
 
@@ -44,6 +44,71 @@ def names() -> Iterator[str]:
     for verb in WORK:
         yield verb
         yield from (name(verb, component) for component in KINDS if verb == "backup")
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A run that has not ended. process, since: which process it is; another one may get its number later."""
+
+    at: datetime
+    process: int
+    since: str
+
+
+def begin(config: Config, run: str, at: datetime) -> None:
+    """Note that this process begins a run: where it is killed, the note stays."""
+    path = _note(config, run, os.getpid())
+    with filesystem.explained("note that the run begins", path):
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        data = json.dumps(typed.plain(Begun(at, os.getpid(), _since(os.getpid())))).encode() + b"\n"
+        filesystem.write(path, data, path.with_name(f".{path.name}"))
+
+
+def end(config: Config, run: str, *, tried: bool) -> None:
+    """Remove this process's note. tried: it did what it should, so that one that was killed before is made up for."""
+    with filesystem.explained("note that the run ended", config.state / _FOLDER):
+        _note(config, run, os.getpid()).unlink(missing_ok=True)
+        for path, found in _begun(config, run) if tried else ():
+            if not (found and _alive(found)):
+                path.unlink(missing_ok=True)
+
+
+def unfinished(config: Config, run: str) -> tuple[Optional[datetime], Optional[datetime]]:
+    """When the run began that goes on now, and that which was killed; None where there is none."""
+    with filesystem.explained("read how the runs began", config.state / _FOLDER):
+        going, killed = list[datetime](), list[datetime]()
+        for path, found in _begun(config, run):
+            at = found.at if found else datetime.fromtimestamp(path.lstat().st_mtime, timezone.utc)
+            (going if found and _alive(found) else killed).append(at)
+    return min(going, default=None), max(killed, default=None)
+
+
+def _begun(config: Config, run: str) -> Iterator[tuple[Path, Optional[Begun]]]:
+    for path in sorted((config.state / _FOLDER).glob(f"{run}.*.begun")):
+        try:
+            yield path, typed.maybe(Begun, filesystem.read_plain(path))
+        except FileNotFoundError:
+            continue  # it ended meanwhile
+        except OSError:
+            yield path, None
+
+
+def _alive(found: Begun) -> bool:
+    return bool(found.since) and _since(found.process) == found.since
+
+
+def _since(process: int) -> str:
+    """When the process began, and since which start of the system; empty where there is none, or only its remains."""
+    try:
+        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
+    return "" if fields[0] in "ZX" else f"{boot} {fields[19]}"
+
+
+def _note(config: Config, run: str, process: int) -> Path:
+    return config.state / _FOLDER / f"{run}.{process}.begun"
 
 
 def remember(config: Config, run: str, exit_code: int, began: datetime, ended: datetime) -> None:

@@ -142,6 +142,12 @@ CAUSES = (
         f"umount /backup && umount /backup.away && rmdir /backup.away; {TELL}",
     ),
     Cause(
+        "LifeboatBackupKilled",
+        "kill -9 in the middle of a backup",
+        "lifeboat backup database --stack shop & sleep 1; kill -9 $!; " + TELL,
+        "lifeboat backup database --stack shop",
+    ),
+    Cause(
         "LifeboatRecoveryPointStale",
         "backups that nothing ties",
         f"mv /backup/recovery-points /backup/recovery-points.away; {ASK}",
