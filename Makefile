@@ -86,7 +86,7 @@ attacks: setup ## What an attacker can do, tried against Lifeboat and against wh
 fuzz: setup ## Damaged files and answers, the same ones each time; OPERATIONS=20000 SEED=7: as many others
 	pytest tests/fuzz
 
-awx: setup ## The AWX role and the real modules against a stand-in of AWX's API: half a minute
+awx: setup ## The AWX role and the real modules against a stand-in of AWX's API: three minutes
 	pytest tests/awx
 
 server: engine ## A whole PostgreSQL server as somebody else made it, destroyed and recovered (two minutes; LONG=1: 10,000 tables)

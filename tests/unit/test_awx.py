@@ -13,6 +13,7 @@ import re
 import shutil
 import subprocess
 import sys
+import zoneinfo
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -209,20 +210,30 @@ def sent(**settings: Any) -> list[tuple[str, dict[str, Any]]]:
     variables = {
         **trusted(load(ROLE / "defaults/main.yml")), **trusted(load(ROLE / "vars/main.yml")),
         # Read by a lookup, which needs more of Ansible than is here; its text is no template there either.
-        "__awx_templates": TEMPLATES, "__awx_credential_types": CREDENTIAL_TYPES, **settings,
+        "__awx_templates": TEMPLATES, "__awx_credential_types": CREDENTIAL_TYPES, "ansible_check_mode": False,
+        "__awx_existing": {"schedules": []}, "__awx_updatable": False, **settings,
     }  # fmt: skip
     found = []
     for part in load(ROLE / "tasks/main.yml"):
-        for task in load(ROLE / "tasks" / part["ansible.builtin.include_tasks"]):
-            (key,) = [name for name in task if name.startswith("awx.awx.")]
-            for item in render(task["loop"], variables) if "loop" in task else [None]:
-                here = {**variables, "item": item, "omit": "<omit>"}
-                if "when" in task and render("{{ (" + task["when"] + ") | string }}", here) in (False, "False"):
-                    continue
-                arguments = render(task[key], here)
-                kept = {name: argument for name, argument in arguments.items() if argument != "<omit>"}
-                found.append((key.removeprefix("awx.awx."), kept))
+        for task in in_blocks(load(ROLE / "tasks" / part["ansible.builtin.include_tasks"])):
+            for key in [name for name in task if name.startswith("awx.awx.")]:
+                for item in render(task["loop"], variables) if "loop" in task else [None]:
+                    here = {**variables, "item": item, "omit": "<omit>"}
+                    here.update({name: render(value, here) for name, value in task.get("vars", {}).items()})
+                    conditions = task.get("when", [])
+                    for condition in [conditions] if isinstance(conditions, str) else conditions:
+                        if not render("{{ 'yes' if " + condition + " else '' }}", here):
+                            break
+                    else:
+                        arguments = render(task[key], here)
+                        kept = {name: argument for name, argument in arguments.items() if argument != "<omit>"}
+                        found.append((key.removeprefix("awx.awx."), kept))
     return found
+
+
+def in_blocks(tasks: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    for task in tasks:
+        yield from in_blocks(task["block"]) if "block" in task else [task]
 
 
 @pytest.mark.parametrize("settings", [{}, SETTINGS], ids=["defaults", "everything"])
@@ -255,6 +266,13 @@ def test_without_notifications_none_are_made() -> None:
     modules = [module for module, _ in sent()]
     assert "notification_template" not in modules
     assert {"project", "inventory", "execution_environment"}.isdisjoint(modules), "they are there already"
+
+
+def test_what_is_empty_takes_nothing_away() -> None:
+    """An empty list given to the modules of awx.awx removes what the object has."""
+    for module, arguments in sent():
+        empty = {name for name, value in arguments.items() if value in ("", [], {}, None)}
+        assert not empty, f"{module}: {arguments['name']}"
 
 
 def test_secrets_are_not_logged_and_are_in_no_data() -> None:
@@ -297,24 +315,64 @@ def test_schedules() -> None:
         assert again[name]["enabled"] is True
 
 
+def scheduled(**settings: Any) -> dict[str, dict[str, Any]]:
+    return {schedule["name"]: schedule for module, schedule in sent(**settings) if module == "schedule"}
+
+
 def test_a_drill_is_scheduled_where_a_host_for_it_is_named() -> None:
-    drills = [schedule for schedule in load(ROLE / "vars/main.yml")["__awx_schedules"] if "drill" in schedule["name"]]
-    assert len(drills) == 1
-    variables = trusted(load(ROLE / "defaults/main.yml"))
-    assert render(drills[0]["enabled"], variables) is False
-    assert render(drills[0]["enabled"], {**variables, "awx_drill_target": "drill1"}) is True
+    name = "lifeboat drill, every quarter"
+    assert name not in scheduled()
+    made = scheduled(awx_drill_target="drill1")[name]
+    assert made["enabled"] is True
+    assert (made["extra_data"]["target"], made["extra_data"]["confirm"]) == ("drill1", "drill1")
 
 
 def test_the_alerts_are_tested_every_month_where_a_stack_is_named() -> None:
-    def made(**settings: Any) -> dict[str, Any]:
-        found = {schedule["name"]: schedule for module, schedule in sent(**settings) if module == "schedule"}
-        tested: dict[str, Any] = found["lifeboat alert_test, every month"]
-        return tested
+    name = "lifeboat alert_test, every month"
+    assert name not in scheduled()
+    made = scheduled(awx_alert_stack="shop")[name]
+    assert made["enabled"] is True
+    assert made["extra_data"] == {
+        "target": "lifeboat_watch",
+        "alert_stack": "shop",
+        "severity": "critical",
+        "wait_seconds": 180,
+    }
 
-    assert made()["enabled"] is False
-    tested = made(awx_alert_stack="shop")
-    assert tested["enabled"] is True
-    assert tested["extra_data"] == {"alert_stack": "shop", "severity": "critical"}
+
+def test_a_schedule_that_is_there_is_turned_off_where_its_setting_is_empty_now() -> None:
+    name = "lifeboat drill, every quarter"
+    made = scheduled(__awx_existing={"schedules": [name]})[name]
+    assert made == {
+        "name": name,
+        "organization": "Default",
+        "unified_job_template": "lifeboat drill",
+        "enabled": False,
+    }, "and keeps its rule and its answers"
+
+
+def skipped(time: str, day: datetime, zone: zoneinfo.ZoneInfo) -> bool:
+    """Whether a change of clocks leaves this time out on that day."""
+    local = day.replace(hour=int(time[:2]), minute=int(time[2:4]), tzinfo=zone)
+    return local.astimezone(timezone.utc).astimezone(zone).replace(tzinfo=None) != local.replace(tzinfo=None)
+
+
+@pytest.mark.slow
+def test_no_schedule_is_at_a_time_that_a_change_of_clocks_leaves_out() -> None:
+    """AWX skips such a run. All zones, every change from 2026 to 2037."""
+    starts = [schedule["rrule"].split(" RRULE")[0] for schedule in load(ROLE / "vars/main.yml")["__awx_schedules"]]
+    times = {start.rpartition("}}")[2] for start in starts}
+    days = [datetime(2026, 1, 1) + timedelta(days=number) for number in range(12 * 365)]
+    hit, control = [], False
+    for name in zoneinfo.available_timezones():
+        zone = zoneinfo.ZoneInfo(name)
+        offsets = [zone.utcoffset(day) for day in days]
+        for number in [at for at in range(1, len(days)) if offsets[at] != offsets[at - 1]]:
+            for day in days[number - 1 : number + 1]:
+                hit += [(name, day, time) for time in times if skipped(time, day, zone)]
+                control |= skipped("0200", day, zone)
+    assert control, "the hour that Berlin and New York leave out"
+    assert not hit
 
 
 def test_a_webhook_is_told_too() -> None:
