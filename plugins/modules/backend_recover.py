@@ -100,6 +100,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.backend import recover
 from ansible_collections.lifeboat.dr.plugins.module_utils.backend.planned import Plan
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import lock
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import Check
+from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import state as recovery_state
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import IDENTITY, Result, Task, run
 
@@ -115,7 +116,8 @@ def work(task: Task) -> Result:
     planned = task.plan(Plan, "backend_plan")
     if not planned.needed or task.check:
         return Result(Nothing(), changed=planned.needed)
-    with lock.held(task.config.stack, "recover backend", wait=60):
+    turn = recovery_state.own_turn(task.config, "recover the backend", planned.stamp, planned.turn)
+    with lock.held(task.config.stack, "recover backend", wait=60), turn:
         done, error = backend_recovery.recover(Opened(task.config), planned, key=task.params["identity"], log=task.log)
     if error:
         task.fail(error, Result(done))

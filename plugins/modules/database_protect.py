@@ -114,6 +114,7 @@ from dataclasses import dataclass
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import lock
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import protect as database_protect
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.planned import Plan
+from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import state as recovery_state
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from ansible_collections.lifeboat.dr.plugins.module_utils.module import reopened
 from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Result, Task, run
@@ -144,7 +145,8 @@ def work(task: Task) -> Result:
             changed=True,
         )
     opened = Opened(task.config)
-    with lock.held(task.config.stack, "recover database", wait=60):
+    turn = recovery_state.own_turn(task.config, "recover the database", planned.stamp, planned.turn)
+    with lock.held(task.config.stack, "recover database", wait=60), turn:
         done = database_protect.protect(opened, planned, log=task.log)
     if task.params["reopen"] and done.mode == "started":
         return Result(reopened.after(task, opened, done, planned.writers), changed=True)

@@ -149,7 +149,9 @@ def work(task: Task) -> Result:
         return Result(Chosen(chosen.id), changed=True, diff=diff)
     later: list[Callable[[], None]] = []
     stamp = task.params["stamp"] or task.now.strftime("%Y%m%d_%H%M%S")
-    with lock.held(task.config.stack, "restore database", wait=60), logins.opened_afterwards(opened, log=task.log):
+    held = lock.held(task.config.stack, "restore database", wait=60)
+    turn = recovery_state.own_turn(task.config, "restore the database", task.params["stamp"])
+    with held, turn, logins.opened_afterwards(opened, log=task.log):
         result = database_recovery.restore_database(
             opened,
             chosen.id,

@@ -105,6 +105,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.frontend import (
     recovery as frontend_recovery,
 )
 from ansible_collections.lifeboat.dr.plugins.module_utils.frontend.plan import Plan
+from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import state as recovery_state
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import IDENTITY, Result, Task, run
 
@@ -114,7 +115,8 @@ def work(task: Task) -> Result:
     if task.check:
         return Result(frontend_recovery.Recovered(), changed=planned.needed)
     token = frontend_assess.token_of(task.config, task.params["token"])
-    with lock.held(task.config.stack, "recover frontend", wait=60):
+    turn = recovery_state.own_turn(task.config, "recover the frontend", planned.stamp, planned.turn)
+    with lock.held(task.config.stack, "recover frontend", wait=60), turn:
         changed, recovered = frontend_recovery.recover(
             Opened(task.config, task.params["identity"]), planned, token, log=task.log
         )

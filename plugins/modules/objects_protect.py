@@ -86,6 +86,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import IDE
 from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Result, Task, run
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects import recovery as objects_recovery
 from ansible_collections.lifeboat.dr.plugins.module_utils.site import granted
+from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import state as recovery_state
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects.plan import Plan
 
@@ -105,7 +106,8 @@ def work(task: Task) -> Result:
     if task.check:
         return Result(Foreseen(planned.mode, planned.mode == "rebuild", planned.writers), changed=True)
     opened = granted.reached(Opened(task.config, task.params["identity"]))
-    with lock.held(task.config.stack, "recover objects", wait=60):
+    turn = recovery_state.own_turn(task.config, "recover the objects", planned.stamp, planned.turn)
+    with lock.held(task.config.stack, "recover objects", wait=60), turn:
         return Result(objects_recovery.protect(opened, planned, log=task.log), changed=True)
 
 

@@ -148,6 +148,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.objects import (
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects import (
     recovery as objects_recovery,
 )
+from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import state as recovery_state
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import catalog
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import sources as sources_of
 from ansible_collections.lifeboat.dr.plugins.module_utils.site import granted
@@ -186,7 +187,8 @@ def work(task: Task) -> Result:
     if task.check:
         return Result(Chosen(chosen.id), changed=True, diff=diff)
     stamp = given["stamp"] or task.now.strftime("%Y%m%d_%H%M%S")
-    with lock.held(stack, "restore objects", wait=60):
+    turn = recovery_state.own_turn(task.config, "restore the objects", given["stamp"])
+    with lock.held(stack, "restore objects", wait=60), turn:
         result = objects_recovery.restore_objects(
             opened,
             chosen.id,

@@ -521,7 +521,7 @@ def test_old_versions_wait_for_what_is_not_known(
         (settings.state / "recovering_objects").touch()
         assert operations_prune.RECOVERING_OBJECTS == "recovering_objects"
         with pytest.raises(
-            LockedError, match=r"a recovery of the object storage has not ended.*recover_object_storage"
+            LockedError, match=r"of the object storage has not ended.*recover_object_storage again"
         ):
             run_prune(settings, NOW + DAY)
     else:

@@ -625,12 +625,13 @@ def test_database_protect_starts_the_writers_of_a_server_that_is_whole(
     monkeypatch.setattr(database_protect, "protect", protect)
     asked = follow(monkeypatch)
     assert "reopened" not in run("database_protect", plan=PLANNED)
-    done = run("database_protect", plan=PLANNED, reopen=True)
+    assert "another run" in run("database_protect", plan=PLANNED, reopen=True)["cause"], "by the same plan, again"
+    done = run("database_protect", plan={**PLANNED, "turn": 2}, reopen=True)
     assert (asked, "reopened" in done, done["log"]) == ([["backend"]] if opens else [], opens, ["starting db"])
     if opens:
         follows(done)
         follow(monkeypatch, LifeboatError("inspect the service", "db", "no engine"))
-        ill = run("database_protect", plan=PLANNED, reopen=True)["reopened"]
+        ill = run("database_protect", plan={**PLANNED, "turn": 4}, reopen=True)["reopened"]
         assert (ill["verdict"], ill["checks"][0]["detail"]) == (checks.FAIL, "no engine"), "a check, and not an error"
 
 

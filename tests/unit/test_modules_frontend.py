@@ -56,7 +56,8 @@ def test_frontend_recover_changes(run: Run, tmp_path: Path, monkeypatch: pytest.
     assert (done["changed"], done["mode"], done["checks"]) == (
         True, "rerun", [{"name": "site", "result": "PASS", "detail": ""}]
     )  # fmt: skip
-    assert run("frontend_recover", **given(tmp_path, plan=PLAN))["changed"] is False
+    assert "another run" in run("frontend_recover", **given(tmp_path, plan=PLAN))["cause"], "by the same plan, again"
+    assert run("frontend_recover", **given(tmp_path, plan={**PLAN, "turn": 2}))["changed"] is False
 
 
 def test_frontend_recover_fails(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -98,3 +98,57 @@ def test_an_empty_store_keeps_the_application_closed(settings: Config) -> None:
 def test_what_an_earlier_recovery_stopped_is_started_with_the_rest(settings: Config) -> None:
     state.keep(settings, state.STOPPED, '["worker", "seed"]')
     assert state.with_stopped(settings, ["backend", "worker"]) == ["backend", "worker", "seed"]
+
+
+# --- two recoveries at once ---
+
+
+def phases(settings: Config, stamp: str, planned: int) -> list[str]:
+    """Protect and restore of one run, as its modules do them."""
+    done = []
+    with state.own_turn(settings, "recover", stamp, planned):
+        done.append("protect")
+    with state.own_turn(settings, "restore", stamp):
+        done.append("restore")
+    return done
+
+
+def test_a_plan_that_was_made_before_another_recovery_does_nothing(settings: Config) -> None:
+    """Both were planned while the data was damaged. The second would put the rows aside that were written since."""
+    one = two = state.turn(settings).number
+    assert phases(settings, "one", one) == ["protect", "restore"]
+    with pytest.raises(LockedError, match=r"another run \(restore, at 2.*nothing was done.*Run the same command again"):
+        phases(settings, "two", two)
+    assert phases(settings, "two", state.turn(settings).number) == ["protect", "restore"], "by a new plan"
+
+
+@pytest.mark.parametrize("within", ["protect", "restore"])
+def test_a_plan_that_was_made_during_another_recovery_does_nothing(settings: Config, within: str) -> None:
+    with state.own_turn(settings, "recover", "one", state.turn(settings).number):
+        early = state.turn(settings).number
+    with state.own_turn(settings, "restore", "one"):
+        late = state.turn(settings).number
+    with pytest.raises(LockedError, match="nothing was done"):
+        phases(settings, "two", early if within == "protect" else late)
+
+
+def test_of_two_that_take_turns_the_first_one_stops(settings: Config) -> None:
+    """The lock is free between the phases of a run."""
+    with state.own_turn(settings, "recover", "one", 0):
+        pass
+    with state.own_turn(settings, "recover", "two", state.turn(settings).number):
+        pass
+    with pytest.raises(LockedError, match="nothing was done"), state.own_turn(settings, "restore", "one"):
+        pytest.fail("it restored")
+    with state.own_turn(settings, "restore", "two"):
+        pass
+    with state.own_turn(settings, "restore", ""):
+        pass  # a module that is called without a plan
+
+
+def test_a_run_that_was_killed_had_its_turn(settings: Config) -> None:
+    planned = state.turn(settings).number
+    with pytest.raises(KeyboardInterrupt), state.own_turn(settings, "recover", "one", planned):
+        raise KeyboardInterrupt
+    with pytest.raises(LockedError):
+        phases(settings, "two", planned)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ..base.errors import Log, UsageError
 from ..base.text import cautions, human
+from ..recovery import state as recovery_state
 from ..recovery.state import DAMAGED, DOWN, HEALTHY
 from ..repository import catalog
 from ..settings.config import Config
@@ -38,7 +39,7 @@ def make(
     log: Log,
 ) -> Plan:
     """The plan. key: the age identity, if one was given. accept: the backup that is named, although it failed."""
-    config = run.config
+    config, number = run.config, recovery_state.turn(run.config).number  # before anything is looked at
     catalog.require_named(accept, identity)
     seen = assess.observe(run, log=log)
     cause = classify(seen, host)
@@ -61,6 +62,7 @@ def make(
     if needed:
         why = "force was given" if asked and seen.healthy else f"the likely cause: {why}"
     return Plan(
+        turn=number,
         needed=needed,
         condition=_condition(seen),
         kind=cause.kind,

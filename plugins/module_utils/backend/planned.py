@@ -27,7 +27,8 @@ class Plan:
     kind, cause: of the table of causes, and as text. machine: its processor, memory and disks. begin: the first step.
     blocked: why no step of ours may mend it; next: the operator's command then. logs: the last lines, by container.
     host: its name in the inventory, for the commands that are printed. accept: the backup that was named may be used
-    although it failed; failed: what verifications of it found.
+    although it failed; failed: what verifications of it found. turn: the number of the
+    host's changes when it was made.
     """
 
     needed: bool
@@ -53,3 +54,4 @@ class Plan:
     passed_over: tuple[str, ...] = ()
     accept: bool = False
     failed: str = ""
+    turn: int = 0

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
@@ -73,6 +73,15 @@ def make(
     the only one to be replaced in a server that lives. others: `restore`, `aside` or `ask`, for databases that the
     backup does not hold and a rebuild would lose.
     """
+    number = recovery_state.turn(run.config).number  # before anything is looked at
+    made = _make(run, identity, before, force, method, accept, database, others, log)
+    return replace(made, turn=number)
+
+
+def _make(
+    run: Opened, identity: str, before: Optional[datetime], force: bool, method: str, accept: bool, database: str,
+    others: str, log: Log,
+) -> Plan:  # fmt: skip
     config, stack = run.config, run.runtime
     continues = resumed(config)
     sources, state = _sources(run, identity, before, accept, continues)

@@ -45,7 +45,7 @@ class Plan(Planned):
     state: that name, an identity or a time. backup: as a listing has it. target: the name of the application's
     database, or of the one that was named, which is then the only one to be replaced in a server that lives.
     one_offs: containers of `docker compose run` that are stopped with the writers, and not started again.
-    lost: what does not come back as it was, a line each.
+    lost: what does not come back as it was, a line each. turn: the number of the host's changes when it was made.
     """
 
     mode: Mode
@@ -54,6 +54,7 @@ class Plan(Planned):
     databases: tuple[Database, ...] = ()
     named: bool = False
     lost: tuple[str, ...] = ()
+    turn: int = 0
 
     @property
     def replaced(self) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Callable, Optional
 
 from ..base.errors import UnverifiedError, UsageError
+from ..recovery import state as recovery_state
 from ..settings.config import Config
 from ..settings.parts import FrontendSettings
 from ..settings.scenarios import FRONTEND
@@ -58,7 +59,8 @@ class Diagnosis:
 class Plan(Diagnosis):
     """What is wrong and what will be tried. Roles see it as JSON, with these names. target: the site's address.
 
-    good: commits to bring back, the likeliest first. github: empty, or why it cannot be asked.
+    good: commits to bring back, the likeliest first. github: empty, or why it cannot be asked. turn: the number of the
+    host's changes when it was made.
     """
 
     needed: bool
@@ -75,6 +77,7 @@ class Plan(Diagnosis):
     stamp: str
     target_seconds: int
     passed_over: tuple[str, ...] = ()
+    turn: int = 0
 
 
 def expected(seen: Seen) -> str:
@@ -163,7 +166,7 @@ def findings(seen: Seen, settings: FrontendSettings) -> tuple[tuple[str, ...], t
 
 def make(config: Config, token: str, *, force: bool = False, method: str = "auto", log: Log) -> Plan:
     """The plan of a frontend's recovery. Reads only. Raises UnverifiedError where nothing can be known or done."""
-    settings = config.frontend
+    settings, number = config.frontend, recovery_state.turn(config).number  # before anything is looked at
     if not settings.url:
         raise UsageError("plan the recovery", config.stack, "the stack has no frontend", "Set lifeboat_frontend.url.")
     with scratch() as folder:
@@ -179,6 +182,7 @@ def make(config: Config, token: str, *, force: bool = False, method: str = "auto
     last = seen.last
     set_back = last is not None and last.head == seen.head != last.commit
     return Plan(
+        turn=number,
         **vars(diagnosis), needed=bool(diagnosis.steps), findings=found, unchecked=unchecked, method=method,
         warnings=tuple(_warnings(config, token, diagnosis, set_back)), target=settings.url, expected=expected(seen),
         head=seen.head, good=assess.commits([*seen.good, last.commit if last else "", seen.site.commit]),

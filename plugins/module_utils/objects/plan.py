@@ -102,7 +102,8 @@ class Plan(Planned):
     buckets: those of the store. untested: what of the store no recovery brings back, and why. bucket: as in the
     request. others: the other buckets that are restored with it. asks: those that a rebuild would move aside for good,
     and that nobody said may be; while there are any, none is done. rows_without, held_by: as in the assessment.
-    aside: in a rebuild all other buckets are to stay aside, so that none is copied out of the old server.
+    aside: in a rebuild all other buckets are to stay aside, so that none is copied out of the old server. turn: the
+    number of the host's changes when it was made.
     """
 
     mode: Mode
@@ -122,6 +123,7 @@ class Plan(Planned):
     held_by: str = ""
     settings: str = ""
     aside: bool = False
+    turn: int = 0
 
     @property
     def copied(self) -> tuple[Bucket, ...]:
@@ -130,6 +132,11 @@ class Plan(Planned):
 
 def make(run: Opened, request: Request, *, log: Log) -> Plan:
     """The plan of a bucket's recovery. Reads only. Raises LifeboatError when no recovery is possible."""
+    number = recovery_state.turn(run.config).number  # before anything is looked at
+    return replace(_make(run, request, log), turn=number)
+
+
+def _make(run: Opened, request: Request, log: Log) -> Plan:
     config, stack = run.config, run.runtime
     if not config.objects.bucket:
         raise UsageError("plan the recovery", config.stack, "the stack has no bucket", "Set lifeboat_objects.bucket.")

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 from collections.abc import Collection, Iterator, Sequence
@@ -135,6 +136,55 @@ def stopped(config: Config) -> list[str]:
     except LifeboatError:
         return []
     return [str(writer) for writer in writers] if isinstance(writers, list) else []
+
+
+@dataclass(frozen=True)
+class Turn:
+    """The last recovery that changed anything on this host: a plan that was made before that is no longer true.
+
+    number: of the changes so far. stamp: of the run, as its plan has it. what: it was about.
+    """
+
+    number: int = 0
+    stamp: str = ""
+    what: str = ""
+    at: str = ""
+
+
+TURN = "turn.json"
+
+
+def turn(config: Config) -> Turn:
+    """Who had the last turn; a plan reads it before it looks at anything."""
+    return remembered(config, TURN, Turn) or Turn()
+
+
+@contextlib.contextmanager
+def own_turn(config: Config, what: str, stamp: str, planned: Optional[int] = None) -> Iterator[None]:
+    """Change the host, under the stack's lock. Raises LockedError where another run had its turn since the plan.
+
+    planned: the number when the plan was made; None for a later phase, whose own run must have had the last turn. Where
+    there is no stamp either no plan was made.
+    """
+    last = turn(config)
+    changed = last.number != planned if planned is not None else bool(stamp) and last.stamp not in ("", stamp)
+    if changed:
+        raise LockedError(
+            what, config.stack,
+            f"another run ({last.what}, at {last.at}) changed the stack since this one's plan was made, so the plan may"
+            " not be true any more; nothing was done",
+            "Run the same command again: it makes a new plan.",
+        )  # fmt: skip
+    try:
+        _took_turn(config, what, stamp)
+        yield
+    finally:
+        _took_turn(config, what, stamp)  # a plan that was made meanwhile saw only a part of it
+
+
+def _took_turn(config: Config, what: str, stamp: str) -> None:
+    taken = Turn(turn(config).number + 1, stamp, what, format_time(datetime.now(timezone.utc)))
+    keep(config, TURN, json.dumps(typed.plain(taken)))
 
 
 def with_stopped(config: Config, writers: Sequence[str]) -> list[str]:

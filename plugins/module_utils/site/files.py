@@ -32,7 +32,8 @@ from ..configuration.allowed import Allowed, LeftOut
 from ..configuration.parts import SITE
 from ..configuration.restore import Extracted
 from ..configuration.services import Service
-from ..recovery.state import RECOVERING_CONFIG
+from ..recovery import state as recovery_state
+from ..recovery.state import RECOVERING_CONFIG, Unfinished
 from ..repository.base import Repository
 from ..repository.checksums import measure
 from ..settings.config import Config
@@ -121,11 +122,11 @@ def place(
     """
     placed = Placed()
     allowed, judged = configuration_allowed.of(config, allow), which == FILES and config.runtime.type == "compose"
-    marker = config.state / RECOVERING_CONFIG
+    mark = Unfinished(identity, others=(which,), stamp=stamp)
     with explained("unpack the config backup", config.state):
         config.state.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not check:
-            marker.touch(mode=0o600)
+            recovery_state.mark(config, RECOVERING_CONFIG, mark)
     with _unpacked(config, store, identity, key, log, config.state) as found:
         if judged:
             with contextlib.suppress(UnverifiedError):  # what Compose can read only in its place is judged there
@@ -143,7 +144,7 @@ def place(
         configuration_services.refuse(placed.services)
         ComposeRuntime(config).note_judged()
     if not check:
-        marker.unlink(missing_ok=True)
+        recovery_state.complete(config, RECOVERING_CONFIG, mark)
     told = [f"left out: {one.words}" for one in placed.left]
     for line in [*told, *(f"{path} was in the way and is kept as {old}" for path, old in placed.aside.items())]:
         log(line)
