@@ -935,3 +935,24 @@ def test_a_killed_rebuild_is_continued_whatever_is_seen(tmp_path: Path, server: 
     assert database_protect._Protection(Opened(settings), made, lambda _: None).blank(), "with its roles and settings"
     recovery_state.keep(settings, recovery_state.RECOVERING, json.dumps({"backup": backup.id, "others": ["postgres"]}))
     assert make(tmp_path).mode == "reopen", "the databases that were left are whole by now"
+
+
+def test_what_fails_after_a_swap_tells_what_was_replaced(
+    tmp_path: Path, steps: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`as it was found` would be untrue."""
+
+    def broken(*_: Any, **__: Any) -> None:
+        raise LifeboatError("compare collation versions", "shop", "the server went away", "Look at it.")
+
+    monkeypatch.setattr(database_restore, "refresh_collations", broken)
+    backup = publish(tmp_path)
+    with pytest.raises(LifeboatError) as caught:
+        restore(tmp_path, backup, databases=("shop",))
+    assert caught.value.remedy == (
+        "Look at it. Already in place of what was found: shop (the old one is shop_quarantine_20261124_020000)"
+    )
+    monkeypatch.setattr(database_restore, "roles", broken)
+    with pytest.raises(LifeboatError) as caught:
+        restore(tmp_path, backup, databases=("shop",))
+    assert caught.value.remedy == "Look at it."

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import UsageError
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.clock import parse_time
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LockedError, UsageError
 from ansible_collections.lifeboat.dr.plugins.module_utils.site import state as site_state
 from builders import NOW, make_config
 
@@ -114,3 +115,18 @@ def test_a_malformed_check_is_refused_by_its_field(tmp_path: Path, check: Any, w
     with pytest.raises(UsageError) as error:
         site_state.begin(make_config(tmp_path), "", point=POINT, checks=[check], now=NOW)
     assert words in str(error.value)
+
+
+def test_of_two_site_recoveries_at_once_the_second_does_nothing(tmp_path: Path) -> None:
+    """Both were assessed before either began: the second would put aside what the first one brought back."""
+    config = make_config(tmp_path)
+    first, second = "2026-11-24T12:00:00.000Z", "2026-11-24T12:00:05.000Z"
+    begun = parse_time("2026-11-24T12:00:10.000Z")
+    site_state.begin(config, "build", point="p", since=first, now=begun)
+    kept = site_state.read(config)
+    with pytest.raises(LockedError, match=r"another run .*\(build, begun at 2026-11-24T12:00:10.*nothing was done"):
+        site_state.begin(config, "build", point="p", since=second, now=begun)
+    assert site_state.read(config) == kept
+    later = "2026-11-24T12:30:00.000Z"
+    found = site_state.begin(config, "build", point="p", since=later, now=parse_time("2026-11-24T12:30:09.000Z"))
+    assert found.phases[-1].started_at == "2026-11-24T12:30:09.000Z", "one that was killed is continued"

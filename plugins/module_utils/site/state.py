@@ -20,8 +20,8 @@ from typing import Optional
 
 from ..base import typed
 from ..base.checks import Check
-from ..base.clock import format_time
-from ..base.errors import LifeboatError, UsageError
+from ..base.clock import format_time, parse_time
+from ..base.errors import LifeboatError, LockedError, UsageError
 from ..recovery import state as recovery_state
 from ..settings.config import Config
 from ..stack import judged
@@ -100,6 +100,7 @@ def begin(
     recovery runs from there. checks: as modules return them. Returns what is remembered now.
     """
     found, stamp = read(config), format_time(now)
+    _refuse_another(config, found, since)
     if found is None or not unfinished(found, point):
         found = Recovery(point, rehearsal, "", (Phase("assess", since, stamp),) if since else ())
     phases = list(found.phases)
@@ -113,6 +114,19 @@ def begin(
     if finished:
         judged.forget(config.state)
     return found
+
+
+def _refuse_another(config: Config, found: Optional[Recovery], since: str) -> None:
+    """Raise LockedError where another run acted since this one's assessment began: its plan may not be true any more."""
+    last = found.phases[-1] if found and found.phases else None
+    moments = [last.started_at, last.finished_at or last.started_at] if last else []
+    if since and any(parse_time(moment) > parse_time(since) for moment in moments):
+        raise LockedError(
+            "recover the site", config.stack,
+            f"another run recovers it or did ({last.name if last else ''}, begun at {moments[0]}) since this one's plan"
+            " was made, so the plan may not be true any more; nothing was done",
+            "Wait for that one to end, then run the same command again: it makes a new plan.",
+        )  # fmt: skip
 
 
 def checks_of(found: Recovery) -> list[Check]:

@@ -61,13 +61,19 @@ class Logical(Method):
 
     def restore(self, wanted: Restoration) -> Restored:
         """Each database beside the live one, compared, swapped in: the required one first."""
+        work = _Work(wanted)
         with wanted.server.kept_open():
-            return self._restore(wanted)
+            try:
+                return self._restore(wanted, work)
+            except LifeboatError as exc:
+                if done := [outcome for outcome in work.outcomes if outcome.action == "restored"]:
+                    names = [f"{o.name} (the old one is {o.kept})" if o.kept else o.name for o in done]
+                    exc.remedy = f"{exc.remedy} Already in place of what was found: {', '.join(names)}".strip()
+                raise
 
-    def _restore(self, wanted: Restoration) -> Restored:
+    def _restore(self, wanted: Restoration, work: _Work) -> Restored:
         server, log = wanted.server, wanted.log
         _sweep(server)
-        work = _Work(wanted)
         around = work.around()
         made = work.timed(
             "restore", lambda: restore.roles(server, wanted.folder, facts_of(wanted.folder), fresh=wanted.fresh)

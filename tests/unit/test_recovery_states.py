@@ -1,0 +1,53 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a recovery that stopped tells of the state it left: rendered as the role does it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar
+
+ROLES = Path(__file__).resolve().parents[2] / "roles"
+OLD = "Already in place of what was found: shop (the old one is shop_quarantine_1)"
+CLOSED = {"checks": [{"detail": "the application stays stopped: the object storage was empty"}]}
+OPEN = {"checks": [{"detail": "running"}]}
+
+
+def state(role: str, reached: str, **facts: Any) -> str:
+    """The text of vars/main.yml, with what the phases left behind."""
+    from ansible.template import trust_as_template
+
+    def trusted(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: trusted(inner) for key, inner in value.items()}
+        return [*map(trusted, value)] if isinstance(value, list) else trust_as_template(value)
+
+    loaded = trusted(yaml.safe_load((ROLES / role / "vars/main.yml").read_text()))
+    known = {f"__{role}_{name}": value for name, value in facts.items()}
+    found = Templar(loader=DataLoader(), variables={**loaded, **known}).template(loaded[f"__{role}_states"][reached])
+    return " ".join(str(found).split())
+
+
+@pytest.mark.parametrize(
+    ("role", "reached", "facts", "words"),
+    [
+        ("object_storage_recovery", "restore_fill", {"restarted": OPEN}, "was started again"),
+        ("object_storage_recovery", "restore_fill", {"restarted": CLOSED}, "stays stopped: a bucket of it was missing"),
+        ("object_storage_recovery", "reopen", {"reopened": {"verdict": "PASS"}}, "the application is well"),
+        ("object_storage_recovery", "reopen", {"reopened": {"verdict": "FAIL"}}, "the application is not well yet"),
+        ("object_storage_recovery", "reopen", {}, "the application is not well yet"),
+        ("database_recovery", "restore_swap", {"restarted": OPEN}, "the live database is as it was found, and the"),
+        ("database_recovery", "restore_swap", {"restored": {"remedy": f"Look. {OLD}"}}, f"{OLD}, and the application"),
+        ("database_recovery", "restore_swap", {"restarted": CLOSED}, "the application stays stopped: the server was"),
+        ("database_recovery", "reopen", {"restored": {"reopened": {"verdict": "PASS"}}}, "the application is well"),
+        ("database_recovery", "reopen", {"restored": {"reopened": {"verdict": "FAIL"}}}, "is not well yet"),
+    ],
+)
+def test_the_state_is_the_true_one(role: str, reached: str, facts: dict[str, Any], words: str) -> None:
+    assert words in state(role, reached, **facts)
