@@ -675,3 +675,18 @@ def test_accepted_differences_are_let_through_and_stay_failed_checks(case: Case)
     done = case.restore(accept=True)
     assert {check["name"]: check["result"] for check in done["checks"]}["objects"] == FAIL
     assert (case.root / "state" / objects_plan.RECOVERED).exists()
+
+
+def test_a_right_that_the_recovery_lacks_ends_it_before_anything_is_stopped(case: Case) -> None:
+    """A bucket is missing and the key may not make one: nobody waits for an application that lost its files."""
+
+    def refuse(self: Any, Bucket: str) -> None:
+        raise failure("AccessDenied", 403)
+
+    case.monkeypatch.setattr(FakeBucket, "create_bucket", refuse)
+    assert case.protect(target=case.world.live.name)["mode"] == "fill", "the bucket is there, and none has to be made"
+    case.stack.diary.clear()
+    case.world.live.missing = True
+    with pytest.raises(UsageError, match=r"the bucket uploads is missing, and the key may make no bucket.*CreateBucket"):
+        case.protect(target=case.world.live.name)
+    assert case.stack.diary == [], "nothing was stopped"

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import time
@@ -155,20 +156,32 @@ class _Protection(Protection[Assessment]):
         self.stack.start([self.service], timeout=120)
         self.wait()
 
-    def _takes_objects(self) -> bool:
-        """Write an object into a bucket of our own, read it, remove both. Raises what a fresh server would not cure."""
-        source = buckets.source(self.run)
-        name = f"{SCRATCH}{self.stamp.replace('_', '-')}"
-        client, body = source.client, name.encode()
+    def require_rights(self, names: Sequence[str]) -> None:
+        """Before anything is stopped: a key that may make no bucket cannot bring back those that are missing."""
+        here = buckets.addressed(self.run) if len(names) > 1 else self.run
+        missing: list[str] = []
+        for name in names:
+            source = buckets.source(buckets.alone(here, name) if name != self.config.objects.bucket else self.run)
+            with contextlib.suppress(LifeboatError):  # what does not let itself be looked at is met later
+                missing += [] if s3_settings.exists(source) else [name]
         try:
-            with s3_client.spoken("try the server", source.url):
-                client.create_bucket(Bucket=name)
-                try:
-                    client.put_object(Bucket=name, Key="check", Body=body)
-                    took = bool(client.get_object(Bucket=name, Key="check")["Body"].read() == body)
-                    client.delete_object(Bucket=name, Key="check")
-                finally:
-                    demolish.delete_bucket(replace(source, name=name), confirm=name)
+            if missing:
+                self._try_server()
+        except UsageError as exc:
+            raise UsageError(
+                "recover the objects", self.config.stack,
+                f"{several('bucket', missing)} {'is' if len(missing) == 1 else 'are'} missing, and the key may make no"
+                f" bucket ({exc.cause})",
+                "Let lifeboat_objects' key make buckets (s3:CreateBucket), or make these by hand; then run the same command"
+                " again. Nothing was changed.",
+            ) from exc
+        except LifeboatError as exc:
+            self.log(f"whether the key may make a bucket is not known: {exc.cause}")
+
+    def _takes_objects(self) -> bool:
+        """Does the server keep what it is given? Raises what a fresh server would not cure."""
+        try:
+            return self._try_server()
         except UsageError as exc:
             self.log(f"the key may make no bucket to try the server with ({exc.cause}); it is taken to be fit")
             return True
@@ -177,6 +190,20 @@ class _Protection(Protection[Assessment]):
                 raise plan.refusal(self.config, exc.cause, cause.remedy) from exc
             self.log(f"it takes no objects: {exc.cause}")
             return False
+
+    def _try_server(self) -> bool:
+        """Write an object into a bucket of our own, read it, remove both."""
+        source = buckets.source(self.run)
+        name = f"{SCRATCH}{self.stamp.replace('_', '-')}"
+        client, body = source.client, name.encode()
+        with s3_client.spoken("try the server", source.url):
+            client.create_bucket(Bucket=name)
+            try:
+                client.put_object(Bucket=name, Key="check", Body=body)
+                took = bool(client.get_object(Bucket=name, Key="check")["Body"].read() == body)
+                client.delete_object(Bucket=name, Key="check")
+            finally:
+                demolish.delete_bucket(replace(source, name=name), confirm=name)
         return took
 
 
@@ -188,6 +215,8 @@ def protect(run: Opened, planned: plan.Plan, *, log: Log) -> Protected:
         return Protected(planned.mode)
     if planned.mode == "rebuild" and planned.asks:
         raise plan.unasked(run.config, planned.asks)
+    if planned.mode == work.restore:
+        work.require_rights([planned.target, *planned.others])
     left = spool.waiting(run.config)  # before this recovery marks itself as one that has not ended
     if not left:
         spool.settle(run.config)

@@ -117,7 +117,7 @@ def begin(
 
 
 def _refuse_another(config: Config, found: Optional[Recovery], since: str) -> None:
-    """Raise LockedError where another run acted since this one's assessment began: its plan may not be true any more."""
+    """Raise LockedError where another run acted since this one's assessment began: its plan may be untrue by now."""
     last = found.phases[-1] if found and found.phases else None
     moments = [last.started_at, last.finished_at or last.started_at] if last else []
     if since and any(parse_time(moment) > parse_time(since) for moment in moments):

