@@ -520,9 +520,7 @@ def test_old_versions_wait_for_what_is_not_known(
         settings.state.mkdir(exist_ok=True)
         (settings.state / "recovering_objects").touch()
         assert operations_prune.RECOVERING_OBJECTS == "recovering_objects"
-        with pytest.raises(
-            LockedError, match=r"of the object storage has not ended.*recover_object_storage again"
-        ):
+        with pytest.raises(LockedError, match=r"of the object storage has not ended.*recover_object_storage again"):
             run_prune(settings, NOW + DAY)
     else:
         folder = tmp_path / "backup" / "objects" / made.parts["objects"].id

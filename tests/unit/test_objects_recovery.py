@@ -687,6 +687,6 @@ def test_a_right_that_the_recovery_lacks_ends_it_before_anything_is_stopped(case
     assert case.protect(target=case.world.live.name)["mode"] == "fill", "the bucket is there, and none has to be made"
     case.stack.diary.clear()
     case.world.live.missing = True
-    with pytest.raises(UsageError, match=r"the bucket uploads is missing, and the key may make no bucket.*CreateBucket"):
+    with pytest.raises(UsageError, match=r"bucket uploads is missing, and the key may make no bucket.*CreateBucket"):
         case.protect(target=case.world.live.name)
     assert case.stack.diary == [], "nothing was stopped"

@@ -82,6 +82,9 @@ def test_what_waits_says_what_for_and_the_next_command(settings: Config) -> None
     with pytest.raises(LockedError, match=r"of the object storage of objects_backup_1 that began at .* has not ended"):
         state.refuse_while_unfinished(settings, "prune")
     state.refuse_while_unfinished(settings, "start a backup", (state.RECOVERING,))
+    (told,) = state.checked(settings)
+    assert (told.name, told.result) == ("recovery", FAIL)
+    assert "has not ended" in told.detail and f"rm {settings.state / RECOVERING_OBJECTS}" in told.detail
 
 
 def test_an_empty_store_keeps_the_application_closed(settings: Config) -> None:

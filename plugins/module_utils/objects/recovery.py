@@ -169,11 +169,12 @@ class _Protection(Protection[Assessment]):
                 self._try_server()
         except UsageError as exc:
             raise UsageError(
-                "recover the objects", self.config.stack,
+                "recover the objects",
+                self.config.stack,
                 f"{several('bucket', missing)} {'is' if len(missing) == 1 else 'are'} missing, and the key may make no"
                 f" bucket ({exc.cause})",
-                "Let lifeboat_objects' key make buckets (s3:CreateBucket), or make these by hand; then run the same command"
-                " again. Nothing was changed.",
+                "Let lifeboat_objects' key make buckets (s3:CreateBucket), or make these by hand; then run the same"
+                " command again. Nothing was changed.",
             ) from exc
         except LifeboatError as exc:
             self.log(f"whether the key may make a bucket is not known: {exc.cause}")

@@ -18,6 +18,7 @@ from ..base.text import human
 from ..database import logins
 from ..objects import reconcile
 from ..objects.many import folded
+from ..recovery import state as recovery_state
 from ..repository import base as repository_base
 from ..repository import catalog, copies, growth, points, repositories, retention, sealing, show
 from ..repository.catalog import Entry, Published
@@ -79,7 +80,7 @@ def status(run: Opened, *, now: datetime, asked: Optional[datetime] = None) -> S
     backups = points.backups(repo, config.stack)
     tied = points.entries(repo, config.stack, backups)
     every = [entry for entries in backups.values() for entry in entries]
-    checks: list[Check] = [*owned, *logins.unfinished(config)]
+    checks: list[Check] = [*owned, *logins.unfinished(config), *recovery_state.checked(config)]
     kinds = configured(config)
     for kind in kinds:
         found = backups[kind.name]

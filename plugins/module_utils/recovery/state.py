@@ -15,6 +15,7 @@ from datetime import datetime, timezone
 from typing import Optional, TypeVar
 
 from ..base import filesystem, typed
+from ..base.checks import FAIL, Check
 from ..base.clock import format_time
 from ..base.errors import LifeboatError, LockedError
 from ..base.filesystem import explained
@@ -101,6 +102,18 @@ _CONTINUED_BY = {
 
 def refuse_while_unfinished(config: Config, attempted: str, names: Collection[str] = tuple(_CONTINUED_BY)) -> None:
     """Raise LockedError while the mark of one of those recoveries stands: what is there may lack some of the data."""
+    for cause, remedy in _not_ended(config, names):
+        raise LockedError(attempted, config.stack, cause, remedy)
+
+
+def checked(config: Config) -> Iterator[Check]:
+    """What status says of recoveries that have not ended; nothing where there is none."""
+    for cause, remedy in _not_ended(config, tuple(_CONTINUED_BY)):
+        yield Check("recovery", FAIL, f"{cause}. {remedy}")
+
+
+def _not_ended(config: Config, names: Collection[str]) -> Iterator[tuple[str, str]]:
+    """Why something waits, and what to do, of each recovery whose mark stands."""
     for name in names:
         mark_of = unfinished(config, name)
         if mark_of is None:
@@ -108,12 +121,9 @@ def refuse_while_unfinished(config: Config, attempted: str, names: Collection[st
         what, playbook = _CONTINUED_BY[name]
         of = f" of {mark_of.backup}" if mark_of.backup else ""
         since = f" that began at {mark_of.since}" if mark_of.since else ""
-        raise LockedError(
-            attempted, config.stack,
-            f"a recovery of {what}{of}{since} has not ended: what is there now may lack some of it",
-            f"Unless it runs now: {playbook} again, which brings back what is missing. If everything is right as it is:"
-            f" rm {config.state / name}",
-        )  # fmt: skip
+        cause = f"a recovery of {what}{of}{since} has not ended: what is there now may lack some of it"
+        again = f"Unless it runs now: {playbook} again, which brings back what is missing"
+        yield cause, f"{again}. If everything is right as it is: rm {config.state / name}"
 
 
 def kept_closed(config: Config) -> Iterator[str]:
