@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import zoneinfo
+from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
