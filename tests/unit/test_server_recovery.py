@@ -520,7 +520,10 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         if found["fail"] and name.startswith(found["fail"]):
             raise LifeboatError("restore the dump", name, "no space left", sqlstate="53100")
 
-    def compare(server: Any, name: str, facts: Any, *, fresh: bool, application: bool) -> list[checks.Check]:
+    def compare(
+        server: Any, name: str, facts: Any, *, fresh: bool, application: bool, dumped: database_restore.Dumped
+    ) -> list[checks.Check]:
+        assert dumped.directory.is_dir()
         assert application is name.startswith("shop")
         result = checks.FAIL if found["differ"] and name.startswith(found["differ"]) else checks.PASS
         return [checks.Check("tables", result, "t differs"), checks.Check("roles", checks.PASS)]

@@ -504,7 +504,10 @@ def restored(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
             how = {"attempted": "restore the dump", "exit_status": 1, **world.get("how", {})}
             raise LifeboatError(how.pop("attempted"), "x", world["error"], **how)
 
-    def compare(server: Any, name: str, facts: Any, *, fresh: bool, application: bool) -> list[checks.Check]:
+    def compare(
+        server: Any, name: str, facts: Any, *, fresh: bool, application: bool, dumped: database_restore.Dumped
+    ) -> list[checks.Check]:
+        assert dumped.directory.is_dir()
         world["compared"].append((name, fresh))
         return list(world["checks"])
 

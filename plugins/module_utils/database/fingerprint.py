@@ -16,7 +16,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, NamedTuple, Optional, Union
@@ -168,6 +168,8 @@ _PUBLIC = "x.classoid = 'pg_namespace'::regclass AND x.objoid = to_regnamespace(
 _COMMENTED = f"""(x.objoid >= 16384 OR {_PUBLIC})
     AND ({_PUBLIC} AND x.description = 'standard public schema') IS NOT TRUE"""
 
+_VIEW = "pg_get_viewdef(own.oid)"
+
 # One row an object: its kind and name, and the md5 of everything that defines it. Members of extensions are left out:
 # the extension and its version stand for them.
 _SCHEMA = f"""
@@ -185,7 +187,7 @@ described AS (
          concat_ws('|', quote_ident(pg_get_userbyid(relowner)), relpersistence, {_sorted("reloptions")}, relrowsecurity,
            relforcerowsecurity, relreplident, relispopulated, pg_get_expr(relpartbound, own.oid),
            CASE WHEN relkind = 'p' THEN pg_get_partkeydef(own.oid) END,
-           CASE WHEN relkind IN ('v', 'm') THEN pg_get_viewdef(own.oid) END,
+           CASE WHEN relkind IN ('v', 'm') THEN {_VIEW} END,
            (SELECT string_agg(i.inhparent::regclass::text, ',' ORDER BY i.inhseqno)
               FROM pg_inherits i WHERE i.inhrelid = own.oid),
            CASE WHEN relkind = 'S' THEN (SELECT concat_ws('/', q.seqtypid::regtype, q.seqstart, q.seqincrement,
@@ -321,6 +323,19 @@ def _schema_of(scheme: int) -> str:
     for ours, before in _AS_SCHEME_2.items() if scheme <= 2 else ():
         sql = sql.replace(ours, before)
     return sql
+
+
+def bodies_sql(scheme: int, viewdef: str, keys: Sequence[str]) -> str:
+    """SQL for what defines the views with these keys, which are literals, with `viewdef` for the text of each."""
+    asked = _schema_of(scheme).partition("SELECT jsonb_build_object('k', kind")[0].replace(_VIEW, viewdef)
+    wanted = f"kind || ' ' || name IN ({', '.join(keys)})"
+    body = "jsonb_build_object('k', kind || ' ' || name, 'b', body)"
+    return f"{names_of(scheme)}{asked}SELECT {body} FROM described WHERE {wanted};"
+
+
+def digest(body: str) -> str:
+    """As take() has it of what defines an object."""
+    return _md5(settled(body))
 
 
 @dataclass(frozen=True)

@@ -212,7 +212,10 @@ class _Work:
             """And analysed meanwhile: each of the two leaves a core idle."""
             with ThreadPoolExecutor(1) as pool:
                 analysed = pool.submit(restore.analyze, server, beside, jobs)
-                found = restore.compare(server, beside, facts, fresh=wanted.fresh, application=item.application)
+                found = restore.compare(
+                    server, beside, facts, fresh=wanted.fresh, application=item.application,
+                    dumped=restore.Dumped(wanted.manifest, folder),
+                )  # fmt: skip
                 analysed.result()
             return found
 

@@ -194,7 +194,10 @@ def _one(
         return
     yield Check("restore", PASS, "restored without an error")
     log(f"{manifest.id}: comparing with the fingerprint")
-    for check in database_restore.compare(server, _VERIFIED, facts, fresh=True, application=not dump.folder):
+    dumped = database_restore.Dumped(manifest, inside)
+    for check in database_restore.compare(
+        server, _VERIFIED, facts, fresh=True, application=not dump.folder, dumped=dumped
+    ):
         yield _of_another_version(check, facts, server) if check.name == EXTENSIONS and check.result == FAIL else check
     sound = _amcheck(
         server.tool(
