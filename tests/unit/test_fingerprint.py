@@ -376,6 +376,15 @@ def test_it_is_written_as_it_was_read(tmp_path: Path) -> None:
         assert fingerprint.read(data, ID).to_bytes() == data
 
 
+def test_what_the_server_was_initialised_with_is_written_and_read() -> None:
+    body = facts()
+    body["facts"]["initialised"] = {"encoding": "UTF8", "collate": "C", "ctype": "C", "provider": "i", "locale": "de"}
+    found = read(body)
+    assert found.facts.initialised == fingerprint.Initialised("UTF8", "C", "C", "i", "de")
+    assert fingerprint.read(found.to_bytes(), ID) == found
+    assert b"initialised" not in read(facts()).to_bytes(), "an earlier one stays as it was written"
+
+
 def test_what_the_first_fingerprints_did_not_tell() -> None:
     body = facts()
     del body["scheme"], body["facts"]["acl_is_default"]

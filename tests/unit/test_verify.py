@@ -31,6 +31,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
 )
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.pipeline import Command
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import scratch
+from ansible_collections.lifeboat.dr.plugins.module_utils.database.fingerprint import Initialised
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.methods.logical import proof as database_proof
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.methods.logical import restore as database_restore
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import prune as operations_prune
@@ -842,6 +843,73 @@ def test_server_runs_as_the_images_own_account(runner: Runner, known: dict[str, 
     start = next(command for command in runner.ran if " pg_ctl " in command)
     for words in ("listen_addresses=''", "fsync='off'", "shared_preload_libraries='pg_cron'"):
         assert words in start
+
+
+_ICU = Initialised("UTF8", "C", "C.UTF-8", "i", "de", None, 16 << 20)
+LIKE = [
+    (None, ["--encoding=SQL_ASCII"]),
+    (
+        replace(_ICU, provider=None, locale=None, wal_segment=0),
+        ["--lc-collate=C", "--lc-ctype=C.UTF-8", "--encoding=SQL_ASCII"],
+    ),
+    (
+        replace(_ICU, provider="c", locale=None),
+        ["--lc-collate=C", "--lc-ctype=C.UTF-8", "--encoding=SQL_ASCII", "--wal-segsize=16"],
+    ),
+    (
+        _ICU,
+        [
+            "--lc-collate=C",
+            "--lc-ctype=C.UTF-8",
+            "--encoding=UTF8",
+            "--locale-provider=icu",
+            "--icu-locale=de",
+            "--wal-segsize=16",
+        ],
+    ),
+    (
+        replace(_ICU, rules="&a < b", wal_segment=64 << 20),
+        [
+            "--lc-collate=C",
+            "--lc-ctype=C.UTF-8",
+            "--encoding=UTF8",
+            "--locale-provider=icu",
+            "--icu-locale=de",
+            "--icu-rules=&a < b",
+            "--wal-segsize=64",
+        ],
+    ),
+    (
+        replace(_ICU, provider="b", locale="C.UTF-8", wal_segment=0),
+        [
+            "--lc-collate=C",
+            "--lc-ctype=C.UTF-8",
+            "--encoding=UTF8",
+            "--locale-provider=builtin",
+            "--builtin-locale=C.UTF-8",
+        ],
+    ),
+    (
+        replace(_ICU, provider="b", locale="C", wal_segment=0),
+        [
+            "--lc-collate=C",
+            "--lc-ctype=C.UTF-8",
+            "--encoding=SQL_ASCII",
+            "--locale-provider=builtin",
+            "--builtin-locale=C",
+        ],
+    ),
+]
+
+
+@pytest.mark.parametrize(("initialised", "options"), LIKE)
+def test_the_server_is_initialised_like_the_stacks(
+    runner: Runner, initialised: Initialised | None, options: list[str]
+) -> None:
+    runner.expect("^docker exec ")
+    with scratch.server("box", superuser="u", preload="", timeout=60, initialised=initialised):
+        initdb = next(command for command in runner.ran if " initdb " in command)
+    assert f" --auth=trust {' '.join(options)} --no-sync --data-checksums" in initdb
 
 
 def test_a_server_that_does_not_start_proves_nothing(runner: Runner) -> None:

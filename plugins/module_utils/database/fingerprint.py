@@ -102,6 +102,11 @@ SELECT jsonb_build_object(
   'preload', (SELECT setting FROM pg_settings WHERE name = 'shared_preload_libraries'),
   'is_superuser', (SELECT rolsuper FROM pg_roles WHERE rolname = current_user),
   'superuser', (SELECT rolname FROM pg_roles WHERE oid = 10),
+  'initialised', (SELECT jsonb_build_object('encoding', pg_encoding_to_char(t.encoding), 'collate', t.datcollate,
+      'ctype', t.datctype, 'provider', to_jsonb(t)->>'datlocprovider',
+      'locale', coalesce(to_jsonb(t)->>'datlocale', to_jsonb(t)->>'daticulocale'), 'rules', to_jsonb(t)->>'daticurules',
+      'wal_segment', pg_size_bytes(current_setting('wal_segment_size')))
+    FROM pg_database t WHERE t.datname = 'template0'),
   'size', pg_database_size(d.oid),
   'comment', shobj_description(d.oid, 'pg_database'),
   'owner', pg_get_userbyid(d.datdba),
@@ -375,10 +380,23 @@ class Locale:
 
 
 @dataclass(frozen=True)
+class Initialised:
+    """What the server was initialised with, as its template0 tells. wal_segment: bytes."""
+
+    encoding: str
+    collate: str
+    ctype: str
+    provider: Optional[str] = None
+    locale: Optional[str] = None
+    rules: Optional[str] = None
+    wal_segment: Annotated[int, Range(0, MOST)] = 0
+
+
+@dataclass(frozen=True)
 class Facts:
     """What the database and its server are. row: that of pg_database, as this major has it.
 
-    preload: None where the account may not read the setting.
+    preload: None where the account may not read the setting. initialised: None where an earlier version took it.
     """
 
     acl: Optional[tuple[Privilege, ...]]
@@ -397,6 +415,10 @@ class Facts:
     server_version: str
     system_identifier: str
     server_version_num: Annotated[int, Range(0, 10**8)]
+    initialised: Optional[Initialised] = None
+
+    def as_dict(self) -> dict[str, object]:
+        return {name: value for name, value in vars(self).items() if name != "initialised" or value is not None}
 
     @property
     def locale(self) -> Locale:
@@ -479,7 +501,7 @@ def locale_of(row: Mapping[str, object], wrong: typed.Wrong) -> Locale:
 
 
 def _members(part: object) -> Mapping[str, object]:
-    return part.as_dict() if isinstance(part, (Table, LargeObjects)) else vars(part)
+    return part.as_dict() if isinstance(part, (Table, LargeObjects, Facts)) else vars(part)
 
 
 def read(data: bytes, identity: str) -> Fingerprint:

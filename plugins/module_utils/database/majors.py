@@ -56,10 +56,10 @@ def _major_of(data: Path) -> str:
     return found[0] if found else ""
 
 
-def refusal(run: Opened, words: str) -> UsageError:
+def refusal(run: Opened, message: str) -> UsageError:
     """A rebuild would lose what was written since the backup, for an image."""
     return UsageError(
-        "recover the database", f"{run.config.database.service} of {run.config.stack}", words,
+        "recover the database", f"{run.config.database.service} of {run.config.stack}", message,
         "Set the image in the Compose file back and start the service. To move to the new major with the backup's data"
         " instead: -e method=rebuild, which puts the data aside and loses what was written since the backup.",
     )  # fmt: skip

@@ -13,11 +13,13 @@ import shutil
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Optional
 
 from ..base import pipeline
 from ..base.errors import NOT_INSTALLED, LifeboatError, UnverifiedError, of_machine
 from ..base.pipeline import Command
 from ..stack.runtime import exec_command
+from .fingerprint import Initialised
 from .server import AS_STORED, Server
 
 LABEL = "lifeboat.scratch"
@@ -100,14 +102,18 @@ def _user(name: str) -> str:
 
 
 @contextlib.contextmanager
-def server(name: str, *, superuser: str, preload: str, timeout: float, locks: int = 0) -> Iterator[Server]:
+def server(
+    name: str, *, superuser: str, preload: str, timeout: float, locks: int = 0,
+    initialised: Optional[Initialised] = None,
+) -> Iterator[Server]:  # fmt: skip
     """A running server inside the container `name`, whose first superuser is `superuser` as in the backup.
 
-    locks: how many relations one transaction must be able to hold at the same time. Its template1 has no encoding, so
-    that names of roles and databases may be any bytes; a database made of template0 has the encoding it is given.
+    locks: how many relations one transaction must be able to hold at the same time. initialised: what the stack's
+    server was initialised with; where it is not known, template1 has no encoding, so that names of roles and databases
+    may be any bytes. A database made of template0 has the encoding it is given.
     """
     user = _user(name)
-    data, encoding = f"{_INSIDE}/data", f"--encoding={AS_STORED}"
+    data = f"{_INSIDE}/data"
     # The lock table has this many entries for each of at least 100 sessions, and ours is all but alone.
     # https://www.postgresql.org/docs/current/runtime-config-locks.html
     options = {**_FAST, "max_locks_per_transaction": str(max(_LOCKS, -(-locks // _LOCKS)))}
@@ -118,7 +124,17 @@ def server(name: str, *, superuser: str, preload: str, timeout: float, locks: in
         ("prepare its directory", ["chown", user, _INSIDE], "0"),
         (
             "initialise it",
-            ["initdb", "-D", data, "-U", superuser, "--auth=trust", encoding, "--no-sync", "--data-checksums"],
+            [
+                "initdb",
+                "-D",
+                data,
+                "-U",
+                superuser,
+                "--auth=trust",
+                *_like(initialised),
+                "--no-sync",
+                "--data-checksums",
+            ],
             user,
         ),
         ("start it", ["pg_ctl", "-D", data, "-w", "-t", "120", "-l", _LOG, "-o", words, "start"], user),
@@ -140,6 +156,28 @@ def server(name: str, *, superuser: str, preload: str, timeout: float, locks: in
     # Root, because the artefacts are readable by root alone; the server itself runs as `user`.
     execute = partial(exec_command, name, user="0")
     yield Server(execute, user=superuser, host=_INSIDE, application="lifeboat-verify", timeout=timeout, mount=MOUNT)
+
+
+def _like(initialised: Optional[Initialised]) -> list[str]:
+    """Options of initdb. Checksums are always on: they change nothing that is restored, and show more."""
+    if initialised is None:
+        return [f"--encoding={AS_STORED}"]
+    options = [f"--lc-collate={initialised.collate}", f"--lc-ctype={initialised.ctype}"]
+    # ICU has no text without an encoding. Elsewhere names may be any bytes.
+    by_icu = initialised.provider == "i"
+    options.append(f"--encoding={initialised.encoding if by_icu else AS_STORED}")
+    own = initialised.locale or ""
+    if by_icu:
+        options += ["--locale-provider=icu", f"--icu-locale={own}"]
+        options += [f"--icu-rules={initialised.rules}"] if initialised.rules else []
+    elif initialised.provider == "b" and own == "C":  # its other locales want UTF-8
+        options += ["--locale-provider=builtin", f"--builtin-locale={own}"]
+    elif initialised.provider == "b":
+        options[-1] = f"--encoding={initialised.encoding}"
+        options += ["--locale-provider=builtin", f"--builtin-locale={own}"]
+    if initialised.wal_segment:
+        options.append(f"--wal-segsize={initialised.wal_segment >> 20}")
+    return options
 
 
 def forget(name: str) -> None:

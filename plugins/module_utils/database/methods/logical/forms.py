@@ -70,13 +70,13 @@ def _texts(statement: str, name: str) -> Iterator[str]:
 
 
 def accepted(
-    server: Server, database: str, expected: Fingerprint, found: Fingerprint, lines: Iterable[str]
+    server: Server, database: str, expected: Fingerprint, restored: Fingerprint, lines: Iterable[str]
 ) -> Fingerprint:
     """The expected fingerprint with the digests of the restored database where the difference is one of print alone."""
     differing = {
-        key: found.schema[key]
+        key: restored.schema[key]
         for key, digest in expected.schema.items()
-        if key.startswith(_KINDS) and found.schema.get(key, digest) != digest
+        if key.startswith(_KINDS) and restored.schema.get(key, digest) != digest
     }
     if not differing:
         return expected

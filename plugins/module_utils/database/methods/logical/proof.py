@@ -160,8 +160,9 @@ def _restored(
     _require_major(manifest, name)
     locks = max(_locks(dump, details.format) for dump in dumps)
     with scratch.server(
-        name, superuser=details.superuser, preload=details.preload, timeout=config.timeout, locks=locks
-    ) as server:
+        name, superuser=details.superuser, preload=details.preload, timeout=config.timeout, locks=locks,
+        initialised=facts_of(folder).facts.initialised,
+    ) as server:  # fmt: skip
         try:
             database_restore.roles(server, folder, facts_of(folder), fresh=True)
         except LifeboatError as exc:
