@@ -87,7 +87,7 @@ def dashboard(name: str, title: str, panels: Iterable[Panel], *, stack: bool = T
     source = variable("datasource", label="Prometheus", type="datasource", query="prometheus")
     asked = f"label_values({HEARD}, stack)"
     of = variable(
-        "stack", label="Stack", type="query", datasource=SOURCE, definition=asked, sort=1,
+        "stack", label="Stack", type="query", datasource=SOURCE, sort=1,
         query={"query": asked, "refId": "stack"},
     )  # fmt: skip
     links = {"title": "Lifeboat", "type": "dashboards", "tags": ["lifeboat"], "asDropdown": False, "includeVars": True,
@@ -156,8 +156,7 @@ def grid(title: str, columns: Mapping[str, str], by: str, *, units: Mapping[str,
             {"id": "merge", "options": {}},
             {"id": "organize", "options": {"excludeByName": hidden, "renameByName": renamed, "indexByName": {}}},
         ],
-        options={"showHeader": True, "cellHeight": "sm", "sortBy": [{"displayName": by, "desc": True}],
-                 "footer": {"show": False, "reducer": ["sum"], "fields": ""}},
+        options={"showHeader": True, "cellHeight": "sm", "sortBy": [{"displayName": by, "desc": True}]},
         overrides=[*overrides, *more.pop("overrides", [])], **more,
     )  # fmt: skip
 

@@ -15,14 +15,18 @@ DIRECTORY/bodies.ndjson      every request, as it came
 
 from __future__ import annotations
 
+import gzip
 import http.server
 import json
+import re
 import socketserver
 import sys
 import threading
 from collections import Counter
 from pathlib import Path
 from typing import Any, Optional
+
+_DATE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)")
 
 
 class Bulk:
@@ -34,6 +38,7 @@ class Bulk:
         self.down, self.busy, self.lost_answers = 0, 0, 0
         self.refused: set[str] = set()
         self.always, self.odd = False, "never"
+        self.plain_index = False  # lines came before the template: no data stream was made
         self.seen: Counter[str] = Counter()
         self.bodies: list[bytes] = []
         self._directory = directory
@@ -61,21 +66,29 @@ class Bulk:
         ((verb, about),) = head.items()
         assert verb == "create"
         id = about["_id"]
+        error: dict[str, str] = {}
         if self.always or (self.busy and id not in self.refused):
             self.busy -= 1
             self.refused.add(id)
             status = 429
+            error = {"type": "es_rejected_execution_exception", "reason": "no room here"}
         elif id in self.documents:
             status = 409
+            error = {"type": "version_conflict_engine_exception"}
         elif self.odd and ("odd.field" in said or self.odd in str(said["message"])):
             status = 400
+            error = {"type": "document_parsing_exception"}
+        elif not _DATE.fullmatch(str(said["@timestamp"])):
+            status = 400
+            reason = "failed to parse field [@timestamp] of type [date]"
+            error = {"type": "document_parsing_exception", "reason": reason}
         else:
             status = 201
             self.documents[id] = said
             self._created(id, said)
         self.seen[str(status)] += 1
-        error = {"error": {"type": "x", "reason": "no room here"}} if status == 429 else {}
-        return {"create": {"_index": "logs-lifeboat-default", "_id": id, "status": status, **error}}
+        index = "logs-lifeboat-default" if self.plain_index else ".ds-logs-lifeboat-default-2026.11.24-000001"
+        return {"create": {"_index": index, "_id": id, "status": status, **({"error": error} if error else {})}}
 
     def _came(self, body: bytes) -> None:
         if self._directory:
@@ -105,6 +118,8 @@ def server(bulk: Bulk, host: str, port: int) -> http.server.HTTPServer:
 
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
+            if self.headers.get("Content-Encoding") == "gzip":
+                body = gzip.decompress(body)
             with lock:
                 status, said = bulk.post(body)
             self.send_response(status)

@@ -152,3 +152,11 @@ def test_promtool_accepts_every_query_and_they_answer(tmp_path: Path) -> None:
     for words in (["check", "rules", "rules.yml"], ["test", "rules", "test.yml"]):
         done = subprocess.run([program, *words], cwd=tmp_path, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.json")), ids=lambda path: path.stem)
+def test_no_field_that_the_schema_does_not_know(path: Path) -> None:
+    """@grafana/schema 13: `footer` of a table's options and `definition` of a query variable are gone."""
+    board = json.loads(path.read_text(encoding="utf-8"))
+    assert [panel["title"] for panel in board["panels"] if "footer" in panel.get("options", {})] == []
+    assert [one["name"] for one in board["templating"]["list"] if "definition" in one] == []

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import http.server
 import io
 import json
@@ -85,7 +86,7 @@ def test_items_without_room_are_sent_again_alone(bulk: Bulk) -> None:
     assert [len(body.splitlines()) // 2 for body in bulk.bodies] == [4, 3]
     bulk.always = True
     times = iter(range(0, 1000, 7))
-    said = shipping.stored(documents("e"), bulk.post, clock=lambda: next(times))
+    said = shipping.stored(documents("e"), bulk.post, monotonic=lambda: next(times))
     assert said == "the store answered 429 for a line: no room here"
 
 
@@ -261,6 +262,113 @@ def test_a_request_that_is_too_large_is_parted_down_to_the_line(bulk: Bulk, tmp_
     assert "y" * 2000 in (tmp_path / "refused.ndjson").read_text(encoding="utf-8")
 
 
+def test_a_413_is_not_believed_of_a_line_where_nothing_passes(bulk: Bulk, tmp_path: Path) -> None:
+    """A proxy that takes nothing, or only less than any line: 600 lines of 400 bytes were put aside for ever."""
+    said = given(tmp_path, bulk.post, shipping.BEGIN, line("first"), shipping.COMMIT)
+    assert said[-1] == "OK"
+    batch = [line("x" * 300, offset=str(number)) for number in range(20)]
+    told = given(tmp_path, lambda _body: (413, b""), shipping.BEGIN, *batch, shipping.COMMIT)
+    assert "413 for a request of" in told[-1] and not (tmp_path / "refused.ndjson").exists()
+    assert given(tmp_path, bulk.post, shipping.BEGIN, shipping.COMMIT)[-1] == "OK"
+    assert len(bulk.documents) == 21, "they have waited, and none is lost"
+
+
+def test_a_line_alone_that_is_too_large_is_put_aside_where_others_pass(bulk: Bulk, tmp_path: Path) -> None:
+    waits = kept(tmp_path)
+    assert shipping.stored(documents("small"), bulk.post, waits) == ""
+    waits.add(documents("small")[0])
+    waits.taken(documents("small")[0].id)
+
+    def post(body: bytes) -> tuple[int, bytes]:
+        return (413, b"") if len(body) > 1200 else bulk.post(body)
+
+    assert shipping.stored(documents("y" * 2000), post, waits) == ""
+    assert "y" * 2000 in (tmp_path / "refused.ndjson").read_text(encoding="utf-8")
+    assert len(bulk.documents) == 1, "what was sent to find that out is no second line"
+
+
+def test_a_request_for_which_there_is_no_room_is_halved(bulk: Bulk) -> None:
+    def post(body: bytes) -> tuple[int, bytes]:
+        return (429, b"") if len(body) > 3000 else bulk.post(body)
+
+    assert shipping.stored(documents(*["x" * 300 for _line in range(40)]), post) == ""
+    assert len(bulk.documents) == 40
+    assert shipping.stored(documents("a"), lambda _body: (429, b"")) == "the store answered 429"
+
+
+def test_what_was_put_aside_is_sent_again(bulk: Bulk, tmp_path: Path) -> None:
+    batch = [shipping.BEGIN, line("a"), *(line(f"never {n}", offset=str(n)) for n in range(3)), shipping.COMMIT]
+    assert given(tmp_path, bulk.post, *batch)[-1] == "OK"
+    aside = tmp_path / "refused.ndjson"
+    assert len(aside.read_text().splitlines()) == 3
+    assert shipping.again(tmp_path, bulk.post) == (0, 3, "the store answered 400 for a line")
+    assert len(aside.read_text().splitlines()) == 3, "nothing of it is lost"
+    bulk.odd = "never 2"
+    assert shipping.again(tmp_path, bulk.post)[:2] == (2, 1)
+    bulk.odd = "nothing"
+    assert shipping.again(tmp_path, bulk.post) == (1, 0, "")
+    assert not aside.exists() and len(bulk.documents) == 4
+    assert shipping.again(tmp_path, bulk.post) == (0, 0, "")
+
+
+def test_what_a_killed_run_was_sending_again_is_not_lost(bulk: Bulk, tmp_path: Path) -> None:
+    given(tmp_path, bulk.post, shipping.BEGIN, line("a"), line("never"), shipping.COMMIT)
+
+    def killed(_body: bytes) -> tuple[int, bytes]:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        shipping.again(tmp_path, killed)
+    bulk.odd = "nothing"
+    assert shipping.again(tmp_path, bulk.post) == (1, 0, "")
+
+
+def test_a_line_that_is_not_of_our_template_has_a_date(bulk: Bulk, tmp_path: Path) -> None:
+    """The first line of a process blocked all others for an hour: every store refuses a date that is none."""
+    assert given(tmp_path, bulk.post, shipping.BEGIN, b"rsyslogd: something odd", shipping.COMMIT)[-1] == "OK"
+    (said,) = bulk.documents.values()
+    assert said["message"] == "rsyslogd: something odd"
+
+
+@pytest.mark.parametrize("plain", [False, True])
+def test_a_plain_index_is_a_warning_once(bulk: Bulk, tmp_path: Path, plain: bool) -> None:
+    bulk.plain_index, told = plain, list[str]()
+    batches = [words for text in "abc" for words in (shipping.BEGIN, line(text, offset=text), shipping.COMMIT)]
+    assert given(tmp_path, bulk.post, *batches, told=told)[-1] == "OK"
+    assert ["plain index logs-lifeboat-default" in words for words in told] == [True] * plain
+
+
+@pytest.mark.parametrize("knows", [True, False])
+def test_requests_are_compressed_where_that_is_known(bulk: Bulk, knows: bool) -> None:
+    came: list[tuple[str, int]] = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def log_message(self, *arguments: Any) -> None:
+            pass
+
+        def do_POST(self) -> None:
+            data = self.rfile.read(int(self.headers["Content-Length"]))
+            encoding = self.headers.get("Content-Encoding", "")
+            came.append((encoding, len(data)))
+            body = gzip.decompress(data) if encoding else data
+            status, said = bulk.post(body) if knows or not encoding else (415, b"")
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(said)))
+            self.end_headers()
+            self.wfile.write(said)
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        store = shipping.Store(f"http://127.0.0.1:{server.server_address[1]}", "x")
+        for turn in range(2):
+            assert shipping.stored(documents(*(f"{turn} a line like others {n}" for n in range(200))), store.post) == ""
+        server.shutdown()
+    assert len(bulk.documents) == 400
+    assert [encoding for encoding, _size in came] == (["gzip", "gzip"] if knows else ["gzip", "", ""])
+    if knows:
+        assert sum(map(len, bulk.bodies)) > 5 * sum(size for _encoding, size in came)
+
+
 def test_where_the_disk_is_full_lines_wait_in_memory(bulk: Bulk, tmp_path: Path, monkeypatch: Any) -> None:
     told: list[str] = []
     real = os.write
@@ -384,7 +492,10 @@ sys.exit(cli.main())
 
 def configured(here: Path, port: int) -> str:
     """The file that is documented, with this test's paths, no journal, and a short wait between two tries."""
-    text = (ROOT / "monitoring" / "logs" / "rsyslog.conf").read_text(encoding="utf-8")
+    return adapted((ROOT / "monitoring" / "logs" / "rsyslog.conf").read_text(encoding="utf-8"), here, port)
+
+
+def adapted(text: str, here: Path, port: int) -> str:
     code = MORTAL.replace("DIED", str(here / "died"))
     command = ["env", f"PYTHONPATH={ROOT}/.ansible/collections", sys.executable, "-c", code]
     (here / "ship").write_text(f'#!/bin/sh\nexec {shlex.join(command)} "$@" --config-directory {here}/etc\n')
@@ -398,16 +509,17 @@ def configured(here: Path, port: int) -> str:
     for before, after in changes.items():
         assert text.count(before) == 1
         text = text.replace(before, after)
-    start = text.index('module(load="imjournal"')
-    text = text[:start] + text[text.index("\n\n", start) :]
-    text = text[: text.index("# The journal, and")]
+    if 'module(load="imjournal"' in text:
+        start = text.index('module(load="imjournal"')
+        text = text[:start] + text[text.index("\n\n", start) :]
+    text = re.split("# The journal, and|# What the journal gives", text)[0]
     return f'global(workDirectory="{here}/work" maxMessageSize="64k")\n{text}'
 
 
 class Host:
     """A host with rsyslog, and a log that is written."""
 
-    def __init__(self, root: Path, port: int) -> None:
+    def __init__(self, root: Path, port: int, text: str = "") -> None:
         for name in ("etc", "log", "work"):
             (root / name).mkdir()
         (root / "etc" / "shop.json").write_text(json.dumps(settings(root)))
@@ -415,7 +527,7 @@ class Host:
         (root / "key").write_text("lifeboat:hunter2-of-the-log-store\n")
         for private in (root / "etc" / "shop.secrets.json", root / "key"):
             private.chmod(0o600)
-        (root / "rsyslog.conf").write_text(configured(root, port))
+        (root / "rsyslog.conf").write_text(text or configured(root, port))
         self.find()
         self.argv = [*self.program, "-n", "-iNONE", "-f", str(root / "rsyslog.conf")]
         self.root, self.texts = root, list[str]()
@@ -496,6 +608,33 @@ def test_ten_thousand_lines_with_the_store_away_in_the_middle(tmp_path: Path, bu
     assert CANARY.encode() not in sent and b"hunter2" not in sent
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("more", [{}, {"__log_shipping_found": {"stdout": "rsyslogd  8.2302.0 (x)"}}], ids=["13", "12"])
+def test_no_line_of_a_file_is_lost_while_the_queue_is_full(
+    tmp_path: Path, bulk: Bulk, serving: Any, more: dict[str, Any]
+) -> None:
+    """The configuration of Debian 12's rsyslog too, by the rsyslogd that is here. 2 s after the queue was full it lost
+    lines of files without a word."""
+    serve, _stop = serving
+    given = {**ROLE, "log_shipping_disk": "32m"}
+    template = written("log_shipping", "rsyslog.conf.j2", given, **more)
+    template = template.replace('"32m"', '"1m" queue.maxFileSize="100k"').replace("/shop.logs.key", "/logs.key")
+    (tmp_path / "died").touch()
+    bulk.down = 503
+    port = serve()
+    host = Host(tmp_path, port, adapted(template, tmp_path, port))
+    try:
+        host.write(5000)
+        until(lambda: bulk.seen["503"] >= 2)
+        until(lambda: sum(file.stat().st_size for file in (tmp_path / "work").glob("lifeboat_ship.*")) > 800_000)
+        time.sleep(8)
+        bulk.down = 0
+        arrive(bulk, 5000)
+    finally:
+        host.stop()
+    assert sorted(str(found["message"]) for found in bulk.documents.values()) == sorted(host.texts)
+
+
 LOGS = ROOT / "monitoring" / "logs"
 
 
@@ -564,7 +703,11 @@ def test_an_older_rsyslog_gets_what_it_knows() -> None:
         made = directives(written("log_shipping", "rsyslog.conf.j2", ROLE, __log_shipping_found=said))
         assert ('input(type="imjournal" ruleset="lifeboat_ship" main="on")' in made) is reads, release
         assert ('if $programname != "lifeboat" then {' in made) is not reads
-        assert any('queue.timeoutEnqueue="2000"' in line for line in made) is not reads
+        text = "\n".join(made)
+        assert ("call lifeboat_journal" in text) is not reads
+        queues = dict(re.findall(r'ruleset\(name="(\w+)".*?queue.timeoutEnqueue="(\d+)"', text, re.DOTALL))
+        assert queues.pop("lifeboat_ship") == "2000000000", "lines of files wait in their files"
+        assert queues == ({} if reads else {"lifeboat_journal": "2000"}), "the host's other logs wait for nothing"
 
 
 @pytest.mark.parametrize(
@@ -578,6 +721,8 @@ def test_an_older_rsyslog_gets_what_it_knows() -> None:
         {"log_shipping_index": "a b"},
         {"log_shipping_ca": "ca.pem"},
         {"log_shipping_disk": "all"},
+        {"log_shipping_disk": "10m"},  # less than one file of the queue: nothing is sent until a restart
+        {"log_shipping_disk": "4096k"},
         {"log_shipping_lines": 0},
         {"log_shipping_files": ['/x" ']},
         {"log_shipping_agent_path": "lifeboat"},
@@ -595,11 +740,15 @@ def test_the_roles_credentials_are_a_private_file() -> None:
     assert refusals("log_shipping", {**ROLE, "log_shipping_url": "", "log_shipping_enabled": False}) == []
 
 
+OLDER = {"stdout": "rsyslogd  8.2302.0 (aka 2023.02) compiled with:"}
+
+
 @pytest.mark.slow
-def test_rsyslog_accepts_what_the_role_writes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("more", [{}, {"__log_shipping_found": OLDER}], ids=["Debian 13", "Debian 12"])
+def test_rsyslog_accepts_what_the_role_writes(tmp_path: Path, more: dict[str, Any]) -> None:
     host = Host.__new__(Host)
     host.find()
-    made = written("log_shipping", "rsyslog.conf.j2", {**ROLE, "log_shipping_files": ["/x/*"]})
+    made = written("log_shipping", "rsyslog.conf.j2", {**ROLE, "log_shipping_files": ["/x/*"]}, **more)
     (tmp_path / "x.conf").write_text(f'global(workDirectory="{tmp_path}")\n{made}')  # as Debian's rsyslog.conf has one
     argv = [*host.program, "-N1", "-f", str(tmp_path / "x.conf")]
     done = subprocess.run(argv, env=host.environment, capture_output=True, text=True, timeout=120, check=False)

@@ -34,6 +34,11 @@ def options(parser: argparse.ArgumentParser) -> None:
         help="a private file with user:password, or a whole header such as ApiKey ...",
     )  # fmt: skip
 
+    parser.add_argument(
+        "--again", action="store_true",
+        help="send what the store did not take (refused.ndjson) once more, and end; what it takes now is removed there",
+    )  # fmt: skip
+
 
 def run(loaded: config.Config, arguments: argparse.Namespace, log: Log) -> Answer:
     """Secrets of all stacks of this host are blanked: any of them may stand in a line of the journal."""
@@ -51,6 +56,10 @@ def run(loaded: config.Config, arguments: argparse.Namespace, log: Log) -> Answe
         found = loaded if stack == loaded.stack else config.load(stack, directory)
         secrets.update({f"{stack} {name}": word for name, word in found.secrets.items()})
     place = loaded.state / "shipping"
+    if arguments.again:
+        taken, left, why = shipping.again(place, store.post)
+        words = f"{taken} lines were taken, {left} are left" + (f": {why}" if why else "")
+        return (6 if left else 0), {"taken": taken, "left": left, "why": why}, [words]
     # rsyslog begins another when one of us does not end in time: that one waits for this to have ended.
     with contextlib.suppress(BrokenPipeError), lock.held(f"{loaded.stack}.ship", "ship", wait=_ENDS, directory=place):
         shipping.run(sys.stdin.buffer, sys.stdout, store.post, secrets, shipping.Kept(place, log), log)

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import gzip
 import hashlib
 import http.client
 import json
@@ -34,7 +35,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Callable, Optional, TextIO
 
-from ..base import ecs, filesystem, pipeline
+from ..base import clock, ecs, filesystem, pipeline
 from ..base.errors import Log, UsageError
 from ..tools.github import ssl_context
 
@@ -50,9 +51,13 @@ _ANSWER = 64 << 20  # bytes of an answer
 _REFUSED = 16 << 20  # bytes of lines that the store does not take
 _WAITING = 64 << 20  # bytes of lines that wait; each restart of rsyslog may add a batch
 _DOUBT = 3600.0  # seconds: a store that has taken no line yet may have no index for them; then it is the line
+_SMALL = 1024  # bytes of a request that is not worth compressing
 _THERE = 409  # such an id is there: it was stored by a request whose answer was lost
 _ODD = 400  # what it says of a document that no index of this template takes
 _LARGE = 413
+_NO_ROOM = 429
+_UNKNOWN = 415  # of a proxy that does not know the encoding
+_STREAM = ".ds-"  # how the names of a data stream's own indexes begin
 
 Post = Callable[[bytes], tuple[int, bytes]]
 
@@ -79,8 +84,18 @@ class Store:
         self._path = f"{parts.path.rstrip('/')}/{urllib.parse.quote(index, safe='')}/_bulk"
         self._headers = {"Content-Type": "application/x-ndjson", "Accept": "application/json"}
         self._headers.update({"Authorization": authorization} if authorization else {})
+        self._compresses = True
 
     def post(self, body: bytes) -> tuple[int, bytes]:
+        """Compressed, until somebody on the way says that he does not know that."""
+        if self._compresses and len(body) > _SMALL:
+            status, said = self._post(gzip.compress(body, 6), {"Content-Encoding": "gzip"})
+            if status != _UNKNOWN:
+                return status, said
+            self._compresses = False
+        return self._post(body, {})
+
+    def _post(self, body: bytes, more: Mapping[str, str]) -> tuple[int, bytes]:
         """A redirect is not followed: the header is a secret."""
         connection = (
             http.client.HTTPConnection(*self._address, timeout=_PATIENCE)
@@ -95,7 +110,7 @@ class Store:
             )  # of the connection itself it is gone by the answer
             end.daemon = True
             end.start()
-            connection.request("POST", self._path, body, self._headers)
+            connection.request("POST", self._path, body, {**self._headers, **more})
             answer = connection.getresponse()
             said = answer.read(_ANSWER + 1)
             return answer.status, said if len(said) <= _ANSWER else b""
@@ -130,7 +145,8 @@ def document(line: bytes, secrets: Mapping[str, str]) -> Document:
     identity = hashlib.sha256("\0".join([*place, text]).encode("utf-8", "surrogatepass")).hexdigest()[:40]
     # In what comes by a socket rsyslog leaves the space that parts it from its tag.
     shown = pipeline.scrub(text if said.get("file") else text.removeprefix(" "), secrets)
-    plain = {"@timestamp": said.get("time", ""), "message": shown, "ecs.version": ecs.ECS}
+    # Every store refuses a text that is no date, and with it the line: what has no time is of now.
+    plain = {"@timestamp": said.get("time") or clock.format_time(clock.now()), "message": shown, "ecs.version": ecs.ECS}
     more = {
         "host.hostname": said.get("host"), "log.file.path": said.get("file"), "process.name": said.get("program"),
         "log.syslog.severity.name": said.get("severity"), "event.dataset": "syslog",
@@ -146,6 +162,8 @@ class Kept:
     def __init__(self, directory: Path, log: Log) -> None:
         self.waiting: dict[str, Document] = {}
         self.took = False  # has the store taken a line of this process?
+        self.sample: Optional[Document] = None  # the smallest of those
+        self._looked = False
         self._log, self._began, self._told = log, time.monotonic(), False
         self._refused = directory / "refused.ndjson"
         with filesystem.explained("keep lines that wait for the store", directory):
@@ -183,7 +201,22 @@ class Kept:
 
     def taken(self, identity: str) -> None:
         self.took = True
-        self.waiting.pop(identity, None)
+        item = self.waiting.pop(identity, None)
+        if item and (self.sample is None or len(str(item.body)) < len(str(self.sample.body))):
+            self.sample = item
+
+    def look(self, said: bytes) -> None:
+        """Tell once of a store that keeps lines in a plain index, where a data stream should be: it came before the
+        template. There dates are texts, nothing rolls over, and nothing is ever deleted."""
+        if self._looked:
+            return
+        self._looked = True
+        index = str(json.loads(said)["items"][0]["create"].get("_index", ""))
+        if index.startswith("logs-"):
+            self._log(
+                f"WARNING: the log store keeps lines in the plain index {index}, not in a data stream: it had no"
+                " template when the first came. Put the template, then delete that index: docs/monitoring.md"
+            )
 
     def clear(self) -> None:
         self.waiting.clear()
@@ -208,6 +241,43 @@ class Kept:
         if first:  # not for each: what is said here becomes a line too
             self._log(f"the log store does not take a line ({cause}): it is in {self._refused}")
         return True
+
+
+_AGAIN = "refused.again.ndjson"
+
+
+def again(directory: Path, post: Post) -> tuple[int, int, str]:
+    """Send what was put aside, when the store takes it now. What it still does not take is put aside as before.
+
+    Returns how many it has taken, how many are left, and why one is left."""
+    source, sending = directory / "refused.ndjson", directory / _AGAIN
+    with filesystem.explained("send again what the log store did not take", source):
+        if not sending.exists() and source.exists():
+            source.rename(sending)  # who puts a line aside meanwhile begins a new file
+        if not sending.exists():
+            return 0, 0, ""
+        lines = [line for line in sending.read_bytes().splitlines(keepends=True) if line.strip()]
+        taken, left, why = 0, list[bytes](), ""
+        for line in lines:
+            try:
+                said = json.loads(line)
+                item = Document(str(said["id"]), said["line"], said["line"])
+            except (ValueError, LookupError, TypeError):
+                left.append(line)
+                continue
+            cause = stored([item], post)
+            taken += not cause
+            left += [line] if cause else []
+            why = cause or why
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+        with os.fdopen(os.open(source, flags, 0o600), "ab") as file:
+            file.writelines(left)
+            file.flush()
+            os.fsync(file.fileno())
+        sending.unlink()
+        if not left and not source.stat().st_size:
+            source.unlink()
+    return taken, len(left), why
 
 
 def run(lines: Iterable[bytes], out: TextIO, post: Post, secrets: Mapping[str, str], kept: Kept, log: Log) -> None:
@@ -266,12 +336,12 @@ def stored(
     batch: Sequence[Document],
     post: Post,
     kept: Optional[Kept] = None,
-    clock: Callable[[], float] = time.monotonic,
+    monotonic: Callable[[], float] = time.monotonic,
 ) -> str:
     """Send them until the store has answered for each; why it has not, empty where it has.
 
     kept: where they wait, and where one that the store does not take is put aside."""
-    end = clock() + _ENOUGH
+    end = monotonic() + _ENOUGH
     items = {item.id: item for item in batch}  # the same line twice in a batch is one line
     waiting = {item.id: item.body for item in batch}
     pause, largest, refused = _PAUSES[0], _LARGEST, ""
@@ -281,22 +351,53 @@ def stored(
             status, said = post(_request(part))
         except (OSError, http.client.HTTPException) as exc:
             return str(exc) or type(exc).__name__
-        if status == _LARGE and len(part) > 1:
+        if status in (_LARGE, _NO_ROOM) and len(part) > 1:  # also of a store whose room is less than the request
             largest = sum(map(len, part.values())) // 2
+            time.sleep(pause * (status == _NO_ROOM))
             continue
         found = _items(part, said) if status == 200 else None
-        if status == _LARGE:  # of a line alone
-            found = dict.fromkeys(part, (status, "it is too large"))
+        if status == _LARGE:
+            found, problem = _too_large(part, [item for key, item in items.items() if key not in waiting], kept, post)
+            if problem:
+                return problem
+        elif found and kept:
+            kept.look(said)
         if found is None:
             return f"the store answered {status}" if status != 200 else "the store did not answer for each line"
         busy, odd = _settled(found, waiting, items, kept)
         refused = odd or refused
         if busy:
-            if clock() >= end:
+            if monotonic() >= end:
                 return busy
             time.sleep(pause)
             pause = min(2 * pause, _PAUSES[1])
     return refused
+
+
+def _too_large(
+    part: Mapping[str, bytes], taken: Sequence[Document], kept: Optional[Kept], post: Post
+) -> tuple[dict[str, tuple[int, str]], str]:
+    """What becomes of a line alone that is too large; or why it waits, where it is not the line."""
+    ((identity, data),) = part.items()
+    if _takes_smaller(len(data), taken, kept, post):
+        return {identity: (_LARGE, "it is too large")}, ""
+    return {}, f"the store answered {_LARGE} for a request of {len(data)} bytes: is that a proxy's limit?"
+
+
+def _takes_smaller(size: int, taken: Sequence[Document], kept: Optional[Kept], post: Post) -> bool:
+    """Whether it is the line that is too large, and not the store or a proxy that takes nothing: a line that was taken
+    before is sent again, which makes no second one."""
+    for sample in [*taken, *([kept.sample] if kept and kept.sample else [])]:
+        part = _part({sample.id: sample.body}, _LARGEST)
+        if len(part[sample.id]) >= size:
+            continue
+        try:
+            status, said = post(_request(part))
+        except (OSError, http.client.HTTPException):
+            return False
+        found = _items(part, said) if status == 200 else None
+        return found is not None and found[sample.id][0] in (201, _THERE)
+    return False
 
 
 def _settled(
