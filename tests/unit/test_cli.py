@@ -10,18 +10,21 @@ import contextlib
 import functools
 import json
 import os
+import re
 import subprocess
 import sys
 import types
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any, Optional
 
 import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import checks, errors, lock
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import COULD_NOT_VERIFY, FAIL, Check
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.version import VERSION
 from ansible_collections.lifeboat.dr.plugins.module_utils.command import cli
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.methods.logical import dump
+from ansible_collections.lifeboat.dr.plugins.module_utils.faces import nagios
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import backup as operations_backup
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import prune as operations_prune
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import schedule
@@ -155,6 +158,39 @@ def test_status(tmp_path: Path, etc: Path, capsys: pytest.CaptureFixture[str]) -
     shown = capsys.readouterr()
     assert shown.out.endswith("PASS  shop\n")
     assert shown.err == ""
+
+
+def test_status_for_nagios(tmp_path: Path, etc: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its exit statuses: 0 OK, 2 CRITICAL, 3 UNKNOWN. What is not known is never OK."""
+
+    def asked(*words: str) -> tuple[int, str]:
+        code = run(etc, "status", "--nagios", *words)
+        (line,) = capsys.readouterr().out.splitlines()
+        return code, line
+
+    code, line = asked()
+    assert code == 2 and line.startswith("LIFEBOAT CRITICAL - shop: newest backup: there is no good backup"), line
+    one = publish(tmp_path, datetime.now(timezone.utc) - timedelta(hours=2))
+    code, line = asked()
+    assert code == 3 and line.startswith("LIFEBOAT UNKNOWN - shop: proof: "), line
+    prove(tmp_path, one, at=datetime.now(timezone.utc))
+    code, line = asked()
+    said, _bar, figures = line.partition(" | ")
+    assert code == 0 and re.fullmatch(r"LIFEBOAT OK - shop: \d+ checks passed", said), line
+    assert re.search(r"'newest_backup'=7\d\d\ds;;93600(?: |$)", figures), figures
+    assert all(re.fullmatch(r"'\w+'=\d+(s|%);;[\d.]*", figure) for figure in figures.split()), figures
+    assert run(etc, "status") == 0 and "PASS  shop" in capsys.readouterr().out
+    (tmp_path / "backup").rename(tmp_path / "away")
+    code, line = asked()
+    assert code == 3 and line.startswith("LIFEBOAT UNKNOWN - shop: Could not open the repository"), line
+
+
+def test_nagios_gets_one_line_without_bars() -> None:
+    wrong = [Check(f"check {n}", FAIL if n else COULD_NOT_VERIFY, "a | b\nc" * 100) for n in range(9)]
+    code, line = nagios.status("shop", wrong)
+    assert code == 2 and "\n" not in line and "|" not in line and len(line) < 1500
+    assert line.endswith("; and 4 more") and line.index("check 1") > 0 and "check 0" not in line
+    assert nagios.status("shop", [])[0] == 3, "nothing was checked"
 
 
 class Stack:

@@ -131,6 +131,15 @@ def test_the_repository_is_read_again_when_it_changed(tmp_path: Path, monkeypatc
     assert len(times) == 3, "another duty, of which nothing is remembered"
 
 
+def test_a_young_stacks_drills_are_due_when_its_oldest_backup_is_as_old_as_a_drill_may_be(tmp_path: Path) -> None:
+    name, site = "lifeboat_duty_first_due_timestamp_seconds", 'duty="drill",of="site"'
+    age = allowed(told(tmp_path), "drill", "site") or 0
+    assert told(tmp_path)[name, site] == NOW.timestamp() + age, "no backup yet"
+    for days in (3, 1):
+        publish(tmp_path, NOW - timedelta(days=days))
+    assert told(tmp_path)[name, site] == (NOW - timedelta(days=3)).timestamp() + age
+
+
 def test_a_verification_of_the_future_proves_nothing(tmp_path: Path) -> None:
     prove(tmp_path, publish(tmp_path, NOW - timedelta(hours=5)), at=NOW + timedelta(days=2))
     assert last(told(tmp_path), "verify_restore", "database") == 0

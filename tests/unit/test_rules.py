@@ -124,6 +124,10 @@ QUIET = {
     "LifeboatDutyOverdue": duty('duty="backup",of="database"'),
     "LifeboatBackupStale": duty('duty="drill",of="site"'),
     "LifeboatClockWrong": {'lifeboat_metrics_timestamp_seconds{stack="shop"}': "0+60x240"},
+    "LifeboatDrillOverdue": {
+        **duty('duty="drill",of="site"'),
+        'lifeboat_duty_first_due_timestamp_seconds{stack="shop",duty="drill",of="site"}': "20000x240",
+    },
     "LifeboatVerdictNotPass": {'lifeboat_evidence_passed{stack="shop",host="a",kind="drill",scenario="site"}': "1x240"},
     "LifeboatCertificateEnds": {ENDS % (SITE, "of-somebody-else"): "1000000x240"},
 }

@@ -118,11 +118,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     except LifeboatError as exc:
         _open_log(log, stack or "lifeboat", arguments)
         log.error("%s failed: %s", arguments.verb, exc, extra=_ended(exc.exit_code))
-        if arguments.json:
-            names = ("attempted", "subject", "cause", "remedy")
-            parts = {name: pipeline.scrub(getattr(exc, name), secrets) for name in names}
-            sys.stdout.write(json.dumps({"error": parts}) + "\n")
-        return exc.exit_code
+        return _failed(arguments, stack, exc, secrets)
     except KeyboardInterrupt:
         log.error("%s interrupted", arguments.verb, extra=_ended(_INTERRUPTED))
         return _INTERRUPTED
@@ -140,6 +136,21 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
 
         result = phases.cleaned(result, secrets)
     return _answer(arguments, code, result, shown)
+
+
+def _failed(arguments: argparse.Namespace, stack: str, exc: LifeboatError, secrets: Mapping[str, str]) -> int:
+    """Say it on standard output too, where a program reads that; returns the exit code."""
+    if arguments.json:
+        names = ("attempted", "subject", "cause", "remedy")
+        parts = {name: pipeline.scrub(getattr(exc, name), secrets) for name in names}
+        sys.stdout.write(json.dumps({"error": parts}) + "\n")
+    elif getattr(arguments, "nagios", False):  # a code of ours would mean something else there
+        from ..faces import nagios
+
+        code, line = nagios.unknown(stack, pipeline.scrub(str(exc), secrets))
+        sys.stdout.write(line + "\n")
+        return code
+    return exc.exit_code
 
 
 def _scrubbed(secrets: Mapping[str, str]) -> Callable[[logging.LogRecord], bool]:
@@ -345,10 +356,15 @@ def _escrow(loaded: config.Config, arguments: argparse.Namespace, log: Log) -> A
 
 
 def _status(loaded: config.Config, arguments: argparse.Namespace, log: Log) -> Answer:
+    from ..faces import nagios
     from ..operations import quarantine, status
 
     run, now = Opened(loaded), datetime.now(timezone.utc)
-    seen, kept = status.status(run, now=now), quarantine.look(run, now=now)
+    seen = status.status(run, now=now)
+    if arguments.nagios:
+        code, line = nagios.status(loaded.stack, seen.checks)
+        return code, seen.as_dict(), [line]
+    kept = quarantine.look(run, now=now)
     shown = [*status.newest(seen), "", *kept.lines(), "", *base_text.checks(seen.checks)]
     result = {**seen.as_dict(), "quarantine": kept.as_dict()}
     return CODES[seen.verdict], result, [*shown, f"{seen.verdict}  {loaded.stack}"]
@@ -536,6 +552,13 @@ def _transaction_options(parser: argparse.ArgumentParser) -> None:
     transaction.options(parser)
 
 
+def _status_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--nagios", action="store_true",
+        help="one line and an exit status for Nagios and Icinga: 0 OK, 2 CRITICAL, 3 UNKNOWN (could not be verified)",
+    )  # fmt: skip
+
+
 def _no_options(parser: argparse.ArgumentParser) -> None:
     del parser
 
@@ -573,5 +596,5 @@ _VERBS = {
         _ship_options,
         _ship,
     ),
-    "status": Verb("Say whether the stack is protected; fails when it is not.", _no_options, _status),
+    "status": Verb("Say whether the stack is protected; fails when it is not.", _status_options, _status),
 }

@@ -52,6 +52,7 @@ HISTORY = "history"  # the collector of what needs all backups; those that were 
 STACK = "stack"  # what a duty is of that has no component or scenario
 _DUTY = "lifeboat_duty_last_success_timestamp_seconds"
 _ALLOWED = "lifeboat_duty_allowed_age_seconds"
+_FIRST = "lifeboat_duty_first_due_timestamp_seconds"
 _OTHERS_ASKED = timedelta(hours=6)  # to be asked every hour: docs/monitoring.md
 _RETENTION = timedelta(days=8)  # the schedules apply it every night; a week may fail before somebody is told
 _DRILLS_READ = 32  # records of each kind and scenario that are looked at for one that passed
@@ -66,6 +67,7 @@ METRICS: Mapping[str, str] = {
     _DUTY: "When the duty was last done with success; 0: never. A backup, a copy and a recovery point count from the"
     " instant that their data is of.",
     _ALLOWED: "How old the last success may be.",
+    _FIRST: "When a drill is first due, by the oldest backup. Until then one that was never done is not late.",
     "lifeboat_backups": "Backups in the repository: good, unknown (could not be read) or bad.",
     "lifeboat_backup_last_error_status": "1 where the newest backup cannot be used, else 0.",
     "lifeboat_backup_size_bytes": "What the newest good backup stands for; of objects the bytes of the buckets.",
@@ -172,6 +174,11 @@ def _catalog(look: Look) -> Iterator[Sample]:
     for kind in configured(look.config):
         yield from _component(look, kind, look.glances.backups[kind.name], kind.name not in look.glances.unread)
     yield _success(HISTORY, look.glances.whole)
+    if look.glances.whole:
+        oldest = min((glance.dated for some in look.glances.backups.values() for glance in some), default=look.now)
+        for scenario in look.config.scenarios:
+            due = oldest + duties(look.config)["drill", scenario.name]
+            yield Sample(_FIRST, {"duty": "drill", "of": scenario.name}, due.timestamp())
     if ("recovery_point", STACK) in duties(look.config):
         yield _done("recovery_point", STACK, look.newest_point)
     sizes = [glance.size for some in look.glances.backups.values() for glance in some if glance.size is not None]
