@@ -20,6 +20,7 @@ import pytest
 PACKAGES: Mapping[str, tuple[str, ...]] = {
     "promtool": ("promtool",),
     "amtool": ("prometheus-alertmanager",),
+    "prometheus-alertmanager": ("prometheus-alertmanager",),
     "sshd": ("openssh-server", "libwrap0", "libwtmpdb0"),
     "rsyslogd": ("rsyslog", "libestr0", "libfastjson4"),
 }

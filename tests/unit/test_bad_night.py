@@ -1,0 +1,160 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A bad night, as a person hears of it: what Slack and PagerDuty get from a real Alertmanager by the documented file.
+
+The receivers are the stand-ins of the scenario `watch`. The alerts have the annotations of their rules, which promtool
+fires by their causes in test_rules.py.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import debian
+import pytest
+import yaml
+from builders import until
+from test_alertmanager import CONFIG, TEMPLATE
+from test_rules import RULES
+
+ROOT = Path(__file__).resolve().parents[2]
+# The disk is not mounted, a backup was killed, the database is down, and the keeper's pull is refused.
+NIGHT: list[tuple[str, dict[str, str]]] = [
+    ("LifeboatRepositoryNotKnown", {}),
+    ("LifeboatBackupKilled", {"run": "backup_database"}),
+    ("LifeboatRunFailed", {"run": "backup_database"}),
+    ("LifeboatEndpointDown", {"endpoint": "https://shop.example/health"}),
+    ("LifeboatKeeperAlarm", {"kind": "stopped"}),
+]
+
+
+def port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+def ask(url: str, body: Any = None) -> str:
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(url, data, {"Content-Type": "application/json"})  # noqa: S310 - on loopback
+    with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310
+        return str(answer.read().decode())
+
+
+def answers(url: str) -> bool:
+    try:
+        ask(url)
+    except OSError:
+        return False
+    return True
+
+
+def told(name: str, labels: dict[str, str], ended: bool = False) -> dict[str, Any]:
+    """The alert as Prometheus sends it."""
+    every = {"stack": "shop", **labels}
+
+    def filled(text: str) -> str:
+        for label, value in every.items():
+            text = text.replace(f"{{{{ $labels.{label} }}}}", value)
+        return text.replace("{{ $value }}", "7")
+
+    rule, now = RULES[name], datetime.now(timezone.utc)
+    ends = {"endsAt": now.isoformat()} if ended else {}
+    return {
+        "labels": {"alertname": name, "severity": rule["labels"]["severity"], **every},
+        "annotations": {key: filled(text) for key, text in rule["annotations"].items()},
+        "startsAt": (now - timedelta(minutes=5)).isoformat(), **ends,
+    }  # fmt: skip
+
+
+@pytest.fixture
+def chain(tmp_path: Path) -> Iterator[tuple[str, str]]:
+    """The addresses of Alertmanager and of the receivers."""
+    program = debian.required("prometheus-alertmanager")
+    mine, theirs = port(), port()
+    receivers = f"http://127.0.0.1:{theirs}"
+    config = json.loads(json.dumps(CONFIG))
+    config["templates"] = [str(TEMPLATE)]
+    secrets = {"slack_url": f"{receivers}/slack", "pagerduty_key": "k" * 32, "webhook_url": f"{receivers}/ping/w",
+               "watchdog_url": f"{receivers}/ping/watchdog", "smtp_password": "x"}  # fmt: skip
+    for name, value in secrets.items():
+        (tmp_path / name).write_text(value)
+    for receiver in config["receivers"]:
+        receiver.pop("email_configs", None)
+        for way in receiver.get("pagerduty_configs", ()):
+            way["url"] = f"{receivers}/pagerduty"
+    text = yaml.safe_dump(config).replace("/etc/prometheus/lifeboat/", f"{tmp_path}/")
+    text = text.replace("group_wait: 30s", "group_wait: 1s").replace("group_interval: 5m", "group_interval: 1s")
+    (tmp_path / "alertmanager.yml").write_text(text)
+    argv = [program, f"--config.file={tmp_path}/alertmanager.yml", f"--storage.path={tmp_path}/data",
+            f"--web.listen-address=127.0.0.1:{mine}", "--cluster.listen-address="]  # fmt: skip
+    share = Path(program).parents[1] / "share"
+    if not Path("/usr/share/prometheus/alertmanager/default.tmpl").exists():  # only unpacked: it looks nowhere else
+        if os.geteuid() != 0:
+            pytest.skip("NOT CHECKED by Alertmanager: it is not installed, and only root can show it its templates")
+        over = f'mount -t overlay -o lowerdir={share}:/usr/share overlay /usr/share && exec "$@"'
+        argv = ["unshare", "--mount", "sh", "-c", over, "sh", *argv]
+    stand_in = [sys.executable, str(ROOT / "molecule/watch/files/receivers.py"), str(theirs)]
+    with (
+        (tmp_path / "said").open("wb") as said,
+        subprocess.Popen(stand_in, stderr=said) as other,
+        subprocess.Popen(argv, stdout=said, stderr=said) as own,
+    ):
+        try:
+            until(lambda: answers(f"{receivers}/got") and answers(f"http://127.0.0.1:{mine}/-/ready"))
+            yield f"http://127.0.0.1:{mine}", receivers
+        finally:
+            own.terminate(), other.terminate()
+
+
+@pytest.mark.slow
+def test_each_message_of_a_bad_night_is_what_a_person_needs(chain: tuple[str, str]) -> None:
+    alertmanager, receivers = chain
+
+    def got(to: str) -> list[Any]:
+        lines = map(json.loads, ask(f"{receivers}/got").splitlines())
+        return [line["body"] for line in lines if line["to"].partition("?")[0] == to]
+
+    def pages(action: str) -> dict[str, Any]:
+        return {page["dedup_key"]: page for page in got("pagerduty") if page["event_action"] == action}
+
+    critical = [name for name, _labels in NIGHT if RULES[name]["labels"]["severity"] == "critical"]
+    for name, labels in NIGHT:
+        ask(f"{alertmanager}/api/v2/alerts", [told(name, labels)])
+        if name in critical:
+            wanted = critical.index(name) + 1
+            until(lambda wanted=wanted: len(pages("trigger")) == wanted)  # type: ignore[misc]
+    until(lambda: any("and 3 more" in part["title"] for body in got("slack") for part in body["attachments"]))
+    ask(f"{alertmanager}/api/v2/alerts", [told(*NIGHT[1], ended=True)])
+    until(lambda: len(pages("resolve")) == 1)
+    until(lambda: any("and 2 more" in part["title"] and "Resolved: " in part["text"]
+                      for body in got("slack") for part in body["attachments"]))  # fmt: skip
+
+    shown = [part for body in got("slack") for part in body["attachments"]]
+    for part in shown:
+        print(f"Slack      {part['title']}  <{part['title_link']}>")
+    for page in pages("trigger").values():
+        payload = page["payload"]
+        print(f"PagerDuty  {payload['summary']}\n           {payload['custom_details']['command']}")
+        print(f"           {page['client_url']}")
+    assert ask(f"{receivers}/refused") == ""
+    assert [part["title"] for part in shown if re.search(r"\d+ alerts", part["title"])] == []
+    assert all(re.match(r"\[(critical|warning|resolved)\] shop: ", part["title"]) for part in shown)
+    assert all(part["title_link"].rpartition("#")[2] in {name.lower() for name in RULES} for part in shown)
+    assert len(pages("trigger")) == len(critical), "an incident for each"
+    for name in critical:
+        wanted = told(name, dict(NIGHT)[name])["annotations"]
+        (page,) = [one for one in pages("trigger").values() if one["client_url"] == wanted["runbook_url"]]
+        assert page["payload"]["summary"] == f"[critical] {wanted['summary']}"
+        assert page["payload"]["custom_details"]["command"] == f"{wanted['where']}: {wanted['command']}"
