@@ -78,6 +78,7 @@ CASES: dict[str, dict[str, str]] = {
     },
     "LifeboatStatusNotPassed": {'lifeboat_check_passed{stack="shop",check="buckets"}': switched("1", "0")},
     "LifeboatCopiesMissing": {'lifeboat_check_passed{stack="shop",check="copies"}': switched("1", "0")},
+    "LifeboatSecretsReadable": {'lifeboat_check_passed{stack="shop",check="secrets"}': switched("1", "0")},
     "LifeboatSizeDrop": {
         f"lifeboat_backup_size_bytes{OF_BACKUP}": switched("100", "49"),
         f"lifeboat_backup_median_size_bytes{OF_BACKUP}": "100x240",

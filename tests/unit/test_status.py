@@ -19,6 +19,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.objects import reconci
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import escrow_record, status
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import state as recovery_state
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import copies, points
+from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config as settings_config
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from ansible_collections.lifeboat.dr.plugins.module_utils.vault import endpoints
@@ -379,3 +380,20 @@ def test_a_configuration_that_is_wanted_counts(tmp_path: Path, said: Any, monkey
     assert results()["verdict"] == COULD_NOT_VERIFY, "nobody has shown that the key opens it"
     monkeypatch.setattr(escrow_record, "checks", lambda config, now: [Check("escrow", PASS, "")])
     assert results()["verdict"] == PASS
+
+
+@pytest.mark.parametrize(
+    ("mode", "result"), [(0o600, None), (0o400, None), (0o644, FAIL), (0o640, FAIL), (0o602, FAIL)]
+)
+def test_secrets_that_others_can_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int, result: str | None
+) -> None:
+    publish(tmp_path, NOW)
+    monkeypatch.setattr(settings_config, "DIRECTORY", tmp_path)
+    path = tmp_path / "shop.secrets.json"
+    path.write_text("{}")
+    path.chmod(mode)
+    found = {check.name: check for check in status.status(Opened(make_config(tmp_path)), now=NOW).checks}
+    assert ("secrets" in found) is (result is not None)
+    if result:
+        assert found["secrets"].result == result and f"{mode:04o}" in found["secrets"].detail

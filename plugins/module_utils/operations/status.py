@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -27,6 +28,7 @@ from ..repository.manifest import Manifest
 from ..repository.points import Point, PointEntry
 from ..s3 import bucket
 from ..s3.bucket import Listed
+from ..settings import config as settings
 from ..settings.config import MANIFESTS, RECOVERY_POINTS, Config
 from ..stack import buckets
 from ..stack.runtime import Opened
@@ -80,7 +82,7 @@ def status(run: Opened, *, now: datetime, asked: Optional[datetime] = None) -> S
     backups = points.backups(repo, config.stack)
     tied = points.entries(repo, config.stack, backups)
     every = [entry for entries in backups.values() for entry in entries]
-    checks: list[Check] = [*owned, *logins.unfinished(config), *recovery_state.checked(config)]
+    checks: list[Check] = [*owned, *_private(config), *logins.unfinished(config), *recovery_state.checked(config)]
     kinds = configured(config)
     for kind in kinds:
         found = backups[kind.name]
@@ -213,6 +215,21 @@ def _owned(repo: repository_base.Repository) -> Iterator[Check]:
         repo.require_ours()
     except (repository_base.OtherStackError, repository_base.OtherRepositoryError, IntegrityError) as exc:
         yield Check("repository", FAIL, str(exc))
+
+
+def _private(config: Config) -> Iterator[Check]:
+    """The file of the stack's passwords and keys, where others than its owner can read it; nothing where none can."""
+    path = settings.DIRECTORY / f"{config.stack}.secrets.json"
+    try:
+        mode = stat.S_IMODE(path.stat().st_mode)
+    except FileNotFoundError:
+        return
+    except OSError as exc:
+        yield Check("secrets", COULD_NOT_VERIFY, f"{path}: {exc.strerror or exc}")
+        return
+    if mode & 0o077:
+        words = f"{path} has mode {mode:04o}: others on this host may read the passwords in it, or change them"
+        yield Check("secrets", FAIL, f"{words}; chmod 0600 {path}, and give the secrets new values")
 
 
 def proof_of(kind: AnyKind) -> str:

@@ -148,6 +148,12 @@ CAUSES = (
         "lifeboat backup database --stack shop",
     ),
     Cause(
+        "LifeboatSecretsReadable",
+        "a file of secrets that all may read",
+        f"chmod 0644 /etc/lifeboat/shop.secrets.json; {ASK}",
+        f"chmod 0600 /etc/lifeboat/shop.secrets.json; {ASK}",
+    ),
+    Cause(
         "LifeboatRecoveryPointStale",
         "backups that nothing ties",
         f"mv /backup/recovery-points /backup/recovery-points.away; {ASK}",
