@@ -506,3 +506,11 @@ def test_a_service_that_its_package_started_too_early_may_start_again(role: str,
     task = tasks[reset[0]]
     assert task["ansible.builtin.command"]["argv"] == ["systemctl", "reset-failed", unit]
     assert (task["changed_when"], task["failed_when"]) == (False, False)
+
+
+def test_the_examples_address_of_runbooks_is_said() -> None:
+    (task,) = [task for task in load("monitoring_server/tasks/check.yml") if "still the example" in task["name"]]
+    pattern = re.search(r"search\('(.*)'\)", task["when"])
+    default = load("monitoring_server/defaults/main.yml")["monitoring_server_runbooks"]
+    assert pattern and re.search(pattern[1], default)
+    assert not re.search(pattern[1], "https://wiki.shop.test/lifeboat/")
