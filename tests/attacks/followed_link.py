@@ -47,7 +47,7 @@ def compose(root: Path, way: str) -> tuple[str, str]:
     }
     services["first"]["volumes"] = [f"{shared}:/w"]
     services["second"]["volumes"] = ["data:/x"] if way == "file" else ["./shared/x:/x"]
-    volumes = {"volumes": {"data": {}}} if way == "file" else {}
+    volumes: dict[str, object] = {"volumes": {"data": {}}} if way == "file" else {}
     text = json.dumps({"name": PROJECT, "services": services, **volumes}, indent=1)
     services["second"]["volumes"] = [f"{root}/etc:/x"]
     return text, json.dumps({"name": PROJECT, "services": services, **volumes}, indent=1)

@@ -617,3 +617,61 @@ def test_a_pull_that_was_killed_is_an_alarm_at_once(world: World, monkeypatch: p
 def said(world: World) -> dict[str, str]:
     found = status.status(Opened(world.config), now=world.now)
     return {check.name: check.detail for check in found.checks if check.result == FAIL}
+
+
+def test_a_million_values_in_a_manifest_are_not_read(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.night(0)
+    made = world.publish(START + DAY)
+    monkeypatch.setattr(receive, "_NODES", 5)
+    world.now = START + DAY + PULLED
+    assert "it has more than 5 values" in [item.why for item in world.pull().strange]
+    assert made.id not in world.log.received
+
+
+def test_a_keeper_holds_no_list_of_artefacts(world: World) -> None:
+    """Of many manifests, each with its hundred thousand files, they would take the memory of all other stacks."""
+    made, _pulled = world.night(0)
+    found = points.backups(world.repo, "shop", receive.received(world.config))
+    (entry,) = found["database"]
+    assert entry.manifest is not None and entry.good
+    assert (entry.manifest.artefacts, entry.manifest.size, entry.manifest.seal) == ((), made.size, made.seal)
+    (point,) = points.entries(world.repo, "shop", found)
+    assert point.good
+    with pytest.raises(NotImplementedError):
+        _ = entry.manifest.encrypted
+
+
+def test_an_empty_file_takes_an_inode_of_the_quota(world: World) -> None:
+    many = tuple(Artefact(f"{number // 10}/{number}", 0, "0" * 64) for number in range(100))
+    made = dataclasses.replace(world.publish(START), artefacts=many)
+    assert receive.cost_of(made) == (100 + 10 + 2) * (16 << 10)
+    said = receive.refusal(made, "shop", world.config.keeper.limits, 1 << 20)
+    assert said == "with its 100 files it takes 1.8 MB, more than 1.0 MB"
+    assert [receive.cost(size) for size in (0, 1, 16 << 10, (16 << 10) + 1)] == [16384, 16384, 16384, 20480]
+
+
+def test_what_was_put_aside_counts_and_ends_with_the_quota(world: World) -> None:
+    made, _pulled = world.night(0)
+    (world.folder(made) / "manifest.json").write_bytes(b"{}")
+    world.with_keeper(quota="10K")
+    world.now = START + DAY + PULLED
+    world.pull()
+    assert not list((world.kept / "quarantine").iterdir())
+    world.with_keeper(quota="1G")
+    world.now += DAY
+    world.pull()
+    assert len(list((world.kept / "quarantine").iterdir())) == 1
+
+
+def test_names_without_a_backup_do_not_count(world: World) -> None:
+    for number in range(6):
+        made, pulled = world.night(number)
+    assert pulled.listed["database"] == 6
+    for number in range(5):
+        folder = world.host / "postgresql" / f"db_backup_{START + number * DAY:%Y%m%d_%H%M%S}"
+        shutil.rmtree(folder)
+        folder.with_name(f"{folder.name[:-1]}1").mkdir()
+    world.now += DAY
+    assert world.pull().listed["database"] == 1
+    assert "fewer" in world.kinds()
+    assert made.id in world.log.received

@@ -75,7 +75,7 @@ TAMPERED: dict[str, tuple[Callable[[list[bytes]], Sequence[bytes]], str]] = {
     "another kind": (line(lambda body: body.update(kind="forgotten")), "line 2: kind"),
     "another schema": (line(lambda body: body.update(schema="x")), "line 2: schema"),
     "no JSON": (lambda lines: [*lines[:2], b"\xff\n", *lines[2:]], "line 2: it is not JSON"),
-    "an endless line": (lambda lines: [*lines[:2], b"x" * (1 << 20), *lines[2:]], "longer than"),
+    "an endless line": (lambda lines: [*lines[:2], b"x" * (17 << 20), *lines[2:]], "longer than"),
     "deep nesting": (lambda lines: [*lines[:2], b"[" * 9000 + b"]" * 9000 + b"\n", *lines[2:]], "line 2"),
 }  # fmt: skip
 
@@ -144,3 +144,16 @@ def test_the_clock_may_not_go_back(tmp_path: Path) -> None:
 def test_of_a_million_strange_names_a_few_are_on_record() -> None:
     few, more = receipts.bounded(Strange(str(number), "x") for number in range(1000))
     assert (len(few), more) == (20, 980)
+
+
+def test_a_prune_of_very_many_can_be_read_again(tmp_path: Path) -> None:
+    """More than fit into one line of the log are refused before they are written, and read where one was written."""
+    seen, now = receipts.load(tmp_path), NOW
+    many = tuple(f"db_backup_20260101_{number:06}" for number in range(20_000))
+    with pytest.raises(UsageError, match="a line would have more than"):
+        seen.append(Record(0, now, "", "pruned", ids=many), now)
+    assert len(receipts.load(tmp_path)) == 0, "and nothing of it was written"
+    line = Record(0, now, "0" * 64, "pruned", ids=many).to_line()
+    assert len(line) > receipts.MOST
+    (tmp_path / receipts.NAME).write_bytes(line)
+    assert set(receipts.load(tmp_path).pruned) == set(many)

@@ -31,7 +31,7 @@ QUOTA = 'lifeboat_keeper_quota_used_ratio{stack="shop"}'
 
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
-    return World(tmp_path, monkeypatch, quota="100K")
+    return World(tmp_path, monkeypatch, quota="1M")
 
 
 def told(world: World) -> dict[str, float]:
@@ -47,8 +47,9 @@ def test_a_keeper_that_has_what_it_should(world: World) -> None:
     assert found['lifeboat_keeper_last_pull_allowed_age_seconds{stack="shop"}'] == 30 * 3600
     assert {kind: found[ALARM % kind] for kind in KINDS} == dict.fromkeys(KINDS, 0)
     assert {found[CHECK % name] for name in ("repository", "log", "checksums")} == {1}
-    size = sum(path.stat().st_size for path in world.kept.rglob("*") if path.is_file())
-    assert found[QUOTA] == pytest.approx(size / (100 << 10), abs=0.03)
+    nodes = [path.stat().st_size for path in (world.kept, *world.kept.rglob("*"))]
+    assert max(nodes) <= 16 << 10, "each is as an inode"
+    assert found[QUOTA] == pytest.approx(16 * len(nodes) / 1024, abs=0.03)
     assert not [name for name in found if '"quota"' in name or '"last pull"' in name]
 
 
@@ -64,9 +65,9 @@ def test_each_alarm_is_told_by_its_kind_until_it_ends(world: World) -> None:
     (world.folder(made) / "manifest.json").write_bytes(b"{}")
     world.now += DAY
     world.pull()
-    assert [kind for kind in KINDS if told(world)[ALARM % kind]] == ["strange"]
+    assert [kind for kind in KINDS if told(world)[ALARM % kind]] == ["strange", "fewer"]
     world.now += timedelta(hours=31)
-    assert [kind for kind in KINDS if told(world)[ALARM % kind]] == ["silent", "strange"]
+    assert [kind for kind in KINDS if told(world)[ALARM % kind]] == ["silent", "strange", "fewer"]
 
 
 def test_a_log_that_was_changed_leaves_nothing_to_believe(world: World) -> None:

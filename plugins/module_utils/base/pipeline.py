@@ -18,11 +18,11 @@ import io
 import json
 import os
 import re
+import select
 import selectors
 import shutil
 import signal
 import subprocess
-import tempfile
 import threading
 import time
 import urllib.parse
@@ -34,6 +34,7 @@ from .errors import TIMED_OUT, LifeboatError, present
 
 CHUNK = 1 << 20
 STDERR_KEPT = 64 << 10
+_FOLLOWED, _LEFT = 200, 32  # ms in which a reader sees that it is closed; pieces of a pipe that are read at the end
 _ANSWER = 64 << 20  # bytes of an answer that probe() takes
 _GRACE = 5.0  # seconds that a process has to end by itself
 _SILENCE = 0.5  # seconds without output, after which it is looked whether anybody is there to write
@@ -210,14 +211,71 @@ def without_rows(lines: Sequence[str]) -> list[str]:
     return [line for line in lines if not _ROWS.search(line)]
 
 
-def tail(stream: IO[bytes]) -> str:
-    stream.seek(0, os.SEEK_END)
-    stream.seek(max(0, stream.tell() - STDERR_KEPT))
-    text = stream.read().decode("utf-8", "replace")
-    stacks = _STACKS.search(text)
-    if stacks and _CRASH.search(text, 0, stacks.start()):
-        text = text[: stacks.start()]
-    return scrub(text).strip()
+class Tail:
+    """The standard error of one process: its end is kept, in memory. What writes it may be another machine's program,
+    and a file of it would fill the disk."""
+
+    def __init__(self) -> None:
+        self._kept, self._lock, self._closed = bytearray(), threading.Lock(), False
+        self._read, self._write = os.pipe()
+        os.set_blocking(self._read, False)
+        self._reader = threading.Thread(target=self._follow, daemon=True)
+        self._reader.start()
+
+    def __enter__(self) -> Tail:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def fileno(self) -> int:
+        """Where the process writes."""
+        return self._write
+
+    def started(self) -> None:
+        """The process has its own end now, and with it what it writes ends."""
+        if self._write >= 0:
+            os.close(self._write)
+            self._write = -1
+
+    def _follow(self) -> None:
+        waiting = select.poll()
+        waiting.register(self._read, select.POLLIN)
+        while not self._closed:
+            if waiting.poll(_FOLLOWED) and not self._take():
+                return
+
+    def _take(self) -> bool:
+        """Read what is there. Whether there may be more."""
+        with self._lock:
+            try:
+                data = b"" if self._closed else os.read(self._read, STDERR_KEPT)
+            except BlockingIOError:
+                return True
+            self._kept += data
+            del self._kept[:-STDERR_KEPT]
+            return bool(data)
+
+    def text(self) -> str:
+        """Its end so far, without what is secret and without a crash of Go's or Python's."""
+        for _turn in range(_LEFT):  # what lies in the pipe, and no more: one that was left behind may still write
+            before = len(self._kept)
+            if not self._take() or len(self._kept) == before < STDERR_KEPT:
+                break
+        text = bytes(self._kept).decode("utf-8", "replace")
+        stacks = _STACKS.search(text)
+        if stacks and _CRASH.search(text, 0, stacks.start()):
+            text = text[: stacks.start()]
+        return scrub(text).strip()
+
+    def close(self) -> None:
+        self.started()
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+        self._reader.join(2 * _FOLLOWED / 1000)
+        os.close(self._read)
 
 
 def _end(processes: Sequence[subprocess.Popen[bytes]]) -> None:
@@ -288,12 +346,13 @@ def run(
     late = LifeboatError(attempted, subject, words, "Raise lifeboat_timeout.", exit_status=TIMED_OUT)
     processes: list[subprocess.Popen[bytes]] = []
     with contextlib.ExitStack() as stack:
-        errors = [stack.enter_context(tempfile.TemporaryFile()) for _command in commands]
+        errors = [stack.enter_context(Tail()) for _command in commands]
         fed, read = (subprocess.DEVNULL if end is None else subprocess.PIPE for end in (source, sink))
         for command, error in zip(commands, errors):
             try:
                 stdout = read if command is commands[-1] else subprocess.PIPE
-                processes.append(_start(command, processes[-1].stdout if processes else fed, stdout, error))
+                processes.append(_start(command, processes[-1].stdout if processes else fed, stdout, error.fileno()))
+                error.started()
             except OSError as exc:
                 _end(processes)
                 cause = f"{command.name}: {exc.strerror or exc}"
@@ -308,7 +367,7 @@ def run(
 
             def fine(index: int, status: int) -> bool:
                 # A process killed by SIGPIPE is a consequence: its reader is about to end with the reason.
-                return status == -signal.SIGPIPE or ok(Finished(commands[index], status, tail(errors[index])))
+                return status == -signal.SIGPIPE or ok(Finished(commands[index], status, errors[index].text()))
 
             ended = _wait(processes, deadline, fine)
             if ended is None:
@@ -318,7 +377,7 @@ def run(
             if feeder is not None:
                 feeder.join(timeout=10)
 
-        finished = [Finished(commands[n], status, tail(errors[n])) for n, status in sorted(ended.items())]
+        finished = [Finished(commands[n], status, errors[n].text()) for n, status in sorted(ended.items())]
         bad = [item for item in finished if not ok(item)]
         if bad:
             culprit = next((item for item in bad if item.status != -signal.SIGPIPE), bad[0])
@@ -328,9 +387,7 @@ def run(
         return finished
 
 
-def _start(
-    command: Command, stdin: Union[int, IO[bytes], None], stdout: int, stderr: IO[bytes]
-) -> subprocess.Popen[bytes]:
+def _start(command: Command, stdin: Union[int, IO[bytes], None], stdout: int, stderr: int) -> subprocess.Popen[bytes]:
     env = command.environment()
     argv = list(command.argv)
     # From its first instruction on: what it starts inherits the bound only if it is there before.

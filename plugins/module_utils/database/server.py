@@ -22,13 +22,12 @@ import json
 import re
 import secrets
 import subprocess
-import tempfile
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Callable, NamedTuple, Optional, Protocol, TypeVar
+from typing import Callable, NamedTuple, Optional, Protocol, TypeVar
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 from ..base import pipeline, typed
@@ -534,19 +533,20 @@ class Session:
     """An open psql. Bounded in time; an error in it names the server's own words."""
 
     def __init__(self, command: Command, database: str, timeout: float) -> None:
-        self._errors: IO[bytes] = tempfile.TemporaryFile()
+        self._errors = pipeline.Tail()
         self._subject = f"database {database}"
         try:
             self._process = subprocess.Popen(
                 list(command.argv),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                stderr=self._errors,
+                stderr=self._errors.fileno(),
                 env=command.environment(),
             )
         except OSError as exc:
             self._errors.close()
             raise LifeboatError("start psql", self._subject, str(exc)) from exc
+        self._errors.started()
         self._timer = threading.Timer(timeout, self._process.kill)
         self._timer.daemon = True
         self._timer.start()
@@ -588,7 +588,7 @@ class Session:
             if line == end:
                 return _parsed(lines, attempted, self._subject)
             lines.append(line)
-        ended = pipeline.Finished(Command(["psql"]), self._process.wait(), pipeline.tail(self._errors))
+        ended = pipeline.Finished(Command(["psql"]), self._process.wait(), self._errors.text())
         raise pipeline.failed(attempted, self._subject, pipeline.with_output(ended, "\n".join(lines).encode()))
 
     def __exit__(

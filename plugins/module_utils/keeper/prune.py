@@ -31,7 +31,9 @@ from . import receipts as receipts_file
 from . import unfinished
 from .alarms import Alarm, alarms, in_time
 from .receipts import Receipts, Record
+from .receive import received
 
+_IDS = 1000  # in one line of the log, which is a fraction of the longest that is read
 B = TypeVar("B", retention.Backup, retention.Point)
 
 
@@ -95,7 +97,7 @@ def prune(run: Opened, *, now: datetime, dry_run: bool, log: Log) -> Pruned:
     seen.require_clock(now)
     repo.check(writable=False)
     repo.require_ours()
-    backups = points.backups(repo, config.stack)
+    backups = points.backups(repo, config.stack, received(config))
     tied = points.entries(repo, config.stack, backups)
     decided = plan(seen, backups, tied, retention.policy(config), now, _holds(run, now))
     found = alarms(config, seen, backups, now, unfinished.begun(Path(config.keeper.directory)))
@@ -103,7 +105,8 @@ def prune(run: Opened, *, now: datetime, dry_run: bool, log: Log) -> Pruned:
         return Pruned(decided.keep, (), tuple(found))
     if not dry_run and decided.delete:
         # First on record: what a killed run has left is deleted by the next one, and never fetched again.
-        seen.append(Record(0, now, "", "pruned", ids=tuple(decided.delete)), now)
+        for first in range(0, len(decided.delete), _IDS):
+            seen.append(Record(0, now, "", "pruned", ids=tuple(decided.delete[first : first + _IDS])), now)
     for identity in decided.delete:
         log(f"{'would delete' if dry_run else 'deleting'} {identity}")
         if dry_run:

@@ -30,7 +30,8 @@ NAME = "receipts.jsonl"
 SCHEMA = "lifeboat.dr/receipts"
 NO_MARKER = "none"  # of a repository that does not say which one it is
 FIRST = "0" * 64  # what the first line is tied to
-LONGEST = 256 << 10
+LONGEST = 16 << 20  # of a line that is read: a prune once wrote all of its ids in one
+MOST = 256 << 10  # of a line that is written
 _READ = "read the keeper's log"
 
 
@@ -147,6 +148,8 @@ class Receipts:
             self.require_clock(now)
         tied = replace(record, number=len(self._records), at=now, before=self.head)
         line = tied.to_line()
+        if len(line) > MOST:
+            raise UsageError("write the keeper's log", str(self.path), f"a line would have more than {MOST} bytes")
         with filesystem.explained("write the keeper's log", self.path):
             handle = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o600)
             try:

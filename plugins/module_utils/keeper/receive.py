@@ -15,7 +15,9 @@ verifications, holds and escrow records are not fetched: they prove nothing here
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import json
 import math
 import os
 import re
@@ -39,6 +41,7 @@ from ..repository import points, repositories
 from ..repository.base import CLAIM, ID, MANIFEST, MARKER, PARTIAL, POINT_ID, POINTS, RECORDS, Repository, marker_of
 from ..repository.components import KINDS
 from ..repository.manifest import Artefact, Manifest, component_of, parse
+from ..settings.config import Config
 from ..settings.parts import KeeperSettings, LimitSettings
 from ..stack.runtime import Opened
 from ..tools.sftp import Sftp, command
@@ -53,6 +56,10 @@ QUARANTINE = "quarantine"
 _PULL = "pull from the stack's host"
 _QUARANTINED = 50  # documents that are kept of what came under an id that is taken
 _MARKER_MOST = 4096
+_NODE, _BLOCK = 16 << 10, 4 << 10  # what an inode and a block take of a quota
+_OWN = 2  # a backup's folder, and the record that it was compared
+_NODES = 1_000_000  # values in one document: a list takes thirty times the memory that its brackets take in JSON
+_DETAILS = 64 << 10  # of JSON, in one manifest: all of them are in memory at once
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -154,12 +161,13 @@ class _Pull:
         self._look_at_marker()
         self._adopt()
         folders = {**self._repo.folders, **self._keeper.source.folders}
+        self._used = used(self._directory)
         fresh: list[str] = []
         for component in self._published:
             fresh += [name for name in self._listed(component, folders[component]) if self._is_new(name, folders)]
         tied = [name for name in self._points() if self._is_new(name, folders)]
-        self._sweep(fresh)
-        self._used = used(self._directory)
+        if self._sweep(fresh):
+            self._used = used(self._directory)
         # A point comes after what it names; of each kind the newest first, where the time does not do for all.
         for identity in [*self._within_rate(fresh), *self._within_rate(tied)]:
             try:
@@ -172,9 +180,7 @@ class _Pull:
 
     @property
     def _published(self) -> list[str]:
-        """The components that the host publishes: what the keeper makes itself it takes from nobody."""
-        own = bool(self._run.config.objects.bucket)
-        return [name for name, kind in KINDS.items() if not (own and kind.elsewhere)]
+        return received(self._run.config)
 
     def _points(self) -> list[str]:
         return self._listed("", POINTS) if len(self._published) == len(KINDS) else []
@@ -244,8 +250,15 @@ class _Pull:
                 self._strange(f"{folder}: {_short(name)}", f"it is not a backup of {component}")
             elif known:
                 found.append(identity)
-        self.done.listed[component or "points"] = len(found)
+        self.done.listed[component or "points"] = 0  # they count when each is seen to be one
         return found
+
+    def _counts(self, identity: str) -> None:
+        """The host has it, whole and as it was, and its date is no lie: a name alone is no backup."""
+        receipt = self._seen.received.get(identity)
+        if receipt and not receipt.late:
+            kind = "points" if points.is_id(identity) else component_of(identity)
+            self.done.listed[kind] = self.done.listed.get(kind, 0) + 1
 
     def _is_new(self, identity: str, folders: Mapping[str, str]) -> bool:
         """Whether it is to be fetched. What was ever received stays as it was: other bytes are an alarm."""
@@ -264,6 +277,7 @@ class _Pull:
             self._strange(identity, "the keeper has it with other bytes")
             self._put_aside(identity, data)
             return False
+        self._counts(identity)
         return held is None and identity not in self._seen.pruned
 
     def _held(self, identity: str) -> Optional[bytes]:
@@ -304,6 +318,8 @@ class _Pull:
 
     def _receive(self, identity: str, folders: Mapping[str, str]) -> None:
         data = self._source.read(_document(identity, folders), self._keeper.limits.manifest_bytes)
+        if sum(map(data.count, (b"[", b"{", b","))) > _NODES:
+            raise IntegrityError(_PULL, identity, f"it has more than {_NODES} values")
         if points.is_id(identity):
             self._receive_point(identity, data)
             return
@@ -313,7 +329,7 @@ class _Pull:
         if why:
             raise IntegrityError(_PULL, identity, why)
         began = clock.now()
-        folder = self._begin(identity, data, manifest.size)
+        folder = self._begin(identity, data, manifest)
         for artefact in manifest.artefacts:
             self._fetch(identity, (folders[component], identity, *artefact.name.split("/")), artefact, folder)
         with self._repo.stage(component, identity) as staging:
@@ -324,7 +340,7 @@ class _Pull:
             self._note(identity, data, self._late(identity) or _apart(identity, manifest))
             staging.publish(data)
         shutil.rmtree(folder, ignore_errors=True)
-        self._used += manifest.size + len(data)
+        self._used += cost_of(manifest) + cost(len(data))
         same = f"{len(manifest.artefacts)} artefacts, {manifest.size} bytes, compared as they came"
         checks = (Check("manifest", PASS, f"sealed {manifest.seal[:12]}, schema 1"), Check("checksums", PASS, same))
         verify.keep(self._run, self._repo, manifest, Result(identity, "checksum", checks, began, clock.now()))
@@ -341,30 +357,33 @@ class _Pull:
             ):
                 self.done.waiting.append(identity)
                 return
-        self._room(len(data))
+        self._room(cost(len(data)), 1)
         self._note(identity, data, self._late(identity))
         self._repo.write_point(identity, data)
+        self._used += cost(len(data))
         self._log(f"{identity}: recovery point received")
 
     def _most(self) -> str:
         return self._keeper.limits.backup or self._keeper.quota
 
-    def _begin(self, identity: str, data: bytes, size: int) -> Path:
+    def _begin(self, identity: str, data: bytes, manifest: Manifest) -> Path:
         """Where its artefacts are put together: what an earlier pull has brought of this very backup is there."""
         folder = self._directory / INCOMING / identity
+        size, nodes = cost_of(manifest) + cost(len(data)), len(manifest.artefacts) + len(_above(manifest)) + _OWN
         with explained("receive the backup", folder):
             document = folder / MANIFEST
             if filesystem.is_directory(folder) and not (document.is_file() and document.read_bytes() == data):
                 shutil.rmtree(folder)
             if not folder.exists():
-                self._room(size + len(data))
+                self._room(size, nodes)
                 folder.mkdir(mode=0o700)
                 filesystem.write(document, data, folder / f"{PARTIAL}{MANIFEST}")
             else:
-                self._room(size + len(data) - used(folder))
+                self._room(size - used(folder), nodes)
         return folder
 
-    def _room(self, size: int) -> None:
+    def _room(self, size: int, nodes: int) -> None:
+        """Raise SpaceError unless so many bytes and nodes (files and folders) may come."""
         quota = _bytes(self._keeper.quota)
         if self._used + size > quota:
             raise SpaceError(
@@ -377,6 +396,11 @@ class _Pull:
         if size > free - free // 20:
             cause = f"{human(free)} are free, {human(size)} would come"
             raise SpaceError(_PULL, str(self._directory), cause, "Free space on the keeper's disk.")
+        with explained("measure the free inodes", self._directory):
+            disk = os.statvfs(self._directory)
+        if disk.f_files and nodes > disk.f_favail - disk.f_files // 20:
+            cause = f"{disk.f_favail} inodes are free, {nodes} would be taken"
+            raise SpaceError(_PULL, str(self._directory), cause, "Delete small files on the keeper's disk (df -i).")
 
     def _fetch(self, identity: str, parts: tuple[str, ...], artefact: Artefact, folder: Path) -> None:
         """One artefact, from where an earlier pull ended. What is there of it is hashed again, never believed."""
@@ -409,6 +433,7 @@ class _Pull:
             record = Record(0, self._began, "", "received", identity, _digest(data), late)
             self._seen.append(record, clock.now())
         self.done.received.append(identity)
+        self._counts(identity)
 
     def _strange(self, what: str, why: str) -> None:
         item = Strange(_short(what), printable(why)[:300])
@@ -420,26 +445,33 @@ class _Pull:
         """Keep what came under an id that is taken, for inquiry, and not without end."""
         folder = self._directory / QUARANTINE
         path = folder / f"{identity}-{_digest(data)[:16]}.json"
-        with explained("put the document aside", path):
+        with contextlib.suppress(SpaceError), explained("put the document aside", path):
+            self._room(cost(len(data)), 1)
             if not path.exists() and sum(1 for _entry in folder.iterdir()) < _QUARANTINED:
                 filesystem.write(path, data, folder / f"{PARTIAL}{path.name}")
+                self._used += cost(len(data))
 
-    def _sweep(self, fresh: Sequence[str]) -> None:
-        """What was on its way and is no longer there to be fetched."""
-        for path in (self._directory / INCOMING).iterdir():
-            if path.name not in fresh:
-                with explained("remove what was on its way", path):
-                    filesystem.remove(path)
+    def _sweep(self, fresh: Sequence[str]) -> bool:
+        """Remove what was on its way and is no longer there to be fetched. Whether there was any."""
+        gone = [path for path in (self._directory / INCOMING).iterdir() if path.name not in fresh]
+        for path in gone:
+            with explained("remove what was on its way", path):
+                filesystem.remove(path)
+        return bool(gone)
+
+
+def received(config: Config) -> list[str]:
+    """The components that the host publishes: what the keeper makes itself it takes from nobody."""
+    own = bool(config.objects.bucket)
+    return [name for name, kind in KINDS.items() if not (own and kind.elsewhere)]
 
 
 def refusal(manifest: Manifest, stack: str, limits: LimitSettings, most: int) -> str:
     """Why a backup is not fetched at all; empty where it is. Pure."""
     if manifest.stack != stack:
         return f"it is of the stack {printable(manifest.stack)[:80]}"
-    if len(manifest.artefacts) > limits.files:
-        return f"it has {len(manifest.artefacts)} files, more than {limits.files}"
-    if manifest.size > most:
-        return f"it has {human(manifest.size)}, more than {human(most)}"
+    if too_large := _too_large(manifest, limits, most):
+        return too_large
     names = {artefact.name for artefact in manifest.artefacts}
     if len(names) != len(manifest.artefacts):
         return "it names a file twice"
@@ -453,6 +485,18 @@ def refusal(manifest: Manifest, stack: str, limits: LimitSettings, most: int) ->
             why = "its checksum is no SHA-256"
         if why:
             return f"{_short(artefact.name)}: {why}"
+    return ""
+
+
+def _too_large(manifest: Manifest, limits: LimitSettings, most: int) -> str:
+    if len(manifest.artefacts) > limits.files:
+        return f"it has {len(manifest.artefacts)} files, more than {limits.files}"
+    if manifest.size > most:
+        return f"it has {human(manifest.size)}, more than {human(most)}"
+    if cost_of(manifest) > most:
+        return f"with its {len(manifest.artefacts)} files it takes {human(cost_of(manifest))}, more than {human(most)}"
+    if len(json.dumps([manifest.details, manifest.tool])) > _DETAILS:
+        return f"its details have more than {human(_DETAILS)}"
     return ""
 
 
@@ -478,12 +522,36 @@ def dated(identity: str) -> Optional[datetime]:
 
 
 def used(directory: Path) -> int:
-    """Bytes of all plain files below."""
+    """What the directory and everything below takes of a quota."""
     total = 0
     with explained("measure what is kept", directory):
         for _folder, _below, names, handle in os.fwalk(directory):
-            total += sum(os.stat(name, dir_fd=handle, follow_symlinks=False).st_size for name in names)
+            total += cost(os.fstat(handle).st_size)
+            total += sum(cost(os.stat(name, dir_fd=handle, follow_symlinks=False).st_size) for name in names)
     return total
+
+
+def cost(size: int) -> int:
+    """What a file or folder of that size takes of a quota. One that is empty takes an inode, of which ext4 has one for
+    16 KiB of the disk; so quotas that fit the disk fit its inodes too."""
+    return max(_NODE, -(-size // _BLOCK) * _BLOCK)
+
+
+def cost_of(manifest: Manifest) -> int:
+    """What a backup takes of a quota, but its manifest."""
+    folders = len(_above(manifest)) + _OWN
+    return sum(cost(artefact.size) for artefact in manifest.artefacts) + folders * _NODE
+
+
+def _above(manifest: Manifest) -> set[str]:
+    """The folders that its artefacts' names have."""
+    found: set[str] = set()
+    for artefact in manifest.artefacts:
+        above = artefact.name.rpartition("/")[0]
+        while above and above not in found:
+            found.add(above)
+            above = above.rpartition("/")[0]
+    return found
 
 
 def _apart(identity: str, manifest: Manifest) -> str:

@@ -25,7 +25,7 @@ from . import objects, unfinished
 from . import receipts as receipts_file
 from .alarms import alarms
 from .receipts import Receipts, Record
-from .receive import used
+from .receive import received, used
 
 _FULL = 90  # percent of the quota
 UNTESTED = (
@@ -82,7 +82,7 @@ def status(run: Opened, *, now: datetime) -> Status:
         return Status(config.stack, (Check("log", FAIL, str(exc)),))
     repo = repositories.of(run)
     repo.check(writable=False)
-    backups = points.backups(repo, config.stack)
+    backups = points.backups(repo, config.stack, received(config))
     tied = points.entries(repo, config.stack, backups)
     wrong = alarms(config, seen, backups, now, unfinished.killed(config))
     found = [

@@ -22,7 +22,7 @@ from ..settings.config import LEVELS, MANIFESTS
 from . import retention
 from .base import ID, LATEST, VERIFICATION, Altered, Repository, Trust, dated
 from .components import CONFIG, DATABASE, KINDS
-from .manifest import Manifest, backup_id, parse
+from .manifest import Manifest, backup_id, outline, parse
 from .sealing import Sealed
 
 _VERDICTS = (PASS, FAIL, COULD_NOT_VERIFY)
@@ -234,6 +234,11 @@ def _consistent(repo: Repository, found: Entry) -> Entry:
     return Entry(found.id, problem=cause, component=found.component, unknown=True, untrusted=True) if cause else found
 
 
+def _outlined(repo: Repository, component: str, identity: str) -> Optional[Entry]:
+    found = _published(repo, component, identity)
+    return replace(found, manifest=outline(found.manifest)) if found and found.manifest else found
+
+
 def _published(repo: Repository, component: str, identity: str) -> Optional[Entry]:
     """None where there is no manifest: then it is not a backup."""
     manifest: Optional[Manifest] = None
@@ -326,14 +331,16 @@ def _proof(said: Mapping[str, object]) -> Optional[Proof]:
     return Proof(verdict, finished, said) if counts else None
 
 
-def entries(repo: Repository, component: str, stack: str) -> list[Entry]:
+def entries(repo: Repository, component: str, stack: str, *, outlined: bool = False) -> list[Entry]:
     """Every published backup of the stack, oldest first: ids carry the time, so their order is the order of time.
 
+    outlined: without their lists of artefacts, once each has been read: for a repository that others fill.
     Another stack's backup in the same repository is not ours to judge; one whose manifest cannot be read may be ours.
     """
     altered = repo.altered(component)
     # The newest first: it vouches for the one before it, so that a chain of signatures costs one process.
-    newest_first = [_published(repo, component, identity) for identity in reversed(repo.ids(component))]
+    read = _outlined if outlined else _published
+    newest_first = [read(repo, component, identity) for identity in reversed(repo.ids(component))]
     found = [item for item in reversed(newest_first) if item]
     judged = [_judged(repo, _consistent(repo, item), altered) for item in found]
     if repo.trust:

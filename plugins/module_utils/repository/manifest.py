@@ -119,6 +119,34 @@ class Manifest(Sealed):
         return typed.build(kind, self.details, wrong, "details", unknown="ignore")
 
 
+@dataclass(frozen=True)
+class Outline(Manifest):
+    """A manifest without its list of artefacts, which may be a hundred thousand: for who holds very many manifests."""
+
+    outlined_seal: str = ""
+    outlined_size: int = 0
+
+    @property
+    def seal(self) -> str:
+        return self.outlined_seal
+
+    @property
+    def size(self) -> int:
+        return self.outlined_size
+
+    @property
+    def encrypted(self) -> bool:
+        raise NotImplementedError("an outline does not know its artefacts")
+
+
+def outline(manifest: Manifest) -> Outline:
+    kept = {name: getattr(manifest, name) for name in ("id", "component", "stack", "taken_at", "finished_at", "tool")}
+    return Outline(
+        **kept, artefacts=(), details=manifest.details, signature=manifest.signature, outlined_seal=manifest.seal,
+        outlined_size=manifest.size,
+    )  # fmt: skip
+
+
 def parse(data: bytes, *, component: str, expected_id: str) -> Manifest:
     """Read a manifest that lies in the folder `expected_id`; errors as of unseal()."""
     manifest = unseal(Manifest, data, expected_id, "manifest.json")

@@ -11,7 +11,7 @@ It never changes once written. It is good while every backup that it names is th
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from types import MappingProxyType
@@ -142,9 +142,10 @@ class PointEntry(Published):
         }
 
 
-def backups(repo: Repository, stack: str) -> dict[str, list[Entry]]:
-    """Every published backup of the stack, by component, oldest first."""
-    return {component: catalog.entries(repo, component, stack) for component in KINDS}
+def backups(repo: Repository, stack: str, outlined: Iterable[str] = ()) -> dict[str, list[Entry]]:
+    """Every published backup of the stack, by component, oldest first. outlined: of which components without their
+    lists of artefacts."""
+    return {name: catalog.entries(repo, name, stack, outlined=name in {*outlined}) for name in KINDS}
 
 
 def entry(repo: Repository, identity: str, found: Mapping[str, Entry], altered: Optional[Altered] = None) -> PointEntry:

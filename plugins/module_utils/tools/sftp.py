@@ -19,13 +19,12 @@ import socket
 import stat
 import struct
 import subprocess
-import tempfile
 import threading
 from collections.abc import Iterator, Sequence
-from typing import IO, Callable, Optional
+from typing import Callable, Optional
 
 from ..base.errors import LifeboatError, NotFoundError, UsageError, present, printable
-from ..base.pipeline import tail
+from ..base.pipeline import Tail
 from .source import Budget, Parts, Source, late, missing, not_plain, too_many
 
 _READ = "read the stack's repository"
@@ -38,6 +37,7 @@ BLOCK = 128 << 10  # bytes that are asked for at once; a server that gives fewer
 SMALLEST = 4 << 10  # bytes that are asked for at once, whatever the server gives
 AHEAD = 32  # requests that are on their way
 _NAMES = 10_000  # in one answer
+_NAME = 256  # bytes of a name that are kept: no file has a longer one, and a cut one is no id
 
 
 def command(host: str, port: int, user: str, key: str, known_hosts: str, forward: str = "") -> list[str]:
@@ -94,16 +94,17 @@ class Sftp(Source):
         self._number, self._block = 0, BLOCK
         self._late: set[int] = set()  # requests whose answers nobody waits for any more
         self._buffer = bytearray()
-        self._errors = tempfile.TemporaryFile()
+        self._errors = Tail()
         try:
             self._process = subprocess.Popen(
-                list(argv), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, bufsize=0,
+                list(argv), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors.fileno(), bufsize=0,
                 start_new_session=True,
             )  # fmt: skip
         except OSError as exc:
             self._errors.close()
             raise LifeboatError("reach the stack's host", place, f"{argv[0]}: {exc.strerror or exc}") from exc
         os.set_blocking(present(self._process.stdin).fileno(), False)
+        self._errors.started()
         # Who reads the store through this connection waits for its own answers: with the process they end too.
         self._end = threading.Timer(budget.seconds, self._process.kill)
         self._end.daemon = True
@@ -241,7 +242,7 @@ class Sftp(Source):
             name = answer.text()
             answer.text()  # a line for people, in the words of the other side
             answer.attributes()
-            yield name.decode("utf-8", "surrogateescape")
+            yield name[:_NAME].decode("utf-8", "surrogateescape")
 
     # Messages.
 
@@ -383,5 +384,5 @@ def _said(answer: _Answer) -> str:
     return printable(answer.text()[:200].decode("utf-8", "replace"))
 
 
-def _lines(stream: IO[bytes]) -> list[str]:
-    return [line.strip() for line in tail(stream).splitlines() if line.strip()]
+def _lines(stream: Tail) -> list[str]:
+    return [line.strip() for line in stream.text().splitlines() if line.strip()]
