@@ -16,6 +16,7 @@ CASE, which says what the commit's build does:
   leaves    it leaves a process behind. Then it is built once more.
   looks     its first command looks around, which may fetch packages, and its second, which needs no network. What
             they saw is written to DIRECTORY/fetches and DIRECTORY/builds.
+  npmrc     its first command is `npm install`, and the commit's own `.npmrc` names what npm takes for git.
   time      it leaves a process behind, and ends neither by itself nor when it is told to.
   killed    the same, and somebody kills what root started for it, with SIGKILL.
 
@@ -27,6 +28,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import functools
+import json
 import os
 import re
 import shutil
@@ -53,6 +55,7 @@ LOOK = (
     f"{PYTHON} -c 'import socket; print(socket.create_server((\"127.0.0.1\", 0)).getsockname()[0])';"
     " cat /proc/[0-9]*/environ /proc/[0-9]*/cmdline; cat /proc/net/dev"
 )
+NPM = ["npm", "install", "--no-audit", "--no-fund"]
 LATE = """
 import os, sys, time
 for _ in range(30_000):
@@ -85,16 +88,29 @@ class World:
         self.repository = root / "repository"
         (self.repository / "x/y").mkdir(parents=True)
         (self.repository / "x/y/victim").write_text("the attacker's")
-        self.git("init", "--quiet", "--initial-branch=main")
-        self.git("add", ".")
-        self.git("-c", "user.name=a", "-c", "user.email=a@b", "commit", "--quiet", "--message=x")
-        self.commit = self.git("rev-parse", "HEAD").strip()
+        self.package = root / "package"
+        self.package.mkdir()
+        (self.package / "package.json").write_text('{"name": "of-a-stranger", "version": "1.0.0"}')
+        self.commit_all(self.package)
+        handed_over(self.package, waits=False)  # git reads nobody else's repository
+        needs = {"of-a-stranger": f"git+file://{self.package}"}
+        site = {"name": "site", "version": "1.0.0", "dependencies": needs}
+        (self.repository / "package.json").write_text(json.dumps(site))
+        (self.repository / ".npmrc").write_text("git=./evil\n")
+        evil = self.repository / "evil"
+        evil.write_text(f"#!/bin/sh\nenv >{self.loot}/ran\nexit 1\n")
+        evil.chmod(0o755)
+        self.commit = self.commit_all(self.repository)
 
-    def git(self, *words: str) -> str:
-        done = subprocess.run(
-            ["git", "-C", str(self.repository), *words], check=True, capture_output=True, text=True
-        )  # fmt: skip
-        return done.stdout
+    def commit_all(self, repository: Path) -> str:
+        def git(*words: str) -> str:
+            command = ["git", "-C", str(repository), *words]
+            return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+        git("init", "--quiet", "--initial-branch=main")
+        git("add", ".")
+        git("-c", "user.name=a", "-c", "user.email=a@b", "commit", "--quiet", "--message=x")
+        return git("rev-parse", "HEAD").strip()
 
     def left(self, target: str) -> list[str]:
         """The words that leave a process behind."""
@@ -163,6 +179,9 @@ def unprotected(world: World, case: str, directory: Path) -> list[str]:
     if case == "looks":
         built(world, "first", ["sh", "-c", f"{{ {LOOK}; }} >{world.loot}/builds 2>&1"])
         return seen(world.loot / "builds", directory)
+    if case == "npmrc":
+        built(world, "first", [f"HOME={world.loot}", "sh", "-c", f"{' '.join(NPM)} || true"])
+        return ran(world)
     built(world, "first", world.left("unprotected"))
     if not world.lives():
         raise SystemExit("the first build left nothing behind, which proves nothing")
@@ -181,6 +200,10 @@ def commands(world: World, case: str) -> list[list[str]]:
     return {
         "leaves": [left],
         "looks": [["sh", "-c", looks[0]], ["sh", "-c", f"{looks[1]}; {publish}"]],
+        "npmrc": [
+            NPM,
+            ["sh", "-c", f"test -f node_modules/of-a-stranger/package.json; {publish.partition('; mv')[0]}"],
+        ],
         "time": [["sh", "-c", f"{' '.join(left)}; trap '' TERM; while :; do sleep 0.1; done"]],
         "killed": [["sh", "-c", f"{' '.join(left)}; sleep 600"]],
     }[case]
@@ -242,13 +265,15 @@ def product(world: World, case: str, directory: Path) -> list[str]:
             return found
     if case == "time":
         return world.got()
+    if case == "npmrc" and ran(world):
+        return ran(world)
     index = world.site / "index.html"
     if not index.is_file():
         raise SystemExit("nothing was published, so that nothing is shown")
     if {path.stat().st_uid for path in world.site.rglob("*")} != {0}:
         return ["files of the site that are his"]
-    if case == "leaves":
-        return world.got()
+    if case in ("leaves", "npmrc"):
+        return world.got() if case == "leaves" else ran(world)
     return [*seen(world.site / "fetches", directory), *seen(world.site / "builds", directory)]
 
 
@@ -263,6 +288,11 @@ def spaces(world: World) -> list[int]:
     if not found:
         raise SystemExit("no build runs that could be killed, which proves nothing")
     return found
+
+
+def ran(world: World) -> list[str]:
+    """Whether the commit's own program ran where packages are fetched."""
+    return ["a program of the commit, with the network"] if (world.loot / "ran").exists() else []
 
 
 # --- what it saw ------------------------------------------------------------------------------------------------------

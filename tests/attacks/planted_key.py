@@ -21,6 +21,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import ended
 import yaml
@@ -30,7 +31,7 @@ LIMITS = 'restrict,expiry-time="20270101000000Z"'
 OWN, PLANTED = (f"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAA{letter * 44}" for letter in "AB")
 
 
-def tasks(way: str, directory: Path) -> tuple[list[dict[str, object]], dict[str, object]]:
+def tasks(way: str, directory: Path) -> tuple[list[dict[str, Any]], dict[str, str]]:
     """Those of the role from the reading of the key to its writing, without what needs an account and an SSH server."""
     key = directory / "key.pub"
     if way == "keeper":

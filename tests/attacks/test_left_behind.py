@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -45,6 +46,23 @@ def test_a_build_leaves_nothing_behind(tmp_path: Path) -> None:
 def test_a_build_sees_no_process_and_no_secret_of_the_host(tmp_path: Path) -> None:
     """What fetches has a network, and what builds still reaches itself."""
     done = attack("product", "looks", tmp_path)
+    assert (done.returncode, done.stdout) == (1, ""), done.stderr
+
+
+needs_npm = pytest.mark.skipif(shutil.which("npm") is None, reason="NOT CHECKED: only npm reads an .npmrc")
+
+
+@needs_npm
+def test_what_a_commit_names_as_git_runs_with_the_network(tmp_path: Path) -> None:
+    """The control of what follows."""
+    done = attack("unprotected", "npmrc", tmp_path)
+    assert (done.returncode, done.stdout) == (0, "a program of the commit, with the network\n"), done.stderr
+
+
+@needs_npm
+def test_a_build_fetches_by_gits_own_git(tmp_path: Path) -> None:
+    """The package that comes by git is there all the same."""
+    done = attack("product", "npmrc", tmp_path)
     assert (done.returncode, done.stdout) == (1, ""), done.stderr
 
 

@@ -36,8 +36,15 @@ GRACE = 10  # seconds that a command has to end itself when its time is up
 _SYSTEM = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # What fetches packages needs the network's settings, and nothing else of our environment: no token, no key.
 _KEPT = re.compile(r"(?i)(https?_proxy|no_proxy|node_extra_ca_certs|ssl_cert_(file|dir)|npm_config_(registry|cafile))")
-# The code of packages does not run while there is a network: npm and pnpm read this like --ignore-scripts.
-_NO_SCRIPTS = {"npm_config_ignore_scripts": "true"}
+# Neither the code of packages nor that of the commit runs while there is a network. Of npm, pnpm and yarn the
+# environment counts more than the commit's .npmrc and .yarnrc, which may name a program as git, what node loads first,
+# a file of hooks, or another yarn.
+_NO_SCRIPTS = {
+    "npm_config_ignore_scripts": "true", "npm_config_git": "git", "npm_config_node_options": "--no-warnings",
+    "npm_config_onload_script": "false", "npm_config_script_shell": "/bin/sh", "npm_config_ignore_pnpmfile": "true",
+    "pnpm_config_ignore_scripts": "true", "pnpm_config_ignore_pnpmfile": "true",
+    "YARN_IGNORE_PATH": "1", "YARN_ENABLE_SCRIPTS": "false",
+}  # fmt: skip
 # A space without a network has no loopback either until it is switched on (netdevice(7)); builds serve to themselves.
 _LOOPBACK = """\
 import contextlib, fcntl, os, socket, struct, sys
