@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Callable, Optional
 from urllib.parse import urljoin, urlsplit
 
+from ..base import web
 from ..base.filesystem import open_below
 from ..tools.github import ssl_context
 
@@ -127,7 +128,7 @@ def _get(url: str, context: ssl.SSLContext, timeout: float) -> tuple[int, bytes,
     headers = {"Cache-Control": "no-cache", "User-Agent": "lifeboat"}
     request = urllib.request.Request(fresh, headers=headers)  # noqa: S310 - config allows http and https only
     try:
-        with urllib.request.urlopen(request, timeout=timeout, context=context) as answer:  # noqa: S310
+        with urllib.request.build_opener(*web.handlers(context)).open(request, timeout=timeout) as answer:
             return answer.status, answer.read(BODY_LIMIT), ""
     except urllib.error.HTTPError as exc:
         with exc:

@@ -19,7 +19,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Callable, Optional
 
-from ..base import checks
+from ..base import checks, web
 from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check
 from ..base.errors import IntegrityError, LifeboatError, Log, UsageError
 from ..tools import alertmanager
@@ -162,7 +162,7 @@ def _arrived(where: str, identity: str) -> Check:
 
 def _read(where: str) -> bytes:
     if where.startswith(("http://", "https://")):
-        with urllib.request.urlopen(where, timeout=10) as answer:  # noqa: S310 - looked at above
+        with urllib.request.build_opener(*web.handlers()).open(where, timeout=10) as answer:
             return bytes(answer.read(_LARGEST))
     with Path(where).open("rb") as file:
         file.seek(max(0, Path(where).stat().st_size - _LARGEST))

@@ -34,6 +34,7 @@ from typing import NamedTuple, Optional
 from urllib.parse import quote, urlsplit
 from xml.etree import ElementTree
 
+from ..base import web
 from ..base.errors import IntegrityError, LifeboatError
 from . import causes, client
 from .connections import ConnectError, Connections, UnusableError
@@ -262,7 +263,7 @@ class Requests:
         request = urllib.request.Request(f"{self._endpoint}{path}?{words}", headers=headers)  # noqa: S310 - a scheme was given
         try:
             context = ssl.create_default_context(cafile=self._ca_bundle or None)
-            opener = urllib.request.build_opener(urllib.request.HTTPSHandler(context=context), _Stays)
+            opener = urllib.request.build_opener(*web.handlers(context), _Stays)
             with opener.open(request, timeout=client.CONNECT_TIMEOUT) as answer:
                 body, status = answer.read(1 << 20), 200
         except urllib.error.HTTPError as exc:

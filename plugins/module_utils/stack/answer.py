@@ -15,7 +15,7 @@ import urllib.request
 from http.client import HTTPMessage
 from typing import IO, Optional
 
-from ..base import clock, pipeline
+from ..base import clock, pipeline, web
 from ..base.checks import FAIL, PASS, Check
 from ..settings.config import EndpointCheck
 
@@ -50,7 +50,10 @@ def _host(url: str) -> str:
         return ""
 
 
-_OPENERS = {False: urllib.request.build_opener(_Stays), True: urllib.request.build_opener(_OwnHost)}
+_OPENERS = {
+    False: urllib.request.build_opener(_Stays, *web.handlers()),
+    True: urllib.request.build_opener(_OwnHost, *web.handlers()),
+}
 
 
 def send(request: urllib.request.Request, *, redirects: bool, timeout: float, largest: int) -> tuple[int, bytes]:

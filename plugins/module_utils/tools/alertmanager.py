@@ -23,7 +23,7 @@ from datetime import datetime, timezone
 from typing import Callable, Optional
 from urllib.parse import urlencode, urlsplit
 
-from ..base import typed
+from ..base import typed, web
 from ..base.errors import IntegrityError, UnverifiedError, UsageError
 from ..base.version import VERSION
 
@@ -92,7 +92,7 @@ class Client:
             cause = "it is not an http or https address without a password in it"
             raise UsageError("ask Alertmanager", url, cause, "Give one such as http://127.0.0.1:9093.")
         self._url, self._now, self._timeout = url.rstrip("/"), now, timeout
-        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirects)
+        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirects, *web.handlers())
 
     def counts(self) -> Counts:
         """Raises IntegrityError where a figure is none: nothing can be concluded from the others then."""

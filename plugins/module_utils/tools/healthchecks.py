@@ -19,6 +19,7 @@ import uuid
 from typing import Optional
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
+from ..base import web
 from ..base.errors import UsageError
 from ..base.version import VERSION
 
@@ -94,7 +95,7 @@ class Switch:
         self._url = address(url)
         self._timeout, self._patience, self._pause = timeout, patience, pause
         self._run_id = run_id or str(uuid.uuid4())  # tells runs that overlap from each other
-        self._opener = urllib.request.build_opener(_NoRedirects)
+        self._opener = urllib.request.build_opener(_NoRedirects, *web.handlers())
         self._first: Optional[threading.Thread] = None
 
     def start(self, text: str = "") -> None:

@@ -1,0 +1,103 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Whatever a server sends, its answer ends: with what it is, or with an error of ours."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import socket
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+
+import pytest
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import web
+from ansible_collections.lifeboat.dr.plugins.module_utils.settings.config import EndpointCheck
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack import answer
+
+LIMIT = 0.3
+PATIENCE = 20 * LIMIT  # so long every server here goes on, a byte now and then
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+# What comes at once, and what comes again and again.
+ENDLESS = {
+    "a dripping status line": (b"HTTP/1.1 200 ", b"O"),
+    "dripping headers": (b"HTTP/1.1 200 OK\r\n", b"X-A: b\r\n"),
+    "a dripping body": (b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n", b"x"),
+    "a body without a length": (b"HTTP/1.1 200 OK\r\n\r\n", b"x"),
+    "dripping chunks": (CHUNKED, b"1\r\nx\r\n"),
+    "a dripping chunk's extension": (CHUNKED + b"1;", b"a"),
+    "dripping trailers": (CHUNKED + b"1\r\nx\r\n0\r\n", b"X-A: b\r\n"),
+    "an error with a dripping body": (b"HTTP/1.1 500 No\r\nContent-Length: 100000\r\n\r\n", b"x"),
+}
+# Whole answers with a size that none has.
+ABSURD = {
+    "a negative chunk": CHUNKED + b"-5\r\n" + b"x" * 100_000,
+    "a chunk of a word": CHUNKED + b"many\r\nx\r\n0\r\n\r\n",
+    "a chunk of more than there is": CHUNKED + b"f" * 30 + b"\r\nx\r\n",
+    "a length of more than there is": b"HTTP/1.1 200 OK\r\nContent-Length: " + b"9" * 30 + b"\r\n\r\nx",
+    "a status of a word": b"HTTP/1.1 many OK\r\n\r\n",
+    "a header without an end": b"HTTP/1.1 200 OK\r\nX-A: " + b"b" * 1_000_000,
+    "a million headers": b"HTTP/1.1 200 OK\r\n" + b"X-A: b\r\n" * 100_000,
+}
+
+
+@contextlib.contextmanager
+def serving(first: bytes, again: bytes = b"") -> Iterator[str]:
+    """Its address. One connection; with `again` it goes on for PATIENCE."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            with contextlib.suppress(OSError), server.accept()[0] as connection:
+                connection.recv(1 << 16)
+                connection.sendall(first)
+                end = time.monotonic() + (PATIENCE if again else 0)
+                while time.monotonic() < end:
+                    connection.sendall(again)
+                    time.sleep(LIMIT / 6)
+
+        threading.Thread(target=serve, daemon=True).start()
+        yield f"http://127.0.0.1:{server.getsockname()[1]}/"
+
+
+def send(url: str) -> tuple[int, bytes]:
+    request = urllib.request.Request(url)  # noqa: S310 - of a server of our own
+    return answer.send(request, redirects=False, timeout=LIMIT, largest=1 << 20)
+
+
+@pytest.mark.parametrize("name", ENDLESS)
+def test_an_answer_that_does_not_end_is_ended(name: str) -> None:
+    began = time.monotonic()
+    with serving(*ENDLESS[name]) as url, pytest.raises((OSError, http.client.HTTPException)):
+        send(url)
+    assert time.monotonic() - began < web.TIMES * LIMIT + 3 * LIMIT
+
+
+@pytest.mark.parametrize("name", ABSURD)
+def test_an_absurd_size_is_an_error_or_what_is_there(name: str) -> None:
+    with serving(ABSURD[name]) as url:
+        try:
+            status, body = send(url)
+        except (OSError, ValueError, http.client.HTTPException):
+            return
+    assert status == 200 and body in (b"x", b""), "never more than the server sent as a body"
+
+
+def test_a_negative_chunk_is_an_error() -> None:
+    with serving(ABSURD["a negative chunk"]) as url, pytest.raises(http.client.HTTPException, match="a chunk of -5"):
+        send(url)
+
+
+def test_an_answer_in_time_is_read_whole() -> None:
+    for head in (b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc", CHUNKED + b"3;a=b\r\nabc\r\n0\r\nX-A: b\r\n\r\n"):
+        with serving(head) as url:
+            assert send(url) == (200, b"abc")
+    assert not [thread for thread in threading.enumerate() if isinstance(thread, threading.Timer)], "none is left"
+
+
+def test_an_endpoint_that_drips_is_wrong_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(web, "TIMES", 0.05)  # of ten seconds
+    with serving(*ENDLESS["a dripping body"]) as url:
+        assert answer.ask(EndpointCheck(url=url)) == "the answer did not end in time"
