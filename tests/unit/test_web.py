@@ -94,7 +94,8 @@ def test_an_answer_in_time_is_read_whole() -> None:
     for head in (b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc", CHUNKED + b"3;a=b\r\nabc\r\n0\r\nX-A: b\r\n\r\n"):
         with serving(head) as url:
             assert send(url) == (200, b"abc")
-    assert not [thread for thread in threading.enumerate() if isinstance(thread, threading.Timer)], "none is left"
+    for timer in [thread for thread in threading.enumerate() if isinstance(thread, threading.Timer)]:
+        assert timer.finished.wait(1), "none is left"
 
 
 def test_an_endpoint_that_drips_is_wrong_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
