@@ -387,7 +387,7 @@ def test_metrics_name_a_component_that_was_never_proved(tmp_path: Path) -> None:
     body = proof(tmp_path, 1)
     given = {**known, "components": THREE, "records": [kept(body)]}
     lines = faces_site.site([given], NOW)[1]["lifeboat.prom"].decode().splitlines()
-    name, host = "lifeboat_evidence_proof_timestamp_seconds", body["host"]
+    name, host = "lifeboat_evidence_proof_timestamp_seconds", "the inventory's"
     at = (NOW - timedelta(days=1)).timestamp()
     assert [line for line in lines if line.startswith(name)] == [
         f'{name}{{stack="shop",host="{host}",component="{component}"}} {value:.15g}'
@@ -395,6 +395,21 @@ def test_metrics_name_a_component_that_was_never_proved(tmp_path: Path) -> None:
     ]
     none = faces_site.site([{**given, "records": []}], NOW)[1]["lifeboat.prom"].decode()
     assert f'{name}{{stack="shop",host="the inventory\'s",component="database"}} 0\n' in none
+
+
+def test_a_host_says_nothing_of_another_stack_or_host(tmp_path: Path) -> None:
+    """One that was taken over: its records are sealed as they must be, and name the stack and the host next to it."""
+    known = {"scenarios": [], "components": [], "drill_age_days": 92, "proof_age_days": 8}
+    honest = record(tmp_path, verdict="FAIL", recorded_at="2026-11-20T00:00:00.000Z")
+    forged = record(tmp_path)
+    given = [
+        {**known, "host": "shop1", "stack": honest["stack"], "records": [kept(honest)]},
+        {**known, "host": "blog1", "stack": "blog", "records": [kept(forged)]},
+    ]
+    lines = faces_site.site(given, NOW)[1]["lifeboat.prom"].decode().splitlines()
+    samples = [line for line in lines if not line.startswith("#")]
+    assert samples and all('host="shop1"' in line for line in samples), samples
+    assert not [line for line in samples if "blog" in line]
 
 
 def test_the_history_counts_what_is_there(tmp_path: Path) -> None:

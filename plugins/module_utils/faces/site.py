@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Protocol
 
@@ -65,18 +66,21 @@ def site(
         newest = {(stack.host, stack.stack): stack.records[-1].id for stack in stacks if stack.records}
         pages = {at: link for at, id in newest.items() if (link := links.get((*at, id)))}
         files[_FLEET] = _bytes(faces_fleet.html(faces_fleet.judge(given, stacks), now, pages))
-    good = [record for stack in stacks for held in stack.records if (record := held.good)]
+    # Labels are the inventory's: a host that was taken over could say of another's stack that it is well.
+    good = [
+        replace(record, host=stack.host) for stack in stacks for held in stack.records
+        if (record := held.good) and record.stack == stack.stack
+    ]  # fmt: skip
     files["lifeboat.prom"] = _bytes(metrics(sorted(good, key=lambda record: record.recorded_at), _proofs(stacks)))
     return stacks, files
 
 
 def _proofs(stacks: Sequence[Stack]) -> list[Proof]:
-    """By the host's own name, as its records are."""
+    """By the host's name in the inventory, as its records are."""
     found = {}
     for stack in stacks:
-        hosts = [record.host for held in stack.records if (record := held.good)]
         for component, at in stack.proofs.items():
-            proof = Proof(stack.stack, hosts[-1] if hosts else stack.host, component, at)
+            proof = Proof(stack.stack, stack.host, component, at)
             found[proof.stack, proof.host, component] = proof
     return [found[labels] for labels in sorted(found)]
 
