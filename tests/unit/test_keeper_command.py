@@ -58,7 +58,9 @@ def test_an_alarm_is_the_exit_code_and_says_how_it_ends(world: World, capsys: py
     (world.folder(made) / "manifest.json").write_bytes(b"{}")
     world.now += DAY
     code, found = lifeboat(capsys, "pull", "--prune")
-    assert code == 6 and found["strange"] and {item["kind"] for item in found["prune"]["alarms"]} == {"strange", "fewer"}
+    assert (
+        code == 6 and found["strange"] and {item["kind"] for item in found["prune"]["alarms"]} == {"strange", "fewer"}
+    )
     assert cli.main(["keeper", "prune"]) == 6
     said = capsys.readouterr()
     assert "lifeboat keeper acknowledge --stack shop --why" in said.out + said.err
