@@ -32,7 +32,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import FAI
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LifeboatError, LockedError, UsageError
 from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import back, guard, listing, mc, take, verify
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import repositories
-from ansible_collections.lifeboat.dr.plugins.module_utils.repository.base import TakenError
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository.base import OtherRepositoryError, TakenError
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.details import ObjectsDetails, Unheld
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest import Manifest
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import bucket, copier, signed
@@ -567,6 +567,9 @@ def test_a_lost_repository_copies_nothing_again(world: MakeWorld, tmp_path: Path
     one.take()
     (tmp_path / "backup").rename(tmp_path / "lost")
     (tmp_path / "backup").mkdir()
+    with pytest.raises(OtherRepositoryError, match="Is its disk mounted"):
+        one.take()
+    (one.config.state / "repository.json").unlink()  # as the error says: it replaces the old one for good
     manifest = one.take()
     assert (manifest.details["objects"], manifest.details["copied"]) == (30, 0)
 
@@ -676,9 +679,8 @@ def test_what_a_mirror_refuses(world: MakeWorld) -> None:
     refuse("Check endpoint_url", LifeboatError, vault=dataclasses.replace(vault, endpoint_url="http://127.0.0.1:9"))
     one.vault.client.put_bucket_versioning(Bucket=one.vault.name, VersioningConfiguration={"Status": "Suspended"})
     refuse("it keeps no versions")
-    one.config.state.mkdir()
     (one.config.state / "recovering").touch()
-    refuse("a recovery has begun", LockedError)
+    refuse("has not ended: what is there now may lack some of it", LockedError)
 
 
 class Cut:
