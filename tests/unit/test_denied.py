@@ -100,6 +100,6 @@ def test_an_object_is_not_wrong_because_the_vaults_cannot_be_read(
         return SAME, "", {}
 
     monkeypatch.setattr(mirror_verify.copier, "digest", digest)
-    row = ("a", 3, "parts-2", "v1", "", None)
+    row = ("a", 3, "parts-2", "v1", "", None, "", "", "")
     wrong, unknown = mirror_verify._other_bytes(Bucket("uploads"), Bucket("mirror"), row)
     assert (bool(wrong), bool(unknown)) == said

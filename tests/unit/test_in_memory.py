@@ -23,7 +23,7 @@ from ansible_collections.lifeboat.dr.plugins.plugin_utils import in_memory
 
 ROOT = Path(__file__).resolve().parents[2]
 KEY = "AGE-SECRET-KEY-1CANARY"
-ACTIONS = sorted(path.stem for path in (ROOT / "plugins/action").glob("*.py"))
+ACTIONS = sorted(path.stem for path in (ROOT / "plugins/action").glob("*.py") if "InMemory" in path.read_text())
 TAKES = re.compile(rf"\*\*IDENTITY\b|\"({'|'.join(in_memory.SECRETS)})\": \{{")
 
 

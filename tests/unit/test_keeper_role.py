@@ -10,6 +10,8 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -156,15 +158,19 @@ def test_where_its_metrics_go_is_in_its_settings(rendered: Path) -> None:
     assert found(rendered, "plain")[0].monitoring.textfile_directory == ""
 
 
+@pytest.fixture
+def open_path() -> Iterator[Path]:
+    """A directory that other users can enter: pytest closes the one above its own again and again."""
+    with tempfile.TemporaryDirectory(prefix="lifeboat-", dir="/var/tmp") as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="gives directories to other users")
-def test_the_directory_above_is_roots_so_that_two_stacks_share_a_keeper(tmp_path: Path) -> None:
+def test_the_directory_above_is_roots_so_that_two_stacks_share_a_keeper(tmp_path: Path, open_path: Path) -> None:
     """By the role's own tasks, with two users that every system has; and where an earlier run gave it to one stack."""
-    tmp_path.chmod(0o755)
-    for above in tmp_path.parents:
-        if str(above).startswith("/tmp/"):
-            above.chmod(above.stat().st_mode | 0o755)
-    base = tmp_path / "srv" / "lifeboat-keeper"
+    base = open_path / "srv" / "lifeboat-keeper"
     users = {"shop": "daemon", "wiki": "bin"}
 
     def run() -> None:

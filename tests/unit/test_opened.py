@@ -33,6 +33,7 @@ OPENERS = {
         "modules/stack_images",
         "operations/discover",
         "configuration/services",
+        "site/files",
     },
     "stack/runtime.HostRuntime": {"stack/runtime"},
     # vault makes the buckets that are named, writer tries their key; clocks and preflight ask whether a server answers,

@@ -41,7 +41,7 @@ def test_what_an_answer_tells_is_a_line_on_record(headers: dict[str, str], found
     "line",
     [
         "mode=FOREVER&until=2027-01-01T00%3A00%3A00Z", "until=2027-01-01T00%3A00%3A00Z", "mode=COMPLIANCE", "hold=2",
-        "until=soon&mode=GOVERNANCE", "other=1", "hold=1&hold=1", "rubbish", "clear=0", "encryption=" + "x" * 500,
+        "until=soon&mode=GOVERNANCE", "other=1", "hold=1&hold=1", "rubbish", "clear=0", "encryption=" + "x" * 5000,
         "lost=x-amz-tagging", "lost=expires%2Ccache-control", "lost=expires%2Cexpires", "lost=",
     ],
 )  # fmt: skip
