@@ -309,7 +309,7 @@ def test_without_age_nothing_is_claimed(world: World, monkeypatch: pytest.Monkey
 
 
 class Slow(io.BytesIO):
-    """It takes less than a pipe holds at a time: whoever writes more is not at its end yet, on a busy machine either."""
+    """It takes what a pipe holds at a time: what writes more has not ended yet, however busy the machine is."""
 
     def write(self, data: Any) -> int:
         time.sleep(0.5)
