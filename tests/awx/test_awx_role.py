@@ -259,7 +259,7 @@ def test_a_job_that_needs_the_escrowed_key_gets_it(awx: tuple[Awx, list[str]], t
     machines, key = (by_name(state, "credentials")[name]["id"] for name in ("machines", "escrowed key of shop"))
     answers = {"target": "here"}
     for credentials, message in (
-        ([machines], "Name the escrowed age identity"),
+        ([machines], "The answer identity_file is missing. Name the file on this machine"),
         ([machines, key], "Could not read the identity (the key that was given)"),
     ):
         status, job = state.launch("lifeboat escrow", answers, credentials=credentials, job_type="check")
