@@ -34,7 +34,7 @@ _raw:
 """
 
 from collections.abc import Mapping
-from typing import Optional
+from typing import Optional, cast
 
 from ansible import context
 from ansible.errors import AnsibleError
@@ -72,8 +72,7 @@ class LookupModule(LookupBase):  # type: ignore[misc,unused-ignore] # Ansible ha
         return ",".join(str(element) for element in elements if element is not None)
 
     def _require_hosts(self, pattern: str, answered: bool, variables: Mapping[str, object]) -> None:
-        groups, limit = variables["groups"], variables.get("ansible_limit")
-        assert isinstance(groups, Mapping)
+        groups, limit = cast("Mapping[str, list[str]]", variables["groups"]), variables.get("ansible_limit")
         manager = InventoryManager(self._loader, parse=False)
         for group, hosts in groups.items():
             manager.add_group(group)

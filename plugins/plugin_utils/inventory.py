@@ -112,7 +112,7 @@ def _check(value: object, shape: _Shape, at: str) -> None:
         if value != shape:
             raise _refusal(at, f"is not {shape!r}")
     elif shape is int:
-        if type(value) is not int or not 0 < value < 1 << 16:
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < 1 << 16:
             raise _refusal(at, "is not a port")
     else:
         _text(value, at)

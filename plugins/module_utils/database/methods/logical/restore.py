@@ -56,8 +56,8 @@ class Dumped:
     def lines(self, server: Server) -> Iterator[str]:
         """Its statements, line by line; those of its schema alone, where the format tells them apart."""
         if self.manifest.detailed(DatabaseDetails).format == "plain":
-            with open_plain(self.manifest, self.directory) as source:
-                yield from map(decoded, source)
+            with contextlib.ExitStack() as stack:
+                yield from map(decoded, stack.enter_context(open_plain(self.manifest, self.directory)))
             return
         with _dump_where_the_tools_are(server, self.manifest, self.directory) as path:
             text = pipeline.output(
