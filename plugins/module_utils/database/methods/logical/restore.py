@@ -56,16 +56,18 @@ class Dumped:
     def lines(self, server: Server) -> Iterator[str]:
         """Its statements, line by line; those of its schema alone, where the format tells them apart."""
         if self.manifest.detailed(DatabaseDetails).format == "plain":
-            with contextlib.ExitStack() as stack:
-                yield from map(decoded, stack.enter_context(open_plain(self.manifest, self.directory)))
+            with open_plain(self.manifest, self.directory) as source:
+                yield from map(decoded, source)
             return
+        yield from self._schema(server).splitlines(keepends=True)
+
+    def _schema(self, server: Server) -> str:
         with _dump_where_the_tools_are(server, self.manifest, self.directory) as path:
-            text = pipeline.output(
+            return pipeline.output(
                 server.tool("pg_restore", "--schema-only", "--file=-", path),
                 attempted="read the dump's definitions", subject=self.manifest.id, timeout=server.timeout,
                 errors="surrogateescape",
             )  # fmt: skip
-        yield from text.splitlines(keepends=True)
 
 
 @contextlib.contextmanager
