@@ -11,6 +11,8 @@ from dataclasses import dataclass
 STATE = "/var/lib/lifeboat/shop"
 TELL = "lifeboat metrics --stack shop"
 ASK = "lifeboat metrics --ask --stack shop"
+# Of a backup of the database that goes on, or was killed.
+BEGUN = "/var/lib/lifeboat/shop/runs/backup_database.*.begun"
 # A host whose backups are gone, or were never taken: the directory is put aside, and put back.
 AWAY = "mkdir /backup.away && mv /backup/* /backup.away/ && mv /var/lib/lifeboat/shop /var/lib/lifeboat/away"
 BACK = (
@@ -144,8 +146,9 @@ CAUSES = (
     Cause(
         "LifeboatBackupKilled",
         "kill -9 in the middle of a backup",
-        "lifeboat backup database --stack shop & sleep 1; kill -9 $!; " + TELL,
-        "lifeboat backup database --stack shop",
+        f"lifeboat backup database --stack shop & for _ in $(seq 300); do ls {BEGUN} && break; sleep 0.1; done;"
+        f" kill -9 $!; {TELL}",
+        f"lifeboat backup database --stack shop && {TELL}",
     ),
     Cause(
         "LifeboatSecretsReadable",
