@@ -46,6 +46,9 @@ def test_a_plan_breaks_nothing(shop: Stack, report: Path) -> None:
     before = shop.host.world()
     run = job("lifeboat.dr.drill", settings=QUIET)
     assert (run.status, run.changed) == (0, 0), run.said
+    run = job("lifeboat.dr.drill", settings=QUIET, confirm="elsewhere1")
+    assert run.status != 0
+    assert "confirm=elsewhere1 names elsewhere1, which this play is not about" in run.said
     run = drill(report, "site", confirm=SPARE)  # only half of what would be touched
     assert (run.status, run.changed) == (0, 0), run.said
     assert f"-e confirm={APP},{SPARE}" in run.said

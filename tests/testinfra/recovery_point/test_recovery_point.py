@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from ledger import left, wait_for_writes, writing
-from support import APP, Stack, job, playbook
+from support import APP, Stack, another_host_is_refused, job, playbook
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +74,8 @@ def test_both_come_back_as_of_that_instant(shop: Stack, point: dict[str, Any]) -
     assert now["before"]["lost"] == 0, now["lost_examples"]
     assert now["rows_without_bytes"] == 0
     assert now["after"]["present"] < now["after"]["acknowledged"], "what came later is not in it"
-    reconciled = job("lifeboat.dr.reconcile")
-    assert reconciled.status == 0, reconciled.said
+    for confirm in ("", APP):
+        reconciled = job("lifeboat.dr.reconcile", confirm=confirm)
+        assert reconciled.status == 0, reconciled.said
+    another_host_is_refused("lifeboat.dr.reconcile")
     shop.forget_quarantine()
