@@ -255,7 +255,7 @@ def test_tasks_are_named_after_their_file_and_included_files_exist(path: Path) -
 
 def test_every_role_needs_the_ansible_that_the_collection_needs() -> None:
     """2.19 is the oldest core whose bundle has community.postgresql 4."""
-    assert load("meta/runtime.yml")["requires_ansible"] == ">=2.19.0"
+    assert load("meta/runtime.yml")["requires_ansible"] == ">=2.19.3"
     assert {load(f"roles/{name}/meta/main.yml")["galaxy_info"]["min_ansible_version"] for name in ROLES} == {"2.19"}
 
 
