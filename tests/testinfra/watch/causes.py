@@ -147,7 +147,8 @@ CAUSES = (
         "LifeboatBackupKilled",
         "kill -9 in the middle of a backup",
         f"lifeboat backup database --stack shop & for _ in $(seq 300); do ls {BEGUN} && break; sleep 0.1; done;"
-        f" kill -9 $!; {TELL}",
+        # It stands still until Prometheus has seen that it goes on, which the dashboards show.
+        f" kill -STOP $!; {TELL}; sleep 20; kill -9 $!; {TELL}",
         f"lifeboat backup database --stack shop && {TELL}",
     ),
     Cause(
