@@ -118,13 +118,22 @@ def stack_of(variables: dict[str, Any]) -> Config:
 
 
 def play(tmp_path: Path, hosts: str, **given: Any) -> subprocess.CompletedProcess[str]:
+    """Once more where ansible-core hangs: of a play with serial its thread for results dies at times (seen with 2.19.1,
+    often, and 2.19.3), and what it waits for never comes."""
     (tmp_path / "hosts").write_text(hosts)
-    return subprocess.run(
-        [str(Path(sys.executable).parent / "ansible-playbook"), "-i", str(tmp_path / "hosts"),
-         str(ROOT / "playbooks/drill.yml"), "-e", json.dumps({"report_directory": str(tmp_path / "report"), **given})],
-        cwd=ROOT, capture_output=True, text=True, check=False, timeout=120,
-        env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_LOCALHOST_WARNING": "false"},
-    )  # fmt: skip
+    for last in (False, False, True):
+        try:
+            return subprocess.run(
+                [str(Path(sys.executable).parent / "ansible-playbook"), "-i", str(tmp_path / "hosts"),
+                 str(ROOT / "playbooks/drill.yml"),
+                 "-e", json.dumps({"report_directory": str(tmp_path / "report"), **given})],
+                cwd=ROOT, capture_output=True, text=True, check=False, timeout=90,
+                env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_LOCALHOST_WARNING": "false"},
+            )  # fmt: skip
+        except subprocess.TimeoutExpired as hung:
+            if last or "results_thread_main" not in str(hung.stderr):
+                raise
+    raise AssertionError
 
 
 HOSTS = """
