@@ -52,7 +52,10 @@ def listening(asked: list[int]) -> Iterator[int]:
                     connection.close()
 
         threading.Thread(target=serve, daemon=True).start()
-        yield int(server.getsockname()[1])
+        try:
+            yield int(server.getsockname()[1])
+        finally:
+            server.shutdown(socket.SHUT_RDWR)  # closed alone, it goes on to listen for the thread in accept()
 
 
 def command(target: str, directory: Path, project: Path) -> tuple[list[str], dict[str, str]]:

@@ -71,6 +71,8 @@ class Server:
             self.ended += 1
 
     def close(self) -> None:
+        # Closed alone, it would go on to listen for the thread that waits in accept(), and answer once more.
+        self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
 
 

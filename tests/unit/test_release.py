@@ -28,6 +28,8 @@ sys.path.append(str(ROOT / "tests/supply"))
 import collection  # noqa: E402
 
 KEY = "Releaser <release@example.org>"
+# Of this test alone: on 127.0.0.1 another one's server once answered in this one's place.
+HOST = "127.0.0.73"
 
 
 def built(names: list[str], *, when: int, owner: int) -> bytes:
@@ -98,7 +100,7 @@ class Galaxy(BaseHTTPRequestHandler):
     version = "0.1.0"
 
     def do_GET(self) -> None:
-        here = f"http://127.0.0.1:{self.server.server_address[1]}"
+        here = f"http://{HOST}:{self.server.server_address[1]}"
         content = self.artefact.read_bytes()
         whole = {
             "namespace": {"name": "lifeboat"},
@@ -135,9 +137,9 @@ class Galaxy(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server() -> Iterator[str]:
-    served = ThreadingHTTPServer(("127.0.0.1", 0), Galaxy)
+    served = ThreadingHTTPServer((HOST, 0), Galaxy)
     threading.Thread(target=served.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-    yield f"http://127.0.0.1:{served.server_port}/api/"
+    yield f"http://{HOST}:{served.server_port}/api/"
     served.shutdown()
     served.server_close()
 
