@@ -31,6 +31,13 @@ options:
     type: list
     elements: str
     default: []
+  newer:
+    description:
+      - Databases that newer backups hold and this one does not, as RV(lifeboat.dr.database_plan#module:plan) has them.
+        A check says whether the server has them.
+    type: list
+    elements: str
+    default: []
   fresh:
     description: The server is a new, empty one, so that every role becomes what it was in the backup.
     type: bool
@@ -161,7 +168,10 @@ def work(task: Task) -> Result:
             asked=task.params["asked"],
             accept=task.accept,
             wanted=database_recovery.Wanted(
-                tuple(task.params["databases"]), task.params["copied"], later if task.params["reopen"] else None
+                tuple(task.params["databases"]),
+                task.params["copied"],
+                later if task.params["reopen"] else None,
+                tuple(task.params["newer"]),
             ),
             log=task.log,
         )
@@ -187,6 +197,7 @@ def main() -> None:
             **IDENTITY,
             "databases": {"type": "list", "elements": "str", "default": []},
             "copied": {"type": "str", "default": ""},
+            "newer": {"type": "list", "elements": "str", "default": []},
             "fresh": {"type": "bool", "default": False},
             "asked": {"type": "str", "default": ""},
             "reopen": {"type": "bool", "default": False},

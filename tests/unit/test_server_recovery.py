@@ -10,7 +10,9 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import shutil
 import types
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Callable, Optional, cast
 
@@ -52,6 +54,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.recovery.protect impor
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery.state import DAMAGED, DOWN, HEALTHY
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import details
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest import Artefact, Manifest
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository.sources import Sources
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import DataMount, Opened, ServiceState
 from builders import FACTS, NOW, PLAN, fingerprint, folder, make_config, make_manifest, store
@@ -68,16 +71,24 @@ def dump(name: str, place: str) -> dict[str, Any]:
     return {"name": name, "folder": place, "taken_at": taken_at, "size": 500, "relations": 3, "fingerprint": counts}
 
 
-def publish(root: Path, others: Optional[tuple[str, ...]] = OTHERS, **details: Any) -> Manifest:
-    """A backup of the server, with the application's database and these."""
-    files = {"database.dump": b"dump", "globals.sql.gz": b"roles", "fingerprint.json": json.dumps(FACTS).encode()}
+def publish(
+    root: Path, others: Optional[tuple[str, ...]] = OTHERS, at: datetime = NOW,
+    tables: Optional[dict[str, tuple[str, ...]]] = None, **details: Any,
+) -> Manifest:  # fmt: skip
+    """A backup of the server, with the application's database and these. tables: of those that have others."""
+
+    def facts(name: str) -> bytes:
+        names = (tables or {}).get(name, tuple(FACTS["tables"]))
+        return json.dumps({**FACTS, "tables": dict.fromkeys(names, FACTS["tables"]["public.t"])}).encode()
+
+    files = {"database.dump": b"dump", "globals.sql.gz": b"roles", "fingerprint.json": facts("shop")}
     dumps = [dump(name, f"databases/{number:03d}") for number, name in enumerate(others or (), 1)]
     for item in dumps:
         files[f"{item['folder']}/database.dump"] = item["folder"].encode()
-        files[f"{item['folder']}/fingerprint.json"] = json.dumps(FACTS).encode()
+        files[f"{item['folder']}/fingerprint.json"] = facts(item["name"])
     artefacts = tuple(Artefact(name, len(data), hashlib.sha256(data).hexdigest()) for name, data in files.items())
     more = {} if others is None else {"others": dumps}
-    backup = make_manifest(artefacts=artefacts, details={**more, **details})
+    backup = make_manifest(at, artefacts=artefacts, details={**more, **details})
     (root / "backup").mkdir(exist_ok=True)
     with store(root).stage("database", backup.id) as staging:
         for name, data in files.items():
@@ -449,7 +460,171 @@ def test_a_broken_dump_of_another_database_does_not_pass_the_backup_over(tmp_pat
         make(tmp_path)
 
 
+# --- what the chosen backup, newer ones and the server have ---
+
+DAY = timedelta(days=1)
+FEW = {"level": "content", "tables": 2, "rows": 9, "large_objects": 0, "objects": 1}
+
+
+def dropped(backup: Manifest) -> str:
+    return (
+        f"the database {SHOWN} is neither on the server nor in the newest backup: it counts as dropped on purpose; if"
+        f" it was not: -e recovery_point={backup.id} -e database={SHOWN}"
+    )
+
+
+def test_what_only_the_newest_backup_holds_is_missed_too(tmp_path: Path, server: Server) -> None:
+    """The fuller one before it is what the rows are compared with, and knows nothing of what came since."""
+    full = publish(tmp_path, ("postgres",), NOW - DAY)
+    publish(tmp_path, (ODD, "postgres"), tables={"shop": ("public.t", "public.new")}, fingerprint=FEW)
+    server.content = {"shop": ["public.t", "public.new"], ODD: ["public.t"], "postgres": ["public.t"]}
+    assert make(tmp_path).condition == HEALTHY
+    server.content[ODD] = None
+    seen = database_assess.assess(
+        Opened(make_config(tmp_path)),
+        database_assess.reference_of(Sources(Opened(make_config(tmp_path)), "database")),
+    )
+    assert (seen.condition, seen.findings) == (DAMAGED, (f"the database {SHOWN} is missing",))
+    with pytest.raises(UsageError, match=f"-e recovery_point={full.id}"):
+        make(tmp_path)
+    server.content[ODD], server.content["shop"] = ["public.t"], ["public.t"]
+    with pytest.raises(UsageError, match=f"-e recovery_point={full.id}"):
+        make(tmp_path)
+
+
+def test_a_database_that_was_dropped_on_purpose_stops_no_automatic_choice(tmp_path: Path, server: Server) -> None:
+    before = publish(tmp_path, at=NOW - DAY)
+    newest = publish(tmp_path, ("postgres",))
+    server.content[ODD] = None
+    made = make(tmp_path)
+    assert (made.condition, made.mode, made.warnings) == (HEALTHY, "none", (dropped(before),))
+    server.content["shop"] = []
+    made = make(tmp_path)
+    assert (made.backup["id"], made.mode, actions(made)) == (newest.id, "swap", (R, U))
+    assert made.warnings == (dropped(before),)
+    made = make(tmp_path, identity=before.id, database=SHOWN)
+    assert (made.replaced, made.warnings) == ((SHOWN,), ())
+
+
+def test_what_was_dropped_is_not_missed_for_the_sake_of_a_fuller_backup(tmp_path: Path, server: Server) -> None:
+    """The rows are compared with that one; of what was dropped since, it knows nothing."""
+    full = publish(tmp_path, at=NOW - DAY)
+    publish(tmp_path, ("postgres",), fingerprint=FEW)
+    server.content[ODD] = None
+    made = make(tmp_path)
+    assert (made.condition, made.needed, dropped(full) in made.warnings) == (HEALTHY, False, True)
+    server.content[ODD] = []
+    with pytest.raises(UsageError, match=f"-e recovery_point={full.id}"):
+        make(tmp_path)
+
+
+def test_no_database_is_dropped_that_a_backup_could_not_hold(tmp_path: Path, server: Server) -> None:
+    publish(tmp_path, at=NOW - DAY)
+    server.content[ODD] = None
+    for more in ({"excluded": [ODD]}, {"missing": {ODD: "it takes no connections"}}, {"created": [ODD]}):
+        publish(tmp_path, ("postgres",), **more)
+        assert not [line for line in make(tmp_path).warnings if "dropped on purpose" in line]
+        shutil.rmtree(folder(tmp_path, make_manifest()))
+
+
+def test_a_missing_database_comes_back_with_the_state_that_was_asked_for(tmp_path: Path, server: Server) -> None:
+    """Not `untouched (nothing is wrong with it)`."""
+    before = publish(tmp_path, at=NOW - DAY)
+    publish(tmp_path, ("postgres",), accepted=True)
+    server.content[ODD] = None
+    made = make(tmp_path, identity=before.id)
+    assert (actions(made), made.findings) == ((R, R, U), (f"the database {SHOWN} is missing",))
+    assert made.databases[2].why == "nothing is wrong with it"
+    made = make(tmp_path, identity=before.id, database="postgres")
+    assert made.databases[1].why == "it is damaged, and only postgres was named"
+
+
+def test_an_older_backup_that_has_to_do_says_what_newer_ones_hold(tmp_path: Path, server: Server) -> None:
+    before = publish(tmp_path, ("blog", "postgres"), NOW - DAY)
+    newest = publish(tmp_path, (ODD, "postgres"), tables={"shop": ("public.t", "public.new")})
+    spoil(tmp_path, newest, "database.dump")
+    server.content.update({"shop": [], ODD: None})
+    made = make(tmp_path)
+    assert (made.backup["id"], made.replaced, made.newer) == (before.id, ("shop",), (SHOWN,))
+    words = f"{before.id} does not hold the database {SHOWN}, which is not on the server; {newest.id} does"
+    tables = f"{before.id} does not hold the table public.new of shop; {newest.id} does"
+    assert made.warnings[0].startswith("the database blog is neither on the server nor in the newest backup")
+    assert made.warnings[1:] == (f"{words}: -e recovery_point={newest.id} -e database={SHOWN}", tables)
+    only = f"only newer backups hold it, such as {newest.id}"
+    assert [(gap.what, gap.why) for gap in made.untested] == [
+        (f"the database {SHOWN}", only), ("the table public.new of shop", only),
+    ]  # fmt: skip
+    blog = made.databases[1]
+    assert (blog.name, blog.action, blog.why) == ("blog", U, "neither the server nor the newest backup has it")
+    assert f"  WARNING: {tables}" in database_plan.text(made)
+    told = {"scenario": "database", "plan": typed.plain(made), "checks": []}
+    record = evidence_record.build(make_config(tmp_path), evidence_record.recovery(told, []), now=NOW)
+    assert f"not tested: the database {SHOWN} ({only})" in evidence_record.lines(record)
+
+
+def test_a_state_that_was_asked_for_is_there_whatever_newer_backups_hold(tmp_path: Path, server: Server) -> None:
+    """Asking for it again would put aside what was written since."""
+    before = publish(tmp_path, ("postgres",), NOW - DAY)
+    newest = publish(tmp_path, (ODD, "postgres"), tables={"shop": ("public.t", "public.new")})
+    made = make(tmp_path, identity=before.id)
+    assert (made.needed, made.newer, made.replaced) == (True, (), ("shop",))
+    assert [gap.what for gap in made.untested] == ["the table public.new of shop"]
+    database_recovery.remember(make_config(tmp_path), {"id": before.id, "at": "x", "databases": ["shop"]})
+    assert not make(tmp_path, identity=before.id).needed
+    server.content[ODD] = None
+    made = make(tmp_path, identity=before.id)
+    assert (made.needed, made.why) == (False, f"the database is healthy and was recovered to {before.id} at x")
+    assert f"{newest.id} does: -e recovery_point={newest.id} -e database={SHOWN}" in made.warnings[0]
+    server.content["shop"] = []
+    made = make(tmp_path, identity=before.id)
+    assert (made.replaced, made.newer) == (("shop",), (SHOWN,)), "it was missing, and it is not back after this"
+
+
+def test_an_older_state_of_one_database_says_nothing_of_the_tables_of_others(tmp_path: Path, server: Server) -> None:
+    """Its neighbours have had their own migrations since."""
+    before = publish(tmp_path, (ODD, "postgres"), NOW - DAY, tables={ODD: ("public.t", "public.old")})
+    publish(tmp_path, (ODD, "postgres"))
+    made = make(tmp_path, identity=before.id)
+    assert (made.findings, actions(made)) == ((), (R, U, U))
+    made = make(tmp_path, identity=before.id, database=SHOWN)
+    assert (made.findings, actions(made)) == ((f"{SHOWN}: the table public.old is missing",), (U, R, U))
+
+
+def test_a_database_that_was_not_looked_at_is_not_called_right(tmp_path: Path, server: Server) -> None:
+    before = publish(tmp_path, at=NOW - DAY)
+    publish(tmp_path, ("postgres",), excluded=[ODD])
+    made = make(tmp_path, identity=before.id)
+    assert actions(made) == (R, U, U)
+    assert made.databases[1].why == "the newest backup does not hold it, so that it was not looked at"
+
+
+def test_what_newer_backups_hold_and_the_server_lacks_is_no_pass(tmp_path: Path, steps: dict[str, Any]) -> None:
+    backup = publish(tmp_path)
+    wanted = database_recovery.Wanted(("shop",), newer=("postgres", "wiki"))
+    done = restore(tmp_path, backup, wanted=wanted)
+    (check,) = [check for check in done.checks if check.name == "databases of newer backups"]
+    assert (check.result, check.detail) == (checks.FAIL, f"the database wiki is not back: {backup.id} does not hold it")
+    done = restore(tmp_path, backup, wanted=dataclasses.replace(wanted, newer=("postgres",)))
+    assert [check.result for check in done.checks if check.name == "databases of newer backups"] == [checks.PASS]
+    assert "databases of newer backups" not in [check.name for check in restore(tmp_path, backup).checks]
+
+
 # --- protect ---
+
+
+def test_a_server_that_came_up_is_held_against_the_state_that_was_asked_for(tmp_path: Path, server: Server) -> None:
+    before = publish(tmp_path, at=NOW - DAY)
+    publish(tmp_path, ("postgres",), tables={"shop": ("public.t", "public.new")}, accepted=True)
+    server.content[ODD] = None
+    plan = dataclasses.replace(PLAN, mode="start", backup={**PLAN.backup, "id": before.id}, target="shop")
+    for state, findings in (
+        (before.id, f"the database {SHOWN} is missing"),
+        ("", "shop: the table public.new is missing"),
+    ):
+        protection = database_protect._Protection(
+            Opened(make_config(tmp_path)), dataclasses.replace(plan, state=state), lambda _: None
+        )
+        assert protection.look().findings == (findings,)
 
 
 @pytest.mark.parametrize(

@@ -59,9 +59,9 @@ class World:
         monkeypatch.setattr(configuration_services, "readable", lambda: False)
         self.files: list[dict[str, Any]] = []
 
-    def point(self, hours: int = 0, *, config: bool = True) -> str:
+    def point(self, hours: int = 0, *, config: bool = True, **details: Any) -> str:
         taken = NOW + timedelta(hours=hours)
-        database = publish(self.root, taken)
+        database = publish(self.root, taken, **({"details": details} if details else {}))
         parts: dict[str, Optional[Manifest]] = {
             "database": database, "objects": publish_objects(self.root, taken, of=database),
             "config": publish_config(self.root, taken, files=self.files) if config else None,
@@ -249,11 +249,34 @@ def test_a_point_far_smaller_than_those_before_is_not_taken_unasked(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     only = world.point()
-    monkeypatch.setattr(site_plan.catalog, "shrunk", lambda *_: ("it holds 3 rows, another 500", "older"))
+    monkeypatch.setattr(site_plan.catalog, "shrunk", lambda *_, **__: ("it holds 3 rows, another 500", "older"))
     with pytest.raises(UsageError) as error:
         world.make()
     assert "which of them is right is not ours to guess" in error.value.cause
     assert world.make(Request(only)).backup.id == only
+
+
+def server(*databases: str) -> dict[str, Any]:
+    """Details of a backup that holds these besides the application's."""
+    counts = {"tables": 1, "rows": 7}
+    each = {"taken_at": "2026-11-24T12:00:00Z", "size": 1, "fingerprint": counts}
+    numbered = enumerate(databases, 1)
+    return {"others": [{"name": name, "folder": f"databases/00{number}", **each} for number, name in numbered]}
+
+
+def test_a_database_that_the_point_does_not_hold_is_named_and_stops_nothing(world: World) -> None:
+    """One that was dropped since, and one that only a newer backup holds."""
+    before = world.point(-24, **server("blog", "postgres"))
+    newest = world.point(**server("postgres", "wiki"))
+    blog = f"-e recovery_point=db_backup_{before} -e database=blog"
+    made = world.make()
+    assert made.backup.id == newest
+    assert [warning for warning in made.warnings if blog in warning]
+    assert not [gap for gap in made.untested if "database" in gap.what]
+    made = world.make(Request(before))
+    wiki = f"db_backup_{before} does not hold the database wiki; db_backup_{newest} does"
+    assert [warning for warning in made.warnings if wiki in warning]
+    assert "the database wiki" in [gap.what for gap in made.untested]
 
 
 SEALED = "AGE-SECRET-KEY-1TEST"

@@ -9,8 +9,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Optional
 
 from ..base.errors import LifeboatError, UsageError, present
@@ -51,7 +51,7 @@ class Assessment:
     """condition: healthy, damaged (the server answers, the data is wrong) or down (no server). findings: why.
 
     damaged: the databases that are wrong, as the server names them. databases: all that it has, but those that runs of
-    ours made; None where it does not tell.
+    ours made; None where it does not tell. expected: those of which a backup told what should be in them.
     """
 
     condition: str
@@ -61,14 +61,59 @@ class Assessment:
     refused: str = ""  # the server lives and does not let us in: this is what it said
     damaged: tuple[str, ...] = ()
     databases: Optional[tuple[str, ...]] = None
+    expected: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Reference:
-    """What should be there: a backup, and the fingerprint of each of its databases by its folder in the backup."""
+    """What should be there: a backup, and the fingerprint of each of its databases by its folder in the backup.
+
+    newest: a newer one, where this is the fuller one before it. What it holds besides should be there too, and a
+    database that neither it nor the server has was dropped. asked: the one whose state was asked for. It says what the
+    database `target` holds (empty: the application's), and which others should be there at all: these may have had
+    their own migrations since, of which the newest one tells.
+    """
 
     manifest: Manifest
     fingerprints: Mapping[str, Fingerprint]
+    newest: Optional[Reference] = None
+    asked: Optional[Reference] = None
+    target: str = ""
+
+    def expected(self, application: str, there: Collection[str]) -> Iterator[Expected]:
+        """Every database that should be there, the application's first. there: those that the server has."""
+        own = held.of(self.manifest, application)
+        asked = held.of(self.asked.manifest, application) if self.asked else ()
+        newest = held.of(self.newest.manifest, application) if self.newest else ()
+        known = held.known(self.newest.manifest, application) if self.newest else None
+        by_name = {
+            item.live: Expected(item, self, self._besides(item, newest))
+            for item in own
+            if known is None or item.application or item.live in {*known, *there}
+        }
+        for item in newest:
+            by_name.setdefault(item.live, Expected(item, present(self.newest)))
+        for item in asked:
+            target = self.target in (item.live, item.shown) if self.target else item.application
+            if target or item.live not in {*by_name, *there}:
+                by_name[item.live] = Expected(item, present(self.asked))
+        yield from by_name.values()
+
+    def _besides(self, item: Held, newest: Sequence[Held]) -> tuple[str, ...]:
+        """The tables that only the newest one has."""
+        own = self.fingerprints.get(item.dump.folder)
+        folder = next((other.dump.folder for other in newest if other.live == item.live), None)
+        later = self.newest.fingerprints.get(folder) if self.newest and folder is not None else None
+        return tuple(name for name in later.tables if name not in own.tables) if own and later else ()
+
+
+@dataclass(frozen=True)
+class Expected:
+    """A database that should be there. reference: what tells of it. besides: tables that it should have too."""
+
+    item: Held
+    reference: Reference
+    besides: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -102,18 +147,19 @@ def assess(run: Opened, reference: Optional[Reference]) -> Assessment:
             refused=why if refused else "",
         )
     there = {database.name: database for database in server.living()}
-    look, damaged = _Look(time.monotonic() + READ_SECONDS), []
+    look, damaged, names = _Look(time.monotonic() + READ_SECONDS), [], list[str]()
     if reference is None:
         look.unchecked.append("no good backup to compare the data with")
         if server.database not in there:
             damaged.append(server.database)
             look = _Look(0, [f"the database {named(server.database)} is missing"])
     else:
-        for item in held.of(reference.manifest, server.database):
-            seen = len(look.findings)
-            _look_at(look, run.config, server, item, there.get(item.live), reference)
+        for expected in reference.expected(server.database, there):
+            seen, name = len(look.findings), expected.item.live
+            names.append(name)
+            _look_at(look, run.config, server, expected, there.get(name))
             if len(look.findings) > seen:
-                damaged.append(item.live)
+                damaged.append(name)
     return Assessment(
         DAMAGED if damaged else HEALTHY,
         tuple(look.findings),
@@ -121,13 +167,13 @@ def assess(run: Opened, reference: Optional[Reference]) -> Assessment:
         tuple(look.unchecked),
         damaged=tuple(damaged),
         databases=tuple(there),
+        expected=tuple(names),
     )
 
 
-def _look_at(
-    look: _Look, config: Config, server: Server, item: Held, living: Optional[Living], reference: Reference
-) -> None:
+def _look_at(look: _Look, config: Config, server: Server, wanted: Expected, living: Optional[Living]) -> None:
     """One database of the backup: is it there, and its data?"""
+    item, reference = wanted.item, wanted.reference
     if living is None:
         look.findings.append(f"the database {item.shown} is missing")
         return
@@ -138,23 +184,23 @@ def _look_at(
     if not living.open:
         _shut(look, config, item)
         return
-    one = _looked(look, server, item, expected)
+    one = _looked(look, server, item, expected, wanted.besides)
     if one.findings and not item.application:
         # Did the server die of what was read before, in another database, or have others all of the connections?
         if not _answers(server):
             one = _Look(0, [], [f"the database {item.shown}: the server stopped answering while others were read"])
         else:
-            one = _looked(look, server, item, expected)
+            one = _looked(look, server, item, expected, wanted.besides)
             one = _Look(0, [], one.findings) if living.bounded and not one.read else one
     where = f"{item.shown}: " if reference.manifest.detailed(DatabaseDetails).others else ""
     look.findings += [words if words.startswith("the database ") else where + words for words in one.findings]
     look.unchecked += [words if words.startswith("the database ") else where + words for words in one.unchecked]
 
 
-def _looked(look: _Look, server: Server, item: Held, expected: Fingerprint) -> _Look:
+def _looked(look: _Look, server: Server, item: Held, expected: Fingerprint, besides: Sequence[str]) -> _Look:
     one = _Look(look.deadline)
     try:
-        _look_at_data(one, server, item, expected)
+        _look_at_data(one, server, item, expected, besides)
     except LifeboatError as exc:  # its directory is gone, its catalogue is damaged, or the server died of the question
         if _no_damage(exc):
             return _Look(0, [], [f"the database {item.shown} was not read: {exc.cause}"])
@@ -204,7 +250,7 @@ def refusal(config: Config, said: str) -> UsageError:
     )
 
 
-def _look_at_data(look: _Look, server: Server, item: Held, reference: Fingerprint) -> None:
+def _look_at_data(look: _Look, server: Server, item: Held, reference: Fingerprint, besides: Sequence[str]) -> None:
     """Read every table that should be there, so that a damaged page is met now; bounded in time."""
     database = item.live
     names = fingerprint.names_of(reference.scheme)
@@ -221,7 +267,9 @@ def _look_at_data(look: _Look, server: Server, item: Held, reference: Fingerprin
     )
     look.read = True
     there = {table.name: table.unlogged for table in answers(_Table, rows)}
-    look.findings += [f"the table {named(name)} is missing" for name in reference.tables if name not in there]
+    look.findings += [
+        f"the table {named(name)} is missing" for name in (*reference.tables, *besides) if name not in there
+    ]
     _read_tables(look, server, item, reference, there)
 
 
@@ -263,21 +311,33 @@ def _read_tables(look: _Look, server: Server, item: Held, reference: Fingerprint
                 look.findings.append(f"the table {named(name)} cannot be read: {exc.cause}")
 
 
-def reference_of(sources: Sources) -> Optional[Reference]:
+def reference_of(sources: Sources, asked: Optional[Entry] = None, target: str = "") -> Optional[Reference]:
     """What should be there: the newest good backup, or the fuller one before it, with its fingerprints.
 
     Their bytes are checked first: a damaged one would make a healthy database look damaged, or a damaged one healthy.
+    asked: the backup whose state was named, of the database `target`, empty: of the application's.
     """
-    for entry in reversed(sources.found):
-        if entry.good and entry.manifest and not catalog.shrunk(sources.found, entry.id)[0]:
-            found = {}
-            for item in held.of(entry.manifest):
-                with contextlib.suppress(LifeboatError):  # of a newer Lifeboat; restoring it would say so
-                    read_one = _fingerprint(sources, entry, item.dump.folder)
-                    found.update({item.dump.folder: read_one} if read_one else {})
-            if "" in found:
-                return Reference(entry.manifest, found)
-    return None
+    fitting = [entry for entry in reversed(sources.found) if entry.good and entry.manifest]
+    chosen = reference(sources, asked) if asked and asked.manifest else None
+    for entry in fitting:
+        if catalog.shrunk(sources.found, entry.id, gone=False)[0]:
+            continue
+        base = reference(sources, entry)
+        if "" in base.fingerprints:
+            newest = reference(sources, fitting[0]) if entry is not fitting[0] else None
+            return replace(base, newest=newest, asked=chosen, target=target)
+    return chosen if chosen and "" in chosen.fingerprints else None
+
+
+def reference(sources: Sources, entry: Entry) -> Reference:
+    """What that backup says of each of its databases, as far as its fingerprints can be read."""
+    manifest = present(entry.manifest)
+    prints: dict[str, Fingerprint] = {}
+    for item in held.of(manifest):
+        with contextlib.suppress(LifeboatError):  # of a newer Lifeboat; restoring it would say so
+            fingerprint_of = _fingerprint(sources, entry, item.dump.folder)
+            prints.update({item.dump.folder: fingerprint_of} if fingerprint_of else {})
+    return Reference(manifest, prints)
 
 
 def _fingerprint(sources: Sources, entry: Entry, folder: str) -> Optional[Fingerprint]:

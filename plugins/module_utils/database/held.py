@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Optional
 
 from ..base.checks import Check
 from ..base.errors import NotFoundError, UsageError
@@ -43,6 +44,17 @@ def of(manifest: Manifest, name: str = "") -> tuple[Held, ...]:
     own = name if name and not renamed else dumps[0].name
     found = [Held(name if renamed and dump.name == own else dump.name, dump, dump.name == own) for dump in dumps]
     return tuple(sorted(found, key=lambda item: not item.application))
+
+
+def known(manifest: Manifest, name: str) -> Optional[frozenset[str]]:
+    """The databases that the server had when the backup was taken, whether or not the backup holds them. None where it
+    does not tell, as it is of the time when a backup held the application's alone. name: as in of()."""
+    details = manifest.detailed(DatabaseDetails)
+    if details.others is None:
+        return None
+    return frozenset(
+        (*(item.live for item in of(manifest, name)), *details.excluded, *details.missing, *details.created)
+    )
 
 
 def find(found: Sequence[Held], name: str, identity: str) -> Held:

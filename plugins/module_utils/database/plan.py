@@ -6,8 +6,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from functools import partial
@@ -30,7 +31,7 @@ from ..repository.sources import FROM_VAULT, Sources
 from ..settings.config import Config
 from ..settings.scenarios import DATABASE
 from ..stack.runtime import Opened, Runtime, database_mount
-from . import aside, assess, carried, clients, cluster, held, logins, majors, scratch
+from . import aside, assess, carried, clients, cluster, held, lacking, logins, majors, scratch
 from . import server as database_server
 from .held import Held
 from .methods import registry as methods
@@ -46,7 +47,7 @@ _ASKED: Mapping[str, Mode] = {"swap": "swap", "rebuild": "rebuild"}
 
 
 def _warnings(found: list[Entry], chosen: Entry) -> list[str]:
-    less, fuller = catalog.shrunk(found, chosen.id)
+    less, fuller = catalog.shrunk(found, chosen.id, gone=False)
     lines = [f"{less}; to use that one: -e recovery_point={fuller}"] if less else []
     if chosen.incomplete:
         lines.append(f"{chosen.id} is not good: {chosen.problem}")
@@ -86,13 +87,16 @@ def _make(
     continues = resumed(config)
     sources, state = _sources(run, identity, before, accept, continues)
     log("assessing the database")
-    seen = assess.assess(run, assess.reference_of(sources))
+    asked = _asked(sources, before) if state else None
+    seen = assess.assess(run, assess.reference_of(sources, asked, database))
     if seen.refused and method != "rebuild":
         raise assess.refusal(config, seen.refused)
     older = majors.older_data(run) if seen.condition == DOWN else ""
     if older and method != "rebuild":
         raise majors.refusal(run, older)
-    needed, why = _needed(config, seen, sources.identity if not continues else identity, before, force, database)
+    own = held.of(present(asked.manifest), config.database.name) if asked else None
+    holds = {item.shown for item in own} if own else None
+    needed, why = _needed(config, seen, sources.identity if not continues else identity, before, force, database, holds)
     if continues and not database:
         needed, why = True, f"the recovery of {continues.backup} that began at {continues.since} has not ended; {why}"
     identity = sources.identity
@@ -122,13 +126,16 @@ def _make(
     now = datetime.now(timezone.utc)
     manifest = present(chosen.manifest)
     databases = scope.databases(manifest)
+    back = [item.live for item in scope.restored(manifest)]
+    lacks = lacking.of(config, sources.found, manifest, seen.databases)
+    lacks = lacking.with_tables(lacks, sources, chosen, back) if needed else lacks
+    stays = seen.databases or () if mode == "swap" else ()
     one_offs: list[str] = []
     remaining: list[str] = []
     if mode not in ("none", "reopen"):
         _require_space(config, stack, sum(item.size for item in databases if item.action in ("restored", "copied")))
         one_offs = stack.one_offs(config.database.service, *writers)
-        replaced = [item.live for item in scope.restored(manifest)]
-        remaining = _clients(run, writers, one_offs, replaced) if seen.condition != DOWN else []
+        remaining = _clients(run, writers, one_offs, back) if seen.condition != DOWN else []
     return Plan(
         needed=needed,
         condition=seen.condition,
@@ -138,6 +145,7 @@ def _make(
             *filter(None, [older]),
             *sources.notes,
             *_warnings(sources.found, chosen),
+            *lacks.warnings(back, seen.databases),
             *damaged,
             *remaining,
             *_copies(copies),
@@ -162,7 +170,18 @@ def _make(
         named=bool(database),
         one_offs=tuple(one_offs),
         lost=tuple(lost),
+        untested=lacks.untested(stays) if mode not in ("none", "reopen") else (),
+        newer=tuple(named(name) for name in lacks.newer if not state or name in seen.damaged),
     )
+
+
+def _asked(sources: Sources, before: Optional[datetime]) -> Optional[Entry]:
+    """The backup of the state that was named; None where it cannot be used, which choosing it says."""
+    with contextlib.suppress(LifeboatError):
+        identity, stack = sources.tied or sources.identity, sources.run.config.stack
+        entry, _newer = catalog.choose(sources.found, stack, identity=identity, before=before, accept=sources.accept)
+        return entry if entry.manifest else None
+    return None
 
 
 def _copies(names: Sequence[str]) -> list[str]:
@@ -224,6 +243,10 @@ class Scope:
                 }.get(self.mode) or ("it is damaged" if wrong else "it was asked for")  # fmt: skip
             elif wrong and self.named:
                 why = f"it is damaged, and only {self.named} was named"
+            elif self.seen.databases is not None and item.live not in self.seen.databases:
+                why = "neither the server nor the newest backup has it"
+            elif self.seen.databases is not None and item.live not in self.seen.expected:
+                why = "the newest backup does not hold it, so that it was not looked at"
             else:
                 why = "nothing is wrong with it" if self.seen.databases is not None else "nothing is restored"
             lines.append(Database(item.shown, action, why, item.dump.size, content.tables, content.rows))
@@ -300,9 +323,14 @@ def _needed(
     before: Optional[datetime],
     force: bool,
     database: str = "",
+    holds: Optional[Collection[str]] = None,
 ) -> tuple[bool, str]:
+    """holds: the names, as named() prints them, of the databases of the backup whose state was named. What it does not
+    hold it cannot bring back, so that a damage of these is no reason to restore it."""
     last, condition, what = recovered(config), seen.condition, f"database {database}" if database else "database"
-    wrong = [named(name) for name in seen.damaged]
+    wrong = [named(name) for name in seen.damaged if holds is None or named(name) in holds]
+    if condition == DAMAGED and seen.damaged and not wrong:
+        condition = HEALTHY
     if condition == DAMAGED and database:
         condition = DAMAGED if database in wrong else HEALTHY
     elif condition == DAMAGED and wrong and wrong != [named(config.database.name or wrong[0])]:
@@ -328,7 +356,7 @@ def _choose(
         lost.clear()
         if scope.mode in ("none", "reopen"):
             return ""
-        less, fuller = catalog.shrunk(sources.found, entry.id)
+        less, fuller = catalog.shrunk(sources.found, entry.id, gone=False)
         if less and identity in LATEST:
             raise UsageError(
                 "choose a backup", run.config.stack, f"{less}: which of them is right is not ours to guess",

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, Optional
 
-from ..base.text import Planned
+from ..base.text import Planned, Untested
 from ..recovery.state import RECOVERING, Unfinished, unfinished
 from ..settings.config import Config
 
@@ -46,6 +46,8 @@ class Plan(Planned):
     database, or of the one that was named, which is then the only one to be replaced in a server that lives.
     one_offs: containers of `docker compose run` that are stopped with the writers, and not started again.
     lost: what does not come back as it was, a line each. turn: the number of the host's changes when it was made.
+    untested: what newer backups hold and this one does not, for the record. newer: the databases among that which
+    ought to be there afterwards.
     """
 
     mode: Mode
@@ -55,6 +57,8 @@ class Plan(Planned):
     named: bool = False
     lost: tuple[str, ...] = ()
     turn: int = 0
+    untested: tuple[Untested, ...] = ()
+    newer: tuple[str, ...] = ()
 
     @property
     def replaced(self) -> tuple[str, ...]:

@@ -92,7 +92,10 @@ class _Protection(Protection[assess.Assessment]):
         return None if found.server else found.why
 
     def look(self) -> assess.Assessment:
-        seen = assess.assess(self.run, assess.reference_of(Sources(self.run, "database")))
+        planned, sources = self.planned, Sources(self.run, "database")
+        named_by = (entry for entry in sources.found if planned.state and entry.id == planned.backup["id"])
+        reference = assess.reference_of(sources, next(named_by, None), planned.target if planned.named else "")
+        seen = assess.assess(self.run, reference)
         self.seen = seen if seen.condition != DOWN else None
         if self.planned.named and seen.condition == DAMAGED and self.planned.target not in map(named, seen.damaged):
             return replace(seen, condition=HEALTHY)  # the others were not asked for

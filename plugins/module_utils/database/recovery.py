@@ -9,17 +9,17 @@ from __future__ import annotations
 import contextlib
 import json
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Callable, Optional
 
 from ..base import typed
-from ..base.checks import PASS, Check
+from ..base.checks import PASS, Check, compared
 from ..base.clock import format_time, parse_time
 from ..base.errors import IntegrityError, LifeboatError, Log
-from ..base.text import named
+from ..base.text import named, several
 from ..recovery import state as recovery_state
 from ..recovery.state import DIFFERS, RECOVERING, Unfinished, keep
 from ..repository.manifest import parse
@@ -50,12 +50,14 @@ class Recovered:
 class Wanted:
     """What a restore is to bring back. databases: as named() prints them, the one that must prove first; none: every
     database of the backup in a fresh server, else the application's. copied: where aside.take() put databases that the
-    backup does not hold, for a fresh server. later: takes what need not be done before the application runs.
+    backup does not hold, for a fresh server. later: takes what need not be done before the application runs. newer:
+    databases that newer backups hold and this one does not, of which a check says whether the server has them.
     """
 
     databases: tuple[str, ...] = ()
     copied: str = ""
     later: Optional[list[Callable[[], None]]] = None
+    newer: tuple[str, ...] = ()
 
 
 EVERYTHING = Wanted()
@@ -126,19 +128,31 @@ def restore_database(
     _end(config, identity, outcomes, fresh=fresh, accept=accept)
     back = [outcome.name for outcome in outcomes if outcome.action == "restored"]
     remember(config, {"id": identity, "at": format_time(datetime.now(timezone.utc)), "asked": when, "databases": back})
+    there = [named(database.name) for database in server.living()] if wanted.newer or (outcomes and not fresh) else []
     if outcomes and not fresh:
         told = [outcome.name for outcome in outcomes]
-        rest = [named(database.name) for database in server.living()]
-        outcomes += [Outcome(name, "untouched") for name in rest if name not in told]
+        outcomes += [Outcome(name, "untouched") for name in there if name not in told]
     return Recovered(
         identity,
-        (common, *unread, *restored.checks, *others),
+        (common, *unread, *restored.checks, *others, *_newer(wanted.newer, there, identity)),
         restored.quarantined,
         restored.roles,
         restored.reindexed,
         restored.seconds,
         tuple(outcomes),
         tuple(f"{DIFFERS}{note}" for note in restored.notes),
+    )
+
+
+def _newer(names: Sequence[str], there: Collection[str], identity: str) -> list[Check]:
+    """Whether the server has what newer backups hold and this one does not."""
+    missing = [name for name in names if name not in there]
+    words = f"{several('database', missing)} {'are' if missing[1:] else 'is'} not back: {identity} does not hold"
+    failed = [f"{words} {'them' if missing[1:] else 'it'}"] if missing else []
+    return (
+        [compared("databases of newer backups", failed, f"the server has {several('database', names)}")]
+        if names
+        else []
     )
 
 

@@ -481,13 +481,14 @@ def held_of(entry: Entry) -> dict[str, int]:
     return {identity: size for identity, size in held.items() if identity != entry.id}
 
 
-def shrunk(found: Sequence[Entry], identity: str = "", *, accepts: bool = True) -> tuple[str, str]:
+def shrunk(found: Sequence[Entry], identity: str = "", *, accepts: bool = True, gone: bool = True) -> tuple[str, str]:
     """Does a backup (the newest good one, where none is named) hold far less than one before it did?
 
     An emptied database backs up without an error, and a wiped bucket may be mirrored too. Far less: under half of what
     any part of it held in one of the seven before it, or still under half since such a drop. Nights that pass do not
     make a loss right: it is over when what was lost is back, or when an operator takes a backup that accepts it.
-    accepts: whether that counts, which the stack's host says.
+    accepts: whether that counts, which the stack's host says. gone: whether a part counts that is not in it at all: a
+    database that was dropped, and not emptied.
 
     Returns (what to say, the id of the larger one), or ("", "").
     """
@@ -506,7 +507,7 @@ def shrunk(found: Sequence[Entry], identity: str = "", *, accepts: bool = True) 
                 break  # of what retention left of last year's nights: a year's shrinking is no drop
             for part, counts in parts[before].items():
                 now, then = kind.held_part(details[index], part), kind.held_part(details[drop], part)
-                if now is None or then is None:
+                if now is None or then is None or not (now or gone):
                     continue
                 for what, had in counts.items():
                     has = now.get(what, 0)

@@ -25,11 +25,12 @@ from ..base.errors import (
     UsageError,
     present,
 )
-from ..base.text import PassedOver, Untested, human
+from ..base.text import PassedOver, Untested, human, named
 from ..configuration import parts as configuration_parts
 from ..configuration import proof as configuration_proof
 from ..configuration import restore as configuration_restore
 from ..configuration import services as configuration_services
+from ..database import lacking
 from ..frontend import site as frontend_site
 from ..objects import proof as objects_proof
 from ..recovery.state import HEALTHY
@@ -81,6 +82,7 @@ class Chosen:
     """The recovery point, its backups by component, what was checked of them in the vault, and what was passed over.
 
     accepted: why it failed, where an operator accepted that. hidden: why old versions are read, where they are.
+    lacks: what of the server newer backups hold and this one does not.
     """
 
     point: Point
@@ -90,6 +92,7 @@ class Chosen:
     warnings: tuple[str, ...] = ()
     accepted: tuple[str, ...] = ()
     hidden: str = ""
+    lacks: tuple[Untested, ...] = ()
 
     @property
     def needs(self) -> int:
@@ -157,7 +160,7 @@ def make(run: Opened, request: Request, here: Seen, others: Mapping[str, object]
         location=vault_place(run) if place in FROM_VAULT else store.location(DATABASE, database.id),
         checks=chosen.checks,
         done=state.done(last, point.id),
-        untested=_untested(chosen.parts[OBJECTS].detailed(ObjectsDetails)) if OBJECTS in chosen.parts else (),
+        untested=(*chosen.lacks, *_untested(chosen.parts)),
         backup=Backup(
             point.id,
             point.taken_at,
@@ -315,8 +318,8 @@ def choose(run: Opened, store: Repository, request: Request, *, log: Log) -> Cho
     found = points.backups(store, config.stack)
     tied = points.entries(store, config.stack, found)
     passed: list[PointEntry] = []
-    named = request.identity not in LATEST
-    if not named and request.before is None:
+    by_name = request.identity not in LATEST
+    if not by_name and request.before is None:
         catalog.require_newest(store.trust, RECOVERY_POINTS, "", tied)
     while True:
         entry, newer = points.choose(
@@ -328,7 +331,7 @@ def choose(run: Opened, store: Repository, request: Request, *, log: Log) -> Cho
             raise UsageError(_ATTEMPTED, point.id, f"it is of the stack {point.stack}, not {config.stack}")
         by_id = {item.id: item for some in found.values() for item in some}
         parts = {name: by_id[part.id].manifest for name, part in point.parts.items()}
-        if not named:
+        if not by_name:
             _refuse_shrunk(config, found, point)
         log(f"reading every artefact of {point.id} in the vault")
         checks: list[Check] = []
@@ -344,8 +347,11 @@ def choose(run: Opened, store: Repository, request: Request, *, log: Log) -> Cho
         if not bad:
             good = {name: manifest for name, manifest in parts.items() if manifest}
             checks += _tried(store, good, request)
-            return Chosen(point, good, tuple(checks), tuple(passed), tuple(point.notes), tuple(accepted), entry.hidden)
-        if named:
+            lacks = lacking.of(config, found[DATABASE], good[DATABASE], None)
+            warnings = (*point.notes, *_elsewhere(lacks))
+            more = lacks.untested(())
+            return Chosen(point, good, tuple(checks), tuple(passed), warnings, tuple(accepted), entry.hidden, more)
+        if by_name:
             raise IntegrityError(
                 _ATTEMPTED, point.id, f"{'; '.join(bad)}. Nothing was built",
                 "Choose another recovery point (`lifeboat list`).",
@@ -357,6 +363,15 @@ def choose(run: Opened, store: Repository, request: Request, *, log: Log) -> Cho
                 _ATTEMPTED, config.stack, "; ".join(f"{item.id}: {item.problem}" for item in passed[:3]),
                 "No recovery point in the vault is whole. Nothing was built.",
             )  # fmt: skip
+
+
+def _elsewhere(lacks: lacking.Lacking) -> list[str]:
+    """The databases that other backups hold, and how each is brought back once the site is there."""
+    return [
+        f"{lacks.chosen} does not hold the database {named(name)}; {backup} does: when the site is back,"
+        f" lifeboat.dr.recover_database -e recovery_point={backup} -e database={named(name)}"
+        for name, backup in {**lacks.dropped, **lacks.newer}.items()
+    ]
 
 
 def _tried(store: Repository, good: Mapping[str, Manifest], request: Request) -> Iterator[Check]:
@@ -414,9 +429,10 @@ def _opened_database(store: Repository, manifest: Manifest, key: str) -> Check:
 
 
 def _refuse_shrunk(config: Config, found: Mapping[str, Sequence[Entry]], point: Point) -> None:
-    """An emptied database and a wiped bucket back up without an error; which point is right is not ours to say."""
+    """An emptied database and a wiped bucket back up without an error; which point is right is not ours to say. A
+    database that was dropped stops nothing: a warning names it."""
     for name, part in point.parts.items():
-        less, _larger = catalog.shrunk(found[name], part.id)
+        less, _larger = catalog.shrunk(found[name], part.id, gone=False)
         if less:
             raise UsageError(
                 _ATTEMPTED, point.id, f"{less}: which of them is right is not ours to guess",
@@ -432,8 +448,9 @@ def _require_room(machine: Machine, need: int) -> None:
         )  # fmt: skip
 
 
-def _untested(details: ObjectsDetails) -> tuple[Untested, ...]:
-    return (*details.left, *details.not_carried)
+def _untested(parts: Mapping[str, Manifest]) -> tuple[Untested, ...]:
+    details = parts[OBJECTS].detailed(ObjectsDetails) if OBJECTS in parts else None
+    return (*details.left, *details.not_carried) if details else ()
 
 
 def _warnings(config: Config, here: Seen, chosen: Chosen) -> list[str]:
