@@ -63,6 +63,13 @@ options:
     type: list
     elements: str
     default: []
+  newer:
+    description:
+      - Buckets that newer backups hold and this one does not, as RV(lifeboat.dr.objects_plan#module:plan) has them. A
+        check says whether the store has them.
+    type: list
+    elements: str
+    default: []
   bucket_settings:
     description:
       - V(restore) puts back the buckets' settings that are not those of the backup, such as policy, lifecycle and CORS,
@@ -165,6 +172,7 @@ _OPTIONS = {
     "sample": {"type": "int", "default": 0},
     "bucket": {"type": "str", "default": ""},
     "others": {"type": "list", "elements": "str", "default": []},
+    "newer": {"type": "list", "elements": "str", "default": []},
     "bucket_settings": {"type": "str", "choices": ["", "restore", "only"], "default": ""},
 }
 

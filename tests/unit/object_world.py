@@ -9,7 +9,7 @@ import gzip
 import hashlib
 import io
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -263,19 +263,25 @@ def line(key: str, one: Object) -> dict[str, Any]:
 
 
 def publish_objects(
-    root: Path, objects: dict[str, Object], taken_at: datetime = T, stack: str = "shop", **details: Any
-) -> Point:
-    """An objects backup of what is given, in the local repository below `root`."""
+    root: Path, objects: dict[str, Object], taken_at: datetime = T, stack: str = "shop", besides: Sequence[str] = (),
+    **details: Any,
+) -> Point:  # fmt: skip
+    """An objects backup of what is given, in the local repository below `root`. besides: other buckets of the store, of
+    which it has the same objects."""
     data = gzip.compress("".join(json.dumps(line(key, objects[key])) + "\n" for key in sorted(objects)).encode())
+    folders = {f"buckets/{number:03d}": name for number, name in enumerate(besides, 1)}
+    names = [LISTING, *(f"{folder}/{LISTING}" for folder in folders)]
+    sizes = {"objects": len(objects), "bytes": sum(len(held.body) for held in objects.values())}
+    others = [{"name": name, "folder": folder, "consistency": "snapshot", **sizes} for folder, name in folders.items()]
     one = Manifest(
         id=manifest.backup_id("objects", taken_at),
         component="objects",
         stack=stack,
         taken_at=taken_at,
         finished_at=taken_at + timedelta(seconds=2),
-        artefacts=(Artefact(LISTING, len(data), hashlib.sha256(data).hexdigest()),),
+        artefacts=tuple(Artefact(name, len(data), hashlib.sha256(data).hexdigest()) for name in names),
         details={
-            "bucket": "uploads", "objects": len(objects), "bytes": sum(len(held.body) for held in objects.values()),
+            "bucket": "uploads", **sizes, **({"others": others, "unprotected": []} if besides else {}),
             "consistency": "snapshot", "unheld": [], "settings": {"versioning": "Enabled", "lifecycle": None},
             "properties": {},
             **details,
@@ -284,6 +290,8 @@ def publish_objects(
     (root / "backup").mkdir(exist_ok=True)
     repo = repository(root)
     with repo.stage("objects", one.id) as staging:
-        (staging.path / LISTING).write_bytes(data)
+        for name in names:
+            (staging.path / name).parent.mkdir(parents=True, exist_ok=True)
+            (staging.path / name).write_bytes(data)
         staging.publish(one.to_bytes())
     return Point(repo, one)

@@ -704,6 +704,47 @@ def test_a_damaged_listing_is_passed_over_and_said(case: Case) -> None:
         case.plan(identity=newer.id)
 
 
+def test_an_older_backup_that_has_to_do_says_what_newer_ones_hold(case: Case) -> None:
+    case.objects["buckets"] = ["*"]
+    newer = publish_objects(case.root, dict(case.world.live.objects), T + timedelta(days=1), besides=["docs", "wiki"])
+    path = case.root / "backup" / "objects" / newer.id / "listing.jsonl.gz"
+    path.write_bytes(b"X" * path.stat().st_size)
+    case.world.others = ["docs"]
+    lose(case, "a", "b")
+    made = case.plan()
+    assert (made["backup"]["id"], made["newer"]) == (ID, ["docs", "wiki"])
+    words = f"{ID} does not hold the bucket wiki, which is not in the store; {newer.id} does"
+    assert [line for line in made["warnings"] if "does not hold" in line] == [
+        f"{words}: -e recovery_point={newer.id} -e bucket=wiki"
+    ]
+    gap = {"what": "the bucket wiki", "why": f"only newer backups hold it, such as {newer.id}"}
+    assert gap in made["untested"]
+    assert case.plan(identity=ID)["newer"] == [], "it was not there then"
+    assert case.plan(bucket="uploads")["newer"] == []
+
+
+def test_a_bucket_that_was_deleted_on_purpose_is_named(case: Case) -> None:
+    case.objects["buckets"] = ["*"]
+    before = publish_objects(case.root, dict(case.world.live.objects), T - timedelta(days=1), besides=["docs", "wiki"])
+    publish_objects(case.root, dict(case.world.live.objects), T + timedelta(days=1), unprotected=[])
+    case.world.others = ["docs"]
+    made = case.plan()
+    words = "the bucket wiki is neither in the store nor in the newest backup: it counts as deleted on purpose"
+    assert [line for line in made["warnings"] if "on purpose" in line] == [
+        f"{words}; if it was not: -e recovery_point={before.id} -e bucket=wiki"
+    ]
+    assert (made["needed"], made["newer"]) == (False, [])
+    case.world.unlisted = "access denied"
+    assert not [line for line in case.plan()["warnings"] if "on purpose" in line]
+
+
+def test_a_bucket_that_is_gone_is_not_called_right(case: Case) -> None:
+    """Of a backup that holds it, where nobody wants it back."""
+    publish_objects(case.root, dict(case.world.live.objects), T + timedelta(days=1), besides=["docs"])
+    made = case.plan(force=True)
+    assert others(made) == [("docs", "untouched", "the store does not have it, and it is not brought back")]
+
+
 def test_a_time_takes_the_recovery_point_of_that_time(case: Case) -> None:
     """The bucket of the very point whose rows scenario 1 would take, though a loose mirror is newer."""
     tied = case.point

@@ -29,7 +29,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import state 
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.details import Unheld
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3.bucket import Listed
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
-from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack import buckets, runtime
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import DataMount, Opened, ServiceState
 from builders import settings
 from object_world import AFTER, OBJECTS, SECRETS, VAULT, FakeBucket, Object, T, World, failure, publish_objects
@@ -690,3 +690,21 @@ def test_a_right_that_the_recovery_lacks_ends_it_before_anything_is_stopped(case
     with pytest.raises(UsageError, match=r"bucket uploads is missing, and the key may make no bucket.*CreateBucket"):
         case.protect(target=case.world.live.name)
     assert case.stack.diary == [], "nothing was stopped"
+
+
+def test_what_newer_backups_hold_and_the_store_lacks_is_no_pass(case: Case) -> None:
+    live = case.world.live
+    live.aside["docs"] = {}
+    named = {"docs": replace(live, name="docs"), "wiki": replace(live, name="wiki")}
+    case.monkeypatch.setattr(buckets, "source", lambda run: named.get(run.config.objects.bucket, live))
+
+    def checked(*newer: str) -> list[tuple[str, str]]:
+        checks = case.restore(newer=newer)["checks"]
+        return [(check["result"], check["detail"]) for check in checks if check["name"] == "buckets of newer backups"]
+
+    assert checked() == []
+    assert checked("docs") == [(PASS, "the store has the bucket docs")]
+    assert checked("docs", "wiki") == [(FAIL, f"the bucket wiki is not back: {case.point.id} does not hold it")]
+    named["docs"].error = failure("InternalError", 500)
+    (check,) = objects_recovery._newer(Opened(case.config), ("docs",), case.point.id)
+    assert check.result == COULD_NOT_VERIFY, "it could not be looked at"

@@ -34,7 +34,7 @@ from ..settings.config import Config
 from ..settings.scenarios import OBJECT_STORAGE
 from ..stack import buckets
 from ..stack.runtime import Opened, objects_mount
-from . import assess, choose, compare, condition, identities, put_back
+from . import assess, choose, compare, condition, identities, lacking, put_back
 from .choose import Request, reference_of
 from .compare import DIFFERS, GONE, UNKNOWN_TO_POINT, to_restore
 from .condition import Assessment
@@ -65,6 +65,7 @@ class Counts(Difference):
 Mode = Literal["none", "start", "fill", "rebuild", "reopen", "settings"]
 Action = Literal["restored", "untouched", "copied", "quarantined"]
 NOWHERE = "in no backup"
+NOT_THERE = "the store does not have it, and it is not brought back"
 _NO_KEY: tuple[Optional[buckets.Key], tuple[str, ...]] = (None, ())
 _CHOICE = (
     "-e others=restore (what is in the backup comes back, the rest is copied out of the old server first, as far as"
@@ -103,7 +104,8 @@ class Plan(Planned):
     request. others: the other buckets that are restored with it. asks: those that a rebuild would move aside for good,
     and that nobody said may be; while there are any, none is done. rows_without, held_by: as in the assessment.
     aside: in a rebuild all other buckets are to stay aside, so that none is copied out of the old server. turn: the
-    number of the host's changes when it was made.
+    number of the host's changes when it was made. newer: buckets that newer backups hold and this one does not, and
+    that ought to be there afterwards.
     """
 
     mode: Mode
@@ -124,6 +126,7 @@ class Plan(Planned):
     settings: str = ""
     aside: bool = False
     turn: int = 0
+    newer: tuple[str, ...] = ()
 
     @property
     def copied(self) -> tuple[Bucket, ...]:
@@ -186,7 +189,8 @@ def _make(run: Opened, request: Request, log: Log) -> Plan:
         else []
     )
     uncarried = [gap for point in given for gap in point.held.not_carried]
-    rest, unlisted = _rest(whole, config, seen, present(entry.manifest).detailed(ObjectsDetails), mode, back)
+    rest, unlisted, in_store = _rest(whole, config, seen, present(entry.manifest).detailed(ObjectsDetails), mode, back)
+    lacks = _lacking(config, sources, entry, request, in_store)
     rest = _copied(run, rest, request) if mode == "rebuild" else rest
     made = Plan(
         needed=needed,
@@ -197,6 +201,7 @@ def _make(run: Opened, request: Request, log: Log) -> Plan:
             *sources.notes,
             *seen.warnings,
             *_warnings(run, sources.found, entry, counts),
+            *lacks.warnings(in_store),
             *(identities.warnings(run) if lost or mode in ("start", "rebuild") else ()),
             *_of_fresh_key(fresh_key),
             *(f"{gap.what}: {gap.why}" for gap in uncarried),
@@ -230,7 +235,9 @@ def _make(run: Opened, request: Request, log: Log) -> Plan:
                 if action != "copied" and (action == "quarantined" or why in (NOWHERE, EXCLUDED))
             ),
             *uncarried,
+            *(lacks.untested(in_store or () if mode == "fill" else ()) if given else ()),
         ),
+        newer=tuple(name for name in lacks.newer if not request.state or name in seen.others),
         bucket=request.bucket,
         others=back,
         asks=_asks(rest, mode, request),
@@ -241,6 +248,15 @@ def _make(run: Opened, request: Request, log: Log) -> Plan:
     )
     _require_room(run, made, counts.bytes)
     return replace(made, steps=tuple(_steps(made, entry.id, run, _locked(given)))) if needed else made
+
+
+def _lacking(
+    config: Config, sources: Sources, entry: Entry, request: Request, in_store: Optional[frozenset[str]]
+) -> lacking.Lacking:
+    """Nothing where one bucket is meant, or a part of it."""
+    if request.bucket or request.prefix:
+        return lacking.Lacking(entry.id)
+    return lacking.of(config.objects, sources.found, entry, in_store)
 
 
 def _locked(points: Sequence[Point]) -> list[str]:
@@ -447,8 +463,9 @@ def refusal(config: Config, said: str, remedy: str = "") -> UsageError:
 
 def _rest(
     run: Opened, target: Config, seen: Assessment, details: ObjectsDetails, mode: Mode, back: Sequence[str]
-) -> tuple[tuple[Bucket, ...], tuple[str, ...]]:
+) -> tuple[tuple[Bucket, ...], tuple[str, ...], Optional[frozenset[str]]]:
     """The store's other buckets, and what is not known of them. Where it does not tell, those of the backup's time.
+    Last: the names of all that it has, None where it does not tell.
 
     back: those that are restored.
     """
@@ -458,6 +475,8 @@ def _rest(
     unprotected, excluded = (*found.protected, *found.unprotected), found.excluded
     unknown: tuple[str, ...] = ()
     vaults = found.vaults
+    names = frozenset((*found.protected, *found.unprotected, *found.excluded, *found.vaults))
+    in_store = None if found.unlisted else names
     if found.unlisted:
         unprotected, excluded = (*details.missing, *(details.unprotected or ())), details.excluded
         vaults = details.vaults
@@ -470,12 +489,18 @@ def _rest(
     rest = [
         Bucket(named(name), "restored" if name in back else action, OF_THE_BACKUP if name in back else kept)
         for name in held
+        if in_store is None or name in in_store or name in back
+    ]
+    rest += [
+        Bucket(named(name), "untouched", NOT_THERE)
+        for name in held
+        if not (in_store is None or name in in_store or name in back)
     ]
     known = {*held, own}
     rest += [Bucket(named(name), action, NOWHERE) for name in unprotected if name not in known]
     rest += [Bucket(named(name), action, EXCLUDED) for name in excluded if name not in known]
     rest += [Bucket(named(name), action, A_VAULT) for name in vaults if name not in known]
-    return tuple(rest), unknown
+    return tuple(rest), unknown, in_store
 
 
 def _copied(run: Opened, rest: Sequence[Bucket], request: Request) -> tuple[Bucket, ...]:

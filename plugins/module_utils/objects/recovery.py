@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Callable, NamedTuple, Optional, TypeVar
 
 from ..base import throttle
-from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check, Verdict, ended, verdict
+from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check, Verdict, compared, ended, verdict
 from ..base.clock import format_time, parse_time
 from ..base.errors import IntegrityError, LifeboatError, Log, NotFoundError, UsageError, present
 from ..base.text import named, several
@@ -50,6 +50,7 @@ from .many import folded
 
 T = TypeVar("T")
 SCRATCH = "lifeboat-check-"
+NEWER = "buckets of newer backups"
 SETTLING = 60.0  # seconds that a store may take from its first answer until it finds every object
 
 
@@ -265,7 +266,8 @@ class Restored:
 def restore_objects(
     run: Opened, identity: str, *, place: str = REPOSITORY, stamp: str, prefix: str = "", exact: bool = False,
     partial: bool = False, fresh: bool = False, asked: bool = True, state: str = "", sample: int = 0,
-    accept: bool = False, bucket: str = "", others: Sequence[str] = (), bucket_settings: str = "", log: Log,
+    accept: bool = False, bucket: str = "", others: Sequence[str] = (), bucket_settings: str = "",
+    newer: Sequence[str] = (), log: Log,
 ) -> Restored:  # fmt: skip
     """Bring the bucket to a backup, and prove it. Raises IntegrityError when objects cannot be made what they were.
 
@@ -273,7 +275,8 @@ def restore_objects(
     what the database knows to be right now is left. sample: how many objects are read back, 0 for all. accept: objects
     that are not what they were stay as failed checks, and end nothing. bucket: this one of the store's in place of the
     application's. others: these of the same backup too; what is wrong with one of them is a failed check.
-    bucket_settings: `restore` puts back those that differ, too; `only` does nothing else.
+    bucket_settings: `restore` puts back those that differ, too; `only` does nothing else. newer: buckets that newer
+    backups hold and this one does not; a check says whether the store has them.
     """
     run, alone = plan.meant(run, bucket)
     config = run.config
@@ -311,7 +314,7 @@ def restore_objects(
         checks += [*identities.checks(run, known, fresh=fresh, made=own.made, log=log), *own_key]
         reconciled, report = _rows(run, inventory, point, prefix)
     clock.append(time.monotonic())
-    checks += _ended(config, done, store.incomplete, accept=accept)
+    checks += [*_ended(config, done, store.incomplete, accept=accept), *_newer(run, newer, identity)]
     found = {"id": identity, "at": format_time(datetime.now(timezone.utc)), "asked": when, "prefix": prefix}
     recovery_state.keep(config, plan.remembered(alone), json.dumps(found))
     return Restored(
@@ -323,6 +326,19 @@ def restore_objects(
         reconciled=report.as_dict() if report else {},
         seconds={name: round(end - start, 2) for name, start, end in zip(("restore", "verify"), clock, clock[1:])},
     )
+
+
+def _newer(run: Opened, names: Sequence[str], identity: str) -> Iterator[Check]:
+    """Whether the store has the buckets that newer backups hold and this one does not."""
+    if not names:
+        return
+    try:
+        here = buckets.addressed(run)
+        missing = [name for name in names if not s3_settings.exists(buckets.source(buckets.alone(here, name)))]
+        words = [f"the bucket {named(name)} is not back: {identity} does not hold it" for name in missing]
+        yield compared(NEWER, words, f"the store has {several('bucket', names)}")
+    except LifeboatError as exc:
+        yield Check(NEWER, COULD_NOT_VERIFY, exc.cause)
 
 
 def _ended(config: Config, done: Unfinished, incomplete: Sequence[str], *, accept: bool) -> list[Check]:
