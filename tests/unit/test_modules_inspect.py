@@ -220,6 +220,28 @@ def test_a_store_with_a_certificate_of_its_own(tmp_path: Path, issuer: str) -> N
     assert "objects_secret_key: web is given AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY" in said
 
 
+# The names under which Directus, Nextcloud, n8n, Gitea and others are given the keys of a store.
+KEYS = {
+    "STORAGE_S3_KEY": True, "STORAGE_S3_SECRET": True, "OBJECTSTORE_S3_KEY_FILE": True, "S3_KEY_ID": True,
+    "N8N_EXTERNAL_STORAGE_S3_ACCESS_KEY": True, "N8N_EXTERNAL_STORAGE_S3_ACCESS_SECRET": True, "AWS_SECRET": True,
+    "GITEA__storage__MINIO_ACCESS_KEY_ID": True, "S3_PRIVATE_SECRET_KEY": True, "AWS_SECRET_ACCESS_KEY_FILE": True,
+    "S3_KEY_PREFIX": False, "AWS_KMS_KEY_ID": False, "S3_SSE_KEY": False, "STORAGE_S3_BUCKET": False,
+    "S3_SECRETS": False, "SECRET": False, "KEY": False,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", KEYS)
+def test_a_key_is_known_by_the_names_that_applications_give_it(name: str) -> None:
+    environment = {name: HIDDEN} if KEYS[name] else {name: HIDDEN, "S3_ACCESS_KEY": HIDDEN}
+    web = {**SHOP["services"]["web"], "environment": environment}
+    store = {"image": "minio/minio", "environment": {}, "ports": [port(9000, "19000")]}
+    project = {"name": "shop", "services": {**SHOP["services"], "minio": store, "web": web}}
+    found = typed.build(Project, project, lambda at, why: LifeboatError("read", at, why), unknown="ignore")
+    draft = discover.draft(found, "shop", {"project_directory": "/srv/shop"})
+    (line,) = [line for line in draft.wanted if "web is given" in line]
+    assert line.endswith(f"web is given {name if KEYS[name] else 'S3_ACCESS_KEY'}")
+
+
 @pytest.mark.parametrize("text", ["", "x", "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n",
     "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"])  # fmt: skip
 def test_what_is_no_certificate(text: str) -> None:

@@ -37,7 +37,9 @@ _BUCKET = re.compile(r"(.*_)?BUCKET(_NAME)?")
 _ENDPOINT = re.compile(r"(.*_)?(S3|MINIO|AWS)_(.*_)?(ENDPOINT|ENDPOINT_URL|URL)(_S3)?")
 _URL = re.compile(r"(https?)://(?:localhost|127\.0\.0\.1|0\.0\.0\.0|\[::1\])(?::(\d+))?(/[^\s'\"|;)?#]*)?")
 # A key of S3, by the names that services are given it under; each may end in _FILE.
-_KEYS = re.compile(r"(.*_)?(S3|MINIO|AWS)_(.*_)?(ACCESS_KEY(_ID)?|SECRET_KEY|SECRET_ACCESS_KEY)(_FILE)?")
+_KEYS = re.compile(
+    r"(.*_)?(S3|MINIO|AWS)_(KEY(_ID)?|SECRET|(.*_)?(ACCESS_KEY(_ID)?|ACCESS_SECRET|SECRET_KEY|SECRET_ACCESS_KEY))(_FILE)?"
+)
 _ROOT = ("MINIO_ROOT_USER", "MINIO_ROOT_PASSWORD", "MINIO_ACCESS_KEY", "MINIO_SECRET_KEY")
 _CERTIFICATES = ("", "public.crt", "certs/public.crt", "tls.crt", "server.crt", "cert.pem", "fullchain.pem")
 PLAIN = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}")
