@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import Check
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LifeboatError, Log, UsageError
 from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import store
@@ -21,6 +22,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.settings.config import
 from ansible_collections.lifeboat.dr.plugins.module_utils.vault import accounts, endpoints, policy, vault, writer
 from botocore import session
 from builders import Run, settings
+from test_awx import render, trusted
 from test_probe import report
 
 LINE = "s3://mirror at http://vault1:9000: make the bucket"
@@ -81,6 +83,53 @@ def test_vault_changes_once(run: Run, tmp_path: Path, ensured: list[dict[str, An
     assert [call["check"] for call in ensured] == [True, False, False, True]
     admin = {"access_key": "admin", "secret_key": "hunter2-too"}
     assert ensured[1] == {"check": False, "others": (), "adopt": True, **admin}
+
+
+# (the stack's bucket, the vault's repository bucket, whether a keeper mirrors) -> what the role includes
+INCLUDED: list[tuple[str, str, bool, list[str]]] = [
+    ("uploads", "copies", False, ["mirror.yml"]),
+    ("uploads", "", False, ["mirror.yml"]),
+    ("", "copies", False, ["copies.yml"]),
+    ("", "", False, []),
+    ("", "copies", True, []),
+    ("uploads", "copies", True, []),
+]
+
+
+@pytest.mark.parametrize(("bucket", "copies", "keeper", "included"), INCLUDED)
+def test_the_copies_of_a_stack_without_a_bucket_have_their_own(
+    bucket: str, copies: str, keeper: bool, included: list[str]
+) -> None:
+    role = Path(__file__).resolve().parents[2] / "roles/object_storage_backup"
+    defaults = yaml.safe_load((role / "defaults/main.yml").read_text(encoding="utf-8"))
+    given = {
+        **trusted(defaults), "lifeboat_objects": {"bucket": bucket}, "lifeboat_vault": {"repository_bucket": copies},
+        "object_storage_backup_by_keeper": keeper,
+    }  # fmt: skip
+    tasks = yaml.safe_load((role / "tasks/main.yml").read_text(encoding="utf-8"))
+    wanted = [task for task in tasks if all(render("{{ " + clause + " }}", given) for clause in task["when"])]
+    names = [task.get("ansible.builtin.include_tasks") for task in wanted]
+    assert [name for name in names if name] == included
+
+
+def test_the_vault_of_a_stack_without_a_bucket_has_the_repositorys_alone(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = asked(tmp_path)
+    given["settings"]["vault"] = {"endpoint_url": "http://vault1:9000", "repository_bucket": "copies"}
+    given["settings"]["objects"] = {}
+    tried: list[str] = []
+
+    def attempt(config: Config, **_: str) -> writer.Rights:
+        tried.extend(writer.names(config))
+        return rights(writer.HELD)
+
+    monkeypatch.setattr(writer, "attempt", attempt)
+    monkeypatch.setattr(writer, "server", lambda config: "MinIO")
+    monkeypatch.setattr(vault._Ensuring, "changes", lambda self: [f"make {self._bucket.name} for {self._mark}"])
+    done = run("vault", **given)
+    assert (done["changes"], done["vault_warnings"]) == (["make copies for shop/repository"], [])
+    assert (tried, done["writer_policy"]) == (["copies"], policy.document(["copies"], "MinIO"))
 
 
 def test_what_the_writers_key_can_do_is_tried_once_a_day(
