@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.s3.bucket import Doubt
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from ansible_collections.lifeboat.dr.plugins.module_utils.vault import endpoints
-from builders import BUCKET, NOW, make_config, publish, publish_config, publish_objects, store
+from builders import BUCKET, NOW, folder, make_config, make_manifest, publish, publish_config, publish_objects, store
 
 
 class World:
@@ -197,3 +198,23 @@ def test_a_clock_that_may_be_wrong_does_not_hide_the_backup(
     shown = capsys.readouterr()
     assert json.loads(shown.out)["id"] == done.point.id
     assert "it was pruned in 2099" in shown.err
+
+
+def test_a_database_that_shrank_is_said_by_its_backup(world: World) -> None:
+    """An application that has just made its tables anew backs up without an error."""
+    assert not take(world, "database").shrunk
+    full = publish(world.root, NOW - timedelta(days=1), details={"fingerprint": {"tables": 2, "rows": 21622}})
+    shutil.rmtree(folder(world.root, make_manifest()))
+    done = take(world, "database")
+    words = f"{done.manifests[0].id} holds 500 rows, {full.id} 21622"
+    assert done.shrunk == words
+    assert f"WARNING: {words}; if that is right: lifeboat backup database --override" in done.lines()
+
+
+def test_why_a_point_is_eventual_is_said(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    details = {"consistency": "eventual", "why": "the source bucket keeps no versions", "versioned": False}
+    monkeypatch.setattr(mirror_take, "take", lambda *_, **__: publish_objects(world.root, NOW, **details))
+    lines = take(world).lines()
+    assert any("eventual (the source bucket keeps no versions)" in line for line in lines)
+    (line,) = [line for line in lines if line.startswith("  objects: of another instant than the rows, 0 s apart")]
+    assert "mc version enable ALIAS/uploads" in line

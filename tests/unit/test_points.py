@@ -90,9 +90,18 @@ def test_another_instant_is_said(tmp_path: Path) -> None:
     point = seal(tmp_path)
     assert (point.parts["database"].id, point.consistency) == (newer.id, "eventual")
     assert "objects: of another instant than the rows, 7200 s apart" in point.notes[1]
+    assert f"and not of {newer.id}; to take both: lifeboat backup)" in points.why_apart(point)
     eventual = publish_objects(tmp_path, NOW + timedelta(hours=4), of=newer, consistency="eventual")
     point = seal(tmp_path)
     assert (point.parts["objects"].id, point.consistency) == (eventual.id, "eventual")
+    assert "(the backup does not say why)" in points.why_apart(point)
+    why = {"consistency": "eventual", "why": "the source bucket keeps no versions", "versioned": False}
+    publish_objects(tmp_path, NOW + timedelta(hours=5), of=newer, **why)
+    assert (
+        "(the source bucket keeps no versions; to switch its versioning on: mc version enable ALIAS/uploads, or aws"
+        " s3api put-bucket-versioning --endpoint-url http://127.0.0.1:9000 --bucket uploads --versioning-configuration"
+        " Status=Enabled); reconcile after a recovery"
+    ) in points.why_apart(seal(tmp_path))
 
 
 def test_broken_backups_are_passed_over(tmp_path: Path) -> None:

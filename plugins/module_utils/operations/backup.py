@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Optional, Union
@@ -13,7 +15,7 @@ from typing import Optional, Union
 from ..base.errors import IntegrityError, LifeboatError, LockedError, Log, UsageError
 from ..base.text import named
 from ..mirror.guard import Override
-from ..repository import copies, points, repositories
+from ..repository import catalog, copies, points, repositories
 from ..repository.components import DATABASE, OBJECTS, configured
 from ..repository.copies import Outcome
 from ..repository.details import DatabaseDetails, ObjectsDetails
@@ -30,7 +32,8 @@ class Taken:
     """What one run did. point: the recovery point, where one was asked for; new: it did not exist before.
 
     failed: what of the vault could not be done. not_pruned: why retention has to wait.
-    refused: why retention deleted nothing, most often because the clock may be wrong.
+    refused: why retention deleted nothing, most often because the clock may be wrong. shrunk: how much less the
+    database backup holds than one before it, where that is under half.
     """
 
     manifests: tuple[Manifest, ...]
@@ -41,6 +44,7 @@ class Taken:
     not_pruned: str = ""
     failed: tuple[str, ...] = ()
     refused: Optional[LifeboatError] = None
+    shrunk: str = ""
 
     @property
     def unheld(self) -> int:
@@ -89,6 +93,7 @@ class Taken:
         if self.point is not None:
             parts = ", ".join(self.point.parts)
             shown.append(f"{self.point.id}  recovery point of {parts}, consistency {self.point.consistency}")
+            shown += [f"  {why}" for why in [points.why_apart(self.point)] if why]
         if self.copied.place:
             shown.append(f"{len(self.copied.copied)} copied to {self.copied.place}, {len(self.copied.held)} are there")
         if self.pruned is not None:
@@ -96,6 +101,8 @@ class Taken:
             shown += prune.told(self.pruned, "pruned")
         if self.not_pruned:
             shown.append(f"not pruned: {self.not_pruned}")
+        if self.shrunk:
+            shown.append(f"WARNING: {self.shrunk}; if that is right: lifeboat backup database --override")
         if self.unheld:
             shown.append(f"WARNING: {self.unheld} objects could not be held by the vault and are in no backup")
         if self.missing:
@@ -148,4 +155,17 @@ def take(
             log(f"not pruned: {waits}")
         except UsageError as exc:  # the backup is good; that the clock may be wrong has to be said
             refused = exc
-    return Taken(tuple(manifests), point, new, copied, pruned, waits, tuple(failed), refused)
+    shrunk = _shrunk(run, manifests)
+    if shrunk:
+        log(f"WARNING: {shrunk}")
+    return Taken(tuple(manifests), point, new, copied, pruned, waits, tuple(failed), refused, shrunk)
+
+
+def _shrunk(run: Opened, manifests: Sequence[Manifest]) -> str:
+    """What status says of it too: nobody may look at that before the older backups are gone."""
+    for manifest in manifests:
+        if manifest.component == DATABASE:
+            with contextlib.suppress(LifeboatError):  # the backup is good, and status looks again
+                backups = catalog.entries(repositories.of(run), DATABASE, run.config.stack)
+                return catalog.shrunk(backups, manifest.id)[0]
+    return ""

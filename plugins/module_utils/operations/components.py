@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Callable, Union
 
 from ..base.errors import Log
-from ..base.text import human
+from ..base.text import human, named
 from ..configuration import backup as configuration_backup
 from ..database.methods import registry as methods
 from ..mirror import take as mirror_take
@@ -48,7 +48,8 @@ def _objects_line(one: Manifest) -> str:
     )
     many = f"{len(details.held)} buckets, " if details.others else ""
     done = f"{copied} copied, {removed} removed"
-    return f"{many}{objects} objects, {human(size)}  {details.seconds} s  {details.consistency}, {done}"
+    why = f" ({named(details.why)})" if details.why else ""
+    return f"{many}{objects} objects, {human(size)}  {details.seconds} s  {details.consistency}{why}, {done}"
 
 
 def _config_line(one: Manifest) -> str:

@@ -261,12 +261,17 @@ def _newest(config: Config, name: str, found: Sequence[Published], now: datetime
         words = f"{unread.id} could not be read: {unread.problem}" if unread else missing
         return Check(name, COULD_NOT_VERIFY if unread else FAIL, words)
     age = (now - good[-1].taken_at).total_seconds() / 3600
-    consistency = f", consistency {good[-1].consistency}" if isinstance(good[-1], Point) else ""
+    consistency = _consistency(good[-1]) if isinstance(good[-1], Point) else ""
     words = f"{good[-1].id}, {age:.1f} h old{consistency}"
     check = at_most(name, age, config.alarms.backup_age_hours, "h", words)
     if unread and check.result == FAIL:  # the newer one may be good
         return replace(check, result=COULD_NOT_VERIFY, detail=f"{words}; {unread.id} could not be read")
     return check
+
+
+def _consistency(point: Point) -> str:
+    why = points.why_apart(point)
+    return f", consistency {point.consistency}" + (f" ({why})" if why else "")
 
 
 def _proof(config: Config, kind: AnyKind, found: Sequence[Entry], now: datetime) -> Check:

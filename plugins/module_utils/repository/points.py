@@ -20,18 +20,20 @@ from typing import ClassVar, Optional
 from ..base import clock, typed
 from ..base.clock import format_time
 from ..base.errors import IntegrityError, LifeboatError, Log, NotFoundError, UntrustedError, UsageError
+from ..base.text import named
 from ..settings.config import RECOVERY_POINTS, Config
 from ..stack.runtime import Opened
 from . import catalog, repositories, retention
 from .base import POINT_ID, Altered, Repository, Trust
 from .catalog import Entry, Published
-from .components import DATABASE, KINDS, Kind
+from .components import DATABASE, KINDS, OBJECTS, Kind
 from .details import ObjectsDetails
 from .manifest import D, Manifest, component_of, stamp
 from .sealing import Sealed, Signature, unseal
 
 SNAPSHOT = "snapshot"  # every part is of one instant
 EVENTUAL = "eventual"  # the objects are of another instant than the rows
+_APART = "of another instant than the rows"
 
 
 @dataclass(frozen=True)
@@ -293,7 +295,7 @@ def seal(
         if chosen and kind.tied and not _of_one_instant(chosen, database):
             consistency = EVENTUAL
             apart = abs((chosen.taken_at - database.taken_at).total_seconds())
-            said.append(f"of another instant than the rows, {apart:.0f} s apart; reconcile after a recovery")
+            said.append(f"{_APART}, {apart:.0f} s apart ({_why_apart(chosen, database)}); reconcile after a recovery")
         missing = "no backup of it exists yet" if kind.configured(config) else kind.kept(config) or kind.absent
         said += kind.notes(chosen.detailed(kind.details)) if chosen else [missing]
         notes[:0] = [f"{name}: {note}" for note in said]
@@ -341,6 +343,28 @@ def _newest(config: Config, found: Sequence[Entry], component: str) -> Manifest:
         cause = f"there is no good backup of {component}"
         raise NotFoundError("seal a recovery point", config.stack, cause, f"Take one: lifeboat backup {component}.")
     return usable[-1]
+
+
+def _why_apart(objects: Manifest, database: Manifest) -> str:
+    """Why the objects are of another instant than the rows, and what ends it, where a command does."""
+    details = objects.detailed(ObjectsDetails)
+    if details.consistency == SNAPSHOT:
+        return f"they are of that of {details.database_backup}, and not of {database.id}; to take both: lifeboat backup"
+    why = named(details.why) or "the backup does not say why"
+    if details.versioned or not details.why:
+        return why
+    bucket = named(details.bucket)
+    where = f" --endpoint-url {named(details.endpoint)}" if details.endpoint else ""
+    return (
+        f"{why}; to switch its versioning on: mc version enable ALIAS/{bucket}, or aws s3api put-bucket-versioning"
+        f"{where} --bucket {bucket} --versioning-configuration Status=Enabled"
+    )
+
+
+def why_apart(point: Point) -> str:
+    """The note of the point on that; empty where rows and objects are of one instant."""
+    start = f"{OBJECTS}: {_APART}"
+    return next((note for note in point.notes if note.startswith(start)), "") if point.consistency == EVENTUAL else ""
 
 
 def _of_one_instant(objects: Manifest, database: Manifest) -> bool:
