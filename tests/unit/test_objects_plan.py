@@ -723,6 +723,24 @@ def test_an_older_backup_that_has_to_do_says_what_newer_ones_hold(case: Case) ->
     assert case.plan(bucket="uploads")["newer"] == []
 
 
+def test_a_state_that_was_asked_for_is_there_whatever_newer_backups_hold(case: Case) -> None:
+    """Asking for it again would take back what was changed since."""
+    case.objects["buckets"] = ["*"]
+    newer = publish_objects(case.root, dict(case.world.live.objects), T + timedelta(days=1), besides=["wiki"])
+    case.remember(id=ID)
+    live = case.world.live
+    wiki = dataclasses.replace(live, name="wiki")
+    case.monkeypatch.setattr(buckets, "source", lambda run: wiki if run.config.objects.bucket == "wiki" else live)
+    assert case.plan()["findings"] == ["the bucket wiki: it is missing"]
+    made = case.plan(identity=ID)
+    assert (made["condition"], made["needed"], made["newer"]) == ("damaged", False, ["wiki"])
+    assert [
+        line for line in made["warnings"] if f"{newer.id} does: -e recovery_point={newer.id} -e bucket=wiki" in line
+    ]
+    lose(case, "a")
+    assert case.plan(identity=ID)["needed"], "it is the application's bucket that differs"
+
+
 def test_a_bucket_that_was_deleted_on_purpose_is_named(case: Case) -> None:
     case.objects["buckets"] = ["*"]
     before = publish_objects(case.root, dict(case.world.live.objects), T - timedelta(days=1), besides=["docs", "wiki"])

@@ -96,6 +96,12 @@ def _protected(run: Opened, reference: Optional[Point]) -> list[Point]:
     return [point for point in reference.others() if store.wanted(run.config.objects, point.bucket)]
 
 
+def only_others(seen: Assessment) -> bool:
+    """Is it the store's other buckets alone with which something is wrong?"""
+    starts = tuple(_of(name, "") for name in seen.others)
+    return bool(starts) and all(finding.startswith(starts) for finding in seen.findings)
+
+
 def _of(name: str, text: str) -> str:
     return f"the bucket {named(name)}: {text}"
 

@@ -65,9 +65,11 @@ def of(
     readable = [entry for entry in entries if entry.manifest and not entry.unknown and not entry.ahead]
     holders = {name: entry.id for entry in readable for name in _held(entry) if store.wanted(objects, name)}
     own, newest = _held(chosen), readable[-1] if readable else None
-    in_newest = _held(newest) if newest else frozenset()
+    in_newest = _held(newest) if newest else ()
     known = {*in_newest, *(in_store or ())}
-    newer = {name: backup for name, backup in holders.items() if name in known - own and backup > chosen.id}
+    newer = {
+        name: backup for name, backup in holders.items() if name in known and name not in own and backup > chosen.id
+    }
     details = present(newest.manifest).detailed(ObjectsDetails) if newest else None
     if details is None or in_store is None or details.unprotected is None or details.unlisted:
         return Lacking(chosen.id, newer)
@@ -75,5 +77,5 @@ def of(
     return Lacking(chosen.id, newer, {name: backup for name, backup in holders.items() if name not in known})
 
 
-def _held(entry: Entry) -> frozenset[str]:
-    return frozenset(held.name for held in present(entry.manifest).detailed(ObjectsDetails).held)
+def _held(entry: Entry) -> tuple[str, ...]:
+    return tuple(held.name for held in present(entry.manifest).detailed(ObjectsDetails).held)

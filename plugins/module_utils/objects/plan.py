@@ -309,7 +309,8 @@ def _needed(
     counts = Counts()
     last = recovered(run.config, chosen.bucket)
     same = last if last and last.prefix in ("", request.prefix) else None
-    needed, why = recovery_state.needed("bucket", seen.condition, request.state, request.force, same)
+    judged = HEALTHY if _of_newer_alone(chosen, request, seen) else seen.condition
+    needed, why = recovery_state.needed("bucket", judged, request.state, request.force, same)
     if needed or request.prefix or request.state or request.exact or choose.unfinished_of(run.config):
         log(f"comparing with {chosen.id} and the vault")
         counts = _count(run, chosen, request, seen, log)
@@ -322,6 +323,12 @@ def _needed(
     needed, why = (True, differing) if differing else (needed, why)
     unfinished = choose.unfinished_of(run.config)
     return (True, _continued(unfinished, why), counts) if unfinished else (needed, why, counts)
+
+
+def _of_newer_alone(chosen: Point, request: Request, seen: Assessment) -> bool:
+    """A state was named, and what is wrong is with buckets that it does not hold: a reason to restore none of it."""
+    held = {point.bucket for point in chosen.others()}
+    return bool(request.state) and assess.only_others(seen) and not held & {*seen.others}
 
 
 def _continuing(run: Opened, request: Request) -> Request:
