@@ -12,7 +12,9 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import tarfile
+import time
 from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
@@ -26,7 +28,8 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base import checks, cl
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import IntegrityError, LifeboatError, UsageError
 from ansible_collections.lifeboat.dr.plugins.module_utils.command import cli
 from ansible_collections.lifeboat.dr.plugins.module_utils.configuration import restore
-from ansible_collections.lifeboat.dr.plugins.module_utils.database.server import Server
+from ansible_collections.lifeboat.dr.plugins.module_utils.database import server as server_module
+from ansible_collections.lifeboat.dr.plugins.module_utils.database.server import Server, Session
 from ansible_collections.lifeboat.dr.plugins.module_utils.frontend import site as frontend_site
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects import put_back
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import (
@@ -541,3 +544,50 @@ def test_a_line_of_the_log_that_has_no_utf_8(
     assert cli.main(["list", "--stack", "shop"]) == 1
     assert "Traceback" not in capsys.readouterr().err
     assert "volumes.a\\ud800 wants" in (tmp_path / "log/shop.log").read_text(encoding="utf-8")
+
+
+# A container's psql, as somebody who took it over made it: at each `\echo` it says much, and then the end.
+TALKS = """
+import sys
+for line in sys.stdin:
+    if line.startswith("\\\\echo "):
+        for _turn in range(int(sys.argv[1])):
+            sys.stdout.write(sys.argv[2])
+        sys.stdout.write("\\n" + line[6:])
+        sys.stdout.flush()
+"""
+MIB = 1 << 20
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("said", ["0" * 1024, "[0]\n" * 256], ids=["one line", "many lines"])
+def test_an_answer_of_a_session_has_an_end(said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is read until its last line, which the other side need not say."""
+    monkeypatch.setattr(server_module, "ANSWER", MIB)
+
+    def ask(kib: int) -> list[object]:
+        command = pipeline.Command([sys.executable, "-c", TALKS, str(kib), said])
+        session = Session(command, "shop", 60)
+        try:
+            return session.rows("SELECT 1;", attempted="read the rows")
+        finally:
+            session.__exit__(None, None, None)
+
+    if "\n" in said:
+        assert len(ask(1000)) == 1000 * 256
+    began = time.monotonic()
+    with pytest.raises(LifeboatError, match=r"Could not read the rows \(database shop\): .* more than 1 MiB"):
+        ask(1 << 12)
+    assert time.monotonic() - began < 5, "psql, which waits for a reader, is not waited for"
+
+
+def test_a_row_without_an_end_does_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_module, "ROW", MIB)
+    found: list[object] = []
+    sink = server_module._Rows(found.append, "read the rows", "database shop")
+    for _turn in range(3):
+        sink.write(b'"' + b"x" * (MIB // 2) + b'"\n')
+    assert len(found) == 3
+    with pytest.raises(LifeboatError, match=r"a row of PostgreSQL's answer has more than 1 MiB"):
+        for _turn in range(3):
+            sink.write(b"x" * (MIB // 2))

@@ -76,6 +76,8 @@ _STRICT = ("-v", "ON_ERROR_STOP=1", "-v", "VERBOSITY=verbose")
 _FOREIGN = "Look whether the psql there is PostgreSQL's own."
 AS_STORED = "SQL_ASCII"  # a client_encoding: nothing is converted, in either direction
 AS_TEXT = "SET client_encoding = 'UTF8';\n"
+ANSWER = 256 << 20  # bytes of what one statement answers, as pipeline.output() takes them
+ROW = 64 << 20  # bytes of one row where they are read one by one
 BAD_CONNECTION = 2  # psql's status where it got no session
 OBJECT_IN_USE = "55006"  # https://www.postgresql.org/docs/current/errcodes-appendix.html
 _CENTRE = "template1"
@@ -500,6 +502,8 @@ class _Rows:
 
     def write(self, data: bytes, /) -> int:
         whole, _newline, self._rest = (self._rest + data).rpartition(b"\n")
+        if len(self._rest) > ROW:
+            raise _too_long("a row of PostgreSQL's answer", ROW, self._attempted, self._subject)
         try:
             lines = whole.decode().split("\n")
         except UnicodeDecodeError as exc:
@@ -508,6 +512,10 @@ class _Rows:
         for row in _parsed(lines, self._attempted, self._subject):
             self._take(row)
         return len(data)
+
+
+def _too_long(what: str, most: int, attempted: str, subject: str) -> LifeboatError:
+    return LifeboatError(attempted, subject, f"{what} has more than {most >> 20} MiB", _FOREIGN)
 
 
 def _parsed(lines: Iterable[str], attempted: str, subject: str) -> list[object]:
@@ -530,7 +538,7 @@ def wrong_answer(field: str, cause: str) -> LifeboatError:
 
 
 class Session:
-    """An open psql. Bounded in time; an error in it names the server's own words."""
+    """An open psql. Bounded in time, and each answer in bytes; an error in it names the server's own words."""
 
     def __init__(self, command: Command, database: str, timeout: float) -> None:
         self._errors = pipeline.Tail()
@@ -582,8 +590,12 @@ class Session:
         return end
 
     def _answer(self, end: str, attempted: str) -> list[object]:
-        lines: list[str] = []
-        for raw in present(self._process.stdout):
+        lines, left, stdout = list[str](), ANSWER, present(self._process.stdout)
+        while raw := stdout.readline(left + 1):
+            left -= len(raw)
+            if left < 0:
+                self._process.kill()  # it may have more, and would wait for a reader of it
+                raise _too_long("PostgreSQL's answer", ANSWER, attempted, self._subject)
             line = decoded(raw).rstrip("\n")
             if line == end:
                 return _parsed(lines, attempted, self._subject)
