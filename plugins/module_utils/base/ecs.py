@@ -17,13 +17,12 @@ import socket
 from datetime import datetime, timezone
 from typing import NamedTuple, Optional
 
+from .text import printable_json
 from .version import VERSION
 
 ECS = "8.11.0"
 LONGEST = 6 << 10  # bytes of a message in JSON: a whole line stays below the 8 KiB at which rsyslog cuts
 _UNVERIFIED = 3  # the exit code of errors.UnverifiedError
-# JSON allows these in a text, and readers of lines break at them.
-_BREAKS = {ord(letter): f"\\u{ord(letter):04x}" for letter in "\x7f\x85\u2028\u2029"}
 
 
 class Line(NamedTuple):
@@ -76,20 +75,16 @@ class Formatter(logging.Formatter):
 def _bounded(text: str) -> str:
     """A text as JSON, in the clear but for what does not belong into a line, and cut where it is too long."""
     whole = text.encode("utf-8", "backslashreplace").decode()  # half a pair of surrogates is no UTF-8
-    said = _json(whole[:LONGEST])
+    said = printable_json(whole[:LONGEST])
     if len(whole) <= LONGEST and len(said.encode()) <= LONGEST:
         return said
     kept, size = 0, 100  # for the words at the end
     for letter in whole:
-        size += len(_json(letter).encode()) - 2
+        size += len(printable_json(letter).encode()) - 2
         if size > LONGEST:
             break
         kept += 1
-    return _json(f"{whole[:kept]} … and {len(whole) - kept} more characters")
-
-
-def _json(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False).translate(_BREAKS)
+    return printable_json(f"{whole[:kept]} … and {len(whole) - kept} more characters")
 
 
 def read(line: str) -> Optional[Line]:

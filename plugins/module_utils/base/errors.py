@@ -27,7 +27,14 @@ def present(value: Optional[T]) -> T:
 
 def printable(text: str) -> str:
     """Text on one line: a byte that is not UTF-8 as `\\xe9`, a line break as `\\n`, whatever does not print."""
+    if text.isprintable():
+        return text
     return "".join(letter if letter.isprintable() else _escape(letter) for letter in text)
+
+
+def printable_lines(text: str) -> str:
+    """The same of a text that has lines, for a terminal."""
+    return "\n".join(map(printable, text.split("\n")))
 
 
 def _escape(letter: str) -> str:

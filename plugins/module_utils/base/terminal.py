@@ -16,10 +16,10 @@ import re
 import threading
 import time
 from collections.abc import Iterable
-from typing import Callable, TextIO
+from typing import Callable, Optional, TextIO
 
 from . import pipeline
-from .errors import present
+from .errors import present, printable, printable_lines
 from .text import human
 
 _GREEN, _YELLOW, _RED, _BOLD, _DIM = "32", "33", "1;31", "1", "2"
@@ -62,13 +62,25 @@ def _verdict(found: re.Match[str]) -> str:
     return (found["before"] or "") + _in(_COLOURS[word], word)
 
 
+class Plain(logging.Formatter):
+    """A record as text that moves no cursor: what a tool or a server said is in it. one_line: for a log, in which
+    each line is taken for one of ours."""
+
+    def __init__(self, form: str, time_form: Optional[str] = None, *, one_line: bool = False) -> None:
+        super().__init__(form, time_form)
+        self._shown = printable if one_line else printable_lines
+
+    def format(self, record: logging.LogRecord) -> str:
+        return self._shown(super().format(record))
+
+
 def handler(stream: TextIO, *, errors_only: bool = False) -> logging.Handler:
     """Progress for a person; for everybody else errors only, which cron mails."""
     if wants_more(stream) and not errors_only:
         return Progress(stream)
     plain = logging.StreamHandler(stream)
     plain.setLevel(logging.INFO if stream.isatty() and not errors_only else logging.ERROR)
-    plain.setFormatter(logging.Formatter("lifeboat: %(message)s"))
+    plain.setFormatter(Plain("lifeboat: %(message)s"))
     return plain
 
 
@@ -77,6 +89,7 @@ class Progress(logging.Handler):
 
     def __init__(self, stream: TextIO, *, moved: Callable[[], int] = pipeline.moved, every: float = 1.0) -> None:
         super().__init__(logging.INFO)
+        self.setFormatter(Plain("%(message)s"))
         self._stream, self._moved, self._every = stream, moved, every
         self._shown, self._ended = False, threading.Event()
         self._begin()

@@ -6,13 +6,24 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Optional
 
 from .checks import SHOWN, Check
 from .errors import printable
 
 named = printable  # a name, for a line that people read
+
+
+def printable_json(value: object, indent: Optional[int] = None) -> str:
+    """JSON for people too, with what does not print escaped: JSON itself asks for that of some of it only."""
+    said = json.dumps(value, ensure_ascii=False, indent=indent)
+    if said.isprintable():
+        return said
+    between = "" if indent is None else "\n"  # within a text it is escaped already
+    return "".join(letter if letter.isprintable() or letter == between else json.dumps(letter)[1:-1] for letter in said)
 
 
 def human(size: float) -> str:

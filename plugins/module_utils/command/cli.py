@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Callable, NamedTuple, Optional
 from ..base import ecs, lock, pipeline, terminal
 from ..base import text as base_text
 from ..base.checks import CODES
-from ..base.errors import IntegrityError, LifeboatError, Log, UnverifiedError, UsageError
+from ..base.errors import IntegrityError, LifeboatError, Log, UnverifiedError, UsageError, printable_lines
 from ..base.filesystem import explained
 from ..base.version import VERSION
 from ..operations import schedule
@@ -202,10 +202,12 @@ def _ended(code: int) -> dict[str, int]:
 
 
 def _answer(arguments: argparse.Namespace, code: int, result: object, shown: list[str]) -> int:
-    if terminal.wants_more(sys.stdout) and getattr(arguments, "format", "text") == "text":
-        shown = terminal.painted(shown)
+    if getattr(arguments, "format", "text") == "text":
+        shown = list(map(printable_lines, shown))
+        if terminal.wants_more(sys.stdout):
+            shown = terminal.painted(shown)
     try:
-        said = json.dumps(result, ensure_ascii=False) if arguments.json else "\n".join(shown)
+        said = base_text.printable_json(result) if arguments.json else "\n".join(shown)
         sys.stdout.write(f"{said}\n")
         sys.stdout.flush()
     except BrokenPipeError:  # `lifeboat list | head` is no error, nor may the flush at the end make it one
@@ -223,7 +225,8 @@ def _open_log(log: logging.Logger, stack: str, arguments: argparse.Namespace, st
     log.setLevel(logging.DEBUG)  # that a run begins and ends is for the log and the journal; a terminal shows INFO
     whole = getattr(arguments, "json", False) and sys.stdout.isatty()  # progress would stand in the middle of the JSON
     log.addHandler(terminal.handler(sys.stderr, errors_only=whole))
-    plain = logging.Formatter(f"%(asctime)s {stack}[%(process)d] %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S%z")
+    form = f"%(asctime)s {stack}[%(process)d] %(levelname)s %(message)s"
+    plain = terminal.Plain(form, "%Y-%m-%dT%H:%M:%S%z", one_line=True)
     try:
         path = LOG_DIRECTORY / f"{stack}.log"
         if LOG_DIRECTORY.is_dir():
@@ -234,7 +237,7 @@ def _open_log(log: logging.Logger, stack: str, arguments: argparse.Namespace, st
             log.addHandler(file)
         if Path("/dev/log").exists():
             journal = logging.handlers.SysLogHandler("/dev/log")
-            journal.setFormatter(logging.Formatter(f"lifeboat[%(process)d]: {stack}: %(message)s"))
+            journal.setFormatter(terminal.Plain(f"lifeboat[%(process)d]: {stack}: %(message)s", one_line=True))
             log.addHandler(journal)
     except OSError as exc:
         log.warning("logging to the terminal only: %s", exc)
@@ -349,7 +352,7 @@ def _escrow(loaded: config.Config, arguments: argparse.Namespace, log: Log) -> A
         return _found(escrow_look.look(run, path=arguments.seen, accept=arguments.accept, now=now, log=log))
     if arguments.print_kit:
         kit = escrow_kit.kit(loaded)
-        return 0, kit, json.dumps(kit, indent=1, ensure_ascii=False).splitlines()
+        return 0, kit, base_text.printable_json(kit, indent=1).split("\n")
     key = escrow_kit.identity(arguments.identity)
     run = Opened(escrow_kit.signing(loaded, arguments.signing_key))
     return _found(escrow.prove(run, key, point=arguments.point, record=not arguments.no_record, log=log))

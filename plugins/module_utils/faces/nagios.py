@@ -13,6 +13,7 @@ import re
 from collections.abc import Sequence
 
 from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check, verdict
+from ..base.errors import printable
 
 OK, CRITICAL, UNKNOWN = 0, 2, 3
 _STATES = {PASS: (OK, "OK"), FAIL: (CRITICAL, "CRITICAL"), COULD_NOT_VERIFY: (UNKNOWN, "UNKNOWN")}
@@ -39,7 +40,7 @@ def unknown(stack: str, cause: str) -> tuple[int, str]:
 
 def _plain(text: str) -> str:
     """Of one line, without what begins the performance data."""
-    words = " ".join(text.split()).replace("|", "/")
+    words = printable(" ".join(text.split())).replace("|", "/")
     return words if len(words) <= _LONGEST else f"{words[: _LONGEST - 3]}..."
 
 
