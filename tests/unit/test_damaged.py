@@ -28,9 +28,13 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base import checks, cl
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import IntegrityError, LifeboatError, UsageError
 from ansible_collections.lifeboat.dr.plugins.module_utils.command import cli
 from ansible_collections.lifeboat.dr.plugins.module_utils.configuration import restore
+from ansible_collections.lifeboat.dr.plugins.module_utils.database import cluster, fingerprint, majors
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import server as server_module
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.server import Server, Session
+from ansible_collections.lifeboat.dr.plugins.module_utils.drill import beside
+from ansible_collections.lifeboat.dr.plugins.module_utils.drill import transaction as drill_transaction
 from ansible_collections.lifeboat.dr.plugins.module_utils.frontend import site as frontend_site
+from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import listing
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects import put_back
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import (
     clocks,
@@ -41,6 +45,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.operations import (
     prune,
     runs,
     schedule,
+    shipping,
     status,
 )
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations.preflight import Place
@@ -50,6 +55,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import documents
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import settings as s3_settings
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
 from ansible_collections.lifeboat.dr.plugins.module_utils.site import scope
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack import answer as stack_answer
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import files as stack_files
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import HostRuntime, Opened
 from ansible_collections.lifeboat.dr.plugins.module_utils.tools import alertmanager, git, tar
@@ -591,3 +597,117 @@ def test_a_row_without_an_end_does_not_fill_the_memory(monkeypatch: pytest.Monke
     with pytest.raises(LifeboatError, match=r"a row of PostgreSQL's answer has more than 1 MiB"):
         for _turn in range(3):
             sink.write(b"x" * (MIB // 2))
+
+
+def test_a_process_may_have_any_bytes_for_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That of a container which listens on the stack's port: its argv is empty, its name is not UTF-8."""
+    process = tmp_path / "4711"
+    (process / "fd").mkdir(parents=True)
+    (process / "fd/3").symlink_to("socket:[77]")
+    (process / "cmdline").write_bytes(b"")
+    (process / "comm").write_bytes(b"\xff\x1b[2Jthief\n")
+    (process / "cgroup").write_bytes(b"0::/\xff/thief.service\n")
+    monkeypatch.setattr(backend_host, "PROC", tmp_path)
+    number, command, unit = backend_host.owner("77")
+    assert (number, unit) == (4711, "thief.service")
+    assert command.endswith("thief")
+    assert command.isprintable()
+
+
+def test_another_process_with_that_number_may_have_any_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    stat = b"4711 (a\xff) b) S " + b" ".join(b"%d" % number for number in range(1, 40))
+
+    def read(path: Path, *_: object, errors: str = "strict") -> str:
+        return stat.decode("utf-8", errors) if path.name == "stat" else "boot"
+
+    monkeypatch.setattr(Path, "read_text", read)
+    assert runs._since(4711) == "boot 19"
+
+
+@pytest.mark.parametrize("odd", ["pipe", "huge", "link"])
+def test_the_major_of_a_data_directory_that_its_owner_prepared(tmp_path: Path, odd: str) -> None:
+    file = tmp_path / "PG_VERSION"
+    file.write_text("17\n")
+    assert majors._major_of(tmp_path) == "17"
+    file.unlink()
+    if odd == "pipe":
+        os.mkfifo(file)
+        with pytest.raises(OSError, match="Not a plain file"):  # its caller takes that for no answer
+            majors._major_of(tmp_path)
+        return
+    if odd == "huge":
+        file.touch()
+        os.truncate(file, 1 << 40)
+    else:
+        file.symlink_to("/dev/zero")
+    assert majors._major_of(tmp_path) == ""
+
+
+@pytest.mark.parametrize("status", ["1e999", "[" * 100_000, "-1e308", "null", '"x"', "{}"])
+def test_a_stores_answer_with_a_status_that_is_none(status: str) -> None:
+    said = f'{{"items": [{{"create": {{"_id": "a", "status": {status}}}}}]}}'.encode()
+    found = shipping._items({"a": b"{}"}, said)
+    assert found is None or status == "-1e308"
+
+
+def test_a_refused_line_that_nests_too_deep_is_kept(tmp_path: Path) -> None:
+    line = b'{"id": "a", "line": ' + b"[" * 100_000 + b"}\n"
+    (tmp_path / "refused.ndjson").write_bytes(line)
+    assert shipping.again(tmp_path, lambda _: (200, b"{}")) == (0, 1, "")
+    assert (tmp_path / "refused.ndjson").read_bytes() == line
+
+
+def test_a_publication_that_nests_too_deep_is_not_compared() -> None:
+    deep = f'postgres {{"a": {"[" * 100_000}}}'
+    assert cluster._alike(deep, deep) is None
+    same = 'postgres {"pubinsert": true}'
+    assert cluster._alike(same, same) is True
+
+
+def test_globals_and_a_fingerprint_that_unpack_without_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fingerprint, "LARGEST", MIB)
+    (tmp_path / fingerprint.GLOBALS).write_bytes(gzip.compress(b"-" * MIB))
+    assert len(fingerprint.globals_of(tmp_path)) == MIB
+    (tmp_path / fingerprint.GLOBALS).write_bytes(gzip.compress(b"-" * MIB + b"\n"))
+    with pytest.raises(IntegrityError, match="unpacks to more than 1 MiB"):
+        fingerprint.globals_of(tmp_path)
+    (tmp_path / fingerprint.FINGERPRINT).write_bytes(b" " * (MIB + 1))
+    with pytest.raises(LifeboatError, match=r"read the fingerprint .*File too large"):
+        fingerprint.facts_of(tmp_path)
+
+
+def test_a_listing_with_a_line_without_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listing, "LONGEST", 4 << 10)
+    packed = gzip.compress(b'"' * MIB)
+    for read in (listing.read, listing.read_lines):
+        with pytest.raises(IntegrityError, match=r"line 1: .*more than"):
+            list(read(io.BytesIO(packed), "objects_backup_20261124_030000"))
+
+
+@pytest.mark.parametrize("page", ["<![foo[", "<![", "<!a <![x"])
+def test_a_page_that_pythons_reader_of_html_does_not_know(page: str) -> None:
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    head = f'<head><meta name="commit" content="{commit}">'
+    assert frontend_site.commit_of("index.html", f"{head}{page}".encode()) == commit
+    assert frontend_site.commit_of("index.html", page.encode()) == ""
+
+
+@pytest.mark.parametrize("identity", ['"\\ud800"', f'"{"x" * 100_000}"'], ids=["half a character", "long"])
+def test_an_application_that_calls_a_thing_what_no_address_holds(
+    tmp_path: Path, identity: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = {"write": {"url": "http://127.0.0.1/a", "json": {"t": "{token}"}}, "read": {"url": "http://127.0.0.1/{id}"}}
+    transactions = [{"name": "order", **asked}]
+    held = make_config(tmp_path, drill={"transactions": transactions})
+    monkeypatch.setattr(stack_answer, "send", lambda *_, **__: (200, f'{{"id": {identity}}}'.encode()))
+    with pytest.raises(LifeboatError, match="the answer has no field id"):
+        drill_transaction.write(held, held.drill.transactions[0], "t")
+
+
+def test_a_projects_file_without_an_end_is_no_portrait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    project = tmp_path / "project"
+    project.mkdir()
+    (project / ".env").touch()
+    os.truncate(project / ".env", 1 << 40)
+    with pytest.raises(LifeboatError, match=r"read the project's file .*File too large"):
+        beside.file_digest(project / ".env")

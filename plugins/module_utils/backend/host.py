@@ -136,11 +136,16 @@ def owner(inode: str) -> tuple[int, str, str]:
         with contextlib.suppress(OSError):
             if any(os.readlink(path) == wanted for path in (process / "fd").iterdir()):  # noqa: PTH115 - not a path
                 words = (process / "cmdline").read_bytes().decode("utf-8", "replace").split("\0")
-                command = plain(pipeline.scrub(" ".join(words))) or (process / "comm").read_text().strip()
+                command = plain(pipeline.scrub(" ".join(words))) or plain(_text(process / "comm"))
                 return int(process.name), command, _unit_of(process)
     return 0, "", ""
 
 
+def _text(path: Path) -> str:
+    """Of /proc, where a process may have any bytes for its name or its control group's."""
+    return path.read_bytes().decode("utf-8", "replace").strip()
+
+
 def _unit_of(process: Path) -> str:
-    found = re.findall(r"/([A-Za-z0-9@:_.\\-]+\.service)", (process / "cgroup").read_text(encoding="utf-8"))
+    found = re.findall(r"/([A-Za-z0-9@:_.\\-]+\.service)", _text(process / "cgroup"))
     return found[-1] if found and found[-1] not in UNITS else ""

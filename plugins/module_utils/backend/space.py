@@ -15,7 +15,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..base import pipeline
+from ..base import filesystem, pipeline
 from ..base.errors import LifeboatError, Log, SpaceError
 from ..base.pipeline import Command
 from ..base.text import human
@@ -35,7 +35,7 @@ def logs(config: Config, root: Path) -> list[tuple[Path, int, bool]]:
     found = []
     for described in sorted(root.glob("containers/*/config.v2.json")):
         try:
-            labels = (json.loads(described.read_text(encoding="utf-8")).get("Config") or {}).get("Labels") or {}
+            labels = (json.loads(filesystem.read_file(described)).get("Config") or {}).get("Labels") or {}
             labels = {**labels}
         except (OSError, ValueError, AttributeError, TypeError, RecursionError):
             continue

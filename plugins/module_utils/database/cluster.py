@@ -19,14 +19,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Optional, TypeVar, Union
 
-from ..base import pipeline, typed
+from ..base import filesystem, pipeline, typed
 from ..base.checks import COULD_NOT_VERIFY, PASS, Check, compared
 from ..base.errors import IntegrityError, LifeboatError, Log
 from ..base.text import named
 from ..base.typed import MOST, Range
 from ..recovery.state import keep
 from ..settings.config import Config
-from .server import Server, answers, encoded, identifier, literal, setting_name, setting_value
+from .server import Server, answers, encoded, identifier, literal, setting_name, setting_value, wrong_answer
 
 T = TypeVar("T")
 CLUSTER = "cluster.json"  # an artefact of a backup
@@ -189,7 +189,10 @@ def read(data: bytes, identity: str) -> Cluster:
 def of(folder: Path) -> Optional[Cluster]:
     """What lies among the artefacts; None where the backup is of the time before it was recorded."""
     path = folder / CLUSTER
-    return read(path.read_bytes(), folder.name) if path.exists() else None
+    if not path.exists():
+        return None
+    with filesystem.explained("read the server's settings", path):
+        return read(filesystem.read_file(path), folder.name)
 
 
 # --- secrets
@@ -651,8 +654,8 @@ def _alike(before: str, now: str) -> Optional[bool]:
     if not (found[0] and found[1]):
         return None
     try:
-        was, has = (json.loads(each["row"]) for each in found if each)
-    except ValueError:
+        was, has = (typed.load(each["row"], wrong_answer) for each in found if each)
+    except LifeboatError:
         return None
     same = all(was[name] == value if name in was else value in _NOT_THERE for name, value in has.items())
     if not same or found[0]["owner"] != found[1]["owner"] or not was.keys() <= has.keys():

@@ -13,6 +13,7 @@ whether pg_dump keeps its order and form, and what the queries do where it does 
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 import re
@@ -21,7 +22,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, NamedTuple, Optional, Union
 
-from ..base import typed
+from ..base import filesystem, typed
 from ..base.checks import COULD_NOT_VERIFY, Check, compared
 from ..base.errors import IntegrityError, LifeboatError, UsageError
 from ..base.text import named
@@ -30,6 +31,7 @@ from ..repository.details import Content
 from ..settings.config import FINGERPRINTS
 from .server import AS_TEXT, Session, answers, encoded, literal, wrong_answer
 
+LARGEST = 256 << 20  # bytes of an artefact that is read whole: ten thousand tables have fewer than 20 MiB
 DUMP, GLOBALS, FINGERPRINT = "database.dump", "globals.sql.gz", "fingerprint.json"  # a backup's artefacts
 EXTENSIONS = "extensions"  # the name of a check
 _VALUE = re.compile(r"-?\d{1,20}")  # of a sequence: 64 bits
@@ -533,7 +535,19 @@ def read(data: bytes, identity: str) -> Fingerprint:
 
 def facts_of(folder: Path) -> Fingerprint:
     """The fingerprint that lies among the artefacts."""
-    return read((folder / FINGERPRINT).read_bytes(), folder.name)
+    with filesystem.explained("read the fingerprint", folder / FINGERPRINT):
+        return read(filesystem.read_file(folder / FINGERPRINT, LARGEST), folder.name)
+
+
+def globals_of(folder: Path) -> bytes:
+    """The statements of the globals that lie among the artefacts. OSError, EOFError and zlib.error where it is not what
+    gzip writes; IntegrityError where there is more than any server has: a MiB of gzip's may be a GiB."""
+    with gzip.open(folder / GLOBALS, "rb") as file:
+        script = file.read(LARGEST + 1)
+    if len(script) > LARGEST:
+        cause = f"{GLOBALS} unpacks to more than {LARGEST >> 20} MiB"
+        raise IntegrityError("read the globals", folder.name, cause, "Choose another backup (`lifeboat list`).")
+    return script
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import contextlib
 import re
 from pathlib import Path
 
+from ..base import filesystem
 from ..base.errors import LifeboatError, UsageError
 from ..stack.runtime import Opened
 
@@ -49,10 +50,10 @@ def older_data(run: Opened) -> str:
 
 
 def _major_of(data: Path) -> str:
-    file = data / "PG_VERSION"
-    if data == Path() or file.is_symlink():  # a link may lead elsewhere in a container
+    if data == Path() or (data / "PG_VERSION").is_symlink():  # a link may lead elsewhere in a container
         return ""
-    found = _MAJOR.fullmatch(file.read_bytes()[:16].decode("ascii", "replace").strip())
+    with filesystem.open_below(data, ("PG_VERSION",)) as file:  # it is the container's: it may be a pipe, too
+        found = _MAJOR.fullmatch(file.read(16).decode("ascii", "replace").strip())
     return found[0] if found else ""
 
 

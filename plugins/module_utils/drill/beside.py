@@ -13,7 +13,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Callable
 
-from ..base import clock, pipeline
+from ..base import clock, filesystem, pipeline
 from ..base.checks import Check, compared
 from ..base.clock import parse_time
 from ..base.errors import LifeboatError, NotFoundError, UsageError
@@ -49,12 +49,17 @@ def portrait(run: Opened) -> dict[str, str]:
         found.update({f"volume {name}": "there" for name in names.split()})
         for path in (*stack_files.project_files(config), Path(stack.directory) / ".env"):
             if path.is_file():
-                found[f"file {path}"] = hashlib.sha256(path.read_bytes()).hexdigest()
+                found[f"file {path}"] = file_digest(path)
     else:
         units = filter(None, (config.database.service, config.objects.service, *config.application.services))
         found.update({f"unit {service}": stack.state(service).describe() for service in units})
     databases = database_server.of(run).databases()
     return {**found, **{f"database {name}": "there" for name in databases}}
+
+
+def file_digest(path: Path) -> str:
+    with filesystem.explained("read the project's file", path):
+        return hashlib.sha256(filesystem.read_file(path)).hexdigest()
 
 
 def untouched(before: Mapping[str, str], after: Mapping[str, str]) -> Check:

@@ -24,6 +24,7 @@ from ..stack import answer
 PRESENT, LOST, OTHER = "present", "lost", "other"
 BROKEN = "broken"  # the application knows of it, and cannot give it back
 SECRET = "drill_authorization"
+_LONGEST = 1000  # bytes of what an application calls a thing
 _LARGEST = 64 << 20
 _TIMEOUT = 15
 
@@ -43,7 +44,10 @@ def write(config: Config, transaction: TransactionSettings, token: str) -> str:
     if "{id}" not in transaction.read.url:
         return ""
     try:
-        return str(json.loads(body)[transaction.id])
+        identity = str(json.loads(body)[transaction.id])
+        if len(identity.encode()) > _LONGEST:  # it becomes a part of an address
+            raise ValueError
+        return identity
     except (ValueError, LookupError, TypeError, RecursionError) as exc:
         cause = f"the answer has no field {transaction.id}: {pipeline.one_line(body)}"
         raise _failed("write", transaction, cause) from exc

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import re
@@ -79,7 +80,8 @@ def commit_of(marker: str, data: bytes) -> str:
             return ""
     elif name.endswith((".html", ".htm")):
         reader = _Meta(key or META)
-        reader.feed(text)
+        with contextlib.suppress(AssertionError, NotImplementedError):  # what html.parser raises of `<![`
+            reader.feed(text)
         found = reader.content
     commit = str(found).strip().lower()
     return commit if _COMMIT.fullmatch(commit) else ""

@@ -47,6 +47,7 @@ from ..s3.bucket import Listed
 from ..tools import age
 
 T = TypeVar("T")
+LONGEST = 1 << 20  # bytes of a line: a key has at most 1,024, its headers 8 KiB, each letter up to six in JSON
 NAME = "listing.jsonl.gz"
 FIELDS = ("key", "size", "etag", "modified", "version", "vault_version", "vault_etag", "sha256")
 _MORE = {  # where it is not this
@@ -217,7 +218,9 @@ def _read_with(make: Callable[[bytes, typed.Wrong], T], file: IO[bytes], subject
     try:
         with gzip.open(file) as packed:
             lines = io.BufferedReader(packed, 1 << 16)  # type: ignore[type-var,arg-type,unused-ignore]
-            for number, line in enumerate(lines, 1):  # noqa: B007 - wrong() reads it
+            for number, line in enumerate(iter(functools.partial(lines.readline, LONGEST + 1), b""), 1):  # noqa: B007 - wrong() reads it
+                if len(line) > LONGEST:  # a MiB of gzip's may be a GiB
+                    raise wrong("", f"has more than {LONGEST >> 20} MiB")
                 yield make(line, wrong)
     except (OSError, EOFError, zlib.error) as exc:
         raise wrong("", str(exc) or repr(exc)) from exc

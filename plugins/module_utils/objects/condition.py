@@ -160,7 +160,7 @@ def _deleted_bytes(inside: str, owner: str) -> int:
     found = {}
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            if owner not in (process / "cgroup").read_text():
+            if owner.encode() not in (process / "cgroup").read_bytes():  # the names in it may be any bytes
                 continue
             for path in (process / "fd").iterdir():
                 if os.readlink(path).startswith(f"{inside}/"):  # noqa: PTH115 - Path.readlink() tidies the path up

@@ -202,7 +202,7 @@ class _Protection(Protection[Assessment]):
             client.create_bucket(Bucket=name)
             try:
                 client.put_object(Bucket=name, Key="check", Body=body)
-                took = bool(client.get_object(Bucket=name, Key="check")["Body"].read() == body)
+                took = bool(client.get_object(Bucket=name, Key="check")["Body"].read(len(body) + 1) == body)
                 client.delete_object(Bucket=name, Key="check")
             finally:
                 demolish.delete_bucket(replace(source, name=name), confirm=name)

@@ -100,7 +100,7 @@ def _alive(found: Begun) -> bool:
 def _since(process: int) -> str:
     """When the process began, and since which start of the system; empty where there is none, or only its remains."""
     try:
-        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+        fields = Path(f"/proc/{process}/stat").read_text(errors="replace").rpartition(")")[2].split()
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
         return ""

@@ -262,7 +262,7 @@ def again(directory: Path, post: Post) -> tuple[int, int, str]:
             try:
                 said = json.loads(line)
                 item = Document(str(said["id"]), said["line"], said["line"])
-            except (ValueError, LookupError, TypeError):
+            except (ValueError, LookupError, TypeError, RecursionError):
                 left.append(line)
                 continue
             cause = stored([item], post)
@@ -462,6 +462,6 @@ def _items(part: Mapping[str, bytes], said: bytes) -> Optional[dict[str, tuple[i
     try:
         items = [item["create"] for item in json.loads(said)["items"]]
         found = {str(item["_id"]): (int(item["status"]), _reason(item.get("error"))) for item in items}
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
         return None
     return found if list(found) == list(part) else None

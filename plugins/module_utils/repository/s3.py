@@ -456,8 +456,9 @@ class S3Repository(Repository):
             raise
 
     def _bytes(self, key: str, version: _Version) -> bytes:
+        """Of a document; of a longer one, which is none, as much as tells that."""
         with self._read_version(key, version) as stream:
-            return stream.read()
+            return stream.read(filesystem.LARGEST + 1)
 
     def _read_version(self, key: str, version: _Version) -> BinaryIO:
         named = SimpleNamespace(get_object=functools.partial(self.client.get_object, VersionId=version.id))

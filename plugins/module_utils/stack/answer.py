@@ -15,7 +15,7 @@ import urllib.request
 from http.client import HTTPMessage
 from typing import IO, Optional
 
-from ..base import clock, pipeline, web
+from ..base import clock, pipeline, typed, web
 from ..base.checks import FAIL, PASS, Check
 from ..settings.config import EndpointCheck
 
@@ -104,7 +104,7 @@ def ask(check: EndpointCheck) -> str:
     try:
         got = json.loads(body)
         wrong = [
-            f"{key} is {got.get(key)!r} instead of {value!r}"
+            f"{key} is {typed.shown(got.get(key))} instead of {value!r}"
             for key, value in check.json.items()
             if got.get(key) != value
         ]

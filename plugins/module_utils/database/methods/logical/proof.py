@@ -28,7 +28,7 @@ from ....repository.manifest import Manifest
 from ....settings.config import Config
 from ....stack.runtime import exec_command
 from ... import cluster, scratch
-from ...fingerprint import DUMP, EXTENSIONS, GLOBALS, Fingerprint, facts_of
+from ...fingerprint import DUMP, EXTENSIONS, Fingerprint, facts_of, globals_of
 from ...server import Server, answers, conninfo, decoded, drop, literal
 from . import cause
 from . import restore as database_restore
@@ -79,7 +79,7 @@ def _archive(config: Config, manifest: Manifest, folder: Path, dump: DatabaseDum
         facts = facts_of(folder / dump.folder)
         if not dump.folder:
             cluster.of(folder)
-        script = b"" if dump.folder else gzip.decompress((folder / GLOBALS).read_bytes())
+        script = b"" if dump.folder else globals_of(folder)
     except _NOT_WRITTEN_SO as exc:
         yield Check("globals and fingerprint", FAIL, str(exc))
         return

@@ -103,8 +103,7 @@ def roles(server: Server, directory: Path, facts: Fingerprint, *, fresh: bool) -
     missing = [name for name in facts.roles if name not in have]
     if not fresh and not missing:
         return []
-    with gzip.open(directory / GLOBALS, "rb") as file:
-        found = statements(decoded(file.read()))
+    found = statements(decoded(fingerprint.globals_of(directory)))
     if not names:  # as they were stored, so they are stored again
         found = [statement for statement in found if not statement.startswith("SET client_encoding ")]
     script = keep_globals(found, have, missing, server.user, fresh=fresh)
