@@ -51,8 +51,9 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.operations import (
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations.preflight import Place
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import state
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import catalog, points
-from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import documents
+from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import documents, signed
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import settings as s3_settings
+from ansible_collections.lifeboat.dr.plugins.module_utils.s3.connections import Reply
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
 from ansible_collections.lifeboat.dr.plugins.module_utils.site import scope
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import answer as stack_answer
@@ -711,3 +712,52 @@ def test_a_projects_file_without_an_end_is_no_portrait(tmp_path: Path, monkeypat
     os.truncate(project / ".env", 1 << 40)
     with pytest.raises(LifeboatError, match=r"read the project's file .*File too large"):
         beside.file_digest(project / ".env")
+
+
+def _header(kind: bytes, size: int, name: str = "././@LongLink") -> bytes:
+    member = tarfile.TarInfo(name)
+    member.type, member.size = kind, size
+    return member.tobuf(tarfile.GNU_FORMAT)
+
+
+SPARSE = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.name": "a", "GNU.sparse.realsize": "1"}
+BOMBS = {
+    "a name of 64 MiB": (_header(b"L", 64 * MIB) + bytes(64 * MIB), "a header of"),
+    "a name before a name": ((_header(b"L", 512) + b"a".ljust(512, b"\0")) * 5000, "headers without a file"),
+    "what PAX says, of 64 MiB": (_header(b"x", 64 * MIB) + bytes(64 * MIB), "a header of"),
+    "a sparse file": (_header(b"S", 512) + bytes(512), "a sparse file"),
+    "a sparse file of PAX": (gzip.decompress(_packed("a", **SPARSE)), "a sparse file"),
+}
+
+
+@pytest.mark.parametrize("bomb", BOMBS)
+def test_a_header_of_an_archive_without_an_end_is_refused(bomb: str) -> None:
+    data, words = BOMBS[bomb]
+    with pytest.raises(IntegrityError, match=words):
+        tar.read(io.BytesIO(gzip.compress(data + bytes(10240), 1)), "archive")
+
+
+def test_an_archive_of_more_files_than_any_has_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w:gz") as archive:
+        for number in range(30):
+            archive.addfile(tarfile.TarInfo(f"a{number}"))
+    assert len(list(tar.members(io.BytesIO(out.getvalue()), "archive", 30))) == 30
+    with pytest.raises(IntegrityError, match="more than 29 files"):
+        list(tar.members(io.BytesIO(out.getvalue()), "archive", 29))
+
+
+def test_an_answer_about_a_bucket_has_an_end() -> None:
+    """Whoever gives it: the stack's store is a container, and a vault may be somebody else's."""
+    asked: list[int] = []
+
+    class Connections:
+        def request(self, *given: Any) -> Reply:
+            asked.append(given[-1])
+            return Reply(200, {}, b"")
+
+    for bounds, key in ((signed.UNBOUNDED, ""), (signed.Bounds(about=7), "")):
+        requests = signed.Requests("http://127.0.0.1:1", "us-east-1", "a", "b", "", bounds)
+        requests._connections = Connections()  # type: ignore[assignment]
+        requests._send(signed._Request("GET", "bucket", key, {}, {}, b""))
+    assert asked == [signed.ABOUT, 7]

@@ -31,6 +31,7 @@ from ..settings.parts import FrontendSettings
 from ..tools import tar
 from ..tools.git import Clone
 
+MOST_FILES = 500_000
 LARGEST_SITE = 4 << 30  # bytes; GitHub Pages takes 1 GB
 GRACE = 10  # seconds that a command has to end itself when its time is up
 _SYSTEM = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -153,7 +154,7 @@ class Builder:
                     self._packed(words, packed)
                 target.mkdir(mode=0o755)
                 with archive.open("rb") as stream:
-                    for entry, content in tar.members(stream, "what was built"):
+                    for entry, content in tar.members(stream, "what was built", MOST_FILES):
                         if entry.path == f"/{name}" and entry.type != tar.DIRECTORY:
                             return f"{self.settings.directory}/{output} leads out of the clone"
                         size += entry.size

@@ -117,6 +117,7 @@ class Bounds:
 
 
 UNBOUNDED = Bounds()
+ABOUT = 256 << 20  # bytes of an answer about a bucket, whoever gives it: a page of a listing has a thousand keys
 
 
 class NamelessError(UnsendableError):
@@ -214,7 +215,7 @@ class Requests:
         method, bucket, key, query, headers, body = request
         path = "/" + quote(bucket) + ("/" + quote(key, safe="/-_.~", errors="surrogateescape") if key else "")
         words = "&".join(f"{name}={quote(value, safe='-_.~')}" for name, value in sorted(query.items()))
-        most = self._bounds.answer if key else self._bounds.about
+        most = self._bounds.answer if key else self._bounds.about or ABOUT
         shown = self._signed(method, path, words, headers, body) if named else self._unsigned
         try:
             answer = self._connections.request(method, path + (f"?{words}" if words else ""), shown, body, most)

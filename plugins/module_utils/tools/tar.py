@@ -35,6 +35,8 @@ Id = Annotated[int, Range(0, 2**32 - 2)]
 Time = Annotated[int, Range(-(2**40), 2**40)]
 DEPTH = 100
 MEMBERS = 200_000
+HEADER = 1 << 20  # bytes of what is said of one file, such as its name
+_CONTENT = (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE)
 IN_MEMORY = 8 << 20
 TRIES = 3
 _MODE = re.compile(r"[0-7]{1,6}")
@@ -275,14 +277,17 @@ def followed(path: str) -> tuple[str, list[str], str]:
     return done, links, ""
 
 
-def members(stream: IO[bytes], subject: str) -> Iterator[tuple[Entry, Optional[IO[bytes]]]]:
+def members(stream: IO[bytes], subject: str, most: int = MEMBERS) -> Iterator[tuple[Entry, Optional[IO[bytes]]]]:
     """Every member of a gzipped tar, to its very end, with the content of plain files; hashes are for who reads it.
 
-    Raises IntegrityError for what is no whole archive, and for a member that could leave the place it is unpacked to.
+    Raises IntegrityError for what is no whole archive, for one with more than `most` files, and for a member that could
+    leave the place it is unpacked to.
     """
     with _whole(subject), gzip.GzipFile(fileobj=stream, mode="rb") as plain:
         with tarfile.open(fileobj=plain, mode="r|", tarinfo=Member) as archive:
-            for member in archive:
+            for number, member in enumerate(archive):
+                if number >= most:
+                    raise IntegrityError("read the archive", subject, f"it has more than {most} files")
                 yield _entry(member, subject), archive.extractfile(member) if member.isreg() else None
         while plain.read(filesystem.CHUNK):  # gzip's own checksum is at its end
             pass
@@ -290,7 +295,18 @@ def members(stream: IO[bytes], subject: str) -> Iterator[tuple[Entry, Optional[I
 
 class Member(tarfile.TarInfo):
     """An archive ends with a block of zeros. Python takes a header that it cannot read for the end as well, and what
-    follows it would not be there."""
+    follows it would not be there. A header that is followed by text, which Python reads whole, is bounded, and a sparse
+    file is refused: nobody writes one for us, and its map may have no end."""
+
+    def _proc_member(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
+        if self.type not in _CONTENT and self.size > HEADER:
+            raise tarfile.InvalidHeaderError(f"a header of {self.size} bytes")  # type: ignore[attr-defined,unused-ignore]
+        return super()._proc_member(archive)  # type: ignore[misc,no-any-return,unused-ignore]
+
+    def _refuse(self, *_: object) -> tarfile.TarInfo:
+        raise tarfile.InvalidHeaderError("a sparse file")  # type: ignore[attr-defined,unused-ignore]
+
+    _proc_sparse = _proc_gnusparse_00 = _proc_gnusparse_01 = _proc_gnusparse_10 = _refuse
 
     @classmethod
     def fromtarfile(cls, archive: tarfile.TarFile) -> Member:  # pylint: disable=arguments-renamed  # its base hides the module
@@ -300,6 +316,8 @@ class Member(tarfile.TarInfo):
             raise
         except tarfile.HeaderError as exc:
             raise tarfile.ReadError(str(exc)) from exc
+        except RecursionError as exc:  # a name before a name before a name
+            raise tarfile.ReadError("headers without a file") from exc
 
 
 @contextlib.contextmanager
