@@ -761,3 +761,25 @@ def test_an_answer_about_a_bucket_has_an_end() -> None:
         requests._connections = Connections()  # type: ignore[assignment]
         requests._send(signed._Request("GET", "bucket", key, {}, {}, b""))
     assert asked == [signed.ABOUT, 7]
+
+
+@pytest.mark.parametrize("odd", ["pipe", "device", "huge"])
+def test_a_name_in_a_file_that_has_no_end_is_not_known(tmp_path: Path, odd: str) -> None:
+    """A project names the file of POSTGRES_USER_FILE, and `init` reads it as root."""
+    file = tmp_path / "user"
+    file.write_text("shop\n")
+    project = typed.build(
+        discover.Project, {"services": {}, "secrets": {"user": {"file": str(file)}}},
+        lambda at, cause: LifeboatError("read", at, cause), unknown="ignore",
+    )  # fmt: skip
+    environment = {"POSTGRES_USER_FILE": "/run/secrets/user"}
+    assert discover._said(project, environment, ("POSTGRES_USER",), discover.text_of) == "shop"
+    file.unlink()
+    if odd == "pipe":
+        os.mkfifo(file)
+    elif odd == "device":
+        file.symlink_to("/dev/zero")
+    else:
+        file.touch()
+        os.truncate(file, 1 << 40)
+    assert discover._said(project, environment, ("POSTGRES_USER",), discover.text_of) is None

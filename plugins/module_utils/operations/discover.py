@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Callable, Optional, Union
 from urllib.parse import urlsplit
 
-from ..base import pipeline, typed
+from ..base import filesystem, pipeline, typed
 from ..base.errors import LifeboatError, NotFoundError, UsageError
 from ..base.pipeline import Command
 from ..settings import config as settings
@@ -29,6 +29,7 @@ from . import certificates
 _ATTEMPTED = "read the Compose projects of this host"
 # The last part of an image's name, without its tag.
 _POSTGRES = re.compile(r"postgres(ql)?|postgis|timescaledb(-ha)?|pgvector|spilo-\d+")
+_TEXT = 1 << 20  # bytes of a file that a project names
 _STORES = {"minio": 9000, "seaweedfs": 8333, "juicefs": 9000, "versitygw": 7070, "garage": 3900}
 _DATA = "/var/lib/postgresql"
 # What the official image and Bitnami's are told, by what it is.
@@ -163,9 +164,14 @@ def _directory(project: str) -> str:
     return found[0] if len(found) == 1 else ""
 
 
+def text_of(path: str) -> str:
+    """A file that a project names: its owner may name a pipe or a device. OSError and UnicodeDecodeError."""
+    return filesystem.read_file(Path(path), _TEXT).decode("utf-8")
+
+
 def draft(
     project: Project, stack: str, runtime: Mapping[str, object], secret: tuple[str, ...] = (), *, problem: str = "",
-    read: Callable[[str], str] = lambda path: Path(path).read_text("utf-8"),
+    read: Callable[[str], str] = text_of,
 ) -> Draft:  # fmt: skip
     """The inventory of a project. `read`: a file that holds a name, where the environment gives a file instead."""
     unclear = [problem] if problem else []
