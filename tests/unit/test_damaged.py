@@ -783,3 +783,14 @@ def test_a_name_in_a_file_that_has_no_end_is_not_known(tmp_path: Path, odd: str)
         file.touch()
         os.truncate(file, 1 << 40)
     assert discover._said(project, environment, ("POSTGRES_USER",), discover.text_of) is None
+
+
+def test_a_line_of_the_log_of_a_mebibyte_is_looked_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a container said, in a line of ours; a search that began at each letter took minutes."""
+    monkeypatch.setattr(schedule, "LOGS", tmp_path)
+    at = "2026-11-24T02:00:00+0000 shop[1]"
+    long = f"{at} INFO it said {'x' * MIB}\n"
+    (tmp_path / "shop.log").write_text(f"{at} INFO db_backup_20261124_020000: dumping\n{long}")
+    began = time.monotonic()
+    assert [run.problem for run in schedule.runs(make_config(tmp_path))] == [""]
+    assert time.monotonic() - began < 20
