@@ -1,0 +1,484 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Everything that others can write and Lifeboat reads, with the bounds of it; and what reads nothing of others.
+
+`tests/unit/test_readers.py` compares it with the code, and writes docs/security.md's table from it:
+`READERS_PAGE=write pytest tests/unit/test_readers.py`.
+
+A bound names its constant: {file.py:NAME|unit}. A dataclass's default is {file.py:Class.field|unit}, a parameter's
+{file.py:function(parameter)|unit}.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+ENTRIES, DEPTH = "those of its bytes", "{base/typed.py:DEPTH|n}"
+DISK, TOLD = "the disk's", "{s3/client.py:CONNECT_TIMEOUT|s} to connect, {s3/client.py:READ_TIMEOUT|s} without a byte"
+WEB = "{base/web.py:TIMES|n} times the limit of a read, from the connection on"
+
+
+@dataclass(frozen=True)
+class Reader:
+    """what: that is read, a row of the table. writer: who can have written it. code: the functions that read it, by
+    file. through: functions that they call, in which the constants of the bounds stand. beyond: what happens then."""
+
+    what: str
+    writer: str
+    code: Mapping[str, str]
+    bytes: str
+    entries: str
+    depth: str
+    seconds: str
+    beyond: str
+    through: Mapping[str, str] = field(default_factory=dict)
+
+
+READERS = (
+    Reader(
+        "documents of a repository or a vault: manifests, recovery points, verifications, markers, records of copies",
+        "the stack's host, the vault, whoever has a key to it",
+        {
+            "repository/base.py": "Repository._read Repository.source Repository._other_stacks.look marker_of",
+            "repository/local.py": "LocalRepository._open",
+            "repository/s3.py": "S3Repository._bytes _Past._artefacts",
+            "repository/catalog.py": "_on_record",
+            "repository/copies.py": "read",
+            "repository/sealing.py": "_measured unseal opened opened_record _key_of",
+            "repository/repositories.py": "SignedTrust._find SignedTrust._vouch SignedTrust.refused_escrow",
+            "operations/escrow_record.py": "checks",
+        },
+        "{base/filesystem.py:LARGEST|b}; of a signature {repository/sealing.py:_LARGEST|b}",
+        ENTRIES,
+        DEPTH,
+        DISK,
+        "an error that names it; it is no backup, and no run ends for it but the one that asked for it",
+        {"base/typed.py": "load refuse_deep"},
+    ),
+    Reader(
+        "holds of a repository",
+        "the same",
+        {"repository/base.py": "Repository.holds", "repository/retention.py": "hold_of"},
+        "{repository/base.py:_HOLD|b}",
+        "one for each name of a backup or a point",
+        DEPTH,
+        DISK,
+        "it holds its backup for ever, and is told",
+        {"base/typed.py": "load refuse_deep"},
+    ),
+    Reader(
+        "the repository that a keeper pulls",
+        "the stack's host",
+        {
+            "keeper/receive.py": "_Pull._look_at_marker _Pull._is_new _Pull._receive _hashed",
+            "tools/sftp.py": "Sftp._exactly Sftp._message Sftp.__init__",
+            "tools/source.py": "Directory.chunks",
+        },
+        "the quota; of a document {settings/parts.py:LimitSettings.manifest_bytes|b}, of its details"
+        " {keeper/receive.py:_DETAILS|b}, of a message {tools/sftp.py:LARGEST|b}, of the marker"
+        " {keeper/receive.py:_MARKER_MOST|b}",
+        "{settings/parts.py:LimitSettings.names|n} names in a folder,"
+        " {settings/parts.py:LimitSettings.files|n} files in a backup,"
+        " {keeper/receive.py:_NODES|n} values in a document, {tools/sftp.py:_NAMES|n} names in an answer",
+        "{settings/parts.py:LimitSettings.depth|n} folders; of JSON {base/typed.py:DEPTH|n}",
+        "{settings/parts.py:KeeperSettings.timeout|s} for a pull,"
+        " {settings/parts.py:KeeperSettings.stall|s} without an answer",
+        "the backup is not received, the stack's pull ends with an alarm; other stacks are pulled",
+        {
+            "keeper/receive.py": "",
+            "tools/sftp.py": "Sftp",
+            "tools/source.py": "Budget Source",
+            "base/typed.py": "load refuse_deep",
+            "keeper/status.py": "",
+            "settings/parts.py": "LimitSettings KeeperSettings",
+        },
+    ),
+    Reader(
+        "a keeper's backup on its way back to a host",
+        "the keeper",
+        {"site/point_fetch.py": "_bring"},
+        "those of the manifest",
+        "{site/granted.py:_NAMES|n} names in a folder",
+        "{site/granted.py:_DEPTH|n} folders",
+        DISK,
+        "an error; nothing is recovered",
+        {"site/granted.py": ""},
+    ),
+    Reader(
+        "a keeper's log of receipts",
+        "the keeper, of what hosts sent",
+        {"keeper/receipts.py": "load _record"},
+        "of a line {keeper/receipts.py:LONGEST|b}; {keeper/receipts.py:MOST|b} are written",
+        "as many lines as there are",
+        DEPTH,
+        DISK,
+        "an error; nothing is pulled or pruned",
+        {"base/typed.py": "load refuse_deep", "keeper/receipts.py": ""},
+    ),
+    Reader(
+        "archives: a configuration, a directory that was encrypted, a database's directory dump, a built site",
+        "the stack's host, the vault, the database's container, the commit",
+        {
+            "tools/tar.py": "members Member",
+            "tools/age.py": "_unpack stanzas Keys.stream",
+            "database/methods/logical/dump.py": "_unpack_plain",
+            "frontend/builder.py": "Builder.take",
+            "configuration/parts.py": "opened _Measured.read",
+            "configuration/proof.py": "held_elsewhere _sealed",
+            "configuration/restore.py": "artefact",
+            "operations/escrow_opened.py": "_opened",
+            "site/plan.py": "_opened_database",
+        },
+        "streamed; a file has the bytes that the listing says, a built site {frontend/builder.py:LARGEST_SITE|b}; of a"
+        " member's header {tools/tar.py:HEADER|b}, of an encrypted file's {tools/age.py:_HEADER|b}",
+        "{tools/tar.py:MEMBERS|n} files; of a built site {frontend/builder.py:MOST_FILES|n}",
+        "any: no directory is entered by recursion",
+        "as long as there are bytes; a build {settings/parts.py:FrontendSettings.build_timeout|s}",
+        "an error that names the archive; nothing of it is placed",
+        {"frontend/builder.py": "Builder"},
+    ),
+    Reader(
+        "artefacts that are compared by SHA-256, and listings of a bucket's objects",
+        "the stack's host, the vault",
+        {
+            "repository/checksums.py": "in_place measure",
+            "repository/base.py": "Repository.fetch.copy",
+            "mirror/listing.py": "_read_with _entry Point._problem Point._plain Point.versions",
+        },
+        "streamed; of a line of a listing {mirror/listing.py:LONGEST|b}",
+        "streamed",
+        DEPTH,
+        "as long as there are bytes",
+        "FAIL, or an error that names the line",
+        {"base/typed.py": "load refuse_deep"},
+    ),
+    Reader(
+        "listing and secrets of a configuration's backup",
+        "the stack's host, the vault",
+        {"configuration/restore.py": "listing parse_listing open_secrets"},
+        "{configuration/restore.py:_LIST_LIMIT|b}; of secrets {configuration/restore.py:SECRETS_LIMIT|b}",
+        ENTRIES,
+        DEPTH,
+        DISK,
+        "an error; nothing is placed",
+        {"base/typed.py": "load refuse_deep"},
+    ),
+    Reader(
+        "fingerprint, settings and globals of a database's backup",
+        "the stack's host, the vault",
+        {
+            "database/fingerprint.py": "read facts_of globals_of",
+            "database/assess.py": "_fingerprint",
+            "database/cluster.py": "read of _alike",
+        },
+        "{database/fingerprint.py:LARGEST|b}, unpacked; of the settings {base/filesystem.py:LARGEST|b}",
+        ENTRIES,
+        DEPTH,
+        DISK,
+        "FAIL of a verification; an error before a restore begins",
+        {"base/typed.py": "load refuse_deep", "base/filesystem.py": "read_file"},
+    ),
+    Reader(
+        "what PostgreSQL answers",
+        "the database's container, the owners of its tables",
+        {"database/server.py": "Session._answer Session.__init__ _Rows _parsed"},
+        "{database/server.py:ANSWER|b} a statement; of a row that is read alone {database/server.py:ROW|b}",
+        ENTRIES,
+        "what Python's parser follows, then an error",
+        "{settings/config.py:Config.timeout|s} a session (`lifeboat_timeout`)",
+        "an error, and the session is ended",
+        {"database/server.py": "Session"},
+    ),
+    Reader(
+        "the version in a data directory",
+        "the database's container",
+        {"database/majors.py": "_major_of"},
+        "16 bytes",
+        "1",
+        "0",
+        DISK,
+        "what follows is not read; a pipe or a link is no version",
+    ),
+    Reader(
+        "what a tool prints: docker, git, ssh-keygen, tar, pg_dump, detect-secrets",
+        "a container, a remote, an archive, a commit",
+        {
+            "base/pipeline.py": "_Collector _read _start Tail._take output probe",
+            "configuration/scanner.py": "_told",
+            "stack/compose.py": "inspect ComposeRuntime.read",
+            "stack/files.py": "_secret",
+            "configuration/services.py": "_answer",
+            "operations/discover.py": "_projects look",
+        },
+        "{base/pipeline.py:output(limit)|b}, or {base/pipeline.py:_ANSWER|b} where failure is an answer; of"
+        " errors the last {base/pipeline.py:STDERR_KEPT|b}; Compose itself may take {stack/compose.py:MOST_MEMORY|b}",
+        ENTRIES,
+        DEPTH,
+        "{base/pipeline.py:output(timeout)|s}, or less; {base/pipeline.py:run(timeout)|s} where bytes are streamed",
+        "the process and all that it started are killed; an error with its last words",
+        {
+            "base/pipeline.py": "output probe run Tail",
+            "stack/compose.py": "ComposeRuntime",
+            "base/typed.py": "load refuse_deep",
+        },
+    ),
+    Reader(
+        "files of the project: Compose files, .env, files of variables and of secrets' names",
+        "the project's owner",
+        {
+            "backend/assess.py": "_env needed_variables",
+            "stack/files.py": "_values _fragments",
+            "operations/discover.py": "text_of",
+            "drill/beside.py": "file_digest",
+            "backend/redeploy.py": "_same keep",
+        },
+        "{stack/files.py:_TEXT|b}; of a name in a file {operations/discover.py:_TEXT|b}, of what a backend's"
+        " recovery looks at {backend/assess.py:_TEXT|b}, of a drill's portrait {base/filesystem.py:LARGEST|b}",
+        ENTRIES,
+        "0",
+        DISK,
+        "what follows is not read; a pipe, a device or a longer file is passed over",
+        {"base/filesystem.py": "read_file"},
+    ),
+    Reader(
+        "the stack's S3 server, or a vault, about a bucket: listings, settings, policies, identities",
+        "the store's container, the vault's server",
+        {
+            "s3/connections.py": "_Answer._fields _Answer.body _Answer.begin",
+            "s3/signed.py": "xml _error Requests.refusal Requests._send",
+            "s3/pages.py": "_quick",
+            "s3/settings.py": "_told _parsed",
+            "s3/admin.py": "Admin.import_identities",
+            "s3/identities.py": "of_seaweedfs importable quotas _canonical _document _of _unzip",
+            "stack/identities.py": "_SeaweedFS.export newest",
+            "objects/identities.py": "_same",
+        },
+        "{s3/signed.py:ABOUT|b}; of identities {s3/identities.py:LIMIT|b}, packed and unpacked; of a header"
+        " {s3/connections.py:_LINE|b}",
+        "{s3/connections.py:_HEADERS|n} headers, {s3/connections.py:_INTERIM|n} answers before the answer,"
+        " {s3/identities.py:_MANY|n} files of identities; for a keeper"
+        " {settings/parts.py:StoreSettings.versions|n} versions,"
+        " {settings/parts.py:StoreSettings.buckets|n} buckets",
+        DEPTH + " of JSON; of XML what expat follows",
+        TOLD,
+        "an error that names the server",
+        {
+            "base/typed.py": "load refuse_deep",
+            "stack/buckets.py": "_bounds",
+            "settings/parts.py": "StoreSettings",
+            "s3/client.py": "",
+            "s3/signed.py": "Requests",
+        },
+    ),
+    Reader(
+        "objects of an S3 server",
+        "the store's container, the vault's server",
+        {
+            "s3/client.py": "_Reader._receive _Reader",
+            "objects/compare.py": "digests",
+            "objects/recovery.py": "_Protection._try_server",
+        },
+        "those that the listing says; in parts of {s3/copier.py:PART|b}, {s3/copier.py:BUDGET|b} at once",
+        "1",
+        "0",
+        TOLD,
+        "an error that names the object; it is not in the backup",
+        {"s3/copier.py": "", "s3/client.py": ""},
+    ),
+    Reader(
+        "an application's endpoints and business transactions",
+        "the application's container",
+        {"stack/answer.py": "send ask", "drill/transaction.py": "write", "base/web.py": "_Answer.read _Bounded"},
+        "{drill/transaction.py:_LARGEST|b}; an endpoint's answer 1 MiB; of an id {drill/transaction.py:_LONGEST|b}",
+        ENTRIES,
+        "what Python's parser follows, then an error",
+        WEB + ": {drill/transaction.py:_TIMEOUT|s} or 10 s",
+        "the check fails, with the reason",
+        {"drill/transaction.py": "_send", "base/web.py": ""},
+    ),
+    Reader(
+        "a static site and its marker",
+        "the site's server, the commit",
+        {"frontend/site.py": "_get commit_of commit_in"},
+        "{frontend/site.py:BODY_LIMIT|b}",
+        ENTRIES,
+        "what Python's parser follows, then no commit",
+        WEB + ": {frontend/site.py:look(timeout)|s}",
+        "it tells no commit",
+        {"base/web.py": "", "frontend/site.py": "look"},
+    ),
+    Reader(
+        "GitHub's API",
+        "whoever answers in its place",
+        {"tools/github.py": "Client._send Client._write _built _message"},
+        "{tools/github.py:BODY_LIMIT|b}",
+        ENTRIES,
+        DEPTH,
+        "{tools/github.py:ATTEMPTS|n} times, {tools/github.py:REDIRECTS|n} redirects",
+        "an error with the status",
+        {"base/typed.py": "load refuse_deep", "tools/github.py": "Client"},
+    ),
+    Reader(
+        "Alertmanager, and what received a test alert",
+        "the watching host",
+        {"tools/alertmanager.py": "Client._ask Client.found", "operations/alert_test.py": "_read"},
+        "{tools/alertmanager.py:_ANSWER|b}; of what arrived the last {operations/alert_test.py:_LARGEST|b}",
+        ENTRIES,
+        DEPTH,
+        WEB + ": {tools/alertmanager.py:_TIMEOUT|s}",
+        "COULD_NOT_VERIFY",
+        {"base/typed.py": "load refuse_deep", "base/web.py": "", "tools/alertmanager.py": "Client"},
+    ),
+    Reader(
+        "a dead-man's switch",
+        "its server",
+        {"tools/healthchecks.py": "Switch._sent"},
+        "{tools/healthchecks.py:_ANSWER|b}",
+        "1",
+        "0",
+        WEB + ": {tools/healthchecks.py:TIMEOUT|s}; {tools/healthchecks.py:PATIENCE|s} of a run in all",
+        "a warning; the run goes on",
+        {"base/web.py": "", "tools/healthchecks.py": "Switch"},
+    ),
+    Reader(
+        "the log store's answer",
+        "the log store",
+        {"operations/shipping.py": "Store._post _items Kept.look"},
+        "{operations/shipping.py:_ANSWER|b}",
+        ENTRIES,
+        "what Python's parser follows, then it is no answer",
+        "{operations/shipping.py:_PATIENCE|s} for a piece, {operations/shipping.py:_LONGEST|s} for all of it",
+        "the lines wait, at most {operations/shipping.py:_WAITING|b}",
+        {"operations/shipping.py": "Kept Store"},
+    ),
+    Reader(
+        "lines of the log that are shipped or judged",
+        "every program of the host, by syslog; containers, by what tools say",
+        {
+            "operations/shipping.py": "document again Kept.__init__",
+            "operations/schedule.py": "_lines",
+            "base/ecs.py": "read",
+        },
+        "the last {operations/schedule.py:_LARGEST|b}; {operations/shipping.py:_REFUSED|b} that the store refuses",
+        ENTRIES,
+        "what Python's parser follows, then a line of text",
+        DISK,
+        "older lines are not judged; a line that is none of Lifeboat's is text",
+        {"operations/shipping.py": "Kept", "operations/schedule.py": "_lines"},
+    ),
+    Reader(
+        "evidence of a recovery or a drill",
+        "the stack's host",
+        {"evidence/store.py": "_read _log_problem"},
+        "{evidence/store.py:LARGEST|b}; of its log {base/filesystem.py:LARGEST|b}",
+        ENTRIES,
+        DEPTH,
+        DISK,
+        "it is shown as a record that cannot be read, and is no pass",
+        {"base/typed.py": "load refuse_deep", "base/filesystem.py": "read_plain"},
+    ),
+    Reader(
+        "names of processes and control groups, and labels of containers",
+        "a container",
+        {
+            "backend/host.py": "owner _text listeners _memory docker_root",
+            "objects/condition.py": "_deleted_bytes",
+            "operations/runs.py": "_since",
+            "operations/schedule.py": "_runs_now",
+            "backend/space.py": "logs free",
+        },
+        "those of the kernel; of a container's description {base/filesystem.py:LARGEST|b}",
+        "the processes that there are",
+        "what Python's parser follows, then it is passed over",
+        DISK,
+        "it is passed over; what is shown is escaped",
+        {"base/filesystem.py": "read_file"},
+    ),
+    Reader(
+        "what was in a vault at the last look, on the operator's machine",
+        "this user's own programs",
+        {"operations/escrow_look.py": "_read"},
+        "{operations/escrow_look.py:MOST|b}",
+        ENTRIES,
+        DEPTH,
+        DISK,
+        "an error that names it",
+        {"base/typed.py": "load refuse_deep"},
+    ),
+)
+
+# What reads nothing that others wrote, by the reason.
+OWN = {
+    "root's own files of the stack, in a directory that only root may enter; a link, a pipe and more than 64 MiB are"
+    " refused all the same where they are read by read_plain()": {
+        "command/shipped.py": "run",
+        "database/aside.py": "_manifest",
+        "drill/ledger.py": "keep start _holder acknowledged _read",
+        "evidence/signed.py": "remembered",
+        "keeper/receive.py": "_Pull._begin",
+        "keeper/unfinished.py": "begun",
+        "mirror/state.py": "State.read_copies Journal.read",
+        "objects/proof.py": "Turns._known _Which.done",
+        "objects/put_back.py": "_kept_before",
+        "objects/spool.py": "_Files.ask _copy_out read _entries",
+        "operations/clocks.py": "pruned_at read_hidden",
+        "operations/glances.py": "_recall",
+        "operations/metrics.py": "_recall",
+        "operations/preflight.py": "shared",
+        "operations/runs.py": "_begun read",
+        "operations/schedule.py": "_file",
+        "recovery/state.py": "stopped remembered _kept",
+        "repository/repositories.py": "HostMemory.kept SignedTrust._adoption SignedTrust._read _signed",
+        "settings/config.py": "_read",
+        "stack/judged.py": "require _judged",
+        "tools/age.py": "HostKeys.all HostKeys.text",
+        "vault/endpoints.py": "remembered",
+        "vault/writer.py": "remembered",
+        "base/lock.py": "_holder",
+        "modules/drill_fault.py": "work",
+        "modules/schedule.py": "text",
+    },
+    "the operator's own, or of the controller and this collection": {
+        "command/cli.py": "_adopt",
+        "command/report.py": "differing",
+        "configuration/parts.py": "site_commit",
+        "lookup/known_variables.py": "LookupModule.run",
+        "modules/agent.py": "ask packed built made_key main",
+        "operations/escrow_kit.py": "identity _json",
+        "plugin_utils/answers.py": "_unquoted",
+        "site/scope.py": "_system",
+    },
+    "the kernel's own words": {"base/clock.py": "start", "base/filesystem.py": "is_mounted"},
+    "streamed in pieces from a file that this run wrote or unpacked, and parsed by nobody": {
+        "backend/redeploy.py": "_place",
+        "configuration/judge.py": "_holds",
+        "configuration/parts.py": "bundle",
+        "database/methods/logical/proof.py": "_plain_archive",
+        "database/methods/logical/restore.py": "open_plain",
+        "module/placing.py": "Placing.file",
+        "repository/s3.py": "S3Repository._facts _measure",
+        "site/files.py": "_one",
+        "tools/age.py": "_count",
+        "tools/signature.py": "check",
+        "tools/tar.py": "Packer._read",
+        "base/pipeline.py": "_Feeder.run",
+    },
+    "it writes, or its name is that of a parser": {
+        "database/methods/logical/dump.py": "_globals",
+        "mirror/listing.py": "_packed",
+        "s3/identities.py": "packed",
+        "s3/inventory.py": "Inventory.__init__",
+        "tools/tar.py": "Packer.__init__",
+    },
+    "a fault of a drill, in a lab or where an operator confirmed it: it destroys what it reads": {
+        "drill/faults/backend.py": "lose_environment",
+        "drill/faults/database.py": "corrupt",
+        "drill/faults/service.py": "noise",
+    },
+    "the bounded way itself: its callers are listed": {
+        "base/filesystem.py": "read_plain read_file", "base/typed.py": "load",
+    },
+}  # fmt: skip
