@@ -232,7 +232,7 @@ READERS = (
             "backend/assess.py": "_env needed_variables",
             "stack/files.py": "_values _fragments",
             "operations/discover.py": "text_of",
-            "drill/beside.py": "file_digest",
+            "drill/beside.py": "project_digest",
             "backend/redeploy.py": "_same keep",
         },
         "{stack/files.py:_TEXT|b}; of a name in a file {operations/discover.py:_TEXT|b}, of what a backend's"

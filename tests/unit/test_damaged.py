@@ -711,7 +711,7 @@ def test_a_projects_file_without_an_end_is_no_portrait(tmp_path: Path, monkeypat
     (project / ".env").touch()
     os.truncate(project / ".env", 1 << 40)
     with pytest.raises(LifeboatError, match=r"read the project's file .*File too large"):
-        beside.file_digest(project / ".env")
+        beside.project_digest(project / ".env")
 
 
 def _header(kind: bytes, size: int, name: str = "././@LongLink") -> bytes:

@@ -49,7 +49,7 @@ def portrait(run: Opened) -> dict[str, str]:
         found.update({f"volume {name}": "there" for name in names.split()})
         for path in (*stack_files.project_files(config), Path(stack.directory) / ".env"):
             if path.is_file():
-                found[f"file {path}"] = file_digest(path)
+                found[f"file {path}"] = project_digest(path)
     else:
         units = filter(None, (config.database.service, config.objects.service, *config.application.services))
         found.update({f"unit {service}": stack.state(service).describe() for service in units})
@@ -57,7 +57,7 @@ def portrait(run: Opened) -> dict[str, str]:
     return {**found, **{f"database {name}": "there" for name in databases}}
 
 
-def file_digest(path: Path) -> str:
+def project_digest(path: Path) -> str:
     with filesystem.explained("read the project's file", path):
         return hashlib.sha256(filesystem.read_file(path)).hexdigest()
 
