@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import NotFoundError
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LifeboatError, NotFoundError, UsageError
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import reach
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import server as database_server
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import preflight
@@ -216,6 +216,38 @@ def test_a_port_that_does_not_answer(run: Run, tmp_path: Path, s3: str, closed: 
     assert "refused" in found["cause"]
     assert "-e agent_reach_database=false" in found["cause"]
     assert not check(run, tmp_path, application=checks(closed), reach=False, **objects)["failed"]
+
+
+@pytest.mark.parametrize(
+    ("error", "refused"),
+    [
+        (LifeboatError("read", "database shop", 'column "path" does not exist', sqlstate="42703"), True),
+        (UsageError("read", "database shop", "keys_query has no column `key`"), True),
+        (LifeboatError("read", "database shop", "could not connect"), False),
+        (None, False),
+    ],
+)
+def test_a_query_for_keys_that_does_not_run_is_refused(
+    run: Run, tmp_path: Path, s3: str, monkeypatch: pytest.MonkeyPatch, error: LifeboatError | None, refused: bool
+) -> None:
+    asked = []
+
+    def stream(_self: object, sql: str, take: object, **_: object) -> None:
+        asked.append(sql)
+        if error:
+            raise error
+
+    monkeypatch.setattr(database_server.Server, "stream", stream)
+    objects = {"objects": {"bucket": "uploads", "endpoint_url": s3, "keys_query": "SELECT path FROM f"}, **vault(s3)}
+    found = check(run, tmp_path, application=checks(f"{s3}/"), **objects)
+    assert found["failed"] is refused
+    if refused:
+        assert found["cause"].startswith(f"lifeboat_objects.keys_query: {error.cause!s}")  # type: ignore[union-attr]
+        assert "-e agent_reach_database=false" in found["cause"]
+    assert " LIMIT 1)" in asked[0], "no more than that is read"
+    asked.clear()
+    assert not check(run, tmp_path, application=checks(f"{s3}/"), reach=False, **objects)["failed"]
+    assert not asked
 
 
 def test_a_vault_must_answer_even_where_the_stack_is_down(run: Run, tmp_path: Path, closed: str) -> None:

@@ -25,6 +25,7 @@ from ..base.clock import format_time, parse_time
 from ..base.errors import LifeboatError, UnverifiedError, UsageError, present
 from ..base.text import named
 from ..base.typed import shown
+from ..database import search_path
 from ..database import server as database_server
 from ..database.server import Server
 from ..mirror import store
@@ -37,6 +38,7 @@ from ..stack.runtime import Opened
 GRACE = 300  # seconds before the instant in which an application may be between the object and its row
 EDGE = 5  # seconds before it which are the instant itself: S3 tells whole seconds, and two clocks differ
 EXAMPLES = 20
+_QUERY = "lifeboat_objects.keys_query"
 _LARGEST = 1 << 53
 _NONE = type(None)
 _Known = tuple[str, int, str, Optional[float]]  # key, size, sha256, when it was written
@@ -131,11 +133,18 @@ def unconfigured() -> Check:
 
 
 def read_rows(
-    inventory: Inventory, server: Server, database: str, query: str, own: str = "", others: Optional[Inventory] = None
+    inventory: Inventory,
+    server: Server,
+    database: str,
+    query: str,
+    own: str = "",
+    others: Optional[Inventory] = None,
+    limit: int = 0,
 ) -> int:
     """Read what the database knows into the table `rows`, in a transaction that cannot write. Returns the count.
 
-    own: the application's bucket. others: takes into its table `known` what is of other buckets.
+    own: the application's bucket. others: takes into its table `known` what is of other buckets. limit: rows to read at
+    most; 0: all.
     """
     kept: list[_Known] = []
     besides: list[tuple[object, ...]] = []
@@ -164,16 +173,35 @@ def read_rows(
         if len(kept) + len(besides) >= 5000:
             flush()
 
-    plain = query.strip().rstrip(";")
-    server.stream(
-        "BEGIN READ ONLY;\nSELECT json_build_array(j->'key', j->'size', j->'sha256', j->'at', j ? 'key', j->'bucket')"
-        f" FROM (SELECT to_jsonb(q) AS j FROM (\n{plain}\n) AS q) AS r;\nCOMMIT;",
-        take,
-        database=database,
-        attempted="read the keys that the database knows (lifeboat_objects.keys_query)",
-    )
+    plain, some = query.strip().rstrip(";"), f" LIMIT {limit}" if limit else ""
+    try:
+        server.stream(
+            f"{search_path.BEGIN}"
+            "SELECT json_build_array(j->'key', j->'size', j->'sha256', j->'at', j ? 'key', j->'bucket')"
+            f" FROM (SELECT to_jsonb(q) AS j FROM (\n{plain}\n) AS q{some}) AS r;\nCOMMIT;",
+            take,
+            database=database,
+            attempted="read the keys that the database knows (lifeboat_objects.keys_query)",
+        )
+    except LifeboatError as exc:
+        raise search_path.explained(server, database, _QUERY, exc) from exc
     flush()
     return inventory.count("rows")
+
+
+def query_problem(run: Opened) -> str:
+    """What is wrong with keys_query: its SQL, its columns, the type of its first row. Empty where the database cannot
+    be asked."""
+    objects = run.config.objects
+    try:
+        server = database_server.of(run)
+        with Inventory() as unused:
+            read_rows(unused, server, server.database, objects.keys_query, objects.bucket, limit=1)
+    except UsageError as exc:
+        return _said(exc)
+    except LifeboatError as exc:
+        return _said(exc) if exc.sqlstate[:2] == search_path.WRONG_SQL else ""
+    return ""
 
 
 class _Others:
@@ -330,5 +358,9 @@ def checked(config: Config, work: Callable[[], Report]) -> tuple[list[Check], Op
     except UnverifiedError as exc:
         return [Check("rows and objects", COULD_NOT_VERIFY, str(exc))], None
     except LifeboatError as exc:
-        return [Check("rows and objects", COULD_NOT_VERIFY, exc.cause)], None
+        return [Check("rows and objects", COULD_NOT_VERIFY, _said(exc))], None
     return report.checks(), report
+
+
+def _said(exc: LifeboatError) -> str:
+    return ". ".join(filter(None, [exc.cause.rstrip("."), exc.remedy]))

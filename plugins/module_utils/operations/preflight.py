@@ -27,6 +27,7 @@ from ..base.pipeline import Command
 from ..configuration import files
 from ..database import listed
 from ..database import server as database_server
+from ..objects import reconcile
 from ..repository import repositories
 from ..repository.base import OtherStackError
 from ..s3.bucket import Bucket
@@ -223,6 +224,9 @@ def _stack(run: Opened) -> Iterator[str]:
         return
     if run.config.objects.bucket:
         yield from _bucket("lifeboat_objects", lambda: buckets.source(run), f". {NOT_UP}")
+        if run.config.objects.keys_query:
+            problem = _patiently(lambda: reconcile.query_problem(run))
+            yield from [f"lifeboat_objects.keys_query: {problem} {NOT_UP}"] if problem else ()
     for number, check in enumerate(run.config.application.checks):
         problem = _patiently(lambda url=check.url: _listens(url))  # type: ignore[misc]
         if problem:
