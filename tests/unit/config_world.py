@@ -55,6 +55,7 @@ class World:
     def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.root, self.stack = root, root / "srv"
         self.key, self.recipient = keys(root)
+        self.image_file = "manifest.json"  # in what `docker save` writes
         self.images = {"web": ("web:1", "sha256:" + "1" * 64)}
         self.saved: list[list[str]] = []
         self.lines: list[str] = []
@@ -155,9 +156,9 @@ class World:
             return []
         if commands[0].argv[:2] == ["docker", "save"]:
             self.saved.append(list(commands[0].argv[2:]))
-            made = pipeline.Command(["tar", "-C", str(self.root / "docker-save"), "-cf", "-", "manifest.json"])
+            made = pipeline.Command(["tar", "-C", str(self.root / "docker-save"), "-cf", "-", self.image_file])
             (self.root / "docker-save").mkdir(exist_ok=True)
-            (self.root / "docker-save" / "manifest.json").write_text(" ".join(self.saved[-1]))
+            (self.root / "docker-save" / self.image_file).write_text(" ".join(self.saved[-1]))
             commands = [made, *commands[1:]]
         return self._run(commands, **more)
 

@@ -150,22 +150,42 @@ def test_parts_are_kept_once_until_their_recipients_change(world: World) -> None
 def test_a_part_whose_host_key_is_gone_counts_by_its_backups_proof(world: World) -> None:
     asked = everything(world)
     first = world.take(**asked)
+    assert look(world, first)[""][0] == PASS
     lose(world)
     second = world.take(**asked)
     assert parts.of(second)["images"].backup == first.id
+    (world.folder(first) / "verification.json").unlink()
     found = look(world, second)
-    assert found["archive site"] == (
+    assert found["archive images"] == (
         COULD_NOT_VERIFY,
         f"no key here opens what {first.id} keeps, and nobody proved that: lifeboat verify --identity FILE",
     )
     assert look(world, first, world.key)[""][0] == PASS
+    assert parts.of(world.take(**asked))["images"].backup == first.id, "it was proved"
     found = look(world, second)
     assert found[""][0] == PASS, found
     assert f"it was read when {first.id} was proved (restore)" in found["archive git/app"][1]
-    kept = world.folder(first) / "site.tar.gz.age"
+    kept = world.folder(first) / "images.tar.gz.age"
     kept.chmod(0o600)
     kept.write_bytes(kept.read_bytes()[:-1] + b"!")
     assert look(world, second)[""][0] == FAIL
+
+
+@pytest.mark.parametrize("proved", [True, False])
+def test_a_part_that_nobody_proved_and_no_key_here_opens_is_kept_anew(world: World, proved: bool) -> None:
+    """Another machine fetched the backups: what its first one names it must be able to prove by itself."""
+    asked = {**everything(world), "site_directory": ""}
+    first = world.take(**asked)
+    if proved:
+        assert look(world, first)[""][0] == PASS
+    lose(world)
+    second = world.take(**asked)
+    assert {part.backup for part in parts.of(second).values()} == {first.id if proved else second.id}
+    assert look(world, second)[""][0] == PASS
+    third = world.take(**asked)
+    assert {part.backup for part in parts.of(third).values()} == {first.id if proved else second.id}, "and once"
+    words = f"{second.id}: images is kept anew: no key here opens that of {first.id}, which was never verified"
+    assert (words in "\n".join(world.lines)) is not proved
 
 
 def test_the_paper_key_alone_opens_all_of_it_and_its_parts(world: World) -> None:

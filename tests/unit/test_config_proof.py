@@ -20,6 +20,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base import checks, lo
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import COULD_NOT_VERIFY, FAIL, PASS
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LifeboatError
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.pipeline import Command
+from ansible_collections.lifeboat.dr.plugins.module_utils.configuration import parts as configuration_parts
 from ansible_collections.lifeboat.dr.plugins.module_utils.configuration import restore as configuration_restore
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import judgements
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import verify as operations_verify
@@ -254,6 +255,23 @@ def test_a_part_that_its_holder_lost_is_missed(older: World) -> None:
     found = look(older, second)
     assert found["verdict"][0] == FAIL
     assert first.id in found["part images.tar.gz"][1]
+
+
+def test_images_that_another_backup_holds_are_opened_too(older: World) -> None:
+    """Their SHA-256 says that they are what was written, and not that this was an archive of images."""
+    one = older.take(images="archive")
+    assert look(older, one)["archive images.tar.gz"][0] == PASS
+    again = older.take(images="archive")
+    assert configuration_parts.of(again)["images"].backup == one.id
+    assert look(older, again)["archive images.tar.gz"] == (PASS, "1 files, read to the end")
+    shutil.rmtree(older.folder(one))
+    shutil.rmtree(older.folder(again))
+    older.image_file = "another"
+    one, again = older.take(images="archive"), older.take(images="archive")
+    assert configuration_parts.of(again)["images"].backup == one.id
+    found = look(older, again)
+    assert found["part images.tar.gz"][0] == PASS, "the bytes are those that were written"
+    assert found["archive images.tar.gz"] == (FAIL, "there is no manifest.json of docker save in it")
 
 
 def test_without_recipients_it_could_not_be_verified(world: World) -> None:

@@ -221,10 +221,21 @@ class _Work:
     def _held(self, name: str, key: str) -> bool:
         """Is the part as an earlier backup has it? Then that one is named."""
         held = parts.holder(self._earlier, name, key, self._seal.recipients)
+        if held and self._beyond_proof(held):
+            words = f"no key here opens that of {held.backup}, which was never verified"
+            self._log(f"{self._identity}: {name} is kept anew: {words}")
+            return False
         if held:
             self._log(f"{self._identity}: {name} is as in {held.backup}")
             self.parts[name] = held
         return held is not None
+
+    def _beyond_proof(self, held: Part) -> bool:
+        """Would this host, which has a key of its own, not be able to verify that part of its backup? So it is with
+        what another machine kept, and a recovery fetched."""
+        if not self._seal.host or not held.host_key or age.HostKeys(self._config.state).text((held.host_key,)):
+            return False
+        return not any(entry.id == held.backup and catalog.proved(entry) for entry in self._earlier)
 
     def _keep(self, name: str, key: str, made: Artefact) -> None:
         recipients, host = self._seal.recipients, self._seal.host

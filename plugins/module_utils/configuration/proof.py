@@ -63,7 +63,7 @@ def _archive(config: Config, repo: Repository, manifest: Manifest, keys: age.Key
     if SITE in readable:
         with configuration_parts.opened(repo, manifest, SITE, keys) as stream:
             yield _tar(listed, manifest, NAMES[SITE], stream)
-    if IMAGES in parts and parts[IMAGES].backup == manifest.id:
+    if IMAGES in readable:
         yield _images(repo, manifest, keys)
     for name in readable:
         if name.startswith(GIT):
@@ -83,10 +83,9 @@ def _opens(manifest: Manifest, part: Part, keys: age.Keys) -> bool:
 def _proved_before(repo: Repository, name: str, part: Part) -> Check:
     """A part that no key here opens: its bytes are those that were read when the backup that keeps it was proved."""
     what = f"archive {name}"
-    proof = catalog.entry(repo, "config", part.backup).proof
-    good = [level for level in ("archive", "restore") if level in proof and proof[level].verdict == PASS]
+    good = catalog.proved(catalog.entry(repo, "config", part.backup))
     if good:
-        return Check(what, PASS, f"it was read when {part.backup} was proved ({good[-1]}), and has the bytes of then")
+        return Check(what, PASS, f"it was read when {part.backup} was proved ({good}), and has the bytes of then")
     words = f"no key here opens what {part.backup} keeps, and nobody proved that: lifeboat verify --identity FILE"
     return Check(what, COULD_NOT_VERIFY, words)
 

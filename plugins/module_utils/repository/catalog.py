@@ -348,6 +348,12 @@ def entries(repo: Repository, component: str, stack: str, *, outlined: bool = Fa
     return [item for item in judged if item.manifest is None or item.unknown or item.manifest.stack == stack]
 
 
+def proved(entry: Entry) -> str:
+    """The highest level at which what it holds was read and passed; empty where nobody did."""
+    passed = [level for level in ("archive", "restore") if level in entry.proof and entry.proof[level].verdict == PASS]
+    return passed[-1] if passed else ""
+
+
 def good(found: Iterable[Entry]) -> list[Manifest]:
     """The manifests of those that are fit to recover from."""
     return [item.manifest for item in found if item.good and item.manifest]
