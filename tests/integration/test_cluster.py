@@ -315,6 +315,26 @@ def test_everything_around_the_databases_is_recorded(around: tuple[Server, clust
     assert cluster.read(data, "a-backup") == told
 
 
+def test_each_database_is_looked_into_whatever_its_name(around: tuple[Server, cluster.Cluster]) -> None:
+    """All in one session, which an unknown database ends: what comes after it is asked all the same."""
+    found, told = around
+    names = ["it's", 'a "b" \\c', "x=1 dbname=shop", "two\nlines", "é", "-"]
+    for name in names:
+        found.execute(f"CREATE DATABASE {identifier(name)};", attempted="make it")
+        sql = f"CREATE PUBLICATION {identifier('of ' + name)} FOR ALL TABLES;"
+        found.execute(sql, database=name, attempted="make it")
+    try:
+        seen = cluster.take(found, [*names, "unknown", "shop"])
+        assert {name: list(seen.databases[name].publications) for name in names} == {n: [f"of {n}"] for n in names}
+        assert seen.databases["shop"] == told.databases["shop"]
+        assert set(seen.databases) == {*names, "shop"}
+        assert set(seen.unreadable) == {cluster.LIBRARIES}
+        assert 'database "unknown" does not exist' in seen.unreadable[cluster.LIBRARIES]
+    finally:
+        for name in names:
+            found.execute(f"DROP DATABASE {identifier(name)};", attempted="drop it")
+
+
 def test_the_settings_of_all_roles_are_in_no_globals(around: tuple[Server, cluster.Cluster]) -> None:
     """Why they are recorded: pg_dumpall writes the settings of roles and not those of all roles."""
     del around

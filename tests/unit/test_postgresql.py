@@ -267,6 +267,24 @@ def test_template1_is_asked_in_one_session_as_long_as_that_is_wanted(
     assert len(calls(fake)) == 4
 
 
+def test_a_thread_of_its_own_asks_all_databases_in_one_session(fake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To start psql in a container takes longer than most answers."""
+    monkeypatch.setenv("ANSWER", "1")
+    server = Server(execute, user="u")
+    with server.apart(60) as alone:
+        for name in ("template1", "d", "template1", "it's"):
+            assert alone.execute("SELECT 1;", database=name, attempted="try") == [1]
+        assert len(calls(fake)) == 1
+        with pytest.raises(LifeboatError, match=r"Could not count \(database d\)"):
+            alone.execute("EXIT", database="d", attempted="count")
+        assert alone.execute("SELECT 1;", attempted="try") == [1], "an error ended the session, and no other one"
+        assert len(calls(fake)) == 2
+        assert server.execute("SELECT 1;", attempted="try") == [1], "the other threads have theirs"
+        assert len(calls(fake)) == 3
+    with server.kept_open(), server.apart(60) as same:
+        assert same is server
+
+
 def test_what_one_question_sets_is_gone_at_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
 

@@ -40,6 +40,7 @@ SETTINGS, RULES, TABLESPACES, SLOTS = "server settings", "access rules", "tables
 SUBSCRIPTIONS, PUBLICATIONS, LIBRARIES = "subscriptions", "publications", "extension libraries"
 _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")  # in JSON, where a backslash is written twice
 _ATTEMPT = "read what surrounds the databases"
+_TIMEOUT = 300.0  # seconds for all questions together
 
 
 def _plain(name: str) -> str:
@@ -408,8 +409,12 @@ _TABLES_BEFORE_15 = "to_jsonb(t) - '{pubname,attnames,rowfilter}'::text[]"
 def take(server: Server, databases: Iterable[str], major: int = 0) -> Cluster:
     """What surrounds the databases now. databases: those to look into. major: of the server that it is compared with;
     0: of this one."""
+    with server.apart(_TIMEOUT) as asked:
+        return _taken(_Reader(asked), databases, major)
+
+
+def _taken(reader: _Reader, databases: Iterable[str], major: int) -> Cluster:
     sql = _INSIDE.replace(_TABLES_OF, _TABLES_BEFORE_15) if 0 < major < 15 else _INSIDE
-    reader = _Reader(server)
     (may,) = reader.rows(SETTINGS, _May, _MAY) or [_May(files=False, all=False, ident=True, conninfo=False)]
     hba = [rule.text for rule in reader.rows(RULES, _Rule, _HBA)]
     ident = [rule.text for rule in reader.rows(RULES, _Mapping, _IDENT)] if may.ident else []

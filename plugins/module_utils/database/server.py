@@ -16,6 +16,7 @@ https://www.postgresql.org/docs/current/multibyte.html
 from __future__ import annotations
 
 import contextlib
+import copy
 import functools
 import io
 import json
@@ -238,6 +239,7 @@ class Server:
         self.application = application
         self._kept: Optional[contextlib.ExitStack] = None
         self._open: Optional[Session] = None
+        self._goes = False
         self._env = {
             "PGUSER": user,
             "PGAPPNAME": application,
@@ -275,8 +277,8 @@ class Server:
         self, sql: str, *, database: str = "template1", attempted: str, timeout: Optional[float] = None
     ) -> list[object]:
         """Run SQL; every row must be one JSON value in one column. Returns them: answers() gives them a type."""
-        if database == _CENTRE and self._kept is not None:
-            return self._asked(self._kept, sql, attempted)
+        if self._kept is not None and (database == _CENTRE or self._goes):
+            return self._asked(self._kept, sql, attempted, database)
         text = pipeline.output(
             self._psql(database),
             attempted=attempted,
@@ -297,10 +299,24 @@ class Server:
             finally:
                 self._open, self._kept = None, None
 
-    def _asked(self, kept: contextlib.ExitStack, sql: str, attempted: str) -> list[object]:
+    @contextlib.contextmanager
+    def apart(self, timeout: float) -> Iterator[Server]:
+        """The same server for a thread beside others, with one session of its own, of at most so many seconds, that
+        goes from one database to another; itself where it is kept open."""
+        if self._kept is not None:
+            yield self
+            return
+        other = copy.copy(self)
+        other.timeout, other._goes = min(timeout, self.timeout), True
+        with other.kept_open():
+            yield other
+
+    def _asked(self, kept: contextlib.ExitStack, sql: str, attempted: str, database: str) -> list[object]:
         """In the session, as it was when it was opened. An error ends a session: the next question opens another."""
-        session = self._open or kept.enter_context(self.session(_CENTRE))
+        session = self._open or kept.enter_context(self.session(database))
         self._open = None
+        if self._goes:
+            session.go(database)
         rows = session.rows(f"RESET ALL;\n{_pins()}{sql}", attempted=attempted)
         self._open = session
         return rows
@@ -542,7 +558,7 @@ class Session:
 
     def __init__(self, command: Command, database: str, timeout: float) -> None:
         self._errors = pipeline.Tail()
-        self._subject = f"database {database}"
+        self._database, self._subject = database, f"database {database}"
         try:
             self._process = subprocess.Popen(
                 list(command.argv),
@@ -566,6 +582,15 @@ class Session:
             self.__exit__(type(exc), exc, exc.__traceback__)
             raise
         return self
+
+    def go(self, database: str) -> None:
+        """Leave the database for another, of the same server and with the same account."""
+        if database == self._database:
+            return
+        self._database, self._subject = database, f"database {database}"
+        # In octal psql takes every byte as it is, but for double quotes, which \\connect takes off as an identifier's.
+        octal = "".join(f"\\{byte:03o}" for byte in encoded(identifier(conninfo(dbname=database))))
+        self.rows(f"\\connect -reuse-previous=on '{octal}'", attempted="connect to the database")
 
     def rows(self, sql: str, *, attempted: str) -> list[object]:
         """Run SQL whose every row is one JSON value; return them: answers() gives them a type."""
