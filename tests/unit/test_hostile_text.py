@@ -107,6 +107,15 @@ def test_json_says_the_same() -> None:
     assert errors.printable_lines("a b\n日本") == "a b\n日本"
 
 
+def test_spaces_that_people_type_are_shown_as_they_are() -> None:
+    """Of French before `:` and `!`, and of Japanese; what only looks like one is escaped."""
+    said = "Attention\u00a0: déjà vu\u202f! 東京\u3000大阪"
+    assert [errors.printable(said), errors.printable_lines(said), json.loads(text.printable_json(said))] == [said] * 3
+    assert text.printable_json(said) == f'"{said}"'
+    for letter in "\u2028\u2029\u200b\u00ad\ufeff\u2066\x85":
+        assert letter not in errors.printable(f"{said}{letter}") + text.printable_json(f"{said}{letter}")
+
+
 SEED, DAMAGES = 32, 12  # documents of each kind that are damaged at random; always the same ones
 NIGHT = datetime(2026, 11, 24, 2, tzinfo=timezone.utc)
 DEEP = (900, 100_000)  # what Python's parser follows, and what it does not

@@ -25,11 +25,17 @@ def present(value: Optional[T]) -> T:
     return value
 
 
+def prints(letter: str) -> bool:
+    """Whether it can be shown as it is: spaces that people type too, which Python does not call printable. French has
+    two before its punctuation, and Japanese one as wide as a letter."""
+    return letter.isprintable() or letter in "\u00a0\u202f\u3000"
+
+
 def printable(text: str) -> str:
     """Text on one line: a byte that is not UTF-8 as `\\xe9`, a line break as `\\n`, whatever does not print."""
     if text.isprintable():
         return text
-    return "".join(letter if letter.isprintable() else _escape(letter) for letter in text)
+    return "".join(letter if prints(letter) else _escape(letter) for letter in text)
 
 
 def printable_lines(text: str) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Optional
 
 from .checks import SHOWN, Check
-from .errors import printable
+from .errors import printable, prints
 
 named = printable  # a name, for a line that people read
 
@@ -23,7 +23,7 @@ def printable_json(value: object, indent: Optional[int] = None) -> str:
     if said.isprintable():
         return said
     between = "" if indent is None else "\n"  # within a text it is escaped already
-    return "".join(letter if letter.isprintable() or letter == between else json.dumps(letter)[1:-1] for letter in said)
+    return "".join(letter if prints(letter) or letter == between else json.dumps(letter)[1:-1] for letter in said)
 
 
 def human(size: float) -> str:

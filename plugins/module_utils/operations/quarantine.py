@@ -18,7 +18,7 @@ from ..base import filesystem
 from ..base import text as base_text
 from ..base.checks import COULD_NOT_VERIFY, Check
 from ..base.clock import format_time
-from ..base.errors import LifeboatError, Log, NotFoundError, UsageError
+from ..base.errors import LifeboatError, Log, NotFoundError, UsageError, prints
 from ..base.filesystem import explained
 from ..base.text import human, named
 from ..database import server as database_server
@@ -100,7 +100,7 @@ class Seen:
         rows = [("QUARANTINE", "KIND", "AGE", "SIZE", "REMOVE IT FOR GOOD")]
         for item in self.kept:
             name, command = (
-                text if text.isprintable() else ascii(text) for text in (item.name, item.command(self.stack))
+                text if all(map(prints, text)) else ascii(text) for text in (item.name, item.command(self.stack))
             )
             rows.append((name, item.kind, *item.words(self.at), command))
         shown = show.aligned(rows) if self.kept else [] if self.unseen else ["nothing is in quarantine"]

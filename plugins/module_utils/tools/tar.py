@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import IO, Annotated, Callable, Optional
 
 from ..base import filesystem, typed
-from ..base.errors import IntegrityError, SpaceError
+from ..base.errors import IntegrityError, SpaceError, prints
 from ..base.pipeline import HashingWriter
 from ..base.typed import Range
 
@@ -245,7 +245,7 @@ class Packer:
 
 def shown(path: str) -> str:
     """A path for text and JSON: what is no text, or no one line of it, escaped."""
-    return path if path.isprintable() else repr(path)[1:-1]
+    return path if all(map(prints, path)) else repr(path)[1:-1]
 
 
 def followed(path: str) -> tuple[str, list[str], str]:
