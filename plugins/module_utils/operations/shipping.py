@@ -210,8 +210,10 @@ class Kept:
         template. There dates are texts, nothing rolls over, and nothing is ever deleted."""
         if self._looked:
             return
-        self._looked = True
-        index = str(json.loads(said)["items"][0]["create"].get("_index", ""))
+        # An item that was refused may have the stream's own name: nobody looked yet which index is behind it.
+        items = [item["create"] for item in json.loads(said)["items"]]
+        index = next((str(item.get("_index", "")) for item in items if 200 <= int(item["status"]) < 300), "")
+        self._looked = bool(index)
         if index.startswith("logs-"):
             self._log(
                 f"WARNING: the log store keeps lines in the plain index {index}, not in a data stream: it had no"

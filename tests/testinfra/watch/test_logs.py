@@ -113,6 +113,8 @@ class Logs:
 def logs(app1: Host, chain: Chain) -> Iterator[Logs]:
     made = setup()
     assert made.status == 0, made.said
+    there = json.loads(chain.elsewhere.run("cat", f"{STORE}/objects.json"))
+    assert {path.rpartition("/")[0] for path in there} == {"/_index_template", "/_plugins/_ism/policies"}, there
     yield Logs(app1, chain.elsewhere)
     ended = setup(log_shipping_enabled=False)
     assert ended.status == 0, ended.said
