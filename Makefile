@@ -46,7 +46,7 @@ style: setup
 	mypy
 
 lint: style ## Style, types, and every rule of ansible-lint's production profile
-	for folder in integration objects testinfra awx bench attacks supply fuzz; do mypy --config-file tests/mypy.ini tests/$$folder || exit 1; done
+	for folder in integration objects testinfra awx bench attacks supply fuzz dashboards; do mypy --config-file tests/mypy.ini tests/$$folder || exit 1; done
 	yamllint --strict .
 	ansible-lint --offline -q
 	antsibull-changelog lint
@@ -59,6 +59,7 @@ lint: style ## Style, types, and every rule of ansible-lint's production profile
 	python docs/generate_site.py --check
 	python docs/generate_architecture.py --check
 	python docs/generate_dashboards.py --check
+	python tests/dashboards/check.py
 	@echo "lint: no warning"
 
 unit: setup ## Fast tests of the core and the modules

@@ -3,14 +3,16 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The dashboards: as generated, of metrics that there are and of all of them, and of a shape that Grafana takes.
 
-Grafana itself is not here: its import was not tried.
+Grafana itself is not here: its import was not tried. Its types are (tests/dashboards).
 """
 
 from __future__ import annotations
 
 import itertools
 import json
+import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -67,6 +69,28 @@ def test_every_label_is_one_that_there_is() -> None:
             used = set(re.findall(r"(\w+)=~?\"|(\w+)!=\"", expr))
             used |= {(name, "") for group in re.findall(r"(?:by|on) \(([^)]*)\)", expr) for name in group.split(", ")}
             assert {name for pair in used for name in pair if name} <= LABELS, expr
+
+
+@pytest.mark.slow
+def test_what_grafana_does_not_know_is_refused(tmp_path: Path) -> None:
+    """By Grafana's own types, as `make lint` asks them: each of these once stood there, or is as wrong."""
+    if not os.environ.get("CI") and not (shutil.which("node") and shutil.which("npm")):
+        pytest.skip("NOT CHECKED by Grafana's types: there is no node or no npm")
+    board = json.loads((FOLDER / "stack.json").read_text(encoding="utf-8"))
+    (tmp_path / "good.json").write_text(json.dumps(board))
+    stat, table = (next(one for one in board["panels"] if one["type"] == kind) for kind in ("stat", "table"))
+    table["options"]["footer"] = {"show": False}
+    board["templating"]["list"][1]["definition"] = "label_values(stack)"
+    stat["options"]["colorMode"] = "rainbow"
+    (tmp_path / "wrong.json").write_text(json.dumps(board, indent=1))
+    argv = [sys.executable, str(ROOT / "tests/dashboards/check.py"), str(tmp_path)]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 1, done.stdout + done.stderr
+    errors = re.findall(r"^(\w+)\.ts\((\d+),", done.stdout, re.MULTILINE)
+    assert {name for name, _line in errors} == {"wrong"}, done.stdout
+    lines = ("", "", *json.dumps(board, indent=1).splitlines())  # one line of import stands before it
+    named = " ".join(lines[int(number)] for _name, number in errors)
+    assert all(f'"{field}"' in named for field in ("footer", "definition", "colorMode")), named
 
 
 def test_there_are_three_with_fixed_addresses() -> None:
