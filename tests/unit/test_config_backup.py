@@ -493,3 +493,22 @@ def test_a_file_of_another_size_than_listed_is_not_written(tmp_path: Path) -> No
     with pytest.raises(IntegrityError, match="is not as the listing has it"):
         tar.unpack(stream, tmp_path, wanted, "it")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", ["files", "secret_files", "site_directory"])
+def test_the_directories_on_the_way_to_a_named_file_are_kept(world: World, kind: str) -> None:
+    """Those that a machine does not have so by itself: one of root's, mode 0755, is made where it is missing."""
+    way = world.root / "var" / "app"
+    (way / "data").mkdir(parents=True)
+    (way / "data" / "file").write_text("x")
+    world.root.joinpath("var").chmod(0o755)
+    way.chmod(0o2770)
+    named = str(way / "data") if kind == "site_directory" else [str(way / "data" / "file")]
+    made = world.take(**{kind: named})
+    listed = configuration_restore.listing(world.repo, made.id, world.own_keys)
+    entry = listed[str(way)]
+    assert (entry.type, entry.mode, entry.archive) == ("directory", 0o2770, "config.tar.gz")
+    assert (str(way.parent) in listed) is (os.geteuid() != 0)
+    assert "/" not in listed
+    out = world.extract(made, kind)
+    assert out.where(str(way)).stat().st_mode & 0o7777 == 0o2770

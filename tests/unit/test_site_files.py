@@ -23,6 +23,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.site import files as s
 from ansible_collections.lifeboat.dr.plugins.module_utils.tools.tar import DIRECTORY, FILE, LINK, Entry
 from builders import NOW, Runner, make_config, make_manifest
 
+RECIPIENT = "age1px20ruqptq3ct67gnhrw5hhnmsnnsux0w6jmn5lezs2g7qppqcpsa6fxz0"
 HERE = {"uid": os.getuid(), "gid": os.getgid(), "mtime": 1_700_000_000}
 
 
@@ -118,6 +119,28 @@ def test_parents_that_are_not_listed_are_open_to_the_stack(case: Case) -> None:
     finally:
         os.umask(before)
     assert [folder.stat().st_mode & 0o777 for folder in (path.parent, path.parent.parent)] == [0o755, 0o755]
+
+
+def test_the_way_to_a_named_file_comes_back_as_it_was(case: Case) -> None:
+    """An application that runs as another user than root finds its file below a directory of its own."""
+    case.add(str(case.root / "var"), kind=DIRECTORY, mode=0o711)
+    case.add(str(case.root / "var/app"), kind=DIRECTORY, mode=0o2750)
+    case.add(str(case.root / "var/other"), kind=DIRECTORY, mode=0o700)
+    path = case.away("var/app/secret")
+    placed = case.place(config={"secret_files": [str(path)], "recipients": [RECIPIENT]})
+    assert path.read_text() == "new"
+    assert [oct(parent.stat().st_mode & 0o7777) for parent in (path.parent, path.parent.parent)] == ["0o2750", "0o711"]
+    assert not (case.root / "var/other").exists(), "it is on the way to nothing"
+    assert [one.path for one in placed.left] == [str(case.root / "var/other")]
+    path.parent.chmod(0o700)
+    path.unlink()
+    case.place(config={"secret_files": [str(path)], "recipients": [RECIPIENT]})
+    assert (path.exists(), path.parent.stat().st_mode & 0o7777) == (True, 0o700), "what is there is the machine's own"
+    (case.root / "var").rename(case.root / "disk")
+    (case.root / "var").symlink_to(case.root / "disk")
+    path.unlink()
+    placed = case.place(config={"secret_files": [str(path)], "recipients": [RECIPIENT]})
+    assert (path.exists(), (case.root / "var").is_symlink(), placed.aside) == (True, True, {}), "and a link is, too"
 
 
 def test_a_directory_that_is_there_keeps_its_owner_and_mode(case: Case) -> None:

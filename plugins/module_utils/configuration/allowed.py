@@ -59,7 +59,8 @@ class Allowed:
                 if not _there(path, entry):
                     left.append(LeftOut(shown(path), why))
                 continue
-            fit[path], bits = (entry, "") if path in self.exact else _without_bits(entry)
+            as_it_is = path in self.exact or self.on_the_way(path, entry)  # of a directory no bit gives a right
+            fit[path], bits = (entry, "") if as_it_is else _without_bits(entry)
             if bits:
                 left.append(LeftOut(shown(path), f"it is placed without its {bits} bit ({entry.mode:04o})"))
         return fit, tuple(left)
@@ -70,13 +71,22 @@ class Allowed:
         real: where its directory lies, for who is going to write just there.
         """
         real = real or filesystem.real(Path(path).parent)
-        if self.covers(os.path.join(real, Path(path).name)):
+        place = os.path.join(real, Path(path).name)
+        if self.covers(place) or (place == path and self._leads(path)):
             return ""
         return f"on this machine its directory is a link that leads outside, to {shown(real)}"
 
+    def _leads(self, path: str) -> bool:
+        """Whether a path is above one that may be placed."""
+        return path.startswith("/") and any(root.startswith(f"{path}/") for root in self.roots)
+
+    def on_the_way(self, path: str, entry: Entry) -> bool:
+        """Whether it is a directory above what may be placed: only one that is missing is made."""
+        return entry.type == DIRECTORY and not self.covers(path) and self._leads(path)
+
     def _refused(self, path: str, entry: Entry) -> str:
         if not self.covers(path):
-            return UNNAMED
+            return "" if self.on_the_way(path, entry) else UNNAMED
         if entry.type == LINK and path not in self.exact and not self._inside(path, entry.target):
             return f"it is a link that leads outside, to {shown(entry.target)}"
         return ""

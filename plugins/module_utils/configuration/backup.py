@@ -111,7 +111,10 @@ class _Work:
         plain, made = self._pack(
             PLAIN,
             dict.fromkeys(wanted.plain),
-            wanted.bare,
+            [
+                *wanted.bare,
+                *files.above([*wanted.plain, *wanted.secret, *filter(None, [self._config.config.site_directory])]),
+            ],
             exclude=secret_paths,
             keep_out=judge.of(self._config, wanted.read, also),
         )

@@ -6,6 +6,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import stat
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,7 +19,7 @@ from ..settings.config import Config
 from ..stack import files as stack_files
 from ..stack.compose import ComposeRuntime
 from ..stack.runtime import Opened, Runtime
-from ..tools.tar import shown
+from ..tools.tar import followed, shown
 
 CRON = "/etc/cron.d"
 
@@ -54,6 +58,21 @@ def wanted(config: Config, stack: Runtime, directory: Path) -> Wanted:
         found.secret.append(str(config.identities))
     found.plain += config.config.files
     found.secret += config.config.secret_files
+    return found
+
+
+def above(names: Iterable[str]) -> list[str]:
+    """The directories on the way to each of these, but for those that are as a recovery makes one that is missing."""
+    ways: dict[str, None] = {}
+    for name in names:
+        real, _links, problem = followed(name)
+        ways.update({} if problem else dict.fromkeys(map(str, list(Path(real).parents)[-2::-1])))
+    found = []
+    for way in ways:
+        with contextlib.suppress(OSError):  # gone since: so is what was below it, and that is noted
+            status = os.lstat(way)
+            if (status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode)) != (0, 0, 0o755):
+                found.append(way)
     return found
 
 

@@ -89,11 +89,13 @@ class Planned:
 def plan(config: Config, store: Repository, identity: str, *, key: str, allow: Sequence[str], log: Log) -> Planned:
     """What placing the backup would do and what would be started of it, as far as that can be seen. Changes nothing."""
     listed = _foreign(config, configuration_restore.listing(store, identity, age.keys(config, key)))
-    fit, left = configuration_allowed.of(config, allow).sift(listed)
+    allowed = configuration_allowed.of(config, allow)
+    fit, left = allowed.sift(listed)
     files = tuple(
         File(shown(path), _what(entry, Path(path)), SCHEDULES if path.startswith(_BY_THE_CLOCK) else FILES)
         for path, entry in fit.items()
         if not (entry.type == DIRECTORY and filesystem.is_directory(Path(path)))
+        and not (allowed.on_the_way(path, entry) and os.path.lexists(path))
     )
     made = Planned(files, left)
     if config.runtime.type != "compose":
@@ -206,6 +208,8 @@ def _guarded(
     config: Config, allowed: Allowed, entry: Entry, new: Path, placed: Placed, stamp: str, check: bool
 ) -> None:
     """One file, unless a link on this machine would lead it elsewhere than where it is named."""
+    if allowed.on_the_way(entry.path, entry) and os.path.lexists(entry.path):
+        return
     out = allowed.way_out(entry.path)
     if out:
         placed.left.append(LeftOut(shown(entry.path), out))
