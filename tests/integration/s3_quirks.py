@@ -358,21 +358,28 @@ def minio_hides_after(folder: str) -> Edit:
     return lambda call, body: body if "key-marker" in call.query else hides(call, body)
 
 
-def minio_tells_tags(server: Server) -> Edit:
-    """MinIO's listing with `metadata=true`: with each object its metadata and its tags, blanks as `+`."""
+def minio_tells_tags(server: Server, *, of_versions: bool = True, any_tags: bool = True) -> Edit:
+    """MinIO's listing with `metadata=true`: with each object its metadata and its tags, blanks as `+`.
+
+    Listings of versions tell them since 2023 (generateListVersionsResponse in its cmd/api-response.go). any_tags:
+    False where no object has any, and none need be asked for.
+    """
 
     def edit(call: Call, body: bytes) -> bytes:
-        if call.query.get("metadata") != "true":
+        if call.query.get("metadata") != "true" or ("versions" in call.query and not of_versions):
             return body
         bucket = urlsplit(call.path).path.strip("/")
 
         def told(found: re.Match[bytes]) -> bytes:
             key = unquote_plus(_field(found[0], "Key"))
-            tags = server.client.get_object_tagging(Bucket=bucket, Key=key)["TagSet"]
+            version = {"VersionId": _field(found[0], "VersionId")} if found[1] == b"Version" else {}
+            asked = any_tags and found[1] != b"DeleteMarker"
+            tags = server.client.get_object_tagging(Bucket=bucket, Key=key, **version)["TagSet"] if asked else []
             said = escape(urlencode([(tag["Key"], tag["Value"]) for tag in tags]))
             more = "<UserMetadata><content-type>binary/octet-stream</content-type></UserMetadata>"
             more += f"<UserTags>{said}</UserTags>" if said else ""
-            return found[0].replace(b"</Contents>", f"{more}<Internal><K>1</K><M>0</M></Internal></Contents>".encode())
+            end = b"</%b>" % found[1]
+            return found[0].replace(end, f"{more}<Internal><K>1</K><M>0</M></Internal>".encode() + end)
 
         return _ROW.sub(told, body)
 

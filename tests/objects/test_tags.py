@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -119,7 +120,9 @@ def test_where_a_listing_tells_tags_a_change_is_seen_the_same_night(
     with faulty(weed, edit=s3_quirks.minio_tells_tags(weed), calls_itself="MinIO") as source:
         manifest = through(world, source=source)
         assert asked_for_tags(source.calls) == {KEYS[2]: 1, KEYS[7]: 1}
-        assert len([call for call in source.calls if "metadata" in call.query]) == 3, "a page of five objects each"
+        listings = [call for call in source.calls if not call.key and {"versions", "list-type"} & call.query.keys()]
+        assert len(listings) == 3, "a page of five objects each, and no second listing"
+        assert all("metadata" in call.query for call in listings)
         assert (told(manifest).read, told(manifest).changed) == (2, 2)
         source.calls.clear()
         again = through(world, source=source)
@@ -131,10 +134,59 @@ def test_where_a_listing_tells_tags_a_change_is_seen_the_same_night(
     with faulty(weed, calls_itself="MinIO") as source:
         assert told(through(world, source=source)).read == 0, "it calls itself so and tells none: in their turn"
         pages = len([call for call in source.calls if "metadata" in call.query])
-        assert pages <= 2, "it is not asked to the end; the next page is asked for ahead"
+        assert pages <= 4, "neither listing is asked for them to the end; the next page is asked for ahead"
     with faulty(weed) as source:
         through(world, source=source)
         assert not [call for call in source.calls if "metadata" in call.query]
+
+
+@pytest.mark.parametrize("now", [False, True], ids=["as of an instant", "the current state"])
+@pytest.mark.parametrize("of_versions", [True, False], ids=["tells them of versions", "before 2023"])
+def test_what_a_listing_tells_of_tags_is_that_of_the_objects_that_are_mirrored(
+    world: World, weed: SeaweedFS, monkeypatch: pytest.MonkeyPatch, now: bool, of_versions: bool
+) -> None:
+    """One listing tells both, or a second one tells the tags; old versions have others, and markers none."""
+    monkeypatch.setattr(bucket, "KEYS", 5)
+    if now:
+        for backup in list(world.root.rglob("db_backup_*")):
+            shutil.rmtree(backup)
+    edit = s3_quirks.minio_tells_tags(weed, of_versions=of_versions)
+    with faulty(weed, edit=edit, calls_itself="MinIO") as source:
+        through(world, source=source)
+        world.put(KEYS[1], b"new", {"x-amz-tagging": "state=newer"})
+        world.source.client.delete_object(Bucket=world.source.name, Key=KEYS[2])
+        time.sleep(0 if now else 1.1)  # for a mirror of that instant
+        if not now:
+            world.database()
+        through(world, source=source, override=True)
+        retag(world, KEYS[1], state="changed +:=@ / more")
+        retag(world, KEYS[3], a="1", b="2")
+        source.calls.clear()
+        manifest = through(world, source=source)
+        assert asked_for_tags(source.calls) == {KEYS[1]: 1, KEYS[3]: 1}
+        listings = [call for call in source.calls if not call.key and {"versions", "list-type"} & call.query.keys()]
+        kinds = {"list-type" if "list-type" in call.query else "versions" for call in listings}
+        assert kinds == ({"list-type"} if now else {"versions"} if of_versions else {"versions", "list-type"})
+        assert (told(manifest).read, told(manifest).changed) == (2, 2)
+    for key in (*KEYS[:2], *KEYS[3:]):
+        assert tags_of(world.vault, key) == tags_of(world.source, key)
+
+
+def test_metadata_whose_name_is_no_xml_costs_the_tags_alone(world: World, weed: SeaweedFS) -> None:
+    """MinIO makes an element of each, whatever it is called: the listing is asked for once more without."""
+    world.take()
+    world.put("more", b"more")
+    world.database()
+    tells = s3_quirks.minio_tells_tags(weed)
+
+    def edit(call: Call, body: bytes) -> bytes:
+        return tells(call, body).replace(b"content-type>", b"x-amz-meta-a+b>")
+
+    with faulty(weed, edit=edit, calls_itself="MinIO") as source:
+        manifest = through(world, source=source)
+    assert told(manifest).read == 0
+    assert (manifest.detailed(ObjectsDetails).copied, manifest.detailed(ObjectsDetails).consistency) == (1, "snapshot")
+    assert len([line for line in world.lines if "does not list its objects' tags" in line]) == 1
 
 
 @pytest.mark.parametrize("answer", [error(403, "AccessDenied"), error(501, "NotImplemented")])

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from typing import Optional, Union
 from urllib.parse import unquote_plus
 
@@ -43,6 +44,13 @@ def minio(key: str) -> str:
     )
 
 
+def minio_with_metadata(key: str, tags: str = "", more: str = "<X-Amz-Meta-A_b.1>c d</X-Amz-Meta-A_b.1>") -> str:
+    """As generateListVersionsResponse() of its cmd/api-response.go writes it where `metadata=true` is asked for."""
+    said = f"<UserMetadata><content-type>text/plain</content-type>{more}</UserMetadata>"
+    said += f"<UserTags>{tags}</UserTags>" if tags else ""
+    return minio(key).replace("<IsLatest>false", f"{said}<Internal><K>1</K><M>0</M></Internal><IsLatest>true")
+
+
 def amazon(key: str) -> str:
     return (
         f"<Contents><Key>{key}</Key><LastModified>{AT}</LastModified><ETag>{ETAG}</ETag><ChecksumAlgorithm>CRC64NVME"
@@ -70,7 +78,7 @@ def outcome(body: bytes, *, quick: bool) -> Union[tuple[list[Version], str], str
 KEYS = ("a", "b%20c", "d+e", "photos/1.jpg", "\u65e5\u672c/\U0001f600", "z")
 
 
-@pytest.mark.parametrize("row", [seaweedfs, minio, amazon])
+@pytest.mark.parametrize("row", [seaweedfs, minio, minio_with_metadata, amazon])
 @pytest.mark.parametrize("head", [HEAD, "", "<?xml version='1.0'?>"])
 def test_the_rows_of_servers_are_read_fast_and_the_same(row: object, head: str) -> None:
     body = document(*map(row, KEYS), head=head).encode()  # type: ignore[arg-type]
@@ -109,6 +117,18 @@ ODD: dict[str, tuple[str, Optional[int]]] = {
         document(seaweedfs("&e;"), seaweedfs("b"), head=f'{HEAD}<!DOCTYPE l [<!ENTITY e "x">]>'), 0,
     ),
     "another encoding": (document(seaweedfs("a"), head=HEAD.replace("UTF-8", "ISO-8859-1")), 0),
+    "metadata of several names, and tags": (
+        document(minio_with_metadata("a"), minio_with_metadata("b", "n=1&amp;o=a+b", ""), minio_with_metadata("c")), 3,
+    ),
+    "tags that XML writes in another way": (document(minio_with_metadata("a"), minio_with_metadata("b", "&lt;")), 1),
+    "metadata that XML writes in another way": (
+        document(minio_with_metadata("a"), minio_with_metadata("b", more="<c>&#34;</c>")), 1,
+    ),
+    "metadata whose name is no XML": (document(minio_with_metadata("a", more="<c+d></c+d>")), None),
+    "metadata that is not closed": (document(minio_with_metadata("a"), minio_with_metadata("b", more="<c></d>")), None),
+    "metadata with fields": (
+        document(minio_with_metadata("a"), minio_with_metadata("b", more="<c><d>e</d></c>")), 1,
+    ),
     "a prefix of names": (document(seaweedfs("a"), "<CommonPrefixes><Prefix>b/</Prefix></CommonPrefixes>"), 1),
     "what no XML can say": (document(seaweedfs("a"), seaweedfs("b\x01"), seaweedfs("c&#x01;")), 0),
     "what is no Unicode": (document(seaweedfs("a"), seaweedfs("b\ufffe")), 0),
@@ -134,6 +154,31 @@ def test_whatever_else_is_in_a_page_is_read_as_xml_is(case: str) -> None:
     assert outcome(body, quick=True) == outcome(body, quick=False)
     if count is not None:
         assert pages.read(body, "list", "s3://uploads").count == count
+
+
+@pytest.mark.parametrize("quick", [True, False])
+def test_the_tags_of_current_objects_are_told(quick: bool) -> None:
+    rows = (
+        minio_with_metadata("a", "n=1&amp;o=a+b"), minio("b"), minio_with_metadata("b%20c", "&#110;=2"),
+        minio_with_metadata("d").replace("<IsLatest>true", "<IsLatest>false"), minio_with_metadata("e"),
+        seaweedfs("m", "DeleteMarker"),
+    )  # fmt: skip
+    body = document(*rows).encode()
+    told: list[tuple[str, str, str]] = []
+    tags = bucket.Tags(told.extend)
+    tags.page(pages.read(body, "list", "s3://uploads") if quick else slowly(body), unquote_plus)
+    etag = "d41d8cd98f00b204e9800998ecf8427e"
+    assert sorted(told) == [("a", etag, "n=1&o=a+b"), ("b c", etag, "n=2"), ("e", etag, "")]
+    assert (tags.told, tags.asked) == (True, True)
+
+
+@pytest.mark.parametrize("row", [minio, amazon])
+def test_a_listing_that_tells_no_tags_is_not_asked_for_them_again(row: Callable[[str], str]) -> None:
+    tags = bucket.Tags(lambda rows: pytest.fail(str(rows)))
+    tags.page(pages.read(document().encode(), "list", "s3://uploads"), unquote_plus)
+    assert tags.asked, "an empty page tells nothing"
+    tags.page(pages.read(document(row("a")).encode(), "list", "s3://uploads"), unquote_plus)
+    assert not tags.asked
 
 
 @pytest.mark.parametrize("mark", ['<_ n="x"/>', '<_ n="-1"/>', '<x:_ xmlns:x="u" n="9"/>'])

@@ -14,6 +14,7 @@ from __future__ import annotations
 import functools
 import threading
 import time
+from collections.abc import Iterable
 from typing import Optional
 from urllib.parse import parse_qsl
 
@@ -21,7 +22,7 @@ from ..base import throttle
 from ..base.errors import LifeboatError, Log, NotFoundError
 from ..repository.details import Unheld
 from ..s3 import bucket, copier, properties
-from ..s3.bucket import Bucket
+from ..s3.bucket import Bucket, Tags
 from ..s3.copier import Record
 from ..s3.signed import NULL
 from .state import Object, State
@@ -38,6 +39,7 @@ class Sweep:
         self._source, self._vault, self._state, self._log = source, vault, state, log
         self._lock = threading.Lock()
         self._exact = self._tagless = False
+        self._listed: Optional[Tags] = None
         self.read = self.changed = 0
         self.unread: list[Unheld] = []
         self.unread_count = 0
@@ -60,14 +62,26 @@ class Sweep:
             lost = f"{self.unread_count} objects of {self._source.url}, the first is {first.key!r}: {first.why}"
             self._log(f"WARNING: the tags could not be read of {lost}; those on record stay")
 
+    def listing(self) -> Tags:
+        """For the next listing of the source, which may tell the tags beside the objects."""
+        self._listed = Tags(self._take)
+        return self._listed
+
+    def _take(self, rows: Iterable[tuple[str, str, str]]) -> None:
+        self._state.tags_told((key, etag, _line(tags)) for key, etag, tags in rows)
+
     def _ask_for_changed(self) -> None:
-        """Let the source list all tags, where it does that: whose are others is read this night."""
+        """Let the source list all tags, where it does that and has not told them: whose are others is read this
+        night. An older MinIO tells none beside versions."""
+        listed = self._listed
+        why = listed.refused if listed else ""
         try:
-            self._state.tags_told((key, etag, _line(tags)) for key, etag, tags in bucket.tagged(self._source))
+            if listed is None or (listed.untold and listed.of_versions):
+                self._take(bucket.tagged(self._source))
         except LifeboatError as exc:
-            self._log(
-                f"{self._source.url} does not list its objects' tags, so they are read in their turn: {exc.cause}"
-            )
+            why = exc.cause
+        if why:
+            self._log(f"{self._source.url} does not list its objects' tags, so they are read in their turn: {why}")
 
     def warn(self) -> None:
         """Name whose tags the vault does not keep, of the objects that were copied too."""

@@ -724,7 +724,7 @@ class _Mirror:
         self._brief_source = False
         watch = self._watch()
         found = bucket.versions if versions else bucket.objects
-        ambiguous = self._state.read_source(self._wanted(found(self.source, watch=watch)), None)
+        ambiguous = self._state.read_source(self._wanted(found(self.source, watch=watch, tags=self._tags())), None)
         self._ask_whole(watch)
         return ambiguous, watch
 
@@ -735,7 +735,7 @@ class _Mirror:
         self._brief_source = brief = self._brief and versioned and not self._exact
         found = bucket.versions if versioned and not brief else bucket.objects
         late: list[str] = []
-        listed = self._wanted(found(self.source, watch=watch))
+        listed = self._wanted(found(self.source, watch=watch, tags=self._tags()))
         listed = self._state.noting_past(listed) if self._exact else listed
         listed, instant = self._without_past(listed, late), self.instant
         ambiguous = self._state.read_source(listed, instant.server, brief, instant.certain)
@@ -757,6 +757,9 @@ class _Mirror:
         for key in watch.unread:
             self._state.unheld(key, "the source's listing does not tell its name")
         return ambiguous
+
+    def _tags(self) -> Optional[bucket.Tags]:
+        return self.tags.listing() if self._config.objects.tags_days else None
 
     def _wanted(self, versions: Iterator[Version]) -> Iterator[Version]:
         """Without the keys that the configuration leaves out."""

@@ -255,6 +255,53 @@ class Watch:
         self._last = key
 
 
+@dataclass
+class Tags:
+    """The tags of current objects that a listing tells beside them, as MinIO's does where it is asked to.
+
+    take: gets them page by page: (key, ETag, tags as a query). Each of the others empty, or False, where it is not so.
+    told: there are some. untold: it tells none, as the JuiceFS gateway, which calls itself MinIO too. refused: why it
+    is read without them. of_versions: it is a listing of versions.
+    """
+
+    take: Callable[[list[tuple[str, str, str]]], None]
+    told: bool = False
+    untold: bool = False
+    refused: str = ""
+    of_versions: bool = False
+
+    @property
+    def asked(self) -> bool:
+        return not (self.untold or self.refused)
+
+    def page(self, page: Page, decode: _Decode) -> None:
+        """Look at the next page, as it came."""
+        columns, rows = page.columns, list[tuple[str, str, str]]()
+        count = page.count if page.kind != "DeleteMarker" else 0
+        tells = count > 0 and "UserMetadata" in columns
+        if tells:
+            latest = columns.get("IsLatest", ["true"] * count)
+            every = zip(columns["Key"], columns["ETag"], columns["UserTags"], latest)
+            rows = [(decode(key), etag, _plainly(tags)) for key, etag, tags, top in every if top == "true"]
+        for child in page.root:
+            if plain(child.tag) in ("Contents", "Version"):
+                count += 1
+                row = fields(child)
+                tells |= "UserMetadata" in row
+                if row.get("IsLatest", "true") == "true":
+                    rows.append((decode(row.get("Key", "")), row.get("ETag", "").strip('"'), row.get("UserTags", "")))
+        if tells:
+            self.told = True
+            self.take(rows)
+        elif count and not self.told:
+            self.untold = True
+
+
+def _plainly(tags: Optional[str]) -> str:
+    """Tags as XML writes them, which are no row's where that has none."""
+    return (tags or "").replace("&amp;", "&")
+
+
 @dataclass(frozen=True)
 class Listed:
     """One object of a backup: what the source said of it, and which version of the vault's holds it.
@@ -331,12 +378,16 @@ def server(bucket: Bucket) -> str:
     return bucket.requests.greet(bucket.name, bucket.url).get("server", "")
 
 
-def versions(bucket: Bucket, prefix: str = "", watch: Optional[Watch] = None) -> Iterator[Version]:
+def versions(
+    bucket: Bucket, prefix: str = "", watch: Optional[Watch] = None, tags: Optional[Tags] = None
+) -> Iterator[Version]:
     """Every version of every object below `prefix`, in whatever order; without versions: objects(), as `null`."""
+    if tags:
+        tags.of_versions = True
     garbled: set[str] = set()
     live: set[str] = set()
     try:
-        for version in _listed(bucket, {"versions": "", "prefix": prefix}, _VERSIONS, watch):
+        for version in _listed(bucket, {"versions": "", "prefix": prefix}, _VERSIONS, watch, tags=tags):
             if _GARBLED in version.key:
                 garbled.add(version.key)
                 live |= {version.key} if version.latest and not version.deleted else set()
@@ -345,7 +396,7 @@ def versions(bucket: Bucket, prefix: str = "", watch: Optional[Watch] = None) ->
     except LifeboatError as exc:
         if client.code(exc) not in client.UNSUPPORTED:
             raise
-        yield from objects(bucket, prefix, watch)
+        yield from objects(bucket, prefix, watch, tags)
     for version in _restored(bucket, prefix, garbled):
         live.discard(UNSPEAKABLE.sub(_GARBLED, version.key))
         yield version
@@ -365,11 +416,15 @@ def _restored(bucket: Bucket, prefix: str, garbled: set[str]) -> Iterator[Versio
                     yield version._replace(key=known)
 
 
-def objects(bucket: Bucket, prefix: str = "", watch: Optional[Watch] = None) -> Iterator[Version]:
+def objects(
+    bucket: Bucket, prefix: str = "", watch: Optional[Watch] = None, tags: Optional[Tags] = None
+) -> Iterator[Version]:
     """The current objects, without versions' ids: cheaper where there are many, all there is where there are none."""
     larger = not prefix and not bucket.bounds.about and server(bucket).startswith(_SEAWEEDFS)
     keys = KEYS * _LARGER if larger else KEYS
-    yield from _listed(bucket, {"list-type": "2", "prefix": prefix}, _OBJECTS, watch, keys)
+    if tags:
+        tags.of_versions = False
+    yield from _listed(bucket, {"list-type": "2", "prefix": prefix}, _OBJECTS, watch, keys, tags=tags)
 
 
 def tagged(bucket: Bucket) -> Iterator[tuple[str, str, str]]:
@@ -424,13 +479,15 @@ def uploads(bucket: Bucket) -> Iterator[tuple[str, str, datetime]]:
 
 def _listed(
     bucket: Bucket, query: Mapping[str, str], marks: Mapping[str, str], watch: Optional[Watch] = None, keys: int = 0,
-    further: Optional[_Further] = None,
+    further: Optional[_Further] = None, tags: Optional[Tags] = None,
 ) -> Iterator[Version]:  # fmt: skip
     """keys: that a page is to hold, where those are not KEYS. further: it looks for what another listing lacks."""
     ends: set[str] = set()  # the last keys of the pages that others follow
     last = ""
     count, longest = 0, bucket.bounds.key
-    for page, decode in _pages(bucket, {**query, "max-keys": str(keys or KEYS)}, marks, _LIST):
+    if tags and not server(bucket).startswith("MinIO"):
+        tags = None
+    for page, decode in _pages(bucket, {**query, "max-keys": str(keys or KEYS)}, marks, _LIST, tags=tags):
         found = _rows(bucket, page, decode)
         count = _counted(bucket, count, len(found))
         if further:
@@ -441,6 +498,8 @@ def _listed(
         last = max((version.key for version in found), default="")
         if watch:
             watch.page(found)
+        if tags and tags.asked:
+            tags.page(page, decode)
         yield from found
     if watch:
         watch.end()
@@ -565,7 +624,7 @@ def _named(bucket: Bucket, query: Mapping[str, str], name: str) -> list[Version]
 
 def _pages(
     bucket: Bucket, query: Mapping[str, str], marks: Mapping[str, str], attempted: str, *, strict: bool = True,
-    whole: bool = False,
+    whole: bool = False, tags: Optional[Tags] = None,
 ) -> Iterator[tuple[Page, _Decode]]:  # fmt: skip
     """The pages of a listing, and how keys are decoded in each. strict: one that is followed by itself is an error.
     whole: no row is taken out of the document.
@@ -577,6 +636,14 @@ def _pages(
         asked = {**query, **dict(more), "encoding-type": "url"}
         if whole:
             return Page(bucket.ask_xml(attempted, asked))
+        if tags and tags.asked:
+            try:
+                return read({**asked, "metadata": "true"})
+            except LifeboatError as exc:  # what an object's metadata is called may be no XML; the listing itself is
+                tags.refused = exc.cause
+        return read(asked)
+
+    def read(asked: Mapping[str, str]) -> Page:
         return pages.read(bucket.ask("GET", query=asked, attempted=attempted).body, attempted, bucket.url)
 
     more: Optional[frozenset[tuple[str, str]]] = frozenset()

@@ -24,6 +24,9 @@ MARK, _COUNT = "_", "n"
 _DECLARED = re.compile(r"""<\?xml version=["']1\.0["'](?: encoding=["'](?i:utf-8)["'])?[ ]?\?>""")
 _ROW = re.compile(r"<(Contents|Version|DeleteMarker)>")
 _TAG = re.compile(r"<(/?[A-Za-z]+)>[^<]*")
+_WITH_FIELDS = ("UserMetadata", "Internal")  # MinIO's, with fields of any names
+_INSIDE = re.compile(rf"<({'|'.join(_WITH_FIELDS)})>.*?</\1>", re.DOTALL)
+_TAGS = "UserTags"  # what only those rows have whose objects have tags
 _LONGEST = 8192  # characters of a first row whose form is worth looking at
 # What stands in a document as it is, and so without the quotation marks around an ETag, which servers write as &#34;.
 _PLAIN, _QUOTE = r"[^<>&\x00-\x1f\ufffe\uffff]*", '(?:&#34;|&quot;|")?'
@@ -78,7 +81,8 @@ def _quick(body: bytes) -> Optional[Page]:
         if first is None or any(sign in text for sign in ("<!", "<?", f"<{MARK}")):
             return None
         end = text.find(f"</{first[1]}>", first.end(), first.start() + _LONGEST)
-        form = _form(tuple(_TAG.findall(text[first.start() : end] + f"</{first[1]}>"))) if end > 0 else None
+        row = _INSIDE.sub(r"<\1></\1>", text[first.start() : end] + f"</{first[1]}>")
+        form = _form(tuple(tag for tag in _TAG.findall(row) if tag.strip("/") != _TAGS)) if end > 0 else None
         if form is None:
             return None
         expression, names = form
@@ -89,7 +93,7 @@ def _quick(body: bytes) -> Optional[Page]:
         root = ElementTree.fromstring(_left(parts[::every]))  # noqa: S314 - expat bounds entity expansion since 2.4.1
     except (ValueError, ElementTree.ParseError):
         return None
-    page = Page(root, first[1], {name: parts[place::every] for place, name in enumerate(names, 1)})
+    page = Page(root, first[1], {name: parts[place::every] for place, name in enumerate(names, 1) if name})
     return page if sum(map(page.marks, root)) == len(parts) // every else None
 
 
@@ -110,11 +114,18 @@ def _form(tags: tuple[str, ...]) -> Optional[tuple[re.Pattern[str], tuple[str, .
     made, names, inside = "", list[str](), list[str]()
     for tag, following in zip(tags, (*tags[1:], "")):
         made += f"<{tag}>"
+        if tag == f"/{_WITH_FIELDS[0]}":
+            made += f"(?:<{_TAGS}>((?:{_PLAIN[:-1]}|&amp;)*)</{_TAGS}>)?"
+            names.append(_TAGS)
         if not tag.startswith("/"):
             inside.append(tag)
         elif not inside or inside.pop() != tag[1:]:
             return None
         if following == f"/{tag}":
+            if tag in _WITH_FIELDS and len(inside) == 2:
+                made += f"((?:<([A-Za-z][A-Za-z0-9_.-]*)>{_PLAIN}</\\{len(names) + 2}>)*)"
+                names += [tag, ""]
+                continue
             names += [tag] if len(inside) == 2 else []
             made += (_ETAG if tag == "ETag" else f"({_PLAIN})") if len(inside) == 2 else _PLAIN
         elif len(inside) == 2 and tag[0] != "/" and tag != "Owner":
