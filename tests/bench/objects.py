@@ -5,6 +5,8 @@
 """Measure the mirror against `rclone sync --metadata` and `mc mirror`: first run, nothing to do, one percent changed.
 
 With 5,000 and 50,000 objects; then at a million keys, which a generator lists, and the pruning of 100,000 old versions.
+--source minio: the source lists tags beside the objects where it is asked to, as MinIO does (its stand-in, a proxy).
+--brief: each tool mirrors once, not timed; then nothing to do, and one percent changed.
 
 Two SeaweedFS servers on this machine. Each tool has versioned buckets of its own in the second, and they take turns;
 every number is the median of three. Exits 0 also when a target is missed: a speed is a measurement, not a test.
@@ -14,6 +16,7 @@ docs/bench/README.md says how it is done.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import os
@@ -40,6 +43,8 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.repository import chec
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.details import DatabaseDetails  # noqa: E402
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import bucket  # noqa: E402
 from measure import Sample  # noqa: E402
+from s3_faults import faulty  # noqa: E402
+from s3_quirks import minio_tells_tags  # noqa: E402
 from s3_servers import SeaweedFS, binary, find_mc, seaweedfs  # noqa: E402
 
 OURS, NOW, RCLONE, MC = "lifeboat, as of an instant", "lifeboat, current state", "rclone sync", "mc mirror"
@@ -61,8 +66,10 @@ class Bench:
 
     def __init__(self, directory: Path, source: SeaweedFS, vault: SeaweedFS, asked: argparse.Namespace) -> None:
         self.directory, self.source, self.vault, self.asked = directory, source, vault, asked
+        self.at = source.url  # where the tools reach the source
         self.sizes: dict[int, Table] = {}
         self.more: dict[str, Sample] = {}
+        self.filled = 0.0
 
     def prepare(self, count: int) -> None:
         """Fill a source bucket as an application would."""
@@ -79,7 +86,10 @@ class Bench:
         _versioned(self.source, _uploads(count))
         self._rclone("copy", str(files), f"src:{_uploads(count)}")
         shutil.rmtree(files)
-        time.sleep(65)  # what was written within the minute before a mirror is looked at again by the next
+        self.filled = time.monotonic()
+        time.sleep(
+            0 if self.asked.brief else 65
+        )  # what was written within the minute before a mirror is looked at again by the next
 
     def change(self, count: int) -> None:
         """Overwrite every hundredth of the small objects."""
@@ -94,13 +104,13 @@ class Bench:
     def _environment(self) -> dict[str, str]:
         # As on a host, where the agent has each file compiled.
         made = {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(self.directory / "compiled")}
-        for name, server in (("SRC", self.source), ("VAULT", self.vault)):
+        for name, server, at in (("SRC", self.source, self.at), ("VAULT", self.vault, self.vault.url)):
             made |= {
                 f"RCLONE_CONFIG_{name}_TYPE": "s3", f"RCLONE_CONFIG_{name}_PROVIDER": "Other",
-                f"RCLONE_CONFIG_{name}_ENDPOINT": server.url, f"RCLONE_CONFIG_{name}_REGION": "us-east-1",
+                f"RCLONE_CONFIG_{name}_ENDPOINT": at, f"RCLONE_CONFIG_{name}_REGION": "us-east-1",
                 f"RCLONE_CONFIG_{name}_ACCESS_KEY_ID": server.access_key,
                 f"RCLONE_CONFIG_{name}_SECRET_ACCESS_KEY": server.secret_key,
-                f"MC_HOST_{name.lower()}": f"http://{server.access_key}:{server.secret_key}@127.0.0.1:{server.port}",
+                f"MC_HOST_{name.lower()}": at.replace("//", f"//{server.access_key}:{server.secret_key}@"),
             }  # fmt: skip
         return made
 
@@ -114,7 +124,7 @@ class Bench:
             "stack": name,
             "runtime": {"type": "host"},
             "repository": {"type": "local", "path": str(self.directory / name / "repository")},
-            "objects": {"bucket": uploads, "endpoint_url": self.source.url, "change_limit": 100},
+            "objects": {"bucket": uploads, "endpoint_url": self.at, "change_limit": 100},
             "vault": {"objects_bucket": f"mirror-{name}", "endpoint_url": self.vault.url},
             "state_directory": str(self.directory / name / "state"),
         }
@@ -151,7 +161,8 @@ class Bench:
                 self._configure(name, whose == "ours", self._settings(name, _uploads(count)))
 
     def tools(self) -> dict[str, str]:
-        return {whose: tool for tool, whose in TOOLS.items() if tool != MC or find_mc()}
+        brief = {RCLONE} if self.asked.brief else set[str]()
+        return {whose: tool for tool, whose in TOOLS.items() if tool not in brief and (tool != MC or find_mc())}
 
     def run(self, whose: str, count: int, turn: int) -> Sample:
         """One mirror by one tool."""
@@ -230,6 +241,15 @@ class Bench:
         assert left == count, f"{left} versions are left, {count} live objects were there"
         return sample
 
+    def _settle(self, count: int, turn: int) -> None:
+        """Let each tool mirror everything, and once more when a minute has passed, as in prepare()."""
+        self.ready(count, turn)
+        for again in (False, True):
+            if again:
+                time.sleep(max(0.0, self.filled + 65 - time.monotonic()))
+            for whose in self.tools():
+                self.run(whose, count, turn)
+
     def measure(self, count: int) -> None:
         """All phases with so many objects. The tools take turns, so that what else the machine does hits all alike."""
         samples: dict[str, dict[str, list[Sample]]] = {phase: {} for phase in PHASES}
@@ -239,7 +259,9 @@ class Bench:
             samples[phase].setdefault(name, []).append(sample)
             say(f"{count}: {phase}: {name}: {sample.seconds:.2f} s  (other work took {sample.others:.0%})")
 
-        for turn in turns:
+        if self.asked.brief:
+            self._settle(count, last)
+        for turn in () if self.asked.brief else turns:
             self.ready(count, turn)
             for whose, tool in self.tools().items():
                 note(FIRST, tool, self.run(whose, count, turn))
@@ -287,15 +309,18 @@ def targets(bench: Bench) -> list[tuple[str, float, float]]:
     found = []
     for count, table in bench.sizes.items():
         first, idle = table[FIRST], table[IDLE]
-        ratios = [
-            ("first mirror, against rclone sync --metadata", first[OURS], first[RCLONE], 1.0),
+        changed = table[CHANGED]
+        ratios = [("first mirror, against rclone sync --metadata", first[OURS], first[RCLONE], 1.0)] if first else []
+        ratios += [
             ("nothing to do, against listing what must be listed", idle[OURS], idle[FLOOR], 1.2),
             ("nothing to do, current state, against the same", idle[NOW], idle[FLOOR_NOW], 1.2),
         ]
         if MC in idle:
             ratios += [
-                ("nothing to do, against mc mirror", idle[OURS], idle[MC], 1.3),
+                ("nothing to do, against mc mirror", idle[OURS], idle[MC], 1.5),
                 ("nothing to do, current state, against mc mirror", idle[NOW], idle[MC], 1.0),
+                ("1 % changed, against mc mirror", changed[OURS], changed[MC], 1.5),
+                ("1 % changed, current state, against mc mirror", changed[NOW], changed[MC], 1.5),
             ]
         found += [(f"{count}: {what}", ours.seconds / other.seconds, most) for what, ours, other, most in ratios]
     ours = [sample for table in bench.sizes.values() for phase in table.values() for name, sample in phase.items()
@@ -320,7 +345,8 @@ def forecast(keys: int, few: Sample, many: Sample) -> str:
 
 def show(bench: Bench) -> None:
     for count, table in bench.sizes.items():
-        print(f"\n{f'{count} objects':<28}" + "".join(f"{phase:>16}" for phase in PHASES) + f"{'memory':>12}")
+        print(f"\n{f'{count} objects':<28}" + "".join(f"{phase:>16}" for phase in PHASES)
+              + f"{'processor s':>27}{'memory':>12}")  # fmt: skip
         for name in (*TOOLS, FLOOR, FLOOR_NOW):
             seconds = [table[phase].get(name) for phase in PHASES]
             if any(seconds):
@@ -328,6 +354,7 @@ def show(bench: Bench) -> None:
                 print(
                     f"{name:<28}"
                     + "".join(f"{second.seconds:>14.2f} s" if second else f"{'':>16}" for second in seconds)
+                    + "".join(f"{second.cpu_seconds:>9.2f}" if second else f"{'':>9}" for second in seconds)
                     + f"{peak:>9.0f} MB"
                 )
     print()
@@ -344,6 +371,8 @@ def main() -> None:
         "--objects", type=int, nargs="*", default=[5_000, 50_000], help="small objects (default: 5000 50000)"
     )
     parser.add_argument("--runs", type=int, default=3, help="of which the median counts (default: 3)")
+    parser.add_argument("--source", choices=["seaweedfs", "minio"], default="seaweedfs", help="what the source is")
+    parser.add_argument("--brief", action="store_true", help="no first run, and no rclone")
     parser.add_argument("--gigabytes", type=float, default=0.25, help="of large objects (default: 0.25)")
     parser.add_argument(
         "--keys", type=int, default=1_000_000, help="that a generator lists (default: 1000000; 0: none)"
@@ -354,8 +383,11 @@ def main() -> None:
     asked = parser.parse_args()
     directory = Path(tempfile.mkdtemp(prefix="lifeboat-bench-objects-", dir="/var/tmp"))
     try:
-        with seaweedfs() as source, seaweedfs() as vault:
+        with seaweedfs() as source, seaweedfs() as vault, contextlib.ExitStack() as stack:
             bench = Bench(directory, source, vault, asked)
+            if asked.source == "minio":
+                edit = minio_tells_tags(source, any_tags=False)
+                bench.at = stack.enter_context(faulty(source, edit=edit, calls_itself="MinIO")).url
             for count in asked.objects:
                 say(f"making {count} small objects and {asked.gigabytes:g} GB of large ones")
                 bench.prepare(count)
@@ -377,6 +409,7 @@ def main() -> None:
     asked.output.mkdir(parents=True, exist_ok=True)
     result = {
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "source": asked.source,
         "runs": asked.runs,
         "gigabytes": asked.gigabytes,
         "keys": asked.keys,
@@ -390,8 +423,9 @@ def main() -> None:
         },
         "more": {name: sample.as_dict() for name, sample in bench.more.items()},
     }
-    (asked.output / "objects.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    print(f"\nwritten: {asked.output / 'objects.json'}")
+    path = asked.output / ("objects.json" if asked.source == "seaweedfs" else f"objects-{asked.source}.json")
+    path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    print(f"\nwritten: {path}")
 
 
 if __name__ == "__main__":
