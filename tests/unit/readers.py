@@ -18,6 +18,10 @@ from dataclasses import dataclass, field
 
 ENTRIES, DEPTH = "those of its bytes", "{base/typed.py:DEPTH|n}"
 DISK, TOLD = "the disk's", "{s3/client.py:CONNECT_TIMEOUT|s} to connect, {s3/client.py:READ_TIMEOUT|s} without a byte"
+ASKED = (
+    "{s3/client.py:CONNECT_TIMEOUT|s} to connect; then {base/web.py:TIMES|n} times {s3/client.py:READ_TIMEOUT|s}, and"
+    " 1 s for each {s3/connections.py:SLOWEST|b}; where boto3 asks, {s3/client.py:READ_TIMEOUT|s} without a byte"
+)
 WEB = "{base/web.py:TIMES|n} times the limit of a read, from the connection on"
 
 
@@ -263,7 +267,7 @@ READERS = (
         " {settings/parts.py:StoreSettings.versions|n} versions,"
         " {settings/parts.py:StoreSettings.buckets|n} buckets",
         DEPTH + " of JSON; of XML what expat follows",
-        TOLD,
+        ASKED,
         "an error that names the server",
         {
             "base/typed.py": "load refuse_deep",
@@ -271,6 +275,7 @@ READERS = (
             "settings/parts.py": "StoreSettings",
             "s3/client.py": "",
             "s3/signed.py": "Requests",
+            "s3/connections.py": "_Timed",
         },
     ),
     Reader(
@@ -317,9 +322,10 @@ READERS = (
         "{tools/github.py:BODY_LIMIT|b}",
         ENTRIES,
         DEPTH,
-        "{tools/github.py:ATTEMPTS|n} times, {tools/github.py:REDIRECTS|n} redirects",
+        WEB + ": {tools/github.py:TIMEOUT|s}; {tools/github.py:ATTEMPTS|n} attempts, {tools/github.py:REDIRECTS|n}"
+        " redirects",
         "an error with the status",
-        {"base/typed.py": "load refuse_deep", "tools/github.py": "Client"},
+        {"base/typed.py": "load refuse_deep", "base/web.py": "", "tools/github.py": "Client"},
     ),
     Reader(
         "Alertmanager, and what received a test alert",

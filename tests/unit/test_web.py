@@ -15,8 +15,11 @@ from collections.abc import Iterator
 
 import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import web
+from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import connections
+from ansible_collections.lifeboat.dr.plugins.module_utils.s3.connections import Connections
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings.config import EndpointCheck
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import answer
+from ansible_collections.lifeboat.dr.plugins.module_utils.tools import github
 
 LIMIT = 0.3
 PATIENCE = 20 * LIMIT  # so long every server here goes on, a byte now and then
@@ -102,3 +105,50 @@ def test_an_endpoint_that_drips_is_wrong_in_words(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(web, "TIMES", 0.05)  # of ten seconds
     with serving(*ENDLESS["a dripping body"]) as url:
         assert answer.ask(EndpointCheck(url=url)) == "the answer did not end in time"
+
+
+@pytest.mark.parametrize("name", ENDLESS)
+def test_github_has_no_more_time(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever answers in its place, in the site's drill as well."""
+    monkeypatch.setattr(github, "ATTEMPTS", 1)
+    began = time.monotonic()
+    with serving(*ENDLESS[name]) as url, pytest.raises(github.GithubError):
+        github.Client(url, "a/b", "", timeout=LIMIT).workflow("site.yml")
+    assert time.monotonic() - began < web.TIMES * LIMIT + 3 * LIMIT
+
+
+def test_github_in_time_is_read_whole() -> None:
+    body = b'{"state": "active"}'
+    with serving(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)) as url:
+        assert github.Client(url, "a/b", "").workflow("site.yml") == github.Workflow("active")
+
+
+@pytest.mark.parametrize("name", ENDLESS)
+def test_an_s3_server_has_no_more_time(name: str) -> None:
+    """A server that drips less than the slowest network brings."""
+    began = time.monotonic()
+    with serving(*ENDLESS[name]) as url, pytest.raises((OSError, http.client.HTTPException)):
+        Connections(url, connect=LIMIT, read=LIMIT).request("GET", "/a", {}, b"", 1 << 20)
+    assert time.monotonic() - began < web.TIMES * LIMIT + 3 * LIMIT
+
+
+def test_an_s3_servers_answer_over_a_slow_network_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes as long as a server may drip, and brings more."""
+    monkeypatch.setattr(connections, "SLOWEST", 100)
+    piece, pieces = b"x" * 100, int(PATIENCE / (LIMIT / 6)) + 100
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (len(piece) * pieces)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            with contextlib.suppress(OSError), server.accept()[0] as connection:
+                connection.recv(1 << 16)
+                connection.sendall(head)
+                for _number in range(pieces):
+                    connection.sendall(piece)
+                    time.sleep(LIMIT / 50)
+
+        threading.Thread(target=serve, daemon=True).start()
+        url, began = f"http://127.0.0.1:{server.getsockname()[1]}/", time.monotonic()
+        found = Connections(url, connect=LIMIT, read=LIMIT).request("GET", "/a", {}, b"", 1 << 20)
+    assert found.body == piece * pieces
+    assert time.monotonic() - began > web.TIMES * LIMIT

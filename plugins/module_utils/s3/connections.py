@@ -13,18 +13,22 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import io
 import re
 import select
 import socket
 import ssl
+import time
 import urllib.request
 import weakref
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
+from ..base import web
 from ..base.errors import UsageError
 
+SLOWEST = 1024  # bytes a second that a body brings at least, beyond web.TIMES times the limit of a read
 _MOST = 256  # that are kept
 _LINE = 65536  # bytes of a line of a head; as http.client
 _HEADERS = 100  # of one answer; as http.client
@@ -90,9 +94,10 @@ class Connections:
             line.sock.sendall(head + body if len(body) <= _LINE else head)
             if len(body) > _LINE:
                 line.sock.sendall(body)
-            with _Answer(line.sock, method) as answer:
+            with _Answer(line.sock, method, self._read) as answer:
                 answer.begin()
                 data = answer.body(most)
+            line.sock.settimeout(self._read)
         except BaseException:
             line.close()
             raise
@@ -133,13 +138,37 @@ class Connections:
         return line
 
 
+class _Timed(io.RawIOBase):
+    """What comes from a server, which ends: the limit of one read would let it send a byte now and then for ever.
+
+    It has web.TIMES times the limit of a read, and a second more for each SLOWEST bytes that came.
+    """
+
+    def __init__(self, connection: socket.socket, read: float) -> None:
+        self._connection, self._read, self._end = connection, read, time.monotonic() + web.TIMES * read
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        left = self._end - time.monotonic()
+        if left <= 0:
+            raise socket.timeout("the answer did not end in time")
+        self._connection.settimeout(min(self._read, left))
+        size = self._connection.recv_into(buffer)
+        self._end += size / SLOWEST
+        return size
+
+
 class _Answer(http.client.HTTPResponse):
-    """told: its headers, by lower-case name."""
+    """told: its headers, by lower-case name. read: seconds that one read may take."""
 
     told: dict[str, str]
 
-    def __init__(self, line: socket.socket, method: str) -> None:
+    def __init__(self, line: socket.socket, method: str, read: float) -> None:
         super().__init__(line, method=method)
+        self.fp.close()
+        self.fp = io.BufferedReader(_Timed(line, read), _LINE)
         self._bodiless = method == "HEAD"
 
     def begin(self) -> None:

@@ -22,7 +22,7 @@ from email.message import Message
 from typing import Callable, Optional, TypeVar
 from urllib.parse import quote, urlencode, urljoin, urlsplit
 
-from ..base import typed
+from ..base import typed, web
 from ..base.errors import UnverifiedError, UsageError
 from ..base.version import VERSION
 
@@ -30,6 +30,7 @@ T = TypeVar("T")
 ATTEMPTS = 3
 REDIRECTS = 5
 BODY_LIMIT = 32 << 20
+TIMEOUT = 20  # seconds
 API_VERSION = "2022-11-28"
 # Why a request was not answered with what was asked for.
 UNREACHABLE, TOKEN, FORBIDDEN, LIMIT, MISSING, REFUSED = (
@@ -142,15 +143,13 @@ class Client:
 
     def __init__(
         self, api_url: str, repository: str, token: str, *, ca_bundle: str = "", patience: float = 120,
-        timeout: float = 20, sleep: Callable[[float], None] = time.sleep, now: Callable[[], float] = time.time,
+        timeout: float = TIMEOUT, sleep: Callable[[float], None] = time.sleep, now: Callable[[], float] = time.time,
     ) -> None:  # fmt: skip
         self._api = api_url.rstrip("/")
         self._base = f"{self._api}/repos/{repository}"
         self._token = token
         self._patience, self._timeout, self._sleep, self._now = patience, timeout, sleep, now
-        self._opener = urllib.request.build_opener(
-            _NoRedirects, urllib.request.HTTPSHandler(context=ssl_context(ca_bundle))
-        )
+        self._opener = urllib.request.build_opener(_NoRedirects, *web.handlers(ssl_context(ca_bundle)))
 
     # --- what is asked ------------------------------------------------------------------------------------------------
 
