@@ -22,11 +22,14 @@ import time
 import urllib.request
 import weakref
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
 from ..base import web
 from ..base.errors import UsageError
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 SLOWEST = 1024  # bytes a second that a body brings at least, beyond web.TIMES times the limit of a read
 _MOST = 256  # that are kept
@@ -150,7 +153,7 @@ class _Timed(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: Any) -> int:
+    def readinto(self, buffer: WriteableBuffer) -> int:
         left = self._end - time.monotonic()
         if left <= 0:
             raise socket.timeout("the answer did not end in time")
