@@ -19,8 +19,9 @@ from dataclasses import dataclass, field
 ENTRIES, DEPTH = "those of its bytes", "{base/typed.py:DEPTH|n}"
 DISK, TOLD = "the disk's", "{s3/client.py:CONNECT_TIMEOUT|s} to connect, {s3/client.py:READ_TIMEOUT|s} without a byte"
 ASKED = (
-    "{s3/client.py:CONNECT_TIMEOUT|s} to connect; then {base/web.py:TIMES|n} times {s3/client.py:READ_TIMEOUT|s}, and"
-    " 1 s for each {s3/connections.py:SLOWEST|b}; where boto3 asks, {s3/client.py:READ_TIMEOUT|s} without a byte"
+    "{s3/client.py:CONNECT_TIMEOUT|s} to connect; then {base/web.py:TIMES|n} times {s3/client.py:READ_TIMEOUT|s}, after"
+    " a POST {s3/connections.py:TIMES_OF_POST|n} times, and 1 s for each {s3/connections.py:SLOWEST|b}; where boto3"
+    " asks, {s3/client.py:READ_TIMEOUT|s} without a byte"
 )
 WEB = "{base/web.py:TIMES|n} times the limit of a read, from the connection on"
 
@@ -275,7 +276,7 @@ READERS = (
             "settings/parts.py": "StoreSettings",
             "s3/client.py": "",
             "s3/signed.py": "Requests",
-            "s3/connections.py": "_Timed",
+            "s3/connections.py": "_Timed Connections.request",
         },
     ),
     Reader(

@@ -132,6 +132,26 @@ def test_an_s3_server_has_no_more_time(name: str) -> None:
     assert time.monotonic() - began < web.TIMES * LIMIT + 3 * LIMIT
 
 
+def test_an_s3_server_that_puts_an_upload_together_has_minutes() -> None:
+    """It sends blanks meanwhile: more of them than another request's answer may take."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            with contextlib.suppress(OSError), server.accept()[0] as connection:
+                connection.recv(1 << 16)
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 64\r\n\r\n")
+                for _number in range(60):
+                    connection.sendall(b" ")
+                    time.sleep(LIMIT / 12)
+                connection.sendall(b"<ok>")
+
+        threading.Thread(target=serve, daemon=True).start()
+        url, began = f"http://127.0.0.1:{server.getsockname()[1]}/", time.monotonic()
+        found = Connections(url, connect=LIMIT, read=LIMIT).request("POST", "/a", {}, b"", 1 << 20)
+    assert found.body.strip() == b"<ok>"
+    assert time.monotonic() - began > web.TIMES * LIMIT
+
+
 def test_an_s3_servers_answer_over_a_slow_network_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     """It takes as long as a server may drip, and brings more."""
     monkeypatch.setattr(connections, "SLOWEST", 100)

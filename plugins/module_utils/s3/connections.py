@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 SLOWEST = 1024  # bytes a second that a body brings at least, beyond web.TIMES times the limit of a read
+# Times the limit of a read for the answer to a POST. S3 sends blanks for minutes while it puts an upload's parts
+# together. https://docs.aws.amazon.com/AmazonS3/latest/API/API_CompleteMultipartUpload.html
+TIMES_OF_POST = 15
 _MOST = 256  # that are kept
 _LINE = 65536  # bytes of a line of a head; as http.client
 _HEADERS = 100  # of one answer; as http.client
@@ -97,7 +100,8 @@ class Connections:
             line.sock.sendall(head + body if len(body) <= _LINE else head)
             if len(body) > _LINE:
                 line.sock.sendall(body)
-            with _Answer(line.sock, method, self._read) as answer:
+            times = TIMES_OF_POST if method == "POST" else web.TIMES
+            with _Answer(line.sock, method, self._read, times) as answer:
                 answer.begin()
                 data = answer.body(most)
             line.sock.settimeout(self._read)
@@ -144,11 +148,11 @@ class Connections:
 class _Timed(io.RawIOBase):
     """What comes from a server, which ends: the limit of one read would let it send a byte now and then for ever.
 
-    It has web.TIMES times the limit of a read, and a second more for each SLOWEST bytes that came.
+    It has so many times the limit of a read, and a second more for each SLOWEST bytes that came.
     """
 
-    def __init__(self, connection: socket.socket, read: float) -> None:
-        self._connection, self._read, self._end = connection, read, time.monotonic() + web.TIMES * read
+    def __init__(self, connection: socket.socket, read: float, times: float) -> None:
+        self._connection, self._read, self._end = connection, read, time.monotonic() + times * read
 
     def readable(self) -> bool:
         return True
@@ -164,14 +168,14 @@ class _Timed(io.RawIOBase):
 
 
 class _Answer(http.client.HTTPResponse):
-    """told: its headers, by lower-case name. read: seconds that one read may take."""
+    """told: its headers, by lower-case name. read: seconds that one read may take, and all of them `times` as long."""
 
     told: dict[str, str]
 
-    def __init__(self, line: socket.socket, method: str, read: float) -> None:
+    def __init__(self, line: socket.socket, method: str, read: float, times: float) -> None:
         super().__init__(line, method=method)
         self.fp.close()
-        self.fp = io.BufferedReader(_Timed(line, read), _LINE)
+        self.fp = io.BufferedReader(_Timed(line, read, times), _LINE)
         self._bodiless = method == "HEAD"
 
     def begin(self) -> None:
