@@ -75,3 +75,17 @@ def test_nobody_asks_the_library_where_a_directory_lies() -> None:
         if path.name != "filesystem.py" and ("realpath(" in path.read_text() or ".resolve(" in path.read_text())
     ]
     assert found == ["lookup/known_variables.py"]  # its own place, on the controller
+
+
+def test_a_scratch_directory_takes_what_killed_runs_left_with_it(tmp_path: Path) -> None:
+    """Of its prefix, and nobody's any more; what a living run holds stays."""
+    for name in (".deploying-dead", ".deploying-file", "other-dead"):
+        (tmp_path / name).mkdir()
+    (tmp_path / ".deploying-dead/secret").write_text("x")
+    (tmp_path / ".deploying-file").rmdir()
+    (tmp_path / ".deploying-file").write_text("no directory")
+    (tmp_path / ".deploying-link").symlink_to(tmp_path / "other-dead")
+    with filesystem.scratch(".deploying-", tmp_path) as first, filesystem.scratch(".deploying-", tmp_path) as second:
+        left = {path.name for path in tmp_path.iterdir()}
+        assert left == {first.name, second.name, ".deploying-file", ".deploying-link", "other-dead"}
+    assert {path.name for path in tmp_path.iterdir()} == {".deploying-file", ".deploying-link", "other-dead"}

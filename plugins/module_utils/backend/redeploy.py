@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import shlex
 import shutil
 import stat
@@ -81,7 +82,7 @@ def redeploy(run: Opened, *, identity: str, key: str, stamp: str, accept: bool =
             log(f"{entry.id}: {entry.hidden}; its old versions are read")
     missing: tuple[str, ...] = ()
     for chosen in found:
-        with filesystem.scratch("lifeboat-", MEMORY if MEMORY.is_dir() else None) as folder:
+        with filesystem.scratch(".redeploying-", MEMORY if MEMORY.is_dir() else None) as folder:
             target = folder / "files"
             keys = age.keys(run.config, key)
             got = configuration_restore.extract(sources.repo(chosen), chosen.id, target, keys=keys, site=False, log=log)
@@ -201,6 +202,10 @@ def _move(at: int, name: str, status: os.stat_result, target: Path) -> None:
 
 def _place(source: Path, at: int, name: str, entry: tar.Entry, stamp: str) -> None:
     """Whole or not at all; a container that mounts the old file keeps it until it is created again."""
+    for left in os.listdir(at):  # of a run that was killed
+        if re.fullmatch(rf"\.{re.escape(name)}\.lifeboat-[0-9]{{8}}_[0-9]{{6}}", left):
+            with contextlib.suppress(OSError):
+                os.unlink(left, dir_fd=at)
     partial = f".{name}.lifeboat-{stamp}"
     try:
         if source.is_symlink():

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import re
 import secrets
+import shutil
 import stat
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -282,14 +284,45 @@ def untouched(path: Path, older_than: timedelta, now: datetime) -> bool:
 
 @contextlib.contextmanager
 def scratch(prefix: str, place: Optional[Path] = None) -> Iterator[Path]:
-    """A private directory to unpack into, which is gone afterwards, however deep it is."""
-    with tempfile.TemporaryDirectory(prefix=prefix, dir=place) as made:
+    """A private directory to unpack into, which is gone afterwards, however deep it is. With a `place`, what runs that
+    were killed left there under the prefix goes, too: secrets may lie in it."""
+    if place:
+        _sweep(prefix, place)
+    made, handle = _held_directory(prefix, place)
+    try:
+        yield made
+    finally:
         try:
-            yield Path(made)
-        finally:
-            for item in Path(made).iterdir():
+            for item in made.iterdir():
                 with contextlib.suppress(OSError):  # where a mode is in the way, the other changes it
                     remove(item)
+            shutil.rmtree(made, ignore_errors=True)
+        finally:
+            os.close(handle)
+
+
+def _held_directory(prefix: str, place: Optional[Path]) -> tuple[Path, int]:
+    """A fresh directory that this process holds, and its handle: the kernel lets go of it when the process ends."""
+    while True:
+        made = Path(tempfile.mkdtemp(prefix=prefix, dir=place))
+        handle = os.open(made, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        if made.exists():  # else another run took it for one that nobody holds
+            return made, handle
+        os.close(handle)
+
+
+def _sweep(prefix: str, place: Path) -> None:
+    """Remove our own directories of that prefix that no process holds."""
+    for path in place.glob(f"{prefix}*"):
+        with contextlib.suppress(OSError):
+            handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                if os.fstat(handle).st_uid == os.geteuid():
+                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    remove(path)
+            finally:
+                os.close(handle)
 
 
 def is_directory(path: Path) -> bool:

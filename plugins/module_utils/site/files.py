@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -195,13 +195,10 @@ def _unpacked(
     config: Config, store: Repository, identity: str, key: str, log: Log, where: Optional[Path]
 ) -> Iterator[Extracted]:
     """The backup's files below a directory of root's alone, which is gone afterwards."""
-    with explained("unpack the config backup", where):
-        folder = Path(tempfile.mkdtemp(prefix=".deploying-", dir=where))
-    try:
+    with contextlib.ExitStack() as stack:
+        with explained("unpack the config backup", where):
+            folder = stack.enter_context(filesystem.scratch(".deploying-", where))
         yield configuration_restore.extract(store, identity, folder / "root", keys=age.keys(config, key), log=log)
-    finally:
-        with contextlib.suppress(OSError):
-            filesystem.remove(folder)
 
 
 def _guarded(
@@ -234,8 +231,11 @@ def _one(config: Config, entry: Entry, new: Path, path: Path, placed: Placed, st
         path.mkdir(mode=0o700)
         _own(path, entry)
         return
+    for left in path.parent.iterdir():  # of a run that was killed
+        if re.fullmatch(rf"\.{re.escape(path.name)}\.lifeboat-[0-9]{{8}}_[0-9]{{6}}", left.name):
+            filesystem.remove(left)
     partial = path.with_name(f".{path.name}.lifeboat-{stamp}")
-    filesystem.remove(partial)  # of a run that was killed, within this second of the clock
+    filesystem.remove(partial)
     if entry.type == LINK:
         partial.symlink_to(entry.target)
         os.chown(partial, entry.uid, entry.gid, follow_symlinks=False)

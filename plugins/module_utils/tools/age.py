@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import fcntl
 import io
 import os
 import re
@@ -407,7 +406,7 @@ class Keys:
         identity = self.opening(seal, subject)
         sealed = [path for path in filesystem.walk(folder) if path.name.endswith(SUFFIX) and path.is_file()]
         wanted = {path: path.relative_to(folder) for path in sealed if only(str(path.relative_to(folder)))}
-        with self._private(subject) as root:
+        with self._private() as root:
             filesystem.require_room(root, sum(path.stat().st_size for path in wanted))
             for path, name in wanted.items():
                 try:
@@ -424,7 +423,7 @@ class Keys:
             yield source
             return
         identity = self.opening(seal, subject)
-        with self._private(subject) as root, filesystem.explained("decrypt the backup", root):
+        with self._private() as root, filesystem.explained("decrypt the backup", root):
             sealed, plain = root / "sealed", root / "plain"
             with filesystem.create(sealed) as file:
                 shutil.copyfileobj(source, file, pipeline.CHUNK)
@@ -435,20 +434,13 @@ class Keys:
                 yield file
 
     @contextlib.contextmanager
-    def _private(self, subject: str) -> Iterator[Path]:
+    def _private(self) -> Iterator[Path]:
         """A directory for what is decrypted, gone afterwards. What a killed run left there is removed first."""
-        with filesystem.explained("decrypt the backup", self.place):
-            self.place.mkdir(mode=0o700, parents=True, exist_ok=True)
-            for path in self.place.glob(f"{_OPENED}*"):
-                _sweep(path)
-            root = Path(tempfile.mkdtemp(prefix=_OPENED, dir=self.place))
-            handle = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
+        with contextlib.ExitStack() as stack:
+            with filesystem.explained("decrypt the backup", self.place):
+                self.place.mkdir(mode=0o700, parents=True, exist_ok=True)
+                root = stack.enter_context(filesystem.scratch(_OPENED, self.place))
             yield root
-        finally:
-            shutil.rmtree(root, ignore_errors=True)
-            os.close(handle)
 
 
 def keys_of(given: str = "") -> Keys:
@@ -493,17 +485,6 @@ def sealing(config: Settings, log: Log, own: Sequence[str] = ()) -> Seal:
 def keys(config: Settings, given: str = "") -> Keys:
     """What opens the stack's backups here. given: the identity that an operator gave, as text."""
     return Keys(HostKeys(config.state), Path(config.encryption.directory or config.state), given)
-
-
-def _sweep(path: Path) -> None:
-    """Remove it unless a process that lives holds it."""
-    with contextlib.suppress(OSError):
-        handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(path, ignore_errors=True)
-        finally:
-            os.close(handle)
 
 
 def _open(path: Path, target: Path, identity: str, seal: Seal, subject: str) -> None:
