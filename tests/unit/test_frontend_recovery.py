@@ -426,8 +426,8 @@ def test_a_bucket_gets_the_pages_last(tmp_path: Path, lab: Lab, monkeypatch: pyt
     for name in ("index.html", "version.txt", "assets/x.js"):
         (built / name).write_text(name)
     assert frontend_build.publish(conf, built, "S", log=lambda _: None) == ""
-    assert [file[0] for file in put] == ["assets/x.js", "version.txt", "index.html"]
-    assert (put[-1][1], put[-1][2]) == ("text/html", "index.html")
+    assert [file[0] for file in put] == ["assets/x.js", "index.html", "version.txt"], "and then what tells the commit"
+    assert (put[1][1], put[1][2]) == ("text/html", "index.html")
     assert given == ["https://s3.test", "r", "k", "s", ""]
 
 

@@ -20,7 +20,7 @@ from typing import Callable
 
 from ..base import pipeline
 from ..base.errors import IntegrityError, UsageError
-from ..base.filesystem import explained, open_below, relative_files
+from ..base.filesystem import explained, open_below, relative_files, remove
 from ..s3 import client as s3_client
 from ..settings.config import Config
 from ..settings.parts import FrontendSettings
@@ -112,7 +112,10 @@ def headline(lines: Sequence[str]) -> str:
 
 
 def publish(config: Config, made: Path, stamp: str, *, log: Log) -> str:
-    """Put a built site where the fallback serves it. What lay there is moved aside; returns where to, or nothing."""
+    """Put a built site where the fallback serves it. What lay there is moved aside; returns where to, or nothing.
+
+    The file that tells the commit comes last, so that a site that a killed run published in part does not tell it.
+    """
     fallback = config.frontend.fallback
     files = _plain_files(made)
     if fallback.bucket:
@@ -123,6 +126,9 @@ def publish(config: Config, made: Path, stamp: str, *, log: Log) -> str:
     log(f"publishing {len(files)} files in {target}")
     with explained("publish the site", target):
         target.mkdir(mode=0o755, parents=True, exist_ok=True)
+        for left in target.parent.iterdir():  # of a run that was killed
+            if re.fullmatch(rf"{re.escape(target.name)}\.new_[0-9]{{8}}_[0-9]{{6}}", left.name):
+                remove(left)
         for name in files:
             path = fresh / name
             path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
@@ -137,10 +143,16 @@ def publish(config: Config, made: Path, stamp: str, *, log: Log) -> str:
         # Entry by entry: a web server in a container holds the directory itself, and would go on serving a renamed one.
         for entry in old:
             entry.rename(kept / entry.name)
-        for entry in sorted(fresh.iterdir()):
+        marker = _marker(config)
+        for entry in sorted(fresh.iterdir(), key=lambda entry: (entry.name == marker.split("/")[0], entry.name)):
             entry.rename(target / entry.name)
         fresh.rmdir()
     return str(kept) if old else ""
+
+
+def _marker(config: Config) -> str:
+    """The path of the file that tells the commit."""
+    return config.frontend.marker.partition("#")[0]
 
 
 def _plain_files(made: Path) -> list[str]:
@@ -153,13 +165,14 @@ def _plain_files(made: Path) -> list[str]:
 
 
 def _publish_to_bucket(config: Config, made: Path, files: list[str], log: Log) -> None:
-    """The files first and the pages that name them last, so that no page names what is not there yet."""
-    fallback = config.frontend.fallback
+    """The files first and the pages that name them last, so that no page names what is not there yet; then the file
+    that tells the commit."""
+    fallback, marker = config.frontend.fallback, _marker(config)
     access, secret = (config.secrets.get(name, "") for name in ("fallback_access_key", "fallback_secret_key"))
     client = s3_client.connect(fallback.endpoint_url, fallback.region, access, secret, fallback.ca_bundle)
     log(f"publishing {len(files)} files in the bucket {fallback.bucket}")
     with s3_client.spoken("publish the site", fallback.bucket):
-        for name in sorted(files, key=lambda text: (text.endswith(".html"), text)):
+        for name in sorted(files, key=lambda text: (text == marker, text.endswith(".html"), text)):
             kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
             with open_below(made, tuple(name.split("/"))) as source:
                 client.put_object(Bucket=fallback.bucket, Key=name, Body=source, ContentType=kind)
