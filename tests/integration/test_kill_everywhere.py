@@ -1,0 +1,338 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A recovery, killed with -9 at each of its steps, and the same command again: it ends right, by plain SQL and files.
+
+KILLS=all: every step; otherwise a seeded sample of them (SEED=7 takes another). `pytest -s` prints the tables.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import kill_everywhere
+import pytest
+from ansible_collections.lifeboat.dr.plugins.module_utils.configuration import backup as configuration_backup
+from ansible_collections.lifeboat.dr.plugins.module_utils.database.methods.logical import dump
+from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
+from forge_lab import TOKEN, Lab, Site, git, stand_in
+from kill_everywhere import Job, Outcome, Recovery
+from postgres_stack import Stack, docker, say
+
+ROWS = """
+CREATE TABLE t (a int PRIMARY KEY, b text); INSERT INTO t SELECT n, md5(n::text) FROM generate_series(1, 5000) n;
+CREATE TABLE u (a int REFERENCES t, c numeric); INSERT INTO u SELECT n, n / 7.0 FROM generate_series(1, 500) n;
+ALTER TABLE t OWNER TO keeper;
+"""
+SUMS = """
+SELECT 't', count(*), md5(string_agg(t::text, ',' ORDER BY a)) FROM t;
+SELECT 'u', count(*), md5(string_agg(u::text, ',' ORDER BY a)) FROM u;
+SELECT tableowner FROM pg_tables WHERE tablename IN ('t', 'u') ORDER BY tablename;
+SELECT conname FROM pg_constraint WHERE conrelid IN ('t'::regclass, 'u'::regclass) ORDER BY 1;
+"""
+NEWER = "INSERT INTO t VALUES (0, 'newer than the backup');"
+CONTROL = "/var/lib/postgresql/data/global/pg_control"
+
+
+@pytest.fixture
+def own(tmp_path: Path, engine: None) -> Iterator[Stack]:
+    """A project of the test's own: its server is lost many times."""
+    del engine
+    (tmp_path / "project").mkdir()
+    stack = Stack(tmp_path / "project", f"ke-{os.getpid()}", user="postgres")
+    for service in stack.definition["services"].values():
+        service["stop_grace_period"] = "1s"
+    stack.write()
+    try:
+        with stack.up():
+            yield stack
+    finally:
+        forget_volumes(stack)
+
+
+def forget_volumes(stack: Stack) -> None:
+    """Of the data that was put aside."""
+    for name in docker("volume", "ls", "--quiet").split():
+        if name.startswith(stack.name) and "quarantine" in name:
+            docker("volume", "rm", name)
+
+
+def content(root: Path) -> dict[str, tuple[int, str]]:
+    """Every path below it: its mode, and the SHA-256 of a file or where a link leads."""
+    found = {}
+    for path in sorted(root.rglob("*")):
+        told = str(path.readlink()) if path.is_symlink() else ""
+        if path.is_file() and not told:
+            told = hashlib.sha256(path.read_bytes()).hexdigest()
+        found[str(path.relative_to(root))] = (path.lstat().st_mode, told)
+    return found
+
+
+def differences(there: dict[str, Any], right: dict[str, Any]) -> list[str]:
+    names = sorted({*there, *right})
+    return [f"{name}: {there.get(name)}" for name in names if there.get(name) != right.get(name)]
+
+
+class Database(Recovery):
+    """One table of the application's database is dropped, and a row is newer than the backup."""
+
+    name = "database, swapped"
+
+    def __init__(self, root: Path, stack: Stack) -> None:
+        super().__init__(root)
+        self.stack = stack
+        self.settings = stack.settings(root, database={"name": "shop"}, application={"timeout": 30, "writers": ["app"]})
+        stack.psql("CREATE ROLE keeper LOGIN PASSWORD 'of-the-backup';")
+        for name in ("shop", "books"):
+            stack.psql(f"CREATE DATABASE {name};")
+            stack.psql(ROWS, name)
+        self.right = self.sums()
+        dump.take(Opened(stack.config(root, database={"name": "shop"})), log=say)
+        stack.psql(NEWER, "shop")
+
+    def sums(self) -> dict[str, list[str]]:
+        found = {name: self.stack.psql(SUMS, name) for name in ("shop", "books")}
+        found["roles"] = self.stack.psql("SELECT rolname, rolpassword FROM pg_authid WHERE oid >= 16384 ORDER BY 1;")
+        return found
+
+    def job(self) -> Job:
+        return self.about("database", self.settings)
+
+    def lose(self) -> None:
+        shutil.rmtree(self.root / "state", ignore_errors=True)
+        self.stack.compose("up", "--detach", "--wait")
+        for name in self.stack.psql("SELECT datname FROM pg_database WHERE datname ~ '^(shop|books)_';"):
+            self.stack.psql(f'DROP DATABASE "{name}" WITH (FORCE);')
+        self.stack.psql("ALTER DATABASE shop ALLOW_CONNECTIONS true;")
+        self.stack.psql(f"DELETE FROM t WHERE a = 0; {NEWER} DROP TABLE u;", "shop")
+
+    def compare(self) -> str:
+        up = set(docker("ps", "--filter", f"name={self.stack.name}-", "--format", "{{.Names}}").split())
+        services = {f"{self.stack.name}-{service}-1" for service in ("db", "app")}
+        wrong = [f"{name} does not run" for name in sorted(services - up)]
+        marks = ("recovering", "stopped.json", "closed.json")
+        wrong += [f"{name} is left" for name in marks if (self.root / "state" / name).exists()]
+        try:
+            sums = self.sums()
+            wrong += [f"{name}: {sums[name]}" for name in self.right if sums[name] != self.right[name]]
+            shut = "NOT datallowconn AND datname != 'template0' OR datconnlimit != -1"
+            closed = self.stack.psql(f"SELECT datname FROM pg_database WHERE {shut};")
+            wrong += [f"{name} is closed" for name in closed if "quarantine" not in name]
+            wrong += self.aside()
+        except AssertionError as exc:
+            wrong.append(str(exc))
+        return "; ".join(wrong)
+
+    def aside(self) -> list[str]:
+        """The row that is newer than the backup is in what was put aside, once."""
+        kept = self.stack.psql("SELECT datname FROM pg_database WHERE datname ~ 'shop_.*quarantine';")
+        rows = sum(int(self.stack.psql("SELECT count(*) FROM t WHERE a = 0;", name)[0]) for name in kept)
+        left = self.stack.psql("SELECT datname FROM pg_database WHERE datname ~ '_(restore|verify)_';")
+        return [f"{rows} newer rows in {kept}"] * (rows != 1) + [f"{name} is left" for name in left]
+
+
+class Server(Database):
+    """The server's control file is gone: its data is put aside, and a fresh one is filled."""
+
+    name = "database, rebuilt"
+
+    def lose(self) -> None:
+        shutil.rmtree(self.root / "state", ignore_errors=True)
+        self.stack.compose("up", "--detach", "--wait")
+        docker("exec", self.stack.container, "truncate", "-s", "0", CONTROL)
+        docker("kill", self.stack.container)
+        forget_volumes(self.stack)
+
+    def aside(self) -> list[str]:
+        kept = [name for name in docker("volume", "ls", "--quiet").split() if name.startswith(self.stack.name)]
+        kept = [name for name in kept if "quarantine" in name]
+        return [f"put aside: {kept}"] * (len(kept) != 1)
+
+
+@pytest.mark.parametrize("kind", [Database, Server])
+def test_the_database(tmp_path: Path, own: Stack, kind: Any) -> None:
+    kill_everywhere.expect_right(kind(tmp_path, own).everywhere(every=kill_everywhere.wanted_all()))
+
+
+# --- the stack's files ---
+
+FOLDER_MODES = {"conf": 0o750, "conf/deep": 0o711}
+FILE_MODES = {"compose.yml": 0o644, "app.conf": 0o640, "conf/a": 0o600, "conf/deep/b": 0o444, "run.sh": 0o755}
+
+
+class Files(Recovery):
+    """Some of a stack's files are gone, some are others, and one lies where a directory was."""
+
+    name = "the stack's files"
+    most = 8
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.stack = root / "srv"
+        for folder, mode in FOLDER_MODES.items():
+            (self.stack / folder).mkdir(parents=True)
+            (self.stack / folder).chmod(mode)
+        for name, mode in FILE_MODES.items():
+            (self.stack / name).write_text(f"{name} as it was\n" * 100)
+            (self.stack / name).chmod(mode)
+        (self.stack / "current").symlink_to("conf/a")
+        (root / "backup").mkdir()
+        (root / "etc").mkdir()
+        self.settings = {
+            "stack": "shop", "runtime": {"type": "host", "project_directory": str(self.stack)},
+            "repository": {"type": "local", "path": str(root / "backup")}, "state_directory": str(root / "state"),
+            "config": {"files": [str(self.stack)]},
+        }  # fmt: skip
+        made = config.from_mapping(self.settings)
+        self.id = configuration_backup.take(Opened(made), log=say, directory=root / "etc").id
+        self.right = content(self.stack)
+
+    def job(self) -> Job:
+        return self.about("files", self.settings, id=self.id, place="repository")
+
+    def lose(self) -> None:
+        shutil.rmtree(self.root / "state", ignore_errors=True)
+        shutil.rmtree(self.stack)
+        self.stack.mkdir()
+        (self.stack / "app.conf").write_text("somebody's other")
+        (self.stack / "conf").write_text("a file where a directory was")
+        (self.stack / "current").symlink_to("/nowhere")
+
+    def compare(self) -> str:
+        state, kept = self.root / "state", {}
+        for path in (state / "quarantine").rglob("*"):
+            if path.is_symlink() or path.is_file():
+                kept[path.name] = str(path.readlink()) if path.is_symlink() else path.read_text()
+        wrong = differences(content(self.stack), self.right)
+        expected = {"app.conf": "somebody's other", "conf": "a file where a directory was", "current": "/nowhere"}
+        wrong += [f"quarantine: {name}" for name in differences(kept, expected)]
+        left = sorted(path.name for path in state.glob("*") if path.name not in ("quarantine", "turn.json"))
+        return "; ".join([*wrong, *(f"{name} is left" for name in left if not name.endswith(".json"))])
+
+
+def test_the_stacks_files(tmp_path: Path) -> None:
+    kill_everywhere.expect_right(Files(tmp_path).everywhere(every=kill_everywhere.wanted_all()))
+
+
+# --- the frontend ---
+
+
+class Frontend(Recovery):
+    """The site was deleted: the workflow runs again."""
+
+    name = "frontend, run again"
+    most = 4
+
+    def __init__(self, root: Path, lab: Lab, fallback: dict[str, str]) -> None:
+        super().__init__(root)
+        self.lab, self.published = lab, Path(fallback["directory"])
+        (root / "backup").mkdir()
+        self.settings = {
+            "stack": "shop", "runtime": {"project_directory": str(root)}, "config": {"enabled": False},
+            "repository": {"type": "local", "path": str(root / "backup")}, "state_directory": str(root / "state"),
+            "frontend": lab.settings(fallback=fallback), "database": {"name": "shop"},
+        }  # fmt: skip
+        self.served = root / "forge/pages/hosts/localhost"
+        self.right = content(self.served)
+
+    def job(self) -> Job:
+        return {**self.about("frontend", self.settings, token=TOKEN), "prepare": ":quick_frontend"}
+
+    def lose(self) -> None:
+        shutil.rmtree(self.root / "state", ignore_errors=True)
+        self.lab.settled()
+        shutil.rmtree(self.lab.forge.site)
+
+    def compare(self) -> str:
+        return "; ".join(differences(content(self.served), self.right))
+
+
+class Broken(Frontend):
+    """The newest commit does not build: what the last good one had is pushed on top of it."""
+
+    name = "frontend, set back"
+    always = ".*push|POST"
+
+    def lose(self) -> None:
+        shutil.rmtree(self.root / "state", ignore_errors=True)
+        git(self.lab.work, "pull", "--quiet", "--rebase", "origin", "main")
+        (self.lab.work / "page.html").write_text("<h1>Shop</h1>")
+        (self.lab.work / "notes.txt").unlink(missing_ok=True)
+        good = self.lab.push("Good again")
+        self.lab.settled()
+        self.tree = git(self.lab.work, "rev-parse", f"{good}^{{tree}}")
+        self.broken = self.lab.break_build()
+        shutil.rmtree(self.lab.forge.site)
+
+    def compare(self) -> str:
+        git(self.lab.work, "fetch", "--quiet", "origin", "main")
+        above = git(self.lab.work, "rev-list", f"{self.broken}..FETCH_HEAD").split()
+        tree = git(self.lab.work, "rev-parse", "FETCH_HEAD^{tree}")
+        wrong = ["the branch has other files"] * (tree != self.tree)
+        page = self.served / "index.html"
+        wrong += ["another page is served"] * (not page.exists() or page.read_text() != "<h1>Shop</h1>")
+        return "; ".join(wrong + [f"{len(above)} commits on top"] * (len(above) != 1))
+
+
+class Fallback(Frontend):
+    """GitHub refuses every request: the site is built here and published in place of what the fallback had."""
+
+    name = "frontend, fallback"
+    always = "rename .*fallback"
+
+    def ended(self, done: Outcome) -> bool:
+        """The public site stays down until its name is pointed at the fallback, and the verdict says so."""
+        return done.error.startswith("FAIL site: ") and "FAIL fallback" not in done.error
+
+    def lose(self) -> None:
+        shutil.rmtree(self.root / "state", ignore_errors=True)
+        for path in self.root.glob("fallback*"):
+            shutil.rmtree(path)
+        self.published.mkdir()
+        (self.published / "note.txt").write_text("somebody's")
+        (self.published / "old").mkdir()
+        (self.published / "old/page").write_text("somebody's too")
+        shutil.rmtree(self.lab.forge.site, ignore_errors=True)
+        self.lab.api.lab("control", b'{"remaining": 0, "reset": 9999999999}')
+
+    def compare(self) -> str:
+        there, right = (
+            {name: told for name, (_mode, told) in found.items()} for found in (content(self.published), self.right)
+        )
+        wrong = differences(there, right)
+        kept = {path.name: path.read_text() for path in self.root.glob("fallback.quarantine_*/**/*") if path.is_file()}
+        old = {"note.txt": "somebody's", "page": "somebody's too"}  # beside them what a killed run had published
+        wrong += [f"quarantine: {name}" for name in differences({name: kept.get(name) for name in old}, old)]
+        return "; ".join([*wrong, *(f"{path.name} is left" for path in self.root.glob("fallback.new_*"))])
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Iterator[Lab]:
+    (tmp_path / "forge").mkdir()
+    made = Lab(tmp_path / "forge")
+    build = made.work / "build.sh"
+    build.write_text(f"{build.read_text()}mkdir dist/zoo\necho later > dist/zoo/last\n")  # after the marker by its name
+    made.push("A site of more files")
+    assert made.settled().conclusion == "success"
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize("kind", [Frontend, Broken, Fallback])
+def test_the_frontend(tmp_path: Path, lab: Lab, kind: Any) -> None:
+    directory = tmp_path / "fallback"
+    directory.mkdir()
+    server = stand_in.serve(0, partial(Site, directory=str(directory)), "127.0.0.1")
+    fallback = {"directory": str(directory), "url": f"http://127.0.0.1:{server.server_address[1]}/"}
+    try:
+        kill_everywhere.expect_right(kind(tmp_path, lab, fallback).everywhere(every=kill_everywhere.wanted_all()))
+    finally:
+        server.shutdown()
+        server.server_close()
