@@ -193,6 +193,47 @@ def test_each_difference_is_named(case: str) -> None:
     assert len(passed) == 6, "what differs passes"
 
 
+# What a server of 15 and one of 18 said of the same subscription, once its dump of 15 was restored in 18.
+OF_15 = {
+    "subbinary": True, "substream": False, "subtwophasestate": "d", "subdisableonerr": True, "subsynccommit": "off",
+}  # fmt: skip
+OF_18 = {
+    **OF_15, "substream": "p", "subrunasowner": False, "suborigin": "any", "subpasswordrequired": True,
+    "subfailover": False,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("had", "has", "words"),
+    [
+        (OF_15, OF_15, ""),
+        (OF_15, {**OF_18, "substream": "f", "subrunasowner": True}, ""),
+        (OF_15, OF_18, "run_as_owner false instead of true, streaming parallel instead of off"),
+        (OF_18, {**OF_18, "subnew": 5}, ""),
+        ({**OF_18, "subtwophasestate": "e"}, {**OF_18, "subtwophasestate": "p"}, ""),
+        ({**OF_18, "subtwophasestate": "e"}, OF_18, "two_phase false instead of true"),
+        ({**OF_18, "suborigin": "none"}, OF_18, "origin any instead of none"),
+        (None, OF_18, ""),
+        (OF_15, None, ""),
+    ],
+)
+def test_the_options_of_a_subscription_are_compared_by_what_each_major_means(
+    had: dict[str, object] | None, has: dict[str, object] | None, words: str
+) -> None:
+    """18 streams in parallel where nothing is said, and 16 and newer apply as the table's owner: 15 did neither."""
+    before, now = (replace(WHOLE.subscriptions[0], options=options) for options in (had, has))
+    made = cluster.compare(found_with(subscriptions=(before,)), found_with(subscriptions=(now,)))
+    passed = {check.name for check in made.checks if check.result == "PASS"}
+    assert (cluster.SUBSCRIPTIONS in passed) == (not words)
+    assert len(made.notes) == bool(words)
+    assert not words or f"the subscription sub of d\\xe9 has other options: {words}" in made.notes[0], made.notes
+
+
+def test_the_options_of_a_subscription_come_back_out_of_the_file() -> None:
+    kept = replace(WHOLE, subscriptions=(replace(WHOLE.subscriptions[0], options=OF_15),))
+    assert cluster.read(kept.to_bytes(), "x").subscriptions[0].options == OF_15
+
+
 def test_what_was_not_read_on_either_side_could_not_be_verified() -> None:
     why = {cluster.RULES: "permission denied"}
     for before, now in ((replace(EXPECTED, unreadable=why), EXPECTED), (EXPECTED, replace(EXPECTED, unreadable=why))):

@@ -112,7 +112,8 @@ class Slot:
 
 @dataclass(frozen=True)
 class Subscription:
-    """conninfo: masked; None where the account may not read it."""
+    """conninfo: masked; None where the account may not read it. options: the other columns of its row, as its major has
+    them; None where the account may not read them, or an earlier version of Lifeboat took it."""
 
     name: str
     database: str
@@ -121,6 +122,7 @@ class Subscription:
     publications: tuple[str, ...]
     slot: Optional[str] = None
     conninfo: Optional[str] = None
+    options: Optional[Mapping[str, object]] = None
 
 
 @dataclass(frozen=True)
@@ -281,9 +283,12 @@ FROM pg_replication_slots r WHERE NOT temporary ORDER BY slot_name;
 """
 _SUBSCRIPTIONS = """
 SELECT jsonb_build_object('name', subname, 'database', d.datname, 'owner', pg_get_userbyid(subowner),
-  'enabled', subenabled, 'publications', to_jsonb(subpublications), 'slot', subslotname, 'conninfo', {conninfo})
+  'enabled', subenabled, 'publications', to_jsonb(subpublications), 'slot', subslotname, 'conninfo', {conninfo},
+  'options', {options})
 FROM pg_subscription s JOIN pg_database d ON d.oid = s.subdbid ORDER BY d.datname, subname;
 """
+_OPTIONS = """to_jsonb(s) - '{oid,subdbid,subname,subowner,subenabled,subpublications,subslotname}'::text[]
+  - '{subconninfo,subskiplsn}'::text[]"""
 _INSIDE = """
 SELECT jsonb_build_object(
   'publications', (SELECT coalesce(jsonb_object_agg(p.pubname, concat_ws(' ', pg_get_userbyid(p.pubowner),
@@ -418,8 +423,9 @@ def _taken(reader: _Reader, databases: Iterable[str], major: int) -> Cluster:
     (may,) = reader.rows(SETTINGS, _May, _MAY) or [_May(files=False, all=False, ident=True, conninfo=False)]
     hba = [rule.text for rule in reader.rows(RULES, _Rule, _HBA)]
     ident = [rule.text for rule in reader.rows(RULES, _Mapping, _IDENT)] if may.ident else []
-    conninfo = "subconninfo" if may.conninfo else "NULL"
-    subscriptions = reader.rows(SUBSCRIPTIONS, Subscription, _SUBSCRIPTIONS.replace("{conninfo}", conninfo))
+    columns = ("subconninfo", _OPTIONS) if may.conninfo else ("NULL", "NULL")
+    asked = _SUBSCRIPTIONS.replace("{conninfo}", columns[0]).replace("{options}", columns[1])
+    subscriptions = reader.rows(SUBSCRIPTIONS, Subscription, asked)
     if subscriptions and not may.conninfo:
         reader.lacks(SUBSCRIPTIONS, "the account may not read pg_subscription.subconninfo")
     inside = {name: reader.rows(LIBRARIES, Inside, sql, name) for name in databases}
@@ -641,11 +647,57 @@ def _subscriptions(expected: Cluster, found: Cluster) -> _Differences:
         other = have.get((item.database, item.name))
         if other is None:
             yield False, f"the subscription {item.name} of {item.database} is not there"
-        elif replace(other, enabled=item.enabled) != item:
+        elif replace(other, enabled=item.enabled, options=item.options) != item:
             yield False, f"the subscription {item.name} of {item.database} is defined otherwise than in the backup"
+        elif unlike := _unlike_options(item.options, other.options):
+            words = ", ".join(f"{name} {now} instead of {before}" for name, (before, now) in sorted(unlike.items()))
+            options = ", ".join(f"{name} = {literal(was).strip()}" for name, (was, _now) in sorted(unlike.items()))
+            command = f"ALTER SUBSCRIPTION {identifier(item.name)} SET ({options}); in the database {item.database}"
+            yield False, f"the subscription {item.name} of {item.database} has other options: {words}. {command}"
         elif item.enabled and not other.enabled:
             command = f"ALTER SUBSCRIPTION {identifier(item.name)} ENABLE; in the database {item.database}"
             yield False, f"the subscription {item.name} is disabled. When its slot is right: {command}"
+
+
+# The option of each column of pg_subscription, and what a major without the column does: before 16 a subscription was
+# applied as its owner. https://www.postgresql.org/docs/current/sql-createsubscription.html
+_OPTION_OF: Mapping[str, tuple[str, str]] = {
+    "subbinary": ("binary", "false"),
+    "substream": ("streaming", "off"),
+    "subtwophasestate": ("two_phase", "false"),
+    "subdisableonerr": ("disable_on_error", "false"),
+    "subpasswordrequired": ("password_required", "true"),
+    "subrunasowner": ("run_as_owner", "true"),
+    "subfailover": ("failover", "false"),
+    "suborigin": ("origin", "any"),
+    "subsynccommit": ("synchronous_commit", ""),
+}
+# Each major's values of two of them. p of the second: it waits to be enabled, which needs the publisher.
+_MEANS: Mapping[str, Mapping[str, str]] = {
+    "substream": {"false": "off", "true": "on", "f": "off", "t": "on", "p": "parallel"},
+    "subtwophasestate": {"d": "false", "p": "true", "e": "true"},
+}
+
+
+def _unlike_options(
+    before: Optional[Mapping[str, object]], now: Optional[Mapping[str, object]]
+) -> dict[str, tuple[str, str]]:
+    """By the option's name what it was and what it is. A column that is not known is of a newer major than this."""
+    if before is None or now is None:
+        return {}
+    unlike = {}
+    for column, (option, without) in _OPTION_OF.items():
+        was, has = (_value_of(row, column, without) for row in (before, now))
+        if was != has and was and has:
+            unlike[option] = (was, has)
+    return unlike
+
+
+def _value_of(row: Mapping[str, object], column: str, without: str) -> str:
+    if column not in row:
+        return without
+    value = str(row[column]).lower()
+    return _MEANS.get(column, {}).get(value, value)
 
 
 # As _INSIDE describes a publication: its owner, the columns of its row, and a digest of the tables that it names.
