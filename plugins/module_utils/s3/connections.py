@@ -22,14 +22,11 @@ import time
 import urllib.request
 import weakref
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from ..base import web
 from ..base.errors import UsageError
-
-if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer
 
 SLOWEST = 1024  # bytes a second that a body brings at least, beyond web.TIMES times the limit of a read
 # Times the limit of a read for the answer to a POST. S3 sends blanks for minutes while it puts an upload's parts
@@ -157,7 +154,7 @@ class _Timed(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: WriteableBuffer) -> int:
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
         left = self._end - time.monotonic()
         if left <= 0:
             raise socket.timeout("the answer did not end in time")
