@@ -29,13 +29,16 @@ from test_alertmanager import CONFIG, TEMPLATE
 from test_rules import RULES
 
 ROOT = Path(__file__).resolve().parents[2]
-# The disk is not mounted, a backup was killed, the database is down, and the keeper's pull is refused.
+# The disk is not mounted, a backup was killed, the database is down, and the keeper's pull is refused; that of
+# another stack on the same keeper, too.
 NIGHT: list[tuple[str, dict[str, str]]] = [
     ("LifeboatRepositoryNotKnown", {}),
     ("LifeboatBackupKilled", {"run": "backup_database"}),
     ("LifeboatRunFailed", {"run": "backup_database"}),
+    ("LifeboatDatabaseDown", {}),
     ("LifeboatEndpointDown", {"endpoint": "https://shop.example/health"}),
     ("LifeboatKeeperAlarm", {"kind": "stopped"}),
+    ("LifeboatKeeperAlarm", {"stack": "wiki", "kind": "stopped"}),
 ]
 
 
@@ -129,32 +132,38 @@ def test_each_message_of_a_bad_night_is_what_a_person_needs(chain: tuple[str, st
     def pages(action: str) -> dict[str, Any]:
         return {page["dedup_key"]: page for page in got("pagerduty") if page["event_action"] == action}
 
-    critical = [name for name, _labels in NIGHT if RULES[name]["labels"]["severity"] == "critical"]
-    for name, labels in NIGHT:
-        ask(f"{alertmanager}/api/v2/alerts", [told(name, labels)])
-        if name in critical:
-            wanted = critical.index(name) + 1
-            until(lambda wanted=wanted: len(pages("trigger")) == wanted)  # type: ignore[misc]
-    until(lambda: any("and 3 more" in part["title"] for body in got("slack") for part in body["attachments"]))
+    critical = [one for one in NIGHT if RULES[one[0]]["labels"]["severity"] == "critical"]
+    for number, one in enumerate(NIGHT):
+        ask(f"{alertmanager}/api/v2/alerts", [told(*one)])
+        if one in critical:
+            count = sum(earlier in critical for earlier in NIGHT[: number + 1])
+            until(lambda count=count: len(pages("trigger")) == count)  # type: ignore[misc]
+    until(lambda: any("and 4 more" in part["title"] for body in got("slack") for part in body["attachments"]))
     ask(f"{alertmanager}/api/v2/alerts", [told(*NIGHT[1], ended=True)])
     until(lambda: len(pages("resolve")) == 1)
-    until(lambda: any("and 2 more" in part["title"] and "Resolved: " in part["text"]
+    until(lambda: any("and 3 more" in part["title"] and "Resolved: " in part["text"]
                       for body in got("slack") for part in body["attachments"]))  # fmt: skip
 
     shown = [part for body in got("slack") for part in body["attachments"]]
     for part in shown:
         print(f"Slack      {part['title']}  <{part['title_link']}>")
+        print("".join(f"           {line}\n" for line in part["text"].splitlines()), end="")
     for page in pages("trigger").values():
         payload = page["payload"]
         print(f"PagerDuty  {payload['summary']}\n           {payload['custom_details']['command']}")
         print(f"           {page['client_url']}")
     assert ask(f"{receivers}/refused") == ""
     assert [part["title"] for part in shown if re.search(r"\d+ alerts", part["title"])] == []
-    assert all(re.match(r"\[(critical|warning|resolved)\] shop: ", part["title"]) for part in shown)
+    assert all(re.match(r"\[(critical|warning|resolved)\] (shop|wiki): ", part["title"]) for part in shown)
+    assert {re.split(r"[] :]+", part["title"])[1] for part in shown} == {"shop", "wiki"}, "a message of each stack"
     assert all(part["title_link"].rpartition("#")[2] in {name.lower() for name in RULES} for part in shown)
     assert len(pages("trigger")) == len(critical), "an incident for each"
-    for name in critical:
-        wanted = told(name, dict(NIGHT)[name])["annotations"]
-        (page,) = [one for one in pages("trigger").values() if one["client_url"] == wanted["runbook_url"]]
-        assert page["payload"]["summary"] == f"[critical] {wanted['summary']}"
+    for one in critical:
+        wanted = told(*one)["annotations"]
+        (page,) = [
+            each for each in pages("trigger").values()
+            if each["payload"]["summary"] == f"[critical] {wanted['summary']}"
+        ]  # fmt: skip
+        assert page["client_url"] == wanted["runbook_url"]
         assert page["payload"]["custom_details"]["command"] == f"{wanted['where']}: {wanted['command']}"
+        assert any(wanted["command"] in part["text"] for part in shown), "Slack says what to type, too"

@@ -23,7 +23,12 @@ from typing import Any
 import debian
 import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import lock
-from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LifeboatError, SpaceError, UsageError
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
+    LifeboatError,
+    NotFoundError,
+    SpaceError,
+    UsageError,
+)
 from ansible_collections.lifeboat.dr.plugins.module_utils.command import cli
 from ansible_collections.lifeboat.dr.plugins.module_utils.faces import metrics as faces_metrics
 from ansible_collections.lifeboat.dr.plugins.module_utils.frontend import site as frontend_site
@@ -409,6 +414,46 @@ def test_a_run_that_was_killed_is_told_at_once_and_until_another_ends(etc: Path)
     assert run(etc, "prune") == 0
     assert figures() == (0, 0)
     os.close(read_end), os.close(write_end)
+
+
+def test_a_failure_is_counted_also_when_a_good_run_followed(etc: Path) -> None:
+    """Between two looks of Prometheus a run may fail and another end well."""
+
+    def failures() -> float | None:
+        return told(etc.parent).get(("lifeboat_run_failures_total", 'run="prune"'))
+
+    assert failures() is None, "nothing ran yet"
+    one = make_config(etc.parent)
+    for code, counted in ((0, 0), (8, 1), (0, 1), (6, 2), (0, 2)):
+        runs.remember(one, "prune", code, NOW, NOW)
+        assert failures() == counted
+    assert "# TYPE lifeboat_run_failures_total counter" in metrics.textfile(Opened(one), now=NOW)
+    (one.state / "runs/prune.json").write_text(
+        json.dumps({"ended_at": "2026-11-24T02:00:00Z", "seconds": 1.0, "exit_code": 0, "succeeded_at": None})
+    )
+    assert failures() == 0, "of a version that did not count"
+
+
+@pytest.mark.parametrize(("status", "up"), [(0, 1), (1, 0), (2, 0), (127, None), (3, None)])
+def test_whether_the_database_answers_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int, up: float | None
+) -> None:
+    """pg_isready: 1 where the server takes nobody, 2 where it is silent. Where it cannot be asked nothing is told."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/runuser").write_text(f"#!/bin/sh\nexit {status}\n")
+    (tmp_path / "bin/runuser").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+    found = told(tmp_path, runtime={"type": "host"})
+    assert found.get(("lifeboat_database_up", "")) == up
+    assert found["lifeboat_collector_success", 'collector="database"'] == (up is not None)
+
+
+def test_a_database_that_does_not_run_is_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(run: Opened) -> None:
+        raise NotFoundError("run in the service", "db", "it has exited")
+
+    monkeypatch.setattr(metrics.server, "of", missing)
+    assert told(tmp_path)["lifeboat_database_up", ""] == 0
 
 
 def test_metrics_that_cannot_be_written_fail_no_run(etc: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -72,6 +72,12 @@ CASES: dict[str, dict[str, str]] = {
     "LifeboatRepositoryNotKnown": {'lifeboat_repository_known{stack="shop"}': switched("1", "0")},
     "LifeboatRunFailed": {'lifeboat_run_last_exit_code{stack="shop",run="backup_database"}': switched("0", "8")},
     "LifeboatBackupKilled": {'lifeboat_run_killed{stack="shop",run="backup_database"}': switched("0", "1")},
+    "LifeboatRunsFailing": {'lifeboat_run_failures_total{stack="shop",run="prune"}': "3x60 3+1x3 7x180"},
+    "LifeboatRunLong": {
+        'lifeboat_run_last_duration_seconds{stack="shop",run="backup_database"}': "600x60 3900x59 600x119",
+        'lifeboat_run_began_timestamp_seconds{stack="shop",run="backup_database"}': "0x240",
+    },
+    "LifeboatDatabaseDown": {'lifeboat_database_up{stack="shop"}': switched("1", "0")},
     "LifeboatNewestBackupBad": {f"lifeboat_backup_last_error_status{OF_BACKUP}": switched("0", "1")},
     "LifeboatVerdictNotPass": {
         'lifeboat_evidence_passed{stack="shop",host="app1",kind="drill",scenario="site"}': switched("1", "0"),
@@ -82,6 +88,10 @@ CASES: dict[str, dict[str, str]] = {
     "LifeboatSizeDrop": {
         f"lifeboat_backup_size_bytes{OF_BACKUP}": switched("100", "49"),
         f"lifeboat_backup_median_size_bytes{OF_BACKUP}": "100x240",
+    },
+    "LifeboatBackupGrown": {
+        f"lifeboat_backup_size_bytes{OF_BACKUP}": switched("300000000", "300000001"),
+        f"lifeboat_backup_median_size_bytes{OF_BACKUP}": "100000000x240",
     },
     "LifeboatUnprotectedData": {f"lifeboat_backup_unprotected_items{OF_BACKUP}": switched("0", "1")},
     "LifeboatQuarantineOld": {
@@ -125,6 +135,17 @@ QUIET = {
     "LifeboatDutyOverdue": duty('duty="backup",of="database"'),
     "LifeboatBackupStale": duty('duty="drill",of="site"'),
     "LifeboatClockWrong": {'lifeboat_metrics_timestamp_seconds{stack="shop"}': "0+60x240"},
+    # One failure, whatever came after it, has LifeboatRunFailed.
+    "LifeboatRunsFailing": {'lifeboat_run_failures_total{stack="shop",run="prune"}': "3x60 4x180"},
+    "LifeboatBackupGrown": {
+        f"lifeboat_backup_size_bytes{OF_BACKUP}": switched("1", "1000000"),
+        f"lifeboat_backup_median_size_bytes{OF_BACKUP}": "1x240",
+    },
+    "LifeboatRunLong": {
+        'lifeboat_run_last_duration_seconds{stack="shop",run="backup_database"}': "600x240",
+        'lifeboat_run_began_timestamp_seconds{stack="shop",run="backup_database"}': "0x60 3600x58 0x122",
+        'lifeboat_run_last_duration_seconds{stack="shop",run="verify"}': switched("10", "9000"),
+    },
     "LifeboatDrillOverdue": {
         **duty('duty="drill",of="site"'),
         'lifeboat_duty_first_due_timestamp_seconds{stack="shop",duty="drill",of="site"}': "20000x240",
@@ -134,6 +155,10 @@ QUIET = {
 }
 # Other figures of which the same alert is.
 AHEAD = {
+    "LifeboatRunLong": {
+        'lifeboat_run_last_duration_seconds{stack="shop",run="backup_database"}': "600x240",
+        'lifeboat_run_began_timestamp_seconds{stack="shop",run="backup_database"}': "0x60 3000x58 0x122",
+    },
     "LifeboatCertificateEnds": {ENDS % (SITE, "lifeboat-endpoint_shop"): switched("9000000", "1000000")},
     "LifeboatEndpointDown": {
         f"lifeboat_expected_endpoint{{{SITE}}}": "1x240",
@@ -173,6 +198,7 @@ def shortened(tmp_path: Path) -> Path:
     for rule in (rule for group in groups for rule in group["rules"]):
         if "for" in rule and minutes(rule["alert"]) > 30:
             rule["for"] = "30m"
+        rule["expr"] = rule["expr"].replace("_total[1d]", "_total[1h]")
     path.write_text(yaml.safe_dump({"groups": groups}), encoding="utf-8")
     return path
 

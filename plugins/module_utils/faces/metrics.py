@@ -19,7 +19,7 @@ _LONGEST = 128  # of a label's value
 
 
 class Sample(NamedTuple):
-    """One figure. All of them are gauges: what a host knows now."""
+    """One figure. All of them are gauges, what a host knows now, but for those whose name ends with `_total`."""
 
     name: str
     labels: Mapping[str, str]
@@ -87,7 +87,7 @@ def exposition(helps: Mapping[str, str], samples: Iterable[Sample]) -> str:
     for sample in samples:
         of_name[sample.name][_labels(sample.labels)] = sample.value
     for name, text in helps.items():
-        lines += [f"# HELP {name} {_help(text)}", f"# TYPE {name} gauge"]
+        lines += [f"# HELP {name} {_help(text)}", f"# TYPE {name} {'counter' if name.endswith('_total') else 'gauge'}"]
         lines += [f"{name}{labels} {_number(value)}" for labels, value in of_name[name].items()]
     return "\n".join(lines) + "\n"
 

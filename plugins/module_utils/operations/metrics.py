@@ -26,11 +26,12 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Callable, Optional
 
-from ..base import filesystem, typed
+from ..base import filesystem, pipeline, typed
 from ..base.checks import PASS
 from ..base.clock import TOLERANCE
-from ..base.errors import LifeboatError, UnverifiedError, UsageError, present
+from ..base.errors import TIMED_OUT, LifeboatError, NotFoundError, UnverifiedError, UsageError, present
 from ..base.version import VERSION
+from ..database import server
 from ..evidence import schema, store
 from ..evidence.schema import Record
 from ..faces.metrics import EVIDENCE, Sample, evidence, exposition
@@ -38,7 +39,7 @@ from ..frontend import site as frontend_site
 from ..repository import copies, growth, points, repositories
 from ..repository.base import OtherRepositoryError
 from ..repository.catalog import Entry
-from ..repository.components import AnyKind, configured
+from ..repository.components import DATABASE, AnyKind, configured
 from ..repository.local import LocalRepository
 from ..repository.points import PointEntry
 from ..settings.config import LEVELS, Config
@@ -82,10 +83,12 @@ METRICS: Mapping[str, str] = {
     "lifeboat_repository_largest_backup_bytes": "The largest backup in the repository.",
     "lifeboat_repository_full_timestamp_seconds": "When the repository will be full if it grows as it did; never later"
     f" than in {growth.HORIZON} days.",
+    "lifeboat_database_up": "1 where the stack's database server takes connections, else 0.",
     "lifeboat_run_last_end_timestamp_seconds": "When the last run of this kind ended.",
     "lifeboat_run_last_duration_seconds": "How long it took.",
     "lifeboat_run_last_exit_code": "Its exit code; 0 is good.",
     "lifeboat_run_last_success_timestamp_seconds": "When one last ended with 0; 0: never since this is recorded.",
+    "lifeboat_run_failures_total": "How many runs of this kind did not end with 0. A good run does not set it back.",
     "lifeboat_run_killed": "1 where a run of this kind began, never ended, and no other did since: it was killed.",
     "lifeboat_run_began_timestamp_seconds": "When the run began that goes on now; 0: none does.",
     "lifeboat_status_passed": "1 where lifeboat status said PASS when it was last asked, else 0.",
@@ -301,6 +304,7 @@ def _runs(look: Look) -> Iterator[Sample]:
         yield Sample("lifeboat_run_last_exit_code", {"run": run}, ended.exit_code)
         succeeded = ended.succeeded_at.timestamp() if ended.succeeded_at else 0
         yield Sample("lifeboat_run_last_success_timestamp_seconds", {"run": run}, succeeded)
+        yield Sample("lifeboat_run_failures_total", {"run": run}, ended.failures)
 
 
 def _unfinished(look: Look) -> Iterator[Sample]:
@@ -310,6 +314,22 @@ def _unfinished(look: Look) -> Iterator[Sample]:
         if going or killed or runs.read(look.config, run):
             yield Sample("lifeboat_run_killed", {"run": run}, killed is not None)
             yield Sample("lifeboat_run_began_timestamp_seconds", {"run": run}, going.timestamp() if going else 0)
+
+
+def _database(look: Look) -> Iterator[Sample]:
+    """pg_isready ends with 0 where the server takes connections, with 1 while it starts, and with 2 where it is silent.
+    Where it cannot be asked at all nothing is told."""
+    if DATABASE not in (kind.name for kind in configured(look.config)):
+        return
+    try:
+        database = server.of(look.run)
+    except NotFoundError:  # its service does not run
+        yield Sample("lifeboat_database_up", {}, False)
+        return
+    status, _out, stderr = pipeline.probe(database.tool("pg_isready", database="template1"), timeout=_PATIENCE)
+    if status not in (0, 1, 2, TIMED_OUT):
+        raise UnverifiedError("ask whether the database answers", look.config.database.service, stderr.strip())
+    yield Sample("lifeboat_database_up", {}, status == 0)
 
 
 def _retention(look: Look) -> Iterator[Sample]:
@@ -382,7 +402,7 @@ def _certificates(look: Look) -> Iterator[Sample]:
 # What lies on this host, and what others are asked for.
 HERE: Mapping[str, Collector] = {
     "disk": _disk, "mount": _known, "evidence": _records, "runs": _runs, "unfinished": _unfinished,
-    "retention": _retention,
+    "retention": _retention, "database": _database,
 }  # fmt: skip
 REPOSITORY: Mapping[str, Collector] = {"repository": _catalog}
 OTHERS: Mapping[str, Collector] = {

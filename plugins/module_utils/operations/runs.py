@@ -27,12 +27,14 @@ _FOLDER = "runs"
 
 @dataclass(frozen=True)
 class Ended:
-    """How the last run ended. succeeded_at: when one last ended with 0; None: none did since this is recorded."""
+    """How the last run ended. succeeded_at: when one last ended with 0; None: none did since this is recorded.
+    failures: how many did not end with 0, since then."""
 
     ended_at: datetime
     seconds: float
     exit_code: int
     succeeded_at: Optional[datetime] = None
+    failures: int = 0
 
 
 def name(verb: str, component: str = "") -> str:
@@ -117,8 +119,9 @@ def remember(config: Config, run: str, exit_code: int, began: datetime, ended: d
     except OSError:  # a link, a pipe, a directory: what it was is not known, and that ends no backup
         before = None
     succeeded = ended if exit_code == 0 else before.succeeded_at if before else None
+    failures = (before.failures if before else 0) + (exit_code != 0)
     seconds = max(0.0, (ended - began).total_seconds())
-    data = json.dumps(typed.plain(Ended(ended, seconds, exit_code, succeeded))).encode() + b"\n"
+    data = json.dumps(typed.plain(Ended(ended, seconds, exit_code, succeeded, failures))).encode() + b"\n"
     path = _path(config, run)
     with filesystem.explained("remember how the run ended", path):
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -125,6 +125,12 @@ CAUSES = (
         labels=_of(collector="quarantine"),
     ),
     Cause(
+        "LifeboatDatabaseDown",
+        "its service stopped",
+        f"docker compose --project-directory /srv/shop stop db; {TELL}",
+        f"docker compose --project-directory /srv/shop up --wait; {TELL}",
+    ),
+    Cause(
         "LifeboatStatusOld",
         "nobody asked the vault and the database yet",
         f"rm {STATE}/asked.json; {TELL}",
@@ -367,5 +373,8 @@ KEEPER_CAUSES = (
 ELSEWHERE = {
     "LifeboatWatchdog": "it always fires: test_watch.py stops Prometheus, and the dead-man's switch tells",
     "LifeboatDrillOverdue": "a drill is a playbook: test_a_drill_that_never_was",
+    "LifeboatRunsFailing": "a counter over a day: the alert ends a day after the last failure",
+    "LifeboatBackupGrown": "a hundred megabytes that do not compress, which the lab's disks would have to hold often",
+    "LifeboatRunLong": "half an hour has to pass at least, and half of the runs of two weeks",
     "LifeboatDutyOverdue": "it is for duties that a later version adds; none has it now",
 }
