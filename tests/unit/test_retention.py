@@ -503,3 +503,48 @@ def planned(side: dict[str, Backup], policy: Policy, now: datetime) -> Plan:
     result = plan_all(points, components, policy, now)
     assert sorted([*result.keep, *result.delete]) == sorted(side), "every one, once"
     return result
+
+
+# --- by database ---
+
+BARE = Policy(minimum=1, weekly_months=0, monthly_months=0)
+
+
+def test_no_newer_backup_deletes_the_last_good_copy_of_a_database_that_is_spoiled_in_it() -> None:
+    """`stats` was good last in November of last year; every backup since then has it spoiled."""
+    old = backup("2025-11-20")
+    newer = [replace(item, good=False, spoiled=("stats",)) for item in nightly("2026-01-01", "2026-11-24")]
+    found = plan([old, *newer], Policy(), NOW)
+    assert old.id in found.keep
+    assert found.keep[old.id][0].startswith("database stats: daily: ")
+    days = {(NOW.date() - timedelta(days=n)).isoformat() for n in range(31)}
+    assert days <= kept_days(found), "they are good backups of every other database"
+    assert newer[1].id in found.delete, "2 January is no day of the promise, and the others are in newer ones"
+    doubted = plan([old, *(replace(item, doubted=True) for item in newer)], Policy(), NOW)
+    assert (set(doubted.keep), old.id in doubted.keep) == (set(found.keep), True), "one more look may revise it"
+
+
+def test_a_backup_that_is_good_for_others_alone_counts_for_these() -> None:
+    found = plan([backup("2025-01-02"), replace(RECENT, good=False, spoiled=("stats",))], BARE, NOW)
+    assert found.keep["2025-01-02T02:00"] == [
+        "database stats: daily: 691 days old, kept 30 (held: no good backup since 2025-01-02)",
+        "database stats: floor: newest 1",
+    ]
+    assert found.keep["2026-11-24T02:00"][0] == "daily: 0 days old, kept 30"
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_of_each_database_the_plan_keeps_what_it_would_keep_if_there_were_no_other(seed: int) -> None:
+    dice = random.Random(seed)  # noqa: S311
+    names = ("shop", "stats", "blog")
+    given = []
+    for item in nightly("2025-09-01", "2026-11-24"):
+        spoiled = tuple(name for name in names if dice.random() < 0.3)
+        whole = dice.random() > 0.1
+        given.append(replace(item, good=whole and not spoiled, spoiled=spoiled if whole and spoiled != names else ()))
+    kept = plan(given, Policy(), NOW).keep
+    for name in (*names, "another"):
+        alone = [
+            replace(one, good=one.good or bool(one.spoiled), spoiled=()) for one in given if name not in one.spoiled
+        ]
+        assert set(plan(alone, Policy(), NOW).keep) <= set(kept), name

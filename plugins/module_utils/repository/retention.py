@@ -21,6 +21,9 @@ The promises, from the seed: every backup 30 days, Sunday's 3 months, that of th
 * A backup that is not good only because **one verification failed** stays for as long as it would if it were good: a
   second look may revise the verdict. So does one that is not good only because **something is not in it**. Neither
   counts for another backup's deletion.
+* A backup that is **spoiled** for some of its databases is good for the others. The rules are followed for each
+  database that is spoiled anywhere, as if there were no other, and for all others together; what any of them keeps
+  stays.
 * Floors: the newest verified and the newest `minimum` good backups always stay. Pinned ones too. Backups dated after
   `now` are kept and never count as a reason to delete anything.
 
@@ -39,6 +42,7 @@ from typing import Annotated, Optional
 from ..base import typed
 from ..base.clock import TOLERANCE, format_time
 from ..base.errors import UsageError, printable
+from ..base.text import named
 from ..base.typed import Range
 from ..settings.config import Config
 
@@ -68,7 +72,8 @@ class Backup:
     """One backup as retention sees it. `good`: published and not known to be damaged. `needs`: ids of backups of the
     same component that hold a part of it. `doubted`: not good, because one verification failed and for nothing else.
     `incomplete`: not good, because something is not in it and for nothing else. `held`: why a recovery needs it.
-    `unknown`: why it could not be read, where it could not; it is not good."""
+    `unknown`: why it could not be read, where it could not; it is not good. `spoiled`: the databases for which it is
+    not good, where it is good for others."""
 
     id: str
     taken_at: datetime
@@ -80,6 +85,7 @@ class Backup:
     needs: tuple[str, ...] = ()
     unknown: str = ""
     held: str = ""
+    spoiled: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.taken_at.tzinfo is None:
@@ -167,6 +173,33 @@ class Plan:
 
 def plan(backups: Sequence[Backup], policy: Policy, now: datetime) -> Plan:
     """Decide which backups to keep and why. `now` must be aware; order and time zone of the input do not matter."""
+    whole = _plan([_good_for(backup, "") for backup in backups], policy, now)
+    keep = dict(whole.keep)
+    for name in sorted({name for backup in backups for name in backup.spoiled}):
+        doubted = {backup.id for backup in backups if name in backup.spoiled and backup.doubted}
+        others = {backup.id for backup in backups if name not in backup.spoiled}
+        # What is spoiled for this database stays for the others, or as if it were good where one verification failed.
+        for judged, hope in ((others, False), (doubted, True)) if doubted else ((others, False),):
+            found = _plan([_good_for(backup, name, hope) for backup in backups], policy, now)
+            for id_, reasons in found.keep.items():
+                if id_ in judged:
+                    keep.setdefault(id_, [f"database {named(name)}: {reason}" for reason in reasons])
+    order = {backup.id: (backup.taken_at, backup.id) for backup in backups}
+    return Plan(
+        {id_: keep[id_] for id_ in sorted(keep, key=order.__getitem__)},
+        [id_ for id_ in whole.delete if id_ not in keep],
+    )
+
+
+def _good_for(backup: Backup, database: str, hope: bool = False) -> Backup:
+    """As it is seen for a database that is spoiled somewhere; empty: for any other. hope: what one verification said
+    counts for nothing."""
+    if not backup.spoiled:
+        return backup
+    return replace(backup, good=database not in backup.spoiled or (hope and backup.doubted), doubted=False)
+
+
+def _plan(backups: Sequence[Backup], policy: Policy, now: datetime) -> Plan:
     if now.tzinfo is None:
         raise UsageError("plan retention", "the time now", "it has no time zone", "Give now in UTC.")
     ordered = sorted(backups, key=lambda backup: (backup.taken_at, backup.id))
