@@ -82,6 +82,12 @@ checks:
   type: list
   elements: dict
   sample: [{name: tables, result: PASS, detail: "23 tables, 1200417 rows: rows and content equal"}]
+databases:
+  description: >-
+    The verdict on each database of a backup of the server, where they differ, and the reason where it is not C(PASS).
+  returned: when single databases did not pass
+  type: dict
+  sample: {shop: {verdict: PASS}, stats: {verdict: FAIL, reason: "archive of stats: could not read from input file"}}
 parts:
   description: The same of each backup.
   returned: when there are several

@@ -28,6 +28,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.database.methods.logic
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.planned import Plan
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.server import answers, identifier
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import quarantine
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations import verify as operations_verify
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import reopen
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.checksums import measure
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.details import DatabaseDetails
@@ -327,6 +328,36 @@ def test_a_broken_dump_of_another_database_stops_nothing(stack: Stack, settings:
         assert checks.verdict(done.checks) == checks.FAIL
     finally:
         forget(protected.quarantine)
+
+
+def test_a_spoiled_database_spoils_the_backup_for_no_other(stack: Stack, settings: config.Config) -> None:
+    """The newest backup has every byte that was written, and one of its dumps cannot be restored."""
+    older, newer = back_up(settings), back_up(settings)
+    manifest = entries(settings)[-1].manifest
+    assert manifest and manifest.id == newer
+    books = next(dump.folder for dump in manifest.detailed(DatabaseDetails).others or () if dump.name == LATIN1)
+    path = Path(settings.repository["path"]) / "postgresql" / newer / books / "database.dump"
+    path.parent.chmod(0o700)
+    path.chmod(0o600)
+    path.write_bytes(b"PGDMP" + b"\0" * 100)
+    whole = measure(path, f"{books}/database.dump")
+    changed = tuple(whole if one.name == whole.name else one for one in manifest.artefacts)
+    rewrite(path.parents[2], replace(manifest, artefacts=changed))
+    found = operations_verify.verify(Opened(settings), newer, "restore", log=say)
+    assert found.verdict == checks.FAIL
+    assert {name: result for name, (result, _why) in found.databases.items()} == {
+        "shop": checks.PASS, "postgres": checks.PASS, EMPTY: checks.PASS, LATIN1: checks.FAIL,
+    }  # fmt: skip
+    assert list(entries(settings)[-1].spoiled) == [LATIN1]
+    stack.psql("DROP TABLE t;", "shop")
+    made, _protected, done = recover(settings)
+    assert (made.backup["id"], made.replaced) == (newer, ("shop",))
+    passed(done)
+    stack.server(settings).alter(f"DROP DATABASE {identifier(LATIN1)};", attempted="lose it")
+    made, _protected, done = recover(settings)
+    assert (made.backup["id"], made.replaced) == (older, (SHOWN,))
+    assert rows(stack, settings, LATIN1) == [501]
+    passed(done)
 
 
 def forget(quarantine: str) -> None:

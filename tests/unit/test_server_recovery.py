@@ -49,6 +49,8 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.evidence import record
 from ansible_collections.lifeboat.dr.plugins.module_utils.evidence import schema
 from ansible_collections.lifeboat.dr.plugins.module_utils.faces.words import kept
 from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Result
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations import verify as operations_verify
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations.proof import Result as Judged
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import state as recovery_state
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery.protect import Protected
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery.state import DAMAGED, DOWN, HEALTHY
@@ -460,6 +462,118 @@ def test_a_broken_dump_of_another_database_does_not_pass_the_backup_over(tmp_pat
         make(tmp_path)
 
 
+# --- a backup that is good for some of its databases ---
+
+
+def judge(tmp_path: Path, backup: Manifest, *spoiled: str, level: str = "restore") -> None:
+    """Leave the verdict that these databases of the backup are not what they should be."""
+    names = [item.dump.name for item in held.of(backup)]
+    databases = {
+        name: (checks.FAIL, f"restore of {base_text.named(name)}: x") if name in spoiled else (checks.PASS, "")
+        for name in names
+    }
+    said = (checks.Check("checksums", checks.PASS), checks.Check("restore", checks.FAIL, "x"))
+    result = Judged(backup.id, level, said, backup.taken_at, backup.taken_at, databases=databases)
+    operations_verify.keep(Opened(make_config(tmp_path)), store(tmp_path), backup, result)
+
+
+def test_a_spoiled_database_spoils_the_backup_for_no_other(tmp_path: Path, server: Server) -> None:
+    older, newer = publish(tmp_path, at=NOW - timedelta(days=1)), publish(tmp_path)
+    judge(tmp_path, newer, ODD)
+    server.content["shop"] = []
+    made = make(tmp_path)
+    assert (made.backup["id"], made.passed_over, made.replaced) == (newer.id, (), ("shop",))
+    assert made.accepted == ()
+    text = "\n".join(database_plan.text(made))
+    assert f"{newer.id} is not good for the database {SHOWN}: verification at level restore failed" in text
+    server.content.update({"shop": ["public.t"], ODD: None})
+    made = make(tmp_path)
+    assert (made.backup["id"], made.replaced) == (older.id, (SHOWN,))
+    assert [item.id for item in made.passed_over] == [newer.id]
+
+
+def test_a_named_backup_serves_for_the_databases_that_are_good_in_it(tmp_path: Path, server: Server) -> None:
+    backup = publish(tmp_path)
+    judge(tmp_path, backup, ODD)
+    made = make(tmp_path, identity=backup.id, database="postgres")
+    assert (made.backup["id"], made.replaced, made.accepted) == (backup.id, ("postgres",), ())
+    with pytest.raises(IntegrityError, match=r"verification at level restore failed.*-e accept=failed"):
+        make(tmp_path, identity=backup.id, database=SHOWN)
+
+
+def test_a_backup_is_accepted_for_the_databases_that_its_verdict_fails(tmp_path: Path, server: Server) -> None:
+    backup = publish(tmp_path)
+    judge(tmp_path, backup, ODD)
+    made = make(tmp_path, identity=backup.id, database=SHOWN, accept=True, force=True)
+    assert made.accepted == (f"{SHOWN}: verification at level restore failed (restore of {SHOWN}: x)",)
+    assert make(tmp_path, identity=backup.id, accept=True, force=True).accepted == (), "the application's is good"
+    spoil(tmp_path, backup, "databases/002/database.dump")
+    with pytest.raises(IntegrityError, match=f"another SHA-256.*lifeboat verify {backup.id}"):
+        make(tmp_path, identity=backup.id, database="postgres", accept=True, force=True)
+
+
+def test_a_spoiled_application_s_database_does_not_drag_the_others_back(tmp_path: Path, server: Server) -> None:
+    """Both are damaged: the application's comes from the older backup, the other must not."""
+    older, newer = publish(tmp_path, at=NOW - timedelta(days=1)), publish(tmp_path)
+    judge(tmp_path, newer, "shop")
+    server.content.update({"shop": [], ODD: None})
+    made = make(tmp_path)
+    assert (made.backup["id"], made.replaced) == (older.id, ("shop",))
+    assert (
+        made.databases[1].why == f"it is damaged, and {newer.id} has a newer good copy: the same command takes it then"
+    )
+    assert [gap.what for gap in made.untested] == [f"the database {SHOWN}"]
+    server.content["shop"] = ["public.t"]
+    made = make(tmp_path)
+    assert (made.backup["id"], made.replaced) == (newer.id, (SHOWN,))
+
+
+def test_of_several_others_a_spoiled_one_passes_the_backup_over_for_itself_alone(
+    tmp_path: Path, server: Server
+) -> None:
+    publish(tmp_path, at=NOW - timedelta(days=1))
+    newer = publish(tmp_path)
+    judge(tmp_path, newer, ODD)
+    server.content.update({ODD: None, "postgres": None})
+    made = make(tmp_path)
+    assert made.backup["id"] == newer.id
+    assert any(f"{SHOWN} cannot be restored from {newer.id}" in line for line in made.warnings)
+
+
+def test_a_rebuild_takes_the_newest_backup_that_is_good_for_the_application(tmp_path: Path, server: Server) -> None:
+    older, newer = publish(tmp_path, at=NOW - timedelta(days=1)), publish(tmp_path)
+    judge(tmp_path, newer, ODD)
+    made = make(tmp_path, force=True, method="rebuild")
+    assert made.backup["id"] == newer.id
+    assert any(f"{SHOWN} cannot be restored from {newer.id}" in line for line in made.warnings)
+    judge(tmp_path, newer, "shop")
+    made = make(tmp_path, force=True, method="rebuild")
+    assert made.backup["id"] == older.id
+    assert f"{newer.id} has a newer good copy of the database postgres" in "\n".join(made.warnings)
+
+
+def test_a_spoiled_database_is_held_against_a_backup_in_which_it_is_good(tmp_path: Path, server: Server) -> None:
+    """Its fingerprint may be what is wrong: a healthy database must not look damaged by it."""
+    publish(tmp_path, at=NOW - timedelta(days=1))
+    newer = publish(tmp_path, tables={"shop": ("public.t", "public.new"), ODD: ("public.t", "public.new")})
+    judge(tmp_path, newer, ODD)
+    made = make(tmp_path)
+    assert made.findings == ("shop: the table public.new is missing",)
+    assert made.backup["id"] == newer.id
+
+
+def test_a_backup_that_holds_far_less_is_no_choice_because_another_database_is_spoiled(
+    tmp_path: Path, server: Server
+) -> None:
+    publish(tmp_path, at=NOW - timedelta(days=1))
+    few = {"level": "content", "tables": 1, "rows": 1, "large_objects": 0, "objects": 1}
+    newer = publish(tmp_path, fingerprint=few)
+    judge(tmp_path, newer, ODD)
+    server.content["shop"] = []
+    with pytest.raises(UsageError, match="which of them is right is not ours to guess"):
+        make(tmp_path)
+
+
 # --- what the chosen backup, newer ones and the server have ---
 
 DAY = timedelta(days=1)
@@ -857,6 +971,33 @@ def test_broken_bytes_of_another_database_fail_that_one_alone(tmp_path: Path, st
     spoil(tmp_path, backup, "database.dump")
     with pytest.raises(IntegrityError, match=r"database\.dump has another SHA-256"):
         restore(tmp_path, backup, fresh=True)
+
+
+def test_broken_bytes_of_the_application_s_database_fail_no_other(tmp_path: Path, steps: dict[str, Any]) -> None:
+    backup = publish(tmp_path)
+    spoil(tmp_path, backup, "database.dump")
+    done = restore(tmp_path, backup, databases=(SHOWN,))
+    assert swapped(steps) == [ODD]
+    assert checks.verdict(done.checks) == checks.PASS
+    spoil(tmp_path, backup, "globals.sql.gz")
+    with pytest.raises(IntegrityError, match=r"globals\.sql\.gz has another SHA-256"):
+        restore(tmp_path, backup, databases=(SHOWN,))
+
+
+def test_what_is_accepted_is_the_database_that_failed(tmp_path: Path, steps: dict[str, Any]) -> None:
+    """A difference in another one was in no verdict: nobody agreed to it."""
+    backup = publish(tmp_path)
+    judge(tmp_path, backup, ODD)
+    steps["differ"] = ODD
+    done = restore(tmp_path, backup, databases=(SHOWN,), accept=True)
+    assert swapped(steps) == [ODD]
+    assert checks.verdict(done.checks) == checks.FAIL
+    steps["differ"] = "postgres"
+    with pytest.raises(IntegrityError, match="t differs"):
+        restore(tmp_path, backup, databases=("postgres",), accept=True)
+    spoil(tmp_path, backup, "databases/002/database.dump")
+    with pytest.raises(IntegrityError, match="another SHA-256"):
+        restore(tmp_path, backup, databases=("postgres",), accept=True)
 
 
 def test_what_was_copied_stays_where_it_lies_until_it_is_back(

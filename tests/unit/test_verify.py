@@ -38,6 +38,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.operations import prun
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import verify as operations_verify
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations.proof import Proof, Result
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import local as repository_local
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository import show
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.checksums import measure
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.components import KINDS
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.details import Content, DatabaseDump
@@ -82,7 +83,7 @@ def make(
     with store(tmp_path).stage("database", backup_id("database", taken_at)) as staging:
         parts = []
         for part, data in content.items():
-            (staging.path / part).parent.mkdir(exist_ok=True)
+            (staging.path / part).parent.mkdir(parents=True, exist_ok=True)
             (staging.path / part).write_bytes(data)
             parts.append(measure(staging.path / part, part))
         one = make_manifest(taken_at, artefacts=tuple(parts), details={"format": form, **details})
@@ -751,7 +752,7 @@ def test_prune_and_verify_lock_each_other_out(
     def levels(proof: Proof) -> Iterator[checks.Check]:
         yield prune(proof.level)
 
-    monkeypatch.setattr(operations_verify, "checksums", lambda *_: prune("checksum"))
+    monkeypatch.setattr(operations_verify, "checksums", lambda *_: [prune("checksum")])
     monkeypatch.setitem(operations_verify.PROOFS, component, levels)
     assert run(tmp_path, level, backup.id).verdict == PASS
     assert steps == (["checksum"] if level == "checksum" else ["checksum", level])
@@ -953,3 +954,119 @@ def test_how_many_locks_a_backup_needs() -> None:
     assert database_proof._locks(replace(dump, relations=0, fingerprint=content), "custom") == 60_000, "it does not say"
     plain = database_proof._locks(replace(dump, fingerprint=content), "plain")
     assert plain == 70_005, "one transaction restores all of it"
+
+
+# --- by database ---
+
+OTHER = {
+    "name": "stats", "folder": "databases/001", "taken_at": "2026-11-24T12:00:01.000Z", "size": 500, "relations": 3,
+    "fingerprint": {"level": "content", "tables": 1, "rows": 7, "large_objects": 0, "objects": 1},
+}  # fmt: skip
+
+
+def make_two(tmp_path: Path, taken_at: datetime = NOW, *more: str) -> Manifest:
+    """A backup of the application's database and of others."""
+    others = [{**OTHER, "name": name, "folder": f"databases/{n:03d}"} for n, name in enumerate(("stats", *more), 1)]
+    files = {}
+    for item in others:
+        files[f"{item['folder']}/database.dump"] = b"PGDMP"
+        files[f"{item['folder']}/fingerprint.json"] = json.dumps(FACTS).encode()
+    return make(tmp_path, taken_at, files=files, others=others)
+
+
+def by_database(found: Result) -> dict[str, str]:
+    return {name: verdict for name, (verdict, _why) in found.databases.items()}
+
+
+def test_a_spoiled_dump_fails_its_own_database_alone(tmp_path: Path) -> None:
+    one = make_two(tmp_path)
+    assert run(tmp_path).databases == {}, "what passes needs no telling apart"
+    flip(folder(tmp_path, one) / "databases/001/database.dump")
+    found = run(tmp_path)
+    assert (found.verdict, by_database(found)) == (FAIL, {"shop": PASS, "stats": FAIL})
+    kept = entries(tmp_path)[0]
+    assert (kept.good, list(kept.spoiled)) == (False, ["stats"])
+    assert "databases/001/database.dump has another SHA-256" in kept.spoiled["stats"]
+    assert not kept.flawed, "a copy may have the bytes that were written"
+    (line,) = [text for text in show.table([], {"database": [kept]}, NOW) if one.id in text]
+    assert "BROKEN for the database stats: verification at level checksum failed" in line
+    assert kept.as_dict(NOW)["spoiled"] == dict(kept.spoiled)
+    flip(folder(tmp_path, one) / "databases/001/database.dump")
+    flip(folder(tmp_path, one) / "database.dump")
+    assert by_database(run(tmp_path)) == {"shop": FAIL, "stats": PASS}
+    assert list(entries(tmp_path)[0].spoiled) == ["shop"], "the application's may be the one"
+
+
+@pytest.mark.parametrize("name", ["globals.sql.gz", "fingerprint.json"])
+def test_what_is_the_server_s_spoils_the_backup_for_every_database(tmp_path: Path, name: str) -> None:
+    one = make_two(tmp_path)
+    flip(folder(tmp_path, one) / name)
+    found = run(tmp_path)
+    assert (found.verdict, found.databases, entries(tmp_path)[0].spoiled) == (FAIL, {}, {})
+
+
+def test_the_other_databases_are_restored_all_the_same(
+    tmp_path: Path, container: list[str], runner: Runner, restored: dict[str, Any]
+) -> None:
+    one = make_two(tmp_path, NOW, "blog")
+    flip(folder(tmp_path, one) / "databases/001/database.dump")
+    runner.expect("pg_restore --file=/dev/null /backup/database.dump$")
+    runner.expect("pg_restore --file=/dev/null /backup/databases/002/database.dump$", (1, "", "broken"))
+    runner.expect("box true$")
+    runner.expect("--version$", "postgres (PostgreSQL) 17.12\n")
+    runner.expect("^pg_amcheck ")
+    found = run(tmp_path, "restore")
+    assert by_database(found) == {"shop": PASS, "stats": FAIL, "blog": FAIL}
+    assert restored["compared"] == [("lifeboat_verify", True)], "shop alone"
+    assert dict(found.databases)["blog"][1] == "archive of blog: broken"
+    assert entries(tmp_path)[0].flawed is False
+    assert sorted(entries(tmp_path)[0].spoiled) == ["blog", "stats"]
+
+
+def test_a_database_that_proves_at_a_higher_level_is_spoiled_no_more(tmp_path: Path) -> None:
+    one = make_two(tmp_path)
+    early, late = NOW, NOW + timedelta(hours=1)
+    fails = {"shop": (PASS, ""), "stats": (FAIL, "archive of stats: broken")}
+    said = checks.Check("archive of stats", FAIL, "broken")
+    opened = Opened(make_config(tmp_path))
+    keep = operations_verify.keep
+    keep(opened, store(tmp_path), one, Result(one.id, "archive", (said,), early, early, databases=fails))
+    assert list(entries(tmp_path)[0].spoiled) == ["stats"]
+    swapped = {"shop": (FAIL, "amcheck: x"), "stats": (PASS, "")}
+    said = checks.Check("amcheck", FAIL, "x")
+    keep(opened, store(tmp_path), one, Result(one.id, "restore", (said,), late, late, databases=swapped))
+    assert dict(entries(tmp_path)[0].spoiled) == {"shop": "verification at level restore failed (amcheck: x)"}
+
+
+@pytest.mark.parametrize(
+    "databases",
+    [
+        None, "x", {}, {"stats": {"verdict": FAIL}}, {"shop": {"verdict": FAIL}, "stats": {"verdict": FAIL}},
+        {"shop": {"verdict": PASS}, "stats": {"verdict": PASS}}, {"shop": PASS, "stats": FAIL},
+        {"shop": {"verdict": "x"}, "stats": {"verdict": FAIL}},
+        {"shop": {"verdict": PASS}, "stats": {"verdict": FAIL}, "blog": {"verdict": PASS}},
+    ],
+)  # fmt: skip
+def test_a_record_that_does_not_tell_of_each_database_is_of_the_whole_backup(tmp_path: Path, databases: object) -> None:
+    """Those of the time when a verdict was of the backup alone, and what is damaged."""
+    one = make_two(tmp_path)
+    flip(folder(tmp_path, one) / "databases/001/database.dump")
+    run(tmp_path)
+    path = folder(tmp_path, one) / "verification.json"
+    record = json.loads(path.read_text())
+    del record["levels"]["checksum"]["databases"]
+    if databases is not None:
+        record["levels"]["checksum"]["databases"] = databases
+    path.write_text(json.dumps(record))
+    kept = entries(tmp_path)[0]
+    assert (kept.good, kept.spoiled, kept.failures) == (False, {}, 1)
+    assert kept.problem.startswith("verification at level checksum failed (checksums of stats: ")
+
+
+def test_an_artefact_that_is_gone_spoils_its_own_database_alone(tmp_path: Path) -> None:
+    one = make_two(tmp_path)
+    (folder(tmp_path, one) / "databases/001/database.dump").unlink()
+    kept = entries(tmp_path)[0]
+    assert (kept.good, dict(kept.spoiled)) == (False, {"stats": "databases/001/database.dump is missing"})
+    (folder(tmp_path, one) / "globals.sql.gz").unlink()
+    assert entries(tmp_path)[0].spoiled == {}

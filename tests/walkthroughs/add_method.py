@@ -18,7 +18,7 @@ CODE = '''# Copyright: Lifeboat contributors
 from __future__ import annotations
 
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Optional
@@ -59,7 +59,9 @@ class Physical(Method):
         log(f"{identity}: published")
         return manifest
 
-    def levels(self, config: Config, manifest: Manifest, folder: Path, level: str, log: Log) -> Iterator[Check]:
+    def levels(
+        self, config: Config, manifest: Manifest, folder: Path, level: str, log: Log, spoiled: Collection[str] = ()
+    ) -> Iterator[Check]:
         try:
             with tarfile.open(folder / BASE) as archive:
                 problems = [] if archive.getnames() is not None else ["it is empty"]

@@ -43,6 +43,11 @@ class Check:
         }
 
     @property
+    def plain(self) -> Check:
+        """As it is kept on record, without what only the run that made it needs."""
+        return Check(self.name, self.result, self.detail, self.measured, self.limit, self.unit)
+
+    @property
     def most(self) -> str:
         """The limit in words, empty where there is none: 26 h."""
         return "" if self.limit is None else f"{self.limit:g} {self.unit}"
@@ -51,6 +56,13 @@ class Check:
     def words(self) -> str:
         """The detail and the limit, as text."""
         return f"{self.detail}, limit {self.most}" if self.most else self.detail
+
+
+@dataclass(frozen=True)
+class PartCheck(Check):
+    """A check of one part of a backup, which recovers without the others. part: the name of the database."""
+
+    part: str = ""
 
 
 def at_most(name: str, measured: float, limit: float, unit: str, detail: str) -> Check:

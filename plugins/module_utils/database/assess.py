@@ -69,14 +69,16 @@ class Reference:
     """What should be there: a backup, and the fingerprint of each of its databases by its folder in the backup.
 
     newest: a newer one, where this is the fuller one before it. What it holds besides should be there too, and a
-    database that neither it nor the server has was dropped. asked: the one whose state was asked for. It says what the
-    database `target` holds (empty: the application's), and which others should be there at all: these may have had
-    their own migrations since, of which the newest one tells.
+    database that neither it nor the server has was dropped. instead: by their names in it, the databases that are
+    spoiled in this one, each with the newest backup in which it is good. asked: the one whose state was asked for. It
+    says what the database `target` holds (empty: the application's), and which others should be there at all: these
+    may have had their own migrations since, of which the newest one tells.
     """
 
     manifest: Manifest
     fingerprints: Mapping[str, Fingerprint]
     newest: Optional[Reference] = None
+    instead: Mapping[str, Reference] = field(default_factory=dict)
     asked: Optional[Reference] = None
     target: str = ""
 
@@ -93,6 +95,9 @@ class Reference:
         }
         for item in newest:
             by_name.setdefault(item.live, Expected(item, present(self.newest)))
+        for name, other in self.instead.items():
+            items = (item for item in held.of(other.manifest, application) if item.dump.name == name)
+            by_name.update({item.live: Expected(item, other) for item in items if item.live in by_name})
         for item in asked:
             target = self.target in (item.live, item.shown) if self.target else item.application
             if target or item.live not in {*by_name, *there}:
@@ -317,7 +322,7 @@ def reference_of(sources: Sources, asked: Optional[Entry] = None, target: str = 
     Their bytes are checked first: a damaged one would make a healthy database look damaged, or a damaged one healthy.
     asked: the backup whose state was named, of the database `target`, empty: of the application's.
     """
-    fitting = [entry for entry in reversed(sources.found) if entry.good and entry.manifest]
+    fitting = [entry for entry in reversed(sources.found) if entry.serves and entry.manifest]
     chosen = reference(sources, asked) if asked and asked.manifest else None
     for entry in fitting:
         if catalog.shrunk(sources.found, entry.id, gone=False)[0]:
@@ -325,8 +330,20 @@ def reference_of(sources: Sources, asked: Optional[Entry] = None, target: str = 
         base = reference(sources, entry)
         if "" in base.fingerprints:
             newest = reference(sources, fitting[0]) if entry is not fitting[0] else None
-            return replace(base, newest=newest, asked=chosen, target=target)
+            instead = _instead(sources, fitting, entry)
+            return replace(base, newest=newest, instead=instead, asked=chosen, target=target)
     return chosen if chosen and "" in chosen.fingerprints else None
+
+
+def _instead(sources: Sources, fitting: Sequence[Entry], entry: Entry) -> dict[str, Reference]:
+    """Of each database that is spoiled in the backup, the newest one in which it is not."""
+    found: dict[str, Reference] = {}
+    for name in entry.spoiled:
+        for other in fitting:
+            if name not in other.spoiled and any(item.dump.name == name for item in held.of(present(other.manifest))):
+                found[name] = reference(sources, other)
+                break
+    return found
 
 
 def reference(sources: Sources, entry: Entry) -> Reference:

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
 
-from ..base.checks import Check
 from ..base.errors import NotFoundError, UsageError
 from ..base.text import named
 from ..repository import checksums as repository_checksums
 from ..repository.base import Repository
+from ..repository.checksums import Artefacts
 from ..repository.details import DatabaseDetails, DatabaseDump
 from ..repository.manifest import Manifest
 
@@ -75,7 +75,8 @@ def find(found: Sequence[Held], name: str, identity: str) -> Held:
     raise NotFoundError("find the database", name, f"{identity} holds {there}", "Name one of them: -e database=<name>.")
 
 
-def checksums(repo: Repository, manifest: Manifest, folder: Path) -> dict[str, Check]:
-    """The check of the artefacts by the database's folder in the backup; the empty one's are the server's too."""
-    folders = [item.dump.folder for item in of(manifest)]
-    return repository_checksums.by_folder(repo, manifest, folder, folders)
+def checksums(repo: Repository, manifest: Manifest, folder: Path) -> dict[Optional[str], Artefacts]:
+    """The artefacts of each database, by its name in the backup. None: those of the server, which every one needs."""
+    details = manifest.detailed(DatabaseDetails)
+    names = [dump.name for dump in details.dumps("")]
+    return repository_checksums.by_part(repo, manifest, folder, names, details.part_of)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
@@ -18,8 +18,8 @@ from typing import Optional
 from ..base import typed
 from ..base.checks import PASS
 from ..base.clock import format_time
-from ..base.errors import LifeboatError, Log, NotFoundError, SpaceError, UsageError, present
-from ..base.text import PassedOver, assessed, cautions, human, named
+from ..base.errors import IntegrityError, LifeboatError, Log, NotFoundError, SpaceError, UsageError, present
+from ..base.text import PassedOver, Untested, assessed, cautions, human, named
 from ..recovery import state as recovery_state
 from ..recovery.state import DAMAGED, DOWN, HEALTHY, Unfinished, recovered, stopped, with_stopped
 from ..repository import catalog
@@ -51,6 +51,7 @@ def _warnings(found: list[Entry], chosen: Entry) -> list[str]:
     lines = [f"{less}; to use that one: -e recovery_point={fuller}"] if less else []
     if chosen.incomplete:
         lines.append(f"{chosen.id} is not good: {chosen.problem}")
+    lines += [f"{chosen.id} is not good for the database {named(name)}: {why}" for name, why in chosen.spoiled.items()]
     if chosen.manifest and not chosen.manifest.detailed(DatabaseDetails).role_passwords:
         lines.append("the backup has no role passwords: a role that the recovery creates has none until you set it")
     return lines
@@ -120,7 +121,9 @@ def _make(
                 "Leave method at auto, or name no database.",
             )  # fmt: skip
     scope = Scope(run, seen, mode, database, bool(state) or force, others, bool(continues))
-    chosen, passed_over, damaged, lost = _choose(run, sources, identity, before, scope, log)
+    chosen, passed_over, damaged, lost, better = _choose(run, sources, identity, before, scope, log)
+    if mode == "swap" and not scope.asked:
+        scope = replace(scope, better=better)
     needed = mode != "none"
     writers = with_stopped(config, list(config.application.writers) or stack.dependants(config.database.service))
     now = datetime.now(timezone.utc)
@@ -145,6 +148,7 @@ def _make(
             *filter(None, [older]),
             *sources.notes,
             *_warnings(sources.found, chosen),
+            *(scope.newer_copies(better) if mode in ("start", "rebuild") else ()),
             *lacks.warnings(back, seen.databases),
             *damaged,
             *remaining,
@@ -158,7 +162,7 @@ def _make(
         location=sources.where(chosen),
         recovery_point=sources.point,
         passed_over=tuple(passed_over),
-        accepted=sources.accepted,
+        accepted=_accepted(sources, chosen, scope.restored(manifest)),
         writers=tuple(writers),
         stamp=now.strftime("%Y%m%d_%H%M%S"),
         steps=tuple(_steps(config, chosen, [*writers, *map(_one_off, one_offs)], mode, before, databases))
@@ -170,7 +174,7 @@ def _make(
         named=bool(database),
         one_offs=tuple(one_offs),
         lost=tuple(lost),
-        untested=lacks.untested(stays) if mode not in ("none", "reopen") else (),
+        untested=(*lacks.untested(stays), *scope.untested) if mode not in ("none", "reopen") else (),
         newer=tuple(named(name) for name in lacks.newer if not state or name in seen.damaged),
     )
 
@@ -179,7 +183,9 @@ def _asked(sources: Sources, before: Optional[datetime]) -> Optional[Entry]:
     """The backup of the state that was named; None where it cannot be used, which choosing it says."""
     with contextlib.suppress(LifeboatError):
         identity, stack = sources.tied or sources.identity, sources.run.config.stack
-        entry, _newer = catalog.choose(sources.found, stack, identity=identity, before=before, accept=sources.accept)
+        entry, _newer = catalog.choose(
+            sources.found, stack, identity=identity, before=before, accept=sources.accept, partly=True
+        )
         return entry if entry.manifest else None
     return None
 
@@ -195,7 +201,8 @@ class Scope:
     """Which databases a recovery is about: of those that a backup holds, and of those that the server has.
 
     named: the only one to be replaced in a server that lives. asked: its state was named. others: see make().
-    everything: a recovery that was filling an empty server has not ended.
+    everything: a recovery that was filling an empty server has not ended. better: databases of which a newer backup
+    than the chosen one has a good copy, and which backup: they are left to the next recovery, which takes that one.
     """
 
     run: Opened
@@ -205,9 +212,17 @@ class Scope:
     asked: bool
     others: str
     everything: bool = False
+    better: Mapping[str, str] = field(default_factory=dict)
 
     def target(self, found: Sequence[Held], identity: str) -> Held:
         return held.find(found, self.named, identity) if self.named else found[0]
+
+    def useless(self, restored: Sequence[Held], spoiled: Collection[Held]) -> bool:
+        """Whether a backup will not do in which these are spoiled: each stands for itself, but for the application's
+        database and one that was named."""
+        first = restored[0]
+        required = first.application or self.named or self.asked or self.mode != "swap"
+        return len(spoiled) == len(restored) or bool(required and first in spoiled)
 
     def restored(self, manifest: Manifest) -> tuple[Held, ...]:
         """Those that come back from this backup, the target first."""
@@ -220,6 +235,7 @@ class Scope:
         wrong = [item for item in found if item.live in self.seen.damaged and (not self.named or item is target)]
         if self.asked:
             wrong = [target, *(item for item in wrong if item is not target)]
+        wrong = [item for item in wrong if item.live not in self.better]
         if not wrong:
             raise NotFoundError(
                 "restore the database", ", ".join(map(named, self.seen.damaged)), f"{manifest.id} does not hold it",
@@ -241,6 +257,9 @@ class Scope:
                 why = {
                     "start": "unless the server comes up with its data", "rebuild": "the server will be a fresh one",
                 }.get(self.mode) or ("it is damaged" if wrong else "it was asked for")  # fmt: skip
+            elif item.live in self.better:
+                newer = self.better[item.live]
+                why = f"it is damaged, and {newer} has a newer good copy: the same command takes it then"
             elif wrong and self.named:
                 why = f"it is damaged, and only {self.named} was named"
             elif self.seen.databases is not None and item.live not in self.seen.databases:
@@ -295,6 +314,20 @@ class Scope:
         ]
 
     @property
+    def untested(self) -> tuple[Untested, ...]:
+        """What is still damaged afterwards, for the record of the recovery."""
+        why = "it is damaged, and {} has a newer good copy: run the same command again"
+        return tuple(Untested(f"the database {named(name)}", why.format(entry)) for name, entry in self.better.items())
+
+    def newer_copies(self, better: Mapping[str, str]) -> list[str]:
+        """Where everything comes back of an older backup, as that is good for the application."""
+        return [
+            f"{entry} has a newer good copy of the database {named(name)}; to take it when the server is back:"
+            f" -e recovery_point={entry} -e database={named(name)}"
+            for name, entry in better.items()
+        ]
+
+    @property
     def unknown(self) -> tuple[str, ...]:
         """What a rebuild may leave behind without anybody having seen it."""
         if self.mode not in ("start", "rebuild") or self.seen.databases is not None:
@@ -340,16 +373,33 @@ def _needed(
     return recovery_state.needed(what, condition, _named(identity, before), force, last)
 
 
+def _require_told(entry: Entry, wrong: Mapping[Held, str]) -> None:
+    """Refuse a database whose bytes differ where the verdict on record fails others alone: nobody accepted that."""
+    untold = [f"{item.shown}: {why}" for item, why in wrong.items() if item.dump.name not in entry.spoiled]
+    if entry.spoiled and untold:
+        remedy = f"Have it on record first: lifeboat verify {entry.id}. Then -e accept=failed takes it, too."
+        raise IntegrityError("use the backup", entry.id, "; ".join(untold), remedy)
+
+
+def _accepted(sources: Sources, chosen: Entry, restored: Sequence[Held]) -> tuple[str, ...]:
+    """Why the backup failed that an operator accepts: of the databases that come back, where the verdict tells that."""
+    told = [(item, chosen.spoiled.get(item.dump.name)) for item in restored]
+    verdicts = [f"{item.shown}: {why}" for item, why in told if why] if chosen.spoiled else [chosen.failed]
+    return tuple(filter(None, [*verdicts, *sources.accepted[1 if chosen.failed else 0 :]])) if sources.accept else ()
+
+
 def _choose(
     run: Opened, sources: Sources, identity: str, before: Optional[datetime], scope: Scope, log: Log
-) -> tuple[Entry, list[PassedOver], list[str], list[str]]:
+) -> tuple[Entry, list[PassedOver], list[str], list[str], dict[str, str]]:
     """The backup, its bytes checked before anything is touched. A broken newest one is passed over, and said so.
 
-    One in which only other databases' artefacts are broken will do where the vault has no better: which those are.
-    Last: what does not come back as it was.
+    One in which only other databases are spoiled will do where the vault has no better: which those are. Then: what
+    does not come back as it was. Last: the databases of which a newer one that was passed over has a good copy, and
+    which one.
     """
     damaged: list[str] = []
     lost: list[str] = []
+    better: dict[str, str] = {}
 
     def problem(entry: Entry) -> str:
         damaged.clear()
@@ -369,22 +419,27 @@ def _choose(
             _require_no_prepared(run, restored)
         with repo.materialise("database", entry.id) as folder:
             found = held.checksums(repo, manifest, folder)
-            checks = [found.pop(""), *(found[item.dump.folder] for item in restored if item.dump.folder)]
+            common = found[None].check
+            wrong = {item: found[item.dump.name].check.detail for item in restored if found[item.dump.name].differences}
             open_it = partial(opened, run.config, manifest, folder, run.key, folders=(), accept=sources.accept)
             if sources.accept:
+                _require_told(entry, wrong)
                 with open_it():
                     pass  # a key that is missing or wrong must end the plan, not the recovery
                 _require_major(run, entry, folder)
-                return "; ".join(check.detail for check in checks if check.result != PASS)
-            wrong = {item: found[item.dump.folder] for item in restored if item.dump.folder}
-            wrong = {item: check for item, check in wrong.items() if check.result != PASS}
-            if checks[0].result != PASS:
-                return checks[0].detail
-            if wrong and (restored[0] in wrong or sources.copy_of(entry)):
-                return "; ".join(check.detail for check in wrong.values())
-            damaged.extend(
-                f"{item.shown} cannot be restored from {entry.id}: {check.detail}" for item, check in wrong.items()
-            )
+                return "; ".join(filter(None, [common.detail * (common.result != PASS), *wrong.values()]))
+            if common.result != PASS:
+                return common.detail
+            spoiled = {item: entry.spoiled[item.dump.name] for item in restored if item.dump.name in entry.spoiled}
+            if wrong and sources.copy_of(entry):
+                return "; ".join(wrong.values())
+            bad = {**spoiled, **wrong}
+            if scope.useless(restored, bad):
+                better.update(
+                    {item.live: entry.id for item in restored if item not in {*bad} and item.live not in better}
+                )
+                return "; ".join(bad.values())
+            damaged.extend(f"{item.shown} cannot be restored from {entry.id}: {why}" for item, why in bad.items())
             with open_it() as plain:
                 around = cluster.of(plain) if scope.mode != "swap" else None
             lost.extend(f"in a rebuild {line}" for line in (cluster.notes(around) if around else ()))
@@ -392,8 +447,10 @@ def _choose(
             _require_major(run, entry, folder)
         return ""
 
-    chosen, passed_over = sources.choose(identity, before, problem, bearable=True)
-    return chosen, passed_over, damaged, lost
+    chosen, passed_over = sources.choose(identity, before, problem, bearable=True, partly=True)
+    own = {item.live for item in held.of(present(chosen.manifest), run.config.database.name)}
+    better = {name: newer for name, newer in better.items() if newer != chosen.id and name in own}
+    return chosen, passed_over, damaged, lost, better
 
 
 def _require_major(run: Opened, chosen: Entry, folder: Path) -> None:

@@ -16,18 +16,21 @@ from pathlib import Path
 from typing import Callable, Optional
 
 from ..base import typed
-from ..base.checks import PASS, Check, compared
+from ..base.checks import Check, compared
 from ..base.clock import format_time, parse_time
 from ..base.errors import IntegrityError, LifeboatError, Log
 from ..base.text import named, several
 from ..recovery import state as recovery_state
 from ..recovery.state import DIFFERS, RECOVERING, Unfinished, keep
-from ..repository.manifest import parse
+from ..repository import catalog
+from ..repository.base import Repository
+from ..repository.manifest import Manifest, parse
 from ..repository.sources import REPOSITORY, open_place
 from ..settings.config import Config
 from ..stack.runtime import Opened
 from . import aside, held, planned
 from . import server as database_server
+from .held import Held
 from .methods import registry as methods
 from .methods.base import Outcome, Restoration, opened
 
@@ -78,7 +81,8 @@ def restore_database(
     """Restore by the method of the backup. Raises IntegrityError, the live database untouched, if it proves wrong.
 
     place: the repository, or the vault with its copy. accept: what is not as it was backed up is let through, as
-    failed checks; what cannot be restored at all is an error still.
+    failed checks, of the databases that the verdict of the backup names, or where it names none of every one; what
+    cannot be restored at all is an error still.
     """
     when = format_time(parse_time(asked)) if asked else ""  # one instant, however it was written
     repo = open_place(run, place)
@@ -90,24 +94,24 @@ def restore_database(
     server.reap()
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(repo.materialise("database", identity))
-        checks = held.checksums(repo, manifest, folder)
-        common = checks[""]
-        broken = {item: checks[item.dump.folder] for item in chosen if checks[item.dump.folder].result != PASS}
-        required = chosen[0] if chosen[0].application or len(chosen) == 1 or fresh else None
-        whole = tuple(chosen if accept else (item for item in chosen if item not in broken))
-        refused = common.detail if common.result != PASS else ""
+        artefacts = held.checksums(repo, manifest, folder)
+        common = artefacts[None]
+        broken = {item: artefacts[item.dump.name].check for item in chosen if artefacts[item.dump.name].differences}
+        required, accepted = _required(chosen, fresh), _accepted(repo, manifest, chosen) if accept else ()
+        whole = tuple(item for item in chosen if item not in broken or item in accepted)
+        refused = common.check.detail if common.differences else ""
         if not refused and (required in broken or not whole or accept):
             refused = "; ".join(check.detail for check in broken.values())
-        if refused and not accept:
+        if refused and (not accept or required not in (None, *whole) or not whole):
             raise IntegrityError("restore the backup", identity, refused, "Choose another (`lifeboat list`).")
         folders = {item.dump.folder for item in whole}
-        folder = stack.enter_context(opened(config, manifest, folder, run.key, folders=folders, accept=accept))
+        folder = stack.enter_context(opened(config, manifest, folder, run.key, folders=folders, accept=bool(accepted)))
         if fresh:
             names = tuple(item.shown for item in chosen)
             what = Unfinished(identity, empty=True, asked=bool(asked), state=asked, others=names)
             recovery_state.mark(config, RECOVERING, what)
         restoration = Restoration(
-            config, server, manifest, folder, fresh, stamp, lambda: None, log, whole, required, accept, wanted.later
+            config, server, manifest, folder, fresh, stamp, lambda: None, log, whole, required, accepted, wanted.later
         )
         try:
             restored = method.restore(restoration)
@@ -121,11 +125,12 @@ def restore_database(
     unread = [
         replace(check, name=f"{check.name} of {item.shown}") for item, check in broken.items() if item.dump.folder
     ]
+    read = sum((artefacts[item.dump.name] for item in chosen if not item.dump.folder), common).check
     others: tuple[Check, ...] = ()
     if wanted.copied:
         others, more = aside.bring_back(config, server, Path(wanted.copied), stamp, log)
         outcomes += more
-    _end(config, identity, outcomes, fresh=fresh, accept=accept)
+    _end(config, identity, outcomes, fresh=fresh, accepted=[item.shown for item in accepted])
     back = [outcome.name for outcome in outcomes if outcome.action == "restored"]
     remember(config, {"id": identity, "at": format_time(datetime.now(timezone.utc)), "asked": when, "databases": back})
     there = [named(database.name) for database in server.living()] if wanted.newer or (outcomes and not fresh) else []
@@ -134,7 +139,7 @@ def restore_database(
         outcomes += [Outcome(name, "untouched") for name in there if name not in told]
     return Recovered(
         identity,
-        (common, *unread, *restored.checks, *others, *_newer(wanted.newer, there, identity)),
+        (read, *unread, *restored.checks, *others, *_newer(wanted.newer, there, identity)),
         restored.quarantined,
         restored.roles,
         restored.reindexed,
@@ -142,6 +147,17 @@ def restore_database(
         tuple(outcomes),
         tuple(f"{DIFFERS}{note}" for note in restored.notes),
     )
+
+
+def _required(chosen: Sequence[Held], fresh: bool) -> Optional[Held]:
+    """The one without which nothing else is restored either."""
+    return chosen[0] if chosen[0].application or len(chosen) == 1 or fresh else None
+
+
+def _accepted(repo: Repository, manifest: Manifest, chosen: Sequence[Held]) -> tuple[Held, ...]:
+    """Those that an operator takes although they failed: where the verdict tells of each, the ones that it names."""
+    spoiled = catalog.entry(repo, manifest.component, manifest.id).spoiled
+    return tuple(item for item in chosen if not spoiled or item.dump.name in spoiled)
 
 
 def _newer(names: Sequence[str], there: Collection[str], identity: str) -> list[Check]:
@@ -156,14 +172,17 @@ def _newer(names: Sequence[str], there: Collection[str], identity: str) -> list[
     )
 
 
-def _end(config: Config, identity: str, outcomes: Sequence[Outcome], *, fresh: bool, accept: bool) -> None:
+def _end(
+    config: Config, identity: str, outcomes: Sequence[Outcome], *, fresh: bool, accepted: Collection[str]
+) -> None:  # fmt: skip
     """Remove the mark where everything is back; else it names the databases that are not, so that the same command
-    goes on with these. A single database that was named ends no recovery of all."""
+    goes on with these. accepted: the databases that are taken as they are. A single database that was named ends no
+    recovery of all."""
     unfinished = recovery_state.unfinished(config, RECOVERING)
     if unfinished is None or (planned.resumed(config) and not fresh):
         return
-    left = tuple(outcome.name for outcome in outcomes if outcome.action == "failed")
-    if left and not accept:
+    left = tuple(item.name for item in outcomes if item.action == "failed" and item.name not in accepted)
+    if left:
         rest = Unfinished(identity, since=unfinished.since, others=left)
         keep(config, RECOVERING, json.dumps(typed.plain(rest)))
     else:

@@ -84,6 +84,7 @@ def _by_receipt(found: Sequence[B], seen: Receipts, held: Mapping[str, str], now
             good=item.good and in_time(seen, item.id),
             doubted=item.doubted and in_time(seen, item.id),
             incomplete=item.incomplete and in_time(seen, item.id),
+            spoiled=item.spoiled if in_time(seen, item.id) else (),
             held=held.get(item.id, ""),
         )
         for item in found

@@ -14,13 +14,16 @@ from ..database.methods import base as database_method
 from ..database.methods import registry as methods
 from ..objects import proof as objects_proof
 from ..repository.components import CONFIG, DATABASE, OBJECTS
+from ..repository.details import DatabaseDetails
 from .proof import Proof, Prove
 
 
 def _database(proof: Proof) -> Iterator[Check]:
     config, manifest = proof.run.config, proof.manifest
-    with database_method.opened(config, manifest, proof.folder, proof.run.key) as folder:
-        yield from methods.of(manifest).levels(config, manifest, folder, proof.level, proof.log)
+    dumps = manifest.detailed(DatabaseDetails).dumps("")
+    folders = [dump.folder for dump in dumps if dump.name not in proof.spoiled] if proof.spoiled else None
+    with database_method.opened(config, manifest, proof.folder, proof.run.key, folders=folders) as folder:
+        yield from methods.of(manifest).levels(config, manifest, folder, proof.level, proof.log, proof.spoiled)
 
 
 PROOFS: dict[str, Prove] = {

@@ -6,8 +6,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Callable, Optional
@@ -16,6 +16,7 @@ from ..base.checks import Check, Verdict, verdict
 from ..base.clock import format_time
 from ..base.errors import Log
 from ..base.version import VERSION
+from ..repository import catalog
 from ..repository.base import Repository
 from ..repository.manifest import Manifest
 from ..stack.runtime import Opened
@@ -24,7 +25,8 @@ from ..stack.runtime import Opened
 @dataclass(frozen=True)
 class Proof:
     """A backup to be proved. folder: where its artefacts lie; level, sample: how far to go; key: what opens secrets.
-    record: what is found is remembered."""
+    record: what is found is remembered. spoiled: the parts of the backup whose bytes are not those that were written.
+    """
 
     run: Opened
     repo: Repository
@@ -35,6 +37,7 @@ class Proof:
     log: Log = lambda line: None
     key: str = ""
     record: bool = True
+    spoiled: Collection[str] = ()
 
 
 Prove = Callable[[Proof], Iterator[Check]]
@@ -44,7 +47,8 @@ Prove = Callable[[Proof], Iterator[Check]]
 class Result:
     """What one verification found. verdict: PASS, FAIL or COULD_NOT_VERIFY. parts: of each backup, where several.
 
-    taken_at, size: of the backup, where its manifest could be read.
+    taken_at, size: of the backup, where its manifest could be read. databases: the verdict on each database of it, and
+    what was found of one that did not pass; none where the verdict is the same for all.
     """
 
     id: str
@@ -55,6 +59,7 @@ class Result:
     parts: tuple[Result, ...] = ()
     taken_at: str = ""
     size: int = 0
+    databases: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
     @property
     def verdict(self) -> Verdict:
@@ -69,5 +74,12 @@ class Result:
             "finished_at": format_time(self.finished_at),
             "tool": f"lifeboat {VERSION}",
             "checks": [check.as_dict() for check in self.checks],
+            **({catalog.BY_DATABASE: self._by_database()} if self.databases else {}),
             **({"parts": [result.as_dict() for result in self.parts]} if self.parts else {}),
+        }
+
+    def _by_database(self) -> dict[str, dict[str, str]]:
+        return {
+            name: {"verdict": found, **({"reason": reason} if reason else {})}
+            for name, (found, reason) in self.databases.items()
         }

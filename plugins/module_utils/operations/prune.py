@@ -422,6 +422,8 @@ def _merged(sides: Sequence[Sequence[E]]) -> list[E]:
                 entry.good,
                 entry.unknown,
                 entry.incomplete,
+                entry.serves,
+                -len(entry.spoiled),
                 entry.failures == 1,
                 entry.failures > 0,
                 entry.proven_at is not None,

@@ -12,13 +12,13 @@ What archive and restore are of a component, its own proof.py says.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Optional
 
 from ..base import lock
-from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check, compared, ended
+from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check, PartCheck, compared, ended, verdict
 from ..base.clock import format_time
 from ..base.errors import LifeboatError, Log, UnverifiedError, UsageError
 from ..evidence import record as evidence_record
@@ -199,7 +199,10 @@ def _one(
         found.append(Check("verification", COULD_NOT_VERIFY, str(exc) or type(exc).__name__))
     taken, size = (format_time(manifest.taken_at), manifest.size) if manifest else ("", 0)
     now = datetime.now(timezone.utc)
-    result = Result(identity, level, tuple(found), started, now, taken_at=taken, size=size)
+    result = Result(
+        identity, level, tuple(check.plain for check in found), started, now, taken_at=taken, size=size,
+        databases=_by_database(manifest, level, found) if manifest else {},
+    )  # fmt: skip
     log(f"{identity}: {result.verdict} at level {level}")
     if record and manifest is not None and not repo.by_version:
         keep(run, repo, manifest, result)
@@ -231,7 +234,29 @@ def _levels(proof: Proof) -> Iterator[Check]:
     repo, manifest = proof.repo, proof.manifest
     yield Check("manifest", PASS, f"sealed {manifest.seal[:12]}, schema 1")
     with repo.materialise(manifest.component, manifest.id) as folder:
-        check = checksums(repo, manifest, folder)
-        yield check
-        if check.result == PASS and proof.level != "checksum":
-            yield from PROOFS[manifest.component](replace(proof, folder=folder))
+        found = checksums(repo, manifest, folder)
+        yield from found
+        spoiled = [check.part for check in found if isinstance(check, PartCheck)]
+        kind = KINDS[manifest.component]
+        left = set(kind.alone(manifest.detailed(kind.details))).difference(spoiled)
+        whole = all(check.result == PASS for check in found if not isinstance(check, PartCheck))
+        if whole and (left or not spoiled) and proof.level != "checksum":
+            yield from PROOFS[manifest.component](replace(proof, folder=folder, spoiled=spoiled))
+
+
+def _by_database(manifest: Manifest, level: str, found: Sequence[Check]) -> dict[str, tuple[str, str]]:
+    """The verdict on each database, and the first of what was found of it; none where all passed, or where something
+    that every one needs did not."""
+    kind = KINDS[manifest.component]
+    names = kind.alone(manifest.detailed(kind.details))
+    single = [check for check in found if isinstance(check, PartCheck)]
+    common = [check for check in found if not isinstance(check, PartCheck)]
+    if not names or verdict(found) == PASS or any(check.result != PASS for check in common):
+        return {}
+    verdicts: dict[str, tuple[str, str]] = {}
+    for name in names:
+        own = [check for check in single if check.part == name]
+        result = PASS if not own and level == "checksum" else verdict(own)
+        told = [f"{check.name}: {check.detail}" for check in own if check.result == result and result != PASS]
+        verdicts[name] = (result, "; ".join(told[:2]))
+    return verdicts

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from typing import Callable, Optional, TypeVar
 
 from ..base import clock, typed
@@ -26,6 +26,7 @@ from .manifest import Manifest, backup_id, outline, parse
 from .sealing import Sealed
 
 _VERDICTS = (PASS, FAIL, COULD_NOT_VERIFY)
+BY_DATABASE = "databases"  # in the record of a verification: the verdict on each
 BEFORE = "before"  # in the record of a verification: the results that it replaced
 _SUDDEN = timedelta(days=32)  # two firsts of a month
 
@@ -37,6 +38,8 @@ class Published(ABC):
     concluded from it. `ahead`: that is only because its date has not come yet, so that a wrong clock gave it or a wrong
     clock reads it. It can be named, and is never the newest.
     `incomplete`: it lacks something that should be in it; what is in it is as good as in another. It can be named too.
+    `spoiled`: where all that is wrong is wrong with single databases, each of these and why; the others are as good as
+    in another backup. It is not good, and is a choice for these others.
     `failures`: where the only problem is that verifications failed, how many did since the last one that passed.
     `untrusted`: it is unknown because signers are pinned, and none of them signed it.
     `hidden`: why its old versions are read and not what is live, where that is so.
@@ -50,6 +53,7 @@ class Published(ABC):
     incomplete: bool
     untrusted: bool
     hidden: str
+    spoiled: Mapping[str, str]
 
     @property
     @abstractmethod
@@ -75,6 +79,11 @@ class Published(ABC):
     def sound(self) -> bool:
         """Good, or not good only because something is not in it."""
         return self.good or (self.incomplete and not self.ahead)
+
+    @property
+    def serves(self) -> bool:
+        """Good, or good for some of its databases."""
+        return self.good or (bool(self.spoiled) and self.sealed is not None)
 
     @property
     def stack(self) -> str:
@@ -108,6 +117,7 @@ class Published(ABC):
             "seal": self.sealed.seal if self.sealed else None,
             **({"untrusted": True} if self.untrusted else {}),
             **({"hidden": self.hidden} if self.hidden else {}),
+            **({"spoiled": dict(self.spoiled)} if self.spoiled else {}),
         }
 
 
@@ -136,7 +146,19 @@ class Proof:
         """Whether the bytes were those that were written: what failed all the same fails of every copy."""
         found = self.said.get("checks")
         checks = [item for item in found if isinstance(item, dict)] if isinstance(found, list) else []
-        return any((item.get("name"), item.get("result")) == ("checksums", PASS) for item in checks)
+        results = [item.get("result") for item in checks if str(item.get("name")).split(" ")[0] == "checksums"]
+        return bool(results) and all(result == PASS for result in results)
+
+    def by_database(self, names: Collection[str]) -> dict[str, tuple[str, str]]:
+        """The verdict on each of these, which are all that the backup holds, and why it did not pass. None where the
+        record does not tell that of each: of the time when a verdict was of the whole backup, or damaged."""
+        found = self.said.get(BY_DATABASE)
+        items = found if isinstance(found, dict) else {}
+        told = {name: item if isinstance(item, dict) else {} for name, item in items.items()}
+        verdicts = {name: (str(item.get("verdict")), str(item.get("reason") or "")) for name, item in told.items()}
+        results = [result for result, _why in verdicts.values()]
+        whole = set(verdicts) == {*names} and {*results} <= {*_VERDICTS}
+        return verdicts if whole and (FAIL in results) == (self.verdict == FAIL) else {}
 
     @property
     def reason(self) -> str:
@@ -171,6 +193,7 @@ class Entry(Published):
     incomplete: bool = False
     untrusted: bool = False
     hidden: str = ""
+    spoiled: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def sealed(self) -> Optional[Manifest]:
@@ -224,7 +247,7 @@ def _judged(repo: Repository, found: Entry, altered: Mapping[str, Altered]) -> E
         return found
     if repo.by_version:
         return replace(found, hidden=seen.words)
-    return replace(found, problem=seen.words, unknown=True, failures=0, ahead=False, incomplete=False)
+    return replace(found, problem=seen.words, unknown=True, failures=0, ahead=False, incomplete=False, spoiled={})
 
 
 def _consistent(repo: Repository, found: Entry) -> Entry:
@@ -251,13 +274,8 @@ def _published(repo: Repository, component: str, identity: str) -> Optional[Entr
             return None
         untrusted = isinstance(exc, UntrustedError)
         return Entry(identity, manifest, exc.cause, component=component, unknown=inconclusive(exc), untrusted=untrusted)
-    wanted = {artefact.name: artefact.size for artefact in manifest.artefacts}
-    problems = [f"{name} is missing" for name in wanted if name not in files]
-    for name, size in files.items():
-        if name not in wanted:
-            problems.append(f"{name} does not belong to it")
-        elif size != wanted[name]:
-            problems.append(f"{name} has {size} bytes instead of {wanted[name]}")
+    wrong = _artefacts(manifest, files)
+    problems = list(wrong.values())
     failures = 0 if problems else sum(item.failures for item in proof.values()) + bool(doubt)
     early = clock.ahead(manifest.written_at)
     problems += [_failed(level, item) for level, item in proof.items() if item.verdict == FAIL]
@@ -265,6 +283,7 @@ def _published(repo: Repository, component: str, identity: str) -> Optional[Entr
     kind = KINDS[component]
     lacks = kind.lacks(manifest.detailed(kind.details))
     said = "; ".join([*problems, *lacks, *filter(None, [early])][:4])
+    spoiled = {} if doubt or early or lacks else _spoiled(manifest, wrong, proof)
     return Entry(
         identity,
         manifest,
@@ -274,7 +293,48 @@ def _published(repo: Repository, component: str, identity: str) -> Optional[Entr
         failures=0 if early else failures,
         ahead=bool(early) and not problems,
         incomplete=bool(lacks) and not problems,
+        spoiled=spoiled,
     )
+
+
+def _artefacts(manifest: Manifest, files: Mapping[str, int]) -> dict[str, str]:
+    """What is wrong with the artefacts that are there, by name. files: their sizes."""
+    wanted = {artefact.name: artefact.size for artefact in manifest.artefacts}
+    problems = {name: f"{name} is missing" for name in wanted if name not in files}
+    for name, size in files.items():
+        if name not in wanted:
+            problems[name] = f"{name} does not belong to it"
+        elif size != wanted[name]:
+            problems[name] = f"{name} has {size} bytes instead of {wanted[name]}"
+    return problems
+
+
+def _spoiled(manifest: Manifest, artefacts: Mapping[str, str], proof: Mapping[str, Proof]) -> dict[str, str]:
+    """The databases that cannot be recovered from it, and why; none where it can be used for no database, or for all.
+
+    A failure counts until the database passes at the same level or a higher one.
+    """
+    kind = KINDS[manifest.component]
+    details = manifest.detailed(kind.details)
+    names = kind.alone(details)
+    found: dict[str, str] = {}
+    for artefact, problem in artefacts.items():
+        name = kind.part_of(details, artefact)
+        if name is None:
+            return {}
+        found.setdefault(name, problem)
+    passed = dict.fromkeys(names, datetime.min.replace(tzinfo=timezone.utc))
+    for level in reversed(LEVELS):
+        item = proof.get(level)
+        verdicts = item.by_database(names) if item else {}
+        if item and item.verdict == FAIL and not verdicts:
+            return {}
+        for name, (result, why) in verdicts.items():
+            if result == FAIL and (item is None or item.finished_at is None or item.finished_at >= passed[name]):
+                found.setdefault(name, f"verification at level {level} failed" + (f" ({why})" if why else ""))
+            elif result == PASS and item and item.finished_at:
+                passed[name] = max(passed[name], item.finished_at)
+    return found if len(found) < len(names) else {}
 
 
 def inconclusive(error: LifeboatError) -> bool:
@@ -384,11 +444,13 @@ def choose(
     identity: str = "latest",
     before: Optional[datetime] = None,
     accept: Optional[bool] = None,
+    partly: bool = False,
 ) -> tuple[E, list[E]]:
     """The one to recover from, and newer ones passed over because they cannot be used.
 
     identity: an id, or `latest`. before: the newest taken at or before that time. accept: the named one may be used
-    although verifications of it failed, if nothing else is wrong; None where the caller offers no such choice. Raises
+    although verifications of it failed, if nothing else is wrong; None where the caller offers no such choice. partly:
+    one that is good for some databases will do, and the caller sees to it that it recovers no other. Raises
     NotFoundError when there is none, IntegrityError when the named one cannot be used, UsageError when it is another
     stack's.
     """
@@ -401,13 +463,11 @@ def choose(
             raise NotFoundError(attempted, identity, f"the repository has {near}", "`lifeboat list` shows all.")
         if asked.unknown:
             raise _unknown(attempted, asked)
-        if not (asked.good or asked.ahead or asked.incomplete or (accept and asked.failed)):
+        fits = asked.good or asked.ahead or asked.incomplete or (partly and asked.serves)
+        if not (fits or (accept and asked.failed)):
             remedy = "Choose another (`lifeboat list`)."
             if asked.failed and accept is not None:
-                remedy += (
-                    f" A new check may revise the verdict: `lifeboat verify {identity}`. To use it although it failed:"
-                    f" -e recovery_point={identity} -e accept=failed."
-                )
+                remedy += although(identity)
             raise IntegrityError(attempted, identity, asked.problem, remedy)
         if asked.stack != stack:
             raise UsageError(attempted, identity, f"it is of the stack {asked.stack}, not {stack}")
@@ -421,7 +481,7 @@ def choose(
             subject = f"taken at or before {format_time(before)}"
             raise NotFoundError(attempted, subject, cause, "Ask for a later recovery_time.")
         fit = early
-    usable = [item for item in fit if item.good]
+    usable = [item for item in fit if item.good or (partly and item.serves)]
     if not usable:
         cause = "; ".join(f"{item.id}: {item.problem}" for item in fit[-3:]) or f"the repository holds no {what}"
         lacking = [item.id for item in fit if item.incomplete]
@@ -429,6 +489,14 @@ def choose(
         remedy = f"Take one (lifeboat.dr.backup), {name}or name another repository."
         raise NotFoundError(attempted, stack, cause, remedy)
     return usable[-1], fit[fit.index(usable[-1]) + 1 :]
+
+
+def although(identity: str) -> str:
+    """What else can be done with a backup that verifications found to be wrong."""
+    return (
+        f" A new check may revise the verdict: `lifeboat verify {identity}`. To use it although it failed:"
+        f" -e recovery_point={identity} -e accept=failed."
+    )
 
 
 def require_newest(trust: Optional[Trust], document: str, component: str, found: Iterable[Published]) -> None:
@@ -472,6 +540,7 @@ def for_retention(found: Sequence[Entry]) -> list[retention.Backup]:
             incomplete=item.incomplete,
             needs=tuple(sorted(held_of(item))),
             unknown=item.problem if item.unknown else "",
+            spoiled=tuple(sorted(item.spoiled)),
         )
         for item in found
         if item.manifest or ID.fullmatch(item.id)
@@ -487,6 +556,11 @@ def held_of(entry: Entry) -> dict[str, int]:
     return {identity: size for identity, size in held.items() if identity != entry.id}
 
 
+def _named(entry: Entry, identity: str) -> bool:
+    """Is it the one that was named, and good for some of its databases?"""
+    return entry.id == identity and entry.serves
+
+
 def shrunk(found: Sequence[Entry], identity: str = "", *, accepts: bool = True, gone: bool = True) -> tuple[str, str]:
     """Does a backup (the newest good one, where none is named) hold far less than one before it did?
 
@@ -498,7 +572,7 @@ def shrunk(found: Sequence[Entry], identity: str = "", *, accepts: bool = True, 
 
     Returns (what to say, the id of the larger one), or ("", "").
     """
-    usable = good(found)
+    usable = [entry.manifest for entry in found if entry.manifest and (entry.good or _named(entry, identity))]
     last = len(usable) - 1
     index = next((n for n, manifest in enumerate(usable) if manifest.id == identity), 0) if identity else last
     kind = KINDS[usable[index].component] if usable else None

@@ -8,27 +8,66 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Optional
+from typing import IO, Callable, Optional
 
 from ..base import pipeline
-from ..base.checks import Check, compared
+from ..base.checks import Check, PartCheck, compared
 from ..base.errors import NotFoundError
+from ..base.text import named
 from .base import Repository
+from .components import KINDS
 from .manifest import Artefact, Manifest
 
-
-def checksums(repo: Repository, manifest: Manifest, folder: Path) -> Check:
-    """Every artefact's size and SHA-256, and nothing there that the manifest does not name."""
-    return by_folder(repo, manifest, folder, [""])[""]
+CHECKSUMS = "checksums"  # the check's name
 
 
-def by_folder(repo: Repository, manifest: Manifest, folder: Path, folders: Sequence[str]) -> dict[str, Check]:
-    """The like for each of the folders in the backup; what lies in none of them is the empty one's."""
+@dataclass(frozen=True)
+class Artefacts:
+    """The artefacts of one part of a backup, and how they differ from what was written."""
+
+    count: int
+    size: int
+    differences: tuple[str, ...] = ()
+
+    def __add__(self, other: Artefacts) -> Artefacts:
+        return Artefacts(self.count + other.count, self.size + other.size, (*self.differences, *other.differences))
+
+    @property
+    def check(self) -> Check:
+        return compared(CHECKSUMS, sorted(self.differences), f"{self.count} artefacts, {self.size} bytes")
+
+
+def checksums(repo: Repository, manifest: Manifest, folder: Path) -> list[Check]:
+    """Every artefact's size and SHA-256, and nothing there that the manifest does not name. One check of all where
+    they are right, or where what every part needs is not; else one of each part that differs."""
+    kind = KINDS[manifest.component]
+    details = manifest.detailed(kind.details)
+    parts = kind.alone(details)
+    found = by_part(repo, manifest, folder, parts, lambda name: kind.part_of(details, name))
+    differ = [name for name in parts if found[name].differences]
+    if found[None].differences or not differ:
+        return [sum(found.values(), Artefacts(0, 0)).check]
+    right = sum((some for some in found.values() if not some.differences), Artefacts(0, 0))
+    own = parts[0]
+    checks = [right.check] if own not in differ else []
+    for name in differ:
+        check = found[name].check
+        title = check.name if name == own else f"{check.name} of {named(name)}"
+        checks.append(PartCheck(title, check.result, check.detail, part=name))
+    return checks
+
+
+def by_part(
+    repo: Repository, manifest: Manifest, folder: Path, parts: Sequence[str],
+    part_of: Callable[[str], Optional[str]],
+) -> dict[Optional[str], Artefacts]:  # fmt: skip
+    """The artefacts of each part, by its name. None: what no single part has, and every one needs."""
     files = repo.files(manifest.component, manifest.id)
     wanted = {item.name: item for item in manifest.artefacts}
-    inside = {name: _inside(name, folders) for name in (*wanted, *files)}
-    differences: dict[str, list[str]] = {each: [] for each in folders}
+    inside = {name: part_of(name) if parts else None for name in (*wanted, *files)}
+    differences: dict[Optional[str], list[str]] = {each: [] for each in (None, *parts)}
     for name in files:
         if name not in wanted:
             differences[inside[name]].append(f"{name} does not belong to the backup")
@@ -42,16 +81,11 @@ def by_folder(repo: Repository, manifest: Manifest, folder: Path, folders: Seque
             found.append(f"{name} has {had.size} bytes instead of {artefact.size}")
         elif had.sha256 != artefact.sha256:
             found.append(f"{name} has another SHA-256 than when it was written")
-    checks = {}
+    measured = {}
     for each, found in differences.items():
-        own = [artefact for name, artefact in wanted.items() if inside[name] == each]
-        same = f"{len(own)} artefacts, {sum(artefact.size for artefact in own)} bytes"
-        checks[each] = compared("checksums", sorted(found), same)
-    return checks
-
-
-def _inside(name: str, folders: Sequence[str]) -> str:
-    return next((folder for folder in folders if folder and name.startswith(f"{folder}/")), "")
+        own = [artefact.size for name, artefact in wanted.items() if inside[name] == each]
+        measured[each] = Artefacts(len(own), sum(own), tuple(found))
+    return measured
 
 
 def in_place(repo: Repository, manifest: Manifest) -> list[str]:

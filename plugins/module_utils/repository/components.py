@@ -40,6 +40,8 @@ class Kind(Generic[D]):
     operator insists.
     elsewhere: what it stands for lies in the vault's mirror: an error there says nothing of the backup, and the mirror
     keeps what a backup needs. bytes: how much it is; held: the earlier backups that hold some of it, and how much.
+    alone: its parts that recover without one another, where it has several; part_of: to which of them an artefact of
+    that name belongs, None where every one of them needs it.
     """
 
     name: str
@@ -63,6 +65,8 @@ class Kind(Generic[D]):
     elsewhere: bool = False
     bytes: Callable[[D], Optional[int]] = lambda details: None
     held: Callable[[D], Mapping[str, int]] = lambda details: {}
+    alone: Callable[[D], Sequence[str]] = lambda details: ()
+    part_of: Callable[[D, str], Optional[str]] = lambda details, artefact: None
 
     @property
     def word(self) -> str:
@@ -185,6 +189,7 @@ KINDS: dict[str, AnyKind] = {
             DATABASE, "postgresql", "db", DatabaseDetails, needed=True, notes=_of_the_server, lacks=_not_in_it,
             impossible=lambda details, artefacts: details.impossible(artefacts),
             counts=_TABLES, parts=_databases, part=_database, accepted=lambda details: details.accepted,
+            alone=lambda details: details.alone, part_of=lambda details, artefact: details.part_of(artefact),
         ),
         Kind(
             OBJECTS, "objects", "objects", ObjectsDetails,

@@ -28,6 +28,8 @@ EXCLUDED = "left out by lifeboat_objects.exclude"
 A_VAULT = "another stack's vault"
 VERSIONS = "versions.jsonl.gz"  # of a listing that is encrypted, what everybody who reads the vault can see
 BUCKETS = "buckets"  # the like of the store's other buckets
+# The application's, in each format; of the directory's every file below it.
+_OWN_DUMP = re.compile(r"database\.dump(?:[./]|\Z)|(?!globals\.)[^/]+\.sql(?:\.gz)?(?:\.age)?\Z")
 _FOLDER = re.compile(rf"{DATABASES}/[0-9]{{3,5}}")
 _BUCKET_FOLDER = re.compile(rf"{BUCKETS}/[0-9]{{3,5}}")
 
@@ -106,6 +108,19 @@ class DatabaseDetails:
             self.database, "", taken_at, self.database_size, self.relations, self.fingerprint, self.not_carried
         )
         return (own, *(self.others or ()))
+
+    @property
+    def alone(self) -> tuple[str, ...]:
+        """The databases, the application's first, where there are several: each recovers without the others."""
+        return tuple(dump.name for dump in self.dumps("")) if self.others else ()
+
+    def part_of(self, artefact: str) -> Optional[str]:
+        """Of which database it is; None where it is the server's: its roles, what surrounds the databases. So is the
+        application's fingerprint, which has the roles and the server's properties."""
+        for dump in self.others or ():
+            if artefact.startswith(f"{dump.folder}/"):
+                return dump.name
+        return self.database if _OWN_DUMP.match(artefact) else None
 
     def spread(self, taken_at: datetime) -> float:
         """Seconds between the first snapshot and the last. taken_at: the manifest's."""

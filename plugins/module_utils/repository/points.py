@@ -12,7 +12,7 @@ It never changes once written. It is good while every backup that it names is th
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from types import MappingProxyType
 from typing import ClassVar, Optional
@@ -125,6 +125,7 @@ class PointEntry(Published):
     incomplete: bool = False
     untrusted: bool = False
     hidden: str = ""
+    spoiled: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def sealed(self) -> Optional[Point]:
@@ -187,8 +188,11 @@ def entry(repo: Repository, identity: str, found: Mapping[str, Entry], altered: 
     ahead, incomplete = bool(early) and whole, bool(lacks) and whole
     hidden = _hidden(point, found, altered)
     untrusted = unknown and any(found[part.id].untrusted for part in point.parts.values() if part.id in found)
+    own = found.get(point.parts[DATABASE].id)
+    fits = own and own.sealed and own.sealed.seal == point.parts[DATABASE].seal
+    spoiled = own.spoiled if own and fits and len(said) == 1 else {}
     return PointEntry(
-        identity, point, "; ".join(said[:4]), proven, unknown, failed, ahead, incomplete, untrusted, hidden
+        identity, point, "; ".join(said[:4]), proven, unknown, failed, ahead, incomplete, untrusted, hidden, spoiled
     )
 
 
@@ -237,10 +241,12 @@ def listing(tied: Sequence[PointEntry], found: Mapping[str, Sequence[Entry]], no
 
 def choose(
     found: Sequence[PointEntry], stack: str, *, identity: str = "latest", before: Optional[datetime] = None,
-    accept: Optional[bool] = None,
+    accept: Optional[bool] = None, partly: bool = False,
 ) -> tuple[PointEntry, list[PointEntry]]:  # fmt: skip
     """The recovery point to use, and newer ones passed over because they cannot be used; errors as catalog.choose()."""
-    return catalog.choose(found, stack, what="recovery point", identity=identity, before=before, accept=accept)
+    return catalog.choose(
+        found, stack, what="recovery point", identity=identity, before=before, accept=accept, partly=partly
+    )
 
 
 def part_of(repo: Repository, stack: str, identity: str, component: str, note: Log = lambda words: None) -> str:
@@ -383,7 +389,7 @@ def for_retention(found: Sequence[PointEntry]) -> list[retention.Point]:
         plain.append(
             retention.Point(
                 item.id, item.dated, item.good, verified, doubted=doubted, incomplete=item.incomplete, unknown=why,
-                holds=holds, strange=strange,
+                holds=holds, strange=strange, spoiled=tuple(sorted(item.spoiled)),
             )
         )  # fmt: skip
     return plain

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Optional, Union
 
 from ..base.clock import TOLERANCE
-from ..base.text import human
+from ..base.text import human, several
 from .catalog import Entry
 from .components import DATABASE, KINDS
 from .points import PointEntry
@@ -73,6 +73,8 @@ def _proven(entry: Union[Entry, PointEntry]) -> str:
         return entry.problem.replace("untrusted", "UNTRUSTED", 1)
     word = "UNKNOWN" if entry.unknown else "WRONG DATE" if entry.ahead else "BROKEN"
     word = "INCOMPLETE" if entry.incomplete and not entry.ahead else word
+    if entry.spoiled:
+        word = f"BROKEN for {several('database', [*entry.spoiled])}"
     return "no" if entry.good else f"{word}: {entry.problem}"
 
 

@@ -145,21 +145,28 @@ class Sources:
             self._tie(before)
 
     def choose(
-        self, identity: str, before: Optional[datetime], problem: Callable[[Entry], str], *, bearable: bool = False
+        self,
+        identity: str,
+        before: Optional[datetime],
+        problem: Callable[[Entry], str],
+        *,
+        bearable: bool = False,
+        partly: bool = False,
     ) -> tuple[Entry, list[PassedOver]]:
         """The backup to recover from, and newer ones passed over. One with a `problem`, which looks at its bytes, gives
         way to its copy in the vault, and unless it was named to the one before it. bearable: a restore may make
-        something of such bytes, so that `accept` lets them through.
+        something of such bytes, so that `accept` lets them through. partly: one that is good for some databases will
+        do, unless `problem` says that these are not the ones.
         """
         stack, passed, candidates = self._stack, list[PassedOver](), list(self.found)
         while True:
             chosen, newer = catalog.choose(
-                candidates, stack, identity=self.tied or identity, before=before, accept=self.accept
+                candidates, stack, identity=self.tied or identity, before=before, accept=self.accept, partly=partly
             )
             passed += [PassedOver(entry.id, entry.problem) for entry in newer]
             self._require_newest(identity, before)
             why = problem(chosen)
-            self.accepted = tuple(filter(None, [chosen.failed]))
+            self.accepted = tuple(filter(None, [chosen.failed])) if self.accept else ()
             if not why:
                 self.notes += [f"{chosen.id}: {chosen.hidden}; its old versions are read"] if chosen.hidden else []
                 return chosen, passed
@@ -173,7 +180,9 @@ class Sources:
                 self.accepted += (why,)
                 return chosen, passed
             if identity not in LATEST:
-                raise IntegrityError("use the backup", chosen.id, why, "Choose another (`lifeboat list`).")
+                remedy = "Choose another (`lifeboat list`)."
+                remedy += catalog.although(identity) if chosen.failed and bearable else ""
+                raise IntegrityError("use the backup", chosen.id, why, remedy)
             passed.append(PassedOver(chosen.id, why))
             if self.tied:
                 self.untie(why)
@@ -322,7 +331,7 @@ class Sources:
         """Choose a recovery point, so that rows and objects that are asked for by one time are of one instant."""
         component = self._component
         try:
-            chosen, passed = points.choose(self._points(before), self._stack, before=before)
+            chosen, passed = points.choose(self._points(before), self._stack, before=before, partly=True)
         except NotFoundError as exc:
             self.notes.append(
                 f"no recovery point is of that time ({exc.cause}): the {component} are taken by themselves"

@@ -29,12 +29,14 @@ from ..server import Server
 
 @dataclass(frozen=True)
 class Restoration:
-    """What is to be restored, and where to. folder: the backup's artefacts, whose checksums are right unless `accept`.
+    """What is to be restored, and where to. folder: the backup's artefacts, whose checksums are right but of what is
+    `accepted`.
 
     fresh: the server was made for this. stamp: in the names of what is put aside. back: called when the data is back.
     databases: those of the backup that are to be restored. required: the one among them without which nothing else is
-    restored either; None where each stands for itself. accept: an operator takes it although it failed: differences
-    that are seen do not end the restore. later: takes what need not be done before the application runs; None: do it.
+    restored either; None where each stands for itself. accepted: those that an operator takes although they failed:
+    differences that are seen in them do not end the restore. later: takes what need not be done before the application
+    runs; None: do it.
     """
 
     config: Config
@@ -47,7 +49,7 @@ class Restoration:
     log: Log
     databases: tuple[Held, ...] = ()
     required: Optional[Held] = None
-    accept: bool = False
+    accepted: tuple[Held, ...] = ()
     later: Optional[list[Callable[[], None]]] = None
 
 
@@ -96,8 +98,11 @@ class Method(abc.ABC):
         """
 
     @abc.abstractmethod
-    def levels(self, config: Config, manifest: Manifest, folder: Path, level: str, log: Log) -> Iterator[Check]:
-        """The checks of the level `archive`, and of `restore` where that is asked for; its checksums are right."""
+    def levels(
+        self, config: Config, manifest: Manifest, folder: Path, level: str, log: Log, spoiled: Collection[str] = ()
+    ) -> Iterator[Check]:
+        """The checks of the level `archive`, and of `restore` where that is asked for; its checksums are right, but
+        those of the databases `spoiled`. What tells of one database alone is a PartCheck."""
 
     @abc.abstractmethod
     def reaches(self, manifest: Manifest, wanted: Optional[datetime]) -> datetime:

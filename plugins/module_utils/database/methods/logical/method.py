@@ -10,7 +10,7 @@ import contextlib
 import functools
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime
@@ -35,7 +35,7 @@ from . import dump, proof, restore
 
 T = TypeVar("T")
 _HALF_MADE = re.compile(r".+_restore_\d{8}_\d{6}", re.DOTALL | re.ASCII)
-ROLES = "roles"  # the check of what is the server's, made once
+ROLES = proof.ROLES
 
 
 class Logical(Method):
@@ -44,8 +44,10 @@ class Logical(Method):
     def take(self, run: Opened, *, log: Log, override: bool = False) -> Manifest:
         return dump.take(run, log=log, override=override)
 
-    def levels(self, config: Config, manifest: Manifest, folder: Path, level: str, log: Log) -> Iterator[Check]:
-        return proof.levels(config, manifest, folder, level, log)
+    def levels(
+        self, config: Config, manifest: Manifest, folder: Path, level: str, log: Log, spoiled: Collection[str] = ()
+    ) -> Iterator[Check]:
+        return proof.levels(config, manifest, folder, level, log, spoiled)
 
     def reaches(self, manifest: Manifest, wanted: Optional[datetime]) -> datetime:
         """A dump is of one instant."""
@@ -159,7 +161,7 @@ class _Work:
         try:
             return _around(self._wanted) if self._wanted.fresh else None
         except LifeboatError as exc:
-            if not self._wanted.accept:
+            if not self._wanted.accepted:
                 raise
             self.checks.append(ended(cluster.SETTINGS, exc))
             return None
@@ -225,7 +227,7 @@ class _Work:
         if not item.application:
             names = {check.name: f"{check.name} of {item.shown}" for check in checks if check.name != ROLES}
             checks = [replace(check, name=names.get(check.name, check.name)) for check in checks]
-        if verdict(checks) == FAIL and not wanted.accept:
+        if verdict(checks) == FAIL and item not in wanted.accepted:
             raise Unproved(checks, wanted.manifest.id, item.shown)
         return checks
 

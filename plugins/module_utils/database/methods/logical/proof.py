@@ -13,13 +13,13 @@ from __future__ import annotations
 import contextlib
 import gzip
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Optional
 
 from ....base import pipeline
-from ....base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check, compared, ended
+from ....base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check, PartCheck, compared, ended
 from ....base.errors import LifeboatError, Log, UnverifiedError, of_machine, unable
 from ....base.pipeline import Command
 from ....base.text import named
@@ -42,11 +42,15 @@ _REFUSED_BY_CHECK = "23514"  # also a row that is not of its partition
 _UNKNOWN_TO_IT = "42"  # the class of names and arguments that nothing fits
 _VERIFIED = "lifeboat_verify"
 _NAME_ONE = "name one that has it in lifeboat_database.verify_image"
+ROLES = "roles"  # the check of what is the server's, made once
 END_OF_DUMP = b"-- PostgreSQL database dump complete"
 
 
-def levels(config: Config, manifest: Manifest, folder: Path, level: str, log: Log) -> Iterator[Check]:
-    """The checks of archive, and of restore where that is asked for; the checksums were compared before."""
+def levels(
+    config: Config, manifest: Manifest, folder: Path, level: str, log: Log, spoiled: Collection[str] = ()
+) -> Iterator[Check]:
+    """The checks of archive, and of restore where that is asked for; the checksums were compared before. spoiled: the
+    databases of which they differ. A database that does not pass keeps no other from the next level."""
     image = config.database.verify_image or manifest.detailed(DatabaseDetails).image
     if not image:
         raise UnverifiedError(
@@ -54,44 +58,62 @@ def levels(config: Config, manifest: Manifest, folder: Path, level: str, log: Lo
         )
     with contextlib.ExitStack() as stack:
         scratch.sweep(config.stack)  # no other verification of this stack runs: lock.verifying()
-        dumps = manifest.detailed(DatabaseDetails).dumps("")
+        dumps = [dump for dump in manifest.detailed(DatabaseDetails).dumps("") if dump.name not in spoiled]
         limit = config.timeout * len(dumps)
         name = stack.enter_context(scratch.container(image, config.stack, folder, timeout=limit))
         log(f"{manifest.id}: reading the archives back")
-        whole = True
+        for check in _server(manifest, folder):
+            yield check
+            if check.result != PASS:
+                return  # no database can be restored without
+        whole = []
         for dump in dumps:
-            for check in _archive(config, manifest, folder, dump, name):
-                yield _of(dump, check)
-                if check.result != PASS:
-                    whole = False
-                    break
+            check = _archive(config, manifest, folder, dump, name)
+            yield _of(dump, check)
+            whole += [dump] if check.result == PASS else []
         if whole and level == "restore":
-            yield from _restored(config, manifest, folder, dumps, name, log)
+            yield from _restored(config, manifest, folder, whole, name, log)
 
 
-def _of(dump: DatabaseDump, check: Check) -> Check:
+def _of(dump: DatabaseDump, check: Check) -> PartCheck:
     """The check of one database, by the name of the other than the application's."""
-    return replace(check, name=f"{check.name} of {named(dump.name)}") if dump.folder else check
+    name = f"{check.name} of {named(dump.name)}" if dump.folder else check.name
+    return PartCheck(name, check.result, check.detail, check.measured, check.limit, check.unit, dump.name)
 
 
-def _archive(config: Config, manifest: Manifest, folder: Path, dump: DatabaseDump, name: str) -> Iterator[Check]:
+def _server(manifest: Manifest, folder: Path) -> Iterator[Check]:
+    """The roles, what surrounds the databases, and the fingerprint of the application's, which has both."""
+    own = manifest.detailed(DatabaseDetails).database
     try:
-        facts = facts_of(folder / dump.folder)
-        if not dump.folder:
-            cluster.of(folder)
-        script = b"" if dump.folder else globals_of(folder)
-    except _NOT_WRITTEN_SO as exc:
-        yield Check("globals and fingerprint", FAIL, str(exc))
+        facts, script = facts_of(folder), globals_of(folder)
+        cluster.of(folder)
+    except (*_NOT_WRITTEN_SO, LifeboatError) as exc:
+        yield _unread(exc)
         return
-    except LifeboatError as exc:
-        yield ended("globals and fingerprint", exc)
-        return
-    taken_of = str(facts.facts.row.get("datname", dump.name))
-    if taken_of != dump.name:
-        yield Check("fingerprint", FAIL, f"it was taken of the database {named(taken_of)}")
-    if not dump.folder:
-        yield _globals(manifest, facts, script)
-    yield _read(config, manifest, folder, dump, name)
+    yield from _taken_of(facts, own)
+    yield _globals(manifest, facts, script)
+
+
+def _unread(exc: Exception) -> Check:
+    name = "globals and fingerprint"
+    return ended(name, exc) if isinstance(exc, LifeboatError) else Check(name, FAIL, str(exc))
+
+
+def _taken_of(facts: Fingerprint, name: str) -> list[Check]:
+    """A failed check where the fingerprint is another database's."""
+    found = str(facts.facts.row.get("datname", name))
+    return [] if found == name else [Check("fingerprint", FAIL, f"it was taken of the database {named(found)}")]
+
+
+def _archive(config: Config, manifest: Manifest, folder: Path, dump: DatabaseDump, name: str) -> Check:
+    if dump.folder:
+        try:
+            facts = facts_of(folder / dump.folder)
+        except (*_NOT_WRITTEN_SO, LifeboatError) as exc:
+            return _unread(exc)
+        for check in _taken_of(facts, dump.name):
+            return check
+    return _read(config, manifest, folder, dump, name)
 
 
 def _globals(manifest: Manifest, facts: Fingerprint, script: bytes) -> Check:
@@ -176,8 +198,9 @@ def _restored(
             many = f" {number} of {len(dumps)}" if len(dumps) > 1 else ""
             log(f"{manifest.id}: restoring {named(dump.name)}{many}")
             for check in _one(config, manifest, folder, dump, name, server, log):
-                yield _of(dump, check)
-            if scratch.ended(name):
+                yield check if check.name == ROLES and not dump.folder else _of(dump, check)
+            if died := scratch.ended(name):
+                yield from (_of(rest, Check("restore", COULD_NOT_VERIFY, died)) for rest in dumps[number:])
                 return
 
 
