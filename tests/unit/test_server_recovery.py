@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Callable, Optional, cast
 
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils.base import checks, typed
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import checks, lock, typed
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import text as base_text
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.clock import format_time
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
@@ -49,6 +49,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.evidence import record
 from ansible_collections.lifeboat.dr.plugins.module_utils.evidence import schema
 from ansible_collections.lifeboat.dr.plugins.module_utils.faces.words import kept
 from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Result
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations import prune as operations_prune
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import verify as operations_verify
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations.proof import Result as Judged
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import state as recovery_state
@@ -484,6 +485,7 @@ def test_a_spoiled_database_spoils_the_backup_for_no_other(tmp_path: Path, serve
     made = make(tmp_path)
     assert (made.backup["id"], made.passed_over, made.replaced) == (newer.id, (), ("shop",))
     assert made.accepted == ()
+    assert "\\udc" not in json.dumps(Result(made).values([])), "Ansible takes no such text"
     text = "\n".join(database_plan.text(made))
     assert f"{newer.id} is not good for the database {SHOWN}: verification at level restore failed" in text
     server.content.update({"shop": ["public.t"], ODD: None})
@@ -572,6 +574,24 @@ def test_a_backup_that_holds_far_less_is_no_choice_because_another_database_is_s
     server.content["shop"] = []
     with pytest.raises(UsageError, match="which of them is right is not ours to guess"):
         make(tmp_path)
+
+
+def test_a_prune_keeps_the_last_good_copy_of_each_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = lock.held
+    (tmp_path / "locks").mkdir()
+    monkeypatch.setattr(lock, "held", lambda *a, **kw: real(*a, **{**kw, "directory": tmp_path / "locks"}))
+    nights = [publish(tmp_path, at=NOW - timedelta(days=days)) for days in (40, *range(10, -1, -1))]
+    for night in nights[1:]:
+        judge(tmp_path, night, ODD)
+        judge(tmp_path, night, ODD)  # a second look: no doubt is left
+    rules = {"daily_days": 5, "weekly_months": 0, "monthly_months": 0, "minimum": 1}
+    opened = Opened(make_config(tmp_path, retention=rules))
+    done = operations_prune.prune(opened, now=NOW + timedelta(hours=1), dry_run=False, log=lambda _: None)
+    assert done["delete"] == [night.id for night in nights[1:-6]]
+    assert done["keep"][nights[0].id][-1] == f"database {SHOWN}: floor: newest 1"
+    publish(tmp_path, at=NOW + timedelta(days=1))
+    done = operations_prune.prune(opened, now=NOW + timedelta(days=1), dry_run=False, log=lambda _: None)
+    assert nights[0].id in done["delete"], "the newest one has a good copy of it"
 
 
 # --- what the chosen backup, newer ones and the server have ---

@@ -1023,6 +1023,19 @@ def test_the_other_databases_are_restored_all_the_same(
     assert sorted(entries(tmp_path)[0].spoiled) == ["blog", "stats"]
 
 
+def test_what_was_not_reached_before_the_server_ended_is_not_called_right(
+    tmp_path: Path, container: list[str], runner: Runner, restored: dict[str, Any]
+) -> None:
+    make_two(tmp_path)
+    runner.expect("pg_restore --file=/dev/null")
+    runner.expect("^pg_amcheck ")
+    runner.expect("box true$", (1, "", "container box is not running"))
+    found = run(tmp_path, "restore")
+    assert (found.verdict, by_database(found)) == (COULD_NOT_VERIFY, {"shop": PASS, "stats": COULD_NOT_VERIFY})
+    assert len(restored["compared"]) == 1
+    assert (entries(tmp_path)[0].good, entries(tmp_path)[0].spoiled) == (True, {}), "nothing was seen of it"
+
+
 def test_a_database_that_proves_at_a_higher_level_is_spoiled_no_more(tmp_path: Path) -> None:
     one = make_two(tmp_path)
     early, late = NOW, NOW + timedelta(hours=1)
