@@ -199,7 +199,10 @@ def test_a_key_that_may_not_see_locks_is_named(case: Locked) -> None:
         assert case.details().settings_denied == ("object retention", "object legal hold")
         seen = endpoints.permissions(Opened(case.config))
         assert "the key may not s3:GetObjectRetention, s3:GetObjectLegalHold" in seen.detail
-        unknown = case.plan(force=True)["unchecked"]
+        planned = case.plan(force=True)
+        unknown = planned["unchecked"]
+        lacks = "the key may not s3:GetObjectRetention, s3:GetObjectLegalHold, which every backup needs"
+        assert any(line.startswith(lacks) for line in planned["warnings"]), planned["warnings"]
     assert "the bucket's object retention: the key may not read it" in unknown
 
 

@@ -6,12 +6,14 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
 import s3_servers
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import typed
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import Check
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import UsageError
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3.bucket import Bucket
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
@@ -152,4 +154,36 @@ def test_each_permission_that_a_backup_needs_is_tried(
         objects = dataclasses.replace(world.config.objects, endpoint_url=proxy.url)
         seen = endpoints.permissions(Opened(dataclasses.replace(world.config, objects=objects)))
         assert {call.method for call in proxy.calls} <= {"GET", "HEAD"}, "nothing is written"
+        status = endpoints.rights(Opened(dataclasses.replace(world.config, objects=objects)))
     assert (seen.result, seen.detail) == ("FAIL", f"the key may not {action}: see docs/mirror.md")
+    assert status == [seen], "status says it, too"
+
+
+def test_status_says_that_a_store_cannot_decrypt_what_it_holds(
+    tmp_path: Path, weed: SeaweedFS, make_bucket: MakeBucket
+) -> None:
+    """MinIO with another MINIO_KMS_SECRET_KEY: it lists everything, and reads nothing."""
+    names = (make_bucket(weed), make_bucket(weed))
+    world = World(tmp_path, weed, weed, names)
+    now = datetime.now(timezone.utc)
+
+    def looked(answer: Callable[[Call], Reply | None]) -> dict[str, Check]:
+        with faulty(weed, answer) as proxy:
+            objects = dataclasses.replace(world.config.objects, endpoint_url=proxy.url)
+            run = Opened(dataclasses.replace(world.config, objects=objects))
+            return {check.name: check for check in endpoints.checks(run, now=now)}
+
+    fine: Callable[[Call], Reply | None] = lambda call: None  # noqa: E731
+    told = looked(fine)["source permissions"]
+    assert (told.result, told.detail) == ("PASS", "the key may do what was tried; there is no object to read")
+    world.put("a", b"a")
+    assert looked(fine)["source permissions"].result == "PASS"
+    kms = error(400, "kms:InvalidCiphertextException")
+    told = looked(lambda call: kms if call.method == "GET" and call.key == "a" and not call.query else None)[
+        "source permissions"
+    ]
+    assert (told.result, "the server cannot decrypt what it holds" in told.detail) == ("FAIL", True), told
+    assert "MINIO_KMS_SECRET_KEY" in told.detail
+    busy = error(500, "InternalError")
+    told = looked(lambda call: busy if call.method == "GET" and call.key == "a" else None)["source permissions"]
+    assert told.result == "COULD_NOT_VERIFY", told

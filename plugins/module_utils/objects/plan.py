@@ -34,6 +34,7 @@ from ..settings.config import Config
 from ..settings.scenarios import OBJECT_STORAGE
 from ..stack import buckets
 from ..stack.runtime import Opened, objects_mount
+from ..vault import endpoints
 from . import assess, choose, compare, condition, identities, lacking, put_back
 from .choose import Request, reference_of
 from .compare import DIFFERS, GONE, UNKNOWN_TO_POINT, to_restore
@@ -205,6 +206,7 @@ def _make(run: Opened, request: Request, log: Log) -> Plan:
             *(identities.warnings(run) if lost or mode in ("start", "rebuild") else ()),
             *_of_fresh_key(fresh_key),
             *(f"{gap.what}: {gap.why}" for gap in uncarried),
+            *_rights(run, seen),
             *no_key,
         ),
         why=why,
@@ -635,6 +637,12 @@ def _device(path: Path) -> int:
 def same_server(run: Opened) -> bool:
     """Is the vault at the address where the stack's own service listens?"""
     return store.same_server(run, run.config.vault.endpoint_url, run.config.vault.region)
+
+
+def _rights(run: Opened, seen: Assessment) -> list[str]:
+    """What the key of a store that answers may not do, and the next backup needs."""
+    denied = [] if seen.condition == DOWN else endpoints.denied(run)
+    return [f"the key may not {', '.join(denied)}, which every backup needs: see docs/mirror.md"] if denied else []
 
 
 def _warnings(run: Opened, found: list[Entry], chosen: Entry, counts: Counts) -> list[str]:

@@ -162,6 +162,8 @@ def checks(run: Opened, *, now: datetime, fresh: bool = False) -> list[Check]:
             found.append(check(run.config, place, report(run, place, now=now, fresh=fresh)))
         except LifeboatError as exc:
             found.append(Check(f"{place} endpoint", FAIL, str(exc)))
+    if SOURCE in configured(run.config):
+        found += rights(run)
     if configured(run.config) == [SOURCE, VAULT]:
         together = apart(run.config)
         found.append(Check("vault apart", FAIL if together else PASS, " ".join(together) or "not where the source is"))
@@ -175,6 +177,7 @@ class _Tried:
         self._source = source
         self.denied: list[str] = []
         self.untried: list[str] = []
+        self.object_read = False
 
     def ask(self, action: str, key: Optional[str], query: Mapping[str, str]) -> bytes:
         """key: None is about the bucket. Returns what the server said, nothing where it refused."""
@@ -197,6 +200,15 @@ class _Tried:
             return next((version for version in s3_bucket.versions(self._source) if not version.deleted), None)
         return None if "s3:ListBucket" in self.denied else next(s3_bucket.objects(self._source), None)
 
+    def check(self, name: str) -> Check:
+        untried = [f"not tried: {'; '.join(self.untried)}"] if self.untried else []
+        if self.denied:
+            words = f"the key may not {', '.join(self.denied)}: see docs/mirror.md"
+            return Check(name, FAIL, "; ".join([words, *untried]))
+        if untried:
+            return Check(name, COULD_NOT_VERIFY, untried[0])
+        return Check(name, PASS, "the key may do all that a backup needs")
+
 
 def permissions(run: Opened) -> Check:
     """Whether the stack's key may do each thing that a backup needs. Each is tried, by reading; nothing is written.
@@ -205,31 +217,53 @@ def permissions(run: Opened) -> Check:
     """
     name = f"{SOURCE} permissions"
     try:
-        tried = _Tried(buckets.source(run))
-        tried.ask("s3:ListBucket", None, {"list-type": "2", "max-keys": "1"})
-        told = {
-            query: tried.ask(action, None, {query: "", **({"max-keys": "1"} if query == "versions" else {})})
-            for action, query in _OF_THE_BUCKET.items()
-        }
-        found = tried.object()
-        if found:
-            versioned = {} if found.version == NULL else {"versionId": found.version}
-            action = "s3:GetObjectVersion" if versioned else "s3:GetObject"
-            tried.ask(action, found.key, versioned)
-            tried.ask(f"{action}Tagging", found.key, {"tagging": "", **versioned})
-            for action, query in _OF_A_LOCK.items() if b"<ObjectLockEnabled>" in told["object-lock"] else ():
-                tried.ask(action, found.key, {query: ""})
-        else:
-            tried.untried.append("s3:GetObject and the like (there is no object to read)")
+        tried = _try_rights(run)
     except LifeboatError as exc:
         return Check(name, FAIL, str(exc))
-    untried = [f"not tried: {'; '.join(tried.untried)}"] if tried.untried else []
-    if tried.denied:
-        words = f"the key may not {', '.join(tried.denied)}: see docs/mirror.md"
-        return Check(name, FAIL, "; ".join([words, *untried]))
-    if untried:
-        return Check(name, COULD_NOT_VERIFY, untried[0])
-    return Check(name, PASS, "the key may do all that a backup needs")
+    if not tried.object_read:
+        tried.untried.append("s3:GetObject and the like (there is no object to read)")
+    return tried.check(name)
+
+
+def _try_rights(run: Opened) -> _Tried:
+    tried = _Tried(buckets.source(run))
+    tried.ask("s3:ListBucket", None, {"list-type": "2", "max-keys": "1"})
+    told = {
+        query: tried.ask(action, None, {query: "", **({"max-keys": "1"} if query == "versions" else {})})
+        for action, query in _OF_THE_BUCKET.items()
+    }
+    found = tried.object()
+    if found:
+        tried.object_read = True
+        versioned = {} if found.version == NULL else {"versionId": found.version}
+        action = "s3:GetObjectVersion" if versioned else "s3:GetObject"
+        tried.ask(action, found.key, versioned)
+        tried.ask(f"{action}Tagging", found.key, {"tagging": "", **versioned})
+        for action, query in _OF_A_LOCK.items() if b"<ObjectLockEnabled>" in told["object-lock"] else ():
+            tried.ask(action, found.key, {query: ""})
+    return tried
+
+
+def denied(run: Opened) -> list[str]:
+    """The actions that a backup needs and the stack's key may not do, as far as the server answers."""
+    try:
+        return _try_rights(run).denied
+    except LifeboatError:
+        return []
+
+
+def rights(run: Opened) -> list[Check]:
+    """permissions() for who looks at a running stack: a bucket without objects is no gap, and neither is a server that
+    does not answer, which others tell."""
+    name = f"{SOURCE} permissions"
+    try:
+        tried = _try_rights(run)
+    except LifeboatError as exc:
+        cause = causes.of(exc)
+        return [Check(name, FAIL if cause and cause.whole else COULD_NOT_VERIFY, str(exc))]
+    if not tried.object_read and not tried.denied and not tried.untried:
+        return [Check(name, PASS, "the key may do what was tried; there is no object to read")]
+    return [tried.check(name)]
 
 
 def ready(run: Opened, *, now: datetime) -> Check:
