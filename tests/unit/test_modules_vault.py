@@ -215,6 +215,16 @@ def test_the_policy_in_the_docs_is_the_one_that_is_made(name: str, server: str) 
     assert shown == policy.document(["uploads-backup", "shop-repository"], server)
 
 
+def test_minios_policy_has_no_condition_that_minio_refuses() -> None:
+    """It loads no policy with `s3:x-amz-acl` or `s3:x-amz-grant-…`, which the plain one has; the docs say so."""
+    made = policy.document(["uploads-backup", "shop-repository"], "MinIO")
+    statements: Any = made["Statement"]
+    keys = {key for each in statements for test in each.get("Condition", {}).values() for key in test}
+    assert keys == {"s3:versionid"}
+    page = (Path(__file__).resolve().parents[2] / "docs" / "vault.md").read_text()
+    assert "MinIO refuses that file, as it knows no condition `s3:x-amz-acl`" in page
+
+
 def test_the_policy_denies_every_way_to_share_an_object_but_with_the_vaults_owner() -> None:
     """As botocore knows them: the words for x-amz-acl, and the headers that grant a right."""
     put = session.get_session().get_service_model("s3").operation_model("PutObject").input_shape.members
