@@ -88,10 +88,11 @@ phase:
   type: dict
 """
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ansible_collections.lifeboat.dr.plugins.module_utils.base import checks
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import checks, lock
 from ansible_collections.lifeboat.dr.plugins.module_utils.configuration import allowed, services
 from ansible_collections.lifeboat.dr.plugins.module_utils.configuration.allowed import LeftOut
 from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import ALLOW, IDENTITY, Result, Task, added, run
@@ -111,17 +112,19 @@ class Facts:
 
 def work(task: Task) -> Result:
     given = task.params
-    placed = site_files.place(
-        task.config,
-        open_place(granted.opened(Opened(task.config)), given["place"]),
-        given["id"],
-        key=given["identity"],
-        which=given["which"],
-        stamp=f"{task.now:%Y%m%d_%H%M%S}",
-        check=task.check,
-        log=task.log,
-        allow=given["allow"],
-    )
+    purpose = "deploy the configuration"
+    with contextlib.nullcontext() if task.check else lock.held(task.config.stack, purpose, wait=60):
+        placed = site_files.place(
+            task.config,
+            open_place(granted.opened(Opened(task.config)), given["place"]),
+            given["id"],
+            key=given["identity"],
+            which=given["which"],
+            stamp=f"{task.now:%Y%m%d_%H%M%S}",
+            check=task.check,
+            log=task.log,
+            allow=given["allow"],
+        )
     words = f"{len(placed.written)} put in place, {placed.same} there already, as {given['id']} has them"
     found = [checks.Check(given["which"], checks.PASS, words), *allowed.checks(placed.left)]
     found += [services.check(placed.services)] if placed.services else []

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils.base import typed
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import lock, typed
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import PASS, Check
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import IntegrityError, NotFoundError, UsageError
 from ansible_collections.lifeboat.dr.plugins.module_utils.configuration import allowed
@@ -130,6 +130,19 @@ def test_config_deploy_changes_once(run: Run, placing: list[dict[str, Any]]) -> 
     assert KEY not in json.dumps(done)
     assert [check["result"] for check in done["checks"]] == [PASS, PASS], "nothing left out, and services as expected"
     assert [check["name"] for check in again["checks"]] == ["schedules"]
+
+
+def test_config_deploy_takes_the_stacks_lock(
+    run: Run, placing: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A backup of the configuration that has begun is not of files that are half placed."""
+    taken, real = [], lock.held
+    monkeypatch.setattr(lock, "held", lambda *words, **more: (taken.append(words), real(*words, **more))[1])
+    run("config_deploy", check=True, id=ID)
+    assert taken == []
+    run("config_deploy", id=ID)
+    assert taken == [("shop", "deploy the configuration")]
+    assert len(placing) == 2
 
 
 def test_config_deploy_says_what_it_left_out(run: Run, placing: list[dict[str, Any]]) -> None:
