@@ -234,6 +234,21 @@ def test_the_options_of_a_subscription_come_back_out_of_the_file() -> None:
     assert cluster.read(kept.to_bytes(), "x").subscriptions[0].options == OF_15
 
 
+def test_what_was_in_template1_is_named_and_not_silently_gone() -> None:
+    """No backup holds template1, which every new database is made of."""
+    had = ("extension pg_trgm", "function tools.one()", *(f"table t{number:02}" for number in range(12)))
+    (line,) = cluster.notes(Cluster(1, template=had))
+    assert line.startswith("not restored: what somebody made in template1: extension pg_trgm, function tools.one(), ")
+    assert "table t12" not in line and line.endswith(" and 6 more")
+    made = cluster.compare(found_with(template=had), found_with(template=had[1:]))
+    assert [line for line in made.notes if "template1" in line] == [
+        "in template1 extension pg_trgm is not there any more: a database made from now on lacks it, those restored do not"
+    ]
+    assert cluster.compare(found_with(template=had), found_with(template=had)).notes == ()
+    kept = replace(WHOLE, template=had)
+    assert cluster.read(kept.to_bytes(), "x").template == had
+
+
 def test_what_was_not_read_on_either_side_could_not_be_verified() -> None:
     why = {cluster.RULES: "permission denied"}
     for before, now in ((replace(EXPECTED, unreadable=why), EXPECTED), (EXPECTED, replace(EXPECTED, unreadable=why))):

@@ -37,6 +37,8 @@ HBA, IDENT = "pg_hba.conf", "pg_ident.conf"
 MASK = "***"
 # What may be unreadable, and the names of the checks.
 SETTINGS, RULES, TABLESPACES, SLOTS = "server settings", "access rules", "tablespaces", "replication slots"
+TEMPLATE = "template1"
+SHOWN = 8  # of what stands in one line
 SUBSCRIPTIONS, PUBLICATIONS, LIBRARIES = "subscriptions", "publications", "extension libraries"
 _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")  # in JSON, where a backslash is written twice
 _ATTEMPT = "read what surrounds the databases"
@@ -144,7 +146,8 @@ class Inside:
 
 @dataclass(frozen=True)
 class Cluster:
-    """for_all: ALTER ROLE ALL SET. hba, ident: the rules as lines. databases: by name. unreadable: what, and why."""
+    """for_all: ALTER ROLE ALL SET. hba, ident: the rules as lines. databases: by name. unreadable: what, and why.
+    template: what somebody made in template1, as PostgreSQL describes it."""
 
     scheme: Annotated[int, Range(1, MOST)]
     settings: tuple[Setting, ...] = ()
@@ -156,6 +159,7 @@ class Cluster:
     subscriptions: tuple[Subscription, ...] = ()
     databases: Mapping[str, Inside] = field(default_factory=dict)
     unreadable: Mapping[str, str] = field(default_factory=dict)
+    template: tuple[str, ...] = ()
 
     def to_bytes(self) -> bytes:
         text = json.dumps(typed.plain(self), indent=1, ensure_ascii=False)
@@ -302,6 +306,20 @@ SELECT jsonb_build_object(
     FROM pg_extension e));
 """
 
+# What initdb makes has lower numbers. https://github.com/postgres/postgres/blob/REL_17_STABLE/src/include/access/transam.h
+_TEMPLATE = """
+SELECT to_jsonb(pg_describe_object(class, oid, 0)) FROM (
+  SELECT 'pg_class'::regclass AS class, oid, relnamespace AS schema
+  FROM pg_class WHERE relkind IN ('r','p','v','m','S','f')
+  UNION ALL SELECT 'pg_proc'::regclass, oid, pronamespace FROM pg_proc
+  UNION ALL SELECT 'pg_type'::regclass, oid, typnamespace FROM pg_type WHERE typtype IN ('d','e','r')
+  UNION ALL SELECT 'pg_extension'::regclass, oid, extnamespace FROM pg_extension
+  UNION ALL SELECT 'pg_namespace'::regclass, oid, oid FROM pg_namespace) x
+WHERE oid >= 16384 AND schema NOT IN (SELECT oid FROM pg_namespace WHERE nspname LIKE 'pg!_%temp!_%' ESCAPE '!')
+  AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = x.class AND d.objid = x.oid AND d.deptype IN ('e', 'i'))
+ORDER BY pg_describe_object(class, oid, 0) COLLATE "C";
+"""
+
 
 @dataclass(frozen=True)
 class _May:
@@ -428,6 +446,7 @@ def _taken(reader: _Reader, databases: Iterable[str], major: int) -> Cluster:
     subscriptions = reader.rows(SUBSCRIPTIONS, Subscription, asked)
     if subscriptions and not may.conninfo:
         reader.lacks(SUBSCRIPTIONS, "the account may not read pg_subscription.subconninfo")
+    template = tuple(reader.rows(TEMPLATE, str, _TEMPLATE))
     inside = {name: reader.rows(LIBRARIES, Inside, sql, name) for name in databases}
     return Cluster(
         SCHEME,
@@ -440,6 +459,7 @@ def _taken(reader: _Reader, databases: Iterable[str], major: int) -> Cluster:
         tuple(replace(found, conninfo=found.conninfo and mask(found.conninfo)) for found in subscriptions),
         {name: rows[0] for name, rows in inside.items() if rows},
         reader.unreadable,
+        template,
     )
 
 
@@ -513,8 +533,15 @@ def notes(wanted: Cluster) -> list[str]:
         for item in wanted.subscriptions
         if item.enabled
     ]
+    if wanted.template:
+        lines.append(f"what somebody made in {TEMPLATE}: {_some(wanted.template)}")
     lines += [f"{topic}: not recorded, as {why}" for topic, why in wanted.unreadable.items()]
     return [f"not restored: {named(line)}" for line in lines]
+
+
+def _some(names: Sequence[str]) -> str:
+    rest = len(names) - SHOWN
+    return ", ".join(names[:SHOWN]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def _unset(setting: Setting, by: str = "ALTER SYSTEM SET") -> str:
@@ -590,6 +617,10 @@ def compare(expected: Cluster, found: Cluster, restored: Collection[str] = (), *
             checks.append(Check(topic, COULD_NOT_VERIFY, f"not {'compared' if unlike else 'read'}: {named(why)}"))
         elif not noted:
             checks.append(Check(topic, PASS, f"{count} equal"))
+    lacking = [] if TEMPLATE in found.unreadable else [name for name in expected.template if name not in found.template]
+    if lacking:
+        later = "a database made from now on lacks it, those restored do not"
+        lines.append(named(f"in {TEMPLATE} {_some(lacking)} is not there any more: {later}"))
     return Brought(tuple(checks), tuple(lines))
 
 
