@@ -458,7 +458,11 @@ OWN = {
         "plugin_utils/answers.py": "_unquoted",
         "site/scope.py": "_system",
     },
-    "the kernel's own words": {"base/clock.py": "start", "base/filesystem.py": "is_mounted"},
+    "the kernel's own words": {
+        "base/clock.py": "start",
+        "base/filesystem.py": "is_mounted",
+        "stack/service.py": "_read",
+    },
     "streamed in pieces from a file that this run wrote or unpacked, and parsed by nobody": {
         "backend/redeploy.py": "_place",
         "configuration/judge.py": "_holds",

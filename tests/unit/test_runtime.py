@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LifeboatError, NotFoundError, UsageError
-from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack import compose as compose_module
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime, service
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.compose import within
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import (
     ComposeRuntime,
@@ -155,6 +156,7 @@ def test_the_files_and_the_name_of_the_project_are_passed_on(runner: Runner, tmp
     settings = {"project_directory": str(tmp_path), "files": ["a.yml", "/abs/b.yml"], "project": "named"}
     one = ComposeRuntime(make_config(tmp_path, runtime=settings))
     runner.expect("^docker compose")
+    runner.expect("^docker ps")
     one.start(["db", "web"], timeout=5)
     one.stop(["web"], timeout=5)
     one.discard("db", timeout=5)
@@ -163,7 +165,7 @@ def test_the_files_and_the_name_of_the_project_are_passed_on(runner: Runner, tmp
     base = (
         f"docker compose --project-directory {tmp_path} --file {tmp_path}/a.yml --file /abs/b.yml --project-name named"
     )
-    assert runner.ran == [
+    assert [call for call in runner.ran if not call.startswith("docker ps")] == [
         f"{base} up --detach --no-deps --no-recreate db web",
         f"{base} stop web",
         f"{base} rm --stop --force db",
@@ -269,6 +271,68 @@ def test_containers_of_compose_run(runner: Runner, compose: ComposeRuntime) -> N
     assert [call for call in runner.ran if call.startswith("docker stop")] == ["docker stop shop-idle-run-1"]
     compose.end(["gone"], timeout=9)
     assert len([call for call in runner.ran if call.startswith("docker stop")]) == 1, "it has ended by itself"
+
+
+INIT = {"NSpid": "4711\t1", "SigBlk": "0000000000000000", "SigCgt": "0000000000000000"}
+HEARING = f"{1 << 14 | 1 << 1:016x}"  # SIGTERM, SIGINT
+# (what differs of a container whose program has no handler, of its Config, of its process; is it killed at once?)
+DEAF: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, str], bool]] = {
+    "no handler": ({}, {}, {}, True),
+    "it has one": ({}, {}, {"SigCgt": HEARING}, False),
+    "it waits for it": ({}, {}, {"SigBlk": HEARING}, False),
+    "it waits for one": ({}, {}, {"wchan": "do_sigtimedwait"}, False),
+    "what it does is not told": ({}, {}, {"wchan": "0"}, False),
+    "of another signal": ({}, {"StopSignal": "SIGQUIT"}, {"SigCgt": HEARING}, True),
+    "of its own signal": ({}, {"StopSignal": "SIGINT"}, {"SigCgt": HEARING}, False),
+    "of a signal by number": ({}, {"StopSignal": "2"}, {"SigCgt": HEARING}, False),
+    "a signal that we do not know": ({}, {"StopSignal": "RTMIN+3"}, {}, False),
+    "a signal that nobody handles": ({}, {"StopSignal": "KILL"}, {}, False),
+    "a time of its own": ({}, {"StopTimeout": 60}, {}, False),
+    "not the first of its namespace": ({}, {}, {"NSpid": "4711\t7"}, False),
+    "in the host's namespace": ({}, {}, {"NSpid": "4711"}, False),
+    "an old kernel": ({}, {}, {"NSpid": ""}, False),
+    "no number": ({}, {}, {"SigCgt": "x"}, False),
+    "a process of something else": ({}, {}, {"cgroup": "0::/user.slice"}, False),
+    "an engine elsewhere": ({"Pid": 4712}, {}, {}, False),
+    "an engine that does not tell": ({"Pid": 0}, {}, {}, False),
+    "it does not run": ({"Running": False, "Status": "exited"}, {}, {}, False),
+}
+
+
+@pytest.mark.parametrize("case", DEAF)
+def test_a_program_that_only_a_kill_ends_is_not_waited_for(
+    runner: Runner, compose: ComposeRuntime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str
+) -> None:
+    state, made, process, killed = DEAF[case]
+    told = {**INIT, "cgroup": "0::/system.slice/docker-c0ffee.scope", "wchan": "do_wait", **process}
+    folder = tmp_path / "proc" / "4711"
+    folder.mkdir(parents=True)
+    for name in ("cgroup", "wchan"):
+        (folder / name).write_text(told.pop(name), encoding="utf-8")
+    (folder / "status").write_text("".join(f"{name}:\t{value}\n" for name, value in told.items()), encoding="utf-8")
+    monkeypatch.setattr(service, "_PROC", tmp_path / "proc")
+    one = of_service("web", "shop-web-run-1", **{"Pid": 4711, **state})
+    one["Config"].update(made)
+    answer_with_profiles(runner, [one], [one])
+    runner.expect("^docker compose .* stop ", "")
+    runner.expect("^docker stop ", "")
+    words = compose.stop(["web"], timeout=5), compose.end(["shop-web-run-1"], timeout=5)
+    ran = [call.partition(" stop ")[2] for call in runner.ran if " stop " in call]
+    assert ran == (["-t 1 web", "-t 1 shop-web-run-1"] if killed else ["web", "shop-web-run-1"])
+    signal = made.get("StopSignal", "SIGTERM")
+    said = f"its program has no handler for {signal}: killed after 1 s, not after Docker's 10 s"
+    assert words == ((f"web: {said}",), (f"shop-web-run-1: {said}",)) if killed else ((), ())
+
+
+def test_one_of_several_containers_that_hears_is_waited_for(
+    runner: Runner, compose: ComposeRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compose_module, "signal_in_vain", lambda identity, pid, name: pid != 2)
+    found = [of_service("web", Pid=1), of_service("web", Pid=2), of_service("job", Pid=3), of_service("db", Pid=4)]
+    answer_with_profiles(runner, found, [])
+    runner.expect("^docker compose .* stop ", "")
+    assert [line.partition(":")[0] for line in compose.stop(["web", "job", "gone"], timeout=5)] == ["job"]
+    assert [call.partition(" stop ")[2] for call in runner.ran if " stop " in call] == ["-t 1 job", "web gone"]
 
 
 def volumes(*mounts: tuple[str, str, str]) -> dict[str, Any]:

@@ -151,7 +151,8 @@ class _Protection(Protection[assess.Assessment]):
         one_offs = self.planned.one_offs
         if one_offs:
             self.log(f"stopping containers of `docker compose run`: {', '.join(one_offs)}")
-            self.stack.end(one_offs, timeout=120)
+            for words in self.stack.end(one_offs, timeout=120) or ():
+                self.log(words)
         return (*super().stop(writers), *one_offs)
 
     def shut(self, *, fresh: bool) -> tuple[str, ...]:

@@ -135,7 +135,8 @@ class Protection(abc.ABC, Generic[S]):
     def stop(self, writers: tuple[str, ...]) -> tuple[str, ...]:
         """Stop the writers. Returns the names of what was stopped."""
         self.log(f"stopping the writers: {', '.join(writers) or 'none known'}")
-        self.stack.stop(writers, timeout=120)
+        for words in self.stack.stop(writers, timeout=120) or ():
+            self.log(words)
         return writers
 
     def shut(self, *, fresh: bool) -> tuple[str, ...]:

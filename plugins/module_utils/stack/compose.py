@@ -19,7 +19,7 @@ from ..base.errors import LifeboatError, NotFoundError, UsageError
 from ..base.pipeline import Command
 from ..settings.config import Config
 from . import judged
-from .service import DataMount, ServiceState
+from .service import DataMount, ServiceState, signal_in_vain
 
 T = TypeVar("T")
 _LABEL = "com.docker.compose."
@@ -28,6 +28,7 @@ _LABEL = "com.docker.compose."
 ALONE = {"COMPOSE_EXPERIMENTAL_GIT_REMOTE": "false", "COMPOSE_EXPERIMENTAL_OCI_REMOTE": "false"}
 # Compose reads an env_file whole, and /dev/zero has no end. It needs a twentieth of this.
 MOST_MEMORY = 1 << 30
+_AT_ONCE = ("-t", "1")
 
 
 @dataclass(frozen=True)
@@ -119,6 +120,7 @@ class _State:
     exit_code: int = _of("ExitCode", 0)
     error: str = _of("Error", "")
     started_at: str = _of("StartedAt", "")
+    pid: int = _of("Pid", 0)
     health: Optional[_Health] = _of("Health", None)
 
 
@@ -127,6 +129,8 @@ class _Made:
     image: str = _of("Image", "")
     environment: tuple[str, ...] = _of("Env", ())
     labels: Mapping[str, str] = _by_name("Labels")
+    stop_signal: str = _of("StopSignal", "")
+    stop_timeout: Optional[int] = _of("StopTimeout", None)
 
 
 @dataclass(frozen=True)
@@ -187,6 +191,22 @@ class Container:
     @property
     def project(self) -> str:
         return self.made.labels.get(f"{_LABEL}project", "")
+
+    @property
+    def stop_signal(self) -> str:
+        return self.made.stop_signal or "SIGTERM"
+
+    @property
+    def deaf(self) -> bool:
+        """Does only the engine's kill end it? A time of its own (stop_grace_period) is left to it: a program may end
+        without being told."""
+        patient = self.made.stop_timeout is not None or not self.state.running
+        return not patient and signal_in_vain(self.id, self.state.pid, self.stop_signal)
+
+    @property
+    def killed(self) -> str:
+        """What a person reads of one that is deaf."""
+        return f"its program has no handler for {self.stop_signal}: killed after 1 s, not after Docker's 10 s"
 
     @property
     def addresses(self) -> set[str]:
@@ -401,9 +421,18 @@ class ComposeRuntime:
         if services:
             self.control(*words, attempted="start services", subject=", ".join(services), timeout=timeout)
 
-    def stop(self, services: Sequence[str], *, timeout: float) -> None:
-        if services:
-            self.control("stop", *services, attempted="stop services", subject=", ".join(services), timeout=timeout)
+    def stop(self, services: Sequence[str], *, timeout: float) -> tuple[str, ...]:
+        """Returns what is to be told of it: which were not given the time in which a program ends by itself."""
+        if not services:
+            return ()
+        found = [one for one in self.containers() if one.service in services and one.state.running]
+        hearing = {one.service for one in found if not one.deaf}
+        deaf = {one.service: one for one in sorted(found, key=lambda one: one.service) if one.service not in hearing}
+        rest, names = [name for name in services if name not in deaf], ", ".join(services)
+        for some, more in ((list(deaf), _AT_ONCE), (rest, ())):
+            if some:
+                self.control("stop", *more, *some, attempted="stop services", subject=names, timeout=timeout)
+        return tuple(f"{name}: {one.killed}" for name, one in deaf.items())
 
     def discard(self, service: str, *, timeout: float) -> None:
         """Remove the service's container; its volumes stay."""
@@ -472,15 +501,18 @@ class ComposeRuntime:
         found = self.containers(one_off=True)
         return sorted(container.name for container in found if container.state.running and container.service in wanted)
 
-    def end(self, containers: Sequence[str], *, timeout: float) -> None:
-        """Stop containers of `docker compose run`; those that have ended meanwhile are no error."""
-        there = {container.name for container in self.containers(one_off=True)} & {*containers}
-        if there:
-            pipeline.run(
-                [Command(["docker", "stop", *sorted(there)])],
-                attempted="stop containers of `docker compose run`", subject=", ".join(sorted(there)), timeout=timeout,
-                remedy="Stop them by hand: docker rm --force <name>.",
-            )  # fmt: skip
+    def end(self, containers: Sequence[str], *, timeout: float) -> tuple[str, ...]:
+        """Stop containers of `docker compose run`; those that have ended meanwhile are no error. Returns as stop()."""
+        there = {one.name: one for one in self.containers(one_off=True) if one.name in containers}
+        deaf = {name: one for name, one in there.items() if one.deaf}
+        for some, more in ((sorted(deaf), _AT_ONCE), (sorted({*there} - {*deaf}), ())):
+            if some:
+                pipeline.run(
+                    [Command(["docker", "stop", *more, *some])],
+                    attempted="stop containers of `docker compose run`", subject=", ".join(sorted(there)),
+                    timeout=timeout, remedy="Stop them by hand: docker rm --force <name>.",
+                )  # fmt: skip
+        return tuple(f"{name}: {one.killed}" for name, one in deaf.items())
 
     def addresses(self, services: Sequence[str], one_offs: Sequence[str]) -> set[str]:
         """Where these services and containers of `docker compose run` connect from."""

@@ -77,8 +77,9 @@ class HostRuntime:
             pipeline.probe(Command(["systemctl", "reset-failed", *services]))
         self._systemctl("start", services, timeout)
 
-    def stop(self, services: Sequence[str], *, timeout: float) -> None:
+    def stop(self, services: Sequence[str], *, timeout: float) -> tuple[str, ...]:
         self._systemctl("stop", services, timeout)
+        return ()
 
     def discard(self, service: str, *, timeout: float) -> None:
         self.stop([service], timeout=timeout)
@@ -121,8 +122,9 @@ class HostRuntime:
         del service, more
         return []
 
-    def end(self, containers: Sequence[str], *, timeout: float) -> None:
+    def end(self, containers: Sequence[str], *, timeout: float) -> tuple[str, ...]:
         """Nothing to do: there are none."""
+        return ()
 
     def addresses(self, services: Sequence[str], one_offs: Sequence[str]) -> set[str]:
         """None is known: units of one machine share its addresses."""

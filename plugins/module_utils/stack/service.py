@@ -7,12 +7,16 @@
 from __future__ import annotations
 
 import re
+import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional, Protocol
 
 from ..base.pipeline import Command
+
+_PROC = Path("/proc")
+_MOST = 1 << 16  # bytes of a file in /proc
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,7 @@ class Runtime(Protocol):
     ) -> Command: ...  # fmt: skip
 
     def start(self, services: Sequence[str], *, timeout: float) -> None: ...
-    def stop(self, services: Sequence[str], *, timeout: float) -> None: ...
+    def stop(self, services: Sequence[str], *, timeout: float) -> tuple[str, ...]: ...
     def discard(self, service: str, *, timeout: float) -> None: ...
     def data_path(self, service: str) -> str: ...
     def initialise(self, service: str, path: str, superuser: str) -> None: ...
@@ -73,7 +77,7 @@ class Runtime(Protocol):
     def logs(self, service: str, lines: int = 30) -> str: ...
     def dependants(self, service: str) -> list[str]: ...
     def one_offs(self, service: str, *more: str) -> list[str]: ...
-    def end(self, containers: Sequence[str], *, timeout: float) -> None: ...
+    def end(self, containers: Sequence[str], *, timeout: float) -> tuple[str, ...]: ...
     def addresses(self, services: Sequence[str], one_offs: Sequence[str]) -> set[str]: ...
     def data_mount(self, service: str, inside: str) -> DataMount: ...
     def image(self, service: str) -> str: ...
@@ -97,3 +101,44 @@ def last_words(log: str) -> str:
     if "database files are incompatible with server" in said:
         said += next((f": {found[0]}" for found in map(_OTHER_MAJOR.search, reversed(lines)) if found), "")
     return said[:300]
+
+
+def signal_in_vain(identity: str, pid: int, name: str) -> bool:
+    """Is a container's stop signal lost on its program? To wait for its end is then to wait for Docker to kill it.
+
+    The first process of a container gets only those signals that it has a handler for, and Docker sends the signal to
+    it alone. https://man7.org/linux/man-pages/man7/pid_namespaces.7.html
+
+    True where that is sure. identity: of the container. pid: of its first process, as the engine says. name: of the
+    signal.
+    """
+    number = _number(name)
+    if pid <= 0 or number is None or not identity:
+        return False
+    try:
+        status = dict(line.split(":", 1) for line in _read(pid, "status").splitlines() if ":" in line)
+        # An engine of another machine has other processes under the same number.
+        ours = identity in _read(pid, "cgroup")
+        numbers = status["NSpid"].split()
+        handled = (int(status["SigCgt"], 16) | int(status["SigBlk"], 16)) >> (number - 1) & 1
+        # Who waits for a signal, as Docker's own init does, needs no handler, and does not show it as blocked.
+        sleeps_in = _read(pid, "wchan").strip("\0\n ")
+    except (OSError, LookupError, ValueError):
+        return False
+    known = sleeps_in not in ("", "0") and "sig" not in sleeps_in
+    return ours and known and len(numbers) > 1 and numbers[-1] == "1" and not handled
+
+
+def _read(pid: int, name: str) -> str:
+    with (_PROC / str(pid) / name).open(encoding="utf-8", errors="replace") as file:
+        return file.read(_MOST)
+
+
+def _number(name: str) -> Optional[int]:
+    """SIGTERM, TERM or 15. None for what only Docker understands, and for what no program can handle."""
+    try:
+        word = f"SIG{name.upper().removeprefix('SIG')}"
+        found = signal.Signals(int(name)) if name.isdecimal() else signal.Signals[word]
+    except (ValueError, KeyError):
+        return None
+    return None if found in (signal.SIGKILL, signal.SIGSTOP) else int(found)
