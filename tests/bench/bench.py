@@ -229,6 +229,7 @@ def targets(run: Run) -> list[dict[str, Any]]:
     cases = (
         ("backup, row counts: times as fast as the seed", seed / run.seconds(ROWS), 3.5, True),
         ("backup, full content: times as fast as the seed", seed / run.seconds(CONTENT), 2.0, True),
+        ("backup, full content, against pg_dump -Fd -j2 alone", run.seconds(CONTENT) / run.seconds(TOOL), 1.8, False),
         ("backup: size as a share of the seed's", run.size(ROWS) / seed_size, 0.6, False),
         ("restore of data: times as fast as the seed", run.seconds(SEED_RESTORE) / run.seconds(RESTORE), 1.3, True),
         ("peak memory of our own processes, MB", max(run.peak(name) for name in ours) / MEGABYTE, 100, False),
