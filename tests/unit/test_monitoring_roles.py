@@ -218,7 +218,8 @@ def test_a_mail_server_without_a_password_and_a_pagerduty_elsewhere() -> None:
 def test_prometheus_believes_a_host_about_its_own_stack_only() -> None:
     made = yaml.safe_load(written("monitoring_server", "prometheus.yml.j2", SERVER))
     names = [job["job_name"] for job in made["scrape_configs"]]
-    assert names == ["lifeboat_shop", "lifeboat-keeper_shop", "lifeboat-endpoint_shop", "lifeboat_a.b"]
+    of_shop = ["lifeboat_shop", "lifeboat-keeper_shop", "lifeboat-endpoint_shop", "lifeboat-exporter_shop"]
+    assert names == [*of_shop, "lifeboat_a.b", "lifeboat-exporter_a.b"]
     jobs = [job for job in made["scrape_configs"] if "-" not in job["job_name"]]
     for job, stack, other in zip(jobs, ("shop", "a.b"), ("shopping", "axb")):
         keep, drop = job["metric_relabel_configs"]
@@ -232,7 +233,7 @@ def test_prometheus_believes_a_host_about_its_own_stack_only() -> None:
             "username": "prometheus", "password_file": "/etc/prometheus/lifeboat/scrape_password",
         }  # fmt: skip
     scrape = yaml.safe_load((ROOT / "monitoring" / "scrape.yml").read_text(encoding="utf-8"))
-    assert scrape == {"scrape_configs": made["scrape_configs"][:3]}, "the file for a Prometheus of one's own"
+    assert scrape == {"scrape_configs": made["scrape_configs"][:4]}, "the file for a Prometheus of one's own"
     (keep,) = made["scrape_configs"][1]["metric_relabel_configs"]
     assert (keep["action"], keep["source_labels"]) == ("keep", ["__name__", "stack"])
     assert all(re.fullmatch(keep["regex"], f"{name};shop") for name in keeper_metrics.METRICS)
@@ -270,11 +271,32 @@ def test_what_is_asked_from_outside_is_told_of_its_own_stack() -> None:
     )
 
 
+def test_the_certificates_of_the_exporters_are_looked_at() -> None:
+    """When one ends Prometheus hears nothing more of its stack, which says nothing of a certificate."""
+    made = yaml.safe_load(written("monitoring_server", "prometheus.yml.j2", SERVER))
+    job = made["scrape_configs"][3]
+    scraped = [target for one in made["scrape_configs"][:2] for target in one["static_configs"][0]["targets"]]
+    assert job["static_configs"] == [{"targets": scraped, "labels": {"stack": "shop"}}]
+    (module,) = job["params"]["module"]
+    modules = yaml.safe_load((ROOT / "roles/monitoring_server/files/blackbox.yml").read_text(encoding="utf-8"))
+    # The one that has ended is told, too; whether it is the right one Prometheus judges.
+    assert modules["modules"][module]["tcp"] == {"tls": True, "tls_config": {"insecure_skip_verify": True}}
+    (keep,) = job["metric_relabel_configs"]
+    assert (keep["regex"], keep["action"]) == ("probe_ssl_earliest_cert_expiry", "keep")
+    expr = RULES["LifeboatCertificateEnds"]["expr"]
+    (jobs,) = re.findall(r'job=~"([^"]+)"', expr)
+    assert re.fullmatch(jobs, job["job_name"]) and re.fullmatch(jobs, made["scrape_configs"][2]["job_name"])
+    plain = without("monitoring_server_ca", monitoring_server_scheme="http")
+    made = yaml.safe_load(written("monitoring_server", "prometheus.yml.j2", plain))
+    assert not [job for job in made["scrape_configs"] if "exporter" in job["job_name"]], "they have none"
+
+
 def test_without_endpoints_nothing_more_is_installed() -> None:
     _both, install = load("monitoring_server/tasks/packages.yml")
     assert install["ansible.builtin.apt"]["name"] == "prometheus-blackbox-exporter"
-    plain = without(monitoring_server_stacks=[{"stack": "shop", "address": "x:1"}])
-    for given, whether in ((plain, False), (SERVER, True)):
+    plain = without(monitoring_server_stacks=[{"stack": "shop", "address": "x:1"}], monitoring_server_scheme="http")
+    guarded = {**plain, "monitoring_server_scheme": "https"}
+    for given, whether in ((plain, False), (guarded, True), (SERVER, True)):
         assert render("{{ " + install["when"] + " }}", variables("monitoring_server", given)) is whether
 
 

@@ -153,6 +153,7 @@ QUIET = {
     "LifeboatVerdictNotPass": {'lifeboat_evidence_passed{stack="shop",host="a",kind="drill",scenario="site"}': "1x240"},
     "LifeboatCertificateEnds": {ENDS % (SITE, "of-somebody-else"): "1000000x240"},
 }
+OF_EXPORTER = 'stack="shop",endpoint="exporter at app1:9100"'
 # Other figures of which the same alert is.
 AHEAD = {
     "LifeboatRunLong": {
@@ -218,6 +219,8 @@ def test_each_alert_fires_does_not_fire_and_resolves(tmp_path: Path) -> None:
     cases = [case(alert, series, (0, 1, 0)) for alert, series in CASES.items()]
     cases += [case(alert, series, (0, 1, 0)) for alert, series in AHEAD.items()]
     cases += [case(alert, series, (0, 0, 0)) for alert, series in QUIET.items()]
+    ends = {ENDS % (OF_EXPORTER, "lifeboat-exporter_shop"): switched("9000000", "1000000")}
+    cases.append(case("LifeboatCertificateEnds", ends, (0, 1, 0)))
     cases.append(case(ALWAYS, {}, (1, 1, 1)))
     done = tried(tmp_path, cases)
     assert done.returncode == 0, done.stdout + done.stderr
