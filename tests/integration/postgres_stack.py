@@ -189,7 +189,10 @@ def restore_beside(stack: Stack, settings: Config, name: str) -> Fingerprint:
     assert newest.manifest
     with store(settings).materialise("database", newest.id) as folder:
         facts = facts_of(folder)
-        database_restore.database(stack.server(settings), newest.manifest, folder, facts, name, jobs=2, log=say)
+        trusted = settings.database.trust_owners
+        database_restore.database(
+            stack.server(settings), newest.manifest, folder, facts, name, jobs=2, log=say, trust_owners=trusted
+        )
     return facts
 
 

@@ -131,6 +131,8 @@ with open(os.environ["RECORD"], "a") as file:
 behaviour = os.environ.get("BEHAVIOUR", "")
 for line in sys.stdin:
     line = line.rstrip("\\n")
+    if line.endswith("\\\\gset"):
+        continue  # it prints nothing
     if behaviour == "fail" and "SELECT" in line:
         sys.exit("psql: ERROR:  it broke")
     if line.startswith("\\\\echo "):

@@ -405,13 +405,16 @@ class Parallel:
             if self.deadlocks is None:
                 raise LifeboatError("ask", "it", "the server is gone")
             return [2, self.deadlocks]
+        if "rolsuper" in sql:
+            return [{"name": "shop", "superuser": True}]
         self.done.append(" ".join(sql.split()[:2]))
         return []
 
     silent = ""
     alter = execute
 
-    def tool(self, name: str, *words: str, database: str = "", options: str = "") -> Any:
+    def tool(self, name: str, *words: str, database: str = "", options: str = "", stdin: bool = False) -> Any:
+        assert not stdin
         return words[0]
 
     @contextlib.contextmanager

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import secrets
 import shutil
@@ -26,6 +27,12 @@ LABEL = "lifeboat.scratch"
 _INSIDE = "/lifeboat"
 MOUNT = "/backup"
 _LOG = "/dev/shm/lifeboat.log"  # noqa: S108 - in the container, in memory: a full disk can be told there
+# What a dump brings runs here as a superuser, who can run programs: it gets no more than the server needs. Root gives
+# the server its directory, and reads its log.
+_STRIPPED = (
+    "--cap-drop", "ALL", "--cap-add", "CHOWN", "--cap-add", "DAC_OVERRIDE",
+    "--security-opt", "no-new-privileges", "--pids-limit", "2048",
+)  # fmt: skip
 _LOCKS = 64  # PostgreSQL's own default
 # Nothing here survives, so nothing needs to be safe on disk.
 _FAST = {
@@ -70,7 +77,7 @@ def container(image: str, stack: str, artefacts: Path, *, timeout: float) -> Ite
     status, _out, err = pipeline.probe(
         Command([
             "docker", "run", "--detach", "--name", name, "--label", f"{LABEL}={stack}", "--network", "none",
-            "--user", "0", "--entrypoint", "sleep", "--volume", _INSIDE,
+            *_STRIPPED, "--memory", str(_memory()), "--user", "0", "--entrypoint", "sleep", "--volume", _INSIDE,
             "--mount", f"type=bind,{_field(f'source={artefacts}')},target={MOUNT},readonly", image, str(int(timeout)),
         ]),
         timeout=600,
@@ -86,6 +93,11 @@ def container(image: str, stack: str, artefacts: Path, *, timeout: float) -> Ite
         yield name
     finally:
         pipeline.probe(Command(["docker", "rm", "--force", "--volumes", name]), timeout=120)
+
+
+def _memory() -> int:
+    """Bytes that the container may take: the machine's other programs go on."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") * 3 // 4
 
 
 def _field(text: str) -> str:

@@ -86,6 +86,7 @@ class DatabaseSettings:
     `data_directory` empty: the image's PGDATA (compose), or Debian's place for the unit's cluster (host).
     `backup_user`: who takes backups, where that is not `user`; without superuser's rights it cannot read the roles'
     passwords nor, before PostgreSQL 18, other roles' large objects.
+    `trust_owners`: restore all rows as the superuser, who then runs the functions of the tables' checks.
     """
 
     service: str = "db"
@@ -103,6 +104,7 @@ class DatabaseSettings:
     fingerprint: Literal["content", "rows"] = "content"
     verify_image: str = ""
     exclude: tuple[str, ...] = ()
+    trust_owners: bool = False
 
 
 @dataclass(frozen=True)

@@ -201,13 +201,17 @@ class _Work:
 
     def _made(self, item: Held, beside: str) -> list[Check]:
         """Restored beside and compared. Raises IntegrityError where anything differs."""
-        wanted, server, jobs = self._wanted, self._wanted.server, self._wanted.config.database.jobs
+        wanted, server, settings = self._wanted, self._wanted.server, self._wanted.config.database
+        jobs = settings.jobs
         folder = wanted.folder / item.dump.folder
         facts = facts_of(folder)
         self.timed(
             "restore",
-            lambda: restore.database(server, wanted.manifest, folder, facts, beside, jobs=jobs, log=wanted.log),
-        )
+            lambda: restore.database(
+                server, wanted.manifest, folder, facts, beside, jobs=jobs, log=wanted.log,
+                trust_owners=settings.trust_owners,
+            ),
+        )  # fmt: skip
         wanted.log(f"comparing {item.shown} with the backup's fingerprint")
 
         def compared() -> list[Check]:

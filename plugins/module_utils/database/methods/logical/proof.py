@@ -30,7 +30,7 @@ from ....stack.runtime import exec_command
 from ... import cluster, scratch
 from ...fingerprint import DUMP, EXTENSIONS, Fingerprint, facts_of, globals_of
 from ...server import Server, answers, conninfo, decoded, drop, literal
-from . import cause
+from . import cause, owners
 from . import restore as database_restore
 
 # What Python says of a file whose content is not what it should be; any other OSError is the machine's.
@@ -39,6 +39,7 @@ _NOT_WRITTEN_SO = (gzip.BadGzipFile, EOFError, ValueError, zlib.error)
 # programs. https://www.postgresql.org/docs/current/errcodes-appendix.html
 _NOT_OFFERED = ("0A000", "58P01", "F0000")
 _REFUSED_BY_CHECK = "23514"  # also a row that is not of its partition
+_NO_RIGHT = "42501"  # insufficient_privilege
 _UNKNOWN_TO_IT = "42"  # the class of names and arguments that nothing fits
 _VERIFIED = "lifeboat_verify"
 _NAME_ONE = "name one that has it in lifeboat_database.verify_image"
@@ -211,7 +212,9 @@ def _one(
     inside, jobs = folder / dump.folder, config.database.jobs
     facts = facts_of(inside)
     try:
-        database_restore.database(server, manifest, inside, facts, _VERIFIED, jobs=jobs, log=log)
+        database_restore.database(
+            server, manifest, inside, facts, _VERIFIED, jobs=jobs, log=log, trust_owners=config.database.trust_owners
+        )
     except LifeboatError as exc:
         lacks = _lacks(exc, name, server, facts, database_restore.creating(_VERIFIED))
         yield _not_offered(exc, lacks) if lacks else _refused(exc, name, server)
@@ -331,6 +334,8 @@ def _refused(exc: LifeboatError, name: str, server: Server) -> Check:
     if exc.exit_status is None or unable(exc.exit_status) or of_machine(exc.sqlstate):
         return ended("restore", exc)
     lacked = scratch.trouble(name, server)
+    if exc.attempted == owners.ATTEMPTED and scratch.first_error(name)[0] == _NO_RIGHT:
+        lacked = "a function of an owner's needs a superuser's rights"
     words = "; ".join(filter(None, (lacked, exc.cause, exc.remedy)))
     return Check("restore", COULD_NOT_VERIFY if lacked else FAIL, words)
 

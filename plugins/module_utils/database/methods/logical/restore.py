@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import io
 import itertools
 import re
 from collections.abc import Iterator, Sequence
@@ -38,7 +39,9 @@ from ...server import (
     setting_name,
     setting_value,
 )
-from . import cause, forms
+from . import cause, forms, owners
+
+_DUMP = "restore the dump"
 
 
 @dataclass(frozen=True)
@@ -160,9 +163,12 @@ def keep_globals(found: Sequence[str], have: set[str], missing: Sequence[str], s
 
 
 def database(
-    server: Server, manifest: Manifest, directory: Path, facts: Fingerprint, name: str, *, jobs: int, log: Log
-) -> None:
+    server: Server, manifest: Manifest, directory: Path, facts: Fingerprint, name: str, *, jobs: int, log: Log,
+    trust_owners: bool = False,
+) -> None:  # fmt: skip
     """Create the database `name` as the backup's was, and restore the dump into it.
+
+    trust_owners: all of it as the superuser (owners.py); a plain dump always is.
 
     `directory` is the database's own folder, its artefacts already checked. Stops at the first error; a half-made
     database is left for the caller to drop. Always into an empty database: restoring into a used one doubles every
@@ -175,7 +181,7 @@ def database(
     else:
         with _dump_where_the_tools_are(server, manifest, directory) as path:
             try:
-                _archive(server, manifest, path, name, jobs, facts)
+                _archive(server, manifest, path, name, jobs, facts, trust_owners)
             except LifeboatError as exc:
                 # One job attaches a partition's index while another locks its table: a single one meets nobody.
                 if jobs == 1 or not _deadlocked(server, name):
@@ -187,7 +193,7 @@ def database(
                 if known:
                     server.made.add(name)
                 _create(server, facts, name)
-                _archive(server, manifest, path, name, 1, facts)
+                _archive(server, manifest, path, name, 1, facts, trust_owners)
     properties = fingerprint.names_of(facts.scheme) + _properties_sql(facts.facts, name)
     server.alter(properties, attempted=f"restore the settings of {name}")
 
@@ -236,18 +242,63 @@ def _require_readable(server: Server, manifest: Manifest, path: str, exc: Lifebo
         ) from exc  # fmt: skip
 
 
-def _archive(server: Server, manifest: Manifest, path: str, name: str, jobs: int, facts: Fingerprint) -> None:
-    words = [f"--jobs={jobs}", "--exit-on-error", "--no-tablespaces", "--no-password", path]
-    attempted, subject = "restore the dump", f"{manifest.id} into {name}"
+def _archive(
+    server: Server, manifest: Manifest, path: str, name: str, jobs: int, facts: Fingerprint, trust_owners: bool
+) -> None:
+    def restore(by: Server, entries: owners.Entries, attempted: str, remedy: str = "") -> None:
+        if entries or not in_turn:
+            _entries(by, manifest, path, name, jobs, facts, entries, attempted, remedy)
+
+    in_turn = None if trust_owners else _in_turn(server, manifest, path)
+    if in_turn is None:
+        restore(server, (), _DUMP)
+        return
+    restore(server, in_turn.before, _DUMP)
+    with owners.session(server, name) as role:
+        restore(role, in_turn.rows, owners.ATTEMPTED, owners.REMEDY)
+        restore(server, in_turn.rest, _DUMP)
+        if in_turn.checks:
+            with owners.as_owners(server, role, name):
+                restore(role, in_turn.checks, owners.ATTEMPTED, owners.REMEDY)
+    restore(server, in_turn.after, _DUMP)
+
+
+def _in_turn(server: Server, manifest: Manifest, path: str) -> Optional[owners.Order]:
+    """The archive's entries by who restores them; None where everything is the superuser's."""
+    roles = owners.roles_of(server)
+    if all(superuser for _name, superuser in roles):
+        return None
+    whole, before, data = (
+        pipeline.output(
+            server.tool("pg_restore", "--list", *section, path),
+            attempted="read the dump's list", subject=manifest.id, timeout=server.timeout, errors="surrogateescape",
+        )
+        for section in ((), ("--section=pre-data",), ("--section=data",))
+    )  # fmt: skip
+    found = owners.order(whole, before, data, roles)
+    return found if found.rows or found.checks else None
+
+
+def _entries(
+    server: Server, manifest: Manifest, path: str, name: str, jobs: int, facts: Fingerprint, entries: owners.Entries,
+    attempted: str, remedy: str,
+) -> None:  # fmt: skip
+    """Restore these entries of the archive; all where there are none."""
+    words = [f"--jobs={jobs}", "--exit-on-error", "--no-tablespaces", "--no-password"]
+    source = io.BytesIO("".join(f"{entry};\n" for entry in entries).encode()) if entries else None
+    words += ["--use-list=/dev/stdin"] if entries else []
+    subject = f"{manifest.id} into {name}"
     (done,) = pipeline.run(
-        [server.tool("pg_restore", *words, database=name, options=server.silent)],
+        [server.tool("pg_restore", *words, path, database=name, options=server.silent, stdin=bool(entries))],
         attempted=attempted,
         subject=subject,
+        source=source,
         timeout=server.timeout,
         ok=lambda _: True,
     )
     if done.status:
-        raise cause.explained(pipeline.failed(attempted, subject, done), done.stderr, facts.schema)
+        failed = pipeline.failed(attempted, subject, done, remedy)
+        raise cause.explained(failed, done.stderr, facts.schema)
 
 
 def folder_of(manifest: Manifest, directory: Path) -> str:
