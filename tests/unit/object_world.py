@@ -112,9 +112,12 @@ class FakeBucket:
         return {}
 
     def ask(
-        self, method: str, key: str | None = None, query: Mapping[str, str] | None = None, *, body: bytes = b"",
-        attempted: str = "",
+        self, method: str, key: str | None = None, query: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None, *, body: bytes = b"", attempted: str = "",
     ) -> Any:  # fmt: skip
+        del headers
+        if attempted.startswith("try s3:"):  # its key may do everything
+            return SimpleNamespace(body=b"")
         if key:
             raise NotFoundError(method, key, "there is no such version")
         if query and set(query) <= set(bucket_requests.CALLS):

@@ -23,7 +23,7 @@ from urllib.parse import parse_qsl
 
 import bucket_requests
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import COULD_NOT_VERIFY, FAIL, PASS
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import IntegrityError, LifeboatError, UsageError
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import client, lifecycle
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import settings as s3_settings
@@ -573,8 +573,9 @@ def test_status(
 ) -> None:  # fmt: skip
     other = report()
     monkeypatch.setattr(endpoints, "report", lambda config, which, **_: found if which == place else other)
+    monkeypatch.setattr(endpoints, "rights", lambda run: [Check("source permissions", PASS, "")])
     said = {check.name: check for check in endpoints.checks(Opened(stack(tmp_path, **vault)), now=NOW)}
-    assert sorted(said) == ["source endpoint", "vault apart", "vault endpoint"]
+    assert sorted(said) == ["source endpoint", "source permissions", "vault apart", "vault endpoint"]
     assert (said[f"{place} endpoint"].result, words in said[f"{place} endpoint"].detail) == (result, True), said
     assert said["vault apart"].result == PASS
 
@@ -589,6 +590,22 @@ def test_status_says_what_does_not_answer_and_is_not_apart(tmp_path: Path, monke
     assert "no answer" in said[0].detail
     assert "THE SAME ENDPOINT" in said[2].detail
     assert endpoints.checks(Opened(config.from_mapping(settings(tmp_path))), now=NOW) == []
+
+
+def test_a_store_that_does_not_answer_is_asked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each question may wait for a minute, and there is one for each right."""
+    asked = []
+
+    def silent(_bucket: Bucket, method: str, key: Any, *_: Any, **__: Any) -> Any:
+        asked.append((method, key))
+        raise LifeboatError("try s3:ListBucket", "s3://uploads", "no answer")
+
+    monkeypatch.setattr(Bucket, "ask", silent)
+    run = Opened(stack(tmp_path))
+    (told,) = endpoints.rights(run)
+    assert (told.result, asked) == (COULD_NOT_VERIFY, [("GET", None)])
+    assert "not tried: s3:ListBucket (no answer)" in told.detail
+    assert endpoints.denied(run) == []
 
 
 # --- what a mirror makes of it ---
