@@ -222,6 +222,19 @@ def test_fill_stops_the_writers_and_tries_the_server(case: Case) -> None:
     assert case.marked, "no mirror until the objects are back"
 
 
+def test_the_bucket_of_a_check_that_was_killed_is_removed_by_the_next(case: Case) -> None:
+    left = "lifeboat-check-20261124-125959"
+    live = case.world.live
+    live.create_bucket(Bucket=left)
+    live.put_object(Bucket=left, Key="check", Body=b"x")
+    live.diary.clear()
+    recovery_state.keep(case.config, objects_recovery.CHECKING, json.dumps(left))
+    assert case.protect()["mode"] == "fill"
+    scratch = "lifeboat-check-20261124-130000"
+    assert live.diary == [f"unmake {left}", f"make {scratch}", f"unmake {scratch}"]
+    assert not (case.config.state / objects_recovery.CHECKING).exists()
+
+
 def test_unreadable_objects_are_looked_at_again_after_a_start(case: Case) -> None:
     assert case.protect(unreadable=True)["mode"] == "fill"
     assert case.stack.diary == ["stop backend worker", "stop objects", "start objects"]

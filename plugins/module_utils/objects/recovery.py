@@ -50,6 +50,7 @@ from .many import folded
 
 T = TypeVar("T")
 SCRATCH = "lifeboat-check-"
+CHECKING = "checking.json"  # the name of that bucket while it exists: a run that is killed leaves it behind
 NEWER = "buckets of newer backups"
 SETTLING = 60.0  # seconds that a store may take from its first answer until it finds every object
 
@@ -198,6 +199,13 @@ class _Protection(Protection[Assessment]):
         source = buckets.source(self.run)
         name = f"{SCRATCH}{self.stamp.replace('_', '-')}"
         client, body = source.client, name.encode()
+        left = recovery_state.remembered(self.config, CHECKING, str)
+        if left and left.startswith(SCRATCH):
+            # It may never have been made.
+            with contextlib.suppress(LifeboatError), s3_client.spoken("remove the bucket of a check", source.url):
+                client.delete_object(Bucket=left, Key="check")
+                demolish.delete_bucket(replace(source, name=left), confirm=left)
+        recovery_state.keep(self.config, CHECKING, json.dumps(name))
         with s3_client.spoken("try the server", source.url):
             client.create_bucket(Bucket=name)
             try:
@@ -206,6 +214,7 @@ class _Protection(Protection[Assessment]):
                 client.delete_object(Bucket=name, Key="check")
             finally:
                 demolish.delete_bucket(replace(source, name=name), confirm=name)
+        recovery_state.unmark(self.config, CHECKING)
         return took
 
 
