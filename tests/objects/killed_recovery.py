@@ -21,7 +21,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.objects.choose import 
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import protect as recovery_protect
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import state as recovery_state
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
-from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened, ServiceState
 
 
 class Elsewhere:
@@ -34,8 +34,18 @@ class Elsewhere:
 
     start = stop
 
+    def state(self, service: str) -> ServiceState:
+        return ServiceState(exists=True, running=True, status="running")
+
     def dependants(self, service: str) -> list[str]:
         return ["backend"]
+
+
+def elsewhere(job: dict[str, Any]) -> None:
+    """For tests/integration/kill_everywhere.py: no container is started or stopped."""
+    del job
+    stack = Elsewhere()
+    runtime.connect = lambda config: stack  # type: ignore[assignment,return-value]
 
 
 def dying(at: int) -> None:
@@ -78,7 +88,6 @@ def recover(config: Any, log: Callable[[str], None], **request: Any) -> dict[str
 
 if __name__ == "__main__":
     config, request = pickle.load(sys.stdin.buffer)  # noqa: S301 - of the test that started this process
-    stack = Elsewhere()
-    runtime.connect = lambda config: stack  # type: ignore[assignment,return-value]
+    elsewhere({})
     dying(int(sys.argv[1]))
     recover(config, lambda _line: None, **request)

@@ -1,0 +1,75 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The recovery of a store, killed with -9 at its steps, and the same command again: it ends right, by boto3 alone.
+
+KILLS=all: every step; otherwise a seeded sample (SEED=7 takes another). `pytest -s` prints the table.
+"""
+
+from __future__ import annotations
+
+import shutil
+from typing import Any
+
+import kill_everywhere
+import pytest
+from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import state as recovery_state
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository.details import ObjectsDetails
+from kill_everywhere import Job, Recovery
+from test_buckets import OTHERS
+from test_killed import Killed, case, lose
+
+__all__ = ["case"]
+
+
+class Objects(Recovery):
+    """Everything of two buckets is gone, and some of a third."""
+
+    name = "objects"
+    most = 7
+
+    def __init__(self, case: Killed) -> None:
+        super().__init__(case.root)
+        self.case = case
+        case.take()
+        self.right = case.every()
+        source, vault = case.source, case.vault
+        self.settings = {
+            "stack": "shop", "runtime": {"project_directory": str(case.root)},
+            "state_directory": str(case.root / "state"),
+            "repository": {"type": "local", "path": str(case.root / "backup")},
+            "objects": {
+                "bucket": case.bucket, "endpoint_url": source.url, "admin": {"api": "elsewhere"},
+                "buckets": list(OTHERS), "change_limit": 90,
+            },
+            "vault": {"endpoint_url": vault.url, "objects_bucket": case.mirrored}, "application": {"timeout": 60},
+        }  # fmt: skip
+        self.secrets = {
+            "objects_access_key": source.access_key, "objects_secret_key": source.secret_key,
+            "vault_access_key": vault.access_key, "vault_secret_key": vault.secret_key,
+        }  # fmt: skip
+
+    def job(self) -> Job:
+        prepare = "killed_recovery:elsewhere"
+        return {**self.about("objects", self.settings), "secrets": self.secrets, "prepare": prepare}
+
+    def lose(self) -> None:
+        shutil.rmtree(self.root / "state", ignore_errors=True)
+        lose(self.case)
+
+    def compare(self) -> str:
+        now = self.case.every()
+        wrong = [f"bucket {name}" for name in sorted({*now, *self.right}) if now.get(name) != self.right.get(name)]
+        marks = (recovery_state.RECOVERING_OBJECTS, recovery_state.STOPPED)
+        return "; ".join([*wrong, *(f"{name} is left" for name in marks if (self.root / "state" / name).exists())])
+
+
+@pytest.fixture
+def recovery(case: Any) -> Objects:
+    return Objects(case)
+
+
+def test_the_objects(recovery: Objects) -> None:
+    kill_everywhere.expect_right(recovery.everywhere(every=kill_everywhere.wanted_all()))
+    details = recovery.case.take().detailed(ObjectsDetails)
+    assert [(held.name, held.removed) for held in details.held if held.removed] == [], "the vault lost something"
