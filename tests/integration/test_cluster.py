@@ -335,6 +335,17 @@ def test_each_database_is_looked_into_whatever_its_name(around: tuple[Server, cl
             found.execute(f"DROP DATABASE {identifier(name)};", attempted="drop it")
 
 
+def test_an_account_of_one_connection_reads_all(around: tuple[Server, cluster.Cluster]) -> None:
+    found, told = around
+    psql("CREATE ROLE single LOGIN CONNECTION LIMIT 1;", name=FULL)
+    try:
+        single = Server(functools.partial(exec_command, FULL), user="single")
+        assert dict(cluster.take(single, ["postgres", "shop"]).databases) == dict(told.databases)
+        assert set(cluster.take(found, ["postgres"]).databases) == {"postgres"}
+    finally:
+        psql("DROP ROLE single;", name=FULL)
+
+
 def test_the_settings_of_all_roles_are_in_no_globals(around: tuple[Server, cluster.Cluster]) -> None:
     """Why they are recorded: pg_dumpall writes the settings of roles and not those of all roles."""
     del around

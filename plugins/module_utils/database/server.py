@@ -332,7 +332,10 @@ class Server:
         session = self._open or kept.enter_context(self.session(database))
         self._open = None
         if self._goes:
-            session.go(database)
+            try:
+                session.go(database)
+            except LifeboatError:  # psql connects before it leaves, and a limit may allow no connection more
+                session = kept.enter_context(self.session(database))
         rows = session.rows(f"RESET ALL;\n{_pins()}{sql}", attempted=attempted)
         self._open = session
         return rows
