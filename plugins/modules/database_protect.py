@@ -137,8 +137,8 @@ def work(task: Task) -> Result:
     if task.check:
         return Result(
             Foreseen(
-                planned.mode,
-                planned.mode == "rebuild",
+                "swap" if planned.mode == "fill" else planned.mode,
+                planned.mode in ("rebuild", "fill"),
                 (*planned.writers, *planned.one_offs),
                 replaced=planned.replaced,
             ),

@@ -269,7 +269,7 @@ def test_what_a_killed_recovery_copied_comes_back_with_the_next(
                     )  # fmt: skip
         time.sleep(1)  # another stamp
         made, protected2, recovered = recover(settings)
-        assert (made.mode, protected2.fresh, protected2.copied) == ("swap", True, protected.copied)
+        assert (made.mode, protected2.fresh, protected2.copied) == ("fill", True, protected.copied)
         passed(recovered)
         outcomes = {item.name: item.action for item in recovered.databases}
         assert (outcomes[SHOWN], outcomes[EMPTY]) == ("copied", "copied")

@@ -20,6 +20,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.database.cluster impor
     Cluster,
     Extension,
     Inside,
+    Origin,
     Setting,
     Slot,
     Subscription,
@@ -36,6 +37,7 @@ WHOLE = Cluster(
     ident=("m a b",),
     tablespaces=(Tablespace("fast", "o", "/x"),),
     slots=(Slot("s", "physical"),),
+    origins=(Origin("up", "0/7"), Origin("pg_9", "0/8", "sub", "d\udce9")),
     subscriptions=(Subscription("sub", "d\udce9", "o", True, ("p",), "s", "host=a password=***"),),
     databases={"d\udce9": Inside({"p": "all"}, (Extension("e", "1", True),))},
     unreadable={"slots": "why"},
@@ -157,7 +159,7 @@ def test_equal_however_a_value_is_written() -> None:
     for value in ("65536", "65536kB", "64MB", "0.0625GB"):
         made = cluster.compare(EXPECTED, found_with(settings=(replace(WORK_MEM, value=value), WHOLE.settings[1])))
         assert {check.result for check in made.checks} == {"PASS"}, value
-        assert len(made.checks) == 7
+        assert len(made.checks) == 8
         assert made.notes == ()
 
 
@@ -171,6 +173,9 @@ DIFFERENCES: dict[str, tuple[dict[str, object], str, str]] = {
     "a mapping": ({"ident": ("m a c",)}, "", "pg_ident.conf has other rules"),
     "a tablespace": ({"tablespaces": ()}, "", "CREATE TABLESPACE \"fast\" OWNER \"o\" LOCATION '/x';"),
     "a slot": ({"slots": ()}, "", "SELECT pg_create_physical_replication_slot('s');"),
+    "an origin": ({"origins": WHOLE.origins[1:]}, "", "SELECT pg_replication_origin_create('up'); SELECT pg_replication_origin_advance('up', '0/7');"),
+    "an origin elsewhere": ({"origins": (replace(WHOLE.origins[0], lsn="0/6"), WHOLE.origins[1])}, "", "origin up at 0/7 is not restored"),
+    "the origin of a subscription": ({"origins": (WHOLE.origins[0], replace(WHOLE.origins[1], name="pg_11", lsn=None))}, "", "origin pg_9 of the subscription sub of d\\xe9 at 0/8"),
     "a subscription": ({"subscriptions": ()}, "", "the subscription sub of d\\xe9 is not there"),
     "a subscription that is disabled": (
         {"subscriptions": (replace(WHOLE.subscriptions[0], enabled=False),)}, "", 'ALTER SUBSCRIPTION "sub" ENABLE;'),
@@ -190,7 +195,22 @@ def test_each_difference_is_named(case: str) -> None:
     (told,) = [line for line in [*failed.values(), *made.notes] if words in line]
     assert told.isprintable()
     passed = {check.name for check in made.checks if check.result == "PASS"}
-    assert len(passed) == 6, "what differs passes"
+    assert len(passed) == 7, "what differs passes"
+
+
+def test_an_origin_is_known_by_its_subscription_and_not_by_its_number() -> None:
+    assert WHOLE.origins
+    other = (WHOLE.origins[0], replace(WHOLE.origins[1], name="pg_11"))
+    made = cluster.compare(EXPECTED, found_with(origins=other), ["work_mem"])
+    assert made.notes == ()
+    assert cluster.ORIGINS in [check.name for check in made.checks]
+
+
+def test_of_origins_that_were_not_recorded_nothing_is_said() -> None:
+    """A backup of before says nothing of them, so that no check can pass."""
+    made = cluster.compare(replace(EXPECTED, origins=None), EXPECTED, ["work_mem"])
+    assert cluster.ORIGINS not in [check.name for check in made.checks]
+    assert not [line for line in cluster.notes(replace(EXPECTED, origins=None)) if "origin" in line]
 
 
 # What a server of 15 and one of 18 said of the same subscription, once its dump of 15 was restored in 18.

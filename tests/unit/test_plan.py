@@ -207,6 +207,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         lambda run: database_server.Reached(found["server"], found["why"], found["refused"]),
     )
     monkeypatch.setattr(database_server, "connect", lambda config, stack, backup=False: found["server"])
+    monkeypatch.setattr(database_server, "as_initialised", lambda run: found.get("initial"))
     return found
 
 

@@ -35,6 +35,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.database.server import
     identifier,
     literal,
 )
+from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import state as recovery_state
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import (
     ComposeRuntime,
     HostRuntime,
@@ -504,6 +505,44 @@ def test_connect(
     assert not [word for word in command.argv if "secret" in word]
     assert command.env is not None
     assert command.env["PGAPPNAME"] == "lifeboat-shop"
+
+
+# (a recovery fills a fresh server, the login that works, what the environment has) -> the account that is used
+FRESH = {"POSTGRES_USER": "root", "POSTGRES_PASSWORD": "initial"}
+FILE = {"POSTGRES_USER": "root", "POSTGRES_PASSWORD_FILE": "/run/secrets/password"}
+ACCOUNTS: list[tuple[bool, str, dict[str, str], str]] = [
+    (True, "root initial", FRESH, "root initial"),
+    (True, "root initial", FILE, "root initial"),
+    (True, "app secret", FRESH, "app secret"),
+    (True, "somebody else", FRESH, "app secret"),
+    (True, "root initial", {}, "app secret"),
+    (False, "root initial", FRESH, "app secret"),
+]
+
+
+@pytest.mark.parametrize(("fills", "works", "environment", "expected"), ACCOUNTS)
+def test_a_fresh_server_is_reached_as_its_image_made_it_until_its_roles_are_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fills: bool, works: str, environment: dict[str, str], expected: str
+) -> None:
+    settings = make_config(tmp_path, database={"user": "app", "name": "shop"})
+    settings = dataclasses.replace(settings, secrets={"database_password": "secret"})
+    if fills:
+        recovery_state.mark(settings, recovery_state.RECOVERING, recovery_state.Unfinished("x", empty=True))
+
+    def execute(_id: str, argv: Sequence[str], *, env: Mapping[str, str], stdin: bool, user: str) -> Command:
+        if argv[0] == "cat":
+            return Command(["echo", "initial"])
+        ends = 0 if f"{env['PGUSER']} {env['PGPASSWORD']}" == works else 2
+        return Command(["sh", "-c", f"cat > /dev/null; exit {ends}"])
+
+    monkeypatch.setattr(database_server, "exec_command", execute)
+    stack = Compose(settings)
+    stack.environment = environment
+    server = database_server.connect(settings, stack)
+    assert (f"{server.user} {server._env['PGPASSWORD']}", server.database) == (expected, "shop")
+    server.log_in_as_configured()
+    assert (server.user, server._env["PGPASSWORD"], server.configured) == ("app", "secret", None)
+    assert "initial" not in repr(server.initial())
 
 
 def test_connect_to_what_does_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,7 +28,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
     UsageError,
 )
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import assess as database_assess
-from ansible_collections.lifeboat.dr.plugins.module_utils.database import clients, logins
+from ansible_collections.lifeboat.dr.plugins.module_utils.database import clients, cluster, logins
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import fingerprint as database_fingerprint
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import protect as database_protect
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import recovery as database_recovery
@@ -396,6 +396,7 @@ def test_what_a_killed_recovery_closed_is_opened_and_looked_at(
 
 class Server:
     version_num = 170012
+    user, configured = "postgres", None
 
     def __init__(self, diary: list[str], names: list[str], left: list[str]) -> None:
         self.diary = diary
@@ -444,6 +445,8 @@ def server(monkeypatch: pytest.MonkeyPatch, world: Stack) -> dict[str, Any]:
     monkeypatch.setattr(database_server, "connect", lambda config, stack: Server(diary, found["names"], found["left"]))
     monkeypatch.setattr(database_restore, "exists", lambda server, name: name in found["names"])
     monkeypatch.setattr(database_restore, "roles", step("roles", ["app"]))
+    monkeypatch.setattr(database_restore, "role_passwords", lambda *_, **__: ([], []))
+    monkeypatch.setattr(cluster, "staying", lambda *_: [])
     monkeypatch.setattr(database_restore, "database", step("restore"))
     monkeypatch.setattr(database_restore, "compare", step("compare", lambda: list(found["checks"])))
     monkeypatch.setattr(database_restore, "analyze", step("analyze"))

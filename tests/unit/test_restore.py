@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Any, Optional
 
 import pytest
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import checks
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import COULD_NOT_VERIFY, FAIL, ended
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import IntegrityError, LifeboatError
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.pipeline import Command, Finished
+from ansible_collections.lifeboat.dr.plugins.module_utils.database import passwords
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.fingerprint import Facts
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.methods.logical import restore as database_restore
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.methods.logical.restore import (
@@ -24,6 +26,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.database.methods.logic
     statements,
 )
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.server import (
+    Account,
     Made,
     identifier,
     literal,
@@ -213,6 +216,143 @@ def test_roles(tmp_path: Path, have: list[str], fresh: bool, made: list[str], sc
     if fresh:
         assert "öwn\r\n'".encode() in server.scripts[0], "line breaks of a comment are left as they are"
         assert b"SET client_encoding" not in server.scripts[0], "names are stored again as they were stored"
+
+
+class Fresh(Recorder):
+    """A fresh server, whose own role the script may keep out. after: which login fails once the script ran."""
+
+    configured: Any = None
+
+    def __init__(self, roles: list[str], stored: dict[str, Optional[str]], *, after: bool = False) -> None:
+        super().__init__(roles)
+        self.stored, self.after, self.altered = stored, after, list[str]()
+        self.initial: Any = lambda: None
+
+    def execute(self, sql: str, **_: Any) -> list[Any]:
+        if "pg_authid" in sql:
+            return [{"name": name, "password": verifier} for name, verifier in self.stored.items()]
+        return super().execute(sql)
+
+    def session(self, database: str) -> Fresh:
+        assert database == "template1"
+        return self
+
+    def __enter__(self) -> Fresh:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def rows(self, sql: str, *, attempted: str) -> list[Any]:
+        assert attempted
+        if sql.startswith("SELECT"):
+            return ["md5before"]
+        self.altered.append(sql)
+        return []
+
+    def problem(self) -> Optional[LifeboatError]:
+        return LifeboatError("log in", "it", "refused", exit_status=2) if self.after and self.scripts else None
+
+
+OWN = passwords.verifier_of("of the backup")
+
+
+def globals_with(tmp_path: Path, own: str) -> None:
+    script = f"CREATE ROLE app;\nALTER ROLE app WITH LOGIN PASSWORD 'md5app';\nCREATE ROLE postgres;\n{own}"
+    with gzip.open(tmp_path / database_restore.GLOBALS, "wb") as file:
+        file.write(script.encode())
+
+
+# What lifeboat_secrets has, what the backup has of our own role -> the password that the script sets.
+SET: list[tuple[str, str, str]] = [
+    ("", f" PASSWORD '{OWN}'", OWN),
+    ("of the backup", f" PASSWORD '{OWN}'", OWN),
+    ("newer", f" PASSWORD '{OWN}'", "newer"),
+    ("newer", " PASSWORD 'of a form that is not known'", "newer"),
+    ("newer", "", "newer"),
+    ("", "", "NULL"),
+]
+
+
+@pytest.mark.parametrize(("given", "stored", "then"), SET)
+def test_our_own_role_has_the_backup_s_password_or_the_one_that_we_were_given(
+    tmp_path: Path, given: str, stored: str, then: str
+) -> None:
+    globals_with(tmp_path, f"ALTER ROLE postgres WITH SUPERUSER{stored};\n")
+    server, facts = Fresh(["postgres"], {}), fingerprint(scheme=3, roles={"postgres": "", "app": ""})
+    account = Account("postgres", given)
+    assert database_restore.roles(server, tmp_path, facts, fresh=True, account=account) == ["app"]  # type: ignore[arg-type]
+    ours = [line for line in server.scripts[0].decode().splitlines() if line.startswith('ALTER ROLE "postgres"')]
+    set_to = passwords.of_globals(statements(server.scripts[0].decode())).get("postgres")
+    if then == "NULL":
+        assert ours == ['ALTER ROLE "postgres" PASSWORD NULL;']
+    elif then == OWN:
+        assert (set_to, ours) == (OWN, [])
+    else:
+        verifier = ours[0].split("'")[1]
+        assert (set_to, len(ours)) == (None, 1)
+        assert passwords.matches(verifier, "postgres", then)
+        assert then not in ours[0], "no password in a statement"
+    assert b"ALTER ROLE app WITH LOGIN PASSWORD 'md5app';" in server.scripts[0]
+
+
+def test_a_backup_without_passwords_takes_none_away(tmp_path: Path) -> None:
+    globals_with(tmp_path, "ALTER ROLE postgres WITH SUPERUSER;\n")
+    server, facts = Fresh(["postgres"], {}), fingerprint(scheme=3, roles={"postgres": "", "app": ""})
+    database_restore.roles(
+        server, tmp_path, facts, fresh=True, account=Account("postgres", ""), recorded=False  # type: ignore[arg-type]
+    )  # fmt: skip
+    assert b"NULL" not in server.scripts[0]
+    account = Account("postgres", "")
+    checked = database_restore.role_passwords(server, tmp_path, facts, account, recorded=False)  # type: ignore[arg-type]
+    assert checked == ([], ["no role has the password that it had: the backup has none (app, postgres)"])
+
+
+def test_who_is_locked_out_by_the_backup_s_password_gets_the_one_before(tmp_path: Path) -> None:
+    globals_with(tmp_path, f"ALTER ROLE postgres WITH SUPERUSER PASSWORD '{OWN}';\n")
+    server, facts = Fresh(["postgres"], {}, after=True), fingerprint(scheme=3, roles={"postgres": "", "app": ""})
+    database_restore.roles(server, tmp_path, facts, fresh=True, account=Account("postgres", ""))  # type: ignore[arg-type]
+    assert server.altered == ["ALTER ROLE \"postgres\" PASSWORD 'md5before';\n"]
+
+
+PASSWORDS: list[tuple[dict[str, Optional[str]], str, str, list[str]]] = [
+    ({"app": "md5app", "postgres": OWN}, "", checks.PASS, []),
+    ({"app": "md5other", "postgres": OWN}, "", checks.FAIL, []),
+    ({"app": None, "postgres": OWN}, "", checks.FAIL, []),
+    ({"app": "md5app", "postgres": passwords.verifier_of("newer")}, "newer", checks.PASS, ["keeps the password"]),
+    ({"app": "md5app", "postgres": passwords.verifier_of("third")}, "newer", checks.FAIL, []),
+    ({"app": "md5app", "postgres": passwords.verifier_of("third")}, "", checks.FAIL, []),
+]
+
+
+@pytest.mark.parametrize(("now", "given", "result", "noted"), PASSWORDS)
+def test_whose_password_is_not_the_backup_s_is_named(
+    tmp_path: Path, now: dict[str, Optional[str]], given: str, result: str, noted: list[str]
+) -> None:
+    globals_with(tmp_path, f"ALTER ROLE postgres WITH SUPERUSER PASSWORD '{OWN}';\n")
+    server, facts, account = Fresh(["postgres"], now), fingerprint(scheme=3), Account("postgres", given)
+    (check,), notes = database_restore.role_passwords(server, tmp_path, facts, account, recorded=True)  # type: ignore[arg-type]
+    assert (check.name, check.result, len(notes)) == ("role passwords", result, len(noted))
+    assert all(words in note for words, note in zip(noted, notes))
+    server.initial = lambda: Account("postgres", "of the environment")
+    _checks, more = database_restore.role_passwords(server, tmp_path, facts, account, recorded=True)  # type: ignore[arg-type]
+    assert any("is not POSTGRES_PASSWORD" in note for note in more) is (now["postgres"] == OWN)
+    server.initial = lambda: Account("postgres", "of the backup")
+    assert database_restore.role_passwords(server, tmp_path, facts, account, recorded=True)[1] == notes  # type: ignore[arg-type]
+
+
+def test_passwords_that_cannot_be_read_are_not_verified(tmp_path: Path) -> None:
+    globals_with(tmp_path, "ALTER ROLE postgres WITH SUPERUSER;\n")
+    server = Fresh(["postgres"], {})
+
+    def refuse(*_: Any, **__: Any) -> list[Any]:
+        raise LifeboatError("read", "it", "permission denied", sqlstate="42501")
+
+    server.execute = refuse  # type: ignore[method-assign]
+    (check,), _notes = database_restore.role_passwords(
+        server, tmp_path, fingerprint(scheme=3), Account("postgres", ""), recorded=True  # type: ignore[arg-type]
+    )  # fmt: skip
+    assert (check.result, check.detail) == (checks.COULD_NOT_VERIFY, "not read: permission denied")
 
 
 def test_globals_of_an_earlier_version_are_text(tmp_path: Path) -> None:

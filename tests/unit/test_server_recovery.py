@@ -201,6 +201,8 @@ class Server:
         self.bounded: list[str] = []
         self.gone: Optional[LifeboatError] = None
         self.looked: list[str] = []
+        self.identifier = FACTS["facts"]["system_identifier"]
+        self.around: dict[str, list[Any]] = {}
 
     def living(self) -> list[Living]:
         there = [name for name, tables in self.content.items() if tables is not None]
@@ -215,8 +217,16 @@ class Server:
     def execute(self, sql: str, *, database: str = "template1", **_: Any) -> list[Any]:
         if "'filled'" in sql:
             return [{"bytes": 900, "filled": database != "postgres"}]
+        if "pg_control_system" in sql:
+            return [self.identifier]
+        if around := next((rows for words, rows in self.around.items() if words in sql), None):
+            return around
         if "pg_roles" in sql:
             return ["postgres"]
+        if any(words in sql for words in ("pg_replication_slots", "pg_replication_origin", "has_table_privilege")):
+            return []
+        if "pg_depend" in sql:
+            return [not self.content[database]]
         self.looked.append(database)
         tables = self.content[database]
         if callable(tables):
@@ -810,10 +820,12 @@ def test_a_damaged_database_that_the_backup_does_not_hold_replaces_no_other(
 def steps(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """The steps of a restore; `fail`: of which new database, `differ`: which one is not what was backed up."""
     diary: list[str] = []
-    found: dict[str, Any] = {"diary": diary, "fail": "", "differ": "", "made": database_server.Made(), "there": []}
+    found: dict[str, Any] = {
+        "diary": diary, "fail": "", "differ": "", "made": database_server.Made(), "there": [], "slots": False,
+    }  # fmt: skip
 
     class Living:
-        made = found["made"]
+        made, user, configured = found["made"], "postgres", None
 
         def kept_open(self) -> contextlib.AbstractContextManager[None]:
             return contextlib.nullcontext()
@@ -844,6 +856,10 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     monkeypatch.setattr(runtime, "connect", lambda config: Stack(True))
     monkeypatch.setattr(database_server, "connect", lambda config, stack: Living())
     monkeypatch.setattr(database_restore, "roles", lambda *_, **__: diary.append("roles") or [])
+    monkeypatch.setattr(database_restore, "role_passwords", lambda *_, **__: ([], []))
+    monkeypatch.setattr(
+        cluster, "staying", lambda server, names: [f"a slot of {name}" for name in names if found["slots"]]
+    )
     monkeypatch.setattr(database_restore, "database", database)
     monkeypatch.setattr(database_restore, "untouched", lambda *_: True)
     monkeypatch.setattr(database_restore, "compare", compare)
@@ -1269,11 +1285,153 @@ def test_a_killed_rebuild_is_continued_whatever_is_seen(tmp_path: Path, server: 
     mark = recovery_state.Unfinished(backup.id, empty=True, others=NAMES)
     recovery_state.mark(settings, recovery_state.RECOVERING, mark)
     made = make(tmp_path)
-    assert (made.needed, made.mode, made.replaced, made.asked) == (True, "swap", NAMES, False)
+    assert (made.needed, made.mode, made.replaced, made.asked) == (True, "fill", NAMES, False)
     assert f"the recovery of {backup.id} that began at 2" in made.why
     assert database_protect._Protection(Opened(settings), made, lambda _: None).blank(), "with its roles and settings"
     recovery_state.keep(settings, recovery_state.RECOVERING, json.dumps({"backup": backup.id, "others": ["postgres"]}))
     assert make(tmp_path).mode == "reopen", "the databases that were left are whole by now"
+
+
+# --- a server that was made anew ---
+
+
+def anew(server: Server) -> None:
+    server.identifier = "another"
+    server.content = {"postgres": [], "shop": []}
+
+
+def test_a_server_that_was_made_anew_is_a_lost_server(tmp_path: Path, server: Server) -> None:
+    backup = publish(tmp_path)
+    anew(server)
+    made = make(tmp_path)
+    words = f"the server was made anew and holds nothing: 3 databases with 3 tables of {backup.id} are missing"
+    assert (made.mode, made.replaced, made.findings) == ("fill", NAMES, (words,))
+    assert made.why == "the server is lost: what answers was made anew and holds nothing"
+    assert {item.why for item in made.databases} == {"the server is an empty one"}
+    assert make(tmp_path, method="swap").mode == "fill", "beside is where a rebuild's databases are made, too"
+    assert make(tmp_path, method="rebuild").mode == "rebuild"
+    one = make(tmp_path, database="shop")
+    assert (one.mode, one.replaced) == ("swap", ("shop",)), "nothing else was asked for"
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_what_surrounds_the_databases_of_a_lost_server_is_named(
+    tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch, answers: bool
+) -> None:
+    publish(tmp_path)
+    anew(server)
+    around = cluster.Cluster(
+        1, hba=("local all all trust",), slots=(cluster.Slot("feed", "physical"),),
+        tablespaces=(cluster.Tablespace("fast", "postgres", "/fast"),),
+        origins=(cluster.Origin("upstream", "0/12"), cluster.Origin("pg_9", None, "it's", "shop")),
+    )  # fmt: skip
+    monkeypatch.setattr(cluster, "of", lambda folder: around)
+    monkeypatch.setattr(database_plan, "_passwords", lambda *_: ["the role x keeps its password"])
+    made = make(tmp_path) if answers else make(tmp_path, method="rebuild")
+    before = "" if answers else "in a rebuild "
+    assert [line.partition(":")[0] for line in made.lost] == [f"{before}not restored"] * 5 + [
+        f"{before}the role x keeps its password"
+    ]
+    told = "\n".join(made.lost)
+    for words in (
+        "pg_hba.conf",
+        "slot feed",
+        "tablespace fast",
+        "origin upstream at 0/12",
+        "subscription it's of shop",
+    ):
+        assert words in told
+    assert "SELECT pg_replication_origin_advance('upstream', '0/12');" in told
+    assert "WHERE subname = 'it''s'), '...'); in the database shop" in told
+
+
+def test_what_somebody_made_since_makes_no_empty_server(tmp_path: Path, server: Server) -> None:
+    """Its application has made a table in it: that is put aside by name, and what a swap leaves out is said."""
+    publish(tmp_path)
+    anew(server)
+    server.content["shop"] = ["public.other"]
+    made = make(tmp_path)
+    assert (made.mode, database_plan.ANOTHER in made.warnings) == ("swap", True)
+    assert "shop: the table public.t is missing" in made.findings
+    server.identifier = FACTS["facts"]["system_identifier"]
+    assert database_plan.ANOTHER not in make(tmp_path).warnings
+    server.identifier = "one that a recovery made since"
+    remembered = {"id": "x", "at": format_time(NOW + timedelta(hours=1))}
+    recovery_state.keep(make_config(tmp_path), recovery_state.RECOVERED, json.dumps(remembered))
+    assert database_plan.ANOTHER not in make(tmp_path).warnings
+
+
+def test_an_empty_server_that_is_the_same_lost_its_databases_only(tmp_path: Path, server: Server) -> None:
+    publish(tmp_path)
+    server.content = {"postgres": [], "shop": []}
+    made = make(tmp_path)
+    assert (made.mode, len(made.findings)) == ("swap", 3)
+
+
+@pytest.mark.parametrize("others", [True, False])
+def test_an_empty_server_with_another_password_is_looked_at_as_its_image_made_it(
+    tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch, others: bool
+) -> None:
+    publish(tmp_path)
+    anew(server)
+    if others:
+        server.content["blog"] = ["public.t"]
+    monkeypatch.setattr(database_server, "reach", lambda run: Reached(None, "password authentication failed", True))
+    monkeypatch.setattr(database_server, "as_initialised", lambda run: server)
+    if others:
+        with pytest.raises(UsageError, match="password authentication failed"):
+            make(tmp_path)
+    else:
+        assert make(tmp_path).mode == "fill"
+
+
+def test_the_phases_fill_a_server_that_was_made_anew(
+    tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backup, settings = publish(tmp_path), make_config(tmp_path)
+    anew(server)
+    made = make(tmp_path)
+    modes: list[str] = []
+
+    def protect(self: database_protect._Protection, mode: str, *_: Any, **__: Any) -> Protected:
+        mark = recovery_state.unfinished(settings, recovery_state.RECOVERING)
+        assert mark and (mark.backup, mark.empty, mark.others) == (backup.id, True, NAMES), "from the first step on"
+        modes.append(mode)
+        return Protected(mode, fresh=self.blank())
+
+    monkeypatch.setattr(database_protect._Protection, "protect", protect)
+    done = database_protect.protect(Opened(settings), made, log=lambda _: None)
+    assert (modes, done.mode, done.fresh, done.replaced) == (["swap"], "swap", True, ())
+
+
+def test_what_stays_with_the_database_that_is_put_aside_is_named(
+    tmp_path: Path, server: Server, steps: dict[str, Any]
+) -> None:
+    backup = publish(tmp_path)
+    steps["slots"] = True
+    done = restore(tmp_path, backup)
+    assert "differs: shop: a slot of shop" in done.notes
+    assert not [note for note in restore(tmp_path, backup, fresh=True).notes if "slot" in note]
+    del server
+
+
+def test_slots_and_origins_of_the_databases_that_are_replaced() -> None:
+    server = Server()
+    slot = {"kind": "logical", "plugin": "p", "two_phase": False, "failover": False}
+    server.around = {
+        "pg_replication_slots": [
+            {"name": "feed", "database": "shop", **slot}, {"name": "other", "database": "blog", **slot},
+        ],
+        "'origins'": [{"files": True, "all": True, "ident": True, "conninfo": True, "origins": True}],
+        "pg_replication_origin o": [
+            {"name": "pg_7", "lsn": "0/7", "subscription": "sub", "database": "shop"},
+            {"name": "own", "lsn": "0/8", "subscription": None, "database": None},
+        ],
+    }  # fmt: skip
+    slots, origin = cluster.staying(cast(database_server.Server, server), ["shop"])
+    assert slots.startswith("the logical replication slot feed stays with the database that is put aside.")
+    assert "SELECT pg_create_logical_replication_slot('feed', 'p'); in the database shop" in slots
+    assert origin.startswith("the replication origin pg_7 of the subscription sub of shop at 0/7 stays with")
 
 
 def test_what_fails_after_a_swap_tells_what_was_replaced(

@@ -51,7 +51,9 @@ class Assessment:
     """condition: healthy, damaged (the server answers, the data is wrong) or down (no server). findings: why.
 
     damaged: the databases that are wrong, as the server names them. databases: all that it has, but those that runs of
-    ours made; None where it does not tell. expected: those of which a backup told what should be in them.
+    ours made; None where it does not tell. expected: those of which a backup told what should be in them. other: it
+    is damaged, and is not the server that was backed up; anew: nor does it hold anything, such as one that an image
+    made of a directory that was emptied.
     """
 
     condition: str
@@ -62,6 +64,8 @@ class Assessment:
     damaged: tuple[str, ...] = ()
     databases: Optional[tuple[str, ...]] = None
     expected: tuple[str, ...] = ()
+    anew: bool = False
+    other: bool = False
 
 
 @dataclass(frozen=True)
@@ -142,6 +146,9 @@ def assess(run: Opened, reference: Optional[Reference]) -> Assessment:
     stack, service = run.runtime, run.config.database.service
     state = stack.state(service)
     server, why, refused = database_server.reach(run) if state.running else database_server.Reached(None)
+    initial = database_server.as_initialised(run) if refused and reference else None
+    if initial and reference and _is_other(initial, reference) and holds_nothing(initial):
+        server = initial  # the image made it with another password than the one before had
     if server is None:
         said = runtime.last_words(stack.logs(service))
         words = [f"{service} is {state.describe()}" + (f" and does not answer: {why}" if why else "")]
@@ -165,6 +172,10 @@ def assess(run: Opened, reference: Optional[Reference]) -> Assessment:
             _look_at(look, run.config, server, expected, there.get(name))
             if len(look.findings) > seen:
                 damaged.append(name)
+    other = bool(damaged) and reference is not None and _is_other(server, reference)
+    anew = other and holds_nothing(server)
+    if anew and reference:
+        look.findings = [_lost(reference, names)]
     return Assessment(
         DAMAGED if damaged else HEALTHY,
         tuple(look.findings),
@@ -173,7 +184,55 @@ def assess(run: Opened, reference: Optional[Reference]) -> Assessment:
         damaged=tuple(damaged),
         databases=tuple(there),
         expected=tuple(names),
+        anew=anew,
+        other=other,
     )
+
+
+# From 16384 on, identifiers are those of objects that somebody made. What an extension makes, an image may have made.
+# https://www.postgresql.org/docs/current/system-catalog-initial-data.html#SYSTEM-CATALOG-OID-ASSIGNMENT
+_MADE_BY_NOBODY = """d WHERE d.classid = '{catalogue}'::regclass AND d.objid = x.oid AND d.deptype IN ('e', 'i')"""
+_NOTHING = " AND ".join(
+    f"NOT EXISTS (SELECT FROM {catalogue} x WHERE x.oid >= 16384 {which} AND NOT EXISTS (SELECT FROM pg_depend"
+    f" {_MADE_BY_NOBODY.format(catalogue=catalogue)}))"
+    for catalogue, which in (
+        ("pg_class", "AND x.relkind IN ('r', 'p', 'v', 'm', 'S', 'f') AND x.relnamespace <> 99"),
+        ("pg_proc", ""),
+        ("pg_type", "AND x.typrelid = 0 AND x.typelem = 0"),
+        ("pg_namespace", "AND x.nspname !~ '^pg_'"),
+        ("pg_largeobject_metadata", ""),
+    )
+)
+
+
+def _is_other(server: Server, reference: Reference) -> bool:
+    """Whether the server has another identifier than the one that was backed up: initdb gives each its own."""
+    known = reference.fingerprints.get("")
+    sql = "SELECT to_json(system_identifier::text) FROM pg_control_system();"
+    with contextlib.suppress(LifeboatError):
+        now = answers(str, server.execute(sql, attempted="look which server it is"))
+        return known is not None and bool(now) and [known.facts.system_identifier] != now
+    return False
+
+
+def holds_nothing(server: Server) -> bool:
+    """Whether nobody made anything in any of its databases. One that cannot be read is not empty."""
+    with contextlib.suppress(LifeboatError):
+        for database in server.living():
+            rows = server.execute(
+                f"SELECT to_json({_NOTHING});", database=database.name, attempted=f"look into {named(database.name)}"
+            )
+            if rows != [True]:
+                return False
+        return True
+    return False
+
+
+def _lost(reference: Reference, names: Collection[str]) -> str:
+    """One line for all that is gone: which tables these are tells the backup."""
+    tables = sum(len(found.tables) for found in reference.fingerprints.values())
+    count = f"{len(names)} database{'s' if len(names) != 1 else ''} with {tables} table{'s' if tables != 1 else ''}"
+    return f"the server was made anew and holds nothing: {count} of {reference.manifest.id} are missing"
 
 
 def _look_at(look: _Look, config: Config, server: Server, wanted: Expected, living: Optional[Living]) -> None:

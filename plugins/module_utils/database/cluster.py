@@ -39,6 +39,7 @@ MASK = "***"
 SETTINGS, RULES, TABLESPACES, SLOTS = "server settings", "access rules", "tablespaces", "replication slots"
 TEMPLATE = "template1"
 SHOWN = 8  # of what stands in one line
+ORIGINS = "replication origins"
 SUBSCRIPTIONS, PUBLICATIONS, LIBRARIES = "subscriptions", "publications", "extension libraries"
 _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")  # in JSON, where a backslash is written twice
 _ATTEMPT = "read what surrounds the databases"
@@ -113,6 +114,38 @@ class Slot:
 
 
 @dataclass(frozen=True)
+class Origin:
+    """How far a subscriber has come. subscription, database: of PostgreSQL's own subscriptions, whose origins it makes
+    itself. lsn: None where the account may not read it, or nothing came yet."""
+
+    name: str
+    lsn: Optional[str] = None
+    subscription: Optional[str] = None
+    database: Optional[str] = None
+
+    @property
+    def key(self) -> tuple[Optional[str], ...]:
+        return (self.database, self.subscription, None if self.subscription else self.name)
+
+    @property
+    def shown(self) -> str:
+        of = f" of the subscription {self.subscription} of {self.database}" if self.subscription else ""
+        return f"{self.name}{of}{f' at {self.lsn}' if self.lsn else ''}"
+
+    @property
+    def command(self) -> str:
+        """What makes it again, where it was."""
+        name = literal(self.name).strip()
+        if self.subscription:
+            called = literal(self.subscription).strip()
+            name = f"(SELECT 'pg_' || oid FROM pg_subscription WHERE subname = {called})"
+        made = "" if self.subscription else f"SELECT pg_replication_origin_create({name}); "
+        lsn = literal(self.lsn or "...").strip()
+        where = f" in the database {self.database}" if self.subscription else ""
+        return f"{made}SELECT pg_replication_origin_advance({name}, {lsn});{where}"
+
+
+@dataclass(frozen=True)
 class Subscription:
     """conninfo: masked; None where the account may not read it. options: the other columns of its row, as its major has
     them; None where the account may not read them, or an earlier version of Lifeboat took it."""
@@ -146,8 +179,9 @@ class Inside:
 
 @dataclass(frozen=True)
 class Cluster:
-    """for_all: ALTER ROLE ALL SET. hba, ident: the rules as lines. databases: by name. unreadable: what, and why.
-    template: what somebody made in template1, as PostgreSQL describes it."""
+    """for_all: ALTER ROLE ALL SET. hba, ident: the rules as lines. origins: None in a backup of before they were
+    recorded. databases: by name. unreadable: what, and why. template: what somebody made in template1, as PostgreSQL
+    describes it."""
 
     scheme: Annotated[int, Range(1, MOST)]
     settings: tuple[Setting, ...] = ()
@@ -156,6 +190,7 @@ class Cluster:
     ident: tuple[str, ...] = ()
     tablespaces: tuple[Tablespace, ...] = ()
     slots: tuple[Slot, ...] = ()
+    origins: Optional[tuple[Origin, ...]] = None
     subscriptions: tuple[Subscription, ...] = ()
     databases: Mapping[str, Inside] = field(default_factory=dict)
     unreadable: Mapping[str, str] = field(default_factory=dict)
@@ -241,7 +276,9 @@ SELECT jsonb_build_object(
     AND has_function_privilege('pg_show_all_file_settings()', 'EXECUTE'),
   'all', pg_has_role(current_user, 'pg_read_all_settings', 'USAGE'),
   'ident', to_regclass('pg_ident_file_mappings') IS NOT NULL,
-  'conninfo', has_column_privilege('pg_subscription', 'subconninfo', 'SELECT'));
+  'conninfo', has_column_privilege('pg_subscription', 'subconninfo', 'SELECT'),
+  'origins', has_table_privilege('pg_replication_origin_status', 'SELECT')
+    AND has_function_privilege('pg_show_replication_origin_status()', 'EXECUTE'));
 """
 _OF_SETTING = """'kind', coalesce(s.vartype, 'string'), 'unit', s.unit, 'boot', s.boot_val,
   'restart', coalesce(s.context = 'postmaster', false)"""
@@ -285,6 +322,13 @@ SELECT jsonb_build_object('name', slot_name, 'kind', slot_type, 'plugin', plugin
   'two_phase', coalesce(two_phase, false), 'failover', coalesce((to_jsonb(r) ->> 'failover')::bool, false))
 FROM pg_replication_slots r WHERE NOT temporary ORDER BY slot_name;
 """
+# The origin of a subscription has its number in its name; one with two numbers is of a table's first copy.
+_ORIGINS = """
+SELECT jsonb_build_object('name', o.roname, 'lsn', {lsn}, 'subscription', s.subname, 'database', d.datname)
+FROM pg_replication_origin o LEFT JOIN pg_subscription s ON o.roname = 'pg_' || s.oid
+LEFT JOIN pg_database d ON d.oid = s.subdbid WHERE o.roname !~ '^pg_[0-9]+_[0-9]+$' ORDER BY o.roname;
+"""
+_LSN = "(SELECT t.remote_lsn::text FROM pg_replication_origin_status t WHERE t.local_id = o.roident)"
 _SUBSCRIPTIONS = """
 SELECT jsonb_build_object('name', subname, 'database', d.datname, 'owner', pg_get_userbyid(subowner),
   'enabled', subenabled, 'publications', to_jsonb(subpublications), 'slot', subslotname, 'conninfo', {conninfo},
@@ -327,6 +371,7 @@ class _May:
     all: bool
     ident: bool
     conninfo: bool
+    origins: bool
 
 
 @dataclass(frozen=True)
@@ -406,6 +451,17 @@ class _Reader:
     def lacks(self, topic: str, why: str) -> None:
         self.unreadable.setdefault(topic, named(mask(why)))
 
+    def may(self) -> _May:
+        """What the account may read."""
+        nothing = _May(files=False, all=False, ident=True, conninfo=False, origins=False)
+        return (self.rows(SETTINGS, _May, _MAY) or [nothing])[0]
+
+    def origins(self, may: _May) -> tuple[Origin, ...]:
+        found = self.rows(ORIGINS, Origin, _ORIGINS.replace("{lsn}", _LSN if may.origins else "NULL"))
+        if found and not may.origins:
+            self.lacks(ORIGINS, "the account may not read pg_replication_origin_status")
+        return tuple(found)
+
     def settings(self, may: _May) -> list[Setting]:
         sources = ["command line", "environment variable"]
         if not may.files:
@@ -438,7 +494,7 @@ def take(server: Server, databases: Iterable[str], major: int = 0) -> Cluster:
 
 def _taken(reader: _Reader, databases: Iterable[str], major: int) -> Cluster:
     sql = _INSIDE.replace(_TABLES_OF, _TABLES_BEFORE_15) if 0 < major < 15 else _INSIDE
-    (may,) = reader.rows(SETTINGS, _May, _MAY) or [_May(files=False, all=False, ident=True, conninfo=False)]
+    may = reader.may()
     hba = [rule.text for rule in reader.rows(RULES, _Rule, _HBA)]
     ident = [rule.text for rule in reader.rows(RULES, _Mapping, _IDENT)] if may.ident else []
     columns = ("subconninfo", _OPTIONS) if may.conninfo else ("NULL", "NULL")
@@ -456,6 +512,7 @@ def _taken(reader: _Reader, databases: Iterable[str], major: int) -> Cluster:
         tuple(ident),
         tuple(reader.rows(TABLESPACES, Tablespace, _TABLESPACES)),
         tuple(reader.rows(SLOTS, Slot, _SLOTS)),
+        reader.origins(may),
         tuple(replace(found, conninfo=found.conninfo and mask(found.conninfo)) for found in subscriptions),
         {name: rows[0] for name, rows in inside.items() if rows},
         reader.unreadable,
@@ -528,6 +585,7 @@ def notes(wanted: Cluster) -> list[str]:
         lines.append(f"the {count} rules of {HBA} and {IDENT}: where they differ they are written aside, with a diff")
     lines += [f"the tablespace {space.name}: {space.command}" for space in wanted.tablespaces]
     lines += [f"the {slot.kind} replication slot {slot.name}: {slot.command}" for slot in wanted.slots]
+    lines += [f"the replication origin {origin.shown}: {origin.command}" for origin in wanted.origins or ()]
     lines += [
         f"the state of the subscription {item.name} of {item.database}: it comes back disabled"
         for item in wanted.subscriptions
@@ -542,6 +600,28 @@ def notes(wanted: Cluster) -> list[str]:
 def _some(names: Sequence[str]) -> str:
     rest = len(names) - SHOWN
     return ", ".join(names[:SHOWN]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def staying(server: Server, databases: Collection[str]) -> list[str]:
+    """What does not come back with a database that is replaced in a server that lives, as it belongs to the one that
+    is put aside: its logical replication slots, and the progress of its subscriptions. A line each."""
+    reader = _Reader(server)
+    lines = []
+    for slot in reader.rows(SLOTS, Slot, _SLOTS):
+        if slot.database in databases:
+            dropped = f"SELECT pg_drop_replication_slot({literal(slot.name).strip()}); in the database put aside"
+            lines.append(
+                f"the {slot.kind} replication slot {slot.name} stays with the database that is put aside. To have it"
+                f" in the restored one: {dropped}, then {slot.command}"
+            )
+    for origin in reader.origins(reader.may()):
+        if origin.database in databases:
+            lines.append(
+                f"the replication origin {origin.shown} stays with the database that is put aside: the restored"
+                f" subscription has one of its own. To set it: {origin.command}"
+            )
+    lines += [f"{topic} of the database put aside: not read, as {why}" for topic, why in reader.unreadable.items()]
+    return [named(line) for line in lines]
 
 
 def _unset(setting: Setting, by: str = "ALTER SYSTEM SET") -> str:
@@ -590,6 +670,7 @@ def compare(expected: Cluster, found: Cluster, restored: Collection[str] = (), *
         (RULES, _rules(expected, found), len(expected.hba) + len(expected.ident)),
         (TABLESPACES, _lost("tablespace", expected.tablespaces, found.tablespaces), len(expected.tablespaces)),
         (SLOTS, _lost("replication slot", expected.slots, found.slots), len(expected.slots)),
+        *([(ORIGINS, _origins(expected, found), len(expected.origins))] if expected.origins is not None else []),
         (SUBSCRIPTIONS, _subscriptions(expected, found), len(expected.subscriptions)),
         (
             PUBLICATIONS,
@@ -670,6 +751,15 @@ def _lost(what: str, before: Sequence[Union[Tablespace, Slot]], now: Sequence[Un
     for item in before:
         if item not in now:
             yield False, f"the {what} {item.name} is not restored. To make it: {item.command}"
+
+
+def _origins(expected: Cluster, found: Cluster) -> _Differences:
+    """The number of a subscription, and so the name of its origin, is another after a restore."""
+    have = {origin.key: origin for origin in found.origins or ()}
+    for origin in expected.origins or ():
+        now = have.get(origin.key)
+        if now is None or now.lsn != origin.lsn:
+            yield False, f"the replication origin {origin.shown} is not restored. To set it: {origin.command}"
 
 
 def _subscriptions(expected: Cluster, found: Cluster) -> _Differences:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import zlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
@@ -31,16 +32,23 @@ from ..repository.sources import FROM_VAULT, Sources
 from ..settings.config import Config
 from ..settings.scenarios import DATABASE
 from ..stack.runtime import Opened, Runtime, database_mount
-from . import aside, assess, carried, clients, cluster, held, lacking, logins, majors, scratch
+from . import aside, assess, carried, clients, cluster, fingerprint, held, lacking, logins, majors, passwords, scratch
 from . import server as database_server
 from .held import Held
 from .methods import registry as methods
 from .methods.base import opened
+from .methods.logical import restore
 from .planned import ASIDE, ASK, RESTORE, Action, Database, Mode, Plan, resumed
+from .server import decoded
 
 UNKNOWN_OTHERS = (
     "databases of the server that the backup does not hold, as it does not answer: in a rebuild they stay in the data"
     " directory that is put aside"
+)
+ANOTHER = (
+    "the server is not the one that was backed up: beside its databases, the backup's roles, settings, access rules,"
+    " slots and tablespaces may be missing, and a swap brings back none of them; -e method=rebuild brings back or names"
+    " each"
 )
 LOST = 12  # lines of the text about what does not come back as it was
 _ASKED: Mapping[str, Mode] = {"swap": "swap", "rebuild": "rebuild"}
@@ -98,6 +106,8 @@ def _make(
     own = held.of(present(asked.manifest), config.database.name) if asked else None
     holds = {item.shown for item in own} if own else None
     needed, why = _needed(config, seen, sources.identity if not continues else identity, before, force, database, holds)
+    if seen.anew and not database:
+        why = "the server is lost: what answers was made anew and holds nothing"
     if continues and not database:
         needed, why = True, f"the recovery of {continues.backup} that began at {continues.since} has not ended; {why}"
     identity = sources.identity
@@ -110,17 +120,8 @@ def _make(
             "an earlier recovery closed the database to logins and did not come to its end"
         )  # fmt: skip
     elif needed:
-        mode = _ASKED.get(method) or ("start" if seen.condition == DOWN else "swap")
-        if mode == "swap" and seen.condition == DOWN:
-            raise UsageError(
-                "plan the recovery", config.stack, "method=swap needs a server that answers", "Leave method at auto."
-            )
-        if mode == "rebuild" and database:
-            raise UsageError(
-                "plan the recovery", config.stack, f"method=rebuild replaces every database, not {database} alone",
-                "Leave method at auto, or name no database.",
-            )  # fmt: skip
-    scope = Scope(run, seen, mode, database, bool(state) or force, others, bool(continues))
+        mode = _mode(config, seen, method, database, continues)
+    scope = Scope(run, seen, mode, database, bool(state) or force, others)
     chosen, passed_over, damaged, lost, better = _choose(run, sources, identity, before, scope, log)
     if mode == "swap" and not scope.asked:
         scope = replace(scope, better=better)
@@ -146,9 +147,10 @@ def _make(
         unchecked=(*seen.unchecked, *scope.unknown),
         warnings=(
             *filter(None, [older]),
+            *_another(config, seen, mode, chosen),
             *sources.notes,
             *_warnings(sources.found, chosen),
-            *(scope.newer_copies(better) if mode in ("start", "rebuild") else ()),
+            *(scope.newer_copies(better) if mode in ("start", "rebuild", "fill") else ()),
             *lacks.warnings(back, seen.databases),
             *damaged,
             *remaining,
@@ -179,6 +181,27 @@ def _make(
     )
 
 
+def _mode(config: Config, seen: assess.Assessment, method: str, database: str, continues: Optional[Unfinished]) -> Mode:
+    mode = _ASKED.get(method) or ("start" if seen.condition == DOWN else "swap")
+    if mode == "swap" and seen.condition == DOWN:
+        raise UsageError(
+            "plan the recovery", config.stack, "method=swap needs a server that answers", "Leave method at auto."
+        )
+    if mode == "rebuild" and database:
+        raise UsageError(
+            "plan the recovery", config.stack, f"method=rebuild replaces every database, not {database} alone",
+            "Leave method at auto, or name no database.",
+        )  # fmt: skip
+    return "fill" if mode == "swap" and not database and (seen.anew or continues) else mode
+
+
+def _another(config: Config, seen: assess.Assessment, mode: Mode, chosen: Entry) -> list[str]:
+    """A warning where what surrounds the databases may be lost, too. One that a recovery rebuilt since has it again."""
+    last = recovered(config)
+    ours = last is not None and last.at > format_time(present(chosen.manifest).taken_at)
+    return [ANOTHER] if mode == "swap" and seen.other and not ours else []
+
+
 def _asked(sources: Sources, before: Optional[datetime]) -> Optional[Entry]:
     """The backup of the state that was named; None where it cannot be used, which choosing it says."""
     with contextlib.suppress(LifeboatError):
@@ -201,8 +224,8 @@ class Scope:
     """Which databases a recovery is about: of those that a backup holds, and of those that the server has.
 
     named: the only one to be replaced in a server that lives. asked: its state was named. others: see make().
-    everything: a recovery that was filling an empty server has not ended. better: databases of which a newer backup
-    than the chosen one has a good copy, and which backup: they are left to the next recovery, which takes that one.
+    better: databases of which a newer backup than the chosen one has a good copy, and which backup: they are left to
+    the next recovery, which takes that one.
     """
 
     run: Opened
@@ -211,7 +234,6 @@ class Scope:
     named: str
     asked: bool
     others: str
-    everything: bool = False
     better: Mapping[str, str] = field(default_factory=dict)
 
     def target(self, found: Sequence[Held], identity: str) -> Held:
@@ -230,7 +252,7 @@ class Scope:
         target = self.target(found, manifest.id)
         if self.mode in ("none", "reopen"):
             return ()
-        if self.mode != "swap" or (self.everything and not self.named):
+        if self.mode != "swap":
             return (target, *(item for item in found if item is not target))
         wrong = [item for item in found if item.live in self.seen.damaged and (not self.named or item is target)]
         if self.asked:
@@ -256,6 +278,7 @@ class Scope:
             if item in chosen:
                 why = {
                     "start": "unless the server comes up with its data", "rebuild": "the server will be a fresh one",
+                    "fill": "the server is an empty one",
                 }.get(self.mode) or ("it is damaged" if wrong else "it was asked for")  # fmt: skip
             elif item.live in self.better:
                 newer = self.better[item.live]
@@ -415,7 +438,7 @@ def _choose(
         log(f"checking the bytes of {entry.id}")
         repo, manifest = sources.repo(entry), present(entry.manifest)
         restored = scope.restored(manifest)
-        if scope.mode == "swap":
+        if scope.mode in ("swap", "fill") and not scope.seen.anew:
             _require_no_prepared(run, restored)
         with repo.materialise("database", entry.id) as folder:
             found = held.checksums(repo, manifest, folder)
@@ -441,8 +464,9 @@ def _choose(
                 return "; ".join(bad.values())
             damaged.extend(f"{item.shown} cannot be restored from {entry.id}: {why}" for item, why in bad.items())
             with open_it() as plain:
-                around = cluster.of(plain) if scope.mode != "swap" else None
-            lost.extend(f"in a rebuild {line}" for line in (cluster.notes(around) if around else ()))
+                lost.extend(_around(run, scope, plain, manifest))
+            if scope.mode == "swap":
+                lost.extend(_staying(run, restored))
             lost.extend(f"{item.shown}: {named(line)}" for item in restored for line in item.dump.not_carried)
             _require_major(run, entry, folder)
         return ""
@@ -451,6 +475,37 @@ def _choose(
     own = {item.live for item in held.of(present(chosen.manifest), run.config.database.name)}
     better = {name: newer for name, newer in better.items() if newer != chosen.id and name in own}
     return chosen, passed_over, damaged, lost, better
+
+
+def _around(run: Opened, scope: Scope, plain: Path, manifest: Manifest) -> list[str]:
+    """What a server lacks that is rebuilt, or filled, or is another one than the backup's: what surrounds the
+    databases, and the passwords of roles that are not the backup's. plain: its artefacts."""
+    when = {"start": "in a rebuild ", "rebuild": "in a rebuild ", "fill": ""}.get(scope.mode)
+    if when is None:
+        return []
+    around = cluster.of(plain)
+    lines = [f"{when}{line}" for line in (cluster.notes(around) if around else ())]
+    return lines + [f"{when}{line}" for line in _passwords(run, plain, manifest)]
+
+
+def _passwords(run: Opened, plain: Path, manifest: Manifest) -> list[str]:
+    if not manifest.detailed(DatabaseDetails).role_passwords:
+        return []
+    initial = database_server.initial_account(run)
+    user = run.config.database.user or (initial.user if initial else "postgres")
+    password = run.config.secrets.get("database_password", "")
+    with contextlib.suppress(OSError, EOFError, zlib.error):
+        stored = passwords.of_globals(restore.statements(decoded(fingerprint.globals_of(plain))))
+        if password and user in stored and not passwords.matches(stored[user], user, password):
+            return [restore.keeps_password(user)]
+        if initial and restore.other_than_initial(stored, initial):
+            return [restore.not_the_initial(initial)]
+    return []
+
+
+def _staying(run: Opened, restored: Sequence[Held]) -> list[str]:
+    server = database_server.of(run)
+    return [f"{item.shown}: {line}" for item in restored for line in cluster.staying(server, [item.live])]
 
 
 def _require_major(run: Opened, chosen: Entry, folder: Path) -> None:
@@ -556,7 +611,7 @@ def text(made: Plan) -> list[str]:
     lines += [f"  {line}" for line in made.lost[:LOST]]
     if len(made.lost) > LOST:
         lines.append(f"  and {len(made.lost) - LOST} more: the module's result has them all (lost)")
-    if made.mode in ("swap", "start", "rebuild"):
+    if made.mode in ("swap", "start", "rebuild", "fill"):
         dumps = {named(item.name): item.taken_at for item in backup.details.dumps(backup.taken_at)}
         since = min((dumps[name] for name in made.replaced if name in dumps), default=backup.taken_at)
         gone = ", ".join(made.replaced) or made.target

@@ -14,7 +14,7 @@ from ..base.text import Planned, Untested
 from ..recovery.state import RECOVERING, Unfinished, unfinished
 from ..settings.config import Config
 
-Mode = Literal["none", "swap", "start", "rebuild", "reopen"]
+Mode = Literal["none", "swap", "start", "rebuild", "reopen", "fill"]
 Action = Literal["restored", "untouched", "copied", "quarantined"]
 ASK, RESTORE, ASIDE = "ask", "restore", "aside"  # what becomes of databases that a rebuild would lose
 
@@ -40,9 +40,10 @@ class Plan(Planned):
     """What is wrong and what will be done. Roles see it as JSON, with these names.
 
     mode: none, swap (the server lives: restore beside, swap by name), start (it is down: start it and look; if it does
-    not come up, or wrong, rebuild), rebuild (quarantine the data directory, fresh server), reopen (a recovery was
-    killed when the data was back and the writers were not). asked: a state was named, so a healthy server will not do;
-    state: that name, an identity or a time. backup: as a listing has it. target: the name of the application's
+    not come up, or wrong, rebuild), rebuild (quarantine the data directory, fresh server), fill (the server was
+    lost, and what answers is an empty one that was made anew: it gets all that a rebuilt one gets), reopen (a recovery
+    was killed when the data was back and the writers were not). asked: a state was named, so a healthy server will not
+    do; state: that name, an identity or a time. backup: as a listing has it. target: the name of the application's
     database, or of the one that was named, which is then the only one to be replaced in a server that lives.
     one_offs: containers of `docker compose run` that are stopped with the writers, and not started again.
     lost: what does not come back as it was, a line each. turn: the number of the host's changes when it was made.

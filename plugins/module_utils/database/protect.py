@@ -89,6 +89,10 @@ class _Protection(Protection[assess.Assessment]):
 
     def ask(self, state: ServiceState) -> Optional[str]:
         found = database_server.reach(self.run) if state.running else database_server.Reached(None)
+        if found.refused:  # one that its image made anew has the password that the image was told
+            initial = database_server.as_initialised(self.run)
+            if initial and assess.holds_nothing(initial):
+                return None
         return None if found.server else found.why
 
     def look(self) -> assess.Assessment:
@@ -126,20 +130,7 @@ class _Protection(Protection[assess.Assessment]):
         makes no other server of it."""
         if self.planned.named:
             return False
-        if resumed(self.config):
-            return True
-        if (self.seen or self.planned).condition != DAMAGED:
-            return False
-        server = database_server.of(self.run)
-        with contextlib.suppress(LifeboatError):  # a database that cannot be read is not empty
-            if any(aside.size(server, database.name).filled for database in server.living()):
-                return False
-            sql = "SELECT to_json(system_identifier::text) FROM pg_control_system();"
-            now = answers(str, server.execute(sql, attempted="look which server it is"))
-            reference = assess.reference_of(Sources(self.run, "database"))
-            known = reference.fingerprints.get("") if reference else None
-            return known is not None and [known.facts.system_identifier] != now
-        return False
+        return self.planned.mode == "fill" or bool(self.seen and self.seen.anew) or resumed(self.config) is not None
 
     def data_mount(self) -> DataMount:
         return database_mount(self.config, self.stack)
@@ -157,8 +148,10 @@ class _Protection(Protection[assess.Assessment]):
 
     def shut(self, *, fresh: bool) -> tuple[str, ...]:
         """Clients of others lose their sessions, and nobody logs in to write what the new database will not have."""
+        if fresh:  # from now on nobody may use it before it is filled
+            recovery_state.mark(self.config, self.mark, replace(self.to_bring_back(), empty=True))
         server, planned, seen = database_server.of(self.run), self.planned, self.seen
-        replaced = planned.replaced if fresh or planned.mode == "swap" else self.to_replace()
+        replaced = planned.replaced if fresh or planned.mode in ("swap", "fill") else self.to_replace()
         names = tuple(database.name for database in server.living() if named(database.name) in replaced)
         if fresh:
             shut = Closed(names, True, True, ("the database is the empty one of a fresh server",))
@@ -200,9 +193,10 @@ def protect(run: Opened, planned: Plan, *, log: Log) -> ProtectedDatabase:
     brought: Sequence[Outcome] = ()
     if planned.mode == "reopen" and left:
         checks, brought = aside.bring_back(run.config, database_server.of(run), Path(left), planned.stamp, log)
-    done = protection.protect(
-        planned.mode, planned.writers, asked=planned.asked, unchecked=unchecked, stamp=planned.stamp
-    )
+    if planned.mode == "fill":  # from now on nobody may use it before it is filled
+        recovery_state.mark(run.config, protection.mark, replace(protection.to_bring_back(), empty=True))
+    mode = "swap" if planned.mode == "fill" else planned.mode
+    done = protection.protect(mode, planned.writers, asked=planned.asked, unchecked=unchecked, stamp=planned.stamp)
     if planned.mode != "reopen" and done.mode == "started" and left:
         checks, brought = aside.bring_back(run.config, database_server.of(run), Path(left), planned.stamp, log)
     done = replace(done, checks=(*done.checks, *checks))

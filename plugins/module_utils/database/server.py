@@ -25,7 +25,7 @@ import secrets
 import subprocess
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Callable, NamedTuple, Optional, Protocol, TypeVar
@@ -35,6 +35,7 @@ from ..base import pipeline, typed
 from ..base.errors import LifeboatError, NotFoundError, UnverifiedError, present, printable
 from ..base.filesystem import explained
 from ..base.pipeline import Command
+from ..recovery.state import RECOVERING, unfinished
 from ..settings.config import Config
 from ..stack.runtime import ComposeRuntime, Opened, Runtime, exec_command
 
@@ -221,8 +222,18 @@ class Made:
         return folder / f"={quote_from_bytes(name.encode('utf-8', 'surrogateescape'), safe='')}"
 
 
+@dataclass(frozen=True)
+class Account:
+    user: str
+    password: str = field(repr=False)
+
+
 class Server:
-    """One PostgreSQL server, reached with one user."""
+    """One PostgreSQL server, reached with one user.
+
+    initial: what an image was told to make, None where it is not known. configured: the server as the configuration
+    reaches it, where it does not let that account in yet, as it is a fresh one whose roles are not restored.
+    """
 
     def __init__(
         self,
@@ -244,6 +255,8 @@ class Server:
         self.database = database  # the one that the configuration is about
         self.timeout = timeout
         self.application = application
+        self.initial: Callable[[], Optional[Account]] = lambda: None
+        self.configured: Optional[Server] = None
         self._kept: Optional[contextlib.ExitStack] = None
         self._open: Optional[Session] = None
         self._goes = False
@@ -270,6 +283,11 @@ class Server:
         other._env = {**self._env, "PGUSER": user, "PGPASSWORD": password, **({"PGHOST": host} if host else {})}
         other.__dict__["silent"] = ""
         return other
+
+    def log_in_as_configured(self) -> None:
+        """From the next session on."""
+        if self.configured:
+            self.user, self._env, self.configured = self.configured.user, self.configured._env, None
 
     def run_command(self, argv: Sequence[str], *, stdin: bool = False) -> Command:
         """Any command where the tools are: mktemp, tar, rm."""
@@ -760,10 +778,41 @@ def for_backups(run: Opened) -> Server:
     return connect(run.config, run.runtime, backup=True)
 
 
+def as_initialised(run: Opened) -> Optional[Server]:
+    """The server as the image made it, where it does not let the configured account in and lets that one in."""
+    server = _as_initialised(of(run))
+    return server if server and server.problem() is None else None
+
+
+def _as_initialised(server: Server) -> Optional[Server]:
+    account = server.initial()
+    if account is None:
+        return None
+    found = copy.copy(server)
+    found._env = {**server._env, "PGUSER": account.user, "PGPASSWORD": account.password}
+    found.user, found.configured = account.user, server
+    return found if found._env != server._env else None
+
+
 def connect(config: Config, runtime: Runtime, *, backup: bool = False) -> Server:
-    """Resolves the container once, so a handle does not outlive it."""
+    """Resolves the container once, so a handle does not outlive it.
+
+    A fresh server knows neither the roles nor the passwords of the one before: until a recovery has restored them it
+    is reached with what its image was told, if it refuses the configured account.
+    """
+    server = _connect(config, runtime, backup=backup)
+    mark = unfinished(config, RECOVERING) if not backup else None
+    if mark and mark.begun and mark.empty:
+        problem = server.problem()
+        other = _as_initialised(server) if problem and problem.exit_status == BAD_CONNECTION else None
+        return other if other and other.problem() is None else server
+    return server
+
+
+def _connect(config: Config, runtime: Runtime, *, backup: bool) -> Server:
     settings = config.database
     user, database = settings.user, settings.name
+    initial: Callable[[], Optional[Account]] = lambda: None  # noqa: E731
     if isinstance(runtime, ComposeRuntime):
         # What the image was told: https://hub.docker.com/_/postgres, "Environment Variables".
         found = runtime.state(settings.service)
@@ -773,6 +822,7 @@ def connect(config: Config, runtime: Runtime, *, backup: bool = False) -> Server
         user = user or environment.get("POSTGRES_USER", "")
         database = database or environment.get("POSTGRES_DB", "")
         execute: Executor = functools.partial(exec_command, found.id, user=settings.os_user)
+        initial = functools.partial(_initial, environment, execute)
     else:
         execute = functools.partial(runtime.command, settings.service)
     own = backup and bool(settings.backup_user)
@@ -787,4 +837,25 @@ def connect(config: Config, runtime: Runtime, *, backup: bool = False) -> Server
         timeout=config.timeout,
     )
     server.made = Made(config.state / _MADE)
+    server.initial = initial
     return server
+
+
+def _initial(environment: Mapping[str, str], execute: Optional[Executor]) -> Optional[Account]:
+    """What an image makes a new server with. execute: reads the file that has the password, where one has it."""
+    password, file = (environment.get(f"POSTGRES_PASSWORD{suffix}", "") for suffix in ("", "_FILE"))
+    if not password and file:
+        if execute is None:
+            return None
+        try:
+            command = execute(["cat", "--", file], env={}, stdin=False)
+            password = pipeline.output(command, attempted="read the password", subject=file, timeout=60).rstrip("\n")
+        except LifeboatError:
+            return None
+    return Account(environment.get("POSTGRES_USER") or "postgres", password) if password else None
+
+
+def initial_account(run: Opened) -> Optional[Account]:
+    """What the image of the stack's server was told to make, as far as that is known of a server that may be down."""
+    environment = run.runtime.state(run.config.database.service).environment
+    return _initial(environment or {}, None)

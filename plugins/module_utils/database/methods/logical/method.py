@@ -29,7 +29,7 @@ from ... import cluster, held
 from ... import server as database_server
 from ...fingerprint import facts_of
 from ...held import Held
-from ...server import Server, fit_name
+from ...server import Account, Server, fit_name
 from ..base import Method, Outcome, Restoration, Restored
 from . import dump, proof, restore
 
@@ -77,9 +77,7 @@ class Logical(Method):
         server, log = wanted.server, wanted.log
         _sweep(server)
         around = work.around()
-        made = work.timed(
-            "restore", lambda: restore.roles(server, wanted.folder, facts_of(wanted.folder), fresh=wanted.fresh)
-        )
+        made = work.timed("restore", work.roles)
         order = sorted(wanted.databases, key=lambda item: item is not wanted.required)
         for item in order:
             try:
@@ -129,6 +127,13 @@ def _around(wanted: Restoration) -> Optional[cluster.Cluster]:
             for slot in found.slots
             if slot.database is None or slot.database in live
         ),
+        origins=tuple(
+            replace(origin, database=live.get(origin.database or ""))
+            for origin in found.origins
+            if origin.database is None or origin.database in live
+        )
+        if found.origins is not None
+        else None,
     )
 
 
@@ -166,6 +171,21 @@ class _Work:
             self.checks.append(ended(cluster.SETTINGS, exc))
             return None
 
+    def roles(self) -> list[str]:
+        """Returns the names of those that were made. Into a fresh server each comes with its password."""
+        wanted, server = self._wanted, self._wanted.server
+        facts = facts_of(wanted.folder)
+        if not wanted.fresh:
+            return restore.roles(server, wanted.folder, facts, fresh=False)
+        user = (server.configured or server).user
+        account = Account(user, wanted.config.secrets.get("database_password", ""))
+        recorded = wanted.manifest.detailed(DatabaseDetails).role_passwords
+        made = restore.roles(server, wanted.folder, facts, fresh=True, account=account, recorded=recorded)
+        checks, notes = restore.role_passwords(server, wanted.folder, facts, account, recorded=recorded)
+        self.checks += checks
+        self.notes += notes
+        return made
+
     def bring_back(self, item: Held) -> None:
         """One database; where it fails the live one is as it was, and an error says why."""
         wanted, server = self._wanted, self._wanted.server
@@ -183,6 +203,7 @@ class _Work:
                 server.reap()
                 database_server.drop(server, beside)
             raise
+        staying = [] if wanted.fresh else cluster.staying(server, [item.live])
         wanted.log(f"swapping {item.shown}")
         kept = self.timed("swap", lambda: restore.swap(server, item.live, beside, wanted.stamp))
         server.made.forget(beside)
@@ -197,7 +218,7 @@ class _Work:
             kept = ""
         self.checks += checks
         self.outcomes.append(Outcome(item.shown, "restored", kept=named(kept)))
-        self.notes += [f"{item.shown}: {named(line)}" for line in item.dump.not_carried]
+        self.notes += [f"{item.shown}: {named(line)}" for line in (*item.dump.not_carried, *staying)]
 
     def _made(self, item: Held, beside: str) -> list[Check]:
         """Restored beside and compared. Raises IntegrityError where anything differs."""

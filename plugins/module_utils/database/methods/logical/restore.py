@@ -11,23 +11,25 @@ import gzip
 import io
 import itertools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Optional, cast
 
 from ....base import pipeline
-from ....base.checks import Check
+from ....base.checks import COULD_NOT_VERIFY, Check, compared
 from ....base.errors import IntegrityError, LifeboatError, Log, unable
 from ....base.pipeline import Command
 from ....base.text import named
 from ....repository.details import DatabaseDetails
 from ....repository.manifest import Manifest
 from ....tools import age
-from ... import fingerprint
+from ... import fingerprint, passwords
 from ...fingerprint import DUMP, GLOBALS, Facts, Fingerprint
 from ...logins import allows
 from ...server import (
+    BAD_CONNECTION,
+    Account,
     Server,
     answers,
     decoded,
@@ -93,11 +95,16 @@ def _dump_where_the_tools_are(server: Server, manifest: Manifest, directory: Pat
         yield f"{inside}/{DUMP}"
 
 
-def roles(server: Server, directory: Path, facts: Fingerprint, *, fresh: bool) -> list[str]:
+def roles(
+    server: Server, directory: Path, facts: Fingerprint, *, fresh: bool, account: Optional[Account] = None,
+    recorded: bool = True,
+) -> list[str]:  # fmt: skip
     """Restore roles, memberships and role settings from the globals. Returns the names of the roles it made.
 
     fresh: the server was made for this, so every role becomes what it was. Else only missing roles are made: a
-    password changed since the backup is the one that the application now uses.
+    password changed since the backup is the one that the application now uses. account: Lifeboat's own, as it is
+    configured, whose password (empty: none) goes on to work. None: our own role keeps the password that it has.
+    recorded: the backup has passwords.
     """
     names = fingerprint.names_of(facts.scheme)
     sql = f"{names}SELECT jsonb_build_object('name', rolname) FROM pg_roles;"
@@ -109,7 +116,25 @@ def roles(server: Server, directory: Path, facts: Fingerprint, *, fresh: bool) -
     found = statements(decoded(fingerprint.globals_of(directory)))
     if not names:  # as they were stored, so they are stored again
         found = [statement for statement in found if not statement.startswith("SET client_encoding ")]
-    script = keep_globals(found, have, missing, server.user, fresh=fresh)
+    if fresh and account:
+        stored = passwords.of_globals(found)
+        other = bool(account.password) and not passwords.matches(
+            stored.get(account.user), account.user, account.password
+        )
+        script = keep_globals(found, have, missing, account.user if other else "", fresh=True)
+        if other and account.user in stored:
+            script += _password_sql(account.user, passwords.verifier_of(account.password))
+        if recorded:
+            without = [role for role, verifier in stored.items() if verifier is None and role in have]
+            script += "".join(_password_sql(role, None) for role in without if not other or role != account.user)
+        with _not_locked_out(server):
+            _run_globals(server, script)
+    else:
+        _run_globals(server, keep_globals(found, have, missing, server.user, fresh=fresh))
+    return list(map(named, missing))
+
+
+def _run_globals(server: Server, script: str) -> None:
     with server.database_for(script) as database_name:
         server.script(
             encoded(script),
@@ -117,7 +142,86 @@ def roles(server: Server, directory: Path, facts: Fingerprint, *, fresh: bool) -
             attempted="restore roles and other globals",
             remedy="No role was changed. The statements are in the backup's globals.sql.gz.",
         )
-    return list(map(named, missing))
+
+
+def _password_sql(role: str, verifier: Optional[str]) -> str:
+    return f"ALTER ROLE {identifier(role)} PASSWORD {literal(verifier).strip() if verifier else 'NULL'};\n"
+
+
+@contextlib.contextmanager
+def _not_locked_out(server: Server) -> Iterator[None]:
+    """Where our own role gets a password with which we do not get in, it gets back the one that it had."""
+    role, attempted = server.user, "keep our way into the server"
+    with server.session("template1") as session:
+        sql = f"SELECT to_json(coalesce(rolpassword, '')) FROM pg_authid WHERE rolname = {literal(role)};"
+        before = list[str]()
+        with contextlib.suppress(LifeboatError):  # an account that may not read it
+            before = answers(str, session.rows(sql, attempted=attempted))
+        yield
+        if server.configured and server.configured.problem() is None:
+            server.log_in_as_configured()
+        elif (problem := server.problem()) and problem.exit_status == BAD_CONNECTION and before:
+            session.rows(_password_sql(role, before[0]), attempted=attempted)
+
+
+@dataclass(frozen=True)
+class _Role:
+    name: str
+    password: Optional[str]
+
+
+def role_passwords(
+    server: Server, directory: Path, facts: Fingerprint, account: Account, *, recorded: bool
+) -> tuple[list[Check], list[str]]:
+    """Whether each role of a fresh server has the password of the backup; and a note of each that has another.
+
+    recorded: the backup has them.
+    """
+    names = fingerprint.names_of(facts.scheme)
+    stored = passwords.of_globals(statements(decoded(fingerprint.globals_of(directory))))
+    if not recorded:
+        return [], [f"no role has the password that it had: the backup has none ({', '.join(map(named, stored))})"]
+    sql = f"{names}SELECT jsonb_build_object('name', rolname, 'password', rolpassword) FROM pg_authid;"
+    try:
+        rows = answers(_Role, server.execute(sql, attempted="read the roles' passwords"))
+    except LifeboatError as exc:
+        return [Check(PASSWORDS, COULD_NOT_VERIFY, f"not read: {exc.cause}")], []
+    found = {role.name: role.password for role in rows}
+    other = [name for name, verifier in stored.items() if found.get(name) != verifier]
+    notes, wrong = list[str](), list[str]()
+    if server.configured:
+        notes.append(
+            f"Lifeboat logged in as {named(server.user)}: {named(account.user)}, as configured, is not let in now"
+        )
+    for name in other:
+        if name == account.user and account.password and passwords.matches(found.get(name), name, account.password):
+            notes.append(keeps_password(name))
+        else:
+            wrong.append(f"the role {named(name)} has another password than the backup")
+    initial = server.initial()
+    if initial and initial.user not in other and other_than_initial(stored, initial):
+        notes.append(not_the_initial(initial))
+    return [compared(PASSWORDS, wrong, f"{len(stored) - len(other)} as the backup has them")], notes
+
+
+PASSWORDS = "role passwords"
+
+
+def keeps_password(role: str) -> str:
+    """What is said of a role whose password in the backup is not the one that the recovery was given."""
+    return f"the role {named(role)} keeps the password of lifeboat_secrets.database_password: the backup has another"
+
+
+def other_than_initial(stored: Mapping[str, Optional[str]], initial: Account) -> bool:
+    """Whether the backup has another password of that role than the one that the image was told."""
+    return initial.user in stored and passwords.matches(stored[initial.user], initial.user, initial.password) is False
+
+
+def not_the_initial(initial: Account) -> str:
+    return (
+        f"the role {named(initial.user)} has the password of the backup, which is not POSTGRES_PASSWORD of the"
+        " database's service: whoever logs in with that one is refused"
+    )
 
 
 _STATEMENT = re.compile(r"""\s*(--[^\n]*|\\[^\n]*|(?:[^;'"]|'[^']*'|"[^"]*")+;)""")
@@ -135,7 +239,7 @@ def keep_globals(found: Sequence[str], have: set[str], missing: Sequence[str], s
     """The statements of `pg_dumpall --globals-only` that apply here.
 
     Dropped always: CREATE ROLE of a role that is there; tablespaces (their directories are another host's); the
-    password of the superuser we are connected as (it is set by the image's environment).
+    password of the role `superuser`, which keeps the one that it has (empty: none does).
     """
 
     def names(candidates: Sequence[str]) -> str:
@@ -145,7 +249,7 @@ def keep_globals(found: Sequence[str], have: set[str], missing: Sequence[str], s
         r"(CREATE|ALTER|COMMENT ON) TABLESPACE |(GRANT|REVOKE)( GRANT OPTION FOR)? (ALL|CREATE) ON TABLESPACE "
     )
     create_existing = re.compile(rf"CREATE ROLE ({names(sorted(have))});")
-    alter_self = re.compile(rf"ALTER ROLE ({names([superuser])}) WITH ")
+    alter_self = re.compile(rf"ALTER ROLE ({names([superuser] if superuser else [])}) WITH ")
     of_missing = re.compile(
         rf"(CREATE ROLE|ALTER ROLE|COMMENT ON ROLE) ({names(missing)})[ ;]|GRANT ({names(missing)}) TO "
         rf"|GRANT .* TO ({names(missing)})( WITH .*| GRANTED BY .*)?;",
