@@ -336,3 +336,62 @@ def test_the_frontend(tmp_path: Path, lab: Lab, kind: Any) -> None:
     finally:
         server.shutdown()
         server.server_close()
+
+
+# --- the backend ---
+
+
+class Backend(Recovery):
+    """The compose file is another, by which the application does not start, and its container is gone."""
+
+    name = "backend, redeployed"
+    most = 3
+    always = "rename an entry"
+
+    def ended(self, done: Outcome) -> bool:
+        """A method that is named is taken each time."""
+        return not (done.killed or done.error)
+
+    def __init__(self, root: Path, stack: Stack) -> None:
+        super().__init__(root)
+        self.stack, self.file = stack, stack.directory / "compose.yaml"
+        (root / "etc").mkdir()
+        self.settings = stack.settings(
+            root, database={"service": "db"}, application={"timeout": 30, "writers": ["app"]},
+            config={"files": [str(stack.directory)], "images": "digests"},
+        )  # fmt: skip
+        stack.psql(f"CREATE ROLE keeper; {ROWS}")
+        self.right = self.file.read_bytes()
+        made = config.from_mapping(self.settings)
+        self.rows = self.stack.psql(SUMS)
+        configuration_backup.take(Opened(made), log=say, directory=root / "etc")
+
+    def job(self) -> Job:
+        return self.about("backend", self.settings, method="redeploy")
+
+    def lose(self) -> None:
+        shutil.rmtree(self.root / "state", ignore_errors=True)
+        docker("rm", "--force", f"{self.stack.name}-app-1", check=False)
+        self.bad = self.right.replace(b'"infinity"', b'"no-time"')
+        assert self.bad != self.right
+        self.file.write_bytes(self.bad)
+        self.stack.compose("up", "--detach")
+
+    def compare(self) -> str:
+        asked = ("inspect", "--format", "{{.State.Running}} {{json .Config.Entrypoint}}")
+        app = docker(*asked, f"{self.stack.name}-app-1", check=False).strip()
+        wrong = ["the file is another"] * (self.file.read_bytes() != self.right)
+        wrong += [f"app: {app}"] * (app != 'true ["sleep","infinity"]')
+        kept = [path.read_bytes() for path in (self.root / "state").glob("quarantine/**/compose.yaml")]
+        wrong += ["the bad file was not kept"] * (self.bad not in kept)
+        left = [path.name for path in self.stack.directory.iterdir() if path.name != "compose.yaml"]
+        left += [path.name for path in Path("/run").glob(".redeploying-*")]
+        try:
+            wrong += ["other rows"] * (self.stack.psql(SUMS) != self.rows)
+        except AssertionError as exc:
+            wrong.append(str(exc))
+        return "; ".join([*wrong, *(f"{name} is left" for name in left)])
+
+
+def test_the_backend(tmp_path: Path, own: Stack) -> None:
+    kill_everywhere.expect_right(Backend(tmp_path, own).everywhere(every=kill_everywhere.wanted_all()))
