@@ -93,7 +93,7 @@ awx: setup ## The AWX role and the real modules against a stand-in of AWX's API:
 server: engine ## A whole PostgreSQL server as somebody else made it, destroyed and recovered (two minutes; LONG=1: 10,000 tables)
 	pytest tests/integration/test_server.py
 
-integration: engine ## The core against real PostgreSQL servers in containers (eight minutes; part of make release)
+integration: engine ## The core against real PostgreSQL servers in containers (fifteen minutes; part of make release)
 	pytest tests/integration --ignore tests/integration/test_server.py
 
 ids: setup ## Each test that was here at an earlier commit is still here, or replaced by others (tests/ids)

@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import postgres_majors
 import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.server import identifier
 from postgres_stack import IMAGE, MakeDatabase, Stack
@@ -20,6 +21,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if HERE in item.path.parents:
             item.add_marker(pytest.mark.docker)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if postgres_majors.MATRIX:
+        terminalreporter.write_sep("-", "backups of one PostgreSQL major, verified and recovered in another")
+    for line in postgres_majors.MATRIX:
+        terminalreporter.write_line(line)
 
 
 @pytest.fixture(scope="session")
