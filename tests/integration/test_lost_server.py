@@ -55,6 +55,14 @@ def locked(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[L
     made.write()
     with made.up():
         yield made
+    forget(made)
+
+
+def forget(stack: Stack) -> None:
+    """Remove the data directories that recoveries put aside."""
+    left = docker("volume", "ls", "--quiet", "--filter", f"name={stack.name}_data_quarantine").split()
+    if left:
+        docker("volume", "rm", *left)
 
 
 @pytest.fixture
@@ -64,6 +72,7 @@ def open_one(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     made = Stack(tmp_path_factory.mktemp("project"), f"lost-{os.getpid()}", options=LOGICAL)
     with made.up():
         yield made
+    forget(made)
 
 
 def settings_of(stack: Stack, root: Path, password: str = "") -> config.Config:
