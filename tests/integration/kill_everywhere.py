@@ -237,7 +237,17 @@ def objects(call: Callable[..., dict[str, Any]], asked: Job) -> str:
     return f"{plan['mode']}, {protected['mode']}"
 
 
-KINDS = {kind.__name__: kind for kind in (database, backend, frontend, files, objects)}
+def backup(call: Callable[..., dict[str, Any]], asked: Job) -> str:
+    """As the playbook backup does it."""
+    return str(call("database_backup", **asked)["id"])
+
+
+def prune(call: Callable[..., dict[str, Any]], asked: Job) -> str:
+    """As the playbook prune does it."""
+    return f"kept {len(call('backup_prune', **asked)['keep'])}"
+
+
+KINDS = {kind.__name__: kind for kind in (database, backend, frontend, files, objects, backup, prune)}
 
 
 def _prepared(job: Job) -> None:
