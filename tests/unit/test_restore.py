@@ -478,9 +478,9 @@ CREATE: list[tuple[dict[str, Any], str]] = [
         {"row": {"datcollate": "C", "datctype": "C", "datlocprovider": "i", "datlocale": "ja", "daticurules": "&a<b"}},
         "LC_COLLATE 'C' LC_CTYPE 'C' LOCALE_PROVIDER icu ICU_LOCALE 'ja' ICU_RULES '&a<b';",
     ),
-    (  # the server may have been initialised with rules
+    (  # empty rules are not none: pg_dump tells them apart
         {"row": {"datcollate": "C", "datctype": "C", "datlocprovider": "i", "datlocale": "de", "daticurules": None}},
-        "LOCALE_PROVIDER icu ICU_LOCALE 'de' ICU_RULES '';",
+        "LOCALE_PROVIDER icu ICU_LOCALE 'de';",
     ),
     (
         {"row": {"datcollate": "C", "datctype": "C", "datlocprovider": "i", "daticulocale": "de"}},
@@ -525,6 +525,30 @@ def test_the_provider_is_said_where_the_server_knows_it(version: int, provider: 
     found = fingerprint(facts={**DATABASE_FACTS, "row": row}, schema={"schema public": "a"})
     database_restore._create(Server(), found, "new")  # type: ignore[arg-type]
     assert (" LOCALE_PROVIDER libc;" in done[0]) is told
+
+
+@pytest.mark.parametrize(
+    ("version", "rules", "told"), [(170004, True, True), (170004, False, False), (150018, None, False)]
+)
+def test_rules_that_the_server_was_initialised_with_are_no_database_s_own(
+    version: int, rules: Optional[bool], told: bool
+) -> None:
+    done: list[str] = []
+
+    class Server:
+        version_num = version
+
+        def alter(self, sql: str, **_: Any) -> None:
+            done.append(sql)
+
+        def execute(self, sql: str, **_: Any) -> list[Any]:
+            assert "template0" in sql and rules is not None
+            return [rules]
+
+    row = {"datcollate": "C", "datctype": "C", "datlocprovider": "i", "datlocale": "de", "daticurules": None}
+    found = fingerprint(facts={**DATABASE_FACTS, "row": row}, schema={"schema public": "a"})
+    database_restore._create(Server(), found, "new")  # type: ignore[arg-type]
+    assert ("ICU_RULES ''" in done[0]) is told
 
 
 class Parallel:

@@ -311,13 +311,23 @@ def _create(server: Server, facts: Fingerprint, name: str) -> None:
     """An empty database: without what template0 has and the backup has not, for no dump says that something is gone."""
     # 14 knows no provider but the C library's, and no word for it.
     known = facts.facts.locale.datlocprovider is not None or server.version_num >= 150000
-    server.alter(_create_sql(facts.facts, name, provider=known), attempted=creating(name))
+    locale = facts.facts.locale
+    clear = locale.datlocprovider == "i" and not locale.daticurules and _has_rules_by_default(server, name)
+    server.alter(_create_sql(facts.facts, name, provider=known, clear_rules=clear), attempted=creating(name))
     gone = [
         *([] if "schema public" in facts.schema else ["DROP SCHEMA IF EXISTS public;"]),
         *([] if "plpgsql" in facts.facts.extensions else ["DROP EXTENSION IF EXISTS plpgsql;"]),
     ]
     if gone:
         server.execute("\n".join(gone), database=name, attempted=f"empty the database {name}")
+
+
+def _has_rules_by_default(server: Server, name: str) -> bool:
+    """Whether a database made of template0 gets rules of ICU that nobody named: those of initdb --icu-rules."""
+    if server.version_num < 160000:
+        return False
+    sql = "SELECT to_json(coalesce(daticurules, '') <> '') FROM pg_database WHERE datname = 'template0';"
+    return answers(bool, server.execute(sql, attempted=creating(name))) == [True]
 
 
 def _deadlocked(server: Server, name: str) -> bool:
@@ -444,9 +454,10 @@ def _plain(server: Server, manifest: Manifest, directory: Path, name: str, facts
             raise cause.explained(pipeline.failed(attempted, subject, done), done.stderr, facts.schema, script)
 
 
-def _create_sql(facts: Facts, name: str, *, provider: bool = True) -> str:
+def _create_sql(facts: Facts, name: str, *, provider: bool = True, clear_rules: bool = False) -> str:
     """https://www.postgresql.org/docs/current/sql-createdatabase.html: what is not said is that of template0, which the
-    server was initialised with. provider: the server knows locale providers."""
+    server was initialised with. provider: the server knows locale providers. clear_rules: its template0 has rules of
+    ICU and the backup's database has none: for pg_dump not the same as empty ones, which are said only then."""
     locale = facts.locale
     words = [
         f"CREATE DATABASE {identifier(name)} TEMPLATE template0 ENCODING {literal(facts.encoding)}",
@@ -455,7 +466,7 @@ def _create_sql(facts: Facts, name: str, *, provider: bool = True) -> str:
     named_by = {"i": "ICU", "b": "BUILTIN"}.get(locale.datlocprovider or "c")
     if named_by:
         words.append(f"LOCALE_PROVIDER {named_by.lower()} {named_by}_LOCALE {literal(locale.of_provider or '')}")
-        if named_by == "ICU" and (locale.daticurules or "daticurules" in facts.row):  # 16 and newer
+        if named_by == "ICU" and (locale.daticurules or clear_rules):
             words.append(f"ICU_RULES {literal(locale.daticurules or '')}")
     elif provider:
         words.append("LOCALE_PROVIDER libc")
