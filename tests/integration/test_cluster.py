@@ -369,7 +369,7 @@ def test_what_an_account_may_not_read_is_not_verified(around: tuple[Server, clus
     psql("CREATE ROLE reader LOGIN;", name=FULL)
     reader = Server(functools.partial(exec_command, FULL), user="reader")
     less = cluster.take(reader, ["shop"])
-    assert set(less.unreadable) == {cluster.SETTINGS, cluster.RULES, cluster.SUBSCRIPTIONS}
+    assert set(less.unreadable) == {cluster.SETTINGS, cluster.RULES, cluster.SUBSCRIPTIONS, cluster.ORIGINS}
     assert "permission denied for view pg_hba_file_rules" in less.unreadable[cluster.RULES]
     made = cluster.compare(less, cluster.take(found, ["shop"]))
     unknown = {check.name for check in made.checks if check.result == "COULD_NOT_VERIFY"}

@@ -301,7 +301,7 @@ def test_a_failed_backup_is_recovered_from_only_where_that_was_accepted(stack: S
         database_plan.make(run, identity=failed, log=say)
     made = database_plan.make(run, identity=failed, accept=True, log=say)
     (why,) = made.accepted
-    assert why.startswith("verification at level restore failed (tables: public.t has other content")
+    assert why.startswith("shop: verification at level restore failed (tables: public.t has other content")
     assert f"  ACCEPTED although it failed: {why}" in database_plan.text(made)
     assert stack.psql("SELECT b FROM t WHERE a IN (1, 77) ORDER BY a;", "shop") == ["later", "row 77"]
     stamp = "20261124_020000"
