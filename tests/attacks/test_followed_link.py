@@ -1,7 +1,7 @@
 # Copyright: Lifeboat contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""followed_link.py has a recovered project's container write outside of it; Lifeboat starts none that can."""
+"""followed_link.py has a recovered project reach out of its directory; Lifeboat starts nothing that can."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from followed_link import IMAGE
 
 SCRIPT = Path(__file__).with_name("followed_link.py")
-WAYS = ("link", "file", "allowed")
+WAYS = ("link", "file", "allowed", "log", "variables")
 
 
 def image_is_here() -> bool:
