@@ -146,7 +146,7 @@ class Proof:
         """Whether the bytes were those that were written: what failed all the same fails of every copy."""
         found = self.said.get("checks")
         checks = [item for item in found if isinstance(item, dict)] if isinstance(found, list) else []
-        results = [item.get("result") for item in checks if str(item.get("name")).split(" ")[0] == "checksums"]
+        results = [item.get("result") for item in checks if str(item.get("name")).partition(" ")[0] == "checksums"]
         return bool(results) and all(result == PASS for result in results)
 
     def by_database(self, names: Collection[str]) -> dict[str, tuple[str, str]]:

@@ -298,7 +298,7 @@ class Member(tarfile.TarInfo):
     follows it would not be there. A header that is followed by text, which Python reads whole, is bounded, and a sparse
     file is refused: nobody writes one for us, and its map may have no end."""
 
-    def _proc_member(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
+    def _proc_member(self, archive: tarfile.TarFile) -> tarfile.TarInfo:  # pylint: disable=arguments-renamed  # as below
         if self.type not in _CONTENT and self.size > HEADER:
             raise tarfile.InvalidHeaderError(f"a header of {self.size} bytes")  # type: ignore[attr-defined,unused-ignore]
         return super()._proc_member(archive)  # type: ignore[misc,no-any-return,unused-ignore]
