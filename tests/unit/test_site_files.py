@@ -143,6 +143,12 @@ def test_the_way_to_a_named_file_comes_back_as_it_was(case: Case) -> None:
     assert (path.exists(), (case.root / "var").is_symlink(), placed.aside) == (True, True, {}), "and a link is, too"
 
 
+def test_our_own_directory_is_not_the_backups(case: Case) -> None:
+    """It is on the way to Lifeboat's own files, which the inventory makes: of a keeper's group, it has another mode."""
+    case.add("/etc/lifeboat", kind=DIRECTORY, mode=0o750)
+    assert case.place().left == []
+
+
 def test_a_directory_that_is_there_keeps_its_owner_and_mode(case: Case) -> None:
     folder = case.add("etc", kind=DIRECTORY, mode=0o700)
     folder.mkdir()

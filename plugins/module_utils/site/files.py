@@ -170,7 +170,7 @@ def _foreign(config: Config, entries: Mapping[str, Entry]) -> dict[str, Entry]:
     return {
         path: entry
         for path, entry in entries.items()
-        if entry.archive in archives and (not path.startswith(_OURS) or path == str(config.identities))
+        if entry.archive in archives and (not f"{path}/".startswith(_OURS) or path == str(config.identities))
     }
 
 
