@@ -1,7 +1,7 @@
 # Copyright: Lifeboat contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A server that is lost whole: its roles' passwords, its slots and origins, and one that the image made anew."""
+"""A server that is lost whole: its roles' passwords, its slots and origins, and one that was initialised again."""
 
 from __future__ import annotations
 
@@ -197,7 +197,7 @@ def test_a_server_that_the_image_made_anew_is_a_lost_server(open_one: Stack, tmp
     made, protected, done = recover(settings)
     assert (made.mode, protected.fresh) == ("fill", True)
     assert len(made.findings) == 1, made.findings
-    assert "made anew" in made.findings[0] and "3 databases with 2 tables" in made.findings[0]
+    assert "initialised again" in made.findings[0] and "3 databases with 2 tables" in made.findings[0]
     assert set(made.replaced) == {"shop", "blog", "postgres"}
     for words in ("pg_hba.conf", "replication slot feed", "tablespace fast", "origin upstream"):
         assert any(words in line for line in made.lost), (words, made.lost)

@@ -106,7 +106,7 @@ def had(major: int) -> str:
     try:
         return postgres_majors.image(major)
     except postgres_majors.NotHadError as exc:
-        pytest.skip(str(exc))
+        pytest.skip(f"NOT CHECKED with PostgreSQL {major}: {exc}")
 
 
 class MajorServer(Stack):

@@ -184,7 +184,7 @@ def test_a_part_that_nobody_proved_and_no_key_here_opens_is_kept_anew(world: Wor
     assert look(world, second)[""][0] == PASS
     third = world.take(**asked)
     assert {part.backup for part in parts.of(third).values()} == {first.id if proved else second.id}, "and once"
-    words = f"{second.id}: images is kept anew: no key here opens that of {first.id}, which was never verified"
+    words = f"{second.id}: images is kept again: no key here opens that of {first.id}, which was never verified"
     assert (words in "\n".join(world.lines)) is not proved
 
 

@@ -1292,21 +1292,21 @@ def test_a_killed_rebuild_is_continued_whatever_is_seen(tmp_path: Path, server: 
     assert make(tmp_path).mode == "reopen", "the databases that were left are whole by now"
 
 
-# --- a server that was made anew ---
+# --- a server that was initialised again ---
 
 
-def anew(server: Server) -> None:
+def initialise_again(server: Server) -> None:
     server.identifier = "another"
     server.content = {"postgres": [], "shop": []}
 
 
 def test_a_server_that_was_made_anew_is_a_lost_server(tmp_path: Path, server: Server) -> None:
     backup = publish(tmp_path)
-    anew(server)
+    initialise_again(server)
     made = make(tmp_path)
-    words = f"the server was made anew and holds nothing: 3 databases with 3 tables of {backup.id} are missing"
+    words = f"the server was initialised again and holds nothing: 3 databases with 3 tables of {backup.id} are missing"
     assert (made.mode, made.replaced, made.findings) == ("fill", NAMES, (words,))
-    assert made.why == "the server is lost: what answers was made anew and holds nothing"
+    assert made.why == "the server is lost: what answers was initialised again and holds nothing"
     assert {item.why for item in made.databases} == {"the server is an empty one"}
     assert make(tmp_path, method="swap").mode == "fill", "beside is where a rebuild's databases are made, too"
     assert make(tmp_path, method="rebuild").mode == "rebuild"
@@ -1319,7 +1319,7 @@ def test_what_surrounds_the_databases_of_a_lost_server_is_named(
     tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch, answers: bool
 ) -> None:
     publish(tmp_path)
-    anew(server)
+    initialise_again(server)
     around = cluster.Cluster(
         1, hba=("local all all trust",), slots=(cluster.Slot("feed", "physical"),),
         tablespaces=(cluster.Tablespace("fast", "postgres", "/fast"),),
@@ -1348,7 +1348,7 @@ def test_what_surrounds_the_databases_of_a_lost_server_is_named(
 def test_what_somebody_made_since_makes_no_empty_server(tmp_path: Path, server: Server) -> None:
     """Its application has made a table in it: that is put aside by name, and what a swap leaves out is said."""
     publish(tmp_path)
-    anew(server)
+    initialise_again(server)
     server.content["shop"] = ["public.other"]
     made = make(tmp_path)
     assert (made.mode, database_plan.ANOTHER in made.warnings) == ("swap", True)
@@ -1373,7 +1373,7 @@ def test_an_empty_server_with_another_password_is_looked_at_as_its_image_made_it
     tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch, others: bool
 ) -> None:
     publish(tmp_path)
-    anew(server)
+    initialise_again(server)
     if others:
         server.content["blog"] = ["public.t"]
     monkeypatch.setattr(database_server, "reach", lambda run: Reached(None, "password authentication failed", True))
@@ -1389,7 +1389,7 @@ def test_the_phases_fill_a_server_that_was_made_anew(
     tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     backup, settings = publish(tmp_path), make_config(tmp_path)
-    anew(server)
+    initialise_again(server)
     made = make(tmp_path)
     modes: list[str] = []
 

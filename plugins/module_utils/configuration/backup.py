@@ -226,7 +226,7 @@ class _Work:
         held = parts.holder(self._earlier, name, key, self._seal.recipients)
         if held and self._beyond_proof(held):
             words = f"no key here opens that of {held.backup}, which was never verified"
-            self._log(f"{self._identity}: {name} is kept anew: {words}")
+            self._log(f"{self._identity}: {name} is kept again: {words}")
             return False
         if held:
             self._log(f"{self._identity}: {name} is as in {held.backup}")

@@ -52,8 +52,8 @@ class Assessment:
 
     damaged: the databases that are wrong, as the server names them. databases: all that it has, but those that runs of
     ours made; None where it does not tell. expected: those of which a backup told what should be in them. other: it
-    is damaged, and is not the server that was backed up; anew: nor does it hold anything, such as one that an image
-    made of a directory that was emptied.
+    is damaged, and is not the server that was backed up; initialised_again: nor does it hold anything, such as one that
+    an image made of a directory that was emptied.
     """
 
     condition: str
@@ -64,7 +64,7 @@ class Assessment:
     damaged: tuple[str, ...] = ()
     databases: Optional[tuple[str, ...]] = None
     expected: tuple[str, ...] = ()
-    anew: bool = False
+    initialised_again: bool = False
     other: bool = False
 
 
@@ -173,8 +173,8 @@ def assess(run: Opened, reference: Optional[Reference]) -> Assessment:
             if len(look.findings) > seen:
                 damaged.append(name)
     other = bool(damaged) and reference is not None and _is_other(server, reference)
-    anew = other and holds_nothing(server)
-    if anew and reference:
+    initialised_again = other and holds_nothing(server)
+    if initialised_again and reference:
         look.findings = [_lost(reference, names)]
     return Assessment(
         DAMAGED if damaged else HEALTHY,
@@ -184,7 +184,7 @@ def assess(run: Opened, reference: Optional[Reference]) -> Assessment:
         damaged=tuple(damaged),
         databases=tuple(there),
         expected=tuple(names),
-        anew=anew,
+        initialised_again=initialised_again,
         other=other,
     )
 
@@ -232,7 +232,7 @@ def _lost(reference: Reference, names: Collection[str]) -> str:
     """One line for all that is gone: which tables these are tells the backup."""
     tables = sum(len(found.tables) for found in reference.fingerprints.values())
     count = f"{len(names)} database{'s' if len(names) != 1 else ''} with {tables} table{'s' if tables != 1 else ''}"
-    return f"the server was made anew and holds nothing: {count} of {reference.manifest.id} are missing"
+    return f"the server was initialised again and holds nothing: {count} of {reference.manifest.id} are missing"
 
 
 def _look_at(look: _Look, config: Config, server: Server, wanted: Expected, living: Optional[Living]) -> None:

@@ -106,8 +106,8 @@ def _make(
     own = held.of(present(asked.manifest), config.database.name) if asked else None
     holds = {item.shown for item in own} if own else None
     needed, why = _needed(config, seen, sources.identity if not continues else identity, before, force, database, holds)
-    if seen.anew and not database:
-        why = "the server is lost: what answers was made anew and holds nothing"
+    if seen.initialised_again and not database:
+        why = "the server is lost: what answers was initialised again and holds nothing"
     if continues and not database:
         needed, why = True, f"the recovery of {continues.backup} that began at {continues.since} has not ended; {why}"
     identity = sources.identity
@@ -192,7 +192,7 @@ def _mode(config: Config, seen: assess.Assessment, method: str, database: str, c
             "plan the recovery", config.stack, f"method=rebuild replaces every database, not {database} alone",
             "Leave method at auto, or name no database.",
         )  # fmt: skip
-    return "fill" if mode == "swap" and not database and (seen.anew or continues) else mode
+    return "fill" if mode == "swap" and not database and (seen.initialised_again or continues) else mode
 
 
 def _another(config: Config, seen: assess.Assessment, mode: Mode, chosen: Entry) -> list[str]:
@@ -438,7 +438,7 @@ def _choose(
         log(f"checking the bytes of {entry.id}")
         repo, manifest = sources.repo(entry), present(entry.manifest)
         restored = scope.restored(manifest)
-        if scope.mode in ("swap", "fill") and not scope.seen.anew:
+        if scope.mode in ("swap", "fill") and not scope.seen.initialised_again:
             _require_no_prepared(run, restored)
         with repo.materialise("database", entry.id) as folder:
             found = held.checksums(repo, manifest, folder)

@@ -41,7 +41,7 @@ class Plan(Planned):
 
     mode: none, swap (the server lives: restore beside, swap by name), start (it is down: start it and look; if it does
     not come up, or wrong, rebuild), rebuild (quarantine the data directory, fresh server), fill (the server was
-    lost, and what answers is an empty one that was made anew: it gets all that a rebuilt one gets), reopen (a recovery
+    lost, and what answers is an empty new one: it gets all that a rebuilt one gets), reopen (a recovery
     was killed when the data was back and the writers were not). asked: a state was named, so a healthy server will not
     do; state: that name, an identity or a time. backup: as a listing has it. target: the name of the application's
     database, or of the one that was named, which is then the only one to be replaced in a server that lives.

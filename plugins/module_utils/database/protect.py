@@ -89,7 +89,7 @@ class _Protection(Protection[assess.Assessment]):
 
     def ask(self, state: ServiceState) -> Optional[str]:
         found = database_server.reach(self.run) if state.running else database_server.Reached(None)
-        if found.refused:  # one that its image made anew has the password that the image was told
+        if found.refused:  # one that its image initialised again has the password that the image was told
             initial = database_server.as_initialised(self.run)
             if initial and assess.holds_nothing(initial):
                 return None
@@ -130,7 +130,11 @@ class _Protection(Protection[assess.Assessment]):
         makes no other server of it."""
         if self.planned.named:
             return False
-        return self.planned.mode == "fill" or bool(self.seen and self.seen.anew) or resumed(self.config) is not None
+        return (
+            self.planned.mode == "fill"
+            or bool(self.seen and self.seen.initialised_again)
+            or resumed(self.config) is not None
+        )
 
     def data_mount(self) -> DataMount:
         return database_mount(self.config, self.stack)
