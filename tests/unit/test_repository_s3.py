@@ -297,6 +297,24 @@ def test_who_comes_second_leaves_what_the_first_wrote(
     assert heeded or "a race is possible" in first.race
 
 
+def test_a_claim_that_is_released_while_it_is_compared(repo: S3Repository, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another run's is as long as ours, so that its bytes are read; by then that run has ended, with nothing there."""
+    claim = f"{repo.prefix}/postgresql/{ID}/claim.json"
+    repo.client.put_object(Bucket="vault", Key=claim, Body=json.dumps({"run": "0" * 16}).encode())
+    real = repo.client.get_object
+
+    def late(**more: Any) -> Any:
+        repo.client.delete_object(Bucket="vault", Key=claim)
+        return real(**more)
+
+    monkeypatch.setattr(repo.client, "get_object", late)
+    with pytest.raises(UsageError, match="or another run is publishing one"):
+        publish(repo)
+    monkeypatch.setattr(repo.client, "get_object", real)
+    publish(repo)
+    assert (repo.manifest("database", ID), claims(repo)) == (b"{}", [])
+
+
 def test_a_run_that_fails_removes_only_what_it_wrote(repo: S3Repository, monkeypatch: pytest.MonkeyPatch) -> None:
     """Somebody who knows of no claims puts a backup of that id there while ours is on its way."""
     theirs = {f"{repo.prefix}/postgresql/{ID}/{name}": name.encode() for name in ("theirs", "manifest.json")}

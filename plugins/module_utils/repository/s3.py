@@ -709,8 +709,11 @@ class S3Repository(Repository):
         head = self._head(key) or _Head(0, "")
         same = head.size == facts.size
         if same and head.etag != facts.etag:
-            with self._read_key(key) as stream:
-                same = checksums.of(stream, key).sha256 == facts.sha256
+            try:
+                with self._read_key(key) as stream:
+                    same = checksums.of(stream, key).sha256 == facts.sha256
+            except NotFoundError:  # another run's claim, released since we looked
+                head, same = _Head(0, ""), False
         if not same:
             raise IntegrityError(
                 "upload", self._url(key),
