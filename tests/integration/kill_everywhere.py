@@ -247,7 +247,29 @@ def prune(call: Callable[..., dict[str, Any]], asked: Job) -> str:
     return f"kept {len(call('backup_prune', **asked)['keep'])}"
 
 
-KINDS = {kind.__name__: kind for kind in (database, backend, frontend, files, objects, backup, prune)}
+def verify(call: Callable[..., dict[str, Any]], asked: Job) -> str:
+    """As the playbook verify does it."""
+    done = call("backup_verify", **asked)
+    return f"{done['verdict']} of {done['id']}"
+
+
+def drill(call: Callable[..., dict[str, Any]], asked: Job) -> str:
+    """As the role drill breaks and recovers a database."""
+    broke = call("drill_fault", scenario="database", fault="table_dropped")
+    return f"broken: {broke['name']}; {database(call, asked) or 'nothing to recover'}"
+
+
+def beside(call: Callable[..., dict[str, Any]], asked: Job) -> str:
+    """As the role drill restores a database next to production."""
+    done = call("drill_beside", scenario="database", **asked)
+    if done["verdict"] != "PASS":
+        raise Failed(f"drill_beside: {done['verdict']}: {done['text']}")
+    return f"beside: {done['verdict']}"
+
+
+KINDS = {
+    kind.__name__: kind for kind in (database, backend, frontend, files, objects, backup, prune, verify, drill, beside)
+}
 
 
 def _prepared(job: Job) -> None:
