@@ -47,9 +47,14 @@ class AtOnce(Database):
         super().__init__(root, stack)
         self.pair = pair
         self.settings.update(environment="drill", config={"enabled": False})
+        self.backups = root / "backup/postgresql"
+        (self.first,) = self.backups.iterdir()
         self.jobs = [self.about(kind, self.settings, **PAIRS[pair] if turn else {}) for turn, kind in enumerate(pair)]
 
     def lose(self) -> None:
+        for backup in self.backups.iterdir():
+            if backup != self.first:  # it may hold what was damaged when it was taken
+                shutil.rmtree(backup)
         if self.pair[0] == "database":
             super().lose()
         else:  # a drill breaks what is well
