@@ -671,6 +671,61 @@ def test_no_database_is_dropped_that_a_backup_could_not_hold(tmp_path: Path, ser
         shutil.rmtree(folder(tmp_path, make_manifest()))
 
 
+def test_a_backup_that_lacks_another_database_is_taken_for_what_it_holds(tmp_path: Path, server: Server) -> None:
+    """Not the night before, for the sake of a database that nobody lost."""
+    publish(tmp_path, at=NOW - DAY)
+    newest = publish(tmp_path, ("postgres",), missing={ODD: "it takes no connections"})
+    server.content["shop"] = []
+    made = make(tmp_path)
+    assert (made.backup["id"], made.replaced, made.passed_over) == (newest.id, ("shop",), ())
+    assert f"{newest.id} is not good: the database {SHOWN} is not in it: it takes no connections" in made.warnings
+    assert [item.why for item in made.databases if item.name == SHOWN] == [
+        "the backup could not include it: it takes no connections"
+    ]
+    assert (made.newer, made.untested) == ((SHOWN,), ()), "it lives, and is looked for afterwards"
+
+
+def test_what_a_newer_backup_lacks_comes_back_from_an_older_one(tmp_path: Path, server: Server) -> None:
+    before = publish(tmp_path, at=NOW - DAY)
+    newest = publish(tmp_path, ("postgres",), missing={ODD: "it takes no connections"})
+    server.content[ODD] = None
+    made = make(tmp_path)
+    assert (made.needed, made.backup["id"], made.replaced) == (True, before.id, (SHOWN,))
+    words = f"the database {SHOWN} is not in it: it takes no connections"
+    assert [(over.id, over.problem) for over in made.passed_over] == [(newest.id, words)]
+    server.content["shop"] = []
+    made = make(tmp_path)
+    assert (made.backup["id"], made.replaced, made.newer) == (newest.id, ("shop",), (SHOWN,))
+    to_take = f"-e recovery_point={before.id} -e database={SHOWN}"
+    assert (
+        f"{newest.id} does not hold the database {SHOWN}, which is not on the server; {before.id} does: {to_take}"
+        in (made.warnings)
+    )
+    assert [(gap.what, gap.why) for gap in made.untested] == [
+        (f"the database {SHOWN}", f"the newest that holds it is {before.id}")
+    ]
+    server.content[ODD] = []
+    made = make(tmp_path)
+    assert [item.why for item in made.databases if item.name == SHOWN] == [
+        "it is damaged, and the backup could not include it: it takes no connections: the same command takes an older"
+        " one then"
+    ]
+    assert [gap.what for gap in made.untested] == [f"the database {SHOWN}"], "it is there, and damaged"
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_a_rebuild_takes_the_newest_and_names_what_it_lacks(
+    tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch, named: bool
+) -> None:
+    before = publish(tmp_path, at=NOW - DAY)
+    newest = publish(tmp_path, ("postgres",), missing={ODD: "it takes no connections"})
+    monkeypatch.setattr(runtime, "connect", lambda config: Stack(False))
+    made = make(tmp_path, **({"identity": newest.id} if named else {}))
+    assert (made.condition, made.backup["id"], made.newer) == (DOWN, newest.id, (SHOWN,) * (not named))
+    assert f"; {before.id} does: -e recovery_point={before.id} -e database={SHOWN}" in "".join(made.warnings)
+    assert [gap.what for gap in made.untested] == [f"the database {SHOWN}"]
+
+
 def test_a_missing_database_comes_back_with_the_state_that_was_asked_for(tmp_path: Path, server: Server) -> None:
     """Not `untouched (nothing is wrong with it)`."""
     before = publish(tmp_path, at=NOW - DAY)

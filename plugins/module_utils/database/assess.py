@@ -74,9 +74,9 @@ class Reference:
 
     newest: a newer one, where this is the fuller one before it. What it holds besides should be there too, and a
     database that neither it nor the server has was dropped. instead: by their names in it, the databases that are
-    spoiled in this one, each with the newest backup in which it is good. asked: the one whose state was asked for. It
-    says what the database `target` holds (empty: the application's), and which others should be there at all: these
-    may have had their own migrations since, of which the newest one tells.
+    spoiled in this one or could not be included, each with the newest backup in which it is good. asked: the one whose
+    state was asked for. It says what the database `target` holds (empty: the application's), and which others should
+    be there at all: these may have had their own migrations since, of which the newest one tells.
     """
 
     manifest: Manifest
@@ -101,7 +101,8 @@ class Reference:
             by_name.setdefault(item.live, Expected(item, present(self.newest)))
         for name, other in self.instead.items():
             items = (item for item in held.of(other.manifest, application) if item.dump.name == name)
-            by_name.update({item.live: Expected(item, other) for item in items if item.live in by_name})
+            left_out = name in self.manifest.detailed(DatabaseDetails).missing
+            by_name.update({item.live: Expected(item, other) for item in items if left_out or item.live in by_name})
         for item in asked:
             target = self.target in (item.live, item.shown) if self.target else item.application
             if target or item.live not in {*by_name, *there}:
@@ -395,9 +396,9 @@ def reference_of(sources: Sources, asked: Optional[Entry] = None, target: str = 
 
 
 def _instead(sources: Sources, fitting: Sequence[Entry], entry: Entry) -> dict[str, Reference]:
-    """Of each database that is spoiled in the backup, the newest one in which it is not."""
+    """Of each database that is spoiled in the backup or could not be included, the newest one that has it whole."""
     found: dict[str, Reference] = {}
-    for name in entry.spoiled:
+    for name in (*entry.spoiled, *present(entry.manifest).detailed(DatabaseDetails).missing):
         for other in fitting:
             if name not in other.spoiled and any(item.dump.name == name for item in held.of(present(other.manifest))):
                 found[name] = reference(sources, other)

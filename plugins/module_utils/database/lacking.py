@@ -7,6 +7,7 @@ databases that are gone since."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Optional
@@ -14,6 +15,7 @@ from typing import Optional
 from ..base.errors import present
 from ..base.text import Untested, named, several
 from ..repository.catalog import Entry
+from ..repository.details import DatabaseDetails
 from ..repository.manifest import Manifest
 from ..repository.sources import Sources
 from ..settings.config import Config
@@ -25,13 +27,14 @@ class Lacking:
     """Databases by their names in the server, each with the newest backup that holds it.
 
     newer: newer backups than `chosen` hold it. dropped: neither the newest backup nor the server has it, and no backup
-    says that it left it out. tables: those that the newest backup `tables_of` holds of the databases that are restored,
-    and `chosen` does not, each with its database.
+    says that it left it out. missing: `chosen` could not include it, an older backup did. tables: those that the newest
+    backup `tables_of` holds of the databases that are restored, and `chosen` does not, each with its database.
     """
 
     chosen: str
     newer: Mapping[str, str] = field(default_factory=dict)
     dropped: Mapping[str, str] = field(default_factory=dict)
+    missing: Mapping[str, str] = field(default_factory=dict)
     tables: tuple[str, ...] = ()
     tables_of: str = ""
 
@@ -49,7 +52,7 @@ class Lacking:
         gone = ", which is not on the server" if on_server is not None else ""
         lines += [
             f"{self.chosen} does not hold the database {named(name)}{gone}; {backup} does: {_to_take(name, backup)}"
-            for name, backup in self.newer.items()
+            for name, backup in {**self.newer, **self.missing}.items()
             if name not in (on_server or ())
         ]
         if self.tables:
@@ -62,9 +65,10 @@ class Lacking:
             (f"the database {named(name)}", backup) for name, backup in self.newer.items() if name not in stays
         ]
         tables = [(several("table", self.tables), self.tables_of)] if self.tables else []
-        return tuple(
-            Untested(what, f"only newer backups hold it, such as {backup}") for what, backup in databases + tables
-        )
+        gaps = [(what, f"only newer backups hold it, such as {backup}") for what, backup in databases + tables]
+        older = [(name, backup) for name, backup in self.missing.items() if name not in stays]
+        gaps += [(f"the database {named(name)}", f"the newest that holds it is {backup}") for name, backup in older]
+        return tuple(itertools.starmap(Untested, gaps))
 
 
 def _to_take(name: str, backup: str) -> str:
@@ -82,6 +86,7 @@ def of(config: Config, entries: Sequence[Entry], chosen: Manifest, on_server: Op
     latest = next((names for names in tell if names is not None), None)
     known = {*config.database.exclude, *(on_server or ()), *(latest or ())}
     own = {item.live for item in held.of(chosen, config.database.name)}
+    left_out = {*chosen.detailed(DatabaseDetails).missing} - {*config.database.exclude}
     return Lacking(
         chosen.id,
         newer={
@@ -90,6 +95,7 @@ def of(config: Config, entries: Sequence[Entry], chosen: Manifest, on_server: Op
             if name in known - own - {*config.database.exclude} and backup > chosen.id
         },
         dropped={name: backup for name, backup in holders.items() if latest is not None and name not in known},
+        missing={name: backup for name, backup in holders.items() if name in left_out and backup < chosen.id},
     )
 
 

@@ -133,7 +133,7 @@ def _make(
     back = [item.live for item in scope.restored(manifest)]
     lacks = lacking.of(config, sources.found, manifest, seen.databases)
     lacks = lacking.with_tables(lacks, sources, chosen, back) if needed else lacks
-    stays = seen.databases or () if mode == "swap" else ()
+    stays = {*(seen.databases or ())} - {*seen.damaged} if mode == "swap" else ()
     one_offs: list[str] = []
     remaining: list[str] = []
     if mode not in ("none", "reopen"):
@@ -177,7 +177,7 @@ def _make(
         one_offs=tuple(one_offs),
         lost=tuple(lost),
         untested=(*lacks.untested(stays), *scope.untested) if mode not in ("none", "reopen") else (),
-        newer=tuple(named(name) for name in lacks.newer if not state or name in seen.damaged),
+        newer=tuple(named(name) for name in (*lacks.newer, *lacks.missing) if not state or name in seen.damaged),
     )
 
 
@@ -246,6 +246,18 @@ class Scope:
         required = first.application or self.named or self.asked or self.mode != "swap"
         return len(spoiled) == len(restored) or bool(required and first in spoiled)
 
+    def absent(self, manifest: Manifest) -> str:
+        """Why a backup will not do that could not include what is damaged or was named; empty where it did."""
+        missing = manifest.detailed(DatabaseDetails).missing
+        if self.mode != "swap" or not missing or (self.asked and not self.named):
+            return ""
+        found = [item.live for item in held.of(manifest, self.run.config.database.name)]
+        wanted = [name for name in missing if self.named in (name, named(name))] if self.named else self.seen.damaged
+        if any(name in found for name in wanted):
+            return ""
+        causes = {name: missing[name] for name in wanted if name in missing}
+        return "; ".join(f"the database {named(name)} is not in it: {cause}" for name, cause in causes.items())
+
     def restored(self, manifest: Manifest) -> tuple[Held, ...]:
         """Those that come back from this backup, the target first."""
         found = held.of(manifest, self.run.config.database.name)
@@ -300,6 +312,9 @@ class Scope:
         """Databases that the backup does not hold."""
         why = dict.fromkeys(details.excluded, "it is excluded from backups")
         why.update({name: f"the backup could not include it: {cause}" for name, cause in details.missing.items()})
+        for name in details.missing:
+            if self.mode == "swap" and name in self.seen.damaged:
+                why[name] = f"it is damaged, and {why[name]}: the same command takes an older one then"
         tell = {name: why.get(name, "the backup does not hold it") for name in names}
         if self.mode not in ("start", "rebuild"):
             return [Database(named(name), "untouched", text) for name, text in tell.items()]
@@ -427,8 +442,9 @@ def _choose(
     def problem(entry: Entry) -> str:
         damaged.clear()
         lost.clear()
-        if scope.mode in ("none", "reopen"):
-            return ""
+        manifest = present(entry.manifest)
+        if (absent := scope.absent(manifest)) or scope.mode in ("none", "reopen"):
+            return absent
         less, fuller = catalog.shrunk(sources.found, entry.id, gone=False)
         if less and identity in LATEST:
             raise UsageError(
@@ -436,8 +452,7 @@ def _choose(
                 f"Name the one you want: -e recovery_point={fuller} (or {entry.id}).",
             )  # fmt: skip
         log(f"checking the bytes of {entry.id}")
-        repo, manifest = sources.repo(entry), present(entry.manifest)
-        restored = scope.restored(manifest)
+        repo, restored = sources.repo(entry), scope.restored(manifest)
         if scope.mode in ("swap", "fill") and not scope.seen.initialised_again:
             _require_no_prepared(run, restored)
         with repo.materialise("database", entry.id) as folder:

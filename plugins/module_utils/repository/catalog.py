@@ -38,6 +38,7 @@ class Published(ABC):
     concluded from it. `ahead`: that is only because its date has not come yet, so that a wrong clock gave it or a wrong
     clock reads it. It can be named, and is never the newest.
     `incomplete`: it lacks something that should be in it; what is in it is as good as in another. It can be named too.
+    `lacking`: the components that lack something, where it is incomplete.
     `spoiled`: where all that is wrong is wrong with single databases, each of these and why; the others are as good as
     in another backup. It is not good, and is a choice for these others.
     `failures`: where the only problem is that verifications failed, how many did since the last one that passed.
@@ -54,6 +55,10 @@ class Published(ABC):
     untrusted: bool
     hidden: str
     spoiled: Mapping[str, str]
+
+    @property
+    @abstractmethod
+    def lacking(self) -> tuple[str, ...]: ...
 
     @property
     @abstractmethod
@@ -82,8 +87,9 @@ class Published(ABC):
 
     @property
     def serves(self) -> bool:
-        """Good, or good for some of its databases."""
-        return self.good or (bool(self.spoiled) and self.sealed is not None)
+        """Good, or good for some of its databases: the others are spoiled or not in it."""
+        whole = self.incomplete and not self.ahead and self.lacking == (DATABASE,)
+        return self.good or ((bool(self.spoiled) or whole) and self.sealed is not None)
 
     @property
     def stack(self) -> str:
@@ -198,6 +204,10 @@ class Entry(Published):
     @property
     def sealed(self) -> Optional[Manifest]:
         return self.manifest
+
+    @property
+    def lacking(self) -> tuple[str, ...]:
+        return (self.component,) if self.incomplete else ()
 
     @property
     def flawed(self) -> bool:

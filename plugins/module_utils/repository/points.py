@@ -126,6 +126,7 @@ class PointEntry(Published):
     untrusted: bool = False
     hidden: str = ""
     spoiled: Mapping[str, str] = field(default_factory=dict)
+    lacking: tuple[str, ...] = ()
 
     @property
     def sealed(self) -> Optional[Point]:
@@ -158,7 +159,8 @@ def entry(repo: Repository, identity: str, found: Mapping[str, Entry], altered: 
     except LifeboatError as exc:
         untrusted = isinstance(exc, UntrustedError)
         return PointEntry(identity, problem=exc.cause, unknown=catalog.inconclusive(exc), untrusted=untrusted)
-    problems, failures, proofs, lacks = [], [], [], []
+    problems, failures, proofs = [], [], []
+    lacks: dict[str, str] = {}
     unread = [point.strange] if point.strange else []
     early = clock.ahead(point.written_at)
     for name, part in point.parts.items():
@@ -177,10 +179,10 @@ def entry(repo: Repository, identity: str, found: Mapping[str, Entry], altered: 
         elif one.ahead:
             early = early or f"{part.id}: {one.problem}"
         elif one.incomplete:
-            lacks.append(f"{part.id}: {one.problem}")
+            lacks[name] = f"{part.id}: {one.problem}"
         else:
             proofs.append(one.proven_at)
-    said = [*problems, *unread, *lacks, *filter(None, [early])]
+    said = [*problems, *unread, *lacks.values(), *filter(None, [early])]
     proven = None if said or None in proofs else min(filter(None, proofs), default=None)
     counted = len(failures) == len(problems) and all(failures) and not early
     failed = max(failures, default=0) if counted else 0
@@ -192,8 +194,9 @@ def entry(repo: Repository, identity: str, found: Mapping[str, Entry], altered: 
     fits = own and own.sealed and own.sealed.seal == point.parts[DATABASE].seal
     spoiled = own.spoiled if own and fits and len(said) == 1 else {}
     return PointEntry(
-        identity, point, "; ".join(said[:4]), proven, unknown, failed, ahead, incomplete, untrusted, hidden, spoiled
-    )
+        identity, point, "; ".join(said[:4]), proven, unknown, failed, ahead, incomplete, untrusted, hidden, spoiled,
+        tuple(lacks) if incomplete else (),
+    )  # fmt: skip
 
 
 def _read(repo: Repository, identity: str, altered: Optional[Altered]) -> Point:
