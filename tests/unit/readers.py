@@ -104,7 +104,7 @@ READERS = (
     Reader(
         "a keeper's backup on its way back to a host",
         "the keeper",
-        {"site/point_fetch.py": "_bring"},
+        {"site/point_fetch.py": "_bring _copied"},
         "those of the manifest",
         "{site/granted.py:_NAMES|n} names in a folder",
         "{site/granted.py:_DEPTH|n} folders",
@@ -149,7 +149,7 @@ READERS = (
         "artefacts that are compared by SHA-256, and listings of a bucket's objects",
         "the stack's host, the vault",
         {
-            "repository/checksums.py": "in_place measure",
+            "repository/checksums.py": "artefacts_in_place measure",
             "repository/base.py": "Repository.fetch.copy",
             "mirror/listing.py": "_read_with _entry Point._problem Point._plain Point.versions",
         },

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,8 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import PAS
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import IntegrityError, NotFoundError, UsageError
 from ansible_collections.lifeboat.dr.plugins.module_utils.configuration import allowed
 from ansible_collections.lifeboat.dr.plugins.module_utils.configuration import services as configuration_services
-from ansible_collections.lifeboat.dr.plugins.module_utils.repository import points
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository import catalog, points
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest import Artefact
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
 from ansible_collections.lifeboat.dr.plugins.module_utils.site import files as site_files
 from ansible_collections.lifeboat.dr.plugins.module_utils.site import plan as site_plan
@@ -26,7 +28,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.stack import compose, 
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import images as stack_images
 from ansible_collections.lifeboat.dr.plugins.modules import config_deploy
 from ansible_collections.lifeboat.dr.plugins.modules import stack_images as images_module
-from builders import NOW, Run, make_config, publish, publish_config, settings
+from builders import NOW, Run, make_config, make_manifest, publish, publish_config, settings, store
 from test_site_plan import EMPTY
 
 ID = "config_backup_20261124_120000"
@@ -208,8 +210,6 @@ POINT = "20261124_120000"
 @pytest.fixture
 def vault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A vault with one point; this machine's repository is another directory, and empty."""
-    from builders import store
-
     root = tmp_path / "vault"
     root.mkdir()
     parts = {"database": publish(root), "config": publish_config(root)}
@@ -240,6 +240,32 @@ def test_point_fetch_fails_on_what_is_damaged_on_the_way(run: Run, tmp_path: Pat
     result = run("point_fetch", settings=settings(tmp_path), recovery_point=POINT)
     assert "database.dump has another SHA-256" in result["msg"]
     assert list((tmp_path / "backup" / "postgresql").glob("db_*")) == []
+
+
+@pytest.mark.parametrize("missing", [False, True])
+def test_point_fetch_goes_without_another_database_that_is_damaged(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: bool
+) -> None:
+    """The plan left it out. Here the backup is spoiled for that database alone."""
+    root = tmp_path / "vault"
+    root.mkdir()
+    name = "databases/001/database.dump"
+    counts = {"level": "content", "tables": 1, "rows": 7, "large_objects": 0, "objects": 1}
+    wiki = {"name": "wiki", "folder": "databases/001", "taken_at": "2026-11-24T12:00:01Z", "size": 1, "relations": 1}
+    artefacts = (*make_manifest(NOW).artefacts, Artefact(name, 4, hashlib.sha256(b"dump").hexdigest()))
+    one = publish(root, artefacts=artefacts, details={"others": [{**wiki, "fingerprint": counts}]})
+    point = points.Point(
+        POINT, "shop", NOW, NOW, "snapshot", {"database": points.Part(one.id, one.seal), "objects": None}, {}, (), ()
+    )
+    store(root).write_point(POINT, point.to_bytes())
+    monkeypatch.setattr(point_fetch, "open_store", lambda _: (store(root), "vault"))
+    path = root / "backup/postgresql" / one.id / name
+    path.unlink() if missing else path.write_bytes(b"XXXX")
+    result = run("point_fetch", settings=settings(tmp_path), recovery_point=POINT)
+    why = f"{name} is missing" if missing else f"{name} has another SHA-256 than when it was written"
+    assert f"{one.id}: {why}; its database is left out" in result["log"]
+    found = catalog.entry(store(tmp_path), "database", one.id)
+    assert (found.good, found.spoiled) == (False, {"wiki": f"{name} is missing"})
 
 
 def test_point_fetch_fails_on_another_backup_of_that_id(run: Run, tmp_path: Path, vault: Path) -> None:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -28,14 +30,15 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
 from ansible_collections.lifeboat.dr.plugins.module_utils.configuration import restore as configuration_restore
 from ansible_collections.lifeboat.dr.plugins.module_utils.configuration import services as configuration_services
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects import proof as objects_proof
-from ansible_collections.lifeboat.dr.plugins.module_utils.repository import copies, manifest, points
-from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest import Manifest
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository import copies, manifest, points, repositories
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository.details import DatabaseDetails
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest import Artefact, Manifest
 from ansible_collections.lifeboat.dr.plugins.module_utils.site import plan as site_plan
 from ansible_collections.lifeboat.dr.plugins.module_utils.site import scope, state
 from ansible_collections.lifeboat.dr.plugins.module_utils.site import show as site_show
 from ansible_collections.lifeboat.dr.plugins.module_utils.site.plan import Request
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
-from builders import BUCKET, NOW, make_config, prove, publish, publish_config, publish_objects, store
+from builders import BUCKET, NOW, make_config, make_manifest, prove, publish, publish_config, publish_objects, store
 from config_world import keys as new_key
 from encryption_world import Lab
 
@@ -59,9 +62,11 @@ class World:
         monkeypatch.setattr(configuration_services, "readable", lambda: False)
         self.files: list[dict[str, Any]] = []
 
-    def point(self, hours: int = 0, *, config: bool = True, **details: Any) -> str:
+    def point(self, hours: int = 0, *, config: bool = True, artefacts: Sequence[str] = (), **details: Any) -> str:
         taken = NOW + timedelta(hours=hours)
-        database = publish(self.root, taken, **({"details": details} if details else {}))
+        dumps = (Artefact(name, 4, hashlib.sha256(b"dump").hexdigest()) for name in artefacts)
+        more = {"artefacts": (*make_manifest(taken).artefacts, *dumps)} if artefacts else {}
+        database = publish(self.root, taken, **more, **({"details": details} if details else {}))
         parts: dict[str, Optional[Manifest]] = {
             "database": database, "objects": publish_objects(self.root, taken, of=database),
             "config": publish_config(self.root, taken, files=self.files) if config else None,
@@ -277,6 +282,84 @@ def test_a_database_that_the_point_does_not_hold_is_named_and_stops_nothing(worl
     wiki = f"db_backup_{before} does not hold the database wiki; db_backup_{newest} does"
     assert [warning for warning in made.warnings if wiki in warning]
     assert "the database wiki" in [gap.what for gap in made.untested]
+
+
+# --- by database ---
+
+
+def verdict(world: World, point: str, **failed: str) -> None:
+    """A verification of the point's database on record: which databases failed, and why."""
+    identity = f"db_backup_{point}"
+    one = manifest.parse(store(world.root).manifest("database", identity), component="database", expected_id=identity)
+    names = [dump.name for dump in one.detailed(DatabaseDetails).dumps("")]
+    each = {name: {"verdict": FAIL if name in failed else PASS, "reason": failed.get(name, "")} for name in names}
+    told = {"verdict": FAIL, "finished_at": "2026-11-24T13:00:00Z", "databases": each}
+    repositories.publish_verification(Opened(make_config(world.root)), store(world.root), one, {"restore": told})
+
+
+def server_on_disk(world: World, hours: int, *databases: str) -> str:
+    """A point whose backup of the database has artefacts for each database."""
+    details = server(*databases)
+    point = world.point(hours, artefacts=[f"{item['folder']}/database.dump" for item in details["others"]], **details)
+    assert world.make().backup.id == point
+    return point
+
+
+def test_a_site_comes_back_to_the_newest_point_without_a_spoiled_other_database(world: World) -> None:
+    """Not to the night before, for the sake of the wiki."""
+    before = server_on_disk(world, -24, "wiki", "postgres")
+    newest = server_on_disk(world, 0, "wiki", "postgres")
+    assert world.make().databases == ()
+    verdict(world, newest, wiki="rows: public.t differs")
+    made = world.make()
+    assert (made.backup.id, made.passed_over, made.databases) == (newest, (), ("shop", "postgres"))
+    back = f"lifeboat.dr.recover_database -e recovery_point=db_backup_{before} -e database=wiki"
+    (said,) = (warning for warning in made.warnings if "wiki" in warning)
+    assert said.startswith(f"the database wiki is left out, as it is spoiled in db_backup_{newest}; ") and back in said
+    (short,) = (check for check in made.checks if check.result != PASS)
+    assert (short.name, short.result) == ("databases left out", FAIL), "what is not back is no PASS"
+    assert "verification at level restore failed (rows: public.t differs)" in short.detail
+    assert any(said in line for line in site_show.text(made, EMPTY))
+    assert world.make(Request(newest)).databases == ("shop", "postgres"), "by name, too"
+    assert world.make(Request(newest, accept=True)).databases == (), "an operator takes it as it is"
+
+
+def test_a_spoiled_database_of_the_application_sets_the_site_back(world: World) -> None:
+    before, newest = server_on_disk(world, -24, "wiki"), server_on_disk(world, 0, "wiki")
+    verdict(world, newest, shop="rows: public.t differs")
+    made = world.make()
+    assert (made.backup.id, made.databases) == (before, ())
+    assert [(over.id, over.problem) for over in made.passed_over] == [
+        (newest, "the database shop: verification at level restore failed (rows: public.t differs)")
+    ]
+    with pytest.raises(IntegrityError) as error:
+        world.make(Request(newest))
+    assert f"-e recovery_point={newest} -e accept=failed" in error.value.remedy
+
+
+def test_bytes_that_differ_leave_out_the_database_that_they_are_of(world: World) -> None:
+    before = server_on_disk(world, -24, "wiki")
+    newest = server_on_disk(world, 0, "wiki")
+    damage(world.root, "database", "databases/001/database.dump")
+    made = world.make()
+    assert (made.backup.id, made.databases) == (newest, ("shop",))
+    assert f"-e recovery_point=db_backup_{before} -e database=wiki" in "".join(made.warnings)
+    told = "databases/001/database.dump has another SHA-256 than when it was written"
+    assert [check.detail for check in made.checks if check.result == FAIL] == [
+        f"wiki is spoiled in db_backup_{newest}: {told}"
+    ]
+    damage(world.root, "database", "database.dump")
+    assert world.make().backup.id == before
+
+
+def test_a_point_that_lacks_another_database_is_the_newest_all_the_same(world: World) -> None:
+    before = world.point(-24, **server("wiki"))
+    newest = world.point(missing={"wiki": "it takes no connections"}, **server())
+    made = world.make()
+    assert (made.backup.id, made.passed_over) == (newest, ())
+    assert f"db_backup_{newest} does not hold the database wiki; db_backup_{before} does" in "".join(made.warnings)
+    words = f"wiki is not in db_backup_{newest}: it takes no connections"
+    assert [check.detail for check in made.checks if check.result == FAIL] == [words]
 
 
 SEALED = "AGE-SECRET-KEY-1TEST"

@@ -92,8 +92,12 @@ def test_an_accepted_backup_does_not_excuse_a_site_that_does_not_serve(
 
 @pytest.mark.parametrize(
     ("short", "on"),
-    [(["files left out"], True), (["files left out", "rows"], False), (["rows"], False), (["backup accepted"], False)],
-)
+    [
+        (["files left out"], True), (["files left out", "rows"], False), (["rows"], False),
+        (["backup accepted"], False), (["databases left out"], True), (["files left out", "databases left out"], True),
+        (["databases left out", "rows"], False),
+    ],
+)  # fmt: skip
 def test_files_that_the_confirmed_plan_leaves_out_keep_nobody_from_the_site(short: list[str], on: bool) -> None:
     tasks = yaml.safe_load((ROOT / "roles/site_recovery/tasks/verify.yml").read_text("utf-8"))
     (condition,) = (task["ansible.builtin.assert"]["that"] for task in tasks if "ansible.builtin.assert" in task)

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import IO, Callable, Optional
 
 from ..base import pipeline
-from ..base.checks import Check, PartCheck, compared
-from ..base.errors import NotFoundError
+from ..base.checks import FAIL, Check, PartCheck, compared
+from ..base.errors import NotFoundError, present
 from ..base.text import named
 from .base import Repository
 from .components import KINDS
@@ -90,16 +90,38 @@ def by_part(
 
 def in_place(repo: Repository, manifest: Manifest) -> list[str]:
     """What is wrong with the artefacts, each read in the repository to its end; nothing is written to a disk."""
-    differences = []
+    return list(artefacts_in_place(repo, manifest).values())
+
+
+def checks_in_place(repo: Repository, manifest: Manifest, title: str, same: str) -> list[Check]:
+    """The like as one check; and where all that differs is of single parts, one of each of these besides."""
+    kind = KINDS[manifest.component]
+    details = manifest.detailed(kind.details)
+    found = artefacts_in_place(repo, manifest)
+    parts = {name: kind.part_of(details, name) for name in found}
+    if not found or not kind.alone(details) or None in parts.values():
+        return [compared(title, list(found.values()), same)]
+    by_part: dict[str, list[str]] = {}
+    for name, difference in found.items():
+        by_part.setdefault(present(parts[name]), []).append(difference)
+    return [
+        PartCheck(f"{title}, {named(part)}", FAIL, "; ".join(differences), part=part)
+        for part, differences in by_part.items()
+    ]
+
+
+def artefacts_in_place(repo: Repository, manifest: Manifest) -> dict[str, str]:
+    """The same, by the names of the artefacts."""
+    differences = {}
     for artefact in manifest.artefacts:
         try:
             with repo.open(manifest.component, manifest.id, artefact.name) as file:
                 had = of(file, artefact.name)
         except NotFoundError:
-            differences.append(f"{artefact.name} is missing")
+            differences[artefact.name] = f"{artefact.name} is missing"
             continue
         if had != artefact:
-            differences.append(f"{artefact.name} has another SHA-256 than when it was written")
+            differences[artefact.name] = f"{artefact.name} has another SHA-256 than when it was written"
     return differences
 
 

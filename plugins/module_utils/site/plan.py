@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import Callable, Optional
 
-from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check, compared
+from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check
 from ..base.errors import (
     IntegrityError,
     LifeboatError,
@@ -37,7 +37,7 @@ from ..recovery.state import HEALTHY
 from ..repository import catalog, points, repositories
 from ..repository.base import Repository
 from ..repository.catalog import Entry
-from ..repository.checksums import in_place
+from ..repository.checksums import checks_in_place
 from ..repository.components import CONFIG, DATABASE, KINDS, OBJECTS
 from ..repository.details import DatabaseDetails, ObjectsDetails
 from ..repository.manifest import Manifest
@@ -50,6 +50,7 @@ from ..tools import age
 from . import files as site_files
 from . import scope as site_scope
 from . import show, state
+from .left_out import LeftOut
 from .scope import Machine, Seen
 from .show import Backup, Details, Plan
 from .state import Recovery
@@ -82,7 +83,8 @@ class Chosen:
     """The recovery point, its backups by component, what was checked of them in the vault, and what was passed over.
 
     accepted: why it failed, where an operator accepted that. hidden: why old versions are read, where they are.
-    lacks: what of the server newer backups hold and this one does not.
+    lacks: what of the server newer backups hold and this one does not. databases: those that come back, where not all
+    of the backup's do.
     """
 
     point: Point
@@ -93,6 +95,7 @@ class Chosen:
     accepted: tuple[str, ...] = ()
     hidden: str = ""
     lacks: tuple[Untested, ...] = ()
+    databases: tuple[str, ...] = ()
 
     @property
     def needs(self) -> int:
@@ -154,6 +157,7 @@ def make(run: Opened, request: Request, here: Seen, others: Mapping[str, object]
         passed_over=tuple(PassedOver(entry.id, entry.problem) for entry in chosen.passed),
         accepted=chosen.accepted,
         parts={name: manifest.id for name, manifest in chosen.parts.items()},
+        databases=chosen.databases,
         place=place,
         images=point.images,
         recovery_point=request.identity if request.identity not in LATEST else "",
@@ -270,7 +274,7 @@ def _same(ended: Recovery, request: Request, run: Opened) -> bool:
     if request.before is not None:
         store, stack = open_store(run)[0], run.config.stack
         tied = points.entries(store, stack, points.backups(store, stack))
-        return points.choose(tied, stack, before=request.before)[0].id == ended.point
+        return points.choose(tied, stack, before=request.before, partly=True)[0].id == ended.point
     return request.identity in (*LATEST, ended.point)
 
 
@@ -312,7 +316,8 @@ def choose_anywhere(
 
 
 def choose(run: Opened, store: Repository, request: Request, *, log: Log) -> Chosen:
-    """The recovery point, every artefact of it read. A damaged newest one is passed over, and said so."""
+    """The recovery point, every artefact of it read. A damaged newest one is passed over, and said so; not for the sake
+    of another database than the application's: those that are spoiled in it, or not in it, are left out."""
     config, request = run.config, replace(request, identity=repositories.named(run, request.identity))
     store.check(writable=False)
     found = points.backups(store, config.stack)
@@ -323,7 +328,7 @@ def choose(run: Opened, store: Repository, request: Request, *, log: Log) -> Cho
         catalog.require_newest(store.trust, RECOVERY_POINTS, "", tied)
     while True:
         entry, newer = points.choose(
-            tied, config.stack, identity=request.identity, before=request.before, accept=request.accept
+            tied, config.stack, identity=request.identity, before=request.before, accept=request.accept, partly=True
         )
         passed += newer
         point = present(entry.point)
@@ -334,11 +339,12 @@ def choose(run: Opened, store: Repository, request: Request, *, log: Log) -> Cho
         if not by_name:
             _refuse_shrunk(config, found, point)
         log(f"reading every artefact of {point.id} in the vault")
+        left = LeftOut.of(config, present(parts[DATABASE]), {} if request.accept else entry.spoiled)
         checks: list[Check] = []
-        bad: list[str] = []
+        bad = left.required
         accepted = list(filter(None, [entry.failed]))
-        for manifest in filter(None, parts.values()):
-            proved = prove(run, store, manifest, log=log)
+        for manifest in filter(None, parts.values() if not bad else ()):
+            proved = left.without(prove(run, store, manifest, log=log))
             checks += proved
             # Bytes must be the written ones: the machine's own repository begins with them. What the vault has lost of
             # the objects' versions is lost either way.
@@ -346,15 +352,17 @@ def choose(run: Opened, store: Repository, request: Request, *, log: Log) -> Cho
             (accepted if borne else bad).extend(f"{item.name}: {item.detail}" for item in proved if item.result == FAIL)
         if not bad:
             good = {name: manifest for name, manifest in parts.items() if manifest}
-            checks += _tried(store, good, request)
+            checks += [*_tried(store, good, request), *left.checks]
             lacks = lacking.of(config, found[DATABASE], good[DATABASE], None)
-            warnings = (*point.notes, *_elsewhere(lacks))
-            more = lacks.untested(())
-            return Chosen(point, good, tuple(checks), tuple(passed), warnings, tuple(accepted), entry.hidden, more)
+            warnings = (*point.notes, *_elsewhere(lacks), *left.instead(found[DATABASE]))
+            return Chosen(
+                point, good, tuple(checks), tuple(passed), warnings, tuple(accepted), entry.hidden,
+                lacks.untested(()), left.databases,
+            )  # fmt: skip
         if by_name:
             raise IntegrityError(
                 _ATTEMPTED, point.id, f"{'; '.join(bad)}. Nothing was built",
-                "Choose another recovery point (`lifeboat list`).",
+                f"Choose another recovery point (`lifeboat list`).{catalog.although(point.id) if entry.failed else ''}",
             )  # fmt: skip
         passed.append(PointEntry(point.id, point, "; ".join(bad)))
         tied = [item for item in tied if item.id < point.id]
@@ -370,7 +378,7 @@ def _elsewhere(lacks: lacking.Lacking) -> list[str]:
     return [
         f"{lacks.chosen} does not hold the database {named(name)}; {backup} does: when the site is back,"
         f" lifeboat.dr.recover_database -e recovery_point={backup} -e database={named(name)}"
-        for name, backup in {**lacks.dropped, **lacks.newer}.items()
+        for name, backup in {**lacks.dropped, **lacks.newer, **lacks.missing}.items()
     ]
 
 
@@ -385,20 +393,21 @@ def _tried(store: Repository, good: Mapping[str, Manifest], request: Request) ->
 def prove(run: Opened, store: Repository, manifest: Manifest, *, log: Log) -> list[Check]:
     """Every artefact's SHA-256, read where it lies; of objects also that the vault still has every version, of the
     configuration also the parts that an earlier backup keeps for it."""
-    differences = in_place(store, manifest)
     same = f"{len(manifest.artefacts)} artefacts, {human(manifest.size)}: every byte in the vault is the one written"
+    where = f"{manifest.id} in the vault"
+    found = checks_in_place(store, manifest, where, same)
+    whole = all(check.result == PASS for check in found)
     besides: list[Check] = []
-    if manifest.component == OBJECTS and not differences and manifest.encrypted and not run.key:
+    if manifest.component == OBJECTS and whole and manifest.encrypted and not run.key:
         besides.append(
             Check("listing", COULD_NOT_VERIFY, "no key was given to open it: -e identity_file=<a file here>")
         )
-    elif manifest.component == OBJECTS and not differences:
+    elif manifest.component == OBJECTS and whole:
         besides += objects_proof.levels(run, store, manifest, "archive", 0, log)
     if manifest.component == CONFIG:
         parts = configuration_parts.of(manifest).values()
         besides += [configuration_proof.held_elsewhere(store, part) for part in parts if part.backup != manifest.id]
-    where = f"{manifest.id} in the vault"
-    return [compared(where, differences, same), *(replace(check, name=f"{where}, {check.name}") for check in besides)]
+    return [*found, *(replace(check, name=f"{where}, {check.name}") for check in besides)]
 
 
 def locked(manifest: Manifest, request: Request) -> bool:

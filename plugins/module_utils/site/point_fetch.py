@@ -11,6 +11,7 @@ point: what has not changed (images, above all) is not saved and sent again.
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 from typing import Callable
 
 from ..base import filesystem
@@ -21,9 +22,11 @@ from ..base.text import human
 from ..configuration import parts as configuration_parts
 from ..repository import points, repositories
 from ..repository.base import VERIFICATION, Repository
-from ..repository.manifest import component_of, parse
+from ..repository.components import DATABASE
+from ..repository.manifest import Artefact, Manifest, component_of, parse
 from ..repository.sources import PAST, past
 from ..stack.runtime import Opened
+from . import left_out
 from .store import open_store
 
 Log = Callable[[str], None]
@@ -37,19 +40,19 @@ def fetch(run: Opened, identity: str, *, check: bool = False, log: Log) -> list[
     repo = repositories.of(run)
     repo.check(writable=not check)
     try:
-        return _fetch(store, repo, identity, check, log)
+        return _fetch(run, store, repo, identity, check, log)
     except (IntegrityError, NotFoundError) as exc:
         older = past(run, PAST[place])
         if older is None:
             raise
         log(f"{identity}: {exc.cause}: old versions are read")
         try:
-            return _fetch(older, repo, identity, check, log)
+            return _fetch(run, older, repo, identity, check, log)
         except LifeboatError:
             raise exc from None
 
 
-def _fetch(store: Repository, repo: Repository, identity: str, check: bool, log: Log) -> list[str]:
+def _fetch(run: Opened, store: Repository, repo: Repository, identity: str, check: bool, log: Log) -> list[str]:
     altered = store.altered("", identity).get(identity)
     if altered and not store.by_version:
         raise IntegrityError(_ATTEMPTED, identity, altered.words, "Choose another: -e recovery_point=<id>.")
@@ -63,7 +66,7 @@ def _fetch(store: Repository, repo: Repository, identity: str, check: bool, log:
         own = point.parts["config"].id
         parts = configuration_parts.of(parse(store.manifest("config", own), component="config", expected_id=own))
         wanted = [*sorted({part.backup for part in parts.values()} - {own}), *wanted]
-    done = [name for name in wanted if _bring(store, repo, name, check, log)]
+    done = [name for name in wanted if _bring(run, store, repo, name, check, log)]
     if identity not in repo.points():
         done.append(identity)
         if not check:
@@ -71,7 +74,7 @@ def _fetch(store: Repository, repo: Repository, identity: str, check: bool, log:
     return done
 
 
-def _bring(store: Repository, repo: Repository, identity: str, check: bool, log: Log) -> bool:
+def _bring(run: Opened, store: Repository, repo: Repository, identity: str, check: bool, log: Log) -> bool:
     component = component_of(identity)
     raw = store.manifest(component, identity)
     altered = store.altered(component, identity).get(identity)
@@ -87,22 +90,36 @@ def _bring(store: Repository, repo: Repository, identity: str, check: bool, log:
     if check:
         return True
     manifest = parse(raw, component=component, expected_id=identity)
+    without = left_out.optional(run.config, manifest) if component == DATABASE else frozenset()
     with repo.stage(component, identity) as staging:
         for artefact in manifest.artefacts:
-            path = staging.path / artefact.name
-            with explained(_ATTEMPTED, path):
-                path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-                with store.open(component, identity, artefact.name) as source, filesystem.create(path) as sink:
-                    writer = HashingWriter(sink)
-                    shutil.copyfileobj(source, writer, filesystem.CHUNK)
-            if (writer.size, writer.sha256) != (artefact.size, artefact.sha256):
+            problem = _copied(store, manifest, artefact, staging.path / artefact.name)
+            if problem and artefact.name not in without:
                 raise IntegrityError(
-                    _ATTEMPTED, manifest.id, f"{artefact.name} has another SHA-256 than when it was written",
-                    "Choose another recovery point: -e recovery_point=<id>.",
-                )  # fmt: skip
+                    _ATTEMPTED, manifest.id, problem, "Choose another recovery point: -e recovery_point=<id>."
+                )
+            if problem:
+                log(f"{identity}: {problem}; its database is left out")
         staging.publish(raw)
     proof = store.read_record(component, identity, VERIFICATION)
     if proof:
         repo.write_record(component, identity, VERIFICATION, proof)
     log(f"{identity}: fetched from the vault, {human(manifest.size)}")
     return True
+
+
+def _copied(store: Repository, manifest: Manifest, artefact: Artefact, path: Path) -> str:
+    """Fetch one artefact; why it is not there afterwards, where what lies in the vault is not what was written."""
+    with explained(_ATTEMPTED, path):
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            with store.open(manifest.component, manifest.id, artefact.name) as source, filesystem.create(path) as sink:
+                writer = HashingWriter(sink)
+                shutil.copyfileobj(source, writer, filesystem.CHUNK)
+        except NotFoundError:
+            path.unlink(missing_ok=True)
+            return f"{artefact.name} is missing"
+        if (writer.size, writer.sha256) == (artefact.size, artefact.sha256):
+            return ""
+        path.unlink()
+    return f"{artefact.name} has another SHA-256 than when it was written"

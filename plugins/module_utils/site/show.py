@@ -45,9 +45,10 @@ class Plan:
     """What is lost and what will be done. Roles see it as JSON, with these names.
 
     ready: false where the vault could not be read yet, as the machine lacks what that takes. parts: component ->
-    backup. images: service -> name@digest. done: phases of an earlier run. lacking: what must be given before anything
-    is done. fresh: nothing of the stack is on this machine. accepted: why the point that an operator named failed.
-    untested: what of the object store is in no backup, and why. placing: the files and services of the configuration.
+    backup. databases: those that come back, where not all of the backup's do. images: service -> name@digest. done:
+    phases of an earlier run. lacking: what must be given before anything is done. fresh: nothing of the stack is here.
+    accepted: why the point that an operator named failed. untested: what of the object store is in no backup, and why.
+    placing: the files and services of the configuration.
     """
 
     needed: bool
@@ -68,6 +69,7 @@ class Plan:
     recovery_point: Optional[str] = None
     location: Optional[str] = None
     parts: Mapping[str, str] = field(default_factory=dict)
+    databases: tuple[str, ...] = ()
     place: str = ""
     images: Mapping[str, str] = field(default_factory=dict)
     checks: tuple[Check, ...] = ()
