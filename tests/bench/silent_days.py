@@ -136,7 +136,7 @@ class Inbox:
 
 
 def configured(folder: Path, inbox: Inbox, hour: float) -> Path:
-    """monitoring/alertmanager.yml with the stand-ins' addresses, and without e-mail, which nothing stands in for."""
+    """monitoring/alertmanager.yml with the stand-ins' addresses, and without what nothing stands in for here."""
     text = (ROOT / "monitoring/alertmanager.yml").read_text(encoding="utf-8")
     config: dict[str, Any] = shortened(yaml.safe_load(text.replace("/etc/prometheus/lifeboat", str(folder))), hour)
     for name in [name for name in config["global"] if name.startswith("smtp_")]:
@@ -145,6 +145,8 @@ def configured(folder: Path, inbox: Inbox, hour: float) -> Path:
         receiver.pop("email_configs", None)
         for pager in receiver.get("pagerduty_configs", ()):
             pager["url"] = f"{inbox.url}/pagerduty"
+        receiver.pop("opsgenie_configs", None)
+        receiver.pop("msteamsv2_configs", None)
     shutil.copy(ROOT / "monitoring/alertmanager.tmpl", folder)
     for name, content in {
         "slack_url": f"{inbox.url}/slack", "pagerduty_key": "0" * 32, "webhook_url": f"{inbox.url}/webhook",

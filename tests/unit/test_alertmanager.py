@@ -33,6 +33,9 @@ FIELDS = {
     "pretext footer fields short_fields mrkdwn_in icon_emoji",
     "pagerduty_configs": "send_resolved routing_key_file http_config url client client_url description details "
     "severity class component group source links images",
+    "opsgenie_configs": "send_resolved api_key_file api_url http_config message description source details responders "
+    "tags note priority update_alerts entity actions",
+    "msteamsv2_configs": "send_resolved webhook_url_file http_config title text",
     "email_configs": "send_resolved to from smarthost auth_username auth_password_file headers html text require_tls "
     "tls_config hello",
     "webhook_configs": "send_resolved url_file http_config max_alerts timeout",
@@ -66,7 +69,9 @@ def test_every_field_is_documented_and_no_secret_is_in_the_file() -> None:
     strange = [(kind, name) for kind, part in parts(CONFIG) for name in part if name not in FIELDS[kind].split()]
     assert strange == []
     by_file = {name: value for _kind, part in parts(CONFIG) for name, value in part.items() if name.endswith("_file")}
-    assert set(by_file) == {"smtp_auth_password_file", "api_url_file", "routing_key_file", "url_file"}
+    assert set(by_file) == {
+        "smtp_auth_password_file", "api_url_file", "routing_key_file", "api_key_file", "webhook_url_file", "url_file"
+    }  # fmt: skip
     assert all(str(path).startswith("/etc/prometheus/lifeboat/") for path in by_file.values())
 
 
@@ -97,12 +102,13 @@ def test_nothing_is_dropped_and_the_test_goes_the_same_way(severity: str, receiv
 
 
 def test_each_critical_alert_of_a_stack_pages_with_a_key_of_its_own() -> None:
-    """PagerDuty's key is that of the group: what joins an incident that is open calls nobody."""
+    """PagerDuty's key and Opsgenie's alias are those of the group: what joins one that is open calls nobody."""
     pages = [way for way in alertmanager.ways(CONFIG["route"], of("LifeboatBackupStale")) if "pages" in way["receiver"]]
     assert [way["group_by"] for way in pages] == [["stack", "alertname"]]
     (receiver,) = [one for one in CONFIG["receivers"] if one["name"] == "critical-pages"]
-    assert set(receiver) == {"name", "pagerduty_configs"}
-    assert all("pagerduty_configs" not in one for one in CONFIG["receivers"] if one is not receiver)
+    assert set(receiver) == {"name", "pagerduty_configs", "opsgenie_configs"}
+    others = [one for one in CONFIG["receivers"] if one is not receiver]
+    assert all(not {"pagerduty_configs", "opsgenie_configs"} & set(one) for one in others)
 
 
 def test_the_watchdog_leaves_alone_and_often() -> None:
@@ -191,7 +197,7 @@ def test_what_a_message_says() -> None:
     for name in defined:
         body = text.split(f'{{{{ define "{name}"', 1)[1].split("{{ define", 1)[0]
         assert len(re.findall(r"{{-? (?:if|with|range)\b", body)) + 1 == len(re.findall(r"{{-? end\b", body))
-    for name in ("lifeboat.text", "lifeboat.slack"):
+    for name in ("lifeboat.text", "lifeboat.slack", "lifeboat.teams"):
         body = text.split(f'{{{{ define "{name}"', 1)[1].split("{{ define", 1)[0]
         for said in (".Annotations.summary", ".StartsAt", ".Annotations.command", ".Annotations.runbook_url"):
             assert said in body
@@ -239,7 +245,7 @@ def test_amtool_renders_the_messages(tmp_path: Path) -> None:
     words = ("template", "render", f"--template.glob={TEMPLATE}", f"--template.data={data}")
     title = amtool(*words, '--template.text={{ template "lifeboat.title" . }}').strip()
     assert title == "[critical] shop: no good backup"
-    for name in ("text", "slack"):
+    for name in ("text", "slack", "teams"):
         said = amtool(*words, f'--template.text={{{{ template "lifeboat.{name}" . }}}}')
         for wanted in (*annotations.values(), "2026-11-24 02:00:00 UTC"):
             assert wanted in said
@@ -291,7 +297,7 @@ def test_a_message_says_where_its_command_is_typed(tmp_path: Path) -> None:
     path = tmp_path / "data.json"
     path.write_text(json.dumps(group("firing", fired(ALARM), fired(DOWN), fired(KNOWN))))
     words = ("template", "render", f"--template.glob={TEMPLATE}", f"--template.data={path}")
-    for name in ("text", "slack"):
+    for name in ("text", "slack", "teams"):
         said = amtool(*words, f'--template.text={{{{ template "lifeboat.{name}" . }}}}').replace("`", "")
         assert "Run on the keeper, as root: sudo -u keeper-shop lifeboat keeper status --stack shop" in said
         assert "Run on the stack's host, as root: lifeboat status --stack shop" in said

@@ -1,7 +1,7 @@
 # Copyright: Lifeboat contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A bad night, as a person hears of it: what Slack and PagerDuty get from a real Alertmanager by the documented file.
+"""A bad night, as a person hears of it: what each service gets from a real Alertmanager by the documented file.
 
 The receivers are the stand-ins of the scenario `watch`. The alerts have the annotations of their rules, which promtool
 fires by their causes in test_rules.py.
@@ -90,13 +90,16 @@ def chain(tmp_path: Path) -> Iterator[tuple[str, str]]:
     config = json.loads(json.dumps(CONFIG))
     config["templates"] = [str(TEMPLATE)]
     secrets = {"slack_url": f"{receivers}/slack", "pagerduty_key": "k" * 32, "webhook_url": f"{receivers}/ping/w",
-               "watchdog_url": f"{receivers}/ping/watchdog", "smtp_password": "x"}  # fmt: skip
+               "watchdog_url": f"{receivers}/ping/watchdog", "smtp_password": "x", "teams_url": f"{receivers}/teams",
+               "opsgenie_key": "00000000-0000-0000-0000-000000000000"}  # fmt: skip
     for name, value in secrets.items():
         (tmp_path / name).write_text(value)
     for receiver in config["receivers"]:
         receiver.pop("email_configs", None)
         for way in receiver.get("pagerduty_configs", ()):
             way["url"] = f"{receivers}/pagerduty"
+        for way in receiver.get("opsgenie_configs", ()):
+            way["api_url"] = f"{receivers}/opsgenie/"
     text = yaml.safe_dump(config).replace("/etc/prometheus/lifeboat/", f"{tmp_path}/")
     text = text.replace("group_wait: 30s", "group_wait: 1s").replace("group_interval: 5m", "group_interval: 1s")
     (tmp_path / "alertmanager.yml").write_text(text)
@@ -121,6 +124,24 @@ def chain(tmp_path: Path) -> Iterator[tuple[str, str]]:
             own.terminate(), other.terminate()
 
 
+def show(calls: list[dict[str, Any]], cards: list[list[str]]) -> None:
+    for call in calls:
+        print(f"Opsgenie   {call['priority']} {call['message']}\n           {call['details']['command']}")
+    for title, text in cards:
+        print(f"Teams      {title}")
+        print("".join(f"           {line}\n" for line in text.splitlines() if line), end="")
+
+
+def others_say_so(calls: list[dict[str, Any]], cards: list[list[str]], page: dict[str, Any]) -> None:
+    """Opsgenie and Teams say what PagerDuty's page says."""
+    payload, runbook = page["payload"], page["client_url"]
+    (call,) = [each for each in calls if each["message"] == payload["summary"]]
+    assert (call["priority"], call["source"]) == ("P1", payload["source"])
+    command = payload["custom_details"]["command"]
+    assert {"command": command, "runbook": runbook}.items() <= call["details"].items()
+    assert any(f"Run on {command}\n" in text and f"[Runbook]({runbook})" in text for _title, text in cards)
+
+
 @pytest.mark.slow
 def test_each_message_of_a_bad_night_is_what_a_person_needs(chain: tuple[str, str]) -> None:
     alertmanager, receivers = chain
@@ -128,6 +149,10 @@ def test_each_message_of_a_bad_night_is_what_a_person_needs(chain: tuple[str, st
     def got(to: str) -> list[Any]:
         lines = map(json.loads, ask(f"{receivers}/got").splitlines())
         return [line["body"] for line in lines if line["to"].partition("?")[0] == to]
+
+    def sent_to(service: str) -> list[str]:
+        lines = map(json.loads, ask(f"{receivers}/got").splitlines())
+        return [to for line in lines if (to := line["to"].partition("?")[0]).startswith(service)]
 
     def pages(action: str) -> dict[str, Any]:
         return {page["dedup_key"]: page for page in got("pagerduty") if page["event_action"] == action}
@@ -141,6 +166,7 @@ def test_each_message_of_a_bad_night_is_what_a_person_needs(chain: tuple[str, st
     until(lambda: any("and 4 more" in part["title"] for body in got("slack") for part in body["attachments"]))
     ask(f"{alertmanager}/api/v2/alerts", [told(*NIGHT[1], ended=True)])
     until(lambda: len(pages("resolve")) == 1)
+    until(lambda: any(line.endswith("/close") for line in sent_to("opsgenie")))
     until(lambda: any("and 3 more" in part["title"] and "Resolved: " in part["text"]
                       for body in got("slack") for part in body["attachments"]))  # fmt: skip
 
@@ -152,12 +178,16 @@ def test_each_message_of_a_bad_night_is_what_a_person_needs(chain: tuple[str, st
         payload = page["payload"]
         print(f"PagerDuty  {payload['summary']}\n           {payload['custom_details']['command']}")
         print(f"           {page['client_url']}")
+    calls = list({one["alias"]: one for one in got("opsgenie/v2/alerts")}.values())
+    cards = [[part["text"] for part in card["content"]["body"]] for body in got("teams") for card in body["attachments"]]
+    show(calls, cards)
     assert ask(f"{receivers}/refused") == ""
     assert [part["title"] for part in shown if re.search(r"\d+ alerts", part["title"])] == []
     assert all(re.match(r"\[(critical|warning|resolved)\] (shop|wiki): ", part["title"]) for part in shown)
     assert {re.split(r"[] :]+", part["title"])[1] for part in shown} == {"shop", "wiki"}, "a message of each stack"
     assert all(part["title_link"].rpartition("#")[2] in {name.lower() for name in RULES} for part in shown)
-    assert len(pages("trigger")) == len(critical), "an incident for each"
+    assert len(pages("trigger")) == len(calls) == len(critical), "an incident for each"
+    assert {title for title, _text in cards} == {part["title"] for part in shown}, "Teams says what Slack says"
     for one in critical:
         wanted = told(*one)["annotations"]
         (page,) = [
@@ -166,4 +196,5 @@ def test_each_message_of_a_bad_night_is_what_a_person_needs(chain: tuple[str, st
         ]  # fmt: skip
         assert page["client_url"] == wanted["runbook_url"]
         assert page["payload"]["custom_details"]["command"] == f"{wanted['where']}: {wanted['command']}"
+        others_say_so(calls, cards, page)
         assert any(wanted["command"] in part["text"] for part in shown), "Slack says what to type, too"

@@ -24,12 +24,15 @@ from test_rules import RULES
 ROOT = Path(__file__).resolve().parents[2]
 SECRETS = {
     "slack": "https://hooks.example.com/T0/hunter2-slack", "pagerduty": "hunter2-pagerduty-key",
+    "opsgenie": "hunter2-opsgenie-key", "teams": "https://x.example.com/hunter2-teams",
     "email": "hunter2-mail-password", "webhook": "https://x.example.com/hunter2-webhook",
     "watchdog": "https://hc.example.com/hunter2-watchdog", "scrape": "hunter2-scrape-password",
 }  # fmt: skip
 WAYS: dict[str, Any] = {
     "monitoring_server_slack": {"url": SECRETS["slack"], "channel": "#operations"},
     "monitoring_server_pagerduty": {"key": SECRETS["pagerduty"]},
+    "monitoring_server_opsgenie": {"key": SECRETS["opsgenie"]},
+    "monitoring_server_teams": {"url": SECRETS["teams"]},
     "monitoring_server_email": {
         "to": "operations@example.com", "from": "lifeboat@example.com", "smarthost": "mail.example.com:587",
         "user": "lifeboat", "password": SECRETS["email"],
@@ -117,6 +120,8 @@ REFUSED = [
     (without(*WAYS, monitoring_server_pagerduty={"key": "k"}), [], "Given: pagerduty"),
     (without(monitoring_server_slack={"url": "https://x"}), [], "monitoring_server_slack needs url, channel"),
     (without(monitoring_server_pagerduty={"url": "x"}), [], "monitoring_server_pagerduty needs key"),
+    (without(monitoring_server_opsgenie={"url": "x"}), [], "monitoring_server_opsgenie needs key"),
+    (without(monitoring_server_teams={"key": "x"}), [], "monitoring_server_teams needs url"),
     (without(monitoring_server_email={"to": "a"}), [], "monitoring_server_email needs to, from, smarthost"),
     (without(monitoring_server_webhook={"uri": "a"}), [], "monitoring_server_webhook needs url"),
     (without(monitoring_server_interval="0s"), [], "A time is a number and s, m, h or d"),
@@ -165,13 +170,18 @@ def test_the_server_writes_the_configuration_that_is_documented() -> None:
 
 
 def documented(way: str) -> Any:
-    return next(one[f"{way}_configs"] for one in CONFIG["receivers"] if f"{way}_configs" in one)
+    return next(one[part(way)] for one in CONFIG["receivers"] if part(way) in one)
 
 
-def test_whatever_goes_to_pagerduty_has_a_key_for_each_alert() -> None:
-    every = {f"monitoring_server_{severity}": ["slack", "pagerduty"] for severity in ("critical", "warning", "info")}
+def part(way: str) -> str:
+    return "msteamsv2_configs" if way == "teams" else f"{way}_configs"
+
+
+@pytest.mark.parametrize("pagers", [["pagerduty"], ["opsgenie"], ["pagerduty", "opsgenie"]])
+def test_whatever_calls_somebody_has_a_key_for_each_alert(pagers: list[str]) -> None:
+    every = {f"monitoring_server_{severity}": ["slack", *pagers] for severity in ("critical", "warning", "info")}
     made = yaml.safe_load(written("monitoring_server", "alertmanager.yml.j2", without(**every)))
-    paged = {one["name"] for one in made["receivers"] if "pagerduty_configs" in one}
+    paged = {one["name"] for one in made["receivers"] if all(part(way) in one for way in pagers)}
     assert paged == {"critical-pages", "warning-pages", "info-pages"}
     assert {node["receiver"] for node in nodes(made["route"])} == {receiver["name"] for receiver in made["receivers"]}
     for severity, name in (("critical", "critical"), ("warning", "warning"), ("info", "info"), ("", "warning")):
@@ -190,17 +200,33 @@ def test_one_way_alone_is_a_whole_configuration(way: str) -> None:
     assert server(given) == []
     made = yaml.safe_load(written("monitoring_server", "alertmanager.yml.j2", given))
     assert sorted(made["receivers"], key=lambda one: str(one["name"]))[:2] == [
-        {"name": severity, f"{way}_configs": documented(way)} for severity in ("critical", "info")
+        {"name": severity, part(way): documented(way)} for severity in ("critical", "info")
     ]
     assert {node["receiver"] for node in nodes(made["route"])} == {receiver["name"] for receiver in made["receivers"]}
     assert alertmanager.receivers(made, of("LifeboatWatchdog")) == ["nobody"]
     assert ("smtp_from" in made["global"]) == (way == "email")
-    assert [kind for kind, part in parts(made) if set(part) - set(FIELDS[kind].split())] == []
+    assert [kind for kind, node in parts(made) if set(node) - set(FIELDS[kind].split())] == []
     for labelled in (*map(of, RULES), alert(TEST)):
         assert alertmanager.receivers(made, labelled) in (alertmanager.receivers(CONFIG, labelled)[:1], ["nobody"])
         (node,) = alertmanager.ways(made["route"], labelled)
-        if way == "pagerduty" and labelled["alertname"] not in ("LifeboatWatchdog", TEST):
+        if way in ("pagerduty", "opsgenie") and labelled["alertname"] not in ("LifeboatWatchdog", TEST):
             assert node["group_by"] == ["stack", "alertname"]
+
+
+def test_two_ways_that_call_somebody_are_a_whole_configuration_too() -> None:
+    every = {f"monitoring_server_{severity}": ["pagerduty", "opsgenie"] for severity in ("critical", "warning", "info")}
+    made = yaml.safe_load(written("monitoring_server", "alertmanager.yml.j2", without(**every)))
+    assert {one["name"] for one in made["receivers"]} == {"critical", "warning", "info", "watchdog"}
+    for labelled in map(of, RULES):
+        for node in alertmanager.ways(made["route"], labelled):
+            assert node["group_by"] == ["stack", "alertname"] or labelled["alertname"] == "LifeboatWatchdog"
+
+
+def test_an_opsgenie_elsewhere() -> None:
+    given = without(monitoring_server_opsgenie={"key": "k", "url": "https://api.eu.opsgenie.com/"})
+    made = yaml.safe_load(written("monitoring_server", "alertmanager.yml.j2", given))
+    urls = [way["api_url"] for one in made["receivers"] for way in one.get("opsgenie_configs", ())]
+    assert urls == ["https://api.eu.opsgenie.com/"]
 
 
 def test_a_mail_server_without_a_password_and_a_pagerduty_elsewhere() -> None:

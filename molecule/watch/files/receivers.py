@@ -1,8 +1,10 @@
 #!/usr/bin/env python3
-"""Stand-ins for Slack, PagerDuty and a dead-man's switch: not the products, but what their documentation says.
+"""Stand-ins for what Alertmanager sends to, and a dead-man's switch: not the products, but what their documentation says.
 
 POST /slack      https://docs.slack.dev/messaging/sending-messages-using-incoming-webhooks: answers `ok`
 POST /pagerduty  https://developer.pagerduty.com/docs/send-alert-event: answers 202
+POST /opsgenie/v2/alerts  https://docs.opsgenie.com/docs/alert-api: answers 202, also to /ALIAS/close below it
+POST /teams      https://learn.microsoft.com/microsoftteams/platform/webhooks-and-connectors: answers 202
 POST /ping/NAME  https://healthchecks.io/docs/http_api/: answers `OK`
 GET  /got        what arrived and was taken, a JSON line each, with the time
 GET  /switch/NAME  up or down: down where it heard of a failure, or nothing for GRACE seconds
@@ -50,6 +52,38 @@ def pagerduty(body: Any) -> str:
     return "" if payload.get("severity") in SEVERITIES else "severity must be one of critical, warning, error, info"
 
 
+def opsgenie(path: str, key: str, body: Any) -> str:
+    parts, _question, query = path.partition("?")
+    below = parts.split("/")[2:]
+    if key != f"GenieKey {'0' * 8}-{'0' * 4}-{'0' * 4}-{'0' * 4}-{'0' * 12}":
+        return "Could not authenticate"
+    if not isinstance(body, dict):
+        return "Request body is not processable"
+    if below[:2] == ["v2", "alerts"] and below[3:] == ["close"]:
+        return "" if below[2] and query == "identifierType=alias" else "identifier is not an alias"
+    if below != ["v2", "alerts"]:
+        return "no such endpoint"
+    if not 0 < len(body.get("message", "")) <= 130:
+        return "Message can not be empty, and has at most 130 characters"
+    if len(body.get("alias", "")) > 512 or len(body.get("description", "")) > 15000:
+        return "alias has at most 512 characters, description 15000"
+    return "" if body.get("priority") in ("P1", "P2", "P3", "P4", "P5") else "Priority should be one of P1 to P5"
+
+
+def teams(body: Any) -> str:
+    cards = body.get("attachments", ()) if isinstance(body, dict) and body.get("type") == "message" else ()
+    if not cards:
+        return "Property 'type' must be 'message', with attachments"
+    for card in cards:
+        content = card.get("content", {})
+        kinds = card.get("contentType"), content.get("type")
+        if kinds != ("application/vnd.microsoft.card.adaptive", "AdaptiveCard"):
+            return "it is no adaptive card"
+        if not content.get("version") or not any(part.get("text") for part in content.get("body", ())):
+            return "the card says nothing"
+    return ""
+
+
 def switch(name: str, now: float) -> str:
     """As healthchecks.io judges: a start says nothing yet, and an exit status other than 0 is a failure."""
     pings = [(line["at"], line["to"].partition("?")[0]) for line in GOT if line["to"].startswith(f"ping/{name}")]
@@ -68,7 +102,11 @@ class Receiver(BaseHTTPRequestHandler):
                 body = json.loads(text)
             except ValueError:
                 body = None
-            wrong = {"slack": slack, "pagerduty": pagerduty}.get(kind, lambda _body: "no such receiver")(body)
+            if kind == "opsgenie":
+                wrong = opsgenie(self.path, self.headers.get("Authorization", ""), body)
+            else:
+                known = {"slack": slack, "pagerduty": pagerduty, "teams": teams}
+                wrong = known.get(kind, lambda _body: "no such receiver")(body)
         with LOCK:
             (REFUSED if wrong else GOT).append(
                 {"at": time.time(), "to": self.path.lstrip("/"), "body": body, **({"wrong": wrong} if wrong else {})}
@@ -77,6 +115,10 @@ class Receiver(BaseHTTPRequestHandler):
             self.answer(400, wrong)
         elif kind == "pagerduty":
             self.answer(202, json.dumps({"status": "success", "message": "Event processed"}))
+        elif kind == "opsgenie":
+            self.answer(202, json.dumps({"result": "Request will be processed", "took": 0.1, "requestId": "0"}))
+        elif kind == "teams":
+            self.answer(202, "")
         else:
             self.answer(200, "ok" if kind == "slack" else "OK")
 
