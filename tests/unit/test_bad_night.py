@@ -179,7 +179,9 @@ def test_each_message_of_a_bad_night_is_what_a_person_needs(chain: tuple[str, st
         print(f"PagerDuty  {payload['summary']}\n           {payload['custom_details']['command']}")
         print(f"           {page['client_url']}")
     calls = list({one["alias"]: one for one in got("opsgenie/v2/alerts")}.values())
-    cards = [[part["text"] for part in card["content"]["body"]] for body in got("teams") for card in body["attachments"]]
+    cards = [
+        [part["text"] for part in card["content"]["body"]] for body in got("teams") for card in body["attachments"]
+    ]
     show(calls, cards)
     assert ask(f"{receivers}/refused") == ""
     assert [part["title"] for part in shown if re.search(r"\d+ alerts", part["title"])] == []

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Stand-ins for what Alertmanager sends to, and a dead-man's switch: not the products, but what their documentation says.
+"""Stand-ins for what Alertmanager sends to, and a dead-man's switch: no products, but what their documentation says.
 
 POST /slack      https://docs.slack.dev/messaging/sending-messages-using-incoming-webhooks: answers `ok`
 POST /pagerduty  https://developer.pagerduty.com/docs/send-alert-event: answers 202
