@@ -143,8 +143,34 @@ def test_the_store_is_mirrored_as_of_the_backup(keeper: Keeper) -> None:
     }  # fmt: skip
     assert keeper.lifeboat("pull", "--stack", "shop")[1]["made"] == [], "nothing new is published"
     found = keeper.status()
-    assert (found["objects"], found["source versions"], found["checksums"]) == ("PASS", "PASS", "PASS")
+    names = "objects", "source versions", "checksums", "store key"
+    assert {name: found[name] for name in names} == dict.fromkeys(names, "PASS")
     assert "objects" not in [item["kind"] for item in keeper.lifeboat("prune", "--dry-run")[1]["alarms"]]
+
+
+def test_a_key_of_the_store_that_can_write_is_named_until_it_is_replaced(keeper: Keeper) -> None:
+    keeper.put("a.txt", b"one")
+    keeper.published(timedelta(seconds=-2))
+    path = keeper.root / "etc/shop.secrets.json"
+    keys = json.loads(path.read_text())
+    strong = {"objects_access_key": keeper.store.access_key, "objects_secret_key": keeper.store.secret_key}
+    path.write_text(json.dumps({**keys, **strong}))
+    before = keeper.store.client.list_object_versions(Bucket=keeper.bucket)
+    code, said = keeper.lifeboat("pull", "--stack", "shop")
+    assert code == 0, said
+    code, told = keeper.lifeboat("status")
+    (check,) = [one for one in told["checks"] if one["name"] == "store key"]
+    assert (code, check["result"]) == (6, "FAIL"), check
+    assert "can write objects and delete versions, and should only read" in check["detail"]
+    after = keeper.store.client.list_object_versions(Bucket=keeper.bucket)
+    assert [len(after.get(what, ())) for what in ("Versions", "DeleteMarkers")] == [1, 0]
+    assert before["Versions"] == after["Versions"], "it was tried without writing"
+    assert "Uploads" not in keeper.store.client.list_multipart_uploads(Bucket=keeper.bucket)
+    assert 'lifeboat_keeper_check_passed{stack="shop",check="store key"} 0' in keeper.lifeboat("metrics")[1]["metrics"]
+    path.write_text(json.dumps(keys))
+    assert keeper.status()["store key"] == "FAIL", "until a pull tried another one"
+    assert keeper.lifeboat("pull", "--stack", "shop")[0] == 0
+    assert keeper.status()["store key"] == "PASS"
 
 
 def test_nights_that_the_keeper_was_away_are_made_up_for(keeper: Keeper) -> None:

@@ -23,14 +23,15 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
     SpaceError,
     UsageError,
 )
-from ansible_collections.lifeboat.dr.plugins.module_utils.keeper import objects
+from ansible_collections.lifeboat.dr.plugins.module_utils.keeper import objects, receive, status
 from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import take as mirror
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import points, repositories
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest import Manifest
-from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import bucket, lifecycle
+from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import bucket, lifecycle, write_rights
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3.bucket import Bucket
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3.copier import Room
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3.signed import Bounds
+from ansible_collections.lifeboat.dr.plugins.module_utils.s3.write_rights import DELETE, WRITE, WriteRights
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings.parts import StoreSettings
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import buckets
@@ -57,6 +58,8 @@ class Mirroring(World):
         self.at: timedelta = timedelta()
         monkeypatch.setattr(mirror, "take", self._take)
         monkeypatch.setattr(lifecycle, "read", lambda source: [])
+        self.rights = WriteRights()
+        monkeypatch.setattr(write_rights, "attempt", lambda source: self.rights)
 
     def _take(self, run: Opened, **given: Any) -> Manifest:
         database: Manifest = given["database"]
@@ -443,3 +446,32 @@ def test_the_stacks_host_leaves_its_store_to_the_keeper(tmp_path: Path) -> None:
     repositories.of(Opened(found))
     with pytest.raises(UsageError, match="no objects_bucket to mirror it to"):
         config.from_mapping(settings(tmp_path, objects=STORE))
+
+
+KEYS = [
+    (WriteRights(), PASS, "can neither write objects nor delete versions"),
+    (WriteRights((WRITE,)), FAIL, "can write objects, and should only read"),
+    (WriteRights((DELETE,), "write objects: it hangs up"), FAIL, "can delete versions, and should only read"),
+    (WriteRights((), "write objects: it hangs up"), COULD_NOT_VERIFY, "it hangs up"),
+]
+
+
+@pytest.mark.parametrize(("rights", "result", "words"), KEYS)
+def test_what_the_stores_key_can_do_is_told_by_status(
+    world: Mirroring, rights: WriteRights, result: str, words: str
+) -> None:
+    world.rights = rights
+    world.night(0)
+    for _ in range(2):
+        found = status.status(Opened(world.config), now=world.now).checks
+        (check,) = [one for one in found if one.name == "store key"]
+        assert check.result == result and words in check.detail
+        # One that ends early tries nothing, and what was seen before still holds.
+        receive.unreached(Opened(world.config), LifeboatError("pull", "shop", "nobody answers"))
+
+
+def test_before_a_pull_tried_it_nobody_knows_what_the_stores_key_can_do(world: Mirroring) -> None:
+    check = objects.store_key(world.log)
+    assert (check.result, check.detail) == (
+        COULD_NOT_VERIFY, "no pull has tried what the key of the stack's store may do",
+    )  # fmt: skip

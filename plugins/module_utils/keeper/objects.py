@@ -22,6 +22,7 @@ from ..base import clock
 from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check
 from ..base.clock import TOLERANCE
 from ..base.errors import IntegrityError, LifeboatError, Log
+from ..base.text import named
 from ..mirror import take as mirror
 from ..operations import verify
 from ..operations.proof import Result
@@ -32,8 +33,9 @@ from ..repository.components import DATABASE, OBJECTS
 from ..repository.details import ObjectsDetails
 from ..repository.manifest import Manifest
 from ..repository.points import EVENTUAL
-from ..s3 import documents, lifecycle, signed
+from ..s3 import documents, lifecycle, signed, write_rights
 from ..s3.bucket import Bucket, Doubts
+from ..s3.write_rights import WriteRights
 from ..settings.config import Config
 from ..settings.parts import StoreSettings
 from ..stack import buckets
@@ -51,10 +53,12 @@ _UNREADABLE = (ValueError, LookupError, ArithmeticError, TypeError, AttributeErr
 
 @dataclass
 class Mirrored:
-    """made: the objects backups and recovery points. problem: why the store is not mirrored as it should be."""
+    """made: the objects backups and recovery points. problem: why the store is not mirrored as it should be.
+    rights: what the store's key can do beside reading; None where nobody tried."""
 
     made: list[str] = field(default_factory=list)
     problem: Optional[LifeboatError] = None
+    rights: Optional[WriteRights] = None
 
     @property
     def why(self) -> str:
@@ -76,6 +80,7 @@ def bring(run: Opened, source: Source, seen: Receipts, *, override: int, log: Lo
         return done
     inner = _reaching(run, source)
     try:
+        done.rights = write_rights.attempt(buckets.source(inner))
         tried: set[str] = set()
         while (todo := due(inner, seen, clock.now())) and todo[0].id not in tried:
             source.budget.left()
@@ -175,6 +180,20 @@ def _with_way(error: LifeboatError, source: Source) -> LifeboatError:
         error.attempted, error.subject, f"{error.cause}; ssh says: {said}",
         "Run lifeboat.dr.keeper: it permits the port of the store.", exit_status=error.exit_status,
     )  # fmt: skip
+
+
+def store_key(seen: Receipts) -> Check:
+    """For status: whether the key of the stack's store may only read, as the last pull that came so far tried it."""
+    name, rights = "store key", next((pull.store_key for pull in reversed(seen.pulls) if pull.store_key), None)
+    if rights is None:
+        return Check(name, COULD_NOT_VERIFY, "no pull has tried what the key of the stack's store may do")
+    if rights.can:
+        words = f"the key of the stack's store can {' and '.join(rights.can)}, and should only read"
+        remedy = "give the keeper another one (lifeboat_keeper_secrets.objects_access_key), and pull"
+        return Check(name, FAIL, f"{words}: whoever has the keeper can change the store; {remedy}")
+    if rights.untried:
+        return Check(name, COULD_NOT_VERIFY, named(rights.untried))
+    return Check(name, PASS, "the key of the stack's store can neither write objects nor delete versions")
 
 
 def kept(config: Config, entries: Sequence[catalog.Entry]) -> list[Check]:

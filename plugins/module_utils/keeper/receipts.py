@@ -25,6 +25,7 @@ from ..base import filesystem, typed
 from ..base.clock import TOLERANCE, format_time
 from ..base.errors import IntegrityError, LifeboatError, NotFoundError, UsageError
 from ..repository.details import Count
+from ..s3.write_rights import WriteRights
 
 NAME = "receipts.jsonl"
 SCHEMA = "lifeboat.dr/receipts"
@@ -51,7 +52,8 @@ class Record:
     takes no place in the retention, empty where it does. made: the like, of one that the keeper itself made.
     pulled: the end of a pull, whole or not (`stopped`: why); `began` is when its listing began, `listed` how many
     backups and points the stack had, `repository` which one it was, `refused` the one that was not taken, `strange`
-    what it should not have had, `unmirrored` why its object store could not be mirrored.
+    what it should not have had, `unmirrored` why its object store could not be mirrored, `store_key` what the key of
+    that store can do beside reading.
     pruned: the retention is about to delete these ids, or an operator did.
     acknowledged: an operator looked at all alarms up to here; only then may the time go back, after a clock that was
     wrong.
@@ -73,6 +75,7 @@ class Record:
     full: bool = False
     refused: str = ""
     unmirrored: str = ""
+    store_key: Optional[WriteRights] = None
     ids: tuple[str, ...] = ()
     why: str = ""
     schema: str = SCHEMA

@@ -194,6 +194,7 @@ class _Pull:
                 0, self._began, "", "pulled", began=self._began, listed=self.done.listed, repository=self._marker,
                 strange=few, more=more, stopped=problem.cause[:500] if problem else "",
                 full=isinstance(problem, SpaceError), refused=self._refused, unmirrored=self.done.mirrored.why[:500],
+                store_key=self.done.mirrored.rights,
             ),
             clock.now(),
         )  # fmt: skip

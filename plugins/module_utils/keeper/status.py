@@ -93,7 +93,7 @@ def status(run: Opened, *, now: datetime) -> Status:
             "quota", 100 * used(directory) / max(1, parse_rate(config.keeper.quota)), _FULL, "%",
             f"{human(used(directory))} of {config.keeper.quota}",
         ),
-        *(objects.kept(config, backups[OBJECTS]) if config.objects.bucket else ()),
+        *([*objects.kept(config, backups[OBJECTS]), objects.store_key(seen)] if config.objects.bucket else ()),
         *(Check(item.kind, FAIL, item.words) for item in wrong),
     ]  # fmt: skip
     entries = [*(entry for some in backups.values() for entry in some), *tied]
