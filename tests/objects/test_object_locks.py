@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import secrets
 import shutil
 import time
@@ -31,6 +32,7 @@ from s3_servers import SeaweedFS, running, seaweedfs
 from test_recover import Case, bad, empty
 
 MakeBucket = Callable[..., str]
+HEADER = "x-amz-object-lock-retain-until-date"
 UNTIL = (datetime.now(timezone.utc) + timedelta(days=3)).replace(microsecond=0)
 
 
@@ -224,6 +226,71 @@ def test_a_lock_that_the_server_refuses_is_no_pass(case: Locked) -> None:
         "FAIL", True,
     )  # fmt: skip
     assert sorted(case.locks()) == ["a", "b"], "it stopped no object"
+
+
+class _Fractions:
+    """A server that keeps milliseconds of the end of a retention, as MinIO does (SeaweedFS keeps seconds), or refuses
+    them. `given`: what it was written with."""
+
+    def __init__(self, *, keeps: bool) -> None:
+        self.keeps, self.ends, self.given = keeps, dict[str, str](), list[str]()
+
+    def fault(self, call: Call) -> Any:
+        found = re.search(r"<RetainUntilDate>(.*?)<", call.body.decode(errors="replace"))
+        until = found[1] if found and "retention" in call.query else call.headers.get(HEADER, "")
+        if call.method != "PUT" or not until:
+            return None
+        self.given.append(until)
+        if "." in until and not self.keeps:
+            return error(400, "InvalidRequest")
+        self.ends[call.key] = until
+        return None
+
+    def headers(self, call: Call, answered: dict[str, str]) -> dict[str, str]:
+        return {**answered, HEADER: self.ends[call.key]} if HEADER in answered and call.key in self.ends else answered
+
+
+def test_a_lock_ends_at_the_fraction_of_a_second_that_the_server_kept(case: Locked) -> None:
+    case.put("a", "GOVERNANCE")
+    exact = UNTIL + timedelta(milliseconds=250)
+    line = f"mode=GOVERNANCE&until={exact:%Y-%m-%dT%H%%3A%M%%3A%S}.250Z"
+    server = _Fractions(keeps=True)
+    server.ends["a"] = f"{exact:%Y-%m-%dT%H:%M:%S}.250Z"
+    with faulty(case.source, server.fault) as proxy:
+        proxy.edit_headers = server.headers
+        through(case, proxy.url)
+        case.details()
+        assert case.lines() == {"a": line}
+        wiped(case)
+        server.ends.clear()
+        found = case.recover()
+        assert check(found, "object locks") == ("PASS", "1 objects are locked as on record")
+    assert server.given == [f"{exact:%Y-%m-%dT%H:%M:%S}.250Z"]
+
+
+@pytest.mark.parametrize("server", ["cuts", "refuses", "SeaweedFS"])
+def test_a_lock_is_not_shorter_where_the_server_keeps_no_fractions(case: Locked, server: str) -> None:
+    """The whole second after it is set, and nothing is wrong. SeaweedFS is given that first; that it forgets the
+    Content-Type where a lock is set later is hidden for the others."""
+    case.client.put_object(
+        Bucket="uploads", Key="a", Body=b"a", ObjectLockMode="GOVERNANCE", ObjectLockRetainUntilDate=UNTIL
+    )
+    exact = UNTIL + timedelta(milliseconds=250)
+    source, target = _Fractions(keeps=True), _Fractions(keeps=server != "refuses")
+    source.ends["a"] = f"{exact:%Y-%m-%dT%H:%M:%S}.250Z"
+    with faulty(case.source, source.fault) as proxy:
+        proxy.edit_headers, proxy.without = source.headers, ("content-type",)
+        through(case, proxy.url)
+        case.details()
+    wiped(case)
+    with faulty(case.source, target.fault, calls_itself="SeaweedFS" if server == "SeaweedFS" else "") as proxy:
+        proxy.without = ("content-type",)
+        through(case, proxy.url)
+        found = case.recover()
+    again = "" if server == "SeaweedFS" else ", 1 of them since they were there"
+    assert check(found, "object locks") == ("PASS", f"1 objects are locked as on record{again}")
+    assert case.locks() == {"a": ("GOVERNANCE", UNTIL + timedelta(seconds=1), "OFF")}
+    assert len(target.given) == (1 if server == "SeaweedFS" else 3)
 
 
 def test_what_is_encrypted_is_named_and_encrypted_again(

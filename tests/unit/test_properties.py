@@ -25,7 +25,14 @@ TOLD: list[tuple[dict[str, str], Properties, str]] = [
      Properties(checksums="CRC32,SHA256"), "checksums=CRC32%2CSHA256"),
     (LOCK, Properties(mode="COMPLIANCE", until=AT), "mode=COMPLIANCE&until=2027-01-01T00%3A00%3A00Z"),
     ({**LOCK, "x-amz-object-lock-retain-until-date": "2026-12-31T23:59:59.001Z"},
+     Properties(mode="COMPLIANCE", until=AT - timedelta(milliseconds=999)),
+     "mode=COMPLIANCE&until=2026-12-31T23%3A59%3A59.001Z"),
+    ({**LOCK, "x-amz-object-lock-retain-until-date": "2026-12-31T23:59:59.12345Z"},
+     Properties(mode="COMPLIANCE", until=AT - timedelta(microseconds=876550)),
+     "mode=COMPLIANCE&until=2026-12-31T23%3A59%3A59.123450Z"),
+    ({**LOCK, "x-amz-object-lock-retain-until-date": "2026-12-31T23:59:59.9999990001Z"},
      Properties(mode="COMPLIANCE", until=AT), "mode=COMPLIANCE&until=2027-01-01T00%3A00%3A00Z"),
+    ({**LOCK, "x-amz-object-lock-retain-until-date": "9999-12-31T23:59:59.9999999Z"}, Properties(), ""),
     ({**LOCK, "x-amz-object-lock-retain-until-date": "soon"}, Properties(), ""),
     ({"x-amz-object-lock-legal-hold": "ON"}, Properties(hold=True), "hold=1"),
     ({"x-amz-object-lock-legal-hold": "OFF"}, Properties(), ""),
@@ -35,6 +42,13 @@ TOLD: list[tuple[dict[str, str], Properties, str]] = [
 @pytest.mark.parametrize(("headers", "found", "line"), TOLD)
 def test_what_an_answer_tells_is_a_line_on_record(headers: dict[str, str], found: Properties, line: str) -> None:
     assert (properties.of(headers), found.line, properties.parse(line)) == (found, line, found)
+
+
+def test_a_lock_is_written_to_end_when_it_did() -> None:
+    """It came back up to a second longer."""
+    for until in ("2026-12-31T23:59:59.001Z", "2026-12-31T23:59:59.123456Z", "2027-01-01T00:00:00Z"):
+        headers = {**LOCK, "x-amz-object-lock-retain-until-date": until}
+        assert properties.of(headers).headers(AT - timedelta(days=9)) == headers
 
 
 @pytest.mark.parametrize(

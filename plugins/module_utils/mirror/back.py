@@ -20,7 +20,7 @@ from ..base.errors import LifeboatError, Log, NotFoundError
 from ..base.text import human
 from ..repository.details import Unheld
 from ..s3 import copier, properties
-from ..s3.bucket import Bucket, Listed
+from ..s3.bucket import Bucket, Listed, server
 from ..s3.copier import Copier, Record, Shared
 from ..stack import buckets
 from ..stack.runtime import Opened
@@ -57,6 +57,8 @@ def copy_back(
     """
     now = datetime.now(timezone.utc)
     vault, told, refused = held or buckets.vault(run), _Told(log), _Refused()
+    # Set once more where it was cut, a retention would cost the object its Content-Type there.
+    whole = lock and server(target).startswith("SeaweedFS")
 
     def bring(entry: Listed) -> None:
         if compare and is_right(vault, target, entry):
@@ -64,7 +66,7 @@ def copy_back(
             return
         try:
             known = properties.parse(entry.properties)
-            locked = known.headers(now) if lock else {}
+            locked = known.headers(now, whole_seconds=whole) if lock else {}
             untagged = _copy(moving, entry, locked, known.encryption_headers if encrypt else {}, refused)
         except LifeboatError as exc:
             why = copier.refusal(exc)

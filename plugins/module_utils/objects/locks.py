@@ -46,6 +46,13 @@ def _lock(source: Bucket) -> object:
     return s3_settings.read(source, [s3_settings.LOCK]).get(s3_settings.LOCK, True)
 
 
+def _ends(have: Properties, wanted: Properties) -> list[datetime]:
+    """List the ends that a retention is set with, until the server has none that is shorter: the exact one, and the
+    whole second after it for a server that keeps no fractions."""
+    until = max([end for end in (have.until, wanted.until) if end], default=datetime.min)
+    return [until, *([properties.whole_second(until)] if until.microsecond else [])]
+
+
 def bring(run: Opened, point: Point, inventory: Inventory, expected: str, *, log: Log) -> list[Check]:
     """One check on the locks, one on the encryption, where the backup has any. expected: the condition on a row p of
     the table `point` of an object that the bucket must have."""
@@ -127,16 +134,16 @@ class _Work:
         if self.unlockable:
             self._note("wrong", f"{key!r}: the bucket has no object lock")
             return
-        for what in lacking:
-            try:
-                self._put(key, answer.version, what, have, wanted)
-            except LifeboatError as exc:
-                if not client.status(exc):
-                    raise
-                self._note("wrong", f"{key!r}: its {what} is not set: {exc.cause}")
-                return
-        now = self._head(key)
-        still = properties.of(now.headers).lacks(wanted, self.now)
+        now, still = answer, lacking
+        for until in _ends(have, wanted):
+            refused = self._put_all(key, answer.version, still, have, wanted, until)
+            now = self._head(key)
+            still = properties.of(now.headers).lacks(wanted, self.now)
+            if "retention" not in still:
+                break
+        if refused:
+            self._note("wrong", f"{key!r}: {refused}")
+            return
         if copier.kept(now.headers) != copier.kept(answer.headers):
             self._note("wrong", f"{key!r}: the server gave it other headers when it was locked")
         elif not still:
@@ -146,13 +153,25 @@ class _Work:
         else:
             self._note("wrong", f"{key!r}: its {' and '.join(still)} was set, and the server does not have it")
 
-    def _put(self, key: str, version: str, what: str, have: Properties, wanted: Properties) -> None:
+    def _put_all(
+        self, key: str, version: str, lacking: list[str], have: Properties, wanted: Properties, until: datetime
+    ) -> str:
+        """Return why the server refused one of them."""
+        for what in lacking:
+            try:
+                self._put(key, version, what, have, wanted, until)
+            except LifeboatError as exc:
+                if not client.status(exc):
+                    raise
+                return f"its {what} is not set: {exc.cause}"
+        return ""
+
+    def _put(self, key: str, version: str, what: str, have: Properties, wanted: Properties, until: datetime) -> None:
         """Of this very version; never weaker or shorter than what is there."""
         if what == "retention":
-            until = max(filter(None, (have.until, wanted.until)))
             parts = [
                 documents.made("Mode", content=have.mode if have.mode == "COMPLIANCE" else wanted.mode),
-                documents.made("RetainUntilDate", content=f"{until:%Y-%m-%dT%H:%M:%SZ}"),
+                documents.made("RetainUntilDate", content=properties.format_until(until)),
             ]
             body = documents.write(documents.made("Retention", parts))
         else:

@@ -29,6 +29,7 @@ ALGORITHM, _KEY = ENCRYPTION
 _MD5 = re.compile(r"[0-9a-f]{32}")
 _CHECKSUM = re.compile(r"x-amz-checksum-(crc32|crc32c|crc64nvme|sha1|sha256)")
 _MODE, _UNTIL, _HOLD = LOCK
+_FINER = re.compile(r"\.\d{6}\d*[1-9]")  # than a microsecond
 _MODES = ("GOVERNANCE", "COMPLIANCE")
 _LONGEST = 1200  # characters of a line on record
 _LONGEST_KEY = 200  # characters of the name of a key
@@ -62,14 +63,20 @@ class Properties:
     def line(self) -> str:
         said = {
             "encryption": self.encryption, "key": self.encryption_key, "clear": "1" if self.clear else "",
-            "checksums": self.checksums, "mode": self.mode, "until": _said(self.until) if self.until else "",
+            "checksums": self.checksums, "mode": self.mode, "until": format_until(self.until) if self.until else "",
             "hold": "1" if self.hold else "", "lost": ",".join(self.lost),
         }  # fmt: skip
         return urlencode({name: value for name, value in said.items() if value})
 
-    def headers(self, now: datetime) -> dict[str, str]:
-        """Those with which it is written to be locked from the beginning, as far as the lock still lasts."""
-        kept = {_MODE: self.mode, _UNTIL: _said(self.until)} if self.until and self.retained(now) else {}
+    def headers(self, now: datetime, *, whole_seconds: bool = False) -> dict[str, str]:
+        """Those with which it is written to be locked from the beginning, as far as the lock still lasts.
+
+        whole_seconds: the server cuts what is finer, so that its lock would be too short.
+        """
+        kept = {}
+        if self.until and self.retained(now):
+            until = whole_second(self.until) if whole_seconds else self.until
+            kept = {_MODE: self.mode, _UNTIL: format_until(until)}
         return {**kept, **({_HOLD: "ON"} if self.hold else {})}
 
     @property
@@ -178,16 +185,27 @@ def check(line: str) -> None:
     pairs(line)
 
 
-def _said(moment: datetime) -> str:
-    return f"{moment:%Y-%m-%dT%H:%M:%SZ}"
+def format_until(moment: datetime) -> str:
+    """Return the end of a retention as servers write it, with as many digits of a second as it has."""
+    fraction = f".{moment.microsecond:06}" if moment.microsecond else ""
+    return f"{moment:%Y-%m-%dT%H:%M:%S}{fraction[: 4 if fraction.endswith('000') else None]}Z"
+
+
+def whole_second(moment: datetime) -> datetime:
+    """Return the first whole second that is not before this moment."""
+    return moment.replace(microsecond=0) + timedelta(seconds=1 if moment.microsecond else 0)
 
 
 def _moment(text: str) -> Optional[datetime]:
-    """The whole second that ends it: a record must not be shorter than the lock."""
+    """Parse the end of a retention. What is finer than a microsecond is rounded up: a record must not be shorter than
+    the lock."""
     if not text:
         return None
     try:
         moment = parse_time(text).astimezone(timezone.utc)
     except LifeboatError as exc:
         raise ValueError(exc.cause) from exc
-    return moment.replace(microsecond=0) + timedelta(seconds=1 if moment.microsecond else 0)
+    try:
+        return moment + timedelta(microseconds=1 if _FINER.search(text) else 0)
+    except OverflowError as exc:
+        raise ValueError(f"{text} is too late") from exc
