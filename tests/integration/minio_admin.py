@@ -7,8 +7,9 @@ It answers `export-iam`, `import-iam-v2`, `import-iam`, `set-group-status`, `exp
 `import-bucket-metadata`, checks their signatures, and passes everything else on to SeaweedFS, where the access key is
 one that it knows. Its identities lie in the server's data directory, so that they are lost with it, as MinIO's are.
 
-As MinIO, it tells arrays in random order and refuses a user with root's name; an import enables every group and every
-service account, and that of a bucket's metadata makes the bucket.
+As MinIO, it refuses a policy with a condition on access control lists, which MinIO does not have, tells arrays in
+random order and refuses a user with root's name; an import enables every group and every service account, and that of a
+bucket's metadata makes the bucket.
 What MinIO encrypts (`mc admin user add`) it does not have: identities come by an import.
 """
 
@@ -41,6 +42,7 @@ _AUTHORIZATION = re.compile(
     r"AWS4-HMAC-SHA256 Credential=(?P<key>[^/]+)/(?P<day>\d{8})/(?P<region>[^/]*)/s3/aws4_request, ?"
     r"SignedHeaders=(?P<names>[^,]+), ?Signature=(?P<signature>[0-9a-f]{64})"
 )
+_OF_ACCESS_LISTS = re.compile(r"s3:x-amz-(acl|grant-)")
 _BUILT_IN = {
     "consoleAdmin": ["admin:*", "kms:*", "s3:*"], "diagnostics": ["admin:Profiling", "admin:ServerTrace"],
     "readonly": ["s3:GetBucketLocation", "s3:GetObject"], "readwrite": ["s3:*"], "writeonly": ["s3:PutObject"],
@@ -169,6 +171,10 @@ class StandIn(s3_servers.Server):
             given = {name: json.loads(packed.read(f"iam-assets/{name}.json") or b"null") or {} for name in FILES}
         if self.access_key in given["users"]:
             raise Refused(409, "XMinioInvalidIAMCredentials", "User is not allowed to be same as admin access key")
+        for key in _condition_keys(given["policies"]):
+            if _OF_ACCESS_LISTS.match(key):
+                words = f"error importing policies.json with: invalid condition key '{key}'"
+                raise Refused(400, "XMinioAdminConfigBadJSON", words)
         state["policies"].update(given["policies"])
         state["users"].update(given["users"])
         for name, group in given["groups"].items():
@@ -187,6 +193,11 @@ class StandIn(s3_servers.Server):
             "serviceAccounts": sorted(given["svcaccts"]), **attached,
         }  # fmt: skip
         return {"skipped": {}, "removed": {}, "added": added, "failed": {}}
+
+
+def _condition_keys(policies: dict[str, Any]) -> list[str]:
+    statements = [one for policy in policies.values() for one in policy.get("Statement", [])]
+    return [key for one in statements for test in one.get("Condition", {}).values() for key in test]
 
 
 class Refused(Exception):

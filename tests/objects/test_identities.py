@@ -9,6 +9,7 @@ The store is tests/integration/minio_admin.py: a stand-in of MinIO's admin API, 
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,18 @@ def test_mc_judges_the_stand_in(store: StandIn, witness: None, tmp_path: Path) -
     assert identities.of_minio(of(store).export_identities()) != identities.of_minio(ours)
     mc(store, "admin", "cluster", "iam", "import", ALIAS, str(tmp_path / "ours.zip"))
     assert identities.of_minio(of(store).export_identities()) == identities.of_minio(ours)
+
+
+def test_the_stand_in_refuses_the_writers_policy_that_minio_refuses(store: StandIn) -> None:
+    """docs/vault-writer-policy.json has conditions on access control lists; docs/vault-writer-policy-minio.json not."""
+    docs = Path(__file__).resolve().parents[2] / "docs"
+    for name, refused in (("vault-writer-policy", True), ("vault-writer-policy-minio", False)):
+        policy = json.loads((docs / f"{name}.json").read_text())
+        given = minio_admin.zipped({**minio_admin.identities({}), "policies": {name: policy}})
+        refusal = pytest.raises(LifeboatError, match="invalid condition key 's3:x-amz-acl'")
+        with refusal if refused else contextlib.nullcontext():
+            of(store).import_identities(given)
+        assert (name in store.state["policies"]) is not refused
 
 
 def broken(store: StandIn, what: str) -> LifeboatError:
