@@ -197,7 +197,31 @@ def test_quotas_and_what_a_server_would_lack() -> None:
         "cold/lifecycle.xml": b"<LifecycleConfiguration><Rule><Transition></Transition></Rule>",
     })  # fmt: skip
     assert list(identities.quotas(metadata)) == ["uploads"]
-    assert identities.uses(metadata) == ["tiers (bucket cold)", "notification targets (bucket uploads)"]
+    assert identities.uses(metadata, {}) == ["tiers (bucket cold)", "notification targets (bucket uploads)"]
+
+
+@pytest.mark.parametrize(
+    ("arn", "environment", "lacking"),
+    [
+        ("arn:minio:sqs::PRIMARY:webhook", {"MINIO_NOTIFY_WEBHOOK_ENABLE_PRIMARY": "on"}, False),
+        ("arn:minio:sqs:eu:PRIMARY:webhook", {"MINIO_NOTIFY_WEBHOOK_ENABLE_PRIMARY": "true"}, False),
+        ("arn:minio:sqs::_:postgresql", {"MINIO_NOTIFY_POSTGRES_ENABLE": "on"}, False),
+        ("arn:minio:sqs::PRIMARY:webhook", {"MINIO_NOTIFY_WEBHOOK_ENABLE_PRIMARY": "off"}, True),
+        ("arn:minio:sqs::PRIMARY:webhook", {"MINIO_NOTIFY_WEBHOOK_ENABLE_OTHER": "on"}, True),
+        ("arn:minio:sqs::PRIMARY:kafka", {"MINIO_NOTIFY_WEBHOOK_ENABLE_PRIMARY": "on"}, True),
+        ("arn:aws:sns:eu-west-1:1:x", {"MINIO_NOTIFY_WEBHOOK_ENABLE_PRIMARY": "on"}, True),
+    ],
+)
+def test_a_notification_target_of_the_environment_comes_back_with_it(
+    arn: str, environment: dict[str, str], lacking: bool
+) -> None:
+    """It was `in no backup`, and so COULD_NOT_VERIFY for ever."""
+    document = (
+        "<NotificationConfiguration><QueueConfiguration><Id>1</Id><Event>s3:ObjectCreated:*</Event>"
+        f"<Queue>{arn}</Queue></QueueConfiguration></NotificationConfiguration>"
+    )
+    metadata = identities.packed({"uploads/notification.xml": document.encode()})
+    assert identities.uses(metadata, environment) == (["notification targets (bucket uploads)"] if lacking else [])
 
 
 # --- its writer is hostile ---

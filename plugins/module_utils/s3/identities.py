@@ -28,6 +28,7 @@ from ..base.errors import IntegrityError, LifeboatError
 from ..base.text import named
 
 LIMIT = 64 << 20  # bytes, packed or unpacked
+_ON = ("on", "true", "1", "yes", "enabled")
 _MANY = 100_000  # members, which a zip can claim to have for 46 bytes each
 MINIO, SEAWEEDFS = "minio", "seaweedfs"
 SECRET = "secret key"
@@ -260,18 +261,38 @@ def buckets(archive: bytes) -> frozenset[str]:
     return frozenset(name.partition("/")[0] for name in _unzip(archive, None, "buckets"))
 
 
-def uses(archive: bytes) -> list[str]:
-    """Which buckets use a part of the server's own configuration, which no export in clear holds."""
+def uses(archive: bytes, environment: Mapping[str, str]) -> list[str]:
+    """Which buckets use a part of the server's own configuration, which no export in clear holds.
+
+    environment: of the server, which is recovered with its service. A notification target that it configures is in it.
+    """
     found = []
     for name, data in sorted(_unzip(archive, None, "buckets").items()):
         bucket, _slash, file = name.partition("/")
-        if file == "notification.xml" and re.search(rb"<(Queue|Topic|CloudFunction)Configuration>", data):
+        if file == "notification.xml" and _needs_targets(data, environment):
             found.append(f"notification targets (bucket {bucket})")
         elif file == "lifecycle.xml" and re.search(rb"<(NoncurrentVersion)?Transition>", data):
             found.append(f"tiers (bucket {bucket})")
         elif file == "replication.xml" and b"<Rule>" in data:
             found.append(f"replication targets (bucket {bucket})")
     return found
+
+
+def _needs_targets(notification: bytes, environment: Mapping[str, str]) -> bool:
+    """Does a bucket notify a target that is not configured by the server's environment?
+
+    https://github.com/minio/minio/blob/master/docs/bucket/notifications/README.md: `arn:minio:sqs::PRIMARY:webhook` is
+    that of MINIO_NOTIFY_WEBHOOK_ENABLE_PRIMARY, and `_` the identifier of one that has no name.
+    """
+    kinds = rb"<(?:Queue|Topic|CloudFunction)"
+    count = len(re.findall(kinds + rb"Configuration>", notification))
+    targets = re.findall(kinds + rb">\s*arn:minio:sqs:[^:<]*:([^:<]+):(\w+)\s*<", notification)
+    known = 0
+    for identifier, kind in targets:
+        service = {"postgresql": "postgres"}.get(kind.decode(), kind.decode()).upper()
+        ending = "" if identifier == b"_" else f"_{identifier.decode(errors='replace')}"
+        known += environment.get(f"MINIO_NOTIFY_{service}_ENABLE{ending}", "").lower() in _ON
+    return known < count
 
 
 def packed(members: Mapping[str, bytes]) -> bytes:

@@ -194,16 +194,17 @@ def _address(run: Opened) -> str:
 
 def of_service(run: Opened) -> Optional[Key]:
     """The root key in the environment of the service; None where it has none, so that nothing is known of the store."""
-    environment = _environment(run)
+    variables = environment(run)
     for user, password in _NAMES:
-        if user in environment:
-            return Key(f"{user} of {run.config.objects.service}", environment[user], environment.get(password, ""))
-        if f"{user}_FILE" in environment:
+        if user in variables:
+            return Key(f"{user} of {run.config.objects.service}", variables[user], variables.get(password, ""))
+        if f"{user}_FILE" in variables:
             return Key(f"{user}_FILE of {run.config.objects.service}")
     return None
 
 
-def _environment(run: Opened) -> Mapping[str, str]:
+def environment(run: Opened) -> Mapping[str, str]:
+    """Return the environment of the service that serves the bucket; empty where it is not known."""
     service, stack = run.config.objects.service, run.runtime
     found = stack.state(service).environment if service else None
     if found is None and service and isinstance(stack, compose.ComposeRuntime):  # its container is gone

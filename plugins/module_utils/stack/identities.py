@@ -11,6 +11,7 @@ It is a secret file of the config backup, which seals it; on this host it is roo
 from __future__ import annotations
 
 import abc
+import contextlib
 import functools
 import json
 from collections.abc import Mapping
@@ -100,15 +101,16 @@ class Store(abc.ABC):
 
 
 class _MinIO(Store):
-    def __init__(self, server: admin.Admin, access_key: str) -> None:
-        self._server, self._access_key = server, access_key
+    def __init__(self, server: admin.Admin, access_key: str, environment: Mapping[str, str]) -> None:
+        self._server, self._access_key, self._environment = server, access_key, environment
 
     def export(self) -> Kept:
         members = {_IAM: self._server.export_identities()}
         metadata = self._server.export_buckets()
         found = identities.quotas(metadata)
         members[_QUOTAS] = identities.packed({f"{bucket}/{identities.QUOTA}": data for bucket, data in found.items()})
-        return Kept(MINIO, members, uses=tuple(identities.uses(metadata)), buckets=identities.buckets(metadata))
+        uses = tuple(identities.uses(metadata, self._environment))
+        return Kept(MINIO, members, uses=uses, buckets=identities.buckets(metadata))
 
     def put(self, kept: Kept, log: Log) -> None:
         left_out = [name.partition(f"{identities.KEY} ")[2] for name in self.exceptions(kept)]
@@ -174,7 +176,14 @@ def of(run: Opened) -> Optional[Store]:
             "Set them in lifeboat_secrets (vaulted) and deploy; or set lifeboat_objects.admin to {api: elsewhere}.",
         )  # fmt: skip
     endpoint = one.admin.endpoint_url or buckets.source(run).endpoint_url
-    return _MinIO(admin.Admin(endpoint, one.region, access_key, secret_key, one.ca_bundle), access_key)
+    return _MinIO(admin.Admin(endpoint, one.region, access_key, secret_key, one.ca_bundle), access_key, _variables(run))
+
+
+def _variables(run: Opened) -> Mapping[str, str]:
+    """Return what configures the server; empty where the engine does not tell."""
+    with contextlib.suppress(LifeboatError):
+        return buckets.environment(run)
+    return {}
 
 
 def keep(config: Config, kept: Kept) -> None:
