@@ -18,10 +18,15 @@ from pathlib import Path
 from typing import Any, Callable
 
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import checks
-from ansible_collections.lifeboat.dr.plugins.module_utils.database import server
+from ansible_collections.lifeboat.dr.plugins.module_utils.database import logins, server
+from ansible_collections.lifeboat.dr.plugins.module_utils.database import plan as database_plan
+from ansible_collections.lifeboat.dr.plugins.module_utils.database import protect as database_protect
+from ansible_collections.lifeboat.dr.plugins.module_utils.database import recovery as database_recovery
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.fingerprint import Fingerprint, facts_of
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.methods.logical import dump
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.methods.logical import restore as database_restore
+from ansible_collections.lifeboat.dr.plugins.module_utils.database.planned import Plan
+from ansible_collections.lifeboat.dr.plugins.module_utils.database.protect import ProtectedDatabase
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.server import identifier
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import verify as operations_verify
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import base as repository_base
@@ -181,6 +186,21 @@ def back_up_and_prove(settings: Config) -> str:
     result = operations_verify.verify(Opened(settings), taken.id, "restore", log=say)
     assert_pass(result.checks, at_least=13)
     return taken.id
+
+
+def recover(settings: Config, **asked: Any) -> tuple[Plan, ProtectedDatabase, database_recovery.Recovered]:
+    """The phases of a recovery of the database as its role orders them, up to the one that starts the application."""
+    made = database_plan.make(Opened(settings), log=say, **asked)
+    print("\n".join(database_plan.text(made)))
+    assert made.needed
+    protected = database_protect.protect(Opened(settings), made, log=say)
+    with logins.opened_afterwards(Opened(settings), log=say):
+        done = database_recovery.restore_database(
+            Opened(settings), str(made.backup["id"]), place=str(made.backup["place"]), fresh=protected.fresh,
+            stamp=made.stamp, wanted=database_recovery.Wanted(protected.replaced, protected.copied), log=say,
+        )  # fmt: skip
+    print("\n".join(done.notes))
+    return made, protected, done
 
 
 def restore_beside(stack: Stack, settings: Config, name: str) -> Fingerprint:

@@ -11,15 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils.database import plan as database_plan
-from ansible_collections.lifeboat.dr.plugins.module_utils.database import protect as database_protect
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import recovery as database_recovery
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.methods.logical import dump
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.server import identifier
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import verify as operations_verify
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from foreign_server import CONTENT
-from postgres_stack import STACK, Stack, assert_pass, docker, say
+from postgres_stack import STACK, Stack, assert_pass, docker, recover, say
 
 # What initdb writes into a server that is not in any database.
 SERVER = """
@@ -138,16 +136,6 @@ def quarantined(stack: Stack) -> str:
 
 
 def recovered(stack: Stack, root: Path, backup: str, *, mode: str) -> database_recovery.Recovered:
-    run = Opened(stack.config(root, database={"name": "shop"}))
-    plan = database_plan.make(run, log=say)
-    protected = database_protect.protect(run, plan, log=say)
-    assert protected.mode == mode
-    return database_recovery.restore_database(
-        run,
-        backup,
-        place=str(plan.backup["place"]),
-        fresh=protected.fresh,
-        stamp=plan.stamp,
-        wanted=database_recovery.Wanted(protected.replaced, protected.copied),
-        log=say,
-    )
+    plan, protected, done = recover(stack.config(root, database={"name": "shop"}))
+    assert (protected.mode, plan.backup["id"]) == (mode, backup)
+    return done

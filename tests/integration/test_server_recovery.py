@@ -15,6 +15,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+import postgres_stack
 import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import checks
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LifeboatError, NotFoundError, UsageError
@@ -26,6 +27,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.database import recove
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import server as database_server
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.methods.logical import dump
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.planned import Plan
+from ansible_collections.lifeboat.dr.plugins.module_utils.database.protect import ProtectedDatabase
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.server import answers, identifier
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import quarantine
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import verify as operations_verify
@@ -84,17 +86,8 @@ def rewrite(root: Path, manifest: Manifest) -> None:
     (root / "manifest.json").write_bytes(manifest.to_bytes())
 
 
-def recover(settings: config.Config, **asked: Any) -> tuple[Plan, Any, database_recovery.Recovered]:
-    """The phases of a recovery as the role orders them."""
-    made = database_plan.make(Opened(settings), log=say, **asked)
-    print("\n".join(database_plan.text(made)))
-    assert made.needed
-    protected = database_protect.protect(Opened(settings), made, log=say)
-    with logins.opened_afterwards(Opened(settings), log=say):
-        done = database_recovery.restore_database(
-            Opened(settings), str(made.backup["id"]), fresh=protected.fresh, stamp=made.stamp,
-            wanted=database_recovery.Wanted(protected.replaced, protected.copied), log=say,
-        )  # fmt: skip
+def recover(settings: config.Config, **asked: Any) -> tuple[Plan, ProtectedDatabase, database_recovery.Recovered]:
+    made, protected, done = postgres_stack.recover(settings, **asked)
     reopen.reopen(Opened(settings), made.writers, log=say)
     return made, protected, done
 

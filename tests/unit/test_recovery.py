@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils.base import checks, typed
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import checks, clock, typed
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
     IntegrityError,
     LifeboatError,
@@ -789,7 +789,7 @@ def test_what_runs_is_not_started_again(tmp_path: Path, monkeypatch: pytest.Monk
     asked: list[list[str]] = []
     monkeypatch.setattr(runtime, "connect", lambda config: stack)
     monkeypatch.setattr(Services, "start", lambda self, names, timeout: asked.append(names))
-    monkeypatch.setattr(runtime, "wait_until_well", lambda stack, names, timeout: dict.fromkeys(names, "well"))
+    monkeypatch.setattr(runtime, "wait_until_well", lambda stack, names, **_: dict.fromkeys(names, "well"))
     found = reopen.reopen(Opened(make_config(tmp_path)), ["backend"], log=lambda _: None)
     assert asked == [["backend"]]
     assert [check.name for check in found] == ["service db", "service backend"]
@@ -813,6 +813,35 @@ def test_reopen(
         assert found[0] == checks.Check("services", checks.FAIL, problem)
     else:
         assert [check.name for check in found[:2]] == ["service db", "service backend"]
+
+
+def test_what_is_waited_for_is_said_and_what_does_not_stay_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, application: str
+) -> None:
+    """A site's recovery waited 132 s in silence for an application that restarted for ever."""
+
+    class Restarting(Services):
+        def state(self, service: str) -> ServiceState:
+            return (
+                replace(UP, restarts=7) if service == "backend" and service in self.started else super().state(service)
+            )
+
+        def logs(self, service: str, lines: int = 30) -> str:
+            return f"{service}: FATAL: no such file: /run/key"
+
+    stack, said = Restarting(None), list[str]()
+    monkeypatch.setattr(runtime, "connect", lambda config: stack)
+    monkeypatch.setattr(clock, "SAY_EVERY", 0.2)
+    settings = make_config(
+        tmp_path, application={"checks": [{"url": f"{application}/list", "status": 201}], "timeout": 1}
+    )
+    found = reopen.reopen(Opened(settings), ["backend"], log=said.append)
+    assert found[-1].result == checks.FAIL
+    words = "; backend is running, restarted 7 times; backend last said: backend: FATAL: no such file: /run/key"
+    assert found[-1].detail.startswith("status 200 instead of 201") and found[-1].detail.endswith(words)
+    waited = [line for line in said if line.startswith(f"waiting for GET {application}/list for ")]
+    assert len(waited) >= 2, said
+    assert "s more at most: status 200 instead of 201" in waited[0]
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ def state(role: str, reached: str, **facts: Any) -> str:
         return [*map(trusted, value)] if isinstance(value, list) else trust_as_template(value)
 
     loaded = trusted(yaml.safe_load((ROLES / role / "vars/main.yml").read_text()))
-    known = {f"__{role}_{name}": value for name, value in facts.items()}
+    known = {"agent_objects": {}, **{f"__{role}_{name}": value for name, value in facts.items()}}
     found = Templar(loader=DataLoader(), variables={**loaded, **known}).template(loaded[f"__{role}_states"][reached])
     return " ".join(str(found).split())
 
@@ -47,7 +47,28 @@ def state(role: str, reached: str, **facts: Any) -> str:
         ("database_recovery", "restore_swap", {"restarted": CLOSED}, "the application stays stopped: the server was"),
         ("database_recovery", "reopen", {"restored": {"reopened": {"verdict": "PASS"}}}, "the application is well"),
         ("database_recovery", "reopen", {"restored": {"reopened": {"verdict": "FAIL"}}}, "is not well yet"),
+        ("site_recovery", "verify", {"reopened": {"verdict": "PASS"}}, "the application is well, but not everything is"),
+        ("site_recovery", "verify", {"reopened": {"verdict": "FAIL"}}, "the application is not well yet. Nobody was"),
+        ("site_recovery", "verify", {}, "the database is restored; the application is not well yet"),
     ],
 )
 def test_the_state_is_the_true_one(role: str, reached: str, facts: dict[str, Any], words: str) -> None:
     assert words in state(role, reached, **facts)
+
+
+@pytest.mark.parametrize(("objects", "phases"), [({"bucket": "uploads"}, ["objects", "verify"]), ({}, ["verify"])])
+def test_a_site_without_a_bucket_has_no_phase_for_it(objects: dict[str, str], phases: list[str]) -> None:
+    """As the tasks after the database begin them."""
+    from ansible.template import trust_as_template
+
+    role = ROLES / "site_recovery"
+    after = yaml.safe_load((role / "vars/main.yml").read_text()).get("__site_recovery_after_database", "objects")
+    templar = Templar(loader=DataLoader(), variables={"agent_objects": objects})
+    known = {"__site_recovery_after_database": templar.template(trust_as_template(after))}
+    begun = []
+    for part in ("objects", "verify"):
+        task = yaml.safe_load((role / f"tasks/{part}.yml").read_text())[0]
+        templar = Templar(loader=DataLoader(), variables=known)
+        if "when" not in task or templar.evaluate_conditional(trust_as_template(task["when"])):
+            begun.append(templar.template(trust_as_template(task["lifeboat.dr.site_phase"]["begin"])))
+    assert begun == phases

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import clock
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LifeboatError, NotFoundError, UsageError
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import compose as compose_module
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime, service
@@ -593,6 +594,10 @@ def test_wait_until_well(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found == {"db": "running, healthy", "web": "running, healthy"}
     with pytest.raises(LifeboatError) as error:
         runtime.wait_until_well(Slow(10**9), ["db", "web"], timeout=0)  # type: ignore[arg-type]
+    said = list[str]()
+    monkeypatch.setattr(clock, "SAY_EVERY", 0)
+    runtime.wait_until_well(Slow(3), ["db", "web"], timeout=60, log=said.append)  # type: ignore[arg-type]
+    assert said[0] == "waiting for services to be well for 0 s, 60 s more at most: web is running, starting"
     assert error.value.subject == "web"
     assert error.value.cause == "after 0 s: web is running, starting; it last said: ERROR: no database"
 

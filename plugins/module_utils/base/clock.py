@@ -14,9 +14,10 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Optional
 
-from .errors import UsageError
+from .errors import Log, UsageError
 
 BOOT = Path("/proc/sys/kernel/random/boot_id")
+SAY_EVERY = 10.0  # seconds, while something is waited for
 TOLERANCE = timedelta(hours=1)  # clocks of two machines may differ so much before one of them counts as wrong
 
 
@@ -68,6 +69,23 @@ def start() -> Clock:
 def pause(since: float) -> None:
     """Wait before looking again for what has been waited for since then (monotonic): the longer, the longer."""
     time.sleep(min(0.5, max(0.05, (time.monotonic() - since) / 20)))
+
+
+class Waiting:
+    """Log what is waited for, since when and until when, every SAY_EVERY seconds. deadline: monotonic."""
+
+    def __init__(self, what: str, deadline: float, log: Optional[Log]) -> None:
+        self._what, self._deadline, self._log = what, deadline, log
+        self._began = self._last = time.monotonic()
+
+    def note(self, state: str) -> None:
+        """Log the state of what is waited for, where nothing was logged of it for that long."""
+        at = time.monotonic()
+        if self._log is None or at - self._last < SAY_EVERY:
+            return
+        self._last = at
+        left = max(0.0, self._deadline - at)
+        self._log(f"waiting for {self._what} for {at - self._began:.0f} s, {left:.0f} s more at most: {state}")
 
 
 def elapsed(phases: Sequence[Phase]) -> tuple[float, Optional[float]]:

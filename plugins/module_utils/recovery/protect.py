@@ -217,6 +217,7 @@ class Protection(abc.ABC, Generic[S]):
         began = time.monotonic()
         deadline = began + self.config.application.timeout
         exited_since, why = 0.0, ""
+        waiting = clock.Waiting(f"{self.service} to answer", deadline, self.log)
         while time.monotonic() < deadline:
             state = self.stack.state(self.service)
             said = self.ask(state)
@@ -230,6 +231,7 @@ class Protection(abc.ABC, Generic[S]):
                 words = runtime.last_words(self.stack.logs(self.service))
                 why = f"{self.service} is {state.describe()}" + (f"; it last said: {words}" if words else "")
                 break
+            waiting.note(f"{self.service} is {state.describe()}" + (f", {why}" if why else ""))
             clock.pause(began)
         raise LifeboatError(
             self.attempted, self.service, why or "no answer", f"docker compose logs --tail 50 {self.service}"
@@ -240,10 +242,12 @@ class Protection(abc.ABC, Generic[S]):
         began = time.monotonic()
         deadline = began + self.config.application.timeout
         calm = 0
+        waiting = clock.Waiting(f"{self.service} to stay up", deadline, self.log)
         while calm < 4:
             if time.monotonic() > deadline:
                 raise LifeboatError(self.attempted, self.service, "it does not stay up")
             state = self.stack.state(self.service)
+            waiting.note(f"it is {state.describe()}")
             up = state.running and self.ask(state) is None
             if up and self.settled():
                 return

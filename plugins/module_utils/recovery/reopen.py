@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Callable
 
 from ..base.checks import FAIL, PASS, Check, verdict
@@ -35,12 +36,27 @@ def reopen(run: Opened, services: Sequence[str], *, log: Callable[[str], None]) 
     try:
         # Compose would first wait, in half seconds, for the health of those that run.
         stack.start([name for name in names if not stack.state(name).running], timeout=config.application.timeout)
-        states = runtime.wait_until_well(stack, names, timeout=config.application.timeout)
+        states = runtime.wait_until_well(stack, names, timeout=config.application.timeout, log=log)
         checks += [Check(f"service {name}", PASS, words) for name, words in states.items()]
     except LifeboatError as exc:
         checks.append(Check("services", FAIL, exc.cause))
     deadline = time.monotonic() + config.application.timeout
-    checks += [endpoint(check, deadline) for check in config.application.checks]
+    answers = [endpoint(check, deadline, log) for check in config.application.checks]
+    if verdict(answers) == FAIL and (restarting := _restarting(stack, names)):
+        answers = [replace(one, detail=f"{one.detail}; {restarting}") if one.result == FAIL else one for one in answers]
+    checks += answers
     if verdict(checks) != FAIL:
         (config.state / recovery_state.STOPPED).unlink(missing_ok=True)
     return checks
+
+
+def _restarting(stack: runtime.Runtime, names: Sequence[str]) -> str:
+    """Say which services do not stay up, and what the first of them said last: each look may find it running."""
+    try:
+        states = {name: stack.state(name) for name in names}
+        bad = [name for name, state in states.items() if not state.well or state.restarts]
+        last = runtime.last_words(stack.logs(bad[0])) if bad else ""
+    except LifeboatError:
+        return ""
+    words = "; ".join(f"{name} is {states[name].describe()}" for name in bad)
+    return words + (f"; {bad[0]} last said: {last}" if last else "")

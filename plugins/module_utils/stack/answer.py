@@ -17,6 +17,7 @@ from typing import IO, Optional
 
 from ..base import clock, pipeline, typed, web
 from ..base.checks import FAIL, PASS, Check
+from ..base.errors import Log
 from ..settings.config import EndpointCheck
 
 
@@ -73,15 +74,17 @@ def send(request: urllib.request.Request, *, redirects: bool, timeout: float, la
             return exc.code, exc.read(1 << 16)
 
 
-def endpoint(check: EndpointCheck, deadline: float) -> Check:
+def endpoint(check: EndpointCheck, deadline: float, log: Optional[Log] = None) -> Check:
     """Ask until the answer is right or the time is up."""
     name, began = f"{check.method} {check.url}", time.monotonic()
+    waiting = clock.Waiting(name, deadline, log)
     while True:
         problem = ask(check)
         if not problem:
             return Check(name, PASS, f"status {check.status}" + ("".join(f", {k}={v}" for k, v in check.json.items())))
         if time.monotonic() >= deadline:
             return Check(name, FAIL, problem)
+        waiting.note(problem)
         clock.pause(began)
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Callable, Optional, TypeVar, cast
 
 from ..base import clock, pipeline
-from ..base.errors import LifeboatError
+from ..base.errors import LifeboatError, Log
 from ..base.pipeline import Command
 from ..settings.config import Config
 from .compose import ComposeRuntime, exec_command
@@ -199,18 +199,22 @@ class Opened:
         return self.runtime
 
 
-def wait_until_well(runtime: Runtime, services: Sequence[str], *, timeout: float) -> dict[str, str]:
+def wait_until_well(
+    runtime: Runtime, services: Sequence[str], *, timeout: float, log: Optional[Log] = None
+) -> dict[str, str]:
     """Wait until every service runs and its health check, where it has one, passes. Returns the last words of each."""
     began = time.monotonic()
     deadline = began + timeout
+    waiting = clock.Waiting("services to be well", deadline, log)
     while True:
         states = {service: runtime.state(service) for service in services}
         if all(state.well for state in states.values()):
             return {service: state.describe() for service, state in states.items()}
+        ill = [service for service, state in states.items() if not state.well]
+        told = "; ".join(f"{name} is {states[name].describe()}" for name in ill)
+        waiting.note(told)
         if time.monotonic() >= deadline:
-            ill = [service for service, state in states.items() if not state.well]
             said = last_words(runtime.logs(ill[0]))
-            told = "; ".join(f"{name} is {states[name].describe()}" for name in ill)
             raise LifeboatError(
                 "wait for services to be well", ", ".join(ill),
                 f"after {timeout:.0f} s: {told}" + (f"; it last said: {said}" if said else ""),
