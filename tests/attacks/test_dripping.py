@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from dripping import WAYS
+from dripping import S3_WAYS, WAYS
 
 SCRIPT = Path(__file__).with_name("dripping.py")
 
@@ -21,8 +21,9 @@ def attack(target: str, way: str, directory: Path) -> subprocess.CompletedProces
 
 
 @pytest.mark.slow
-def test_control_a_limit_of_each_read_holds_nothing(tmp_path: Path) -> None:
-    done = attack("unprotected", "body", tmp_path)
+@pytest.mark.parametrize("way", ["body", *S3_WAYS])
+def test_control_a_limit_of_each_read_holds_nothing(way: str, tmp_path: Path) -> None:
+    done = attack("unprotected", way, tmp_path)
     assert done.returncode == 0, done.stderr
 
 
@@ -32,3 +33,11 @@ def test_lifeboat_ends(way: str, tmp_path: Path) -> None:
     done = attack("product", way, tmp_path)
     assert done.returncode == 1, done.stderr
     assert "one" in done.stderr, "the application's answer is not told"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", S3_WAYS)
+def test_lifeboat_ends_what_boto3_reads(way: str, tmp_path: Path) -> None:
+    done = attack("product", way, tmp_path)
+    assert done.returncode == 1, done.stderr
+    assert "in time" in done.stderr or "timed out" in done.stderr.lower(), done.stderr

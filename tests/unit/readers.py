@@ -17,11 +17,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 ENTRIES, DEPTH = "those of its bytes", "{base/typed.py:DEPTH|n}"
-DISK, TOLD = "the disk's", "{s3/client.py:CONNECT_TIMEOUT|s} to connect, {s3/client.py:READ_TIMEOUT|s} without a byte"
+DISK = "the disk's"
+TOLD = (
+    "{s3/client.py:CONNECT_TIMEOUT|s} to connect, {s3/client.py:READ_TIMEOUT|s} without a byte, {base/web.py:TIMES|n}"
+    " times that of waiting, and 1 s for each {base/web.py:SLOWEST|b}"
+)
 ASKED = (
     "{s3/client.py:CONNECT_TIMEOUT|s} to connect; then {base/web.py:TIMES|n} times {s3/client.py:READ_TIMEOUT|s}, after"
-    " a POST {s3/connections.py:TIMES_OF_POST|n} times, and 1 s for each {s3/connections.py:SLOWEST|b}; where boto3"
-    " asks, {s3/client.py:READ_TIMEOUT|s} without a byte"
+    " a POST {base/web.py:TIMES_OF_POST|n} times, and 1 s for each {base/web.py:SLOWEST|b}"
 )
 WEB = "{base/web.py:TIMES|n} times the limit of a read, from the connection on"
 
@@ -276,7 +279,8 @@ READERS = (
             "settings/parts.py": "StoreSettings",
             "s3/client.py": "",
             "s3/signed.py": "Requests",
-            "s3/connections.py": "_Timed Connections.request",
+            "s3/connections.py": "Connections.request",
+            "base/web.py": "Timed times_of",
         },
     ),
     Reader(
@@ -292,7 +296,7 @@ READERS = (
         "0",
         TOLD,
         "an error that names the object; it is not in the backup",
-        {"s3/copier.py": "", "s3/client.py": ""},
+        {"s3/copier.py": "", "s3/client.py": "", "base/web.py": "Timed times_of"},
     ),
     Reader(
         "an application's endpoints and business transactions",

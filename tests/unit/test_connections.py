@@ -17,12 +17,8 @@ from typing import BinaryIO
 
 import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import UsageError
-from ansible_collections.lifeboat.dr.plugins.module_utils.s3.connections import (
-    ConnectError,
-    Connections,
-    Reply,
-    UnusableError,
-)
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.web import UnusableError
+from ansible_collections.lifeboat.dr.plugins.module_utils.s3.connections import ConnectError, Connections, Reply
 from builders import until
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"

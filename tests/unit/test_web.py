@@ -15,7 +15,6 @@ from collections.abc import Iterator
 
 import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import web
-from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import connections
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3.connections import Connections
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings.config import EndpointCheck
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import answer
@@ -154,7 +153,7 @@ def test_an_s3_server_that_puts_an_upload_together_has_minutes() -> None:
 
 def test_an_s3_servers_answer_over_a_slow_network_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     """It takes as long as a server may drip, and brings more."""
-    monkeypatch.setattr(connections, "SLOWEST", 100)
+    monkeypatch.setattr(web, "SLOWEST", 100)
     piece, pieces = b"x" * 100, int(PATIENCE / (LIMIT / 6)) + 100
     head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (len(piece) * pieces)
     with socket.create_server(("127.0.0.1", 0)) as server:

@@ -13,13 +13,19 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import io
 import socket
 import ssl
 import threading
+import time
 import urllib.request
 from typing import Optional
 
 TIMES = 3  # an answer may take so many times what one read may take
+SLOWEST = 1024  # bytes a second that a body brings at least, beyond TIMES times the limit of a read
+# Times the limit of a read for the answer to a POST. S3 sends blanks for minutes while it puts an upload's parts
+# together. https://docs.aws.amazon.com/AmazonS3/latest/API/API_CompleteMultipartUpload.html
+TIMES_OF_POST = 15
 _WORDS = "the answer did not end in time"
 
 
@@ -27,7 +33,12 @@ class _Answer(http.client.HTTPResponse):
     end: Optional[_End] = None
 
     def read(self, amt: Optional[int] = None) -> bytes:
-        data = super().read(amt)
+        try:
+            data = super().read(amt)
+        except OSError:
+            if self.end and self.end.came:
+                raise TimeoutError(_WORDS) from None
+            raise
         if self.end and self.end.came:
             raise TimeoutError(_WORDS)  # what was read is only a part, and looks like a whole
         return data
@@ -107,3 +118,65 @@ class _Https(urllib.request.HTTPSHandler):
 def handlers(context: Optional[ssl.SSLContext] = None) -> tuple[urllib.request.BaseHandler, ...]:
     """For urllib.request.build_opener()."""
     return _Http(), _Https(context)
+
+
+class UnusableError(ValueError):
+    """An answer of more bytes than are taken, or with a size that is none. That will be the same in a second."""
+
+
+def too_long(most: int) -> UnusableError:
+    return UnusableError(f"the answer has more than {most} bytes")
+
+
+def times_of(method: str) -> int:
+    return TIMES_OF_POST if method == "POST" else TIMES
+
+
+class Timed(io.RawIOBase):
+    """What comes from a server, which ends.
+
+    Waiting for it may take so many times the limit of a read, and a second more for each SLOWEST bytes that came; what
+    was saved up beyond that is lost, so that nobody sends much at first and then a byte now and then. Only waiting
+    counts: who reads an object may be slow.
+
+    credit: whether bytes count; in a head they do not, and all its time counts, as nothing bounds how many answers come
+    before the answer.
+    most: bytes; 0: any number. whole: an end of the connection is an error.
+    """
+
+    def __init__(
+        self, connection: socket.socket, read: float, times: float, raw: Optional[io.RawIOBase] = None,
+        *, credit: bool = True, whole: bool = False,
+    ) -> None:  # fmt: skip
+        self._connection, self._read, self._raw, self._whole = connection, read, raw, whole
+        self._left = self._limit = times * read
+        self.credit, self.most, self._came, self._seen = credit, 0, 0, time.monotonic()
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        if self._left <= 0:
+            raise socket.timeout(_WORDS)
+        self._connection.settimeout(min(self._read, self._left))
+        began = time.monotonic() if self.credit else self._seen
+        try:
+            size = self._raw.readinto(buffer) if self._raw else self._connection.recv_into(buffer)
+        finally:
+            self._connection.settimeout(self._read)
+        size = size or 0
+        if self._whole and not size:
+            raise ConnectionResetError("the connection ended before the answer")
+        self._came += size
+        if 0 < self.most < self._came:
+            raise too_long(self.most)
+        self._seen = time.monotonic()
+        self._left -= self._seen - began
+        if self.credit:
+            self._left = min(self._limit, self._left + size / SLOWEST)
+        return size
+
+    def close(self) -> None:
+        if self._raw:
+            self._raw.close()
+        super().close()

@@ -11,6 +11,7 @@ import functools
 import hashlib
 import io
 import os
+import socket
 import sys
 import threading
 import warnings
@@ -20,7 +21,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ..base import clock, filesystem
+from ..base import clock, filesystem, web
 from ..base.clock import format_time
 from ..base.errors import NOT_INSTALLED, IntegrityError, LifeboatError, NotFoundError, UsageError
 from . import causes
@@ -30,6 +31,8 @@ Client = Any  # boto3 makes its clients at run time; they have no type
 CONNECT_TIMEOUT = 5  # seconds
 READ_TIMEOUT = 60
 ATTEMPTS = 3
+_ABOUT = 256 << 20  # bytes of an answer that is no object
+_BUFFER = 65536
 RESUMED = 3  # times a download is taken up again where it broke
 # How servers refuse what they do not have, and what the key may not do. A further server's own words belong here.
 UNSUPPORTED = ("NotImplemented", "XNotImplemented", "MethodNotAllowed", "501", "405")
@@ -75,7 +78,8 @@ def connect(
     patience: float = READ_TIMEOUT,
     attempts: int = ATTEMPTS,
 ) -> Client:
-    """A client with bounded patience: connect 5 s, silence 60 s, 3 attempts. Sends nothing yet. Thread-safe in use."""
+    """A client with bounded patience: connect 5 s, silence 60 s, a slow answer three minutes, 3 attempts. Sends nothing
+    yet. Thread-safe in use."""
     where = endpoint_url or "Amazon S3"
     # botocore asks `Expect: 100-continue` even for an empty body; some servers (SeaweedFS) then hang the connection.
     os.environ.setdefault("BOTO_EXPERIMENTAL__NO_EMPTY_CONTINUE", "true")
@@ -122,9 +126,88 @@ def connect(
                 )
         except ValueError as exc:  # botocore: Invalid endpoint
             raise UsageError("connect to S3", where, str(exc), "Correct endpoint_url.") from exc
+    _bound(made)
     if endpoint_url:
         made.meta.events.register("before-call.s3", _stays)
     return made
+
+
+class _Socket:
+    """A connection whose answers are Timed. The rest is the socket's own."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection, self.times = connection, web.TIMES
+        self.answer: web.Timed | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+    def makefile(self, mode: str = "rb", buffering: int | None = None) -> io.RawIOBase | BinaryIO:
+        """Unbuffered botocore reads what comes before it sends a body, and at an end of the connection for ever."""
+        raw: Any = self._connection.makefile("rb", 0)
+        read = self._connection.gettimeout()
+        if mode != "rb" or read is None:
+            return raw if buffering == 0 else io.BufferedReader(raw, _BUFFER)
+        self.answer = web.Timed(self._connection, read, self.times, raw, credit=False, whole=buffering == 0)
+        return self.answer if buffering == 0 else io.BufferedReader(self.answer, _BUFFER)
+
+
+class _Asked(threading.local):
+    """Whether this thread's request is answered by an object."""
+
+    object = False
+
+
+_ASKED = _Asked()
+
+
+def _note(request: Any, **_: object) -> None:
+    _ASKED.object = bool(request.stream_output)
+
+
+@functools.lru_cache(maxsize=1)
+def _pools() -> Mapping[str, type]:
+    """botocore's own, with such connections."""
+    from botocore import awsrequest  # noqa: PLC0415
+
+    def timed(connection: type) -> type:
+        class Connection(connection):  # type: ignore[misc]
+            sock: Any
+            _times = web.TIMES
+
+            def connect(self) -> None:
+                super().connect()
+                self.sock = _Socket(self.sock)
+
+            def putrequest(self, method: str, *words: Any, **more: Any) -> None:
+                self._times = web.times_of(method)
+                super().putrequest(method, *words, **more)
+
+            def getresponse(self) -> Any:
+                own = self.sock
+                if not isinstance(own, _Socket):
+                    return super().getresponse()
+                own.times = self._times
+                found = super().getresponse()
+                if own.answer:
+                    own.answer.credit = True
+                    own.answer.most = 0 if _ASKED.object and found.status < 300 else _ABOUT
+                return found
+
+        return Connection
+
+    pools = {"http": awsrequest.AWSHTTPConnectionPool, "https": awsrequest.AWSHTTPSConnectionPool}
+    return {
+        scheme: type(pool.__name__, (pool,), {"ConnectionCls": timed(pool.ConnectionCls)})
+        for scheme, pool in pools.items()
+    }
+
+
+def _bound(client: Any) -> None:
+    """Give all that this client of boto3's reads a deadline. The limit of a read is the client's."""
+    session = client._endpoint.http_session
+    session._pool_classes_by_scheme = session._manager.pool_classes_by_scheme = _pools()
+    client.meta.events.register("before-send.s3", _note)
 
 
 def _stays(params: Mapping[str, dict[str, dict[str, object]]], **_: object) -> None:
@@ -185,6 +268,8 @@ def translate(exc: BaseException, attempted: str, subject: str) -> LifeboatError
     # What was never loaded raised nothing; loading it takes longer than many a request.
     of_boto3 = _loaded("boto3.exceptions", "Boto3Error")
     of_a_parser = _loaded("botocore.parsers", "ResponseParserError")
+    # Of the answer that comes instead of an object botocore lets them through.
+    of_the_network = (*_loaded("urllib3.exceptions", "HTTPError"), web.UnusableError)
     exc = _said(exc)
     if isinstance(exc, known.ClientError):
         answer = exc.response.get("Error", {})
@@ -207,7 +292,7 @@ def translate(exc: BaseException, attempted: str, subject: str) -> LifeboatError
         return LifeboatError(attempted, subject, cause, "Is that an S3 endpoint? Correct endpoint_url and port.")
     if isinstance(exc, known.ParamValidationError):
         return UsageError(attempted, subject, str(exc), "Correct the bucket's name or the prefix.")
-    if isinstance(exc, (known.HTTPClientError, known.ConnectionError, known.IncompleteReadError)):
+    if isinstance(exc, (known.HTTPClientError, known.ConnectionError, known.IncompleteReadError, *of_the_network)):
         remedy = "Check endpoint_url, the route and the firewall, and that the server runs; then try again."
         return LifeboatError(attempted, subject, str(exc), remedy)
     if isinstance(exc, (known.BotoCoreError, *of_boto3)):

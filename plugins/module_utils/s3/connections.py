@@ -18,20 +18,15 @@ import re
 import select
 import socket
 import ssl
-import time
 import urllib.request
 import weakref
 from collections.abc import Mapping
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from ..base import web
 from ..base.errors import UsageError
+from ..base.web import Timed, UnusableError, times_of, too_long
 
-SLOWEST = 1024  # bytes a second that a body brings at least, beyond web.TIMES times the limit of a read
-# Times the limit of a read for the answer to a POST. S3 sends blanks for minutes while it puts an upload's parts
-# together. https://docs.aws.amazon.com/AmazonS3/latest/API/API_CompleteMultipartUpload.html
-TIMES_OF_POST = 15
 _MOST = 256  # that are kept
 _LINE = 65536  # bytes of a line of a head; as http.client
 _HEADERS = 100  # of one answer; as http.client
@@ -45,10 +40,6 @@ _SIZE = re.compile(r"[0-9]{0,18}")
 
 class ConnectError(OSError):
     """Nothing was asked yet: there is no connection. Its cause says why."""
-
-
-class UnusableError(ValueError):
-    """An answer of more bytes than are taken, or with a size that is none. That will be the same in a second."""
 
 
 class Reply(NamedTuple):
@@ -97,8 +88,7 @@ class Connections:
             line.sock.sendall(head + body if len(body) <= _LINE else head)
             if len(body) > _LINE:
                 line.sock.sendall(body)
-            times = TIMES_OF_POST if method == "POST" else web.TIMES
-            with _Answer(line.sock, method, self._read, times) as answer:
+            with _Answer(line.sock, method, self._read, times_of(method)) as answer:
                 answer.begin()
                 data = answer.body(most)
             line.sock.settimeout(self._read)
@@ -142,28 +132,6 @@ class Connections:
         return line
 
 
-class _Timed(io.RawIOBase):
-    """What comes from a server, which ends: the limit of one read would let it send a byte now and then for ever.
-
-    It has so many times the limit of a read, and a second more for each SLOWEST bytes that came.
-    """
-
-    def __init__(self, connection: socket.socket, read: float, times: float) -> None:
-        self._connection, self._read, self._end = connection, read, time.monotonic() + times * read
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        left = self._end - time.monotonic()
-        if left <= 0:
-            raise socket.timeout("the answer did not end in time")
-        self._connection.settimeout(min(self._read, left))
-        size = self._connection.recv_into(buffer)
-        self._end += size / SLOWEST
-        return size
-
-
 class _Answer(http.client.HTTPResponse):
     """told: its headers, by lower-case name. read: seconds that one read may take, and all of them `times` as long."""
 
@@ -172,7 +140,7 @@ class _Answer(http.client.HTTPResponse):
     def __init__(self, line: socket.socket, method: str, read: float, times: float) -> None:
         super().__init__(line, method=method)
         self.fp.close()
-        self.fp = io.BufferedReader(_Timed(line, read, times), _LINE)
+        self.fp = io.BufferedReader(Timed(line, read, times), _LINE)
         self._bodiless = method == "HEAD"
 
     def begin(self) -> None:
@@ -201,12 +169,12 @@ class _Answer(http.client.HTTPResponse):
     def body(self, most: int) -> bytes:
         """All of it; UnusableError where it has more than `most` bytes. 0: there is no bound."""
         if most and (self.length or 0) > most:
-            raise _too_long(most)
+            raise too_long(most)
         if not most or self.length is not None:
             return self.read()  # of a part http.client says nothing where it is cut before its first byte
         data = self.read(most + 1)
         if len(data) > most:
-            raise _too_long(most)
+            raise too_long(most)
         self.read()  # the end of it, of which no byte is left
         return data
 
@@ -232,10 +200,6 @@ class _Answer(http.client.HTTPResponse):
             lower, value = name.lower(), value.lstrip(_BLANKS)
             found[lower] = f"{found[lower]}, {value}" if lower in found else value
         raise http.client.HTTPException(f"more than {_HEADERS} headers")
-
-
-def _too_long(most: int) -> UnusableError:
-    return UnusableError(f"the answer has more than {most} bytes")
 
 
 def _head(method: str, target: str, headers: Mapping[str, str], body: bytes) -> bytes:

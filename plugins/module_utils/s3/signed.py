@@ -37,7 +37,7 @@ from xml.etree import ElementTree
 from ..base import web
 from ..base.errors import IntegrityError, LifeboatError
 from . import causes, client
-from .connections import ConnectError, Connections, UnusableError
+from .connections import ConnectError, Connections
 
 KEPT = ("content-type", "cache-control", "content-disposition", "content-encoding", "content-language", "expires",
         "x-amz-website-redirect-location")  # fmt: skip
@@ -205,7 +205,7 @@ class Requests:
     def _answered(self, request: _Request, attempted: str, subject: str, *, named: bool = True) -> Answer:
         try:
             return self._send(request, named=named)
-        except UnusableError as exc:
+        except web.UnusableError as exc:
             raise IntegrityError(attempted, subject, str(exc), "Look at that server.") from exc
 
     def _send(self, request: _Request, *, named: bool = True) -> Answer:
