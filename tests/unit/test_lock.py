@@ -168,3 +168,16 @@ def test_a_user_without_a_home_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pwd, "getpwuid", lambda uid: {}[uid])
     with pytest.raises(LifeboatError, match="Set HOME"), lock.held("shop", "x"):
         pytest.fail("held nothing")
+
+
+def test_a_program_that_another_thread_is_starting_does_not_keep_the_lock(tmp_path: Path) -> None:
+    """Between fork() and exec() a child has every file of ours."""
+    with lock.held("shop", "backup", directory=tmp_path):
+        links = [link for link in Path("/proc/self/fd").iterdir() if link.exists()]
+        (handle,) = (int(link.name) for link in links if "lifeboat-shop" in str(link.readlink()))
+        child = os.dup(handle)
+    try:
+        with lock.held("shop", "verify", directory=tmp_path):
+            pass
+    finally:
+        os.close(child)

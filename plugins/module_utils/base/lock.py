@@ -76,6 +76,8 @@ def held(stack: str, purpose: str, *, wait: float = 0, directory: Path | None = 
         os.pwrite(handle, json.dumps(note).encode(), 0)
         yield
     finally:
+        # Closing is not enough: a program that another thread is starting has the file open too, until exec().
+        fcntl.flock(handle, fcntl.LOCK_UN)
         os.close(handle)
 
 
