@@ -121,6 +121,35 @@ def test_state_reads_image_id_and_environment(runner: Runner, compose: ComposeRu
     assert found.environment == {"POSTGRES_USER": "app", "X": "a=b"}
 
 
+def test_the_project_is_read_ahead_once(runner: Runner, compose: ComposeRuntime) -> None:
+    answer(runner, container())
+    compose.read_ahead()
+    compose.read_ahead()
+    assert compose.project == "shop"
+    assert compose.state("db").running
+    compose.read_ahead()
+    assert sum("config --format json" in command for command in runner.ran) == 1
+
+
+def test_a_project_that_cannot_be_read_ahead_is_an_error_where_it_is_needed(
+    runner: Runner, compose: ComposeRuntime
+) -> None:
+    runner.expect("^docker compose .* config --format json$", "{")
+    runner.expect("^docker ps .*working_dir", "")
+    compose.read_ahead()
+    for _turn in range(2):
+        with pytest.raises(LifeboatError, match="Could not read the Compose project"):
+            _ = compose.project
+    assert sum("config --format json" in command for command in runner.ran) == 2, "the second asks again"
+
+
+def test_nothing_is_read_ahead_where_the_name_is_configured(runner: Runner, tmp_path: Path) -> None:
+    named = ComposeRuntime(make_config(tmp_path, runtime={"project": "shop"}))
+    named.read_ahead()
+    assert named.project == "shop"
+    assert not runner.ran
+
+
 def test_an_absent_service_is_a_state_and_an_unknown_one_an_error(runner: Runner, compose: ComposeRuntime) -> None:
     answer(runner)
     assert compose.state("db") == ServiceState()

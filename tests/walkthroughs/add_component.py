@@ -90,7 +90,7 @@ def add(root: Path) -> None:
     ))  # fmt: skip
     insert(kinds, "ObjectsDetails\n\nDATABASE", "LettersDetails, ")
     write(core / "configuration/letters.py", CODE)
-    register(core / "operations/components.py", "from ..database.methods", (
+    register(core / "operations/components.py", "from ..repository.components", (
         '    "letters": Component(\n'
         "        lambda run, override, log: letters.take(run, log=log),\n"
         '        lambda manifest: f"{human(manifest.size)} of letters",\n'

@@ -244,18 +244,21 @@ def _open_log(log: logging.Logger, stack: str, arguments: argparse.Namespace, st
 
 
 def _backup(loaded: config.Config, arguments: argparse.Namespace, log: Log) -> Answer:
-    from ..operations import backup as operations_backup
-    from ..operations import prune as operations_prune
-
     purpose = f"backup {arguments.component or 'recovery point'}"
     with lock.held(loaded.stack, purpose, wait=arguments.wait):
+        opened = Opened(loaded)
+        opened.read_ahead()  # while the rest is imported
+        from ..operations import backup as operations_backup
+
         taken = operations_backup.take(
-            Opened(loaded), arguments.component or "", seal=arguments.seal, prune_after=arguments.prune,
+            opened, arguments.component or "", seal=arguments.seal, prune_after=arguments.prune,
             override=arguments.override, log=log,
         )  # fmt: skip
     code, shown = (IntegrityError.exit_code if taken.unheld or taken.missing else 0), taken.lines()
     said: Optional[LifeboatError] = taken.refused
     if taken.pruned:
+        from ..operations import prune as operations_prune
+
         said = operations_prune.alarm(loaded.stack, taken.pruned) or operations_prune.unread(loaded.stack, taken.pruned)
     if said:
         code, shown = code or said.exit_code, [*shown, str(said)]

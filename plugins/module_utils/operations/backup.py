@@ -10,11 +10,10 @@ import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from typing import Optional, Union
+from typing import TYPE_CHECKING, Optional, Union
 
 from ..base.errors import IntegrityError, LifeboatError, LockedError, Log, UsageError
 from ..base.text import named
-from ..mirror.guard import Override
 from ..repository import catalog, copies, points, repositories
 from ..repository.components import DATABASE, OBJECTS, configured
 from ..repository.copies import Outcome
@@ -23,8 +22,11 @@ from ..repository.manifest import Manifest
 from ..repository.points import Point
 from ..stack.runtime import Opened
 from ..tools import age
-from . import prune
 from .components import COMPONENTS
+
+if TYPE_CHECKING:  # what only some backups need is imported by them: it takes as long as to dump a small database
+    from ..mirror.guard import Override
+    from . import prune
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,8 @@ class Taken:
         if self.copied.place:
             shown.append(f"{len(self.copied.copied)} copied to {self.copied.place}, {len(self.copied.held)} are there")
         if self.pruned is not None:
+            from . import prune
+
             shown.append(f"pruned {len(self.pruned['delete'])}")
             shown += prune.told(self.pruned, "pruned")
         if self.not_pruned:
@@ -147,6 +151,8 @@ def take(
         failed += copies.send_points(run, log=log) if not failed else []
     pruned, waits, refused = None, "", None
     if prune_after:
+        from . import prune
+
         try:
             pruned = prune.prune(run, now=datetime.now(timezone.utc), dry_run=False, log=log)
             failed += [item for item in pruned["failed"] if not failed]

@@ -11,19 +11,17 @@ How each is proved is in levels.py; what is said of some only, in judgements.py 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Callable, Union
+from typing import TYPE_CHECKING, Callable, Union
 
 from ..base.errors import Log
 from ..base.text import human, named
-from ..configuration import backup as configuration_backup
-from ..database.methods import registry as methods
-from ..mirror import take as mirror_take
-from ..mirror.guard import Override
 from ..repository.components import CONFIG, DATABASE, KINDS, OBJECTS
 from ..repository.details import ConfigDetails, DatabaseDetails, ObjectsDetails
 from ..repository.manifest import Manifest
 from ..stack.runtime import Opened
-from ..vault import endpoints
+
+if TYPE_CHECKING:
+    from ..mirror.guard import Override
 
 
 @dataclass(frozen=True)
@@ -60,21 +58,29 @@ def _config_line(one: Manifest) -> str:
     return f"{human(one.size)}  {details.seconds} s  {details.files} files, {secrets}{skipped}"
 
 
+# Each imports what takes its backup: all of them together take as long to import as a small database to dump.
+def _take_database(run: Opened, override: Union[int, Override], log: Log) -> Manifest:
+    from ..database.methods import registry
+
+    return registry.named(run.config.database.method).take(run, log=log, override=bool(override))
+
+
+def _take_objects(run: Opened, override: Union[int, Override], log: Log) -> Manifest:
+    from ..mirror import take
+    from ..vault import endpoints
+
+    return take.take(run, log=log, override=override, doubts=endpoints.doubts(run, log=log))
+
+
+def _take_config(run: Opened, override: Union[int, Override], log: Log) -> Manifest:
+    from ..configuration import backup
+
+    del override
+    return backup.take(run, log=log)
+
+
 COMPONENTS: dict[str, Component] = {
-    DATABASE: Component(
-        lambda run, override, log: methods.named(run.config.database.method).take(
-            run, log=log, override=bool(override)
-        ),
-        _database_line,
-    ),
-    OBJECTS: Component(
-        lambda run, override, log: mirror_take.take(
-            run, log=log, override=override, doubts=endpoints.doubts(run, log=log)
-        ),
-        _objects_line,
-    ),
-    CONFIG: Component(
-        lambda run, override, log: configuration_backup.take(run, log=log),
-        _config_line,
-    ),
+    DATABASE: Component(_take_database, _database_line),
+    OBJECTS: Component(_take_objects, _objects_line),
+    CONFIG: Component(_take_config, _config_line),
 }

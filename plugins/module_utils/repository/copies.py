@@ -14,7 +14,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
-from typing import Callable, Optional
+from typing import TYPE_CHECKING, Callable, Optional
 
 from ..base import filesystem, typed
 from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check
@@ -35,7 +35,9 @@ from .base import COPIES, MANIFEST, RECORDS, VERIFICATION, OtherRepositoryError,
 from .catalog import Entry
 from .details import Count
 from .manifest import Manifest
-from .s3 import Mark, S3Repository
+
+if TYPE_CHECKING:
+    from .s3 import Mark, S3Repository
 
 _SHOWN = 5
 

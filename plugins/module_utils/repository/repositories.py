@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
-from typing import Callable, Optional, TypeVar
+from typing import TYPE_CHECKING, Callable, Optional, TypeVar
 
 from ..base import filesystem, typed
 from ..base.clock import format_time
@@ -36,8 +36,10 @@ from .components import CONFIG
 from .details import ConfigDetails
 from .local import LocalRepository
 from .manifest import Manifest
-from .s3 import STAGING, S3Repository
 from .sealing import Sealed, Signature
+
+if TYPE_CHECKING:
+    from .s3 import S3Repository
 
 S = TypeVar("S", bound=Sealed)
 R = TypeVar("R", bound=Repository)
@@ -210,6 +212,8 @@ def from_settings(settings: Mapping[str, object], secrets: Mapping[str, str]) ->
 
 def in_bucket(settings: Mapping[str, object], access_key: str, secret_key: str) -> S3Repository:
     """The repository of type s3 that the settings name, opened with these keys."""
+    from .s3 import STAGING, S3Repository  # a repository of this host does without HTTP and its like
+
     given = vars(typed.build(_S3, settings, _wrong(settings)))
     return S3Repository(
         **{name: value for name, value in given.items() if name not in ("type", "staging_root")},

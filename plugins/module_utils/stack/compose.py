@@ -10,6 +10,7 @@ import contextlib
 import os
 import shlex
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Optional, TypeVar, Union
@@ -258,6 +259,7 @@ class ComposeRuntime:
         self._data_directory = config.database.data_directory
         self._state = config.state
         self._model: Optional[Project] = None
+        self._ahead: Optional[Future[Project]] = None
         self._every: Optional[Mapping[str, Service]] = None
         self._borne = ""
         self.label = f"compose project {self._project or self._directory}"
@@ -277,8 +279,16 @@ class ComposeRuntime:
     def model(self) -> Project:
         """The project as Compose itself resolves it. Holds secrets: never logged, never returned by a module."""
         if self._model is None:
-            self._model = self.read(Project, "config")
+            ahead, self._ahead = self._ahead, None
+            self._model = ahead.result() if ahead else self.read(Project, "config")
         return self._model
+
+    def read_ahead(self) -> None:
+        """Begin to read the project, where its name is not configured: Compose takes longer than the engine."""
+        if not self._project and self._model is None and self._ahead is None:
+            pool = ThreadPoolExecutor(1)
+            self._ahead = pool.submit(self.read, Project, "config")
+            pool.shutdown(wait=False)
 
     def read(self, kind: type[T], *words: str) -> T:
         """What `docker compose config` says of the project, asked in these words."""

@@ -180,6 +180,11 @@ class Opened:
         self._kept: dict[object, object] = {}
         self._lock = threading.RLock()
 
+    def read_ahead(self) -> None:
+        """Begin with what takes longest to find out, beside what is done before it is needed."""
+        if isinstance(self.runtime, ComposeRuntime):
+            self.runtime.read_ahead()
+
     def once(self, opener: Callable[[Opened], T]) -> T:
         """What the opener opens, opened when it is first asked for. One that fails is tried again."""
         with self._lock:
