@@ -31,6 +31,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
 )
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.pipeline import Command
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import logins
+from ansible_collections.lifeboat.dr.plugins.module_utils.database import server as database_server
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.methods.logical import dump
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.server import Server, require_database
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import state as recovery_state
@@ -97,12 +98,14 @@ def test_what_pg_dump_is_told(
         return Command(["true"])
 
     server = Server(execute, user="u", database="d=b")
-    monkeypatch.setattr(dump, "_receive", lambda *_: [])
+    monkeypatch.setattr(dump, "_receive", lambda write, _folder: write(io.BytesIO()) or [])
     with ThreadPoolExecutor(1) as pool:
         head = make_head(version=version, encoding="LATIN1")
-        work = dump._Work(pool, settings, server, "db_backup_20261124_120000", tmp_path, print)
+        sessions = dump._Sessions(server)
+        work = dump._Work(pool, settings, server, sessions, "db_backup_20261124_120000", tmp_path, print)
         dump._dump(work, head, "d=b", tmp_path, "x.sql")
-    words = next(argv for argv in said if argv[0] == "pg_dump")
+    (argv,) = said
+    words = argv[argv.index("pg_dump") :]
     assert word in words
     for each in (
         "--snapshot=snap-1",
@@ -148,7 +151,8 @@ def test_of_two_failures_the_first_is_told(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(dump, "_dump", pg_dump)
     words = "its disk is full" if first == "pg_dump" else "a table went"
     with Told(2) as pool, pytest.raises(LifeboatError, match=words):
-        work = dump._Work(pool, make_config(tmp_path), Reaping(), "db_x", tmp_path, print)  # type: ignore[arg-type]
+        server: Any = Reaping()
+        work = dump._Work(pool, make_config(tmp_path), server, dump._Sessions(server), "db_x", tmp_path, print)
         dump._fill(work, None, {}, "shop", "x.sql", "")  # type: ignore[arg-type]
 
 
@@ -180,7 +184,8 @@ def test_sequences_are_read_before_pg_dump_reads_them_and_after(
     monkeypatch.setattr(dump.fingerprint, "sequences", sequences)
     monkeypatch.setattr(dump, "_dump", pg_dump)
     with ThreadPoolExecutor(2) as pool:
-        work = dump._Work(pool, make_config(tmp_path), None, "db_x", tmp_path, print)  # type: ignore[arg-type]
+        server: Any = None
+        work = dump._Work(pool, make_config(tmp_path), server, dump._Sessions(server), "db_x", tmp_path, print)
         _artefacts, found, _lost = dump._fill(work, Asked(), {}, "shop", "x.sql", "")  # type: ignore[arg-type]
     assert found.sequences.before["public.s"].last == "100"
     assert found.sequences.after is not None
@@ -243,16 +248,45 @@ def test_no_name_leads_out_of_the_folder(tmp_path: Path, name: str) -> None:
     assert not (tmp_path / "escaped").exists()
 
 
-def server_that_says(*argv: str) -> Server:
-    def execute(words: Sequence[str], *, env: Mapping[str, str], stdin: bool) -> Command:
-        return Command(list(argv))
+def taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pg_dump: str) -> list[dump.Artefact]:
+    """What a directory's dump leaves, of a pg_dump that is that script; its directory is $directory."""
+    (tmp_path / "bin").mkdir()
+    words = 'for word; do case "$word" in --file=*) directory="${word#--file=}";; esac; done'
+    (tmp_path / "bin/pg_dump").write_text(f"#!/bin/sh\n{words}\n{pg_dump}\n")
+    (tmp_path / "bin/pg_dump").chmod(0o700)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    monkeypatch.setattr(database_server, "SCRATCH", str(tmp_path))
+    server = here()
+    with ThreadPoolExecutor(1) as pool:
+        work = dump._Work(pool, make_config(tmp_path), server, dump._Sessions(server), "db_x", tmp_path, print)
+        return dump._dump(work, make_head(), "shop", tmp_path, "x.sql")
 
-    return Server(execute, user="u")
+
+def test_a_directory_is_brought_out_and_removed_by_the_program_that_made_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = 'echo "$PPID $directory" >"$(dirname "$0")/ran"; mkdir "$directory"; echo toc >"$directory/toc.dat"'
+    (found,) = taken(tmp_path, monkeypatch, script)
+    assert found == checksums.measure(tmp_path / "database.dump/toc.dat", "database.dump/toc.dat")
+    assert not list(tmp_path.glob("lifeboat.*")), "the container keeps nothing"
 
 
-def test_receiving_fails_with_the_containers_words(tmp_path: Path) -> None:
-    with pytest.raises(LifeboatError, match="tar: dump: Cannot open"):
-        dump._receive(server_that_says("sh", "-c", "echo tar: dump: Cannot open >&2; exit 2"), "/x", tmp_path / "a", 60)
+# (what happens where the tools run, what the error tells of, its words)
+BROKEN = [
+    ('echo "pg_dump: error: no rights" >&2; exit 1', "dump the database", "pg_dump: error: no rights"),
+    ('kill -9 $$', "dump the database", "Killed|exit 137"),
+    (": nothing is made", dump._BRING, "tar: "),
+    ('ln -s /nowhere "$directory"; mkdir "$directory/x"', "dump the database", "mkdir"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("script", "attempted", "words"), BROKEN)
+def test_which_step_of_a_directory_failed_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, attempted: str, words: str
+) -> None:
+    with pytest.raises(LifeboatError, match=words) as error:
+        taken(tmp_path, monkeypatch, script)
+    assert error.value.attempted == attempted
 
 
 def test_receiving_onto_a_full_disk_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -262,12 +296,54 @@ def test_receiving_onto_a_full_disk_says_so(tmp_path: Path, monkeypatch: pytest.
         def write(self, data: bytes, /) -> int:
             raise OSError(errno.ENOSPC, "No space left on device")
 
-    path = tmp_path / "big.tar"
-    path.write_bytes(tar(("./x", os.urandom(4 << 20)), ("./y", os.urandom(4 << 20))))
     monkeypatch.setattr(pipeline, "HashingWriter", Full)
+    script = 'mkdir "$directory"; for n in x y; do head -c 4194304 /dev/urandom >"$directory/$n"; done'
     with pytest.raises(OSError, match="No space left on device") as error:
-        dump._receive(server_that_says("cat", str(path)), "/x", tmp_path / "a", 60)
+        taken(tmp_path, monkeypatch, script)
     assert error.value.errno == errno.ENOSPC
+    assert not list(tmp_path.glob("lifeboat.*")), "the container keeps nothing"
+
+
+class Asked:
+    """A session of a server that is none."""
+
+    def __init__(self, database: str, refuses: str = "") -> None:
+        self.went, self.closed, self._refuses = [database], 0, refuses
+
+    def __enter__(self) -> Asked:
+        return self
+
+    def again(self, database: str) -> None:
+        if database == self._refuses:
+            raise LifeboatError("connect to the database", database, "no connection is left")
+        self.went.append(database)
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+def test_one_psql_goes_from_one_database_to_the_next() -> None:
+    made: list[Asked] = []
+
+    class Serving:
+        def session(self, database: str) -> Asked:
+            made.append(Asked(database, refuses="c"))
+            return made[-1]
+
+    server: Any = Serving()
+    with contextlib.closing(dump._Sessions(server)) as sessions:
+        for name in ("a", "b", "c"):
+            with sessions.session(name):
+                pass
+        assert [one.went for one in made] == [["a", "b"], ["c"]], "who cannot go on is followed by another"
+        assert [one.closed for one in made] == [1, 0], "and leaves its connection to it"
+        with pytest.raises(LifeboatError), sessions.session("d"):
+            raise LifeboatError("dump the database", "d", "no")
+        assert made[1].closed, "no failure leaves a snapshot open"
+        with sessions.session("e"):
+            pass
+        assert [one.went for one in made] == [["a", "b"], ["c", "d"], ["e"]]
+    assert all(one.closed for one in made)
 
 
 def test_an_error_of_the_repository_is_named_and_tells_what_to_do(tmp_path: Path) -> None:
@@ -449,7 +525,8 @@ def test_a_failure_is_of_one_database_or_of_the_machine(
     lines: list[str] = []
     missing: dict[str, str] = {}
     with ThreadPoolExecutor(1) as pool:
-        work = dump._Work(pool, make_config(tmp_path), Failing(), "db_x", tmp_path, lines.append)  # type: ignore[arg-type]
+        server: Any = Failing()
+        work = dump._Work(pool, make_config(tmp_path), server, dump._Sessions(server), "db_x", tmp_path, lines.append)
         if then == "raised":
             with pytest.raises(LifeboatError) as raised:
                 dump._other(work, item("b"), "databases/001", missing)

@@ -255,6 +255,7 @@ class Server:
         self.database = database  # the one that the configuration is about
         self.timeout = timeout
         self.application = application
+        self.image = ""  # of its container, where it runs in one
         self.initial: Callable[[], Optional[Account]] = lambda: None
         self.configured: Optional[Server] = None
         self._kept: Optional[contextlib.ExitStack] = None
@@ -293,9 +294,13 @@ class Server:
         """Any command where the tools are: mktemp, tar, rm."""
         return self._execute(as_words(argv), env={}, stdin=stdin)
 
-    def tool(self, name: str, *args: str, database: str = "", stdin: bool = False, options: str = "") -> Command:
-        """One of PostgreSQL's tools, connected by environment and connection string. options: of its sessions."""
-        argv = [name, *args]
+    def tool(
+        self, name: str, *args: str, database: str = "", stdin: bool = False, options: str = "",
+        wrapper: Sequence[str] = (),
+    ) -> Command:  # fmt: skip
+        """One of PostgreSQL's tools, connected by environment and connection string. options: of its sessions.
+        wrapper: the words of a program that runs it."""
+        argv = [*wrapper, name, *args]
         if database:
             argv += ["--dbname", conninfo(dbname=database)]
         return self._execute(as_words(argv), env=self._with(options), stdin=stdin)
@@ -608,17 +613,32 @@ class Session:
             self._errors.close()
             raise LifeboatError("start psql", self._subject, str(exc)) from exc
         self._errors.started()
-        self._timer = threading.Timer(timeout, self._process.kill)
-        self._timer.daemon = True
-        self._timer.start()
+        self._timeout = timeout
+        self._timer = self._timed()
+
+    def _timed(self) -> threading.Timer:
+        timer = threading.Timer(self._timeout, self._process.kill)
+        timer.daemon = True
+        timer.start()
+        return timer
 
     def __enter__(self) -> Session:
         try:
-            self.rows(_pins() + _NO_VIEWS, attempted="open a session")
+            self._settle()
         except BaseException as exc:
             self.__exit__(type(exc), exc, exc.__traceback__)
             raise
         return self
+
+    def _settle(self) -> None:
+        self.rows(_pins() + _NO_VIEWS, attempted="open a session")
+
+    def again(self, database: str) -> None:
+        """As if it were opened anew, in that database and with as much time."""
+        self._timer.cancel()
+        self._timer = self._timed()
+        self.go(database)
+        self._settle()
 
     def go(self, database: str) -> None:
         """Leave the database for another, of the same server and with the same account."""
@@ -668,6 +688,10 @@ class Session:
     def __exit__(
         self, kind: Optional[type[BaseException]], value: Optional[BaseException], trace: Optional[TracebackType]
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End it, if it has not ended."""
         self._timer.cancel()
         with contextlib.suppress(OSError):
             if self._process.stdin is not None:
@@ -813,12 +837,13 @@ def _connect(config: Config, runtime: Runtime, *, backup: bool) -> Server:
     settings = config.database
     user, database = settings.user, settings.name
     initial: Callable[[], Optional[Account]] = lambda: None  # noqa: E731
+    image = ""
     if isinstance(runtime, ComposeRuntime):
         # What the image was told: https://hub.docker.com/_/postgres, "Environment Variables".
         found = runtime.state(settings.service)
         if not found.running:
             runtime.command(settings.service, [])  # raises, and says what the container does instead
-        environment = found.environment or {}
+        environment, image = found.environment or {}, found.image
         user = user or environment.get("POSTGRES_USER", "")
         database = database or environment.get("POSTGRES_DB", "")
         execute: Executor = functools.partial(exec_command, found.id, user=settings.os_user)
@@ -837,7 +862,7 @@ def _connect(config: Config, runtime: Runtime, *, backup: bool) -> Server:
         timeout=config.timeout,
     )
     server.made = Made(config.state / _MADE)
-    server.initial = initial
+    server.initial, server.image = initial, image
     return server
 
 

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import gzip
 import io
 import os
@@ -19,7 +20,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import IO, Optional
+from typing import IO, Callable, Optional
 
 from ....base import pipeline
 from ....base.clock import format_time
@@ -34,6 +35,7 @@ from ....base.errors import (
     unable,
 )
 from ....base.filesystem import create
+from ....base.pipeline import Command
 from ....base.text import human, named
 from ....base.typed import plain
 from ....base.version import VERSION
@@ -54,6 +56,16 @@ from ...logins import CLOSED
 from ...server import Server, Session, alike, answers, conninfo, shown
 
 _BRING = "bring the dump out of the container"
+_NOT_BROUGHT = 74
+# One program of the container for what a directory needs: to start one there takes longer than to dump most databases.
+# $1: pg_dump's directory. The rest: pg_dump.
+_OUT = f"""\
+directory=$1
+shift
+"$@" || exit
+tar -C "$directory" -cf - . || exit {_NOT_BROUGHT}
+rm -rf -- "$directory" || :
+"""
 
 
 def take(run: Opened, *, log: Log, override: bool = False) -> Manifest:
@@ -75,11 +87,10 @@ def take(run: Opened, *, log: Log, override: bool = False) -> Manifest:
     _refuse_excluded(config, database)
     started = time.monotonic()
     # The pool runs what costs a process in the container and does not depend on what runs beside it.
-    with ThreadPoolExecutor(4) as pool, contextlib.ExitStack() as opened:
+    with ThreadPoolExecutor(4) as pool, contextlib.closing(_Sessions(server)) as sessions:
         swept = pool.submit(server.sweep)
-        image = pool.submit(stack.image, config.database.service)
         try:
-            session = opened.enter_context(server.session(database))
+            session = sessions.begin(database)
         except LifeboatError as exc:
             raise _not_let_in(server, database, exc) from exc
         server.reap(session)
@@ -95,13 +106,13 @@ def take(run: Opened, *, log: Log, override: bool = False) -> Manifest:
             log(f"{identity}: the server is a standby: what it has not replayed yet is not in it")
         swept.result()
         with repo.stage("database", identity) as staging, _named_errors(config):
-            work = _Work(pool, config, server, identity, staging.path, log, seal)
+            work = _Work(pool, config, server, sessions, identity, staging.path, log, seal)
             naming = pool.submit(_globals, server, around, staging.path, seal)
             around_it = pool.submit(cluster.take, server, [database, *(item.name for item in others)])
             artefacts, found, not_carried = _fill(work, session, head, database, f"{identity}.sql", "", naming)
             artefacts.append(naming.result())
             there = _there(session, server)
-            opened.close()  # its snapshot keeps the server from tidying up
+            sessions.ended(session)
             done = list(_each(work, others, missing))
             artefacts += [artefact for one in done for artefact in one.artefacts]
             artefacts.append(_surrounding(around_it.result(), staging.path, seal))
@@ -114,7 +125,7 @@ def take(run: Opened, *, log: Log, override: bool = False) -> Manifest:
                 format=config.database.format,
                 compression=compression(config, facts.server_version_num),
                 host=socket.gethostname(),
-                image=image.result(),
+                image=server.image or stack.image(config.database.service),
                 server_version_num=facts.server_version_num,
                 superuser=facts.superuser,
                 preload=facts.preload or "",
@@ -185,12 +196,12 @@ class Copied:
 def copy(config: Config, server: Server, names: Sequence[str], identity: str, root: Path, log: Log) -> Copied:
     """Dump these databases into the directory `root` as into a backup's, the first as if it were the application's."""
     artefacts, dumps, facts = [], [], []
-    with ThreadPoolExecutor(4) as pool:
-        work = _Work(pool, config, server, identity, root, log)
+    with ThreadPoolExecutor(4) as pool, contextlib.closing(_Sessions(server)) as sessions:
+        work = _Work(pool, config, server, sessions, identity, root, log)
         for number, name in enumerate(names):
             folder = f"{DATABASES}/{number:03d}" if number else ""
             (root / folder).mkdir(mode=0o700, parents=True, exist_ok=True)
-            with server.session(name) as session:
+            with sessions.session(name) as session:
                 (head,) = answers(_Head, session.rows(_HEAD, attempted=_SNAPSHOT))
                 if not number:
                     (around,) = answers(_Around, session.rows(_AROUND, attempted="look at the server"))
@@ -300,6 +311,45 @@ def _others(
     return found.others, dict(found.missing)
 
 
+class _Sessions:
+    """One session a database, in one psql as long as nothing fails: to start it takes longer than most answers."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._open: list[Session] = []
+        self._free: Optional[Session] = None
+
+    def begin(self, database: str) -> Session:
+        session, self._free = self._free, None
+        if session is not None:
+            try:
+                session.again(database)
+                return session
+            except LifeboatError:  # psql connects before it leaves, and a limit may allow no connection more
+                session.close()
+        session = self._server.session(database).__enter__()
+        self._open.append(session)
+        return session
+
+    def ended(self, session: Session) -> None:
+        """Its transaction is over: it can go on to another database."""
+        self._free = session
+
+    @contextlib.contextmanager
+    def session(self, database: str) -> Iterator[Session]:
+        session = self.begin(database)
+        try:
+            yield session
+        except BaseException:
+            session.close()  # its snapshot keeps the server from tidying up
+            raise
+        self.ended(session)
+
+    def close(self) -> None:
+        for session in self._open:
+            session.close()
+
+
 @dataclass(frozen=True)
 class _Work:
     """What every database of one backup is dumped with. root: where its artefacts go. seal: for whom."""
@@ -307,6 +357,7 @@ class _Work:
     pool: ThreadPoolExecutor
     config: Config
     server: Server
+    sessions: _Sessions
     identity: str
     root: Path
     log: Log
@@ -339,7 +390,7 @@ def _other(work: _Work, item: Listed, folder: str, missing: dict[str, str]) -> O
     path = work.root / folder
     path.mkdir(mode=0o700, parents=True)
     try:
-        with work.server.session(item.name) as session:
+        with work.sessions.session(item.name) as session:
             (head,) = answers(_Head, session.rows(_HEAD, attempted=_SNAPSHOT))
             artefacts, found, lost = _fill(work, session, head, item.name, "database.sql", folder)
             there = _there(session, work.server)
@@ -467,16 +518,16 @@ def _dump(work: _Work, head: _Head, database: str, folder: Path, script: str) ->
         "--no-sync",
     ]
 
-    def run(form: str, *more: str, sink: Optional[pipeline.Sink] = None) -> None:
+    def told(form: str, *more: str, wrapper: Sequence[str] = ()) -> Command:
+        return server.tool("pg_dump", f"--format={form}", *words, *more, database=database, wrapper=wrapper)
+
+    def run(command: Command, sink: pipeline.Sink, timeout: float) -> None:
         pipeline.run(
-            [
-                server.tool("pg_dump", f"--format={form}", *words, *more, database=database),
-                *(seal.chain if sink else ()),
-            ],
+            [command, *seal.chain],
             attempted="dump the database",
             subject=named(database),
             sink=sink,
-            timeout=config.timeout,
+            timeout=timeout,
             remedy="Earlier backups are untouched. `lifeboat.dr.status` shows them.",
         )
 
@@ -487,53 +538,45 @@ def _dump(work: _Work, head: _Head, database: str, folder: Path, script: str) ->
             words.append("--no-tablespaces")
         with create(folder / name) as raw:
             writer = pipeline.HashingWriter(raw)
-            run(config.database.format, sink=writer)
+            run(told(config.database.format), writer, config.timeout)
         return [Artefact(name, writer.size, writer.sha256)]
     inside = server.scratch_path()
+    jobs = config.database.jobs if head.relations else 1
+    command = told("directory", f"--jobs={jobs}", f"--file={inside}", wrapper=("sh", "-c", _OUT, "sh", inside))
+    write = functools.partial(run, command, timeout=2 * config.timeout)  # to dump it and to bring it out
     try:
-        run("directory", f"--jobs={config.database.jobs}", f"--file={inside}")
-        if seal.recipients:
-            return [_receive_sealed(server, inside, folder, config.timeout, seal)]
-        return _receive(server, inside, folder / DUMP, config.timeout)
-    except LifeboatError as exc:
-        if server.is_full(inside):
-            remedy = "Free space there, or set lifeboat_database.format to custom, which needs none."
-            raise SpaceError(exc.attempted, inside, exc.cause, remedy) from exc
-        raise
-    finally:
+        try:
+            return _receive_sealed(write, folder) if seal.recipients else _receive(write, folder / DUMP)
+        except LifeboatError as exc:
+            if exc.exit_status == _NOT_BROUGHT:
+                exc.attempted, exc.subject = _BRING, inside
+            if server.is_full(inside):
+                remedy = "Free space there, or set lifeboat_database.format to custom, which needs none."
+                raise SpaceError(exc.attempted, inside, exc.cause, remedy) from exc
+            raise
+    except BaseException:
         work.pool.submit(server.remove, inside)
+        raise
 
 
-def _receive_sealed(server: Server, inside: str, folder: Path, timeout: float, seal: age.Seal) -> Artefact:
+def _receive_sealed(write: Callable[[pipeline.Sink], object], folder: Path) -> list[Artefact]:
     """As one age file, so that neither the number nor the sizes of the tables are told."""
     name = f"{DUMP}{age.DIRECTORY}"
     with create(folder / name) as raw:
         writer = pipeline.HashingWriter(raw)
-        pipeline.run(
-            [server.run_command(["tar", "-C", inside, "-cf", "-", "."]), *seal.chain],
-            attempted=_BRING,
-            subject=inside,
-            sink=writer,
-            timeout=timeout,
-        )
-    return Artefact(name, writer.size, writer.sha256)
+        write(writer)
+    return [Artefact(name, writer.size, writer.sha256)]
 
 
-def _receive(server: Server, inside: str, folder: Path, timeout: float) -> list[Artefact]:
-    """Bring a directory from where the tools run into `folder`, hashing on the way. Plain files only."""
+def _receive(write: Callable[[pipeline.Sink], object], folder: Path) -> list[Artefact]:
+    """Unpack the archive that is written into `folder`, hashing on the way. Plain files only."""
     folder.mkdir(mode=0o700)
     read_end, write_end = os.pipe()
     with ThreadPoolExecutor(1) as pool, os.fdopen(read_end, "rb") as reader:
         unpacking = pool.submit(_unpack, reader, folder)
         try:
             with os.fdopen(write_end, "wb") as writer:
-                pipeline.run(
-                    [server.run_command(["tar", "-C", inside, "-cf", "-", "."])],
-                    attempted=_BRING,
-                    subject=inside,
-                    sink=writer,
-                    timeout=timeout,
-                )
+                write(writer)
         except BrokenPipeError:
             unpacking.result()  # says why it stopped reading
             raise
