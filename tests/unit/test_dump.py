@@ -266,9 +266,11 @@ def test_a_directory_is_brought_out_and_removed_by_the_program_that_made_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     script = 'echo "$PPID $directory" >"$(dirname "$0")/ran"; mkdir "$directory"; echo toc >"$directory/toc.dat"'
+    for name in ("lifeboat.deadbeef", "lifeboat.of-others"):
+        (tmp_path / name).mkdir()
     (found,) = taken(tmp_path, monkeypatch, script)
     assert found == checksums.measure(tmp_path / "database.dump/toc.dat", "database.dump/toc.dat")
-    assert not list(tmp_path.glob("lifeboat.*")), "the container keeps nothing"
+    assert [path.name for path in tmp_path.glob("lifeboat.*")] == ["lifeboat.of-others"], "nor what a killed run left"
 
 
 # (what happens where the tools run, what the error tells of, its words)

@@ -507,6 +507,11 @@ class Server:
         finally:
             self.remove(path)
 
+    @property
+    def scratch_names(self) -> str:
+        """How scratch directories are called, as a pattern of find."""
+        return f"{self.application}.????????"
+
     def scratch_path(self) -> str:
         """The like, for a tool that makes its directory itself: a name nobody has. Sweep before, remove afterwards."""
         return f"{SCRATCH}/{self.application}.{secrets.token_hex(4)}"
@@ -524,7 +529,7 @@ class Server:
 
     def sweep(self) -> None:
         """Remove the scratch directories of killed runs. Only for the holder of the stack's lock."""
-        found = ["find", SCRATCH, "-maxdepth", "1", "-type", "d", "-name", f"{self.application}.????????"]
+        found = ["find", SCRATCH, "-maxdepth", "1", "-type", "d", "-name", self.scratch_names]
         self._tidy([*found, "-exec", "rm", "-rf", "{}", "+"])
 
     def _tidy(self, argv: Sequence[str]) -> None:

@@ -58,10 +58,11 @@ from ...server import Server, Session, alike, answers, conninfo, shown
 _BRING = "bring the dump out of the container"
 _NOT_BROUGHT = 74
 # One program of the container for what a directory needs: to start one there takes longer than to dump most databases.
-# $1: pg_dump's directory. The rest: pg_dump.
+# $1: pg_dump's directory; $2: how those of killed runs are called. The rest: pg_dump.
 _OUT = f"""\
 directory=$1
-shift
+find "${{directory%/*}}" -maxdepth 1 -type d -name "$2" -exec rm -rf {{}} + 2>/dev/null
+shift 2
 "$@" || exit
 tar -C "$directory" -cf - . || exit {_NOT_BROUGHT}
 rm -rf -- "$directory" || :
@@ -88,7 +89,7 @@ def take(run: Opened, *, log: Log, override: bool = False) -> Manifest:
     started = time.monotonic()
     # The pool runs what costs a process in the container and does not depend on what runs beside it.
     with ThreadPoolExecutor(4) as pool, contextlib.closing(_Sessions(server)) as sessions:
-        swept = pool.submit(server.sweep)
+        swept = pool.submit(server.sweep) if config.database.format != "directory" else None  # _OUT does it
         try:
             session = sessions.begin(database)
         except LifeboatError as exc:
@@ -104,7 +105,8 @@ def take(run: Opened, *, log: Log, override: bool = False) -> Manifest:
         log(f"{identity}: dumping {named(database)} ({human(head.size)}) as {config.database.format}{many}")
         if around.standby:
             log(f"{identity}: the server is a standby: what it has not replayed yet is not in it")
-        swept.result()
+        if swept:
+            swept.result()
         with repo.stage("database", identity) as staging, _named_errors(config):
             work = _Work(pool, config, server, sessions, identity, staging.path, log, seal)
             naming = pool.submit(_globals, server, around, staging.path, seal)
@@ -542,7 +544,12 @@ def _dump(work: _Work, head: _Head, database: str, folder: Path, script: str) ->
         return [Artefact(name, writer.size, writer.sha256)]
     inside = server.scratch_path()
     jobs = config.database.jobs if head.relations else 1
-    command = told("directory", f"--jobs={jobs}", f"--file={inside}", wrapper=("sh", "-c", _OUT, "sh", inside))
+    command = told(
+        "directory",
+        f"--jobs={jobs}",
+        f"--file={inside}",
+        wrapper=("sh", "-c", _OUT, "sh", inside, server.scratch_names),
+    )
     write = functools.partial(run, command, timeout=2 * config.timeout)  # to dump it and to bring it out
     try:
         try:
