@@ -72,13 +72,13 @@ built() ( # ansible-test sanity, antsibull-docs and galaxy-importer on what a us
     ! grep -E '^(WARNING|ERROR)' importer.log | grep -v 'ignore-2[.]21[.]txt' || give_up "galaxy-importer: see the warnings above"
 )
 
-unit() ( # CORE
+unit() ( # CORE; what is slow and has nothing to do with Ansible is in make unit only
     environment "$1"
     # The newest bundle has no awx.awx: the one of the oldest must work under the newest core too.
     [ "$1" = oldest ] || cp -r "$place"/oldest/lib/python*/site-packages/ansible_collections/awx \
         "$place"/newest/lib/python*/site-packages/ansible_collections/
     say "unit tests under $(ansible --version | sed -n 1p), Python $(python -c 'import platform; print(platform.python_version())')"
-    heard "unit tests" pytest -n auto --dist loadgroup tests/unit
+    heard "unit tests" pytest -n auto --dist loadgroup -m 'ansible or not slow' tests/unit
 )
 
 answers() ( # what an operator answers, under the core between the two; their unit tests have it

@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib
 import json
 import logging
+import re
 import socket
 import socketserver
 import sys
@@ -28,7 +29,16 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base import clock, loc
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.clock import parse_time
 from builders import Run, Runner, settings
 
+_OF_ANSIBLE = re.compile(r"\bansible[-.]|\bansible_runner|playbook")
 yaml.SafeLoader = yaml.CSafeLoader  # safe_load's: libyaml reads the same, ten times as fast
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what may depend on the version of ansible-core: a module of Ansible's that is run, or a file that names it."""
+    texts = {path: path.read_text(encoding="utf-8") for path in {item.path for item in items}}
+    for item in items:
+        if "run" in getattr(item, "fixturenames", ()) or _OF_ANSIBLE.search(texts[item.path]):
+            item.add_marker("ansible")
 
 
 def ended(_server: Any, _request: Any, client: Any) -> None:
