@@ -34,7 +34,7 @@ yaml.SafeLoader = yaml.CSafeLoader  # safe_load's: libyaml reads the same, ten t
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what may depend on the version of ansible-core: a module of Ansible's that is run, or a file that names it."""
+    """Mark what may depend on the version of ansible-core: a test that runs a module, or whose file names Ansible."""
     texts = {path: path.read_text(encoding="utf-8") for path in {item.path for item in items}}
     for item in items:
         if "run" in getattr(item, "fixturenames", ()) or _OF_ANSIBLE.search(texts[item.path]):
