@@ -22,7 +22,9 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-TARGETS = {"killed": 8.0, "corrupted": 15.0, "data_directory_emptied": 15.0, "volume_removed": 15.0}
+TARGETS = dict.fromkeys(("table_dropped", "corrupted", "data_directory_emptied", "volume_removed"), 15.0) | {
+    "killed": 8.0
+}
 EVIDENCE = "/var/lib/lifeboat/shop/evidence"
 GAPS = "between the phases"
 TOTAL = "plan to transaction"

@@ -47,7 +47,7 @@ exec {docker} "$@"
 MOMENTS: dict[str, tuple[str, str]] = {
     "nothing was asked yet": ("psql", ":"),
     "the snapshot is held, the dump begins": ("pg_dump --format", ":"),
-    "the dump lies in the container": ("pg_dump --format", '{docker} "$@"'),
+    "the dump lies in the container": ("pg_dump --format", '{docker} "$@" | head -c 1'),
     "half of it was brought out": ("tar -C", '{docker} "$@" | head -c 20000'),
     "all but the globals is there": ("pg_dumpall", ":"),
     "the globals are half written": ("pg_dumpall", '{docker} "$@" | head -c 200'),
