@@ -107,13 +107,19 @@ import json
 import os
 import re
 import subprocess
-import tempfile
 import zipfile
 from pathlib import Path, PurePosixPath
 from typing import Callable, Optional, cast
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.lifeboat.dr.plugins.module_utils.base import clock, errors, pipeline, typed, version
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import (
+    clock,
+    errors,
+    filesystem,
+    pipeline,
+    typed,
+    version,
+)
 from ansible_collections.lifeboat.dr.plugins.module_utils.module import task
 from ansible_collections.lifeboat.dr.plugins.module_utils.module.placing import Placing, install
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import retention, sealing
@@ -326,7 +332,7 @@ def signing_key(placing: Placing, path: Path, stack: str) -> None:
 
 
 def made_key(comment: str) -> bytes:
-    with tempfile.TemporaryDirectory(prefix="lifeboat-") as folder:
+    with filesystem.scratch("lifeboat-key-") as folder:
         argv = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", f"{folder}/key"]
         done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False)
         if done.returncode != 0:

@@ -5,8 +5,12 @@
 
 from __future__ import annotations
 
+import ast
 import errno
 import os
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +18,7 @@ import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import filesystem
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import IntegrityError
 
+TEMPORARY = ("TemporaryDirectory", "mkdtemp")
 UTILS = Path(__file__).parents[2] / "plugins"
 
 
@@ -79,9 +84,9 @@ def test_nobody_asks_the_library_where_a_directory_lies() -> None:
 
 def test_a_scratch_directory_takes_what_killed_runs_left_with_it(tmp_path: Path) -> None:
     """Of its prefix, and nobody's any more; what a living run holds stays."""
-    for name in (".deploying-dead", ".deploying-file", "other-dead"):
+    for name in (".deploying-0123dead", ".deploying-file", "other-dead"):
         (tmp_path / name).mkdir()
-    (tmp_path / ".deploying-dead/secret").write_text("x")
+    (tmp_path / ".deploying-0123dead/secret").write_text("x")
     (tmp_path / ".deploying-file").rmdir()
     (tmp_path / ".deploying-file").write_text("no directory")
     (tmp_path / ".deploying-link").symlink_to(tmp_path / "other-dead")
@@ -89,3 +94,50 @@ def test_a_scratch_directory_takes_what_killed_runs_left_with_it(tmp_path: Path)
         left = {path.name for path in tmp_path.iterdir()}
         assert left == {first.name, second.name, ".deploying-file", ".deploying-link", "other-dead"}
     assert {path.name for path in tmp_path.iterdir()} == {".deploying-file", ".deploying-link", "other-dead"}
+
+
+HOLDS = """
+import sys, time
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import filesystem
+with filesystem.scratch("lifeboat-test-") as made:
+    (made / "secret").write_text("x")
+    print(made, flush=True)
+    time.sleep(600)
+"""
+
+
+def test_what_a_killed_run_left_among_temporary_files_goes_with_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """kill -9: the kernel lets go of it. Directories of other programs there are not ours to remove."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    others = (tmp_path / "lifeboat-test-mine", tmp_path / "lifeboat-test-0123abcd", tmp_path / "lifeboat-test-x.held")
+    for other in others:
+        other.mkdir()
+    environment = {**os.environ, "PYTHONPATH": ":".join(filter(None, sys.path)), "TMPDIR": str(tmp_path)}
+    argv = [sys.executable, "-c", HOLDS]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, env=environment, text=True) as process:
+        assert process.stdout
+        held = Path(process.stdout.readline().strip())
+        try:
+            with filesystem.scratch("lifeboat-test-") as made:
+                assert (held / "secret").exists(), "it lives"
+                assert made.parent == tmp_path and (made.stat().st_mode & 0o777) == 0o700
+        finally:
+            process.kill()
+    assert (held / "secret").exists(), "nobody has looked since"
+    with filesystem.scratch("lifeboat-test-") as made:
+        assert sorted(tmp_path.iterdir()) == sorted([*others, made])
+    assert sorted(tmp_path.iterdir()) == sorted(others)
+
+
+def test_every_temporary_directory_is_one_that_the_next_run_removes() -> None:
+    found = [
+        f"{path.relative_to(UTILS)}: {node.func.attr if isinstance(node.func, ast.Attribute) else node.func.id}"
+        for path in UTILS.rglob("*.py")
+        if path.name != "filesystem.py"
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and isinstance(node.func, (ast.Attribute, ast.Name))
+        if (node.func.attr if isinstance(node.func, ast.Attribute) else node.func.id) in TEMPORARY
+    ]
+    assert found == []

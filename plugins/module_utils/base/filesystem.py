@@ -25,6 +25,7 @@ from .errors import IntegrityError, LifeboatError, NotFoundError, SpaceError, Us
 
 CHUNK = 1 << 20
 LARGEST = 64 << 20  # bytes of a document that is read whole
+_HELD = ".held"  # how the name of a directory ends that a run holds among those of other programs
 _FULL = (SpaceError, "Free space there or run lifeboat.dr.prune, then try again.")
 _DENIED = (UsageError, "Run as root, or correct the owner and mode there.")
 _OTHER = (LifeboatError, "Check the disk and the mount (dmesg), then try again.")
@@ -288,43 +289,49 @@ def untouched(path: Path, older_than: timedelta, now: datetime) -> bool:
 
 @contextlib.contextmanager
 def scratch(prefix: str, place: Optional[Path] = None) -> Iterator[Path]:
-    """A private directory to unpack into, which is gone afterwards, however deep it is. With a `place`, what runs that
-    were killed left there under the prefix goes, too: secrets may lie in it."""
-    if place:
-        _sweep(prefix, place)
-    made, handle = _held_directory(prefix, place)
-    try:
-        yield made
-    finally:
+    """A private directory to unpack into, which is gone afterwards, however deep it is. What runs that were killed left
+    there under the prefix goes, too: secrets may lie in it. place: where nobody else of that prefix works; without one
+    it is the directory for temporary files, which is everybody's."""
+    sweep(prefix, place)
+    with held_directory(prefix, place) as made:
         try:
+            yield made
+        finally:
             for item in made.iterdir():
                 with contextlib.suppress(OSError):  # where a mode is in the way, the other changes it
                     remove(item)
             shutil.rmtree(made, ignore_errors=True)
-        finally:
-            os.close(handle)
 
 
-def _held_directory(prefix: str, place: Optional[Path]) -> tuple[Path, int]:
-    """A fresh directory that this process holds, and its handle: the kernel lets go of it when the process ends."""
+@contextlib.contextmanager
+def held_directory(prefix: str, place: Optional[Path] = None) -> Iterator[Path]:
+    """A fresh directory that this process holds: the kernel lets go of it when the process ends, kill -9 included."""
     while True:
-        made = Path(tempfile.mkdtemp(prefix=prefix, dir=place))
+        made = Path(tempfile.mkdtemp(prefix=prefix, suffix="" if place else _HELD, dir=place))
         handle = os.open(made, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         fcntl.flock(handle, fcntl.LOCK_EX)
         if made.exists():  # else another run took it for one that nobody holds
-            return made, handle
+            break
+        os.close(handle)
+    try:
+        yield made
+    finally:
         os.close(handle)
 
 
-def _sweep(prefix: str, place: Path) -> None:
-    """Remove our own directories of that prefix that no process holds."""
-    for path in place.glob(f"{prefix}*"):
+def sweep(prefix: str, place: Optional[Path] = None, delete: Optional[Callable[[Path], None]] = None) -> None:
+    """Remove our own held directories of that prefix that no process holds any more."""
+    shape = re.compile(re.escape(prefix) + "[a-z0-9_]{8}" + ("" if place else re.escape(_HELD)))
+    root = place or Path(tempfile.gettempdir())
+    for path in root.glob(f"{prefix}*"):
+        if not shape.fullmatch(path.name):
+            continue
         with contextlib.suppress(OSError):
             handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
             try:
                 if os.fstat(handle).st_uid == os.geteuid():
                     fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    remove(path)
+                    (delete or remove)(path)
             finally:
                 os.close(handle)
 

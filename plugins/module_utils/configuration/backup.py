@@ -25,7 +25,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Optional
 
 from ..base import filesystem, pipeline, typed
@@ -189,7 +188,7 @@ class _Work:
         if not self._held(name, key):
             target = self._folder / parts.artefact_name(name, self._seal)
             target.parent.mkdir(mode=0o700, exist_ok=True)
-            with TemporaryDirectory(prefix="lifeboat-git-") as scratch:
+            with filesystem.scratch("lifeboat-made-git-") as scratch:
                 made = parts.bundle(repository, self._config, target, Path(scratch), self._seal)
             self._keep(name, key, made)
 

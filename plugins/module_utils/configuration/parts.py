@@ -19,7 +19,6 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import IO, Optional, cast
 
 from ..base import filesystem, pipeline
@@ -240,7 +239,7 @@ def bundle_heads(path: Path, *, timeout: float = 600) -> str:
 
     `git bundle verify` reads the header only and calls a bundle that was cut "okay"; unbundling reads every byte.
     """
-    with TemporaryDirectory(prefix="lifeboat-git-") as empty:
+    with filesystem.scratch("lifeboat-git-") as empty:
         environment = {"GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": "/dev/null"}
 
         def git_(*words: str) -> str:
@@ -248,12 +247,12 @@ def bundle_heads(path: Path, *, timeout: float = 600) -> str:
             return pipeline.output(command, attempted="verify the git bundle", subject=path.name, timeout=timeout)
 
         try:
-            git_("init", "--quiet", "--bare", empty)
-            git_("-C", empty, "bundle", "verify", "--quiet", str(path))
-            git_("-C", empty, "bundle", "unbundle", str(path))
-            return heads(git_("-C", empty, "bundle", "list-heads", str(path)))
+            git_("init", "--quiet", "--bare", str(empty))
+            git_("-C", str(empty), "bundle", "verify", "--quiet", str(path))
+            git_("-C", str(empty), "bundle", "unbundle", str(path))
+            return heads(git_("-C", str(empty), "bundle", "list-heads", str(path)))
         except LifeboatError as exc:
-            raise git_error(exc, path, Path(empty)) from exc
+            raise git_error(exc, path, empty) from exc
 
 
 def git_error(exc: LifeboatError, bundle: Path, scratch: Path) -> LifeboatError:

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import IO
 
 from ..base import filesystem, pipeline
@@ -118,7 +117,7 @@ def _images(repo: Repository, manifest: Manifest, keys: age.Keys) -> Check:
 
 
 def _bundle(repo: Repository, manifest: Manifest, name: str, part: Part, keys: age.Keys) -> Check:
-    with TemporaryDirectory(prefix="lifeboat-verify-") as scratch:
+    with filesystem.scratch("lifeboat-bundle-") as scratch:
         path = Path(scratch) / "one.bundle"
         configuration_parts.fetch(repo, manifest, name, path, keys)
         heads = configuration_parts.bundle_heads(path)

@@ -16,7 +16,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import IO, Optional
 
 from ..base import filesystem, pipeline, typed
@@ -174,7 +173,7 @@ def open_secrets(repo: Repository, manifest: Manifest, key: str) -> Opened:
     """Decrypt both secret artefacts to their end."""
     recipients = manifest.detailed(ConfigDetails).recipients
     plain = {}
-    with TemporaryDirectory(prefix="lifeboat-sealed-") as folder:  # age reads a file; what lies there is sealed
+    with filesystem.scratch("lifeboat-sealed-") as folder:  # age reads a file; what lies there is sealed
         for name in (SECRET_LIST, SECRETS):
             path, subject = Path(folder) / name, f"{manifest.id}/{name}"
             with repo.open("config", manifest.id, name) as source, filesystem.create(path) as sink:

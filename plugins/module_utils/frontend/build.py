@@ -12,13 +12,12 @@ import os
 import re
 import shutil
 import stat
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable
 
-from ..base import pipeline
+from ..base import filesystem, pipeline
 from ..base.errors import IntegrityError, UsageError
 from ..base.filesystem import explained, open_below, relative_files, remove
 from ..s3 import client as s3_client
@@ -29,6 +28,7 @@ from . import site
 from .builder import Builder
 
 Log = Callable[[str], None]
+_PREFIX = "lifeboat-frontend-"
 SCRATCH = Path("/var/tmp")  # noqa: S108 - mkdtemp makes a private directory there; builds are too big for /run
 LINES = 12  # that are kept of what a build said
 _MARKUP = re.compile(r"\x1b\[[0-9;]*[A-Za-z]|^##\[\w+\]")
@@ -49,17 +49,23 @@ class Built:
 @contextlib.contextmanager
 def scratch() -> Iterator[Path]:
     """A directory for clones and builds, removed at the end. Others may pass through, not look into it."""
-    with explained("make a scratch directory", SCRATCH):
-        folder = Path(tempfile.mkdtemp(prefix="lifeboat-frontend-", dir=SCRATCH))
+    filesystem.sweep(_PREFIX, SCRATCH, _without_the_builders)
+    with explained("make a scratch directory", SCRATCH), filesystem.held_directory(_PREFIX, SCRATCH) as folder:
         folder.chmod(0o711)
-    try:
-        yield folder
-    finally:
-        for item in folder.iterdir():
-            if item.lstat().st_uid == os.geteuid():  # a tree of the builder's that is not empty is left to him
-                shutil.rmtree(item, ignore_errors=True)
-        with contextlib.suppress(OSError):
-            folder.rmdir()
+        try:
+            yield folder
+        finally:
+            for item in folder.iterdir():
+                if item.lstat().st_uid == os.geteuid():  # a tree of the builder's that is not empty is left to him
+                    shutil.rmtree(item, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+
+
+def _without_the_builders(folder: Path) -> None:
+    """What a killed run left. Its builder may still write there: each directory is listed once."""
+    with contextlib.suppress(RecursionError):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def build(settings: FrontendSettings, clone: Clone, commit: str, folder: Path, *, log: Log) -> Built:

@@ -11,11 +11,10 @@ the listing are the mirror's own.
 from __future__ import annotations
 
 import shutil
-import tempfile
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
-from ..base import pipeline
+from ..base import filesystem, pipeline
 from ..base.errors import LifeboatError, Log, UsageError
 from ..base.pipeline import Command
 from ..base.throttle import parse_rate
@@ -54,12 +53,12 @@ def run(config: Config, source: Bucket, vault: Bucket, *, log: Log) -> None:
         log(f"engine mc: {weakness}")
     env = {f"MC_HOST_{alias}": _host(bucket) for alias, bucket in zip(_ALIASES, (source, vault))}
     limit = parse_rate(config.objects.bandwidth)
-    with tempfile.TemporaryDirectory(prefix="lifeboat-mc-") as home:
+    with filesystem.scratch("lifeboat-mc-") as home:
         trusted = Path(home, "certs", "CAs")
         trusted.mkdir(parents=True)
         for number, bundle in enumerate(sorted({source.ca_bundle, vault.ca_bundle} - {""})):
             shutil.copy(bundle, trusted / f"{number}.crt")
-        words = [path, "--config-dir", home, "--quiet", "--no-color", "mirror", "--overwrite"]
+        words = [path, "--config-dir", str(home), "--quiet", "--no-color", "mirror", "--overwrite"]
         words += ["--limit-download", f"{int(limit)}B"] if limit else []
         pipeline.run(
             [Command([*words, f"{_ALIASES[0]}/{source.name}", f"{_ALIASES[1]}/{vault.name}"], env)],

@@ -10,9 +10,8 @@ import io
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
-from ..base import pipeline
+from ..base import filesystem, pipeline
 from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check, compared
 from ..base.filesystem import CHUNK, create
 from ..configuration import parts
@@ -86,7 +85,7 @@ def _held(manifest: Manifest) -> list[Part]:
 def _opened(proof: Proof, backup: str, name: str) -> int:
     """How many bytes an artefact is when it is decrypted."""
     manifest, read = proof.manifest, pipeline.HashingWriter()
-    with TemporaryDirectory(prefix="lifeboat-sealed-") as folder:  # age reads a file; what lies there is encrypted
+    with filesystem.scratch("lifeboat-sealed-") as folder:  # age reads a file; what lies there is encrypted
         path = Path(folder) / "sealed.age"
         with proof.repo.open(manifest.component, backup, name) as source, create(path) as sink:
             shutil.copyfileobj(source, sink, CHUNK)

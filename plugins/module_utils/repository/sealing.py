@@ -20,7 +20,6 @@ import json
 import os
 import stat
 import struct
-import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -28,7 +27,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated, ClassVar, NamedTuple, Optional, TypeVar
 
-from ..base import pipeline, typed
+from ..base import filesystem, pipeline, typed
 from ..base.errors import IntegrityError, LifeboatError, NotFoundError, UsageError
 from ..base.filesystem import explained
 from ..base.pipeline import Command
@@ -358,7 +357,7 @@ def verify(message: bytes, value: str, document: str, key: str) -> str:
     """
     words = ["ssh-keygen", "-q", "-Y", "verify", "-n", namespace(document), "-I", "signer"]
     attempted = "check the signature"
-    with explained(attempted, document), tempfile.TemporaryDirectory(prefix="lifeboat-") as made:
+    with explained(attempted, document), filesystem.scratch("lifeboat-signature-") as made:
         allowed, signature = Path(made, "allowed"), Path(made, "signature")
         allowed.write_text(f'signer namespaces="{namespace(document)}" {key}\n', encoding="ascii")
         signature.write_text("\n".join([_ARMOUR[0], value, _ARMOUR[1], ""]), encoding="ascii")

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import shutil
-import tempfile
 import threading
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import replace
@@ -20,6 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Callable, Optional, cast
 
+from ..base import filesystem
 from ..base.errors import IntegrityError, LifeboatError, NotFoundError, UsageError
 from ..base.filesystem import CHUNK, explained
 from ..repository import repositories
@@ -113,12 +112,9 @@ class Granted(Repository):
     def materialise(self, component: str, id: str) -> Iterator[Path]:
         with explained("make a directory to fetch into", STAGING):
             STAGING.mkdir(mode=0o700, parents=True, exist_ok=True)
-            path = Path(tempfile.mkdtemp(prefix=f"{id}-", dir=STAGING))
-        try:
+        with filesystem.scratch("granted-", STAGING) as path:
             self.fetch(component, id, path)
             yield path
-        finally:
-            shutil.rmtree(path, ignore_errors=True)
 
     def check(self, writable: bool = False) -> None:
         if writable:

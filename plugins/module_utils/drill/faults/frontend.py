@@ -7,10 +7,10 @@
 from __future__ import annotations
 
 import random
-import tempfile
 from pathlib import Path
 from typing import Callable, Optional
 
+from ...base import filesystem
 from ...base.errors import UsageError
 from ...frontend import assess as frontend_assess
 from ...frontend import site as frontend_site
@@ -40,7 +40,7 @@ def break_build(run: Opened, _lot: random.Random, log: Log) -> str:
     """A commit that no npm can build, pushed to the branch; its workflow run must have failed."""
     config = run.config
     remote, file = frontend_assess.remote_of(config.frontend, _token(config)), _package(config)
-    with tempfile.TemporaryDirectory(prefix="lifeboat-") as scratch:
+    with filesystem.scratch("lifeboat-fault-") as scratch:
         clone = remote.clone(Path(scratch) / "clone")
         if not clone.git("ls-tree", "HEAD", "--", file):
             raise UsageError("break the build", file, "the repository has no such file", "Choose another fault.")
@@ -74,7 +74,7 @@ def _conclusion(config: Config, commit: str, log: Log) -> str:
 def mend_build(config: Config, log: Log) -> str:
     """Take the commit back that broke the build, by another one; returns which, or nothing where there was none."""
     remote, file = frontend_assess.remote_of(config.frontend, _token(config)), _package(config)
-    with tempfile.TemporaryDirectory(prefix="lifeboat-") as scratch:
+    with filesystem.scratch("lifeboat-fault-") as scratch:
         clone = remote.clone(Path(scratch) / "clone")
         newest = clone.history(file, 1)
         if not newest or clone.git("log", "-1", "--format=%s", newest[0]).strip() != _SUBJECT:
