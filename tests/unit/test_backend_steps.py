@@ -10,6 +10,7 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
 )
 from ansible_collections.lifeboat.dr.plugins.module_utils.configuration import allowed
 from ansible_collections.lifeboat.dr.plugins.module_utils.configuration import restore as configuration_restore
-from ansible_collections.lifeboat.dr.plugins.module_utils.repository import points
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository import points, repositories, retention
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import ComposeRuntime, Opened
 from ansible_collections.lifeboat.dr.plugins.module_utils.tools import age
@@ -305,7 +306,7 @@ def backup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> config.Config:
         def repo(self, one: Any) -> None:
             return None
 
-    entry = type("E", (), {"id": "config_backup_20261124_033000", "failed": "", "hidden": ""})()
+    entry = type("E", (), {"id": "config_backup_20261124_033000", "failed": "", "hidden": "", "place": "repository"})()
     monkeypatch.setattr(configuration_restore, "extract", extract)
     monkeypatch.setattr(redeploy, "candidates", lambda *_, **__: (FakeSources(), [entry]))
     return make_config(tmp_path, runtime={"project_directory": str(live)})
@@ -410,6 +411,25 @@ def test_where_nothing_differs_there_is_nothing_to_put_back(backup: config.Confi
     with pytest.raises(NotFoundError, match=r"\.env stayed sealed: give -e identity_file="):
         again("U", key="")
     assert not (backup.state / "quarantine/T").exists()
+
+
+def test_the_backup_is_held_until_its_files_are_in_place(
+    backup: config.Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A prune after kill -9 leaves the same command what it had chosen."""
+
+    def killed(*_: Any, **__: Any) -> Any:
+        raise KeyboardInterrupt
+
+    store = repositories.from_settings(backup.repository, backup.secrets)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(redeploy, "_bring", killed)
+        redeploy.redeploy(Opened(backup), identity="latest", key="AGE", stamp="S", log=lambda _: None)
+    ((identity, hold),) = store.holds().items()
+    found = retention.hold_of(identity, "shop", hold, datetime.now(timezone.utc))
+    assert identity == "config_backup_20261124_033000" and found and "recover_backend" in found.words
+    redeploy.redeploy(Opened(backup), identity="latest", key="AGE", stamp="S", log=lambda _: None)
+    assert store.holds() == {}
 
 
 def test_a_link_is_kept_as_a_link(backup: config.Config, tmp_path: Path) -> None:

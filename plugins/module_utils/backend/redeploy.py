@@ -15,6 +15,7 @@ import shutil
 import stat
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Optional
 
@@ -27,7 +28,7 @@ from ..configuration.allowed import LeftOut
 from ..configuration.restore import Extracted
 from ..repository import catalog
 from ..repository.catalog import Entry
-from ..repository.sources import Sources
+from ..repository.sources import Sources, held, release
 from ..settings.config import Config
 from ..stack.files import NAMES, OVERRIDES
 from ..stack.runtime import Opened
@@ -82,12 +83,16 @@ def redeploy(run: Opened, *, identity: str, key: str, stamp: str, accept: bool =
             log(f"{entry.id}: {entry.hidden}; its old versions are read")
     missing: tuple[str, ...] = ()
     for chosen in found:
+        # What a killed run had chosen is still there when the same command goes on.
+        for line in held(run, chosen.place, chosen.id, "recover_backend", datetime.now(timezone.utc)):
+            log(line.strip())
         with filesystem.scratch(".redeploying-", MEMORY if MEMORY.is_dir() else None) as folder:
             target = folder / "files"
             keys = age.keys(run.config, key)
             got = configuration_restore.extract(sources.repo(chosen), chosen.id, target, keys=keys, site=False, log=log)
             missing = missing or tuple(name for name in got.missing if _ours(run.config, name))
             done = _bring(run.config, got, run.config.state / QUARANTINE / stamp, stamp, log)
+        release(run, chosen.place, chosen.id, log)
         if done.replaced or done.made or done.aside:
             return replace(done, backup=chosen.id, failed=chosen.failed, missing=missing)
     raise NotFoundError(
