@@ -539,7 +539,7 @@ def adapted(text: str, here: Path, port: int) -> str:
 class Host:
     """A host with rsyslog, and a log that is written."""
 
-    def __init__(self, root: Path, port: int, text: str = "") -> None:
+    def __init__(self, root: Path, port: int, text: str = "", program: str = "") -> None:
         for name in ("etc", "log", "work"):
             (root / name).mkdir()
         (root / "etc" / "shop.json").write_text(json.dumps(settings(root)))
@@ -548,15 +548,15 @@ class Host:
         for private in (root / "etc" / "shop.secrets.json", root / "key"):
             private.chmod(0o600)
         (root / "rsyslog.conf").write_text(text or configured(root, port))
-        self.find()
+        self.find(program)
         self.argv = [*self.program, "-n", "-iNONE", "-f", str(root / "rsyslog.conf")]
         self.root, self.texts = root, list[str]()
         self.formatter = ecs.Formatter("shop", "backup")
         self.start()
 
-    def find(self) -> None:
+    def find(self, program: str = "") -> None:
         """rsyslogd, with its modules and libraries where it is only unpacked."""
-        program = debian.required("rsyslogd")
+        program = program or debian.required("rsyslogd")
         usr = Path(program).parents[1]
         libraries = [str(path.parent) for path in usr.glob("lib/*/libestr.so.0")]
         modules = [str(path.parent) for path in usr.glob("lib/*/rsyslog/omprog.so")]
@@ -635,6 +635,28 @@ def test_no_line_of_a_file_is_lost_while_the_queue_is_full(
 ) -> None:
     """The configuration of Debian 12's rsyslog too, by the rsyslogd that is here. 2 s after the queue was full it lost
     lines of files without a word."""
+    full_for(8, tmp_path, bulk, serving, more)
+
+
+RELEASES = {"bookworm": "8.2302.", "trixie": "8.2504."}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("release", RELEASES)
+def test_no_line_of_a_file_is_lost_in_a_minute_with_a_full_queue(
+    tmp_path: Path, bulk: Bulk, serving: Any, release: str
+) -> None:
+    """By the rsyslogd of Debian 12 and of 13, each with what the role writes for it."""
+    host = Host.__new__(Host)
+    host.find(debian.required_of("rsyslogd", release))
+    argv = [host.program[0], "-v"]
+    said = subprocess.run(argv, env=host.environment, capture_output=True, text=True, check=True, timeout=60).stdout
+    assert said.startswith(f"rsyslogd  {RELEASES[release]}"), said
+    full_for(60, tmp_path, bulk, serving, {"__log_shipping_found": {"stdout": said}}, host.program[0])
+
+
+def full_for(seconds: float, tmp_path: Path, bulk: Bulk, serving: Any, more: dict[str, Any], program: str = "") -> None:
+    """The store is away, the queue's disk is full, and more lines are written while it is."""
     serve, _stop = serving
     given = {**ROLE, "log_shipping_disk": "32m"}
     template = written("log_shipping", "rsyslog.conf.j2", given, **more)
@@ -642,12 +664,12 @@ def test_no_line_of_a_file_is_lost_while_the_queue_is_full(
     (tmp_path / "died").touch()
     bulk.down = 503
     port = serve()
-    host = Host(tmp_path, port, adapted(template, tmp_path, port))
+    host = Host(tmp_path, port, adapted(template, tmp_path, port), program)
     try:
         host.write(5000)
         until(lambda: bulk.seen["503"] >= 2)
         until(lambda: sum(file.stat().st_size for file in (tmp_path / "work").glob("lifeboat_ship.*")) > 800_000)
-        time.sleep(8)
+        time.sleep(seconds)
         bulk.down = 0
         arrive(bulk, 5000)
     finally:
@@ -764,10 +786,14 @@ OLDER = {"stdout": "rsyslogd  8.2302.0 (aka 2023.02) compiled with:"}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("more", [{}, {"__log_shipping_found": OLDER}], ids=["Debian 13", "Debian 12"])
-def test_rsyslog_accepts_what_the_role_writes(tmp_path: Path, more: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    ("more", "release"),
+    [({}, ""), ({"__log_shipping_found": OLDER}, ""), ({"__log_shipping_found": OLDER}, "bookworm")],
+    ids=["Debian 13", "Debian 12", "Debian 12's own"],
+)
+def test_rsyslog_accepts_what_the_role_writes(tmp_path: Path, more: dict[str, Any], release: str) -> None:
     host = Host.__new__(Host)
-    host.find()
+    host.find(debian.required_of("rsyslogd", release) if release else "")
     made = written("log_shipping", "rsyslog.conf.j2", {**ROLE, "log_shipping_files": ["/x/*"]}, **more)
     (tmp_path / "x.conf").write_text(f'global(workDirectory="{tmp_path}")\n{made}')  # as Debian's rsyslog.conf has one
     argv = [*host.program, "-N1", "-f", str(tmp_path / "x.conf")]
