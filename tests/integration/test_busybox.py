@@ -12,6 +12,7 @@ import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import plan as database_plan
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import protect as database_protect
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import recovery as database_recovery
+from ansible_collections.lifeboat.dr.plugins.module_utils.database import server
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings.config import Config
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from postgres_stack import STACK, Stack, assert_pass, back_up_and_prove, docker, say
@@ -63,6 +64,18 @@ def test_the_image_is_what_it_stands_for(alpine: Stack) -> None:
     told = docker("exec", alpine.container, "sh", "-c", f"id -u postgres; {tools}")
     assert told.split() == ["70", *["/usr/bin/busybox"] * 6]
     assert docker("exec", alpine.container, "sh", "-c", "which bash locale || true") == ""
+
+
+def test_how_large_a_dump_is_by_now_is_told_there(alpine: Stack, tmp_path: Path) -> None:
+    database = server.of(Opened(alpine.config(tmp_path)))
+    inside = f"/var/tmp/lifeboat-{alpine.stack}.0123abce"
+    try:
+        docker("exec", alpine.container, "mkdir", inside)
+        docker("exec", alpine.container, "dd", "if=/dev/urandom", f"of={inside}/x", "bs=1024", "count=300")
+        assert 300 << 10 <= database.size(inside) <= 320 << 10
+    finally:
+        docker("exec", alpine.container, "rm", "-r", inside)
+    assert database.size(inside) == 0, "it is not there"
 
 
 @pytest.mark.parametrize("form", ["directory", "custom", "plain"])

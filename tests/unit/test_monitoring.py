@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -22,14 +23,14 @@ from typing import Any
 
 import debian
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils.base import lock
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import lock, pipeline
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
     LifeboatError,
     NotFoundError,
     SpaceError,
     UsageError,
 )
-from ansible_collections.lifeboat.dr.plugins.module_utils.command import cli
+from ansible_collections.lifeboat.dr.plugins.module_utils.command import cli, watched
 from ansible_collections.lifeboat.dr.plugins.module_utils.faces import metrics as faces_metrics
 from ansible_collections.lifeboat.dr.plugins.module_utils.frontend import site as frontend_site
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import (
@@ -46,7 +47,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest im
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings.scenarios import SCENARIOS
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
-from builders import NOW, make_config, prove, publish, settings, store
+from builders import NOW, make_config, prove, publish, settings, store, until
 from invented import LETTERS
 
 Series = dict[tuple[str, str], float]  # (name, labels without the stack) -> value
@@ -414,6 +415,40 @@ def test_a_run_that_was_killed_is_told_at_once_and_until_another_ends(etc: Path)
     assert run(etc, "prune") == 0
     assert figures() == (0, 0)
     os.close(read_end), os.close(write_end)
+
+
+def test_how_far_a_backup_has_come_is_told_while_it_goes_on(
+    etc: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(runs, "_EVERY", 0.01)
+    one, name = config.load("shop", etc), "backup_database"
+    publish(etc.parent, datetime.now(NOW.tzinfo).replace(microsecond=0) - timedelta(hours=1))
+    done = ("lifeboat_run_done_bytes", f'run="{name}"')
+
+    def figure() -> float | None:
+        return read(metrics.textfile(Opened(one), now=NOW)).get(done)
+
+    def work() -> tuple[int, object, list[str]]:
+        assert figure() == 0, "it has begun"
+        elsewhere = [0]
+        with pipeline.growing(lambda: elsewhere[0]):
+            elsewhere[0] = 5000
+            until(lambda: figure() == 5000)
+        pipeline.run([pipeline.Command(["printf", "%1000s", "x"])], attempted="x", subject="x", sink=io.BytesIO())
+        assert figure() == 5000, "what was written elsewhere is fetched afterwards: that is no progress yet"
+        pipeline.count(5000)
+        until(lambda: figure() == 6000)
+        assert run(etc, "status", "--json") != 4
+        (shown,) = json.loads(capsys.readouterr().out)["running"]
+        assert (shown["run"], shown["bytes"]) == (name, 6000)
+        run(etc, "status")
+        assert re.search(rf"^running   {name}, 6.0 kB since \S+Z$", capsys.readouterr().out, re.MULTILINE)
+        return 0, {}, []
+
+    watched.reported(Opened(one), name, work, print)
+    assert figure() == 0, "it has ended"
+    run(etc, "status", "--json")
+    assert json.loads(capsys.readouterr().out)["running"] == []
 
 
 def test_a_failure_is_counted_also_when_a_good_run_followed(etc: Path) -> None:

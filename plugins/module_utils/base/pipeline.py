@@ -42,6 +42,7 @@ _LINE_SHOWN = 500  # characters of a line that a tool said
 # Where a program in Go says why it crashed, and where the pages begin that it prints then.
 _CRASH, _STACKS = re.compile(r"(?m)^(?:fatal error|panic): "), re.compile(r"(?m)^(?:runtime stack:|goroutine \d+ .*\[)")
 _METER = [0]
+_GROWING: list[Callable[[], int]] = []  # what is written elsewhere, and how large it is by now
 BLANK = "********"
 SECRET_LENGTH = 8  # a shorter secret is a word that a text may hold for other reasons ("shop")
 # What the name of a secret has in it, in any case. Not the plural: `secrets.tar.gz.age: …` is about a file.
@@ -117,6 +118,26 @@ _VERBOSE = re.compile(r"^((SCHEMA|TABLE|COLUMN|DATATYPE|CONSTRAINT) NAME|LOCATIO
 def moved() -> int:
     """Bytes that went through chains in this process, for a sign of life; it decides nothing."""
     return _METER[0]
+
+
+def count(size: int) -> None:
+    """Count bytes that went another way than through a chain."""
+    _METER[0] += size
+
+
+@contextlib.contextmanager
+def growing(size: Callable[[], int]) -> Iterator[None]:
+    """Meanwhile done() counts what is written where this process does not see it. size: asked for when done() is."""
+    _GROWING.append(size)
+    try:
+        yield
+    finally:
+        _GROWING.remove(size)
+
+
+def done() -> int:
+    """As moved(), with what grows elsewhere."""
+    return moved() + sum(size() for size in list(_GROWING))
 
 
 class Sink(Protocol):

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Callable, NamedTuple, Optional
 from ..base import ecs, lock, pipeline, terminal
 from ..base import text as base_text
 from ..base.checks import CODES
+from ..base.clock import format_time
 from ..base.errors import IntegrityError, LifeboatError, Log, UnverifiedError, UsageError, printable_lines
 from ..base.filesystem import explained
 from ..base.version import VERSION
@@ -363,16 +364,19 @@ def _escrow(loaded: config.Config, arguments: argparse.Namespace, log: Log) -> A
 
 def _status(loaded: config.Config, arguments: argparse.Namespace, log: Log) -> Answer:
     from ..faces import nagios
-    from ..operations import quarantine, status
+    from ..operations import quarantine, runs, status
 
-    run, now = Opened(loaded), datetime.now(timezone.utc)
-    seen = status.status(run, now=now)
+    stack, now = Opened(loaded), datetime.now(timezone.utc)
+    seen = status.status(stack, now=now)
     if arguments.nagios:
         code, line = nagios.status(loaded.stack, seen.checks)
         return code, seen.as_dict(), [line]
-    kept = quarantine.look(run, now=now)
-    shown = [*status.newest(seen), "", *kept.lines(), "", *base_text.checks(seen.checks)]
-    result = {**seen.as_dict(), "quarantine": kept.as_dict()}
+    kept = quarantine.look(stack, now=now)
+    going = runs.going(loaded)
+    told = [f"running   {run}, {base_text.human(one.done)} since {format_time(one.at)}" for run, one in going.items()]
+    shown = [*status.newest(seen), *told, "", *kept.lines(), "", *base_text.checks(seen.checks)]
+    running = [{"run": run, "began_at": format_time(one.at), "bytes": one.done} for run, one in going.items()]
+    result = {**seen.as_dict(), "quarantine": kept.as_dict(), "running": running}
     return CODES[seen.verdict], result, [*shown, f"{seen.verdict}  {loaded.stack}"]
 
 

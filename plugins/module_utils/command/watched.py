@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Callable, Optional
@@ -50,7 +51,8 @@ def reported(run: Opened, name: str, work: Callable[[], Answer], warn: Log) -> A
     if metered:
         _noted(warn, lambda: runs.begin(run.config, name, began))
     try:
-        answer = work()
+        with runs.noted(run.config, name, began) if metered else contextlib.nullcontext():
+            answer = work()
         code, told = answer[0], answer[2]
         return answer
     except LifeboatError as exc:

@@ -101,6 +101,7 @@ _LISTS = {
     "temp_tablespaces",
     "unix_socket_directories",
 }
+_SIZED = 10  # seconds to tell how large a directory is
 SCRATCH = "/var/tmp"  # noqa: S108 - in the file system of the tools; every name below it is made unique
 
 
@@ -522,6 +523,12 @@ class Server:
             return False
         words = ["dd", "if=/dev/zero", f"of={path}/{self.application}", "bs=65536", "count=16"]
         return pipeline.probe(self.run_command(words))[0] == 1
+
+    def size(self, path: str) -> int:
+        """Bytes of a directory where the tools run, in whole kilobytes; 0 where they cannot be told."""
+        code, out, _stderr = pipeline.probe(self.run_command(["du", "-sk", path]), timeout=_SIZED)
+        figure = out.split(maxsplit=1)[:1]
+        return int(figure[0]) << 10 if code == 0 and figure and figure[0].isdecimal() else 0
 
     def remove(self, path: str) -> None:
         """Remove a scratch directory. What cannot be removed now is swept by the next run."""

@@ -91,6 +91,7 @@ METRICS: Mapping[str, str] = {
     "lifeboat_run_failures_total": "How many runs of this kind did not end with 0. A good run does not set it back.",
     "lifeboat_run_killed": "1 where a run of this kind began, never ended, and no other did since: it was killed.",
     "lifeboat_run_began_timestamp_seconds": "When the run began that goes on now; 0: none does.",
+    "lifeboat_run_done_bytes": "Bytes that the run that goes on now has read or written; 0: none goes on.",
     "lifeboat_status_passed": "1 where lifeboat status said PASS when it was last asked, else 0.",
     "lifeboat_check_passed": "The same for each of its checks.",
     "lifeboat_quarantine_items": "What recoveries moved aside and is still there.",
@@ -309,11 +310,13 @@ def _runs(look: Look) -> Iterator[Sample]:
 
 def _unfinished(look: Look) -> Iterator[Sample]:
     """Of each kind that was ever begun."""
+    now = runs.going(look.config)
     for run in runs.names():
         going, killed = runs.unfinished(look.config, run)
         if going or killed or runs.read(look.config, run):
             yield Sample("lifeboat_run_killed", {"run": run}, killed is not None)
             yield Sample("lifeboat_run_began_timestamp_seconds", {"run": run}, going.timestamp() if going else 0)
+            yield Sample("lifeboat_run_done_bytes", {"run": run}, now[run].done if run in now else 0)
 
 
 def _database(look: Look) -> Iterator[Sample]:

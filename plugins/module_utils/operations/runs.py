@@ -9,20 +9,25 @@ The log tells it too, but it may have 32 MiB, and metrics are made every minute.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Optional
 
-from ..base import filesystem, typed
+from ..base import filesystem, pipeline, typed
+from ..base.errors import LifeboatError
 from ..repository.components import KINDS
+from ..repository.details import Count
 from ..settings.config import Config
 from .schedule import WORK
 
 _FOLDER = "runs"
+_EVERY = 15.0  # seconds after which a run says again how many bytes are done
 
 
 @dataclass(frozen=True)
@@ -50,20 +55,43 @@ def names() -> Iterator[str]:
 
 @dataclass(frozen=True)
 class Begun:
-    """A run that has not ended. process, since: which process it is; another one may get its number later."""
+    """A run that has not ended. process, since: which process it is; another one may get its number later.
+    done: how many bytes it has read or written so far."""
 
     at: datetime
     process: int
     since: str
+    done: Count = 0
 
 
-def begin(config: Config, run: str, at: datetime) -> None:
-    """Note that this process begins a run: where it is killed, the note stays."""
+def begin(config: Config, run: str, at: datetime, done: int = 0) -> None:
+    """Note that this process begins a run: where it is killed, the note stays. done: bytes, where it goes on."""
     path = _note(config, run, os.getpid())
     with filesystem.explained("note that the run begins", path):
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        data = json.dumps(typed.plain(Begun(at, os.getpid(), _since(os.getpid())))).encode() + b"\n"
+        data = json.dumps(typed.plain(Begun(at, os.getpid(), _since(os.getpid()), done))).encode() + b"\n"
         filesystem.write(path, data, path.with_name(f".{path.name}"))
+
+
+@contextlib.contextmanager
+def noted(config: Config, run: str, at: datetime) -> Iterator[None]:
+    """Meanwhile the note says again and again how many bytes are done. What fails of that is left out."""
+    ended, before = threading.Event(), pipeline.moved()
+
+    def follow() -> None:
+        most = 0
+        while not ended.wait(_EVERY):
+            with contextlib.suppress(LifeboatError):
+                most = max(most, pipeline.done() - before)  # what was written elsewhere is fetched after that
+                begin(config, run, at, most)
+
+    thread = threading.Thread(target=follow, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 def end(config: Config, run: str, *, tried: bool) -> None:
@@ -83,6 +111,13 @@ def unfinished(config: Config, run: str) -> tuple[Optional[datetime], Optional[d
             at = found.at if found else datetime.fromtimestamp(path.lstat().st_mtime, timezone.utc)
             (going if found and _alive(found) else killed).append(at)
     return min(going, default=None), max(killed, default=None)
+
+
+def going(config: Config) -> Mapping[str, Begun]:
+    """The runs that go on now, by name; of each kind the first."""
+    with filesystem.explained("read how the runs began", config.state / _FOLDER):
+        found = {run: [one for _path, one in _begun(config, run) if one and _alive(one)] for run in names()}
+    return {run: min(some, key=lambda one: one.at) for run, some in found.items() if some}
 
 
 def _begun(config: Config, run: str) -> Iterator[tuple[Path, Optional[Begun]]]:

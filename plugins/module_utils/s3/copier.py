@@ -24,6 +24,7 @@ from types import MappingProxyType
 from typing import IO, Callable, NamedTuple, Optional, TypeVar
 from xml.sax.saxutils import escape
 
+from ..base import pipeline
 from ..base.errors import IntegrityError, LifeboatError, NotFoundError, SpaceError, UsageError
 from ..base.text import human
 from ..base.throttle import Budget, Rate
@@ -204,6 +205,7 @@ class Copier:
             self._room.take(max(0, len(answer.body) - order.size), subject)
             wanted = self._wanted(answer, order)
             data = answer.body
+            pipeline.count(len(data))
             md5, sha256 = _md5(data).hexdigest(), hashlib.sha256(data).hexdigest()
             _require(order.sha256, sha256, subject)
 
@@ -316,6 +318,7 @@ class Copier:
             raise
         if len(answer.body) != end - start:
             raise ChangedError
+        pipeline.count(len(answer.body))
         return answer.body
 
     def _put_part(self, key: str, number: int, data: bytes, upload: str, held: int, subject: str) -> tuple[str, str]:

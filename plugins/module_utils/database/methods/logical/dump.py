@@ -553,7 +553,8 @@ def _dump(work: _Work, head: _Head, database: str, folder: Path, script: str) ->
     write = functools.partial(run, command, timeout=2 * config.timeout)  # to dump it and to bring it out
     try:
         try:
-            return _receive_sealed(write, folder) if seal.recipients else _receive(write, folder / DUMP)
+            with pipeline.growing(lambda: server.size(inside)):
+                return _receive_sealed(write, folder) if seal.recipients else _receive(write, folder / DUMP)
         except LifeboatError as exc:
             if exc.exit_status == _NOT_BROUGHT:
                 exc.attempted, exc.subject = _BRING, inside
