@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A bad night, as a person hears of it: what each service gets from a real Alertmanager by the documented file.
 
-The receivers are the stand-ins of the scenario `watch`. The alerts have the annotations of their rules, which promtool
-fires by their causes in test_rules.py.
+The receivers are the stand-ins of the scenario `watch`. The alerts have the annotations of their rules. That they are
+those of such a night promtool says, by the files that the product's own commands wrote in one.
 """
 
 from __future__ import annotations
@@ -12,21 +12,31 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
+import time
 import urllib.request
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
+import alertmanager
 import debian
 import pytest
 import yaml
-from builders import until
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import lock
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import NotFoundError
+from ansible_collections.lifeboat.dr.plugins.module_utils.command import cli
+from ansible_collections.lifeboat.dr.plugins.module_utils.database import server
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository import repositories
+from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config as settings_config
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
+from builders import publish, settings, until
 from test_alertmanager import CONFIG, TEMPLATE
-from test_rules import RULES
+from test_rules import RULES, tried
 
 ROOT = Path(__file__).resolve().parents[2]
 # The disk is not mounted, a backup was killed, the database is down, and the keeper's pull is refused; that of
@@ -144,7 +154,7 @@ def others_say_so(calls: list[dict[str, Any]], cards: list[list[str]], page: dic
 
 @pytest.mark.slow
 def test_each_message_of_a_bad_night_is_what_a_person_needs(chain: tuple[str, str]) -> None:
-    alertmanager, receivers = chain
+    address, receivers = chain
 
     def got(to: str) -> list[Any]:
         lines = map(json.loads, ask(f"{receivers}/got").splitlines())
@@ -159,12 +169,12 @@ def test_each_message_of_a_bad_night_is_what_a_person_needs(chain: tuple[str, st
 
     critical = [one for one in NIGHT if RULES[one[0]]["labels"]["severity"] == "critical"]
     for number, one in enumerate(NIGHT):
-        ask(f"{alertmanager}/api/v2/alerts", [told(*one)])
+        ask(f"{address}/api/v2/alerts", [told(*one)])
         if one in critical:
             count = sum(earlier in critical for earlier in NIGHT[: number + 1])
             until(lambda count=count: len(pages("trigger")) == count)  # type: ignore[misc]
     until(lambda: any("and 4 more" in part["title"] for body in got("slack") for part in body["attachments"]))
-    ask(f"{alertmanager}/api/v2/alerts", [told(*NIGHT[1], ended=True)])
+    ask(f"{address}/api/v2/alerts", [told(*NIGHT[1], ended=True)])
     until(lambda: len(pages("resolve")) == 1)
     until(lambda: any(line.endswith("/close") for line in sent_to("opsgenie")))
     until(lambda: any("and 3 more" in part["title"] and "Resolved: " in part["text"]
@@ -200,3 +210,115 @@ def test_each_message_of_a_bad_night_is_what_a_person_needs(chain: tuple[str, st
         assert page["payload"]["custom_details"]["command"] == f"{wanted['where']}: {wanted['command']}"
         others_say_so(calls, cards, page)
         assert any(wanted["command"] in part["text"] for part in shown), "Slack says what to type, too"
+
+
+# The same night, as the product's own commands tell it.
+
+
+def lifeboat(etc: Path, *words: str) -> int:
+    return cli.main([*words, "--config-directory", str(etc)])
+
+
+def host(root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What `lifeboat metrics` has written on the stack's host: its backup disk is not mounted, so a backup fails; the
+    next is killed; and the database is down."""
+    for name in ("etc", "locks", "textfiles"):
+        (root / name).mkdir(parents=True)
+    given = settings(root, monitoring={"textfile_directory": str(root / "textfiles")})
+    (root / "etc/shop.json").write_text(json.dumps(given))
+    held = lock.held
+    monkeypatch.setattr(lock, "held", lambda *a, **kw: held(*a, **{**kw, "directory": root / "locks"}))
+
+    def down(*_: object) -> None:
+        raise NotFoundError("find the database", "db", "its service does not run")
+
+    monkeypatch.setattr(server, "of", down)
+    publish(root, datetime.now(timezone.utc).replace(microsecond=0) - timedelta(hours=1))
+    repositories.of(Opened(settings_config.load("shop", root / "etc"))).check(writable=True)
+    (root / "backup").rename(root / "the disk")
+    (root / "backup").mkdir()
+    assert lifeboat(root / "etc", "backup", "database", "--stack", "shop") != 0
+    with held("shop", "another run", directory=root / "locks"):
+        child = os.fork()
+        if not child:
+            lifeboat(root / "etc", "backup", "database", "--wait", "600", "--stack", "shop")
+            os._exit(0)
+        until(lambda: any((root / "state/runs").glob(f"backup_database.{child}.begun")))
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    assert lifeboat(root / "etc", "metrics", "--stack", "shop") == 0
+    return root / "textfiles/lifeboat_shop.prom"
+
+
+def keeper(root: Path, stack: str) -> Path:
+    """What `lifeboat keeper metrics` has written of one of the keeper's stacks, after a good night and a pull that was
+    refused."""
+    host, kept = root / f"host-of-{stack}", root / f"kept/{stack}"
+    for directory in (root / "etc", root / "textfiles", host / "backup", kept):
+        directory.mkdir(parents=True, exist_ok=True)
+
+    def configure(source: dict[str, Any]) -> None:
+        one = {"directory": str(kept), "source": source, "quota": "1G"}
+        told = {"monitoring": {"textfile_directory": str(root / "textfiles")}, "config": {"enabled": False}}
+        (root / f"etc/{stack}.json").write_text(json.dumps({"stack": stack, "keeper": one, **told}))
+
+    publish(host, datetime.now(timezone.utc).replace(microsecond=0) - timedelta(hours=1), stack=stack)
+    configure({"mounted": str(host / "backup")})
+    assert lifeboat(root / "etc", "keeper", "pull", "--stack", stack) == 0
+    ssh = {"identity_file": str(root / "key"), "known_hosts": str(root / "known")}
+    configure({"host": "127.0.0.1", "port": port(), "user": f"keeper-{stack}", **ssh})
+    assert lifeboat(root / "etc", "keeper", "pull", "--stack", stack) != 0
+    assert lifeboat(root / "etc", "keeper", "metrics", "--stack", stack) == 0
+    return root / f"textfiles/lifeboat-keeper_{stack}.prom"
+
+
+def series(text: str, now: float, at: int) -> dict[str, str]:
+    """Each line as one that stays as it is, `now` being `at` minutes; but the file itself is written every minute."""
+    found = {}
+    for line in text.splitlines():
+        if line.startswith("#"):
+            continue
+        name, _space, value = line.rpartition(" ")
+        figure = float(value)
+        if "metrics_timestamp_seconds" in name:
+            found[name] = f"0+60x{at + 60}"
+        else:
+            shifted = figure - now + 60 * at if "timestamp_seconds" in name and figure else figure
+            found[name] = f"{shifted:.0f}x{at + 60}"
+    return found
+
+
+@pytest.mark.slow
+def test_the_commands_own_metrics_of_that_night_fire_these_alerts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """NIGHT, and what Alertmanager keeps back, is what promtool makes of the files that real commands wrote."""
+    monkeypatch.setattr(cli, "LOG_DIRECTORY", tmp_path / "log")
+    of_keeper = [keeper(tmp_path / "keeper", stack) for stack in ("shop", "wiki")]
+    files = [host(tmp_path / "app", monkeypatch), *of_keeper]
+    at, told_of = 120, dict[str, str]()
+    for file in files:
+        told_of |= series(file.read_text(), time.time(), at)
+    # Of the blackbox exporter and the list of stacks: not of a command of ours.
+    site = 'stack="shop",endpoint="https://shop.example/health"'
+    told_of[f"lifeboat_expected_endpoint{{{site}}}"] = f"1x{at + 60}"
+    told_of[f'probe_success{{{site},job="lifeboat-endpoint_shop"}}'] = f"0x{at + 60}"
+    asked = 'count by (alertname, stack, severity, run, kind, endpoint, of, check) (ALERTS{alertstate="firing"})'
+    body = {
+        "name": "night", "interval": "1m",
+        "input_series": [{"series": name, "values": values} for name, values in told_of.items()],
+        "promql_expr_test": [{"expr": asked, "eval_time": f"{at}m", "exp_samples": []}],
+    }  # fmt: skip
+    done = tried(tmp_path, [body])
+    text = (done.stdout + done.stderr).partition("got:")[2] or done.stdout + done.stderr
+    firing = [dict(re.findall(r'(\w+)="([^"]*)"', labels)) for labels in re.findall(r"\{(alertname=[^{}]*)\}", text)]
+    assert firing, done.stdout + done.stderr
+    labels = "alertname", "stack", "run", "kind"
+
+    def heard(alerts: list[dict[str, str]]) -> set[tuple[str, ...]]:
+        return {tuple(one.get(label, "") for label in labels) for one in alertmanager.told(CONFIG, alerts)}
+
+    night = [told(*one)["labels"] for one in NIGHT]
+    assert heard(firing) - heard([{"alertname": "LifeboatWatchdog"}]) == heard(night)
+    fired = {tuple(one.get(label, "") for label in labels) for one in firing}
+    assert {tuple(one.get(label, "") for label in labels) for one in night} <= fired, "also what another keeps back"
