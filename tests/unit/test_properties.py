@@ -84,13 +84,15 @@ def test_a_longer_or_stricter_lock_will_do(have: Properties, lacking: list[str])
 
 
 def test_what_is_not_carried_is_counted_and_named() -> None:
-    held = HeldProperties({"AES256": 2, "aws:kms": 1}, 2, {"COLD": 4}, {"CRC32": 7}, 1, 1)
+    held = HeldProperties({"AES256": 2, "aws:kms": 1}, 2, {"COLD": 4}, {"CRC32": 9, "SHA256": 7}, 1, 1)
     assert [(gap.what, gap.why.partition(";")[0]) for gap in held.not_carried("uploads")] == [
         ("the encryption of 2 objects (AES256), 1 objects (aws:kms) of uploads",
          "the vault holds the plain bytes of 2, for it does not encrypt them"),
         ("the storage class of 4 objects (COLD) of uploads", "they come back as usual ones"),
-        ("the checksums of 7 objects (CRC32) of uploads", "the server computes its own again"),
+        ("the checksums of 7 objects (SHA256) of uploads", "the server computes its own again"),
     ]  # fmt: skip
+    unasked = HeldProperties(checksums={"CRC32": 7, "CRC32C": 1, "CRC64NVME": 2})
+    assert not list(unasked.not_carried("uploads")), "every client sends one with every write; nearly every plan said so"
     assert not list(HeldProperties(retained=1, held=1).not_carried("uploads")), "these are given back"
     (lost,) = HeldProperties(lost={"expires": 2, "user metadata": 1}).not_carried("uploads")
     assert lost.what == "headers in the vault's copies of 2 objects (expires), 1 objects (user metadata) of uploads"

@@ -47,7 +47,7 @@ def state(role: str, reached: str, **facts: Any) -> str:
         ("database_recovery", "restore_swap", {"restarted": CLOSED}, "the application stays stopped: the server was"),
         ("database_recovery", "reopen", {"restored": {"reopened": {"verdict": "PASS"}}}, "the application is well"),
         ("database_recovery", "reopen", {"restored": {"reopened": {"verdict": "FAIL"}}}, "is not well yet"),
-        ("site_recovery", "verify", {"reopened": {"verdict": "PASS"}}, "the application is well, but not everything is"),
+        ("site_recovery", "verify", {"reopened": {"verdict": "PASS"}}, "the application is well, but not"),
         ("site_recovery", "verify", {"reopened": {"verdict": "FAIL"}}, "the application is not well yet. Nobody was"),
         ("site_recovery", "verify", {}, "the database is restored; the application is not well yet"),
     ],
