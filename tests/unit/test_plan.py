@@ -139,6 +139,9 @@ class Server:
     database = "shop"
     application = "lifeboat-shop"
 
+    def free_bytes(self) -> None:
+        return None
+
     def __init__(self, tables: Optional[dict[str, Any]] = None, **more: Any) -> None:
         self.tables = {"public.t": 500} if tables is None else tables
         self.roles = more.get("roles", ["postgres"])

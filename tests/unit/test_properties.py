@@ -92,7 +92,7 @@ def test_what_is_not_carried_is_counted_and_named() -> None:
         ("the checksums of 7 objects (SHA256) of uploads", "the server computes its own again"),
     ]  # fmt: skip
     unasked = HeldProperties(checksums={"CRC32": 7, "CRC32C": 1, "CRC64NVME": 2})
-    assert not list(unasked.not_carried("uploads")), "every client sends one with every write; nearly every plan said so"
+    assert not list(unasked.not_carried("uploads")), "clients send one with every write"
     assert not list(HeldProperties(retained=1, held=1).not_carried("uploads")), "these are given back"
     (lost,) = HeldProperties(lost={"expires": 2, "user metadata": 1}).not_carried("uploads")
     assert lost.what == "headers in the vault's copies of 2 objects (expires), 1 objects (user metadata) of uploads"

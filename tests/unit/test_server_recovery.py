@@ -24,6 +24,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
     IntegrityError,
     LifeboatError,
     NotFoundError,
+    SpaceError,
     UsageError,
 )
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import (
@@ -194,6 +195,11 @@ class Server:
     """Databases of what a test says: a list of tables, or why they cannot be read."""
 
     database, user = "shop", "postgres"
+
+    free: Optional[int] = None  # where its tools run
+
+    def free_bytes(self) -> Optional[int]:
+        return self.free
 
     def __init__(self, **content: Any) -> None:
         self.content: dict[str, Any] = {"shop": ["public.t"], ODD: ["public.t"], "postgres": ["public.t"], **content}
@@ -419,6 +425,39 @@ def test_space_is_needed_for_all_that_is_restored(
     make(tmp_path)
     make(tmp_path, force=True, method="rebuild")
     assert sizes == [500, 1000 + 2 * 500]
+
+
+def test_a_dump_must_fit_to_where_the_tools_run_before_anything_is_stopped(tmp_path: Path, server: Server) -> None:
+    """It was copied to /var/tmp after the writers had been stopped, and did not fit."""
+    backup = publish(tmp_path)
+    (needed,) = [one.size for one in backup.artefacts if one.name == "databases/001/database.dump"]
+    server.content[ODD] = None
+    server.free = needed - 1
+    with pytest.raises(SpaceError, match=r"about .* needed for a copy of the dump") as caught:
+        make(tmp_path)
+    assert (caught.value.subject, caught.value.remedy) == (
+        "/var/tmp where PostgreSQL's tools run", "Free space there: nothing was changed yet."
+    )  # fmt: skip
+    server.free = 2 * needed
+    assert make(tmp_path).needed
+
+
+def test_a_write_ahead_log_outside_of_the_data_is_named(
+    tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`initdb --waldir`: a rebuild puts aside the data without it, and initdb refuses a directory with the old one."""
+    publish(tmp_path)
+    data = tmp_path / "data"
+    data.mkdir()
+    monkeypatch.setattr(Stack, "data_mount", lambda self, service, inside: DataMount("volume", "data", data))
+    assert not [line for line in make(tmp_path, force=True, method="rebuild").warnings if "write-ahead" in line]
+    (data / "pg_wal").symlink_to("/wal/17")
+    (line,) = [line for line in make(tmp_path, force=True, method="rebuild").warnings if "write-ahead" in line]
+    assert line.startswith(
+        "the write-ahead log of db lies in /wal/17, outside of its data (initdb --waldir): a rebuild"
+    )
+    server.content[ODD] = None
+    assert not [line for line in make(tmp_path).warnings if "write-ahead" in line], "nothing of it is put aside"
 
 
 def test_a_server_that_is_down_gets_every_database_unless_it_comes_up(

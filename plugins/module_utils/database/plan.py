@@ -32,7 +32,21 @@ from ..repository.sources import FROM_VAULT, Sources
 from ..settings.config import Config
 from ..settings.scenarios import DATABASE
 from ..stack.runtime import Opened, Runtime, database_mount
-from . import aside, assess, carried, clients, cluster, fingerprint, held, lacking, logins, majors, passwords, scratch
+from . import (
+    aside,
+    assess,
+    carried,
+    clients,
+    cluster,
+    fingerprint,
+    held,
+    lacking,
+    logins,
+    majors,
+    passwords,
+    scratch,
+    wal,
+)
 from . import server as database_server
 from .held import Held
 from .methods import registry as methods
@@ -138,6 +152,8 @@ def _make(
     remaining: list[str] = []
     if mode not in ("none", "reopen"):
         _require_space(config, stack, sum(item.size for item in databases if item.action in ("restored", "copied")))
+        if seen.condition != DOWN:
+            _require_scratch(run, manifest, scope.restored(manifest))
         one_offs = stack.one_offs(config.database.service, *writers)
         remaining = _clients(run, writers, one_offs, back) if seen.condition != DOWN else []
     return Plan(
@@ -146,7 +162,7 @@ def _make(
         findings=seen.findings,
         unchecked=(*seen.unchecked, *scope.unknown),
         warnings=(
-            *filter(None, [older]),
+            *filter(None, [older, wal.caution(run) if mode in ("start", "rebuild") else ""]),
             *_another(config, seen, mode, chosen),
             *sources.notes,
             *_warnings(sources.found, chosen),
@@ -561,6 +577,24 @@ def _require_space(config: Config, stack: Runtime, database_size: int) -> None:
             f"{human(free)} free, about {human(database_size * 1.1)} needed",
             "Free space there: nothing was changed yet.",
         )
+
+
+def _require_scratch(run: Opened, manifest: Manifest, restored: Sequence[Held]) -> None:
+    """Raise SpaceError where a dump that pg_restore reads as files cannot be copied to where the tools run, as it is
+    done for one database after the other."""
+    if manifest.detailed(DatabaseDetails).format == "plain":
+        return
+    starts = ["/".join(filter(None, (item.dump.folder, fingerprint.DUMP))) for item in restored]
+    dumps = [sum(one.size for one in manifest.artefacts if one.name.startswith(start)) for start in starts]
+    free, needed = None, max(dumps, default=0)
+    with contextlib.suppress(LifeboatError):
+        free = database_server.of(run).free_bytes()
+    if free is not None and free < needed * 1.05:
+        raise SpaceError(
+            "plan the recovery", f"{database_server.SCRATCH} where PostgreSQL's tools run",
+            f"{human(free)} free, about {human(int(needed * 1.05))} needed for a copy of the dump",
+            "Free space there: nothing was changed yet.",
+        )  # fmt: skip
 
 
 def _clients(run: Opened, writers: list[str], one_offs: list[str], databases: Sequence[str]) -> list[str]:

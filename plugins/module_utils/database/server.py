@@ -517,6 +517,13 @@ class Server:
         """The like, for a tool that makes its directory itself: a name nobody has. Sweep before, remove afterwards."""
         return f"{SCRATCH}/{self.application}.{secrets.token_hex(4)}"
 
+    def free_bytes(self, path: str = SCRATCH) -> Optional[int]:
+        """Return how much can be written below a path where the tools run; None where they do not tell."""
+        status, out, _err = pipeline.probe(self.run_command(["df", "-Pk", path]))
+        columns = out.splitlines()[-1].split() if status == 0 and out.strip() else []
+        told = columns[3] if len(columns) > 5 else ""
+        return int(told) * 1024 if told.isascii() and told.isdigit() else None
+
     def is_full(self, path: str) -> bool:
         """Is that a directory, where the tools run, into which nothing more can be written? They tell it in words."""
         if pipeline.probe(self.run_command(["test", "-d", path]))[0] != 0:

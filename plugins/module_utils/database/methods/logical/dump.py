@@ -47,7 +47,7 @@ from ....repository.manifest import Artefact, Manifest
 from ....settings.config import Config
 from ....stack.runtime import Opened
 from ....tools import age, tar
-from ... import carried, cluster, fingerprint, listed
+from ... import carried, cluster, fingerprint, listed, wal
 from ... import server as database_server
 from ...cluster import CLUSTER
 from ...fingerprint import DUMP, FINGERPRINT, GLOBALS, Fingerprint
@@ -103,8 +103,8 @@ def take(run: Opened, *, log: Log, override: bool = False) -> Manifest:
         identity = catalog.free_id(repo, "database", taken_at)
         many = f", 1 of {len(others) + 1}" if others else ""
         log(f"{identity}: dumping {named(database)} ({human(head.size)}) as {config.database.format}{many}")
-        if around.standby:
-            log(f"{identity}: the server is a standby: what it has not replayed yet is not in it")
+        for line in _about_the_server(run, around):
+            log(f"{identity}: {line}")
         if swept:
             swept.result()
         with repo.stage("database", identity) as staging, _named_errors(config):
@@ -616,6 +616,13 @@ def _unpack_plain(stream: IO[bytes], folder: Path) -> list[Artefact]:
         while stream.read(pipeline.CHUNK):  # tar pads its end; a writer cut short would call that a failure
             pass
     return sorted(artefacts, key=lambda artefact: artefact.name)
+
+
+def _about_the_server(run: Opened, around: _Around) -> Iterator[str]:
+    if around.standby:
+        yield "the server is a standby: what it has not replayed yet is not in it"
+    if place := wal.elsewhere(run):
+        yield f"the server's write-ahead log lies in {place}, outside of its data"
 
 
 def _require_space(config: Config, repo: repository_base.Repository, sizes: Mapping[str, int]) -> None:
