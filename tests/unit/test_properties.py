@@ -24,18 +24,18 @@ TOLD: list[tuple[dict[str, str], Properties, str]] = [
     ({"x-amz-checksum-crc32": "AAAAAA==", "x-amz-checksum-sha256": "x", "x-amz-checksum-type": "FULL_OBJECT"},
      Properties(checksums="CRC32,SHA256"), "checksums=CRC32%2CSHA256"),
     (LOCK, Properties(mode="COMPLIANCE", until=AT), "mode=COMPLIANCE&until=2027-01-01T00%3A00%3A00Z"),
+    ({**LOCK, "x-amz-object-lock-retain-until-date": "2026-12-31T23:59:59.9999990001Z"},
+     Properties(mode="COMPLIANCE", until=AT), "mode=COMPLIANCE&until=2027-01-01T00%3A00%3A00Z"),
+    ({**LOCK, "x-amz-object-lock-retain-until-date": "soon"}, Properties(), ""),
+    ({"x-amz-object-lock-legal-hold": "ON"}, Properties(hold=True), "hold=1"),
+    ({"x-amz-object-lock-legal-hold": "OFF"}, Properties(), ""),
     ({**LOCK, "x-amz-object-lock-retain-until-date": "2026-12-31T23:59:59.001Z"},
      Properties(mode="COMPLIANCE", until=AT - timedelta(milliseconds=999)),
      "mode=COMPLIANCE&until=2026-12-31T23%3A59%3A59.001Z"),
     ({**LOCK, "x-amz-object-lock-retain-until-date": "2026-12-31T23:59:59.12345Z"},
      Properties(mode="COMPLIANCE", until=AT - timedelta(microseconds=876550)),
      "mode=COMPLIANCE&until=2026-12-31T23%3A59%3A59.123450Z"),
-    ({**LOCK, "x-amz-object-lock-retain-until-date": "2026-12-31T23:59:59.9999990001Z"},
-     Properties(mode="COMPLIANCE", until=AT), "mode=COMPLIANCE&until=2027-01-01T00%3A00%3A00Z"),
     ({**LOCK, "x-amz-object-lock-retain-until-date": "9999-12-31T23:59:59.9999999Z"}, Properties(), ""),
-    ({**LOCK, "x-amz-object-lock-retain-until-date": "soon"}, Properties(), ""),
-    ({"x-amz-object-lock-legal-hold": "ON"}, Properties(hold=True), "hold=1"),
-    ({"x-amz-object-lock-legal-hold": "OFF"}, Properties(), ""),
 ]  # fmt: skip
 
 

@@ -29,6 +29,6 @@ def caution(run: Opened) -> str:
         return ""
     return (
         f"the write-ahead log of {service} lies in {place}, outside of its data (initdb --waldir): a rebuild puts the"
-        " data aside without it, and that data starts only with it. Keep a copy of that directory first, and empty it where"
-        " the fresh server is made with the same --waldir: initdb refuses one that is not empty"
+        " data aside without it, and that data starts only with it. Keep a copy of that directory first, and empty it"
+        " where the fresh server is made with the same --waldir: initdb refuses one that is not empty"
     )
