@@ -516,6 +516,7 @@ def restored(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     monkeypatch.setitem(builders.DATABASE_FACTS["row"], "datcollversion", "153.120")
     monkeypatch.setattr(scratch, "image_major", lambda name: world["major"])
     monkeypatch.setattr(scratch, "server", server)
+    monkeypatch.setattr(scratch, "bounded", lambda name, size: contextlib.nullcontext())
     monkeypatch.setattr(database_restore, "roles", lambda *_, **__: [])
     monkeypatch.setattr(database_restore, "database", database)
     monkeypatch.setattr(database_restore, "compare", compare)

@@ -11,14 +11,17 @@ import os
 import re
 import secrets
 import shutil
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Optional
+from typing import NamedTuple, Optional
 
 from ..base import pipeline
 from ..base.errors import NOT_INSTALLED, LifeboatError, UnverifiedError, of_machine
 from ..base.pipeline import Command
+from ..base.text import human
 from ..stack.runtime import exec_command
 from .fingerprint import Initialised
 from .server import AS_STORED, Server
@@ -31,8 +34,14 @@ _LOG = "/dev/shm/lifeboat.log"  # noqa: S108 - in the container, in memory: a fu
 # the server its directory, and reads its log.
 _STRIPPED = (
     "--cap-drop", "ALL", "--cap-add", "CHOWN", "--cap-add", "DAC_OVERRIDE",
-    "--security-opt", "no-new-privileges", "--pids-limit", "2048",
+    "--security-opt", "no-new-privileges", "--pids-limit", "2048", "--read-only", "--tmpfs", "/tmp:size=64m",  # noqa: S108 - in the container
 )  # fmt: skip
+# What is restored may take so many times what it took where it was backed up, sorting included, and the log beside it.
+_TIMES, _BEYOND = 4, 8 << 30
+# Bytes of a disk that are left to the machine's other programs: the least of these.
+_SHARE_OF_DISK, _SHARE_OF_FREE, _LEFT = 20, 4, 4 << 30
+_EVERY, _COUNTED_EVERY, _UNKNOWN = 0.3, 5.0, 5  # seconds; times in turn that a disk may not tell
+_FULL: dict[str, str] = {}  # why a container was ended, by its name
 _LOCKS = 64  # PostgreSQL's own default
 # Nothing here survives, so nothing needs to be safe on disk.
 _FAST = {
@@ -93,6 +102,89 @@ def container(image: str, stack: str, artefacts: Path, *, timeout: float) -> Ite
         yield name
     finally:
         pipeline.probe(Command(["docker", "rm", "--force", "--volumes", name]), timeout=120)
+
+
+@contextlib.contextmanager
+def bounded(name: str, size: int) -> Iterator[None]:
+    """Within it the container `name` is removed when it writes much more than `size` bytes, or leaves the disk less
+    than the machine needs; 0: it is not known how much it should write. full() then says why."""
+    done = threading.Event()
+    most = size * _TIMES + _BEYOND if size else 0
+    watcher = threading.Thread(target=_watch, args=(name, most, done), daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        done.set()
+        watcher.join(60)
+        _FULL.pop(name, None)
+
+
+def full(name: str) -> str:
+    """Why bounded() ended the container `name`; empty where it did not."""
+    return _FULL.get(name, "")
+
+
+def _watch(name: str, most: int, done: threading.Event) -> None:
+    volumes: Optional[list[_Volume]] = None
+    least, unknown, counted = 0, 0, time.monotonic()
+    while not done.wait(_EVERY):
+        free = None
+        with contextlib.suppress(LifeboatError):
+            volumes = volumes or _volumes(name)
+            free = _free(name, volumes)
+        unknown = unknown + 1 if free is None else 0
+        why = "how full its disk is cannot be seen" if unknown >= _UNKNOWN else ""
+        if free is not None:
+            least = least or min(free[1] // _SHARE_OF_DISK, free[0] // _SHARE_OF_FREE, _LEFT)
+            if free[0] < least:
+                why = f"only {human(free[0])} of the disk were left, and {human(least)} stay free"
+        if most and volumes and not why and time.monotonic() - counted > _COUNTED_EVERY:
+            used = _used(name, volumes)
+            counted = time.monotonic()
+            if used > most:
+                why = f"it wrote {human(used)}, and the backup needs {human(most)} at most"
+        if why:
+            if not done.is_set():
+                _FULL[name] = f"the throw-away server was ended: {why}"
+                pipeline.probe(Command(["docker", "rm", "--force", "--volumes", name]), timeout=120)
+            return
+
+
+class _Volume(NamedTuple):
+    """source: on the machine of the engine. inside: in the container."""
+
+    source: str
+    inside: str
+
+
+def _volumes(name: str) -> list[_Volume]:
+    """Where the container can write."""
+    form = '{{range .Mounts}}{{if .RW}}{{.Source}}\t{{.Destination}}{{"\\n"}}{{end}}{{end}}'
+    _status, out, _err = pipeline.probe(Command(["docker", "inspect", "--format", form, name]))
+    found = [line.split("\t") for line in out.splitlines()]
+    return [_Volume(*words) for words in found if len(words) == 2] or [_Volume("", _INSIDE)]
+
+
+def _free(name: str, volumes: Sequence[_Volume]) -> Optional[tuple[int, int]]:
+    """Bytes that are free, and all, of the fullest disk; where the engine is on another machine the container tells."""
+    try:
+        disks = [os.statvfs(volume.source) for volume in volumes]
+        return min((disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize) for disk in disks)
+    except OSError:
+        pass
+    status, out, _err = pipeline.probe(exec_command(name, ["df", "-Pk", *[one.inside for one in volumes]], user="0"))
+    rows = [line.split() for line in out.splitlines()[1:]] if status == 0 else []
+    found = [(int(row[3]) << 10, int(row[1]) << 10) for row in rows if len(row) >= 6 and row[1].isdigit()]
+    return min(found) if found else None
+
+
+def _used(name: str, volumes: Sequence[_Volume]) -> int:
+    """Files go while they are counted: that is no failure."""
+    words = ["du", "-sk", *[volume.inside for volume in volumes]]
+    _status, out, _err = pipeline.probe(exec_command(name, words, user="0"), timeout=120)
+    sizes = [line.split()[0] for line in out.splitlines() if line.split()]
+    return sum(int(size) << 10 for size in sizes if size.isdigit())
 
 
 def _memory() -> int:
@@ -199,6 +291,8 @@ def forget(name: str) -> None:
 
 def ended(name: str) -> str:
     """Why the container `name` does not run any more; empty while it does. docker exec tells that by no status."""
+    if why := full(name):
+        return why
     status, _out, err = pipeline.probe(exec_command(name, ["true"], user="0"))
     return f"the throw-away container does not answer: {err.strip() or f'exit {status}'}" if status else ""
 

@@ -182,7 +182,7 @@ def _restored(
     details = manifest.detailed(DatabaseDetails)
     _require_major(manifest, name)
     locks = max(_locks(dump, details.format) for dump in dumps)
-    with scratch.server(
+    with scratch.bounded(name, max(dump.size for dump in dumps)), scratch.server(
         name, superuser=details.superuser, preload=details.preload, timeout=config.timeout, locks=locks,
         initialised=facts_of(folder).facts.initialised,
     ) as server:  # fmt: skip
@@ -216,7 +216,7 @@ def _one(
             server, manifest, inside, facts, _VERIFIED, jobs=jobs, log=log, trust_owners=config.database.trust_owners
         )
     except LifeboatError as exc:
-        lacks = _lacks(exc, name, server, facts, database_restore.creating(_VERIFIED))
+        lacks = "" if scratch.full(name) else _lacks(exc, name, server, facts, database_restore.creating(_VERIFIED))
         yield _not_offered(exc, lacks) if lacks else _refused(exc, name, server)
         return
     yield Check("restore", PASS, "restored without an error")
@@ -331,6 +331,8 @@ def _not_offered(exc: LifeboatError, lacks: str) -> Check:
 
 def _refused(exc: LifeboatError, name: str, server: Server) -> Check:
     """The check of a restore that stopped: it tells of the backup only where the machine lacked nothing."""
+    if why := scratch.full(name):
+        return Check("restore", COULD_NOT_VERIFY, why)
     if exc.exit_status is None or unable(exc.exit_status) or of_machine(exc.sqlstate):
         return ended("restore", exc)
     lacked = scratch.trouble(name, server)
