@@ -397,7 +397,7 @@ READERS = (
         {
             "backend/host.py": "owner _text listeners _memory docker_root",
             "objects/condition.py": "_deleted_bytes",
-            "operations/runs.py": "_since",
+            "base/lock.py": "begun",
             "operations/schedule.py": "_runs_now",
             "backend/space.py": "logs free",
         },

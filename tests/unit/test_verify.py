@@ -815,8 +815,11 @@ def test_a_machine_without_docker_is_told_so(tmp_path: Path, monkeypatch: pytest
 
 
 def test_sweep(runner: Runner) -> None:
-    runner.expect("^docker ps -aq --filter label=lifeboat.scratch=shop$", "a\nb\n")
-    runner.expect("^docker rm --force --volumes a b$")
+    """Killed runs' containers; a run that lives, such as a recovery's plan beside a verification, keeps its own."""
+    own = f"{os.getpid()} {lock.begun(os.getpid())}"
+    lines = ("a ", "b", f"living {own}", f"c {own}0", "d 999999999 boot 7", f"e {os.getpid()}", "f ² boot 7")
+    runner.expect("^docker ps --all --filter label=lifeboat.scratch=shop --format ", "\n".join(lines) + "\n")
+    runner.expect("^docker rm --force --volumes a b c d e f$")
     scratch.sweep("shop")
     assert len(runner.ran) == 2
 

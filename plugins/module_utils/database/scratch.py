@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple, Optional
 
-from ..base import pipeline
+from ..base import lock, pipeline
 from ..base.errors import NOT_INSTALLED, LifeboatError, UnverifiedError, of_machine
 from ..base.pipeline import Command
 from ..base.text import human
@@ -27,6 +27,7 @@ from .fingerprint import Initialised
 from .server import AS_STORED, Server
 
 LABEL = "lifeboat.scratch"
+_RUN = f"{LABEL}.run"  # whose it is: the process, and when it began
 _INSIDE = "/lifeboat"
 MOUNT = "/backup"
 _LOG = "/dev/shm/lifeboat.log"  # noqa: S108 - in the container, in memory: a full disk can be told there
@@ -70,10 +71,25 @@ _SQLSTATE = re.compile(r"([0-9A-Z]{5}) (.*)")
 
 
 def sweep(stack: str) -> None:
-    """Remove throw-away containers that a killed verification left."""
-    status, out, _err = pipeline.probe(Command(["docker", "ps", "-aq", "--filter", f"label={LABEL}={stack}"]))
-    if status == 0 and out.split():
-        pipeline.probe(Command(["docker", "rm", "--force", "--volumes", *out.split()]), timeout=120)
+    """Remove throw-away containers that killed runs left. Those of a run that lives stay: a recovery is planned beside
+    a verification."""
+    shown = f'{{{{.ID}}}} {{{{.Label "{_RUN}"}}}}'
+    argv = ["docker", "ps", "--all", "--filter", f"label={LABEL}={stack}", "--format", shown]
+    status, out, _err = pipeline.probe(Command(argv))
+    lines = (line.partition(" ") for line in out.splitlines() if line.strip()) if status == 0 else ()
+    left = [name for name, _space, run in lines if not _lives(run)]
+    if left:
+        pipeline.probe(Command(["docker", "rm", "--force", "--volumes", *left]), timeout=120)
+
+
+def _run(process: int) -> str:
+    return f"{process} {lock.begun(process)}"
+
+
+def _lives(run: str) -> bool:
+    """Whether the run of that label goes on; not one of an earlier Lifeboat, which left none."""
+    process = run.partition(" ")[0]
+    return process.isdecimal() and len(process) < 10 and lock.begun(int(process)) != "" and _run(int(process)) == run
 
 
 @contextlib.contextmanager
@@ -85,7 +101,8 @@ def container(image: str, stack: str, artefacts: Path, *, timeout: float) -> Ite
     name = f"lifeboat-{stack}-{secrets.token_hex(4)}"
     status, _out, err = pipeline.probe(
         Command([
-            "docker", "run", "--detach", "--name", name, "--label", f"{LABEL}={stack}", "--network", "none",
+            "docker", "run", "--detach", "--name", name, "--label", f"{LABEL}={stack}",
+            "--label", f"{_RUN}={_run(os.getpid())}", "--network", "none",
             *_STRIPPED, "--memory", str(_memory()), "--user", "0", "--entrypoint", "sleep", "--volume", _INSIDE,
             "--mount", f"type=bind,{_field(f'source={artefacts}')},target={MOUNT},readonly", image, str(int(timeout)),
         ]),
