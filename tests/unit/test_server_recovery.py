@@ -23,6 +23,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.clock import form
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
     IntegrityError,
     LifeboatError,
+    LockedError,
     NotFoundError,
     SpaceError,
     UsageError,
@@ -490,6 +491,39 @@ def test_a_rebuild_that_would_lose_a_database_is_refused_until_one_is_chosen(
     made = make(tmp_path, others="restore", **asked)
     assert made.steps[1].startswith(f"protect: dump {SHOWN} out of the server")
     assert make(tmp_path, force=True).replaced == ("shop",), "a swap touches none"
+
+
+def test_a_plan_that_another_run_disturbs_says_so(
+    tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its sessions are ended by a recovery that has begun since, or has its turn now."""
+    publish(tmp_path)
+    one, lock_at = make_config(tmp_path), tmp_path / "locks"
+    monkeypatch.setattr(lock, "DIRECTORY", lock_at)
+    monkeypatch.setattr(lock, "_directory", lambda: lock_at)
+
+    def disturbed(*_: Any, **__: Any) -> Any:
+        raise LifeboatError("look for prepared transactions", "template1", "terminating connection", "Look.")
+
+    def begun(*_: Any, **__: Any) -> Any:
+        with recovery_state.own_turn(one, "restore the database", "S"):
+            disturbed()
+
+    monkeypatch.setattr(database_plan, "_make", disturbed)
+    with pytest.raises(LifeboatError, match="terminating connection") as raised:
+        make(tmp_path)
+    assert not isinstance(raised.value, LockedError), "nobody else is at work"
+    monkeypatch.setattr(database_plan, "_make", begun)
+    with pytest.raises(LockedError, match=r"another run \(restore the database, at .*; nothing was done") as raised:
+        make(tmp_path)
+    assert "terminating connection" in raised.value.cause and raised.value.subject == "template1"
+    monkeypatch.setattr(database_plan, "_make", disturbed)
+    with (
+        lock.held(one.stack, "restore"),
+        recovery_state.own_turn(one, "restore the database", "S"),
+        pytest.raises(LockedError, match="nothing was done"),
+    ):
+        make(tmp_path)
 
 
 def test_what_cannot_be_planned(tmp_path: Path, server: Server) -> None:

@@ -14,6 +14,7 @@ import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Optional
 
 from .errors import LifeboatError, LockedError
 
@@ -89,8 +90,9 @@ def verifying(stack: str, purpose: str, *, wait: float = 0) -> contextlib.Abstra
     return held(f"{stack}.verify", purpose, wait=wait)
 
 
-def busy(stack: str, directory: Path) -> bool:
+def busy(stack: str, directory: Optional[Path] = None) -> bool:
     """Whether somebody holds it. Takes it for a moment, beside others who only look."""
+    directory = directory or _directory()
     try:
         handle = os.open(directory / f"lifeboat-{stack}.lock", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except FileNotFoundError:

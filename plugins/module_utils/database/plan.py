@@ -97,8 +97,8 @@ def make(
     the only one to be replaced in a server that lives. others: `restore`, `aside` or `ask`, for databases that the
     backup does not hold and a rebuild would lose.
     """
-    number = recovery_state.turn(run.config).number  # before anything is looked at
-    made = _make(run, identity, before, force, method, accept, database, others, log)
+    with recovery_state.planning(run.config) as number:  # before anything is looked at
+        made = _make(run, identity, before, force, method, accept, database, others, log)
     return replace(made, turn=number)
 
 

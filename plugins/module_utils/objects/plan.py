@@ -136,8 +136,8 @@ class Plan(Planned):
 
 def make(run: Opened, request: Request, *, log: Log) -> Plan:
     """The plan of a bucket's recovery. Reads only. Raises LifeboatError when no recovery is possible."""
-    number = recovery_state.turn(run.config).number  # before anything is looked at
-    return replace(_make(run, request, log), turn=number)
+    with recovery_state.planning(run.config) as number:  # before anything is looked at
+        return replace(_make(run, request, log), turn=number)
 
 
 def _make(run: Opened, request: Request, log: Log) -> Plan:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import Optional, TypeVar
 
-from ..base import filesystem, typed
+from ..base import filesystem, lock, typed
 from ..base.checks import FAIL, Check
 from ..base.clock import format_time
 from ..base.errors import LifeboatError, LockedError
@@ -190,6 +190,25 @@ def own_turn(config: Config, what: str, stamp: str, planned: Optional[int] = Non
         yield
     finally:
         _took_turn(config, what, stamp)  # a plan that was made meanwhile saw only a part of it
+
+
+@contextlib.contextmanager
+def planning(config: Config) -> Iterator[int]:
+    """Yield the number for the plan. What it could not look at because another run has its turn raises LockedError."""
+    number = turn(config).number
+    try:
+        yield number
+    except LifeboatError as exc:
+        last = turn(config)
+        under_way = last.number % 2 and lock.busy(config.stack)  # a turn counts when it begins and when it ends
+        if last.number == number and not under_way:
+            raise
+        raise LockedError(
+            exc.attempted, exc.subject,
+            f"another run ({last.what}, at {last.at}) changed the stack while this one's plan was made: {exc.cause};"
+            " nothing was done",
+            "Run the same command again: it makes a new plan.",
+        ) from exc  # fmt: skip
 
 
 def _took_turn(config: Config, what: str, stamp: str) -> None:
