@@ -35,7 +35,7 @@ from .veil import Veil, assignments, plain, secrets_of
 
 LINES = 25
 HASTY = 3.0  # seconds; an endpoint that took longer to fail has had its time
-_VARIABLE = re.compile(r"(?<!\$)(?:\$\$)*\$(?:\{([A-Za-z_]\w*)(:?[-?+])?[^}]*\}|([A-Za-z_]\w*))")
+_VARIABLE = re.compile(r"(?<!\$)(?:\$\$)*\$(?:\{([A-Za-z_]\w*)(:?[-?+])?[^}]{0,1024}\}|([A-Za-z_]\w*))")
 _OWN = "com.docker.compose."
 _TEXT = 1 << 20
 

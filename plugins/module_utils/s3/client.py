@@ -335,6 +335,10 @@ class _Reader(io.RawIOBase):
         with spoken("read", self._url):
             first = self._get()
         self._body = first["Body"]
+        if "ContentLength" not in first:
+            raise LifeboatError(
+                "read", self._url, "the server does not say how many bytes it has", "Is that an S3 endpoint? Try again."
+            )
         self._size = int(first["ContentLength"])
         self._etag = first.get("ETag", "")  # without one nothing says that it is still the same object
         self._expected = first.get("Metadata", {}).get("sha256", "")

@@ -27,8 +27,9 @@ OVERRIDES = (
     "compose.override.yml", "compose.override.yaml", "docker-compose.override.yml", "docker-compose.override.yaml",
 )  # fmt: skip
 EXAMPLES = (".env.example", ".env.sample", ".env.template", ".env.dist")
-_FRAGMENT = re.compile(r"""[^\s"'\[\]{},:]+\.ya?ml""")
-_VARIABLE = re.compile(r"\$\{(\w+)(?::?-([^}]*))?\}|\$(\w+)")
+# Only from the begin of a word on, and in bounds: a text of the project's owner would take hours else.
+_FRAGMENT = re.compile(r"""(?<![^\s"'\[\]{},:])[^\s"'\[\]{},:]+\.ya?ml""")
+_VARIABLE = re.compile(r"\$\{(\w{1,1024})(?::?-([^}]{0,1024}))?\}|\$(\w+)")
 _TEXT = 1 << 20
 
 
