@@ -189,6 +189,9 @@ def _pools() -> Mapping[str, type]:
                     return super().getresponse()
                 own.times = self._times
                 found = super().getresponse()
+                length = str(found.headers.get("Content-Length", "0"))
+                if not (length.isascii() and length.isdigit()):  # botocore ends in a ValueError
+                    raise web.UnusableError(f"the answer's Content-Length is not a size: {length[:40]!r}")
                 if own.answer:
                     own.answer.credit = True
                     own.answer.most = 0 if _ASKED.object and found.status < 300 else _ABOUT
