@@ -19,6 +19,7 @@ import pytest
 import yaml
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings.config import Config
+from test_awx import render, trusted
 
 ROOT = Path(__file__).resolve().parents[2]
 ROLE = ROOT / "roles/vault_keeper"
@@ -156,6 +157,20 @@ def test_a_keeper_has_the_keys_that_it_needs_and_no_other(rendered: Path) -> Non
 def test_where_its_metrics_go_is_in_its_settings(rendered: Path) -> None:
     assert found(rendered, "told")[0].monitoring.textfile_directory == "/var/lib/x"
     assert found(rendered, "plain")[0].monitoring.textfile_directory == ""
+
+
+def test_each_keeper_of_a_stack_has_its_own_rules_of_sshd() -> None:
+    """Named after the stack, the last keeper's took the first one's away."""
+    tasks = yaml.safe_load((ROLE / "tasks/access.yml").read_text())
+    known = yaml.safe_load((ROLE / "vars/main.yml").read_text())
+
+    def path(stack: str, user: str) -> str:
+        (written,) = [task["ansible.builtin.template"]["dest"] for task in tasks if "ansible.builtin.template" in task]
+        return str(render(written, trusted({**known, "vault_keeper_stack": stack, "vault_keeper_user": user})))
+
+    accounts = [("shop", "keeper-shop"), ("shop", "keeper2-shop"), ("wiki", "keeper-wiki")]
+    assert len({path(*one) for one in accounts}) == len(accounts)
+    assert path("shop", "keeper-shop") == "/etc/ssh/sshd_config.d/lifeboat-keeper-shop.conf", "as it was before"
 
 
 @pytest.fixture
