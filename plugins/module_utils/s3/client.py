@@ -14,6 +14,7 @@ import os
 import socket
 import sys
 import threading
+import traceback
 import warnings
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -290,7 +291,7 @@ def translate(exc: BaseException, attempted: str, subject: str) -> LifeboatError
     tls = causes.named(causes.TLS)
     if isinstance(exc, known.SSLError) or causes.answered("", str(exc)) is tls:
         return tls.kind(attempted, subject, f"{tls.words}: {exc}", tls.remedy)
-    if isinstance(exc, of_a_parser):
+    if isinstance(exc, of_a_parser) or _raised_in(exc, "botocore.parsers"):
         cause = "the server answered what is not S3's: " + " ".join(str(exc).split())[:200]
         return LifeboatError(attempted, subject, cause, "Is that an S3 endpoint? Correct endpoint_url and port.")
     if isinstance(exc, known.ParamValidationError):
@@ -301,6 +302,12 @@ def translate(exc: BaseException, attempted: str, subject: str) -> LifeboatError
     if isinstance(exc, (known.BotoCoreError, *of_boto3)):
         return LifeboatError(attempted, subject, str(exc), "Correct the repository's settings, then try again.")
     return None
+
+
+def _raised_in(exc: BaseException, module: str) -> bool:
+    """botocore parses numbers and dates of an answer as Python does, with Python's errors."""
+    frames = traceback.walk_tb(exc.__traceback__)
+    return any(frame.f_globals.get("__name__") == module for frame, _line in frames)
 
 
 def _loaded(module: str, name: str) -> tuple[type[BaseException], ...]:
