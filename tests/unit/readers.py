@@ -397,7 +397,7 @@ READERS = (
         {
             "backend/host.py": "owner _text listeners _memory docker_root",
             "objects/condition.py": "_deleted_bytes",
-            "base/lock.py": "begun",
+            "base/pipeline.py": "started",
             "operations/schedule.py": "_runs_now",
             "backend/space.py": "logs free",
         },

@@ -235,7 +235,7 @@ def test_a_wrong_key_is_told_from_a_damaged_file(sealed: Path, tmp_path: Path) -
 
 def test_what_a_killed_run_decrypted_is_removed_and_what_a_living_one_uses_is_not(sealed: Path, tmp_path: Path) -> None:
     keys, seal = opening(tmp_path)
-    left = keys.place / "opened-killed"
+    left = keys.place / "opened-killed_1"
     left.mkdir()
     (left / "globals.sql.gz").write_bytes(b"roles")
     with keys.opened(sealed, seal, subject="b") as first:

@@ -622,7 +622,7 @@ def test_another_process_with_that_number_may_have_any_name(monkeypatch: pytest.
         return stat.decode("utf-8", errors) if path.name == "stat" else "boot"
 
     monkeypatch.setattr(Path, "read_text", read)
-    assert lock.begun(4711) == "boot 19"
+    assert pipeline.started(4711) == "boot 19"
 
 
 @pytest.mark.parametrize("odd", ["pipe", "huge", "link"])

@@ -20,7 +20,7 @@ from typing import Any, Callable
 
 import builders
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils.base import checks, filesystem, lock
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import checks, filesystem, lock, pipeline
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import COULD_NOT_VERIFY, FAIL, PASS
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
     LifeboatError,
@@ -816,7 +816,7 @@ def test_a_machine_without_docker_is_told_so(tmp_path: Path, monkeypatch: pytest
 
 def test_sweep(runner: Runner) -> None:
     """Killed runs' containers; a run that lives, such as a recovery's plan beside a verification, keeps its own."""
-    own = f"{os.getpid()} {lock.begun(os.getpid())}"
+    own = f"{os.getpid()} {pipeline.started(os.getpid())}"
     lines = ("a ", "b", f"living {own}", f"c {own}0", "d 999999999 boot 7", f"e {os.getpid()}", "f ² boot 7")
     runner.expect("^docker ps --all --filter label=lifeboat.scratch=shop --format ", "\n".join(lines) + "\n")
     runner.expect("^docker rm --force --volumes a b c d e f$")

@@ -108,16 +108,6 @@ def busy(stack: str, directory: Optional[Path] = None) -> bool:
     return False
 
 
-def begun(process: int) -> str:
-    """When the process began, and since which start of the system; empty where there is none, or only its remains."""
-    try:
-        fields = Path(f"/proc/{process}/stat").read_text(errors="replace").rpartition(")")[2].split()
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
-        return ""
-    return "" if fields[0] in "ZX" else f"{boot} {fields[19]}"
-
-
 def _holder(handle: int) -> str:
     try:
         note = json.loads(os.pread(handle, 4096, 0))

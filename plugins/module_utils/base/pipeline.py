@@ -28,6 +28,7 @@ import time
 import urllib.parse
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import IO, Callable, Optional, Protocol, Union
 
 from .errors import TIMED_OUT, LifeboatError, present
@@ -138,6 +139,16 @@ def growing(size: Callable[[], int]) -> Iterator[None]:
 def done() -> int:
     """As moved(), with what grows elsewhere."""
     return moved() + sum(size() for size in list(_GROWING))
+
+
+def started(process: int) -> str:
+    """When that process began, and since which start of the system; empty where there is none, or only its remains."""
+    try:
+        fields = Path(f"/proc/{process}/stat").read_text(errors="replace").rpartition(")")[2].split()
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
+    return "" if fields[0] in "ZX" else f"{boot} {fields[19]}"
 
 
 class Sink(Protocol):

@@ -31,7 +31,7 @@ from ..repository.manifest import Manifest
 from ..repository.sources import FROM_VAULT, Sources
 from ..settings.config import Config
 from ..settings.scenarios import DATABASE
-from ..stack.runtime import Opened, Runtime, database_mount
+from ..stack.runtime import Opened, Runtime, database_mount, wal_elsewhere
 from . import (
     aside,
     assess,
@@ -45,7 +45,6 @@ from . import (
     majors,
     passwords,
     scratch,
-    wal,
 )
 from . import server as database_server
 from .held import Held
@@ -162,7 +161,7 @@ def _make(
         findings=seen.findings,
         unchecked=(*seen.unchecked, *scope.unknown),
         warnings=(
-            *filter(None, [older, wal.caution(run) if mode in ("start", "rebuild") else ""]),
+            *filter(None, [older, _wal_elsewhere(run) if mode in ("start", "rebuild") else ""]),
             *_another(config, seen, mode, chosen),
             *sources.notes,
             *_warnings(sources.found, chosen),
@@ -577,6 +576,18 @@ def _require_space(config: Config, stack: Runtime, database_size: int) -> None:
             f"{human(free)} free, about {human(database_size * 1.1)} needed",
             "Free space there: nothing was changed yet.",
         )
+
+
+def _wal_elsewhere(run: Opened) -> str:
+    """Say what a rebuild has to know of that; empty where there is nothing to say."""
+    place, service = wal_elsewhere(run.config, run.runtime), run.config.database.service
+    if not place:
+        return ""
+    return (
+        f"the write-ahead log of {service} lies in {place}, outside of its data (initdb --waldir): a rebuild puts the"
+        " data aside without it, and that data starts only with it. Keep a copy of that directory first, and empty it"
+        " where the fresh server is made with the same --waldir: initdb refuses one that is not empty"
+    )
 
 
 def _require_scratch(run: Opened, manifest: Manifest, restored: Sequence[Held]) -> None:

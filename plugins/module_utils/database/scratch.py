@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple, Optional
 
-from ..base import lock, pipeline
+from ..base import pipeline
 from ..base.errors import NOT_INSTALLED, LifeboatError, UnverifiedError, of_machine
 from ..base.pipeline import Command
 from ..base.text import human
@@ -83,13 +83,15 @@ def sweep(stack: str) -> None:
 
 
 def _run(process: int) -> str:
-    return f"{process} {lock.begun(process)}"
+    return f"{process} {pipeline.started(process)}"
 
 
 def _lives(run: str) -> bool:
     """Whether the run of that label goes on; not one of an earlier Lifeboat, which left none."""
     process = run.partition(" ")[0]
-    return process.isdecimal() and len(process) < 10 and lock.begun(int(process)) != "" and _run(int(process)) == run
+    if not process.isdecimal() or len(process) > 9:
+        return False
+    return pipeline.started(int(process)) != "" and _run(int(process)) == run
 
 
 @contextlib.contextmanager

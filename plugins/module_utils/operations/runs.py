@@ -19,7 +19,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Optional
 
-from ..base import filesystem, lock, pipeline, typed
+from ..base import filesystem, pipeline, typed
 from ..base.errors import LifeboatError
 from ..repository.components import KINDS
 from ..repository.details import Count
@@ -69,7 +69,7 @@ def begin(config: Config, run: str, at: datetime, done: int = 0) -> None:
     path = _note(config, run, os.getpid())
     with filesystem.explained("note that the run begins", path):
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        data = json.dumps(typed.plain(Begun(at, os.getpid(), lock.begun(os.getpid()), done))).encode() + b"\n"
+        data = json.dumps(typed.plain(Begun(at, os.getpid(), pipeline.started(os.getpid()), done))).encode() + b"\n"
         filesystem.write(path, data, path.with_name(f".{path.name}"))
 
 
@@ -131,7 +131,7 @@ def _begun(config: Config, run: str) -> Iterator[tuple[Path, Optional[Begun]]]:
 
 
 def _alive(found: Begun) -> bool:
-    return bool(found.since) and lock.begun(found.process) == found.since
+    return bool(found.since) and pipeline.started(found.process) == found.since
 
 
 def _note(config: Config, run: str, process: int) -> Path:

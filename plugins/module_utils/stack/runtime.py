@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import re
 import shlex
@@ -21,6 +22,7 @@ from typing import Callable, Optional, TypeVar, cast
 from ..base import clock, pipeline
 from ..base.errors import LifeboatError, Log
 from ..base.pipeline import Command
+from ..base.text import named
 from ..settings.config import Config
 from .compose import ComposeRuntime, exec_command
 from .service import DataMount, Runtime, ServiceState, last_words
@@ -154,6 +156,15 @@ def _number(service: str, facts: Mapping[str, str], name: str) -> int:
 def database_mount(config: Config, stack: Runtime) -> DataMount:
     """The volume or directory that holds the database server's data."""
     return stack.data_mount(config.database.service, stack.data_path(config.database.service))
+
+
+def wal_elsewhere(config: Config, stack: Runtime) -> str:
+    """Where `pg_wal` of the server's data leads to (`initdb --waldir`, or a link that somebody made); empty where it is
+    a directory there, or cannot be read."""
+    with contextlib.suppress(LifeboatError, OSError, ValueError):
+        data = database_mount(config, stack).path
+        return named(str((data / "pg_wal").readlink())) if data != Path() else ""  # a volume that is gone has no path
+    return ""
 
 
 def objects_mount(config: Config, stack: Runtime) -> DataMount:

@@ -45,9 +45,9 @@ from ....repository import catalog, repositories
 from ....repository.details import DATABASES, DatabaseDetails, DatabaseDump
 from ....repository.manifest import Artefact, Manifest
 from ....settings.config import Config
-from ....stack.runtime import Opened
+from ....stack.runtime import Opened, wal_elsewhere
 from ....tools import age, tar
-from ... import carried, cluster, fingerprint, listed, wal
+from ... import carried, cluster, fingerprint, listed
 from ... import server as database_server
 from ...cluster import CLUSTER
 from ...fingerprint import DUMP, FINGERPRINT, GLOBALS, Fingerprint
@@ -621,7 +621,7 @@ def _unpack_plain(stream: IO[bytes], folder: Path) -> list[Artefact]:
 def _about_the_server(run: Opened, around: _Around) -> Iterator[str]:
     if around.standby:
         yield "the server is a standby: what it has not replayed yet is not in it"
-    if place := wal.elsewhere(run):
+    if place := wal_elsewhere(run.config, run.runtime):
         yield f"the server's write-ahead log lies in {place}, outside of its data"
 
 
