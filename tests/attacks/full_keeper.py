@@ -7,9 +7,10 @@ its alarm blind. Other stacks are fetched by the same host.
 
 It uses files and command lines only. `stderr`: what answers at the SSH port writes without end where errors are
 written. `nodes`: backups of empty files, which a quota of bytes does not see. `manifests`: well-formed ones, of values
-that nobody needs. `names`: the host deletes its backups, and leaves names in their place.
+that nobody needs. `names`: the host deletes its backups, and leaves names in their place. `ids`: so many backups that
+the log's line of the night on which they are removed is longer than what reads the log takes.
 
-Usage: full_keeper.py product|unprotected stderr|nodes|manifests|names ROOT
+Usage: full_keeper.py product|unprotected stderr|nodes|manifests|names|ids ROOT
 
 product: `lifeboat keeper`, with a quota of 20 MB. unprotected: what scripts do: ssh with its errors in a file, a copy,
 a count of names. Exit 0: it got what it wanted.
@@ -27,9 +28,12 @@ from pathlib import Path
 
 import ended
 import hostile_host
+import machine
 from hostile_host import DAY, NOW, STACK, identity, publish
+from machine import Machine
 
 QUOTA, MEGABYTES = "20M", 64
+IDS, LINE = 9600, 256 << 10  # of backups; bytes of a line that a reader takes
 # As ssh does, it hands on what the other side writes to its errors. It notes how large the file of its own is by then.
 SSH = """#!{python}
 import os, stat
@@ -41,8 +45,9 @@ open({mark!r}, "w").write(str(found.st_size if stat.S_ISREG(found.st_mode) else 
 """
 
 
-def keeper(root: Path, *words: str, path: str = "") -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", hostile_host.COMMAND, "keeper", *words, "--stack", STACK]
+def keeper(root: Path, *words: str, path: str = "", before: str = "") -> subprocess.CompletedProcess[str]:
+    """before: what Python does first."""
+    command = [sys.executable, "-c", before + hostile_host.COMMAND, "keeper", *words, "--stack", STACK]
     command += ["--config-directory", str(root / "etc")]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2] / ".ansible/collections")}
     environment["PATH"] = f"{path}:{environment['PATH']}" if path else environment["PATH"]
@@ -51,10 +56,10 @@ def keeper(root: Path, *words: str, path: str = "") -> subprocess.CompletedProce
     return done
 
 
-def settings(root: Path, source: dict[str, object]) -> None:
+def settings(root: Path, source: dict[str, object], **more: object) -> None:
     for name in ("etc", "vault"):
         (root / name).mkdir()
-    told = {"directory": str(root / "vault"), "source": source, "quota": QUOTA, "silent_hours": 10_000}
+    told = {"directory": str(root / "vault"), "source": source, "quota": QUOTA, "silent_hours": 100_000, **more}
     (root / "etc/shop.json").write_text(json.dumps({"stack": STACK, "config": {"enabled": False}, "keeper": told}))
 
 
@@ -131,9 +136,38 @@ def names(target: str, root: Path) -> bool:
     return "fewer: the stack has 1 backups" not in done.stdout + done.stderr
 
 
+def ids(target: str, root: Path) -> bool:
+    moments = [NOW - 9 * DAY + timedelta(minutes=number) for number in range(IDS)]
+    if target == "unprotected":
+        log = root / "log"
+        log.write_text(json.dumps({"pruned": [identity(moment) for moment in moments]}) + "\n")
+        with log.open() as file:
+            return not file.readline(LINE).endswith("\n")
+    for moment in moments:
+        publish(root, identity(moment), moment, {"database.dump": b"rows"})
+    settings(root, {"mounted": str(root / "backup")}, quota="4G", limits={"names": 2 * IDS})
+    # A disk takes a minute to be told of so many files, one by one, which is not what is tried.
+    keeper(root, "pull", before="import os; os.fsync = lambda handle: None; ")
+    publish(root, identity(NOW), NOW, {"database.dump": b"rows"})  # without a good one since, nothing is removed
+    later = Machine("keeper", machine.LIFEBOAT, str(root / "locks"))
+    try:
+        words = ["--json", "--stack", STACK, "--config-directory", str(root / "etc")]
+        # By then the keeper was off for long, which its operator knows.
+        for action in (["pull"], ["acknowledge", "--why", "it was off"], ["pull", "--prune"]):
+            print(*later.run("keeper", *action, *words, days=800), file=sys.stderr)
+        there = len(list((root / "vault/repository/postgresql").iterdir()))
+        if there > IDS / 10:
+            raise SystemExit(f"{there} backups are there still, which proves nothing")
+        code, said = later.run("keeper", "pull", *words, days=800)
+    finally:
+        later.end()
+    print(code, said, file=sys.stderr)
+    return "error" in said
+
+
 def main() -> int:
     target, way, root = sys.argv[1], sys.argv[2], Path(sys.argv[3])
-    ways = {"stderr": stderr, "nodes": nodes, "manifests": manifests, "names": names}
+    ways = {"stderr": stderr, "nodes": nodes, "manifests": manifests, "names": names, "ids": ids}
     return 0 if ways[way](target, root) else 1
 
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,8 @@ from pathlib import Path
 import pytest
 
 SCRIPT = Path(__file__).with_name("full_keeper.py")
-WAYS = ("stderr", "nodes", "manifests", "names")
+# The last takes minutes, nearly all of them to receive so many backups.
+WAYS = ("stderr", "nodes", "manifests", "names", *(("ids",) if os.environ.get("LONG") else ()))
 
 
 def attack(target: str, way: str, directory: Path) -> subprocess.CompletedProcess[str]:
