@@ -127,15 +127,34 @@ def test_an_older_state_and_back_again(shop: Stack, backed_up: list[str]) -> Non
     shop.forget_quarantine()
 
 
-def test_a_full_disk_in_the_middle_leaves_the_live_database(shop: Stack, backed_up: list[str]) -> None:
-    """The dump does not fit where the server's tools run. The live database stays, and the application comes back."""
+@contextmanager
+def room(shop: Stack, size: str) -> Iterator[tuple[str, ...]]:
+    """So much where the server's tools run. Yields the words with which a program sees it."""
     pid = shop.host.run("docker", "inspect", "--format", "{{.State.Pid}}", shop.container).strip()
     inside = ("nsenter", "--target", pid, "--mount")
-    shop.host.run(*inside, "mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", "/var/tmp")
+    shop.host.run(*inside, "mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", "/var/tmp")
     try:
-        run = playbook(RECOVER, confirm=APP, force=True)
+        yield inside
     finally:
         shop.host.run(*inside, "umount", "/var/tmp")
+
+
+def test_a_dump_without_room_is_refused_before_anything_is_stopped(shop: Stack, backed_up: list[str]) -> None:
+    with room(shop, "1m"):
+        run = playbook(RECOVER, confirm=APP, force=True)
+    assert run.status != 0
+    assert "needed for a copy of the dump" in run.said and "nothing was changed yet" in run.said
+    assert (shop.portrait(), half_restored(shop)) == (backed_up, False)
+    assert serves(shop)
+
+
+def test_a_full_disk_in_the_middle_leaves_the_live_database(shop: Stack, backed_up: list[str]) -> None:
+    """Something else fills it while the dump comes. The live database stays, and the application comes back."""
+    with room(shop, "2g") as inside:
+        come = "for _ in $(seq 15000); do ls -d /var/tmp/*.* && break; sleep 0.02; done"
+        shrink = f"{' '.join(inside)} sh -c '{come}; mount -o remount,size=1m tmpfs /var/tmp'"
+        shop.host.run("sh", "-c", f"nohup {shrink} >/dev/null 2>&1 &")
+        run = playbook(RECOVER, confirm=APP, force=True)
     assert run.status != 0
     assert "No space left on device" in run.said
     left_as_found(shop, backed_up, run.said)
