@@ -825,7 +825,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
         monkeypatch.setattr(database_plan, "_require_major", lambda *_: None)
         monkeypatch.setattr(database_plan, "_require_space", lambda *_: None)
         monkeypatch.setattr(database_plan, "_require_scratch", lambda *_: None)
-        monkeypatch.setattr(database_plan.wal, "caution", lambda *_: "")
+        monkeypatch.setattr(database_plan, "_wal_elsewhere", lambda *_: "")
         monkeypatch.setattr(database_plan, "_clients", lambda *_: [])
         monkeypatch.setattr(database_plan, "_require_no_prepared", lambda *_: None)
         monkeypatch.setattr(database_plan, "_staying", lambda *_: [])
