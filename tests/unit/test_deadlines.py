@@ -134,20 +134,21 @@ def test_a_large_object_that_goes_on_is_read_to_its_end(monkeypatch: pytest.Monk
             assert len(body.read()) == 1_000_000
 
 
+@pytest.mark.slow
 def test_connections_are_used_again() -> None:
     """By each request on one of them, also after an answer of whose time little was left."""
-    count = 0
+    count, patience = 0, 2.0
 
     def answer(connection: socket.socket) -> None:
         nonlocal count
         count += 1
         while True:
-            time.sleep(PATIENCE * 0.8)
+            time.sleep(patience / 2)
             connection.sendall(HEAD + b"Content-Length: 1\r\n\r\nx")
             if not connection.recv(1 << 16):
                 return
 
     with server(answer) as url:
-        made = connected(url)
-        assert [get(made) for _turn in range(5)] == [1] * 5
+        made = connected(url, patience)
+        assert [get(made) for _turn in range(7)] == [1] * 7
     assert count == 1
