@@ -474,7 +474,7 @@ def readers(  # noqa: C901, PLR0915 - one adapter for each way that a document c
     def s3(url: str) -> Any:
         # botocore leaves the connection open of an answer with a body whose head it cannot parse.
         warnings.simplefilter("ignore", ResourceWarning)
-        return s3_client.connect(url, "", "a", "b", patience=2, attempts=1)
+        return s3_client.connect(url, "", "a", "b", patience=10, attempts=1)
 
     def got(url: str) -> object:
         with s3_client.open_object(s3(url), "a", "b") as body:
@@ -489,12 +489,12 @@ def readers(  # noqa: C901, PLR0915 - one adapter for each way that a document c
 
     @functools.cache
     def ours(url: str) -> Bucket:
-        return Bucket("a", url, access_key="a", secret_key="b", attempts=1, patience=2)
+        return Bucket("a", url, access_key="a", secret_key="b", attempts=1, patience=10)
 
     def at_url(url: str) -> object:
         asked = urllib.request.Request(url)  # noqa: S310 - this test's own server
         with contextlib.suppress(OSError, http.client.HTTPException):  # as its callers do
-            return real_send(asked, redirects=False, timeout=2, largest=MIB)
+            return real_send(asked, redirects=False, timeout=10, largest=MIB)
 
     def process(name: str) -> Callable[[bytes], object]:
         def look(data: bytes) -> object:
@@ -586,9 +586,9 @@ def readers(  # noqa: C901, PLR0915 - one adapter for each way that a document c
         "project": [of_project, of_name],
         "answer": [served(got, b'HTTP/1.1 200 OK\r\nETag: "e"\r\n'), served(asked_ours)],
         "header": [served(read, head) for read in (headed, got, asked_ours) for head in HEADS],
-        "ping": [served(lambda url: (healthchecks.Switch(url, timeout=2, patience=4, pause=0).end("", "a"), 1))],
+        "ping": [served(lambda url: (healthchecks.Switch(url, timeout=10, patience=20, pause=0).end("", "a"), 1))],
         "endpoint": [served(at_url)],
-        "alerts": [served(lambda url: alertmanager.Client(url, timeout=2).found("a", "b"))],
+        "alerts": [served(lambda url: alertmanager.Client(url, timeout=10).found("a", "b"))],
         "process": [process(name) for name in ("cmdline", "comm", "cgroup")],
         "looks": [kept("looks.json", escrow_look._read)],
     }  # fmt: skip
