@@ -2,8 +2,8 @@
 # Copyright: Lifeboat contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The attack: an application or an S3 server answers a byte now and then, so that no read ever waits long and whoever
-asks never ends.
+"""The attack: an application or an S3 server answers a byte now and then, so that no read ever waits long and the
+client never ends.
 
 It uses HTTP and command lines only. Each client gives a read fifteen seconds, as Lifeboat does; of S3 two seconds, as
 with Lifeboat's minute and its three attempts this would take ten.

@@ -76,7 +76,7 @@ def main() -> int:
     print(figures, file=sys.stderr)
     found = PASSED.findall(figures)
     if not found:
-        raise SystemExit("there is no figure of the stack shop, which proves nothing")
+        raise SystemExit("the report has no figure of the stack shop, which proves nothing")
     return 0 if any(good == "1" for _host, good in found) else 1
 
 

@@ -113,7 +113,7 @@ def table(rows: dict[tuple[str, str], collections.Counter[str]]) -> str:
 
 
 def schedule() -> dict[tuple[str, str], list[float]]:
-    """The gaps of each pair: every pair once, then by lot."""
+    """Choose the gaps of each pair: each pair once, then seeded at random."""
     rng, names = random.Random(f"{SEED} at once"), list(PAIRS)  # noqa: S311 - the same ones each time
     lots = [*names, *(rng.choice(names) for _ in range(STARTS - len(names)))][:STARTS]
     return {pair: [round(rng.uniform(0, 10), 1) for lot in lots if lot == pair] for pair in names}
@@ -131,7 +131,7 @@ def _table() -> Any:
 @pytest.mark.parametrize("pair", PAIRS, ids=" and ".join)
 def test_two_at_once(tmp_path: Path, own: Stack, pair: tuple[str, str]) -> None:
     if not (gaps := schedule()[pair]):
-        pytest.skip("ATONCE is less than there are pairs")
+        pytest.skip("NOT CHECKED: ATONCE is less than there are pairs")
     case, rng = AtOnce(tmp_path, own, pair), random.Random(f"{SEED} {pair}")  # noqa: S311 - the same order each time
     wrong, outcomes = [], OUTCOMES.setdefault(pair, collections.Counter())
     for gap in gaps:

@@ -330,7 +330,7 @@ def texts(value: object) -> set[str]:
 
 
 def survives(value: object) -> None:
-    """Each of Lifeboat's writers writes such a text as one text, which says no word of its own to whoever reads it.
+    """Each of Lifeboat's writers writes such a text as one value, and no reader takes a part of it as a command.
 
     Cron files and units of systemd hold the inventory's texts only: `tests/unit/test_schedule.py`.
     """

@@ -288,12 +288,12 @@ def untouched(path: Path, older_than: timedelta, now: datetime) -> bool:
 
 
 @contextlib.contextmanager
-def scratch(prefix: str, place: Optional[Path] = None) -> Iterator[Path]:
+def scratch(prefix: str, parent: Optional[Path] = None) -> Iterator[Path]:
     """A private directory to unpack into, which is gone afterwards, however deep it is. What runs that were killed left
-    there under the prefix goes, too: secrets may lie in it. place: where nobody else of that prefix works; without one
+    there under the prefix goes, too: secrets may lie in it. parent: where nobody else of that prefix works; without one
     it is the directory for temporary files, which is everybody's."""
-    sweep(prefix, place)
-    with held_directory(prefix, place) as made:
+    sweep(prefix, parent)
+    with locked_directory(prefix, parent) as made:
         try:
             yield made
         finally:
@@ -304,10 +304,10 @@ def scratch(prefix: str, place: Optional[Path] = None) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def held_directory(prefix: str, place: Optional[Path] = None) -> Iterator[Path]:
+def locked_directory(prefix: str, parent: Optional[Path] = None) -> Iterator[Path]:
     """A fresh directory that this process holds: the kernel lets go of it when the process ends, kill -9 included."""
     while True:
-        made = Path(tempfile.mkdtemp(prefix=prefix, suffix="" if place else _HELD, dir=place))
+        made = Path(tempfile.mkdtemp(prefix=prefix, suffix="" if parent else _HELD, dir=parent))
         handle = os.open(made, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         fcntl.flock(handle, fcntl.LOCK_EX)
         if made.exists():  # else another run took it for one that nobody holds
@@ -319,10 +319,10 @@ def held_directory(prefix: str, place: Optional[Path] = None) -> Iterator[Path]:
         os.close(handle)
 
 
-def sweep(prefix: str, place: Optional[Path] = None, delete: Optional[Callable[[Path], None]] = None) -> None:
-    """Remove our own held directories of that prefix that no process holds any more."""
-    shape = re.compile(re.escape(prefix) + "[a-z0-9_]{8}" + ("" if place else re.escape(_HELD)))
-    root = place or Path(tempfile.gettempdir())
+def sweep(prefix: str, parent: Optional[Path] = None, delete: Optional[Callable[[Path], None]] = None) -> None:
+    """Remove our directories of that prefix that no process holds any more."""
+    shape = re.compile(re.escape(prefix) + "[a-z0-9_]{8}" + ("" if parent else re.escape(_HELD)))
+    root = parent or Path(tempfile.gettempdir())
     for path in root.glob(f"{prefix}*"):
         if not shape.fullmatch(path.name):
             continue

@@ -42,6 +42,7 @@ _TIMES, _BEYOND = 4, 8 << 30
 # Bytes of a disk that are left to the machine's other programs: the least of these.
 _SHARE_OF_DISK, _SHARE_OF_FREE, _LEFT = 20, 4, 4 << 30
 _EVERY, _COUNTED_EVERY, _UNKNOWN = 0.3, 5.0, 5  # seconds; times in turn that a disk may not tell
+_ASKED_EVERY = 2.0  # seconds, where only the container can tell: to ask takes as long as a query there
 _FULL: dict[str, str] = {}  # why a container was ended, by its name
 _LOCKS = 64  # PostgreSQL's own default
 # Nothing here survives, so nothing needs to be safe on disk.
@@ -146,12 +147,14 @@ def full(name: str) -> str:
 
 def _watch(name: str, most: int, done: threading.Event) -> None:
     volumes: Optional[list[_Volume]] = None
-    least, unknown, counted = 0, 0, time.monotonic()
-    while not done.wait(_EVERY):
+    least, unknown, counted, pace = 0, 0, time.monotonic(), _EVERY
+    while not done.wait(pace):
         free = None
         with contextlib.suppress(LifeboatError):
             volumes = volumes or _volumes(name)
-            free = _free(name, volumes)
+            free = _free(volumes)
+            pace = _EVERY if free else _ASKED_EVERY
+            free = free or _free_inside(name, volumes)
         unknown = unknown + 1 if free is None else 0
         why = "how full its disk is cannot be seen" if unknown >= _UNKNOWN else ""
         if free is not None:
@@ -185,13 +188,17 @@ def _volumes(name: str) -> list[_Volume]:
     return [_Volume(*words) for words in found if len(words) == 2] or [_Volume("", _INSIDE)]
 
 
-def _free(name: str, volumes: Sequence[_Volume]) -> Optional[tuple[int, int]]:
-    """Bytes that are free, and all, of the fullest disk; where the engine is on another machine the container tells."""
+def _free(volumes: Sequence[_Volume]) -> Optional[tuple[int, int]]:
+    """Return the bytes that are free, and all, of the fullest disk; None where this machine does not see them."""
     try:
         disks = [os.statvfs(volume.source) for volume in volumes]
-        return min((disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize) for disk in disks)
     except OSError:
-        pass
+        return None
+    return min((disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize) for disk in disks)
+
+
+def _free_inside(name: str, volumes: Sequence[_Volume]) -> Optional[tuple[int, int]]:
+    """Return the same as the container sees it: the engine is on another machine, or its directory is root's."""
     status, out, _err = pipeline.probe(exec_command(name, ["df", "-Pk", *[one.inside for one in volumes]], user="0"))
     rows = [line.split() for line in out.splitlines()[1:]] if status == 0 else []
     found = [(int(row[3]) << 10, int(row[1]) << 10) for row in rows if len(row) >= 6 and row[1].isdigit()]

@@ -653,7 +653,7 @@ class Session:
         self.rows(_pins() + _NO_VIEWS, attempted="open a session")
 
     def again(self, database: str) -> None:
-        """As if it were opened anew, in that database and with as much time."""
+        """Reuse the session in another database, with its whole time limit."""
         self._timer.cancel()
         self._timer = self._timed()
         self.go(database)

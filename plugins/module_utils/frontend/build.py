@@ -50,7 +50,7 @@ class Built:
 def scratch() -> Iterator[Path]:
     """A directory for clones and builds, removed at the end. Others may pass through, not look into it."""
     filesystem.sweep(_PREFIX, SCRATCH, _without_the_builders)
-    with explained("make a scratch directory", SCRATCH), filesystem.held_directory(_PREFIX, SCRATCH) as folder:
+    with explained("make a scratch directory", SCRATCH), filesystem.locked_directory(_PREFIX, SCRATCH) as folder:
         folder.chmod(0o711)
         try:
             yield folder

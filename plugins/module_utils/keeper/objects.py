@@ -182,15 +182,15 @@ def _with_way(error: LifeboatError, source: Source) -> LifeboatError:
     )  # fmt: skip
 
 
-def store_key(seen: Receipts) -> Check:
+def store_key(receipts: Receipts) -> Check:
     """For status: whether the key of the stack's store may only read, as the last pull that came so far tried it."""
-    name, rights = "store key", next((pull.store_key for pull in reversed(seen.pulls) if pull.store_key), None)
+    name, rights = "store key", next((pull.store_key for pull in reversed(receipts.pulls) if pull.store_key), None)
     if rights is None:
         return Check(name, COULD_NOT_VERIFY, "no pull has tried what the key of the stack's store may do")
     if rights.can:
         words = f"the key of the stack's store can {' and '.join(rights.can)}, and should only read"
         remedy = "give the keeper another one (lifeboat_keeper_secrets.objects_access_key), and pull"
-        return Check(name, FAIL, f"{words}: whoever has the keeper can change the store; {remedy}")
+        return Check(name, FAIL, f"{words}: anyone who controls the keeper can change the store; {remedy}")
     if rights.untried:
         return Check(name, COULD_NOT_VERIFY, named(rights.untried))
     return Check(name, PASS, "the key of the stack's store can neither write objects nor delete versions")

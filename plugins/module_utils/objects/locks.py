@@ -46,10 +46,10 @@ def _lock(source: Bucket) -> object:
     return s3_settings.read(source, [s3_settings.LOCK]).get(s3_settings.LOCK, True)
 
 
-def _ends(have: Properties, wanted: Properties) -> list[datetime]:
+def _ends(current: Properties, recorded: Properties) -> list[datetime]:
     """List the ends that a retention is set with, until the server has none that is shorter: the exact one, and the
     whole second after it for a server that keeps no fractions."""
-    until = max([end for end in (have.until, wanted.until) if end], default=datetime.min)
+    until = max([end for end in (current.until, recorded.until) if end], default=datetime.min)
     return [until, *([properties.whole_second(until)] if until.microsecond else [])]
 
 

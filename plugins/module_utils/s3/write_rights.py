@@ -4,8 +4,8 @@
 
 """What a key can do that should only read. Nothing is written or deleted to find that out.
 
-A server looks at a key's rights before it looks for what the request is about. So a part is sent of an upload that does
-not exist, and a version is deleted that does not exist: whoever may do so is told that there is none.
+A server checks a key's rights before it looks for what the request names. So each request names an upload or a version
+that does not exist: a key with the right gets NoSuchUpload or NoSuchVersion, any other key gets AccessDenied.
 """
 
 from __future__ import annotations

@@ -520,7 +520,7 @@ def _dump(work: _Work, head: _Head, database: str, folder: Path, script: str) ->
         "--no-sync",
     ]
 
-    def told(form: str, *more: str, wrapper: Sequence[str] = ()) -> Command:
+    def pg_dump(form: str, *more: str, wrapper: Sequence[str] = ()) -> Command:
         return server.tool("pg_dump", f"--format={form}", *words, *more, database=database, wrapper=wrapper)
 
     def run(command: Command, sink: pipeline.Sink, timeout: float) -> None:
@@ -540,11 +540,11 @@ def _dump(work: _Work, head: _Head, database: str, folder: Path, script: str) ->
             words.append("--no-tablespaces")
         with create(folder / name) as raw:
             writer = pipeline.HashingWriter(raw)
-            run(told(config.database.format), writer, config.timeout)
+            run(pg_dump(config.database.format), writer, config.timeout)
         return [Artefact(name, writer.size, writer.sha256)]
     inside = server.scratch_path()
     jobs = config.database.jobs if head.relations else 1
-    command = told(
+    command = pg_dump(
         "directory",
         f"--jobs={jobs}",
         f"--file={inside}",
