@@ -497,9 +497,7 @@ def test_a_damaged_listing_is_not_taken_over(world: MakeWorld, taken_over: list[
     one.put("a")
     first = one.take()
     path = Path(str(one.config.repository["path"])) / "objects" / first.id / listing.NAME
-    data = bytearray(path.read_bytes())
-    data[at] ^= 1
-    path.write_bytes(data)
+    builders.flip(path, at)
     time.sleep(1.1)
     second = one.take()
     assert (taken_over, second.details["copied"]) == ([], 0)

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
+import builders
 import conftest
 import pytest
 import s3_quirks
@@ -260,8 +261,7 @@ def test_retention_does_it_and_only_where_it_knows_what_is_needed(
     assert versions(world)["gone"] == whole["gone"]
 
     listing = next((world.root / "backup").glob(f"*/{first}/listing*"))
-    listing.chmod(0o600)
-    listing.write_bytes(listing.read_bytes()[:-1] + b"x")
+    builders.flip(listing, -1)
     said = retain()
     assert said["versions"] == {
         "deleted": 0, "bytes": 0,

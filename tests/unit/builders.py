@@ -244,6 +244,14 @@ Answer = Union[str, tuple[int, str, str]]
 Run = Callable[..., dict[str, Any]]  # the fixture `run`: a module's name and arguments, its result
 
 
+def flip(path: Path, at: Optional[int] = None) -> None:
+    """Change one bit of a file, in the middle if not told where. (A byte that is replaced may have been the same.)"""
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2 if at is None else at] ^= 1
+    path.chmod(path.stat().st_mode | 0o200)
+    path.write_bytes(data)
+
+
 def until(condition: Callable[[], bool], seconds: float = 60) -> None:
     """Wait for another process or thread: as long as a busy machine may need, not for a fixed time."""
     end = time.monotonic() + seconds

@@ -20,7 +20,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
 )
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
 from ansible_collections.lifeboat.dr.plugins.module_utils.tools import age
-from builders import make_config, settings
+from builders import flip, make_config, settings
 from config_world import keys as new_key
 
 NOW = datetime(2026, 11, 24, 2, tzinfo=timezone.utc)
@@ -225,7 +225,7 @@ def test_a_wrong_key_is_told_from_a_damaged_file(sealed: Path, tmp_path: Path) -
     with pytest.raises(age.WrongKeyError, match="no identity matched"), keys.opened(sealed, seal, subject="b"):
         pass
     damaged = sealed / "globals.sql.gz.age"
-    damaged.write_bytes(damaged.read_bytes()[:-1] + b"!")
+    flip(damaged, -1)
     keys = age.Keys(keys.host, keys.place, (tmp_path / "operator.key").read_text())
     with pytest.raises(IntegrityError, match="cut or damaged"), keys.opened(sealed, seal, subject="b"):
         pass

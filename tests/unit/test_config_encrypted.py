@@ -22,6 +22,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.repository import cata
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest import Manifest
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from ansible_collections.lifeboat.dr.plugins.module_utils.tools import age
+from builders import flip
 from config_world import PLANTED, World, git_repository
 from config_world import keys as new_key
 
@@ -166,8 +167,7 @@ def test_a_part_whose_host_key_is_gone_counts_by_its_backups_proof(world: World)
     assert found[""][0] == PASS, found
     assert f"it was read when {first.id} was proved (restore)" in found["archive git/app"][1]
     kept = world.folder(first) / "images.tar.gz.age"
-    kept.chmod(0o600)
-    kept.write_bytes(kept.read_bytes()[:-1] + b"!")
+    flip(kept, -1)
     assert look(world, second)[""][0] == FAIL
 
 

@@ -29,6 +29,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.repository import cata
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest import Artefact, Manifest
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
+from builders import flip
 from config_world import World, git_repository
 from fake_age import recipient
 
@@ -83,12 +84,6 @@ def test_a_whole_one_passes_at_every_level(world: World) -> None:
 
 def truncate(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-7])
-
-
-def flip(path: Path) -> None:
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
-    path.write_bytes(data)
 
 
 def empty(path: Path) -> None:

@@ -20,7 +20,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest im
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings.config import Config
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from ansible_collections.lifeboat.dr.plugins.module_utils.tools import age
-from builders import make_config, prove
+from builders import flip, make_config, prove
 from config_world import World
 from config_world import keys as new_key
 from encryption_world import NOW, Lab
@@ -70,8 +70,7 @@ def test_a_damaged_artefact_fails_without_a_key(lab: Lab) -> None:
     made = lab.back_up()
     lab.lose_the_hosts_keys()
     path = lab.root / "backup" / "postgresql" / made.id / "globals.sql.gz.age"
-    path.chmod(0o600)
-    path.write_bytes(path.read_bytes()[:-1] + b"!")
+    flip(path, -1)
     assert lab.verify("restore")[""] == FAIL
 
 

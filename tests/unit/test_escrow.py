@@ -33,7 +33,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings.config import recipient_problem
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from ansible_collections.lifeboat.dr.plugins.module_utils.tools import age
-from builders import publish
+from builders import flip, publish
 from config_world import World, keys
 from fake_age import recipient
 from test_age import SSH as PUBLIC
@@ -213,17 +213,11 @@ def test_a_cut_key_is_no_key(world: World) -> None:
     assert found["verdict"][0] == FAIL
 
 
-def flip(path: Path) -> None:
-    data = bytearray(path.read_bytes())
-    data[-5] ^= 1
-    path.write_bytes(data)
-
-
 @pytest.mark.parametrize("name", ["config.tar.gz", "files.json", "secrets.tar.gz.age", "secrets.json.age"])
 def test_damage_in_the_vault_is_noticed(world: World, name: str) -> None:
     point = sealed(world)
     name = f"{name.removesuffix('.age')}.age"
-    flip(world.root / "backup" / "config" / point.parts["config"].id / name)
+    flip(world.root / "backup" / "config" / point.parts["config"].id / name, -5)
     found = prove(world)
     assert found["verdict"][0] == FAIL
     assert name in found["config: checksums in the vault"][1]

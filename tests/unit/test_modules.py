@@ -51,6 +51,7 @@ from builders import (
     PLAN,
     Run,
     entries,
+    flip,
     folder,
     make_config,
     prove,
@@ -141,7 +142,7 @@ def test_agent_changes_once(run: Run, tmp_path: Path) -> None:
     assert run("agent", **asked)["changed"] is True
     assert path.stat().st_mode & 0o777 == 0o755
     assert run("agent", interpreter=sys.executable, **asked)["changed"] is True
-    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    flip(path, -1)
     damaged = run("agent", check=True, interpreter=sys.executable, **asked)
     assert (damaged["changed"], damaged["diff"]["before"]) == (True, f"{path}: not as it was installed\n")
 

@@ -20,7 +20,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.s3.inventory import In
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings.config import Config
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
-from builders import make_config
+from builders import flip, make_config
 from object_world import BEFORE, OBJECTS, VAULT, Object, T, World, failure, md5, publish_objects
 from object_world import row as as_row
 
@@ -239,8 +239,7 @@ def test_a_listing_is_used_only_when_every_byte_is_right(tmp_path: Path) -> None
     point = publish_objects(tmp_path, {"a": Object(b"1")})
     assert (point.problem(), point.at, [entry.key for entry in point.entries()]) == ("", T, ["a"])
     path = tmp_path / "backup" / "objects" / point.id / "listing.jsonl.gz"
-    data = path.read_bytes()
-    path.write_bytes(data[:-9] + b"x" + data[-8:])
+    flip(path, -9)
     assert point.problem() == "listing.jsonl.gz has another SHA-256 than when it was written"
     with pytest.raises(IntegrityError, match="Could not read the listing"):
         list(point.entries())

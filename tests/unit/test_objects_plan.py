@@ -38,7 +38,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.s3.bucket import Versi
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import buckets, runtime
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import DataMount, Opened, ServiceState
-from builders import prove, settings
+from builders import flip, prove, settings
 from object_world import AFTER, BEFORE, OBJECTS, SECRETS, VAULT, Object, T, World, failure, publish_objects
 from object_world import row as as_row
 
@@ -683,7 +683,7 @@ def test_a_failed_backup_is_planned_with_if_it_is_named_and_accepted(case: Case)
 def test_a_listing_of_other_bytes_is_not_accepted(case: Case) -> None:
     """A damaged one cannot be unpacked: one that can was edited."""
     path = case.root / "backup" / "objects" / ID / "listing.jsonl.gz"
-    path.write_bytes(path.read_bytes()[:-1] + b"X")
+    flip(path, -1)
     with refused(IntegrityError, "another SHA-256"):
         case.plan(identity=ID, accept=True)
 
@@ -691,8 +691,7 @@ def test_a_listing_of_other_bytes_is_not_accepted(case: Case) -> None:
 def test_a_damaged_listing_is_passed_over_and_said(case: Case) -> None:
     newer = publish_objects(case.root, dict(case.world.live.objects), T + timedelta(days=1))
     path = case.root / "backup" / "objects" / newer.id / "listing.jsonl.gz"
-    data = path.read_bytes()
-    path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    flip(path, -1)
     lose(case, "a", "b")
     made = case.plan()
     assert made["backup"]["id"] == ID

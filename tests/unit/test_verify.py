@@ -45,7 +45,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.repository.details imp
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest import Manifest, backup_id
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings.config import LEVELS
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
-from builders import BUCKET, NOW, Runner, entries, folder, make_config, make_manifest, publish, store
+from builders import BUCKET, NOW, Runner, entries, flip, folder, make_config, make_manifest, publish, store
 
 FACTS = {**builders.FACTS, "roles": {"postgres": "1", "app": "2"}, "tables": {}}
 ROLES = b"CREATE ROLE postgres;\nCREATE ROLE app;\nCOMMENT ON ROLE app IS 'a\nCREATE ROLE x;\n';\n"
@@ -113,12 +113,6 @@ CORRUPTIONS: list[tuple[str, Damage, str]] = [
     ("the manifest", lambda path: flip(path / "manifest.json"), ""),
     ("no manifest", lambda path: (path / "manifest.json").unlink(), "there is no such backup"),
 ]
-
-
-def flip(path: Path) -> None:
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
-    path.write_bytes(data)
 
 
 def relink(path: Path) -> None:

@@ -16,6 +16,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base import typed
 from ansible_collections.lifeboat.dr.plugins.module_utils.command import cli
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import manifest
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.components import KINDS
+from builders import flip
 
 
 def lifeboat(root: Path, capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, Any]:
@@ -99,9 +100,7 @@ def test_its_backups_are_verified(root: Path, capsys: pytest.CaptureFixture[str]
 
 def test_a_changed_byte_of_it_is_found(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = root / "backup/postgresql" / written.DATABASE[written.NEWER] / "fingerprint.json"
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
-    path.write_bytes(bytes(data))
+    flip(path)
     code, said = lifeboat(root, capsys, "verify", written.DATABASE[written.NEWER], "--level", "checksum")
     assert (code, said["verdict"]) == (6, "FAIL"), said["checks"]
 
