@@ -123,6 +123,20 @@ def test_a_timeout_in_the_middle_of_output(mark: str) -> None:
     assert alive(mark) == []
 
 
+def test_a_program_that_never_falls_silent_has_no_more_time() -> None:
+    class Slow:
+        writes = 0
+
+        def write(self, data: bytes, /) -> None:
+            time.sleep(0.1)  # the pipe is full again before it is read again
+            self.writes += 1
+            if self.writes > 50:
+                pytest.fail("it was read far beyond its time")
+
+    with pytest.raises(LifeboatError, match="no end after"):
+        run("yes", sink=Slow(), timeout=0.4)
+
+
 @pytest.mark.slow
 def test_what_ignores_sigterm_is_killed(mark: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two graces of 5 s are for real tools; here they are over at once."""

@@ -483,6 +483,9 @@ def _read(processes: Sequence[subprocess.Popen[bytes]], deadline: float, late: L
                 if not (data := os.read(output.fileno(), CHUNK)):
                     return
                 yield data
+                # One that never falls silent has no more time than another; what has ended leaves a pipe at most.
+                if time.monotonic() >= deadline and processes[-1].poll() is None:
+                    raise late
                 continue
             over = [process for process in processes if process.poll() is not None]
             for process in over:
