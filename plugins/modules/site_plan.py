@@ -104,6 +104,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import (
     Task,
     run,
 )
+from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import state as recovery_state
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import sources
 from ansible_collections.lifeboat.dr.plugins.module_utils.site import plan as site_plan
 from ansible_collections.lifeboat.dr.plugins.module_utils.site import granted, scope
@@ -131,8 +132,9 @@ def work(task: Task) -> Result:
         allow=tuple(given["allow"]),
     )
     opened = granted.opened(Opened(task.config, given["identity"]))
-    here = scope.look(opened, deep=True, log=task.log)
-    made = site_plan.make(opened, request, here, given["others"], log=task.log)
+    with recovery_state.planning(task.config):
+        here = scope.look(opened, deep=True, log=task.log)
+        made = site_plan.make(opened, request, here, given["others"], log=task.log)
     text = site_show.text(made, here)
     if task.holds and made.needed and made.ready and made.backup:
         text += sources.held(opened, made.place, made.backup.id, "recover_site", task.now)

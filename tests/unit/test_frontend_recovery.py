@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils.base import typed
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import lock, typed
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
     IntegrityError,
     LifeboatError,
+    LockedError,
     UnverifiedError,
     UsageError,
 )
@@ -27,6 +28,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.frontend import build 
 from ansible_collections.lifeboat.dr.plugins.module_utils.frontend import builder as frontend_builder
 from ansible_collections.lifeboat.dr.plugins.module_utils.frontend import plan as frontend_plan
 from ansible_collections.lifeboat.dr.plugins.module_utils.frontend import recovery as frontend_recovery
+from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import state as recovery_state
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import client
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings.parts import FrontendSettings
@@ -96,6 +98,27 @@ def steps(done: dict[str, Any]) -> list[tuple[str, str]]:
 def nothing_left(conf: config.Config) -> None:
     again = plan(conf)
     assert (again["needed"], again["condition"]) == (False, "healthy"), again["why"]
+
+
+def test_a_plan_that_another_recovery_disturbs_says_so(
+    tmp_path: Path, lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """GitHub cannot be asked and nothing can be published: while another run has its turn, that is no answer."""
+    (tmp_path / "locks").mkdir(mode=0o700)
+    monkeypatch.setattr(lock, "DIRECTORY", tmp_path / "locks")
+    conf = made(tmp_path, lab)
+    lab.api.lab("control", b'{"remaining": 0, "reset": 9999999999}')
+    shutil.rmtree(lab.forge.site)
+    with pytest.raises(UnverifiedError, match="there is no fallback"):
+        plan(conf)
+    with (
+        lock.held(conf.stack, "recover frontend"),
+        recovery_state.own_turn(conf, "recover the frontend", "S"),
+        pytest.raises(
+            LockedError, match=r"another run \(recover the frontend, at 2.*there is no fallback.*nothing was"
+        ),
+    ):
+        plan(conf)
 
 
 def test_healthy_needs_nothing(tmp_path: Path, lab: Lab) -> None:

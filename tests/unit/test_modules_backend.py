@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import json
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,8 +19,10 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.backend import plan as
 from ansible_collections.lifeboat.dr.plugins.module_utils.backend import recovery as backend_recovery
 from ansible_collections.lifeboat.dr.plugins.module_utils.backend import redeploy, steps
 from ansible_collections.lifeboat.dr.plugins.module_utils.backend.facts import Observations
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import lock
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LifeboatError, NotFoundError
+from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import state as recovery_state
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.catalog import Entry
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import answer
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
@@ -83,6 +87,54 @@ def test_backend_plan_never_changes(run: Run, tmp_path: Path, world: World) -> N
     forced = plan_of(run, tmp_path, force=True)
     assert (forced["needed"], forced["plan"]["begin"]) == (True, "restart")
     assert run("backend_recover", **given(tmp_path, plan=forced["plan"]))["mode"] == "restart"
+
+
+def turns(root: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The stack's lock in the test's own directory; returns another recovery's turn, under it."""
+    monkeypatch.setattr(lock, "DIRECTORY", root / "locks")
+    conf = make_config(root)
+
+    @contextlib.contextmanager
+    def other() -> Iterator[None]:
+        with lock.held("shop", "recover backend"), recovery_state.own_turn(conf, "recover the backend", "S"):
+            yield
+
+    return other
+
+
+@pytest.mark.parametrize("sees", ["an error", "a plan without a step"])
+def test_a_plan_that_another_recovery_disturbs_says_so(
+    run: Run, tmp_path: Path, world: World, monkeypatch: pytest.MonkeyPatch, sees: str
+) -> None:
+    """Containers are down while another run redeploys: what is seen then is no cause."""
+    other = turns(tmp_path, monkeypatch)
+    world.looks = [seen(app(status="created"), ports=(THIEF,))] if sees != "an error" else [HEALTHY]
+
+    def observe(*_: Any, **__: Any) -> Observations:
+        if sees == "an error":
+            raise LifeboatError("list the containers", "shop", "No such container", "Look.")
+        return world.looks[0]
+
+    monkeypatch.setattr(backend_assess, "observe", observe)
+    alone = run("backend_plan", **given(tmp_path))
+    assert alone["failed"] is (sees == "an error") and "another run" not in json.dumps(alone)
+    with other():
+        during = run("backend_plan", **given(tmp_path))
+    assert during["failed"] and "another run (recover the backend, at 2" in during["cause"], during
+    assert during["cause"].endswith("nothing was done") and "Run the same command again" in during["remedy"]
+
+
+def test_of_two_recoveries_at_once_the_second_does_nothing(
+    run: Run, tmp_path: Path, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = turns(tmp_path, monkeypatch)
+    world.looks = [seen(KILLED)]
+    planned = plan_of(run, tmp_path)["plan"]
+    with other():
+        pass
+    second = run("backend_recover", **given(tmp_path, plan=planned))
+    assert (second["failed"], world.done) == (True, [])
+    assert "another run (recover the backend, at 2" in second["cause"] and "nothing was done" in second["cause"]
 
 
 def test_a_failed_configuration_that_is_named_is_accepted(

@@ -17,6 +17,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import PAS
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import IntegrityError, NotFoundError, UsageError
 from ansible_collections.lifeboat.dr.plugins.module_utils.configuration import allowed
 from ansible_collections.lifeboat.dr.plugins.module_utils.configuration import services as configuration_services
+from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import state as recovery_state
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import catalog, points
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest import Artefact
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
@@ -84,6 +85,22 @@ def test_site_plan_never_changes(run: Run, machine: None, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(site_plan, "make", refuse)
     assert "the site still lives on app1" in run("site_plan")["msg"]
+
+
+def test_a_plan_of_the_site_that_another_recovery_disturbs_says_so(
+    run: Run, machine: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(lock, "DIRECTORY", tmp_path / "locks")
+
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise NotFoundError("plan the recovery of the site", "shop", "no recovery point is whole")
+
+    monkeypatch.setattr(site_plan, "make", refuse)
+    assert "another run" not in run("site_plan")["msg"]
+    conf = make_config(tmp_path)
+    with lock.held("shop", "prune"), recovery_state.own_turn(conf, "recover the objects", "S"):
+        during = run("site_plan")
+    assert "another run (recover the objects, at 2" in during["cause"] and "nothing was done" in during["cause"]
 
 
 def test_site_phase_changes_what_is_remembered(run: Run, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -39,7 +40,18 @@ def make(
     log: Log,
 ) -> Plan:
     """The plan. key: the age identity, if one was given. accept: the backup that is named, although it failed."""
-    config, number = run.config, recovery_state.turn(run.config).number  # before anything is looked at
+    config = run.config
+    with recovery_state.planning(config) as number:  # before anything is looked at
+        made = _make(run, host, identity, method, force, key, accept, log)
+    if made.blocked and recovery_state.disturbed(config, number):
+        raise recovery_state.disturbance(config, "plan the recovery", config.stack, made.blocked)
+    return replace(made, turn=number)
+
+
+def _make(
+    run: Opened, host: str, identity: str, method: str, force: bool, key: str, accept: bool, log: Log
+) -> Plan:  # fmt: skip
+    config = run.config
     catalog.require_named(accept, identity)
     seen = assess.observe(run, log=log)
     cause = classify(seen, host)
@@ -62,7 +74,6 @@ def make(
     if needed:
         why = "force was given" if asked and seen.healthy else f"the likely cause: {why}"
     return Plan(
-        turn=number,
         needed=needed,
         condition=_condition(seen),
         kind=cause.kind,

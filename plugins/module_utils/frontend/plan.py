@@ -166,7 +166,13 @@ def findings(seen: Seen, settings: FrontendSettings) -> tuple[tuple[str, ...], t
 
 def make(config: Config, token: str, *, force: bool = False, method: str = "auto", log: Log) -> Plan:
     """The plan of a frontend's recovery. Reads only. Raises UnverifiedError where nothing can be known or done."""
-    settings, number = config.frontend, recovery_state.turn(config).number  # before anything is looked at
+    with recovery_state.planning(config) as number:  # before anything is looked at
+        made = _make(config, token, force, method, log)
+    return replace(made, turn=number)
+
+
+def _make(config: Config, token: str, force: bool, method: str, log: Log) -> Plan:
+    settings = config.frontend
     if not settings.url:
         raise UsageError("plan the recovery", config.stack, "the stack has no frontend", "Set lifeboat_frontend.url.")
     with scratch() as folder:
@@ -182,7 +188,6 @@ def make(config: Config, token: str, *, force: bool = False, method: str = "auto
     last = seen.last
     set_back = last is not None and last.head == seen.head != last.commit
     return Plan(
-        turn=number,
         **vars(diagnosis), needed=bool(diagnosis.steps), findings=found, unchecked=unchecked, method=method,
         warnings=tuple(_warnings(config, token, diagnosis, set_back)), target=settings.url, expected=expected(seen),
         head=seen.head, good=assess.commits([*seen.good, last.commit if last else "", seen.site.commit]),

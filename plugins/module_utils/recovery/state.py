@@ -199,16 +199,27 @@ def planning(config: Config) -> Iterator[int]:
     try:
         yield number
     except LifeboatError as exc:
-        last = turn(config)
-        under_way = last.number % 2 and lock.busy(config.stack)  # a turn counts when it begins and when it ends
-        if last.number == number and not under_way:
+        if not disturbed(config, number):
             raise
-        raise LockedError(
-            exc.attempted, exc.subject,
-            f"another run ({last.what}, at {last.at}) changed the stack while this one's plan was made: {exc.cause};"
-            " nothing was done",
-            "Run the same command again: it makes a new plan.",
-        ) from exc  # fmt: skip
+        raise disturbance(config, exc.attempted, exc.subject, exc.cause) from exc
+
+
+def disturbed(config: Config, number: int) -> bool:
+    """Return whether another run had its turn since a plan with that number was begun, or has it now."""
+    last = turn(config)
+    under_way = bool(last.number % 2) and lock.busy(config.stack)  # a turn counts when it begins and when it ends
+    return last.number != number or under_way
+
+
+def disturbance(config: Config, attempted: str, subject: str, cause: str) -> LockedError:
+    """Return the error of a plan that another run disturbed. cause: what the plan would have ended with."""
+    last = turn(config)
+    return LockedError(
+        attempted, subject,
+        f"another run ({last.what}, at {last.at}) changed the stack while this one's plan was made: {cause};"
+        " nothing was done",
+        "Run the same command again: it makes a new plan.",
+    )  # fmt: skip
 
 
 def _took_turn(config: Config, what: str, stamp: str) -> None:
