@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.database.server import
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import verify as operations_verify
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from foreign_server import CONTENT
-from postgres_stack import STACK, Stack, assert_pass, docker, recover, say
+from postgres_stack import IMAGE, STACK, Stack, assert_pass, docker, recover, say
 
 # What initdb writes into a server that is not in any database.
 SERVER = """
@@ -139,3 +140,28 @@ def recovered(stack: Stack, root: Path, backup: str, *, mode: str) -> database_r
     plan, protected, done = recover(stack.config(root, database={"name": "shop"}))
     assert (protected.mode, plan.backup["id"]) == (mode, backup)
     return done
+
+
+def test_the_labs_image_is_initialised_at_the_port_of_its_environment(engine: None, tmp_path: Path) -> None:
+    """As the official image is: the server and psql both take PGPORT, and no host of the environment is asked."""
+    del engine
+    entry = Path(__file__).parents[1] / "lab/images/postgres/docker-entrypoint.sh"
+    (tmp_path / "one.sql").write_text("CREATE TABLE begun (a int);")
+    tmp_path.chmod(0o755)
+    environment = {"POSTGRES_PASSWORD": "x", "POSTGRES_DB": "shop", "PGPORT": "5433", "PGHOST": "elsewhere.invalid"}
+    name = f"{STACK}-port"
+    docker(
+        "run", "--detach", "--name", name, "--volume", f"{entry}:/usr/local/bin/docker-entrypoint.sh:ro",
+        "--volume", f"{tmp_path}:/docker-entrypoint-initdb.d:ro",
+        *(word for key, value in environment.items() for word in ("--env", f"{key}={value}")), IMAGE,
+    )  # fmt: skip
+    try:
+        ask = ("exec", "--user", "postgres", name, "psql", "--host=/var/run/postgresql", "--port=5433", "-tAc")
+        deadline = time.monotonic() + 60
+        while not (found := docker(*ask, "SELECT count(*) FROM begun", "shop", check=False)):
+            running = docker("inspect", "--format", "{{.State.Running}}", name).strip()
+            assert running == "true" and time.monotonic() < deadline, docker("logs", name)
+            time.sleep(0.5)
+        assert found.split() == ["0"]
+    finally:
+        docker("rm", "--force", "--volumes", name)

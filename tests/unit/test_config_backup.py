@@ -24,10 +24,12 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
     SpaceError,
     UsageError,
 )
+from ansible_collections.lifeboat.dr.plugins.module_utils.configuration import files as configuration_files
 from ansible_collections.lifeboat.dr.plugins.module_utils.configuration import parts
 from ansible_collections.lifeboat.dr.plugins.module_utils.configuration import restore as configuration_restore
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery.state import RECOVERING_CONFIG
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import catalog, retention
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from ansible_collections.lifeboat.dr.plugins.module_utils.tools import tar
 from builders import NOW
 from config_world import PLANTED, World, git_repository, keys
@@ -145,6 +147,41 @@ def test_what_a_project_refers_to_is_found(world: World, monkeypatch: pytest.Mon
     assert one.details["compose_files"] == [str(world.stack / "compose.yml")]
     assert one.details["skipped"] == {}
     assert one.details["notes"] == [f"{world.stack / 'data'} is mounted and not in this backup"]
+
+
+def mounting(world: World, monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+    """Let the service mount these files of the project's directory."""
+    binds = [{"type": "bind", "source": str(world.stack / name), "read_only": True} for name in names]
+    answer = json.dumps({"name": "shop", "services": {"web": {"image": "web:1", "volumes": binds}}})
+    docker = world._docker
+    monkeypatch.setattr(world, "_docker", lambda words: (0, answer, "") if "config" in words else docker(words))
+
+
+def test_a_mounted_program_is_no_secret_file(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What may be executed and begins as a program is none; what only may be, or holds a secret, is sealed."""
+    for name, content, mode in [
+        ("start.sh", b"#!/bin/sh\nexec web\n", 0o755),
+        ("loader", b"\x7fELF\x02\x01\x01\0", 0o750),
+        ("password", b"hunter2hunter2\n", 0o777),
+        ("reset.sh", f"#!/bin/sh\nPASSWORD={PLANTED}\n".encode(), 0o755),
+        ("notes.sh", b"#!/bin/sh\n", 0o600),
+    ]:
+        (world.stack / name).write_bytes(content)
+        (world.stack / name).chmod(mode)
+    mounting(world, monkeypatch, "start.sh", "loader", "password", "reset.sh", "notes.sh")
+    one = world.take()
+    there = configuration_restore.listing(world.repo, one.id, world.own_keys)
+    found = {Path(path).name: entry.secret for path, entry in there.items() if path.startswith(str(world.stack))}
+    assert {name: found[name] for name in ("start.sh", "loader", "password", "reset.sh", "notes.sh")} == {
+        "start.sh": False, "loader": False, "password": True, "reset.sh": True, "notes.sh": True,
+    }  # fmt: skip
+    assert f"{world.stack / 'reset.sh'} looks like a secret and is treated as one" in "".join(world.lines)
+    lacking = configuration_files.left_out(Opened(world.configured(recipients=[])), directory=world.etc)
+    assert not {str(world.stack / name) for name in ("start.sh", "loader")} & set(lacking)
+    bare = world.take(recipients=[])
+    assert PLANTED.encode() not in bytes_of(world.folder(bare))
+    out = world.extract(bare)
+    assert (Path(f"{out.root}{world.stack}") / "start.sh").read_bytes() == b"#!/bin/sh\nexec web\n"
 
 
 def test_none_is_taken_while_files_are_being_placed(world: World) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +32,7 @@ EXAMPLES = (".env.example", ".env.sample", ".env.template", ".env.dist")
 _FRAGMENT = re.compile(r"""(?<![^\s"'\[\]{},:])[^\s"'\[\]{},:]+\.ya?ml""")
 _VARIABLE = re.compile(r"\$\{(\w{1,1024})(?::?-([^}]{0,1024}))?\}|\$(\w+)")
 _TEXT = 1 << 20
+_ELF = b"\x7fELF"
 
 
 @dataclass(frozen=True)
@@ -81,14 +83,28 @@ def find(config: Config, runtime: ComposeRuntime) -> ProjectFiles:
         if mount.type != "bind" or not source.startswith("/"):
             continue
         own = directory != "/" and within(source, directory)
+        if own and _is_program(Path(source)):
+            plain.append(source)
         # A key or a certificate is mounted like any file: encrypted unless the operator names it as plain.
-        if own and (Path(source).is_file() or (mount.read_only and Path(source).is_dir())):
+        elif own and (Path(source).is_file() or (mount.read_only and Path(source).is_dir())):
             secret.append(source)
         elif not mount.read_only or own:
             data.add(source)
     openly = {*compose, *plain, *config.config.files}
     sealed = [path for path in dict.fromkeys(secret) if path not in openly]
     return ProjectFiles(compose, list(dict.fromkeys(plain)), sealed, sorted(data), fragments)
+
+
+def _is_program(path: Path) -> bool:
+    """Return whether a file may be executed and begins as a program does. The mode alone says nothing of a file on a
+    disk that has none, and a program that holds a secret is found by its content, as any plain file is."""
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode) or not status.st_mode & 0o111:
+            return False
+        return filesystem.read_file(path, len(_ELF), cut=True).startswith((b"#!", _ELF))
+    except OSError:
+        return False
 
 
 def _labelled(runtime: ComposeRuntime, label: str) -> list[str]:

@@ -35,7 +35,8 @@ initialise() {
     } >>"$PGDATA/pg_hba.conf"
 }
 
-run_sql() { psql -v ON_ERROR_STOP=1 --no-psqlrc --username "$POSTGRES_USER" --no-password "$@"; }
+# The server and psql both take PGPORT; psql must not go where PGHOST leads.
+run_sql() { PGHOST= PGHOSTADDR= psql -v ON_ERROR_STOP=1 --no-psqlrc --username "$POSTGRES_USER" --no-password "$@"; }
 
 run_init_files() {
     local file
@@ -55,7 +56,7 @@ first_start() {
         die "Database is uninitialized and superuser password is not specified. Set POSTGRES_PASSWORD."
     initialise
     # listen_addresses='' so that no client sees a half-initialised server over the network.
-    PGUSER=$POSTGRES_USER pg_ctl -D "$PGDATA" -o "$(printf '%q ' "$@" -c listen_addresses= -p 5432)" -w start
+    PGUSER=$POSTGRES_USER pg_ctl -D "$PGDATA" -o "$(printf '%q ' "$@" -c listen_addresses= -p "${PGPORT:-5432}")" -w start
     if ! run_sql --dbname postgres -tAc "SELECT 1 FROM pg_database WHERE datname = '${POSTGRES_DB//\'/\'\'}'" | grep -q 1; then
         run_sql --dbname postgres --set db="$POSTGRES_DB" <<<'CREATE DATABASE :"db";'
     fi
