@@ -165,17 +165,21 @@ BUCKET: dict[str, Any] = {
 def publish_objects(root: Path, taken_at: datetime = NOW, *, of: Optional[Manifest] = None, **details: Any) -> Manifest:
     """An objects backup in the local repository; `of`: the database backup of whose instant it is."""
     data = b"listing"
+    folders = ["", *(f"{other['folder']}/" for other in details.get("others", ()))]
+    names = [f"{folder}listing.jsonl.gz" for folder in folders]
     backup = make_manifest(
         taken_at,
         id=manifest.backup_id("objects", taken_at),
         component="objects",
-        artefacts=(Artefact("listing.jsonl.gz", len(data), hashlib.sha256(data).hexdigest()),),
+        artefacts=tuple(Artefact(name, len(data), hashlib.sha256(data).hexdigest()) for name in names),
     )
     more = {"database_backup": of.id} if of else {"consistency": "eventual"}
     backup = dataclasses.replace(backup, details={**OBJECTS, **more, **details})
     (root / "backup").mkdir(exist_ok=True)
     with store(root).stage("objects", backup.id) as staging:
-        (staging.path / "listing.jsonl.gz").write_bytes(data)
+        for name in names:
+            (staging.path / name).parent.mkdir(parents=True, exist_ok=True)
+            (staging.path / name).write_bytes(data)
         staging.publish(backup.to_bytes())
     return backup
 

@@ -26,6 +26,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
     UsageError,
 )
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import server
+from ansible_collections.lifeboat.dr.plugins.module_utils.mirror.listing import Point
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects import assess as objects_assess
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects import plan as objects_plan
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects.choose import Request
@@ -39,7 +40,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import buckets, runtime
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import DataMount, Opened, ServiceState
 from builders import flip, prove, settings
-from object_world import AFTER, BEFORE, OBJECTS, SECRETS, VAULT, Object, T, World, failure, publish_objects
+from object_world import AFTER, BEFORE, OBJECTS, SECRETS, VAULT, FakeBucket, Object, T, World, failure, publish_objects
 from object_world import row as as_row
 
 UP = ServiceState(exists=True, running=True, status="running")
@@ -720,6 +721,55 @@ def test_an_older_backup_that_has_to_do_says_what_newer_ones_hold(case: Case) ->
     assert gap in made["untested"]
     assert case.plan(identity=ID)["newer"] == [], "it was not there then"
     assert case.plan(bucket="uploads")["newer"] == []
+
+
+def lacking(case: Case) -> tuple[Point, FakeBucket]:
+    """The newest backup could not include wiki, which the one before it has; it is there."""
+    case.objects["buckets"] = ["*"]
+    case.root.joinpath("backup", "objects", ID).rename(case.root / "aside")
+    publish_objects(case.root, dict(case.world.live.objects), besides=["docs", "wiki"])
+    newer = publish_objects(
+        case.root, dict(case.world.live.objects), T + timedelta(days=1), besides=["docs"], missing={"wiki": "denied"}
+    )
+    case.world.others = ["docs", "wiki"]
+    live = case.world.live
+    named = {
+        name: dataclasses.replace(live, name=name, own=name, objects=dict(live.objects)) for name in ("docs", "wiki")
+    }
+    case.monkeypatch.setattr(buckets, "source", lambda run: named.get(run.config.objects.bucket, live))
+    return newer, named["wiki"]
+
+
+def test_a_backup_that_lacks_a_bucket_is_used_and_the_lack_named(case: Case) -> None:
+    """As one that lacks a database. It was passed over, and the objects were those of the night before."""
+    newer, wiki = lacking(case)
+    case.world.others, wiki.missing = ["docs"], True
+    lose(case, "a", "b")
+    made = case.plan()
+    assert (made["backup"]["id"], made["passed_over"], made["newer"]) == (newer.id, [], ["wiki"])
+    assert [line for line in made["warnings"] if "wiki" in line] == [
+        f"the bucket wiki is not in {newer.id}: denied",
+        f"{newer.id} does not hold the bucket wiki, which is not in the store; {ID} does:"
+        f" -e recovery_point={ID} -e bucket=wiki",
+    ]
+    assert {"what": "the bucket wiki", "why": f"the newest that holds it is {ID}"} in made["untested"]
+    assert case.plan(identity=ID)["newer"] == []
+
+
+def test_what_newer_backups_could_not_include_is_recovered_of_the_newest_that_has_it(case: Case) -> None:
+    newer, wiki = lacking(case)
+    assert not case.plan()["needed"], "all is there"
+    wiki.missing = True
+    made = case.plan()
+    assert made["findings"] == ["the bucket wiki: it is missing"]
+    assert (made["backup"]["id"], made["others"]) == (ID, ["wiki"])
+    assert [(one["id"], one["problem"]) for one in made["passed_over"]] == [
+        (newer.id, "the bucket wiki is not in it: denied")
+    ]
+    lose(case, "a", "b")
+    made = case.plan()
+    assert (made["backup"]["id"], made["others"], made["newer"]) == (newer.id, [], ["wiki"]), "the application's first"
+    assert case.plan(bucket="wiki")["backup"]["id"] == ID
 
 
 def test_a_state_that_was_asked_for_is_there_whatever_newer_backups_hold(case: Case) -> None:

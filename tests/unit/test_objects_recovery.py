@@ -186,7 +186,7 @@ class Case:
         self.monkeypatch.setattr(
             objects_assess,
             "assess",
-            lambda config, reference, log: objects_condition.Assessment(condition, ("why",), **more),
+            lambda config, reference, instead, log: objects_condition.Assessment(condition, ("why",), **more),
         )
 
     @property

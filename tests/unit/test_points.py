@@ -269,6 +269,23 @@ def test_a_backup_that_lacks_a_database_is_tied_into_a_point_that_is_not_good(tm
     assert seal(tmp_path).id == point.id, "the same parts are tied once"
 
 
+def test_a_point_that_lacks_a_bucket_serves_as_one_that_lacks_a_database(tmp_path: Path) -> None:
+    database = publish(tmp_path)
+    objects = publish_objects(tmp_path, of=database, missing={"wiki": "access denied"})
+    point = seal(tmp_path)
+    (one,) = found(tmp_path)
+    assert (one.good, one.sound, one.serves, one.lacking) == (False, True, True, ("objects",))
+    assert one.problem == f"{objects.id}: the bucket wiki is not in it: access denied"
+    assert points.choose([one], "shop", partly=True) == (one, [])
+    with pytest.raises(NotFoundError, match=f"recovery_point={point.id}"):
+        points.choose([one], "shop")
+    publish(tmp_path, NOW + DAY, details={"missing": {"old": "it takes no connections"}})
+    publish_objects(tmp_path, NOW + DAY, missing={"wiki": "access denied"})
+    seal(tmp_path, NOW + DAY)
+    both = found(tmp_path)[-1]
+    assert (both.lacking, both.serves) == (("database", "objects"), True)
+
+
 def test_a_point_is_doubted_as_its_parts_are(tmp_path: Path) -> None:
     database, objects = pair(tmp_path)
     seal(tmp_path)

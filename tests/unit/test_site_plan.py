@@ -11,10 +11,11 @@ import dataclasses
 import hashlib
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Optional
 
 import pytest
@@ -48,6 +49,7 @@ LIVING: dict[str, Any] = typed.plain(
     replace(EMPTY, host="app1", running=("db", "web"), components=(scope.Component("database", "down"),)), nulls=True
 )
 LATEST = Request()
+WIKI = {"name": "wiki", "folder": "buckets/001", "objects": 3, "bytes": 3, "consistency": "snapshot"}
 LOST = {"app1": "connection timed out"}
 
 
@@ -62,13 +64,17 @@ class World:
         monkeypatch.setattr(configuration_services, "readable", lambda: False)
         self.files: list[dict[str, Any]] = []
 
-    def point(self, hours: int = 0, *, config: bool = True, artefacts: Sequence[str] = (), **details: Any) -> str:
+    def point(
+        self, hours: int = 0, *, config: bool = True, artefacts: Sequence[str] = (),
+        objects: Mapping[str, Any] = MappingProxyType({}), **details: Any,
+    ) -> str:  # fmt: skip
+        """objects, details: of the backup of the objects, and of the database."""
         taken = NOW + timedelta(hours=hours)
         dumps = (Artefact(name, 4, hashlib.sha256(b"dump").hexdigest()) for name in artefacts)
         more = {"artefacts": (*make_manifest(taken).artefacts, *dumps)} if artefacts else {}
         database = publish(self.root, taken, **more, **({"details": details} if details else {}))
         parts: dict[str, Optional[Manifest]] = {
-            "database": database, "objects": publish_objects(self.root, taken, of=database),
+            "database": database, "objects": publish_objects(self.root, taken, of=database, **objects),
             "config": publish_config(self.root, taken, files=self.files) if config else None,
         }  # fmt: skip
         named = {name: points.Part(part.id, part.seal) if part else None for name, part in parts.items()}
@@ -360,6 +366,26 @@ def test_a_point_that_lacks_another_database_is_the_newest_all_the_same(world: W
     assert f"db_backup_{newest} does not hold the database wiki; db_backup_{before} does" in "".join(made.warnings)
     words = f"wiki is not in db_backup_{newest}: it takes no connections"
     assert [check.detail for check in made.checks if check.result == FAIL] == [words]
+
+
+def test_a_point_that_lacks_another_bucket_is_the_newest_all_the_same(world: World) -> None:
+    """As one that lacks a database: the lack is named, and the command that brings the bucket back."""
+    before = world.point(-24, objects={"others": [WIKI], "unprotected": []})
+    newest = world.point(objects={"missing": {"wiki": "access denied"}, "unprotected": []})
+    made = world.make(objects={**BUCKET["objects"], "buckets": ["*"]})
+    assert (made.backup.id, made.passed_over) == (newest, ())
+    words = f"objects_backup_{newest} does not hold the bucket wiki; objects_backup_{before} does"
+    command = f"lifeboat.dr.recover_object_storage -e recovery_point=objects_backup_{before} -e bucket=wiki"
+    assert [line for line in made.warnings if "the bucket wiki" in line] == [
+        f"{words}: when the site is back, {command}"
+    ]
+    assert [(check.name, check.detail) for check in made.checks if check.result == FAIL] == [
+        ("buckets left out", f"the bucket wiki is not in objects_backup_{newest}: access denied")
+    ]
+    gap = f"the newest that holds it is objects_backup_{before}"
+    assert [(one.what, one.why) for one in made.untested if "wiki" in one.what] == [("the bucket wiki", gap)]
+    unwanted = world.make()
+    assert [check for check in unwanted.checks if check.result == FAIL], "the backup says that it should be in it"
 
 
 SEALED = "AGE-SECRET-KEY-1TEST"

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Optional
 
@@ -28,17 +28,19 @@ from .condition import Assessment
 
 
 def assess(
-    run: Opened, reference: Optional[Point], older: Iterable[Point] = (), *, whole: bool = True, log: Log
-) -> Assessment:
+    run: Opened, reference: Optional[Point], older: Iterable[Point] = (), *, instead: Sequence[Point] = (),
+    whole: bool = True, log: Log,
+) -> Assessment:  # fmt: skip
     """Look at the stack's bucket, and where the reference holds others of its store, at these. `reference`: the newest
-    good backup, what should be there. whole: false where nobody asked for the others.
+    good backup, what should be there. instead: buckets that it could not include, of others. whole: false where nobody
+    asked for the others.
 
     older: the backups before it, newest first; they are read where rows name objects that it does not have.
     """
     before = list(older)
     unfinished = choose.unfinished_of(run.config)
     seen = _own(run, reference, before, unfinished, log)
-    others = _protected(run, reference) if whole else []
+    others = _protected(run, reference, instead) if whole else []
     if seen.condition == DOWN or seen.emptied or not others:
         return seen
     here = buckets.addressed(run)
@@ -89,11 +91,11 @@ def present_in(run: Opened, name: str) -> bool:
     return False
 
 
-def _protected(run: Opened, reference: Optional[Point]) -> list[Point]:
-    """What the backup holds besides, and the configuration still wants."""
+def _protected(run: Opened, reference: Optional[Point], instead: Sequence[Point]) -> list[Point]:
+    """What the backup holds besides, or could not include, and the configuration still wants."""
     if reference is None or reference.bucket:
         return []
-    return [point for point in reference.others() if store.wanted(run.config.objects, point.bucket)]
+    return [point for point in (*reference.others(), *instead) if store.wanted(run.config.objects, point.bucket)]
 
 
 def only_others(seen: Assessment) -> bool:

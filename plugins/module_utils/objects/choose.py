@@ -6,20 +6,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Optional
 
 from ..base.clock import format_time
 from ..base.errors import NotFoundError, UsageError, present
-from ..base.text import PassedOver
+from ..base.text import PassedOver, named
 from ..mirror.listing import Point
 from ..recovery import state as recovery_state
 from ..recovery.state import RECOVERING_OBJECTS, Unfinished
 from ..repository import catalog
 from ..repository.base import LATEST
 from ..repository.catalog import Entry
+from ..repository.details import ObjectsDetails
 from ..repository.sources import Sources
 from ..settings.config import Config
 from ..tools import age
@@ -84,7 +86,8 @@ def unfinished_of(config: Config) -> Optional[Unfinished]:
 
 
 def reference_of(sources: Sources, bucket: str = "") -> Optional[Point]:
-    """What should be there: the newest good backup, or the fuller one before it; its bytes are checked.
+    """What should be there: the newest good backup, or the fuller one before it; its bytes are checked. One that could
+    not include every bucket is good for the others: see instead().
 
     bucket: another one of the store than the application's. Of a recovery that has not ended it is the backup that this
     one brings back.
@@ -92,24 +95,34 @@ def reference_of(sources: Sources, bucket: str = "") -> Optional[Point]:
     unfinished = unfinished_of(sources.run.config)
     begun = [entry for entry in sources.found if unfinished and entry.id == unfinished.backup and entry.manifest]
     for entry in [*begun, *reversed(sources.found)]:
-        if entry in begun or (entry.good and not catalog.shrunk(sources.found, entry.id)[0]):
+        if entry in begun or (entry.serves and not catalog.shrunk(sources.found, entry.id)[0]):
             point = _point(sources, entry, bucket)
             if not _problem(point):
                 return point
     return None
 
 
+def instead(sources: Sources, reference: Optional[Point]) -> list[Point]:
+    """The buckets that the reference could not include, each of the newest backup that has it whole."""
+    found = []
+    for name in reference.manifest.detailed(ObjectsDetails).missing if reference and not reference.bucket else ():
+        points = (_point(sources, entry, name) for entry in reversed(sources.found) if entry.serves)
+        found += list(itertools.islice((point for point in points if point.holds and not point.problem()), 1))
+    return found
+
+
 def older(sources: Sources, reference: Optional[Point]) -> Iterator[Point]:
     """The good backups before that one, the newest first, as far as anyone would go back."""
-    before = [entry for entry in sources.found if entry.good and reference and entry.id < reference.id]
+    before = [entry for entry in sources.found if entry.serves and reference and entry.id < reference.id]
     for entry in list(reversed(before))[:_LOOKED_INTO]:
         yield _point(sources, entry, reference.bucket if reference else "")
 
 
 def choose(
-    config: Config, sources: Sources, request: Request, bucket: str = ""
+    config: Config, sources: Sources, request: Request, bucket: str = "", wrong: Collection[str] = ()
 ) -> tuple[Entry, Point, list[PassedOver]]:
-    """The backup, its listing's bytes checked. A broken newest one is passed over, and said so. bucket: as above."""
+    """The backup, its listing's bytes checked. A broken newest one is passed over, and said so. bucket: as above.
+    wrong: the other buckets, where they alone are wrong: one that could include none of them will not do."""
 
     def problem(entry: Entry) -> str:
         less, fuller = catalog.shrunk(sources.found, entry.id)
@@ -118,10 +131,19 @@ def choose(
                 "choose a backup", config.stack, f"{less}: which of them is right is not ours to guess",
                 f"Name the one you want: -e recovery_point={fuller} (or {entry.id}).",
             )  # fmt: skip
-        return _problem(_point(sources, entry, bucket))
+        return _absent(entry, wrong) or _problem(_point(sources, entry, bucket))
 
-    chosen, passed = sources.choose(request.identity, request.before, problem)
+    chosen, passed = sources.choose(request.identity, request.before, problem, partly=True)
     return chosen, _point(sources, chosen, bucket), passed
+
+
+def _absent(entry: Entry, wrong: Collection[str]) -> str:
+    """Why a backup will not do that could not include what is wrong; empty where it holds some of that."""
+    details = present(entry.manifest).detailed(ObjectsDetails)
+    if any(held.name in wrong for held in details.others):
+        return ""
+    causes = {name: why for name, why in details.missing.items() if name in wrong}
+    return "; ".join(f"the bucket {named(name)} is not in it: {why}" for name, why in causes.items())
 
 
 def _problem(point: Point) -> str:

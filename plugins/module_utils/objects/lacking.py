@@ -22,11 +22,13 @@ from ..settings.config import ObjectsSettings
 @dataclass(frozen=True)
 class Lacking:
     """Buckets, each with the newest backup that holds it. newer: newer backups than `chosen` hold it, and it does not.
-    dropped: neither the newest backup nor the store has it."""
+    dropped: neither the newest backup nor the store has it. missing: `chosen` could not include it, an older backup
+    did."""
 
     chosen: str
     newer: Mapping[str, str] = field(default_factory=dict)
     dropped: Mapping[str, str] = field(default_factory=dict)
+    missing: Mapping[str, str] = field(default_factory=dict)
 
     def warnings(self, in_store: Optional[Collection[str]]) -> list[str]:
         """in_store: what is there, None where the store does not tell."""
@@ -39,18 +41,16 @@ class Lacking:
             ),
             *(
                 f"{self.chosen} does not hold the bucket {named(name)}{gone}; {backup} does: {_to_take(name, backup)}"
-                for name, backup in self.newer.items()
+                for name, backup in {**self.newer, **self.missing}.items()
                 if name not in (in_store or ())
             ),
         ]
 
     def untested(self, stays: Collection[str]) -> tuple[Untested, ...]:
         """The like for the record of the recovery. stays: the names of buckets that are not touched."""
-        return tuple(
-            Untested(f"the bucket {named(name)}", f"only newer backups hold it, such as {backup}")
-            for name, backup in self.newer.items()
-            if name not in stays
-        )
+        gaps = {name: f"only newer backups hold it, such as {backup}" for name, backup in self.newer.items()}
+        gaps |= {name: f"the newest that holds it is {backup}" for name, backup in self.missing.items()}
+        return tuple(Untested(f"the bucket {named(name)}", why) for name, why in gaps.items() if name not in stays)
 
 
 def _to_take(name: str, backup: str) -> str:
@@ -70,11 +70,14 @@ def of(
     newer = {
         name: backup for name, backup in holders.items() if name in known and name not in own and backup > chosen.id
     }
+    left_out = {*present(chosen.manifest).detailed(ObjectsDetails).missing} - {*own}
+    missing = {name: backup for name, backup in holders.items() if name in left_out and backup < chosen.id}
     details = present(newest.manifest).detailed(ObjectsDetails) if newest else None
     if details is None or in_store is None or details.unprotected is None or details.unlisted:
-        return Lacking(chosen.id, newer)
+        return Lacking(chosen.id, newer, missing=missing)
     known |= {*details.missing, *details.unprotected, *details.excluded, *details.vaults, *own}
-    return Lacking(chosen.id, newer, {name: backup for name, backup in holders.items() if name not in known})
+    dropped = {name: backup for name, backup in holders.items() if name not in known}
+    return Lacking(chosen.id, newer, dropped, missing)
 
 
 def _held(entry: Entry) -> tuple[str, ...]:

@@ -66,6 +66,7 @@ class Counts(Difference):
 Mode = Literal["none", "start", "fill", "rebuild", "reopen", "settings"]
 Action = Literal["restored", "untouched", "copied", "quarantined"]
 NOWHERE = "in no backup"
+NOT_IN_IT = "the backup could not include it"
 NOT_THERE = "the store does not have it, and it is not brought back"
 _NO_KEY: tuple[Optional[buckets.Key], tuple[str, ...]] = (None, ())
 _CHOICE = (
@@ -151,14 +152,17 @@ def _make(run: Opened, request: Request, log: Log) -> Plan:
     request = replace(request, identity=sources.identity)
     log("assessing the bucket")
     reference = reference_of(sources, alone)
-    seen = assess.assess(run, reference, choose.older(sources, reference), whole=not request.bucket, log=log)
+    seen = assess.assess(
+        run, reference, choose.older(sources, reference), instead=choose.instead(sources, reference),
+        whole=not request.bucket, log=log,
+    )  # fmt: skip
     lost = ""
     if seen.refused and request.method != "rebuild":
         lost = identities.needed(run)
         if not lost:
             raise refusal(config, seen.refused, seen.remedy)
         seen = replace(seen, condition=DAMAGED, findings=(lost,), refused="")
-    entry, chosen, passed_over = choose.choose(config, sources, request, alone)
+    entry, chosen, passed_over = choose.choose(config, sources, request, alone, _others_alone(seen, request))
     besides = _besides(config, chosen, request)
     needed, why, counts = _needed(run, chosen, besides, request, seen, log)
     unlike = _unlike(run, chosen, besides, request, seen) if not needed else {}
@@ -239,7 +243,7 @@ def _make(run: Opened, request: Request, log: Log) -> Plan:
             *uncarried,
             *(lacks.untested(in_store or () if mode == "fill" else ()) if given else ()),
         ),
-        newer=tuple(name for name in lacks.newer if not request.state or name in seen.others),
+        newer=tuple(name for name in (*lacks.newer, *lacks.missing) if not request.state or name in seen.others),
         bucket=request.bucket,
         others=back,
         asks=_asks(rest, mode, request),
@@ -250,6 +254,11 @@ def _make(run: Opened, request: Request, log: Log) -> Plan:
     )
     _require_room(run, made, counts.bytes)
     return replace(made, steps=tuple(_steps(made, entry.id, run, _locked(given)))) if needed else made
+
+
+def _others_alone(seen: Assessment, request: Request) -> tuple[str, ...]:
+    """The other buckets, where they alone are wrong and nobody named a state."""
+    return seen.others if assess.only_others(seen) and not request.asked else ()
 
 
 def _lacking(
@@ -506,7 +515,11 @@ def _rest(
         if not (in_store is None or name in in_store or name in back)
     ]
     known = {*held, own}
-    rest += [Bucket(named(name), action, NOWHERE) for name in unprotected if name not in known]
+    rest += [
+        Bucket(named(name), action, NOT_IN_IT if name in details.missing else NOWHERE)
+        for name in unprotected
+        if name not in known
+    ]
     rest += [Bucket(named(name), action, EXCLUDED) for name in excluded if name not in known]
     rest += [Bucket(named(name), action, A_VAULT) for name in vaults if name not in known]
     return tuple(rest), unknown, in_store

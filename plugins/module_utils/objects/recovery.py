@@ -101,10 +101,12 @@ class _Protection(Protection[Assessment]):
 
     def look(self) -> Assessment:
         """A store that has just been started may list its objects long before it finds their bytes: until it does."""
-        reference = choose.reference_of(Sources(self.run, "objects"))
+        sources = Sources(self.run, "objects")
+        reference = choose.reference_of(sources)
+        instead = choose.instead(sources, reference)
         deadline = time.monotonic() + min(self.config.application.timeout, SETTLING)
         while True:
-            seen = assess.assess(self.run, reference, log=self.log)
+            seen = assess.assess(self.run, reference, instead=instead, log=self.log)
             self.remedy = seen.remedy
             wrong = seen.condition == recovery_state.DOWN or seen.unreadable or seen.ruined
             if not wrong or seen.refused or time.monotonic() > deadline:

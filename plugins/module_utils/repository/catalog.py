@@ -21,7 +21,7 @@ from ..base.text import named
 from ..settings.config import LEVELS, MANIFESTS
 from . import retention
 from .base import ID, LATEST, VERIFICATION, Altered, Repository, Trust, dated
-from .components import CONFIG, DATABASE, KINDS
+from .components import CONFIG, DATABASE, KINDS, OBJECTS
 from .manifest import Manifest, backup_id, outline, parse
 from .sealing import Sealed
 
@@ -87,8 +87,8 @@ class Published(ABC):
 
     @property
     def serves(self) -> bool:
-        """Good, or good for some of its databases: the others are spoiled or not in it."""
-        whole = self.incomplete and not self.ahead and self.lacking == (DATABASE,)
+        """Good, or good for some of its databases or buckets: the others are spoiled or not in it."""
+        whole = self.incomplete and not self.ahead and {*self.lacking} <= {DATABASE, OBJECTS}
         return self.good or ((bool(self.spoiled) or whole) and self.sealed is not None)
 
     @property
@@ -460,7 +460,7 @@ def choose(
 
     identity: an id, or `latest`. before: the newest taken at or before that time. accept: the named one may be used
     although verifications of it failed, if nothing else is wrong; None where the caller offers no such choice. partly:
-    one that is good for some databases will do, and the caller sees to it that it recovers no other. Raises
+    one that is good for some databases or buckets will do, and the caller sees to it that it recovers no other. Raises
     NotFoundError when there is none, IntegrityError when the named one cannot be used, UsageError when it is another
     stack's.
     """
@@ -567,7 +567,7 @@ def held_of(entry: Entry) -> dict[str, int]:
 
 
 def _named(entry: Entry, identity: str) -> bool:
-    """Is it the one that was named, and good for some of its databases?"""
+    """Is it the one that was named, and good for some of its databases or buckets?"""
     return entry.id == identity and entry.serves
 
 

@@ -2,23 +2,27 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The databases that a site is recovered without: they are spoiled in the newest recovery point, or not in it."""
+"""The databases and buckets that a site is recovered without: they are spoiled in the newest recovery point, or not in
+it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Optional
 
 from ..base.checks import FAIL, PASS, Check, PartCheck
 from ..base.errors import present
 from ..base.text import named, several
 from ..database import held
 from ..repository.catalog import Entry
-from ..repository.details import DatabaseDetails
+from ..repository.details import DatabaseDetails, ObjectsDetails
 from ..repository.manifest import Manifest
 from ..settings.config import Config
 
-LEFT_OUT = "databases left out"  # the name of the check: the role site_recovery knows it
+# The names of the checks: the role site_recovery knows them.
+LEFT_OUT = "databases left out"
+BUCKETS_LEFT_OUT = "buckets left out"
 
 
 def optional(config: Config, manifest: Manifest) -> frozenset[str]:
@@ -27,6 +31,13 @@ def optional(config: Config, manifest: Manifest) -> frozenset[str]:
     own = held.of(manifest, config.database.name)[0].dump.name
     parts = {artefact.name: details.part_of(artefact.name) for artefact in manifest.artefacts}
     return frozenset(name for name, part in parts.items() if part is not None and part != own)
+
+
+def buckets(manifest: Optional[Manifest]) -> list[Check]:
+    """Return the check of buckets that the backup of the objects could not include; none where it has all."""
+    missing = manifest.detailed(ObjectsDetails).missing if manifest else {}
+    found = [f"the bucket {named(name)} is not in {present(manifest).id}: {why}" for name, why in missing.items()]
+    return [Check(BUCKETS_LEFT_OUT, FAIL, "; ".join(found))] if found else []
 
 
 @dataclass

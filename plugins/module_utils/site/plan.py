@@ -32,6 +32,7 @@ from ..configuration import restore as configuration_restore
 from ..configuration import services as configuration_services
 from ..database import lacking
 from ..frontend import site as frontend_site
+from ..objects import lacking as objects_lacking
 from ..objects import proof as objects_proof
 from ..recovery.state import HEALTHY
 from ..repository import catalog, points, repositories
@@ -48,8 +49,8 @@ from ..settings.scenarios import BACKEND, SCENARIOS, SITE
 from ..stack.runtime import Opened
 from ..tools import age
 from . import files as site_files
+from . import left_out, show, state
 from . import scope as site_scope
-from . import show, state
 from .left_out import LeftOut
 from .scope import Machine, Seen
 from .show import Backup, Details, Plan
@@ -83,8 +84,8 @@ class Chosen:
     """The recovery point, its backups by component, what was checked of them in the vault, and what was passed over.
 
     accepted: why it failed, where an operator accepted that. hidden: why old versions are read, where they are.
-    lacks: what of the server newer backups hold and this one does not. databases: those that come back, where not all
-    of the backup's do.
+    lacks: what of the server and of the store other backups hold and this one does not. databases: those that come
+    back, where not all of the backup's do.
     """
 
     point: Point
@@ -317,7 +318,7 @@ def choose_anywhere(
 
 def choose(run: Opened, store: Repository, request: Request, *, log: Log) -> Chosen:
     """The recovery point, every artefact of it read. A damaged newest one is passed over, and said so; not for the sake
-    of another database than the application's: those that are spoiled in it, or not in it, are left out."""
+    of another database or bucket than the application's: those that are spoiled in it, or not in it, are left out."""
     config, request = run.config, replace(request, identity=repositories.named(run, request.identity))
     store.check(writable=False)
     found = points.backups(store, config.stack)
@@ -352,12 +353,17 @@ def choose(run: Opened, store: Repository, request: Request, *, log: Log) -> Cho
             (accepted if borne else bad).extend(f"{item.name}: {item.detail}" for item in proved if item.result == FAIL)
         if not bad:
             good = {name: manifest for name, manifest in parts.items() if manifest}
-            checks += [*_tried(store, good, request), *left.checks]
+            checks += [*_tried(store, good, request), *left.checks, *left_out.buckets(good.get(OBJECTS))]
             lacks = lacking.of(config, found[DATABASE], good[DATABASE], None)
-            warnings = (*point.notes, *_elsewhere(lacks), *left.instead(found[DATABASE]))
+            objects = by_id[good[OBJECTS].id] if OBJECTS in good else None
+            without = objects_lacking.of(config.objects, found[OBJECTS], objects, None) if objects else None
+            warnings = (
+                *point.notes, *_elsewhere(lacks), *left.instead(found[DATABASE]),
+                *(_buckets_elsewhere(without) if without else ()),
+            )  # fmt: skip
             return Chosen(
                 point, good, tuple(checks), tuple(passed), warnings, tuple(accepted), entry.hidden,
-                lacks.untested(()), left.databases,
+                (*lacks.untested(()), *(without.untested(()) if without else ())), left.databases,
             )  # fmt: skip
         if by_name:
             raise IntegrityError(
@@ -379,6 +385,15 @@ def _elsewhere(lacks: lacking.Lacking) -> list[str]:
         f"{lacks.chosen} does not hold the database {named(name)}; {backup} does: when the site is back,"
         f" lifeboat.dr.recover_database -e recovery_point={backup} -e database={named(name)}"
         for name, backup in {**lacks.dropped, **lacks.newer, **lacks.missing}.items()
+    ]
+
+
+def _buckets_elsewhere(lacks: objects_lacking.Lacking) -> list[str]:
+    """The like of the store's buckets."""
+    return [
+        f"{lacks.chosen} does not hold the bucket {named(name)}; {backup} does: when the site is back,"
+        f" lifeboat.dr.recover_object_storage -e recovery_point={backup} -e bucket={named(name)}"
+        for name, backup in {**lacks.newer, **lacks.missing}.items()
     ]
 
 

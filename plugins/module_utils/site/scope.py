@@ -164,14 +164,18 @@ def services(run: Opened) -> tuple[tuple[str, ...], tuple[str, ...]]:
     return tuple(sorted(running)), tuple(sorted({name for _state, name in rows} - running))
 
 
+def _objects(run: Opened, sources: Optional[Sources], log: Log) -> Assessment:
+    reference = choose.reference_of(sources) if sources else None
+    instead = choose.instead(sources, reference) if sources else ()
+    return objects_assess.assess(run, reference, instead=instead, log=log)
+
+
 # How a component is looked at that can be broken and recovered by itself.
 ASSESS: Mapping[str, Callable[[Opened, Optional[Sources], Log], Assessment]] = {
     DATABASE: lambda run, sources, _log: database_assess.assess(
         run, database_assess.reference_of(sources) if sources else None
     ),
-    OBJECTS: lambda run, sources, log: objects_assess.assess(
-        run, choose.reference_of(sources) if sources else None, log=log
-    ),
+    OBJECTS: _objects,
 }
 
 
