@@ -301,7 +301,7 @@ READERS = (
     Reader(
         "an application's endpoints and business transactions",
         "the application's container",
-        {"stack/answer.py": "send ask", "drill/transaction.py": "write", "base/web.py": "_Answer.read _Bounded"},
+        {"stack/answer.py": "send ask", "drill/transaction.py": "write", "base/web.py": "_Answer.read Http.exchange"},
         "{drill/transaction.py:_LARGEST|b}; an endpoint's answer 1 MiB; of an id {drill/transaction.py:_LONGEST|b}",
         ENTRIES,
         "what Python's parser follows, then an error",

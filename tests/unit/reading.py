@@ -26,7 +26,7 @@ CALLS = {
 METHODS = {
     "read", "readline", "readlines", "read_text", "read_bytes", "read_plain", "read_file", "open", "open_file",
     "open_at",
-    "open_below", "recv", "feed", "urlopen",
+    "open_below", "recv", "feed", "urlopen", "exchange",
 }  # fmt: skip
 WRITES = frozenset("wax")
 

@@ -5,16 +5,19 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import http.client
 import socket
 import threading
 import time
-import urllib.request
 from collections.abc import Iterator
 
 import pytest
+import reading
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import web
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import COULD_NOT_VERIFY
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations import alert_test
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3.connections import Connections
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings.config import EndpointCheck
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import answer
@@ -65,8 +68,7 @@ def serving(first: bytes, again: bytes = b"") -> Iterator[str]:
 
 
 def send(url: str) -> tuple[int, bytes]:
-    request = urllib.request.Request(url)  # noqa: S310 - of a server of our own
-    return answer.send(request, redirects=False, timeout=LIMIT, largest=1 << 20)
+    return answer.send(url, method="GET", data=None, headers={}, redirects=False, timeout=LIMIT, largest=1 << 20)
 
 
 @pytest.mark.parametrize("name", ENDLESS)
@@ -104,6 +106,49 @@ def test_an_endpoint_that_drips_is_wrong_in_words(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(web, "TIMES", 0.05)  # of ten seconds
     with serving(*ENDLESS["a dripping body"]) as url:
         assert answer.ask(EndpointCheck(url=url)) == "the answer did not end in time"
+
+
+@pytest.mark.parametrize("said", ["a status of a word", "a negative chunk", "a million headers"])
+def test_who_received_an_alert_and_answers_what_is_no_http_is_not_known(said: str) -> None:
+    with serving(ABSURD[said]) as url:
+        assert alert_test._arrived(url, "an id").result == COULD_NOT_VERIFY
+
+
+OWN_CONNECTIONS = {"base/web.py", "s3/connections.py"}  # S3's are kept, and counted by the object
+
+
+def test_http_is_asked_in_one_place() -> None:
+    """Time limits, redirects, proxies and certificates are decided there."""
+    found = set()
+    for path in reading.PLUGINS.rglob("*.py"):
+        used = {node.attr for node in ast.walk(reading.parsed(path)) if isinstance(node, ast.Attribute)}
+        used |= {node.name for node in ast.walk(reading.parsed(path)) if isinstance(node, ast.alias)}
+        asked = {"urlopen", "build_opener", "HTTPConnection", "HTTPSConnection", "HTTPRedirectHandler"}
+        found |= {path.relative_to(reading.PLUGINS).as_posix().removeprefix(reading.CORE)} if asked & used else set()
+    assert found == OWN_CONNECTIONS
+
+
+@pytest.mark.parametrize("redirects", [web.NOWHERE, web.OWN_HOST, web.ANYWHERE])
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_a_redirect_is_followed_where_it_may_be(redirects: str, host: str) -> None:
+    """On its own host without the headers, which another port must not see."""
+    heads: list[bytes] = []
+    with socket.create_server(("127.0.0.1", 0)) as other:
+
+        def listen() -> None:
+            with contextlib.suppress(OSError), other.accept()[0] as connection:
+                heads.append(connection.recv(1 << 16))
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi")
+
+        threading.Thread(target=listen, daemon=True).start()
+        to = f"http://{host}:{other.getsockname()[1]}/"
+        with serving(f"HTTP/1.1 302 Found\r\nLocation: {to}\r\nContent-Length: 2\r\n\r\nno".encode()) as url:
+            found = web.Http(redirects=redirects).exchange(url, headers={"X-Key": "hunter2"}, timeout=5, most=10)
+        followed = redirects == web.ANYWHERE or (redirects == web.OWN_HOST and host == "127.0.0.1")
+        assert (found.status, found.body) == ((200, b"hi") if followed else (302, b"no"))
+        assert (b"hunter2" in b"".join(heads)) is (redirects == web.ANYWHERE)
+    if not followed:
+        assert found.headers["location"] == to
 
 
 @pytest.mark.parametrize("name", ENDLESS)

@@ -5,8 +5,8 @@
 """HTTP whose answers end. urllib's time limit is that of one read: a server that sends a byte now and then, in the
 head, the body, a chunk's extension or a trailer, holds its reader for ever.
 
-Put handlers() into an opener. A whole answer, from the connection to its last byte, then has so many times the limit
-that the request is given. Later it is TimeoutError.
+Http.exchange() gives a whole answer, from the connection to its last byte, so many times the limit that the request is
+given. Later it is TimeoutError. S3's own connections use Timed.
 """
 
 from __future__ import annotations
@@ -18,14 +18,24 @@ import socket
 import ssl
 import threading
 import time
+import urllib.error
+import urllib.parse
 import urllib.request
-from typing import Optional
+from collections.abc import Mapping
+from dataclasses import dataclass
+from email.message import Message
+from http.client import HTTPMessage
+from typing import IO, Optional
+
+from .errors import UsageError
 
 TIMES = 3  # an answer may take so many times what one read may take
 SLOWEST = 1024  # bytes a second that a body brings at least, beyond TIMES times the limit of a read
 # Times the limit of a read for the answer to a POST. S3 sends blanks for minutes while it puts an upload's parts
 # together. https://docs.aws.amazon.com/AmazonS3/latest/API/API_CompleteMultipartUpload.html
 TIMES_OF_POST = 15
+NOWHERE, OWN_HOST, ANYWHERE = "nowhere", "own host", "anywhere"  # where redirects may lead
+ERRORS = (OSError, ValueError, http.client.HTTPException)  # of Http.exchange()
 _WORDS = "the answer did not end in time"
 
 
@@ -78,10 +88,14 @@ class _Bounded(http.client.HTTPConnection):
     response_class = _Answer
     _end: Optional[_End] = None
 
+    def __init__(self, host: str, *, longest: float = 0, **words: object) -> None:
+        super().__init__(host, **words)  # type: ignore[arg-type]
+        self._longest = longest
+
     def connect(self) -> None:
         super().connect()
         if self.timeout:
-            self._end = _End(self.sock, TIMES * self.timeout)
+            self._end = _End(self.sock, self._longest or TIMES * self.timeout)
 
     def getresponse(self) -> http.client.HTTPResponse:
         try:
@@ -101,23 +115,94 @@ class _BoundedTls(_Bounded, http.client.HTTPSConnection):
     pass
 
 
-class _Http(urllib.request.HTTPHandler):
-    def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
-        return self.do_open(_Bounded, req)
-
-
-class _Https(urllib.request.HTTPSHandler):
-    def __init__(self, context: Optional[ssl.SSLContext]) -> None:
+class _Handler(urllib.request.HTTPHandler, urllib.request.HTTPSHandler):
+    def __init__(self, context: Optional[ssl.SSLContext], longest: float) -> None:
         super().__init__(context=context)
-        self._tls = context
+        self._tls, self._longest = context, longest
+
+    def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+        return self.do_open(_Bounded, req, longest=self._longest)
 
     def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
-        return self.do_open(_BoundedTls, req, context=self._tls)
+        return self.do_open(_BoundedTls, req, longest=self._longest, context=self._tls)
 
 
-def handlers(context: Optional[ssl.SSLContext] = None) -> tuple[urllib.request.BaseHandler, ...]:
-    """For urllib.request.build_opener()."""
-    return _Http(), _Https(context)
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    def __init__(self, followed: str) -> None:
+        self._followed = followed
+
+    def redirect_request(
+        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
+    ) -> Optional[urllib.request.Request]:
+        """urllib sends every header along. They may be credentials: another port or scheme of an application's own host
+        gets none (RFC 9110, 15.4)."""
+        if self._followed == NOWHERE or (self._followed == OWN_HOST and host(newurl) != host(req.full_url)):
+            return None
+        following = super().redirect_request(req, fp, code, msg, headers, newurl)
+        other = urllib.parse.urlsplit(newurl)[:2] != urllib.parse.urlsplit(req.full_url)[:2]
+        if following and other and self._followed == OWN_HOST:
+            following.headers.clear()
+        return following
+
+
+@dataclass(frozen=True)
+class Answer:
+    """headers: by their names in small letters."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class Http:
+    """redirects: where they are followed to. proxies: whether those of the environment are used. longest: seconds for a
+    whole answer; 0: TIMES the limit of a read."""
+
+    def __init__(
+        self, context: Optional[ssl.SSLContext] = None, *, redirects: str = NOWHERE, proxies: bool = True,
+        longest: float = 0,
+    ) -> None:  # fmt: skip
+        more = () if proxies else (urllib.request.ProxyHandler({}),)
+        self._opener = urllib.request.build_opener(_Handler(context, longest), _Redirects(redirects), *more)
+
+    def exchange(
+        self, url: str, data: Optional[bytes] = None, headers: Optional[Mapping[str, str]] = None, *,
+        method: Optional[str] = None, timeout: float, most: int, of_error: int = 1 << 16,
+    ) -> Answer:  # fmt: skip
+        """The answer, whatever its status, and at most so many bytes of its body. Raises one of ERRORS without one."""
+        if not url.startswith(("http://", "https://")):
+            raise ValueError(f"{url!r} is not an http or https address")
+        request = urllib.request.Request(url, data, dict(headers or {}), method=method)  # noqa: S310 - looked at above
+        try:
+            with self._opener.open(request, timeout=timeout) as answer:
+                return Answer(answer.status, _lower(answer.headers), answer.read(most))
+        except urllib.error.HTTPError as exc:
+            with exc:
+                return Answer(exc.code, _lower(exc.headers), exc.read(of_error) if of_error else b"")
+
+
+def _lower(headers: Message) -> dict[str, str]:
+    return {name.lower(): value for name, value in headers.items()}
+
+
+def cause(error: Exception) -> str:
+    """Why exchange() raised it."""
+    return str(getattr(error, "reason", None) or error) or repr(error)
+
+
+def host(url: str) -> str:
+    """Empty where it is no address."""
+    try:
+        return urllib.parse.urlsplit(url).hostname or ""
+    except ValueError:
+        return ""
+
+
+def ssl_context(ca_bundle: str) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=ca_bundle or None)
+    except OSError as exc:
+        raise UsageError("read the CA certificates", ca_bundle, exc.strerror or str(exc), "Correct ca_bundle.") from exc
 
 
 class UnusableError(ValueError):

@@ -7,15 +7,13 @@
 from __future__ import annotations
 
 import hashlib
-import http.client
 import json
 import urllib.parse
-import urllib.request
 from collections.abc import Mapping
 from typing import Optional
 from uuid import uuid4
 
-from ..base import pipeline
+from ..base import pipeline, web
 from ..base.errors import LifeboatError, UnverifiedError
 from ..settings.config import Config
 from ..settings.parts import RequestSettings, TransactionSettings
@@ -94,9 +92,11 @@ def _send(config: Config, asked: RequestSettings, token: str, identity: str) -> 
     if config.secrets.get(SECRET):
         headers["Authorization"] = config.secrets[SECRET]
     try:
-        request = urllib.request.Request(url, data=data, method=asked.method, headers=headers)  # noqa: S310
-        return answer.send(request, redirects=asked.redirects, timeout=_TIMEOUT, largest=_LARGEST)
-    except (OSError, ValueError, http.client.HTTPException) as exc:
+        return answer.send(
+            url, method=asked.method, data=data, headers=headers,
+            redirects=asked.redirects, timeout=_TIMEOUT, largest=_LARGEST,
+        )  # fmt: skip
+    except web.ERRORS as exc:
         subject = f"{asked.method} {asked.url}"
         raise UnverifiedError("ask the application", subject, str(exc) or repr(exc), "Is it running?") from exc
 

@@ -7,14 +7,11 @@
 from __future__ import annotations
 
 import contextlib
-import http.client
 import json
 import re
 import socket
 import ssl
 import time
-import urllib.error
-import urllib.request
 from dataclasses import dataclass
 from html.parser import HTMLParser
 from pathlib import Path
@@ -23,7 +20,6 @@ from urllib.parse import urljoin, urlsplit
 
 from ..base import web
 from ..base.filesystem import open_below
-from ..tools.github import ssl_context
 
 _COMMIT = re.compile(r"[0-9a-f]{7,40}")
 META = "commit"
@@ -52,7 +48,7 @@ class Site:
 def look(url: str, marker: str, *, ca_bundle: str = "", timeout: float = 15) -> Site:
     """One look at the site's first page and at its marker. Never raises for what the site does."""
     base = url if url.endswith("/") else f"{url}/"
-    context = ssl_context(ca_bundle)
+    context = web.ssl_context(ca_bundle)
     status, _body, problem = _get(base, context, timeout)
     if status != 200:
         return Site(status, "", problem or f"{base} answers {status}", None)
@@ -128,15 +124,12 @@ def _get(url: str, context: ssl.SSLContext, timeout: float) -> tuple[int, bytes,
     """(status, body, problem). Past caches: Pages lets a CDN keep every file for ten minutes."""
     fresh = f"{url}{'&' if urlsplit(url).query else '?'}lifeboat={time.time_ns()}"
     headers = {"Cache-Control": "no-cache", "User-Agent": "lifeboat"}
-    request = urllib.request.Request(fresh, headers=headers)  # noqa: S310 - config allows http and https only
+    site = web.Http(context, redirects=web.ANYWHERE)
     try:
-        with urllib.request.build_opener(*web.handlers(context)).open(request, timeout=timeout) as answer:
-            return answer.status, answer.read(BODY_LIMIT), ""
-    except urllib.error.HTTPError as exc:
-        with exc:
-            return exc.code, b"", f"{url} answers {exc.code}"
-    except (OSError, ValueError, http.client.HTTPException) as exc:
+        answer = site.exchange(fresh, headers=headers, timeout=timeout, most=BODY_LIMIT, of_error=0)
+    except web.ERRORS as exc:
         return 0, b"", f"{url}: {getattr(exc, 'reason', None) or exc!r}"
+    return answer.status, answer.body, "" if 200 <= answer.status < 300 else f"{url} answers {answer.status}"
 
 
 def certificate_days(url: str, context: ssl.SSLContext, timeout: float) -> tuple[Optional[int], str]:

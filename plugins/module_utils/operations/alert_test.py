@@ -11,7 +11,6 @@ somebody can look at what arrived, that the test's own id is in it. What was onl
 from __future__ import annotations
 
 import time
-import urllib.request
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -153,7 +152,7 @@ def _arrived(where: str, identity: str) -> Check:
     name = "arrived"
     try:
         text = _read(where)
-    except (OSError, ValueError) as exc:
+    except web.ERRORS as exc:
         return Check(name, COULD_NOT_VERIFY, f"{_shown(where)} cannot be read: {getattr(exc, 'strerror', None) or exc}")
     if identity.encode() in text:
         return Check(name, PASS, f"{_shown(where)} has {identity}")
@@ -162,8 +161,10 @@ def _arrived(where: str, identity: str) -> Check:
 
 def _read(where: str) -> bytes:
     if where.startswith(("http://", "https://")):
-        with urllib.request.build_opener(*web.handlers()).open(where, timeout=10) as answer:
-            return bytes(answer.read(_LARGEST))
+        answer = web.Http(redirects=web.ANYWHERE).exchange(where, timeout=10, most=_LARGEST, of_error=0)
+        if not 200 <= answer.status < 300:
+            raise OSError(f"it answers {answer.status}")
+        return answer.body
     with Path(where).open("rb") as file:
         file.seek(max(0, Path(where).stat().st_size - _LARGEST))
         return file.read(_LARGEST)

@@ -26,7 +26,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Callable, Optional
 
-from ..base import filesystem, pipeline, typed
+from ..base import filesystem, pipeline, typed, web
 from ..base.checks import PASS
 from ..base.clock import TOLERANCE
 from ..base.errors import TIMED_OUT, LifeboatError, NotFoundError, UnverifiedError, UsageError, present
@@ -44,7 +44,6 @@ from ..repository.local import LocalRepository
 from ..repository.points import PointEntry
 from ..settings.config import LEVELS, Config
 from ..stack.runtime import Opened
-from ..tools.github import ssl_context
 from . import checklist, clocks, glances, quarantine, runs, status
 from .glances import Glance, Seen
 
@@ -395,7 +394,7 @@ def _certificates(look: Look) -> Iterator[Sample]:
     }
     for name, (url, ca_bundle) in used.items():
         try:
-            end = frontend_site.certificate_end(url, ssl_context(ca_bundle), _PATIENCE) if url else None
+            end = frontend_site.certificate_end(url, web.ssl_context(ca_bundle), _PATIENCE) if url else None
         except (OSError, ValueError) as exc:
             raise UnverifiedError("look at the certificate", url, str(exc)) from exc
         if end is not None:

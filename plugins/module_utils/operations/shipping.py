@@ -22,12 +22,9 @@ import base64
 import contextlib
 import gzip
 import hashlib
-import http.client
 import json
 import os
 import select
-import socket
-import threading
 import time
 import urllib.parse
 from collections.abc import Iterable, Mapping, Sequence
@@ -35,9 +32,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Callable, Optional, TextIO
 
-from ..base import clock, ecs, filesystem, pipeline
+from ..base import clock, ecs, filesystem, pipeline, web
 from ..base.errors import Log, UsageError
-from ..tools.github import ssl_context
 
 BEGIN, COMMIT = b"BEGIN TRANSACTION", b"COMMIT TRANSACTION"
 _PATIENCE = 10.0  # seconds: for a piece of the store's answer
@@ -79,9 +75,10 @@ class Store:
         if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc or not index:
             cause = "it is not an http or https address without a password in it, or no index is named"
             raise UsageError("send the log", url.rpartition("@")[2], cause, "Correct --url and --index.")
-        self._context = ssl_context(ca_bundle) if parts.scheme == "https" else None
-        self._address = (parts.hostname, parts.port or (443 if self._context else 9200))
-        self._path = f"{parts.path.rstrip('/')}/{urllib.parse.quote(index, safe='')}/_bulk"
+        secure = parts.scheme == "https"
+        server = parts.netloc if parts.port else f"{parts.netloc.rstrip(':')}:{443 if secure else 9200}"
+        self._url = f"{parts.scheme}://{server}{parts.path.rstrip('/')}/{urllib.parse.quote(index, safe='')}/_bulk"
+        self._http = web.Http(web.ssl_context(ca_bundle) if secure else None, proxies=False, longest=_LONGEST)
         self._headers = {"Content-Type": "application/x-ndjson", "Accept": "application/json"}
         self._headers.update({"Authorization": authorization} if authorization else {})
         self._compresses = True
@@ -97,33 +94,9 @@ class Store:
 
     def _post(self, body: bytes, more: Mapping[str, str]) -> tuple[int, bytes]:
         """A redirect is not followed: the header is a secret."""
-        connection = (
-            http.client.HTTPConnection(*self._address, timeout=_PATIENCE)
-            if self._context is None
-            else http.client.HTTPSConnection(*self._address, timeout=_PATIENCE, context=self._context)
-        )
-        end: Optional[threading.Timer] = None
-        try:
-            connection.connect()
-            end = threading.Timer(
-                _LONGEST, _cut, [connection.sock]
-            )  # of the connection itself it is gone by the answer
-            end.daemon = True
-            end.start()
-            connection.request("POST", self._path, body, {**self._headers, **more})
-            answer = connection.getresponse()
-            said = answer.read(_ANSWER + 1)
-            return answer.status, said if len(said) <= _ANSWER else b""
-        finally:
-            if end:
-                end.cancel()
-            connection.close()
-
-
-def _cut(connected: socket.socket) -> None:
-    """A store that sends a byte now and then would hold us for ever: each of them comes in time."""
-    with contextlib.suppress(OSError):
-        connected.shutdown(socket.SHUT_RDWR)
+        headers, most = {**self._headers, **more}, _ANSWER + 1
+        answer = self._http.exchange(self._url, body, headers, timeout=_PATIENCE, most=most, of_error=most)
+        return answer.status, answer.body if len(answer.body) < most else b""
 
 
 def authorization(said: str) -> str:
@@ -351,8 +324,8 @@ def stored(
         part = _part(waiting, largest)
         try:
             status, said = post(_request(part))
-        except (OSError, http.client.HTTPException) as exc:
-            return str(exc) or type(exc).__name__
+        except web.ERRORS as exc:
+            return web.cause(exc)
         if status in (_LARGE, _NO_ROOM) and len(part) > 1:  # also of a store whose room is less than the request
             largest = sum(map(len, part.values())) // 2
             time.sleep(pause * (status == _NO_ROOM))
@@ -395,7 +368,7 @@ def _takes_smaller(size: int, taken: Sequence[Document], kept: Optional[Kept], p
             continue
         try:
             status, said = post(_request(part))
-        except (OSError, http.client.HTTPException):
+        except web.ERRORS:
             return False
         found = _items(part, said) if status == 200 else None
         return found is not None and found[sample.id][0] in (201, _THERE)

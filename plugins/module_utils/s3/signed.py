@@ -24,8 +24,6 @@ import re
 import socket
 import ssl
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -261,23 +259,19 @@ class Requests:
         """
         path, words = "/" + quote(bucket), "list-type=2&max-keys=1"
         headers = self._signed("GET", path, words, {}, b"")
-        request = urllib.request.Request(f"{self._endpoint}{path}?{words}", headers=headers)  # noqa: S310 - a scheme was given
         try:
-            context = ssl.create_default_context(cafile=self._ca_bundle or None)
-            opener = urllib.request.build_opener(*web.handlers(context), _Stays)
-            with opener.open(request, timeout=client.CONNECT_TIMEOUT) as answer:
-                body, status = answer.read(1 << 20), 200
-        except urllib.error.HTTPError as exc:
-            body, status = exc.read(1 << 16), exc.code
-        except (OSError, ValueError, http.client.HTTPException) as exc:
-            reason = exc.reason if isinstance(exc, urllib.error.URLError) else exc
+            server = web.Http(ssl.create_default_context(cafile=self._ca_bundle or None))
+            url = f"{self._endpoint}{path}?{words}"
+            answer = server.exchange(url, headers=headers, timeout=client.CONNECT_TIMEOUT, most=1 << 20)
+        except web.ERRORS as exc:
+            reason = getattr(exc, "reason", None) or exc
             # The packages that are still to be installed bring the certificates of known authorities.
             certificate = isinstance(reason, ssl.SSLCertVerificationError) and not self._ca_bundle
             return "" if certificate else str(reason) or repr(reason)
-        if status == 200 and b"ListBucketResult" not in body:
+        if answer.status < 300 and b"ListBucketResult" not in answer.body:
             return "the answer is not an S3 server's. Correct endpoint_url: is it the port of a console?"
-        told = _error(body) or {}
-        return client.refused_key(told.get("Code", str(status)))
+        told = _error(answer.body) or {}
+        return client.refused_key(told.get("Code", str(answer.status)))
 
     def attempt(
         self, method: str, bucket: str, key: Optional[str], query: Mapping[str, str], headers: Mapping[str, str],
@@ -339,13 +333,6 @@ def moment(text: str) -> Optional[datetime]:
         told = email.utils.parsedate_to_datetime(text)
         return (told if told.tzinfo else told.replace(tzinfo=timezone.utc)).astimezone(timezone.utc)
     except (ValueError, TypeError, LookupError, OverflowError):  # which one depends on Python's version
-        return None
-
-
-class _Stays(urllib.request.HTTPRedirectHandler):
-    """A signature is for one address."""
-
-    def redirect_request(self, *_: object) -> None:
         return None
 
 

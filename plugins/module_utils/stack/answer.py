@@ -6,72 +6,34 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import time
-import urllib.error
-import urllib.parse
-import urllib.request
-from http.client import HTTPMessage
-from typing import IO, Optional
+from collections.abc import Mapping
+from typing import Optional
 
 from ..base import clock, pipeline, typed, web
 from ..base.checks import FAIL, PASS, Check
 from ..base.errors import Log
 from ..settings.config import EndpointCheck
 
-
-class _Stays(urllib.request.HTTPRedirectHandler):
-    def redirect_request(self, *_: object) -> None:
-        return None
+# An application is followed to its own addresses only: another host's login page says nothing of the application.
+_HTTP = {False: web.Http(), True: web.Http(redirects=web.OWN_HOST)}
 
 
-class _OwnHost(urllib.request.HTTPRedirectHandler):
-    """Follows an application to its own addresses only: another host's login page says nothing of the application.
-
-    urllib sends every header along. They may be credentials: another port or scheme gets none (RFC 9110, 15.4).
-    """
-
-    def redirect_request(
-        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
-    ) -> Optional[urllib.request.Request]:
-        if _host(newurl) != _host(req.full_url):
-            return None
-        following = super().redirect_request(req, fp, code, msg, headers, newurl)
-        if following and urllib.parse.urlsplit(newurl)[:2] != urllib.parse.urlsplit(req.full_url)[:2]:
-            following.headers.clear()
-        return following
-
-
-def _host(url: str) -> str:
-    """Empty where it is no address."""
-    try:
-        return urllib.parse.urlsplit(url).hostname or ""
-    except ValueError:
-        return ""
-
-
-_OPENERS = {
-    False: urllib.request.build_opener(_Stays, *web.handlers()),
-    True: urllib.request.build_opener(_OwnHost, *web.handlers()),
-}
-
-
-def send(request: urllib.request.Request, *, redirects: bool, timeout: float, largest: int) -> tuple[int, bytes]:
+def send(
+    url: str, *, method: str, data: Optional[bytes], headers: Mapping[str, str], redirects: bool, timeout: float,
+    largest: int,
+) -> tuple[int, bytes]:  # fmt: skip
     """Status and body of an application's answer, whatever the status. Of a redirect that is not followed the body is
     where to."""
-    try:
-        with _OPENERS[redirects].open(request, timeout=timeout) as answer:
-            return int(answer.status), answer.read(largest)
-    except urllib.error.HTTPError as exc:
-        with exc:
-            where = exc.headers.get("Location", "")
-            if 300 <= exc.code < 400 and where:
-                other = _host(where) not in ("", _host(request.full_url))
-                to = f"another host, {_host(where)}" if other else where.partition("?")[0]
-                follow = "" if redirects or other else "; redirects: true follows it"
-                return exc.code, f"it sends on to {to}{follow}".encode()
-            return exc.code, exc.read(1 << 16)
+    answer = _HTTP[redirects].exchange(url, data, headers, method=method, timeout=timeout, most=largest)
+    where = answer.headers.get("location", "")
+    if not 300 <= answer.status < 400 or not where:
+        return answer.status, answer.body
+    other = web.host(where) not in ("", web.host(url))
+    to = f"another host, {web.host(where)}" if other else where.partition("?")[0]
+    follow = "" if redirects or other else "; redirects: true follows it"
+    return answer.status, f"it sends on to {to}{follow}".encode()
 
 
 def endpoint(check: EndpointCheck, deadline: float, log: Optional[Log] = None) -> Check:
@@ -90,15 +52,13 @@ def endpoint(check: EndpointCheck, deadline: float, log: Optional[Log] = None) -
 
 def ask(check: EndpointCheck) -> str:
     """One request; what is wrong with the answer, or nothing."""
-    if not check.url.startswith(("http://", "https://")):
-        return f"{check.url!r} is not an http or https address"
     data = None if check.body is None else json.dumps(check.body).encode()
     try:
-        request = urllib.request.Request(  # noqa: S310 - the scheme was looked at above
-            check.url, data=data, method=check.method, headers={"Content-Type": "application/json"}
-        )
-        status, body = send(request, redirects=check.redirects, timeout=10, largest=1 << 20)
-    except (OSError, ValueError, http.client.HTTPException) as exc:
+        status, body = send(
+            check.url, method=check.method, data=data, headers={"Content-Type": "application/json"},
+            redirects=check.redirects, timeout=10, largest=1 << 20,
+        )  # fmt: skip
+    except web.ERRORS as exc:
         return str(exc) or repr(exc)
     if status != check.status:
         return f"status {status} instead of {check.status}: {pipeline.one_line(body)}"

@@ -10,13 +10,10 @@ https://github.com/prometheus/alertmanager/blob/main/api/v2/openapi.yaml. What i
 
 from __future__ import annotations
 
-import http.client
 import json
 import math
 import re
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -77,11 +74,6 @@ class Alert:
     labels: Mapping[str, str] = field(default_factory=dict)
 
 
-class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    def redirect_request(self, *_: object) -> None:
-        return None
-
-
 class Client:
     def __init__(self, url: str, *, now: Callable[[], float] = time.time, timeout: float = _TIMEOUT) -> None:
         try:
@@ -92,7 +84,7 @@ class Client:
             cause = "it is not an http or https address without a password in it"
             raise UsageError("ask Alertmanager", url, cause, "Give one such as http://127.0.0.1:9093.")
         self._url, self._now, self._timeout = url.rstrip("/"), now, timeout
-        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirects, *web.handlers())
+        self._http = web.Http(proxies=False)
 
     def counts(self) -> Counts:
         """Raises IntegrityError where a figure is none: nothing can be concluded from the others then."""
@@ -148,17 +140,16 @@ class Client:
 
     def _ask(self, attempted: str, path: str, body: Optional[bytes] = None) -> bytes:
         headers = {"User-Agent": f"lifeboat/{VERSION}", "Content-Type": "application/json"}
-        request = urllib.request.Request(self._url + path, body, headers)  # noqa: S310 - looked at above
         try:
-            with self._opener.open(request, timeout=self._timeout) as answer:
-                return bytes(answer.read(_ANSWER))
-        except urllib.error.HTTPError as exc:
-            with exc:
-                said = " ".join(exc.read(300).decode("utf-8", "replace").split())
-            raise UnverifiedError(attempted, self._url, f"it answered {exc.code}: {said}", _REMEDY) from exc
-        except (OSError, ValueError, http.client.HTTPException) as exc:
-            cause = getattr(exc, "reason", None) or exc
-            raise UnverifiedError(attempted, self._url, str(cause) or type(exc).__name__, _REMEDY) from exc
+            answer = self._http.exchange(
+                self._url + path, body, headers, timeout=self._timeout, most=_ANSWER, of_error=300
+            )
+        except web.ERRORS as exc:
+            raise UnverifiedError(attempted, self._url, web.cause(exc), _REMEDY) from exc
+        if 200 <= answer.status < 300:
+            return answer.body
+        said = " ".join(answer.body.decode("utf-8", "replace").split())
+        raise UnverifiedError(attempted, self._url, f"it answered {answer.status}: {said}", _REMEDY)
 
 
 def _time(moment: datetime) -> str:

@@ -9,21 +9,16 @@ https://docs.github.com/rest; the requests are held against GitHub's OpenAPI by 
 
 from __future__ import annotations
 
-import http.client
 import json
 import re
-import ssl
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from email.message import Message
 from typing import Callable, Optional, TypeVar
 from urllib.parse import quote, urlencode, urljoin, urlsplit
 
 from ..base import typed, web
-from ..base.errors import UnverifiedError, UsageError
+from ..base.errors import UnverifiedError
 from ..base.version import VERSION
 
 T = TypeVar("T")
@@ -54,20 +49,6 @@ class GithubError(UnverifiedError):
     def __init__(self, reason: str, attempted: str, subject: str, cause: str) -> None:
         self.reason = reason
         super().__init__(attempted, subject, cause, _REMEDY[reason])
-
-
-class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """urllib would send the token along to wherever it is sent on."""
-
-    def redirect_request(self, *_: object) -> None:
-        return None
-
-
-@dataclass(frozen=True)
-class _Answer:
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
 
 
 @dataclass(frozen=True)
@@ -122,13 +103,6 @@ class _Jobs:
     jobs: tuple[Job, ...]
 
 
-def ssl_context(ca_bundle: str) -> ssl.SSLContext:
-    try:
-        return ssl.create_default_context(cafile=ca_bundle or None)
-    except OSError as exc:
-        raise UsageError("read the CA certificates", ca_bundle, exc.strerror or str(exc), "Correct ca_bundle.") from exc
-
-
 def origin(url: str) -> tuple[str, str, int]:
     """Scheme, host and port; nothing of what is not an address."""
     try:
@@ -149,7 +123,7 @@ class Client:
         self._base = f"{self._api}/repos/{repository}"
         self._token = token
         self._patience, self._timeout, self._sleep, self._now = patience, timeout, sleep, now
-        self._opener = urllib.request.build_opener(_NoRedirects, *web.handlers(ssl_context(ca_bundle)))
+        self._http = web.Http(web.ssl_context(ca_bundle))  # a redirect would take the token along
 
     # --- what is asked ------------------------------------------------------------------------------------------------
 
@@ -234,15 +208,14 @@ class Client:
         if answer.body:
             typed.load(answer.body, _wrong(attempted, path))
 
-    def _ask(self, method: str, url: str, body: Optional[Mapping[str, object]], attempted: str) -> _Answer:
+    def _ask(self, method: str, url: str, body: Optional[Mapping[str, object]], attempted: str) -> web.Answer:
         """One request, again where that can help: reads that met a 5xx or no answer, anything that met a rate limit."""
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 answer = self._send(method, url, body)
-            except (OSError, ValueError, http.client.HTTPException) as exc:
+            except web.ERRORS as exc:
                 if method != "GET" or attempt == ATTEMPTS:
-                    cause = getattr(exc, "reason", None) or str(exc) or repr(exc)
-                    raise GithubError(UNREACHABLE, attempted, url, str(cause)) from exc
+                    raise GithubError(UNREACHABLE, attempted, url, web.cause(exc)) from exc
                 self._sleep(attempt)
                 continue
             if answer.status < 400:
@@ -261,7 +234,7 @@ class Client:
             raise GithubError(_reason(answer.status), attempted, url, f"{answer.status}: {_message(answer)}")
         raise AssertionError("the last attempt returns or raises")
 
-    def _limited(self, answer: _Answer) -> Optional[float]:
+    def _limited(self, answer: web.Answer) -> Optional[float]:
         """Seconds until a rate limit ends; None where it was none. https://docs.github.com/rest/using-the-rest-api/rate-limits-for-the-rest-api"""
         if answer.status not in (403, 429):
             return None
@@ -272,7 +245,7 @@ class Client:
             return max(1.0, float(reset) - self._now())
         return 60.0 if answer.status == 429 else None
 
-    def _send(self, method: str, url: str, body: Optional[Mapping[str, object]]) -> _Answer:
+    def _send(self, method: str, url: str, body: Optional[Mapping[str, object]]) -> web.Answer:
         headers = {
             "Accept": "application/vnd.github+json",
             "X-GitHub-Api-Version": API_VERSION,
@@ -280,22 +253,12 @@ class Client:
         }
         if self._token and origin(url) == origin(self._api):
             headers["Authorization"] = f"Bearer {self._token}"
-        if not url.startswith(("https://", "http://")):
-            raise OSError(f"{url!r} is not an http or https address")
         data = None if body is None else json.dumps(body).encode()
         if data is not None:
             headers["Content-Type"] = "application/json"
-        request = urllib.request.Request(url, data=data, method=method, headers=headers)  # noqa: S310 - looked at above
-        try:
-            with self._opener.open(request, timeout=self._timeout) as answer:
-                return _Answer(answer.status, _lower(answer.headers), answer.read(BODY_LIMIT))
-        except urllib.error.HTTPError as exc:
-            with exc:
-                return _Answer(exc.code, _lower(exc.headers), exc.read(1 << 20))
-
-
-def _lower(headers: Message) -> dict[str, str]:
-    return {name.lower(): value for name, value in headers.items()}
+        return self._http.exchange(
+            url, data, headers, method=method, timeout=self._timeout, most=BODY_LIMIT, of_error=1 << 20
+        )
 
 
 def _wrong(attempted: str, subject: str) -> typed.Wrong:
@@ -304,7 +267,7 @@ def _wrong(attempted: str, subject: str) -> typed.Wrong:
     )
 
 
-def _built(kind: type[T], answer: _Answer, attempted: str, subject: str) -> T:
+def _built(kind: type[T], answer: web.Answer, attempted: str, subject: str) -> T:
     """What GitHub answered; of its many fields those that we use."""
     wrong = _wrong(attempted, subject)
     return typed.build(kind, typed.load(answer.body, wrong), wrong, unknown="ignore")
@@ -315,7 +278,7 @@ def _reason(status: int) -> str:
     return known.get(status, UNREACHABLE if status >= 500 else REFUSED)
 
 
-def _message(answer: _Answer) -> str:
+def _message(answer: web.Answer) -> str:
     try:
         said = str(json.loads(answer.body)["message"])
     except (ValueError, LookupError, TypeError, RecursionError):

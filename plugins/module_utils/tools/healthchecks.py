@@ -14,7 +14,6 @@ import re
 import threading
 import time
 import urllib.error
-import urllib.request
 import uuid
 from typing import Optional
 from urllib.parse import urlencode, urlsplit, urlunsplit
@@ -31,13 +30,6 @@ BODY_LIMIT = 10_000  # what a server of one's own keeps of a body; healthchecks.
 _ANSWER = 200  # bytes of an answer that are read
 _CUT = "\n[…]\n"
 _STRANGE = re.compile(r"[^!-~]")  # blanks, control characters, and what is not ASCII
-
-
-class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """A switch answers by itself. Elsewhere the secret address would be told to somebody else."""
-
-    def redirect_request(self, *_: object) -> None:
-        return None
 
 
 def address(url: str) -> str:
@@ -95,7 +87,9 @@ class Switch:
         self._url = address(url)
         self._timeout, self._patience, self._pause = timeout, patience, pause
         self._run_id = run_id or str(uuid.uuid4())  # tells runs that overlap from each other
-        self._opener = urllib.request.build_opener(_NoRedirects, *web.handlers())
+        self._http = (
+            web.Http()
+        )  # a switch answers by itself; elsewhere the secret address would be told to somebody else
         self._first: Optional[threading.Thread] = None
 
     def start(self, text: str = "") -> None:
@@ -126,13 +120,10 @@ class Switch:
     def _sent(self, signal: str, data: bytes) -> tuple[str, bool]:
         """(why it was not delivered, whether another attempt may help)."""
         headers = {"Content-Type": "text/plain; charset=utf-8", "User-Agent": f"lifeboat/{VERSION}"}
-        request = urllib.request.Request(self._signal(signal), data, headers, method="POST")  # noqa: S310 - address()
+        url = self._signal(signal)
         try:
-            with self._opener.open(request, timeout=self._timeout) as answer:
-                return _judged(answer.status, answer.read(_ANSWER).decode("utf-8", "replace").strip())
-        except urllib.error.HTTPError as exc:
-            with exc:
-                return _judged(exc.code, "")
+            answer = self._http.exchange(url, data, headers, timeout=self._timeout, most=_ANSWER, of_error=0)
+            return _judged(answer.status, answer.body.decode("utf-8", "replace").strip())
         except urllib.error.URLError as exc:
             return str(exc.reason) or type(exc.reason).__name__, True
         except OSError as exc:
