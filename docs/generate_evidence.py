@@ -59,7 +59,7 @@ def schema(kind: Any) -> dict[str, Any]:
 
 def described(kind: Any) -> dict[str, Any]:
     types = typed.hints(kind)
-    fields = [field for field in dataclasses.fields(kind) if field.init]
+    fields = [field for field in dataclasses.fields(kind) if field.init and field.metadata.get("recorded", True)]
     required = [
         typed.key(field) for field in fields
         if field.default is field.default_factory is dataclasses.MISSING

@@ -126,7 +126,7 @@ def test_every_kind_has_a_case_and_every_step_that_is_left_out_a_reason() -> Non
         (seen(LOOP, stores=GONE), "ansible-playbook lifeboat.dr.recover_object_storage -e confirm=shop1"),
         (seen(elsewhere=("renamed",)), "set lifeboat_runtime.project to renamed in the inventory, then: ansible-playbook lifeboat.dr.deploy"),
         (seen(KILLED, pending="a recovery of the database has begun"), "ansible-playbook lifeboat.dr.recover_database -e confirm=shop1"),
-        (seen(KILLED, pending="a recovery of the object storage has begun"), "ansible-playbook lifeboat.dr.recover_object_storage -e confirm=shop1"),
+        (seen(KILLED, pending="words", pending_component="objects"), "ansible-playbook lifeboat.dr.recover_object_storage -e confirm=shop1"),
         (seen(app(status="created"), ports=(THIEF,)), "kill 4711"),
         (seen(app(status="created"), ports=(replace(THIEF, unit="old.service"),)), "systemctl stop old.service"),
         (seen(app(status="created"), ports=(Holder("8000/tcp", "backend", container="other-1"),)), "docker stop other-1"),

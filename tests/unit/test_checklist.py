@@ -103,7 +103,7 @@ def test_a_look_ahead_asks_the_endpoints_in_the_present(tmp_path: Path, monkeypa
 def test_what_status_says_is_on_one_list_and_on_one_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing that status judges is lost, whatever it learns to judge; the lists have no opinion of their own on it."""
     config = stuff(tmp_path)
-    names = [*operations_checklist._BELONGS, "proof", "newest backup", "copies", "broken backups", "something new"]
+    names = [*operations_checklist._BELONGS, "newest backup", "copies", "broken backups", "something new"]
     said = status.Status("shop", NOW, tuple(Check(name, FAIL, name, 2, 1, "h") for name in names), (), {})
     monkeypatch.setattr(status, "status", lambda config, **_: said)
     monkeypatch.setattr(schedule, "checks", lambda config, now: [])

@@ -273,8 +273,8 @@ def test_names_of_other_buckets_are_no_labels(
     tmp_path: Path, asked: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     checks = [
-        status.Check("bucket one: x", "PASS"),
-        status.Check("bucket two: y", "FAIL"),
+        status.Check("bucket one: x", "PASS", kind="bucket", subject="one"),
+        status.Check("bucket two: y", "FAIL", kind="bucket", subject="two"),
         status.Check("space", "PASS"),
     ]
     seen = status.Status("shop", NOW, tuple(checks), (), {name: [] for name in KINDS})

@@ -119,9 +119,9 @@ def observe(run: Opened, *, log: Log) -> Observations:
     config, stack = run.config, run.runtime
     log("looking at the machine, the engine and the services")
     first = glance(run, logs=True)
-    pending = _pending(config)
+    pending, component = _pending(config)
     missing, blank = needed_variables(config) if config.runtime.type == "compose" else ((), ())
-    found = replace(first, pending=pending, env_missing=missing, env_blank=blank)
+    found = replace(first, pending=pending, pending_component=component, env_missing=missing, env_blank=blank)
     if found.host.engine or (found.healthy and not found.host.full):
         return found
     if isinstance(stack, ComposeRuntime):
@@ -253,14 +253,15 @@ def _answer(check: EndpointCheck, veil: Veil) -> Check:
     return Check(veil.line(name), FAIL if problem else PASS, veil.line(problem) or f"status {check.status}")
 
 
-def _pending(config: Config) -> str:
-    """A recovery of the data that has not ended: the backend is stopped on purpose."""
+def _pending(config: Config) -> tuple[str, str]:
+    """(what says that a recovery of the data has not ended, empty where none is; of which component). The backend is
+    stopped on purpose then."""
     state = config.state
     if (state / RECOVERING_OBJECTS).exists():
-        return "a recovery of the object storage has begun and not ended"
+        return "a recovery of the object storage has begun and not ended", OBJECTS
     if (state / RECOVERING).exists() or recovery_state.stopped(config):
-        return "a recovery of the database has begun and not ended"
-    return ""
+        return "a recovery of the database has begun and not ended", DATABASE
+    return "", DATABASE
 
 
 def _images_gone(found: Observations, stack: ComposeRuntime) -> dict[str, str]:

@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from ..settings.scenarios import of_component
-from .facts import DATABASE, OBJECTS, Observations, Seen
+from .facts import DATABASE, Observations, Seen
 
 ENGINE, RESTART, RECREATE, SPACE, IMAGE, REDEPLOY = "engine", "restart", "recreate", "space", "image", "redeploy"
 LADDER: Mapping[str, str] = {
@@ -101,7 +101,8 @@ def _cause(kind: str, words: str, seen: Observations, next: str = "") -> Cause:
 def classify(seen: Observations, host: str = "<host>") -> Cause:
     """The likely cause, the one below before the one above it: a full disk before the crash that it leads to."""
     if seen.pending:
-        return _cause("pending", seen.pending, seen, f"ansible-playbook lifeboat.dr.{_pending(seen)} -e confirm={host}")
+        playbook = of_component(seen.pending_component).playbook
+        return _cause("pending", seen.pending, seen, f"ansible-playbook lifeboat.dr.{playbook} -e confirm={host}")
     if seen.elsewhere:
         names = ", ".join(seen.elsewhere)
         words = (
@@ -144,10 +145,6 @@ def classify(seen: Observations, host: str = "<host>") -> Cause:
         kind = "env" if _ENV.search(seen.compose) else "compose"
         return _cause(kind, f"Compose cannot read the project: {seen.compose}", seen)
     return _of_the_services(seen)
-
-
-def _pending(seen: Observations) -> str:
-    return of_component(OBJECTS if "object" in seen.pending else DATABASE).playbook
 
 
 def _of_the_services(seen: Observations) -> Cause:

@@ -147,7 +147,8 @@ class Observations:
     and `.env` lacks; env_blank: those that become empty words. services: the backend's, by the project's definition
     where it can be read. absent: those without a container. images_gone: service -> image that is not on the host.
     images_changed: service -> the recovery point in which it ran another image. elsewhere: other projects that have the
-    stores of ours, made from our directory. pending: a data recovery that has not ended. endpoints: the operator's.
+    stores of ours, made from our directory. pending, pending_component: a data recovery that has not ended, and of
+    what. endpoints: the operator's.
     not_looked: what could not be looked at.
     """
 
@@ -164,6 +165,7 @@ class Observations:
     stores: tuple[Store, ...] = ()
     elsewhere: tuple[str, ...] = ()
     pending: str = ""
+    pending_component: str = DATABASE
     endpoints: tuple[Check, ...] = ()
     not_looked: tuple[str, ...] = ()
 

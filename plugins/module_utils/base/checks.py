@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Literal, Optional
 
 from .errors import IntegrityError, LifeboatError, NotFoundError, UnverifiedError, of_machine
@@ -20,6 +20,10 @@ ABORTED: Final = "ABORTED"
 Verdict = Literal["PASS", "FAIL", "COULD_NOT_VERIFY", "ABORTED"]
 CODES: Final = {PASS: 0, COULD_NOT_VERIFY: UnverifiedError.exit_code, FAIL: IntegrityError.exit_code}
 SHOWN = 8
+# Kinds of checks by which other files find them; any other check is of the kind of its name.
+NEWEST, PROOF, BUCKET, CHECKSUMS = "newest", "proof", "bucket", "checksums"
+# Not written where it says no more than the name, and in no record of evidence or of a verification.
+_BESIDES = {"recorded": False}
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,7 @@ class Check:
     """One thing that was looked at: its result and, in a few words, what was expected and found.
 
     measured and limit: the figure that decided, and the most that it may be, both in `unit`; None where none did.
+    name: for people. Programs ask for kind, what was looked at, and subject, of which database, bucket or component.
     """
 
     name: str
@@ -35,12 +40,17 @@ class Check:
     measured: Optional[float] = None
     limit: Optional[float] = None
     unit: str = ""
+    kind: str = field(default="", compare=False, metadata=_BESIDES)
+    subject: str = field(default="", compare=False, metadata=_BESIDES)
+
+    def __post_init__(self) -> None:
+        if not self.kind:
+            object.__setattr__(self, "kind", self.name)
 
     def as_dict(self) -> dict[str, object]:
         """Without the fields that say nothing, but for the detail, which every reader may count on."""
-        return {
-            key: value for key, value in dataclasses.asdict(self).items() if key == "detail" or value not in (None, "")
-        }
+        found = {**dataclasses.asdict(self), "kind": self.kind if self.kind != self.name else ""}
+        return {key: value for key, value in found.items() if key == "detail" or value not in (None, "")}
 
     @property
     def plain(self) -> Check:
@@ -63,6 +73,15 @@ class PartCheck(Check):
     """A check of one part of a backup, which recovers without the others. part: the name of the database."""
 
     part: str = ""
+
+
+def kind_of(name: str) -> str:
+    """The kind of a check that was written without one, as earlier versions did."""
+    if name.startswith("newest "):
+        return NEWEST
+    if name.startswith(PROOF) or name.endswith(PROOF):
+        return PROOF
+    return name.partition(" of ")[0]
 
 
 def at_most(name: str, measured: float, limit: float, unit: str, detail: str) -> Check:

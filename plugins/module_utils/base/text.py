@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Optional
 
 from .checks import SHOWN, Check
@@ -104,3 +104,8 @@ def cautions(
 
 def checks(found: Sequence[Check]) -> list[str]:
     return [named(f"{check.result:<16} {check.name}: {check.words}") for check in found]
+
+
+def of_other(check: Check, name: str) -> Check:
+    """The same of another database than the application's."""
+    return replace(check, name=f"{check.name} of {named(name)}", subject=name)

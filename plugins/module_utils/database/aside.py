@@ -15,7 +15,7 @@ from ..base import filesystem
 from ..base.checks import COULD_NOT_VERIFY, Check, ended
 from ..base.errors import LifeboatError, Log
 from ..base.filesystem import create, explained
-from ..base.text import named
+from ..base.text import named, of_other
 from ..base.typed import plain
 from ..recovery.state import RECOVERING
 from ..repository.base import MANIFEST
@@ -142,18 +142,18 @@ def bring_back(
         one = replace(item, application=False)
         if item.live in there and _filled(server, item.live):
             words = f"the server has it, and it was not compared with its copy in {folder}"
-            checks.append(Check(f"copy of {item.shown}", COULD_NOT_VERIFY, words))
+            checks.append(of_other(Check("copy", COULD_NOT_VERIFY, words), item.live))
             outcomes.append(Outcome(item.shown, "untouched", words))
             continue
         wanted = Restoration(config, server, manifest, folder, False, stamp, lambda: None, log, (one,), one)
         try:
             done = methods.of(manifest).restore(wanted)
-            checks += [check for check in done.checks if check.name.endswith(f" of {item.shown}")]
+            checks += [check for check in done.checks if check.subject == item.live]
             why = "; ".join(("out of the server that was put aside", *done.notes))
             outcomes.append(Outcome(item.shown, _RESTORED, why))
         except LifeboatError as exc:
             log(f"{item.shown} was not brought back: {named(exc.cause)}")
-            checks.append(ended(f"restore of {item.shown}", exc))
+            checks.append(of_other(ended("restore", exc), item.live))
             outcomes.append(Outcome(item.shown, "failed", f"{named(exc.cause)}; its copy is in {folder}"))
     if all(outcome.action == _RESTORED for outcome in outcomes):
         filesystem.remove(folder)

@@ -895,7 +895,7 @@ def restore(server: Server, config: Config, wanted: Cluster, stamp: str, log: Lo
     if later:
         lines.append(f"{', '.join(later)}: set, in effect when {config.database.service} is started again")
     checks = list(made.checks)
-    if names and all(check.name != SETTINGS for check in checks):
+    if names and all(check.kind != SETTINGS for check in checks):
         checks.append(Check(SETTINGS, PASS, f"{len(names)} set again as the backup has them"))
     diff, aside = _aside(config, wanted, found, stamp)
     return Brought(tuple(checks), (*lines, *aside), diff)

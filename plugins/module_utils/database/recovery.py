@@ -10,7 +10,7 @@ import contextlib
 import json
 import zlib
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Callable, Optional
@@ -19,7 +19,7 @@ from ..base import typed
 from ..base.checks import Check, compared
 from ..base.clock import format_time, parse_time
 from ..base.errors import IntegrityError, LifeboatError, Log
-from ..base.text import named, several
+from ..base.text import named, of_other, several
 from ..recovery import state as recovery_state
 from ..recovery.state import DIFFERS, RECOVERING, Unfinished, keep
 from ..repository import catalog
@@ -122,9 +122,7 @@ def restore_database(
             raise IntegrityError("restore the backup", identity, cause, "Choose another (`lifeboat list`).") from exc
     left_out = {item: check for item, check in broken.items() if item not in whole}
     outcomes = [*restored.databases, *(Outcome(item.shown, "failed", check.detail) for item, check in left_out.items())]
-    unread = [
-        replace(check, name=f"{check.name} of {item.shown}") for item, check in broken.items() if item.dump.folder
-    ]
+    unread = [of_other(check, item.live) for item, check in broken.items() if item.dump.folder]
     read = sum((artefacts[item.dump.name] for item in chosen if not item.dump.folder), common).check
     others: tuple[Check, ...] = ()
     if wanted.copied:

@@ -19,7 +19,7 @@ from datetime import datetime, timezone
 from typing import Optional
 
 from ..base import pipeline, typed
-from ..base.checks import ABORTED, COULD_NOT_VERIFY, FAIL, PASS, Check, Verdict, accepted, at_most, verdict
+from ..base.checks import ABORTED, COULD_NOT_VERIFY, FAIL, PASS, Check, Verdict, accepted, at_most, kind_of, verdict
 from ..base.clock import format_time
 from ..base.errors import UsageError
 from ..base.text import Untested
@@ -34,6 +34,7 @@ from .phases import Given, Plan
 from .schema import Found, Record, Rto, Verification
 
 UNNOTICED = "the time until somebody noticed"
+_TIME = "recovery time"  # the check
 _SKIPPED = {
     "archive": "whether the real tools can read the backup", "restore": "whether the backup can be restored",
 }  # fmt: skip
@@ -71,7 +72,10 @@ def recovery(told: Mapping[str, object], phases: Sequence[Mapping[str, object]])
     found = typed.build(Recovery, {**told, "phases": ()}, wrong, unknown="ignore")
     if found.scenario not in SCENARIOS:
         raise wrong("scenario", f"{found.scenario!r} is not one of {', '.join(SCENARIOS)}")
-    return replace(found, phases=tuple(evidence_phases.given(phase) for phase in phases))
+    checks = tuple(
+        check if check.kind != check.name else replace(check, kind=kind_of(check.name)) for check in found.checks
+    )
+    return replace(found, phases=tuple(evidence_phases.given(phase) for phase in phases), checks=checks)
 
 
 def build(
@@ -84,7 +88,7 @@ def build(
     target = int(plan.target_seconds)
     proofs = SCENARIOS[told.scenario].proofs
     if not told.error:
-        if not any(check.name.partition(" of ")[0] in proofs for check in checks):
+        if not any(check.kind in proofs for check in checks):
             checks.append(Check(proofs[-1], COULD_NOT_VERIFY, f"the {proofs[-1]} was compared with nothing"))
         if plan.accepted:
             checks.append(accepted(plan.accepted))
@@ -137,7 +141,7 @@ def of_drill(
         error = error or recovery.error
     restored = recovery.backup if SCENARIOS[scenario].data else None
     fault, found, seconds, rpo = drilled(told, restored.taken_at if restored else told.injected_at)
-    checks = [check for check in recovery.checks if check.name != "recovery time"] + found
+    checks = [check for check in recovery.checks if check.kind != _TIME] + found
     if seconds is not None:  # else it did not end with a transaction, which drilled() has said
         checks.append(_in_time(seconds, target))
     counted = "from the fault to the first verified business transaction"
@@ -213,11 +217,11 @@ def _identity(name: str, now: datetime) -> str:
 
 
 def _kept(checks: Sequence[Check]) -> tuple[schema.Check, ...]:
-    return tuple(schema.Check(**vars(check)) for check in checks)
+    return tuple(schema.Check(**vars(check.plain)) for check in checks)
 
 
 def _in_time(seconds: float, target: int) -> Check:
-    return at_most("recovery time", seconds, target, "s", f"{seconds:.0f} s, target {target} s")
+    return at_most(_TIME, seconds, target, "s", f"{seconds:.0f} s, target {target} s")
 
 
 def _without_rows(error: str) -> str:

@@ -16,7 +16,7 @@ from datetime import datetime
 from typing import Optional
 
 from ..base import checks, pipeline, typed
-from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check
+from ..base.checks import COULD_NOT_VERIFY, FAIL, NEWEST, PASS, PROOF, Check, kind_of
 from ..base.errors import LifeboatError, UnverifiedError
 from . import words
 from .history import Stack
@@ -36,6 +36,7 @@ class _Told:
     result: str
     detail: str = ""
     measured: Optional[float] = None
+    kind: str = ""
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ def _line(given: Mapping[str, object], stack: Optional[Stack]) -> Line:
     if bad:
         found.append(Check("records", FAIL, f"{len(bad)} that are no evidence, such as {bad[-1].id}"))
     wrong = sorted((check for check in found if check.result != PASS), key=lambda check: check.result != FAIL)
-    return Line(host, name, checks.verdict(found), tuple(wrong), _oldest(found, "newest "), _oldest(found, "proof"))
+    return Line(host, name, checks.verdict(found), tuple(wrong), _oldest(found, NEWEST), _oldest(found, PROOF))
 
 
 def _checks(what: str, given: object) -> list[Check]:
@@ -111,13 +112,14 @@ def _checks(what: str, given: object) -> list[Check]:
         return [Check(what, COULD_NOT_VERIFY, f"its answer cannot be read: {exc.cause}")]
     if not said.checks:
         return [Check(what, COULD_NOT_VERIFY, "it says nothing")]
-    return [Check(check.name, check.result, check.detail, check.measured) for check in said.checks]
+    return [
+        Check(check.name, check.result, check.detail, check.measured, kind=check.kind or kind_of(check.name))
+        for check in said.checks
+    ]
 
 
-def _oldest(found: Sequence[Check], name: str) -> Optional[float]:
-    """Of the checks of backups ("newest backup", "newest objects backup"), or of proofs ("proof", "objects proof")."""
-    named = (check for check in found if check.name.startswith(name) or check.name.endswith(name))
-    own = [check for check in named if "keeper" not in check.name]
+def _oldest(found: Sequence[Check], kind: str) -> Optional[float]:
+    own = [check for check in found if check.kind == kind]
     measured = [check.measured for check in own]
     return max(filter(None, measured), default=0.0) if own and None not in measured else None
 

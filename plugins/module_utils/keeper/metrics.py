@@ -55,9 +55,9 @@ def _samples(run: Opened, now: datetime) -> Iterator[Sample]:
         for kind in KINDS:
             yield Sample("lifeboat_keeper_alarm", {"kind": kind}, kind in seen.alarms)
     for check in seen.checks:
-        if check.name == "quota" and check.measured is not None:
+        if check.kind == "quota" and check.measured is not None:
             yield Sample("lifeboat_keeper_quota_used_ratio", {}, check.measured / 100)
-        if check.name not in (*_TOLD, *(seen.alarms or ())):
+        if check.kind not in (*_TOLD, *(seen.alarms or ())):
             yield _check(check.name, check.result == PASS)
 
 

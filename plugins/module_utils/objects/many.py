@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Optional
 
 from ..base import throttle
-from ..base.checks import PASS, SHOWN, Check, ended
+from ..base.checks import BUCKET, PASS, SHOWN, Check, ended
 from ..base.errors import LifeboatError
 from ..base.text import named
 
@@ -28,9 +28,9 @@ def folded(of_each: Iterable[tuple[str, Iterable[Check]]], at_once: int = thrott
             if check.result == PASS:
                 passed.setdefault(check.name, []).append(f"{named(name)}: {check.detail}")
             else:
-                yield replace(check, name=f"bucket {named(name)}: {check.name}")
+                yield replace(check, name=f"bucket {named(name)}: {check.name}", kind=BUCKET, subject=name)
         if failed:
-            yield ended(f"bucket {named(name)}", failed)
+            yield replace(ended(f"bucket {named(name)}", failed), kind=BUCKET, subject=name)
     for what, told in passed.items():
         rest = f"; and {len(told) - SHOWN} other buckets alike" if len(told) > SHOWN else ""
         yield Check(f"other buckets: {what}", PASS, "; ".join(told[:SHOWN]) + rest)

@@ -90,7 +90,7 @@ def _through(
             found = tuple(_judged(client.found(_LABEL, identity), before, client.counts(), asked, identity))
             # A failure is counted a moment after the end of its request: what passes is looked at twice.
             before_it, good = good, checks.verdict(found) == PASS
-            if (good and before_it) or any(check.name == "kept back" for check in found):
+            if (good and before_it) or any(check.kind == "kept back" for check in found):
                 return found
             if monotonic() >= deadline and not good:
                 return found

@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 from typing import Optional
 
 from ..base import clock
-from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check
+from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, PROOF, Check
 from ..base.errors import LifeboatError, UsageError, present
 from ..base.text import human
 from ..evidence import store
@@ -38,7 +38,7 @@ DAYS_TO_ACT = 30
 MOST_AHEAD = 3650  # days
 # Where a check of status belongs; every other one is of the daily list.
 _BELONGS = {
-    status.CONTENT: "weekly", status.SIZES: "weekly", "config parts": "weekly",
+    status.CONTENT: "weekly", status.SIZES: "weekly", PROOF: "weekly", "config parts": "weekly",
     "rows and objects": "weekly", "rows without objects": "weekly",
     "rows and objects agree": "weekly", "objects without rows": "weekly", "space": "weekly", "escrow": "quarterly",
 }  # fmt: skip
@@ -81,17 +81,16 @@ def _lines(run: Opened, period: str, now: datetime, present: datetime) -> Iterat
         yield Line(RAN if period == "daily" else period, "repository", COULD_NOT_VERIFY, str(exc))
         found = status.Status(run.config.stack, now, (), (), {})
     kinds = configured(run.config)
-    belongs = {**_BELONGS, **{status.proof_of(kind): "weekly" for kind in kinds}}
-    mine = [check for check in found.checks if belongs.get(check.name, "daily") == period]
+    mine = [check for check in found.checks if _BELONGS.get(check.kind, "daily") == period]
     if period == "daily":
         yield from (_line(RAN, check) for check in mine)
     elif period == "weekly":
         good = {kind.name: [entry for entry in found.backups.get(kind.name, ()) if entry.good] for kind in kinds}
         yield from (_trend(component, some) for component, some in good.items())
-        yield from (_line(SIZE, check) for check in mine if check.name != "space")
-        if not any(check.name == status.CONTENT for check in mine):
+        yield from (_line(SIZE, check) for check in mine if check.kind != "space")
+        if not any(check.kind == status.CONTENT for check in mine):
             yield _content({kind: good[kind.name] for kind in kinds if kind.counts and not kind.guarded})
-        yield from (_line(SPACE, check) for check in mine if check.name == "space")
+        yield from (_line(SPACE, check) for check in mine if check.kind == "space")
         yield _days_until_full(run, good, now)
     elif period == "monthly":
         yield _overdue(run, now)

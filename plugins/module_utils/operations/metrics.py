@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Callable, Optional
 
 from ..base import filesystem, pipeline, typed, web
-from ..base.checks import PASS
+from ..base.checks import BUCKET, PASS
 from ..base.clock import TOLERANCE
 from ..base.errors import TIMED_OUT, LifeboatError, NotFoundError, UnverifiedError, UsageError, present
 from ..base.version import VERSION
@@ -344,12 +344,12 @@ def _status(look: Look) -> Iterator[Sample]:
     yield Sample("lifeboat_status_passed", {}, seen.verdict == PASS)
     passed: dict[str, bool] = {}
     for check in seen.checks:
-        name = "a bucket" if check.name.startswith("bucket ") else check.name.partition(":")[0]
+        name = "a bucket" if check.kind == BUCKET else check.name.partition(":")[0]
         passed[name] = passed.get(name, True) and check.result == PASS
     for name, whether in list(passed.items())[:_NAMES]:
         yield Sample("lifeboat_check_passed", {"check": name}, whether)
     for check in seen.checks:
-        if check.name == "escrow" and check.measured is not None:
+        if check.kind == "escrow" and check.measured is not None:
             yield _done("escrow", STACK, look.now - timedelta(days=check.measured))
     yield _done("status", STACK, look.now)
 

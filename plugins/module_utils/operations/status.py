@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Optional
 
-from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check, at_most, verdict
+from ..base.checks import COULD_NOT_VERIFY, FAIL, NEWEST, PASS, PROOF, Check, at_most, verdict
 from ..base.clock import TOLERANCE
 from ..base.errors import IntegrityError, LifeboatError, present
 from ..base.text import human
@@ -56,8 +56,8 @@ class Status:
     @property
     def proof_age_days(self) -> dict[str, Optional[float]]:
         """By component, as its check measured it; None where no restore ever proved it."""
-        found = {check.name: check.measured for check in self.checks}
-        return {name: found[proof_of(kind)] for name, kind in KINDS.items() if proof_of(kind) in found}
+        found = {check.subject: check.measured for check in self.checks if check.kind == PROOF}
+        return {name: found[name] for name in KINDS if name in found}
 
     def as_dict(self) -> dict[str, object]:
         return {
@@ -86,8 +86,9 @@ def status(run: Opened, *, now: datetime, asked: Optional[datetime] = None) -> S
     kinds = configured(config)
     for kind in kinds:
         found = backups[kind.name]
-        checks.append(_newest(config, f"newest {kind.word}backup", found, now, "there is no good backup"))
-        checks.append(_proof(config, kind, found, now))
+        newest_one = _newest(config, f"newest {kind.word}backup", found, now, "there is no good backup")
+        checks.append(replace(newest_one, kind=NEWEST, subject=kind.name))
+        checks.append(replace(_proof(config, kind, found, now), kind=PROOF, subject=kind.name))
         good = catalog.good(found)
         checks += judgements.judged(config, repo, good[-1]) if good else ()
     if any(kind.tied for kind in kinds):  # a point is as old as its rows
@@ -232,11 +233,6 @@ def _private(config: Config) -> Iterator[Check]:
         yield Check("secrets", FAIL, f"{words}; chmod 0600 {path}, and give the secrets new values")
 
 
-def proof_of(kind: AnyKind) -> str:
-    """What the check of its last proof is called."""
-    return f"{kind.word}proof"
-
-
 def _unfit(what: str, found: Sequence[Published]) -> Iterator[Check]:
     """Those that are not good, by what is the matter with them."""
     unfit = [entry for entry in found if not entry.good]
@@ -276,7 +272,7 @@ def _consistency(point: Point) -> str:
 
 def _proof(config: Config, kind: AnyKind, found: Sequence[Entry], now: datetime) -> Check:
     """The newest proof of a backup that was young when restored: last year's, restored today, proves no other."""
-    name, limit = proof_of(kind), config.alarms.proof_age_days
+    name, limit = f"{kind.word}{PROOF}", config.alarms.proof_age_days
     proven = [(at, entry) for entry in found if (at := entry.proven_at) and at <= now + TOLERANCE]
     if not proven:
         last = found[-1].proof.get("restore") if found else None

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Callable, Optional, TypeVar
 
 from ..base import clock, typed
-from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS
+from ..base.checks import CHECKSUMS, COULD_NOT_VERIFY, FAIL, PASS, kind_of
 from ..base.clock import format_time, parse_time
 from ..base.errors import IntegrityError, LifeboatError, NotFoundError, UntrustedError, UnverifiedError, UsageError
 from ..base.text import named
@@ -152,7 +152,7 @@ class Proof:
         """Whether the bytes were those that were written: what failed all the same fails of every copy."""
         found = self.said.get("checks")
         checks = [item for item in found if isinstance(item, dict)] if isinstance(found, list) else []
-        results = [item.get("result") for item in checks if str(item.get("name")).partition(" ")[0] == "checksums"]
+        results = [item.get("result") for item in checks if kind_of(str(item.get("name"))) == CHECKSUMS]
         return bool(results) and all(result == PASS for result in results)
 
     def by_database(self, names: Collection[str]) -> dict[str, tuple[str, str]]:

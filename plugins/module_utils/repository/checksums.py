@@ -13,14 +13,12 @@ from pathlib import Path
 from typing import IO, Callable, Optional
 
 from ..base import pipeline
-from ..base.checks import FAIL, Check, PartCheck, compared
+from ..base.checks import CHECKSUMS, FAIL, Check, PartCheck, compared
 from ..base.errors import NotFoundError, present
-from ..base.text import named
+from ..base.text import named, of_other
 from .base import Repository
 from .components import KINDS
 from .manifest import Artefact, Manifest
-
-CHECKSUMS = "checksums"  # the check's name
 
 
 @dataclass(frozen=True)
@@ -54,8 +52,7 @@ def checksums(repo: Repository, manifest: Manifest, folder: Path) -> list[Check]
     checks = [right.check] if own not in differ else []
     for name in differ:
         check = found[name].check
-        title = check.name if name == own else f"{check.name} of {named(name)}"
-        checks.append(PartCheck(title, check.result, check.detail, part=name))
+        checks.append(PartCheck(**vars(check if name == own else of_other(check, name)), part=name))
     return checks
 
 

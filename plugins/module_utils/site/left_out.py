@@ -71,10 +71,10 @@ class LeftOut:
     def without(self, proved: Sequence[Check]) -> list[Check]:
         """The checks but those of other databases that are spoiled, which are left out."""
         own = self.contents[0].dump.name
-        parts = {check.name: check for check in proved if isinstance(check, PartCheck) and check.part != own}
-        self.spoiled.update({check.part: check.detail for check in parts.values()})
-        rest = [check for check in proved if check.name not in parts]
-        same = f"every byte but of {several('database', [check.part for check in parts.values()])} is the one written"
+        parts = [check for check in proved if isinstance(check, PartCheck) and check.part != own]
+        self.spoiled.update({check.part: check.detail for check in parts})
+        rest = [check for check in proved if check not in parts]
+        same = f"every byte but of {several('database', [check.part for check in parts])} is the one written"
         return rest if rest or not parts else [Check(f"{self.manifest.id} in the vault", PASS, same)]
 
     @property

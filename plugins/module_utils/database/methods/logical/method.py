@@ -20,7 +20,7 @@ from typing import Callable, Optional, TypeVar
 from ....base.checks import FAIL, Check, ended, verdict
 from ....base.clock import format_time
 from ....base.errors import IntegrityError, LifeboatError, Log
-from ....base.text import named
+from ....base.text import named, of_other
 from ....repository.details import DatabaseDetails
 from ....repository.manifest import Manifest
 from ....settings.config import Config
@@ -247,17 +247,16 @@ class _Work:
             return found
 
         checks = self.timed("verify", compared)
-        if any(check.name == ROLES for check in self.checks):
-            checks = [check for check in checks if check.name != ROLES]
+        if any(check.kind == ROLES for check in self.checks):
+            checks = [check for check in checks if check.kind != ROLES]
         if not item.application:
-            names = {check.name: f"{check.name} of {item.shown}" for check in checks if check.name != ROLES}
-            checks = [replace(check, name=names.get(check.name, check.name)) for check in checks]
+            checks = [check if check.kind == ROLES else of_other(check, item.live) for check in checks]
         if verdict(checks) == FAIL and item not in wanted.accepted:
             raise Unproved(checks, wanted.manifest.id, item.shown)
         return checks
 
     def failed(self, item: Held, exc: LifeboatError) -> None:
-        checks = exc.checks if isinstance(exc, Unproved) else [ended(f"restore of {item.shown}", exc)]
+        checks = exc.checks if isinstance(exc, Unproved) else [of_other(ended("restore", exc), item.live)]
         self.checks += checks
         self.outcomes.append(Outcome(item.shown, "failed", named(exc.cause)))
 

@@ -22,7 +22,7 @@ from ....base import pipeline
 from ....base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check, PartCheck, compared, ended
 from ....base.errors import LifeboatError, Log, UnverifiedError, of_machine, unable
 from ....base.pipeline import Command
-from ....base.text import named
+from ....base.text import named, of_other
 from ....repository.details import DatabaseDetails, DatabaseDump
 from ....repository.manifest import Manifest
 from ....settings.config import Config
@@ -78,8 +78,8 @@ def levels(
 
 def _of(dump: DatabaseDump, check: Check) -> PartCheck:
     """The check of one database, by the name of the other than the application's."""
-    name = f"{check.name} of {named(dump.name)}" if dump.folder else check.name
-    return PartCheck(name, check.result, check.detail, check.measured, check.limit, check.unit, dump.name)
+    told = of_other(check, dump.name) if dump.folder else check
+    return PartCheck(**vars(told), part=dump.name)
 
 
 def _server(manifest: Manifest, folder: Path) -> Iterator[Check]:
@@ -199,7 +199,7 @@ def _restored(
             many = f" {number} of {len(dumps)}" if len(dumps) > 1 else ""
             log(f"{manifest.id}: restoring {named(dump.name)}{many}")
             for check in _one(config, manifest, folder, dump, name, server, log):
-                yield check if check.name == ROLES and not dump.folder else _of(dump, check)
+                yield check if check.kind == ROLES and not dump.folder else _of(dump, check)
             if died := scratch.ended(name):
                 yield from (_of(rest, Check("restore", COULD_NOT_VERIFY, died)) for rest in dumps[number:])
                 return
@@ -225,7 +225,7 @@ def _one(
     for check in database_restore.compare(
         server, _VERIFIED, facts, fresh=True, application=not dump.folder, dumped=dumped
     ):
-        yield _of_another_version(check, facts, server) if check.name == EXTENSIONS and check.result == FAIL else check
+        yield _of_another_version(check, facts, server) if check.kind == EXTENSIONS and check.result == FAIL else check
     sound = _amcheck(
         server.tool(
             "pg_amcheck",
