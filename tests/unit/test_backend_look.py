@@ -404,19 +404,20 @@ def test_a_bucket_that_is_gone_is_broken_and_what_cannot_be_asked_is_unsure(
 
 
 @pytest.mark.parametrize(
-    ("name", "words"),
+    ("name", "words", "component"),
     [
-        ("recovering", "of the database"),
-        ("recovering_objects", "of the object storage"),
-        ("stopped.json", "of the database"),
+        ("recovering", "of the database", "database"),
+        ("recovering_objects", "of the object storage", "objects"),
+        ("stopped.json", "of the database", "database"),
     ],
+    ids=["recovering-of the database", "recovering_objects-of the object storage", "stopped.json-of the database"],
 )
 def test_a_recovery_of_the_data_that_has_not_ended_is_seen(
-    stack: config.Config, runner: Runner, name: str, words: str
+    stack: config.Config, runner: Runner, name: str, words: str, component: str
 ) -> None:
     tell(runner, [container("db"), container("backend"), container("migrate", Status="exited", ExitCode=0)])
     stack.state.mkdir(parents=True)
     (stack.state / name).write_text('["backend"]' if name.endswith("json") else "")
-    found = backend_assess._pending(stack)
-    assert words in found
+    found, of_component = backend_assess._pending(stack)
+    assert words in found and of_component == component
     assert runtime.connect(stack)
