@@ -40,7 +40,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base import throttle, 
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.clock import format_time  # noqa: E402
 from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import listing  # noqa: E402
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import checksums, manifest, repositories  # noqa: E402
-from ansible_collections.lifeboat.dr.plugins.module_utils.repository.details import DatabaseDetails  # noqa: E402
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository.details import DatabaseDump, DumpDetails  # noqa: E402
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import bucket  # noqa: E402
 from measure import Sample  # noqa: E402
 from s3_faults import faulty  # noqa: E402
@@ -147,7 +147,7 @@ class Bench:
         moment = datetime.now(timezone.utc)
         repo = repositories.from_settings(self._settings(name)["repository"], {})
         identity = manifest.backup_id("database", moment)
-        of = DatabaseDetails("shop", "custom", 170000, "postgres", "", role_passwords=True, database_size=0)
+        of = DumpDetails(DatabaseDump("shop", 0), "custom", 170000, "postgres", "", role_passwords=True)
         made = manifest.Manifest(identity, "database", name, moment, moment, (), {}, typed.plain(of))
         with repo.stage("database", identity) as staging:
             staging.publish(made.to_bytes())

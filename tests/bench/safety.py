@@ -43,7 +43,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base import typed  # n
 from ansible_collections.lifeboat.dr.plugins.module_utils.keeper import receive  # noqa: E402
 from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import take  # noqa: E402
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import catalog, manifest, repositories  # noqa: E402
-from ansible_collections.lifeboat.dr.plugins.module_utils.repository.details import DatabaseDetails  # noqa: E402
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository.details import DatabaseDump, DumpDetails  # noqa: E402
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest import Artefact, Manifest  # noqa: E402
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config as settings_config  # noqa: E402
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings.config import Config  # noqa: E402
@@ -97,7 +97,7 @@ class Bench:
         """The manifest of the next night."""
         self.nights += 1
         at = datetime.now(timezone.utc).replace(microsecond=0) - 20_000 * DAY / 24 + self.nights * DAY / 24
-        of = DatabaseDetails("shop", "custom", 170000, "postgres", "", role_passwords=True, database_size=0)
+        of = DumpDetails(DatabaseDump("shop", 0), "custom", 170000, "postgres", "", role_passwords=True)
         whole = {**typed.plain(of), **details}
         return Manifest(manifest.backup_id("database", at), "database", "shop", at, at, artefacts, {}, whole)
 

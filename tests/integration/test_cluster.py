@@ -18,7 +18,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import Lif
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import carried, cluster, fingerprint
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import recovery as database_recovery
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.server import Server, drop, identifier
-from ansible_collections.lifeboat.dr.plugins.module_utils.repository.details import DatabaseDetails
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository.details import DumpDetails
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened, exec_command
 from postgres_stack import IMAGE, MakeDatabase, Stack, back_up_and_prove, docker, entries, say
@@ -443,7 +443,7 @@ def test_a_backup_records_it_and_a_rebuild_brings_it_back(
         newest = entries(settings)[-1].manifest
         assert newest
         assert cluster.CLUSTER in [artefact.name for artefact in newest.artefacts]
-        (line,) = newest.detailed(DatabaseDetails).not_carried
+        (line,) = newest.detailed(DumpDetails).primary.not_carried
         assert line.startswith("materialised view public.m may have other content")
         stack.psql("ALTER SYSTEM RESET ALL;")
         done = database_recovery.restore_database(Opened(settings), identity, fresh=True, stamp=STAMP, log=say)

@@ -20,7 +20,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.operations import back
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import verify as operations_verify
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import catalog, show
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.checksums import measure
-from ansible_collections.lifeboat.dr.plugins.module_utils.repository.details import DatabaseDetails
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository.details import DumpDetails
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest import Manifest
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings.config import Config
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
@@ -59,10 +59,10 @@ def three(stack: Stack, make_database: MakeDatabase) -> Iterator[Stack]:
     stack.psql(IN_BYTES.format('"raw\\xe9"', "raw"), "plain")
 
 
-def details_of(settings: Config) -> DatabaseDetails:
+def details_of(settings: Config) -> DumpDetails:
     manifest = entries(settings)[-1].manifest
     assert manifest
-    return manifest.detailed(DatabaseDetails)
+    return manifest.detailed(DumpDetails)
 
 
 @pytest.mark.parametrize("form", ["directory", "custom", "plain"])
@@ -108,7 +108,7 @@ def test_what_cannot_be_read_is_named_and_the_backup_is_not_good(
     settings = stack.config(tmp_path, database={"name": "shop", "backup_user": "backups"})
     lines: list[str] = []
     taken = dump.take(Opened(settings), log=lines.append)
-    missing = taken.detailed(DatabaseDetails).missing
+    missing = taken.detailed(DumpDetails).missing
     assert list(missing) == ["closed", "private", "secret"]
     assert missing["closed"] == "it takes no connections (datallowconn is false)"
     assert 'permission denied for database "private"' in missing["private"]
@@ -137,7 +137,7 @@ def test_the_account_that_the_role_makes_may_connect_to_every_database(
     assert list(found) == ["left", "pri'v %s", "shop", "shop_quarantine_20261124_120000"]
     stack.psql(";".join(statement for name, statement in found.items() if name != "left"))
     settings = stack.config(tmp_path, database={"name": "shop", "backup_user": "back-ups", "exclude": ["left"]})
-    details = dump.take(Opened(settings), log=say).detailed(DatabaseDetails)
+    details = dump.take(Opened(settings), log=say).detailed(DumpDetails)
     others = ["open", "postgres", "pri'v %s", "shop_quarantine_20261124_120000"]  # only its name is like one of ours
     assert (details.missing, [other.name for other in details.others or ()]) == ({}, others)
 
@@ -173,7 +173,7 @@ def test_databases_come_and_go_while_a_backup_runs(stack: Stack, make_database: 
     with lock.held(settings.stack, "backup"):
         done = operations_backup.take(Opened(settings), "database", log=log)
     (taken,) = done.manifests
-    details = taken.detailed(DatabaseDetails)
+    details = taken.detailed(DumpDetails)
     assert [other.name for other in details.others or ()] == ["postgres"]
     assert details.missing == {
         "away": "it was dropped while the backup ran",
@@ -221,7 +221,7 @@ def test_a_standby_is_backed_up_and_said_so(stack: Stack, standby: dict[str, Any
     settings = stack.config(tmp_path, database=standby)
     lines: list[str] = []
     taken = dump.take(Opened(settings), log=lines.append)
-    assert taken.detailed(DatabaseDetails).standby
+    assert taken.detailed(DumpDetails).standby
     assert any("the server is a standby" in line for line in lines)
     checked = operations_verify.verify(Opened(settings), taken.id, "restore", log=say).checks
     assert_pass(checked, at_least=20)

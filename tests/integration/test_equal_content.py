@@ -15,7 +15,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.database import recove
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.methods.logical import dump
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import verify as operations_verify
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations.proof import Result
-from ansible_collections.lifeboat.dr.plugins.module_utils.repository.details import DatabaseDetails
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository.details import DumpDetails
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from postgres_stack import IMAGE, MakeDatabase, Stack, assert_pass, back_up_and_prove, docker, entries, say
 
@@ -207,8 +207,8 @@ def test_ten_thousand_tables(stack: Stack, make_database: MakeDatabase, tmp_path
             )
         settings = stack.config(tmp_path, timeout=1800, database={"name": "many", "format": "custom"})
         back_up_and_prove(settings)
-        details = entries(settings)[-1].manifest.detailed(DatabaseDetails)  # type: ignore[union-attr]
-        assert details.relations == details.fingerprint.tables == TABLES
+        details = entries(settings)[-1].manifest.detailed(DumpDetails)  # type: ignore[union-attr]
+        assert details.primary.relations == details.primary.fingerprint.tables == TABLES
     finally:
         stack.psql("ALTER SYSTEM RESET max_locks_per_transaction;")
         stack.psql("DROP DATABASE IF EXISTS many WITH (FORCE);")

@@ -18,7 +18,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.database import recove
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.methods.logical import dump
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.methods.logical import restore as database_restore
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.server import fit_name, identifier, literal
-from ansible_collections.lifeboat.dr.plugins.module_utils.repository.details import DatabaseDetails
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository.details import DumpDetails
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from postgres_stack import PASSWORD, MakeDatabase, Stack, assert_pass, back_up_and_prove, entries, restore_beside, say
 
@@ -28,8 +28,8 @@ ODD_TYPES = (Path(__file__).parent / "odd_types.sql").read_text()
 def test_every_odd_type_survives(stack: Stack, make_database: MakeDatabase, tmp_path: Path) -> None:
     settings = stack.config(tmp_path, database={"name": make_database("odd", ODD_TYPES)})
     back_up_and_prove(settings)
-    details = entries(settings)[-1].manifest.detailed(DatabaseDetails)  # type: ignore[union-attr]
-    assert (details.fingerprint.tables, details.fingerprint.large_objects) == (12, 3)
+    details = entries(settings)[-1].manifest.detailed(DumpDetails)  # type: ignore[union-attr]
+    assert (details.primary.fingerprint.tables, details.primary.fingerprint.large_objects) == (12, 3)
     # A second generation, restored from a backup of the first, is the same again.
     facts = restore_beside(stack, settings, "second")
     assert_pass(database_restore.compare(stack.server(settings), "second", facts, fresh=True), at_least=7)

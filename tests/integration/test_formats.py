@@ -18,7 +18,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.database import recove
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.methods.logical import dump
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.methods.logical import proof as database_proof
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import verify as operations_verify
-from ansible_collections.lifeboat.dr.plugins.module_utils.repository.details import DatabaseDetails
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository.details import DumpDetails
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from postgres_stack import MakeDatabase, Stack, assert_pass, back_up_and_prove, docker, entries, say, store
 
@@ -70,9 +70,9 @@ def test_every_format(
         "plain": f"{identity}.sql" + ("" if compression == "none" else ".gz"),
     }
     assert wanted[form] in names
-    assert manifest.detailed(DatabaseDetails).fingerprint.level == level
+    assert manifest.detailed(DumpDetails).primary.fingerprint.level == level
     if form == "plain" and compression != "none":
-        assert manifest.detailed(DatabaseDetails).compression.startswith("gzip")
+        assert manifest.detailed(DumpDetails).compression.startswith("gzip")
         with store(settings).materialise("database", identity) as folder, gzip.open(folder / wanted[form]) as file:
             assert database_proof.END_OF_DUMP in file.read()[-200:]
     assert running.traces() == []
@@ -152,7 +152,7 @@ def test_databases_of_every_shape(
     identity = back_up_and_prove(settings)
     manifest = entries(settings)[-1].manifest
     assert manifest
-    summary = manifest.detailed(DatabaseDetails).fingerprint
+    summary = manifest.detailed(DumpDetails).primary.fingerprint
     assert {key: getattr(summary, key) for key in wanted} == wanted
     # And into the living server, through everything that a recovery does there.
     done = database_recovery.restore_database(Opened(settings), identity, fresh=False, stamp="20261124_020000", log=say)

@@ -17,7 +17,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.database import protec
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import recovery as database_recovery
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.methods.logical import dump
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import verify as operations_verify
-from ansible_collections.lifeboat.dr.plugins.module_utils.repository.details import DatabaseDetails
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository.details import DumpDetails
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings.config import Config
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from foreign_server import APPLICATION, NAMES, TABLES, ForeignServer, Picture
@@ -59,16 +59,16 @@ def taken(foreign: ForeignServer, settings: Config, before: dict[str, Picture], 
     return identity
 
 
-def details_of(settings: Config, identity: str) -> DatabaseDetails:
+def details_of(settings: Config, identity: str) -> DumpDetails:
     (entry,) = [entry for entry in entries(settings) if entry.id == identity]
     assert entry.manifest
-    return entry.manifest.detailed(DatabaseDetails)
+    return entry.manifest.detailed(DumpDetails)
 
 
 def test_the_backup_holds_every_database_and_each_is_proved(settings: Config, taken: str) -> None:
     details = details_of(settings, taken)
-    assert tuple(one.name for one in details.dumps("")) == EVERY
-    tables = {one.name: one.fingerprint.tables for one in details.dumps("")}
+    assert tuple(one.name for one in details.databases) == EVERY
+    tables = {one.name: one.fingerprint.tables for one in details.databases}
     assert tables == {APPLICATION: 5, "bytes": 2, "icu, 日本": 1, "latin": 1, "many": TABLES, "postgres": 1}
     result = operations_verify.verify(Opened(settings), taken, "restore", log=say)
     assert_pass(result.checks, at_least=13 + 7 * len(EVERY[1:]))

@@ -33,7 +33,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.operations import quar
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import verify as operations_verify
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import reopen
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.checksums import measure
-from ansible_collections.lifeboat.dr.plugins.module_utils.repository.details import DatabaseDetails
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository.details import DumpDetails
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest import Manifest
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
@@ -167,7 +167,7 @@ def test_a_name_like_those_that_lifeboat_gives_makes_no_database_its_own(stack: 
     identity = back_up(settings)
     manifest = entries(settings)[-1].manifest
     assert manifest
-    assert set(names) <= {dump.name for dump in manifest.detailed(DatabaseDetails).dumps("")}
+    assert set(names) <= {dump.name for dump in manifest.detailed(DumpDetails).databases}
     made, _protected, done = recover(settings, identity=identity)
     assert {name: actions(made)[name] for name in names} == dict.fromkeys(names, "untouched")
     assert [stack.psql("SELECT a FROM t;", name) for name in names] == [["7"]] * 4
@@ -176,7 +176,7 @@ def test_a_name_like_those_that_lifeboat_gives_makes_no_database_its_own(stack: 
     manifest = entries(settings)[-1].manifest
     assert manifest
     kept = done.quarantined_database
-    assert kept and kept not in {dump.name for dump in manifest.detailed(DatabaseDetails).dumps("")}
+    assert kept and kept not in {dump.name for dump in manifest.detailed(DumpDetails).databases}
     now = datetime.now(timezone.utc)
     seen = quarantine.look(Opened(settings), now=now).kept
     assert [item.name for item in seen if item.kind == "database"] == [kept]
@@ -295,7 +295,7 @@ def test_a_broken_dump_of_another_database_stops_nothing(stack: Stack, settings:
     identity = back_up(settings)
     manifest = entries(settings)[-1].manifest
     assert manifest
-    dumps = {item.name: item.folder for item in manifest.detailed(DatabaseDetails).dumps("")}
+    dumps = {item.name: item.folder for item in manifest.detailed(DumpDetails).databases}
     root = Path(settings.repository["path"]) / "postgresql" / identity
     books, empty = (root / dumps[name] / "database.dump" for name in (LATIN1, EMPTY))
     books.write_bytes(b"PGDMP" + b"\0" * 100)
@@ -328,7 +328,7 @@ def test_a_spoiled_database_spoils_the_backup_for_no_other(stack: Stack, setting
     older, newer = back_up(settings), back_up(settings)
     manifest = entries(settings)[-1].manifest
     assert manifest and manifest.id == newer
-    books = next(dump.folder for dump in manifest.detailed(DatabaseDetails).others or () if dump.name == LATIN1)
+    books = next(dump.folder for dump in manifest.detailed(DumpDetails).others or () if dump.name == LATIN1)
     path = Path(settings.repository["path"]) / "postgresql" / newer / books / "database.dump"
     path.parent.chmod(0o700)
     path.chmod(0o600)

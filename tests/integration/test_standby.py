@@ -17,7 +17,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.database import recove
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.fingerprint import facts_of
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.methods.logical import dump
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import verify as operations_verify
-from ansible_collections.lifeboat.dr.plugins.module_utils.repository.details import DatabaseDetails
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository.details import DumpDetails
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings.config import Config
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from postgres_stack import (
@@ -95,7 +95,7 @@ def test_a_standby_is_backed_up_and_said_to_be_one(following: Following, tmp_pat
     (entry,) = entries(settings)
     assert entry.good, entry.problem
     assert entry.manifest
-    assert entry.manifest.detailed(DatabaseDetails).standby is True
+    assert entry.manifest.detailed(DumpDetails).standby is True
     assert any("standby" in line for line in lines), lines
     with store(settings).materialise("database", taken.id) as folder:
         rows = {name: table.rows for name, table in facts_of(folder).tables.items()}

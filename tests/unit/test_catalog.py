@@ -362,6 +362,12 @@ SHRUNK_SERVERS: list[tuple[str, list[dict[str, Any]], str]] = [
     ("the application's has half", [server("a", **rows(2, 9)), server("a", **rows(2, 4))], "holds 4 rows, "),
     ("the application's has another name", [server("a", database="shop"), server("a", database="store")], ""),
     ("another is the application's now", [server("a", database="b"), server("b", database="a", **rows(9, 400))], ""),
+    ("a copy of the server after a dump", [server("a"), {"method": "physical", "fingerprint": {}}], ""),
+    (
+        "a dump after a copy of the server",
+        [server("a"), {"method": "physical", "fingerprint": {}}, server("a", rows=9)],
+        "holds 9 rows",
+    ),
     ("a hostile name", [server("a\n\udce9"), server()], "holds 0 tables of database a\\n\\xe9, "),
 ]
 

@@ -15,10 +15,15 @@ from datetime import datetime, timedelta, timezone
 from typing import Any, Callable
 
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils.base import clock
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import clock, typed
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import IntegrityError, LifeboatError, UsageError
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import manifest, sealing
-from ansible_collections.lifeboat.dr.plugins.module_utils.repository.details import Content, DatabaseDetails
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository.components import KINDS
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository.details import (
+    Content,
+    DatabaseDetails,
+    DumpDetails,
+)
 from builders import NOW, make_manifest
 
 TOKYO = timezone(timedelta(hours=9))
@@ -215,8 +220,30 @@ def test_details_of_a_newer_minor_version_are_read_and_stay_sealed() -> None:
     newer = make_manifest(details={"new": {"a": [1]}, "fingerprint": {"rows": 5, "pages": 7}})
     read = parse(newer.to_bytes())
     assert (read.details, read.seal) == (newer.details, newer.seal)
-    found = read.detailed(DatabaseDetails)
-    assert (found.fingerprint, found.role_passwords, found.compression) == (Content(rows=5), True, "")
+    found = read.detailed(DumpDetails)
+    assert (found.primary.fingerprint, found.role_passwords, found.compression) == (Content(rows=5), True, "")
+
+
+def test_the_primary_database_is_the_first_of_the_list_and_stands_flat_in_a_manifest() -> None:
+    """As every version before wrote it: what was read is written again, key for key."""
+    body = {**make_manifest().details, "relations": 7, "not_carried": ["a lock"], "others": [other()]}
+    found = make_manifest(details=body).detailed(DumpDetails)
+    assert [entry.name for entry in found.databases] == ["shop", "a"]
+    assert (found.primary.size, found.primary.relations, found.primary.not_carried) == (1000, 7, ("a lock",))
+    written = typed.plain(found)
+    empty = {"relations": 0, "not_carried": [], "fingerprint": typed.plain(Content())}
+    assert {name: written[name] for name in body} == {**body, "others": [{**other(), **empty}]}
+    assert not {"primary", "databases"} & {*written}
+
+
+def test_a_backup_by_another_method_is_no_dump_of_no_tables() -> None:
+    details = {**make_manifest().details, "method": "physical"}
+    found = parse(make_manifest(details=details).to_bytes()).detailed(DatabaseDetails)
+    kind = KINDS["database"]
+    assert not isinstance(found, DumpDetails) and found.databases[0].content is None
+    assert (kind.counted(found), kind.held_parts(found), kind.held_part(found, "")) == ({"databases": 1}, {}, None)
+    with pytest.raises(IntegrityError, match=r"details\.method 'physical' is not one of logical"):
+        make_manifest(details=details).detailed(DumpDetails)
 
 
 @pytest.mark.parametrize("data", [b"", b"{}", b"[]", b"null", b"5", b'"x"', b"\xff\xfe", b"{" * 5000, b"[" * 100000])

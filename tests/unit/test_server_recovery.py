@@ -113,10 +113,10 @@ def spoil(root: Path, backup: Manifest, name: str) -> None:
 
 def test_the_application_s_database_has_the_configured_name() -> None:
     manifest = make_manifest(details={"others": [dump("blog", "databases/001"), dump("postgres", "databases/002")]})
-    names = [(item.live, item.dump.folder, item.application) for item in held.of(manifest)]
+    names = [(item.live, item.dump.folder, item.primary) for item in held.of(manifest)]
     assert names == [("shop", "", True), ("blog", "databases/001", False), ("postgres", "databases/002", False)]
     assert [item.live for item in held.of(manifest, "store")] == ["store", "blog", "postgres"], "it was renamed"
-    names = [(item.live, item.dump.folder, item.application) for item in held.of(manifest, "blog")]
+    names = [(item.live, item.dump.folder, item.primary) for item in held.of(manifest, "blog")]
     assert names == [("blog", "databases/001", True), ("shop", "", False), ("postgres", "databases/002", False)]
 
 
@@ -1203,7 +1203,11 @@ def test_what_a_copy_does_not_carry_is_told_of_each_database(
     copies = [details.DatabaseDump(**{**dump(name, place), "not_carried": (f"{name} is a template",)})
               for name, place in (("blog", ""), ("wiki", "databases/001"))]  # fmt: skip
     files = ("fingerprint.json", "databases/001/fingerprint.json")
-    copied = aside.dump.Copied(tuple(Artefact(file, 1, "0" * 64) for file in files), tuple(copies), fingerprint())
+    done = [aside.dump._Done(entry, [], fingerprint().facts, set()) for entry in copies]
+    copied = make_manifest(
+        artefacts=tuple(Artefact(file, 1, "0" * 64) for file in files),
+        details=typed.plain(aside.dump._details(make_config(tmp_path), done, aside.dump.age.OPEN)),
+    )
     monkeypatch.setattr(aside.dump, "copy", lambda *_: copied)
     place = tmp_path / "others_20261124_120000"
     for file in files:

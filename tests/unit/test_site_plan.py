@@ -297,7 +297,7 @@ def verdict(world: World, point: str, **failed: str) -> None:
     """A verification of the point's database on record: which databases failed, and why."""
     identity = f"db_backup_{point}"
     one = manifest.parse(store(world.root).manifest("database", identity), component="database", expected_id=identity)
-    names = [dump.name for dump in one.detailed(DatabaseDetails).dumps("")]
+    names = [dump.name for dump in one.detailed(DatabaseDetails).databases]
     each = {name: {"verdict": FAIL if name in failed else PASS, "reason": failed.get(name, "")} for name in names}
     told = {"verdict": FAIL, "finished_at": "2026-11-24T13:00:00Z", "databases": each}
     repositories.publish_verification(Opened(make_config(world.root)), store(world.root), one, {"restore": told})

@@ -138,3 +138,56 @@ def test_json_that_cannot_be_trusted_is_an_error(text: bytes) -> None:
     assert typed.load(b'{"a": [1]}', wrong) == {"a": [1]}, "the intact text passes"
     with pytest.raises(LifeboatError):
         typed.load(text, wrong)
+
+
+@dataclass(frozen=True)
+class Entry:
+    name: str
+    size: int
+    folder: str = ""
+
+
+@dataclass(frozen=True)
+class Listing:
+    first: Entry = field(metadata={"flat": {"name": "title", "size": "bytes"}})
+    kind: str = ""
+    rest: tuple[Entry, ...] = ()
+
+    @classmethod
+    def variant(cls, data: object) -> type[Listing]:
+        return Marked if isinstance(data, Mapping) and data.get("kind") == "marked" else cls
+
+
+@dataclass(frozen=True)
+class Marked(Listing):
+    mark: int = 0
+
+
+def listing(data: Any) -> Listing:
+    return typed.build(Listing, data, wrong)
+
+
+def test_a_flat_fields_own_fields_stand_beside_it() -> None:
+    data = {"title": "a", "bytes": 1, "kind": "plain", "rest": [{"name": "b", "size": 2, "folder": "f"}]}
+    assert listing(data) == Listing(Entry("a", 1), "plain", (Entry("b", 2, "f"),))
+    assert typed.plain(listing(data)) == data
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        ({"title": 1, "bytes": 1}, r"\(title\): wants str"),
+        ({"title": "a"}, "lacks bytes"),
+        ({"title": "a", "bytes": 1, "first": {}}, "does not know first; it knows bytes, kind, rest, title"),
+        ({"title": "a", "bytes": 1, "folder": "f"}, "does not know folder"),
+        ({"title": "a", "bytes": 1, "mark": 1}, "does not know mark"),
+        ([], "wants a mapping"),
+    ],
+)
+def test_a_flat_field_is_checked_as_it_is_written(data: Any, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        listing(data)
+
+
+def test_a_variant_is_told_by_what_the_data_says() -> None:
+    assert listing({"title": "a", "bytes": 1, "kind": "marked", "mark": 3}) == Marked(Entry("a", 1), "marked", mark=3)

@@ -946,7 +946,7 @@ def test_the_lock_table_is_as_large_as_the_backup_needs(runner: Runner, locks: i
 
 
 def test_how_many_locks_a_backup_needs() -> None:
-    dump = DatabaseDump("shop", "", "", 0, relations=40_000)
+    dump = DatabaseDump("shop", 0, relations=40_000)
     content = Content(tables=10_000, objects=30_000, large_objects=5)
     assert database_proof._locks(dump, "custom") == 40_000
     assert database_proof._locks(replace(dump, relations=0, fingerprint=content), "custom") == 60_000, "it does not say"

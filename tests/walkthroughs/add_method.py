@@ -29,7 +29,7 @@ from ...base.errors import Log
 from ...base.typed import plain
 from ...repository import catalog, repositories
 from ...repository.checksums import measure
-from ...repository.details import DatabaseDetails
+from ...repository.details import DatabaseDetails, DatabaseEntry
 from ...repository.manifest import Manifest
 from ...settings.config import Config
 from ...stack.runtime import Opened
@@ -52,8 +52,9 @@ class Physical(Method):
                 pipeline.run([copy], attempted="copy the server", subject=identity, sink=raw, timeout=config.timeout)
             artefact = measure(staging.path / BASE, BASE)
             details = DatabaseDetails(
-                server.database, "tar", server.version_num, server.user, "", True, artefact.size, method=self.name
-            )
+                DatabaseEntry(server.database, artefact.size), "tar", server.version_num, server.user, "", True,
+                method=self.name,
+            )  # fmt: skip
             manifest = Manifest(identity, "database", config.stack, now, now, (artefact,), details=plain(details))
             staging.publish(manifest.to_bytes())
         log(f"{identity}: published")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timezone
 from pathlib import Path
 
 from ..base import filesystem
@@ -16,10 +15,8 @@ from ..base.checks import COULD_NOT_VERIFY, Check, ended
 from ..base.errors import LifeboatError, Log
 from ..base.filesystem import create, explained
 from ..base.text import named, of_other
-from ..base.typed import plain
 from ..recovery.state import RECOVERING
 from ..repository.base import MANIFEST
-from ..repository.details import DatabaseDetails
 from ..repository.manifest import Manifest, parse
 from ..settings.config import Config
 from ..stack.runtime import Opened
@@ -78,17 +75,9 @@ def take(run: Opened, names: Sequence[str], stamp: str, log: Log) -> str:
 
 
 def _fill(config: Config, server: Server, names: Sequence[str], folder: Path, log: Log) -> None:
-    identity = _identity(folder)
-    copied = dump.copy(config, server, names, identity, folder, log)
-    (first, *others), facts, now = copied.dumps, copied.facts.facts, datetime.now(timezone.utc)
-    details = DatabaseDetails(
-        first.name, config.database.format, facts.server_version_num, facts.superuser, facts.preload or "",
-        facts.is_superuser, first.size, fingerprint=first.fingerprint, others=tuple(others),
-        not_carried=first.not_carried,
-    )  # fmt: skip
-    made = Manifest(identity, "database", config.stack, now, now, copied.artefacts, details=plain(details))
+    manifest = dump.copy(config, server, names, _identity(folder), folder, log)
     with create(folder / MANIFEST) as raw:
-        raw.write(made.to_bytes())
+        raw.write(manifest.to_bytes())
 
 
 def _identity(folder: Path) -> str:
@@ -139,7 +128,7 @@ def bring_back(
     outcomes = []
     there = {database.name for database in server.living()} if folder.name != f"{_COPIES}{stamp}" else set()
     for item in held.of(manifest):
-        one = replace(item, application=False)
+        one = replace(item, primary=False)
         if item.live in there and _filled(server, item.live):
             words = f"the server has it, and it was not compared with its copy in {folder}"
             checks.append(of_other(Check("copy", COULD_NOT_VERIFY, words), item.live))

@@ -95,7 +95,7 @@ class Reference:
         by_name = {
             item.live: Expected(item, self, self._besides(item, newest))
             for item in own
-            if known is None or item.application or item.live in {*known, *there}
+            if known is None or item.primary or item.live in {*known, *there}
         }
         for item in newest:
             by_name.setdefault(item.live, Expected(item, present(self.newest)))
@@ -104,7 +104,7 @@ class Reference:
             left_out = name in self.manifest.detailed(DatabaseDetails).missing
             by_name.update({item.live: Expected(item, other) for item in items if left_out or item.live in by_name})
         for item in asked:
-            target = self.target in (item.live, item.shown) if self.target else item.application
+            target = self.target in (item.live, item.shown) if self.target else item.primary
             if target or item.live not in {*by_name, *there}:
                 by_name[item.live] = Expected(item, present(self.asked))
         yield from by_name.values()
@@ -250,7 +250,7 @@ def _look_at(look: _Look, config: Config, server: Server, wanted: Expected, livi
         _shut(look, config, item)
         return
     one = _looked(look, server, item, expected, wanted.besides)
-    if one.findings and not item.application:
+    if one.findings and not item.primary:
         # Did the server die of what was read before, in another database, or have others all of the connections?
         if not _answers(server):
             one = _Look(0, [], [f"the database {item.shown}: the server stopped answering while others were read"])
@@ -297,7 +297,7 @@ def _shut(look: _Look, config: Config, item: Held) -> None:
         )
         if ours.damaged:
             look.findings += ours.findings or (f"the database {item.shown} was damaged",)
-    elif item.application:
+    elif item.primary:
         remedy = f"ALTER DATABASE {named(identifier(item.live))} ALLOW_CONNECTIONS true;"
         look.findings.append(f"the database {item.shown} takes no logins; if that is all that is wrong: {remedy}")
     else:
@@ -319,7 +319,7 @@ def _look_at_data(look: _Look, server: Server, item: Held, reference: Fingerprin
     """Read every table that should be there, so that a damaged page is met now; bounded in time."""
     database = item.live
     names = fingerprint.names_of(reference.scheme)
-    if item.application:  # roles are the server's
+    if item.primary:  # roles are the server's
         sql = f"{names}SELECT to_json(rolname) FROM pg_roles;"
         roles = set(answers(str, server.execute(sql, database=database, attempted="list the roles")))
         look.findings += [f"the role {named(name)} is missing" for name in reference.roles if name not in roles]

@@ -16,17 +16,17 @@ from ..base.text import named
 from ..repository import checksums as repository_checksums
 from ..repository.base import Repository
 from ..repository.checksums import Artefacts
-from ..repository.details import DatabaseDetails, DatabaseDump
+from ..repository.details import DatabaseDetails, DatabaseEntry
 from ..repository.manifest import Manifest
 
 
 @dataclass(frozen=True)
 class Held:
-    """One database in a backup. live: its name in the server. application: it is the application's own."""
+    """One database in a backup. live: its name in the server. primary: it is the application's own."""
 
     live: str
-    dump: DatabaseDump
-    application: bool
+    dump: DatabaseEntry
+    primary: bool
 
     @property
     def shown(self) -> str:
@@ -39,11 +39,11 @@ def of(manifest: Manifest, name: str = "") -> tuple[Held, ...]:
     The backup's application database comes back under that name, unless another database of the backup has it: then
     each comes back under its own, and that one is the application's.
     """
-    dumps = manifest.detailed(DatabaseDetails).dumps("")
+    dumps = manifest.detailed(DatabaseDetails).databases
     renamed = bool(name) and name not in (dump.name for dump in dumps)
     own = name if name and not renamed else dumps[0].name
     found = [Held(name if renamed and dump.name == own else dump.name, dump, dump.name == own) for dump in dumps]
-    return tuple(sorted(found, key=lambda item: not item.application))
+    return tuple(sorted(found, key=lambda item: not item.primary))
 
 
 def known(manifest: Manifest, name: str) -> Optional[frozenset[str]]:
@@ -78,5 +78,5 @@ def find(found: Sequence[Held], name: str, identity: str) -> Held:
 def checksums(repo: Repository, manifest: Manifest, folder: Path) -> dict[Optional[str], Artefacts]:
     """The artefacts of each database, by its name in the backup. None: those of the server, which every one needs."""
     details = manifest.detailed(DatabaseDetails)
-    names = [dump.name for dump in details.dumps("")]
+    names = [dump.name for dump in details.databases]
     return repository_checksums.by_part(repo, manifest, folder, names, details.part_of)

@@ -26,7 +26,7 @@ from ..recovery.state import DAMAGED, DOWN, HEALTHY, Unfinished, recovered, stop
 from ..repository import catalog
 from ..repository.base import LATEST
 from ..repository.catalog import Entry
-from ..repository.details import DatabaseDetails
+from ..repository.details import COPY, Content, DatabaseDetails, DumpDetails
 from ..repository.manifest import Manifest
 from ..repository.sources import FROM_VAULT, Sources
 from ..settings.config import Config
@@ -258,7 +258,7 @@ class Scope:
         """Whether a backup will not do in which these are spoiled: each stands for itself, but for the application's
         database and one that was named."""
         first = restored[0]
-        required = first.application or self.named or self.asked or self.mode != "swap"
+        required = first.primary or self.named or self.asked or self.mode != "swap"
         return len(spoiled) == len(restored) or bool(required and first in spoiled)
 
     def absent(self, manifest: Manifest) -> str:
@@ -300,7 +300,7 @@ class Scope:
         chosen, details = self.restored(manifest), manifest.detailed(DatabaseDetails)
         lines = []
         for item in found:
-            content, wrong = item.dump.fingerprint, item.live in self.seen.damaged
+            content, wrong = item.dump.content or Content(), item.live in self.seen.damaged
             action: Action = "restored" if item in chosen else "untouched"
             if item in chosen:
                 why = {
@@ -593,7 +593,8 @@ def _wal_elsewhere(run: Opened) -> str:
 def _require_scratch(run: Opened, manifest: Manifest, restored: Sequence[Held]) -> None:
     """Raise SpaceError where a dump that pg_restore reads as files cannot be copied to where the tools run, as it is
     done for one database after the other."""
-    if manifest.detailed(DatabaseDetails).format == "plain":
+    details = manifest.detailed(DatabaseDetails)
+    if details.format == "plain" or not isinstance(details, DumpDetails):
         return
     starts = ["/".join(filter(None, (item.dump.folder, fingerprint.DUMP))) for item in restored]
     dumps = [sum(one.size for one in manifest.artefacts if one.name.startswith(start)) for start in starts]
@@ -657,11 +658,12 @@ class _Listed:
 def text(made: Plan) -> list[str]:
     """The plan for a terminal, as an operator reads it before typing the confirmation."""
     backup = typed.build(_Listed, made.backup, partial(UsageError, "show the plan"), "backup", unknown="ignore")
-    summary, proof = backup.details.fingerprint, backup.proven_at
+    summary, proof = backup.details.primary.content, backup.proven_at
+    tables = f"{summary.tables} tables, {summary.rows} rows" if summary else COPY
     lines = assessed("the database", made)
     lines.append(
-        f"backup: {backup.id} taken {backup.taken_at}, {human(backup.size)}, {summary.tables} tables,"
-        f" {summary.rows} rows, {f'proven {proof}' if proof else 'NOT proven by a restore'}"
+        f"backup: {backup.id} taken {backup.taken_at}, {human(backup.size)}, {tables},"
+        f" {f'proven {proof}' if proof else 'NOT proven by a restore'}"
     )
     lines += [f"  it is the database of recovery point {made.recovery_point}"] if made.recovery_point else []
     lines += [f"  it is taken from the vault: {made.location}"] if backup.place in FROM_VAULT else []
@@ -672,7 +674,7 @@ def text(made: Plan) -> list[str]:
     if len(made.lost) > LOST:
         lines.append(f"  and {len(made.lost) - LOST} more: the module's result has them all (lost)")
     if made.mode in ("swap", "start", "rebuild", "fill"):
-        dumps = {named(item.name): item.taken_at for item in backup.details.dumps(backup.taken_at)}
+        dumps = {named(item.name): item.taken_at or backup.taken_at for item in backup.details.databases}
         since = min((dumps[name] for name in made.replaced if name in dumps), default=backup.taken_at)
         gone = ", ".join(made.replaced) or made.target
         lines.append(f"data written after {since} will be missing from {gone}; it is kept aside")

@@ -149,7 +149,7 @@ def restore_database(
 
 def _required(chosen: Sequence[Held], fresh: bool) -> Optional[Held]:
     """The one without which nothing else is restored either."""
-    return chosen[0] if chosen[0].application or len(chosen) == 1 or fresh else None
+    return chosen[0] if chosen[0].primary or len(chosen) == 1 or fresh else None
 
 
 def _accepted(repo: Repository, manifest: Manifest, chosen: Sequence[Held]) -> tuple[Held, ...]:

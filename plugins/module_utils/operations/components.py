@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Callable, Union
 from ..base.errors import Log
 from ..base.text import human, named
 from ..repository.components import CONFIG, DATABASE, KINDS, OBJECTS
-from ..repository.details import ConfigDetails, DatabaseDetails, ObjectsDetails
+from ..repository.details import COPY, ConfigDetails, DatabaseDetails, ObjectsDetails
 from ..repository.manifest import Manifest
 from ..stack.runtime import Opened
 
@@ -36,7 +36,8 @@ def _database_line(one: Manifest) -> str:
     details = one.detailed(DatabaseDetails)
     held = KINDS[DATABASE].counted(details)
     many = f"{held['databases']} databases, " if held["databases"] > 1 else ""
-    return f"{human(one.size)}  {details.seconds} s  {many}{held['tables']} tables, {held['rows']} rows"
+    what = f"{held['tables']} tables, {held['rows']} rows" if "tables" in held else COPY
+    return f"{human(one.size)}  {details.seconds} s  {many}{what}"
 
 
 def _objects_line(one: Manifest) -> str:

@@ -42,7 +42,7 @@ def _database_judged(config: Config, repo: Repository, manifest: Manifest) -> It
     details = manifest.detailed(DatabaseDetails)
     if details.others is None:  # the next one holds the server
         return
-    words = ", ".join(named(dump.name) for dump in details.dumps(""))
+    words = ", ".join(named(dump.name) for dump in details.databases)
     spread = f", snapshots within {details.spread(manifest.taken_at):.1f} s" if details.others else ""
     said = [f"{words}{spread}", *KINDS[DATABASE].notes(details)]
     yield Check("databases", PASS, "; ".join(said))

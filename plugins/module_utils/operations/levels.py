@@ -20,7 +20,7 @@ from .proof import Proof, Prove
 
 def _database(proof: Proof) -> Iterator[Check]:
     config, manifest = proof.run.config, proof.manifest
-    dumps = manifest.detailed(DatabaseDetails).dumps("")
+    dumps = manifest.detailed(DatabaseDetails).databases
     folders = [dump.folder for dump in dumps if dump.name not in proof.spoiled] if proof.spoiled else None
     with database_method.opened(config, manifest, proof.folder, proof.run.key, folders=folders) as folder:
         yield from methods.of(manifest).levels(config, manifest, folder, proof.level, proof.log, proof.spoiled)

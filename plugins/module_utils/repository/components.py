@@ -16,7 +16,7 @@ from typing import Any, Callable, Generic, Optional, TypeVar
 
 from ..base.text import named, several
 from ..settings.config import Config
-from .details import ConfigDetails, Content, DatabaseDetails, ObjectsDetails
+from .details import ConfigDetails, Content, DatabaseDetails, DumpDetails, ObjectsDetails
 
 DATABASE, OBJECTS, CONFIG = "database", "objects", "config"
 D = TypeVar("D")
@@ -34,10 +34,10 @@ class Kind(Generic[D]):
     notes: what it says of the backup. lacks: what should be in a backup and is not, so that it is not good.
     unchosen: how much there is that nobody chose to back up or to leave out. impossible: why its details cannot be true
     of artefacts of these names; empty where they can.
-    counts: how much a backup holds; parts: the like of each of its parts, which must not shrink by half; part: the like
-    of what was a part of an earlier one, None where this backup does not say; accepted: whether an operator said that a
-    backup is right, however much less it holds; guarded: a backup that shrank is refused when it is taken, unless an
-    operator insists.
+    counts: how much a backup holds, None where it does not tell; parts: the like of each of its parts, which must not
+    shrink by half; part: the like of what was a part of an earlier one, None where this backup does not say; accepted:
+    whether an operator said that a backup is right, however much less it holds; guarded: a backup that shrank is
+    refused when it is taken, unless an operator insists.
     elsewhere: what it stands for lies in the vault's mirror: an error there says nothing of the backup, and the mirror
     keeps what a backup needs. bytes: how much it is; held: the earlier backups that hold some of it, and how much.
     alone: its parts that recover without one another, where it has several; part_of: to which of them an artefact of
@@ -57,7 +57,7 @@ class Kind(Generic[D]):
     lacks: Callable[[D], list[str]] = lambda details: []
     unchosen: Callable[[D], int] = lambda details: 0
     impossible: Callable[[D, Sequence[str]], str] = lambda details, artefacts: ""
-    counts: Mapping[str, Callable[[D], int]] = field(default_factory=dict)
+    counts: Mapping[str, Callable[[D], Optional[int]]] = field(default_factory=dict)
     parts: Optional[Callable[[D], Parts]] = None
     part: Optional[Callable[[D, str], Optional[Counts]]] = None
     accepted: Callable[[D], bool] = lambda details: False
@@ -74,7 +74,8 @@ class Kind(Generic[D]):
         return "" if self.name == DATABASE else f"{self.name} "
 
     def counted(self, details: D) -> dict[str, int]:
-        return {what: count(details) for what, count in self.counts.items()}
+        found = {what: count(details) for what, count in self.counts.items()}
+        return {what: count for what, count in found.items() if count is not None}
 
     def held_parts(self, details: D) -> Parts:
         """What each part holds; the one without a name is all that there is, or what the stack's name stands for."""
@@ -132,25 +133,23 @@ def _left_out(details: ConfigDetails) -> list[str]:
 
 
 def _contents(details: DatabaseDetails) -> list[Content]:
-    return [dump.fingerprint for dump in details.dumps("")]
-
-
-def _counts(content: Content) -> Counts:
-    return {"tables": content.tables, "rows": content.rows}
+    return [entry.content for entry in details.databases if entry.content]
 
 
 def _databases(details: DatabaseDetails) -> Parts:
-    """The application's is the one without a name: it may have been given another since."""
-    others = {dump.name: _counts(dump.fingerprint) for dump in details.others or ()}
-    return {"": _counts(details.fingerprint), **others}
+    """The primary one is the one without a name: it may have been given another since."""
+    return {
+        "" if entry is details.primary else entry.name: {"tables": entry.content.tables, "rows": entry.content.rows}
+        for entry in details.databases
+        if entry.content
+    }
 
 
 def _database(details: DatabaseDetails, name: str) -> Optional[Counts]:
-    if details.others is None and name not in ("", details.database):
+    untold = details.others is None and name not in ("", details.primary.name)
+    if untold or name in details.excluded or name in details.missing or not isinstance(details, DumpDetails):
         return None
-    if name in details.excluded or name in details.missing:
-        return None
-    return _databases(details).get("" if name == details.database else name, {})
+    return _databases(details).get("" if name == details.primary.name else name, {})
 
 
 def _not_in_it(details: DatabaseDetails) -> list[str]:
@@ -159,7 +158,7 @@ def _not_in_it(details: DatabaseDetails) -> list[str]:
 
 def _of_the_server(details: DatabaseDetails) -> list[str]:
     left, later = (", ".join(map(named, names)) for names in (details.excluded, details.created))
-    lost = [(named(dump.name), len(dump.not_carried)) for dump in details.dumps("") if dump.not_carried]
+    lost = [(named(entry.name), len(entry.not_carried)) for entry in details.databases if entry.not_carried]
     otherwise = ", ".join(f"{count} {'things' if count > 1 else 'thing'} of {name}" for name, count in lost)
     return [
         *_not_in_it(details),
@@ -170,10 +169,10 @@ def _of_the_server(details: DatabaseDetails) -> list[str]:
     ]
 
 
-_TABLES: Mapping[str, Callable[[DatabaseDetails], int]] = {
-    "databases": lambda details: len(_contents(details)),
-    "tables": lambda details: sum(content.tables for content in _contents(details)),
-    "rows": lambda details: sum(content.rows for content in _contents(details)),
+_TABLES: Mapping[str, Callable[[DatabaseDetails], Optional[int]]] = {
+    "databases": lambda details: len(details.databases),
+    "tables": lambda details: sum(found.tables for found in _contents(details)) if _contents(details) else None,
+    "rows": lambda details: sum(found.rows for found in _contents(details)) if _contents(details) else None,
 }
 
 _OBJECTS: Mapping[str, Callable[[ObjectsDetails], int]] = {

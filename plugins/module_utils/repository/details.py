@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Annotated, Optional
+from typing import Annotated, Final, Literal, Optional
 
 from ..base import typed
 from ..base.clock import parse_time
@@ -23,6 +23,8 @@ from ..base.text import Untested, named, several
 from ..base.typed import Range
 
 Count = Annotated[int, Range(0)]
+LOGICAL: Final = "logical"  # the method of backups that are a dump of each database
+COPY = "a copy of the server"  # a backup that does not tell what its databases hold
 DATABASES = "databases"  # the folder in a backup of the server's other databases, a numbered one for each
 EXCLUDED = "left out by lifeboat_objects.exclude"
 A_VAULT = "another stack's vault"
@@ -46,108 +48,148 @@ class Content:
 
 
 @dataclass(frozen=True)
-class DatabaseDump:
+class DatabaseEntry:
     """One database of the server in a backup of it.
 
-    folder: of its artefacts in the backup, empty where they lie in the backup's own. taken_at: the instant of its
-    snapshot, ISO 8601. size: bytes that it takes in the server. relations: as in DatabaseDetails. not_carried: what it
-    has and its dump does not carry, a sentence each.
+    size: bytes that it takes in the server. folder: of its artefacts in the backup, empty where they lie in the
+    backup's own. taken_at: the instant of its snapshot, ISO 8601; empty where that is the manifest's. not_carried:
+    what it has and the backup does not carry, a sentence each.
     """
 
     name: str
-    folder: str
-    taken_at: str
     size: Count
+    folder: str = ""
+    taken_at: str = ""
+    not_carried: tuple[str, ...] = ()
+
+    @property
+    def content(self) -> Optional[Content]:
+        """What it holds; None where the backup does not tell."""
+        return None
+
+
+@dataclass(frozen=True)
+class DatabaseDump(DatabaseEntry):
+    """relations: tables, indexes, sequences and the like: as many locks. 0: the backup does not say."""
+
     relations: Count = 0
     fingerprint: Content = Content()
-    not_carried: tuple[str, ...] = ()
+
+    @property
+    def content(self) -> Content:
+        return self.fingerprint
+
+
+# The fields of the primary one stand beside the others of a manifest, under these names.
+_PRIMARY = {"name": "database", "size": "database_size", "not_carried": "not_carried"}
+_PRIMARY_DUMP = {**_PRIMARY, "relations": "relations", "fingerprint": "fingerprint"}
 
 
 @dataclass(frozen=True)
 class DatabaseDetails:
-    """database: the application's, of which database_size, relations and fingerprint are. superuser, preload: what a
-    server to restore into needs. database_size: bytes that it takes in the server.
+    """What every backup of a server says, whatever its method: that is the tag by which variant() tells them apart.
 
-    relations: tables, indexes, sequences and the like: as many locks. 0: the backup does not say.
+    primary: the application's database. superuser, preload: what a server to restore into needs.
     accepted: an operator said that what it holds is right, however much the backups before it hold.
     others: the server's other databases, in the order of their names. None: the backup is of the time when a backup
     held the application's database alone. excluded: those that the configuration leaves out.
     missing: those that should be in it and are not, and why; a backup with such is not good. created: those that came
-    while the backup ran, so that they are not in it: at its instant they did not exist. not_carried: as in
-    DatabaseDump, of the application's. recipients: for whom every artefact is encrypted; host_key: the recipient of the
-    host's own key, which is one more.
+    while the backup ran, so that they are not in it: at its instant they did not exist. recipients: for whom every
+    artefact is encrypted; host_key: the recipient of the host's own key, which is one more.
     """
 
-    database: str
+    primary: DatabaseEntry = field(metadata={"flat": _PRIMARY})
     format: str
     server_version_num: Count  # as PostgreSQL counts it: 170012 is 17.12
     superuser: str
     preload: str
     role_passwords: bool
-    database_size: Count
-    compression: str = ""
     host: str = ""
     image: str = ""
-    fingerprint: Content = Content()
     seconds: float = 0.0
-    method: str = "logical"  # backups that do not say were made before there were others
-    relations: Count = 0
+    method: str = ""
     accepted: bool = False
-    others: Optional[tuple[DatabaseDump, ...]] = None
+    others: Optional[tuple[DatabaseEntry, ...]] = None
     excluded: tuple[str, ...] = ()
     missing: Mapping[str, str] = field(default_factory=dict)
     created: tuple[str, ...] = ()
     standby: bool = False
-    not_carried: tuple[str, ...] = ()
     recipients: tuple[str, ...] = ()
     host_key: str = ""
 
-    def dumps(self, taken_at: str) -> tuple[DatabaseDump, ...]:
-        """Every database that is in the backup, the application's first. taken_at: the manifest's."""
-        own = DatabaseDump(
-            self.database, "", taken_at, self.database_size, self.relations, self.fingerprint, self.not_carried
-        )
-        return (own, *(self.others or ()))
+    @classmethod
+    def variant(cls, data: object) -> type[DatabaseDetails]:
+        """The class of the details of a backup by that method."""
+        logical = isinstance(data, Mapping) and data.get("method", LOGICAL) == LOGICAL
+        return DumpDetails if logical else cls
+
+    @property
+    def databases(self) -> tuple[DatabaseEntry, ...]:
+        """Every database that is in the backup, the primary one first."""
+        return (self.primary, *(self.others or ()))
 
     @property
     def alone(self) -> tuple[str, ...]:
-        """The databases, the application's first, where there are several: each recovers without the others."""
-        return tuple(dump.name for dump in self.dumps("")) if self.others else ()
+        """The databases, the primary one first, where there are several and each recovers without the others."""
+        return ()
 
     def part_of(self, artefact: str) -> Optional[str]:
-        """Of which database it is; None where it is the server's: its roles, what surrounds the databases. So is the
-        application's fingerprint, which has the roles and the server's properties."""
-        for dump in self.others or ():
-            if artefact.startswith(f"{dump.folder}/"):
-                return dump.name
-        return self.database if _OWN_DUMP.match(artefact) else None
+        """Of which database it is; None where every one needs it."""
+        return None
 
     def spread(self, taken_at: datetime) -> float:
         """Seconds between the first snapshot and the last. taken_at: the manifest's."""
-        at = [taken_at, *(parse_time(dump.taken_at) for dump in self.others or ())]
+        at = [parse_time(entry.taken_at) if entry.taken_at else taken_at for entry in self.databases]
         return (max(at) - min(at)).total_seconds()
 
     def impossible(self, artefacts: Iterable[str]) -> str:
         """Why no backup of ours can say this of itself, by the names of its artefacts; empty where one can."""
-        others = self.others or ()
-        names = [self.database, *(dump.name for dump in others), *self.excluded, *self.missing, *self.created]
-        folders = [dump.folder for dump in others]
-        for name in names:
-            if not _stored(name):
-                return f"{typed.shown(name)} cannot be the name of a database"
-        for dump in others:
+        names = [*(entry.name for entry in self.databases), *self.excluded, *self.missing, *self.created]
+        strange = [name for name in names if not _stored(name)]
+        return f"{typed.shown(strange[0])} cannot be the name of a database" if strange else _repeated(names)
+
+
+@dataclass(frozen=True)
+class DumpDetails(DatabaseDetails):
+    """A dump of each database. What belongs to none of them is the server's: its roles, what surrounds the databases.
+    So is the primary one's fingerprint, which has the roles and the server's properties."""
+
+    primary: DatabaseDump = field(metadata={"flat": _PRIMARY_DUMP})
+    method: Literal["logical"] = LOGICAL  # backups that do not say were made before there were others
+    others: Optional[tuple[DatabaseDump, ...]] = None
+    compression: str = ""
+
+    @property
+    def databases(self) -> tuple[DatabaseDump, ...]:
+        return (self.primary, *(self.others or ()))
+
+    @property
+    def alone(self) -> tuple[str, ...]:
+        return tuple(dump.name for dump in self.databases) if self.others else ()
+
+    def part_of(self, artefact: str) -> Optional[str]:
+        for dump in self.others or ():
+            if artefact.startswith(f"{dump.folder}/"):
+                return dump.name
+        return self.primary.name if _OWN_DUMP.match(artefact) else None
+
+    def impossible(self, artefacts: Iterable[str]) -> str:
+        for dump in self.others or ():
             if not _FOLDER.fullmatch(dump.folder):
                 return f"{typed.shown(dump.folder)} cannot be the folder of a database"
             try:
                 parse_time(dump.taken_at)
             except UsageError as exc:
                 return f"taken_at of the database {named(dump.name)}: {exc.cause}"
-        for text, times in Counter([*names, *folders]).items():
-            if times > 1:
-                return f"it names {typed.shown(text)} {times} times"
+        folders = [dump.folder for dump in self.others or ()]
         inside = {"/".join(name.split("/")[:2]) for name in artefacts if name.split("/")[0] == DATABASES}
         differ = sorted(inside ^ set(folders))
-        return f"its artefacts and its databases do not have the same folders: {', '.join(differ)}" if differ else ""
+        words = f"its artefacts and its databases do not have the same folders: {', '.join(differ)}" if differ else ""
+        return super().impossible(artefacts) or _repeated(folders) or words
+
+
+def _repeated(names: Iterable[str]) -> str:
+    return next((f"it names {typed.shown(name)} {n} times" for name, n in Counter(names).items() if n > 1), "")
 
 
 def _stored(name: str) -> bool:

@@ -103,7 +103,7 @@ class Chosen:
         """The bytes that the site will take on the machine's disk."""
         elsewhere = (KINDS[name].bytes(manifest.detailed(KINDS[name].details)) for name, manifest in self.parts.items())
         kept = sum(manifest.size for manifest in self.parts.values()) + sum(filter(None, elsewhere))
-        return self.parts[DATABASE].detailed(DatabaseDetails).database_size + kept
+        return self.parts[DATABASE].detailed(DatabaseDetails).primary.size + kept
 
 
 def make(run: Opened, request: Request, here: Seen, others: Mapping[str, object], *, log: Log) -> Plan:

@@ -42,7 +42,8 @@ from ....base.version import VERSION
 from ....recovery.state import RECOVERING, refuse_while_unfinished
 from ....repository import base as repository_base
 from ....repository import catalog, repositories
-from ....repository.details import DATABASES, DatabaseDetails, DatabaseDump
+from ....repository.components import DATABASE
+from ....repository.details import DATABASES, DatabaseDetails, DatabaseDump, DumpDetails
 from ....repository.manifest import Artefact, Manifest
 from ....settings.config import Config
 from ....stack.runtime import Opened, wal_elsewhere
@@ -50,7 +51,7 @@ from ....tools import age, tar
 from ... import carried, cluster, fingerprint, listed
 from ... import server as database_server
 from ...cluster import CLUSTER
-from ...fingerprint import DUMP, FINGERPRINT, GLOBALS, Fingerprint
+from ...fingerprint import DUMP, FINGERPRINT, GLOBALS, Facts, Fingerprint
 from ...listed import LISTED, Listed
 from ...logins import CLOSED
 from ...server import Server, Session, alike, answers, conninfo, shown
@@ -100,65 +101,46 @@ def take(run: Opened, *, log: Log, override: bool = False) -> Manifest:
         others, missing = _others(config, around, database, server.made.names(), log)
         _require_space(config, repo, {database: head.size, **{item.name: item.size for item in others}})
         taken_at = head.taken_at
-        identity = catalog.free_id(repo, "database", taken_at)
+        identity = catalog.free_id(repo, DATABASE, taken_at)
         many = f", 1 of {len(others) + 1}" if others else ""
         log(f"{identity}: dumping {named(database)} ({human(head.size)}) as {config.database.format}{many}")
         for line in _about_the_server(run, around):
             log(f"{identity}: {line}")
         if swept:
             swept.result()
-        with repo.stage("database", identity) as staging, _named_errors(config):
+        with repo.stage(DATABASE, identity) as staging, _named_errors(config):
             work = _Work(pool, config, server, sessions, identity, staging.path, log, seal)
             naming = pool.submit(_globals, server, around, staging.path, seal)
             around_it = pool.submit(cluster.take, server, [database, *(item.name for item in others)])
-            artefacts, found, not_carried = _fill(work, session, head, database, f"{identity}.sql", "", naming)
-            artefacts.append(naming.result())
-            there = _there(session, server)
+            done = [_database(work, session, head, database, "", naming)]
             sessions.ended(session)
-            done = list(_each(work, others, missing))
-            artefacts += [artefact for one in done for artefact in one.artefacts]
+            done += _each(work, others, missing)
+            artefacts = [*done[0].artefacts, naming.result(), *(each for other in done[1:] for each in other.artefacts)]
             artefacts.append(_surrounding(around_it.result(), staging.path, seal))
-            created = sorted(
-                (done[-1].there if done else there) - {item.name for item in around.databases} - set(missing)
-            )
-            facts = found.facts
-            details = DatabaseDetails(
-                database=database,
-                format=config.database.format,
-                compression=compression(config, facts.server_version_num),
+            details = replace(
+                _details(config, done, seal),
+                compression=compression(config, done[0].facts.server_version_num),
                 host=socket.gethostname(),
                 image=server.image or stack.image(config.database.service),
-                server_version_num=facts.server_version_num,
-                superuser=facts.superuser,
-                preload=facts.preload or "",
-                role_passwords=facts.is_superuser,
-                database_size=head.size,
-                fingerprint=found.summary,
                 seconds=round(time.monotonic() - started, 2),
-                method="logical",
-                relations=head.relations,
                 accepted=override,
-                others=tuple(one.dump for one in done),
                 excluded=tuple(sorted(set(config.database.exclude))),
                 missing=missing,
-                created=tuple(created),
+                created=tuple(sorted(done[-1].there - {item.name for item in around.databases} - set(missing))),
                 standby=around.standby,
-                not_carried=not_carried,
-                recipients=seal.recipients,
-                host_key=seal.host,
             )
             manifest = Manifest(
                 id=identity,
-                component="database",
+                component=DATABASE,
                 stack=config.stack,
                 taken_at=taken_at,
                 finished_at=datetime.now(timezone.utc),
                 artefacts=tuple(artefacts),
-                tool={"lifeboat": VERSION, "pg_dump": facts.server_version},
+                tool={"lifeboat": VERSION, "pg_dump": done[0].facts.server_version},
                 details=plain(details),
             )
             manifest = repositories.publish(run, manifest, staging.publish)
-    spread = f", snapshots within {details.spread(taken_at):.1f} s" if done else ""
+    spread = f", snapshots within {details.spread(taken_at):.1f} s" if details.others else ""
     log(f"{identity}: published, {human(manifest.size)} in {details.seconds} s{spread}")
     _tell(identity, details, log)
     return manifest
@@ -177,27 +159,19 @@ def _refuse_in_recovery(config: Config) -> None:
 
 def _tell(identity: str, details: DatabaseDetails, log: Log) -> None:
     """What the backup does not have."""
-    for dump in details.dumps(""):
-        for line in dump.not_carried:
-            log(f"{identity}: {named(dump.name)}: {line}")
+    for entry in details.databases:
+        for line in entry.not_carried:
+            log(f"{identity}: {named(entry.name)}: {line}")
     for name in details.created:
         log(f"{identity}: {named(name)} was made while the backup ran; the next one will hold it")
     for name, why in details.missing.items():
         log(f"{identity}: the database {named(name)} is NOT in it: {why}")
 
 
-@dataclass(frozen=True)
-class Copied:
-    """The artefacts and the databases of copy(); facts: the fingerprint of the first."""
-
-    artefacts: tuple[Artefact, ...]
-    dumps: tuple[DatabaseDump, ...]
-    facts: Fingerprint
-
-
-def copy(config: Config, server: Server, names: Sequence[str], identity: str, root: Path, log: Log) -> Copied:
-    """Dump these databases into the directory `root` as into a backup's, the first as if it were the application's."""
-    artefacts, dumps, facts = [], [], []
+def copy(config: Config, server: Server, names: Sequence[str], identity: str, root: Path, log: Log) -> Manifest:
+    """Dump these databases into the directory `root` as into a backup's, the first as if it were the primary one.
+    Returns the manifest, which is not written."""
+    artefacts, done = [], []
     with ThreadPoolExecutor(4) as pool, contextlib.closing(_Sessions(server)) as sessions:
         work = _Work(pool, config, server, sessions, identity, root, log)
         for number, name in enumerate(names):
@@ -209,12 +183,12 @@ def copy(config: Config, server: Server, names: Sequence[str], identity: str, ro
                     (around,) = answers(_Around, session.rows(_AROUND, attempted="look at the server"))
                     artefacts.append(_globals(server, around, root))
                 log(f"copying {named(name)} ({human(head.size)})")
-                made, found, lost = _fill(work, session, head, name, "database.sql", folder)
-            artefacts += made
-            facts.append(found)
-            taken_at = format_time(head.taken_at)
-            dumps.append(DatabaseDump(name, folder, taken_at, head.size, head.relations, found.summary, lost))
-    return Copied(tuple(artefacts), tuple(dumps), facts[0])
+                done.append(_database(work, session, head, name, folder))
+            artefacts += done[-1].artefacts
+    now = datetime.now(timezone.utc)
+    return Manifest(
+        identity, DATABASE, config.stack, now, now, tuple(artefacts), details=plain(_details(config, done, age.OPEN))
+    )
 
 
 @dataclass(frozen=True)
@@ -368,11 +342,32 @@ class _Work:
 
 @dataclass(frozen=True)
 class _Done:
-    """there: the databases that the server had after it."""
+    """facts: of its fingerprint. there: the databases that the server had after it."""
 
     dump: DatabaseDump
     artefacts: list[Artefact]
+    facts: Facts
     there: set[str]
+
+
+def _database(
+    work: _Work, session: Session, head: _Head, name: str, folder: str, *beside: Future[Artefact]
+) -> _Done:  # fmt: skip
+    """One database, into that folder of the backup. beside: what else writes into the backup."""
+    script = "database.sql" if folder else f"{work.identity}.sql"
+    artefacts, found, lost = _fill(work, session, head, name, script, folder, *beside)
+    dump = DatabaseDump(name, head.size, folder, format_time(head.taken_at), lost, head.relations, found.summary)
+    return _Done(dump, artefacts, found.facts, _there(session, work.server))
+
+
+def _details(config: Config, done: Sequence[_Done], seal: age.Seal) -> DumpDetails:
+    """What the dumps themselves tell, the primary one first."""
+    primary, facts = done[0].dump, done[0].facts
+    return DumpDetails(
+        primary, config.database.format, facts.server_version_num, facts.superuser, facts.preload or "",
+        facts.is_superuser, others=tuple(other.dump for other in done[1:]), recipients=seal.recipients,
+        host_key=seal.host,
+    )  # fmt: skip
 
 
 def _each(work: _Work, others: Sequence[Listed], missing: dict[str, str]) -> Iterator[_Done]:
@@ -394,8 +389,7 @@ def _other(work: _Work, item: Listed, folder: str, missing: dict[str, str]) -> O
     try:
         with work.sessions.session(item.name) as session:
             (head,) = answers(_Head, session.rows(_HEAD, attempted=_SNAPSHOT))
-            artefacts, found, lost = _fill(work, session, head, item.name, "database.sql", folder)
-            there = _there(session, work.server)
+            return _database(work, session, head, item.name, folder)
     except LifeboatError as exc:
         shutil.rmtree(path)
         with contextlib.suppress(OSError):
@@ -406,8 +400,6 @@ def _other(work: _Work, item: Listed, folder: str, missing: dict[str, str]) -> O
         renamed = f"it was given the name {named(name)} while the backup ran" if name != item.name else ""
         missing[item.name] = (renamed or named(exc.cause)) if name else "it was dropped while the backup ran"
         return None
-    dump = DatabaseDump(item.name, folder, format_time(head.taken_at), head.size, head.relations, found.summary, lost)
-    return _Done(dump, artefacts, there)
 
 
 def _name_now(server: Server, oid: int, why: LifeboatError) -> str:
@@ -632,10 +624,11 @@ def _require_space(config: Config, repo: repository_base.Repository, sizes: Mapp
     if free is None:
         return
     last = next(
-        (entry.manifest for entry in reversed(catalog.entries(repo, "database", config.stack)) if entry.manifest), None
+        (entry.manifest for entry in reversed(catalog.entries(repo, DATABASE, config.stack)) if entry.manifest), None
     )
-    held = {dump.name for dump in last.detailed(DatabaseDetails).dumps("")} if last else set()
-    needed = (int(last.size * 1.5) if last else 0) + sum(size for name, size in sizes.items() if name not in held) // 3
+    covered = {entry.name for entry in last.detailed(DatabaseDetails).databases} if last else set()
+    new = sum(size for name, size in sizes.items() if name not in covered)
+    needed = (int(last.size * 1.5) if last else 0) + new // 3
     if free < needed:
         raise SpaceError(
             "start a backup",

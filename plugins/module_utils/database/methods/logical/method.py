@@ -21,7 +21,7 @@ from ....base.checks import FAIL, Check, ended, verdict
 from ....base.clock import format_time
 from ....base.errors import IntegrityError, LifeboatError, Log
 from ....base.text import named, of_other
-from ....repository.details import DatabaseDetails
+from ....repository.details import DumpDetails
 from ....repository.manifest import Manifest
 from ....settings.config import Config
 from ....stack.runtime import Opened
@@ -97,7 +97,7 @@ class Logical(Method):
         reindexed = work.timed("swap", lambda: restore.refresh_collations(server, log))
         brought = cluster.Brought()
         if around:
-            major = wanted.manifest.detailed(DatabaseDetails).server_version_num // 10000
+            major = wanted.manifest.detailed(DumpDetails).server_version_num // 10000
             brought = work.timed(
                 "restore", lambda: cluster.restore(server, wanted.config, around, wanted.stamp, log, major=major)
             )
@@ -179,7 +179,7 @@ class _Work:
             return restore.roles(server, wanted.folder, facts, fresh=False)
         user = (server.configured or server).user
         account = Account(user, wanted.config.secrets.get("database_password", ""))
-        recorded = wanted.manifest.detailed(DatabaseDetails).role_passwords
+        recorded = wanted.manifest.detailed(DumpDetails).role_passwords
         made = restore.roles(server, wanted.folder, facts, fresh=True, account=account, recorded=recorded)
         checks, notes = restore.role_passwords(server, wanted.folder, facts, account, recorded=recorded)
         self.checks += checks
@@ -240,7 +240,7 @@ class _Work:
             with ThreadPoolExecutor(1) as pool:
                 analysed = pool.submit(restore.analyze, server, beside, jobs)
                 found = restore.compare(
-                    server, beside, facts, fresh=wanted.fresh, application=item.application,
+                    server, beside, facts, fresh=wanted.fresh, application=item.primary,
                     dumped=restore.Dumped(wanted.manifest, folder),
                 )  # fmt: skip
                 analysed.result()
@@ -249,7 +249,7 @@ class _Work:
         checks = self.timed("verify", compared)
         if any(check.kind == ROLES for check in self.checks):
             checks = [check for check in checks if check.kind != ROLES]
-        if not item.application:
+        if not item.primary:
             checks = [check if check.kind == ROLES else of_other(check, item.live) for check in checks]
         if verdict(checks) == FAIL and item not in wanted.accepted:
             raise Unproved(checks, wanted.manifest.id, item.shown)

@@ -23,7 +23,7 @@ from ....base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check, PartCheck, comp
 from ....base.errors import LifeboatError, Log, UnverifiedError, of_machine, unable
 from ....base.pipeline import Command
 from ....base.text import named, of_other
-from ....repository.details import DatabaseDetails, DatabaseDump
+from ....repository.details import DatabaseDump, DumpDetails
 from ....repository.manifest import Manifest
 from ....settings.config import Config
 from ....stack.runtime import exec_command
@@ -52,14 +52,14 @@ def levels(
 ) -> Iterator[Check]:
     """The checks of archive, and of restore where that is asked for; the checksums were compared before. spoiled: the
     databases of which they differ. A database that does not pass keeps no other from the next level."""
-    image = config.database.verify_image or manifest.detailed(DatabaseDetails).image
+    image = config.database.verify_image or manifest.detailed(DumpDetails).image
     if not image:
         raise UnverifiedError(
             "verify a backup", manifest.id, "no image is known to verify with", "Set lifeboat_database.verify_image."
         )
     with contextlib.ExitStack() as stack:
         scratch.sweep(config.stack)  # no other verification of this stack runs: lock.verifying()
-        dumps = [dump for dump in manifest.detailed(DatabaseDetails).dumps("") if dump.name not in spoiled]
+        dumps = [dump for dump in manifest.detailed(DumpDetails).databases if dump.name not in spoiled]
         limit = config.timeout * len(dumps)
         name = stack.enter_context(scratch.container(image, config.stack, folder, timeout=limit))
         log(f"{manifest.id}: reading the archives back")
@@ -84,7 +84,7 @@ def _of(dump: DatabaseDump, check: Check) -> PartCheck:
 
 def _server(manifest: Manifest, folder: Path) -> Iterator[Check]:
     """The roles, what surrounds the databases, and the fingerprint of the application's, which has both."""
-    own = manifest.detailed(DatabaseDetails).database
+    own = manifest.detailed(DumpDetails).primary.name
     try:
         facts, script = facts_of(folder), globals_of(folder)
         cluster.of(folder)
@@ -123,12 +123,12 @@ def _globals(manifest: Manifest, facts: Fingerprint, script: bytes) -> Check:
     return compared(
         "globals",
         [] if roles == len(facts.roles) else [f"{roles} roles, the fingerprint has {len(facts.roles)}"],
-        f"{roles} roles" + ("" if manifest.detailed(DatabaseDetails).role_passwords else ", without passwords"),
+        f"{roles} roles" + ("" if manifest.detailed(DumpDetails).role_passwords else ", without passwords"),
     )
 
 
 def _read(config: Config, manifest: Manifest, folder: Path, dump: DatabaseDump, name: str) -> Check:
-    if manifest.detailed(DatabaseDetails).format == "plain":
+    if manifest.detailed(DumpDetails).format == "plain":
         return _plain_archive(manifest, folder, dump.folder)
     inside = f"{scratch.MOUNT}/{dump.folder}/{DUMP}".replace("//", "/")
     status, _out, err = pipeline.probe(
@@ -147,7 +147,7 @@ def _read(config: Config, manifest: Manifest, folder: Path, dump: DatabaseDump, 
 
 def _require_major(manifest: Manifest, name: str) -> None:
     """An older PostgreSQL cannot read the dump of a newer one."""
-    needed = manifest.detailed(DatabaseDetails).server_version_num // 10000
+    needed = manifest.detailed(DumpDetails).server_version_num // 10000
     have = scratch.image_major(name)
     if have < needed:
         raise UnverifiedError(
@@ -179,7 +179,7 @@ def _restored(
 ) -> Iterator[Check]:
     """Restore into the container's own server and compare it with the fingerprints: one database at a time, dropped
     after its check, so that the disk holds the largest and never all."""
-    details = manifest.detailed(DatabaseDetails)
+    details = manifest.detailed(DumpDetails)
     _require_major(manifest, name)
     locks = max(_locks(dump, details.format) for dump in dumps)
     with scratch.bounded(name, max(dump.size for dump in dumps)), scratch.server(

@@ -21,7 +21,7 @@ from ....base.checks import COULD_NOT_VERIFY, Check, compared
 from ....base.errors import IntegrityError, LifeboatError, Log, unable
 from ....base.pipeline import Command
 from ....base.text import named
-from ....repository.details import DatabaseDetails
+from ....repository.details import DumpDetails
 from ....repository.manifest import Manifest
 from ....tools import age
 from ... import fingerprint, passwords
@@ -60,7 +60,7 @@ class Dumped:
 
     def lines(self, server: Server) -> Iterator[str]:
         """Its statements, line by line; those of its schema alone, where the format tells them apart."""
-        if self.manifest.detailed(DatabaseDetails).format == "plain":
+        if self.manifest.detailed(DumpDetails).format == "plain":
             with open_plain(self.manifest, self.directory) as source:
                 yield from map(decoded, source)
             return
@@ -280,7 +280,7 @@ def database(
     """
     _create(server, facts, name)
     log(f"restoring {manifest.id} into {named(name)}")
-    if manifest.detailed(DatabaseDetails).format == "plain":
+    if manifest.detailed(DumpDetails).format == "plain":
         _plain(server, manifest, directory, name, facts)
     else:
         with _dump_where_the_tools_are(server, manifest, directory) as path:
@@ -417,7 +417,7 @@ def _entries(
 
 def folder_of(manifest: Manifest, directory: Path) -> str:
     """Which of the backup's folders `directory` is; empty for its own, where the application's database lies."""
-    others, own = manifest.detailed(DatabaseDetails).others or (), "/".join(directory.parts[-2:])
+    others, own = manifest.detailed(DumpDetails).others or (), "/".join(directory.parts[-2:])
     return next((dump.folder for dump in others if dump.folder == own), "")
 
 
