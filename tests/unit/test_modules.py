@@ -34,6 +34,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.database import recove
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import reopen as database_reopen
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import server as database_server
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.methods.logical import dump
+from ansible_collections.lifeboat.dr.plugins.module_utils.database.methods.logical.method import Logical
 from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import take as mirror_take
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import clocks
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import reopen as recovery_reopen
@@ -825,7 +826,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
         )
         monkeypatch.setattr(database_plan, "_require_major", lambda *_: None)
         monkeypatch.setattr(database_plan, "_require_space", lambda *_: None)
-        monkeypatch.setattr(database_plan, "_require_scratch", lambda *_: None)
+        monkeypatch.setattr(Logical, "require_room", lambda *_: None)
         monkeypatch.setattr(database_plan, "_wal_elsewhere", lambda *_: "")
         monkeypatch.setattr(database_plan, "_clients", lambda *_: [])
         monkeypatch.setattr(database_plan, "_require_no_prepared", lambda *_: None)

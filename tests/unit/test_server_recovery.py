@@ -1264,7 +1264,7 @@ def around(folder: Path, name: str) -> Optional[cluster.Cluster]:
     others = [dump(other, f"databases/{number:03d}") for number, other in enumerate(OTHERS, 1)]
     config, manifest = make_config(folder, database={"name": name}), make_manifest(details={"others": others})
     server: Any = None
-    return method._around(Restoration(config, server, manifest, folder, True, "S", lambda: None, lambda _: None))
+    return method._around(Restoration(config, server, manifest, NOW, folder, True, "S", lambda: None, lambda _: None))
 
 
 def test_only_of_what_the_backup_holds_anything_is_to_come_back(tmp_path: Path) -> None:
@@ -1458,7 +1458,7 @@ def test_what_surrounds_the_databases_of_a_lost_server_is_named(
         origins=(cluster.Origin("upstream", "0/12"), cluster.Origin("pg_9", None, "it's", "shop")),
     )  # fmt: skip
     monkeypatch.setattr(cluster, "of", lambda folder: around)
-    monkeypatch.setattr(database_plan, "_passwords", lambda *_: ["the role x keeps its password"])
+    monkeypatch.setattr(method, "_passwords", lambda *_: ["the role x keeps its password"])
     made = make(tmp_path) if answers else make(tmp_path, method="rebuild")
     before = "" if answers else "in a rebuild "
     assert [line.partition(":")[0] for line in made.lost] == [f"{before}not restored"] * 5 + [

@@ -1,7 +1,7 @@
 # Copyright: Lifeboat contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Add a method of the database's backups: physical, a copy of the whole server by pg_basebackup."""
+"""Add a method of the database's backups: physical, a copy of the whole server and its log, to any instant of it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ CODE = '''# Copyright: Lifeboat contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The physical method: pg_basebackup's copy of the whole server."""
+"""The physical method: pg_basebackup's copy of the whole server, and the log that it wrote since."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from typing import Optional
 
 from ...base import pipeline
 from ...base.checks import PASS, Check, compared
+from ...base.clock import format_time
 from ...base.errors import Log
 from ...base.typed import plain
 from ...repository import catalog, repositories
@@ -34,31 +35,37 @@ from ...repository.manifest import Manifest
 from ...settings.config import Config
 from ...stack.runtime import Opened
 from .. import server as database_server
-from .base import Method, Restoration, Restored
+from ..assess import Assessment
+from .base import Method, Restoration, Restored, ServerMode, Window
 
-BASE = "base.tar"
+BASE, WAL = "base.tar", "wal.tar"
+NAME = "physical"
+
+
+def take(run: Opened, *, log: Log) -> Manifest:
+    config, repo, server = run.config, repositories.of(run), database_server.for_backups(run)
+    now = datetime.now(timezone.utc)
+    identity = catalog.free_id(repo, "database", now)
+    commands = {
+        BASE: server.tool("pg_basebackup", "--pgdata=-", "--format=tar", "--wal-method=none"),
+        WAL: server.tool("pg_receivewal", "--directory=-"),
+    }
+    with repo.stage("database", identity) as staging:
+        for name, command in commands.items():
+            with (staging.path / name).open("wb") as raw:
+                pipeline.run([command], attempted="copy the server", subject=name, sink=raw, timeout=config.timeout)
+        artefacts = tuple(measure(staging.path / name, name) for name in commands)
+        entry = DatabaseEntry(server.database, artefacts[0].size)
+        details = DatabaseDetails(entry, "tar", server.version_num, server.user, "", True, method=NAME)
+        ended = datetime.now(timezone.utc)
+        manifest = Manifest(identity, "database", config.stack, now, ended, artefacts, details=plain(details))
+        staging.publish(manifest.to_bytes())
+    log(f"{identity}: published")
+    return manifest
 
 
 class Physical(Method):
-    name = "physical"
-
-    def take(self, run: Opened, *, log: Log, override: bool = False) -> Manifest:
-        config, repo, server = run.config, repositories.of(run), database_server.for_backups(run)
-        now = datetime.now(timezone.utc).replace(microsecond=0)
-        identity = catalog.free_id(repo, "database", now)
-        copy = server.tool("pg_basebackup", "--pgdata=-", "--format=tar", "--wal-method=fetch")
-        with repo.stage("database", identity) as staging:
-            with (staging.path / BASE).open("wb") as raw:
-                pipeline.run([copy], attempted="copy the server", subject=identity, sink=raw, timeout=config.timeout)
-            artefact = measure(staging.path / BASE, BASE)
-            details = DatabaseDetails(
-                DatabaseEntry(server.database, artefact.size), "tar", server.version_num, server.user, "", True,
-                method=self.name,
-            )  # fmt: skip
-            manifest = Manifest(identity, "database", config.stack, now, now, (artefact,), details=plain(details))
-            staging.publish(manifest.to_bytes())
-        log(f"{identity}: published")
-        return manifest
+    name = NAME
 
     def levels(
         self, config: Config, manifest: Manifest, folder: Path, level: str, log: Log, spoiled: Collection[str] = ()
@@ -70,34 +77,49 @@ class Physical(Method):
             problems = [str(exc)]
         yield compared("archive", problems, "read to its end")
 
-    def reaches(self, manifest: Manifest, wanted: Optional[datetime]) -> datetime:
-        return manifest.taken_at
+    def reaches(self, manifest: Manifest, wanted: Optional[datetime]) -> Window:
+        return Window(manifest.taken_at, manifest.finished_at)
 
-    def steps(self, manifest: Manifest, wanted: Optional[datetime], live: str) -> tuple[str, ...]:
-        return (f"restore: the whole server from {manifest.id}, {live} with it",)
+    def mode(self, assessment: Assessment) -> ServerMode:
+        return "empty"
+
+    def steps(self, manifest: Manifest, until: datetime, live: str) -> tuple[str, ...]:
+        return (f"restore: the whole server from {manifest.id} as it was at {format_time(until)}, {live} with it",)
 
     def restore(self, wanted: Restoration) -> Restored:
+        subject, until = wanted.manifest.id, format_time(wanted.until)
         unpack = wanted.server.run_command(["tar", "-xf", "-", "-C", "/tmp"], stdin=True)
-        with (wanted.folder / BASE).open("rb") as source:
-            pipeline.run([unpack], attempted="restore the server", subject=wanted.manifest.id, source=source)
+        for name in (BASE, WAL):
+            with (wanted.folder / name).open("rb") as source:
+                pipeline.run([unpack], attempted="restore the server", subject=subject, source=source)
+        replay = wanted.server.tool("postgres", f"--recovery_target_time={until}")
+        pipeline.run([replay], attempted="replay its log", subject=subject)
         wanted.back()
-        return Restored((Check("server", PASS, "unpacked"),))
+        return Restored((Check("server", PASS, f"it stands at {until}"),))
 '''
 SHOWN = """
 import sys
+from datetime import timedelta
 from pathlib import Path
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.clock import format_time
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.pipeline import Command
-from ansible_collections.lifeboat.dr.plugins.module_utils.database import recovery
+from ansible_collections.lifeboat.dr.plugins.module_utils.database import plan, recovery
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import server as database_server
+from ansible_collections.lifeboat.dr.plugins.module_utils.database.methods import registry
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import components, verify
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.details import DatabaseDetails
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository.sources import Sources
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
-from builders import make_config
+from builders import make_config, publish
+
+said = []
 
 class Server:
     database, user, version_num = "shop", "postgres", 170000
     def tool(self, *words):
-        return Command(["tar", "-cf", "-", "--files-from", "/dev/null"])
+        said.append(words)
+        writes = "sleep 1; tar -cf - --files-from /dev/null" if "receive" in words[0] else "tar -cf - -T /dev/null"
+        return Command(["sh", "-c", "true" if words[0] == "postgres" else writes])
     def run_command(self, words, stdin):
         return Command(words)
     def reap(self):
@@ -105,15 +127,41 @@ class Server:
 
 database_server.connect = lambda *_, **__: Server()
 root = Path(sys.argv[1])
-(root / "backup").mkdir()
-run = Opened(make_config(root, database={"method": "physical"}))
+settings = make_config(root, database={"method": "physical"})
+run = Opened(settings)
 made = components.COMPONENTS["database"].take(run, False, print)
 print("taken by:", made.detailed(DatabaseDetails).method)
+print("told:", components.COMPONENTS["database"].line(made).split("  ")[-1])
 print("verified:", verify.verify(run, made.id, "archive", log=print).verdict)
-done = recovery.restore_database(run, made.id, fresh=True, stamp="S", log=print)
+later = publish(root, made.finished_at + timedelta(minutes=1))
+between = made.taken_at + (made.finished_at - made.taken_at) / 2
+sources = Sources(run, "database", "latest", between, reach=registry.reach)
+chosen, _passed = sources.choose("latest", between, lambda entry: "")
+(step,) = [step for step in plan._steps(settings, chosen, [], "rebuild", between) if "whole server" in step]
+print("planned:", chosen.id == made.id and later.taken_at > between, format_time(between) in step)
+done = recovery.restore_database(run, chosen.id, fresh=True, stamp="S", asked=format_time(between), log=print)
 print("restored:", [check.name for check in done.checks])
+print("replayed until then:", said[-1] == ("postgres", f"--recovery_target_time={format_time(between)}"))
+between = later.taken_at + timedelta(seconds=1)
+chosen, _passed = Sources(run, "database", "latest", between, reach=registry.reach).choose(
+    "latest", between, lambda entry: ""
+)
+print("after it the dump:", chosen.id == later.id)
 """
-EXPECTED = ("taken by: physical", "verified: PASS", "restored: ['checksums', 'server']")
+EXPECTED = (
+    "taken by: physical",
+    "told: a copy of the server",
+    "verified: PASS",
+    "planned: True True",
+    "restored: ['checksums', 'server']",
+    "replayed until then: True",
+    "after it the dump: True",
+)
+TAKES = """    if run.config.database.method == "physical":
+        from ..database.methods import physical
+
+        return physical.take(run, log=log)
+"""
 
 
 def add(root: Path) -> None:
@@ -121,8 +169,9 @@ def add(root: Path) -> None:
     write(core / "database/methods/physical.py", CODE)
     registry = core / "database/methods/registry.py"
     insert(registry, "\nMETHODS: ", "from .physical import Physical\n")
-    insert(registry, ")}\n\n\ndef named", " Physical()")
-    insert(core / "settings/config.py", ")  # those of database/methods/registry", ' "physical"')
+    insert(registry, ")}\n\n\ndef of", " Physical()")
+    insert(core / "operations/components.py", "    from ..database.methods.logical import dump", TAKES)
+    insert(core / "settings/config.py", ")  # by which the component takes its backups", ' "physical"')
 
 
 if __name__ == "__main__":

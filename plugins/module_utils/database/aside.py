@@ -134,7 +134,9 @@ def bring_back(
             checks.append(of_other(Check("copy", COULD_NOT_VERIFY, words), item.live))
             outcomes.append(Outcome(item.shown, "untouched", words))
             continue
-        wanted = Restoration(config, server, manifest, folder, False, stamp, lambda: None, log, (one,), one)
+        wanted = Restoration(
+            config, server, manifest, manifest.taken_at, folder, False, stamp, lambda: None, log, (one,), one
+        )
         try:
             done = methods.of(manifest).restore(wanted)
             checks += [check for check in done.checks if check.subject == item.live]

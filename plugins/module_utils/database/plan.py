@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import zlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
@@ -26,7 +25,7 @@ from ..recovery.state import DAMAGED, DOWN, HEALTHY, Unfinished, recovered, stop
 from ..repository import catalog
 from ..repository.base import LATEST
 from ..repository.catalog import Entry
-from ..repository.details import COPY, Content, DatabaseDetails, DumpDetails
+from ..repository.details import COPY, Content, DatabaseDetails
 from ..repository.manifest import Manifest
 from ..repository.sources import FROM_VAULT, Sources
 from ..settings.config import Config
@@ -38,21 +37,16 @@ from . import (
     carried,
     clients,
     cluster,
-    fingerprint,
     held,
     lacking,
     logins,
     majors,
-    passwords,
     scratch,
 )
 from . import server as database_server
 from .held import Held
 from .methods import registry as methods
-from .methods.base import opened
-from .methods.logical import restore
 from .planned import ASIDE, ASK, RESTORE, Action, Database, Mode, Plan, resumed
-from .server import decoded
 
 UNKNOWN_OTHERS = (
     "databases of the server that the backup does not hold, as it does not answer: in a rebuild they stay in the data"
@@ -134,14 +128,16 @@ def _make(
         )  # fmt: skip
     elif needed:
         mode = _mode(config, seen, method, database, continues)
-    scope = Scope(run, seen, mode, database, bool(state) or force, others)
+    scope = Scope(run, seen, mode, database, bool(state) or force, others, method=method)
     chosen, passed_over, damaged, lost, better = _choose(run, sources, identity, before, scope, log)
+    manifest = present(chosen.manifest)
+    scope = scope.fitting(manifest)
+    mode = scope.mode
     if mode == "swap" and not scope.asked:
         scope = replace(scope, better=better)
     needed = mode != "none"
     writers = with_stopped(config, list(config.application.writers) or stack.dependants(config.database.service))
     now = datetime.now(timezone.utc)
-    manifest = present(chosen.manifest)
     databases = scope.databases(manifest)
     back = [item.live for item in scope.restored(manifest)]
     lacks = lacking.of(config, sources.found, manifest, seen.databases)
@@ -152,7 +148,7 @@ def _make(
     if mode not in ("none", "reopen"):
         _require_space(config, stack, sum(item.size for item in databases if item.action in ("restored", "copied")))
         if seen.condition != DOWN:
-            _require_scratch(run, manifest, scope.restored(manifest))
+            methods.of(manifest).require_room(run, manifest, scope.restored(manifest))
         one_offs = stack.one_offs(config.database.service, *writers)
         remaining = _clients(run, writers, one_offs, back) if seen.condition != DOWN else []
     return Plan(
@@ -222,8 +218,9 @@ def _asked(sources: Sources, before: Optional[datetime]) -> Optional[Entry]:
     with contextlib.suppress(LifeboatError):
         identity, stack = sources.tied or sources.identity, sources.run.config.stack
         entry, _newer = catalog.choose(
-            sources.found, stack, identity=identity, before=before, accept=sources.accept, partly=True
-        )
+            sources.found, stack, identity=identity, before=before, accept=sources.accept, partly=True,
+            reach=methods.reach,
+        )  # fmt: skip
         return entry if entry.manifest else None
     return None
 
@@ -238,7 +235,7 @@ def _copies(names: Sequence[str]) -> list[str]:
 class Scope:
     """Which databases a recovery is about: of those that a backup holds, and of those that the server has.
 
-    named: the only one to be replaced in a server that lives. asked: its state was named. others: see make().
+    named: the only one to be replaced in a server that lives. asked: its state was named. others, method: see make().
     better: databases of which a newer backup than the chosen one has a good copy, and which backup: they are left to
     the next recovery, which takes that one.
     """
@@ -250,6 +247,18 @@ class Scope:
     asked: bool
     others: str
     better: Mapping[str, str] = field(default_factory=dict)
+    method: str = "auto"
+
+    def fitting(self, manifest: Manifest) -> Scope:
+        """The same for a backup that does not come back into a server that lives: into a fresh one."""
+        if self.mode not in ("swap", "fill") or methods.of(manifest).mode(self.seen) == "running":
+            return self
+        if self.method == "swap" or self.named:
+            raise UsageError(
+                "plan the recovery", self.run.config.stack, f"{manifest.id} brings back the whole server, a fresh one",
+                "Name a backup that is a dump, or leave method at auto and name no database.",
+            )  # fmt: skip
+        return replace(self, mode="rebuild")
 
     def target(self, found: Sequence[Held], identity: str) -> Held:
         return held.find(found, self.named, identity) if self.named else found[0]
@@ -393,8 +402,8 @@ def _sources(
 ) -> tuple[Sources, str]:
     """The backups, and the state that was named. Where none is, a recovery that has not ended goes on with its own."""
     if continues and continues.backup and not _named(identity, before):
-        return Sources(run, "database", continues.backup, None, accept=accept), continues.state
-    sources = Sources(run, "database", identity, before, accept=accept)
+        return Sources(run, DATABASE, continues.backup, None, accept=accept), continues.state
+    sources = Sources(run, DATABASE, identity, before, accept=accept, reach=methods.reach)
     return sources, _named(sources.identity, before)
 
 
@@ -460,6 +469,7 @@ def _choose(
         manifest = present(entry.manifest)
         if (absent := scope.absent(manifest)) or scope.mode in ("none", "reopen"):
             return absent
+        here = scope.fitting(manifest)
         less, fuller = catalog.shrunk(sources.found, entry.id, gone=False)
         if less and identity in LATEST:
             raise UsageError(
@@ -467,14 +477,15 @@ def _choose(
                 f"Name the one you want: -e recovery_point={fuller} (or {entry.id}).",
             )  # fmt: skip
         log(f"checking the bytes of {entry.id}")
-        repo, restored = sources.repo(entry), scope.restored(manifest)
-        if scope.mode in ("swap", "fill") and not scope.seen.initialised_again:
+        repo, restored = sources.repo(entry), here.restored(manifest)
+        if here.mode in ("swap", "fill") and not here.seen.initialised_again:
             _require_no_prepared(run, restored)
         with repo.materialise("database", entry.id) as folder:
             found = held.checksums(repo, manifest, folder)
             common = found[None].check
             wrong = {item: found[item.dump.name].check.detail for item in restored if found[item.dump.name].differences}
-            open_it = partial(opened, run.config, manifest, folder, run.key, folders=(), accept=sources.accept)
+            method = methods.of(manifest)
+            open_it = partial(method.opened, run.config, manifest, folder, run.key, folders=(), accept=sources.accept)
             if sources.accept:
                 _require_told(entry, wrong)
                 with open_it():
@@ -487,15 +498,16 @@ def _choose(
             if wrong and sources.copy_of(entry):
                 return "; ".join(wrong.values())
             bad = {**spoiled, **wrong}
-            if scope.useless(restored, bad):
+            if here.useless(restored, bad):
                 better.update(
                     {item.live: entry.id for item in restored if item not in {*bad} and item.live not in better}
                 )
                 return "; ".join(bad.values())
             damaged.extend(f"{item.shown} cannot be restored from {entry.id}: {why}" for item, why in bad.items())
             with open_it() as plain:
-                lost.extend(_around(run, scope, plain, manifest))
-            if scope.mode == "swap":
+                when = {"start": "in a rebuild ", "rebuild": "in a rebuild ", "fill": ""}.get(here.mode)
+                lost.extend(f"{when}{line}" for line in (method.lost(run, manifest, plain) if when is not None else ()))
+            if here.mode == "swap":
                 lost.extend(_staying(run, restored))
             lost.extend(f"{item.shown}: {named(line)}" for item in restored for line in item.dump.not_carried)
             _require_major(run, entry, folder)
@@ -505,32 +517,6 @@ def _choose(
     own = {item.live for item in held.of(present(chosen.manifest), run.config.database.name)}
     better = {name: newer for name, newer in better.items() if newer != chosen.id and name in own}
     return chosen, passed_over, damaged, lost, better
-
-
-def _around(run: Opened, scope: Scope, plain: Path, manifest: Manifest) -> list[str]:
-    """What a server lacks that is rebuilt, or filled, or is another one than the backup's: what surrounds the
-    databases, and the passwords of roles that are not the backup's. plain: its artefacts."""
-    when = {"start": "in a rebuild ", "rebuild": "in a rebuild ", "fill": ""}.get(scope.mode)
-    if when is None:
-        return []
-    around = cluster.of(plain)
-    lines = [f"{when}{line}" for line in (cluster.notes(around) if around else ())]
-    return lines + [f"{when}{line}" for line in _passwords(run, plain, manifest)]
-
-
-def _passwords(run: Opened, plain: Path, manifest: Manifest) -> list[str]:
-    if not manifest.detailed(DatabaseDetails).role_passwords:
-        return []
-    initial = database_server.initial_account(run)
-    user = run.config.database.user or (initial.user if initial else "postgres")
-    password = run.config.secrets.get("database_password", "")
-    with contextlib.suppress(OSError, EOFError, zlib.error):
-        stored = passwords.of_globals(restore.statements(decoded(fingerprint.globals_of(plain))))
-        if password and user in stored and not passwords.matches(stored[user], user, password):
-            return [restore.keeps_password(user)]
-        if initial and restore.other_than_initial(stored, initial):
-            return [restore.not_the_initial(initial)]
-    return []
 
 
 def _staying(run: Opened, restored: Sequence[Held]) -> list[str]:
@@ -590,25 +576,6 @@ def _wal_elsewhere(run: Opened) -> str:
     )
 
 
-def _require_scratch(run: Opened, manifest: Manifest, restored: Sequence[Held]) -> None:
-    """Raise SpaceError where a dump that pg_restore reads as files cannot be copied to where the tools run, as it is
-    done for one database after the other."""
-    details = manifest.detailed(DatabaseDetails)
-    if details.format == "plain" or not isinstance(details, DumpDetails):
-        return
-    starts = ["/".join(filter(None, (item.dump.folder, fingerprint.DUMP))) for item in restored]
-    dumps = [sum(one.size for one in manifest.artefacts if one.name.startswith(start)) for start in starts]
-    free, needed = None, max(dumps, default=0)
-    with contextlib.suppress(LifeboatError):
-        free = database_server.of(run).free_bytes()
-    if free is not None and free < needed * 1.05:
-        raise SpaceError(
-            "plan the recovery", f"{database_server.SCRATCH} where PostgreSQL's tools run",
-            f"{human(free)} free, about {human(int(needed * 1.05))} needed for a copy of the dump",
-            "Free space there: nothing was changed yet.",
-        )  # fmt: skip
-
-
 def _clients(run: Opened, writers: list[str], one_offs: list[str], databases: Sequence[str]) -> list[str]:
     """Who else is connected, and will be when the writers are stopped."""
     try:
@@ -632,7 +599,8 @@ def _steps(
 ) -> list[str]:
     manifest = present(chosen.manifest)
     live = ", ".join(item.name for item in databases if item.action == "restored")
-    then = methods.of(manifest).steps(manifest, before, live or config.database.name or "the database")
+    method = methods.of(manifest)
+    then = method.steps(manifest, method.instant(manifest, before), live or config.database.name or "the database")
     copied = ", ".join(item.name for item in databases if item.action == "copied")
     shut = "close what is replaced to logins, end the sessions that are left"
     fresh = ", whose databases take no logins until they are filled"

@@ -32,7 +32,7 @@ from . import aside, held, planned
 from . import server as database_server
 from .held import Held
 from .methods import registry as methods
-from .methods.base import Outcome, Restoration, opened
+from .methods.base import Outcome, Restoration
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def restore_database(
     failed checks, of the databases that the verdict of the backup names, or where it names none of every one; what
     cannot be restored at all is an error still.
     """
-    when = format_time(parse_time(asked)) if asked else ""  # one instant, however it was written
+    wished = parse_time(asked) if asked else None
     repo = open_place(run, place)
     manifest = parse(repo.manifest("database", identity), component="database", expected_id=identity)
     method = methods.of(manifest)
@@ -105,14 +105,17 @@ def restore_database(
         if refused and (not accept or required not in (None, *whole) or not whole):
             raise IntegrityError("restore the backup", identity, refused, "Choose another (`lifeboat list`).")
         folders = {item.dump.folder for item in whole}
-        folder = stack.enter_context(opened(config, manifest, folder, run.key, folders=folders, accept=bool(accepted)))
+        folder = stack.enter_context(
+            method.opened(config, manifest, folder, run.key, folders=folders, accept=bool(accepted))
+        )
         if fresh:
             names = tuple(item.shown for item in chosen)
             what = Unfinished(identity, empty=True, asked=bool(asked), state=asked, others=names)
             recovery_state.mark(config, RECOVERING, what)
         restoration = Restoration(
-            config, server, manifest, folder, fresh, stamp, lambda: None, log, whole, required, accepted, wanted.later
-        )
+            config, server, manifest, method.instant(manifest, wished), folder, fresh, stamp, lambda: None, log, whole,
+            required, accepted, wanted.later,
+        )  # fmt: skip
         try:
             restored = method.restore(restoration)
         except (OSError, EOFError, zlib.error) as exc:
@@ -122,22 +125,21 @@ def restore_database(
             raise IntegrityError("restore the backup", identity, cause, "Choose another (`lifeboat list`).") from exc
     left_out = {item: check for item, check in broken.items() if item not in whole}
     outcomes = [*restored.databases, *(Outcome(item.shown, "failed", check.detail) for item, check in left_out.items())]
+    own = (artefacts[item.dump.name] for item in chosen if not item.dump.folder)
     unread = [of_other(check, item.live) for item, check in broken.items() if item.dump.folder]
-    read = sum((artefacts[item.dump.name] for item in chosen if not item.dump.folder), common).check
-    others: tuple[Check, ...] = ()
-    if wanted.copied:
-        others, more = aside.bring_back(config, server, Path(wanted.copied), stamp, log)
-        outcomes += more
+    others, more = aside.bring_back(config, server, Path(wanted.copied), stamp, log) if wanted.copied else ((), [])
+    outcomes += more
     _end(config, identity, outcomes, fresh=fresh, accepted=[item.shown for item in accepted])
     back = [outcome.name for outcome in outcomes if outcome.action == "restored"]
-    remember(config, {"id": identity, "at": format_time(datetime.now(timezone.utc)), "asked": when, "databases": back})
+    when = {"at": format_time(datetime.now(timezone.utc)), "asked": format_time(wished) if wished else ""}
+    remember(config, {"id": identity, **when, "databases": back})
     there = [named(database.name) for database in server.living()] if wanted.newer or (outcomes and not fresh) else []
     if outcomes and not fresh:
-        told = [outcome.name for outcome in outcomes]
-        outcomes += [Outcome(name, "untouched") for name in there if name not in told]
+        known = {outcome.name for outcome in outcomes}
+        outcomes += [Outcome(name, "untouched") for name in there if name not in known]
     return Recovered(
         identity,
-        (read, *unread, *restored.checks, *others, *_newer(wanted.newer, there, identity)),
+        (sum(own, common).check, *unread, *restored.checks, *others, *_newer(wanted.newer, there, identity)),
         restored.quarantined,
         restored.roles,
         restored.reindexed,

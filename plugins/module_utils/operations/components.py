@@ -61,9 +61,9 @@ def _config_line(one: Manifest) -> str:
 
 # Each imports what takes its backup: all of them together take as long to import as a small database to dump.
 def _take_database(run: Opened, override: Union[int, Override], log: Log) -> Manifest:
-    from ..database.methods import registry
+    from ..database.methods.logical import dump
 
-    return registry.named(run.config.database.method).take(run, log=log, override=bool(override))
+    return dump.take(run, log=log, override=bool(override))
 
 
 def _take_objects(run: Opened, override: Union[int, Override], log: Log) -> Manifest:

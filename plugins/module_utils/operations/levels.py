@@ -10,7 +10,6 @@ from collections.abc import Iterator
 
 from ..base.checks import Check
 from ..configuration import proof as configuration_proof
-from ..database.methods import base as database_method
 from ..database.methods import registry as methods
 from ..objects import proof as objects_proof
 from ..repository.components import CONFIG, DATABASE, OBJECTS
@@ -22,8 +21,9 @@ def _database(proof: Proof) -> Iterator[Check]:
     config, manifest = proof.run.config, proof.manifest
     dumps = manifest.detailed(DatabaseDetails).databases
     folders = [dump.folder for dump in dumps if dump.name not in proof.spoiled] if proof.spoiled else None
-    with database_method.opened(config, manifest, proof.folder, proof.run.key, folders=folders) as folder:
-        yield from methods.of(manifest).levels(config, manifest, folder, proof.level, proof.log, proof.spoiled)
+    method = methods.of(manifest)
+    with method.opened(config, manifest, proof.folder, proof.run.key, folders=folders) as folder:
+        yield from method.levels(config, manifest, folder, proof.level, proof.log, proof.spoiled)
 
 
 PROOFS: dict[str, Prove] = {

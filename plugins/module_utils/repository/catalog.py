@@ -437,6 +437,11 @@ def sound(found: Iterable[Entry]) -> list[Manifest]:
 E = TypeVar("E", bound=Published)
 
 
+def snapshot(published: Published, wanted: datetime) -> Optional[datetime]:
+    """The instant that is in it, where that is not after the one wanted."""
+    return published.taken_at if published.taken_at and published.taken_at <= wanted else None
+
+
 def require_named(accept: Optional[bool], identity: str) -> None:
     """Raises UsageError where a failed backup is to be accepted and none was named."""
     if accept and identity in LATEST:
@@ -455,10 +460,12 @@ def choose(
     before: Optional[datetime] = None,
     accept: Optional[bool] = None,
     partly: bool = False,
+    reach: Callable[[E, datetime], Optional[datetime]] = snapshot,
 ) -> tuple[E, list[E]]:
     """The one to recover from, and newer ones passed over because they cannot be used.
 
-    identity: an id, or `latest`. before: the newest taken at or before that time. accept: the named one may be used
+    identity: an id, or `latest`. before: the one that reaches the newest instant at or before that time; reach: which
+    instant that is of each, None where it reaches none. accept: the named one may be used
     although verifications of it failed, if nothing else is wrong; None where the caller offers no such choice. partly:
     one that is good for some databases or buckets will do, and the caller sees to it that it recovers no other. Raises
     NotFoundError when there is none, IntegrityError when the named one cannot be used, UsageError when it is another
@@ -484,7 +491,8 @@ def choose(
         return asked, []
     fit = [item for item in found if item.stack in ("", stack)]
     if before is not None:
-        early = [item for item in fit if item.taken_at and item.taken_at <= before]
+        instants = ((item, reach(item, before)) for item in fit)
+        early = [item for item, _ in sorted(((item, at) for item, at in instants if at), key=lambda pair: pair[1])]
         if fit and not early:
             first = next(filter(None, (item.taken_at for item in fit)), None)
             cause = f"the first is of {format_time(first)}" if first else "none can be read"

@@ -121,10 +121,11 @@ class Sources:
         before: Optional[datetime] = None,
         *,
         accept: bool = False,
+        reach: Callable[[Entry, datetime], Optional[datetime]] = catalog.snapshot,
     ) -> None:
         identity = repositories.named(run, identity)
         catalog.require_named(accept, identity)
-        self.accept = accept
+        self.accept, self._reach = accept, reach
         self.accepted: tuple[str, ...] = ()
         self.run, self._stack, self._component = run, run.config.stack, component
         self.found: list[Entry] = []
@@ -161,8 +162,9 @@ class Sources:
         stack, passed, candidates = self._stack, list[PassedOver](), list(self.found)
         while True:
             chosen, newer = catalog.choose(
-                candidates, stack, identity=self.tied or identity, before=before, accept=self.accept, partly=partly
-            )
+                candidates, stack, identity=self.tied or identity, before=before, accept=self.accept, partly=partly,
+                reach=self._reach,
+            )  # fmt: skip
             passed += [PassedOver(entry.id, entry.problem) for entry in newer]
             self._require_newest(identity, before)
             why = problem(chosen)
@@ -184,9 +186,15 @@ class Sources:
                 remedy += catalog.although(identity) if chosen.failed and bearable else ""
                 raise IntegrityError("use the backup", chosen.id, why, remedy)
             passed.append(PassedOver(chosen.id, why))
+            reached = self._reach(chosen, before) if before and not self.tied else None
             if self.tied:
                 self.untie(why)
-            candidates = [entry for entry in candidates if entry.id < chosen.id]
+            candidates = [
+                entry
+                for entry in candidates
+                if entry.id < chosen.id
+                or (reached and before and entry is not chosen and (self._reach(entry, before) or reached) < reached)
+            ]
             if not candidates:
                 cause = "; ".join(f"{entry.id}: {entry.problem}" for entry in passed[:3])
                 remedy = "No backup is whole; look in the vault's repository."
@@ -328,8 +336,13 @@ class Sources:
         self.found = [own[identity] for identity in sorted(own)]
 
     def _tie(self, before: datetime) -> None:
-        """Choose a recovery point, so that rows and objects that are asked for by one time are of one instant."""
+        """Choose a recovery point, so that rows and objects that are asked for by one time are of one instant. Not
+        where a backup reaches that very time from an earlier snapshot: no point does."""
         component = self._component
+        wide = [entry for entry in self.found if entry.good and entry.taken_at not in (None, before)]
+        if any(self._reach(entry, before) == before for entry in wide):
+            self.notes.append(f"a backup reaches that very time: the {component} is taken by itself")
+            return
         try:
             chosen, passed = points.choose(self._points(before), self._stack, before=before, partly=True)
         except NotFoundError as exc:

@@ -40,7 +40,7 @@ DIRECTORY = Path("/etc/lifeboat")
 KEEPER_DIRECTORY = Path("/etc/lifeboat-keeper")  # of the stacks that this host keeps; read by other users than root
 STATE_DIRECTORY = Path("/var/lib/lifeboat")
 ELSEWHERE = "elsewhere"  # kept by other means
-METHODS = ("logical",)  # those of database/methods/registry
+METHODS = ("logical",)  # by which the component takes its backups
 FINGERPRINTS = ("content", "rows")
 LEVELS = ("checksum", "archive", "restore")
 # The documents that are signed, each in a namespace of its own (repository/sealing.py).

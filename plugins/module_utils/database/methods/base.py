@@ -2,17 +2,17 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""One way to back a database server up: a new one is a subclass in a file of its own, and a line in the registry."""
+"""One way to bring a database server back: a new one is a subclass in a file of its own, and a line in the registry."""
 
 from __future__ import annotations
 
 import abc
 import contextlib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Callable, Optional
+from typing import Callable, Literal, Optional
 
 from ...base.checks import Check
 from ...base.errors import Log
@@ -21,16 +21,32 @@ from ...repository.manifest import Manifest
 from ...settings.config import Config
 from ...stack.runtime import Opened
 from ...tools import age
-from ..cluster import CLUSTER
-from ..fingerprint import FINGERPRINT, GLOBALS
+from ..assess import Assessment
 from ..held import Held
 from ..server import Server
+
+# How the server has to be for a restore: it runs; it stands still, with its data; or its data directory is empty.
+ServerMode = Literal["running", "stopped", "empty"]
+
+
+@dataclass(frozen=True)
+class Window:
+    """The instants that a restore can bring back: every one from `first` to `last`, both included."""
+
+    first: datetime
+    last: datetime
+
+    def newest(self, wanted: Optional[datetime]) -> Optional[datetime]:
+        """The newest of them that is not after the one wanted; None where all are."""
+        if wanted is None or wanted >= self.last:
+            return self.last
+        return wanted if wanted >= self.first else None
 
 
 @dataclass(frozen=True)
 class Restoration:
-    """What is to be restored, and where to. folder: the backup's artefacts, whose checksums are right but of what is
-    `accepted`.
+    """What is to be restored, to which instant, and where to. folder: the backup's artefacts, whose checksums are right
+    but of what is `accepted`.
 
     fresh: the server was made for this. stamp: in the names of what is put aside. back: called when the data is back.
     databases: those of the backup that are to be restored. required: the one among them without which nothing else is
@@ -42,6 +58,7 @@ class Restoration:
     config: Config
     server: Server
     manifest: Manifest
+    until: datetime
     folder: Path
     fresh: bool
     stamp: str
@@ -86,16 +103,14 @@ class Restored:
 
 
 class Method(abc.ABC):
-    """One way to take and to bring back a backup of the database. Every failure is a LifeboatError."""
+    """One way to bring back a backup of the database, by whomever it was taken. Every failure is a LifeboatError.
 
-    name: str  # what the manifest says
+    name: what the manifest says. common: the artefacts that every database needs, as they are called where they are not
+    encrypted.
+    """
 
-    @abc.abstractmethod
-    def take(self, run: Opened, *, log: Log, override: bool = False) -> Manifest:
-        """Take a backup and publish it. The caller holds the stack's lock; on failure nothing is published.
-
-        override: DatabaseDetails.accepted.
-        """
+    name: str
+    common: Collection[str] = ()
 
     @abc.abstractmethod
     def levels(
@@ -105,35 +120,53 @@ class Method(abc.ABC):
         those of the databases `spoiled`. What tells of one database alone is a PartCheck."""
 
     @abc.abstractmethod
-    def reaches(self, manifest: Manifest, wanted: Optional[datetime]) -> datetime:
-        """The newest instant, not after the one wanted, that a restore of the backup can bring back."""
+    def reaches(self, manifest: Manifest, wanted: Optional[datetime]) -> Window:
+        """Which instants a restore of the backup can bring back: of several windows the one that holds the instant
+        wanted, or else the last before it; None: the last."""
+
+    def instant(self, manifest: Manifest, wanted: Optional[datetime]) -> datetime:
+        """Which one it does bring back: the newest, not after the one wanted; of a backup that was named and is later,
+        its newest."""
+        window = self.reaches(manifest, wanted)
+        return window.newest(wanted) or window.last
 
     @abc.abstractmethod
-    def steps(self, manifest: Manifest, wanted: Optional[datetime], live: str) -> tuple[str, ...]:
+    def mode(self, assessment: Assessment) -> ServerMode:
+        """How the server has to be for a restore."""
+
+    @abc.abstractmethod
+    def steps(self, manifest: Manifest, until: datetime, live: str) -> tuple[str, ...]:
         """What a restore does, for the plan that an operator reads. live: the names of what is replaced."""
+
+    def lost(self, run: Opened, manifest: Manifest, folder: Path) -> list[str]:
+        """What a server that is rebuilt or filled does not have as it was, a line each. folder: of the artefacts."""
+        return []
+
+    def require_room(self, run: Opened, manifest: Manifest, databases: Sequence[Held]) -> None:
+        """Raise SpaceError where the server that lives has no room for a restore of these, beside their data."""
+        return
 
     @abc.abstractmethod
     def restore(self, wanted: Restoration) -> Restored:
         """Bring the databases back. Raises IntegrityError, nothing replaced, where the required one, or each, is not
         what was backed up."""
 
+    @contextlib.contextmanager
+    def opened(
+        self, config: Config, manifest: Manifest, folder: Path, key: str = "", *,
+        folders: Optional[Collection[str]] = None, accept: bool = False,
+    ) -> Iterator[Path]:  # fmt: skip
+        """The artefacts as they were before they were encrypted; the folder itself where they are not.
 
-@contextlib.contextmanager
-def opened(
-    config: Config, manifest: Manifest, folder: Path, key: str = "", *,
-    folders: Optional[Collection[str]] = None, accept: bool = False,
-) -> Iterator[Path]:  # fmt: skip
-    """The artefacts as they were before they were encrypted; the folder itself where they are not.
+        key: the identity that an operator gave. folders: only those of the databases in these folders of the backup,
+        and what is the server's; None: all. accept: of what is damaged there is what can be read. Raises NoKeyError and
+        WrongKeyError, IntegrityError where one is damaged.
+        """
+        details = manifest.detailed(DatabaseDetails)
+        seal = age.Seal(details.recipients, details.host_key)
 
-    key: the identity that an operator gave. folders: only those of the databases in these folders of the backup,
-    and what is the server's; None: all. accept: of what is damaged there is what can be read. Raises NoKeyError and
-    WrongKeyError, IntegrityError where one is damaged.
-    """
-    details, common = manifest.detailed(DatabaseDetails), (GLOBALS, CLUSTER, FINGERPRINT)
-    seal = age.Seal(details.recipients, details.host_key)
+        def only(name: str) -> bool:
+            return folders is None or name.rpartition("/")[0] in folders or name[: -len(age.SUFFIX)] in self.common
 
-    def only(name: str) -> bool:
-        return folders is None or name.rpartition("/")[0] in folders or name[: -len(age.SUFFIX)] in common
-
-    with age.keys(config, key).opened(folder, seal, subject=manifest.id, only=only, accept=accept) as found:
-        yield found
+        with age.keys(config, key).opened(folder, seal, subject=manifest.id, only=only, accept=accept) as found:
+            yield found

@@ -2,11 +2,16 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The methods by which the database is backed up: the only list of them."""
+"""The methods by which a backup of the database is brought back: the only list of them."""
 
 from __future__ import annotations
 
+from datetime import datetime
+from typing import Optional
+
 from ...base.errors import UsageError
+from ...repository import catalog
+from ...repository.catalog import Entry
 from ...repository.details import DatabaseDetails
 from ...repository.manifest import Manifest
 from .base import Method
@@ -15,7 +20,9 @@ from .logical.method import Logical
 METHODS: dict[str, Method] = {method.name: method for method in (Logical(),)}
 
 
-def named(name: str) -> Method:
+def of(manifest: Manifest) -> Method:
+    """The method by which a backup was made."""
+    name = manifest.detailed(DatabaseDetails).method
     if name not in METHODS:
         raise UsageError(
             "choose the method of the database's backups", name, f"there is {', '.join(METHODS)}",
@@ -24,6 +31,9 @@ def named(name: str) -> Method:
     return METHODS[name]
 
 
-def of(manifest: Manifest) -> Method:
-    """The method by which a backup was made."""
-    return named(manifest.detailed(DatabaseDetails).method)
+def reach(entry: Entry, wanted: datetime) -> Optional[datetime]:
+    """The newest instant that a restore of the backup can bring back, not after the one wanted: by which it is chosen.
+    One that cannot be read, or is by another method, counts by its snapshot: whoever takes it says what is wrong."""
+    if entry.manifest is None or entry.manifest.detailed(DatabaseDetails).method not in METHODS:
+        return catalog.snapshot(entry, wanted)
+    return of(entry.manifest).reaches(entry.manifest, wanted).newest(wanted)

@@ -10,6 +10,7 @@ import contextlib
 import functools
 import re
 import time
+import zlib
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -19,19 +20,20 @@ from typing import Callable, Optional, TypeVar
 
 from ....base.checks import FAIL, Check, ended, verdict
 from ....base.clock import format_time
-from ....base.errors import IntegrityError, LifeboatError, Log
-from ....base.text import named, of_other
-from ....repository.details import DumpDetails
+from ....base.errors import IntegrityError, LifeboatError, Log, SpaceError
+from ....base.text import human, named, of_other
+from ....repository.details import LOGICAL, DumpDetails
 from ....repository.manifest import Manifest
 from ....settings.config import Config
 from ....stack.runtime import Opened
-from ... import cluster, held
+from ... import cluster, held, passwords
 from ... import server as database_server
-from ...fingerprint import facts_of
+from ...assess import Assessment
+from ...fingerprint import DUMP, FINGERPRINT, GLOBALS, facts_of, globals_of
 from ...held import Held
-from ...server import Account, Server, fit_name
-from ..base import Method, Outcome, Restoration, Restored
-from . import dump, proof, restore
+from ...server import Account, Server, decoded, fit_name
+from ..base import Method, Outcome, Restoration, Restored, ServerMode, Window
+from . import proof, restore
 
 T = TypeVar("T")
 _HALF_MADE = re.compile(r".+_restore_\d{8}_\d{6}", re.DOTALL | re.ASCII)
@@ -39,27 +41,49 @@ ROLES = proof.ROLES
 
 
 class Logical(Method):
-    name = "logical"
-
-    def take(self, run: Opened, *, log: Log, override: bool = False) -> Manifest:
-        return dump.take(run, log=log, override=override)
+    name = LOGICAL
+    common = (GLOBALS, cluster.CLUSTER, FINGERPRINT)
 
     def levels(
         self, config: Config, manifest: Manifest, folder: Path, level: str, log: Log, spoiled: Collection[str] = ()
     ) -> Iterator[Check]:
         return proof.levels(config, manifest, folder, level, log, spoiled)
 
-    def reaches(self, manifest: Manifest, wanted: Optional[datetime]) -> datetime:
+    def reaches(self, manifest: Manifest, wanted: Optional[datetime]) -> Window:
         """A dump is of one instant."""
-        return manifest.taken_at
+        return Window(manifest.taken_at, manifest.taken_at)
 
-    def steps(self, manifest: Manifest, wanted: Optional[datetime], live: str) -> tuple[str, ...]:
-        at = format_time(self.reaches(manifest, wanted))
+    def mode(self, assessment: Assessment) -> ServerMode:
+        """It fills a server that runs: the one that lives, or a fresh one."""
+        return "running"
+
+    def steps(self, manifest: Manifest, until: datetime, live: str) -> tuple[str, ...]:
         return (
-            f"restore: roles, then {manifest.id} ({at}) into a new database beside",
+            f"restore: roles, then {manifest.id} ({format_time(until)}) into a new database beside",
             f"verify: rows, content, sequences, schema, settings against the backup's fingerprint; only then"
             f" swap {live}",
         )
+
+    def lost(self, run: Opened, manifest: Manifest, folder: Path) -> list[str]:
+        """What surrounds the databases, and the passwords of roles that are not the backup's."""
+        around = cluster.of(folder)
+        return [*(cluster.notes(around) if around else ()), *_passwords(run, folder, manifest)]
+
+    def require_room(self, run: Opened, manifest: Manifest, databases: Sequence[Held]) -> None:
+        """A dump that pg_restore reads as files is copied to where the tools run, one database after the other."""
+        if manifest.detailed(DumpDetails).format == "plain":
+            return
+        starts = ["/".join(filter(None, (item.dump.folder, DUMP))) for item in databases]
+        dumps = [sum(one.size for one in manifest.artefacts if one.name.startswith(start)) for start in starts]
+        free, needed = None, max(dumps, default=0)
+        with contextlib.suppress(LifeboatError):
+            free = database_server.of(run).free_bytes()
+        if free is not None and free < needed * 1.05:
+            raise SpaceError(
+                "plan the recovery", f"{database_server.SCRATCH} where PostgreSQL's tools run",
+                f"{human(free)} free, about {human(int(needed * 1.05))} needed for a copy of the dump",
+                "Free space there: nothing was changed yet.",
+            )  # fmt: skip
 
     def restore(self, wanted: Restoration) -> Restored:
         """Each database beside the live one, compared, swapped in: the required one first."""
@@ -110,6 +134,21 @@ class Logical(Method):
             (*work.checks, *brought.checks), kept, tuple(made), tuple(reindexed), seconds, tuple(work.outcomes),
             (*brought.notes, *work.notes),
         )  # fmt: skip
+
+
+def _passwords(run: Opened, folder: Path, manifest: Manifest) -> list[str]:
+    if not manifest.detailed(DumpDetails).role_passwords:
+        return []
+    initial = database_server.initial_account(run)
+    user = run.config.database.user or (initial.user if initial else "postgres")
+    password = run.config.secrets.get("database_password", "")
+    with contextlib.suppress(OSError, EOFError, zlib.error):
+        stored = passwords.of_globals(restore.statements(decoded(globals_of(folder))))
+        if password and user in stored and not passwords.matches(stored[user], user, password):
+            return [restore.keeps_password(user)]
+        if initial and restore.other_than_initial(stored, initial):
+            return [restore.not_the_initial(initial)]
+    return []
 
 
 def _around(wanted: Restoration) -> Optional[cluster.Cluster]:
