@@ -32,21 +32,14 @@ from . import aside, held, planned
 from . import server as database_server
 from .held import Held
 from .methods import registry as methods
-from .methods.base import Outcome, Restoration
+from .methods.base import Outcome, Restoration, Restored
 
 
 @dataclass(frozen=True)
-class Recovered:
-    """id: of the backup. The rest as in Restored, its checks after those of the bytes. Modules return it as it is."""
+class Recovered(Restored):
+    """id: of the backup. The checks come after those of its bytes. Modules return it as it is."""
 
-    id: str
-    checks: tuple[Check, ...]
-    quarantined_database: str
-    roles: tuple[str, ...]
-    reindexed: tuple[str, ...]
-    seconds: Mapping[str, float]
-    databases: tuple[Outcome, ...]
-    notes: tuple[str, ...] = ()
+    id: str = ""
 
 
 @dataclass(frozen=True)
@@ -137,16 +130,13 @@ def restore_database(
     if outcomes and not fresh:
         known = {outcome.name for outcome in outcomes}
         outcomes += [Outcome(name, "untouched") for name in there if name not in known]
-    return Recovered(
-        identity,
-        (sum(own, common).check, *unread, *restored.checks, *others, *_newer(wanted.newer, there, identity)),
-        restored.quarantined,
-        restored.roles,
-        restored.reindexed,
-        restored.seconds,
-        tuple(outcomes),
-        tuple(f"{DIFFERS}{note}" for note in restored.notes),
+    done = replace(
+        restored,
+        checks=(sum(own, common).check, *unread, *restored.checks, *others, *_newer(wanted.newer, there, identity)),
+        databases=tuple(outcomes),
+        notes=tuple(f"{DIFFERS}{note}" for note in restored.notes),
     )
+    return Recovered(**vars(done), id=identity)
 
 
 def _required(chosen: Sequence[Held], fresh: bool) -> Optional[Held]:

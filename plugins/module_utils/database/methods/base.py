@@ -87,14 +87,15 @@ class Outcome:
 @dataclass(frozen=True)
 class Restored:
     """checks: of the data, before it took the live one's place; of any but the application's each check is named
-    after it. quarantined: the name under which the first one that was replaced is kept. databases: what became of each.
+    after it. quarantined_database: the name under which the first one that was replaced is kept. databases: what
+    became of each.
 
     notes: what differs from what was backed up, as no dump brings it back, a sentence each.
     roles: those that were made. reindexed: databases whose collations had moved. seconds: what each step took.
     """
 
     checks: tuple[Check, ...]
-    quarantined: str = ""
+    quarantined_database: str = ""
     roles: tuple[str, ...] = ()
     reindexed: tuple[str, ...] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)
