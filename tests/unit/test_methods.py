@@ -54,7 +54,7 @@ class Invented(Method):
         self.diary.append(f"prove {taken.id} at {level}")
         yield Check("invented", PASS, "all of it")
 
-    def reaches(self, taken: manifest.Manifest, wanted: Optional[datetime]) -> Window:
+    def reaches(self, taken: manifest.Manifest, target: Optional[datetime]) -> Window:
         return Window(taken.taken_at, taken.taken_at + HOUR)
 
     def mode(self, assessment: Assessment) -> ServerMode:

@@ -43,7 +43,13 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.database import protec
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import recovery as database_recovery
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import server as database_server
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.assess import Assessment, Reference
-from ansible_collections.lifeboat.dr.plugins.module_utils.database.methods.base import Restoration
+from ansible_collections.lifeboat.dr.plugins.module_utils.database.methods import registry
+from ansible_collections.lifeboat.dr.plugins.module_utils.database.methods.base import (
+    Method,
+    Restoration,
+    ServerMode,
+    Window,
+)
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.methods.logical import method
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.methods.logical import restore as database_restore
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.server import Living, Reached
@@ -414,6 +420,37 @@ def test_the_plan_tells_from_when_on_data_will_be_missing(tmp_path: Path, server
     server.content[ODD] = None
     text = database_plan.text(make(tmp_path))
     assert f"data written after 2026-11-24T12:00:01.000Z will be missing from {SHOWN}; it is kept aside" in text
+
+
+class Reaching(method.Logical):
+    """One that copies the whole server and its log of the hour after."""
+
+    name, lost, require_room = "reaching", Method.lost, Method.require_room
+
+    def reaches(self, manifest: Manifest, target: Optional[datetime]) -> Window:
+        return Window(manifest.taken_at, manifest.taken_at + timedelta(hours=1))
+
+    def mode(self, assessment: Assessment) -> ServerMode:
+        return "empty"
+
+
+def test_the_plan_of_an_instant_between_two_backups(
+    tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(registry.METHODS, Reaching.name, Reaching())
+    whole = publish(tmp_path, None, method=Reaching.name, fingerprint={})
+    dumped = publish(tmp_path, at=NOW + timedelta(minutes=30))
+    server.content["shop"] = None
+    made = make(tmp_path, before=NOW + timedelta(minutes=45), others="aside")
+    text = database_plan.text(made)
+    assert (made.mode, made.backup["id"], made.until) == ("rebuild", whole.id, "2026-11-24T12:45:00.000Z")
+    assert "data written after 2026-11-24T12:45:00.000Z will be missing from shop; it is kept aside" in text
+    assert any(line.startswith(f"backup: {whole.id} taken") and "a copy of the server" in line for line in text)
+    assert any(f"then {whole.id} (2026-11-24T12:45:00.000Z)" in step for step in made.steps)
+    assert Result(made).values([])["until"] == "2026-11-24T12:45:00.000Z"
+    snapshot = make(tmp_path, before=NOW + timedelta(minutes=30))
+    assert (snapshot.mode, snapshot.backup["id"], snapshot.until) == ("swap", dumped.id, "")
+    assert "until" not in Result(snapshot).values([])
 
 
 def test_space_is_needed_for_all_that_is_restored(

@@ -77,7 +77,7 @@ class Physical(Method):
             problems = [str(exc)]
         yield compared("archive", problems, "read to its end")
 
-    def reaches(self, manifest: Manifest, wanted: Optional[datetime]) -> Window:
+    def reaches(self, manifest: Manifest, target: Optional[datetime]) -> Window:
         return Window(manifest.taken_at, manifest.finished_at)
 
     def mode(self, assessment: Assessment) -> ServerMode:

@@ -132,10 +132,10 @@ def _make(
     chosen, passed_over, damaged, lost, better = _choose(run, sources, identity, before, scope, log)
     manifest = present(chosen.manifest)
     scope = scope.fitting(manifest)
-    mode = scope.mode
+    mode, needed = scope.mode, scope.mode != "none"
     if mode == "swap" and not scope.asked:
         scope = replace(scope, better=better)
-    needed = mode != "none"
+    until = methods.of(manifest).instant(manifest, before) if needed else manifest.taken_at
     writers = with_stopped(config, list(config.application.writers) or stack.dependants(config.database.service))
     now = datetime.now(timezone.utc)
     databases = scope.databases(manifest)
@@ -189,6 +189,7 @@ def _make(
         lost=tuple(lost),
         untested=(*lacks.untested(stays), *scope.untested) if mode not in ("none", "reopen") else (),
         newer=tuple(named(name) for name in (*lacks.newer, *lacks.missing) if not state or name in seen.damaged),
+        until=format_time(until) if until != manifest.taken_at else "",
     )
 
 
@@ -643,7 +644,7 @@ def text(made: Plan) -> list[str]:
         lines.append(f"  and {len(made.lost) - LOST} more: the module's result has them all (lost)")
     if made.mode in ("swap", "start", "rebuild", "fill"):
         dumps = {named(item.name): item.taken_at or backup.taken_at for item in backup.details.databases}
-        since = min((dumps[name] for name in made.replaced if name in dumps), default=backup.taken_at)
+        since = made.until or min((dumps[name] for name in made.replaced if name in dumps), default=backup.taken_at)
         gone = ", ".join(made.replaced) or made.target
         lines.append(f"data written after {since} will be missing from {gone}; it is kept aside")
     lines += [f"  {number}. {step}" for number, step in enumerate(made.steps, 1)]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, Optional
+from typing import ClassVar, Literal, Optional
 
 from ..base.text import Planned, Untested
 from ..recovery.state import RECOVERING, Unfinished, unfinished
@@ -48,8 +48,10 @@ class Plan(Planned):
     one_offs: containers of `docker compose run` that are stopped with the writers, and not started again.
     lost: what does not come back as it was, a line each. turn: the number of the host's changes when it was made.
     untested: what newer backups hold and this one does not, for the record. newer: the databases among that which
-    ought to be there afterwards.
+    ought to be there afterwards. until: the instant that comes back, where that is not the backup's snapshot.
     """
+
+    SPARSE: ClassVar[tuple[str, ...]] = ("until",)
 
     mode: Mode
     backup: Mapping[str, object]
@@ -60,6 +62,7 @@ class Plan(Planned):
     turn: int = 0
     untested: tuple[Untested, ...] = ()
     newer: tuple[str, ...] = ()
+    until: str = ""
 
     @property
     def replaced(self) -> tuple[str, ...]:

@@ -437,9 +437,9 @@ def sound(found: Iterable[Entry]) -> list[Manifest]:
 E = TypeVar("E", bound=Published)
 
 
-def snapshot(published: Published, wanted: datetime) -> Optional[datetime]:
-    """The instant that is in it, where that is not after the one wanted."""
-    return published.taken_at if published.taken_at and published.taken_at <= wanted else None
+def snapshot(published: Published, target: datetime) -> Optional[datetime]:
+    """The instant that is in it, where that is not after the target."""
+    return published.taken_at if published.taken_at and published.taken_at <= target else None
 
 
 def require_named(accept: Optional[bool], identity: str) -> None:

@@ -36,11 +36,11 @@ class Window:
     first: datetime
     last: datetime
 
-    def newest(self, wanted: Optional[datetime]) -> Optional[datetime]:
-        """The newest of them that is not after the one wanted; None where all are."""
-        if wanted is None or wanted >= self.last:
+    def newest(self, target: Optional[datetime]) -> Optional[datetime]:
+        """The newest of them that is not after the target; None where all are."""
+        if target is None or target >= self.last:
             return self.last
-        return wanted if wanted >= self.first else None
+        return target if target >= self.first else None
 
 
 @dataclass(frozen=True)
@@ -121,15 +121,15 @@ class Method(abc.ABC):
         those of the databases `spoiled`. What tells of one database alone is a PartCheck."""
 
     @abc.abstractmethod
-    def reaches(self, manifest: Manifest, wanted: Optional[datetime]) -> Window:
-        """Which instants a restore of the backup can bring back: of several windows the one that holds the instant
-        wanted, or else the last before it; None: the last."""
+    def reaches(self, manifest: Manifest, target: Optional[datetime]) -> Window:
+        """Which instants a restore of the backup can bring back: of several windows the one that holds the target,
+        or else the last before it; None: the last."""
 
-    def instant(self, manifest: Manifest, wanted: Optional[datetime]) -> datetime:
-        """Which one it does bring back: the newest, not after the one wanted; of a backup that was named and is later,
-        its newest."""
-        window = self.reaches(manifest, wanted)
-        return window.newest(wanted) or window.last
+    def instant(self, manifest: Manifest, target: Optional[datetime]) -> datetime:
+        """Which one it does bring back: the newest, not after the target; of a backup that was named and is later, its
+        newest."""
+        window = self.reaches(manifest, target)
+        return window.newest(target) or window.last
 
     @abc.abstractmethod
     def mode(self, assessment: Assessment) -> ServerMode:

@@ -31,9 +31,9 @@ def of(manifest: Manifest) -> Method:
     return METHODS[name]
 
 
-def reach(entry: Entry, wanted: datetime) -> Optional[datetime]:
-    """The newest instant that a restore of the backup can bring back, not after the one wanted: by which it is chosen.
+def reach(entry: Entry, target: datetime) -> Optional[datetime]:
+    """The newest instant that a restore of the backup can bring back, not after the target: by which it is chosen.
     One that cannot be read, or is by another method, counts by its snapshot: whoever takes it says what is wrong."""
     if entry.manifest is None or entry.manifest.detailed(DatabaseDetails).method not in METHODS:
-        return catalog.snapshot(entry, wanted)
-    return of(entry.manifest).reaches(entry.manifest, wanted).newest(wanted)
+        return catalog.snapshot(entry, target)
+    return of(entry.manifest).reaches(entry.manifest, target).newest(target)

@@ -49,7 +49,7 @@ class Logical(Method):
     ) -> Iterator[Check]:
         return proof.levels(config, manifest, folder, level, log, spoiled)
 
-    def reaches(self, manifest: Manifest, wanted: Optional[datetime]) -> Window:
+    def reaches(self, manifest: Manifest, target: Optional[datetime]) -> Window:
         """A dump is of one instant."""
         return Window(manifest.taken_at, manifest.taken_at)
 
