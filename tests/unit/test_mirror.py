@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import UsageError
 from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import guard, listing
-from ansible_collections.lifeboat.dr.plugins.module_utils.mirror.state import Numbers, Object, State
+from ansible_collections.lifeboat.dr.plugins.module_utils.mirror.state import Numbers, Object, State, remove_journal
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import repositories
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import bucket
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3.bucket import Bucket, Listed, Version
@@ -218,7 +218,7 @@ def test_a_journal_is_taken_up_and_ends_where_it_was_cut(tmp_path: Path) -> None
         second.read_copies([row(vault_version="w0")])
         assert [found.key for found in second.to_copy()] == ["b\n\u2028", "c"], "the ETag of b is another"
         assert [found.sha256 for found in second.listing()] == ["f" * 64]
-        second.published()
+    remove_journal(path)
     assert not path.exists()
 
 

@@ -481,10 +481,6 @@ class State(Inventory):
         """The storage classes other than the usual one, and how many objects of the listing have them."""
         return dict(sorted(self._tally.storage.items()))
 
-    def published(self) -> None:
-        """The listing knows everything now."""
-        self._journal.remove()
-
 
 def as_of(versions: Iterable[Version], at: datetime) -> Optional[Version]:
     """Which of the versions of one object it was at that instant, as read_source() takes it; None where it was not."""
@@ -607,7 +603,8 @@ class Journal:
             self._file.close()
             self._file = None
 
-    def remove(self) -> None:
-        self.close()
-        with explained("remove the mirror's journal", self._path):
-            self._path.unlink(missing_ok=True)
+
+def remove_journal(path: Path) -> None:
+    """The listing knows everything now."""
+    with explained("remove the mirror's journal", path):
+        path.unlink(missing_ok=True)

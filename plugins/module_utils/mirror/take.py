@@ -54,9 +54,10 @@ from ..tools import age
 from . import guard, identities, listing, mc, store
 from .guard import Instant
 from .listing import Point
-from .state import NAME_CHECK, Numbers, Object, State, as_of
+from .state import NAME_CHECK, Numbers, Object, State, as_of, remove_journal
 from .sweep import Sweep
 
+PRIMARY = ""  # the application's bucket, whatever its name is
 JOURNAL = "mirror.jsonl"
 SHOWN = 1000  # keys named in a manifest
 _ABSENT = "the store has no such bucket, or shows the key none"
@@ -111,27 +112,16 @@ def take(
     instant = guard.choose_instant(config, repo, source, now, log, doubts, database)
     identity = catalog.free_id(repo, "objects", now)
     seal, (known, seen, before) = age.sealing(config, log), _earlier(run, repo)
-    last = before.own
-    with State(config.state / JOURNAL) as state:
-        asked = instant
-        shared = _shared(config)
-        work = _Mirror(config, source, vault, state, instant, log, shared, doubts)
-        ambiguous = work.look(last)
-        instant, numbers = work.instant, work.numbers
-        _allow(config, (source, vault), state, numbers, accepted, shared, log)
-        log(f"{identity}: {_to_do(numbers, instant, now)}")
-        work.bring(numbers)
-        work.confirm(numbers)
-        work.look_at_properties(last)
-        work.sweep(last)
+    mirrors = _Mirrors(run, before, instant, accepted, log, doubts, seal, _shared(config))
+    with State(mirrors.journal(PRIMARY)) as state:
+        work = mirrors.bring(PRIMARY, state, identity)
+        instant = work.instant
         held = identities.take(run, identity, override=bool(accepted), log=log)
         with repo.stage("objects", identity) as staging, explained("write the listing", staging.path):
-            own = _written(work, state, staging.path, "", ambiguous, seal, last)
+            own = mirrors.write(PRIMARY, work, staging.path, "")
             state.release()
-            others = _Others(run, before, asked, staging.path, accepted, log, shared, doubts)
-            others.seal = seal
-            others.take(seen, known)
-            del before, last  # of a thousand buckets they are large, and so is the manifest that is written now
+            mirrors.take(seen, known, staging.path)
+            del before, work  # of a thousand buckets they are large, and so is the manifest that is written now
             details = ObjectsDetails(
                 bucket=source.name,
                 endpoint=source.endpoint_url,
@@ -148,7 +138,7 @@ def take(
                 removed=own.removed,
                 unheld=own.unheld,
                 unheld_count=own.unheld_count,
-                ambiguous=ambiguous,
+                ambiguous=own.ambiguous,
                 clock_skew=instant.skew,
                 engine=config.objects.engine,
                 weaknesses=tuple(mc.WEAKNESSES) if config.objects.engine == "mc" else (),
@@ -161,11 +151,11 @@ def take(
                 seconds=round(time.monotonic() - started, 2),
                 unprotected=seen.unprotected,
                 excluded=seen.excluded,
-                vaults=tuple(name for name in seen.vaults if name not in others.missing),
+                vaults=tuple(name for name in seen.vaults if name not in mirrors.missing),
                 excluded_keys=tuple(entry for entry in config.objects.exclude if "/" in entry),
                 unlisted=seen.unlisted,
-                others=tuple(others.held),
-                missing=others.missing,
+                others=tuple(mirrors.written),
+                missing=mirrors.missing,
                 recipients=seal.recipients,
                 host_key=seal.host,
                 versions_listed=own.versions_listed,
@@ -178,8 +168,7 @@ def take(
                 details=typed.plain(details, nulls=True),
             )  # fmt: skip
             manifest = repositories.publish(run, manifest, staging.publish)
-        state.published()
-        others.published()
+    mirrors.published()
     many = f" of {len(details.held)} buckets" if details.others else ""
     objects, size, copied, removed = (
         sum(getattr(one, what) for one in details.held) for what in ("objects", "bytes", "copied", "removed")
@@ -215,23 +204,6 @@ def _shared(config: Config) -> Shared:
     return Shared(throttle.parse_rate(config.objects.bandwidth), config.objects.transfers, int(room))
 
 
-def _allow(
-    config: Config, places: tuple[Bucket, Bucket], state: State, numbers: Numbers, override: guard.Override,
-    shared: Optional[Shared], log: Log,
-) -> None:  # fmt: skip
-    """Raise where the vault would lose too much of what it has, or hold more than it may. places: source, vault."""
-    guard.guard(config, *places, numbers, override, state.lost, log)
-    if shared:
-        shared.room.take(state.held + numbers.bytes, places[1].url)
-
-
-def _to_do(numbers: Numbers, instant: Instant, now: datetime) -> str:
-    return (
-        f"{numbers.source} objects as of {format_time(instant.at or now)} ({instant.consistency});"
-        f" {numbers.copy} to copy ({human(numbers.bytes)}), {numbers.alike} to compare, {numbers.removed} to remove"
-    )
-
-
 def _sweep(vault: Bucket, now: datetime, log: Log) -> None:
     try:
         guard.sweep(vault, STALE, now)
@@ -240,12 +212,11 @@ def _sweep(vault: Bucket, now: datetime, log: Log) -> None:
 
 
 class _Before(NamedTuple):
-    """What earlier backups tell of what the vault holds. own: the newest, as the application's bucket. others: of each
-    other bucket the newest that holds it, for the newest of all may lack one. gaps: HeldBucket.gap, of those that were
-    left out for a while."""
+    """What earlier backups tell of what the vault holds. points: of the application's bucket (PRIMARY) the newest; of
+    each other bucket the newest that holds it, for the newest of all may lack one. gaps: HeldBucket.gap, of those that
+    were left out for a while."""
 
-    own: Optional[Point]
-    others: Mapping[str, Point]
+    points: Mapping[str, Point]
     gaps: Mapping[str, str]
 
 
@@ -263,7 +234,7 @@ def _before(
 ) -> _Before:
     """What is to be held is looked for in every backup, also where the newest left it out."""
     if not sound:
-        return _Before(None, {}, {})
+        return _Before({}, {})
     keys = age.keys(run.config, run.key)
     wanted = known | {*seen.protected} - {run.config.objects.bucket}
     others: dict[str, Point] = {}
@@ -282,7 +253,7 @@ def _before(
         gap = f"{format_time(point.at)}/{format_time(lacks.taken_at)}" if lacks else point.held.gap
         if gap >= oldest:  # else no backup is left of before it
             gaps[name] = gap
-    return _Before(Point(repo, sound[-1], keys=keys), others, gaps)
+    return _Before({PRIMARY: Point(repo, sound[-1], keys=keys), **others}, gaps)
 
 
 class _Listing(NamedTuple):
@@ -294,29 +265,6 @@ class _Listing(NamedTuple):
     properties: HeldProperties
     tags_as_of: str
     tags_unknown: int
-
-
-def _written(
-    work: _Mirror, state: State, root: Path, folder: str, ambiguous: int, seal: age.Seal, last: Optional[Point],
-    gap: str = "",
-) -> HeldBucket:  # fmt: skip
-    """Write the listing of a bucket that has been mirrored; what the manifest says of it. gap: as in HeldBucket."""
-    count, unheld = state.unheld_rows(SHOWN if not folder else _SHOWN_OF_OTHERS)
-    path = root / folder
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    listed = _taken_over(last, state, path, seal) or _listed(state, path, seal)
-    if count and not listed.objects:
-        raise LifeboatError(
-            "mirror the bucket", work.vault.url, f"it holds none of {count} objects; the first: {unheld[0].why}",
-            "Look at the vault's log, and at what its key may do.",
-        )  # fmt: skip
-    instant = work.instant
-    return HeldBucket(
-        work.source.name, folder, listed.objects, listed.bytes, instant.consistency, work.vault.name, instant.why,
-        instant.at is not None, listed.digest, work.copied, work.bytes, work.removed, tuple(unheld), count, ambiguous,
-        work.settings.values, work.settings.denied, listed.properties, _of_tags(work.tags, listed), gap,
-        work.versions_listed,
-    )  # fmt: skip
 
 
 def _taken_over(last: Optional[Point], state: State, path: Path, seal: age.Seal) -> Optional[_Listing]:
@@ -358,100 +306,131 @@ def _counted(state: State) -> HeldProperties:
     return HeldProperties(dict(encrypted), clear, state.storage(), dict(checksums), retained, held, dict(lost))
 
 
-class _Others:
-    """The store's other buckets, some at once over the same connections: held, and what is missing and why."""
+class _Mirrors:
+    """The buckets of one backup: the application's (PRIMARY), then the others, some at once over the same connections.
+
+    written: what the manifest says of the others. missing: those that are not in it, and why.
+    """
 
     def __init__(
-        self, run: Opened, before: _Before, instant: Instant, root: Path, override: guard.Override, log: Log,
-        shared: Optional[Shared] = None, doubts: Doubts = TRUST,
+        self, run: Opened, before: _Before, instant: Instant, override: guard.Override, log: Log,
+        doubts: Doubts = TRUST, seal: age.Seal = age.OPEN, shared: Optional[Shared] = None,
     ) -> None:  # fmt: skip
-        self._run, self._instant, self._root = run, instant, root
-        self._before, self._gaps = before.others, before.gaps
-        self._override, self._log, self._shared, self._doubts = override, log, shared, doubts
+        self._run, self._config, self._before, self._instant = run, run.config, before, instant
+        self._override, self._log, self._doubts, self._seal, self._shared = override, log, doubts, seal, shared
         self._source, self._vault = buckets.source(run), buckets.vault(run)
-        self._journals: list[Path] = []
-        self.held: list[HeldBucket] = []
+        self._journals = [self.journal(PRIMARY)]
+        self.written: list[HeldBucket] = []
         self.missing: dict[str, str] = {}
-        self.seal = age.OPEN
 
-    def take(self, seen: Store, known: Sequence[str]) -> None:
-        """seen: as the store tells. known: those of the last backup."""
-        objects = self._run.config.objects
+    def look(self, name: str, state: State) -> _Mirror:
+        """What there is to do for the bucket; nothing is changed. Raises where it cannot be mirrored."""
+        source, vault, instant = self._ready(name) if name else (self._source, self._vault, self._instant)
+        work = _Mirror(self._config, source, vault, state, instant, self._log, self._shared, self._doubts)
+        work.look(self._before.points.get(name))
+        return work
+
+    def bring(self, name: str, state: State, label: str) -> _Mirror:
+        """Make the vault's objects those of the bucket. label: what the log calls it."""
+        work, last = self.look(name, state), self._before.points.get(name)
+        numbers, now = work.numbers, datetime.now(timezone.utc)
+        if name and (numbers.vault or numbers.copy):  # not where a thousand buckets are empty
+            _sweep(work.vault, now, self._log)
+        self.allow(work, state)
+        if not name or numbers.copy or numbers.alike or numbers.removed:
+            self._log(
+                f"{label}: {numbers.source} objects as of {format_time(work.instant.at or now)}"
+                f" ({work.instant.consistency}); {numbers.copy} to copy ({human(numbers.bytes)}), {numbers.alike} to"
+                f" compare, {numbers.removed} to remove"
+            )
+        work.bring(numbers)
+        work.confirm(numbers)
+        work.look_at_properties(last)
+        work.sweep(last)
+        return work
+
+    def allow(self, work: _Mirror, state: State) -> None:
+        """Raise where the vault would lose too much of what it has, or hold more than it may."""
+        guard.guard(self._config, work.source, work.vault, work.numbers, self._override, state.lost, self._log)
+        if self._shared:
+            self._shared.room.take(state.held + work.numbers.bytes, work.vault.url)
+
+    def write(self, name: str, work: _Mirror, root: Path, folder: str) -> HeldBucket:
+        """Write the listing of a bucket that has been mirrored; what the manifest says of it."""
+        state, instant, last = work.state, work.instant, self._before.points.get(name)
+        count, unheld = state.unheld_rows(_SHOWN_OF_OTHERS if name else SHOWN)
+        path = root / folder
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        listed = _taken_over(last, state, path, self._seal) or _listed(state, path, self._seal)
+        if count and not listed.objects:
+            raise LifeboatError(
+                "mirror the bucket", work.vault.url, f"it holds none of {count} objects; the first: {unheld[0].why}",
+                "Look at the vault's log, and at what its key may do.",
+            )  # fmt: skip
+        return HeldBucket(
+            work.source.name, folder, listed.objects, listed.bytes, instant.consistency, work.vault.name, instant.why,
+            instant.at is not None, listed.digest, work.copied, work.bytes, work.removed, tuple(unheld), count,
+            work.ambiguous, work.settings.values, work.settings.denied, listed.properties,
+            _of_tags(work.tags, listed), self._before.gaps.get(name, ""), work.versions_listed,
+        )  # fmt: skip
+
+    def take(self, seen: Store, known: Sequence[str], root: Path) -> None:
+        """All but the application's. seen: as the store tells. known: those of the last backup."""
+        objects = self._config.objects
         wanted = [name for name in seen.protected if name != objects.bucket]
         gone = [name for name in known if name not in wanted and store.wanted(objects, name)]
         if seen.unlisted:
             wanted, gone = sorted({*wanted, *gone}), []
-        for name, found in zip(wanted, throttle.mapped(self._tried, list(enumerate(wanted, 1)))):
+        tried = throttle.mapped(lambda numbered: self._tried(root, *numbered), list(enumerate(wanted, 1)))
+        for name, found in zip(wanted, tried):
             if isinstance(found, HeldBucket):
-                self.held.append(found)
+                self.written.append(found)
             else:
                 self.missing[name] = found
         for name in store.absent(objects, seen):
             self.missing[name] = _ABSENT
         for name in () if self._override else gone:
             self.missing.setdefault(name, _MARKED if name in seen.vaults else _GONE)
-        self._before = {}  # not needed any more
+        self._before = _Before({}, {})  # not needed any more
 
-    def _tried(self, numbered: tuple[int, str]) -> Union[HeldBucket, str]:
+    def _tried(self, root: Path, number: int, name: str) -> Union[HeldBucket, str]:
         """The bucket, mirrored, or why it is missing."""
-        number, name = numbered
         folder = f"{BUCKETS}/{number:03}"
         try:
-            return self._one(name, folder)
+            with State(self.journal(name), share=throttle.SIDE_BY_SIDE) as state:
+                entry = self.write(name, self.bring(name, state, named(name)), root, folder)
+            self._journals.append(self.journal(name))
+            return entry
         except LifeboatError as exc:
-            shutil.rmtree(self._root / folder, ignore_errors=True)
+            shutil.rmtree(root / folder, ignore_errors=True)
             self._log(f"the bucket {named(name)} is not mirrored: {exc}")
             return exc.cause
 
     def preview(self, seen: Store) -> Iterator[Numbers]:
         """What take() would do, of each that it would not leave out."""
-        names = [name for name in seen.protected if name != self._run.config.objects.bucket]
+        names = [name for name in seen.protected if name != self._config.objects.bucket]
         return filter(None, throttle.mapped(self._previewed, names))
 
     def _previewed(self, name: str) -> Optional[Numbers]:
-        with contextlib.suppress(LifeboatError), State(self._journal(name), share=throttle.SIDE_BY_SIDE) as state:
-            source, vault, instant = self._ready(name)
-            work = _Mirror(self._run.config, source, vault, state, instant, self._log)
-            work.look(self._before.get(name))
-            return work.numbers
+        with contextlib.suppress(LifeboatError), State(self.journal(name), share=throttle.SIDE_BY_SIDE) as state:
+            return self.look(name, state).numbers
         return None
 
     def published(self) -> None:
+        """The listings know everything now."""
         for journal in self._journals:
-            with explained("remove the mirror's journal", journal):
-                journal.unlink(missing_ok=True)
-
-    def _one(self, name: str, folder: str) -> HeldBucket:
-        source, vault, instant = self._ready(name)
-        config = self._run.config
-        with State(self._journal(name), share=throttle.SIDE_BY_SIDE) as state:
-            work = _Mirror(config, source, vault, state, instant, self._log, self._shared, self._doubts)
-            ambiguous = work.look(self._before.get(name))
-            numbers = work.numbers
-            if numbers.vault or numbers.copy:  # not where a thousand buckets are empty
-                _sweep(vault, datetime.now(timezone.utc), self._log)
-            _allow(config, (source, vault), state, numbers, self._override, self._shared, self._log)
-            if numbers.copy or numbers.alike or numbers.removed:
-                self._log(f"{named(name)}: {_to_do(numbers, work.instant, datetime.now(timezone.utc))}")
-            work.bring(numbers)
-            work.confirm(numbers)
-            work.look_at_properties(self._before.get(name))
-            work.sweep(self._before.get(name))
-            last, gap = self._before.get(name), self._gaps.get(name, "")
-            held = _written(work, state, self._root, folder, ambiguous, self.seal, last, gap)
-        self._journals.append(self._journal(name))
-        return held
+            remove_journal(journal)
 
     def _ready(self, name: str) -> tuple[Bucket, Bucket, Instant]:
         """The bucket, its place in the vault, and what it is to be of; raises where it cannot be mirrored."""
-        source, vault = self._source.sibling(name), self._vault.sibling(buckets.suffixed(self._run.config, name))
-        if vault.name in (self._vault.name, self._run.config.vault.repository_bucket):
+        source, vault = self._source.sibling(name), self._vault.sibling(buckets.suffixed(self._config, name))
+        if vault.name in (self._vault.name, self._config.vault.repository_bucket):
             cause = f"its place in the vault would be {vault.name}, which is taken"
             raise UsageError("mirror the bucket", source.url, cause, "Name other buckets in lifeboat_vault.")
-        guard.require_place(self._run.config, source, vault)
+        guard.require_place(self._config, source, vault)
         instant = self._instant
         why = guard.unversioned(source) if instant.at is not None else ""
-        until = self._gaps.get(name, "").partition("/")[2]
+        until = self._before.gaps.get(name, "").partition("/")[2]
         if why:
             instant = replace(instant, at=None, server=None, certain=None, consistency=EVENTUAL, why=why)
         elif instant.at is not None and format_time(instant.at) <= until:
@@ -459,8 +438,10 @@ class _Others:
             instant = replace(instant, consistency=EVENTUAL, why="; ".join(filter(None, (instant.why, why))))
         return source, vault, instant
 
-    def _journal(self, name: str) -> Path:
-        return self._run.config.state / f"mirror-{hashlib.sha256(name.encode()).hexdigest()[:16]}.jsonl"
+    def journal(self, name: str) -> Path:
+        """Where is noted what was copied since the last backup."""
+        digest = hashlib.sha256(name.encode()).hexdigest()[:16]
+        return self._config.state / (f"mirror-{digest}.jsonl" if name else JOURNAL)
 
 
 @dataclass(frozen=True)
@@ -480,19 +461,16 @@ def preview(run: Opened, *, log: Log, override: int = 0, doubts: Doubts = TRUST)
     now = datetime.now(timezone.utc)
     instant = guard.choose_instant(run.config, repo, source, now, log, doubts)
     seen, before = _earlier(run, repo)[1:]
-    with State(run.config.state / JOURNAL) as state:
-        work = _Mirror(run.config, source, vault, state, instant, log)
-        work.look(before.own)
-        asked, instant, numbers = instant, work.instant, work.numbers
-        guard.guard(run.config, source, vault, numbers, override, state.lost, log)
-    others = _Others(run, before, asked, run.config.state, guard.Override(override), log)
-    for more in others.preview(seen):
-        numbers = Numbers(**{what: count + getattr(more, what) for what, count in vars(numbers).items()})
+    mirrors = _Mirrors(run, before, instant, guard.Override(override), log)
+    with State(mirrors.journal(PRIMARY)) as state:
+        work = mirrors.look(PRIMARY, state)
+        mirrors.allow(work, state)
+    each = [work.numbers, *mirrors.preview(seen)]
     return Preview(
-        **vars(numbers),
-        taken_at=instant.at or now,
-        consistency=instant.consistency,
-        database_backup=instant.database_backup,
+        **{what: sum(getattr(numbers, what) for numbers in each) for what in vars(work.numbers)},
+        taken_at=work.instant.at or now,
+        consistency=work.instant.consistency,
+        database_backup=work.instant.database_backup,
     )
 
 
@@ -552,7 +530,7 @@ class _Mirror:
         self, config: Config, source: Bucket, vault: Bucket, state: State, instant: Instant, log: Log,
         shared: Optional[Shared] = None, doubts: Doubts = TRUST,
     ) -> None:  # fmt: skip
-        self._config, self._state, self._log, self._shared, self._doubts = config, state, log, shared, doubts
+        self._config, self.state, self._log, self._shared, self._doubts = config, state, log, shared, doubts
         self.source, self.vault = source, vault
         self.instant = instant  # what the mirror is of; later than asked where the source's answers do not allow that
         self._lock = threading.Lock()
@@ -567,14 +545,15 @@ class _Mirror:
         self._brief = self._brief_source = False  # current objects are listed; so too of the source
         self.versions_listed: Optional[datetime] = None  # as of HeldBucket
         self.numbers = Numbers(0, 0, 0, 0, 0, 0, 0)  # as look() found them
+        self.ambiguous = 0  # keys of which it is not sure what they held at the instant
         self.copied = self.bytes = self.removed = 0
 
     @property
     def _exact(self) -> bool:
         return self.instant.at is not None
 
-    def look(self, last: Optional[Point]) -> int:
-        """Read both buckets at once, and what the last mirror knew; returns how many keys are ambiguous."""
+    def look(self, last: Optional[Point]) -> None:
+        """Read both buckets at once, and what the last mirror knew."""
         started = datetime.now(timezone.utc)
         why = self._why_in_full(last, started)
         self._brief = not why
@@ -583,8 +562,8 @@ class _Mirror:
         with ThreadPoolExecutor(3) as pool:
             settings = pool.submit(s3_settings.look, self.source)
             theirs = pool.submit(self._look_at_vault)
-            before = pool.submit(lambda: self._state.read_copies(self._before(last)))
-            ambiguous = self._look_at_source(before, last)
+            before = pool.submit(lambda: self.state.read_copies(self._before(last)))
+            self.ambiguous = self._look_at_source(before, last)
             watch = theirs.result()
             self.settings = settings.result()
         self._complete(last, watch, started)
@@ -592,20 +571,19 @@ class _Mirror:
             denied = ", ".join(self.settings.denied)
             self._log(f"WARNING: the key may not read the bucket's {denied}, so this backup does not have them")
         self._ask_for_unlisted()
-        count, keys = self._state.foreign()
+        count, keys = self.state.foreign()
         if count:
             self._log(
                 f"{count} objects in {self.vault.url} are not known to be of this stack, the first is {keys[0]!r}: they"
                 " stay as they are"
             )
-        self.numbers = self._state.numbers()
-        count, keys = self._state.replaced() if self.numbers.copy or self.numbers.alike else (0, [])
+        self.numbers = self.state.numbers()
+        count, keys = self.state.replaced() if self.numbers.copy or self.numbers.alike else (0, [])
         if count:
             self._log(
                 f"WARNING: the vault holds something else in {count} versions that were copied, the first is"
                 f" {keys[0]!r}: earlier backups cannot give these objects back; they are copied again"
             )
-        return ambiguous
 
     def _complete(self, last: Optional[Point], watch: Watch, started: datetime) -> None:
         """Where current objects were listed and do not tell enough, list the versions. watch: of the vault."""
@@ -632,7 +610,7 @@ class _Mirror:
             return "no mirror before did so and noted it"
         if not self._same_places(last):
             return "the last mirror was of another bucket, or to another"
-        if self._state.interrupted:
+        if self.state.interrupted:
             return "the last mirror was interrupted"
         if config.objects.engine == "mc":
             return mc.BY_MC
@@ -658,20 +636,20 @@ class _Mirror:
         watch = self._watch()
         if self._brief:
             try:
-                self._state.read_vault(bucket.objects(self.vault, watch=watch), current=True)
+                self.state.read_vault(bucket.objects(self.vault, watch=watch), current=True)
                 return watch
             except LifeboatError as exc:
                 if not copier.answered(exc):
                     raise
                 self._log(f"every version in {self.vault.url} is listed: of its current objects, {exc.cause}")
             self._brief, watch = False, self._watch()
-        self._state.read_vault(bucket.versions(self.vault, watch=watch))
+        self.state.read_vault(bucket.versions(self.vault, watch=watch))
         return watch
 
     def _know_vault(self) -> str:
         """After a list of its current objects: which versions these are. Returns why that cannot be known; empty where
         it is. What the last listing does not explain is asked for by its name, if it is little."""
-        state = self._state
+        state = self.state
         before, few = state.count("copies"), self._few_of(state.count("copies"))
         if state.garbled("vault"):
             return "some are listed without their names"
@@ -703,10 +681,10 @@ class _Mirror:
     def _know_source(self, last: Optional[Point], watch: Watch) -> str:
         """The same of the source. What was written just before it was listed is asked for; else what is not known is
         copied or compared anyway."""
-        if watch.order or self._state.garbled("source"):
+        if watch.order or self.state.garbled("source"):
             return watch.order or "some are listed without their names"
-        unknown = self._state.know_source(last.at if last else _EPOCH)
-        if unknown > self._few_of(self._state.count("copies")):
+        unknown = self.state.know_source(last.at if last else _EPOCH)
+        if unknown > self._few_of(self.state.count("copies")):
             return f"{unknown} are not those that were listed before"
 
         def ask(found: tuple[str, str]) -> None:
@@ -714,9 +692,9 @@ class _Mirror:
             with contextlib.suppress(NotFoundError):
                 head = self.source.ask("HEAD", key, attempted=copier.READ)
                 if head.version == version:
-                    self._state.name_source(key, head.size, head.etag, version)
+                    self.state.name_source(key, head.size, head.etag, version)
 
-        throttle.each(ask, self._state.unsettled(), self._config.objects.transfers)
+        throttle.each(ask, self.state.unsettled(), self._config.objects.transfers)
         return ""
 
     def _list_source(self, *, versions: bool) -> tuple[int, Watch]:
@@ -724,7 +702,7 @@ class _Mirror:
         self._brief_source = False
         watch = self._watch()
         found = bucket.versions if versions else bucket.objects
-        ambiguous = self._state.read_source(self._wanted(found(self.source, watch=watch, tags=self._tags())), None)
+        ambiguous = self.state.read_source(self._wanted(found(self.source, watch=watch, tags=self._tags())), None)
         self._ask_whole(watch)
         return ambiguous, watch
 
@@ -736,9 +714,9 @@ class _Mirror:
         found = bucket.versions if versioned and not brief else bucket.objects
         late: list[str] = []
         listed = self._wanted(found(self.source, watch=watch, tags=self._tags()))
-        listed = self._state.noting_past(listed) if self._exact else listed
+        listed = self.state.noting_past(listed) if self._exact else listed
         listed, instant = self._without_past(listed, late), self.instant
-        ambiguous = self._state.read_source(listed, instant.server, brief, instant.certain)
+        ambiguous = self.state.read_source(listed, instant.server, brief, instant.certain)
         self._ask_whole(watch)
         before.result()
         if brief and (odd := self._know_source(last, watch)):
@@ -755,7 +733,7 @@ class _Mirror:
         if watch.order:
             self._disbelieve(f"the source's listing is not in order: {watch.order}")
         for key in watch.unread:
-            self._state.unheld(key, "the source's listing does not tell its name")
+            self.state.unheld(key, "the source's listing does not tell its name")
         return ambiguous
 
     def _tags(self) -> Optional[bucket.Tags]:
@@ -782,11 +760,11 @@ class _Mirror:
     def _mistimed(self) -> str:
         """Have old versions the times that the last mirror was told of them? VersityGW gives a version another one when
         it is replaced, and where its probe could not be made nothing else shows that."""
-        key = self._state.mistimed(_SAME_TIME)
+        key = self.state.mistimed(_SAME_TIME)
         return "" if key is None else f"a version of {key!r} is listed with another time than at the last mirror"
 
     def _disbelieve(self, why: str) -> None:
-        self._state.removes = False
+        self.state.removes = False
         self._weaken(f"{why}; nothing is removed")
 
     def _weaken(self, why: str) -> None:
@@ -799,7 +777,7 @@ class _Mirror:
         """Is it really not there? MinIO does not list `a/b` once there is `a`, and gives it all the same. All are asked
         for, or some at random where they are many, and all if one of these is there. So too where a listing is not
         believed and nothing is removed: what is there belongs to the mirror."""
-        unseen, keys = {*self._state.unseen()}, self._unlisted()
+        unseen, keys = {*self.state.unseen()}, self._unlisted()
         few = keys if len(keys) <= ASKED else random.sample(keys, ASKED)
         hidden = self._there(few)
         if hidden.held and len(few) < len(keys):
@@ -810,7 +788,7 @@ class _Mirror:
 
     def _unlisted(self) -> list[str]:
         out = store.left_out(self._config.objects, self.source.name)
-        found = itertools.chain(self._state.unlisted(), self._state.unseen())
+        found = itertools.chain(self.state.unlisted(), self.state.unseen())
         return [key for key in found if not store.outside(key, out)]
 
     def _there(self, keys: Sequence[str]) -> _Hidden:
@@ -830,8 +808,8 @@ class _Mirror:
                     raise
                 hidden.held.append(key)
                 why = f"the source does not list it, and whether it is there is not known: {exc.cause}"
-                self._state.unheld(key, why)
-                self._state.there(Version(key, 0, "", _EPOCH))
+                self.state.unheld(key, why)
+                self.state.there(Version(key, 0, "", _EPOCH))
                 return
             found = Version(key, head.size, head.etag, head.modified, head.version)
             # A header tells whole seconds where a listing may tell more.
@@ -846,7 +824,7 @@ class _Mirror:
                 elif head.modified > at:
                     hidden.later.append(key)
             hidden.held.append(key)
-            self._state.there(found)
+            self.state.there(found)
 
         throttle.each(ask, keys, self._config.objects.transfers)
         return hidden
@@ -869,9 +847,9 @@ class _Mirror:
             at = self.instant.server
             current = next((version for version in past if version.latest and not version.deleted), None)
             was = current if at is None else as_of(past, at)
-            self._state.vanished(key)
+            self.state.vanished(key)
             if was:
-                self._state.there(was)
+                self.state.there(was)
 
         throttle.each(ask, keys, self._config.objects.transfers)
 
@@ -883,7 +861,7 @@ class _Mirror:
     def _gives_what_was_copied(self, key: str) -> bool:
         """Does the source still give the version that was copied? An object that was deleted has its versions, and a
         listing tells them: where it does not, the source hides them."""
-        version = self._state.copied_version(key)
+        version = self.state.copied_version(key)
         if version in ("", NULL):
             return False
         try:
@@ -910,24 +888,24 @@ class _Mirror:
         if numbers.copy or numbers.alike:
             with Copier(self.source, self.vault, self._shared, for_owner=True) as moving:
                 for item in list(self._odd()):
-                    self._state.unheld(*item)
+                    self.state.unheld(*item)
                 if self._config.objects.engine == "mc":
                     mc.run(self._config, self.source, self.vault, log=self._log)
                     # What it copied is the vault's now; what it did not carry is seen by comparing, and carried then.
-                    self._state.read_vault(bucket.versions(self.vault))
-                throttle.each(lambda one: self._compare(*one), self._state.alike(), workers)
-                throttle.each(lambda one: self._copy(moving, one, numbers.copy), self._state.to_copy(), workers)
+                    self.state.read_vault(bucket.versions(self.vault))
+                throttle.each(lambda one: self._compare(*one), self.state.alike(), workers)
+                throttle.each(lambda one: self._copy(moving, one, numbers.copy), self.state.to_copy(), workers)
         if numbers.removed:
-            throttle.each(self._remove, self._state.to_remove(), workers)
+            throttle.each(self._remove, self.state.to_remove(), workers)
         # Of a server whose ETags are never MD5s nothing is proved, and nothing can be said against one object.
         if self._proved or len(self._doubtful) < _OTHER_ETAGS:
             for key in self._doubtful:
-                self._state.unheld(key, "its bytes are not those that its ETag is the MD5 of: the source is damaged")
+                self.state.unheld(key, "its bytes are not those that its ETag is the MD5 of: the source is damaged")
 
     def _odd(self) -> Iterator[tuple[str, str]]:
         """Keys that the vault would store under another name, perhaps over another object: found out by trying."""
         holds = functools.lru_cache(maxsize=None)(self._holds)
-        for item in self._state.to_copy():
+        for item in self.state.to_copy():
             for kind, (pattern, example) in _ODD.items():
                 if pattern.search(item.key) and not holds(example):
                     yield item.key, f"the vault does not keep a name with {kind}"
@@ -961,7 +939,7 @@ class _Mirror:
         except LifeboatError as exc:
             if not (isinstance(exc, IntegrityError) or copier.answered(exc)):
                 raise
-            self._state.unlike(item.key)  # a copy tells what it is that cannot be had
+            self.state.unlike(item.key)  # a copy tells what it is that cannot be had
             return
         with contextlib.suppress(NotFoundError, IntegrityError):
             theirs = copier.facts(self.vault, item.key, vault_version)
@@ -975,10 +953,10 @@ class _Mirror:
             same = alike
         if same:
             if self._brief_source:
-                self._state.changed(item)
-            self._state.copied(item, vault_version, vault_etag, sha256, line, record)
+                self.state.changed(item)
+            self.state.copied(item, vault_version, vault_etag, sha256, line, record)
         else:
-            self._state.unlike(item.key)
+            self.state.unlike(item.key)
 
     def _version(self, item: Object) -> str:
         return item.version if self._exact or item.version != NULL else ""
@@ -989,30 +967,30 @@ class _Mirror:
         except LifeboatError as exc:
             if isinstance(exc, NotFoundError) and exc.attempted == copier.READ and not self._exact:
                 if "\ufffd" in item.key:  # or listed under a name that XML cannot say
-                    self._state.unheld(item.key, "the source's listing does not tell its name")
+                    self.state.unheld(item.key, "the source's listing does not tell its name")
                 else:
-                    self._state.vanished(item.key)  # deleted since it was listed
+                    self.state.vanished(item.key)  # deleted since it was listed
                 return
             why = copier.refusal(exc)
             if not why:
                 raise
-            self._state.unheld(item.key, why)
+            self.state.unheld(item.key, why)
             return
         self._note(item, done, total)
 
     def _note(self, item: Object, done: Copied, total: int) -> None:
         if self._exact and (item.size != done.size or done.version not in ("", item.version)):
-            self._state.unheld(item.key, "the source gives another object than the version it lists")
+            self.state.unheld(item.key, "the source gives another object than the version it lists")
             return
         now = item._replace(size=done.size, etag=done.etag, version=item.version or done.version or NULL)
         if not self._exact and item != now:  # overwritten since it was listed, or listed without its version
-            self._state.changed(now)
+            self.state.changed(now)
             item = now
         found = done.properties
         if self._losses is not None and not done.read_back:
             headers = dict(properties.pairs(done.record.headers or ""))
             found = replace(found, lost=self._losses.of(item.key, done.target_version, headers))
-        self._state.copied(item, done.target_version, done.target_etag, done.sha256, found.line, done.record)
+        self.state.copied(item, done.target_version, done.target_etag, done.sha256, found.line, done.record)
         if done.untagged:
             self.tags.refuse(item.key, done.untagged)
         if done.unread:
@@ -1035,7 +1013,7 @@ class _Mirror:
         if locked:
             self._may_see_locks()
         if locked or last is None or last.held.properties is None:
-            throttle.each(lambda one: self._look_again(*one), self._state.unlooked(), self._config.objects.transfers)
+            throttle.each(lambda one: self._look_again(*one), self.state.unlooked(), self._config.objects.transfers)
 
     def sweep(self, last: Optional[Point]) -> None:
         """Read this night's share of the tags again: they change without the object."""
@@ -1046,7 +1024,7 @@ class _Mirror:
 
     def _may_see_locks(self) -> None:
         """A key without the right to see locks is told of none."""
-        key = self._state.any_key()
+        key = self.state.any_key()
         denied = []
         for what, request in (("object retention", "retention"), ("object legal hold", "legal-hold")):
             try:
@@ -1074,7 +1052,7 @@ class _Mirror:
         elif found.encryption:
             copy = self.vault.ask("HEAD", item.key, {"versionId": vault_version}, attempted=copier.READ)
             found = replace(found, clear=not properties.encryption(copy.headers))
-        self._state.seen(item.key, found.line)
+        self.state.seen(item.key, found.line)
 
     def _remove(self, key: str) -> None:
         """A delete marker: every version stays."""
@@ -1087,10 +1065,10 @@ class _Mirror:
         if not numbers.copy and not numbers.alike:
             return  # the listing that was read is the vault's answer
         if len(self._touched) > self._few:
-            self._state.read_vault(bucket.versions(self.vault))
+            self.state.read_vault(bucket.versions(self.vault))
         else:
             throttle.each(self._see, self._touched, self._config.objects.transfers)
-        self._state.compare()
+        self.state.compare()
 
     def _see(self, key: str) -> None:
         if any(pattern.search(key) for pattern, _example in _ODD.values()):
@@ -1102,12 +1080,12 @@ class _Mirror:
                 head = self.vault.ask("HEAD", key, attempted=copier.WRITE)
                 found = [Version(key, head.size, head.etag, head.modified, head.version)]
                 self._see_headers(key, head.headers)
-        self._state.put_vault(key, found)
+        self.state.put_vault(key, found)
 
     def _see_headers(self, key: str, held: Mapping[str, str]) -> None:
         """What the vault's copy has of the headers that it was given."""
-        line, headers = self._state.noted(key)
+        line, headers = self.state.noted(key)
         known = properties.parse(line)
         lost = properties.lost(dict(properties.pairs(headers or "")), held)
         if lost != known.lost:
-            self._state.seen(key, replace(known, lost=lost).line)
+            self.state.seen(key, replace(known, lost=lost).line)
