@@ -101,7 +101,7 @@ def work(task: Task) -> Result:
         doubts = endpoints.doubts(opened, log=task.log)
         manifest = take.take(opened, log=task.log, override=override, doubts=doubts)
     details = manifest.detailed(ObjectsDetails)
-    for held in details.held:
+    for held in details.buckets:
         if held.unheld_count:
             first = held.unheld[0]
             task.module.warn(

@@ -155,7 +155,7 @@ def case(tmp_path: Path, weed: SeaweedFS, monkeypatch: pytest.MonkeyPatch) -> It
 
 def test_one_backup_holds_every_bucket_and_each_has_its_place(case: Many) -> None:
     details = case.details()
-    assert [(held.name, held.folder, held.objects) for held in details.held] == [
+    assert [(held.name, held.folder, held.objects) for held in details.buckets] == [
         ("uploads", "", 7), ("docs", "buckets/001", 8), ("empty", "buckets/002", 0), ("plain", "buckets/003", 8),
         ("ruled", "buckets/004", 8),
     ]  # fmt: skip
@@ -163,20 +163,20 @@ def test_one_backup_holds_every_bucket_and_each_has_its_place(case: Many) -> Non
     for name in OTHERS:
         assert portrait(case.vault.client, f"{case.mirrored}-{name}") == portrait(case.client, name)
     again = case.details()
-    assert [held.copied for held in again.held] == [0] * 5, "what was copied is not copied again"
-    assert [held.digest for held in again.held] == [held.digest for held in details.held]
+    assert [held.copied for held in again.buckets] == [0] * 5, "what was copied is not copied again"
+    assert [held.digest for held in again.buckets] == [held.digest for held in details.buckets]
 
 
 def test_the_applications_bucket_stays_where_it_is_when_others_join(case: Many) -> None:
     case.settings(buckets=())
     alone = case.details()
-    assert (alone.others, alone.unprotected) == ((), OTHERS)
+    assert (alone.additional, alone.unprotected) == ((), OTHERS)
     case.settings(buckets=("*",))
     joined = case.details()
-    assert (joined.copied, [held.copied for held in joined.others]) == (0, [8, 0, 8, 8])
+    assert (joined.primary.copied, [held.copied for held in joined.additional]) == (0, [8, 0, 8, 8])
     case.settings(buckets=("d*", "ruled"), exclude=("plain",))
     some = case.details()
-    assert [held.name for held in some.others] == ["docs", "ruled"]
+    assert [held.name for held in some.additional] == ["docs", "ruled"]
     assert (some.unprotected, some.excluded, some.missing) == (("empty",), ("plain",), {})
 
 
@@ -458,7 +458,7 @@ def test_a_bucket_that_appears_and_one_that_goes(case: Many) -> None:
     }
     assert not case.good(), "a backup that lacks one is not good"
     case.places("young")
-    assert (case.details().others[-1].name, case.good()) == ("young", True)
+    assert (case.details().additional[-1].name, case.good()) == ("young", True)
     wipe(case.client, "docs")
     gone = case.details()
     assert list(gone.missing) == ["docs"] and "--override" in gone.missing["docs"]
@@ -470,7 +470,7 @@ def test_a_bucket_that_was_left_out_for_a_while_is_remembered(case: Many) -> Non
     """What the vault has of it is known, its gap is named, and no instant of it is called a snapshot."""
 
     def held(manifest: Manifest) -> HeldBucket:
-        return next(held for held in manifest.detailed(ObjectsDetails).others if held.name == "docs")
+        return next(held for held in manifest.detailed(ObjectsDetails).additional if held.name == "docs")
 
     def later() -> None:
         time.sleep(1.1)
@@ -484,7 +484,7 @@ def test_a_bucket_that_was_left_out_for_a_while_is_remembered(case: Many) -> Non
     case.client.delete_object(Bucket="docs", Key="same/0")
     case.client.put_object(Bucket="docs", Key="new", Body=b"written in the gap")
     without = case.take()
-    assert "docs" not in {held.name for held in without.detailed(ObjectsDetails).others}
+    assert "docs" not in {held.name for held in without.detailed(ObjectsDetails).additional}
     case.settings(exclude=())
     with case.monkeypatch.context() as patch:
 
@@ -548,7 +548,7 @@ def test_a_bucket_that_goes_or_appears_while_the_mirror_runs(case: Many) -> None
     details = take.take(Opened(case.config), log=happens).detailed(ObjectsDetails)
     assert done == ["docs", "plain"]
     assert (sorted(details.missing), case.good()) == (["docs", "plain"], False), case.said
-    assert [held.name for held in details.others] == ["empty", "ruled"]
+    assert [held.name for held in details.additional] == ["empty", "ruled"]
     assert sorted(case.details().missing) == ["docs", "plain", "young-docs", "young-plain"]
     found = case.recover()
     assert (found["backup"]["id"], found["others"], bad(found)) == (older, ["docs", "plain"], [])
@@ -595,7 +595,7 @@ def test_another_stacks_vault_on_the_store_is_left_out(case: Many) -> None:
     vault.ensure(blog)
     details = case.details()
     assert (details.vaults, details.missing) == (("blog-backup", "blog-repository"), {})
-    assert ([held.name for held in details.others], details.unprotected) == (list(OTHERS), ())
+    assert ([held.name for held in details.additional], details.unprotected) == (list(OTHERS), ())
     repo = repositories.of(Opened(case.config))
     manifest = catalog.entries(repo, "objects", "shop")[-1].manifest
     assert manifest
@@ -621,7 +621,7 @@ def test_a_bucket_that_was_wiped_does_not_become_the_newest_mirror(case: Many) -
         case.client.delete_object(Bucket="docs", Key=f"same/{number}")
     details = case.details()
     assert "the bucket is empty, and 8 of the 8 objects there would be removed" in details.missing["docs"]
-    assert [held.name for held in details.others] == ["empty", "plain", "ruled"]
+    assert [held.name for held in details.additional] == ["empty", "plain", "ruled"]
     assert portrait(case.vault.client, f"{case.mirrored}-docs") == expected
     case.recover()
     assert portrait(case.client, "docs") == expected
@@ -664,7 +664,7 @@ def test_old_versions_go_from_every_place(case: Many) -> None:
 def test_keys_that_are_left_out(case: Many) -> None:
     case.settings(exclude=("docs/same/1", "plain/same/*"))
     details = case.details()
-    assert {held.name: held.objects for held in details.others} == {"docs": 7, "empty": 0, "plain": 0, "ruled": 8}
+    assert {held.name: held.objects for held in details.additional} == {"docs": 7, "empty": 0, "plain": 0, "ruled": 8}
     assert [gap.what for gap in details.left] == ["the objects docs/same/1", "the objects plain/same/*"]
     before = case.every()
     found = case.recover(identity=case.id, force=True, exact=True)

@@ -190,15 +190,15 @@ def mirror(root: Path, server: Server, url: str, weed: SeaweedFS, make_bucket: M
         run = Opened(dataclasses.replace(world.config, objects=objects))
         manifest = components.COMPONENTS["objects"].take(run, False, world.lines.append)
         details = manifest.detailed(ObjectsDetails)
-        return details, set(world.listing(manifest)), [row.key for row in details.unheld]
+        return details, set(world.listing(manifest)), [row.key for row in details.primary.unheld]
 
     details, held, unheld = take()
-    told[conformance.INSTANT] = "yes" if details.consistency == "snapshot" else "no: of now, and says so"
+    told[conformance.INSTANT] = "yes" if details.primary.consistency == "snapshot" else "no: of now, and says so"
     told[conformance.PAGES] = "held" if {*KEYS} <= held else f"LOST: {len({*KEYS} - held)}"
     if control:
         named = "named as not held" if any(key.startswith("c") for key in unheld) else "LOST"
         told[conformance.CONTROL] = "held" if "c\x01d" in held else named
-    told[conformance.AGAIN] = "yes" if take()[0].copied == 0 else "no"
+    told[conformance.AGAIN] = "yes" if take()[0].primary.copied == 0 else "no"
     if taken(world, "p"):
         time.sleep(1.1)
         told[conformance.HIDDEN] = "held" if {"p", "p/b"} <= take()[1] else "LOST"

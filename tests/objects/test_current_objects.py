@@ -89,8 +89,10 @@ def test_with_nothing_to_do_no_version_in_the_vault_is_listed(world: Seen) -> No
     first = filled(world)
     again = world.take()
     assert world.listed(world.vault) == {"list-type"}
-    assert [details(one).versions_listed for one in (first, again)] == [details(first).versions_listed] * 2
-    assert (details(again).copied, details(again).consistency) == (0, "snapshot")
+    assert [details(one).primary.versions_listed for one in (first, again)] == [
+        details(first).primary.versions_listed
+    ] * 2
+    assert (details(again).primary.copied, details(again).primary.consistency) == (0, "snapshot")
     rows = [world.listing(one) for one in (first, again)]
     assert {key: row["vault_version"] for key, row in rows[1].items()} == real(world.vault)
     assert rows[0] == rows[1] or all(  # its own answer has whole seconds, its listing perhaps more
@@ -108,7 +110,11 @@ def test_a_bucket_as_it_is_now_needs_no_versions_at_either_side(world: Seen) -> 
     world.put("new", b"new")
     world.delete("b")
     third = world.take()
-    assert (details(third).copied, details(third).removed, details(third).consistency) == (2, 1, "eventual")
+    assert (details(third).primary.copied, details(third).primary.removed, details(third).primary.consistency) == (
+        2,
+        1,
+        "eventual",
+    )
     assert world.listed(world.source) == {"list-type"}
     rows = world.listing(third)
     assert {key: world.held(row) for key, row in rows.items()} == {
@@ -117,7 +123,7 @@ def test_a_bucket_as_it_is_now_needs_no_versions_at_either_side(world: Seen) -> 
     assert {key: row["version"] for key, row in rows.items()} == real(world.source), "those are on record all the same"
     time.sleep(1.1)  # what was deleted in the second of the instant is kept
     world.database()
-    assert details(world.take()).copied == 0
+    assert details(world.take()).primary.copied == 0
     assert not any("compare" in line and " 0 to compare" not in line for line in world.lines[-3:]), world.lines
 
 
@@ -197,8 +203,8 @@ def test_every_version_is_listed(
     again = world.take()
     assert "versions" in world.listed(world.vault)
     assert [line for line in world.lines if line.startswith("every version in")], world.lines
-    assert (details(again).copied, details(again).consistency) == (0, "snapshot")
-    before, noted = details(first).versions_listed, details(again).versions_listed
+    assert (details(again).primary.copied, details(again).primary.consistency) == (0, "snapshot")
+    before, noted = details(first).primary.versions_listed, details(again).primary.versions_listed
     assert before and noted and noted > before
     assert {key: row["vault_version"] for key, row in world.listing(again).items()} == real(world.vault)
 
@@ -214,7 +220,7 @@ def test_another_vault_has_other_versions(world: Seen, weed: SeaweedFS, make_buc
     world.vault = dataclasses.replace(world.vault, name=other)
     again = world.take()
     assert world.listed(world.vault) == {"versions"}
-    assert details(again).copied == 4
+    assert details(again).primary.copied == 4
 
 
 def test_what_somebody_wrote_into_the_vault(world: Seen) -> None:
@@ -228,7 +234,7 @@ def test_what_somebody_wrote_into_the_vault(world: Seen) -> None:
     rows = world.listing(again)
     assert {key: world.held(row) for key, row in rows.items()} == {key: key.encode() for key in "abcd"}
     assert {key: copier.facts(world.vault, key).headers["content-type"] for key in rows} == dict.fromkeys("abcd", "a/b")
-    assert details(again).copied == 2
+    assert details(again).primary.copied == 2
     assert {key: row["vault_version"] for key, row in rows.items()} | {"theirs": real(world.vault)["theirs"]} == real(
         world.vault
     )
@@ -252,7 +258,7 @@ def test_what_was_deleted_in_the_vault_is_copied_again(world: Seen) -> None:
     filled(world)
     world.vault.ask("DELETE", "a", attempted="hide")
     again = world.take()
-    assert details(again).copied == 1
+    assert details(again).primary.copied == 1
     assert world.held(world.listing(again)["a"]) == b"a"
 
 
@@ -263,7 +269,7 @@ def test_two_writes_in_one_second_of_a_server_without_milliseconds(world: Seen) 
     world.put("a", b"a", {"content-type": "other/type"})
     again = world.take()
     assert world.listed(world.source) == {"list-type"}
-    assert details(again).copied == 1
+    assert details(again).primary.copied == 1
     row = world.listing(again)["a"]
     assert copier.facts(world.vault, "a", row["vault_version"]).headers["content-type"] == "other/type"
 
@@ -298,7 +304,7 @@ def test_many_removals_are_seen_among_the_versions(world: Seen, monkeypatch: pyt
         world.delete(key)
     again = world.take()
     assert world.listed(world.source) == {"list-type", "versions"}
-    assert (details(again).removed, list(world.listing(again))) == (3, ["d"])
+    assert (details(again).primary.removed, list(world.listing(again))) == (3, ["d"])
 
 
 def test_many_new_objects_at_the_source_are_seen_among_the_versions(
@@ -316,7 +322,7 @@ def test_many_new_objects_at_the_source_are_seen_among_the_versions(
 def test_the_day_of_the_cycle(world: Seen) -> None:
     """By whole days, whatever the hour; and a clock that went back is no reason to believe."""
     first = filled(world)
-    noted = details(first).versions_listed
+    noted = details(first).primary.versions_listed
     assert noted
     for days, listed in ((0, False), (6, False), (7, True), (30, True), (-1, True)):
         assert bool(take._due(world.config, noted, noted + timedelta(days=days))) == listed, days
@@ -333,7 +339,7 @@ def test_an_object_that_lived_only_around_the_instant(world: Seen) -> None:
     world.delete("short-lived")
     again = world.take()
     assert world.listed(world.source) == {"versions"}
-    assert (details(again).consistency, details(again).database_backup) == ("snapshot", at)
+    assert (details(again).primary.consistency, details(again).database_backup) == ("snapshot", at)
     assert world.held(world.listing(again)["short-lived"]) == b"was there"
 
 

@@ -138,7 +138,7 @@ def test_a_200_that_kept_nothing_is_found_out(world: World, weed: SeaweedFS) -> 
         except LifeboatError as exc:
             assert "key 3" in str(exc)
         else:
-            assert [row.key for row in manifest.detailed(ObjectsDetails).unheld] == ["key 3"]
+            assert [row.key for row in manifest.detailed(ObjectsDetails).primary.unheld] == ["key 3"]
             assert "key 3" not in world.listing(manifest)
     assert world.take().details["objects"] == 12
 
@@ -157,7 +157,7 @@ def test_a_source_that_breaks_off_in_the_middle_of_an_object(world: World, weed:
     with faulty(weed, when(lambda call: "key%2011" in call.path and "tagging" not in call.path, short)) as proxy:
         objects = dataclasses.replace(world.config.objects, endpoint_url=proxy.url)
         manifest = take.take(Opened(dataclasses.replace(world.config, objects=objects)), log=world.lines.append)
-    assert [row.key for row in manifest.detailed(ObjectsDetails).unheld] == ["key 11"]
+    assert [row.key for row in manifest.detailed(ObjectsDetails).primary.unheld] == ["key 11"]
     assert "key 11" not in world.listing(manifest)
 
 
@@ -167,7 +167,7 @@ def test_a_setting_that_the_key_may_not_read_is_on_record_as_such(world: World, 
         objects = dataclasses.replace(world.config.objects, endpoint_url=proxy.url)
         manifest = take.take(Opened(dataclasses.replace(world.config, objects=objects)), log=world.lines.append)
     found = manifest.detailed(ObjectsDetails)
-    assert (found.settings_denied, "policy" in found.settings) == (("policy",), False)
+    assert (found.primary.settings_denied, "policy" in found.primary.settings) == (("policy",), False)
     assert any("may not read the bucket's policy" in line for line in world.lines)
 
 

@@ -54,8 +54,8 @@ def test_nothing_is_lost_where_the_sources_clock_is_off(world: World, weed: Seaw
     with faulty(weed, fault, edit) as source:  # type: ignore[arg-type]
         manifest = through(world, source=source)
     told = details(manifest)
-    assert (told.consistency, len(world.listing(manifest)), unheld(manifest)) == ("snapshot", 9, {})
-    assert told.ambiguous > 0
+    assert (told.primary.consistency, len(world.listing(manifest)), unheld(manifest)) == ("snapshot", 9, {})
+    assert told.primary.ambiguous > 0
 
 
 def test_an_object_made_again_in_the_second_of_the_instant_is_no_hidden_one(world: World, weed: SeaweedFS) -> None:
@@ -63,7 +63,7 @@ def test_an_object_made_again_in_the_second_of_the_instant_is_no_hidden_one(worl
     world.put("a")
     world.put("b")
     later(world)
-    assert details(world.take()).consistency == "snapshot"
+    assert details(world.take()).primary.consistency == "snapshot"
     world.delete("b")
     time.sleep(2.1)
     world.put("b", b"again")
@@ -83,7 +83,7 @@ def test_an_object_made_again_in_the_second_of_the_instant_is_no_hidden_one(worl
     with faulty(weed, edit=edit) as source:
         manifest = through(world, source=source, override=True)
     told = details(manifest)
-    assert (told.consistency, told.why, sorted(world.listing(manifest))) == ("snapshot", "", ["a"])
+    assert (told.primary.consistency, told.primary.why, sorted(world.listing(manifest))) == ("snapshot", "", ["a"])
 
 
 def test_more_than_a_page_of_names_with_control_characters(world: World) -> None:
@@ -95,6 +95,6 @@ def test_more_than_a_page_of_names_with_control_characters(world: World) -> None
         later(world)
         manifest = world.take(override=True)
         told = manifest.detailed(ObjectsDetails)
-        assert (len(world.listing(manifest)), told.unheld_count) == (1202, 0), night
-    assert told.consistency == "eventual", "a listing that does not tell its names is no snapshot"
-    assert told.copied == 0, "what is there is not copied every night"
+        assert (len(world.listing(manifest)), told.primary.unheld_count) == (1202, 0), night
+    assert told.primary.consistency == "eventual", "a listing that does not tell its names is no snapshot"
+    assert told.primary.copied == 0, "what is there is not copied every night"

@@ -129,7 +129,7 @@ def test_the_store_is_mirrored_as_of_the_backup(keeper: Keeper) -> None:
     assert code == 0, said
     objects, point = said["made"]
     (details,) = keeper.objects()
-    assert (details.consistency, details.database_backup, details.objects) == ("snapshot", database, 1)
+    assert (details.primary.consistency, details.database_backup, details.primary.objects) == ("snapshot", database, 1)
     assert keeper.held() == {"a.txt": b"one"}
     tied = json.loads(repositories.of(keeper.run).read_point(point))
     repo, key = repositories.of(keeper.run), sealing.public(str(keeper.root / "etc/signing"))
@@ -181,7 +181,11 @@ def test_nights_that_the_keeper_was_away_are_made_up_for(keeper: Keeper) -> None
     now = keeper.published(timedelta(seconds=-2))
     code, said = keeper.lifeboat("pull", "--stack", "shop")
     assert code == 0, said
-    assert [(item.database_backup, item.objects) for item in keeper.objects()] == [(first, 0), (second, 0), (now, 1)]
+    assert [(item.database_backup, item.primary.objects) for item in keeper.objects()] == [
+        (first, 0),
+        (second, 0),
+        (now, 1),
+    ]
     assert len(said["made"]) == 6, "a point of each"
 
 

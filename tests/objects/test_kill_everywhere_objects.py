@@ -72,4 +72,4 @@ def recovery(case: Any) -> Objects:
 def test_the_objects(recovery: Objects) -> None:
     kill_everywhere.expect_right(recovery.everywhere(every=kill_everywhere.wanted_all()))
     details = recovery.case.take().detailed(ObjectsDetails)
-    assert [(held.name, held.removed) for held in details.held if held.removed] == [], "the vault lost something"
+    assert [(held.name, held.removed) for held in details.buckets if held.removed] == [], "the vault lost something"

@@ -107,4 +107,4 @@ def test_a_killed_recovery_is_continued(case: Killed, kind: str, number: int) ->
     assert case.every() == expected
     assert not (case.root / "state" / recovery_state.RECOVERING_OBJECTS).exists()
     details = case.take().detailed(ObjectsDetails)
-    assert [(held.name, held.removed) for held in details.held if held.removed] == []
+    assert [(held.name, held.removed) for held in details.buckets if held.removed] == []

@@ -197,7 +197,7 @@ def test_hostile_keys_there_and_back(
     one.database()
     manifest = one.take()
     known = one.listing(manifest)
-    unheld = {row.key for row in manifest.detailed(ObjectsDetails).unheld}
+    unheld = {row.key for row in manifest.detailed(ObjectsDetails).primary.unheld}
     assert set(known) | unheld == there
     assert not set(known) & unheld
     # Ceph takes every name. SeaweedFS' own bucket does not take what a vault on SeaweedFS does not keep, but for these.
@@ -393,7 +393,7 @@ def test_without_a_database_backup_the_current_state(world: MakeWorld) -> None:
     manifest = one.take()
     assert (manifest.details["consistency"], manifest.details["objects"]) == ("eventual", 1)
     one.database(datetime.now(timezone.utc) - timedelta(days=3))
-    assert "which is long ago" in one.take().detailed(ObjectsDetails).why
+    assert "which is long ago" in one.take().detailed(ObjectsDetails).primary.why
 
 
 def test_the_change_guard(world: MakeWorld) -> None:
@@ -766,7 +766,7 @@ def test_with_no_more_than_the_writers_key(tmp_path: Path, weed: SeaweedFS, make
         one.put("a", b"1", {"x-amz-tagging": "t=1"})
         one.put("large", os.urandom(20 << 20))
         one.put("dir//odd", b"2")
-        assert one.take().detailed(ObjectsDetails).copied >= 2
+        assert one.take().detailed(ObjectsDetails).primary.copied >= 2
         one.put("a", b"2")
         one.delete("large")
         manifest = one.take(override=True)

@@ -102,8 +102,8 @@ def test_what_was_locked_is_locked_again(case: Locked) -> None:
     case.put("old", "GOVERNANCE", datetime.now(timezone.utc) + timedelta(seconds=8))
     expected, held = case.locks(), case.portrait()
     details = case.details()
-    assert details.properties == HeldProperties(retained=3, held=2)
-    assert (details.not_carried, details.settings_denied) == ((), ())
+    assert details.primary.properties == HeldProperties(retained=3, held=2)
+    assert (details.not_carried, details.primary.settings_denied) == ((), ())
     time.sleep(8)
     wiped(case)
     found = case.recover()
@@ -153,7 +153,7 @@ def test_a_lock_is_on_record_although_the_object_is_not_copied_again(case: Locke
     for key in ("a", "b", "c"):
         case.put(key)
     first = case.details()
-    assert (first.copied, set(case.lines().values())) == (3, {""})
+    assert (first.primary.copied, set(case.lines().values())) == (3, {""})
     retention = {"Mode": "GOVERNANCE", "RetainUntilDate": UNTIL}
     case.client.put_object_retention(Bucket="uploads", Key="a", Retention=retention)
     case.client.put_object_legal_hold(Bucket="uploads", Key="b", LegalHold={"Status": "ON"})
@@ -198,7 +198,7 @@ def test_a_key_that_may_not_see_locks_is_named(case: Locked) -> None:
 
     with faulty(case.source, blind) as proxy:
         through(case, proxy.url)
-        assert case.details().settings_denied == ("object retention", "object legal hold")
+        assert case.details().primary.settings_denied == ("object retention", "object legal hold")
         seen = endpoints.permissions(Opened(case.config))
         assert "the key may not s3:GetObjectRetention, s3:GetObjectLegalHold" in seen.detail
         planned = case.plan(force=True)
@@ -305,11 +305,13 @@ def test_what_is_encrypted_is_named_and_encrypted_again(
         case.put("secret")
         case.put("plain")
         details = case.details()
-        assert details.properties == HeldProperties({"AES256": 2}, 2)
+        assert details.primary.properties == HeldProperties({"AES256": 2}, 2)
         line = "NOT carried: the encryption of 2 objects (AES256) of uploads: the vault holds the plain bytes of 2"
         assert any(said.startswith(line) for said in case.said), case.said
         assert case.vault.client.get_object(Bucket=case.mirrored, Key="secret")["Body"].read() == b"body of secret"
-        assert case.details().properties == details.properties, "on record although it is not copied again"
+        assert case.details().primary.properties == details.primary.properties, (
+            "on record although it is not copied again"
+        )
         wiped(case)
         found = case.recover()
         assert bad(found) == []
@@ -329,7 +331,7 @@ def test_storage_classes_and_checksums_are_counted(case: Locked) -> None:
     case.client.put_object(Bucket="uploads", Key="c", Body=b"c", ChecksumAlgorithm="SHA256")
     with faulty(case.source, edit=classes) as proxy:
         through(case, proxy.url)
-        found = case.details().properties
+        found = case.details().primary.properties
     assert found and found.storage == {"COLD": 3}
     assert found.checksums in ({"SHA256": 1}, {}), "where the server keeps it"
 
@@ -355,14 +357,16 @@ def test_headers_that_the_vault_does_not_keep_are_named(
         # Of many the first with each header: those of one with metadata, or first of one without and then of one with.
         assert len(looked) == 5 if few else len(looked) in (1, 2)
         wanted = {"cache-control": 5, "user metadata": 2}
-        assert details.properties == HeldProperties(lost=wanted)
+        assert details.primary.properties == HeldProperties(lost=wanted)
         (line,) = [said for said in case.said if "NOT carried" in said]
         assert (
             "headers in the vault's copies of 5 objects (cache-control), 2 objects (user metadata) of uploads" in line
         )
         case.put("f")
         again = case.details()
-        assert (again.copied, again.properties) == (1, HeldProperties(lost=wanted)), "on record of what is not copied"
+        assert (again.primary.copied, again.primary.properties) == (1, HeldProperties(lost=wanted)), (
+            "on record of what is not copied"
+        )
         case.config = config
     wiped(case)
     found = case.recover()

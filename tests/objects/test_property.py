@@ -349,18 +349,18 @@ class Run:
         if manifest is None:
             return
         details = manifest.detailed(ObjectsDetails)
-        self.note(f"mirror, {details.consistency}", details.why)
+        self.note(f"mirror, {details.primary.consistency}", details.primary.why)
         # Times are whole seconds: of the second of the instant a mirror may have any state. How far a server's clock is
         # off is known to a second.
         unsure = 1.5 if any("clock" in name for name in quirks) else 0.0
         second = int(at.timestamp())
-        since, until = (second - unsure, second + 1 + unsure) if details.versioned else (now, time.time())
-        out = {row.key for row in details.unheld}
+        since, until = (second - unsure, second + 1 + unsure) if details.primary.versioned else (now, time.time())
+        out = {row.key for row in details.primary.unheld}
         self.seen["objects that are named as not held"] += len(out)
         allowed = {key: self.oracle.during(key, since, until) for key in KEYS if key not in out}
         for key, states in allowed.items():
             hidden = bool({"source: minio_hides", "source: minio_hides all"} & quirks) and key.startswith("p/")
-            eventual = details.consistency == EVENTUAL
+            eventual = details.primary.consistency == EVENTUAL
             # What no listing tells, neither the source's nor the vault's, can be in no mirror.
             untold = key not in self._last or "vault: lacks some" in quirks
             if untold and (hidden or ("source: lacks some" in quirks and eventual)):

@@ -45,7 +45,7 @@ def world(tmp_path: Path, weed: SeaweedFS, make_bucket: MakeBucket) -> World:
 
 
 def unheld(manifest: Manifest) -> dict[str, str]:
-    return {row.key: row.why for row in manifest.detailed(ObjectsDetails).unheld}
+    return {row.key: row.why for row in manifest.detailed(ObjectsDetails).primary.unheld}
 
 
 def through(world: World, vault: Proxy | None = None, source: Proxy | None = None, override: bool = False) -> Manifest:
@@ -75,7 +75,7 @@ def test_an_object_without_a_name_is_named_and_costs_nothing_else(world: World, 
             assert list(world.listing(manifest)) == ["a"]
             assert list(unheld(manifest)) == [""]
             assert "empty name" in unheld(manifest)[""]
-            assert manifest.detailed(ObjectsDetails).removed == 0
+            assert manifest.detailed(ObjectsDetails).primary.removed == 0
     assert begun["UploadId"]
     assert not [call for call in proxy.calls if not call.key and call.method in ("PUT", "DELETE")]
     assert bucket.versioning(world.vault) == "Enabled", "the vault is still there"
@@ -110,7 +110,7 @@ def test_metadata_that_makes_a_server_unpack_an_object(world: World, weed: Seawe
         assert copier.facts(world.vault, "other").headers["x-amz-meta-own"] == "y"
         whole = {call.key for call in proxy.calls if call.method == "PUT" and not call.query}
         assert whole == {"kept"}
-        assert through(world, vault=proxy).detailed(ObjectsDetails).copied == 0
+        assert through(world, vault=proxy).detailed(ObjectsDetails).primary.copied == 0
 
 
 def test_a_version_that_was_overwritten_in_place_is_copied_again(world: World, weed: SeaweedFS) -> None:
@@ -123,7 +123,7 @@ def test_a_version_that_was_overwritten_in_place_is_copied_again(world: World, w
     edit = s3_quirks.minio_overwrites(world.vault.name, "a", first["a"]["vault_version"], "0" * 32)
     with faulty(weed, edit=edit) as proxy:
         manifest = through(world, vault=proxy)
-    assert manifest.detailed(ObjectsDetails).copied == 1
+    assert manifest.detailed(ObjectsDetails).primary.copied == 1
     again = world.listing(manifest)
     assert again["a"]["vault_version"] != first["a"]["vault_version"]
     assert world.held(again["a"]) == b"right"
@@ -149,7 +149,7 @@ def test_equal_etags_are_not_believed_where_a_write_can_choose_its_own(
         manifest = components.COMPONENTS["objects"].take(Opened(config), True, world.lines.append)
     rows = world.listing(manifest)
     assert {key: world.held(row) for key, row in rows.items()} == {"a": b"right", "same": b"same"}
-    assert manifest.detailed(ObjectsDetails).copied == 1, "what is the same is read, not copied"
+    assert manifest.detailed(ObjectsDetails).primary.copied == 1, "what is the same is read, not copied"
 
 
 # --- Ceph RGW ---
@@ -185,7 +185,7 @@ def begun(world: World) -> None:
         world.put(f"key {number}", b"%d" % number)
     world.put("p/b", b"below")
     world.database()
-    assert details(world.take()).consistency == "snapshot"
+    assert details(world.take()).primary.consistency == "snapshot"
 
 
 def later(world: World) -> None:
@@ -207,8 +207,8 @@ def test_what_the_source_gives_is_not_removed_for_not_being_listed(world: World,
         **{f"key {number}": b"%d" % number for number in range(7)}, "p": b"above", "p/b": b"below",
     }  # fmt: skip
     told = details(manifest)
-    assert (told.consistency, told.removed, unheld(manifest)) == ("eventual", 1, {})
-    assert told.why == "the source holds 1 objects that it does not list, the first is 'p/b'"
+    assert (told.primary.consistency, told.primary.removed, unheld(manifest)) == ("eventual", 1, {})
+    assert told.primary.why == "the source holds 1 objects that it does not list, the first is 'p/b'"
     assert "p/b" in {version.key for version in bucket.objects(world.vault)}
 
 
@@ -222,7 +222,7 @@ def test_what_neither_side_lists_is_held_and_not_copied_every_night(world: World
             manifest = through(world, vault, source)
             rows = world.listing(manifest)
             assert (len(rows), world.held(rows["p/b"]), unheld(manifest)) == (10, b"below", {}), night
-        assert (details(manifest).copied, details(manifest).consistency) == (0, "eventual")
+        assert (details(manifest).primary.copied, details(manifest).primary.consistency) == (0, "eventual")
         world.put("p/b", b"changed")
         later(world)
         rows = world.listing(through(world, vault, source))
@@ -272,7 +272,9 @@ def test_what_is_hidden_and_was_changed_after_the_instant(
     rows = world.listing(manifest)
     assert (world.held(rows["p/b"]) if "p/b" in rows else None, unheld(manifest)) == (held, {})
     assert len(rows) == (10 if held else 9)
-    assert (details(manifest).consistency, told[1] in details(manifest).why) == (told[0], True), details(manifest).why
+    assert (details(manifest).primary.consistency, told[1] in details(manifest).primary.why) == (told[0], True), (
+        details(manifest).primary.why
+    )
     live = {version.key for version in bucket.objects(world.vault)}
     assert ("p/b" in live) == (held is not None)
 
@@ -302,7 +304,9 @@ def test_a_page_that_begins_with_an_old_version_is_not_believed(
     rows = world.listing(manifest)
     assert {call.query.get("key-marker") for call in proxy.calls} >= {"p/b"}, "the page ends there"
     assert (world.held(rows["p/b"]), len(rows), unheld(manifest)) == (held, 10, {})
-    assert (details(manifest).consistency, why in details(manifest).why) == (consistency, True), details(manifest).why
+    assert (details(manifest).primary.consistency, why in details(manifest).primary.why) == (consistency, True), (
+        details(manifest).primary.why
+    )
 
 
 def test_of_many_to_be_removed_some_are_asked_for(
@@ -316,7 +320,7 @@ def test_of_many_to_be_removed_some_are_asked_for(
     with faulty(weed) as proxy:
         told = details(through(world, source=proxy, override=True))
     asked = [call for call in proxy.calls if call.method == "HEAD" and call.key.startswith("key ")]
-    assert (told.removed, told.consistency, len(asked)) == (4, "snapshot", 2)
+    assert (told.primary.removed, told.primary.consistency, len(asked)) == (4, "snapshot", 2)
 
 
 @pytest.mark.parametrize("side", ["source", "vault"])
@@ -328,8 +332,8 @@ def test_a_listing_out_of_order_removes_nothing(world: World, weed: SeaweedFS, s
     with faulty(weed, edit=s3_quirks.backwards) as proxy:
         manifest = through(world, **{side: proxy})
     told = details(manifest)
-    assert (told.consistency, told.removed) == ("eventual", 0)
-    assert f"the {side}'s listing is not in order" in told.why
+    assert (told.primary.consistency, told.primary.removed) == ("eventual", 0)
+    assert f"the {side}'s listing is not in order" in told.primary.why
     assert world.held(world.listing(manifest)["new"]) == b"new"
     assert "key 0" in {version.key for version in bucket.objects(world.vault)}
 
@@ -346,8 +350,8 @@ def test_what_a_listing_lacks_that_is_not_believed_is_asked_for(world: World, we
     with faulty(weed, edit=lacks) as proxy:
         manifest = through(world, source=proxy)
     told = details(manifest)
-    assert (told.consistency, told.removed, told.unheld) == ("eventual", 0, ())
-    assert "the source holds 1 objects that it does not list, the first is 'key 2'" in told.why
+    assert (told.primary.consistency, told.primary.removed, told.primary.unheld) == ("eventual", 0, ())
+    assert "the source holds 1 objects that it does not list, the first is 'key 2'" in told.primary.why
     assert "key 2" in world.listing(manifest)
 
 
@@ -366,10 +370,10 @@ def test_times_that_are_not_those_of_the_writes_are_of_no_instant(
         manifest = through(world, source=proxy)
     told = details(manifest)
     rows = world.listing(manifest)
-    assert told.consistency == "eventual"
-    assert told.why
+    assert told.primary.consistency == "eventual"
+    assert told.primary.why
     assert world.held(rows["key 1"]) == b"third", "as it is now, and said to be"
-    assert "key 2" not in rows or told.removed == 0
+    assert "key 2" not in rows or told.primary.removed == 0
 
 
 def test_a_version_whose_time_has_changed_is_of_no_instant(world: World, weed: SeaweedFS) -> None:
@@ -378,15 +382,15 @@ def test_a_version_whose_time_has_changed_is_of_no_instant(world: World, weed: S
         world.put(f"key {number}", b"%d" % number)
     world.database()
     with faulty(weed, edit=s3_quirks.versity_times) as proxy:
-        assert details(through(world, source=proxy)).consistency == "snapshot"
+        assert details(through(world, source=proxy)).primary.consistency == "snapshot"
         time.sleep(1.1)
         later(world)
         time.sleep(1.1)
         world.put("key 1", b"second")  # after the database backup, of which `1` is the content
         manifest = through(world, source=proxy)
     told = details(manifest)
-    assert (told.consistency, told.removed) == ("eventual", 0)
-    assert "a version of 'key 1' is listed with another time than at the last mirror" in told.why
+    assert (told.primary.consistency, told.primary.removed) == ("eventual", 0)
+    assert "a version of 'key 1' is listed with another time than at the last mirror" in told.primary.why
     assert world.held(world.listing(manifest)["key 1"]) == b"second", "as it is now, and said to be"
 
 
@@ -404,12 +408,12 @@ def test_the_probe_finds_out_that_times_are_not_those_of_the_writes(world: World
     later(world)
     with faulty(weed, edit=s3_quirks.versity_times) as proxy:
         told = details(by_the_command(world, proxy))
-        assert told.consistency == "eventual"
-        assert told.why.startswith("the source's server does not tell when a version was written: ")
+        assert told.primary.consistency == "eventual"
+        assert told.primary.why.startswith("the source's server does not tell when a version was written: ")
         probed = [call for call in proxy.calls if call.path.startswith("/lifeboat-probe-")]
         by_the_command(world, proxy)
         assert probed == [call for call in proxy.calls if call.path.startswith("/lifeboat-probe-")], "once a day"
-    assert details(by_the_command(world, weed)).consistency == "snapshot"
+    assert details(by_the_command(world, weed)).primary.consistency == "snapshot"
 
 
 def test_the_probe_sees_what_is_lost_by_way_of_parts(weed: SeaweedFS) -> None:
@@ -505,8 +509,8 @@ def test_what_has_no_versions_is_of_no_instant(world: World, weed: SeaweedFS, ed
         world.put("tmp/a", b"two")
         manifest = through(world, source=proxy)
     told = details(manifest)
-    assert (told.consistency, told.removed) == ("eventual", 0)
-    assert "tmp/" in told.why
+    assert (told.primary.consistency, told.primary.removed) == ("eventual", 0)
+    assert "tmp/" in told.primary.why
     assert world.held(world.listing(manifest)["tmp/a"]) == b"two"
 
 

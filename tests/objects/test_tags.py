@@ -66,7 +66,7 @@ def tags_of(where: Bucket, key: str) -> dict[str, str]:
 
 
 def told(manifest: Manifest) -> HeldTags:
-    found = manifest.detailed(ObjectsDetails).tags
+    found = manifest.detailed(ObjectsDetails).primary.tags
     assert found is not None
     return found
 
@@ -93,7 +93,7 @@ def test_a_tag_changed_in_place_reaches_the_vault_within_the_period(
             found = told(manifest)
             asked += asked_for_tags(source.calls)
             changed += found.changed
-            assert manifest.detailed(ObjectsDetails).copied == 0
+            assert manifest.detailed(ObjectsDetails).primary.copied == 0
             assert found.read == asked_for_tags(source.calls).total() < len(KEYS)
             assert asked_for_tags(vault.calls).total() == 2 * found.changed, "put, and read back"
             source.calls.clear()
@@ -185,7 +185,10 @@ def test_metadata_whose_name_is_no_xml_costs_the_tags_alone(world: World, weed: 
     with faulty(weed, edit=edit, calls_itself="MinIO") as source:
         manifest = through(world, source=source)
     assert told(manifest).read == 0
-    assert (manifest.detailed(ObjectsDetails).copied, manifest.detailed(ObjectsDetails).consistency) == (1, "snapshot")
+    assert (
+        manifest.detailed(ObjectsDetails).primary.copied,
+        manifest.detailed(ObjectsDetails).primary.consistency,
+    ) == (1, "snapshot")
     assert len([line for line in world.lines if "does not list its objects' tags" in line]) == 1
 
 
@@ -244,7 +247,7 @@ def test_a_vault_that_refuses_tags_names_them_and_holds_the_bytes(
         vault.calls.clear()
         later = through(world, vault=vault)
     details = manifest.detailed(ObjectsDetails)
-    assert (details.in_no_backup, details.objects) == (0, len(KEYS) + 2)
+    assert (details.primary.in_no_backup, details.primary.objects) == (0, len(KEYS) + 2)
     assert (found.refused_count, {lost.key for lost in found.refused}) == (len(KEYS) + 1, {*KEYS, "large"})
     assert "InvalidTag" in found.refused[0].why
     assert any("WARNING: the vault does not keep the tags of 13 objects" in line for line in world.lines)
@@ -343,7 +346,7 @@ def test_tags_that_may_not_be_read_cost_no_new_object_its_bytes(
         found = told(manifest)
         assert (found.unknown, [named.key for named in found.unread], unheld(manifest)) == (1, ["new"], {})
         assert any("the tags could not be read of 1 objects" in line and "'new'" in line for line in world.lines)
-        assert through(world, source=proxy).detailed(ObjectsDetails).copied == 0
+        assert through(world, source=proxy).detailed(ObjectsDetails).primary.copied == 0
     night(DAYS)
     assert world.listing(world.take())["new"]["tags"] == "a=b", "in its turn"
     assert tags_of(world.vault, "new") == {"a": "b"}

@@ -67,7 +67,7 @@ def test_what_the_vault_took_and_does_not_have_is_unheld(world: World, weed: Sea
             assert sorted(world.listing(manifest)) == ["key 0", "key 2", "key 3"]
             assert list(unheld(manifest)) == ["key 1"]
             assert "does not" in unheld(manifest)["key 1"]
-        assert details(through(world)).objects == 4, "as soon as it keeps it"
+        assert details(through(world)).primary.objects == 4, "as soon as it keeps it"
 
 
 def test_a_key_that_may_not_read_back_is_not_called_an_unreadable_source(world: World, weed: SeaweedFS) -> None:
@@ -92,7 +92,7 @@ def test_what_no_mirror_put_into_the_vault_stays(world: World) -> None:
     first = world.take()
     for key in ("d", "dir/"):
         world.delete(key)
-    assert details(world.take()).removed == 1
+    assert details(world.take()).primary.removed == 1
     assert {version.key for version in bucket.objects(world.vault)} == {"a", "b", "c", "dir/", "theirs"}
     assert any("1 objects in s3://" in line and "the first is 'theirs': they stay" in line for line in world.lines)
     repo = repositories.from_settings(world.config.repository, {})

@@ -23,6 +23,13 @@ T = TypeVar("T")
 # Says which field is wrong and why; the caller knows what was attempted and what to do next.
 Wrong = Callable[[str, str], LifeboatError]
 
+
+class Build(typing.Protocol):
+    """build(), of a part of what is being read. name: of the field that it is; empty: it lies in the same mapping."""
+
+    def __call__(self, kind: type[T], data: object, name: str = "") -> T: ...
+
+
 _NONE = type(None)
 _EMPTY: tuple[object, ...] = (None, "", (), [], {})
 MOST = 10**18  # beyond every size in bytes and every time in seconds that we write
@@ -75,6 +82,7 @@ def build(
     kind: type[T], data: object, wrong: Wrong, where: str = "", *, unknown: Literal["refuse", "ignore"] = "refuse"
 ) -> T:
     """The dataclass, or value of another type, that `data` describes. Coerced are lists to tuples and text to times.
+    A class's own `from_dict`, which is given the mapping and a Build, goes before.
 
     `unknown`: what to do with a field that the dataclass does not have; a file of a newer minor version may have some.
     A class's own `variant` says which of its subclasses the data describes.
@@ -128,6 +136,8 @@ class _Reader:
             raise self._wrong(where, f"wants a mapping, has {shown(data)}")
         variant = getattr(kind, "variant", None)
         kind = variant(data) if variant else kind
+        if hasattr(kind, "from_dict"):
+            return kind.from_dict(data, functools.partial(self._below, where))
         known, required, flat = _shape(kind)
         if data.keys() != known.keys():
             strange = sorted(str(name) for name in data if name not in known)
@@ -144,6 +154,9 @@ class _Reader:
         for name, (entry, parts) in flat.items():
             given[name] = entry(**{inner: given.pop(part) for inner, part in parts.items() if part in given})
         return kind(**given)
+
+    def _below(self, where: str, kind: Any, data: Any, name: str = "") -> Any:
+        return self.value(kind, data, ".".join(filter(None, (where, name))))
 
     def value(self, kind: Any, data: Any, where: str) -> Any:
         if kind is Any or kind is object:  # JSON of somebody else's making

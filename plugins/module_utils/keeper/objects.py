@@ -130,10 +130,10 @@ def _one(run: Opened, seen: Receipts, todo: Sequence[Manifest], done: Mirrored, 
     verify.keep(run, repo, manifest, Result(manifest.id, "checksum", (found,), began, clock.now()))
     details = manifest.detailed(ObjectsDetails)
     # As the store is now, it is nearest to the newest rows.
-    of = todo[-1] if details.consistency == EVENTUAL else database
+    of = todo[-1] if details.primary.consistency == EVENTUAL else database
     point, _new = points.seal(run, now=clock.now(), log=log, database=of)
     _note(repo, seen, point.id, done)
-    lacks = [*details.missing, *(held.name for held in details.held if held.in_no_backup)]
+    lacks = [*details.missing, *(held.name for held in details.buckets if held.in_no_backup)]
     if lacks:
         cause = "not all of it is in the backup: " + "; ".join(problems_of(details))
         raise IntegrityError(_MIRROR, manifest.id, cause, "What is there is kept. Remove the cause and pull again.")
@@ -143,7 +143,7 @@ def problems_of(details: ObjectsDetails) -> list[str]:
     """What of the store is in no backup, in words."""
     unheld = [
         f"{held.in_no_backup} objects of {held.name}, the first is {held.unheld[0].key!r}: {held.unheld[0].why}"
-        for held in details.held
+        for held in details.buckets
         if held.in_no_backup
     ]
     return [*(f"the bucket {name}: {why}" for name, why in details.missing.items()), *unheld]
@@ -203,9 +203,9 @@ def kept(config: Config, entries: Sequence[catalog.Entry]) -> list[Check]:
         return [Check("objects", COULD_NOT_VERIFY, "the store was never mirrored")]
     details = made[-1].detailed(ObjectsDetails)
     missing = problems_of(details)
-    count = sum(held.objects for held in details.held)
-    said = f"{made[-1].id}: {count} objects of {len(details.held)} buckets, {details.consistency}"
-    why = f", for {details.why}" if details.why else ""
+    count = sum(held.objects for held in details.buckets)
+    said = f"{made[-1].id}: {count} objects of {len(details.buckets)} buckets, {details.primary.consistency}"
+    why = f", for {details.primary.why}" if details.primary.why else ""
     objects = Check("objects", FAIL if missing else PASS, "; ".join([said + why, *missing]))
     return [objects, _outlives(config, details)]
 
@@ -213,9 +213,9 @@ def kept(config: Config, entries: Sequence[catalog.Entry]) -> list[Check]:
 def _outlives(config: Config, details: ObjectsDetails) -> Check:
     """Does the store keep what is replaced for as long as the keeper may be away?"""
     name, days = "source versions", config.keeper.store.absence_days
-    if not details.versioned:
+    if not details.primary.versioned:
         return Check(name, COULD_NOT_VERIFY, "the store did not tell what it held at an instant")
-    for held in details.held:
+    for held in details.buckets:
         settings = held.settings
         if settings is None or "lifecycle" in held.settings_denied or "lifecycle" not in settings:
             return Check(name, COULD_NOT_VERIFY, f"the key may not read the lifecycle rules of {held.name}")

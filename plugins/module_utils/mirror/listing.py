@@ -285,8 +285,8 @@ def _entry(line: bytes, wrong: typed.Wrong) -> Listed:
 
 @dataclass(frozen=True)
 class Point:
-    """One bucket of an objects backup: what it held at an instant. bucket: empty for the application's. keys: what
-    opens a listing that is encrypted."""
+    """One bucket of an objects backup: what it held at an instant. bucket: empty for the application's, whatever its
+    name is. keys: what opens a listing that is encrypted."""
 
     repo: Repository
     manifest: Manifest
@@ -304,9 +304,8 @@ class Point:
     @functools.cached_property
     def held(self) -> HeldBucket:
         """What the manifest says of it. Raises NotFoundError where the backup does not hold it."""
-        first, *others = self.manifest.detailed(ObjectsDetails).held
-        for held in others if self.bucket else [first]:
-            if held.name == self.bucket or not self.bucket:
+        for held in self.manifest.detailed(ObjectsDetails).buckets:
+            if self.bucket == ("" if held.primary else held.name):
                 return held
         raise NotFoundError(
             "look into the backup", self.id, f"it does not hold the bucket {named(self.bucket)}",
@@ -337,11 +336,11 @@ class Point:
     def _named(self, name: str) -> str:
         return f"{self.held.folder}/{name}" if self.held.folder else name
 
-    def others(self) -> list[Point]:
-        """The other buckets of the same backup."""
+    def points(self) -> list[Point]:
+        """Every bucket of the same backup, the application's first."""
         found = []
-        for held in self.manifest.detailed(ObjectsDetails).others:
-            point = Point(self.repo, self.manifest, held.name, self.keys)
+        for held in self.manifest.detailed(ObjectsDetails).buckets:
+            point = Point(self.repo, self.manifest, "" if held.primary else held.name, self.keys)
             vars(point)["held"] = held  # there may be a thousand, and each would read the manifest again
             found.append(point)
         return found

@@ -86,8 +86,9 @@ def prune(run: Opened, kept: Sequence[Point], newest: datetime, *, dry_run: bool
     own: list[Point] = []
     others: dict[str, list[Point]] = {}  # by the bucket in the vault
     for point in kept:
-        own.append(point)
-        for other in point.others():
+        first, *rest = point.points()
+        own.append(first)
+        for other in rest:
             others.setdefault(buckets.suffixed(run.config, other.bucket), []).append(other)
     vault = buckets.vault(run)
     done = _one(run, vault, own, newest, dry_run=dry_run)

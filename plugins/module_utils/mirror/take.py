@@ -98,7 +98,7 @@ def take(
     to be of, in place of the newest one.
 
     Raises LifeboatError; whatever fails, nothing is published, and what was copied need not be copied again. Objects
-    that the vault cannot hold do not stop the others: they are named in details.unheld, and that is never a success.
+    that the vault cannot hold do not stop the others: they are named in its `unheld`, and that is never a success.
     Nor does another bucket than the application's that cannot be mirrored: it is named in details.missing.
     """
     config = run.config
@@ -118,34 +118,17 @@ def take(
         instant = work.instant
         held = identities.take(run, identity, override=bool(accepted), log=log)
         with repo.stage("objects", identity) as staging, explained("write the listing", staging.path):
-            own = mirrors.write(PRIMARY, work, staging.path, "")
+            primary = mirrors.write(PRIMARY, work, staging.path, "")
             state.release()
-            mirrors.take(seen, known, staging.path)
+            additional = mirrors.take(seen, known, staging.path)
             del before, work  # of a thousand buckets they are large, and so is the manifest that is written now
             details = ObjectsDetails(
-                bucket=source.name,
                 endpoint=source.endpoint_url,
                 host=socket.gethostname(),
-                versioned=own.versioned,
-                consistency=own.consistency,
-                why=own.why,
                 database_backup=instant.database_backup,
-                objects=own.objects,
-                bytes=own.bytes,
-                digest=own.digest,
-                copied=own.copied,
-                copied_bytes=own.copied_bytes,
-                removed=own.removed,
-                unheld=own.unheld,
-                unheld_count=own.unheld_count,
-                ambiguous=own.ambiguous,
                 clock_skew=instant.skew,
                 engine=config.objects.engine,
                 weaknesses=tuple(mc.WEAKNESSES) if config.objects.engine == "mc" else (),
-                settings=own.settings,
-                settings_denied=own.settings_denied,
-                properties=own.properties,
-                tags=own.tags,
                 vault={"endpoint": vault.endpoint_url, "bucket": vault.name},
                 identities=held,
                 seconds=round(time.monotonic() - started, 2),
@@ -154,13 +137,12 @@ def take(
                 vaults=tuple(name for name in seen.vaults if name not in mirrors.missing),
                 excluded_keys=tuple(entry for entry in config.objects.exclude if "/" in entry),
                 unlisted=seen.unlisted,
-                others=tuple(mirrors.written),
                 missing=mirrors.missing,
                 recipients=seal.recipients,
                 host_key=seal.host,
-                versions_listed=own.versions_listed,
+                buckets=(primary, *additional),
             )
-            artefacts = [name for held in details.held for name in listing.artefacts(held.folder, seal)]
+            artefacts = [name for each in details.buckets for name in listing.artefacts(each.folder, seal)]
             manifest = Manifest(
                 id=identity, component="objects", stack=config.stack, taken_at=instant.at or now,
                 finished_at=datetime.now(timezone.utc), tool={"lifeboat": VERSION},
@@ -169,9 +151,9 @@ def take(
             )  # fmt: skip
             manifest = repositories.publish(run, manifest, staging.publish)
     mirrors.published()
-    many = f" of {len(details.held)} buckets" if details.others else ""
+    many = f" of {len(details.buckets)} buckets" if details.additional else ""
     objects, size, copied, removed = (
-        sum(getattr(one, what) for one in details.held) for what in ("objects", "bytes", "copied", "removed")
+        sum(getattr(each, what) for each in details.buckets) for what in ("objects", "bytes", "copied", "removed")
     )
     log(
         f"{identity}: published, {objects} objects{many}, {human(size)}; {copied} copied, {removed} removed in"
@@ -185,17 +167,17 @@ def _warn(details: ObjectsDetails, log: Log) -> None:
     """Say what is not in the backup, or was not in those before."""
     for name, why in details.missing.items():
         log(f"WARNING: the bucket {named(name)} is not in this backup: {why}")
-    for held in details.others:
-        if held.left_out:
-            log(f"WARNING: the bucket {named(held.name)}: {held.left_out}")
+    for each in details.buckets:
+        if each.left_out:
+            log(f"WARNING: the bucket {named(each.name)}: {each.left_out}")
     for gap in details.left:
         log(f"NOT in this backup: {gap.what}: {gap.why}")
     for gap in details.not_carried:
         log(f"NOT carried: {gap.what}: {gap.why}")
-    for mirrored in details.held:
-        if mirrored.in_no_backup:
-            first = mirrored.unheld[0]
-            lost = f"{mirrored.in_no_backup} objects of {named(mirrored.name)}, the first is {first.key!r}: {first.why}"
+    for each in details.buckets:
+        if each.in_no_backup:
+            first = each.unheld[0]
+            lost = f"{each.in_no_backup} objects of {named(each.name)}, the first is {first.key!r}: {first.why}"
             log(f"WARNING: the vault does not hold {lost}")
 
 
@@ -224,7 +206,7 @@ def _earlier(run: Opened, repo: repository_base.Repository) -> tuple[tuple[str, 
     """The other buckets that the newest backup has, or names as missing; what the store tells; what backups tell."""
     sound = catalog.sound(catalog.entries(repo, "objects", run.config.stack))
     newest = sound[-1].detailed(ObjectsDetails) if sound else None
-    known = {*(held.name for held in newest.others), *newest.missing} if newest else set[str]()
+    known = {*(each.name for each in newest.additional), *newest.missing} if newest else set[str]()
     seen = store.look(run, sorted(known))
     return tuple(sorted(known)), seen, _before(run, repo, sound, known, seen)
 
@@ -242,7 +224,7 @@ def _before(
     for manifest in reversed(sound):
         if wanted <= {*others}:
             break
-        held = {point.bucket: point for point in Point(repo, manifest, keys=keys).others() if point.bucket in wanted}
+        held = {point.bucket: point for point in Point(repo, manifest, keys=keys).points() if point.bucket in wanted}
         rest = wanted - {*others, *held}
         for name in rest - {*manifest.detailed(ObjectsDetails).missing} if rest else ():
             without.setdefault(name, manifest)
@@ -309,7 +291,7 @@ def _counted(state: State) -> HeldProperties:
 class _Mirrors:
     """The buckets of one backup: the application's (PRIMARY), then the others, some at once over the same connections.
 
-    written: what the manifest says of the others. missing: those that are not in it, and why.
+    missing: those of the others that are not in it, and why.
     """
 
     def __init__(
@@ -320,7 +302,6 @@ class _Mirrors:
         self._override, self._log, self._doubts, self._seal, self._shared = override, log, doubts, seal, shared
         self._source, self._vault = buckets.source(run), buckets.vault(run)
         self._journals = [self.journal(PRIMARY)]
-        self.written: list[HeldBucket] = []
         self.missing: dict[str, str] = {}
 
     def look(self, name: str, state: State) -> _Mirror:
@@ -374,7 +355,7 @@ class _Mirrors:
             _of_tags(work.tags, listed), self._before.gaps.get(name, ""), work.versions_listed,
         )  # fmt: skip
 
-    def take(self, seen: Store, known: Sequence[str], root: Path) -> None:
+    def take(self, seen: Store, known: Sequence[str], root: Path) -> list[HeldBucket]:
         """All but the application's. seen: as the store tells. known: those of the last backup."""
         objects = self._config.objects
         wanted = [name for name in seen.protected if name != objects.bucket]
@@ -382,16 +363,13 @@ class _Mirrors:
         if seen.unlisted:
             wanted, gone = sorted({*wanted, *gone}), []
         tried = throttle.mapped(lambda numbered: self._tried(root, *numbered), list(enumerate(wanted, 1)))
-        for name, found in zip(wanted, tried):
-            if isinstance(found, HeldBucket):
-                self.written.append(found)
-            else:
-                self.missing[name] = found
+        self.missing.update((name, why) for name, why in zip(wanted, tried) if isinstance(why, str))
         for name in store.absent(objects, seen):
             self.missing[name] = _ABSENT
         for name in () if self._override else gone:
             self.missing.setdefault(name, _MARKED if name in seen.vaults else _GONE)
         self._before = _Before({}, {})  # not needed any more
+        return [entry for entry in tried if isinstance(entry, HeldBucket)]
 
     def _tried(self, root: Path, number: int, name: str) -> Union[HeldBucket, str]:
         """The bucket, mirrored, or why it is missing."""
@@ -625,12 +603,9 @@ class _Mirror:
 
     def _same_places(self, last: Point) -> bool:
         """Whether the last mirror was from here to there. Elsewhere its versions mean nothing, whatever looks alike."""
-        said = last.manifest.details
-        vault = said.get("vault")
-        place = (vault.get("endpoint") if isinstance(vault, Mapping) else None, last.held.vault)
-        here = (said.get("endpoint"), last.held.name)
-        wanted = [(side.endpoint_url, side.name) for side in (self.source, self.vault)]
-        return [here, place] == wanted
+        details = last.manifest.detailed(ObjectsDetails)
+        before = [(details.endpoint, last.held.name), (details.vault.get("endpoint"), last.held.vault)]
+        return before == [(side.endpoint_url, side.name) for side in (self.source, self.vault)]
 
     def _look_at_vault(self) -> Watch:
         watch = self._watch()

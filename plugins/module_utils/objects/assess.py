@@ -95,7 +95,7 @@ def _protected(run: Opened, reference: Optional[Point], instead: Sequence[Point]
     """What the backup holds besides, or could not include, and the configuration still wants."""
     if reference is None or reference.bucket:
         return []
-    return [point for point in (*reference.others(), *instead) if store.wanted(run.config.objects, point.bucket)]
+    return [point for point in (*reference.points()[1:], *instead) if store.wanted(run.config.objects, point.bucket)]
 
 
 def only_others(seen: Assessment) -> bool:

@@ -148,7 +148,7 @@ def _absent(entry: Entry, wrong: Collection[str]) -> str:
 
 def _problem(point: Point) -> str:
     """Why it cannot be used: of the whole backup, unless one bucket alone is meant."""
-    for each in [point] if point.bucket else [point, *point.others()]:
+    for each in [point] if point.bucket else point.points():
         try:
             problem = each.problem()
         except NotFoundError as exc:  # the bucket is not in it

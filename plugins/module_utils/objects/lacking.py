@@ -81,4 +81,4 @@ def of(
 
 
 def _held(entry: Entry) -> tuple[str, ...]:
-    return tuple(held.name for held in present(entry.manifest).detailed(ObjectsDetails).held)
+    return tuple(held.name for held in present(entry.manifest).detailed(ObjectsDetails).buckets)

@@ -310,7 +310,7 @@ def _besides(config: Config, chosen: Point, request: Request) -> list[Point]:
     """The other buckets of the backup that a recovery is about: those that the configuration still wants."""
     if request.bucket or request.prefix:
         return []
-    return [point for point in chosen.others() if store.wanted(config.objects, point.bucket)]
+    return [point for point in chosen.points()[1:] if store.wanted(config.objects, point.bucket)]
 
 
 def _needed(
@@ -338,7 +338,7 @@ def _needed(
 
 def _of_newer_alone(chosen: Point, request: Request, seen: Assessment) -> bool:
     """A state was named, and what is wrong is with buckets that it does not hold: a reason to restore none of it."""
-    held = {point.bucket for point in chosen.others()}
+    held = {point.bucket for point in chosen.points()[1:]}
     return bool(request.state) and assess.only_others(seen) and not held & {*seen.others}
 
 
@@ -488,7 +488,7 @@ def _rest(
     back: those that are restored.
     """
     own = target.objects.bucket
-    held = [one.name for one in details.held if one.name != own]
+    held = [one.name for one in details.buckets if one.name != own]
     found = Store((), unlisted="it does not answer") if seen.condition == DOWN else store.look(run, held)
     unprotected, excluded = (*found.protected, *found.unprotected), found.excluded
     unknown: tuple[str, ...] = ()
@@ -667,9 +667,9 @@ def _warnings(run: Opened, found: list[Entry], chosen: Entry, counts: Counts) ->
         lines.append("the vault is at the stack's own endpoint: what burns one burns both")
     details = present(chosen.manifest).detailed(ObjectsDetails)
     lines += [f"the bucket {named(name)} is not in {chosen.id}: {why}" for name, why in details.missing.items()]
-    if details.consistency == "eventual":
+    if details.primary.consistency == "eventual":
         lines.append("the backup is not of one instant with the database: see what reconciling says")
-    unheld = sum(held.in_no_backup for held in details.held)
+    unheld = sum(held.in_no_backup for held in details.buckets)
     return lines + ([f"{unheld} objects were never in the vault and cannot come back"] if unheld else [])
 
 

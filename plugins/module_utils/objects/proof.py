@@ -136,14 +136,15 @@ def levels(
     in all. record: remember that these were read, if it is the newest backup: an older one lacks what came since.
     """
     point = Point(repo, manifest, keys=age.keys(run.config, run.key))
-    whole = sum(held.objects for held in manifest.detailed(ObjectsDetails).held)
+    whole = sum(held.objects for held in manifest.detailed(ObjectsDetails).buckets)
     part = functools.partial(_share, LEAST if sample is None else sample, max(whole, 1))
     turns = Turns(run.config) if sample is None else None
     remembered = record and repo.published("objects")[-1:] == [manifest.id]
     which = functools.partial(_Which, turns=turns, remembered=remembered)
     yield from _levels(run, point, level, which(part(point)), log)
     others = [
-        (other.bucket, _levels(placed(run, other), other, level, which(part(other)), log)) for other in point.others()
+        (other.bucket, _levels(placed(run, other), other, level, which(part(other)), log))
+        for other in point.points()[1:]
     ]
     # Of the scratch buckets of the level `restore` there is one at a time.
     yield from folded(others, 1 if level == "restore" else throttle.SIDE_BY_SIDE)

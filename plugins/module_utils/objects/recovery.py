@@ -393,7 +393,7 @@ def _settings_alone(run: Opened, point: Point, besides: Sequence[Point], stamp: 
 
 def _besides(point: Point, names: Sequence[str]) -> list[Point]:
     """The backup's other buckets of these names. Raises where it does not hold one of them."""
-    found = {other.bucket: other for other in point.others()}
+    found = {other.bucket: other for other in point.points()[1:]}
     if lacking := [name for name in names if name not in found]:
         raise NotFoundError(
             "restore the objects", point.id, f"it does not hold {several('bucket', lacking)}",

@@ -52,7 +52,7 @@ class Taken:
     def unheld(self) -> int:
         """Objects that the vault could not hold: they are in no backup."""
         objects = (manifest for manifest in self.manifests if manifest.component == OBJECTS)
-        return sum(held.in_no_backup for manifest in objects for held in manifest.detailed(ObjectsDetails).held)
+        return sum(held.in_no_backup for manifest in objects for held in manifest.detailed(ObjectsDetails).buckets)
 
     @property
     def missing(self) -> Optional[IntegrityError]:

@@ -43,12 +43,13 @@ def _database_line(one: Manifest) -> str:
 def _objects_line(one: Manifest) -> str:
     details = one.detailed(ObjectsDetails)
     objects, size, copied, removed = (
-        sum(getattr(held, what) for held in details.held) for what in ("objects", "bytes", "copied", "removed")
+        sum(getattr(bucket, what) for bucket in details.buckets) for what in ("objects", "bytes", "copied", "removed")
     )
-    many = f"{len(details.held)} buckets, " if details.others else ""
+    many = f"{len(details.buckets)} buckets, " if details.additional else ""
     done = f"{copied} copied, {removed} removed"
-    why = f" ({named(details.why)})" if details.why else ""
-    return f"{many}{objects} objects, {human(size)}  {details.seconds} s  {details.consistency}{why}, {done}"
+    primary = details.primary
+    why = f" ({named(primary.why)})" if primary.why else ""
+    return f"{many}{objects} objects, {human(size)}  {details.seconds} s  {primary.consistency}{why}, {done}"
 
 
 def _config_line(one: Manifest) -> str:

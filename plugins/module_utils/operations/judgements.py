@@ -50,16 +50,16 @@ def _database_judged(config: Config, repo: Repository, manifest: Manifest) -> It
 
 def _objects_judged(config: Config, repo: Repository, manifest: Manifest) -> Iterator[Check]:
     details = manifest.detailed(ObjectsDetails)
-    if lost := [unheld.key for held in details.held for unheld in held.unheld]:
+    if lost := [unheld.key for held in details.buckets for unheld in held.unheld]:
         first = ", ".join(repr(key) for key in lost[:3])
-        count = sum(held.in_no_backup for held in details.held)
+        count = sum(held.in_no_backup for held in details.buckets)
         yield Check("objects in no backup", FAIL, f"the vault could not hold {count}: {first}")
     yield from _identities_judged(config, repo, manifest.id, details.identities)
     yield from _encryption_judged(details)
     yield from _lost_judged(details)
     if details.unprotected is None:  # the next one looks
         return
-    names = [named(held.name) for held in details.held]
+    names = [named(held.name) for held in details.buckets]
     more = f" and {len(names) - _NAMES} more" if len(names) > _NAMES else ""
     words = [", ".join(names[:_NAMES]) + more, *(f"{gap.what}: {gap.why}" for gap in details.left)]
     if details.vaults:
@@ -69,7 +69,7 @@ def _objects_judged(config: Config, repo: Repository, manifest: Manifest) -> Ite
 
 def _encryption_judged(details: ObjectsDetails) -> Iterator[Check]:
     """Of objects that the store encrypts: does the vault? It is told, and no failure: that is a choice."""
-    found = {held.name: held.properties for held in details.held if held.properties and held.properties.encrypted}
+    found = {held.name: held.properties for held in details.buckets if held.properties and held.properties.encrypted}
     total = sum(sum(one.encrypted.values()) for one in found.values())
     plain = {name: one.clear for name, one in found.items() if one.clear}
     if not total:
@@ -87,7 +87,7 @@ def _encryption_judged(details: ObjectsDetails) -> Iterator[Check]:
 
 def _lost_judged(details: ObjectsDetails) -> Iterator[Check]:
     """Headers that the vault does not keep. It is told, and no failure: a recovery gives those of the listing."""
-    found = {held.name: held.properties.lost for held in details.held if held.properties and held.properties.lost}
+    found = {held.name: held.properties.lost for held in details.buckets if held.properties and held.properties.lost}
     if found:
         first = [
             f"{', '.join(f'{name} of {count}' for name, count in sorted(lost.items()))} objects of {named(bucket)}"

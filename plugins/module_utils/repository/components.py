@@ -90,7 +90,7 @@ def _by_keeper(config: Config) -> str:
 
 
 def _unheld(details: ObjectsDetails) -> list[str]:
-    count = sum(held.in_no_backup for held in details.held)
+    count = sum(bucket.in_no_backup for bucket in details.buckets)
     return [f"{count} keys could not be held by the vault and are in no backup"] if count else []
 
 
@@ -99,25 +99,24 @@ def _buckets_not_in_it(details: ObjectsDetails) -> list[str]:
 
 
 def _of_the_store(details: ObjectsDetails) -> list[str]:
-    otherwise = [named(held.name) for held in details.others if held.consistency != details.consistency]
+    otherwise = [named(each.name) for each in details.additional if each.consistency != details.primary.consistency]
     return [
         *_buckets_not_in_it(details),
         *_unheld(details),
         *([f"as they are now, of no instant: {several('bucket', otherwise)}"] if otherwise else []),
-        *(f"the bucket {named(held.name)}: {held.left_out}" for held in details.others if held.left_out),
+        *(f"the bucket {named(each.name)}: {each.left_out}" for each in details.buckets if each.left_out),
         *(f"{gap.what}: {gap.why}" for gap in (*details.left, *details.not_carried)),
     ]
 
 
 def _buckets(details: ObjectsDetails) -> Parts:
     """The application's is the one without a name: it may have been given another since."""
-    others = {held.name: {"objects": held.objects} for held in details.others}
-    return {"": {"objects": details.objects}, **others}
+    return {"" if bucket.primary else bucket.name: {"objects": bucket.objects} for bucket in details.buckets}
 
 
 def _bucket(details: ObjectsDetails, name: str) -> Optional[Counts]:
     """None of a bucket that is not in it: its manifest says why."""
-    return _buckets(details).get("" if name == details.bucket else name)
+    return _buckets(details).get("" if name == details.primary.name else name)
 
 
 def _held(details: ConfigDetails) -> Mapping[str, int]:
@@ -176,7 +175,7 @@ _TABLES: Mapping[str, Callable[[DatabaseDetails], Optional[int]]] = {
 }
 
 _OBJECTS: Mapping[str, Callable[[ObjectsDetails], int]] = {
-    "objects": lambda details: sum(held.objects for held in details.held),
+    "objects": lambda details: sum(bucket.objects for bucket in details.buckets),
 }
 
 AnyKind = Kind[Any]
@@ -197,7 +196,7 @@ KINDS: dict[str, AnyKind] = {
             lacks=_buckets_not_in_it,
             impossible=lambda details, artefacts: details.impossible(artefacts),
             counts=_OBJECTS, parts=_buckets, part=_bucket, guarded=True, elsewhere=True,
-            bytes=lambda details: sum(held.bytes for held in details.held),
+            bytes=lambda details: sum(bucket.bytes for bucket in details.buckets),
             unchosen=lambda details: len(details.unprotected or ()) + bool(details.unlisted),
         ),
         Kind(

@@ -307,11 +307,13 @@ class HeldTags:
 class HeldBucket:
     """One bucket of the store in an objects backup.
 
-    folder: of its listing in the backup, empty where that lies in the backup's own. vault: the bucket in the vault that
-    holds its objects. gap: `from/until`, two times as ISO 8601: no backup after one and until the other holds it;
-    empty where there is no such time. versions_listed: when the last mirror ran that listed every version of the
-    vault's bucket; None where nobody noted it, or that listing could not be believed. The others are as in
-    ObjectsDetails, of this bucket.
+    folder: of its listing in the backup; the application's lies in the backup's own. vault: the bucket in the vault
+    that holds its objects. consistency: `snapshot` (of the instant of `database_backup`) or `eventual`, for the reason
+    `why`. unheld: the first few objects that the vault could not hold, of `unheld_count`. settings_denied: settings
+    that the key may not read, so that nobody knows whether they are set. properties, tags: None where the backup is of
+    the time when nobody looked. gap: `from/until`, two times as ISO 8601: no backup after one and until the other holds
+    it; empty where there is no such time. versions_listed: when the last mirror ran that listed every version of the
+    vault's bucket; None where nobody noted it, or that listing could not be believed.
     """
 
     name: str
@@ -335,6 +337,11 @@ class HeldBucket:
     tags: Optional[HeldTags] = None
     gap: str = ""
     versions_listed: Optional[datetime] = None
+
+    @property
+    def primary(self) -> bool:
+        """Is it the application's?"""
+        return not self.folder
 
     @property
     def in_no_backup(self) -> int:
@@ -382,96 +389,91 @@ class Store:
 
 
 @dataclass(frozen=True)
-class ObjectsDetails:
-    """consistency: `snapshot` (of the instant of `database_backup`) or `eventual`, for the reason `why`.
+class ObjectsHeader:
+    """What a backup of objects says beside its buckets.
 
-    unheld: the first few objects that the vault could not hold, of `unheld_count`. identities: None where nobody said
-    how they are kept.
-    others: the store's other buckets that are in it, in the order of their names. missing: those that should be in it
-    and are not, and why; a backup with such is not good. excluded_keys: objects that the configuration leaves out, as
-    `bucket/key` or `bucket/prefix*`.
+    identities: None where nobody said how they are kept. missing: buckets that should be in it and are not, and why; a
+    backup with such is not good. excluded_keys: objects that the configuration leaves out, as `bucket/key` or
+    `bucket/prefix*`.
     unprotected: buckets of the store that no backup holds, as nobody chose them. None: the backup is of the time when
     nobody looked. excluded: those that the configuration leaves out. unlisted: why it is not known which buckets there
-    are; empty where the store told. settings_denied: those of the bucket that the key may not read, so that
-    nobody knows whether they are set. properties, tags: None where the backup is of the time when nobody looked.
-    vaults: buckets of the store in which another stack keeps its copies; they are in no backup. recipients: for whom
-    its listings are encrypted; host_key: the recipient of the host's own key, which is one more. versions_listed: as
-    in HeldBucket.
+    are; empty where the store told. vaults: buckets of the store in which another stack keeps its copies; they are in
+    no backup. recipients: for whom its listings are encrypted; host_key: the recipient of the host's own key, which is
+    one more.
     """
 
-    objects: Count
-    bytes: Count
-    bucket: str = ""
     endpoint: str = ""
     host: str = ""
-    versioned: bool = False
-    consistency: str = ""
-    why: str = ""
     database_backup: str = ""
-    digest: str = ""
-    copied: Count = 0
-    copied_bytes: Count = 0
-    removed: Count = 0
-    unheld: tuple[Unheld, ...] = ()
-    unheld_count: Count = 0
-    ambiguous: Count = 0
     clock_skew: Optional[float] = None
     engine: str = ""
     weaknesses: tuple[str, ...] = ()
-    settings: Mapping[str, object] = field(default_factory=dict)
-    settings_denied: tuple[str, ...] = ()
-    properties: Optional[HeldProperties] = None
-    tags: Optional[HeldTags] = None
     vault: Mapping[str, str] = field(default_factory=dict)
     identities: Optional[HeldIdentities] = None
     seconds: float = 0.0
     unprotected: Optional[tuple[str, ...]] = None
     excluded: tuple[str, ...] = ()
     unlisted: str = ""
-    others: tuple[HeldBucket, ...] = ()
     missing: Mapping[str, str] = field(default_factory=dict)
     excluded_keys: tuple[str, ...] = ()
     vaults: tuple[str, ...] = ()
     recipients: tuple[str, ...] = ()
     host_key: str = ""
-    versions_listed: Optional[datetime] = None
+
+
+@dataclass(frozen=True)
+class ObjectsDetails(ObjectsHeader):
+    """buckets: every one that is in the backup, the application's first, then in the order of their names.
+
+    A manifest says of the application's in the header what it says of each of the others in a list of its own.
+    """
+
+    buckets: tuple[HeldBucket, ...] = ()
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, object], build: typed.Build) -> ObjectsDetails:
+        """The details as a manifest has them."""
+        header, name = build(ObjectsHeader, data), build(str, data.get("bucket", ""), "bucket")
+        place = {"name": name, "folder": "", "vault": header.vault.get("bucket", ""), "gap": ""}
+        primary = build(HeldBucket, {"consistency": "", **data, **place})
+        additional = build(tuple[HeldBucket, ...], data.get("others", ()), "others")
+        return cls(**vars(header), buckets=(primary, *additional))
+
+    def as_dict(self) -> dict[str, object]:
+        header = {name: value for name, value in vars(self).items() if name != "buckets"}
+        flat = {name: value for name, value in vars(self.primary).items() if name not in ("name", "folder", "gap")}
+        return {**flat, **header, "bucket": self.primary.name, "others": self.additional}
 
     @property
-    def in_no_backup(self) -> int:
-        return self.unheld_count or len(self.unheld)
+    def primary(self) -> HeldBucket:
+        """The application's."""
+        return self.buckets[0]
 
     @property
-    def held(self) -> tuple[HeldBucket, ...]:
-        """Every bucket that is in the backup, the application's first."""
-        own = HeldBucket(
-            self.bucket, "", self.objects, self.bytes, self.consistency, self.vault.get("bucket", ""), self.why,
-            self.versioned, self.digest, self.copied, self.copied_bytes, self.removed, self.unheld, self.unheld_count,
-            self.ambiguous, self.settings, self.settings_denied, self.properties, self.tags,
-            versions_listed=self.versions_listed,
-        )  # fmt: skip
-        return (own, *self.others)
+    def additional(self) -> tuple[HeldBucket, ...]:
+        return self.buckets[1:]
 
     @property
     def left(self) -> tuple[Untested, ...]:
         """What of the store is in no backup, and why."""
-        protected = (self.bucket, *(held.name for held in self.others))
+        protected = tuple(bucket.name for bucket in self.buckets)
         keys = [Untested(f"the objects {named(text)}", EXCLUDED) for text in self.excluded_keys]
         return (*Store(protected, self.unprotected or (), self.excluded, self.unlisted).left, *keys)
 
     @property
     def not_carried(self) -> tuple[Untested, ...]:
         """What single objects have and their copies have not, and why it is not given back."""
-        return tuple(gap for held in self.held for gap in held.not_carried)
+        return tuple(gap for bucket in self.buckets for gap in bucket.not_carried)
 
     def impossible(self, artefacts: Iterable[str]) -> str:
         """Why no backup of ours can say this of itself, by the names of its artefacts; empty where one can."""
-        names = [self.bucket, *(held.name for held in self.others), *self.missing, *(self.unprotected or ())]
-        folders = [held.folder for held in self.others]
-        for held in self.others:
-            if not held.name:
+        names = [*(bucket.name for bucket in self.buckets), *self.missing, *(self.unprotected or ())]
+        folders = [bucket.folder for bucket in self.additional]
+        for bucket in self.additional:
+            if not bucket.name:
                 return "one of its buckets has no name"
-            if not _BUCKET_FOLDER.fullmatch(held.folder):
-                return f"{typed.shown(held.folder)} cannot be the folder of a bucket"
+            if not _BUCKET_FOLDER.fullmatch(bucket.folder):
+                return f"{typed.shown(bucket.folder)} cannot be the folder of a bucket"
         for text, times in Counter([*names, *self.excluded, *self.vaults]).items():
             if times > 1:
                 return f"it names the bucket {typed.shown(text)} {times} times"

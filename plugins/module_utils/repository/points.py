@@ -357,12 +357,13 @@ def _newest(config: Config, found: Sequence[Entry], component: str) -> Manifest:
 def _why_apart(objects: Manifest, database: Manifest) -> str:
     """Why the objects are of another instant than the rows, and what ends it, where a command does."""
     details = objects.detailed(ObjectsDetails)
-    if details.consistency == SNAPSHOT:
+    primary = details.primary
+    if primary.consistency == SNAPSHOT:
         return f"they are of that of {details.database_backup}, and not of {database.id}; to take both: lifeboat backup"
-    why = named(details.why) or "the backup does not say why"
-    if details.versioned or not details.why:
+    why = named(primary.why) or "the backup does not say why"
+    if primary.versioned or not primary.why:
         return why
-    bucket = named(details.bucket)
+    bucket = named(primary.name)
     where = f" --endpoint-url {named(details.endpoint)}" if details.endpoint else ""
     return (
         f"{why}; to switch its versioning on: mc version enable ALIAS/{bucket}, or aws s3api put-bucket-versioning"
@@ -378,7 +379,7 @@ def why_apart(point: Point) -> str:
 
 def _of_one_instant(objects: Manifest, database: Manifest) -> bool:
     details = objects.detailed(ObjectsDetails)
-    return details.consistency == SNAPSHOT and details.database_backup == database.id
+    return details.primary.consistency == SNAPSHOT and details.database_backup == database.id
 
 
 def for_retention(found: Sequence[PointEntry]) -> list[retention.Point]:
