@@ -140,7 +140,7 @@ def choose(
 def _absent(entry: Entry, wrong: Collection[str]) -> str:
     """Why a backup will not do that could not include what is wrong; empty where it holds some of that."""
     details = present(entry.manifest).detailed(ObjectsDetails)
-    if any(held.name in wrong for held in details.others):
+    if any(held.name in wrong for held in details.additional):
         return ""
     causes = {name: why for name, why in details.missing.items() if name in wrong}
     return "; ".join(f"the bucket {named(name)} is not in it: {why}" for name, why in causes.items())

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
@@ -163,9 +164,9 @@ def _make(run: Opened, request: Request, log: Log) -> Plan:
             raise refusal(config, seen.refused, seen.remedy)
         seen = replace(seen, condition=DAMAGED, findings=(lost,), refused="")
     entry, chosen, passed_over = choose.choose(config, sources, request, alone, _others_alone(seen, request))
-    besides = _besides(config, chosen, request)
-    needed, why, counts = _needed(run, chosen, besides, request, seen, log)
-    unlike = _unlike(run, chosen, besides, request, seen) if not needed else {}
+    counting = _Counting(run, _points(config, chosen, request), request, seen, log)
+    needed, why = _needed(counting)
+    counts, unlike = counting.total([chosen]), {} if needed else _unlike(counting)
     mode: Mode = "none"
     fresh_key, no_key = _NO_KEY
     back: tuple[str, ...] = ()
@@ -174,8 +175,8 @@ def _make(run: Opened, request: Request, log: Log) -> Plan:
         if request.bucket and mode != "fill":
             raise _of_the_whole_store(config, seen, request)
         fresh_key, no_key = _fresh_key(run, mode)
-        back = _back(besides, seen, request, mode, unseen=bool(lost or seen.emptied or choose.unfinished_of(config)))
-        counts = _with_others(run, [point for point in besides if point.bucket in back], request, seen, counts, log)
+        back = _back(counting, mode, unseen=bool(lost or seen.emptied or choose.unfinished_of(config)))
+        counts = counting.total(counting.count(counting.returning(back)))
         _require(run, chosen, request, counts, mode)
     elif unlike:
         needed, mode, back = True, "settings", tuple(name for name in unlike if name)
@@ -188,11 +189,7 @@ def _make(run: Opened, request: Request, log: Log) -> Plan:
     running = list(config.application.writers) or (stack.dependants(service) if service else [])
     writers = recovery_state.with_stopped(config, running)
     now = datetime.now(timezone.utc)
-    given = (
-        [chosen, *(point for point in besides if point.bucket in back)]
-        if mode not in ("none", "reopen", "settings")
-        else []
-    )
+    given = counting.returning(back) if mode not in ("none", "reopen", "settings") else []
     uncarried = [gap for point in given for gap in point.held.not_carried]
     rest, unlisted, in_store = _rest(whole, config, seen, present(entry.manifest).detailed(ObjectsDetails), mode, back)
     lacks = _lacking(config, sources, entry, request, in_store)
@@ -306,34 +303,66 @@ def _of_fresh_key(key: Optional[buckets.Key]) -> list[str]:
     return [f"a fresh store does not know the stack's own key: it is filled with {key.source}"] if key else []
 
 
-def _besides(config: Config, chosen: Point, request: Request) -> list[Point]:
-    """The other buckets of the backup that a recovery is about: those that the configuration still wants."""
-    if request.bucket or request.prefix:
-        return []
-    return [point for point in chosen.points()[1:] if store.wanted(config.objects, point.bucket)]
+def _points(config: Config, chosen: Point, request: Request) -> list[Point]:
+    """The buckets that a recovery is about: the chosen one, and those beside it that the configuration still wants."""
+    others = [] if request.bucket or request.prefix else chosen.points()[1:]
+    return [chosen, *(point for point in others if store.wanted(config.objects, point.bucket))]
 
 
-def _needed(
-    run: Opened, chosen: Point, besides: Sequence[Point], request: Request, seen: Assessment, log: Log
-) -> tuple[bool, str, Counts]:
-    """Whether there is anything to do, why, and what stands between the bucket and the point."""
-    counts = Counts()
+class _Counting:
+    """What stands between the buckets that a recovery is about and the point, each counted once."""
+
+    def __init__(self, run: Opened, points: Sequence[Point], request: Request, seen: Assessment, log: Log) -> None:
+        self.run, self.points, self.request, self.seen, self._log = run, points, request, seen, log
+        self._counts: dict[str, Counts] = {}
+
+    def returning(self, back: Sequence[str]) -> list[Point]:
+        """The first, and those of the others that are restored."""
+        return [point for point in self.points if point is self.points[0] or point.bucket in back]
+
+    def count(self, points: Sequence[Point]) -> Sequence[Point]:
+        """See to it that these are counted. One beside the first that cannot be compared counts as gone."""
+        rest = [point for point in points if point.bucket not in self._counts]
+        here = buckets.addressed(self.run) if any(point is not self.points[0] for point in rest) else self.run
+        looked = replace(self.seen, condition=DOWN if self.seen.condition == DOWN else DAMAGED)
+
+        def each(point: Point) -> Counts:
+            if point is self.points[0]:
+                self._log(f"comparing with {point.id} and the vault")
+                return _count(self.run, point, self.request, self.seen, self._log)
+            return _count(buckets.alone(here, point.bucket), point, self.request, looked, self._log)
+
+        self._counts.update(zip((point.bucket for point in rest), throttle.mapped(each, rest)))
+        return points
+
+    def total(self, points: Sequence[Point]) -> Counts:
+        """Of those of them that were counted."""
+        total, lacking = Counter[str](), list[str]()
+        for point in points:
+            if counts := self._counts.get(point.bucket):
+                total.update({name: number for name, number in vars(counts).items() if name != "lacking"})
+                of = "" if point is self.points[0] else f"{named(point.bucket)}: "
+                lacking += [of + counts.lacking] if counts.lacking else []
+        return Counts(**total, lacking="; ".join(lacking))
+
+
+def _needed(counting: _Counting) -> tuple[bool, str]:
+    """Whether there is anything to do, and why."""
+    run, chosen, request, seen = counting.run, counting.points[0], counting.request, counting.seen
     last = recovered(run.config, chosen.bucket)
     same = last if last and last.prefix in ("", request.prefix) else None
     judged = HEALTHY if _of_newer_alone(chosen, request, seen) else seen.condition
     needed, why = recovery_state.needed("bucket", judged, request.state, request.force, same)
     if needed or request.prefix or request.state or request.exact or choose.unfinished_of(run.config):
-        log(f"comparing with {chosen.id} and the vault")
-        counts = _count(run, chosen, request, seen, log)
+        counting.count([chosen])
+    counts = counting.total([chosen])
     only = {*seen.findings} <= {*seen.lacking}
     if seen.held_by and only and not request.asked and not counts.gone + counts.differ:
         raise _of_an_older_backup(run.config, seen)
-    differing = "" if needed else _differing(run, chosen, request, counts)
-    if not needed and not differing and (request.asked or request.exact):
-        differing = _others_differing(run, besides, request, log)
+    differing = "" if needed else _differing(counting)
     needed, why = (True, differing) if differing else (needed, why)
     unfinished = choose.unfinished_of(run.config)
-    return (True, _continued(unfinished, why), counts) if unfinished else (needed, why, counts)
+    return (True, _continued(unfinished, why)) if unfinished else (needed, why)
 
 
 def _of_newer_alone(chosen: Point, request: Request, seen: Assessment) -> bool:
@@ -355,13 +384,6 @@ def _continued(unfinished: Unfinished, why: str) -> str:
     return f"the recovery{of}{since} has not ended; {why}"
 
 
-def _unlike(
-    run: Opened, chosen: Point, besides: Sequence[Point], request: Request, seen: Assessment
-) -> dict[str, list[str]]:
-    """The settings that are not those of the point, where these were asked for, by bucket."""
-    return put_back.look(run, chosen, besides) if request.bucket_settings and seen.condition == HEALTHY else {}
-
-
 def _told_of(entry: Entry, chosen: Point) -> dict[str, object]:
     """What the plan tells of the backup's details: of one bucket alone, that one's."""
     kept = ("objects", "bytes", "consistency", "database_backup", "versioned", "settings")
@@ -370,17 +392,33 @@ def _told_of(entry: Entry, chosen: Point) -> dict[str, object]:
     return {**details, **{key: value for key, value in own.items() if key in details}}
 
 
-def _differing(run: Opened, chosen: Point, request: Request, counts: Counts) -> str:
-    """Why a healthy bucket is not what was asked for, although it may have been recovered to that before."""
-    where = f" below {request.prefix}" if request.prefix else ""
-    changed = counts.gone + counts.differ if request.asked else 0
-    told = [f"{changed} objects{where} are not those of {chosen.id}"] if changed else []
-    if request.exact and counts.extra:
-        told.append(f"{counts.extra} objects{where} are not in {chosen.id}, and exact was given")
+def _unlike(counting: _Counting) -> dict[str, list[str]]:
+    """The settings that are not those of the point, where these were asked for, by bucket."""
+    asked = counting.request.bucket_settings and counting.seen.condition == HEALTHY
+    return put_back.look(counting.run, counting.points) if asked else {}
+
+
+def _differing(counting: _Counting) -> str:
+    """Why healthy buckets are not what was asked for, although they may have been recovered to that before. The others
+    are looked at where the first is, by their listings."""
+    request, (chosen, *others) = counting.request, counting.points
+
+    def differing(point: Point, where: str) -> list[str]:
+        counts = counting.total([point])
+        changed = counts.gone + counts.differ if request.asked else 0
+        told = [f"{changed} objects{where} are not those of {point.id}"] if changed else []
+        if request.exact and counts.extra:
+            told.append(f"{counts.extra} objects{where} are not in {point.id}, and exact was given")
+        return told
+
+    words = differing(chosen, f" below {request.prefix}" if request.prefix else "")
     if request.state and not request.prefix:
-        have = s3_settings.read(buckets.source(run))
-        told += [s3_settings.describe(name, chosen.settings, have) for name in s3_settings.lost(chosen.settings, have)]
-    return "; ".join(told)
+        have = s3_settings.read(buckets.source(counting.run))
+        words += [s3_settings.describe(name, chosen.settings, have) for name in s3_settings.lost(chosen.settings, have)]
+    if words or not (request.asked or request.exact):
+        return "; ".join(words)
+    of_each = (differing(point, f" of the bucket {named(point.bucket)}") for point in counting.count(others))
+    return "; ".join([text for some in of_each for text in some][:SHOWN])
 
 
 def meant(run: Opened, bucket: str) -> tuple[Opened, str]:
@@ -398,50 +436,16 @@ def _of_the_whole_store(config: Config, seen: Assessment, request: Request) -> U
     )  # fmt: skip
 
 
-def _others_differing(run: Opened, points: Sequence[Point], request: Request, log: Log) -> str:
-    """Which of the store's other buckets are not what was asked for, by their listings."""
-    here, forced, damaged = buckets.addressed(run), Request(force=True), Assessment(DAMAGED)
-    counted = throttle.mapped(
-        lambda point: _count(buckets.alone(here, point.bucket), point, forced, damaged, log), points
-    )
-    told: list[str] = []
-    for point, found in zip(points, counted):
-        of, changed = f"objects of the bucket {named(point.bucket)} are not", found.gone + found.differ
-        told += [f"{changed} {of} those of {point.id}"] if changed and request.asked else []
-        told += [f"{found.extra} {of} in {point.id}, and exact was given"] if found.extra and request.exact else []
-    return "; ".join(told[:SHOWN])
-
-
-def _back(points: Sequence[Point], seen: Assessment, request: Request, mode: Mode, *, unseen: bool) -> tuple[str, ...]:
+def _back(counting: _Counting, mode: Mode, *, unseen: bool) -> tuple[str, ...]:
     """The other buckets of the backup that are restored: all, or into a server that lives those that are wrong.
 
     unseen: it did not let us look at them. A recovery does, and leaves what is whole.
     """
+    request = counting.request
     if request.others == "aside":
         return ()
     whole = request.asked or request.exact or unseen or mode in ("start", "rebuild")
-    return tuple(point.bucket for point in points if whole or point.bucket in seen.others)
-
-
-def _with_others(
-    run: Opened, points: Sequence[Point], request: Request, seen: Assessment, counts: Counts, log: Log
-) -> Counts:
-    """What stands between the store and the point, its other buckets counted too."""
-    here = buckets.addressed(run) if points else run
-    asked, looked = replace(request, force=request.asked), replace(seen, condition=_looked(seen))
-    counted = throttle.mapped(
-        lambda point: _count(buckets.alone(here, point.bucket), point, asked, looked, log), points
-    )
-    for point, found in zip(points, counted):
-        lacking = "; ".join(filter(None, [counts.lacking, found.lacking and f"{named(point.bucket)}: {found.lacking}"]))
-        numbers = {name: getattr(counts, name) + getattr(found, name) for name in vars(found) if name != "lacking"}
-        counts = Counts(**numbers, lacking=lacking)
-    return counts
-
-
-def _looked(seen: Assessment) -> str:
-    """A bucket that cannot be compared counts as gone, however the application's is."""
-    return DOWN if seen.condition == DOWN else DAMAGED
+    return tuple(point.bucket for point in counting.points[1:] if whole or point.bucket in counting.seen.others)
 
 
 def _asks(rest: Sequence[Bucket], mode: Mode, request: Request) -> tuple[str, ...]:

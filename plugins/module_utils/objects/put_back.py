@@ -45,18 +45,19 @@ def differing(source: Bucket, wanted: Mapping[str, object]) -> list[str]:
     ]
 
 
-def look(run: Opened, own: Point, others: Sequence[Point]) -> dict[str, list[str]]:
-    """By bucket, empty for the application's: what would be put back, where anything would."""
-    found = {"": differing(buckets.source(run), own.settings)}
-    here = buckets.addressed(run) if others else run
+def look(run: Opened, points: Sequence[Point]) -> dict[str, list[str]]:
+    """By bucket, empty for the first, which `run` is of: what would be put back, where anything would."""
+    here = buckets.addressed(run) if len(points) > 1 else run
 
-    def of_another(point: Point) -> list[str]:
+    def of_each(point: Point) -> list[str]:
+        if point is points[0]:
+            return differing(buckets.source(run), point.settings)
         source = buckets.source(buckets.alone(here, point.bucket))
         words = differing(source, point.settings) if s3_settings.exists(source) else []
         return [f"the bucket {named(point.bucket)}: {text}" for text in words]
 
-    found.update(zip((point.bucket for point in others), throttle.mapped(of_another, others)))
-    return {name: words for name, words in found.items() if words}
+    names = ["", *(point.bucket for point in points[1:])]
+    return {name: words for name, words in zip(names, throttle.mapped(of_each, points)) if words}
 
 
 def put_back(run: Opened, source: Bucket, point: Point, stamp: str, log: Log) -> Applied:

@@ -137,7 +137,7 @@ class _Protection(Protection[Assessment]):
         if self.stack.state(self.service).running:
             point = _point(self.run, str(planned.backup["place"]), str(planned.backup["id"]), "")
             spool.take(
-                self.run, self.stamp, [point, *_besides(point, planned.others)], whole=not planned.aside,
+                self.run, self.stamp, _points(point, planned.others), whole=not planned.aside,
                 exact=planned.exact, prefix=planned.prefix, log=self.log,
             )  # fmt: skip
 
@@ -293,12 +293,12 @@ def restore_objects(
     config = run.config
     when = format_time(parse_time(state)) if state and "T" in state else state
     point = _point(run, place, identity, alone)
-    besides = _besides(point, others)
-    problem = "; ".join(filter(None, throttle.mapped(Point.problem, [point, *besides])))
+    points = _points(point, others)
+    problem = "; ".join(filter(None, throttle.mapped(Point.problem, points)))
     if problem:
         raise IntegrityError("restore the objects", identity, problem, "Choose another (`lifeboat list`).")
     if bucket_settings == "only":
-        return _settings_alone(run, point, besides, stamp, log)
+        return _settings_alone(run, points, stamp, log)
     done = Unfinished(
         identity, asked=asked, state=state, prefix=prefix, bucket=alone, exact=exact, partial=partial,
         others=tuple(others), empty=fresh, stamp=stamp,
@@ -313,7 +313,7 @@ def restore_objects(
         earlier is not None and earlier.stamp != stamp,
     )  # fmt: skip
     with Inventory() as inventory:
-        store = _Store(run, point, inventory, prefix, besides, how, log)
+        store = _Store(run, points, inventory, prefix, how, log)
         own = store.bring()
         copies = spool.Return(run, [] if alone else spool.waiting(config), log).bring()
         clock.append(time.monotonic())
@@ -367,39 +367,39 @@ def _ended(config: Config, done: Unfinished, incomplete: Sequence[str], *, accep
     return [Check("earlier recovery", FAIL, words)]
 
 
-def _settings_alone(run: Opened, point: Point, besides: Sequence[Point], stamp: str, log: Log) -> Restored:
+def _settings_alone(run: Opened, points: Sequence[Point], stamp: str, log: Log) -> Restored:
     """Every object is left as it is."""
     began = time.monotonic()
+    made: list[str] = []
+
+    def each(point: Point) -> Iterator[Check]:
+        source = buckets.source(run if point is points[0] else buckets.alone(here, point.bucket))
+        applied = put_back.put_back(run, source, point, stamp, log)
+        made.extend(applied.made if point is points[0] else ())
+        yield from _settings_checks(source, point, applied, made=False)
+
     here = buckets.addressed(run)
-    source = buckets.source(run)
-    applied = put_back.put_back(run, source, point, stamp, log)
-    checks = list(_settings_checks(source, point, applied, made=False))
-
-    def each(other: Point) -> Iterator[Check]:
-        theirs = buckets.source(buckets.alone(here, other.bucket))
-        yield from _settings_checks(theirs, other, put_back.put_back(run, theirs, other, stamp, log), made=False)
-
-    checks += folded((other.bucket, each(other)) for other in besides)
+    checks = [*each(points[0]), *folded((point.bucket, each(point)) for point in points[1:])]
     return Restored(
-        id=point.id,
+        id=points[0].id,
         checks=(*checks, *put_back.kept(run, stamp)),
         copied=CopiedBack(0, 0, 0, 0, 0, ()),
         quarantine_bucket="",
-        settings=applied.made,
+        settings=tuple(made),
         reconciled={},
         seconds={"restore": round(time.monotonic() - began, 2)},
     )
 
 
-def _besides(point: Point, names: Sequence[str]) -> list[Point]:
-    """The backup's other buckets of these names. Raises where it does not hold one of them."""
-    found = {other.bucket: other for other in point.points()[1:]}
+def _points(point: Point, names: Sequence[str]) -> list[Point]:
+    """That bucket, then those of these names in the same backup. Raises where it does not hold one of them."""
+    found = {other.bucket: other for other in point.points()[1:]} if names else {}
     if lacking := [name for name in names if name not in found]:
         raise NotFoundError(
             "restore the objects", point.id, f"it does not hold {several('bucket', lacking)}",
             "Choose another (`lifeboat list`).",
         )  # fmt: skip
-    return [found[name] for name in names]
+    return [point, *(found[name] for name in names)]
 
 
 class _How(NamedTuple):
@@ -463,31 +463,32 @@ def _bring(
 
 
 class _Store:
-    """The application's bucket and at the same time the store's others, some at once, from the same budgets.
+    """The application's bucket, or the one that is recovered alone, and at the same time others of the store, some at
+    once, from the same budgets.
 
-    An error of one of the others is a check that did not pass. One of the application's bucket ends the recovery, when
-    the others are brought back and proved.
+    An error of one of the others is a check that did not pass. One of the first ends the recovery, when the others are
+    brought back and proved.
     """
 
     def __init__(
-        self, run: Opened, point: Point, inventory: Inventory, prefix: str, others: Sequence[Point], how: _How, log: Log
-    ) -> None:  # fmt: skip
-        """point, inventory: of the application's bucket, or of the one that is recovered alone."""
-        self._run, self._point, self._inventory, self._prefix = run, point, inventory, prefix
-        self._others, self._how, self._log = others, how, log
+        self, run: Opened, points: Sequence[Point], inventory: Inventory, prefix: str, how: _How, log: Log
+    ) -> None:
+        """inventory, prefix: of the first bucket, which is the one that `run` is of."""
+        self._run, self._first, self._others = run, points[0], points[1:]
+        self._inventory, self._prefix, self._how, self._log = inventory, prefix, how, log
         self._brought: list[_Brought] = []
         self._ended: list[Check] = []
         self._whole: list[str] = []
         self._over = False
         self.aside: list[str] = []
-        self.incomplete: list[str] = []  # of the others: those that are not brought back
+        self.incomplete: list[str] = []  # those that are not brought back
 
     def bring(self) -> _Brought:
-        """Returns what became of the application's bucket."""
+        """Returns what became of the first."""
         here = buckets.addressed(self._run) if self._others else self._run
         own = self._beside(
-            self._bring_own,
-            lambda: throttle.each(lambda point: self._bring(here, point), self._others, throttle.SIDE_BY_SIDE),
+            lambda: present(self._bring(here, self._first)),
+            lambda: throttle.each(lambda point: self._bring_other(here, point), self._others, throttle.SIDE_BY_SIDE),
         )
         self._brought.sort(key=lambda one: one[0].bucket)  # they ended in any order
         self._ended.sort(key=lambda check: check.name)
@@ -515,27 +516,32 @@ class _Store:
             raise failed[0]
         return done[0]
 
-    def _bring_own(self) -> _Brought:
-        made = _made(self._run.config, buckets.source(self._run), self._point, self._log)
-        return _bring(self._run, self._point, self._inventory, self._how, self._log, made=made, prefix=self._prefix)
+    def _compared(self, point: Point) -> contextlib.AbstractContextManager[Inventory]:
+        """What is known of the first stays; of the others there may be a thousand."""
+        first = point is self._first
+        return contextlib.nullcontext(self._inventory) if first else Inventory(share=throttle.SIDE_BY_SIDE)
 
-    def _bring(self, here: Opened, point: Point) -> None:
-        """One of the others, unless nothing is wrong with it and no state was asked for."""
-        log, how = self._log, self._how
+    def _bring(self, here: Opened, point: Point) -> Optional[_Brought]:
+        """None of one of the others with which nothing is wrong, where no state was asked for."""
+        first, how = point is self._first, self._how
+        run = self._run if first else proof.placed(here, point)
+        made = _made(run.config, buckets.source(run), point, self._log)
+        if not (first or made or how.asked or how.exact or how.fresh or how.resumed) and self._left(here, point):
+            return None
+        with self._compared(point) as inventory:
+            one = _bring(run, point, inventory, how, self._log, made=made, prefix=self._prefix if first else "")
+            left = () if first or not one.keep else inventory.each(f"SELECT key FROM settled WHERE how = '{RIGHT}'")
+            return one._replace(left=tuple(key for (key,) in left))
+
+    def _bring_other(self, here: Opened, point: Point) -> None:
         if self._over:
             return
         try:
-            run = proof.placed(here, point)
-            made = _made(run.config, buckets.source(run), point, log)
-            if not (made or how.asked or how.exact or how.fresh or how.resumed) and self._left(here, point):
-                return
-            with Inventory(share=throttle.SIDE_BY_SIDE) as inventory:
-                one = _bring(run, point, inventory, how, log, made=made)
-                left = inventory.each(f"SELECT key FROM settled WHERE how = '{RIGHT}'") if one.keep else ()
-                self._brought.append(one._replace(left=tuple(key for (key,) in left)))
-            self.aside += [one.aside] if one.aside else []
+            one = self._bring(here, point)
+            self._brought += [one] if one else []
+            self.aside += [one.aside] if one and one.aside else []
         except LifeboatError as exc:
-            log(f"the bucket {named(point.bucket)} is not restored: {exc}")
+            self._log(f"the bucket {named(point.bucket)} is not restored: {exc}")
             self._ended.append(ended(f"bucket {named(point.bucket)}", exc))
             self.incomplete.append(point.bucket)
 
@@ -552,11 +558,12 @@ class _Store:
         return True
 
     def prove(self, own: _Brought, *, accept: bool) -> list[Check]:
-        """The checks of the application's bucket, then those of the others. accept: as in restore_objects()."""
+        """The checks of the first, then those of the others. accept: as in restore_objects()."""
+        here = buckets.addressed(self._run) if self._others else self._run
         others: list[Check] = []
         try:
             checks = self._beside(
-                lambda: self._prove_own(own, accept=accept), lambda: others.extend(self._prove_others())
+                lambda: list(self._prove(here, own, accept=accept)), lambda: others.extend(self._prove_others(here))
             )
         except LifeboatError:
             for check in others:
@@ -565,37 +572,32 @@ class _Store:
             raise
         return [*checks, *others]
 
-    def _prove_own(self, own: _Brought, *, accept: bool) -> list[Check]:
-        run, inventory, expected = self._run, self._inventory, compare.expected(keep=own.keep)
-        checks = _prove(run, inventory, expected, own, self._how, self._log, accept=accept)
-        checks += _lost(own)
-        checks += locks.bring(run, self._point, inventory, expected, log=self._log)
-        return [*checks, *_settings_checks(buckets.source(run), self._point, own.applied, made=own.made)]
-
-    def _prove_others(self) -> Iterator[Check]:
+    def _prove_others(self, here: Opened) -> Iterator[Check]:
         """One check a name of those that passed it, and each that did not with its bucket."""
-        here = buckets.addressed(self._run)
         yield from self._ended
-        yield from folded((one.point.bucket, self._prove(here, one)) for one in self._brought)
+        yield from folded((one.point.bucket, self._prove(here, one, accept=True)) for one in self._brought)
         if self._whole:
             yield Check("other buckets left as they are", PASS, several("bucket", self._whole))
 
-    def _prove(self, here: Opened, one: _Brought) -> Iterator[Check]:
-        point, run, log = one.point, buckets.alone(here, one.point.bucket), self._log
+    def _prove(self, here: Opened, one: _Brought, *, accept: bool) -> Iterator[Check]:
+        point, first, log = one.point, one.point is self._first, self._log
+        run = self._run if first else buckets.alone(here, point.bucket)
         self.incomplete.append(point.bucket)  # until it is compared
-        with Inventory(share=throttle.SIDE_BY_SIDE) as inventory:
-            inventory.add_listing("point", point.entries())
-            inventory.add("settled", ((key, RIGHT) for key in one.left))
-            if one.lost:
-                compare.leave_out_unheld(run, inventory, "", "1")
-            expected = compare.expected(keep=True)
-            checks = _prove(run, inventory, expected, one, self._how, log, accept=True)
+        with self._compared(point) as inventory:
+            if not first:
+                inventory.add_listing("point", point.entries())
+                inventory.add("settled", ((key, RIGHT) for key in one.left))
+                if one.lost:
+                    compare.leave_out_unheld(run, inventory, "", "1")
+            expected = compare.expected(keep=one.keep)
+            checks = _prove(run, inventory, expected, one, self._how, log, accept=accept)
             if verdict(checks) != FAIL:
                 self.incomplete.remove(point.bucket)
             yield from checks
+            yield from _lost(one)
             yield from locks.bring(run, point, inventory, expected, log=log)
-            yield from _rows(run, inventory, point, "")[0]
-        yield from _lost(one)
+            if not first:  # its rows are read when all the others are proved
+                yield from _rows(run, inventory, point, "")[0]
         yield from _settings_checks(buckets.source(run), point, one.applied, made=one.made)
 
     def added(self, copied: CopiedBack) -> CopiedBack:

@@ -61,18 +61,17 @@ def live(run: Opened, *, fetch: bool = False, log: Log) -> Found:
     if not run.config.objects.keys_query:
         check = reconcile.unconfigured()
         return Found(check.result, (check,))
-    own = _live(run, "", fetch, log)
-    here, others = buckets.addressed(run), list[Found]()
+    several: list[Found] = []
 
-    def look(name: str) -> Iterator[Check]:
-        others.append(_live(buckets.alone(here, name), name, fetch, log))
-        yield from others[-1].checks
+    def look(whole: Opened, name: str) -> Iterator[Check]:
+        several.append(found := _live(buckets.alone(whole, name) if name else whole, name, fetch, log))
+        yield from found.checks
 
-    checks = (*own.checks, *folded((name, look(name)) for name in reconcile.protected(run)))
-    checks += tuple(reconcile.unprotected(run))
-    several = [own, *others]
+    first, here = [*look(run, "")], buckets.addressed(run)
+    others = folded((name, look(here, name)) for name in reconcile.protected(run))
+    checks = (*first, *others, *reconcile.unprotected(run))
     return replace(
-        own,
+        several[0],
         verdict=verdict(checks),
         checks=checks,
         offers=tuple(offer for found in several for offer in found.offers),
