@@ -20,6 +20,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.operations.levels impo
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.components import KINDS
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings.scenarios import SCENARIOS
 from ansible_collections.lifeboat.dr.plugins.module_utils.site import scope
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.mounts import PROTECTORS
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -33,7 +34,7 @@ def load(path: str) -> Any:
 
 def test_a_component_has_what_is_done_with_it() -> None:
     assert list(COMPONENTS) == list(PROOFS) == list(KINDS)
-    for some in (JUDGEMENTS, OPENED):
+    for some in (JUDGEMENTS, OPENED, PROTECTORS):
         assert [name for name in KINDS if name in some] == list(some)
     for scenario in SCENARIOS.values():
         assert scenario.component in ("", *scope.ASSESS), "it can be assessed by itself"
@@ -66,7 +67,7 @@ NAMES = {"DATABASE": "database", "OBJECTS": "objects", "CONFIG": "config"}
 NAMES |= {"OBJECT_STORAGE": "object_storage", "BACKEND": "backend", "FRONTEND": "frontend", "SITE": "site"}
 REGISTRIES = (
     "repository/components.py", "operations/components.py", "operations/escrow_opened.py", "operations/judgements.py",
-    "operations/levels.py", "settings/scenarios.py",
+    "operations/levels.py", "settings/scenarios.py", "stack/mounts.py",
 )  # fmt: skip
 # What has two components or three scenarios in one literal, and why it does not list them.
 SERVICES = "the role of a service, of which two are stores: what lies below a backend is not what is backed up"

@@ -31,6 +31,7 @@ from .parts import (
     FrontendSettings,
     KeeperSettings,
     MonitoringSettings,
+    MountSettings,
     ReadbackSettings,
     problems,
 )
@@ -328,6 +329,7 @@ class Config:
     objects: ObjectsSettings = field(default_factory=ObjectsSettings)
     vault: VaultSettings = field(default_factory=VaultSettings)
     config: ConfigSettings = field(default_factory=ConfigSettings)
+    mounts: MountSettings = field(default_factory=MountSettings)
     encryption: EncryptionSettings = field(default_factory=EncryptionSettings)
     application: ApplicationSettings = field(default_factory=ApplicationSettings)
     frontend: FrontendSettings = field(default_factory=FrontendSettings)
@@ -406,7 +408,7 @@ def from_mapping(data: object, secrets: object = None, where: str = "settings") 
     config = dataclasses.replace(config, config=_with_recipients(config, where))
     _check_config(config.config, f"{where}.config")
     _check_signers(config, where)
-    for name, cause in problems(config.frontend, config.drill, config.keeper, config.readback):
+    for name, cause in problems(config.mounts, config.frontend, config.drill, config.keeper, config.readback):
         raise _wrong(f"{where}{name}", cause)
     _check_addresses(config.application.checks, f"{where}.application")
     _check_monitoring(config.monitoring, f"{where}.monitoring")

@@ -25,6 +25,22 @@ _SECRET_IN_URL = re.compile(r"://[^/@]*:[^/@]*@")
 
 
 @dataclass(frozen=True)
+class ExcludedMount:
+    """A mount that no backup needs to hold. `name`: of a volume as in the Compose files; the path on the host of a bind
+    mount; service:/target of an anonymous volume. `reason`: why, for everybody who reads what is in no backup."""
+
+    name: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class MountSettings:
+    """What the services mount besides what backups hold. `exclude`: the mounts that no backup needs to hold."""
+
+    exclude: tuple[ExcludedMount, ...] = ()
+
+
+@dataclass(frozen=True)
 class FallbackSettings:
     """Where the last good site is published when GitHub cannot: a directory that a web server of this host serves, or a
     bucket. `url`: its public address. Secrets of a bucket: fallback_access_key, fallback_secret_key.
@@ -237,13 +253,27 @@ class MonitoringSettings:
 
 
 def problems(
-    frontend: FrontendSettings, drill: DrillSettings, keeper: KeeperSettings, readback: ReadbackSettings
+    mounts: MountSettings,
+    frontend: FrontendSettings,
+    drill: DrillSettings,
+    keeper: KeeperSettings,
+    readback: ReadbackSettings,
 ) -> Iterator[tuple[str, str]]:
     """(the setting's name with a dot before it, what is wrong with its value)."""
+    yield from ((f".mounts{name}", cause) for name, cause in _mount_problems(mounts))
     yield from ((f".keeper{name}", cause) for name, cause in _keeper_problems(keeper))
     yield from ((f".readback{name}", cause) for name, cause in _readback_problems(readback))
     yield from ((f".frontend{name}", cause) for name, cause in _frontend_problems(frontend))
     yield from ((f".drill{name}", cause) for name, cause in _drill_problems(drill))
+
+
+def _mount_problems(mounts: MountSettings) -> Iterator[tuple[str, str]]:
+    names = [entry.name for entry in mounts.exclude]
+    for number, entry in enumerate(mounts.exclude):
+        if not entry.name.strip() or names.count(entry.name) > 1:
+            yield f".exclude[{number}].name", f"{entry.name!r}: a name is not empty, and used once"
+        if not entry.reason.strip():
+            yield f".exclude[{number}].reason", "is empty: say why no backup needs to hold it"
 
 
 def _frontend_problems(frontend: FrontendSettings) -> Iterator[tuple[str, str]]:

@@ -160,11 +160,13 @@ class _Networks:
 
 @dataclass(frozen=True)
 class Mount:
-    """What is mounted in a container. name: of a volume."""
+    """What is mounted in a container. name: of a volume. source: of a bind mount, on the host."""
 
     type: str = _of("Type", "")
     name: str = _of("Name", "")
+    source: str = _of("Source", "")
     destination: str = _of("Destination", "")
+    writable: bool = _of("RW", True)
 
 
 @dataclass(frozen=True)
@@ -227,7 +229,7 @@ def inspect(ids: Sequence[str], *, attempted: str, subject: str) -> tuple[Contai
         return ()
     raw = pipeline.output(Command(["docker", "inspect", *ids]), attempted=attempted, subject=subject, timeout=60)
     wrong = _wrong(attempted, subject, "Is it Docker's own engine? `docker version`.")
-    return _foreign(_Inspected, {"containers": typed.load(raw, wrong)}, wrong).containers
+    return foreign(_Inspected, {"containers": typed.load(raw, wrong)}, wrong).containers
 
 
 def _wrong(attempted: str, subject: str, remedy: str) -> typed.Wrong:
@@ -237,9 +239,9 @@ def _wrong(attempted: str, subject: str, remedy: str) -> typed.Wrong:
     )
 
 
-def _foreign(kind: type[T], said: object, wrong: typed.Wrong) -> T:
+def foreign(kind: type[T], answer: object, wrong: typed.Wrong) -> T:
     """JSON of a foreign tool, which writes null for what is not there."""
-    return typed.build(kind, _without_nulls(said), wrong, unknown="ignore")
+    return typed.build(kind, _without_nulls(answer), wrong, unknown="ignore")
 
 
 def _without_nulls(said: object) -> object:
@@ -260,7 +262,7 @@ class ComposeRuntime:
         self._state = config.state
         self._model: Optional[Project] = None
         self._ahead: Optional[Future[Project]] = None
-        self._every: Optional[Mapping[str, Service]] = None
+        self._every: Union[Project, LifeboatError, None] = None
         self._borne = ""
         self.label = f"compose project {self._project or self._directory}"
 
@@ -293,7 +295,7 @@ class ComposeRuntime:
     def read(self, kind: type[T], *words: str) -> T:
         """What `docker compose config` says of the project, asked in these words."""
         text, wrong = self._asked(*words)
-        return _foreign(kind, typed.load(text, wrong), wrong)
+        return foreign(kind, typed.load(text, wrong), wrong)
 
     def _asked(self, *words: str) -> tuple[str, typed.Wrong]:
         attempted, subject = "read the Compose project", self._directory or self._project
@@ -498,12 +500,22 @@ class ComposeRuntime:
 
     def _of_every_profile(self) -> Mapping[str, Service]:
         services = self.model.services
+        # A mistake behind a profile that nobody uses stops no recovery; what runs there is found as a client.
+        with contextlib.suppress(LifeboatError):
+            return {**self.with_profiles().services, **services}
+        return services
+
+    def with_profiles(self) -> Project:
+        """The project with the services and volumes of every profile, active or not."""
+        if isinstance(self._every, LifeboatError):
+            raise self._every
         if self._every is None:
-            self._every = {}
-            # A mistake behind a profile that nobody uses stops no recovery; what runs there is found as a client.
-            with contextlib.suppress(LifeboatError):
-                self._every = self.read(Project, "--profile", "*", "config").services
-        return {**self._every, **services}
+            try:
+                self._every = self.read(Project, "--profile", "*", "config")
+            except LifeboatError as exc:
+                self._every = exc
+                raise
+        return self._every
 
     def one_offs(self, service: str, *more: str) -> list[str]:
         """Containers of `docker compose run` that run, and are of one of `more`, or of what depends on `service`."""
