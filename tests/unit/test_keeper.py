@@ -427,7 +427,7 @@ def test_a_stack_that_stops_publishing_is_an_alarm(world: World) -> None:
     world.now += timedelta(hours=2)
     world.pull()
     assert world.kinds() == ["silent"]
-    assert "31 h" in world.alarms()[0].words
+    assert "31 h" in world.alarms()[0].message
 
 
 def test_a_stack_that_removes_its_backups_is_an_alarm(world: World) -> None:
@@ -483,7 +483,7 @@ def test_status_says_what_is_known_and_what_is_not(world: World) -> None:
     world.night(0)
     found = status.status(Opened(world.config), now=world.now)
     assert found.verdict == PASS
-    assert [item["late"] for item in found.held] == ["", ""]
+    assert [item["late"] for item in found.entries] == ["", ""]
     assert "COULD_NOT_VERIFY archive, restore" in "\n".join(found.lines())
     world.now += timedelta(days=3)
     said = {check.name: check.result for check in status.status(Opened(world.config), now=world.now).checks}
@@ -558,7 +558,7 @@ def test_the_newest_strange_thing_is_told(world: World) -> None:
     for number in range(1, 6):
         world.publish(START.replace(year=START.year - 20 + number))
         world.night(number)
-    (told,) = [alarm.words for alarm in world.alarms() if alarm.kind == "strange"]
+    (told,) = [alarm.message for alarm in world.alarms() if alarm.kind == "strange"]
     assert str(START.year - 15) in told and str(START.year - 19) not in told
 
 

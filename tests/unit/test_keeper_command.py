@@ -157,4 +157,4 @@ def test_a_pull_that_fails_before_the_first_answer_is_an_alarm_at_once(
     with pytest.raises(LifeboatError, match=why):
         keeper._ACTIONS["pull"](run, argparse.Namespace(wait=0, override=0, prune=False), len)
     (alarm,) = [one for one in world.alarms() if one.kind == "stopped"]
-    assert why in alarm.words
+    assert why in alarm.message

@@ -85,12 +85,12 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Mirroring:
 def test_each_new_database_backup_is_mirrored_once_and_tied(world: Mirroring) -> None:
     first, pulled = world.night(0)
     assert (world.asked, pulled.mirrored.why) == ([first.id], "")
-    made, point = pulled.mirrored.made
+    made, point = pulled.mirrored.created
     (entry,) = points.entries(world.repo, "shop", points.backups(world.repo, "shop"))
     assert entry.point and entry.good
     assert entry.point.ids == {"database": first.id, "objects": made, "config": None}
     assert {"made"} == {record.kind for record in world.log._records if record.id in (made, point)}
-    assert world.pull().mirrored.made == []
+    assert world.pull().mirrored.created == []
     second, _pulled = world.night(1)
     assert world.asked == [first.id, second.id]
     assert world.kinds() == []
@@ -165,10 +165,10 @@ def test_a_store_that_is_not_mirrored_is_an_alarm_until_it_is(world: Mirroring, 
     assert (pulled.received, pulled.problem) == ([made.id], None), "the database backup is here all the same"
     assert said in pulled.mirrored.why
     (alarm,) = world.alarms()
-    assert (alarm.kind, said in alarm.words) == ("objects", True)
+    assert (alarm.kind, said in alarm.message) == ("objects", True)
     assert world.prune().delete == ()
     world.error = None
-    assert len(world.pull().mirrored.made) == 2
+    assert len(world.pull().mirrored.created) == 2
     assert world.kinds() == []
 
 
@@ -186,7 +186,7 @@ def test_a_store_that_is_never_mirrored_is_silence(world: Mirroring) -> None:
     world.error = LifeboatError("mirror the bucket", "s3://uploads", "it does not answer")
     for number in range(3):
         world.night(number)
-    assert [alarm.words for alarm in world.alarms() if alarm.kind == "silent"] == [
+    assert [alarm.message for alarm in world.alarms() if alarm.kind == "silent"] == [
         "no backup of objects was ever received"
     ]
 
@@ -203,7 +203,7 @@ def test_what_is_in_no_backup_is_an_alarm(world: Mirroring) -> None:
     world.details = {"missing": {"invoices": "the key may not read it"}}
     _made, pulled = world.night(0)
     assert "the bucket invoices: the key may not read it" in pulled.mirrored.why
-    assert len(pulled.mirrored.made) == 2, "what is there is kept and tied"
+    assert len(pulled.mirrored.created) == 2, "what is there is kept and tied"
     assert "objects" in world.kinds()
 
 
@@ -243,7 +243,10 @@ def test_how_long_the_store_keeps_what_is_replaced(world: Mirroring, case: str) 
     changes, result = OUTLIVES[case]
     world.details = changes
     world.night(0)
-    found = {check.name: check for check in objects.kept(world.config, points.backups(world.repo, "shop")["objects"])}
+    found = {
+        check.name: check
+        for check in objects.backup_checks(world.config, points.backups(world.repo, "shop")["objects"])
+    }
     assert (found["source versions"].result, found["objects"].result) == (result, PASS)
 
 

@@ -30,43 +30,43 @@ KINDS = ("clock", "silent", "strange", "shrunk", "fewer", "full", "stopped", "ob
 
 @dataclass(frozen=True)
 class Alarm:
-    """kind: one of KINDS."""
+    """Something that is wrong with a stack. kind: one of KINDS."""
 
     kind: str
-    words: str
+    message: str
 
 
 def alarms(
-    config: Config, seen: Receipts, backups: Mapping[str, Sequence[Entry]], now: datetime,
+    config: Config, receipts: Receipts, backups: Mapping[str, Sequence[Entry]], now: datetime,
     killed: Optional[datetime] = None,
 ) -> list[Alarm]:  # fmt: skip
-    """Everything that is wrong now. backups: of the keeper's repository, by component. killed: when the last pull
-    began, where it never came to its end."""
+    """Return everything that is wrong now. backups: of the keeper's repository, by component. killed: when the last
+    pull began, if it never ended."""
     return [
-        *_clock(seen, now),
-        *_stopped(seen, killed),
-        *_unmirrored(seen),
-        *_silent(config, seen, backups, now),
-        *_strange(seen),
-        *_fewer(seen),
-        *_shrunk(seen, backups),
+        *_clock(receipts, now),
+        *_stopped(receipts, killed),
+        *_unmirrored(receipts),
+        *_silent(config, receipts, backups, now),
+        *_strange(receipts),
+        *_fewer(receipts),
+        *_shrunk(receipts, backups),
     ]
 
 
-def _clock(seen: Receipts, now: datetime) -> list[Alarm]:
+def _clock(receipts: Receipts, now: datetime) -> list[Alarm]:
     """A clock that jumped ahead makes everything old, and looks the same as a keeper that was switched off."""
     return [
         Alarm("clock", f"from {format_time(before)} to {format_time(after)} nothing was pulled, or the clock jumped")
-        for before, after in seen.gaps(JUMP, now)
+        for before, after in receipts.gaps(JUMP, now)
     ]
 
 
-def _stopped(seen: Receipts, killed: Optional[datetime]) -> list[Alarm]:
+def _stopped(receipts: Receipts, killed: Optional[datetime]) -> list[Alarm]:
     """The last pull did not see all that there was, so that nothing may be concluded from what it did not see."""
     if killed:
         words = f"the pull of {format_time(killed)} was killed: by systemd's limit of time or memory, or with the host"
         return [Alarm("stopped", words)]
-    last = seen.pulls[-1] if seen.pulls else None
+    last = receipts.pulls[-1] if receipts.pulls else None
     if last is None or not last.stopped:
         return []
     return [
@@ -74,19 +74,19 @@ def _stopped(seen: Receipts, killed: Optional[datetime]) -> list[Alarm]:
     ]
 
 
-def _unmirrored(seen: Receipts) -> list[Alarm]:
+def _unmirrored(receipts: Receipts) -> list[Alarm]:
     """The last whole pull did not mirror the store. It ends with the next one that does."""
-    last = seen.last_whole
+    last = receipts.last_whole
     if last is None or not last.unmirrored:
         return []
     return [Alarm("objects", f"the store was not mirrored at {format_time(last.at)}: {named(last.unmirrored)}")]
 
 
-def _silent(config: Config, seen: Receipts, backups: Mapping[str, Sequence[Entry]], now: datetime) -> list[Alarm]:
+def _silent(config: Config, receipts: Receipts, backups: Mapping[str, Sequence[Entry]], now: datetime) -> list[Alarm]:
     limit = timedelta(hours=config.keeper.silent_hours)
     found = []
     for kind in configured(config):
-        times = [seen.received[entry.id].at for entry in backups.get(kind.name, ()) if in_time(seen, entry.id)]
+        times = [receipts.received[entry.id].at for entry in backups.get(kind.name, ()) if in_time(receipts, entry.id)]
         newest = max(times, default=None)
         if newest is None:
             found.append(Alarm("silent", f"no backup of {kind.name} was ever received"))
@@ -97,8 +97,8 @@ def _silent(config: Config, seen: Receipts, backups: Mapping[str, Sequence[Entry
     return found
 
 
-def _strange(seen: Receipts) -> list[Alarm]:
-    since = [pull for pull in seen.pulls if pull.number > seen.acknowledged and pull.strange]
+def _strange(receipts: Receipts) -> list[Alarm]:
+    since = [pull for pull in receipts.pulls if pull.number > receipts.acknowledged and pull.strange]
     if not since:
         return []
     told: dict[str, str] = {}
@@ -112,10 +112,10 @@ def _strange(seen: Receipts) -> list[Alarm]:
     return [Alarm("strange", words)]
 
 
-def _fewer(seen: Receipts) -> list[Alarm]:
+def _fewer(receipts: Receipts) -> list[Alarm]:
     """The stack had under half of the backups that it had in one of the pulls of the week before: somebody removes them
     there. It ends when half of them are there again, or when an operator acknowledges it; never by itself."""
-    whole = [pull for pull in seen.pulls if not pull.stopped and pull.number > seen.acknowledged]
+    whole = [pull for pull in receipts.pulls if not pull.stopped and pull.number > receipts.acknowledged]
     missing: dict[str, int] = {}
     for number, pull in enumerate(whole):
         for what, count in pull.listed.items():
@@ -130,20 +130,21 @@ def _fewer(seen: Receipts) -> list[Alarm]:
     ]  # fmt: skip
 
 
-def _shrunk(seen: Receipts, backups: Mapping[str, Sequence[Entry]]) -> list[Alarm]:
+def _shrunk(receipts: Receipts, backups: Mapping[str, Sequence[Entry]]) -> list[Alarm]:
     """By what was received in time, in the order in which it came. That the host calls it right counts for nothing."""
     found = []
     for entries in backups.values():
         ordered = sorted(
-            (entry for entry in entries if in_time(seen, entry.id)), key=lambda entry: seen.received[entry.id].number
+            (entry for entry in entries if in_time(receipts, entry.id)),
+            key=lambda entry: receipts.received[entry.id].number,
         )
-        accepted = [entry for entry in ordered if seen.received[entry.id].number < seen.acknowledged]
+        accepted = [entry for entry in ordered if receipts.received[entry.id].number < receipts.acknowledged]
         said, _larger = catalog.shrunk(ordered[max(0, len(accepted) - 1) :], accepts=False)
         found += [Alarm("shrunk", said)] if said else []
     return found
 
 
-def in_time(seen: Receipts, identity: str) -> bool:
-    """Whether it was received, and takes a place in the retention."""
-    receipt = seen.received.get(identity)
+def in_time(receipts: Receipts, identity: str) -> bool:
+    """Return whether it was received and counts for the retention."""
+    receipt = receipts.received.get(identity)
     return receipt is not None and not receipt.late

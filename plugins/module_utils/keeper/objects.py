@@ -53,10 +53,10 @@ _UNREADABLE = (ValueError, LookupError, ArithmeticError, TypeError, AttributeErr
 
 @dataclass
 class Mirrored:
-    """made: the objects backups and recovery points. problem: why the store is not mirrored as it should be.
-    rights: what the store's key can do beside reading; None where nobody tried."""
+    """The result of a mirror run. created: the ids of objects backups and recovery points. problem: why the store is
+    not mirrored as it should be. rights: what the store's key can do beside reading; None where nobody tried."""
 
-    made: list[str] = field(default_factory=list)
+    created: list[str] = field(default_factory=list)
     problem: Optional[LifeboatError] = None
     rights: Optional[WriteRights] = None
 
@@ -65,7 +65,7 @@ class Mirrored:
         return self.problem.cause if self.problem else ""
 
     def as_dict(self) -> dict[str, object]:
-        return {"made": self.made, "unmirrored": str(self.problem) if self.problem else ""}
+        return {"made": self.created, "unmirrored": str(self.problem) if self.problem else ""}
 
 
 def way(store: StoreSettings) -> tuple[str, str]:
@@ -73,7 +73,7 @@ def way(store: StoreSettings) -> tuple[str, str]:
     return sftp.way(store.address, store.port)
 
 
-def bring(run: Opened, source: Source, seen: Receipts, *, override: int, log: Log) -> Mirrored:
+def bring(run: Opened, source: Source, receipts: Receipts, *, override: int, log: Log) -> Mirrored:
     """Mirror what is due and seal recovery points. Raises nothing: what failed is in `problem`, and is an alarm."""
     done = Mirrored()
     if not run.config.objects.bucket:
@@ -82,10 +82,10 @@ def bring(run: Opened, source: Source, seen: Receipts, *, override: int, log: Lo
     try:
         done.rights = write_rights.attempt(buckets.source(inner))
         tried: set[str] = set()
-        while (todo := due(inner, seen, clock.now())) and todo[0].id not in tried:
+        while (todo := due(inner, receipts, clock.now())) and todo[0].id not in tried:
             source.budget.left()
             tried.add(todo[0].id)
-            _one(inner, seen, todo, done, override, log)
+            _mirror_as_of(inner, receipts, todo, done, override, log)
     except LifeboatError as exc:
         done.problem = _with_way(exc, source)
     except _UNREADABLE as exc:
@@ -94,7 +94,7 @@ def bring(run: Opened, source: Source, seen: Receipts, *, override: int, log: Lo
     return done
 
 
-def due(run: Opened, seen: Receipts, now: datetime) -> list[Manifest]:
+def due(run: Opened, receipts: Receipts, now: datetime) -> list[Manifest]:
     """The database backups whose instant the store is to be mirrored of, oldest first: of each day the newest one.
 
     None from before the last mirror, which holds what came after it; none that the store need not know of any more. A
@@ -107,23 +107,25 @@ def due(run: Opened, seen: Receipts, now: datetime) -> list[Manifest]:
     by_day = {
         manifest.taken_at.date(): manifest
         for manifest in catalog.sound(catalog.entries(repo, DATABASE, config.stack))
-        if in_time(seen, manifest.id) and max(since, after) < manifest.taken_at <= now + TOLERANCE
+        if in_time(receipts, manifest.id) and max(since, after) < manifest.taken_at <= now + TOLERANCE
     }
     return [by_day[day] for day in sorted(by_day)]
 
 
 def _reaching(run: Opened, source: Source) -> Opened:
-    """The stack, with its store where the connection reaches it."""
+    """Return the stack with the endpoint under which the SSH connection reaches its store."""
     objects = run.config.objects
     own = replace(objects, endpoint_url=objects.endpoint_url or source.store, service="")
     return run.of(replace(run.config, objects=own), {})
 
 
-def _one(run: Opened, seen: Receipts, todo: Sequence[Manifest], done: Mirrored, override: int, log: Log) -> None:
+def _mirror_as_of(
+    run: Opened, receipts: Receipts, todo: Sequence[Manifest], done: Mirrored, override: int, log: Log
+) -> None:
     database, repo = todo[0], repositories.of(run)
     doubts = Doubts(_forgotten(buckets.source(run), database, clock.now(), log), _HOSTILE)
     manifest = mirror.take(run, log=log, override=override, doubts=doubts, database=database)
-    _note(repo, seen, manifest.id, done)
+    _note(repo, receipts, manifest.id, done)
     began = clock.now()
     why = "; ".join(in_place(repo, manifest))
     found = Check("checksums", FAIL if why else PASS, why or f"{len(manifest.artefacts)} artefacts were read again")
@@ -132,7 +134,7 @@ def _one(run: Opened, seen: Receipts, todo: Sequence[Manifest], done: Mirrored, 
     # As the store is now, it is nearest to the newest rows.
     of = todo[-1] if details.primary.consistency == EVENTUAL else database
     point, _new = points.seal(run, now=clock.now(), log=log, database=of)
-    _note(repo, seen, point.id, done)
+    _note(repo, receipts, point.id, done)
     lacks = [*details.missing, *(held.name for held in details.buckets if held.in_no_backup)]
     if lacks:
         cause = "not all of it is in the backup: " + "; ".join(problems_of(details))
@@ -140,7 +142,7 @@ def _one(run: Opened, seen: Receipts, todo: Sequence[Manifest], done: Mirrored, 
 
 
 def problems_of(details: ObjectsDetails) -> list[str]:
-    """What of the store is in no backup, in words."""
+    """List what of the store is in no backup."""
     unheld = [
         f"{held.in_no_backup} objects of {held.name}, the first is {held.unheld[0].key!r}: {held.unheld[0].why}"
         for held in details.buckets
@@ -149,12 +151,12 @@ def problems_of(details: ObjectsDetails) -> list[str]:
     return [*(f"the bucket {name}: {why}" for name, why in details.missing.items()), *unheld]
 
 
-def _note(repo: Repository, seen: Receipts, identity: str, done: Mirrored) -> None:
+def _note(repo: Repository, receipts: Receipts, identity: str, done: Mirrored) -> None:
     data = repo.read_point(identity) if points.is_id(identity) else repo.manifest(OBJECTS, identity)
-    if identity not in seen.received:
+    if identity not in receipts.received:
         record = Record(0, clock.now(), "", "made", identity, hashlib.sha256(data).hexdigest())
-        seen.append(record, clock.now())
-        done.made.append(identity)
+        receipts.append(record, clock.now())
+        done.created.append(identity)
 
 
 def _forgotten(source: Bucket, database: Manifest, now: datetime, log: Log) -> str:
@@ -196,8 +198,8 @@ def store_key(receipts: Receipts) -> Check:
     return Check(name, PASS, "the key of the stack's store can neither write objects nor delete versions")
 
 
-def kept(config: Config, entries: Sequence[catalog.Entry]) -> list[Check]:
-    """For status: what the newest objects backup says of the store, and how long that keeps what is replaced."""
+def backup_checks(config: Config, entries: Sequence[catalog.Entry]) -> list[Check]:
+    """Return the checks of status about the newest objects backup, and about how long the store keeps old versions."""
     made = catalog.sound(entries)
     if not made:
         return [Check("objects", COULD_NOT_VERIFY, "the store was never mirrored")]

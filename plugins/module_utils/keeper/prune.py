@@ -52,62 +52,62 @@ class Pruned:
         return {
             "keep": {identity: list(reasons) for identity, reasons in self.keep.items()},
             "delete": list(self.delete),
-            "alarms": [{"kind": alarm.kind, "words": alarm.words} for alarm in self.alarms],
+            "alarms": [{"kind": alarm.kind, "words": alarm.message} for alarm in self.alarms],
             "versions": self.versions,
             "failed": list(self.failed),
         }
 
 
 def plan(
-    seen: Receipts,
+    receipts: Receipts,
     backups: Mapping[str, Sequence[Entry]],
     tied: Sequence[PointEntry],
     rules: retention.Policy,
     now: datetime,
-    held: Mapping[str, str],
+    holds: Mapping[str, str],
 ) -> Plan:
-    """Decide what to keep and why, by receipt. Pure: same input, same answer. held: by whom a recovery is kept waiting.
+    """Decide what to keep and why, by receipt. Pure: same input, same answer. holds: by id, which recovery needs it.
 
     What has no receipt stays: since when it is here is not known.
     """
-    unknown = {entry.id for some in (*backups.values(), tied) for entry in some if entry.id not in seen.received}
-    reasons = {**dict.fromkeys(unknown, "no receipt: the next pull writes one"), **held}
-    plain = [_by_receipt(catalog.for_retention(some), seen, reasons, now) for some in backups.values()]
-    return retention.plan_all(_by_receipt(points.for_retention(tied), seen, reasons, now), plain, rules, now)
+    unknown = {entry.id for some in (*backups.values(), tied) for entry in some if entry.id not in receipts.received}
+    reasons = {**dict.fromkeys(unknown, "no receipt: the next pull writes one"), **holds}
+    plain = [_by_receipt(catalog.for_retention(some), receipts, reasons, now) for some in backups.values()]
+    return retention.plan_all(_by_receipt(points.for_retention(tied), receipts, reasons, now), plain, rules, now)
 
 
-def _by_receipt(found: Sequence[B], seen: Receipts, held: Mapping[str, str], now: datetime) -> list[B]:
+def _by_receipt(backups: Sequence[B], receipts: Receipts, holds: Mapping[str, str], now: datetime) -> list[B]:
     return [
         replace(
             item,
-            taken_at=seen.received[item.id].at if item.id in seen.received else now,
-            good=item.good and in_time(seen, item.id),
-            doubted=item.doubted and in_time(seen, item.id),
-            incomplete=item.incomplete and in_time(seen, item.id),
-            spoiled=item.spoiled if in_time(seen, item.id) else (),
-            held=held.get(item.id, ""),
+            taken_at=receipts.received[item.id].at if item.id in receipts.received else now,
+            good=item.good and in_time(receipts, item.id),
+            doubted=item.doubted and in_time(receipts, item.id),
+            incomplete=item.incomplete and in_time(receipts, item.id),
+            spoiled=item.spoiled if in_time(receipts, item.id) else (),
+            held=holds.get(item.id, ""),
         )
-        for item in found
+        for item in backups
     ]
 
 
 def prune(run: Opened, *, now: datetime, dry_run: bool, log: Log) -> Pruned:
     """Delete what the plan deletes; nothing while there is an alarm. The caller holds the stack's lock."""
     config, repo = run.config, repositories.of(run)
-    seen = receipts_file.load(Path(config.keeper.directory), repair=not dry_run)
-    seen.require_clock(now)
+    receipts = receipts_file.load(Path(config.keeper.directory), repair=not dry_run)
+    receipts.require_clock(now)
     repo.check(writable=False)
     repo.require_ours()
     backups = points.backups(repo, config.stack, received(config))
     tied = points.entries(repo, config.stack, backups)
-    decided = plan(seen, backups, tied, retention.policy(config), now, _holds(run, now))
-    found = alarms(config, seen, backups, now, unfinished.begun(Path(config.keeper.directory)))
+    decided = plan(receipts, backups, tied, retention.policy(config), now, _holds(run, now))
+    found = alarms(config, receipts, backups, now, unfinished.begun(Path(config.keeper.directory)))
     if found:
         return Pruned(decided.keep, (), tuple(found))
     if not dry_run and decided.delete:
         # First on record: what a killed run has left is deleted by the next one, and never fetched again.
         for first in range(0, len(decided.delete), _IDS):
-            seen.append(Record(0, now, "", "pruned", ids=tuple(decided.delete[first : first + _IDS])), now)
+            receipts.append(Record(0, now, "", "pruned", ids=tuple(decided.delete[first : first + _IDS])), now)
     for identity in decided.delete:
         log(f"{'would delete' if dry_run else 'deleting'} {identity}")
         if dry_run:
@@ -128,9 +128,9 @@ def prune(run: Opened, *, now: datetime, dry_run: bool, log: Log) -> Pruned:
     return Pruned(decided.keep, tuple(decided.delete), versions=old.versions, failed=tuple(failed))
 
 
-def alarm(stack: str, found: Sequence[Alarm]) -> IntegrityError:
-    """The error that alarms are."""
-    said = "; ".join(f"{item.kind}: {item.words}" for item in found[:3])
+def alarm(stack: str, raised: Sequence[Alarm]) -> IntegrityError:
+    """Return the error that reports these alarms."""
+    said = "; ".join(f"{item.kind}: {item.message}" for item in raised[:3])
     remedy = (
         f"Nothing was deleted. Look at the stack's host; when it is right: lifeboat keeper acknowledge --stack {stack}"
         " --why '...' (docs/keeper.md#alarms)."
@@ -139,25 +139,25 @@ def alarm(stack: str, found: Sequence[Alarm]) -> IntegrityError:
 
 
 def _holds(run: Opened, now: datetime) -> dict[str, str]:
-    """What recoveries that read here keep, with the parts of points."""
-    repo, held = repositories.of(run), dict[str, str]()
+    """Return why recoveries that read here need an entry, by id; parts of points included."""
+    repo, holds = repositories.of(run), dict[str, str]()
     for identity, data in repo.holds().items():
-        found = retention.hold_of(identity, run.config.stack, data, now)
-        if found is None:
+        hold = retention.hold_of(identity, run.config.stack, data, now)
+        if hold is None:
             continue
-        held[identity] = found.words
+        holds[identity] = hold.words
         if points.is_id(identity) and identity in repo.points():
             parts = points.parse(repo.read_point(identity), expected_id=identity).parts.values()
-            held.update({part.id: f"part of {identity}, {found.words}" for part in parts if part.id not in held})
-    return held
+            holds.update({part.id: f"part of {identity}, {hold.words}" for part in parts if part.id not in holds})
+    return holds
 
 
-def lines(found: Pruned, word: str) -> list[str]:
-    """For a terminal."""
+def lines(pruned: Pruned, word: str) -> list[str]:
+    """Return the plan as lines for a terminal."""
     return [
-        *(f"keep    {identity}  {', '.join(reasons)}" for identity, reasons in found.keep.items()),
-        *(f"{word}  {identity}" for identity in found.delete),
-        *([f"{word}  {found.versions} old versions in the mirror"] if found.versions else []),
-        *(f"ALARM   {item.kind}: {item.words}" for item in found.alarms),
-        f"{len(found.keep)} kept, {len(found.delete)} {word}",
+        *(f"keep    {identity}  {', '.join(reasons)}" for identity, reasons in pruned.keep.items()),
+        *(f"{word}  {identity}" for identity in pruned.delete),
+        *([f"{word}  {pruned.versions} old versions in the mirror"] if pruned.versions else []),
+        *(f"ALARM   {item.kind}: {item.message}" for item in pruned.alarms),
+        f"{len(pruned.keep)} kept, {len(pruned.delete)} {word}",
     ]

@@ -232,22 +232,22 @@ def check_head(receipts: Receipts, head: str) -> None:
         raise _changed(receipts.path, int(number), "it is another than the one that was noted")
 
 
-def _record(path: Path, line: bytes, number: int, head: str, last: Optional[Record]) -> Record:
+def _record(path: Path, data: bytes, number: int, head: str, last: Optional[Record]) -> Record:
     def wrong(name: str, cause: str) -> LifeboatError:
         return _changed(path, number, f"{name} {cause}".strip())
 
-    found = typed.build(Record, typed.load(line, wrong), wrong)
-    if (found.schema, found.version[:1]) != (SCHEMA, (1,)):
-        raise wrong("schema", f"is {typed.shown(found.schema)} {found.version}")
-    if found.to_line() != line:
+    record = typed.build(Record, typed.load(data, wrong), wrong)
+    if (record.schema, record.version[:1]) != (SCHEMA, (1,)):
+        raise wrong("schema", f"is {typed.shown(record.schema)} {record.version}")
+    if record.to_line() != data:
         raise wrong("", "its bytes are not as they were written")
-    if found.number != number:
-        raise wrong("number", f"is {found.number}")
-    if found.before != head:
+    if record.number != number:
+        raise wrong("number", f"is {record.number}")
+    if record.before != head:
         raise wrong("before", "is not the SHA-256 of the line before it")
-    if last and found.at < last.at - TOLERANCE and found.kind != "acknowledged":
+    if last and record.at < last.at - TOLERANCE and record.kind != "acknowledged":
         raise wrong("at", "is before that of the line before it")
-    return found
+    return record
 
 
 def _changed(path: Path, number: int, cause: str) -> IntegrityError:
@@ -255,11 +255,11 @@ def _changed(path: Path, number: int, cause: str) -> IntegrityError:
     return IntegrityError(_READ, str(path), f"line {number}: {cause}", remedy)
 
 
-def _digest(line: bytes) -> str:
-    return hashlib.sha256(line).hexdigest()
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
-def bounded(found: Iterable[Strange], most: int = 20) -> tuple[tuple[Strange, ...], int]:
-    """The first few, and how many more: who can send a million names must not fill the log."""
-    every = list(found)
+def bounded(items: Iterable[Strange], most: int = 20) -> tuple[tuple[Strange, ...], int]:
+    """Return the first items and how many more there are: a host that sends a million names must not fill the log."""
+    every = list(items)
     return tuple(every[:most]), max(0, len(every) - most)

@@ -92,7 +92,7 @@ class Pulled:
             *(f"received  {identity}" for identity in self.received),
             *(f"waiting   {identity}: what it names is not here" for identity in self.waiting),
             *(f"STRANGE   {item.what}: {item.why}" for item in self.strange),
-            *(f"made      {identity}" for identity in self.mirrored.made),
+            *(f"made      {identity}" for identity in self.mirrored.created),
             f"{len(self.received)} received, {human(self.bytes)}",
         ]
 
@@ -118,19 +118,19 @@ def pull(run: Opened, source: Source, *, log: Log, override: int = 0) -> Pulled:
     if not directory.is_dir():
         remedy = "Run the role vault_keeper on this host, or mount the disk."
         raise UsageError(_PULL, str(directory), "the keeper's directory is not there", remedy)
-    seen, began = receipts_file.load(directory, repair=True), clock.now()
-    seen.require_clock(began)
+    receipts, began = receipts_file.load(directory, repair=True), clock.now()
+    receipts.require_clock(began)
     for name in (Path(run.config.keeper.repository).name, INCOMING, QUARANTINE):
         with explained("make the keeper's directory", directory / name):
             (directory / name).mkdir(mode=0o700, exist_ok=True)
     unfinished.begin(directory, began)
-    work = _Pull(run, source, seen, began, log)
+    work = _Pull(run, source, receipts, began, log)
     try:
         work.run()
     except LifeboatError as exc:
         work.done.problem = exc
     else:
-        work.done.mirrored = objects.bring(run, source, seen, override=override, log=log)
+        work.done.mirrored = objects.bring(run, source, receipts, override=override, log=log)
     work.end()
     unfinished.end(directory)
     return work.done
@@ -139,16 +139,16 @@ def pull(run: Opened, source: Source, *, log: Log, override: int = 0) -> Pulled:
 def unreached(run: Opened, problem: LifeboatError) -> None:
     """Put on record that the stack's host could not be reached: that is an alarm at once. The caller holds the lock."""
     directory = Path(run.config.keeper.directory)
-    seen, now = receipts_file.load(directory, repair=True), clock.now()
-    seen.append(Record(0, now, "", "pulled", began=now, stopped=problem.cause[:500]), now)
+    receipts, now = receipts_file.load(directory, repair=True), clock.now()
+    receipts.append(Record(0, now, "", "pulled", began=now, stopped=problem.cause[:500]), now)
     unfinished.end(directory)
 
 
 class _Pull:
     """One pull, as far as it came."""
 
-    def __init__(self, run: Opened, source: Source, seen: Receipts, began: datetime, log: Log) -> None:
-        self._run, self._source, self._seen, self._began, self._log = run, source, seen, began, log
+    def __init__(self, run: Opened, source: Source, receipts: Receipts, began: datetime, log: Log) -> None:
+        self._run, self._source, self._receipts, self._began, self._log = run, source, receipts, began, log
         self._keeper = run.config.keeper
         self._repo: Repository = repositories.of(run)
         self._directory = Path(self._keeper.directory)
@@ -189,7 +189,7 @@ class _Pull:
         """Put on record what was seen, whether it was all or not."""
         few, more = bounded(self.done.strange)
         problem = self.done.problem
-        self._seen.append(
+        self._receipts.append(
             Record(
                 0, self._began, "", "pulled", began=self._began, listed=self.done.listed, repository=self._marker,
                 strange=few, more=more, stopped=problem.cause[:500] if problem else "",
@@ -214,8 +214,8 @@ class _Pull:
             cause = f"its marker names the stack {printable(found.stack)[:80]}"
             remedy = "Nothing was received. If the stack was renamed, set up a keeper for the new name."
             raise UsageError(_PULL, self._source.place, cause, remedy)
-        marker, known = found.repository[:64] if found else "", self._seen.repository
-        if known and marker not in (known, *self._seen.accepted):
+        marker, known = found.repository[:64] if found else "", self._receipts.repository
+        if known and marker not in (known, *self._receipts.accepted):
             self._refused = marker or NO_MARKER
             cause = "the stack has another repository than at the last pull"
             self._strange(MARKER, cause)
@@ -230,9 +230,11 @@ class _Pull:
         """Write the receipt of what an operator put into the keeper's repository: it is here since now."""
         held = [*(name for component in KINDS for name in self._repo.published(component)), *self._repo.points()]
         for identity in held:
-            if identity not in self._seen.received:
-                record = Record(0, self._began, "", "received", identity, _digest(self._held(identity) or b""))
-                self._seen.append(record, clock.now())
+            if identity not in self._receipts.received:
+                record = Record(
+                    0, self._began, "", "received", identity, _digest(self._stored_document(identity) or b"")
+                )
+                self._receipts.append(record, clock.now())
 
     def _listed(self, component: str, folder: str) -> list[str]:
         """The ids there, oldest first. component: empty for recovery points."""
@@ -256,15 +258,15 @@ class _Pull:
 
     def _counts(self, identity: str) -> None:
         """The host has it, whole and as it was, and its date is no lie: a name alone is no backup."""
-        receipt = self._seen.received.get(identity)
+        receipt = self._receipts.received.get(identity)
         if receipt and not receipt.late:
             kind = "points" if points.is_id(identity) else component_of(identity)
             self.done.listed[kind] = self.done.listed.get(kind, 0) + 1
 
     def _is_new(self, identity: str, folders: Mapping[str, str]) -> bool:
         """Whether it is to be fetched. What was ever received stays as it was: other bytes are an alarm."""
-        receipt = self._seen.received.get(identity)
-        held = self._held(identity)
+        receipt = self._receipts.received.get(identity)
+        held = self._stored_document(identity)
         if receipt is None:
             return True
         try:
@@ -279,9 +281,9 @@ class _Pull:
             self._put_aside(identity, data)
             return False
         self._counts(identity)
-        return held is None and identity not in self._seen.pruned
+        return held is None and identity not in self._receipts.pruned
 
-    def _held(self, identity: str) -> Optional[bytes]:
+    def _stored_document(self, identity: str) -> Optional[bytes]:
         try:
             if points.is_id(identity):
                 return self._repo.read_point(identity)
@@ -292,7 +294,7 @@ class _Pull:
     def _within_rate(self, fresh: Sequence[str]) -> list[str]:
         """As many as may come since the last pull, the newest first; those that take a place in the retention before
         those that do not."""
-        last = self._seen.last_whole
+        last = self._receipts.last_whole
         most = self._keeper.limits.names
         if last:
             days = math.ceil((self._began - last.at) / timedelta(days=1))
@@ -307,7 +309,7 @@ class _Pull:
     def _late(self, identity: str) -> str:
         """Why an id takes no place in the retention; empty where it does. At the first pull nothing is known of what
         was published when."""
-        moment, last = dated(identity), self._seen.last_whole
+        moment, last = dated(identity), self._receipts.last_whole
         if moment is None or moment > self._began + TOLERANCE:
             return f"it is dated after now, which is {format_time(self._began)}"
         since = last.began if last else None
@@ -352,7 +354,7 @@ class _Pull:
         if point.stack != self._run.config.stack:
             raise IntegrityError(_PULL, identity, f"it is of the stack {printable(point.stack)[:80]}")
         for component, part in point.parts.items():
-            held = self._held(part.id) if component in KINDS else None
+            held = self._stored_document(part.id) if component in KINDS else None
             if component in KINDS and (
                 held is None or parse(held, component=component, expected_id=part.id).seal != part.seal
             ):
@@ -430,9 +432,9 @@ class _Pull:
         """Before it is placed: what has no receipt was never there. A receipt counts from the first time on."""
         if late:
             self._strange(identity, late)
-        if identity not in self._seen.received:
+        if identity not in self._receipts.received:
             record = Record(0, self._began, "", "received", identity, _digest(data), late)
-            self._seen.append(record, clock.now())
+            self._receipts.append(record, clock.now())
         self.done.received.append(identity)
         self._counts(identity)
 

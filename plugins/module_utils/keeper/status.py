@@ -38,12 +38,13 @@ UNTESTED = (
 
 @dataclass(frozen=True)
 class Status:
-    """`held`: of every backup and point the id, since when it is here, and why it takes no place in the retention.
-    alarms: their kinds; None where the log cannot be read. pulled_at: when the last whole pull ended."""
+    """The state of a keeper. entries: for every backup and point its id, when it was received, and why the retention
+    does not count it. alarms: their kinds; None if the log cannot be read. pulled_at: when the last whole pull ended.
+    """
 
     stack: str
     checks: tuple[Check, ...]
-    held: tuple[Mapping[str, object], ...] = ()
+    entries: tuple[Mapping[str, object], ...] = ()
     alarms: Optional[frozenset[str]] = None
     pulled_at: Optional[datetime] = None
 
@@ -57,11 +58,11 @@ class Status:
             "verdict": self.verdict,
             "checks": [check.as_dict() for check in self.checks],
             "untested": [{"what": item.what, "why": item.why} for item in UNTESTED],
-            "held": [dict(item) for item in self.held],
+            "held": [dict(item) for item in self.entries],
         }
 
     def lines(self) -> list[str]:
-        late = [f"{item['id']}  received {item['received_at']}  {named(str(item['late']))}" for item in self.held]
+        late = [f"{item['id']}  received {item['received_at']}  {named(str(item['late']))}" for item in self.entries]
         return [
             *late[-10:],
             "",
@@ -72,62 +73,65 @@ class Status:
 
 
 def status(run: Opened, *, now: datetime) -> Status:
-    """Reads only, and nothing of the stack's host."""
+    """Return how the keeper stands. It only reads, and reads nothing from the stack's host."""
     config = run.config
     directory = Path(config.keeper.directory)
     try:
-        seen = receipts_file.load(directory)
-        seen.require_clock(now)
+        receipts = receipts_file.load(directory)
+        receipts.require_clock(now)
     except LifeboatError as exc:
         return Status(config.stack, (Check("log", FAIL, str(exc)),))
     repo = repositories.of(run)
     repo.check(writable=False)
     backups = points.backups(repo, config.stack, received(config))
     tied = points.entries(repo, config.stack, backups)
-    wrong = alarms(config, seen, backups, now, unfinished.killed(config))
+    wrong = alarms(config, receipts, backups, now, unfinished.killed(config))
     found = [
-        Check("log", PASS, f"{len(seen)} lines, head {head(seen)}"),
-        _pulled(seen, config.keeper.silent_hours, now),
-        _compared(seen, backups),
+        Check("log", PASS, f"{len(receipts)} lines, head {head(receipts)}"),
+        _pulled(receipts, config.keeper.silent_hours, now),
+        _compared(receipts, backups),
         at_most(
             "quota", 100 * used(directory) / max(1, parse_rate(config.keeper.quota)), _FULL, "%",
             f"{human(used(directory))} of {config.keeper.quota}",
         ),
-        *([*objects.kept(config, backups[OBJECTS]), objects.store_key(seen)] if config.objects.bucket else ()),
-        *(Check(item.kind, FAIL, item.words) for item in wrong),
+        *(objects.backup_checks(config, backups[OBJECTS]) if config.objects.bucket else ()),
+        *([objects.store_key(receipts)] if config.objects.bucket else ()),
+        *(Check(item.kind, FAIL, item.message) for item in wrong),
     ]  # fmt: skip
     entries = [*(entry for some in backups.values() for entry in some), *tied]
-    held = tuple(_held(seen, entry.id, entry.problem) for entry in entries)
-    last = seen.last_whole
-    return Status(config.stack, tuple(found), held, frozenset(item.kind for item in wrong), last.at if last else None)
+    described = tuple(_entry(receipts, entry.id, entry.problem) for entry in entries)
+    last = receipts.last_whole
+    kinds = frozenset(item.kind for item in wrong)
+    return Status(config.stack, tuple(found), described, kinds, last.at if last else None)
 
 
 def acknowledge(run: Opened, why: str, *, now: datetime) -> Record:
-    """An operator has looked at the alarms: what was seen up to now is none any more. The caller holds the lock."""
-    seen = receipts_file.load(Path(run.config.keeper.directory), repair=True)
-    return seen.append(Record(0, now, "", "acknowledged", why=why[:500]), now)
+    """Record that an operator has looked at the alarms: those up to now end. The caller holds the lock."""
+    receipts = receipts_file.load(Path(run.config.keeper.directory), repair=True)
+    return receipts.append(Record(0, now, "", "acknowledged", why=why[:500]), now)
 
 
-def head(seen: Receipts) -> str:
-    """The last line by number and SHA-256, for a note that is kept elsewhere."""
-    return f"{len(seen) - 1}:{seen.head}" if len(seen) else "none"
+def head(receipts: Receipts) -> str:
+    """Return the last line's number and SHA-256, to be written down outside of the keeper."""
+    return f"{len(receipts) - 1}:{receipts.head}" if len(receipts) else "none"
 
 
-def _pulled(seen: Receipts, hours: int, now: datetime) -> Check:
-    last = seen.last_whole
+def _pulled(receipts: Receipts, hours: int, now: datetime) -> Check:
+    last = receipts.last_whole
     if last is None:
         return Check("last pull", FAIL, "there was no whole one")
     age = (now - last.at) / timedelta(hours=1)
     return at_most("last pull", age, hours, "h", f"whole, at {format_time(last.at)}")
 
 
-def _compared(seen: Receipts, backups: Mapping[str, Sequence[Entry]]) -> Check:
-    """By the keeper's own records: it fetches none. A date that has not come yet was told as strange, until an operator
-    looked at it."""
+def _compared(receipts: Receipts, backups: Mapping[str, Sequence[Entry]]) -> Check:
+    """Compare by the keeper's own records: it fetches none. A date in the future was reported as strange until an
+    operator acknowledged it."""
     entries = [entry for some in backups.values() for entry in some]
     bad = [
         entry.id for entry in entries
-        if entry.proof.get("checksum") is None or not (entry.sound or (entry.ahead and _acknowledged(seen, entry.id)))
+        if entry.proof.get("checksum") is None
+        or not (entry.sound or (entry.ahead and _acknowledged(receipts, entry.id)))
     ]  # fmt: skip
     if not entries:
         return Check("checksums", COULD_NOT_VERIFY, "the keeper has no backup")
@@ -139,13 +143,13 @@ def _compared(seen: Receipts, backups: Mapping[str, Sequence[Entry]]) -> Check:
     return Check("checksums", PASS, f"{len(entries)} backups were compared with their SHA-256 as they came")
 
 
-def _acknowledged(seen: Receipts, identity: str) -> bool:
-    receipt = seen.received.get(identity)
-    return receipt is not None and receipt.number < seen.acknowledged
+def _acknowledged(receipts: Receipts, identity: str) -> bool:
+    receipt = receipts.received.get(identity)
+    return receipt is not None and receipt.number < receipts.acknowledged
 
 
-def _held(seen: Receipts, identity: str, problem: str) -> dict[str, object]:
-    receipt = seen.received.get(identity)
+def _entry(receipts: Receipts, identity: str, problem: str) -> dict[str, object]:
+    receipt = receipts.received.get(identity)
     return {
         "id": identity,
         "received_at": format_time(receipt.at) if receipt else None,
