@@ -112,7 +112,7 @@ class Facts:
     writer_policy: Mapping[str, object]
 
 
-def _others(task: Task, warn: Log) -> tuple[str, ...]:
+def _additional(task: Task, warn: Log) -> tuple[str, ...]:
     """The store's other buckets that backups hold."""
     if not task.config.objects.buckets:
         return ()
@@ -166,7 +166,7 @@ def work(task: Task) -> Result:
         changes = vault.ensure(
             task.config,
             task.check,
-            others=_others(task, warnings.append),
+            additional=_additional(task, warnings.append),
             adopt=task.params["adopt"],
             access_key=task.params["admin_access_key"] or "",
             secret_key=task.params["admin_secret_key"] or "",

@@ -73,7 +73,7 @@ class Many(Case):
 
     def places(self, *names: str) -> None:
         """As lifeboat.dr.vault makes them."""
-        vault.ensure(self.config, others=names)
+        vault.ensure(self.config, additional=names)
 
     def take(self, **options: Any) -> Manifest:
         made = take.take(Opened(self.config), log=self.said.append, **options)

@@ -214,7 +214,7 @@ def whole(tmp_path: Path, weed: SeaweedFS, monkeypatch: pytest.MonkeyPatch) -> I
         case = Whole(tmp_path, store, weed, mirrored)
         monkeypatch.setattr(runtime, "connect", lambda config: case.process)
         case.fill()
-        vault.ensure(case.config, others=OTHERS)
+        vault.ensure(case.config, additional=OTHERS)
         yield case
     for bucket in weed.client.list_buckets()["Buckets"]:
         if bucket["Name"].startswith(mirrored):

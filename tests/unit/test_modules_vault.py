@@ -82,7 +82,7 @@ def test_vault_changes_once(run: Run, tmp_path: Path, ensured: list[dict[str, An
     assert run("vault", check=True, **asked(tmp_path))["changed"] is False
     assert [call["check"] for call in ensured] == [True, False, False, True]
     admin = {"access_key": "admin", "secret_key": "hunter2-too"}
-    assert ensured[1] == {"check": False, "others": (), "adopt": True, **admin}
+    assert ensured[1] == {"check": False, "additional": (), "adopt": True, **admin}
 
 
 # (the stack's bucket, the vault's repository bucket, whether a keeper mirrors) -> what the role includes
@@ -136,7 +136,7 @@ def test_what_the_writers_key_can_do_is_tried_once_a_day(
     run: Run, tmp_path: Path, ensured: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given, tried = asked(tmp_path), list[str]()
-    of = writer._of(config.from_mapping(given["settings"], given["secrets"]))
+    of = writer._key_digest(config.from_mapping(given["settings"], given["secrets"]))
 
     def attempt(config: Config, *, access_key: str, **_: str) -> writer.Rights:
         tried.append(access_key)
@@ -167,7 +167,7 @@ def test_service_accounts_are_looked_for_with_an_administrators_key(
 ) -> None:
     """Of MinIO only. What was found is kept where the next run has no such key; a server that does not say is told."""
     given = asked(tmp_path)
-    of = writer._of(config.from_mapping(given["settings"], given["secrets"]))
+    of = writer._key_digest(config.from_mapping(given["settings"], given["secrets"]))
     server = ["MinIO"]
 
     def attempt(config: Config, **_: str) -> writer.Rights:
@@ -205,7 +205,7 @@ FORM = {
 )
 def test_whose_service_accounts_are_the_writers(key: str, found: tuple[str, ...]) -> None:
     """Those of a user; of a service account, those that have the same user."""
-    assert accounts.of(FORM, key) == found
+    assert accounts.service_accounts(FORM, key) == found
 
 
 @pytest.mark.parametrize(("name", "server"), [("", "SeaweedFS 4.48"), ("-minio", "MinIO")])

@@ -669,7 +669,7 @@ def test_status_says_what_the_writers_key_can_still_do(tmp_path: Path) -> None:
     one = stack(tmp_path)
     assert "what the writer's key can destroy there was not tried" in endpoints.check(one, "vault", report()).detail
     acts = {"delete versions": writer.Act(writer.CAN, "seen"), "choose ETags": writer.Act(writer.HELD, "refused")}
-    writer.remember(one, writer.Rights(writer._of(one), "MinIO", NOW, acts))
+    writer.remember(one, writer.Rights(writer._key_digest(one), "MinIO", NOW, acts))
     words = "the writer's key can destroy what the vault holds: delete versions"
     assert words in endpoints.check(one, "vault", report()).detail
     assert words not in endpoints.check(one, "source", report()).detail
@@ -680,7 +680,9 @@ def test_status_says_what_the_writers_key_can_still_do(tmp_path: Path) -> None:
 def test_status_names_the_service_accounts_of_the_writers_key(tmp_path: Path) -> None:
     """Of MinIO: they are keys of their own, and a key that is revoked may leave them."""
     one = stack(tmp_path)
-    found = writer.Rights(writer._of(one), "MinIO", NOW, {"delete versions": writer.Act(writer.HELD, "refused")})
+    found = writer.Rights(
+        writer._key_digest(one), "MinIO", NOW, {"delete versions": writer.Act(writer.HELD, "refused")}
+    )
     writer.remember(one, dataclasses.replace(found, accounts=("BACKDOOR1", "it's\x1b[2J")))
     detail = endpoints.check(one, "vault", report()).detail
     assert "mc admin accesskey rm vault BACKDOOR1; mc admin accesskey rm vault 'it'" in detail

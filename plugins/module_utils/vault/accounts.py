@@ -18,19 +18,20 @@ from ..settings.config import Config
 
 
 def find(config: Config, access_key: str, secret_key: str) -> tuple[str, ...]:
-    """The access keys of the writer's user beside the vault's own, asked for with an administrator's key.
+    """Return the access keys of the writer's user beside the vault's own, by asking with an administrator's key.
 
     Raises AbsentError where the server does not have MinIO's admin API.
     """
     vault = config.vault
     admin = Admin(vault.endpoint_url, vault.region, access_key, secret_key, vault.ca_bundle)
-    own = config.secrets.get("vault_access_key", "")
-    return of(identities.of_minio(admin.export_identities()), own)
+    own_key = config.secrets.get("vault_access_key", "")
+    return service_accounts(identities.of_minio(admin.export_identities()), own_key)
 
 
-def of(form: identities.Form, own: str) -> tuple[str, ...]:
-    """What a service account makes has the same user as itself, so its siblings count as well as its own."""
+def service_accounts(form: identities.Form, access_key: str) -> tuple[str, ...]:
+    """Return the other access keys of the user that this key belongs to. A key that a service account makes belongs to
+    the account's user, so that siblings count too."""
     nothing: Mapping[str, str] = {}
-    user = form.get(f"{KEY} {own}", nothing).get("parent", "") or own
+    user = form.get(f"{KEY} {access_key}", nothing).get("parent", "") or access_key
     keys = {name[len(KEY) + 1 :]: told for name, told in form.items() if name.startswith(f"{KEY} ")}
-    return tuple(sorted(name for name, told in keys.items() if told.get("parent") == user and name != own))
+    return tuple(sorted(name for name, told in keys.items() if told.get("parent") == user and name != access_key))

@@ -56,38 +56,40 @@ class _Remembered:
 
 
 def configured(config: Config) -> list[str]:
-    """Which of the two the stack has."""
+    """Return which of the two endpoints the stack has."""
     has = {SOURCE: config.objects.bucket, VAULT: config.vault.objects_bucket}
-    return [place for place, bucket in has.items() if bucket]
+    return [side for side, bucket in has.items() if bucket]
 
 
-def report(run: Opened, place: str, *, now: datetime, fresh: bool = False) -> Report:
-    """What the endpoint can do: as remembered, or tried now where that is older than a day or `fresh` is asked for."""
-    found = None if fresh else remembered(run.config, place, now=now)
+def report(run: Opened, side: str, *, now: datetime, fresh: bool = False) -> Report:
+    """Return what the endpoint can do: the cached report, or a new one if it is older than a day or `fresh` is set."""
+    found = None if fresh else remembered(run.config, side, now=now)
     if found is None:
-        found = _probed(run, place, now)
-        path = run.config.state / f"endpoint-{place}.json"
-        data = json.dumps(typed.plain(_Remembered(_of(run.config, place), found), nulls=True), indent=1).encode()
+        found = _probed(run, side, now)
+        path = run.config.state / f"endpoint-{side}.json"
+        data = json.dumps(
+            typed.plain(_Remembered(_endpoint_digest(run.config, side), found), nulls=True), indent=1
+        ).encode()
         with filesystem.explained("remember what the endpoint can do", path):
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             filesystem.write(path, data, path.with_name(f".{path.name}.{hashlib.sha256(data).hexdigest()[:8]}"))
     return found
 
 
-def _probed(run: Opened, place: str, now: datetime) -> Report:
-    """By the stack's own key; where that may make no bucket, by the source's admin key, if one is configured."""
-    bucket, mode = _PLACES[place](run), run.config.vault.object_lock if place == VAULT else ""
+def _probed(run: Opened, side: str, now: datetime) -> Report:
+    """Probe with the stack's own key; if that may make no bucket, with the source's admin key if one is configured."""
+    bucket, mode = _PLACES[side](run), run.config.vault.object_lock if side == VAULT else ""
     found = probe.probe(bucket, mode=mode, now=now)
-    admin = buckets.configured(run.config) if place == SOURCE else None
+    admin = buckets.configured(run.config) if side == SOURCE else None
     if admin and len(found.those(probe.UNKNOWN)) == len(found.features):
         bucket = replace(bucket, access_key=admin.access_key, secret_key=admin.secret_key)
         return probe.probe(bucket, mode=mode, now=now)
     return found
 
 
-def remembered(config: Config, place: str, *, now: datetime) -> Optional[Report]:
-    """The last report, if it is of this endpoint and key and of the last day. Whatever cannot be read is forgotten."""
-    path = config.state / f"endpoint-{place}.json"
+def remembered(config: Config, side: str, *, now: datetime) -> Optional[Report]:
+    """Return the last report if it is of this endpoint and key and of the last day. An unreadable file is ignored."""
+    path = config.state / f"endpoint-{side}.json"
 
     def wrong(field: str, cause: str) -> LifeboatError:
         return LifeboatError("read what the endpoint can do", str(path), f"{field} {cause}")
@@ -96,38 +98,38 @@ def remembered(config: Config, place: str, *, now: datetime) -> Optional[Report]
         found = typed.build(_Remembered, typed.load(filesystem.read_plain(path), wrong), wrong)
     except (OSError, LifeboatError):
         return None
-    fresh = found.of == _of(config, place) and timedelta() <= now - found.report.probed_at < FRESH
+    fresh = found.of == _endpoint_digest(config, side) and timedelta() <= now - found.report.probed_at < FRESH
     return found.report if fresh else None
 
 
-def _of(config: Config, place: str) -> str:
-    """Changes with the endpoint, the key and the lock that is asked for; tells none of them."""
+def _endpoint_digest(config: Config, side: str) -> str:
+    """Return a digest that changes with the endpoint, the key and the requested lock, and reveals none of them."""
     source, vault, keys = config.objects, config.vault, config.secrets
     what = [source.endpoint_url, source.region, keys.get("objects_access_key", ""), source.service, str(source.port)]
-    if place == VAULT:
+    if side == VAULT:
         what = [vault.endpoint_url, vault.region, keys.get("vault_access_key", ""), vault.object_lock]
     return hashlib.sha256("\0".join(what).encode()).hexdigest()
 
 
 def doubts(run: Opened, *, log: Log, probing: bool = True) -> Doubts:
-    """What the probes say against what listings tell. probing: a server is tried where nothing is remembered.
+    """Return what the probes say against the listings. probing: a server is tried where no report is cached.
 
     What could not be tried is logged and no doubt: then only the listing itself can show that its times are wrong.
     """
     now = datetime.now(timezone.utc)
     found: dict[str, Report] = {}
-    for place in configured(run.config):
+    for side in configured(run.config):
         try:
-            told = report(run, place, now=now) if probing else remembered(run.config, place, now=now)
+            told = report(run, side, now=now) if probing else remembered(run.config, side, now=now)
         except LifeboatError as exc:
-            log(f"what the {place}'s server does could not be tried: {exc.cause}")
+            log(f"what the {side}'s server does could not be tried: {exc.cause}")
         else:
-            found.update({place: told} if told else {})
+            found.update({side: told} if told else {})
     times, dates = _of_times(found[SOURCE], log) if SOURCE in found else ("", "")
     etags = ""
-    for place, told in found.items():
+    for side, told in found.items():
         if told.features["etags"].state == probe.MISSING:
-            etags = etags or f"the {place}'s server lets a write choose its ETag"
+            etags = etags or f"the {side}'s server lets a write choose its ETag"
     rights = writer.remembered(run.config)
     if rights and "choose ETags" in rights.those(writer.CAN):
         etags = etags or f"the {VAULT}'s server lets a write choose its ETag"
@@ -135,7 +137,7 @@ def doubts(run: Opened, *, log: Log, probing: bool = True) -> Doubts:
 
 
 def _of_times(source: Report, log: Log) -> tuple[str, str]:
-    """What is known against the times of its versions: of all of them, and of those that somebody chose."""
+    """Return what is known against the times of its versions: of all of them, and of those that a write can choose."""
     times, seen = "", source.features["times"]
     if seen.state == probe.MISSING:
         times = f"the source's server does not tell when a version was written: {seen.detail}"
@@ -145,25 +147,25 @@ def _of_times(source: Report, log: Log) -> tuple[str, str]:
     return times, "the source's server lets a write choose the time that it is listed with" if dated else ""
 
 
-def lacking(place: str, found: Report) -> list[str]:
-    """What is missing there and what it costs, as text."""
-    return [f"no {name}: {found.features[name].cost}" for name in _wanted(place, found.those(probe.MISSING))]
+def lacking(side: str, report: Report) -> list[str]:
+    """List what is missing there and what that costs."""
+    return [f"no {name}: {report.features[name].cost}" for name in _needed(side, report.those(probe.MISSING))]
 
 
-def _wanted(place: str, names: list[str]) -> list[str]:
-    return [name for name in names if name not in _UNNEEDED[place]]
+def _needed(side: str, names: list[str]) -> list[str]:
+    return [name for name in names if name not in _UNNEEDED[side]]
 
 
 def checks(run: Opened, *, now: datetime, fresh: bool = False) -> list[Check]:
-    """For status, preflight and checklist: one line an endpoint, and one on whether the vault is apart."""
+    """Return the checks for status, preflight and checklist: one per endpoint, and whether the vault is apart."""
     found: list[Check] = []
-    for place in configured(run.config):
+    for side in configured(run.config):
         try:
-            found.append(check(run.config, place, report(run, place, now=now, fresh=fresh)))
+            found.append(check(run.config, side, report(run, side, now=now, fresh=fresh)))
         except LifeboatError as exc:
-            found.append(Check(f"{place} endpoint", FAIL, str(exc)))
+            found.append(Check(f"{side} endpoint", FAIL, str(exc)))
         else:
-            found += rights(run) if place == SOURCE else []
+            found += rights(run) if side == SOURCE else []
     if configured(run.config) == [SOURCE, VAULT]:
         together = apart(run.config)
         found.append(Check("vault apart", FAIL if together else PASS, " ".join(together) or "not where the source is"))
@@ -211,7 +213,7 @@ class _Tried:
 
 
 def permissions(run: Opened) -> Check:
-    """Whether the stack's key may do each thing that a backup needs. Each is tried, by reading; nothing is written.
+    """Check that the stack's key may do each thing that a backup needs. Each is tried by reading; nothing is written.
 
     What the server does not know it does not refuse. Without an object, what is done with objects is not tried.
     """
@@ -247,7 +249,7 @@ def _try_rights(run: Opened) -> _Tried:
 
 
 def denied(run: Opened) -> list[str]:
-    """The actions that a backup needs and the stack's key may not do, as far as the server answers."""
+    """List the actions that a backup needs and the stack's key may not do, as far as the server answers."""
     try:
         return _try_rights(run).denied
     except LifeboatError:
@@ -269,7 +271,7 @@ def rights(run: Opened) -> list[Check]:
 
 
 def ready(run: Opened, *, now: datetime) -> Check:
-    """For preflight: can a recovery read what it needs from the vault? Three requests, nothing is made or written."""
+    """Check for preflight that a recovery can read what it needs from the vault. Three requests, nothing is written."""
     name, vault = f"{VAULT} endpoint", buckets.vault(run)
     try:
         skew = s3_bucket.skew(vault)
@@ -292,22 +294,22 @@ def ready(run: Opened, *, now: datetime) -> Check:
     return Check(name, PASS, "; ".join([*words, *(lacking(VAULT, known) if known else [])]))
 
 
-def check(config: Config, place: str, found: Report) -> Check:
-    """Whether the endpoint can do what the stack needs of it."""
-    name = f"{place} endpoint"
-    needed = ["versioning"] if place == VAULT else []
-    needed += ["object_lock"] if place == VAULT and config.vault.object_lock else []
-    unknown = _wanted(place, found.those(probe.UNKNOWN))
-    words = [f"{found.server or found.endpoint}", *lacking(place, found)]
-    if place == VAULT:
+def check(config: Config, side: str, report: Report) -> Check:
+    """Check whether the endpoint can do what the stack needs of it."""
+    name = f"{side} endpoint"
+    needed = ["versioning"] if side == VAULT else []
+    needed += ["object_lock"] if side == VAULT and config.vault.object_lock else []
+    unknown = _needed(side, report.those(probe.UNKNOWN))
+    words = [f"{report.server or report.endpoint}", *lacking(side, report)]
+    if side == VAULT:
         rights = writer.remembered(config)
         words.append(rights.summary if rights else "what the writer's key can destroy there was not tried")
-    if found.skew is not None and abs(found.skew) > SKEW:
-        return Check(name, FAIL, f"its clock is {found.skew:+.0f} s from this host's; set the wrong one (timedatectl)")
-    if any(found.features[text].state == probe.MISSING for text in needed):
+    if report.skew is not None and abs(report.skew) > SKEW:
+        return Check(name, FAIL, f"its clock is {report.skew:+.0f} s from this host's; set the wrong one (timedatectl)")
+    if any(report.features[text].state == probe.MISSING for text in needed):
         return Check(name, FAIL, "; ".join(words))
     if unknown:
-        words.append(f"{', '.join(unknown)} {found.features[unknown[0]].detail}")
+        words.append(f"{', '.join(unknown)} {report.features[unknown[0]].detail}")
     if unknown:
         return Check(name, COULD_NOT_VERIFY, "; ".join(words))
     return Check(name, PASS, "; ".join(words))

@@ -116,12 +116,12 @@ def probe(bucket: Bucket, *, mode: str = "", now: Optional[datetime] = None) -> 
     where = bucket.endpoint_url or "Amazon S3"
     scratch = replace(bucket, name=f"{PREFIX}{now:%Y%m%d%H%M%S}-{token.token_hex(4)}", patience=PATIENCE, attempts=2)
     locked = replace(scratch, name=f"{scratch.name}-lock")
-    made: list[Bucket] = []
+    created: list[Bucket] = []
     left: list[str] = []
     try:
         left = sweep(scratch, _NAME, _OURS, now)
-        server = _begin(scratch, made)
-        features = _features(scratch, locked, mode or "GOVERNANCE", made)
+        server = _begin(scratch, created)
+        features = _features(scratch, locked, mode or "GOVERNANCE", created)
     except LifeboatError as exc:
         if s3_client.code(exc) == "RequestTimeTooSkewed":
             raise _skewed(bucket, exc) from exc
@@ -129,16 +129,16 @@ def probe(bucket: Bucket, *, mode: str = "", now: Optional[datetime] = None) -> 
             raise
         features, server = _untried(replace(scratch, name=bucket.name), exc), ""
     finally:
-        left += [item.url for item in made if not discard(item, _NAME, _OURS)]
+        left += [item.url for item in created if not discard(item, _NAME, _OURS)]
     return Report(where, server, now, bucket.requests.skew(bucket.name, where), features, tuple(left))
 
 
-def _features(scratch: Bucket, locked: Bucket, mode: str, made: list[Bucket]) -> dict[str, Feature]:
+def _features(scratch: Bucket, locked: Bucket, mode: str, created: list[Bucket]) -> dict[str, Feature]:
     tries: dict[str, Callable[[], str]] = {
         "etags": lambda: _etags(scratch),
         "dates": lambda: _dates(scratch),
         "lifecycle": lambda: _lifecycle(scratch),
-        "object_lock": lambda: _object_lock(locked, mode, made),
+        "object_lock": lambda: _object_lock(locked, mode, created),
         "tagging": lambda: _tagging(scratch),
         "metadata": lambda: _metadata(scratch),
         "multipart": lambda: _multipart(scratch),
@@ -153,9 +153,9 @@ def _features(scratch: Bucket, locked: Bucket, mode: str, made: list[Bucket]) ->
     return {name: found[name] for name in COSTS}
 
 
-def _begin(scratch: Bucket, made: list[Bucket]) -> str:
+def _begin(scratch: Bucket, created: list[Bucket]) -> str:
     """Make the bucket; write and read one object, so that an answer that is not S3's is known for what it is."""
-    made.append(scratch)  # before it is: the answer may be lost on its way
+    created.append(scratch)  # before it is: the answer may be lost on its way
     s3_settings.create(scratch)
     body = token.token_hex(8).encode()
     answer = scratch.ask("PUT", "first", body=body, attempted="try the endpoint")
@@ -208,8 +208,8 @@ def _tried(name: str, work: Callable[[], str]) -> Feature:
         return Feature(UNKNOWN, f"could not {exc.attempted}: {exc.cause}")
 
 
-def _require(seen: bool, otherwise: str) -> None:
-    if not seen:
+def _require(condition: bool, otherwise: str) -> None:
+    if not condition:
         raise _MissingError(otherwise)
 
 
@@ -315,8 +315,8 @@ def _lifecycle(scratch: Bucket) -> str:
     return f"a rule was set and read back{less}; that it is carried out takes a day to see"
 
 
-def _object_lock(scratch: Bucket, mode: str, made: list[Bucket]) -> str:
-    made.append(scratch)
+def _object_lock(scratch: Bucket, mode: str, created: list[Bucket]) -> str:
+    created.append(scratch)
     s3_settings.create(scratch, lock=True)
     # Else a refusal below would prove nothing.
     first = scratch.ask("PUT", "first", headers=copier.content_md5(b"x"), body=b"x", attempted="write an object")

@@ -43,7 +43,7 @@ def ensure(
     config: Config,
     check: bool = False,
     *,
-    others: Sequence[str] = (),
+    additional: Sequence[str] = (),
     adopt: bool = False,
     access_key: str = "",
     secret_key: str = "",
@@ -53,22 +53,22 @@ def ensure(
     """Bring the vault's buckets to what is configured; returns the changes made, or with `check` those to be made.
 
     `access_key`, `secret_key`: an administrator's, where the vault's own may only write. `adopt`: take over a bucket
-    that holds objects and is not marked as ours. `others`: the store's other buckets that backups hold. `warn` is told
-    what cannot be had there and what it costs, `note` what cannot be had and is a second line of defence only.
+    that holds objects and is not marked as ours. `additional`: the store's further buckets that backups hold. `warn`
+    gets what is not available there and what that costs, `note` what is missing and only a second line of defence.
     """
     changes: list[str] = []
 
-    def ensured(one: tuple[str, Bucket]) -> list[str]:
-        return _Ensuring(config, *one, check, adopt, warn, note).changes()
+    def ensured(target: tuple[str, Bucket]) -> list[str]:
+        return _Ensuring(config, *target, check, adopt, warn, note).changes()
 
     def known(bucket: Bucket) -> Bucket:
         return dataclasses.replace(bucket, access_key=access_key, secret_key=secret_key) if access_key else bucket
 
     for kind, bucket in _buckets(config).items():
         changes += ensured((kind, known(bucket)))
-    if others:
+    if additional:
         first = known(buckets.in_vault(config, config.vault.objects_bucket))
-        places = [(OBJECTS, first.sibling(name)) for name in _places(config, others, warn)]
+        places = [(OBJECTS, first.sibling(name)) for name in _additional_buckets(config, additional, warn)]
         changes += [line for lines in throttle.mapped(ensured, places) for line in lines]
     for text in apart(config):
         warn(text)
@@ -76,7 +76,7 @@ def ensure(
 
 
 def _buckets(config: Config) -> dict[str, Bucket]:
-    """The vault's buckets that are configured; none: there is no vault."""
+    """Return the vault's buckets that are configured; without a vault there are none."""
     found: dict[str, Bucket] = {}
     if config.vault.objects_bucket:
         found[OBJECTS] = buckets.in_vault(config, config.vault.objects_bucket)
@@ -91,18 +91,18 @@ def _buckets(config: Config) -> dict[str, Bucket]:
     return found
 
 
-def _places(config: Config, others: Sequence[str], warn: Log) -> Iterator[str]:
-    """The buckets that are to hold the store's other buckets."""
-    for name in others:
+def _additional_buckets(config: Config, additional: Sequence[str], warn: Log) -> Iterator[str]:
+    """Yield the names of the vault's buckets that are to hold the store's additional buckets."""
+    for name in additional:
         try:
-            place = buckets.suffixed(config, name)
+            target = buckets.suffixed(config, name)
         except LifeboatError as exc:
             warn(f"{exc.subject}: {exc.cause}; it will be in no backup")
             continue
-        if place in (config.vault.objects_bucket, config.vault.repository_bucket):
-            warn(f"the bucket {name} would be kept in {place}, which is taken; it will be in no backup")
+        if target in (config.vault.objects_bucket, config.vault.repository_bucket):
+            warn(f"the bucket {name} would be kept in {target}, which is taken; it will be in no backup")
             continue
-        yield place
+        yield target
 
 
 class _Ensuring:
@@ -122,24 +122,24 @@ class _Ensuring:
         self._check, self._adopt, self._warn, self._note = check, adopt, warn, note
         self._mark = f"{config.stack}/{kind}"
         self._changes: list[str] = []
-        self._made = False
+        self._created = False
 
     def changes(self) -> list[str]:
         vault, bucket = self._config.vault, self._bucket
         there = self._there()
         prefix = f"{vault.prefix.strip('/')}/" if self._kind == REPOSITORY and vault.prefix.strip("/") else ""
-        wanted = lifecycle.rule(f"lifeboat-{self._config.stack}", vault.noncurrent_days, prefix)
+        expected = lifecycle.rule(f"lifeboat-{self._config.stack}", vault.noncurrent_days, prefix)
         if not there:
             locked = f", objects in it can be locked ({vault.object_lock})" if vault.object_lock else ""
             self._change(f"make the bucket{locked}", self._create)
         new = not there and self._check
         with self._allowed("read the bucket's lifecycle"):
             rules = [] if new else lifecycle.read(bucket)
-        self._own(new, rules, wanted)
+        self._claim(new, rules, expected)
         self._version(new)
         self._lock(new)
         self._block()
-        self._expire(new, rules, wanted)
+        self._expire(new, rules, expected)
         return self._changes
 
     def _change(self, text: str, work: Callable[[], object]) -> None:
@@ -188,7 +188,7 @@ class _Ensuring:
         minio = policy.is_minio(s3_bucket.server(self._bucket))
         try:
             s3_settings.create(self._bucket, lock=minio or bool(self._config.vault.object_lock))
-            self._made = True
+            self._created = True
         except LifeboatError as exc:
             if s3_client.code(exc) == "BucketAlreadyExists":
                 raise UsageError(
@@ -198,7 +198,7 @@ class _Ensuring:
             if s3_client.code(exc) != "BucketAlreadyOwnedByYou":  # made by another run of ours in this moment
                 raise
 
-    def _own(self, new: bool, rules: Optional[list[Rule]], wanted: Rule) -> None:
+    def _claim(self, new: bool, rules: Optional[list[Rule]], expected: Rule) -> None:
         """See that the bucket is this stack's, and mark it so."""
         tags = {} if new else self._tags()
         mark = "" if tags is None else tags.get(TAG, "")
@@ -213,7 +213,7 @@ class _Ensuring:
             )  # fmt: skip
         if mark:
             return  # several stacks, each below its own prefix: the first one's mark stays
-        ruled = any(rule.id == wanted.id for rule in rules or ())
+        ruled = any(rule.id == expected.id for rule in rules or ())
         if not new and not self._adopt and not (tags is None and ruled) and self._holds_objects():
             raise self._wrong(
                 "it holds objects and is not marked as ours; a mirror would replace those of the same name",
@@ -269,7 +269,7 @@ class _Ensuring:
                 return
             self._changes.pop()  # it was not taken, or it did nothing
         if self._kind == OBJECTS:
-            if self._made and not self._holds_objects():  # SeaweedFS removes a bucket with all that is in it
+            if self._created and not self._holds_objects():  # SeaweedFS removes a bucket with all that is in it
                 with contextlib.suppress(LifeboatError):
                     demolish.delete_bucket(self._bucket, confirm=self._config.vault.objects_bucket)
             raise self._wrong(
@@ -363,7 +363,7 @@ class _Ensuring:
             self._changes.pop()  # it was not taken, or it did nothing
             self._note(f"{self._bucket.url}: {missing}")
 
-    def _expire(self, new: bool, rules: Optional[list[Rule]], wanted: Rule) -> None:
+    def _expire(self, new: bool, rules: Optional[list[Rule]], expected: Rule) -> None:
         days = self._config.vault.noncurrent_days
         if rules is None:
             self._tell(f"the server knows no lifecycle rules{_GROWS}")
@@ -374,29 +374,29 @@ class _Ensuring:
                     f"its lifecycle rule {rule.id or 'without a name'} removes objects by age: the only copy of what"
                     " nobody changed would go", "Remove that rule from the bucket.",
                 )  # fmt: skip
-            if rule.id != wanted.id and rule.shorter(days):
+            if rule.id != expected.id and rule.shorter(days):
                 self._tell(f"its rule {rule.id} removes old versions sooner than after {days} days")
             if rule.forgets_deleted is not None and rule.forgets_deleted < days:
                 after = f"{rule.forgets_deleted} days after it was deleted (DelMarkerExpiration)"
                 self._tell(f"its rule {rule.id} removes an object with all its versions {after}")
-        mine = lifecycle.mine(rules, wanted) or self._put_rule(new, rules, wanted)
+        mine = lifecycle.mine(rules, expected) or self._put_rule(new, rules, expected)
         if mine and (dropped := lifecycle.uncleaned(self._bucket, mine)):
             self._tell(f"the server does not clean up {' and '.join(dropped)}")
 
-    def _put_rule(self, new: bool, rules: list[Rule], wanted: Rule) -> Optional[Rule]:
+    def _put_rule(self, new: bool, rules: list[Rule], expected: Rule) -> Optional[Rule]:
         """Our rule as it is there afterwards; None where it was not set, or could not be."""
         found: list[list[Rule]] = []
         why = ""
         try:
             self._change(
                 f"expire replaced and removed objects after {self._config.vault.noncurrent_days} days",
-                lambda: found.append(lifecycle.put(self._bucket, rules, wanted)),
+                lambda: found.append(lifecycle.put(self._bucket, rules, expected)),
             )
         except LifeboatError as exc:
             if s3_client.code(exc) not in UNSUPPORTED:
                 raise
             why = "the server takes no lifecycle rules"
-        mine = lifecycle.mine(found[0], wanted) if found else None
+        mine = lifecycle.mine(found[0], expected) if found else None
         if found and not new and not mine:
             why = "the server took the lifecycle rule and did not keep it"
         if why:

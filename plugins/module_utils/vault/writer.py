@@ -139,19 +139,19 @@ class Rights:
 
 
 def names(config: Config) -> list[str]:
-    """The vault's buckets, as the policy has to name them."""
+    """Return the vault's buckets as the policy has to name them."""
     vault = config.vault
     found = [name for name in (vault.objects_bucket, vault.repository_bucket) if name]
     return found + ([f"{vault.objects_bucket}-*"] if vault.objects_bucket and config.objects.buckets else [])
 
 
 def server(config: Config) -> str:
-    """What the vault's server calls itself."""
+    """Return what the vault's server calls itself."""
     return s3_bucket.server(buckets.in_vault(config, config.vault.objects_bucket or config.vault.repository_bucket))
 
 
 def remembered(config: Config) -> Optional[Rights]:
-    """What was found last, if it is of this endpoint, key and buckets. Whatever cannot be read is forgotten."""
+    """Return the last result if it is of this endpoint, key and buckets. An unreadable file is ignored."""
     path = config.state / _FILE
 
     def wrong(field: str, cause: str) -> LifeboatError:
@@ -161,18 +161,18 @@ def remembered(config: Config) -> Optional[Rights]:
         found = typed.build(Rights, typed.load(filesystem.read_plain(path), wrong), wrong)
     except (OSError, LifeboatError):
         return None
-    return found if found.of == _of(config) else None
+    return found if found.of == _key_digest(config) else None
 
 
-def remember(config: Config, found: Rights) -> None:
+def remember(config: Config, rights: Rights) -> None:
     path = config.state / _FILE
-    data = json.dumps(typed.plain(found, nulls=True), indent=1).encode()
+    data = json.dumps(typed.plain(rights, nulls=True), indent=1).encode()
     with filesystem.explained("remember what the writer's key can do", path):
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         filesystem.write(path, data, path.with_name(f".{path.name}.{hashlib.sha256(data).hexdigest()[:8]}"))
 
 
-def _of(config: Config) -> str:
+def _key_digest(config: Config) -> str:
     vault = config.vault
     what = [vault.endpoint_url, vault.region, config.secrets.get("vault_access_key", ""), *names(config)]
     return hashlib.sha256("\0".join(what).encode()).hexdigest()
@@ -196,7 +196,7 @@ def attempt(config: Config, *, access_key: str = "", secret_key: str = "") -> Ri
         if not why:
             why = _prepared(scratch, real.sibling(scratch.name), admin)
         trial = _Trial(real, admin, None if why else scratch, why, names(config))
-        return Rights(_of(config), software, now, trial.acts(minio))
+        return Rights(_key_digest(config), software, now, trial.acts(minio))
     finally:
         probe.discard(scratch, _NAME, _KEYS)
 
