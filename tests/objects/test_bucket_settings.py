@@ -128,7 +128,7 @@ def test_a_server_without_locks_says_so(gateway: JuiceFS, make_bucket: MakeBucke
     wipe(gateway.client, name)
     bucket = of(gateway, name)
     assert s3_settings.make(bucket, lock=True)
-    assert s3_settings.LOCK not in s3_settings.look(bucket).values
+    assert s3_settings.LOCK not in s3_settings.inspect(bucket).values
     gateway.client.put_object(Bucket=name, Key="a", Body=b"it takes objects")
 
 

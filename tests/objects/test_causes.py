@@ -99,7 +99,7 @@ def test_a_store_that_refuses_is_not_rebuilt(store: tuple[Case, Proxy], fault: F
     for request in ({}, {"force": True}, {"identity": case.id}):
         with pytest.raises(UsageError) as caught:
             case.plan(**request)
-        assert causes.named(cause).words in caught.value.cause
+        assert causes.by_name(cause).description in caught.value.cause
         assert remedy in caught.value.remedy
     proxy.fault = lambda call: None
     assert case.portrait() == before
@@ -128,7 +128,7 @@ def test_a_store_that_takes_no_writes_is_not_rebuilt(
     proxy.fault = writing(reply)
     with pytest.raises(LifeboatError) as caught:
         objects_recovery.protect(Opened(case.config), case.made, log=case.said.append)
-    assert causes.named(cause).words in caught.value.cause
+    assert causes.by_name(cause).description in caught.value.cause
     assert remedy in caught.value.remedy
     assert not list(case.source.directory.glob("data.quarantine*")), "nothing was moved"
     assert case.portrait() == before
@@ -161,7 +161,7 @@ def test_a_server_that_ends_for_such_a_reason_is_not_rebuilt(
     monkeypatch.setattr(case.process, "logs", lambda service: "INFO MinIO\n" + log)
     with pytest.raises(UsageError) as caught:
         case.plan()
-    assert causes.named(cause).words in caught.value.cause and log in caught.value.cause
+    assert causes.by_name(cause).description in caught.value.cause and log in caught.value.cause
     assert remedy in caught.value.remedy
     assert any(case.source.data.iterdir())
 

@@ -457,7 +457,7 @@ def held(where: Bucket, row: Listed) -> State | None:
         answer = where.ask("GET", row.key, query, attempted="look")
     except LifeboatError as exc:
         return (str(exc).encode(), ())
-    return answer.body, tuple(sorted(copier.kept(answer.headers).items()))
+    return answer.body, tuple(sorted(copier.object_headers(answer.headers).items()))
 
 
 def words(state: State | None) -> str:

@@ -161,7 +161,7 @@ def test_what_the_live_bucket_does_not_list_is_asked_for_before_it_is_called_gon
             live = dataclasses.replace(world.source, endpoint_url=proxy.url)
             with Inventory() as inventory:
                 compare.hold(Opened(world.config), inventory, live, point, log=world.lines.append)
-                gone.append(inventory.few(compare.GONE))
+                gone.append(inventory.summary(compare.GONE))
             world.delete("p/b")
     assert gone == ["", "1 (p/b)"], "it was asked for, and is not there"
 

@@ -150,7 +150,7 @@ def test_what_is_not_to_be_set_is_not_asked_for() -> None:
 
     bucket = Asked({**telling().answers, "get_bucket_versioning": {}})
     wanted = {"versioning": "Enabled", "versioning exceptions": None, "policy": None}
-    assert s3_settings.apply(bucket, wanted).made == ("versioning",)
+    assert s3_settings.apply(bucket, wanted).changed == ("versioning",)
     assert asked == ["GET", "versioning", "PUT", "versioning"]
     asked.clear()
     assert s3_settings.apply(bucket, {"policy": None, "lifecycle": None}, whole=True) == s3_settings.Applied()
@@ -187,7 +187,7 @@ def test_each_further_setting_is_read_and_set_again(name: str) -> None:
     fresh = telling(**{call: {} if name == "notification" else refused(codes[name], 404)})
     fresh.uploads = "u1"
     assert s3_settings.read(fresh)[name] is None
-    assert s3_settings.apply(fresh, told).made == (name,)
+    assert s3_settings.apply(fresh, told).changed == (name,)
     ((put, argument),) = fresh.put.items()
     assert put == call.replace("get_", "put_")
     assert list(argument.values()) == [
@@ -229,7 +229,7 @@ def test_what_boto3_does_not_know_is_kept_and_set_again() -> None:
     told = s3_settings.read(bucket)
     assert "<DelMarkerExpiration><Days>1</Days></DelMarkerExpiration>" in str(told["lifecycle"])
     gone = telling(get_bucket_lifecycle_configuration=refused("NoSuchLifecycleConfiguration", 404))
-    assert s3_settings.apply(gone, told).made == ("lifecycle",)
+    assert s3_settings.apply(gone, told).changed == ("lifecycle",)
     assert b"<DelMarkerExpiration><Days>1</Days></DelMarkerExpiration>" in gone.sent["lifecycle"]
     other = MINIOS.replace("<Days>1</Days>", "<Days>2</Days>")
     bucket.raw = {"lifecycle": other}
@@ -243,7 +243,7 @@ def test_versioning_with_exceptions_is_set_with_them() -> None:
     told = s3_settings.read(bucket)
     assert (told["versioning"], told["versioning exceptions"]) == ("Enabled", excepted)
     plain = telling()
-    assert s3_settings.apply(plain, told).made == ("versioning exceptions",)
+    assert s3_settings.apply(plain, told).changed == ("versioning exceptions",)
     assert b"<ExcludeFolders>true</ExcludeFolders>" in plain.sent["versioning"]
 
 
@@ -252,8 +252,10 @@ def test_a_bucket_made_just_now_gets_what_differs_too() -> None:
         "object lock": "<ObjectLockConfiguration><ObjectLockEnabled>Enabled</ObjectLockEnabled><Rule><DefaultRetention><Mode>GOVERNANCE</Mode><Days>2</Days></DefaultRetention></Rule></ObjectLockConfiguration>"
     }
     said = {"ObjectLockConfiguration": {"ObjectLockEnabled": "Enabled"}}
-    assert s3_settings.apply(telling(get_object_lock_configuration=said), wanted).made == ()
-    assert s3_settings.apply(telling(get_object_lock_configuration=said), wanted, whole=True).made == ("object lock",)
+    assert s3_settings.apply(telling(get_object_lock_configuration=said), wanted).changed == ()
+    assert s3_settings.apply(telling(get_object_lock_configuration=said), wanted, whole=True).changed == (
+        "object lock",
+    )
 
 
 def test_another_answer_is_no_setting() -> None:
@@ -301,7 +303,7 @@ def test_what_is_lost_is_set_again_and_nothing_else() -> None:
         "put_bucket_policy": {"Policy": json.dumps(POLICY)},
     }
     bucket = telling(get_bucket_cors=refused("NoSuchCORSConfiguration"))
-    assert s3_settings.apply(bucket, WHOLE).made == ("cors",)
+    assert s3_settings.apply(bucket, WHOLE).changed == ("cors",)
     assert bucket.put == {"put_bucket_cors": {"CORSConfiguration": {"CORSRules": CORS}}}
     bucket = telling()
     assert (s3_settings.apply(bucket, WHOLE), bucket.put) == (s3_settings.Applied(), {})
@@ -310,8 +312,8 @@ def test_what_is_lost_is_set_again_and_nothing_else() -> None:
 def test_what_differs_is_made_what_it_was_where_that_was_asked_for() -> None:
     other = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow"}]}
     bucket = telling(get_bucket_policy={"Policy": json.dumps(other)})
-    assert s3_settings.apply(bucket, WHOLE).made == ()
-    assert s3_settings.apply(bucket, WHOLE, whole=True).made == ("policy",)
+    assert s3_settings.apply(bucket, WHOLE).changed == ()
+    assert s3_settings.apply(bucket, WHOLE, whole=True).changed == ("policy",)
     assert bucket.put == {"put_bucket_policy": {"Policy": json.dumps(POLICY)}}
     assert s3_settings.added({**WHOLE, "cors": None, "versioning": None}, WHOLE) == ["cors"]
 
@@ -331,7 +333,7 @@ def test_what_the_server_refuses_stops_nothing_else() -> None:
 
     bucket.answers["put_bucket_lifecycle_configuration"] = put
     applied = s3_settings.apply(bucket, {**WHOLE, "lifecycle": rules})
-    assert (applied.made, bucket.put["rules"]) == (("policy",), [{"ID": "old"}])
+    assert (applied.changed, bucket.put["rules"]) == (("policy",), [{"ID": "old"}])
     assert list(applied.refused) == ["lifecycle"]
     assert "rule tier: InvalidStorageClass" in applied.refused["lifecycle"]
     silent = telling(get_bucket_policy=refused("SlowDown", 503))
@@ -339,9 +341,9 @@ def test_what_the_server_refuses_stops_nothing_else() -> None:
 
 
 def test_what_the_key_may_not_read_is_not_absent() -> None:
-    told = s3_settings.look(telling(get_bucket_policy=refused("AccessDenied", 403)))
+    told = s3_settings.inspect(telling(get_bucket_policy=refused("AccessDenied", 403)))
     assert (told.denied, "policy" in told.values) == (("policy",), False)
-    assert s3_settings.look(telling(get_bucket_cors=refused("NotImplemented", 501))).denied == ()
+    assert s3_settings.inspect(telling(get_bucket_cors=refused("NotImplemented", 501))).denied == ()
 
 
 STATEMENT: dict[str, Any] = {

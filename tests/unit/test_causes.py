@@ -64,9 +64,9 @@ def test_an_answer_has_a_cause(
     code: str, message: str, status: int, cause: str, kind: type[LifeboatError], remedy: str
 ) -> None:
     error = said(code, message, status)
-    found = causes.of(error)
-    assert found is causes.named(cause)
-    assert (type(error), remedy in error.remedy, found.words in error.cause, code in error.cause) == (
+    found = causes.cause_of(error)
+    assert found is causes.by_name(cause)
+    assert (type(error), remedy in error.remedy, found.description in error.cause, code in error.cause) == (
         kind, True, True, True,
     )  # fmt: skip
 
@@ -80,12 +80,16 @@ def test_an_answer_has_a_cause(
     ],
 )  # fmt: skip
 def test_what_may_be_damage_has_none(code: str, message: str, status: int) -> None:
-    assert causes.of(said(code, message, status)) is None
+    assert causes.cause_of(said(code, message, status)) is None
 
 
 def test_what_stops_writing_has_a_message_of_its_own() -> None:
     names = (causes.READ_ONLY, causes.FULL, causes.QUOTA, causes.THROTTLED, causes.LOCKED)
-    assert len({causes.named(name).words for name in names}) == len({causes.named(name).remedy for name in names}) == 5
+    assert (
+        len({causes.by_name(name).description for name in names})
+        == len({causes.by_name(name).remedy for name in names})
+        == 5
+    )
 
 
 @pytest.mark.parametrize(
@@ -120,9 +124,9 @@ def test_tls_is_a_cause_and_a_silent_server_is_none() -> None:
     for failure, cause in failures.items():
         with pytest.raises(LifeboatError) as caught, client.spoken("look", "s3://uploads"):
             raise failure
-        found = causes.of(caught.value)
+        found = causes.cause_of(caught.value)
         assert (found.name if found else "") == cause
-    assert causes.of(NotFoundError("look", "it", "is not there")) is None
+    assert causes.cause_of(NotFoundError("look", "it", "is not there")) is None
 
 
 @pytest.mark.parametrize(

@@ -379,7 +379,7 @@ def test_of_many_copies_the_first_with_each_header_is_looked_at(monkeypatch: pyt
 
     def lost(key: str, **headers: str) -> tuple[str, ...]:
         vault.held[key] = {name.replace("_", "-"): value for name, value in headers.items()}
-        return losses.of(key, "v", vault.held[key])
+        return losses.headers_lost(key, "v", vault.held[key])
 
     assert lost("a", content_type="x") == ()
     assert lost("b", content_type="y") == (), "not asked again"
@@ -401,7 +401,7 @@ def test_a_copy_that_cannot_be_looked_at_fails_nothing(monkeypatch: pytest.Monke
     vault = Forgets()
     vault.raises = refusal(*code, WRITE)
     monkeypatch.setattr(Bucket, "requests", vault)
-    assert copier.Losses(TARGET).of("a", "v", {"expires": "1"}) == ()
+    assert copier.Losses(TARGET).headers_lost("a", "v", {"expires": "1"}) == ()
 
 
 def test_what_is_read_back_tells_what_the_copy_lost(monkeypatch: pytest.MonkeyPatch) -> None:

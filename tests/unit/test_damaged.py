@@ -497,7 +497,9 @@ def test_a_policy_of_nested_arrays_is_compared_in_one_go() -> None:
     for text in (NESTED, "", "{"):
         assert s3_settings.alike(s3_settings.POLICY, text, text)
         assert not s3_settings.alike(s3_settings.POLICY, text, "{}")
-    told = s3_settings._told(s3_settings.POLICY, s3_settings._SETTINGS[s3_settings.POLICY], DEEP_POLICY, "x", "y")
+    told = s3_settings._parse_setting(
+        s3_settings.POLICY, s3_settings._SETTINGS[s3_settings.POLICY], DEEP_POLICY, "x", "y"
+    )
     assert told == {}
 
 
@@ -507,7 +509,9 @@ def test_a_setting_with_a_thousand_levels_of_xml_is_refused() -> None:
         documents.read(deep, "bucket")
     assert not documents.same(deep, "<b/>", "bucket")
     with pytest.raises(LifeboatError, match="levels"):
-        s3_settings._told("lifecycle", s3_settings._SETTINGS["lifecycle"], deep.encode(), "read a setting", "bucket")
+        s3_settings._parse_setting(
+            "lifecycle", s3_settings._SETTINGS["lifecycle"], deep.encode(), "read a setting", "bucket"
+        )
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", "3", NESTED])

@@ -37,7 +37,7 @@ class World:
         monkeypatch.setattr(bucket, "objects", self.versions)
         monkeypatch.setattr(bucket, "versioning", lambda opened: "Enabled" if opened.name == "mirror" else "")
         monkeypatch.setattr(bucket, "lead", lambda _: (0.0, 0.0))
-        monkeypatch.setattr(s3_settings, "look", lambda *_, **__: s3_settings.Told({}))
+        monkeypatch.setattr(s3_settings, "inspect", lambda *_, **__: s3_settings.BucketSettings({}))
         monkeypatch.setattr(guard, "sweep", lambda *_: [])
         monkeypatch.setattr(Copier, "copy", lambda _, *asked: self.copy(*asked))
         monkeypatch.setattr(Bucket, "requests", self)

@@ -169,16 +169,16 @@ def test_the_tags_of_current_objects_are_told(quick: bool) -> None:
     tags.page(pages.read(body, "list", "s3://uploads") if quick else slowly(body), unquote_plus)
     etag = "d41d8cd98f00b204e9800998ecf8427e"
     assert sorted(told) == [("a", etag, "n=1&o=a+b"), ("b c", etag, "n=2"), ("e", etag, "")]
-    assert (tags.told, tags.asked) == (True, True)
+    assert (tags.included, tags.requested) == (True, True)
 
 
 @pytest.mark.parametrize("row", [minio, amazon])
 def test_a_listing_that_tells_no_tags_is_not_asked_for_them_again(row: Callable[[str], str]) -> None:
     tags = bucket.Tags(lambda rows: pytest.fail(str(rows)))
     tags.page(pages.read(document().encode(), "list", "s3://uploads"), unquote_plus)
-    assert tags.asked, "an empty page tells nothing"
+    assert tags.requested, "an empty page tells nothing"
     tags.page(pages.read(document(row("a")).encode(), "list", "s3://uploads"), unquote_plus)
-    assert not tags.asked
+    assert not tags.requested
 
 
 @pytest.mark.parametrize("mark", ['<_ n="x"/>', '<_ n="-1"/>', '<x:_ xmlns:x="u" n="9"/>'])

@@ -41,14 +41,14 @@ TOLD: list[tuple[dict[str, str], Properties, str]] = [
 
 @pytest.mark.parametrize(("headers", "found", "line"), TOLD)
 def test_what_an_answer_tells_is_a_line_on_record(headers: dict[str, str], found: Properties, line: str) -> None:
-    assert (properties.of(headers), found.line, properties.parse(line)) == (found, line, found)
+    assert (properties.from_headers(headers), found.encoded, properties.parse(line)) == (found, line, found)
 
 
 def test_a_lock_is_written_to_end_when_it_did() -> None:
     """It came back up to a second longer."""
     for until in ("2026-12-31T23:59:59.001Z", "2026-12-31T23:59:59.123456Z", "2027-01-01T00:00:00Z"):
         headers = {**LOCK, "x-amz-object-lock-retain-until-date": until}
-        assert properties.of(headers).headers(AT - timedelta(days=9)) == headers
+        assert properties.from_headers(headers).headers(AT - timedelta(days=9)) == headers
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ GIVEN = {"content-type": "a/b", "x-amz-website-redirect-location": "/x", "x-amz-
 )
 def test_what_a_copy_lost_is_on_record(held: dict[str, str], lost: tuple[str, ...]) -> None:
     found = Properties(hold=True, lost=properties.lost(GIVEN, held))
-    assert (found.lost, properties.parse(found.line)) == (lost, found)
+    assert (found.lost, properties.parse(found.encoded)) == (lost, found)
 
 
 def test_all_that_can_be_lost_fits_into_a_line() -> None:
@@ -121,7 +121,7 @@ def test_all_that_can_be_lost_fits_into_a_line() -> None:
     full = Properties(
         "x" * 40, True, "CRC32,CRC32C,CRC64NVME,SHA1,SHA256", "GOVERNANCE", AT, True, properties.lost(every, {})
     )
-    assert properties.parse(full.line) == full
+    assert properties.parse(full.encoded) == full
 
 
 TEXTS = [

@@ -26,8 +26,8 @@ REFUSED = frozenset(
 TO_DO = frozenset(
     {
         "backend", "base", "callback", "command", "configuration", "database", "drill", "evidence", "faces", "frontend",
-        "mirror", "module", "modules", "objects", "operations", "recovery", "repository", "s3", "settings", "site",
-        "stack", "tools",
+        "mirror", "module", "modules", "objects", "operations", "recovery", "repository", "settings", "site", "stack",
+        "tools",
     }
 )  # fmt: skip
 # Fields that are written under their own name into a file that users have, and that base/typed reads back.

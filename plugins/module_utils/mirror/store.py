@@ -16,7 +16,7 @@ from ..base import throttle
 from ..base.errors import LifeboatError
 from ..repository.details import Store
 from ..s3 import bucket, client
-from ..s3.bucket import Bucket, addresses, place
+from ..s3.bucket import Bucket, addresses, host_and_port
 from ..s3.signed import fields, plain
 from ..settings.config import ObjectsSettings
 from ..stack import buckets
@@ -134,14 +134,14 @@ def _ruled(one: Bucket) -> bool:
 
 def _listed_with(run: Opened, endpoint_url: str, region: str) -> bool:
     """Does the stack's store list the buckets of that endpoint? Amazon lists those of all its regions."""
-    amazon = all(place(url, region)[0].endswith(".amazonaws.com") for url in (_own(run) or "-", endpoint_url))
+    amazon = all(host_and_port(url, region)[0].endswith(".amazonaws.com") for url in (_own(run) or "-", endpoint_url))
     return amazon or same_server(run, endpoint_url, region)
 
 
 def same_server(run: Opened, endpoint_url: str, region: str) -> bool:
     """Is that endpoint at the address where the stack's own store listens?"""
     own = _own(run)
-    (ours, port), (theirs, other) = place(own, ""), place(endpoint_url, region)
+    (ours, port), (theirs, other) = host_and_port(own, ""), host_and_port(endpoint_url, region)
     return bool(own) and port == other and (addresses(ours) or {ours}) == (addresses(theirs) or {theirs})
 
 

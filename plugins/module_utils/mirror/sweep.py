@@ -76,7 +76,7 @@ class Sweep:
         listed = self._listed
         why = listed.refused if listed else ""
         try:
-            if listed is None or (listed.untold and listed.of_versions):
+            if listed is None or (listed.omitted and listed.of_versions):
                 self._take(bucket.tagged(self._source))
         except LifeboatError as exc:
             why = exc.cause

@@ -516,7 +516,7 @@ class _Mirror:
         self._few = _FEWEST
         self._losses: Optional[copier.Losses] = None  # None: the copies are few, and confirm() looks at each
         self._progress = throttle.Progress()
-        self.settings = s3_settings.Told({})
+        self.settings = s3_settings.BucketSettings({})
         self.tags = Sweep(source, vault, state, log)
         self._proved = 0
         self._doubtful: list[str] = []
@@ -538,7 +538,7 @@ class _Mirror:
         if why and last:
             self._log(f"every version in {self.vault.url} is listed: {why}")
         with ThreadPoolExecutor(3) as pool:
-            settings = pool.submit(s3_settings.look, self.source)
+            settings = pool.submit(s3_settings.inspect, self.source)
             theirs = pool.submit(self._look_at_vault)
             before = pool.submit(lambda: self.state.read_copies(self._before(last)))
             self.ambiguous = self._look_at_source(before, last)
@@ -918,7 +918,7 @@ class _Mirror:
             return
         with contextlib.suppress(NotFoundError, IntegrityError):
             theirs = copier.facts(self.vault, item.key, vault_version)
-            alike, line, record = ours == theirs, ours.kept_by(theirs).line, ours.record
+            alike, line, record = ours == theirs, ours.kept_by(theirs).encoded, ours.record
             if not item.version:  # a list of current objects does not tell it
                 alike &= ours.etag == item.etag
                 item = item._replace(version=ours.version)
@@ -964,8 +964,8 @@ class _Mirror:
         found = done.properties
         if self._losses is not None and not done.read_back:
             headers = dict(properties.pairs(done.record.headers or ""))
-            found = replace(found, lost=self._losses.of(item.key, done.target_version, headers))
-        self.state.copied(item, done.target_version, done.target_etag, done.sha256, found.line, done.record)
+            found = replace(found, lost=self._losses.headers_lost(item.key, done.target_version, headers))
+        self.state.copied(item, done.target_version, done.target_etag, done.sha256, found.encoded, done.record)
         if done.untagged:
             self.tags.refuse(item.key, done.untagged)
         if done.unread:
@@ -1013,7 +1013,7 @@ class _Mirror:
         version = self._version(item)
         query = {"versionId": version} if version not in ("", NULL) else {}
         try:
-            found = properties.of(
+            found = properties.from_headers(
                 self.source.ask("HEAD", item.key, query, properties.ASK, attempted=copier.READ).headers
             )
         except LifeboatError as exc:
@@ -1027,7 +1027,7 @@ class _Mirror:
         elif found.encryption:
             copy = self.vault.ask("HEAD", item.key, {"versionId": vault_version}, attempted=copier.READ)
             found = replace(found, clear=not properties.encryption(copy.headers))
-        self.state.seen(item.key, found.line)
+        self.state.seen(item.key, found.encoded)
 
     def _remove(self, key: str) -> None:
         """A delete marker: every version stays."""
@@ -1063,4 +1063,4 @@ class _Mirror:
         known = properties.parse(line)
         lost = properties.lost(dict(properties.pairs(headers or "")), held)
         if lost != known.lost:
-            self.state.seen(key, replace(known, lost=lost).line)
+            self.state.seen(key, replace(known, lost=lost).encoded)

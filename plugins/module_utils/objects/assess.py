@@ -79,7 +79,7 @@ def bucket(
             return Assessment(DAMAGED, ("it is missing",))
         return _look_inside(one, point, older, "", unfinished, log, share)
     except LifeboatError as exc:
-        if causes.of(exc) or isinstance(exc, UsageError):  # it refuses us, which says nothing of what it holds
+        if causes.cause_of(exc) or isinstance(exc, UsageError):  # it refuses us, which says nothing of what it holds
             return Assessment(HEALTHY, unchecked=(f"it was not looked at: {exc.cause}",))
         return Assessment(DAMAGED, (f"it cannot be read: {exc.cause}",), unreadable=True)
 
@@ -124,7 +124,7 @@ def _own(
     try:
         return _look_inside(run, reference, older, seen.service, unfinished, log)
     except LifeboatError as exc:  # it died of the question, or cannot list what it holds
-        if causes.of(exc):
+        if causes.cause_of(exc):
             return condition.refused(exc, seen.service)
         words = f"the bucket {run.config.objects.bucket} cannot be read: {exc.cause}"
         return Assessment(DAMAGED, (words,), seen.service, unreadable=True)
@@ -140,7 +140,7 @@ def _look_inside(
     share: int = 1,
 ) -> Assessment:
     source = buckets.source(run)
-    told_settings = s3_settings.look(source)
+    told_settings = s3_settings.inspect(source)
     have = told_settings.values
     findings = [
         s3_settings.describe(name, reference.settings, have) for name in s3_settings.lost(reference.settings, have)

@@ -76,7 +76,7 @@ def leave_out_unheld(run: Opened, inventory: Inventory, prefix: str, wanted: str
     inventory.add_held(bucket.versions(vault, prefix))
     inventory.add_unlisted(vault, wanted)
     lacking = f"point p WHERE {wanted} AND {UNHELD}"
-    told = inventory.few(lacking)
+    told = inventory.summary(lacking)
     inventory.change(f"INSERT OR REPLACE INTO settled SELECT p.key, '{LOST}' FROM {lacking}")
     return told
 
@@ -219,7 +219,7 @@ def _settled(source: Bucket, key: str, size: int, etag: str, sha256: str, live_s
     try:
         md5, own = digests(source, key)
     except LifeboatError as exc:
-        cause = causes.of(exc)
+        cause = causes.cause_of(exc)
         if cause and cause.whole:
             raise
         return DOUBT if cause else WRONG
@@ -261,22 +261,22 @@ def judge(config: Config, inventory: Inventory, point: Point, unknown: str) -> t
     unknown: why the database could not be asked.
     """
     findings, unsure, told = [], [], []
-    if missing := inventory.few(f"{GONE} AND {_is(WRONG)}"):
+    if missing := inventory.summary(f"{GONE} AND {_is(WRONG)}"):
         findings.append(f"objects are gone that the database knows: {missing}")
-    if overwritten := inventory.few(f"{DIFFERS} AND {_is(WRONG)}"):
+    if overwritten := inventory.summary(f"{DIFFERS} AND {_is(WRONG)}"):
         findings.append(f"objects are neither what {point.id} nor what the database has: {overwritten}")
     either = f"settled WHERE how IN ('{DOUBT}', '{LOOSE}')"
     count, total = inventory.counted(either)[0], inventory.count("point")
     if count and (count == total or 100 * count > config.objects.change_limit * total):
-        words = f"of {total} objects are gone or overwritten since {point.id}: {inventory.few(either)}"
+        words = f"of {total} objects are gone or overwritten since {point.id}: {inventory.summary(either)}"
         findings.append(f"more than the {config.objects.change_limit} % {words}")
     elif count:
-        if doubtful := inventory.few(f"settled WHERE how = '{DOUBT}'"):
+        if doubtful := inventory.summary(f"settled WHERE how = '{DOUBT}'"):
             changed = f"of {total} objects are gone or overwritten since {point.id}: {doubtful}"
             unsure.append(f"{changed}; rightly or not, nobody can say")
-        if loose := inventory.few(f"settled WHERE how = '{LOOSE}'"):
+        if loose := inventory.summary(f"settled WHERE how = '{LOOSE}'"):
             told.append(f"objects are gone since {point.id} that no row knows: {loose}; a recovery brings them back")
-    if unread := inventory.few(f"settled WHERE how = '{UNREAD}'"):
+    if unread := inventory.summary(f"settled WHERE how = '{UNREAD}'"):
         unsure.append(f"objects encrypted with a KMS were written again since {point.id} and not read: {unread}")
     if unknown:
         unsure.append(f"what the database says of the objects: {unknown}")
@@ -294,7 +294,7 @@ def rows_without(inventory: Inventory) -> tuple[frozenset[str], int, str]:
         f" AND NOT EXISTS (SELECT 1 FROM point p WHERE p.key = r.key) AND coalesce(r.at, 0) <= {old!r}"
     )
     keys = frozenset(key for (key,) in inventory.each(f"SELECT DISTINCT r.key FROM {lacking} LIMIT {READ_MOST}"))
-    return keys, inventory.counted(lacking)[0], inventory.few(lacking)
+    return keys, inventory.counted(lacking)[0], inventory.summary(lacking)
 
 
 def _is(how: str) -> str:
@@ -329,7 +329,7 @@ def _damage(source: Bucket, key: str, etag: str, sha256: str, line: str) -> str:
     try:
         md5, own = digests(source, key)
     except LifeboatError as exc:
-        if causes.of(exc):
+        if causes.cause_of(exc):
             raise
         return f"{named(key)} cannot be read: {exc.cause}"
     speaks = properties.is_md5(etag, properties.parse(line).encryption)
@@ -371,7 +371,7 @@ def sample(inventory: Inventory, source: Bucket, share: int = 1) -> tuple[list[s
 
     with ThreadPoolExecutor(READERS) as pool:
         read = sum(pool.map(look, chosen))
-    told = [exc for exc in withheld if not read or present(causes.of(exc)).whole]
+    told = [exc for exc in withheld if not read or present(causes.cause_of(exc)).whole]
     if told:
         raise told[0]
     if bad:

@@ -68,7 +68,7 @@ def answers(run: Opened) -> Assessment:
         if fresh(run, exc):
             why = "the store is a fresh one: it knows neither the stack's own key nor its bucket"
             return Assessment(DAMAGED, (why,), words)
-        cause = causes.of(exc)
+        cause = causes.cause_of(exc)
         # Keys are in the data directory too: a server whose files are gone under it refuses one that is right.
         emptied = _emptied(run.config, stack, state.id) if state and cause and cause.rebuild else ""
         if emptied:
@@ -89,7 +89,7 @@ def fresh(run: Opened, error: LifeboatError) -> bool:
 
     Then that key is used from now on. One that a recovery began to fill has the bucket already.
     """
-    cause = causes.of(error)
+    cause = causes.cause_of(error)
     if cause is None or cause.name != causes.CREDENTIALS:
         return False
     try:
@@ -108,7 +108,7 @@ def fresh(run: Opened, error: LifeboatError) -> bool:
 
 def refused(error: LifeboatError, service: str) -> Assessment:
     """A server that lives and refuses us: nothing is known of its data, and nothing is said against it."""
-    cause = causes.of(error)
+    cause = causes.cause_of(error)
     remedy = error.remedy if cause is None or not cause.rebuild else ""
     return Assessment(
         DOWN, (f"the endpoint does not let us in: {error.cause}",), service, refused=error.cause, remedy=remedy
@@ -122,7 +122,7 @@ def ended(run: Opened) -> Optional[LifeboatError]:
     if not found:
         return None
     cause, line = found
-    said = f"{cause.words}; it last said of it: {line[:300]}"
+    said = f"{cause.description}; it last said of it: {line[:300]}"
     return UsageError("start the object store", service, said, f"{cause.remedy} Then start {service}.")
 
 

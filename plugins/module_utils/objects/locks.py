@@ -70,7 +70,7 @@ def bring(run: Opened, point: Point, inventory: Inventory, expected: str, *, log
 
 def locking(source: Bucket) -> bool:
     """Has the bucket object lock? Where the key may not ask, it may have."""
-    told = s3_settings.look(source, [s3_settings.LOCK])
+    told = s3_settings.inspect(source, [s3_settings.LOCK])
     return bool(told.values.get(s3_settings.LOCK)) or s3_settings.LOCK in told.denied
 
 
@@ -107,7 +107,7 @@ class _Work:
             return
         with contextlib.suppress(NotFoundError):  # another check says so
             answer = self._head(entry.key)
-            have = properties.of(answer.headers)
+            have = properties.from_headers(answer.headers)
             if wanted.encryption:
                 self._note("encrypted")
                 if have.encryption != wanted.encryption:
@@ -138,13 +138,13 @@ class _Work:
         for until in _ends(have, wanted):
             refused = self._put_all(key, answer.version, still, have, wanted, until)
             now = self._head(key)
-            still = properties.of(now.headers).lacks(wanted, self.now)
+            still = properties.from_headers(now.headers).lacks(wanted, self.now)
             if "retention" not in still:
                 break
         if refused:
             self._note("wrong", f"{key!r}: {refused}")
             return
-        if copier.kept(now.headers) != copier.kept(answer.headers):
+        if copier.object_headers(now.headers) != copier.object_headers(answer.headers):
             self._note("wrong", f"{key!r}: the server gave it other headers when it was locked")
         elif not still:
             self._note("set")
@@ -170,12 +170,12 @@ class _Work:
         """Of this very version; never weaker or shorter than what is there."""
         if what == "retention":
             parts = [
-                documents.made("Mode", content=have.mode if have.mode == "COMPLIANCE" else wanted.mode),
-                documents.made("RetainUntilDate", content=properties.format_until(until)),
+                documents.new_element("Mode", content=have.mode if have.mode == "COMPLIANCE" else wanted.mode),
+                documents.new_element("RetainUntilDate", content=properties.format_until(until)),
             ]
-            body = documents.write(documents.made("Retention", parts))
+            body = documents.write(documents.new_element("Retention", parts))
         else:
-            body = documents.write(documents.made("LegalHold", [documents.made("Status", content="ON")]))
+            body = documents.write(documents.new_element("LegalHold", [documents.new_element("Status", content="ON")]))
         query = {_REQUESTS[what]: "", **({"versionId": version} if version != NULL else {})}
         self.source.ask("PUT", key, query, copier.content_md5(body), body, attempted=f"set the object's {what}")
 

@@ -592,7 +592,7 @@ def _count(run: Opened, chosen: Point, request: Request, seen: Assessment, log: 
             later=inventory.counted(f"{UNKNOWN_TO_POINT} AND l.modified > ?", chosen.at.timestamp())[0],
             bytes=int(inventory.value(f"SELECT coalesce(sum(p.size), 0) FROM point p WHERE {wanted}")),
             objects=inventory.count("point"),
-            lacking=inventory.few(f"point p WHERE {wanted} AND {UNHELD}"),
+            lacking=inventory.summary(f"point p WHERE {wanted} AND {UNHELD}"),
         )
 
 

@@ -218,7 +218,7 @@ def _archive(inventory: Inventory, point: Point, vault: Bucket) -> Iterator[Chec
     )
     inventory.add_held(bucket.versions(vault))
     inventory.add_unlisted(vault, "true")
-    missing = inventory.few(f"point p WHERE {UNHELD}")
+    missing = inventory.summary(f"point p WHERE {UNHELD}")
     gone = f"the vault no longer has these versions: {missing}"
     yield Check("versions", FAIL, gone) if missing else Check("versions", PASS, f"all of them are in {vault.url}")
     wrong: list[str] = []

@@ -72,7 +72,7 @@ def put_back(run: Opened, source: Bucket, point: Point, stamp: str, log: Log) ->
     except LifeboatError as exc:
         return Applied((), dict.fromkeys(point.settings, exc.cause))
     applied = s3_settings.apply(source, point.settings, whole=True)
-    for name in applied.made:
+    for name in applied.changed:
         log(f"the bucket's {name} is what it was in {point.id}: {source.url}")
     return applied
 
@@ -109,5 +109,7 @@ def _name(stamp: str) -> str:
 def and_what_differs(run: Opened, source: Bucket, point: Point, applied: Applied, stamp: str, log: Log) -> Applied:
     """What was set again, and what put_back() does after it; what that made was refused before for another reason."""
     more = put_back(run, source, point, stamp, log)
-    refused = {name: why for name, why in applied.refused.items() if name not in more.made}
-    return replace(more, made=tuple(dict.fromkeys((*applied.made, *more.made))), refused={**refused, **more.refused})
+    refused = {name: why for name, why in applied.refused.items() if name not in more.changed}
+    return replace(
+        more, changed=tuple(dict.fromkeys((*applied.changed, *more.changed))), refused={**refused, **more.refused}
+    )

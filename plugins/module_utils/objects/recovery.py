@@ -83,7 +83,7 @@ class _Protection(Protection[Assessment]):
                 return None
             if isinstance(exc, UsageError):
                 raise
-            if cause := causes.of(exc):
+            if cause := causes.cause_of(exc):
                 raise plan.refusal(self.config, exc.cause, cause.remedy) from exc
             return exc.cause
 
@@ -191,7 +191,7 @@ class _Protection(Protection[Assessment]):
             self.log(f"the key may make no bucket to try the server with ({exc.cause}); it is taken to be fit")
             return True
         except LifeboatError as exc:
-            if cause := causes.of(exc):
+            if cause := causes.cause_of(exc):
                 raise plan.refusal(self.config, exc.cause, cause.remedy) from exc
             self.log(f"it takes no objects: {exc.cause}")
             return False
@@ -333,7 +333,7 @@ def restore_objects(
         checks=(*checks, *reconciled),
         copied=store.added(replace(own.copied, failed=own.copied.failed[:20])),
         quarantine_bucket=", ".join(filter(None, [own.aside, *store.aside])),
-        settings=own.applied.made,
+        settings=own.applied.changed,
         reconciled=report.as_dict() if report else {},
         seconds={name: round(end - start, 2) for name, start, end in zip(("restore", "verify"), clock, clock[1:])},
     )
@@ -375,7 +375,7 @@ def _settings_alone(run: Opened, points: Sequence[Point], stamp: str, log: Log) 
     def each(point: Point) -> Iterator[Check]:
         source = buckets.source(run if point is points[0] else buckets.alone(here, point.bucket))
         applied = put_back.put_back(run, source, point, stamp, log)
-        made.extend(applied.made if point is points[0] else ())
+        made.extend(applied.changed if point is points[0] else ())
         yield from _settings_checks(source, point, applied, made=False)
 
     here = buckets.addressed(run)
@@ -618,7 +618,7 @@ def _rows(
 
 def _of_the_store(error: LifeboatError) -> bool:
     """Is it the server that refuses or no longer answers, so that its other buckets need not be tried?"""
-    cause = causes.of(error)
+    cause = causes.cause_of(error)
     return cause.whole if cause else error.exit_code == LifeboatError.exit_code and not s3_client.status(error)
 
 
@@ -660,7 +660,7 @@ def _verified(run: Opened, inventory: Inventory, among: str, one: _Brought, how:
             share=share,
         )  # fmt: skip
     except LifeboatError as exc:
-        if causes.of(exc):
+        if causes.cause_of(exc):
             raise
         return [Check("objects", FAIL, f"{exc.subject}: {exc.cause}")]
 
@@ -671,7 +671,7 @@ def _key_for(run: Opened, log: Log) -> list[Check]:
         s3_settings.exists(buckets.source(run))
         return []
     except LifeboatError as exc:
-        cause = causes.of(exc)
+        cause = causes.cause_of(exc)
         key = buckets.for_fresh(run) if cause and cause.name == causes.CREDENTIALS else None
         if key is None:
             raise
@@ -689,7 +689,7 @@ def _apply(source: Bucket, point: Point, log: Log, *, made: bool, first: bool = 
     differs too. What the server refuses is a failed check later, and stops nothing."""
     wanted = {name: value for name, value in point.settings.items() if (name in s3_settings.FIRST) is first}
     applied = s3_settings.apply(source, wanted, whole=made)
-    for name in applied.made:
+    for name in applied.changed:
         log(f"set the bucket's {name} as it was")
     for name, why in applied.refused.items():
         log(f"the bucket's {name} is not set as it was: {why}")
@@ -711,12 +711,12 @@ def _mark_empty(config: Config) -> None:
 
 
 def _both(first: s3_settings.Applied, then: s3_settings.Applied) -> s3_settings.Applied:
-    return s3_settings.Applied((*first.made, *then.made), {**first.refused, **then.refused})
+    return s3_settings.Applied((*first.changed, *then.changed), {**first.refused, **then.refused})
 
 
 def _settings_checks(source: Bucket, point: Point, applied: s3_settings.Applied, *, made: bool) -> Iterator[Check]:
     """One check a setting that is on record, or that nobody could read when the backup was made."""
-    told = s3_settings.look(source)
+    told = s3_settings.inspect(source)
     wanted = {name: value for name, value in point.settings.items() if value}
     for name in wanted:
         yield Check(f"bucket {name}", *_setting(name, wanted, told, applied))
@@ -736,7 +736,7 @@ def _settings_checks(source: Bucket, point: Point, applied: s3_settings.Applied,
 
 
 def _setting(
-    name: str, wanted: Mapping[str, object], told: s3_settings.Told, applied: s3_settings.Applied
+    name: str, wanted: Mapping[str, object], told: s3_settings.BucketSettings, applied: s3_settings.Applied
 ) -> tuple[Verdict, str]:
     if name in applied.refused:
         return FAIL, f"not restored: {applied.refused[name]}"
@@ -748,7 +748,7 @@ def _setting(
         return FAIL, s3_settings.describe(name, wanted, told.values)
     if not s3_settings.changed(only, told.values):
         return PASS, "as on record"
-    if name in applied.made:
+    if name in applied.changed:
         return FAIL, "it was set as on record, and the server made another of it"
     return COULD_NOT_VERIFY, "it is not as on record, perhaps rightly, and is left as it is"
 

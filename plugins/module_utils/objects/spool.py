@@ -166,9 +166,9 @@ def _copy_out(
         filesystem.require_room(folder, int(known.value(f"SELECT coalesce(sum(l.size), 0) FROM {_NEW}")))
         work = _Reading(source, folder, copied)
         each = known.each(f"SELECT l.key, l.etag, l.modified FROM {_NEW} ORDER BY l.key")
-        settings = s3_settings.Told({})
+        settings = s3_settings.BucketSettings({})
         try:
-            settings = settings if point else s3_settings.look(source)
+            settings = settings if point else s3_settings.inspect(source)
         except LifeboatError as exc:
             broken.append(f"its settings could not be read: {exc.cause}")
         try:
@@ -220,7 +220,7 @@ class _Reading:
             return
         (headers, tags, _at), at = facts.record, datetime.fromtimestamp(modified, timezone.utc)
         entry = Listed(
-            key, facts.size, etag, at, vault_etag=md5, sha256=sha256, properties=facts.properties.line,
+            key, facts.size, etag, at, vault_etag=md5, sha256=sha256, properties=facts.properties.encoded,
             headers=headers, tags=tags,
         )  # fmt: skip
         self._copied.add_listing("point", [entry])

@@ -75,8 +75,8 @@ class Bucket:
     bounds: Bounds = UNBOUNDED
 
     @functools.cached_property
-    def _lines(self) -> _Lines:
-        return _Lines(self)
+    def _lines(self) -> _Clients:
+        return _Clients(self)
 
     @property
     def client(self) -> client.Client:
@@ -130,22 +130,22 @@ class Bucket:
         return self.url if key is None else f"{key!r} in {self.url}"
 
 
-class _Lines:
+class _Clients:
     """The connections to an endpoint with a key, for all buckets there. Nothing is opened before it is used."""
 
-    def __init__(self, one: Bucket) -> None:
-        endpoint = one.endpoint_url or AMAZON.format(region=one.region or "us-east-1")
-        keys = (one.access_key, one.secret_key, one.ca_bundle)
-        self.requests = Requests(endpoint, one.region, *keys, one.bounds)
-        self._one, self._lock = one, threading.Lock()
+    def __init__(self, bucket: Bucket) -> None:
+        endpoint = bucket.endpoint_url or AMAZON.format(region=bucket.region or "us-east-1")
+        keys = (bucket.access_key, bucket.secret_key, bucket.ca_bundle)
+        self.requests = Requests(endpoint, bucket.region, *keys, bucket.bounds)
+        self._bucket, self._lock = bucket, threading.Lock()
         self._client: client.Client = None
 
     def client(self) -> client.Client:
         with self._lock:  # a client takes long to make: one for all threads
             if self._client is None:
-                one, keys = self._one, (self._one.access_key, self._one.secret_key, self._one.ca_bundle)
+                bucket, keys = self._bucket, (self._bucket.access_key, self._bucket.secret_key, self._bucket.ca_bundle)
                 self._client = client.connect(
-                    one.endpoint_url, one.region, *keys, patience=one.patience, attempts=one.attempts
+                    bucket.endpoint_url, bucket.region, *keys, patience=bucket.patience, attempts=bucket.attempts
                 )
             return self._client
 
@@ -259,20 +259,20 @@ class Watch:
 class Tags:
     """The tags of current objects that a listing tells beside them, as MinIO's does where it is asked to.
 
-    take: gets them page by page: (key, ETag, tags as a query). Each of the others empty, or False, where it is not so.
-    told: there are some. untold: it tells none, as the JuiceFS gateway, which calls itself MinIO too. refused: why it
-    is read without them. of_versions: it is a listing of versions.
+    take: gets them page by page: (key, ETag, tags as a query). included: the listing has some. omitted: it has none, as
+    that of the JuiceFS gateway, which calls itself MinIO too. refused: why it is read without them. of_versions: it is
+    a listing of versions.
     """
 
     take: Callable[[list[tuple[str, str, str]]], None]
-    told: bool = False
-    untold: bool = False
+    included: bool = False
+    omitted: bool = False
     refused: str = ""
     of_versions: bool = False
 
     @property
-    def asked(self) -> bool:
-        return not (self.untold or self.refused)
+    def requested(self) -> bool:
+        return not (self.omitted or self.refused)
 
     def page(self, page: Page, decode: _Decode) -> None:
         """Look at the next page, as it came."""
@@ -291,10 +291,10 @@ class Tags:
                 if row.get("IsLatest", "true") == "true":
                     rows.append((decode(row.get("Key", "")), row.get("ETag", "").strip('"'), row.get("UserTags", "")))
         if tells:
-            self.told = True
+            self.included = True
             self.take(rows)
-        elif count and not self.told:
-            self.untold = True
+        elif count and not self.included:
+            self.omitted = True
 
 
 def _plainly(tags: Optional[str]) -> str:
@@ -327,8 +327,8 @@ class Listed:
     storage: str = ""
 
 
-def place(url: str, region: str) -> tuple[str, int]:
-    """Host and port of an endpoint."""
+def host_and_port(url: str, region: str) -> tuple[str, int]:
+    """Return host and port of an endpoint."""
     parts = urlsplit(url or AMAZON.format(region=region or "us-east-1"))
     return parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
 
@@ -498,7 +498,7 @@ def _listed(
         last = max((version.key for version in found), default="")
         if watch:
             watch.page(found)
-        if tags and tags.asked:
+        if tags and tags.requested:
             tags.page(page, decode)
         yield from found
     if watch:
@@ -636,15 +636,15 @@ def _pages(
         asked = {**query, **dict(more), "encoding-type": "url"}
         if whole:
             return Page(bucket.ask_xml(attempted, asked))
-        if tags and tags.asked:
+        if tags and tags.requested:
             try:
                 return read({**asked, "metadata": "true"})
             except LifeboatError as exc:  # what an object's metadata is called may be no XML; the listing itself is
                 tags.refused = exc.cause
         return read(asked)
 
-    def read(asked: Mapping[str, str]) -> Page:
-        return pages.read(bucket.ask("GET", query=asked, attempted=attempted).body, attempted, bucket.url)
+    def read(arguments: Mapping[str, str]) -> Page:
+        return pages.read(bucket.ask("GET", query=arguments, attempted=attempted).body, attempted, bucket.url)
 
     more: Optional[frozenset[tuple[str, str]]] = frozenset()
     seen = {more}
@@ -677,28 +677,28 @@ def _more(head: Mapping[str, str], page: Page, decode: _Decode, marks: Mapping[s
     )
 
 
-def _marker(said: str, page: Page, decode: _Decode) -> str:
+def _marker(marker: str, page: Page, decode: _Decode) -> str:
     """The key after which the next page begins: the last one of this page.
 
     Ceph RGW announces that it encodes, encodes the keys, and does not encode this. MinIO may add `[...]` to it.
     """
     last = decode(page.last("Key"))
-    for text in (said, decode(said)):
+    for text in (marker, decode(marker)):
         if text == last:
             return text
-    return next((text for text in (said, decode(said)) if text.startswith(f"{last}[")), decode(said))
+    return next((text for text in (marker, decode(marker)) if text.startswith(f"{last}[")), decode(marker))
 
 
-def _version(kind: str, said: Mapping[str, str], decode: _Decode) -> Version:
+def _version(kind: str, row: Mapping[str, str], decode: _Decode) -> Version:
     return Version(
-        decode(said["Key"]),
-        _size(said.get("Size", "")),
-        said.get("ETag", "").strip('"'),
-        _moment(said["LastModified"]),
-        said.get("VersionId") or NULL,
-        said.get("IsLatest", "true").lower() == "true",
+        decode(row["Key"]),
+        _size(row.get("Size", "")),
+        row.get("ETag", "").strip('"'),
+        _moment(row["LastModified"]),
+        row.get("VersionId") or NULL,
+        row.get("IsLatest", "true").lower() == "true",
         kind == "DeleteMarker",
-        _storage(said.get("StorageClass", "")),
+        _storage(row.get("StorageClass", "")),
     )
 
 

@@ -26,7 +26,7 @@ class Cause:
     """
 
     name: str
-    words: str
+    description: str
     remedy: str
     kind: type[LifeboatError] = UsageError
     codes: tuple[str, ...] = ()
@@ -131,7 +131,7 @@ _DAMAGE = re.compile(r"\bunreadable\b", re.IGNORECASE)  # MinIO: "reduce your re
 _WRONG = re.compile(r"\b(fatal|error|unable|fail(ed|ure)?|invalid|denied|expired|cannot)\b", re.IGNORECASE)
 
 
-def named(name: str) -> Cause:
+def by_name(name: str) -> Cause:
     return next(cause for cause in CAUSES if cause.name == name)
 
 
@@ -140,13 +140,13 @@ def answered(code: str, message: str = "", status: int = 0) -> Optional[Cause]:
     if code in _FINDINGS or _DAMAGE.search(message):
         return None
     if code.startswith("kms:"):
-        return named(ENCRYPTION)
+        return by_name(ENCRYPTION)
     spoken = next((cause for pattern, cause in _SPOKEN if pattern.search(message)), None)
     return spoken or _BY_CODE.get(code) or _BY_CODE.get(str(status))
 
 
-def of(error: BaseException) -> Optional[Cause]:
-    """The cause of an error that client.translate() made; None where the server said nothing of the kind."""
+def cause_of(error: BaseException) -> Optional[Cause]:
+    """Return the cause of an error from client.translate(); None where the server's answer names none."""
     known = getattr(error.__cause__, "__context__", None) if error.__cause__ else None
     for exc in (error.__cause__, known):
         response = getattr(exc, "response", None)
@@ -154,8 +154,8 @@ def of(error: BaseException) -> Optional[Cause]:
             told = response.get("Error", {})
             status = int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
             return answered(str(told.get("Code", "")), str(told.get("Message", "")), status)
-        if type(exc).__name__ == "SSLError" or (exc is not None and answered("", str(exc)) is named(TLS)):
-            return named(TLS)
+        if type(exc).__name__ == "SSLError" or (exc is not None and answered("", str(exc)) is by_name(TLS)):
+            return by_name(TLS)
     return None
 
 

@@ -59,7 +59,7 @@ _CODES: dict[str, tuple[type[LifeboatError], str, str]] = {
 def refused_key(code: str) -> str:
     """What a server's code says of the key; empty where it says nothing of it."""
     cause = causes.answered(code)
-    return f"{cause.words} ({code}). {cause.remedy}" if cause and cause.name in (CREDENTIALS, CLOCK) else ""
+    return f"{cause.description} ({code}). {cause.remedy}" if cause and cause.name in (CREDENTIALS, CLOCK) else ""
 
 
 def refuses(error: LifeboatError) -> bool:
@@ -153,13 +153,13 @@ class _Socket:
         return self.answer if buffering == 0 else io.BufferedReader(self.answer, _BUFFER)
 
 
-class _Asked(threading.local):
-    """Whether this thread's request is answered by an object."""
+class _RequestState(threading.local):
+    """State whether this thread's request is answered by an object."""
 
     object = False
 
 
-_ASKED = _Asked()
+_ASKED = _RequestState()
 
 
 def _note(request: Any, **_: object) -> None:
@@ -180,9 +180,9 @@ def _pools() -> Mapping[str, type]:
                 super().connect()
                 self.sock = _Socket(self.sock)
 
-            def putrequest(self, method: str, *words: Any, **more: Any) -> None:
+            def putrequest(self, method: str, *arguments: Any, **more: Any) -> None:
                 self._times = web.times_of(method)
-                super().putrequest(method, *words, **more)
+                super().putrequest(method, *arguments, **more)
 
             def getresponse(self) -> Any:
                 own = self.sock
@@ -256,11 +256,11 @@ def spoken(attempted: str, subject: str) -> Iterator[None]:
         error = translate(exc, attempted, subject)
         if error is None:
             raise
-        raise error from _said(exc)  # code() and status() look there
+        raise error from _server_error(exc)  # code() and status() look there
 
 
-def _said(exc: BaseException) -> BaseException:
-    """The server's own answer, which upload_file hides."""
+def _server_error(exc: BaseException) -> BaseException:
+    """Return the error with the server's answer, which upload_file hides."""
     of_boto3 = _loaded("boto3.exceptions", "Boto3Error")
     return exc.__context__ if isinstance(exc, of_boto3) and exc.__context__ is not None else exc
 
@@ -274,7 +274,7 @@ def translate(exc: BaseException, attempted: str, subject: str) -> LifeboatError
     of_a_parser = _loaded("botocore.parsers", "ResponseParserError")
     # Of the answer that comes instead of an object botocore lets them through.
     of_the_network = (*_loaded("urllib3.exceptions", "HTTPError"), web.UnusableError)
-    exc = _said(exc)
+    exc = _server_error(exc)
     if isinstance(exc, known.ClientError):
         answer = exc.response.get("Error", {})
         code = str(answer.get("Code", ""))
@@ -282,15 +282,15 @@ def translate(exc: BaseException, attempted: str, subject: str) -> LifeboatError
         said = f"{code}: {answer.get('Message', '')}".strip(": ")
         known_cause = causes.answered(code, str(answer.get("Message", "")), status)
         if known_cause:
-            return known_cause.kind(attempted, subject, f"{known_cause.words} ({said})", known_cause.remedy)
+            return known_cause.kind(attempted, subject, f"{known_cause.description} ({said})", known_cause.remedy)
         kind, cause, remedy = _CODES.get(code) or _CODES.get(str(status)) or (LifeboatError, "", "")
         if not remedy:
             busy = "The server is busy or failing: look at its log, then try again."
             remedy = busy if status >= 500 else "Look up that answer in the server's manual."
         return kind(attempted, subject, f"{cause} ({said})" if cause else said, remedy)
-    tls = causes.named(causes.TLS)
+    tls = causes.by_name(causes.TLS)
     if isinstance(exc, known.SSLError) or causes.answered("", str(exc)) is tls:
-        return tls.kind(attempted, subject, f"{tls.words}: {exc}", tls.remedy)
+        return tls.kind(attempted, subject, f"{tls.description}: {exc}", tls.remedy)
     if isinstance(exc, of_a_parser) or _raised_in(exc, "botocore.parsers"):
         cause = "the server answered what is not S3's: " + " ".join(str(exc).split())[:200]
         return LifeboatError(attempted, subject, cause, "Is that an S3 endpoint? Correct endpoint_url and port.")
@@ -366,11 +366,11 @@ class _Reader(io.RawIOBase):
             raise IntegrityError("read", self._url, cause, "Choose another backup, and keep this one for inquiry.")
         return len(data)
 
-    def _receive(self, wanted: int) -> bytes:
+    def _receive(self, size: int) -> bytes:
         while self._at < self._size:
             try:
                 with spoken("read", self._url):
-                    data: bytes = self._body.read(wanted)
+                    data: bytes = self._body.read(size)
                 if data:
                     return data
                 cause = LifeboatError(
@@ -448,7 +448,7 @@ def _versions(client: Client, bucket: str, prefix: str, exact: bool) -> tuple[_I
 
 def undeletable(exc: LifeboatError) -> bool:
     """Does the server refuse to delete this version, for a lock or for want of a right?"""
-    cause = causes.of(exc)
+    cause = causes.cause_of(exc)
     return code(exc) == "InvalidRequest" or (cause is not None and cause.name in (PERMISSION, LOCKED))
 
 

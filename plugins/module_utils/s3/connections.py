@@ -82,79 +82,79 @@ class Connections:
         Raises ConnectError, UnusableError, OSError and HTTPException.
         """
         head = _head(method, self._prefix + target, headers, body)
-        line = self._taken()
+        connection = self._taken()
         try:
             # A small body goes in the same packet; a large one would be copied.
-            line.sock.sendall(head + body if len(body) <= _LINE else head)
+            connection.sock.sendall(head + body if len(body) <= _LINE else head)
             if len(body) > _LINE:
-                line.sock.sendall(body)
-            with _Answer(line.sock, method, self._read, times_of(method)) as answer:
+                connection.sock.sendall(body)
+            with _Answer(connection.sock, method, self._read, times_of(method)) as answer:
                 answer.begin()
                 data = answer.body(most)
-            line.sock.settimeout(self._read)
+            connection.sock.settimeout(self._read)
         except BaseException:
-            line.close()
+            connection.close()
             raise
         if answer.will_close or len(self._idle) >= _MOST:
-            line.close()
+            connection.close()
         else:
-            self._idle.append(line)
-        return Reply(answer.status, answer.told, data)
+            self._idle.append(connection)
+        return Reply(answer.status, answer.header_fields, data)
 
     def _taken(self) -> http.client.HTTPConnection:
         """One that is open, the last that was used before the others, or else a new one."""
         while True:
             try:
-                line = self._idle.pop()
+                connection = self._idle.pop()
             except IndexError:
                 return self._opened()
-            if not _dropped(line):
-                return line
-            line.close()
+            if not _dropped(connection):
+                return connection
+            connection.close()
 
     def _opened(self) -> http.client.HTTPConnection:
         host, port = self._host, self._port
         if self._proxy.hostname:
             host, port = self._proxy.hostname, self._proxy.port or 80
-        line = (
+        connection = (
             http.client.HTTPSConnection(host, port, timeout=self._connect, context=self._context)
             if self._secure
             else http.client.HTTPConnection(host, port, timeout=self._connect)
         )
         if self._proxy.hostname and self._secure:
-            line.set_tunnel(self._host, self._port)
+            connection.set_tunnel(self._host, self._port)
         try:
-            line.connect()
+            connection.connect()
         except (OSError, http.client.HTTPException) as exc:
-            line.close()
+            connection.close()
             raise ConnectError(*exc.args) from exc
-        line.sock.settimeout(self._read)
-        return line
+        connection.sock.settimeout(self._read)
+        return connection
 
 
 class _Answer(http.client.HTTPResponse):
-    """told: its headers, by lower-case name. read: seconds that one read may take, and all of them `times` as long."""
+    """An answer. header_fields: by lower-case name. read: seconds for one read; all of them get `times` as many."""
 
-    told: dict[str, str]
+    header_fields: dict[str, str]
 
-    def __init__(self, line: socket.socket, method: str, read: float, times: float) -> None:
-        super().__init__(line, method=method)
+    def __init__(self, connection: socket.socket, method: str, read: float, times: float) -> None:
+        super().__init__(connection, method=method)
         self.fp.close()
-        self.fp = io.BufferedReader(Timed(line, read, times), _LINE)
+        self.fp = io.BufferedReader(Timed(connection, read, times), _LINE)
         self._bodiless = method == "HEAD"
 
     def begin(self) -> None:
         """Read its head, and see how its body will end: https://www.rfc-editor.org/rfc/rfc9112#name-message-body-length"""
         for _number in range(_INTERIM):
             version, self.status, self.reason = self._read_status()  # type: ignore[attr-defined]
-            self.told = self._fields()
+            self.header_fields = self._fields()
             if self.status >= http.HTTPStatus.OK:
                 break
         else:
             raise http.client.HTTPException(f"no answer after {_INTERIM} that say that one comes")
         self.code, self.version = self.status, 10 if version == "HTTP/1.0" else 11
-        coding = self.told.get("transfer-encoding", "").lower()
-        length = self.told.get("content-length", "")
+        coding = self.header_fields.get("transfer-encoding", "").lower()
+        length = self.header_fields.get("content-length", "")
         if not _SIZE.fullmatch(length):
             raise UnusableError(f"the answer's Content-Length is not a size: {length[:40]!r}")
         if coding not in ("", "chunked"):
@@ -162,7 +162,7 @@ class _Answer(http.client.HTTPResponse):
         self.chunked, self.chunk_left, self.length = bool(coding), None, int(length) if length and not coding else None
         if self.status in (http.HTTPStatus.NO_CONTENT, http.HTTPStatus.NOT_MODIFIED) or self._bodiless:
             self.chunked, self.length = False, 0
-        said = self.told.get("connection", "").lower()
+        said = self.header_fields.get("connection", "").lower()
         ends = "close" in said or (self.version == 10 and "keep-alive" not in said)
         self.will_close = ends or (not self.chunked and self.length is None)
 
@@ -212,10 +212,10 @@ def _head(method: str, target: str, headers: Mapping[str, str], body: bytes) -> 
     return "\r\n".join([*rows, "", ""]).encode("latin-1")
 
 
-def _dropped(line: http.client.HTTPConnection) -> bool:
+def _dropped(connection: http.client.HTTPConnection) -> bool:
     """Did the server end it, or say something that nobody asked for?"""
     poll = select.poll()
-    poll.register(line.sock, select.POLLIN)
+    poll.register(connection.sock, select.POLLIN)
     return bool(poll.poll(0))
 
 

@@ -163,7 +163,7 @@ class Copier:
                     raise LifeboatError(
                         READ, subject, "it was overwritten each time while being read", "Try again later."
                     ) from exc
-                now = self._ask("HEAD", self.source, key, _of(version), subject=subject).size
+                now = self._ask("HEAD", self.source, key, _version_query(version), subject=subject).size
                 self._room.take(max(0, now - size), subject)
                 size = now
         raise AssertionError("the last attempt returns or raises")
@@ -199,11 +199,11 @@ class Copier:
         held = self._budget.take(order.size)
         try:
             self._rate.take(order.size)
-            answer = self._ask("GET", self.source, key, _of(order.version), properties.ASK, subject=subject)
+            answer = self._ask("GET", self.source, key, _version_query(order.version), properties.ASK, subject=subject)
             if len(answer.body) > max(2 * PART, 2 * order.size):
                 raise ChangedError
             self._room.take(max(0, len(answer.body) - order.size), subject)
-            wanted = self._wanted(answer, order)
+            wanted = self._attributes(answer, order)
             data = answer.body
             pipeline.count(len(data))
             md5, sha256 = _md5(data).hexdigest(), hashlib.sha256(data).hexdigest()
@@ -218,7 +218,7 @@ class Copier:
 
             put, refused = _with_tags(put_whole, wanted)
             if not put.usual:
-                put = put._replace(held=self._read_back(key, put.version, sha256, len(data), subject))
+                put = put._replace(stored_headers=self._read_back(key, put.version, sha256, len(data), subject))
         finally:
             self._budget.give(held)
         untagged = self._settle_tags(key, put, wanted, refused)
@@ -228,10 +228,10 @@ class Copier:
         key, size, subject = order.key, order.size, order.subject
         part = max(PART, -(-size // _PARTS))
         ranges = [(start, min(start + part, size)) for start in range(0, size, part)]
-        first = self._ask("HEAD", self.source, key, _of(order.version), properties.ASK, subject=subject)
+        first = self._ask("HEAD", self.source, key, _version_query(order.version), properties.ASK, subject=subject)
         if first.size != size:
             raise ChangedError
-        wanted = self._wanted(first, order)
+        wanted = self._attributes(first, order)
         with contextlib.ExitStack() as stack:
             upload, refused = _with_tags(
                 lambda headers: stack.enter_context(self._upload(key, headers, subject)), wanted
@@ -240,16 +240,16 @@ class Copier:
             _require(order.sha256, sha256, subject)
             put = self._finish(key, upload, sums, subject)
         if not put.usual:
-            put = put._replace(held=self._read_back(key, put.version, sha256, size, subject))
+            put = put._replace(stored_headers=self._read_back(key, put.version, sha256, size, subject))
         untagged = self._settle_tags(key, put, wanted, refused)
         return _copied(order, size, first, md5, sha256, put, wanted, untagged)
 
-    def _settle_tags(self, key: str, put: _Put, wanted: _Wanted, refused: str) -> str:
+    def _settle_tags(self, key: str, put: _Put, attributes: _Attributes, refused: str) -> str:
         """See that the copy has its tags; why it does not. Those of an upload in parts are lost on Ceph RGW."""
-        if refused or not wanted.tags:
+        if refused or not attributes.tags:
             return refused
         version = "" if put.version == NULL else put.version
-        return settle_tags(self.target, key, version, wanted.tags, sent=True)
+        return settle_tags(self.target, key, version, attributes.tags, sent=True)
 
     @contextlib.contextmanager
     def _upload(self, key: str, headers: Mapping[str, str], subject: str) -> Iterator[_Upload]:
@@ -283,26 +283,26 @@ class Copier:
                 while asked < len(ranges) and len(waiting) < _AHEAD:
                     start, end = ranges[asked]
                     # Who holds parts that are not on their way yet must not wait for others to let go of theirs.
-                    held = self._budget.take(end - start, wait=not waiting)
-                    if not held:
+                    reserved = self._budget.take(end - start, wait=not waiting)
+                    if not reserved:
                         break
-                    waiting.append((held, self._pool.submit(self._fetch, key, start, end, version, etag, subject)))
+                    waiting.append((reserved, self._pool.submit(self._fetch, key, start, end, version, etag, subject)))
                     asked += 1
-                held, fetched = waiting.popleft()
+                reserved, fetched = waiting.popleft()
                 try:
                     data = fetched.result()
                     md5.update(data)
                     sha256.update(data)
                 except BaseException:
-                    self._budget.give(held)
+                    self._budget.give(reserved)
                     raise
-                puts.append(self._pool.submit(self._put_part, key, len(puts) + 1, data, upload, held, subject))
+                puts.append(self._pool.submit(self._put_part, key, len(puts) + 1, data, upload, reserved, subject))
                 del data
             return [future.result() for future in puts], md5.hexdigest(), sha256.hexdigest()
         finally:
-            for held, fetched in waiting:
+            for reserved, fetched in waiting:
                 fetched.cancel()
-                self._budget.give(held)
+                self._budget.give(reserved)
             for future in puts:  # an upload that is aborted while parts arrive keeps them
                 with contextlib.suppress(Exception):
                     future.result()
@@ -311,7 +311,7 @@ class Copier:
         self._rate.take(end - start)
         headers = {"range": f"bytes={start}-{end - 1}", "if-match": f'"{etag}"'}
         try:
-            answer = self._ask("GET", self.source, key, _of(version), headers, subject=subject)
+            answer = self._ask("GET", self.source, key, _version_query(version), headers, subject=subject)
         except LifeboatError as exc:
             if client.code(exc) in ("PreconditionFailed", "412", "InvalidRange", "416"):
                 raise ChangedError from exc
@@ -321,14 +321,16 @@ class Copier:
         pipeline.count(len(answer.body))
         return answer.body
 
-    def _put_part(self, key: str, number: int, data: bytes, upload: str, held: int, subject: str) -> tuple[str, str]:
+    def _put_part(
+        self, key: str, number: int, data: bytes, upload: str, reserved: int, subject: str
+    ) -> tuple[str, str]:
         """(MD5 of the part, its ETag)"""
         try:
             query = {"partNumber": str(number), "uploadId": upload}
             md5 = _md5(data).hexdigest()
             return md5, self._ask("PUT", self.target, key, query, _md5_header(md5), data, subject=subject).etag
         finally:
-            self._budget.give(held)
+            self._budget.give(reserved)
 
     def _complete(self, key: str, upload: str, sums: list[tuple[str, str]], subject: str) -> Answer:
         parts = "".join(
@@ -354,12 +356,12 @@ class Copier:
             raise IntegrityError(WRITE, subject, "what the target holds is not what it was sent", remedy)
         return headers
 
-    def _wanted(self, answer: Answer, order: _Order) -> _Wanted:
-        """What the copy is to have beside its bytes: as on record, or else as the source has it."""
+    def _attributes(self, answer: Answer, order: _Order) -> _Attributes:
+        """Return what the copy gets beside its bytes: as on record, or else as the source has it."""
         line, noted, at = order.record
-        headers = kept(answer.headers) if line is None else dict(properties.pairs(line))
+        headers = object_headers(answer.headers) if line is None else dict(properties.pairs(line))
         if noted is not None:
-            return _Wanted(headers, list(properties.pairs(noted)), at, order.lock)
+            return _Attributes(headers, list(properties.pairs(noted)), at, order.lock)
         at, told, unread = int(time.time()), None, ""
         if not self._no_tags and may_have_tags(answer):
             try:
@@ -374,7 +376,7 @@ class Copier:
             self._no_tags = told is None and not unread and not counted
             if told is None and counted:  # it knows tags, and does not give those of this one
                 unread = unread or "the server says that it knows no tags"
-        return _Wanted(headers, told or [], at, order.lock, unread)
+        return _Attributes(headers, told or [], at, order.lock, unread)
 
 
 class _Order(NamedTuple):
@@ -390,8 +392,8 @@ class _Order(NamedTuple):
     record: Record
 
 
-class _Wanted(NamedTuple):
-    """What a copy is to have beside its bytes. at: when its tags were read. unread: why they could not be."""
+class _Attributes(NamedTuple):
+    """What a copy gets beside its bytes. at: when its tags were read. unread: why they could not be read."""
 
     headers: dict[str, str]
     tags: Tags
@@ -411,14 +413,14 @@ class _Upload(NamedTuple):
 
 
 class _Put(NamedTuple):
-    """What the target said of a write. usual: its ETag is the one that S3 describes for these bytes. held: the headers
-    with which it gave the copy back; None where it was not asked."""
+    """The target's answer to a write. usual: its ETag is the one that S3 describes for these bytes. stored_headers: the
+    headers with which it gave the copy back; None where it was not read back."""
 
     version: str
     etag: str
     usual: bool
     encrypted: bool
-    held: Optional[Mapping[str, str]] = None
+    stored_headers: Optional[Mapping[str, str]] = None
 
 
 @dataclass(frozen=True)
@@ -444,19 +446,19 @@ class ChangedError(Exception):
     """The object is not the one any more whose first part was read."""
 
 
-def _require(wanted: str, sha256: str, subject: str) -> None:
-    if wanted and wanted != sha256:
+def _require(expected: str, sha256: str, subject: str) -> None:
+    if expected and expected != sha256:
         remedy = "Choose another backup, and keep this one for inquiry."
         raise IntegrityError(READ, subject, "its bytes are not those that were mirrored (SHA-256 differs)", remedy)
 
 
-def _with_tags(write: Callable[[Mapping[str, str]], T], wanted: _Wanted) -> tuple[T, str]:
+def _with_tags(write: Callable[[Mapping[str, str]], T], attributes: _Attributes) -> tuple[T, str]:
     """Write with the tags or, where these are refused, without: what that gave, and why they were refused."""
-    plain = {**wanted.headers, **wanted.lock}
-    if not wanted.tags:
+    plain = {**attributes.headers, **attributes.lock}
+    if not attributes.tags:
         return write(plain), ""
     try:
-        return write({**plain, **tagging(wanted.tags)}), ""
+        return write({**plain, **tagging(attributes.tags)}), ""
     except LifeboatError as exc:
         if exc.attempted != WRITE or not answered(exc):
             raise
@@ -471,21 +473,21 @@ def answered(exc: LifeboatError) -> bool:
 
 
 def _copied(
-    order: _Order, size: int, source: Answer, md5: str, sha256: str, put: _Put, wanted: _Wanted, untagged: str
+    order: _Order, size: int, source: Answer, md5: str, sha256: str, put: _Put, attributes: _Attributes, untagged: str
 ) -> Copied:
     headers, etag, listed = source.headers, source.etag, order.etag
     told = {text for text in (etag, listed) if properties.is_md5(text, properties.encryption(headers))}
-    lost = properties.lost(wanted.headers, put.held) if put.held is not None else ()
+    lost = properties.lost(attributes.headers, put.stored_headers) if put.stored_headers is not None else ()
     return Copied(
         order.key, size, etag, sha256, put.version, put.etag, headers.get("x-amz-version-id", ""),
         proved=md5 in told, doubtful=bool(told) and md5 not in told,
-        properties=replace(_as_copied(properties.of(headers), put.encrypted), lost=lost),
-        record=wanted.record, untagged=untagged, read_back=put.held is not None, unread=wanted.unread,
+        properties=replace(_as_copied(properties.from_headers(headers), put.encrypted), lost=lost),
+        record=attributes.record, untagged=untagged, read_back=put.stored_headers is not None, unread=attributes.unread,
     )  # fmt: skip
 
 
-def _as_copied(of: Properties, encrypted: bool) -> Properties:
-    return replace(of, clear=bool(of.encryption) and not encrypted)
+def _as_copied(source: Properties, encrypted: bool) -> Properties:
+    return replace(source, clear=bool(source.encryption) and not encrypted)
 
 
 def _md5(data: bytes) -> hashlib._Hash:
@@ -501,9 +503,9 @@ def _md5_header(md5: str) -> dict[str, str]:
     return {"content-md5": base64.b64encode(bytes.fromhex(md5)).decode()}
 
 
-def tagging(told: Optional[Sequence[tuple[str, str]]]) -> dict[str, str]:
-    """The header that gives an object these tags."""
-    return {"x-amz-tagging": properties.written(told)} if told else {}
+def tagging(pairs: Optional[Sequence[tuple[str, str]]]) -> dict[str, str]:
+    """Return the header that gives an object these tags."""
+    return {"x-amz-tagging": properties.written(pairs)} if pairs else {}
 
 
 def _text(body: bytes, name: str, subject: str) -> str:
@@ -511,19 +513,19 @@ def _text(body: bytes, name: str, subject: str) -> str:
     return next((element.text or "" for element in root.iter() if signed.plain(element.tag) == name), "")
 
 
-def _of(version: str) -> dict[str, str]:
+def _version_query(version: str) -> dict[str, str]:
     return {"versionId": version} if version else {}
 
 
-def kept(headers: Mapping[str, str]) -> dict[str, str]:
-    """Those headers of an object that are part of it and not of the answer."""
+def object_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return those headers that are part of the object and not of the answer."""
     return {name: value for name, value in headers.items() if name in signed.KEPT or name.startswith(signed.USER)}
 
 
 def tags(bucket: Bucket, key: str, version: str = "") -> Optional[Tags]:
     """An object's tags, sorted by name; None where the server knows no tags."""
     try:
-        body = bucket.ask("GET", key, {"tagging": "", **_of(version)}, attempted="read the tags").body
+        body = bucket.ask("GET", key, {"tagging": "", **_version_query(version)}, attempted="read the tags").body
     except LifeboatError as exc:
         if client.code(exc) not in (*client.UNSUPPORTED, "NoSuchTagSet"):
             raise
@@ -534,7 +536,7 @@ def tags(bucket: Bucket, key: str, version: str = "") -> Optional[Tags]:
     return sorted((tag.get("Key", ""), tag.get("Value", "")) for tag in said)
 
 
-def settle_tags(target: Bucket, key: str, version: str, wanted: Tags, *, sent: bool = False) -> str:
+def settle_tags(target: Bucket, key: str, version: str, expected: Tags, *, sent: bool = False) -> str:
     """Give an object of the target's these tags and read them back; why it does not have them, or nothing.
 
     version: its current one. It is not named in the write: a vault's writer must not change the tags of old versions,
@@ -544,10 +546,10 @@ def settle_tags(target: Bucket, key: str, version: str, wanted: Tags, *, sent: b
     try:
         for put in (False, True) if sent else (True,):
             if put:
-                body = _tag_set(wanted)
+                body = _tag_set(expected)
                 target.ask("PUT", key, {"tagging": ""}, content_md5(body), body, attempted="put the tags")
             found = tags(target, key, version)
-            if found == sorted(wanted):
+            if found == sorted(expected):
                 return ""
             why = "the server knows no tags" if found is None else "it has other tags than it was given"
     except LifeboatError as exc:
@@ -569,41 +571,45 @@ class Losses:
         self._known: dict[tuple[str, bool], bool] = {}  # the header, whether it has a value: is it lost?
         self._left = LOOKS
 
-    def of(self, key: str, version: str, headers: Mapping[str, str]) -> tuple[str, ...]:
-        """What that copy lost. `version` of the target's."""
+    def headers_lost(self, key: str, version: str, headers: Mapping[str, str]) -> tuple[str, ...]:
+        """Return the headers that this copy lost. version: the target's."""
         kinds = {name: (name, bool(value)) for name, value in headers.items()}
         with self._lock:
             if self._left and not self._known.keys() >= {*kinds.values()}:
                 self._left -= 1
-                self._look(key, "" if version == NULL else version, headers)
+                self._inspect(key, "" if version == NULL else version, headers)
             gone = (name for name, kind in kinds.items() if self._known.get(kind))
             return properties.lost({name: headers[name] for name in gone}, {})
 
-    def _look(self, key: str, version: str, headers: Mapping[str, str]) -> None:
+    def _inspect(self, key: str, version: str, headers: Mapping[str, str]) -> None:
         try:
-            held = self._target.ask("HEAD", key, _of(version), attempted=WRITE).headers
+            held = self._target.ask("HEAD", key, _version_query(version), attempted=WRITE).headers
         except LifeboatError:  # a write that failed, and a target that is down, are found out elsewhere
             return
         for name, value in headers.items():
             self._known.setdefault((name, bool(value)), held.get(name) != value)
 
 
-def _tag_set(wanted: Tags) -> bytes:
+def _tag_set(expected: Tags) -> bytes:
     made = [
-        documents.made("Tag", [documents.made("Key", content=name), documents.made("Value", content=value)])
-        for name, value in wanted
+        documents.new_element(
+            "Tag", [documents.new_element("Key", content=name), documents.new_element("Value", content=value)]
+        )
+        for name, value in expected
     ]
-    return documents.write(documents.made("Tagging", [documents.made("TagSet", made)]))
+    return documents.write(documents.new_element("Tagging", [documents.new_element("TagSet", made)]))
 
 
 def facts(bucket: Bucket, key: str, version: str = "") -> Facts:
     """What an object is beside its bytes: its headers and user metadata, its tags, its size, its properties. version:
     `null` is one: it was written before the bucket kept versions, and may be an old one by now."""
     at = int(time.time())
-    answer = bucket.ask("HEAD", key, _of(version), properties.ASK, attempted=READ)
+    answer = bucket.ask("HEAD", key, _version_query(version), properties.ASK, attempted=READ)
     found = tags(bucket, key, version) if may_have_tags(answer) else []
     held = (answer.etag, answer.version)
-    return Facts(kept(answer.headers), found or [], answer.size, properties.of(answer.headers), at, *held)
+    return Facts(
+        object_headers(answer.headers), found or [], answer.size, properties.from_headers(answer.headers), at, *held
+    )
 
 
 def recorded(vault: Bucket, key: str, version: str, record: Record) -> tuple[dict[str, str], Tags]:
@@ -632,7 +638,7 @@ def digest(
 
     Raises IntegrityError where there are not `size` of them.
     """
-    query = _of(version)
+    query = _version_query(version)
     sha256, md5, count = hashlib.sha256(), _md5(b""), 0
     headers: Mapping[str, str] = {}
     for start in range(0, max(size, 1), PART):
@@ -651,7 +657,7 @@ def digest(
 
 def refused(exc: LifeboatError) -> bool:
     """Does the server refuse the object itself, its name say, and would take another?"""
-    cause = causes.of(exc)
+    cause = causes.cause_of(exc)
     if isinstance(exc, (UsageError, SpaceError, NotFoundError)) or (cause and cause.name == causes.READ_ONLY):
         return False
     status = client.status(exc)

@@ -57,7 +57,7 @@ def _plain(element: Element) -> Element:
     return copy
 
 
-def made(name: str, children: Sequence[Element] = (), content: str = "") -> Element:
+def new_element(name: str, children: Sequence[Element] = (), content: str = "") -> Element:
     element = Element(name)
     element.text = content or None
     element.extend(children)

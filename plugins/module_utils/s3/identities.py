@@ -128,13 +128,13 @@ def of_minio(archive: bytes) -> Form:
     if lacks:
         raise _wrong("", f"the archive lacks {', '.join(lacks)}")
     found: dict[str, dict[str, str]] = {}
-    for name, document in _of(object, files, _POLICIES).items():
+    for name, document in _parse_entries(object, files, _POLICIES).items():
         found[f"{POLICY} {name}"] = {"document": canonical(document)}
-    for name, user in _of(_User, files, _USERS).items():
+    for name, user in _parse_entries(_User, files, _USERS).items():
         found[f"{USER} {name}"] = {"status": user.status, SECRET: _digest(user.secretKey)}
-    for name, group in _of(_Group, files, _GROUPS).items():
+    for name, group in _parse_entries(_Group, files, _GROUPS).items():
         found[f"{GROUP} {name}"] = {"status": group.status, "members": canonical(list(group.members or ()))}
-    for name, account in _of(_Account, files, _ACCOUNTS).items():
+    for name, account in _parse_entries(_Account, files, _ACCOUNTS).items():
         # Two claims say again, in a form of their own, what is compared below.
         claims = {claim: told for claim, told in (account.claims or {}).items() if claim not in _TWICE}
         until = (account.expiration or "")[:19]
@@ -146,7 +146,7 @@ def of_minio(archive: bytes) -> Form:
         }  # fmt: skip
     mappings = ((_OF_USERS, USER), (_OF_GROUPS, GROUP), (_OF_EXTERNAL, EXTERNAL), (_EXTERNAL_GROUPS, EXTERNAL))
     for member, kind in mappings:
-        for name, mapping in _of(_Mapping, files, member).items():
+        for name, mapping in _parse_entries(_Mapping, files, member).items():
             policies = canonical([text.strip() for text in mapping.policy.split(",") if text.strip()])
             found.setdefault(f"{kind} {name}", {})["policies"] = policies
     return found
@@ -181,24 +181,24 @@ FORMS = {MINIO: of_minio, SEAWEEDFS: of_seaweedfs}
 
 
 def counts(form: Form) -> Counts:
-    def of(kind: str) -> int:
+    def count(kind: str) -> int:
         return sum(name.startswith(f"{kind} ") for name in form)
 
     built_in = sum(f"{POLICY} {name}" in form for name in BUILT_IN)
-    return Counts(of(USER), of(GROUP), of(POLICY) - built_in, of(KEY))
+    return Counts(count(USER), count(GROUP), count(POLICY) - built_in, count(KEY))
 
 
 def digest(form: Form) -> str:
-    """SHA-256 of all but the secret keys, so that none of them can be guessed at by it."""
+    """Return the SHA-256 of all but the secret keys, so that it does not help to guess one."""
     open_ = {name: {field: value for field, value in told.items() if field != SECRET} for name, told in form.items()}
     return hashlib.sha256(json.dumps(open_, sort_keys=True).encode()).hexdigest()
 
 
-def differences(expected: Form, found: Form) -> list[str]:
-    """What is not as it was, one line an identity; values are never shown. What came in addition is `added()`."""
+def differences(expected: Form, actual: Form) -> list[str]:
+    """List what differs, one line per identity, without values. What came in addition is `added()`."""
     lines = []
     for name, told in sorted(expected.items()):
-        have = found.get(name)
+        have = actual.get(name)
         if have is None:
             lines.append(f"the {named(name)} is missing")
             continue
@@ -207,9 +207,9 @@ def differences(expected: Form, found: Form) -> list[str]:
     return lines
 
 
-def added(expected: Form, found: Form) -> list[str]:
-    """What is there and was not, as names."""
-    return [named(name) for name in sorted(found) if name not in expected]
+def added(expected: Form, actual: Form) -> list[str]:
+    """List the names of what is there and was not expected."""
+    return [named(name) for name in sorted(actual) if name not in expected]
 
 
 def not_carried(form: Form, now: datetime) -> dict[str, str]:
@@ -334,7 +334,7 @@ def _digest(secret: str) -> str:
     return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _of(kind: type[T], files: Mapping[str, bytes], name: str) -> dict[str, T]:
+def _parse_entries(kind: type[T], files: Mapping[str, bytes], name: str) -> dict[str, T]:
     def wrong(field: str, cause: str) -> LifeboatError:
         return _wrong(f"{name}: {field}" if field else name, cause)
 

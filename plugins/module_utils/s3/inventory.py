@@ -134,18 +134,18 @@ class Inventory:
         )
         self.add("held", rows)
 
-    def add_unlisted(self, vault: Bucket, wanted: str) -> None:
+    def add_unlisted(self, vault: Bucket, condition: str) -> None:
         """Ask the vault for those versions of `point` that it does not list, before they are called lost: MinIO lists
-        no `a/b` once there is `a`, and gives it all the same. `wanted`: a condition on a row p of `point`.
+        no `a/b` once there is `a`, and gives it all the same. `condition`: in SQL, on a row p of `point`.
 
         Of more than ASKED some at random are asked for, and all of them if one of these is there.
         """
-        source = f"SELECT p.key, p.version FROM point p WHERE {wanted} AND {UNHELD}"
+        source = f"SELECT p.key, p.version FROM point p WHERE {condition} AND {UNHELD}"
         count = int(self.value(f"SELECT count(*) FROM ({source})"))
         limit = ASKED
         while True:
             rows = list(self.each(f"{source} ORDER BY random() LIMIT {limit}"))
-            found = [row for row in (_asked(vault, *asked) for asked in rows) if row]
+            found = [row for row in (_row_of_vault(vault, *asked) for asked in rows) if row]
             self.add("held", found)
             if not found or count <= limit:
                 return
@@ -177,11 +177,11 @@ class Inventory:
     def counted(self, source: str, *values: Any, shown: int = 20, order: str = "key") -> tuple[int, list[str]]:
         """How many keys there are in `source` (what follows FROM), and the first few."""
         total = int(self.value(f"SELECT count(DISTINCT key) FROM {source}", *values))
-        few = f"SELECT DISTINCT key FROM {source} ORDER BY {order} LIMIT {shown}"
-        return total, [str(row[0]) for row in self.each(few, *values)] if total else []
+        first = f"SELECT DISTINCT key FROM {source} ORDER BY {order} LIMIT {shown}"
+        return total, [str(row[0]) for row in self.each(first, *values)] if total else []
 
-    def few(self, source: str) -> str:
-        """How many keys there are in `source`, and the first of them; nothing where there are none."""
+    def summary(self, source: str) -> str:
+        """Return how many keys are in `source` and the first of them as text; nothing where there are none."""
         count, keys = self.counted(source, shown=SHOWN)
         rest = f" and {count - len(keys)} more" if count > len(keys) else ""
         return f"{count} ({', '.join(map(printable, keys))}{rest})" if count else ""
@@ -197,8 +197,8 @@ class Inventory:
             yield Listed(key, size, etag, at, "", version, vault_etag, sha256 or None, properties, headers, tags)
 
 
-def _asked(vault: Bucket, key: str, version: str) -> Optional[tuple[str, str, int, str, float]]:
-    """A row of `held`; None where it is not there, or the server does not say so."""
+def _row_of_vault(vault: Bucket, key: str, version: str) -> Optional[tuple[str, str, int, str, float]]:
+    """Return the version's row for the table `held`; None where the server does not say that it is there."""
     try:
         head = vault.ask("HEAD", key, {"versionId": version}, attempted="look for the version")
     except LifeboatError:

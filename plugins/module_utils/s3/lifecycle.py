@@ -16,7 +16,7 @@ from typing import Optional
 from ..base.errors import LifeboatError
 from . import client, documents, signed
 from .bucket import Bucket
-from .documents import Element, content, made
+from .documents import Element, content, new_element
 
 ABORT_DAYS = 7  # unfinished uploads cost money and show in no listing
 _REFUSED_FORM = (*client.UNSUPPORTED, "MalformedXML", "InvalidRequest", "InvalidArgument", "400")
@@ -26,7 +26,7 @@ _DOCUMENT, _READ = "LifecycleConfiguration", "read the bucket's lifecycle"
 
 @dataclass(frozen=True)
 class Rule:
-    """about: its prefix, and whatever else narrows it. said: the whole rule, as servers take and tell it."""
+    """A rule of a bucket. about: its prefix, and whatever else narrows it. element: the whole rule as XML."""
 
     id: str
     enabled: bool
@@ -35,54 +35,56 @@ class Rule:
     expires_live: bool  # it removes objects because they are old, although nobody replaced or removed them
     markers: bool
     uploads: bool
-    said: Element
+    element: Element
 
     def shorter(self, days: int) -> bool:
         """Whether it removes replaced objects sooner than after `days`. Without a number of days (MinIO: only
         NewerNoncurrentVersions) it does so at once."""
-        expires = documents.child(self.said, "NoncurrentVersionExpiration") is not None
+        expires = documents.child(self.element, "NoncurrentVersionExpiration") is not None
         return self.enabled and expires and (self.noncurrent_days or 0) < days
 
     @property
     def forgets_deleted(self) -> Optional[int]:
         """Days after which an object that was deleted goes with all its versions: MinIO's DelMarkerExpiration."""
-        days = content(self.said, "DelMarkerExpiration", "Days") or ""
+        days = content(self.element, "DelMarkerExpiration", "Days") or ""
         return int(days) if self.enabled and days.isdecimal() else None
 
 
 def rule(id: str, days: int, prefix: str = "") -> Rule:
     """Replaced and removed objects stay `days`; lone delete markers and unfinished uploads are cleaned up."""
     parts = [
-        made("ID", content=id),
-        made("Filter", [made("Prefix", content=prefix)]),
-        made("Status", content="Enabled"),
-        made(_EXPIRATION, [made("ExpiredObjectDeleteMarker", content="true")]),
-        made("NoncurrentVersionExpiration", [made("NoncurrentDays", content=str(days))]),
-        made(_ABORT, [made("DaysAfterInitiation", content=str(ABORT_DAYS))]),
+        new_element("ID", content=id),
+        new_element("Filter", [new_element("Prefix", content=prefix)]),
+        new_element("Status", content="Enabled"),
+        new_element(_EXPIRATION, [new_element("ExpiredObjectDeleteMarker", content="true")]),
+        new_element("NoncurrentVersionExpiration", [new_element("NoncurrentDays", content=str(days))]),
+        new_element(_ABORT, [new_element("DaysAfterInitiation", content=str(ABORT_DAYS))]),
     ]
-    return parse(made("Rule", parts))
+    return parse(new_element("Rule", parts))
 
 
-def parse(said: Element) -> Rule:
-    about = documents.child(said, "Filter")
-    days = content(said, "NoncurrentVersionExpiration", "NoncurrentDays") or ""
-    enabled = content(said, "Status") == "Enabled"
-    prefix = content(said, "Filter", "Prefix") or content(said, "Prefix") or ""  # old servers say it outside of Filter
+def parse(element: Element) -> Rule:
+    about = documents.child(element, "Filter")
+    days = content(element, "NoncurrentVersionExpiration", "NoncurrentDays") or ""
+    enabled = content(element, "Status") == "Enabled"
+    prefix = (
+        content(element, "Filter", "Prefix") or content(element, "Prefix") or ""
+    )  # old servers say it outside of Filter
     narrow = {signed.plain(part.tag) for part in (about if about is not None else ())} - {"Prefix"}
     return Rule(
-        id=content(said, "ID") or "",
+        id=content(element, "ID") or "",
         enabled=enabled,
         about=(prefix, tuple(sorted(narrow))),
         noncurrent_days=int(days) if days.isascii() and days.isdigit() else None,
-        expires_live=enabled and any(content(said, _EXPIRATION, name) is not None for name in ("Days", "Date")),
-        markers=content(said, _EXPIRATION, "ExpiredObjectDeleteMarker") == "true",
-        uploads=documents.child(said, _ABORT) is not None,
-        said=said,
+        expires_live=enabled and any(content(element, _EXPIRATION, name) is not None for name in ("Days", "Date")),
+        markers=content(element, _EXPIRATION, "ExpiredObjectDeleteMarker") == "true",
+        uploads=documents.child(element, _ABORT) is not None,
+        element=element,
     )
 
 
 def read(bucket: Bucket) -> Optional[list[Rule]]:
-    """The bucket's rules; None where the server knows no such thing."""
+    """Return the bucket's rules; None where the server does not know rules."""
     try:
         root = bucket.ask_xml(_READ, {"lifecycle": ""})
     except LifeboatError as exc:
@@ -93,15 +95,15 @@ def read(bucket: Bucket) -> Optional[list[Rule]]:
         raise
     if signed.plain(root.tag) != _DOCUMENT:
         return None
-    return [parse(said) for said in root if signed.plain(said.tag) == "Rule"]
+    return [parse(element) for element in root if signed.plain(element.tag) == "Rule"]
 
 
-def mine(have: Sequence[Rule], wanted: Rule) -> Optional[Rule]:
-    """Our rule, where it is among them and expires what it should, of everything it should."""
+def mine(have: Sequence[Rule], expected: Rule) -> Optional[Rule]:
+    """Return our rule if it is among them and expires what it should, of everything it should."""
     for found in have:
-        if found.id == wanted.id:
+        if found.id == expected.id:
             same = (found.enabled, found.noncurrent_days, found.about, found.expires_live)
-            return found if same == (True, wanted.noncurrent_days, wanted.about, False) else None
+            return found if same == (True, expected.noncurrent_days, expected.about, False) else None
     return None
 
 
@@ -122,13 +124,13 @@ def _server(bucket: Bucket) -> str:
     return str(answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("server", ""))
 
 
-def put(bucket: Bucket, have: Sequence[Rule], wanted: Rule) -> list[Rule]:
+def put(bucket: Bucket, have: Sequence[Rule], rule: Rule) -> list[Rule]:
     """Set our rule next to those of others, in the fullest form that the server takes; returns what it then says."""
-    others = [other.said for other in have if other.id != wanted.id]
-    forms = list(_forms(wanted.said))
+    others = [other.element for other in have if other.id != rule.id]
+    forms = list(_forms(rule.element))
     for form in forms:
         try:
-            document = documents.write(made(_DOCUMENT, [*others, form]))
+            document = documents.write(new_element(_DOCUMENT, [*others, form]))
             bucket.set("lifecycle", document, "set the bucket's lifecycle")
             break
         except LifeboatError as exc:
@@ -141,5 +143,5 @@ def _forms(form: Element) -> Iterator[Element]:
     """The rule, and what is left of it for servers that do not know all of its parts."""
     yield form
     for part in (_ABORT, _EXPIRATION):
-        form = made("Rule", [one for one in form if one.tag != part])
+        form = new_element("Rule", [one for one in form if one.tag != part])
         yield form

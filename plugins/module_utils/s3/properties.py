@@ -60,7 +60,7 @@ class Properties:
     encryption_key: str = ""
 
     @property
-    def line(self) -> str:
+    def encoded(self) -> str:
         said = {
             "encryption": self.encryption, "key": self.encryption_key, "clear": "1" if self.clear else "",
             "checksums": self.checksums, "mode": self.mode, "until": format_until(self.until) if self.until else "",
@@ -93,14 +93,14 @@ class Properties:
     def locked(self, now: datetime) -> bool:
         return self.hold or self.retained(now)
 
-    def lacks(self, wanted: Properties, now: datetime) -> list[str]:
-        """What of the lock that is wanted it does not have; one that lasts longer, or is stricter, will do."""
+    def lacks(self, expected: Properties, now: datetime) -> list[str]:
+        """List what of the expected lock is missing; a longer or stricter lock will do."""
         lacking = []
-        if wanted.retained(now):
-            shorter = self.until is None or wanted.until is None or self.until < wanted.until
-            weaker = wanted.mode == "COMPLIANCE" and self.mode != wanted.mode
+        if expected.retained(now):
+            shorter = self.until is None or expected.until is None or self.until < expected.until
+            weaker = expected.mode == "COMPLIANCE" and self.mode != expected.mode
             lacking += ["retention"] if shorter or weaker else []
-        return lacking + (["legal hold"] if wanted.hold and not self.hold else [])
+        return lacking + (["legal hold"] if expected.hold and not self.hold else [])
 
 
 NONE = Properties()
@@ -122,8 +122,8 @@ def is_md5(etag: str, encryption: str) -> bool:
     return bool(_MD5.fullmatch(etag)) and not encryption.startswith("aws:kms") and encryption != OWN_KEY
 
 
-def of(headers: Mapping[str, str]) -> Properties:
-    """From the answer to a GET or a HEAD."""
+def from_headers(headers: Mapping[str, str]) -> Properties:
+    """Return the properties that the answer to a GET or a HEAD tells."""
     mode = headers.get(_MODE, "").upper()
     sums = sorted(found[1].upper() for found in map(_CHECKSUM.fullmatch, headers) if found)
     until = None
@@ -137,26 +137,26 @@ def of(headers: Mapping[str, str]) -> Properties:
 
 
 @functools.lru_cache(maxsize=4096)
-def parse(line: str) -> Properties:
-    """A line that is on record. Raises ValueError where it is none of ours."""
-    if not line:
+def parse(encoded: str) -> Properties:
+    """Return the properties that are on record in this form. Raise ValueError where it is none of ours."""
+    if not encoded:
         return NONE
-    said = dict(parse_qsl(line[: _LONGEST + 1], strict_parsing=True))
+    said = dict(parse_qsl(encoded[: _LONGEST + 1], strict_parsing=True))
     until = _moment(said.get("until", ""))
     known = Properties(
         said.get("encryption", ""), said.get("clear") == "1", said.get("checksums", ""), said.get("mode", ""), until,
         said.get("hold") == "1", tuple(filter(None, said.get("lost", "").split(","))), said.get("key", ""),
     )  # fmt: skip
     if list(known.lost) != sorted(_LOSABLE & {*known.lost}):
-        raise ValueError(f"no properties of an object: {line[:_LONGEST]!r}")
-    if known.line != line or (known.mode not in _MODES if until else known.mode):
-        raise ValueError(f"no properties of an object: {line[:_LONGEST]!r}")
+        raise ValueError(f"no properties of an object: {encoded[:_LONGEST]!r}")
+    if known.encoded != encoded or (known.mode not in _MODES if until else known.mode):
+        raise ValueError(f"no properties of an object: {encoded[:_LONGEST]!r}")
     return known
 
 
-def lost(wanted: Mapping[str, str], held: Mapping[str, str]) -> tuple[str, ...]:
+def lost(expected: Mapping[str, str], stored: Mapping[str, str]) -> tuple[str, ...]:
     """What a copy does not have of the headers and the user metadata that it was given, by its server's answer."""
-    gone = (name for name, value in wanted.items() if held.get(name) != value)
+    gone = (name for name, value in expected.items() if stored.get(name) != value)
     return tuple(sorted({METADATA if name.startswith(USER) else name for name in gone}))
 
 
@@ -167,22 +167,22 @@ def written(pairs: Iterable[tuple[str, str]]) -> str:
 
 
 @functools.lru_cache(maxsize=4096)
-def pairs(line: str) -> tuple[tuple[str, str], ...]:
-    """The headers or tags that written() wrote. Raises ValueError where it is none of ours."""
-    found = tuple(parse_qsl(line, keep_blank_values=True, strict_parsing=True)) if line else ()
-    if written(found) != line:
-        raise ValueError(f"no headers or tags of an object: {line[:_LONGEST]!r}")
+def pairs(encoded: str) -> tuple[tuple[str, str], ...]:
+    """Return the headers or tags that written() encoded. Raise ValueError where it is none of ours."""
+    found = tuple(parse_qsl(encoded, keep_blank_values=True, strict_parsing=True)) if encoded else ()
+    if written(found) != encoded:
+        raise ValueError(f"no headers or tags of an object: {encoded[:_LONGEST]!r}")
     return found
 
 
-def check(line: str) -> None:
+def check(encoded: str) -> None:
     """Raise what pairs() raises. Nearly every line need not be decoded for that. Few are the same: tools that copy
     files note in the metadata when each was written."""
-    if line and _AS_WRITTEN.fullmatch(line):
-        names = [pair.partition("=")[0] for pair in line.split("&")]
+    if encoded and _AS_WRITTEN.fullmatch(encoded):
+        names = [pair.partition("=")[0] for pair in encoded.split("&")]
         if names == sorted({*names}):
             return
-    pairs(line)
+    pairs(encoded)
 
 
 def format_until(moment: datetime) -> str:

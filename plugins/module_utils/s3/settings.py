@@ -75,9 +75,10 @@ _OLD = {
 
 
 @dataclass(frozen=True)
-class Told:
-    """values: by setting, XML; of versioning Enabled, Suspended or None; of the policy its JSON. None: nothing is set.
-    A key is missing where the server does not tell, and of these `denied` are those that the key may not read."""
+class BucketSettings:
+    """The settings of a bucket. values: by setting, XML; of versioning Enabled, Suspended or None; of the policy its
+    JSON. None: nothing is set. A key is missing where the server does not tell, and of these `denied` are those that
+    the key may not read."""
 
     values: Mapping[str, object]
     denied: tuple[str, ...] = ()
@@ -85,19 +86,20 @@ class Told:
 
 @dataclass(frozen=True)
 class Applied:
-    """made: the settings that were set. refused: those that the server would not take, and its words."""
+    """The result of apply(). changed: the settings that were set. refused: those that the server refused, and why."""
 
-    made: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
     refused: Mapping[str, str] = field(default_factory=dict)
 
 
 def read(bucket: Bucket, names: Collection[str] = ()) -> Mapping[str, object]:
-    """What the server tells, as Told.values."""
-    return look(bucket, names).values
+    """Return the settings that the server tells, as in BucketSettings.values."""
+    return inspect(bucket, names).values
 
 
-def look(bucket: Bucket, names: Collection[str] = ()) -> Told:
-    """Some are asked for at once: there may be a thousand buckets, far away. names: only these; empty: all."""
+def inspect(bucket: Bucket, names: Collection[str] = ()) -> BucketSettings:
+    """Return the bucket's settings. Several are asked for at once: there may be a thousand buckets, far away. names:
+    only these; empty: all."""
     wanted = {VERSIONING if name == EXCEPTED else name for name in names or _SETTINGS}  # one answer tells both
     asked = [name for name in _SETTINGS if name in wanted]
     found: dict[str, object] = {}
@@ -107,7 +109,7 @@ def look(bucket: Bucket, names: Collection[str] = ()) -> Told:
             denied.append(name)
         else:
             found.update(told)
-    return Told(found, tuple(denied))
+    return BucketSettings(found, tuple(denied))
 
 
 def _ask(bucket: Bucket, name: str) -> Optional[Mapping[str, object]]:
@@ -115,7 +117,7 @@ def _ask(bucket: Bucket, name: str) -> Optional[Mapping[str, object]]:
     setting, attempted = _SETTINGS[name], f"read the bucket's {name}"
     try:
         body = bucket.ask("GET", query={setting.request: ""}, attempted=attempted).body
-        return _told(name, setting, body, attempted, bucket.url)
+        return _parse_setting(name, setting, body, attempted, bucket.url)
     except LifeboatError as exc:
         code = s3_client.code(exc)
         if code and code == setting.unset:
@@ -127,7 +129,7 @@ def _ask(bucket: Bucket, name: str) -> Optional[Mapping[str, object]]:
     return {}
 
 
-def _told(name: str, setting: _Setting, body: bytes, attempted: str, subject: str) -> Mapping[str, object]:
+def _parse_setting(name: str, setting: _Setting, body: bytes, attempted: str, subject: str) -> Mapping[str, object]:
     """Nothing of an answer to another question: a server that does not know this one may list the bucket."""
     if name == POLICY:
         try:
@@ -188,10 +190,10 @@ def _text(value: object) -> str:
     return json.dumps(value, sort_keys=True, default=str)
 
 
-def lost(wanted: Mapping[str, object], have: Mapping[str, object]) -> list[str]:
+def lost(expected: Mapping[str, object], have: Mapping[str, object]) -> list[str]:
     """The settings that were made and are gone: versioning switched off, or no rule left at all."""
     gone = []
-    for setting, value in wanted.items():
+    for setting, value in expected.items():
         if not value or setting not in have:
             continue
         switched_off = setting == VERSIONING and value == "Enabled" and have[setting] != "Enabled"
@@ -200,47 +202,47 @@ def lost(wanted: Mapping[str, object], have: Mapping[str, object]) -> list[str]:
     return gone
 
 
-def changed(wanted: Mapping[str, object], have: Mapping[str, object]) -> list[str]:
+def changed(expected: Mapping[str, object], have: Mapping[str, object]) -> list[str]:
     """The settings that are made otherwise than they were: perhaps rightly so, hence told and left alone."""
     return [
         setting
-        for setting in wanted
-        if not (setting == VERSIONING and wanted[setting] == "Enabled")  # that is lost then
-        and wanted[setting]
+        for setting in expected
+        if not (setting == VERSIONING and expected[setting] == "Enabled")  # that is lost then
+        and expected[setting]
         and have.get(setting)
-        and not alike(setting, wanted[setting], have[setting])
+        and not alike(setting, expected[setting], have[setting])
     ]
 
 
-def describe(setting: str, wanted: Mapping[str, object], have: Mapping[str, object]) -> str:
+def describe(setting: str, expected: Mapping[str, object], have: Mapping[str, object]) -> str:
     """One finding, in words."""
     if setting == VERSIONING:
-        return f"versioning is {have.get(setting) or 'off'}, it was {wanted[setting]}"
+        return f"versioning is {have.get(setting) or 'off'}, it was {expected[setting]}"
     return f"the bucket's {setting} is gone"
 
 
-def added(wanted: Mapping[str, object], have: Mapping[str, object]) -> list[str]:
+def added(expected: Mapping[str, object], have: Mapping[str, object]) -> list[str]:
     """The settings that are made and were not: perhaps rightly so, too. None is ever removed: a server that does not
     know such a request may take it for one to delete the bucket."""
-    return [name for name, value in wanted.items() if name != VERSIONING and not value and have.get(name)]
+    return [name for name, value in expected.items() if name != VERSIONING and not value and have.get(name)]
 
 
-def apply(bucket: Bucket, wanted: Mapping[str, object], *, whole: bool = False) -> Applied:
+def apply(bucket: Bucket, expected: Mapping[str, object], *, whole: bool = False) -> Applied:
     """Set what is lost again. A setting that the server refuses stops none of the others, and raises nothing.
 
     whole: what differs too, as in a bucket that was made just now.
     """
-    names = [setting for setting, value in wanted.items() if value]
+    names = [setting for setting, value in expected.items() if value]
     try:
         have = read(bucket, names) if names else {}
-        gone = [*lost(wanted, have), *(changed(wanted, have) if whole else [])]
+        gone = [*lost(expected, have), *(changed(expected, have) if whole else [])]
     except LifeboatError as exc:
         return Applied((), dict.fromkeys(names, exc.cause))
     made: list[str] = []
     refused: dict[str, str] = {}
     for setting in [name for name in _SETTINGS if name in gone]:
         try:
-            _set(bucket, setting, wanted[setting])
+            _set(bucket, setting, expected[setting])
             made.append(setting)
         except LifeboatError as exc:
             refused[setting] = exc.cause
@@ -258,8 +260,8 @@ def _set(bucket: Bucket, setting: str, value: object) -> None:
 
 def _document(bucket: Bucket, setting: str, value: object) -> bytes:
     if setting == VERSIONING:
-        status = documents.made("Status", content=str(value))
-        return documents.write(documents.made("VersioningConfiguration", [status]))
+        status = documents.new_element("Status", content=str(value))
+        return documents.write(documents.new_element("VersioningConfiguration", [status]))
     if setting == POLICY:
         return (value if isinstance(value, str) else json.dumps(value)).encode()
     try:
@@ -305,7 +307,7 @@ def _set_rules(bucket: Bucket, value: object) -> None:
         bad: list[str] = []
         for rule in rules if len(rules) > 1 else ():
             try:
-                _put(bucket, "lifecycle", documents.write(documents.made(whole.tag, [*kept, rule, *rest])))
+                _put(bucket, "lifecycle", documents.write(documents.new_element(whole.tag, [*kept, rule, *rest])))
                 kept.append(rule)
             except LifeboatError as refused:
                 bad.append(f"rule {documents.content(rule, 'ID') or 'without a name'}: {refused.cause}")
@@ -332,25 +334,25 @@ def _block(bucket: Bucket) -> Optional[ElementTree.Element]:
     setting, attempted = _SETTINGS[BLOCK], f"read the bucket's {BLOCK}"
     try:
         body = bucket.ask("GET", query={setting.request: ""}, attempted=attempted).body
-        told = _told(BLOCK, setting, body, attempted, bucket.url)
+        told = _parse_setting(BLOCK, setting, body, attempted, bucket.url)
     except LifeboatError as exc:
         code = s3_client.code(exc)
         if code in (setting.unset, "NoSuchBucket"):
-            return documents.made(setting.document)
+            return documents.new_element(setting.document)
         if code in _UNTOLD:
             return None
         raise
     if BLOCK not in told:
         return None
-    return documents.read(str(told[BLOCK]), bucket.url) if told[BLOCK] else documents.made(setting.document)
+    return documents.read(str(told[BLOCK]), bucket.url) if told[BLOCK] else documents.new_element(setting.document)
 
 
 def block(bucket: Bucket) -> None:
     """Block all public access to the bucket: by access control lists and by policies, those that are there and new."""
     before = _block(bucket)
     kept = [_REFUSED] if before is not None and _is_true(before, _REFUSED) else []
-    names = [documents.made(name, content="true") for name in (*kept, *_BLOCKED)]
-    _put(bucket, BLOCK, documents.write(documents.made(_SETTINGS[BLOCK].document, names)))
+    names = [documents.new_element(name, content="true") for name in (*kept, *_BLOCKED)]
+    _put(bucket, BLOCK, documents.write(documents.new_element(_SETTINGS[BLOCK].document, names)))
 
 
 def exists(bucket: Bucket) -> bool:

@@ -64,7 +64,7 @@ PATIENCE = 4  # attempts in all
 _PAUSE = 0.5
 _BUSY = (
     "InternalError", "ServiceUnavailable", "RequestTimeout", "ServerBusy", "OperationAborted",
-    *causes.named(causes.THROTTLED).codes,
+    *causes.by_name(causes.THROTTLED).codes,
 )  # fmt: skip
 _EXPENDABLE = ("lifeboat-trial-", "lifeboat-probe-")  # how the names of buckets begin in which nothing is lost
 
@@ -228,7 +228,7 @@ class Requests:
             raise kind(endpoint_url=self._endpoint, error=why) from exc
         return Answer(answer.status, answer.headers, answer.body)
 
-    def _signed(self, method: str, path: str, words: str, headers: Mapping[str, str], body: bytes) -> dict[str, str]:
+    def _signed(self, method: str, path: str, query: str, headers: Mapping[str, str], body: bytes) -> dict[str, str]:
         """https://docs.aws.amazon.com/IAM/latest/UserGuide/create-signed-request.html"""
         now = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
         digest = hashlib.sha256(body).hexdigest()
@@ -237,7 +237,7 @@ class Requests:
         names = sorted(found)
         listed = ";".join(names)
         lines = "".join(f"{name}:{_single(found[name].strip(' '))}\n" for name in names)
-        asked = f"{method}\n{path}\n{words}\n{lines}\n{listed}\n{digest}".encode("latin-1")
+        asked = f"{method}\n{path}\n{query}\n{lines}\n{listed}\n{digest}".encode("latin-1")
         scope = f"{now[:8]}/{self._region}/s3/aws4_request"
         text = f"AWS4-HMAC-SHA256\n{now}\n{scope}\n{hashlib.sha256(asked).hexdigest()}"
         signature = hmac.new(_signing_key(self._secret_key, now[:8], self._region), text.encode(), hashlib.sha256)
@@ -406,10 +406,10 @@ def _sayable(body: bytes) -> str:
     """Ceph RGW writes &#x01;, VersityGW the byte itself."""
     text = UNSPEAKABLE.sub("\ufffd", body.decode("utf-8", "replace"))
 
-    def reference(found: re.Match[str]) -> str:
-        number = int(found[1]) if found[1] else int(found[2], 16)
+    def reference(match: re.Match[str]) -> str:
+        number = int(match[1]) if match[1] else int(match[2], 16)
         plain_text = number < 0x110000 and not 0xD800 <= number < 0xE000 and not UNSPEAKABLE.match(chr(number))
-        return found[0] if plain_text else "\ufffd"
+        return match[0] if plain_text else "\ufffd"
 
     return re.sub(r"&#(?:([0-9]{1,9})|x([0-9a-fA-F]{1,8}));", reference, text)
 

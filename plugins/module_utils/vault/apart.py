@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import socket
 
-from ..s3.bucket import addresses, place
+from ..s3.bucket import addresses, host_and_port
 from ..settings.config import Config
 
 
@@ -17,7 +17,7 @@ def apart(config: Config) -> list[str]:
     """Warnings where the vault would go down with the source; none where it is apart. Asks resolvers, no S3 server."""
     if not config.objects.bucket or not config.vault.objects_bucket:
         return []
-    theirs, port = place(config.vault.endpoint_url, config.vault.region)
+    theirs, port = host_and_port(config.vault.endpoint_url, config.vault.region)
     name = config.vault.endpoint_url or "Amazon S3"
     there = addresses(theirs)
     if there is None:
@@ -29,7 +29,7 @@ def apart(config: Config) -> list[str]:
         ]
     if not config.objects.endpoint_url:
         return []  # a container on this host; the vault is not on this host
-    ours, own_port = place(config.objects.endpoint_url, config.objects.region)
+    ours, own_port = host_and_port(config.objects.endpoint_url, config.objects.region)
     here = addresses(ours)
     if here is None:
         return [f"THE VAULT MAY NOT BE APART: {ours} has no address, so it could not be compared with the vault's"]
@@ -47,7 +47,7 @@ def same_endpoint(config: Config) -> bool:
     ours, theirs = config.objects, config.vault
     if not ours.endpoint_url and ours.service:
         return False
-    return place(ours.endpoint_url, ours.region) == place(theirs.endpoint_url, theirs.region)
+    return host_and_port(ours.endpoint_url, ours.region) == host_and_port(theirs.endpoint_url, theirs.region)
 
 
 def _is_here(address: str) -> bool:

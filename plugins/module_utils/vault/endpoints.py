@@ -187,7 +187,7 @@ class _Tried:
         try:
             return self._source.ask("GET", key, query, headers, attempted=f"try {action}").body
         except LifeboatError as exc:
-            code, cause = s3_client.code(exc), causes.of(exc)
+            code, cause = s3_client.code(exc), causes.cause_of(exc)
             if code in s3_client.DENIED:
                 self.denied.append(action)
             elif cause and cause.whole:
@@ -263,7 +263,7 @@ def rights(run: Opened) -> list[Check]:
     try:
         tried = _try_rights(run)
     except LifeboatError as exc:
-        cause = causes.of(exc)
+        cause = causes.cause_of(exc)
         return [Check(name, FAIL if cause and cause.whole else COULD_NOT_VERIFY, str(exc))]
     if not tried.object_read and not tried.denied and not tried.untried:
         return [Check(name, PASS, "the key may do what was tried; there is no object to read")]

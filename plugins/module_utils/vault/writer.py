@@ -264,7 +264,7 @@ class _Trial:
             code = s3_client.code(exc)
             if code in _REFUSED:
                 return Act(HELD, f"refused: {code}")
-            if causes.of(exc) is causes.named(causes.LOCKED):
+            if causes.cause_of(exc) is causes.by_name(causes.LOCKED):
                 return Act(HELD, f"refused: {exc.cause}")
             # A server that does not know the act, or takes the request for malformed, says nothing of the right to it.
             return Act(UNTRIED, f"could not {exc.attempted}: {exc.cause}")
