@@ -116,7 +116,7 @@ class World:
         """Backups as they were written once: config.recipients alone seal the secret files, and the rest is clear."""
         sealing, files = age.sealing, configuration_backup._Work.files
 
-        def packed(work: Any, wanted: configuration_files.Wanted) -> Any:
+        def packed(work: Any, wanted: configuration_files.Selection) -> Any:
             return dataclasses.replace(files(work, wanted), recipients=work._config.config.recipients)
 
         monkeypatch.setattr(age, "sealing", lambda config, log, own=(): sealing(config, log))

@@ -314,14 +314,14 @@ def test_the_backup_does_not_swallow_the_backups(world: World) -> None:
 def test_images_are_kept_once_for_as_long_as_they_are_the_same(world: World) -> None:
     first, second = world.take(images="archive"), world.take(images="archive")
     assert world.saved == [["web:1"]]
-    assert (parts.of(second)["images"].backup, len(second.artefacts)) == (first.id, 4)
+    assert (parts.parts_of(second)["images"].backup, len(second.artefacts)) == (first.id, 4)
     world.images["web"] = ("web:2", "sha256:" + "3" * 64)
     third = world.take(images="archive")
-    assert (parts.of(third)["images"].backup, len(world.saved)) == (third.id, 2)
+    assert (parts.parts_of(third)["images"].backup, len(world.saved)) == (third.id, 2)
     # One whose holder is broken is not referred to.
     (world.folder(third) / "images.tar.gz.age").unlink()
     fourth = world.take(images="archive")
-    assert (parts.of(fourth)["images"].backup, len(world.saved)) == (fourth.id, 3)
+    assert (parts.parts_of(fourth)["images"].backup, len(world.saved)) == (fourth.id, 3)
 
 
 def test_retention_holds_what_is_referred_to(world: World) -> None:
@@ -372,10 +372,10 @@ def test_git_repositories_are_mirrored_and_kept_once(world: World, tmp_path: Pat
     source = git_repository(tmp_path / "app")
     asked = {"repositories": [{"name": "app", "path": str(source)}]}
     first, second = world.take(**asked), world.take(**asked)
-    assert parts.of(second)["git/app"].backup == first.id
+    assert parts.parts_of(second)["git/app"].backup == first.id
     git_repository(source, "two")
     third = world.take(**asked)
-    assert parts.of(third)["git/app"].backup == third.id
+    assert parts.parts_of(third)["git/app"].backup == third.id
     parts.fetch(world.repo, third, "git/app", tmp_path / "app.bundle", world.own_keys)
     subprocess.run(["git", "clone", "--quiet", "app.bundle", "clone"], check=True, cwd=tmp_path)
     assert (tmp_path / "clone" / "file").read_text() == "two"
@@ -404,11 +404,11 @@ def test_the_built_site_with_its_commit(world: World) -> None:
     (world.root / "COMMIT").write_text("abc123 main\n")
     asked = {"site_directory": str(site), "site_commit_file": str(world.root / "COMMIT")}
     first, second = world.take(**asked), world.take(**asked)
-    assert (first.details["site"]["commit"], parts.of(second)["site"].backup) == ("abc123", first.id)
+    assert (first.details["site"]["commit"], parts.parts_of(second)["site"].backup) == ("abc123", first.id)
     assert world.extract(second).where(str(site / "index.html")).read_text() == "<title>1</title>"
     (site / "index.html").write_text("<title>2</title>")
     third = world.take(**asked)
-    assert parts.of(third)["site"].backup == third.id
+    assert parts.parts_of(third)["site"].backup == third.id
     shutil.rmtree(site)
     with pytest.raises(LifeboatError, match="there is no such file"):
         world.take(**asked)

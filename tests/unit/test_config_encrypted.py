@@ -137,13 +137,13 @@ def test_parts_are_kept_once_until_their_recipients_change(world: World) -> None
     world.encryption = {"recipients": [world.recipient]}
     second, third = world.take(**asked), world.take(**asked)
     wanted = {"images", "site", "git/app"}
-    assert {name: part.backup for name, part in parts.of(second).items()} == dict.fromkeys(wanted, second.id)
-    assert {name: part.backup for name, part in parts.of(third).items()} == dict.fromkeys(wanted, second.id)
+    assert {name: part.backup for name, part in parts.parts_of(second).items()} == dict.fromkeys(wanted, second.id)
+    assert {name: part.backup for name, part in parts.parts_of(third).items()} == dict.fromkeys(wanted, second.id)
     assert first.id != second.id
     identity, recipient = new_key(world.root)
     world.encryption = {"recipients": [recipient]}
     fourth = world.take(**asked, recipients=[recipient])
-    assert {name: part.backup for name, part in parts.of(fourth).items()} == dict.fromkeys(wanted, fourth.id)
+    assert {name: part.backup for name, part in parts.parts_of(fourth).items()} == dict.fromkeys(wanted, fourth.id)
     parts.fetch(world.repo, fourth, "git/app", world.root / "app.bundle", age.keys_of(identity))
     assert parts.bundle_heads(world.root / "app.bundle")
 
@@ -154,7 +154,7 @@ def test_a_part_whose_host_key_is_gone_counts_by_its_backups_proof(world: World)
     assert look(world, first)[""][0] == PASS
     lose(world)
     second = world.take(**asked)
-    assert parts.of(second)["images"].backup == first.id
+    assert parts.parts_of(second)["images"].backup == first.id
     (world.folder(first) / "verification.json").unlink()
     found = look(world, second)
     assert found["archive images"] == (
@@ -162,7 +162,7 @@ def test_a_part_whose_host_key_is_gone_counts_by_its_backups_proof(world: World)
         f"no key here opens what {first.id} keeps, and nobody proved that: lifeboat verify --identity FILE",
     )
     assert look(world, first, world.key)[""][0] == PASS
-    assert parts.of(world.take(**asked))["images"].backup == first.id, "it was proved"
+    assert parts.parts_of(world.take(**asked))["images"].backup == first.id, "it was proved"
     found = look(world, second)
     assert found[""][0] == PASS, found
     assert f"it was read when {first.id} was proved (restore)" in found["archive git/app"][1]
@@ -180,10 +180,10 @@ def test_a_part_that_nobody_proved_and_no_key_here_opens_is_kept_anew(world: Wor
         assert look(world, first)[""][0] == PASS
     lose(world)
     second = world.take(**asked)
-    assert {part.backup for part in parts.of(second).values()} == {first.id if proved else second.id}
+    assert {part.backup for part in parts.parts_of(second).values()} == {first.id if proved else second.id}
     assert look(world, second)[""][0] == PASS
     third = world.take(**asked)
-    assert {part.backup for part in parts.of(third).values()} == {first.id if proved else second.id}, "and once"
+    assert {part.backup for part in parts.parts_of(third).values()} == {first.id if proved else second.id}, "and once"
     words = f"{second.id}: images is kept again: no key here opens that of {first.id}, which was never verified"
     assert (words in "\n".join(world.lines)) is not proved
 
@@ -215,8 +215,10 @@ def test_older_backups_with_sealed_secrets_alone_go_on_to_count(world: World, mo
     assert {artefact.name for artefact in first.artefacts} >= {"config.tar.gz", "files.json", "secrets.tar.gz.age"}
     third = world.take(**asked)
     assert (first.encrypted, third.encrypted) == (False, True)
-    assert {part.backup for part in parts.of(second).values()} == {first.id}
-    assert {part.backup for part in parts.of(third).values()} == {third.id}, "what lies there in the clear is not used"
+    assert {part.backup for part in parts.parts_of(second).values()} == {first.id}
+    assert {part.backup for part in parts.parts_of(third).values()} == {third.id}, (
+        "what lies there in the clear is not used"
+    )
     assert look(world, second)[""][0] == PASS
     assert look(world, third)[""][0] == PASS
     plain = {item.id: item.needs for item in catalog.for_retention(catalog.entries(world.repo, "config", "shop"))}

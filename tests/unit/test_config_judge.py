@@ -72,7 +72,7 @@ def secret(tmp_path: Path, name: str, content: bytes, **more: object) -> bool:
     given = config.from_mapping(
         settings(tmp_path, config=more), {"vault_secret_key": PLANTED, "vault_access_key": "name-of-key"}
     )
-    return judge.of(given)(str(tmp_path / name), io.BytesIO(content))
+    return judge.secret_filter(given)(str(tmp_path / name), io.BytesIO(content))
 
 
 @pytest.mark.parametrize("what", SECRETS)
@@ -129,7 +129,7 @@ def installed(places: Path, end: str = "") -> Path:
 
 def test_without_detect_secrets_nothing_is_run(places: Path, tmp_path: Path) -> None:
     said: list[str] = []
-    assert scanner.found([str(tmp_path)], said.append) == frozenset()
+    assert scanner.scan([str(tmp_path)], said.append) == frozenset()
     assert said == []
 
 
@@ -143,16 +143,16 @@ def test_what_detect_secrets_sees_is_a_secret_too_unless_the_operator_says_other
         path.write_text("x\n")
     (below / "zlarge.conf").write_bytes(b"x" * (scanner.LARGEST + 1))
     (below / "zlink.conf").symlink_to(below / "a.conf")
-    also = scanner.found([str(below)], pytest.fail, never={str(never)})
+    also = scanner.scan([str(below)], pytest.fail, never={str(never)})
     assert also == {str(below / "z.conf")}
     words = Path(f"{command}.words").read_text().split()
     assert words[:5] == ["-C", str(below), "scan", "--all-files", "--no-verify"], "no token is sent to its issuer"
     assert [word for word in words[2:] if word.startswith("/")] == [str(below / "a.conf"), str(below / "z.conf")]
     given = config.from_mapping(settings(tmp_path), {})
-    assert judge.of(given, (), also)(str(below / "z.conf"), io.BytesIO(b"x\n"))
-    assert not judge.of(given, (), also)(str(below / "a.conf"), io.BytesIO(b"x\n"))
-    assert judge.of(given, (), also)(str(below / "a.conf"), io.BytesIO(PEM)), "it takes nothing away"
-    assert not judge.of(given, [str(below / "z.conf")], also)(str(below / "z.conf"), io.BytesIO(b"x\n"))
+    assert judge.secret_filter(given, (), also)(str(below / "z.conf"), io.BytesIO(b"x\n"))
+    assert not judge.secret_filter(given, (), also)(str(below / "a.conf"), io.BytesIO(b"x\n"))
+    assert judge.secret_filter(given, (), also)(str(below / "a.conf"), io.BytesIO(PEM)), "it takes nothing away"
+    assert not judge.secret_filter(given, [str(below / "z.conf")], also)(str(below / "z.conf"), io.BytesIO(b"x\n"))
 
 
 @pytest.mark.parametrize("end", ENDS)
@@ -161,7 +161,7 @@ def test_a_second_check_that_fails_is_told_and_stops_nothing(places: Path, tmp_p
     installed(places, how)
     (tmp_path / "a.conf").write_text("x\n")
     said: list[str] = []
-    assert scanner.found([str(tmp_path / "a.conf")], said.append) == frozenset()
+    assert scanner.scan([str(tmp_path / "a.conf")], said.append) == frozenset()
     assert why in said[0]
     assert "hunter2x" not in said[0]
 
@@ -170,7 +170,7 @@ def test_what_detect_secrets_would_pass_over_is_told(places: Path, monkeypatch: 
     installed(places)
     monkeypatch.setattr(scanner, "_suits", lambda path: path == "/shop.conf")
     said: list[str] = []
-    assert scanner.found(["/shop.conf"], said.append) == frozenset()
+    assert scanner.scan(["/shop.conf"], said.append) == frozenset()
     assert said == ["detect-secrets, the second check for secrets, was not made of /shop.conf"]
 
 
@@ -200,4 +200,4 @@ def test_real_detect_secrets_finds_tokens_in_what_the_judge_keeps_and_none_in_th
     tokens = {str(tmp_path / "token.conf"), str(kept / "0" / "token.conf")}
     for folder in (tmp_path, Path("/")):
         monkeypatch.chdir(folder)
-        assert scanner.found([str(kept), str(tmp_path / "token.conf")], pytest.fail) == tokens
+        assert scanner.scan([str(kept), str(tmp_path / "token.conf")], pytest.fail) == tokens

@@ -259,13 +259,13 @@ def test_images_that_another_backup_holds_are_opened_too(older: World) -> None:
     one = older.take(images="archive")
     assert look(older, one)["archive images.tar.gz"][0] == PASS
     again = older.take(images="archive")
-    assert configuration_parts.of(again)["images"].backup == one.id
+    assert configuration_parts.parts_of(again)["images"].backup == one.id
     assert look(older, again)["archive images.tar.gz"] == (PASS, "1 files, read to the end")
     shutil.rmtree(older.folder(one))
     shutil.rmtree(older.folder(again))
     older.image_file = "another"
     one, again = older.take(images="archive"), older.take(images="archive")
-    assert configuration_parts.of(again)["images"].backup == one.id
+    assert configuration_parts.parts_of(again)["images"].backup == one.id
     found = look(older, again)
     assert found["part images.tar.gz"][0] == PASS, "the bytes are those that were written"
     assert found["archive images.tar.gz"] == (FAIL, "there is no manifest.json of docker save in it")

@@ -26,7 +26,7 @@ def read(home: Path, runner: Runner, model: dict[str, Any], *allow: str, **where
     runner.expect("config --format json", json.dumps({"name": "shop", **model}))
     config = make_config(home, runtime={"project_directory": "/srv/shop"}, database={"service": "db", "name": "shop"},
                          application={"writers": ["web"]})  # fmt: skip
-    return services.read(config, allowed.of(config, allow), allow, **where)
+    return services.read(config, allowed.allowed_paths(config, allow), allow, **where)
 
 
 # What a service has -> what is said of it.
@@ -167,7 +167,7 @@ def test_a_link_is_followed_to_what_a_container_may_replace(tmp_path: Path, runn
     }  # fmt: skip
     runner.expect("config --format json", json.dumps({"services": model}))
     config = make_config(tmp_path, runtime={"project_directory": str(project)}, database={"service": "db", "name": "a"})
-    found = services.read(config, allowed.of(config))
+    found = services.read(config, allowed.allowed_paths(config))
     contained = f"db: may write to {project}/data, which contains {project}/data/conf"
     assert services.refused(found) == (contained, "job: mounts /etc")
 
@@ -207,7 +207,7 @@ def test_what_compose_cannot_read_is_not_gone_on_with(tmp_path: Path, runner: Ru
     runner.expect("config", (1, "", "warning\nservices.web must be a mapping"))
     config = make_config(tmp_path)
     with pytest.raises(UnverifiedError, match="must be a mapping"):
-        services.read(config, allowed.of(config))
+        services.read(config, allowed.allowed_paths(config))
 
 
 def test_a_hostile_name_is_one_line(tmp_path: Path, runner: Runner) -> None:

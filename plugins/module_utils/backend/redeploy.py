@@ -104,7 +104,7 @@ def redeploy(run: Opened, *, identity: str, key: str, stamp: str, accept: bool =
 
 def _bring(config: Config, got: Extracted, kept: Path, stamp: str, log: Log) -> Redeployed:
     """Put in place what differs; what it replaces goes into the quarantine first."""
-    allowed = configuration_allowed.of(config)
+    allowed = configuration_allowed.allowed_paths(config)
     files = {path: got.entries[path] for path in got.entries if _ours(config, path)}
     fit, out = allowed.sift({path: entry for path, entry in files.items() if entry.type != DIRECTORY})
     replaced: list[str] = []

@@ -27,13 +27,13 @@ _SPECIAL = {0o4000: "setuid", 0o2000: "setgid", 0o1000: "sticky"}
 
 @dataclass(frozen=True)
 class LeftOut:
-    """What of a backup is not placed as it is there. path: as text for a terminal, which can be given as allowed."""
+    """A file of a backup that is not restored as it is there. path: as text for a terminal and as an allowed path."""
 
     path: str
     why: str
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
         return f"{self.path}: {self.why}"
 
 
@@ -98,10 +98,11 @@ class Allowed:
         return ".." not in names[climbs:] and self.covers(os.path.normpath(os.path.join(Path(path).parent, target)))
 
 
-def of(config: Config, allow: Iterable[str] = ()) -> Allowed:
-    """The stack's own directory, what lifeboat_config and lifeboat_runtime name, and the paths an operator allows."""
-    own, exact = config.runtime.project_directory, frozenset(_plain(path) for path in allow if path.startswith("/"))
-    named = [own, *(os.path.join(own or "/", file) for file in config.runtime.files)]
+def allowed_paths(config: Config, allow: Iterable[str] = ()) -> Allowed:
+    """Return the stack's directory, the paths of lifeboat_config and lifeboat_runtime, and those that are allowed."""
+    directory = config.runtime.project_directory
+    exact = frozenset(_plain(path) for path in allow if path.startswith("/"))
+    named = [directory, *(os.path.join(directory or "/", file) for file in config.runtime.files)]
     named += [*config.config.files, *config.config.secret_files, config.config.site_directory]
     named += [str(config.identities)] if config.objects.bucket else []
     inventory = _topmost(_plain(path) for path in named if path)
@@ -113,9 +114,9 @@ def of(config: Config, allow: Iterable[str] = ()) -> Allowed:
 
 
 def checks(left: Sequence[LeftOut]) -> tuple[Check, ...]:
-    """What a recovery says of them, nothing where there are none. What nobody placed was not seen to be wrong."""
+    """Return the check of a recovery for these files, none if there are none. A file left out could not be verified."""
     more = f"; and {len(left) - SHOWN} more" if len(left) > SHOWN else ""
-    words = "; ".join(one.words for one in left[:SHOWN]) + more
+    words = "; ".join(one.description for one in left[:SHOWN]) + more
     return (Check(LEFT_OUT, COULD_NOT_VERIFY, words),) if left else ()
 
 

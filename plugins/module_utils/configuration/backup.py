@@ -44,7 +44,7 @@ from ..stack.runtime import Opened
 from ..tools import age, tar
 from ..tools.tar import Entry, Packer, shown
 from . import files, judge, parts, scanner
-from .files import Wanted
+from .files import Selection
 from .parts import GIT, IMAGES, SITE
 from .restore import LISTING, PLAIN, SCHEMA, SECRET_LIST, SECRETS, SECRETS_LIMIT
 
@@ -61,7 +61,7 @@ def take(run: Opened, *, log: Log, directory: Path = configuration.DIRECTORY) ->
     repo = repositories.of(run)
     repo.check(writable=True)
     repo.sweep(older_than=STALE, now=taken_at)
-    wanted = files.wanted(config, run.runtime, directory)
+    wanted = files.select(config, run.runtime, directory)
     earlier = catalog.entries(repo, "config", config.stack)
     identity = catalog.free_id(repo, "config", taken_at)
     seal = age.sealing(config, log, config.config.recipients)
@@ -102,24 +102,26 @@ class _Work:
         # What a backup must not swallow: the backups.
         self._never = {filesystem.real(str(name)) for name in (config.state, config.repository.get("path")) if name}
 
-    def files(self, wanted: Wanted) -> ConfigDetails:
+    def files(self, selection: Selection) -> ConfigDetails:
         """Pack the plain and the secret files. A named secret below a named directory is taken for a secret only."""
         recipients = self._config.config.recipients
-        secret_paths = {tar.followed(name)[0] for name in wanted.secret}
-        also = scanner.found(wanted.plain, self._log, never=self._never)
+        secret_paths = {tar.followed(name)[0] for name in selection.secret}
+        also = scanner.scan(selection.plain, self._log, never=self._never)
         plain, made = self._pack(
             PLAIN,
-            dict.fromkeys(wanted.plain),
+            dict.fromkeys(selection.plain),
             [
-                *wanted.bare,
-                *files.above([*wanted.plain, *wanted.secret, *filter(None, [self._config.config.site_directory])]),
+                *selection.bare,
+                *files.above(
+                    [*selection.plain, *selection.secret, *filter(None, [self._config.config.site_directory])]
+                ),
             ],
             exclude=secret_paths,
-            keep_out=judge.of(self._config, wanted.read, also),
+            keep_out=judge.secret_filter(self._config, selection.read, also),
         )
         self.artefacts.append(made)
         self._list(plain.entries, PLAIN)
-        packed, left = plain, list(dict.fromkeys([*wanted.secret, *plain.withheld]))
+        packed, left = plain, list(dict.fromkeys([*selection.secret, *plain.withheld]))
         for path in plain.withheld:
             self._log(f"{self._identity}: {shown(path)} looks like a secret and is treated as one")
         if recipients:
@@ -131,7 +133,7 @@ class _Work:
             host=socket.gethostname(), files=len(plain.entries), bytes=plain.size, host_key=self._seal.host,
             recipients=self._seal.recipients,
             secrets=0 if left else sum(entry.secret and entry.type == tar.FILE for entry in self._entries.values()),
-            left_out=tuple(sorted(map(shown, left))), compose_files=tuple(wanted.compose),
+            left_out=tuple(sorted(map(shown, left))), compose_files=tuple(selection.compose),
             skipped={shown(path): why for path, why in {**plain.skipped, **packed.skipped}.items()},
             torn=tuple(sorted(map(shown, {*plain.torn, *packed.torn}))),
         )  # fmt: skip
@@ -172,7 +174,7 @@ class _Work:
     def images(self, stack: runtime.Runtime) -> dict[str, ImageInUse]:
         used = parts.images_in_use(stack)
         key = parts.images_key(used)
-        if self._config.config.images == "archive" and used and not self._held(IMAGES, key):
+        if self._config.config.images == "archive" and used and not self._reused(IMAGES, key):
             self._log(f"{self._identity}: saving {len(used)} services' images")
             target = self._folder / parts.artefact_name(IMAGES, self._seal)
             self._keep(IMAGES, key, parts.save_images(used, target, self._config.timeout, self._seal))
@@ -185,7 +187,7 @@ class _Work:
             remedy = "Take it out of lifeboat_config.repositories until it has."
             raise NotFoundError("bundle the git repository", repository.name, "it has no commit yet", remedy)
         key = parts.git_key(refs)
-        if not self._held(name, key):
+        if not self._reused(name, key):
             target = self._folder / parts.artefact_name(name, self._seal)
             target.parent.mkdir(mode=0o700, exist_ok=True)
             with filesystem.scratch("lifeboat-made-git-") as scratch:
@@ -207,7 +209,7 @@ class _Work:
         self.site_facts = {"directory": root, "commit": commit, "files": len(packed.entries)}
         plain = [entry.same for _name, entry in sorted(packed.entries.items())]
         key = hashlib.sha256(json.dumps([commit, plain]).encode()).hexdigest()
-        if self._held(SITE, key):
+        if self._reused(SITE, key):
             (self._folder / made.name).unlink()
         else:
             self._keep(SITE, key, made)
@@ -220,29 +222,29 @@ class _Work:
             self._seal.write(_listing(open_), writer, subject=f"{self._identity}/{LISTING}")
         self.artefacts.append(Artefact(name, writer.size, writer.sha256))
 
-    def _held(self, name: str, key: str) -> bool:
-        """Is the part as an earlier backup has it? Then that one is named."""
-        held = parts.holder(self._earlier, name, key, self._seal.recipients)
-        if held and self._beyond_proof(held):
-            words = f"no key here opens that of {held.backup}, which was never verified"
+    def _reused(self, name: str, key: str) -> bool:
+        """Return whether an earlier backup has the part as it is; if so, refer to that backup."""
+        part = parts.holder(self._earlier, name, key, self._seal.recipients)
+        if part and self._beyond_proof(part):
+            words = f"no key here opens that of {part.backup}, which was never verified"
             self._log(f"{self._identity}: {name} is kept again: {words}")
             return False
-        if held:
-            self._log(f"{self._identity}: {name} is as in {held.backup}")
-            self.parts[name] = held
-        return held is not None
+        if part:
+            self._log(f"{self._identity}: {name} is as in {part.backup}")
+            self.parts[name] = part
+        return part is not None
 
-    def _beyond_proof(self, held: Part) -> bool:
+    def _beyond_proof(self, part: Part) -> bool:
         """Would this host, which has a key of its own, not be able to verify that part of its backup? So it is with
         what another machine kept, and a recovery fetched."""
-        if not self._seal.host or not held.host_key or age.HostKeys(self._config.state).text((held.host_key,)):
+        if not self._seal.host or not part.host_key or age.HostKeys(self._config.state).text((part.host_key,)):
             return False
-        return not any(entry.id == held.backup and catalog.proved(entry) for entry in self._earlier)
+        return not any(entry.id == part.backup and catalog.proved(entry) for entry in self._earlier)
 
-    def _keep(self, name: str, key: str, made: Artefact) -> None:
+    def _keep(self, name: str, key: str, artefact: Artefact) -> None:
         recipients, host = self._seal.recipients, self._seal.host
-        self.parts[name] = Part(self._identity, made.name, key, made.size, made.sha256, recipients, host)
-        self.artefacts.append(made)
+        self.parts[name] = Part(self._identity, artefact.name, key, artefact.size, artefact.sha256, recipients, host)
+        self.artefacts.append(artefact)
 
     def _list(self, entries: dict[str, Entry], name: str, *, secret: bool = False) -> None:
         self._entries.update({path: replace(entry, archive=name, secret=secret) for path, entry in entries.items()})

@@ -25,9 +25,9 @@ CRON = "/etc/cron.d"
 
 
 @dataclass
-class Wanted:
-    """What is to be packed. bare: directories of which only owner and mode are kept. compose: what Compose is given;
-    read: with those, all that it reads."""
+class Selection:
+    """The paths to be packed. bare: directories of which only owner and mode are stored. compose: the files given to
+    Compose; read: those and all that they include."""
 
     compose: list[str] = field(default_factory=list)
     read: list[str] = field(default_factory=list)
@@ -37,28 +37,28 @@ class Wanted:
     notes: list[str] = field(default_factory=list)
 
 
-def wanted(config: Config, stack: Runtime, directory: Path) -> Wanted:
-    """What Lifeboat finds by itself, then what the operator names."""
-    found = Wanted()
+def select(config: Config, stack: Runtime, directory: Path) -> Selection:
+    """Select what Lifeboat finds by itself, then what the operator names."""
+    selection = Selection()
     if isinstance(stack, ComposeRuntime):
         project = stack_files.find(config, stack)
-        found.compose = project.compose
-        found.read = [*project.compose, *project.fragments]
-        found.plain += [*project.compose, *project.plain]
-        found.secret += project.secret
-        found.bare += sorted({str(Path(name).parent) for name in project.compose})
-        found.notes += [f"{shown(name)} is mounted and not in this backup" for name in project.data]
+        selection.compose = project.compose
+        selection.read = [*project.compose, *project.fragments]
+        selection.plain += [*project.compose, *project.plain]
+        selection.secret += project.secret
+        selection.bare += sorted({str(Path(name).parent) for name in project.compose})
+        selection.notes += [f"{shown(name)} is mounted and not in this backup" for name in project.data]
     own = directory / f"{config.stack}.json"
     cron = Path(CRON) / filesystem.cron_name(config.stack)
-    found.plain += [str(path) for path in (own, cron) if path.exists()]
+    selection.plain += [str(path) for path in (own, cron) if path.exists()]
     secrets = directory / f"{config.stack}.secrets.json"
     if secrets.exists():
-        (found.secret if config.secrets else found.plain).append(str(secrets))
+        (selection.secret if config.secrets else selection.plain).append(str(secrets))
     if config.objects.bucket and config.identities.exists():
-        found.secret.append(str(config.identities))
-    found.plain += config.config.files
-    found.secret += config.config.secret_files
-    return found
+        selection.secret.append(str(config.identities))
+    selection.plain += config.config.files
+    selection.secret += config.config.secret_files
+    return selection
 
 
 def above(names: Iterable[str]) -> list[str]:
@@ -81,7 +81,7 @@ def left_out(run: Opened, *, directory: Path = configuration.DIRECTORY) -> list[
     config = run.config.config
     if not config.enabled or config.recipients or config.secrets == "elsewhere":
         return []
-    found = wanted(run.config, run.runtime, directory)
+    found = select(run.config, run.runtime, directory)
     # What deploy has yet to write.
     own = [str(directory / f"{run.config.stack}.secrets.json")] if run.config.secrets else []
     return [shown(path) for path in dict.fromkeys([*found.secret, *own])]

@@ -43,8 +43,8 @@ _REFERENCES = tuple(
 )
 
 
-def of(config: Config, read: Iterable[str] = (), also: Container[str] = ()) -> tar.KeepOut:
-    """What a Packer asks of each file's path and content.
+def secret_filter(config: Config, read: Iterable[str] = (), also: Container[str] = ()) -> tar.KeepOut:
+    """Return the function that a Packer calls with each file's path and content: True keeps the file out.
 
     read: what Compose reads, without which nothing can be recovered: kept as the operator wrote it, as plain_files are.
     also: files in which another check has found a secret.

@@ -40,22 +40,22 @@ def artefact_name(part: str, seal: age.Seal = age.OPEN) -> str:
     return seal.named(NAMES.get(part) or f"{part}.bundle")
 
 
-def of(manifest: Manifest) -> Mapping[str, Part]:
-    """The parts that a backup has, its own and those that it refers to."""
+def parts_of(manifest: Manifest) -> Mapping[str, Part]:
+    """Return the parts that a backup has, its own and those that it refers to."""
     return manifest.detailed(ConfigDetails).parts
 
 
-def holder(found: Sequence[catalog.Entry], name: str, key: str, recipients: Sequence[str] = ()) -> Optional[Part]:
-    """The newest good backup's own part of that name, if it is of the same key and for the same recipients."""
-    for manifest in reversed(catalog.good(found)):
-        part = of(manifest).get(name)
+def holder(entries: Sequence[catalog.Entry], name: str, key: str, recipients: Sequence[str] = ()) -> Optional[Part]:
+    """Return the newest good backup's own part of that name, if key and recipients are the same."""
+    for manifest in reversed(catalog.good(entries)):
+        part = parts_of(manifest).get(name)
         if part and part.backup == manifest.id:
             return part if (part.key, sorted(part.recipients)) == (key, sorted(recipients)) else None
     return None
 
 
 def problem(repo: Repository, part: Part) -> str:
-    """Why a part that another backup holds cannot be had from there; empty where it can, as far as a look tells."""
+    """Return why a part that another backup holds cannot be read from there; empty if it can, judged by its listing."""
     entry = catalog.entry(repo, "config", part.backup)
     if entry.unknown:
         raise UnverifiedError("look at a part of the configuration", part.backup, entry.problem, "Try again.")
@@ -84,7 +84,7 @@ class _Measured(io.RawIOBase):
 def opened(repo: Repository, manifest: Manifest, name: str, keys: Optional[age.Keys] = None) -> Iterator[IO[bytes]]:
     """The bytes of a part, wherever they are kept, as they were before they were encrypted. Of one that is encrypted
     they were compared with what was written; of another, that is for fetch()."""
-    part = of(manifest).get(name)
+    part = parts_of(manifest).get(name)
     if part is None:
         raise NotFoundError("read from the config backup", manifest.id, f"it has no {name}", "Choose another.")
     wrong = problem(repo, part)
@@ -116,7 +116,7 @@ def fetch(repo: Repository, manifest: Manifest, name: str, target: Path, keys: O
     ):
         writer = pipeline.HashingWriter(file)
         shutil.copyfileobj(stream, writer, filesystem.CHUNK)
-    part = of(manifest)[name]
+    part = parts_of(manifest)[name]
     try:
         if not part.recipients:
             _require_same(part, writer)
@@ -166,7 +166,7 @@ def save_images(used: Mapping[str, ImageInUse], target: Path, timeout: float, se
 # Git repositories.
 
 
-def git(repository: GitRepository, config: Config, *words: str) -> Command:
+def git(repository: GitRepository, config: Config, *arguments: str) -> Command:
     """git that asks nobody. A token goes by the environment, to that one host only: where that sends on to another, git
     would take it along. A local repository is read with its owner's rights, because its own configuration can run
     programs."""
@@ -178,7 +178,7 @@ def git(repository: GitRepository, config: Config, *words: str) -> Command:
         env |= {"GIT_CONFIG_COUNT": "2", "GIT_CONFIG_KEY_0": f"http.{host}/.extraHeader"}
         env["GIT_CONFIG_VALUE_0"] = f"Authorization: Basic {basic}"
         env |= {"GIT_CONFIG_KEY_1": "http.followRedirects", "GIT_CONFIG_VALUE_1": "false"}
-    argv = ["git", *words]
+    argv = ["git", *arguments]
     if repository.path and os.geteuid() == 0:
         with filesystem.explained("read the git repository", repository.path):
             owner = Path(repository.path).stat()
@@ -242,8 +242,8 @@ def bundle_heads(path: Path, *, timeout: float = 600) -> str:
     with filesystem.scratch("lifeboat-git-") as empty:
         environment = {"GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": "/dev/null"}
 
-        def git_(*words: str) -> str:
-            command = Command(["git", *words], environment)
+        def git_(*arguments: str) -> str:
+            command = Command(["git", *arguments], environment)
             return pipeline.output(command, attempted="verify the git bundle", subject=path.name, timeout=timeout)
 
         try:

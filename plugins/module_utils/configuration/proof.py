@@ -52,7 +52,7 @@ def levels(
 
 def _archive(config: Config, repo: Repository, manifest: Manifest, keys: age.Keys) -> Iterator[Check]:
     listed = restore.listing(repo, manifest.id, keys)
-    parts = configuration_parts.of(manifest)
+    parts = configuration_parts.parts_of(manifest)
     for part in parts.values():
         if part.backup != manifest.id:
             yield held_elsewhere(repo, part)
@@ -155,7 +155,7 @@ def _sealed(config: Config, repo: Repository, manifest: Manifest) -> Check:
 
 
 def _restored(config: Config, repo: Repository, manifest: Manifest, keys: age.Keys, log: Log) -> Iterator[Check]:
-    readable = [name for name, part in configuration_parts.of(manifest).items() if _opens(manifest, part, keys)]
+    readable = [name for name, part in configuration_parts.parts_of(manifest).items() if _opens(manifest, part, keys)]
     with filesystem.scratch("lifeboat-verify-") as scratch:
         try:
             # The secret files stay sealed, also where their key was given: they are not written to a disk.

@@ -147,7 +147,7 @@ def extract(
     sealed = SECRETS in {artefact.name for artefact in manifest.artefacts}
     if sealed and key:
         opened = open_secrets(repo, manifest, key)
-        if _told(opened.entries) != _told(wanted[SECRETS]):
+        if _without_digests(opened.entries) != _without_digests(wanted[SECRETS]):
             raise IntegrityError("unpack the config backup", identity, "the two listings of its secrets differ")
         tar.unpack(io.BytesIO(opened.data), target, opened.entries, f"{identity}/{SECRETS}")
         entries = {**entries, **opened.entries}
@@ -182,8 +182,8 @@ def open_secrets(repo: Repository, manifest: Manifest, key: str) -> Opened:
     return Opened(plain[SECRETS], parse_listing(plain[SECRET_LIST], f"{manifest.id}/{SECRET_LIST}"))
 
 
-def _told(entries: Mapping[str, Entry]) -> dict[str, Entry]:
-    """As the open listing has secret files."""
+def _without_digests(entries: Mapping[str, Entry]) -> dict[str, Entry]:
+    """Return the entries as the open listing has secret files: without a digest."""
     return {path: replace(entry, sha256="") for path, entry in entries.items()}
 
 

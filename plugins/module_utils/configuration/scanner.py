@@ -30,8 +30,8 @@ _LEFT_OUT = ("Base64HighEntropyString", "HexHighEntropyString", "IPPublicDetecto
 _AT_ONCE, _TIMEOUT = 500, 300.0
 
 
-def found(paths: Iterable[str], log: Log, *, never: Container[str] = ()) -> frozenset[str]:
-    """The files among and below `paths` in which it sees a secret. Empty where it is not installed.
+def scan(paths: Iterable[str], log: Log, *, never: Container[str] = ()) -> frozenset[str]:
+    """Return the files among and below `paths` in which detect-secrets sees a secret; none if it is not installed.
 
     never: directories that a backup does not enter. A check that fails is told to `log`: judge's own has been made.
     """
@@ -42,7 +42,7 @@ def found(paths: Iterable[str], log: Log, *, never: Container[str] = ()) -> froz
     for root, names in sorted(_files(paths, never).items()):
         ordered = sorted(names)
         for start in range(0, len(ordered), _AT_ONCE):
-            told |= _told(command, root, ordered[start : start + _AT_ONCE], log)
+            told |= _scan_folder(command, root, ordered[start : start + _AT_ONCE], log)
     return frozenset(told)
 
 
@@ -67,7 +67,7 @@ def _suits(path: str) -> bool:
     return stat.S_ISREG(status.st_mode) and status.st_size <= LARGEST
 
 
-def _told(command: str, root: str, names: Sequence[str], log: Log) -> set[str]:
+def _scan_folder(command: str, root: str, names: Sequence[str], log: Log) -> set[str]:
     if root == "/":  # of which detect-secrets 1.5.0 takes off two characters, and looks at nothing
         log(f"detect-secrets, the second check for secrets, was not made of {', '.join(names)}")
         return set()

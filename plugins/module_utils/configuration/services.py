@@ -86,15 +86,15 @@ def read(
     as_written = replace(asked, argv=[*asked.argv, "--no-interpolate"])
     raw = _map(_answer(as_written, config.runtime.project_directory, root).get("services"))
     words, paths = set(allow), _Paths(allowed, root)
-    again = _Again.of(replace(config, runtime=runtime), model, raw, paths)
+    again = _Again.from_model(replace(config, runtime=runtime), model, raw, paths)
     found = [*_services(config, model, raw, paths, again), *_resources(model, paths, again)]
     return tuple(replace(one, allowed=tuple(text for text in one.beyond if text in words)) for one in found)
 
 
-def _answer(asked: Command, directory: str, root: str) -> Mapping[str, object]:
-    status, out, said = pipeline.probe(replace(asked, memory=MOST_MEMORY), timeout=60)
+def _answer(command: Command, directory: str, root: str) -> Mapping[str, object]:
+    status, out, err = pipeline.probe(replace(command, memory=MOST_MEMORY), timeout=60)
     if status:
-        cause = (said.strip().splitlines() or [f"docker ended with {status}"])[-1]
+        cause = (err.strip().splitlines() or [f"docker ended with {status}"])[-1]
         raise UnverifiedError(
             _ATTEMPTED, directory, f"Compose cannot read it: {cause.replace(root or '//', '')}",
             "Nothing was started. `docker compose config` in that directory shows the same.",
@@ -104,7 +104,7 @@ def _answer(asked: Command, directory: str, root: str) -> Mapping[str, object]:
 
 
 def refused(services: Iterable[Service]) -> tuple[str, ...]:
-    """What reaches out and was not allowed."""
+    """List what reaches out of its container and was not allowed."""
     return tuple(text for one in services for text in one.beyond if text not in one.allowed)
 
 
@@ -115,17 +115,17 @@ def refuse(services: Iterable[Service]) -> None:
         raise UsageError(
             "start the services of the backup", "; ".join(found),
             "they reach out of their containers, and the inventory does not say that they may",
-            f"Nothing was started. If your own Compose files have this, allow it by name: {given(found)}",
+            f"Nothing was started. If your own Compose files have this, allow it by name: {allow_option(found)}",
         )  # fmt: skip
 
 
-def given(names: Iterable[str]) -> str:
-    """What an operator types to allow them."""
+def allow_option(names: Iterable[str]) -> str:
+    """Return the option with which an operator allows these names."""
     return f"-e {shlex.quote(json.dumps({'allow': list(names)}, ensure_ascii=False))}"
 
 
 def check(services: Sequence[Service]) -> Check:
-    """What a recovery says of those that it went on with."""
+    """Return the check of a recovery for the services that it started."""
     started = [one for one in services if one.role]
     let = [text for one in services for text in one.allowed]
     words = f"{len(started)} services, none reaches out of its container"
@@ -178,7 +178,9 @@ class _Again:
     composed: frozenset[str]
 
     @classmethod
-    def of(cls, config: Config, model: Mapping[str, object], raw: Mapping[str, object], paths: _Paths) -> _Again:
+    def from_model(
+        cls, config: Config, model: Mapping[str, object], raw: Mapping[str, object], paths: _Paths
+    ) -> _Again:
         sources: list[object] = []
         for given in _map(model.get("services")).values():
             service, build = _map(given), _map(_map(given).get("build"))
@@ -199,8 +201,8 @@ class _Again:
         yield from (shown(path) for path in sorted(self.sources) if path.startswith(above))
 
 
-def _ways(paths: _Paths, given: Iterable[object]) -> frozenset[str]:
-    return frozenset(way for path in given if str(path or "").startswith("/") for way in paths.ways(str(path)))
+def _ways(paths: _Paths, values: Iterable[object]) -> frozenset[str]:
+    return frozenset(way for path in values if str(path or "").startswith("/") for way in paths.ways(str(path)))
 
 
 def _services(
@@ -337,9 +339,9 @@ def _resources(model: Mapping[str, object], paths: _Paths, again: _Again) -> Ite
         yield from _resource("network", name, "" if own else f"driver {shown(driver or 'host')}")
 
 
-def _resource(kind: str, name: str, words: str) -> Iterator[Service]:
-    if words:
-        yield Service(f"{kind} {shown(name)}", beyond=(f"{kind} {shown(name)}: {words}",))
+def _resource(kind: str, name: str, problem: str) -> Iterator[Service]:
+    if problem:
+        yield Service(f"{kind} {shown(name)}", beyond=(f"{kind} {shown(name)}: {problem}",))
 
 
 def _map(value: object) -> Mapping[str, object]:

@@ -29,7 +29,7 @@ def last_site(run: Opened, folder: Path, *, log: Log) -> Built:
     sources, keys = Sources(run, "config"), age.keys(run.config, run.key)
     for entry in reversed([item for item in sources.found if item.good and item.manifest]):
         manifest = entry.manifest
-        if manifest is None or parts.SITE not in parts.of(manifest):
+        if manifest is None or parts.SITE not in parts.parts_of(manifest):
             continue
         repo, target = sources.repo(entry), folder / f"kept-{entry.id}"
         name = parts.NAMES[parts.SITE]

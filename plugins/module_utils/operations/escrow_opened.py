@@ -39,7 +39,7 @@ def _objects(proof: Proof) -> Iterator[Check]:
 
 def _config(proof: Proof) -> Iterator[Check]:
     vault, manifest = proof.repo, proof.manifest
-    for part in parts.of(manifest).values():
+    for part in parts.parts_of(manifest).values():
         if part.backup != manifest.id:
             held = configuration_proof.held_elsewhere(vault, part)
             yield Check(f"config: {held.name}", held.result, held.detail)
@@ -79,7 +79,7 @@ def _held(manifest: Manifest) -> list[Part]:
     """The parts of a configuration that earlier backups keep."""
     if manifest.component != CONFIG:
         return []
-    return [part for part in parts.of(manifest).values() if part.backup != manifest.id]
+    return [part for part in parts.parts_of(manifest).values() if part.backup != manifest.id]
 
 
 def _opened(proof: Proof, backup: str, name: str) -> int:

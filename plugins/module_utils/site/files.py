@@ -89,7 +89,7 @@ class Planned:
 def plan(config: Config, store: Repository, identity: str, *, key: str, allow: Sequence[str], log: Log) -> Planned:
     """What placing the backup would do and what would be started of it, as far as that can be seen. Changes nothing."""
     listed = _foreign(config, configuration_restore.listing(store, identity, age.keys(config, key)))
-    allowed = configuration_allowed.of(config, allow)
+    allowed = configuration_allowed.allowed_paths(config, allow)
     fit, left = allowed.sift(listed)
     files = tuple(
         File(shown(path), _what(entry, Path(path)), SCHEDULES if path.startswith(_BY_THE_CLOCK) else FILES)
@@ -123,7 +123,10 @@ def place(
     reach out of its container; IntegrityError where anything is not as it was written.
     """
     placed = Placed()
-    allowed, judged = configuration_allowed.of(config, allow), which == FILES and config.runtime.type == "compose"
+    allowed, judged = (
+        configuration_allowed.allowed_paths(config, allow),
+        which == FILES and config.runtime.type == "compose",
+    )
     mark = Unfinished(identity, others=(which,), stamp=stamp)
     with explained("unpack the config backup", config.state):
         config.state.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -147,7 +150,7 @@ def place(
         ComposeRuntime(config).note_judged()
     if not check:
         recovery_state.complete(config, RECOVERING_CONFIG, mark)
-    told = [f"left out: {one.words}" for one in placed.left]
+    told = [f"left out: {one.description}" for one in placed.left]
     for line in [*told, *(f"{path} was in the way and is kept as {old}" for path, old in placed.aside.items())]:
         log(line)
     log(f"{identity}: {len(placed.written)} files put in place, {placed.same} were there already")
@@ -177,7 +180,7 @@ def _foreign(config: Config, entries: Mapping[str, Entry]) -> dict[str, Entry]:
 def _of_backup(config: Config, found: Extracted, allow: Sequence[str]) -> tuple[Service, ...]:
     """What would be started, read from the unpacked backup."""
     project = str(found.where(config.runtime.project_directory))
-    allowed = configuration_allowed.of(config, allow)
+    allowed = configuration_allowed.allowed_paths(config, allow)
     return configuration_services.read(config, allowed, allow, directory=project, root=str(found.root))
 
 

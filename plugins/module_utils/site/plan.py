@@ -195,7 +195,9 @@ def _configured(made: Plan, run: Opened, store: Repository, manifest: Manifest, 
         lacking.append(f"the key that opens the secrets of {manifest.id}: -e identity_file=<a file here>")
         made = replace(made, unchecked=(f"whether the key opens the configuration: none was given ({lacking[0]})",))
     if refused:
-        lacking.append(f"permission for what reaches out of its container: {configuration_services.given(refused)}")
+        lacking.append(
+            f"permission for what reaches out of its container: {configuration_services.allow_option(refused)}"
+        )
     return replace(made, lacking="; ".join(lacking))
 
 
@@ -420,7 +422,7 @@ def prove(run: Opened, store: Repository, manifest: Manifest, *, log: Log) -> li
     elif manifest.component == OBJECTS and whole:
         besides += objects_proof.levels(run, store, manifest, "archive", 0, log)
     if manifest.component == CONFIG:
-        parts = configuration_parts.of(manifest).values()
+        parts = configuration_parts.parts_of(manifest).values()
         besides += [configuration_proof.held_elsewhere(store, part) for part in parts if part.backup != manifest.id]
     return [*found, *(replace(check, name=f"{where}, {check.name}") for check in besides)]
 

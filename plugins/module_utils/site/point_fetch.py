@@ -64,7 +64,7 @@ def _fetch(run: Opened, store: Repository, repo: Repository, identity: str, chec
     wanted = [part.id for part in point.parts.values()]
     if "config" in point.parts:
         own = point.parts["config"].id
-        parts = configuration_parts.of(parse(store.manifest("config", own), component="config", expected_id=own))
+        parts = configuration_parts.parts_of(parse(store.manifest("config", own), component="config", expected_id=own))
         wanted = [*sorted({part.backup for part in parts.values()} - {own}), *wanted]
     done = [name for name in wanted if _bring(run, store, repo, name, check, log)]
     if identity not in repo.points():

@@ -156,7 +156,7 @@ def _placing(placing: Planned) -> list[str]:
     late = "; cron or systemd runs what it says, as root unless it names another user: read it first"
     lines += [f"  {file.path}: {file.what}{late if file.when == SCHEDULES else ''}" for file in new[:SHOWN]]
     lines += [f"  and {len(new) - SHOWN} more"] if len(new) > SHOWN else []
-    lines += [f"  LEFT OUT  {one.words}" for one in placing.left[:SHOWN]]
+    lines += [f"  LEFT OUT  {one.description}" for one in placing.left[:SHOWN]]
     lines += [f"  LEFT OUT  and {len(placing.left) - SHOWN} more"] if len(placing.left) > SHOWN else []
     for service in placing.services:
         if service.role:
