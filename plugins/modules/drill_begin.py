@@ -106,7 +106,7 @@ def work(task: Task) -> Result:
         words = "; ".join(f"{check.name}: {check.detail}" for check in drill.steady(task.config, scenario))
     else:
         words = drill.begin(task.config, scenario, task.params["agent_path"], log=task.log)
-    facts = Facts(scenario, Chosen(chosen.name, chosen.words), words, task.config.target(scenario))
+    facts = Facts(scenario, Chosen(chosen.name, chosen.description), words, task.config.target(scenario))
     return Result(facts, changed=not task.check)
 
 

@@ -85,7 +85,7 @@ def keep(config: Config, path: Path, *, seconds: float = LONGEST) -> Counts:
             began = time.monotonic()
             pause = 1 / config.drill.rate
             try:
-                _one(config, next(rounds), file)
+                _write_one(config, next(rounds), file)
                 acknowledged += 1
             except LifeboatError:  # the ledger says which
                 errors += 1
@@ -94,27 +94,27 @@ def keep(config: Config, path: Path, *, seconds: float = LONGEST) -> Counts:
     return Counts(acknowledged, errors)
 
 
-def hold(config: Config, asked: TransactionSettings, path: Path) -> None:
+def hold(config: Config, settings: TransactionSettings, path: Path) -> None:
     """Write and read back, and put it into the ledger. Raises LifeboatError where what was written is not what is read.
 
     A write that the ledger did not know would look, when names come back after a recovery, like somebody else's.
     """
     with explained("keep the ledger", path), path.open("ab") as file:
-        write = _one(config, asked, file)
-    found = transaction.read(config, asked, write.token, write.id or "")
+        write = _write_one(config, settings, file)
+    found = transaction.read(config, settings, write.token, write.id or "")
     if found != transaction.PRESENT:
-        raise LifeboatError("find what was just written", asked.name, f"it is {found}")
+        raise LifeboatError("find what was just written", settings.name, f"it is {found}")
 
 
-def _one(config: Config, asked: TransactionSettings, file: BinaryIO) -> Write:
-    """One write and its line in the ledger."""
+def _write_one(config: Config, settings: TransactionSettings, file: BinaryIO) -> Write:
+    """Write once and note that in the ledger."""
     token = transaction.new_token()
     try:
-        identity = transaction.write(config, asked, token)
+        identity = transaction.write(config, settings, token)
     except LifeboatError as exc:
-        _append(file, Write(asked.name, token, datetime.now(timezone.utc), error=exc.cause))
+        _append(file, Write(settings.name, token, datetime.now(timezone.utc), error=exc.cause))
         raise
-    write = Write(asked.name, token, datetime.now(timezone.utc), identity)
+    write = Write(settings.name, token, datetime.now(timezone.utc), identity)
     _append(file, write)
     return write
 
@@ -239,9 +239,9 @@ def served(config: Config, path: Path, since: datetime) -> Optional[datetime]:
     return max(first, default=None)
 
 
-def _reads_back(config: Config, asked: TransactionSettings, write: Write) -> bool:
+def _reads_back(config: Config, settings: TransactionSettings, write: Write) -> bool:
     with contextlib.suppress(LifeboatError):
-        return transaction.read(config, asked, write.token, write.id or "") == transaction.PRESENT
+        return transaction.read(config, settings, write.token, write.id or "") == transaction.PRESENT
     return False
 
 
@@ -331,13 +331,14 @@ def _state(
         return ""
 
 
-def _taken_over(config: Config, asked: TransactionSettings, write: Write, writes: Sequence[Write]) -> str:
-    """After a recovery the application counts on from where the backup was: a later write may have an old name."""
+def _taken_over(config: Config, settings: TransactionSettings, write: Write, writes: Sequence[Write]) -> str:
+    """Return whether the write is lost: after a recovery the application counts on from where the backup was, so that a
+    later write may have its name."""
     later = (other for other in writes if other.name_there == write.name_there and other is not write)
-    there = (transaction.read(config, asked, other.token, other.id or "") == transaction.PRESENT for other in later)
+    there = (transaction.read(config, settings, other.token, other.id or "") == transaction.PRESENT for other in later)
     return transaction.LOST if any(there) else transaction.OTHER
 
 
-def age_of_loss(found: Compared, at: datetime) -> float:
-    """Seconds from the first lost write to `at`, the fault; 0 where nothing was lost."""
-    return max(0.0, (at - found.first_lost).total_seconds()) if found.first_lost else 0.0
+def age_of_loss(compared: Compared, at: datetime) -> float:
+    """Return the seconds from the first lost write to `at`, the fault; 0 if nothing was lost."""
+    return max(0.0, (at - compared.first_lost).total_seconds()) if compared.first_lost else 0.0

@@ -67,37 +67,37 @@ def remove(config: Config, transaction: TransactionSettings, token: str, identit
 
 
 def _ask(
-    config: Config, transaction: TransactionSettings, verb: str, asked: RequestSettings, token: str, identity: str
+    config: Config, transaction: TransactionSettings, verb: str, settings: RequestSettings, token: str, identity: str
 ) -> Optional[bytes]:
-    """The answer's body; None where there is no such thing to read or remove."""
-    status, body = _send(config, asked, token, identity)
+    """Send the request and return the answer's body; None if there is nothing to read or remove."""
+    status, body = _send(config, settings, token, identity)
     if status in (404, 410) and verb != "write":
         return None
-    if status != asked.status if asked.status else not 200 <= status < 300:
+    if status != settings.status if settings.status else not 200 <= status < 300:
         raise _failed(verb, transaction, f"status {status}: {pipeline.one_line(body)}")
     return body
 
 
-def _send(config: Config, asked: RequestSettings, token: str, identity: str) -> tuple[int, bytes]:
-    """Status and body of the answer, whatever the status."""
-    url = asked.url.replace("{token}", token).replace("{id}", urllib.parse.quote(identity, safe=""))
-    headers = {str(name): str(value) for name, value in asked.headers.items()}
+def _send(config: Config, settings: RequestSettings, token: str, identity: str) -> tuple[int, bytes]:
+    """Send the request and return status and body of the answer, whatever the status."""
+    url = settings.url.replace("{token}", token).replace("{id}", urllib.parse.quote(identity, safe=""))
+    headers = {str(name): str(value) for name, value in settings.headers.items()}
     data = None
-    if asked.size:
-        data = content(token, asked.size)
+    if settings.size:
+        data = content(token, settings.size)
         headers.setdefault("Content-Type", "application/octet-stream")
-    elif asked.json is not None:
-        data = json.dumps(_filled(asked.json, token, identity)).encode()
+    elif settings.json is not None:
+        data = json.dumps(_filled(settings.json, token, identity)).encode()
         headers.setdefault("Content-Type", "application/json")
     if config.secrets.get(SECRET):
         headers["Authorization"] = config.secrets[SECRET]
     try:
         return answer.send(
-            url, method=asked.method, data=data, headers=headers,
-            redirects=asked.redirects, timeout=_TIMEOUT, largest=_LARGEST,
+            url, method=settings.method, data=data, headers=headers,
+            redirects=settings.redirects, timeout=_TIMEOUT, largest=_LARGEST,
         )  # fmt: skip
     except web.ERRORS as exc:
-        subject = f"{asked.method} {asked.url}"
+        subject = f"{settings.method} {settings.url}"
         raise UnverifiedError("ask the application", subject, str(exc) or repr(exc), "Is it running?") from exc
 
 

@@ -25,11 +25,11 @@ Break = Callable[[Opened, random.Random, Log], str]
 
 @dataclass(frozen=True)
 class Fault:
-    """words: what happens, as text. inject: does it and returns the proof that it took; None where the host itself
-    goes, which no module on it can do."""
+    """A fault that a drill injects. description: what happens. inject: injects it and returns the proof that it took
+    effect; None where the host itself goes, which no module on it can do."""
 
     name: str
-    words: str
+    description: str
     inject: Optional[Break] = None
 
 
@@ -77,5 +77,5 @@ def inject(run: Opened, fault: Fault, seed: str, *, log: Log) -> str:
     refuse_elsewhere(run.config)
     if fault.inject is None:
         raise UsageError("break something", fault.name, "a module on the host cannot do that")
-    log(f"breaking: {fault.words}")
+    log(f"breaking: {fault.description}")
     return fault.inject(run, random.Random(seed or None), log)  # noqa: S311 - noise, no secret

@@ -74,11 +74,11 @@ def remove(run: Opened, _lot: random.Random, _log: Log) -> str:
     return drill_service.remove_volume(run, _service(run.config), _data(run))
 
 
-def _delete(source: Bucket, what: str, found: list[dict[str, str]]) -> int:
-    """Returns how many could not be deleted."""
+def _delete(source: Bucket, what: str, versions: list[dict[str, str]]) -> int:
+    """Delete the versions. Returns how many could not be deleted."""
     failed = 0
-    for first in range(0, len(found), _AT_ONCE):
-        page = {"Objects": found[first : first + _AT_ONCE], "Quiet": True}
+    for first in range(0, len(versions), _AT_ONCE):
+        page = {"Objects": versions[first : first + _AT_ONCE], "Quiet": True}
         with client.spoken(f"delete {what}", source.url):
             failed += len(source.client.delete_objects(Bucket=source.name, Delete=page).get("Errors", ()))
     return failed

@@ -18,8 +18,8 @@ from ...stack.runtime import Opened
 from ...stack.service import DataMount, ServiceState
 
 
-def docker(attempted: str, subject: str, *words: str, timeout: float = 60) -> None:
-    pipeline.run([Command(["docker", *words])], attempted=attempted, subject=subject, timeout=timeout)
+def docker(attempted: str, subject: str, *arguments: str, timeout: float = 60) -> None:
+    pipeline.run([Command(["docker", *arguments])], attempted=attempted, subject=subject, timeout=timeout)
 
 
 def kill(run: Opened, service: str) -> ServiceState:
