@@ -10,7 +10,13 @@ from typing import Any
 
 import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.frontend import plan as planning
-from ansible_collections.lifeboat.dr.plugins.module_utils.frontend.assess import Last, Pages, Run, Seen, failing_lines
+from ansible_collections.lifeboat.dr.plugins.module_utils.frontend.assess import (
+    Assessment,
+    Last,
+    Pages,
+    Run,
+    failing_lines,
+)
 from ansible_collections.lifeboat.dr.plugins.module_utils.frontend.build import headline, telling
 from ansible_collections.lifeboat.dr.plugins.module_utils.frontend.site import Site
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings.parts import FallbackSettings, FrontendSettings
@@ -22,7 +28,7 @@ SETTINGS = FrontendSettings(
     fallback=FallbackSettings(url="https://fallback.test/", directory="/srv/fallback"),
 )  # fmt: skip
 PAGES = Pages("www.shop.test", "built")
-WELL = Seen(
+WELL = Assessment(
     Site(200, NEW), head=NEW, pages=PAGES, workflow_state="active", good=(NEW, OLD),
     run=Run(1, NEW, "completed", "success", 1, 1),
 )  # fmt: skip

@@ -368,13 +368,13 @@ def test_a_build_gets_no_secret_and_its_result_must_tell_its_commit(
         ("other", "mkdir dist; touch dist/index.html; echo abcdef0 > dist/version.txt", "tells abcdef0"),
     ):
         made_so = build(made(tmp_path, lab, build=[["sh", "-c", words]]).frontend, name)
-        assert not made_so.directory and said in made_so.said[-1]
+        assert not made_so.directory and said in made_so.output[-1]
     slow = build(made(tmp_path, lab, build=[["sleep", "20"]], build_timeout=1).frontend, "slow")
-    assert slow.said == ("sleep 20: no end after 1 s",)
+    assert slow.output == ("sleep 20: no end after 1 s",)
     monkeypatch.setattr(frontend_builder, "GRACE", 1)
     deaf = ["sh", "-c", "trap '' TERM; while :; do sleep 0.1; done"]
     made_so = build(made(tmp_path, lab, build=[deaf], build_timeout=1).frontend, "deaf")
-    assert made_so.said == (f"{' '.join(deaf)}: no end after 1 s, or out of memory",)
+    assert made_so.output == (f"{' '.join(deaf)}: no end after 1 s, or out of memory",)
     with pytest.raises(UsageError, match="this host has no no-such-npm"):
         build(made(tmp_path, lab, build=[["no-such-npm", "ci"]]).frontend, "none")
 

@@ -70,15 +70,15 @@ def world(tmp_path: Path) -> Iterator[World]:
 def test_a_look_at_a_site(world: World) -> None:
     url = f"http://127.0.0.1:{world.port}"
     (world.root / "index.html").write_text("x")
-    assert frontend_site.look(url, "version.txt") == Site(200, "", f"{url}/version.txt answers 404", None)
+    assert frontend_site.probe(url, "version.txt") == Site(200, "", f"{url}/version.txt answers 404", None)
     (world.root / "version.txt").write_text("later")
-    assert "tells no commit" in frontend_site.look(url, "version.txt").problem
+    assert "tells no commit" in frontend_site.probe(url, "version.txt").problem
     (world.root / "version.txt").write_text(SHA)
-    assert frontend_site.look(url, "version.txt") == Site(200, SHA, "", None)
+    assert frontend_site.probe(url, "version.txt") == Site(200, SHA, "", None)
     (world.root / "index.html").unlink()
     world.root.rename(world.root.with_name("gone"))
-    assert frontend_site.look(url, "version.txt").status == 404
-    nobody = frontend_site.look("http://127.0.0.1:9", "version.txt")
+    assert frontend_site.probe(url, "version.txt").status == 404
+    nobody = frontend_site.probe("http://127.0.0.1:9", "version.txt")
     assert (nobody.status, nobody.up) == (0, False) and "refused" in nobody.problem
 
 
@@ -103,10 +103,10 @@ def test_how_long_a_certificate_is_good(world: World, tmp_path: Path, days: int,
     (world.root / "index.html").write_text("x")
     (world.root / "version.txt").write_text(SHA)
     url = f"https://localhost:{world.port}/"
-    site = frontend_site.look(url, "version.txt", ca_bundle=str(made.with_suffix(".crt")))
+    site = frontend_site.probe(url, "version.txt", ca_bundle=str(made.with_suffix(".crt")))
     assert (site.commit, site.certificate_days) == (SHA, days - 1)
     assert site.problem.startswith(problem) and bool(site.problem) == bool(problem)
-    distrusted = frontend_site.look(url, "version.txt")
+    distrusted = frontend_site.probe(url, "version.txt")
     assert not distrusted.up and "certificate" in distrusted.problem.lower()
 
 

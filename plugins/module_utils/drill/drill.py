@@ -60,7 +60,7 @@ def steady(config: Config, scenario: str) -> list[Check]:
 
 def site(config: Config) -> Check:
     """Whether the public site answers."""
-    seen = frontend_assess.look(config.frontend)
+    seen = frontend_assess.site_of(config.frontend)
     name = f"site {config.frontend.url}"
     return Check(name, PASS, f"serves {seen.commit[:12] or 'a page'}") if seen.up else Check(name, FAIL, seen.problem)
 

@@ -48,7 +48,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Last:
-    """What the last recovery left: the commit that is served, and which was the newest then."""
+    """The result of the last recovery: the commit that is served, and which was the newest then."""
 
     commit: str
     head: str
@@ -56,11 +56,11 @@ class Last:
 
 
 @dataclass(frozen=True)
-class Seen:
-    """head: the branch's newest commit, empty where the remote did not answer (`head_said`). same: the site's commit
-    holds the same frontend as head. github: empty, or why it could not be asked (`github_said`). pages: None where the
-    repository has none. run: the newest one of head, else the newest. good: commits of runs that succeeded, newest
-    first.
+class Assessment:
+    """The state of the frontend. head: the branch's newest commit, empty if the remote did not answer (`head_said`).
+    same: the site's commit holds the same frontend as head. github: empty, or why it could not be asked
+    (`github_said`). pages: None if the repository has none. run: the newest one of head, else the newest. good: commits
+    of runs that succeeded, newest first.
     """
 
     site: Site
@@ -76,8 +76,8 @@ class Seen:
     last: Optional[Last] = None
 
 
-def token_of(config: Config, given: str) -> str:
-    return given or config.secrets.get("github_token", "")
+def token_of(config: Config, token: str) -> str:
+    return token or config.secrets.get("github_token", "")
 
 
 def client_of(settings: FrontendSettings, token: str) -> Client:
@@ -92,8 +92,8 @@ def remote_of(settings: FrontendSettings, token: str) -> Remote:
     return Remote(url, settings.branch, token, ca_bundle=settings.ca_bundle)
 
 
-def look(settings: FrontendSettings) -> Site:
-    return frontend_site.look(settings.url, settings.marker, ca_bundle=settings.ca_bundle)
+def site_of(settings: FrontendSettings) -> Site:
+    return frontend_site.probe(settings.url, settings.marker, ca_bundle=settings.ca_bundle)
 
 
 def workflow_path(settings: FrontendSettings) -> str:
@@ -101,48 +101,52 @@ def workflow_path(settings: FrontendSettings) -> str:
 
 
 def recovered(config: Config) -> Optional[Last]:
-    """What the last recovery left; None when there was none."""
+    """Return the result of the last recovery; None if there was none."""
     return recovery_state.remembered(config, RECOVERED, Last)
 
 
-def assess(config: Config, token: str, scratch: Path, *, log: Log) -> Seen:
+def assess(config: Config, token: str, scratch: Path, *, log: Log) -> Assessment:
     settings = config.frontend
     log(f"looking at {settings.url}")
-    seen = Seen(look(settings), last=recovered(config))
+    assessment = Assessment(site_of(settings), last=recovered(config))
     remote = remote_of(settings, token)
     try:
-        seen = replace(seen, head=remote.head())
-        if seen.site.commit and not seen.site.serves(seen.head):
-            seen = replace(seen, same=_same(settings, remote, seen.site.commit, seen.head, scratch))
+        assessment = replace(assessment, head=remote.head())
+        if assessment.site.commit and not assessment.site.serves(assessment.head):
+            assessment = replace(
+                assessment, same=_same(settings, remote, assessment.site.commit, assessment.head, scratch)
+            )
     except LifeboatError as exc:
-        seen = replace(seen, head_said=pipeline.scrub(exc.cause))
+        assessment = replace(assessment, head_said=pipeline.scrub(exc.cause))
     log(f"asking {settings.api_url} about {settings.repository}")
     try:
-        return _ask_github(seen, settings, token)
+        return _ask_github(assessment, settings, token)
     except GithubError as exc:
-        return replace(seen, github=exc.reason, github_said=f"could not {exc.attempted}: {pipeline.scrub(exc.cause)}")
+        return replace(
+            assessment, github=exc.reason, github_said=f"could not {exc.attempted}: {pipeline.scrub(exc.cause)}"
+        )
 
 
 def _same(settings: FrontendSettings, remote: Remote, served: str, head: str, scratch: Path) -> bool:
-    """A commit that changes nothing of the frontend need not be deployed: the site may rightly tell an older one."""
+    """Return whether both commits hold the same frontend: then the site may rightly serve the older one."""
     clone = remote.clone(scratch / "compare")
     whole = clone.full(served)
     made_of = [settings.directory, workflow_path(settings)]
     return bool(whole) and clone.has(whole) and clone.same(whole, head, made_of)
 
 
-def _ask_github(seen: Seen, settings: FrontendSettings, token: str) -> Seen:
+def _ask_github(assessment: Assessment, settings: FrontendSettings, token: str) -> Assessment:
     if not token:
-        return replace(seen, github=TOKEN, github_said="no github_token was given")
+        return replace(assessment, github=TOKEN, github_said="no github_token was given")
     client = client_of(settings, token)
     workflow = client.workflow(settings.workflow)
     if workflow is None:
         said = f"{settings.repository} has no workflow {settings.workflow}, or the token may not see it"
-        return replace(seen, github=MISSING, github_said=said)
+        return replace(assessment, github=MISSING, github_said=said)
     found = client.runs(settings.workflow, settings.branch, RUNS)
-    newest = [run for run in found if run.head_sha == seen.head] or found
+    newest = [run for run in found if run.head_sha == assessment.head] or found
     return replace(
-        seen,
+        assessment,
         pages=client.pages(),
         workflow_state=workflow.state,
         run=with_failure(client, run_of(newest[0])) if newest else None,

@@ -39,11 +39,11 @@ _ERROR = re.compile(r"(?i)\berr(or)?\b[!:\]]?|\bfailed\b|ERR!|✗|error\w*:")
 
 @dataclass(frozen=True)
 class Built:
-    """`directory` empty: it did not build, and `said` tells why in the build's own last lines."""
+    """The result of a build. `directory` empty: it failed, and `output` has the build's last lines."""
 
     commit: str
     directory: str
-    said: tuple[str, ...] = ()
+    output: tuple[str, ...] = ()
 
 
 @contextlib.contextmanager
@@ -109,7 +109,7 @@ def telling(text: str, count: int = LINES) -> list[str]:
 
 
 def headline(lines: Sequence[str]) -> str:
-    """The one line that says it: rather one that names the error than one that only counts it."""
+    """Return the line that tells most: rather one that names the error than one that only counts it."""
     found = [line for pattern in (_NAMED, _ERROR) for line in lines if pattern.search(line)]
     return found[0] if found else lines[-1] if lines else "it said nothing"
 
@@ -117,15 +117,15 @@ def headline(lines: Sequence[str]) -> str:
 # --- publishing ------------------------------------------------------------------------------------------------------
 
 
-def publish(config: Config, made: Path, stamp: str, *, log: Log) -> str:
+def publish(config: Config, built: Path, stamp: str, *, log: Log) -> str:
     """Put a built site where the fallback serves it. What lay there is moved aside; returns where to, or nothing.
 
     The file that tells the commit comes last, so that a site that a killed run published in part does not tell it.
     """
     fallback = config.frontend.fallback
-    files = _plain_files(made)
+    files = _plain_files(built)
     if fallback.bucket:
-        _publish_to_bucket(config, made, files, log)
+        _publish_to_bucket(config, built, files, log)
         return ""
     target = Path(fallback.directory)
     fresh, kept = target.with_name(f"{target.name}.new_{stamp}"), target.with_name(f"{target.name}.quarantine_{stamp}")
@@ -138,7 +138,7 @@ def publish(config: Config, made: Path, stamp: str, *, log: Log) -> str:
         for name in files:
             path = fresh / name
             path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-            with open_below(made, tuple(name.split("/"))) as source, path.open("xb") as copy:
+            with open_below(built, tuple(name.split("/"))) as source, path.open("xb") as copy:
                 shutil.copyfileobj(source, copy)
             path.chmod(0o644)
         for folder in [fresh, *(item for item in fresh.rglob("*") if item.is_dir())]:
@@ -157,22 +157,22 @@ def publish(config: Config, made: Path, stamp: str, *, log: Log) -> str:
 
 
 def _marker(config: Config) -> str:
-    """The path of the file that tells the commit."""
+    """Return the path of the file that tells the commit."""
     return config.frontend.marker.partition("#")[0]
 
 
-def _plain_files(made: Path) -> list[str]:
-    """A link in a built site could show the world any file of this host."""
-    found = relative_files(made)
+def _plain_files(built: Path) -> list[str]:
+    """List the files of a built site. Refuse a link: it could show the world any file of this host."""
+    found = relative_files(built)
     odd = [name for name, status in found.items() if not stat.S_ISREG(status.st_mode)]
     if odd:
         raise IntegrityError("publish the site", odd[0], "it is not a plain file", "Look at the build: why a link?")
     return sorted(found)
 
 
-def _publish_to_bucket(config: Config, made: Path, files: list[str], log: Log) -> None:
-    """The files first and the pages that name them last, so that no page names what is not there yet; then the file
-    that tells the commit."""
+def _publish_to_bucket(config: Config, built: Path, files: list[str], log: Log) -> None:
+    """Upload the files first and the pages last, so that no page names a file that is not there yet; then the file that
+    tells the commit."""
     fallback, marker = config.frontend.fallback, _marker(config)
     access, secret = (config.secrets.get(name, "") for name in ("fallback_access_key", "fallback_secret_key"))
     client = s3_client.connect(fallback.endpoint_url, fallback.region, access, secret, fallback.ca_bundle)
@@ -180,5 +180,5 @@ def _publish_to_bucket(config: Config, made: Path, files: list[str], log: Log) -
     with s3_client.spoken("publish the site", fallback.bucket):
         for name in sorted(files, key=lambda text: (text == marker, text.endswith(".html"), text)):
             kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
-            with open_below(made, tuple(name.split("/"))) as source:
+            with open_below(built, tuple(name.split("/"))) as source:
                 client.put_object(Bucket=fallback.bucket, Key=name, Body=source, ContentType=kind)

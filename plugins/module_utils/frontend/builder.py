@@ -84,17 +84,17 @@ class Builder:
             with contextlib.suppress(OSError):  # somebody else of that user wrote there: scratch() leaves it
                 self.tree.rmdir()
 
-    def run(self, words: Sequence[str], *, network: bool) -> tuple[int, str, str]:
+    def run(self, argv: Sequence[str], *, network: bool) -> tuple[int, str, str]:
         """Run one command of the build: (status, stdout, stderr); 124 where it had no time left."""
         if self.settings.builder_image:
             name = f"lifeboat-build-{secrets.token_hex(6)}"
             try:
-                return pipeline.probe(self.contained(words, name, network=network), timeout=self._seconds + 30)
+                return pipeline.probe(self.contained(argv, name, network=network), timeout=self._seconds + 30)
             finally:  # a client that was killed leaves its container
                 pipeline.probe(Command(["docker", "rm", "--force", name]))
         path = ":".join(filter(None, (self.settings.builder_path, "/usr/local/bin:/usr/bin:/bin")))
         directory = self.tree / self.settings.directory
-        command = self.apart(words, self._environment(self.tree, network), directory, network=network, path=path)
+        command = self.apart(argv, self._environment(self.tree, network), directory, network=network, path=path)
         return pipeline.probe(command, timeout=self._seconds + 30)
 
     @property
@@ -109,10 +109,11 @@ class Builder:
         }  # fmt: skip
 
     def apart(
-        self, words: Sequence[str], env: Mapping[str, str], directory: Path, *, network: bool, path: str = _SYSTEM
+        self, argv: Sequence[str], env: Mapping[str, str], directory: Path, *, network: bool, path: str = _SYSTEM
     ) -> Command:
-        """The words as that user, in a process space of their own. Its first process is timeout(1), which stays ours:
-        it is killed with unshare(1), and when it ends, so does all that is in the space."""
+        """Return the command that runs argv as that user, in a process space of its own. The first process there is
+        timeout(1), which stays ours: it is killed with unshare(1), and when it ends, so does all that is in the space.
+        """
         space = ["unshare", "--fork", "--pid", "--kill-child", "--mount-proc", *([] if network else ["--net"])]
         if os.geteuid() == 0:
             rights = [f"--reuid={self.user}", f"--regid={self.group}", "--clear-groups", "--no-new-privs"]
@@ -123,13 +124,14 @@ class Builder:
         return Command(
             [
                 *space, *loopback, "timeout", f"--kill-after={GRACE}", str(self._seconds), *rights,
-                "env", f"--chdir={directory}", f"PATH={path}", *words,
+                "env", f"--chdir={directory}", f"PATH={path}", *argv,
             ],
             {"PATH": _SYSTEM, **env}, alone=True,
         )  # fmt: skip
 
-    def contained(self, words: Sequence[str], name: str, *, network: bool) -> Command:
-        """The words as that user in a container. Docker passes on the proxies by name: they may hold a password."""
+    def contained(self, argv: Sequence[str], name: str, *, network: bool) -> Command:
+        """Return the command that runs argv as that user in a container. Docker passes on the proxies by name: they may
+        hold a password."""
         inside = Path("/work")
         env = self._environment(inside, network)
         given = [f"--env={key}" if _KEPT.fullmatch(key) else f"--env={key}={value}" for key, value in env.items()]
@@ -138,20 +140,20 @@ class Builder:
             "docker", "run", "--rm", "--init", "--user", f"{self.user}:{self.group}", "--volume",
             f"{self.tree}:{inside}", "--workdir", str(inside / self.settings.directory), f"--name={name}",
             *([] if network else ["--network=none"]), "--cap-drop=ALL", "--security-opt=no-new-privileges",
-            *given, self.settings.builder_image, *words,
+            *given, self.settings.builder_image, *argv,
         ])  # fmt: skip
 
     def take(self, output: str, target: Path) -> str:
-        """What was built, into a new directory of ours: the user packs it, and we unpack. Returns why there is none."""
+        """Copy what was built into a new directory of ours: the user packs it, we unpack. Return why there is none."""
         name = os.path.normpath(f"{self.settings.directory}/{output}")
         archive, size = self.folder / f"{self.commit[:12]}.tar.gz", 0
         if name.startswith(("/", "..")) or name == ".":
             return f"{self.settings.directory}/{output} leads out of the clone"
-        words = ["tar", "--create", "--gzip", "--hard-dereference", "--file=-", "--", name]
+        argv = ["tar", "--create", "--gzip", "--hard-dereference", "--file=-", "--", name]
         with explained("read what was built", target):
             try:
                 with filesystem.create(archive) as packed:
-                    self._packed(words, packed)
+                    self._packed(argv, packed)
                 target.mkdir(mode=0o755)
                 with archive.open("rb") as stream:
                     for entry, content in tar.members(stream, "what was built", MOST_FILES):
@@ -160,7 +162,7 @@ class Builder:
                         size += entry.size
                         if size > LARGEST_SITE:
                             return f"what was built has more than {LARGEST_SITE >> 30} GiB"
-                        _place(entry, content, target)
+                        _unpack_entry(entry, content, target)
             except LifeboatError as exc:
                 if exc.exit_status == 2:  # tar(1): a file is not there, or cannot be read
                     what = f"{self.settings.directory}/{output}/index.html"
@@ -170,15 +172,15 @@ class Builder:
                 archive.unlink(missing_ok=True)
         return ""
 
-    def _packed(self, words: Sequence[str], sink: pipeline.Sink) -> None:
-        command = self.apart(words, {"LANG": "C.UTF-8"}, self.tree, network=False)
+    def _packed(self, argv: Sequence[str], sink: pipeline.Sink) -> None:
+        command = self.apart(argv, {"LANG": "C.UTF-8"}, self.tree, network=False)
         pipeline.run([command], attempted="pack what was built", subject=self.commit, sink=sink, timeout=self._seconds)
 
-    def _do(self, words: Sequence[str], attempted: str, *, strict: bool = True) -> None:
-        command = self.apart(words, self._environment(self.tree, False), self.tree, network=False)
+    def _do(self, argv: Sequence[str], attempted: str, *, strict: bool = True) -> None:
+        command = self.apart(argv, self._environment(self.tree, False), self.tree, network=False)
         status, _out, err = pipeline.probe(command, timeout=self._seconds + 30)
         if status and strict:
-            raise LifeboatError(attempted, self.commit, err.strip() or f"{words[0]} ended with {status}")
+            raise LifeboatError(attempted, self.commit, err.strip() or f"{argv[0]} ended with {status}")
 
     def _require_space(self) -> None:
         command = self.apart(["true"], {}, Path("/"), network=False)
@@ -205,9 +207,9 @@ def owner(settings: FrontendSettings) -> tuple[int, int]:
     return found.pw_uid, found.pw_gid
 
 
-def _place(entry: tar.Entry, content: Optional[IO[bytes]], target: Path) -> None:
-    """One file of an archive that a stranger made: below the target, through no link, over nothing. A link stays one:
-    what publishes refuses it."""
+def _unpack_entry(entry: tar.Entry, content: Optional[IO[bytes]], target: Path) -> None:
+    """Unpack one file of an archive that is not trusted: below the target, through no link, over nothing. A link stays
+    one: publishing refuses it."""
     above, name = os.path.split(entry.path)
     at = filesystem.descend(target, filter(None, above.split("/")), make=True)
     try:

@@ -18,7 +18,7 @@ from ..settings.config import Config
 from ..settings.parts import FrontendSettings
 from ..settings.scenarios import FRONTEND
 from . import assess
-from .assess import Run, Seen
+from .assess import Assessment, Run
 from .build import headline, scratch
 
 Log = Callable[[str], None]
@@ -80,49 +80,57 @@ class Plan(Diagnosis):
     turn: int = 0
 
 
-def expected(seen: Seen) -> str:
-    """The commit that the site should serve: the newest one, or, where that one is known not to build, the one that a
-    recovery brought back instead. Empty where nobody can tell."""
-    if seen.last and seen.head in ("", seen.last.head):
-        return seen.last.commit
-    return seen.head or (seen.good[0] if seen.good else "")
+def expected(assessment: Assessment) -> str:
+    """Return the commit that the site should serve: the newest one or, if that does not build, the one that a recovery
+    brought back instead. Empty if that is not known."""
+    if assessment.last and assessment.head in ("", assessment.last.head):
+        return assessment.last.commit
+    return assessment.head or (assessment.good[0] if assessment.good else "")
 
 
-def classify(seen: Seen, settings: FrontendSettings) -> Diagnosis:
-    """Pure: same sight, same answer."""
-    wanted = expected(seen)
-    right = seen.site.serves(wanted) or seen.site.serves(seen.head) or (seen.site.up and seen.same)
-    domain = seen.pages.cname if seen.pages else None
-    strange = not seen.github and settings.domain and domain != settings.domain
+def classify(assessment: Assessment, settings: FrontendSettings) -> Diagnosis:
+    """Return what is wrong and which steps may help. Pure: same assessment, same answer."""
+    commit = expected(assessment)
+    right = (
+        assessment.site.serves(commit)
+        or assessment.site.serves(assessment.head)
+        or (assessment.site.up and assessment.same)
+    )
+    domain = assessment.pages.cname if assessment.pages else None
+    strange = not assessment.github and settings.domain and domain != settings.domain
     if right and not strange:
-        return Diagnosis(HEALTHY, NONE, f"the site serves {seen.site.commit[:12]}, as it should", ())
-    if seen.site.up and not right and not (wanted and seen.site.commit):
-        missing = seen.site.problem if not seen.site.commit else f"{seen.head_said}, so the newest commit is not known"
+        return Diagnosis(HEALTHY, NONE, f"the site serves {assessment.site.commit[:12]}, as it should", ())
+    if assessment.site.up and not right and not (commit and assessment.site.commit):
+        missing = (
+            assessment.site.problem
+            if not assessment.site.commit
+            else f"{assessment.head_said}, so the newest commit is not known"
+        )
         why = f"the site answers, and which commit it should serve or serves is not known: {missing}"
         return Diagnosis(UNVERIFIED, NONE, why, ())
-    condition = MISCONFIGURED if right else STALE if seen.site.up else DOWN
-    cause, why, first = _cause(seen, settings)
+    condition = MISCONFIGURED if right else STALE if assessment.site.up else DOWN
+    cause, why, first = _cause(assessment, settings)
     if cause == CANNOT_ASK:
         return Diagnosis(condition, cause, why, (*first, BUILD, FALLBACK))
     return Diagnosis(condition, cause, why, first if right else (*first, BUILD, REDEPLOY, FALLBACK))
 
 
-def _cause(seen: Seen, settings: FrontendSettings) -> tuple[str, str, tuple[str, ...]]:
-    """(cause, why, the steps that come before a build)."""
-    if seen.github:
-        return CANNOT_ASK, f"GitHub's API: {seen.github} ({seen.github_said})", ()
-    run = seen.run
-    if seen.pages is None:
+def _cause(assessment: Assessment, settings: FrontendSettings) -> tuple[str, str, tuple[str, ...]]:
+    """Return (cause, why, the steps that come before a build)."""
+    if assessment.github:
+        return CANNOT_ASK, f"GitHub's API: {assessment.github} ({assessment.github_said})", ()
+    run = assessment.run
+    if assessment.pages is None:
         # It has lost its domain, too, and the site.
         steps = (PAGES, *((DOMAIN,) if settings.domain else ()), RERUN if run else START)
         return CONFIGURATION, f"GitHub Pages is switched off for {settings.repository}", steps
-    if settings.domain and seen.pages.cname != settings.domain:
-        set_to = seen.pages.cname or "none"
+    if settings.domain and assessment.pages.cname != settings.domain:
+        set_to = assessment.pages.cname or "none"
         return CONFIGURATION, f"the custom domain is {set_to} and should be {settings.domain}", (DOMAIN,)
-    if seen.workflow_state not in ("", "active"):
-        return CONFIGURATION, f"the workflow {settings.workflow} is {seen.workflow_state}: switch it on again", ()
-    if run is None or (seen.head and run.sha != seen.head):
-        return CONFIGURATION, f"the workflow {settings.workflow} did not run for {seen.head[:12]}", (START,)
+    if assessment.workflow_state not in ("", "active"):
+        return CONFIGURATION, f"the workflow {settings.workflow} is {assessment.workflow_state}: switch it on again", ()
+    if run is None or (assessment.head and run.sha != assessment.head):
+        return CONFIGURATION, f"the workflow {settings.workflow} did not run for {assessment.head[:12]}", (START,)
     return _cause_in_the_run(run)
 
 
@@ -145,27 +153,27 @@ def _cause_in_the_run(run: Run) -> tuple[str, str, tuple[str, ...]]:
     return BROKEN, f"{where}: {headline(run.lines)}", ()
 
 
-def findings(seen: Seen, settings: FrontendSettings) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """(what was found, what could not be looked at), as text."""
-    site, run, pages = seen.site, seen.run, seen.pages
-    same = " (the same frontend as head)" if seen.same else ""
+def findings(assessment: Assessment, settings: FrontendSettings) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return (findings, what could not be checked), as text."""
+    site, run, pages = assessment.site, assessment.run, assessment.pages
+    same = " (the same frontend as head)" if assessment.same else ""
     found = (
         site.problem,
         f"{settings.url} serves {site.commit[:12]}{same}" if site.commit else "",
         "" if site.certificate_days is None else f"its certificate is good for {site.certificate_days} days",
-        f"{settings.branch} is at {seen.head[:12]}" if seen.head else "",
+        f"{settings.branch} is at {assessment.head[:12]}" if assessment.head else "",
         f"workflow run {run.number} of {run.sha[:12]}: {run.conclusion or run.status}" if run else "",
         f"GitHub Pages: {pages.status or 'no build yet'}, domain {pages.cname or 'none'}" if pages else "",
     )
     unchecked = (
-        f"GitHub's API: {seen.github}: {seen.github_said}" if seen.github else "",
-        f"the git remote: {seen.head_said}" if seen.head_said else "",
+        f"GitHub's API: {assessment.github}: {assessment.github_said}" if assessment.github else "",
+        f"the git remote: {assessment.head_said}" if assessment.head_said else "",
     )
     return tuple(filter(None, found)), tuple(filter(None, unchecked))
 
 
 def make(config: Config, token: str, *, force: bool = False, method: str = "auto", log: Log) -> Plan:
-    """The plan of a frontend's recovery. Reads only. Raises UnverifiedError where nothing can be known or done."""
+    """Plan the recovery of the frontend. It only reads. Raise UnverifiedError if nothing can be known or done."""
     with recovery_state.planning(config) as number:  # before anything is looked at
         made = _make(config, token, force, method, log)
     return replace(made, turn=number)
@@ -176,41 +184,44 @@ def _make(config: Config, token: str, force: bool, method: str, log: Log) -> Pla
     if not settings.url:
         raise UsageError("plan the recovery", config.stack, "the stack has no frontend", "Set lifeboat_frontend.url.")
     with scratch() as folder:
-        seen = assess.assess(config, token, Path(folder), log=log)
-    diagnosis = _asked(classify(seen, settings), force, method)
+        assessment = assess.assess(config, token, Path(folder), log=log)
+    diagnosis = _as_requested(classify(assessment, settings), force, method)
     if not (settings.fallback.directory or settings.fallback.bucket):
         diagnosis = replace(diagnosis, steps=tuple(step for step in diagnosis.steps if step != FALLBACK))
         if diagnosis.steps == (BUILD,):
             cause = f"it is {diagnosis.condition}, {diagnosis.why}, and there is no fallback to publish it to"
             remedy = "Mend that, or set lifeboat_frontend.fallback, then run it again."
             raise UnverifiedError("recover the frontend", settings.url, cause, remedy)
-    found, unchecked = findings(seen, settings)
-    last = seen.last
-    set_back = last is not None and last.head == seen.head != last.commit
+    found, unchecked = findings(assessment, settings)
+    last = assessment.last
+    set_back = last is not None and last.head == assessment.head != last.commit
     return Plan(
         **vars(diagnosis), needed=bool(diagnosis.steps), findings=found, unchecked=unchecked, method=method,
-        warnings=tuple(_warnings(config, token, diagnosis, set_back)), target=settings.url, expected=expected(seen),
-        head=seen.head, good=assess.commits([*seen.good, last.commit if last else "", seen.site.commit]),
-        run=seen.run, github=seen.github, stamp=datetime.now(timezone.utc).strftime("%Y%m%d_%H%M%S"),
+        warnings=tuple(_warnings(config, token, diagnosis, set_back)), target=settings.url,
+        expected=expected(assessment), head=assessment.head,
+        good=assess.commits([*assessment.good, last.commit if last else "", assessment.site.commit]),
+        run=assessment.run, github=assessment.github, stamp=datetime.now(timezone.utc).strftime("%Y%m%d_%H%M%S"),
         target_seconds=config.target(FRONTEND),
     )  # fmt: skip
 
 
-def _asked(found: Diagnosis, force: bool, method: str) -> Diagnosis:
-    """What the operator asked for in addition to what is needed."""
-    if not found.steps and not force:
-        return found
+def _as_requested(diagnosis: Diagnosis, force: bool, method: str) -> Diagnosis:
+    """Return the diagnosis with the steps that the operator requested in addition to those that are needed."""
+    if not diagnosis.steps and not force:
+        return diagnosis
     only = {
         "rerun": (RERUN,), "redeploy": (BUILD, REDEPLOY), "revert": (BUILD, REDEPLOY), "fallback": (BUILD, FALLBACK),
     }  # fmt: skip
-    steps = only.get(method) or found.steps or (RERUN, BUILD, REDEPLOY, FALLBACK)
-    return replace(found, why=found.why if found.steps else f"{found.why}; force was given", steps=steps)
+    steps = only.get(method) or diagnosis.steps or (RERUN, BUILD, REDEPLOY, FALLBACK)
+    return replace(
+        diagnosis, why=diagnosis.why if diagnosis.steps else f"{diagnosis.why}; force was given", steps=steps
+    )
 
 
-def _warnings(config: Config, token: str, found: Diagnosis, set_back: bool) -> list[str]:
+def _warnings(config: Config, token: str, diagnosis: Diagnosis, set_back: bool) -> list[str]:
     settings = config.frontend
     lines = []
-    if set_back and found.condition == HEALTHY:
+    if set_back and diagnosis.condition == HEALTHY:
         lines.append(f"the newest commit of {settings.branch} still does not build: mend it, commit and push")
     clear = [url for url in (settings.api_url, settings.remote_url) if url.startswith("http://")]
     if token and clear:
@@ -221,11 +232,11 @@ def _warnings(config: Config, token: str, found: Diagnosis, set_back: bool) -> l
 # --- as text ---------------------------------------------------------------------------------------------------------
 
 
-def _step(code: str, made: Plan, settings: FrontendSettings) -> str:
-    head = made.head[:12] or "the newest commit"
-    number = made.run.number if made.run else None
+def _step(code: str, plan: Plan, settings: FrontendSettings) -> str:
+    head = plan.head[:12] or "the newest commit"
+    number = plan.run.number if plan.run else None
     build = ", ".join(" ".join(words) for words in settings.build)
-    dispatch = bool(settings.dispatch_input) and made.method != "revert"
+    dispatch = bool(settings.dispatch_input) and plan.method != "revert"
     how = (
         f"start {settings.workflow} for it ({settings.dispatch_input}=…)"
         if dispatch
@@ -247,21 +258,21 @@ def _step(code: str, made: Plan, settings: FrontendSettings) -> str:
     }[code]
 
 
-def text(made: Plan, settings: FrontendSettings) -> list[str]:
-    """The plan for a terminal, as an operator reads it before typing the confirmation."""
-    cause = "" if made.condition in (HEALTHY, UNVERIFIED) else f": {made.cause}"
-    lines = [f"the site {made.target} is {made.condition}{cause}"]
-    lines += [f"  found: {line}" for line in made.findings]
-    lines += [f"  not checked: {line}" for line in made.unchecked]
-    lines += [f"  WARNING: {line}" for line in made.warnings]
-    if made.run and made.run.lines:
-        lines.append(f"the build log of run {made.run.number}, {made.run.job}: {made.run.step}")
-        lines += [f"  | {line}" for line in made.run.lines]
-    lines.append(f"{'to do' if made.needed else 'nothing to do'}: {made.why}")
-    if not made.needed:
+def text(plan: Plan, settings: FrontendSettings) -> list[str]:
+    """Return the plan for a terminal, as an operator reads it before typing the confirmation."""
+    cause = "" if plan.condition in (HEALTHY, UNVERIFIED) else f": {plan.cause}"
+    lines = [f"the site {plan.target} is {plan.condition}{cause}"]
+    lines += [f"  found: {line}" for line in plan.findings]
+    lines += [f"  not checked: {line}" for line in plan.unchecked]
+    lines += [f"  WARNING: {line}" for line in plan.warnings]
+    if plan.run and plan.run.lines:
+        lines.append(f"the build log of run {plan.run.number}, {plan.run.job}: {plan.run.step}")
+        lines += [f"  | {line}" for line in plan.run.lines]
+    lines.append(f"{'to do' if plan.needed else 'nothing to do'}: {plan.why}")
+    if not plan.needed:
         return lines
     steps = [
-        *(_step(code, made, settings) for code in made.steps),
+        *(_step(code, plan, settings) for code in plan.steps),
         f"verify: after each step, wait until {settings.url} serves the commit; the first step that heals is the last",
         "record: evidence with the time of each phase",
     ]

@@ -99,7 +99,7 @@ class Recovery:
 
     def _missing(self) -> Optional[str]:
         """Why the site does not serve what it may; None where it does."""
-        site = assess.look(self.settings)
+        site = assess.site_of(self.settings)
         if any(site.serves(commit) for commit in self.accepted):
             return None
         return site.problem or f"it serves {site.commit[:12]}"
@@ -165,11 +165,11 @@ class Recovery:
         new = self._appear(lambda run: run.event == "workflow_dispatch" and run.id not in known)
         return f"{self._await_run(new)} for {commit[:12]}"
 
-    def _appear(self, wanted: Callable[[github.Run], bool]) -> Run:
+    def _appear(self, matches: Callable[[github.Run], bool]) -> Run:
         found: list[Run] = []
 
         def missing() -> Optional[str]:
-            found.extend(replace(assess.run_of(run), attempt=1) for run in self._runs() if wanted(run))
+            found.extend(replace(assess.run_of(run), attempt=1) for run in self._runs() if matches(run))
             return None if found else "it is not listed yet"
 
         if not self._until(missing, "the new workflow run", APPEARS, RUN_PAUSE):
@@ -192,7 +192,7 @@ class Recovery:
             made = self.built[commit] = build.build(self.settings, clone, commit, self.folder, log=self.log)
             if made.directory:
                 return "; ".join([*said, f"{commit[:12]} builds here"])
-            said.append(f"{commit[:12]} does not build here: {build.headline(made.said)}")
+            said.append(f"{commit[:12]} does not build here: {build.headline(made.output)}")
         raise StepError("; ".join(said))
 
     def _candidates(self) -> tuple[str, ...]:
@@ -292,14 +292,14 @@ class Recovery:
         return f"{fallback.url} serves {target[:12]}"
 
     def _at_fallback(self, commit: str) -> bool:
-        site = frontend_site.look(self.settings.fallback.url, self.settings.marker, ca_bundle=self.settings.ca_bundle)
+        site = frontend_site.probe(self.settings.fallback.url, self.settings.marker, ca_bundle=self.settings.ca_bundle)
         return site.serves(commit)
 
     # --- the end ------------------------------------------------------------------------------------------------------
 
     def checks(self) -> tuple[str, list[Check]]:
         """(the commit that the site serves as it should, what was looked at at the end)."""
-        settings, site = self.settings, assess.look(self.settings)
+        settings, site = self.settings, assess.site_of(self.settings)
         served = next((commit for commit in self.accepted if site.serves(commit)), "")
         if served:
             found = [Check("site", PASS, f"{settings.url} serves {served[:12]}")]

@@ -45,8 +45,8 @@ class Site:
         return self.up and bool(self.commit) and bool(commit) and commit.startswith(self.commit)
 
 
-def look(url: str, marker: str, *, ca_bundle: str = "", timeout: float = 15) -> Site:
-    """One look at the site's first page and at its marker. Never raises for what the site does."""
+def probe(url: str, marker: str, *, ca_bundle: str = "", timeout: float = 15) -> Site:
+    """Read the site's first page and its marker. It never raises for what the site does."""
     base = url if url.endswith("/") else f"{url}/"
     context = web.ssl_context(ca_bundle)
     status, _body, problem = _get(base, context, timeout)

@@ -255,7 +255,7 @@ def _frontend(config: Config) -> list[str]:
     """It is on no machine of ours: it is only asked whether it answers."""
     if not config.frontend.url:
         return []
-    seen = frontend_site.look(
+    seen = frontend_site.probe(
         config.frontend.url, config.frontend.marker, ca_bundle=config.frontend.ca_bundle, timeout=5
     )
     how = "answers" if seen.up else f"does not answer as it should ({seen.problem}) -> lifeboat.dr.recover_frontend"
