@@ -168,7 +168,7 @@ class CallbackModule(Default):  # type: ignore[misc] # Ansible has no types
         self._last_task_banner: object = None
         self._confirmed = False
         # By host: the errors and ways back that were shown, the texts of plans and records, how many phases of a site.
-        self._said: defaultdict[str, set[str]] = defaultdict(set)
+        self._displayed: defaultdict[str, set[str]] = defaultdict(set)
         self._plans: dict[str, list[str]] = {}
         self._records: dict[str, tuple[list[str], Sequence[str]]] = {}
         self._phases: dict[str, int] = {}
@@ -278,11 +278,11 @@ class CallbackModule(Default):  # type: ignore[misc] # Ansible has no types
             lines = shortened(lines, PLAN_LINES, "lines: the same command without confirm shows them, or with -v")
         self._show(result, lines)
 
-    def _is_new(self, host: str, line: str) -> bool:
-        """Whether this line was not shown yet. A record repeats an error behind a word."""
-        line = line.removeprefix("error:").strip()
-        new = line not in self._said[host]
-        self._said[host].add(line)
+    def _is_new(self, host: str, text: str) -> bool:
+        """Return whether this line was not shown yet. A record repeats an error after the word `error:`."""
+        text = text.removeprefix("error:").strip()
+        new = text not in self._displayed[host]
+        self._displayed[host].add(text)
         return new
 
     @or_default

@@ -180,10 +180,10 @@ TURNED_OVER = """%s/*.log {
 """
 
 
-def ask(interpreter: str, script: str, given: bytes = b"") -> bytes:
+def ask(interpreter: str, script: str, data: bytes = b"") -> bytes:
     argv = [interpreter, "-I", "-S", "-c", script]
     try:
-        done = subprocess.run(argv, input=given, capture_output=True, timeout=120, check=False)
+        done = subprocess.run(argv, input=data, capture_output=True, timeout=120, check=False)
     except subprocess.TimeoutExpired as exc:
         raise OSError(f"{interpreter} did not answer within {exc.timeout} s") from exc
     if done.returncode != 0:

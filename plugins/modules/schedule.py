@@ -123,7 +123,7 @@ class Job:
     enabled: bool = True
 
     @property
-    def line(self) -> str:
+    def crontab_line(self) -> str:
         return f"{' '.join(self.schedule.split())} root {self.job}"
 
 
@@ -133,8 +133,8 @@ class Cron:
     runs: bool
 
 
-def read(given: object) -> tuple[Job, ...]:
-    jobs = typed.build(tuple[Job, ...], given, partial(UsageError, "read the jobs"))
+def read(value: object) -> tuple[Job, ...]:
+    jobs = typed.build(tuple[Job, ...], value, partial(UsageError, "read the jobs"))
     for job in jobs:
         if not TIMES.fullmatch(job.schedule.strip()):
             cause = f"{typed.shown(job.schedule)} is not minute, hour, day, month and weekday"
@@ -145,7 +145,7 @@ def read(given: object) -> tuple[Job, ...]:
 
 
 def edited(text: str, jobs: Sequence[Job]) -> str:
-    """The file with these jobs set or removed; empty where no job is left. Each stays where it is, once."""
+    """Return the file with these jobs set or removed; empty if no job is left. Each stays where it is, once."""
     waiting = {job.name: job for job in jobs}
     known = dict(waiting)
     lines, kept = text.splitlines(), [PATH]
@@ -154,7 +154,7 @@ def edited(text: str, jobs: Sequence[Job]) -> str:
         name = lines[at].removeprefix(MARK) if lines[at].startswith(MARK) else ""
         if name in known:
             job = waiting.pop(name, None)
-            kept += [lines[at], job.line] if job is not None and job.enabled else []
+            kept += [lines[at], job.crontab_line] if job is not None and job.enabled else []
             at += (
                 1 if lines[at + 1 : at + 2] and lines[at + 1].startswith(MARK) else 2
             )  # a mark whose job was taken away
@@ -162,7 +162,7 @@ def edited(text: str, jobs: Sequence[Job]) -> str:
         kept += [] if SETS_PATH.match(lines[at]) else [lines[at]]
         at += 1
     for job in waiting.values():
-        kept += [f"{MARK}{job.name}", job.line] if job.enabled else []
+        kept += [f"{MARK}{job.name}", job.crontab_line] if job.enabled else []
     return "".join(f"{line}\n" for line in kept) if any(not NO_JOB.fullmatch(line) for line in kept) else ""
 
 
@@ -170,15 +170,15 @@ def text(path: Path) -> str:
     return path.read_text(encoding="utf-8", errors="surrogateescape") if path.is_file() else ""
 
 
-def put(placing: Placing, path: Path, wanted: str) -> None:
-    if wanted:
-        placing.file(path, wanted.encode("utf-8", "surrogateescape"), 0o644)
+def put(placing: Placing, path: Path, content: str) -> None:
+    if content:
+        placing.file(path, content.encode("utf-8", "surrogateescape"), 0o644)
     else:
         placing.absent(path)
 
 
 def leave(placing: Placing, before: Path, path: Path, stack: str) -> None:
-    """Earlier versions put the jobs of the stacks a.b and a_b into one file: take this stack's out of it."""
+    """Take this stack's jobs out of the file into which earlier versions put those of the stacks a.b and a_b."""
     lines = text(before).splitlines() if before != path else []
     own = re.compile(rf"--stack {re.escape(stack)}(?=\s|$)")
     marked = zip(lines, lines[1:])
@@ -188,7 +188,7 @@ def leave(placing: Placing, before: Path, path: Path, stack: str) -> None:
 
 
 def cron() -> Cron:
-    """By systemd, in one question. Where there is none, nothing is known to run."""
+    """Ask systemd for the cron service and whether it runs. Without systemd nothing is known to run."""
     asked = ["systemctl", "show", "-p", "Id,LoadState,ActiveState,UnitFileState", "cron.service", "crond.service"]
     status, out, _err = pipeline.probe(Command(asked))
     for block in out.split("\n\n") if status == 0 else ():

@@ -113,7 +113,7 @@ class Facts:
 
 
 def _additional(task: Task, warn: Log) -> tuple[str, ...]:
-    """The store's other buckets that backups hold."""
+    """List the store's additional buckets that backups hold."""
     if not task.config.objects.buckets:
         return ()
     seen = store.look(Opened(task.config))

@@ -216,7 +216,7 @@ def test_the_roles_give_jobs_that_can_be_read(role: str) -> None:
         ]
     )
     assert made
-    assert all("--stack shop" in job.line and job.enabled is True for job in made), made
+    assert all("--stack shop" in job.crontab_line and job.enabled is True for job in made), made
 
 
 def test_a_keepers_group_may_read_the_repository_after_every_deployment(

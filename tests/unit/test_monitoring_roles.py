@@ -390,7 +390,7 @@ def test_the_agents_jobs_are_bounded_and_removed_where_it_is_off() -> None:
     jobs = schedule.read(
         render(load("monitoring_agent/vars/main.yml")["__monitoring_agent_jobs"], variables("monitoring_agent", AGENT))
     )
-    assert [(job.line, job.enabled) for job in jobs] == [
+    assert [(job.crontab_line, job.enabled) for job in jobs] == [
         ("* * * * * root timeout 50 lifeboat metrics --stack shop >/dev/null 2>&1", True),
         ("7 * * * * root timeout 3000 lifeboat metrics --ask --stack shop >/dev/null 2>&1", True),
     ]

@@ -180,7 +180,7 @@ def _run(loaded: config.Config, arguments: argparse.Namespace, log: logging.Logg
     work = functools.partial(_VERBS[arguments.verb].run, loaded, arguments, log.info)
     pulls = arguments.verb == "keeper" and arguments.action == "pull"  # a keeper's timer does
     looks = (not pulls and arguments.verb not in schedule.WORK) or getattr(arguments, "dry_run", False)
-    if looks or not loaded.told:
+    if looks or not loaded.monitored:
         return work()
     from ..operations import runs
     from . import watched
@@ -280,14 +280,14 @@ def _verify(loaded: config.Config, arguments: argparse.Namespace, log: Log) -> A
 
     key = escrow_kit.identity(arguments.identity) if arguments.identity else ""
     opened = Opened(loaded, key)
-    return _found(
+    return _verification(
         operations_verify.verify(
             opened, arguments.id, arguments.level, sample=arguments.sample, log=log, wait=arguments.wait
         )
     )
 
 
-def _found(result: Result) -> Answer:
+def _verification(result: Result) -> Answer:
     shown = base_text.checks(result.checks)
     return CODES[result.verdict], result.as_dict(), [*shown, f"{result.verdict}  {result.id}  {result.level}"]
 
@@ -353,13 +353,13 @@ def _escrow(loaded: config.Config, arguments: argparse.Namespace, log: Log) -> A
     if arguments.look:
         now = datetime.now(timezone.utc)
         run = Opened(loaded)
-        return _found(escrow_look.look(run, path=arguments.seen, accept=arguments.accept, now=now, log=log))
+        return _verification(escrow_look.look(run, path=arguments.seen, accept=arguments.accept, now=now, log=log))
     if arguments.print_kit:
         kit = escrow_kit.kit(loaded)
         return 0, kit, base_text.printable_json(kit, indent=1).split("\n")
     key = escrow_kit.identity(arguments.identity)
     run = Opened(escrow_kit.signing(loaded, arguments.signing_key))
-    return _found(escrow.prove(run, key, point=arguments.point, record=not arguments.no_record, log=log))
+    return _verification(escrow.prove(run, key, point=arguments.point, record=not arguments.no_record, log=log))
 
 
 def _status(loaded: config.Config, arguments: argparse.Namespace, log: Log) -> Answer:

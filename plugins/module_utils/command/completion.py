@@ -86,34 +86,36 @@ autoload -Uz bashcompinit && bashcompinit
 
 
 def options(parser: argparse.ArgumentParser) -> None:
-    """The hidden ones are what the script asks at the tab key."""
+    """Add the options. The hidden ones are what the script asks at the tab key."""
     parser.add_argument("shell", choices=SHELLS, help="for which shell")
     parser.add_argument("--known", choices=KINDS, help=argparse.SUPPRESS)
     parser.add_argument("--stack", default="", help=argparse.SUPPRESS)
     parser.add_argument("--config-directory", type=Path, default=config.DIRECTORY, help=argparse.SUPPRESS)
 
 
-def run(parser: argparse.ArgumentParser, given: argparse.Namespace) -> int:
-    """Needs no configuration and writes no log: a tab key is no place for an error."""
-    if given.known:
-        sys.stdout.writelines(f"{name}\n" for name in known(given.known, given.stack, given.config_directory))
+def run(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
+    """Write the script, or the names that it asks for. It needs no configuration and writes no log: a tab key is no
+    place for an error."""
+    if arguments.known:
+        names = known(arguments.known, arguments.stack, arguments.config_directory)
+        sys.stdout.writelines(f"{name}\n" for name in names)
     else:
-        sys.stdout.write(script(parser, given.shell))
+        sys.stdout.write(script(parser, arguments.shell))
     return 0
 
 
 def script(parser: argparse.ArgumentParser, shell: str = "bash") -> str:
-    """The same bytes for the same parser."""
+    """Return the script: the same bytes for the same parser."""
     cases, taking = [_case("", "-", _flags(parser)), _case("", "0", list(_verbs(parser)))], []
     for verb, item in _verbs(parser).items():
         cases.append(_case(verb, "-", _flags(item)))
-        place = 0
+        position = 0
         for action in _shown(item):
             if action.nargs == 0:
                 continue
             if not action.option_strings:
-                cases.append(_case(verb, str(place), _values(verb, action)))
-                place += 1
+                cases.append(_case(verb, str(position), _values(verb, action)))
+                position += 1
             for name in action.option_strings:
                 taking.append(f"{verb}:{name}")
                 cases.append(_case(verb, name, _values(verb, action)))
@@ -140,7 +142,7 @@ def _flags(parser: argparse.ArgumentParser) -> list[str]:
 
 
 def _values(verb: str, action: argparse.Action) -> list[str] | str:
-    """Words to offer, the name of what only the host knows, or <files>."""
+    """Return the words to offer, the name of what only the host knows, or <files>."""
     known = _KNOWN.get((verb, action.dest)) or _KNOWN.get(("", action.dest))
     if known:
         return known
@@ -149,17 +151,17 @@ def _values(verb: str, action: argparse.Action) -> list[str] | str:
     return "<files>" if action.metavar in ("FILE", "DIRECTORY") or action.dest == "ca_bundle" else []
 
 
-def _case(verb: str, place: str, offered: list[str] | str) -> str:
+def _case(verb: str, position: str, offered: list[str] | str) -> str:
     if not offered:
         return ""
     if offered in KINDS:
         words = f'$(_lifeboat_known {offered} "$stack")'
-        return f'    {verb}:{place}) words="{words}" ;;'
-    return f"    {verb}:{place}) words={shlex.quote(offered if isinstance(offered, str) else ' '.join(offered))} ;;"
+        return f'    {verb}:{position}) words="{words}" ;;'
+    return f"    {verb}:{position}) words={shlex.quote(offered if isinstance(offered, str) else ' '.join(offered))} ;;"
 
 
 def known(kind: str, stack: str, directory: Path) -> list[str]:
-    """What the host knows without asking the network. Only plain words: the shell expands what it is offered."""
+    """List what the host knows without asking the network. Only plain words: the shell expands what it is offered."""
     try:
         return [name for name in _ids(kind, stack, directory) if _PLAIN.fullmatch(name)][-_MOST:]
     except (LifeboatError, OSError):

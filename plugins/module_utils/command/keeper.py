@@ -58,7 +58,7 @@ def run(run: Opened, arguments: argparse.Namespace, log: Log) -> Answer:
 
 
 def _pull(run: Opened, arguments: argparse.Namespace, log: Log) -> Answer:
-    with _held(run, "keeper pull", arguments.wait):
+    with _locked(run, "keeper pull", arguments.wait):
         try:
             source = receive.reach(run.config.keeper, store=bool(run.config.objects.bucket))
         except LifeboatError as exc:
@@ -78,7 +78,7 @@ def _pull(run: Opened, arguments: argparse.Namespace, log: Log) -> Answer:
 
 
 def _prune(run: Opened, arguments: argparse.Namespace, log: Log) -> Answer:
-    with _held(run, "keeper prune", arguments.wait):
+    with _locked(run, "keeper prune", arguments.wait):
         return _retain(run, arguments.dry_run, log)
 
 
@@ -124,13 +124,13 @@ def _acknowledge(run: Opened, arguments: argparse.Namespace, log: Log) -> Answer
             "what you found is not said",
             "Add --why '...': it stays in the log.",
         )
-    with _held(run, "keeper acknowledge", arguments.wait):
+    with _locked(run, "keeper acknowledge", arguments.wait):
         record = status.acknowledge(run, arguments.why, now=clock.now())
     return 0, {"number": record.number}, [f"acknowledged, line {record.number} of the log"]
 
 
-def _held(run: Opened, purpose: str, wait: float) -> AbstractContextManager[None]:
-    """The stack's lock on this keeper: in the keeper's own directory, which its unprivileged user may write to."""
+def _locked(run: Opened, purpose: str, wait: float) -> AbstractContextManager[None]:
+    """Hold the stack's lock on this keeper: in the keeper's directory, which its unprivileged user may write to."""
     directory = Path(run.config.keeper.directory)
     if not directory.is_dir():
         remedy = "Run lifeboat.dr.keeper for this host, or mount the disk."

@@ -43,30 +43,30 @@ def add_review(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--note", default="", metavar="WORDS", help="with the sign-off")
 
 
-def report(config: Config, given: argparse.Namespace, log: Log) -> Answer:
-    """Fails, with exit code 6, where a record is no evidence or a signature is bad."""
-    if given.id:
-        kept = _checked(config, store.load(config, given.id), given.allowed_signers)
-        return _one(kept, given.format)
-    records = [_checked(config, item, given.allowed_signers) for item in store.everything(config)]
+def report(config: Config, arguments: argparse.Namespace, log: Log) -> Answer:
+    """Show the records. It fails, with exit code 6, if a record is no evidence or a signature is bad."""
+    if arguments.id:
+        kept = _checked(config, store.load(config, arguments.id), arguments.allowed_signers)
+        return _show_record(kept, arguments.format)
+    records = [_checked(config, item, arguments.allowed_signers) for item in store.everything(config)]
     said = {**answer(config, records), "host": "this host"}
     now = datetime.now(timezone.utc)
-    if given.output:
+    if arguments.output:
         _stacks, files = faces_site.site([said], now)
-        write(given.output, files)
+        write(arguments.output, files)
     judged = judge(said, now)
     code = IntegrityError.exit_code if any(not item.good for item in judged.records) else 0
     result = {"overdue": [duty.name for duty in judged.overdue], "records": [_summary(item) for item in records]}
     shown = _lines(judged)
-    return code, result, [*shown, f"written to {given.output}"] if given.output else shown
+    return code, result, [*shown, f"written to {arguments.output}"] if arguments.output else shown
 
 
-def review(config: Config, given: argparse.Namespace, log: Log) -> Answer:
+def review(config: Config, arguments: argparse.Namespace, log: Log) -> Answer:
     kept = store.review(
-        config, given.id, finding=given.finding, owner=given.owner, due=given.due, by=given.sign_off, note=given.note,
-        now=datetime.now(timezone.utc),
+        config, arguments.id, finding=arguments.finding, owner=arguments.owner, due=arguments.due,
+        by=arguments.sign_off, note=arguments.note, now=datetime.now(timezone.utc),
     )  # fmt: skip
-    log(f"{given.id}: {'signed off by ' + given.sign_off if given.sign_off else 'a finding was added'}")
+    log(f"{arguments.id}: {'signed off by ' + arguments.sign_off if arguments.sign_off else 'a finding was added'}")
     seen = present(kept.record)
     findings = [f"finding  {finding.what} ({finding.owner}, {finding.due})" for finding in seen.findings]
     shown = [*findings, f"signed off by {seen.sign_off.by}" if seen.sign_off else "not signed off yet"]
@@ -74,7 +74,7 @@ def review(config: Config, given: argparse.Namespace, log: Log) -> Answer:
 
 
 def write(folder: Path, files: Mapping[str, bytes]) -> list[str]:
-    """Put the files there that differ, readable by their owner alone. Returns which; removes nothing."""
+    """Write the files that differ, readable by their owner alone. Return their names. It removes nothing."""
     changed = differing(folder, files)
     for name in changed:
         path = folder / name
@@ -94,30 +94,30 @@ def differing(folder: Path, files: Mapping[str, bytes]) -> list[str]:
         )  # fmt: skip
 
 
-def _checked(config: Config, kept: Kept, allowed_signers: str) -> Kept:
-    if not allowed_signers or kept.record is None:
-        return kept
-    said = signature.check(store.folder(config) / f"{kept.id}.json", allowed_signers)
-    return replace(kept, signature=said, problem=kept.problem or (said if said.startswith(signature.BAD) else ""))
+def _checked(config: Config, item: Kept, allowed_signers: str) -> Kept:
+    if not allowed_signers or item.record is None:
+        return item
+    said = signature.check(store.folder(config) / f"{item.id}.json", allowed_signers)
+    return replace(item, signature=said, problem=item.problem or (said if said.startswith(signature.BAD) else ""))
 
 
-def _one(kept: Kept, form: str) -> Answer:
-    if kept.record is None:
-        raise IntegrityError("read the evidence", kept.id, kept.problem, "Keep it for inquiry; it proves nothing.")
-    known = {"problem": kept.problem, "signature": kept.signature, "sha256": kept.sha256}
-    code = IntegrityError.exit_code if kept.problem else 0
+def _show_record(item: Kept, form: str) -> Answer:
+    if item.record is None:
+        raise IntegrityError("read the evidence", item.id, item.problem, "Keep it for inquiry; it proves nothing.")
+    known = {"problem": item.problem, "signature": item.signature, "sha256": item.sha256}
+    code = IntegrityError.exit_code if item.problem else 0
     if form != "text":
-        page = faces_site.as_json(kept.body) if form == "json" else faces_site.face(form, kept.record, **known)
-        return code, kept.body, [page.rstrip("\n")]
-    shown = [words.terminal(line) for line in record.lines(kept.record)]
-    shown += [f"signature: {kept.signature}"]
-    return code, kept.body, [*shown, f"NO EVIDENCE: {kept.problem}"] if kept.problem else shown
+        page = faces_site.as_json(item.body) if form == "json" else faces_site.face(form, item.record, **known)
+        return code, item.body, [page.rstrip("\n")]
+    shown = [words.terminal(line) for line in record.lines(item.record)]
+    shown += [f"signature: {item.signature}"]
+    return code, item.body, [*shown, f"NO EVIDENCE: {item.problem}"] if item.problem else shown
 
 
-def _summary(kept: Kept) -> dict[str, object]:
+def _summary(item: Kept) -> dict[str, object]:
     keys = ("kind", "scenario", "recorded_at", "verdict", "seconds", "target_seconds")
-    known = {key: kept.body.get(key) for key in keys}
-    return {"id": kept.id, "problem": kept.problem, "signature": kept.signature, **known}
+    known = {key: item.body.get(key) for key in keys}
+    return {"id": item.id, "problem": item.problem, "signature": item.signature, **known}
 
 
 def _lines(judged: Stack) -> list[str]:

@@ -121,34 +121,35 @@ class Task:
             self.config = config.load(self.params["stack"], Path(self.params["config_directory"]))
         self.config = config.pinned(self.config, self.params["seal"])
 
-    def log(self, line: str) -> None:
-        """Said while it happens: `journalctl -f` on the host follows a long step."""
-        said = pipeline.scrub(line, self.config.secrets)
+    def log(self, message: str) -> None:
+        """Log a message at once, so that `journalctl -f` on the host follows a long step."""
+        said = pipeline.scrub(message, self.config.secrets)
         self.lines.append(said)
         self.module.log(said)
 
     def plan(self, kind: type[T], module: str) -> T:
-        """The option `plan`: what that module returned."""
+        """Return the option `plan`: what that module returned."""
         remedy = f"Give what lifeboat.dr.{module} returned as plan."
         return typed.build(kind, self.params["plan"], partial(UsageError, "read the plan", remedy=remedy))
 
     def before(self) -> Optional[datetime]:
-        """The option `recovery_time` of TARGET: nothing later is to be taken."""
+        """Return the option `recovery_time` of TARGET: nothing later is to be chosen."""
         return clock.parse_time(self.params["recovery_time"]) if self.params["recovery_time"] else None
 
     @property
     def accept(self) -> bool:
-        """The option of ACCEPT: a backup that is named may be used although it failed."""
+        """Return the option of ACCEPT: a backup that is named may be used although its verification failed."""
         return bool(self.params["accept"] == "failed")
 
     @property
     def holds(self) -> bool:
-        """The option of HOLD: the plan is going to be carried out, and not in check mode."""
+        """Return the option of HOLD: the plan is going to be carried out, and not in check mode."""
         return bool(self.params["hold"]) and not self.check
 
     @property
     def override(self) -> int:
-        """The option `override`: so many objects may be removed or overwritten. Ansible takes `true` for a number."""
+        """Return the option `override`: so many objects may be removed or overwritten. `true` counts as a number for
+        Ansible, and is refused."""
         value = self.params["override"]
         if value is True or value < 0:
             raise UsageError(
@@ -157,19 +158,19 @@ class Task:
             )  # fmt: skip
         return int(value)
 
-    def told(self, result: Result) -> dict[str, object]:
-        """The result, as Ansible gets it."""
+    def values(self, result: Result) -> dict[str, object]:
+        """Return the result as Ansible gets it."""
         return result.values(_unmistakable(self.config))
 
     def fail(self, msg: str, result: Result) -> NoReturn:
-        """What was asked for was done, and its answer is no."""
+        """Fail with the result: the check was carried out, and its answer is no."""
         msg = pipeline.scrub(msg, self.config.secrets)
-        self.module.fail_json(msg=msg, log=self.lines, phase=typed.plain(self.clock.phase()), **self.told(result))
+        self.module.fail_json(msg=msg, log=self.lines, phase=typed.plain(self.clock.phase()), **self.values(result))
         raise AssertionError("fail_json does not return")
 
 
 def added(lines: Iterable[str]) -> Diff:
-    """The diff of a module that only adds."""
+    """Return the diff of a module that only adds."""
     return Diff(after="".join(f"{line}\n" for line in lines))
 
 
@@ -210,7 +211,7 @@ def run(
         first(module)
         task = Task(module)
         lines, secrets = task.lines, task.config.secrets
-        result = task.told(work(task))
+        result = task.values(work(task))
     except LifeboatError as exc:
         refuse(module, exc, started, lines, secrets)
     module.exit_json(**{"log": lines, "phase": typed.plain(started.phase()), **result})

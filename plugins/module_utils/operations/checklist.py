@@ -95,7 +95,7 @@ def _lines(run: Opened, period: str, now: datetime, present: datetime) -> Iterat
     elif period == "monthly":
         yield _overdue(run, now)
         yield from (_line(SCRIPTS, check) for check in schedule.checks(run.config, now))
-        if run.config.told:
+        if run.config.monitored:
             words = f"run lifeboat.dr.alert_test -e alert_stack={run.config.stack}; it must end with PASS"
             yield Line(ALERTS, "alert test", BY_HAND, words)
     else:

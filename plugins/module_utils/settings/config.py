@@ -354,13 +354,13 @@ class Config:
         return Path(self.state_directory) if self.state_directory else STATE_DIRECTORY / self.stack
 
     @property
-    def told(self) -> bool:
-        """Does anybody hear how a scheduled run ended?"""
+    def monitored(self) -> bool:
+        """Return whether anybody hears how a scheduled run ended."""
         return bool(self.monitoring.textfile_directory or self.heard)
 
     @property
     def heard(self) -> bool:
-        """Is there a dead-man's switch?"""
+        """Return whether there is a dead-man's switch."""
         return bool(self.secrets.get(HEARTBEAT, "").strip())
 
     @property
@@ -449,9 +449,9 @@ def _has_a_place(url: str) -> bool:
         return False
 
 
-def _secrets(given: object, where: str) -> dict[str, str]:
-    if isinstance(given, Mapping) and all(isinstance(text, str) for pair in given.items() for text in pair):
-        return dict(given)
+def _secrets(value: object, where: str) -> dict[str, str]:
+    if isinstance(value, Mapping) and all(isinstance(text, str) for pair in value.items() for text in pair):
+        return dict(value)
     raise _wrong(f"{where}, secrets", "wants a mapping of text to text")  # and what it has is not for showing
 
 

@@ -235,7 +235,7 @@ class ReadbackSettings:
     timeout: Annotated[int, Range(1, 10**9)] = 24 * 3600
 
     @property
-    def given(self) -> bool:
+    def configured(self) -> bool:
         return bool(self.source.host or self.source.mounted)
 
 
@@ -315,7 +315,7 @@ def _source_problems(source: SourceSettings, paths: Mapping[str, str]) -> Iterat
 
 
 def _readback_problems(readback: ReadbackSettings) -> Iterator[tuple[str, str]]:
-    if not readback.given:
+    if not readback.configured:
         return
     yield from _source_problems(readback.source, {})
     if not _HOST.fullmatch(readback.address):

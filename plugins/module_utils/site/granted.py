@@ -39,7 +39,7 @@ def opened(run: Opened) -> Opened:
     """The stack with what its keeper has in the vault's place, where that is configured. It is reached when it is first
     asked for, and LifeboatError is raised then where the keeper does not let this host in."""
     one, config = run.config.readback, run.config
-    if not one.given:
+    if not one.configured:
         return run
     forward, url = way(one.address, one.port if one.objects_bucket else 0)
     if one.objects_bucket:
