@@ -21,27 +21,27 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.backend.facts import (
     Holder,
     Host,
     Observations,
-    Seen,
     Store,
+    Unit,
 )
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import FAIL, PASS, Check
 
-DB = Seen("db", "shop-db-1", DATABASE, id="d", health="healthy")
-STORE = Seen("objects", "shop-objects-1", OBJECTS, id="o", health="healthy")
-APP = Seen("backend", "shop-backend-1", id="b", health="healthy")
-WEB = Seen("frontend", "shop-frontend-1", id="f")
+DB = Unit("db", "shop-db-1", DATABASE, id="d", health="healthy")
+STORE = Unit("objects", "shop-objects-1", OBJECTS, id="o", health="healthy")
+APP = Unit("backend", "shop-backend-1", id="b", health="healthy")
+WEB = Unit("frontend", "shop-frontend-1", id="f")
 GIB = 1 << 30
 HOST = Host(disks=(Disk("/var/lib/docker", 100 * GIB, 50 * GIB, 1000, 900),))
 OK = (Check("GET http://127.0.0.1:8000/health", PASS, "status 200"),)
 DEAD = (Check("GET http://127.0.0.1:8000/health", FAIL, "Connection refused"),)
-HEALTHY = Observations(HOST, services=("backend", "frontend"), seen=(DB, STORE, APP, WEB), endpoints=OK)
+HEALTHY = Observations(HOST, services=("backend", "frontend"), units=(DB, STORE, APP, WEB), endpoints=OK)
 
 
-def seen(app: Seen = APP, **more: Any) -> Observations:
-    return replace(HEALTHY, seen=(DB, STORE, app, WEB), endpoints=DEAD, **more)
+def seen(app: Unit = APP, **more: Any) -> Observations:
+    return replace(HEALTHY, units=(DB, STORE, app, WEB), endpoints=DEAD, **more)
 
 
-def app(**how: Any) -> Seen:
+def app(**how: Any) -> Unit:
     return replace(APP, **how)
 
 
@@ -65,8 +65,8 @@ CASES: list[tuple[str, Observations, str, str, str]] = [
     ("ended by itself",            seen(app(status="exited")),                              "stopped",    "backend is exited",                "restart"),
     ("told to end",                seen(app(status="exited", exit_code=143)),               "stopped",    "SIGTERM",                          "restart"),
     ("paused",                     seen(app(status="paused")),                              "stopped",    "backend is paused",                "restart"),
-    ("removed",                    replace(HEALTHY, seen=(DB, STORE, WEB), absent=("backend",)), "stopped", "backend has no container",        "restart"),
-    ("all stopped, data whole",    replace(HEALTHY, seen=(replace(DB, status="exited"), APP)), "stopped", "db is exited",                      "restart"),
+    ("removed",                    replace(HEALTHY, units=(DB, STORE, WEB), absent=("backend",)), "stopped", "backend has no container",        "restart"),
+    ("all stopped, data whole",    replace(HEALTHY, units=(replace(DB, status="exited"), APP)), "stopped", "db is exited",                      "restart"),
     ("killed for memory",          seen(app(status="exited", exit_code=137, oom=True)),     "memory",     "memory ran out",                   "restart"),
     ("unhealthy",                  seen(app(health="unhealthy", said="timed out")),         "unhealthy",  "its check says: timed out",        "restart"),
     ("hung, no health check",      replace(HEALTHY, endpoints=DEAD),                        "silent",     "Connection refused",               "restart"),
@@ -85,7 +85,7 @@ CASES: list[tuple[str, Observations, str, str, str]] = [
     ("compose file broken, serves", replace(HEALTHY, compose="yaml: line 7"),               "compose",    "line 7",                           "redeploy"),
     ("port taken",                 seen(app(status="created"), ports=(THIEF,)),             "port",       "process 4711 (python3 -m http.server 8000)", ""),
     ("port held by our own stray", seen(app(status="created"), ports=(STRAY,)),             "stray",      "old-backend-1 of the same project", "restart"),
-    ("engine stopped",             replace(HEALTHY, host=host(engine="Cannot connect", unit="inactive"), seen=()), "engine", "its unit is inactive", "engine"),
+    ("engine stopped",             replace(HEALTHY, host=host(engine="Cannot connect", unit="inactive"), units=()), "engine", "its unit is inactive", "engine"),
     ("disk full",                  seen(KILLED, host=host(disks=FULL)),                     "disk",       "/var/lib/docker has no space left", "space"),
     ("no inodes",                  seen(KILLED, host=host(disks=NO_INODES)),                "disk",       "/ has no inodes left",             "space"),
     ("disk full, engine down",     replace(HEALTHY, host=host(disks=FULL, engine="no")),    "disk",       "no space left",                    "space"),
@@ -93,7 +93,7 @@ CASES: list[tuple[str, Observations, str, str, str]] = [
     ("object store broken",        seen(LOOP, stores=GONE),                                 "objects",    "the bucket uploads is missing",    ""),
     ("both broken: rows first",    seen(LOOP, stores=(*GONE, *LOST)),                       "database",   "underneath is broken",             ""),
     ("a recovery has not ended",   seen(KILLED, pending="a recovery of the database has begun and not ended"), "pending", "has begun", ""),
-    ("runs under another name",    replace(HEALTHY, seen=(), absent=("db", "backend"), elsewhere=("renamed",), endpoints=OK), "project", "runs as project renamed", ""),
+    ("runs under another name",    replace(HEALTHY, units=(), absent=("db", "backend"), elsewhere=("renamed",), endpoints=OK), "project", "runs as project renamed", ""),
     ("another name before all that follows from it", seen(app(status="created"), elsewhere=("renamed",), stores=LOST, ports=(THIEF,), host=host(disks=FULL)), "project", "runs as project renamed", ""),
     ("fell once",                  seen(app(status="restarting", exit_code=1, restarts=1)), "stopped",    "restarting",                       "restart"),
     ("nothing",                    HEALTHY,                                                 "healthy",    "every service is well",            "restart"),
@@ -106,7 +106,7 @@ CASES: list[tuple[str, Observations, str, str, str]] = [
 def test_the_cause_is_named_and_the_smallest_step_chosen(found: Observations, kind: str, words: str, step: str) -> None:
     cause = classify(found, "shop1")
     assert (cause.kind, next_step(cause, ())) == (kind, step)
-    assert words in cause.words
+    assert words in cause.description
     assert found.healthy is (kind == "healthy")
 
 
@@ -163,12 +163,12 @@ def test_each_step_is_tried_once_and_then_it_ends() -> None:
         (app(status="dead"), False),
     ],
 )
-def test_when_a_service_is_well(one: Seen, well: bool) -> None:
+def test_when_a_service_is_well(one: Unit, well: bool) -> None:
     assert one.well is well
 
 
 def test_services_that_the_operator_left_out_do_not_count() -> None:
-    found = replace(HEALTHY, seen=(DB, STORE, APP, replace(WEB, role=OTHER, status="exited")))
+    found = replace(HEALTHY, units=(DB, STORE, APP, replace(WEB, role=OTHER, status="exited")))
     assert found.healthy
 
 

@@ -14,7 +14,7 @@ import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.backend import assess as backend_assess
 from ansible_collections.lifeboat.dr.plugins.module_utils.backend import host as backend_host
 from ansible_collections.lifeboat.dr.plugins.module_utils.backend import stores as backend_stores
-from ansible_collections.lifeboat.dr.plugins.module_utils.backend.facts import Observations, Seen
+from ansible_collections.lifeboat.dr.plugins.module_utils.backend.facts import Observations, Unit
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import NotFoundError
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import assess as database_assess
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import server
@@ -59,7 +59,7 @@ def container(service: str, **state: Any) -> dict[str, Any]:
 def stack(tmp_path: Path, runner: Runner, monkeypatch: pytest.MonkeyPatch) -> config.Config:
     (tmp_path / "compose.yml").write_text("services: {}\n")
     monkeypatch.setattr(answer, "ask", lambda check: "")
-    monkeypatch.setattr(backend_host, "look", lambda paths, engine: Observations().host)
+    monkeypatch.setattr(backend_host, "read_host", lambda paths, engine: Observations().host)
     return make_config(tmp_path, application={"checks": [{"url": "http://127.0.0.1:8000/"}]})
 
 
@@ -75,7 +75,7 @@ def test_services_are_seen_with_their_roles(stack: config.Config, runner: Runner
     done = container("migrate", Status="exited", ExitCode=0)
     tell(runner, [container("db"), container("backend"), done])
     found = backend_assess.glance(Opened(stack))
-    assert {service.service: service.role for service in found.seen} == {
+    assert {service.service: service.role for service in found.units} == {
         "db": "database",
         "backend": "backend",
         "migrate": "backend",
@@ -148,11 +148,11 @@ def test_hostile_names_and_logs_are_tamed_and_secrets_blanked(stack: config.Conf
         [evil],
         log=f"\x1b[31mhello\n{SECRET}\nDETAIL:  Key (email)=(a@b.example)\nAPI_TOKEN=abcdef123\n" + "x" * 9999,
     )
-    one = backend_assess.glance(Opened(stack), logs=True).seen[0]
+    one = backend_assess.glance(Opened(stack), logs=True).units[0]
     assert one.name == "x; rm -rf /"
     assert one.log == ("hello", "********", "API_TOKEN=********", "x" * 300)
     assert SECRET not in str(one)
-    assert "login ******** refused" in one.said
+    assert "login ******** refused" in one.health_output
 
 
 @pytest.mark.parametrize(
@@ -280,7 +280,7 @@ def test_the_stack_under_another_name_is_seen_before_its_data_seems_lost(
     elsewhere: Any,
 ) -> None:
     looked: list[Any] = []
-    monkeypatch.setattr(backend_stores, "look", lambda *_, **__: looked.append(1) or ([], []))
+    monkeypatch.setattr(backend_stores, "assess_stores", lambda *_, **__: looked.append(1) or ([], []))
     runner.expect("^docker ps --all --filter .*service=db .*format", every)
     runner.expect("^docker ps --filter .*service=db .*format", running)
     runner.expect("^docker ps --quiet --no-trunc", "")
@@ -310,7 +310,7 @@ def test_disks_are_told_once_each_and_what_is_not_there_by_what_is_above(tmp_pat
     assert found[0].size >= found[0].free > 0
 
 
-DB = Seen("db", "shop-db-1", "database", id="d")
+DB = Unit("db", "shop-db-1", "database", id="d")
 
 
 class Below:
@@ -338,14 +338,14 @@ def opened(given: config.Config, stack: Any) -> Opened:
         (DB, "full", "yes", ""),
         (DB, "full", "no", "runs and does not answer"),
         (DB, "full", "refused", ""),
-        (Seen("db", "x", "database", status="exited"), "full", "no", ""),
-        (Seen("db", "x", "database", status="exited"), "empty", "no", "is empty or gone"),
-        (Seen("db", "x", "database", status="exited"), "gone", "no", "of db is gone"),
+        (Unit("db", "x", "database", status="exited"), "full", "no", ""),
+        (Unit("db", "x", "database", status="exited"), "empty", "no", "is empty or gone"),
+        (Unit("db", "x", "database", status="exited"), "gone", "no", "of db is gone"),
         (None, "gone", "no", "of db is gone"),
         (None, "full", "no", ""),
-        (Seen("db", "x", "database", status="restarting", restarts=5, log=("FATAL: no control file",)), "full", "no", "FATAL: no control file"),
-        (Seen("db", "x", "database", status="restarting", restarts=1), "full", "no", ""),
-        (Seen("db", "x", "database", health="starting"), "full", "no", ""),
+        (Unit("db", "x", "database", status="restarting", restarts=5, log=("FATAL: no control file",)), "full", "no", "FATAL: no control file"),
+        (Unit("db", "x", "database", status="restarting", restarts=1), "full", "no", ""),
+        (Unit("db", "x", "database", health="starting"), "full", "no", ""),
     ],
 )  # fmt: skip
 def test_when_the_database_underneath_is_broken(
@@ -359,8 +359,10 @@ def test_when_the_database_underneath_is_broken(
     found_server: Any = object() if answers == "yes" else None
     reached = server.Reached(found_server, "no answer", answers == "refused")
     monkeypatch.setattr(server, "reach", lambda *_: reached)
-    found = Observations(seen=(one,) if one else ())
-    stores, unsure = backend_stores.look(opened(make_config(tmp_path), Below(mount)), found, log=lambda _: None)
+    found = Observations(units=(one,) if one else ())
+    stores, unsure = backend_stores.assess_stores(
+        opened(make_config(tmp_path), Below(mount)), found, log=lambda _: None
+    )
     assert (len(stores), unsure) == (1, [])
     assert broken in stores[0].broken
     assert bool(stores[0].broken) is bool(broken)
@@ -374,10 +376,10 @@ def test_data_that_is_damaged_is_found_only_where_the_backend_is_ill(
     monkeypatch.setattr(database_assess, "assess", lambda *_: lost)
     here = make_config(tmp_path)
     below: Any = Below(DataMount("bind", "x", tmp_path))
-    calm, _ = backend_stores.look(opened(here, below), Observations(seen=(DB,)), log=lambda _: None)
+    calm, _ = backend_stores.assess_stores(opened(here, below), Observations(units=(DB,)), log=lambda _: None)
     assert calm[0].broken == ""
-    ill = Observations(seen=(DB, Seen("backend", "b", health="unhealthy")))
-    found, _ = backend_stores.look(opened(here, below), ill, log=lambda _: None)
+    ill = Observations(units=(DB, Unit("backend", "b", health="unhealthy")))
+    found, _ = backend_stores.assess_stores(opened(here, below), ill, log=lambda _: None)
     assert found[0].broken == "the table app.items is missing"
 
 
@@ -386,12 +388,12 @@ def test_a_bucket_that_is_gone_is_broken_and_what_cannot_be_asked_is_unsure(
 ) -> None:
     objects = {**BUCKET, "objects": {**BUCKET["objects"], "service": "objects"}}
     here = make_config(tmp_path, **objects)
-    seen = Observations(seen=(Seen("objects", "o", "objects"),))
+    seen = Observations(units=(Unit("objects", "o", "objects"),))
     below: Any = Below(DataMount("bind", "x", tmp_path))
     gone = objects_condition.Assessment(recovery_state.DAMAGED, ("the bucket uploads is missing",))
     monkeypatch.setattr(objects_condition, "answers", lambda *_, **__: gone)
     assert (
-        backend_stores.look(opened(here, below), seen, log=lambda _: None)[0][1].broken
+        backend_stores.assess_stores(opened(here, below), seen, log=lambda _: None)[0][1].broken
         == "the bucket uploads is missing"
     )
 
@@ -399,7 +401,7 @@ def test_a_bucket_that_is_gone_is_broken_and_what_cannot_be_asked_is_unsure(
         raise NotFoundError("ask", "objects", "no route to host")
 
     monkeypatch.setattr(objects_condition, "answers", fail)
-    stores, unsure = backend_stores.look(opened(here, below), seen, log=lambda _: None)
+    stores, unsure = backend_stores.assess_stores(opened(here, below), seen, log=lambda _: None)
     assert ([store.broken for store in stores], unsure) == (["", ""], ["objects: no route to host"])
 
 

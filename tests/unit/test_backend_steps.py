@@ -18,7 +18,7 @@ import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.backend import host as backend_host
 from ansible_collections.lifeboat.dr.plugins.module_utils.backend import images as backend_images
 from ansible_collections.lifeboat.dr.plugins.module_utils.backend import redeploy, space, steps
-from ansible_collections.lifeboat.dr.plugins.module_utils.backend.facts import Disk, Holder, Observations, Seen
+from ansible_collections.lifeboat.dr.plugins.module_utils.backend.facts import Disk, Holder, Observations, Unit
 from ansible_collections.lifeboat.dr.plugins.module_utils.backend.images import Known
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import checks
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
@@ -52,7 +52,7 @@ def restored(runner: Runner) -> list[str]:
 
 def test_restart_touches_only_what_is_ill(work: steps.Work, runner: Runner) -> None:
     runner.expect("^docker restart")
-    work.seen = seen(KILLED)
+    work.observations = seen(KILLED)
     steps.restart(work)
     assert restored(runner) == ["docker restart b"]
 
@@ -60,7 +60,7 @@ def test_restart_touches_only_what_is_ill(work: steps.Work, runner: Runner) -> N
 def test_restart_wakes_stores_first_and_makes_what_is_absent(work: steps.Work, runner: Runner) -> None:
     runner.expect("^docker (restart|unpause)|compose .* up")
     paused = replace(APP, status="paused")
-    work.seen = replace(HEALTHY, seen=(replace(DB, status="exited"), STORE, paused), absent=("frontend",))
+    work.observations = replace(HEALTHY, units=(replace(DB, status="exited"), STORE, paused), absent=("frontend",))
     steps.restart(work)
     ran = restored(runner)
     assert ran[:3] == ["docker restart d", "docker unpause b", "docker restart b"]
@@ -70,10 +70,10 @@ def test_restart_wakes_stores_first_and_makes_what_is_absent(work: steps.Work, r
 def test_restart_stops_a_stray_of_our_own_and_nothing_else(work: steps.Work, runner: Runner) -> None:
     runner.expect("^docker (stop|restart)")
     stray = Holder("8000/tcp", "backend", container="old-backend-1", ours=True)
-    work.seen = seen(KILLED, ports=(stray,))
+    work.observations = seen(KILLED, ports=(stray,))
     steps.restart(work)
     assert restored(runner) == ["docker stop old-backend-1", "docker restart b"]
-    assert work.kept == ["container old-backend-1 (stopped)"]
+    assert work.quarantined == ["container old-backend-1 (stopped)"]
 
 
 def test_restart_of_a_stack_that_hangs_restarts_all_of_the_backend(work: steps.Work, runner: Runner) -> None:
@@ -85,8 +85,8 @@ def test_restart_of_a_stack_that_hangs_restarts_all_of_the_backend(work: steps.W
 def test_units_are_restarted_one_by_one(tmp_path: Path, runner: Runner) -> None:
     units = make_config(tmp_path, runtime={"type": "host"})
     runner.expect("^systemctl")
-    one = Seen("app.service", "app.service", status="failed")
-    steps.restart(steps.Work(Opened(units), Observations(seen=(one,)), "S", lambda _: None))
+    one = Unit("app.service", "app.service", status="failed")
+    steps.restart(steps.Work(Opened(units), Observations(units=(one,)), "S", lambda _: None))
     assert runner.ran == ["systemctl reset-failed app.service", "systemctl restart app.service"]
 
 
@@ -121,7 +121,7 @@ def project(runner: Runner, containers: list[dict[str, Any]], model: Mapping[str
 
 def test_recreate_is_the_seeds_down_and_up(work: steps.Work, runner: Runner) -> None:
     project(runner, [inspected("db", Type="volume", Name="shop_pgdata"), inspected("backend")])
-    work.seen = replace(HEALTHY, seen=(DB, APP))
+    work.observations = replace(HEALTHY, units=(DB, APP))
     steps.recreate(work)
     ran = [command for command in restored(runner) if command.startswith("docker compose") and "config" not in command]
     assert [command.rpartition(" --project-directory ")[2].split(" ", 1)[1] for command in ran] == [
@@ -136,7 +136,7 @@ def test_down_is_left_out_where_it_would_lose_something(work: steps.Work, runner
     mount = {"Type": "volume", "Name": "0" * 64} if why == "anonymous volume" else {}
     project(runner, [inspected("db"), inspected("backend", **mount)], model)
     gone = {"backend": "shop/backend:1"} if why == "image gone" else {}
-    work.seen = replace(HEALTHY, services=("backend",), seen=(DB, APP), images_gone=gone)
+    work.observations = replace(HEALTHY, services=("backend",), units=(DB, APP), images_gone=gone)
     steps.recreate(work)
     ran = [command for command in restored(runner) if "config" not in command]
     assert not [command for command in ran if command.endswith("down")]
@@ -152,10 +152,10 @@ def test_what_a_container_wrote_is_kept_as_an_image(work: steps.Work, runner: Ru
     runner.expect("^docker inspect --format", str(layer))
     runner.expect("^docker commit")
     steps.keep_layers(work, ["backend"])
-    assert work.kept == [], "what is fleeting, and what is empty, is nothing to keep"
+    assert work.quarantined == [], "what is fleeting, and what is empty, is nothing to keep"
     (layer / "upload.txt").write_text("mine")
     steps.keep_layers(work, ["backend"])
-    assert work.kept == ["image lifeboat-quarantine/shop-backend-1-files:20261124_120000"]
+    assert work.quarantined == ["image lifeboat-quarantine/shop-backend-1-files:20261124_120000"]
     assert runner.ran[-1].startswith("docker commit --pause=false b lifeboat-quarantine/shop-backend-1-files:")
 
 

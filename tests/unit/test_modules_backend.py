@@ -321,7 +321,7 @@ STARTING = replace(APP, health="starting")
         ([seen(app(health="unhealthy"))], False, 17),
         ([seen(replace(APP, restarts=0, status="restarting")), seen(LOOP)], False, 2),
         ([seen(STARTING)], False, 182),
-        ([replace(HEALTHY, seen=(APP, WEB), absent=("db",))], False, 10),
+        ([replace(HEALTHY, units=(APP, WEB), absent=("db",))], False, 10),
         ([HEALTHY, seen(replace(LOOP, restarts=0)), seen(LOOP)], False, 5),
     ],
     ids=["well", "comes up", "fallen", "unhealthy", "loops", "never", "no container", "well for a moment"],

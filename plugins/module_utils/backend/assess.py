@@ -30,7 +30,7 @@ from ..stack.compose import ComposeRuntime, Container, inspect
 from ..stack.runtime import Opened, Runtime
 from . import host, images
 from . import stores as backend_stores
-from .facts import BACKEND, DATABASE, OBJECTS, OTHER, Holder, Observations, Seen, Store, role_of
+from .facts import BACKEND, DATABASE, OBJECTS, OTHER, Holder, Observations, Store, Unit, role_of
 from .veil import Veil, assignments, plain, secrets_of
 
 LINES = 25
@@ -94,21 +94,21 @@ def glance(run: Opened, *, logs: bool = False) -> Observations:
         raw = stack.containers()
     except LifeboatError as exc:
         if not problem:  # not the files: the engine itself does not answer
-            unreachable = veil_of(config).line(exc.cause)
-            return Observations(host.look(_places(config), engine=True), not_looked=(unreachable,))
+            unreachable = veil_of(config).one_line(exc.cause)
+            return Observations(host.read_host(_places(config), engine=True), not_looked=(unreachable,))
         raw = ()
     veil = veil_of(config, raw)
     services = [] if problem else stack.services()
     once = set() if problem else _run_once(stack)
-    seen = tuple(_seen(config, item, veil, once, logs=logs) for item in raw)
+    seen = tuple(_observe(config, item, veil, once, logs=logs) for item in raw)
     there = {service.service for service in seen}
     mine = tuple(name for name in services if role_of(config, name) != OTHER)
     backend = mine or tuple(sorted({service.service for service in seen if service.role != OTHER}))
     return Observations(
-        host=host.look(_places(config), engine=True),
+        host=host.read_host(_places(config), engine=True),
         compose=problem,
         services=tuple(name for name in backend if role_of(config, name) == BACKEND),
-        seen=tuple(service for service in seen if not mine or service.service in services or service.role != BACKEND),
+        units=tuple(service for service in seen if not mine or service.service in services or service.role != BACKEND),
         absent=tuple(name for name in mine if name not in there),
         endpoints=tuple(_answer(check, veil) for check in config.application.checks),
     )
@@ -134,17 +134,17 @@ def observe(run: Opened, *, log: Log) -> Observations:
             images_changed=images.changed(run, found),
             ports=_ports(found, stack, {config.database.service, config.objects.service}),
         )
-    stores, unsure = backend_stores.look(run, found, log=log)
+    stores, unsure = backend_stores.assess_stores(run, found, log=log)
     veil = veil_of(config)
-    told = tuple(Store(store.role, store.service, veil.line(store.broken)) for store in stores)
+    told = tuple(Store(store.role, store.service, veil.one_line(store.broken)) for store in stores)
     return replace(found, stores=told, not_looked=(*found.not_looked, *unsure))
 
 
-def _elsewhere(found: Observations, stack: ComposeRuntime, stores: Collection[str]) -> tuple[str, ...]:
-    """Other projects of our directory that have a store which ours has not, or run one which ours does not."""
+def _elsewhere(observations: Observations, stack: ComposeRuntime, stores: Collection[str]) -> tuple[str, ...]:
+    """List other projects of our directory that have a store which ours has not, or run one which ours does not."""
     names: set[str] = set()
     for service in filter(None, stores):
-        ours = [item for item in found.seen if item.service == service]
+        ours = [item for item in observations.units if item.service == service]
         if any(item.status in ("running", "paused", "restarting") for item in ours):
             continue
         try:
@@ -162,19 +162,19 @@ def _places(config: Config) -> list[str]:
 
 
 def _compose_problem(stack: ComposeRuntime, config: Config) -> str:
-    """Why Compose cannot read the project. It quotes the lines of `.env` that it cannot read: none is to be seen."""
+    """Return why Compose cannot read the project. Compose quotes lines of `.env`: they are redacted."""
     try:
         stack.model  # noqa: B018 - read for its error
     except LifeboatError as exc:
         veil = veil_of(config)
         for line in _env(config).splitlines():
             veil.learn((line, line.strip().removeprefix("export "), line.partition("=")[2]))
-        return veil.line(exc.cause.removeprefix("docker: "))
+        return veil.one_line(exc.cause.removeprefix("docker: "))
     return ""
 
 
 def _run_once(stack: ComposeRuntime) -> set[str]:
-    """Services that others wait for to complete: a migration, a bucket's maker."""
+    """List services that others wait for to complete: a migration, a bucket's maker."""
     return {
         name
         for service in stack.model.services.values()
@@ -184,13 +184,13 @@ def _run_once(stack: ComposeRuntime) -> set[str]:
     }
 
 
-def _seen(config: Config, raw: Container, veil: Veil, once: set[str], *, logs: bool) -> Seen:
+def _observe(config: Config, raw: Container, veil: Veil, once: set[str], *, logs: bool) -> Unit:
     state = raw.state
     service = plain(raw.service)
     policy = raw.host.restart_policy.get("Name") or "no"
     bare = not state.health and not raw.host.port_bindings
     probed = state.health.log if state.health and state.health.status != "healthy" else ()
-    one = Seen(
+    unit = Unit(
         service=service,
         name=plain(raw.name),
         role=role_of(config, service),
@@ -200,21 +200,21 @@ def _seen(config: Config, raw: Container, veil: Veil, once: set[str], *, logs: b
         exit_code=state.exit_code,
         restarts=raw.restarts,
         oom=state.oom_killed,
-        error=veil.line(state.error),
+        error=veil.one_line(state.error),
         image=plain(raw.made.image),
         made_from=raw.image,
         up=_age(state.started_at),
         once=service in once or (policy in ("no", "") and bare),
-        said=veil.line(probed[-1].output) if probed else "",
+        health_output=veil.one_line(probed[-1].output) if probed else "",
     )
-    if logs and not one.well:
-        _status, out, err = pipeline.probe(Command(["docker", "logs", "--tail", str(4 * LINES), one.id]))
-        one = replace(one, log=veil.lines(f"{out}\n{err}", LINES))
-    return one
+    if logs and not unit.well:
+        _status, out, err = pipeline.probe(Command(["docker", "logs", "--tail", str(4 * LINES), unit.id]))
+        unit = replace(unit, log=veil.lines(f"{out}\n{err}", LINES))
+    return unit
 
 
 def _age(started: str) -> float:
-    """Seconds since an instant that the engine wrote; its zero time is long ago."""
+    """Return the seconds since an instant that the engine wrote; its zero time is long ago."""
     try:
         return max(0.0, (datetime.now(timezone.utc) - parse_time(started)).total_seconds())
     except (LifeboatError, OverflowError):
@@ -226,19 +226,19 @@ def _of_units(config: Config, stack: Runtime, *, logs: bool) -> Observations:
     veil = veil_of(config)
     backend = list(config.application.services or config.application.writers)
     names = dict.fromkeys([config.database.service, config.objects.service, *backend])
-    seen = []
+    units = []
     for name in filter(None, names):
         state = stack.state(name)
         role = {config.database.service: DATABASE, config.objects.service: OBJECTS}.get(name, BACKEND)
         looping = state.status == "activating" and state.restarts > 0
         status = "restarting" if looping else state.status if state.exists else "absent"
-        one = Seen(name, name, role, name, status, exit_code=state.exit_code or 0, restarts=state.restarts)
-        log = veil.lines(stack.logs(name, 4 * LINES), LINES) if logs and not one.well else ()
-        seen.append(replace(one, log=log))
+        unit = Unit(name, name, role, name, status, exit_code=state.exit_code or 0, restarts=state.restarts)
+        log = veil.lines(stack.logs(name, 4 * LINES), LINES) if logs and not unit.well else ()
+        units.append(replace(unit, log=log))
     return Observations(
-        host=host.look(_places(config), engine=False),
+        host=host.read_host(_places(config), engine=False),
         services=tuple(backend),
-        seen=tuple(seen),
+        units=tuple(units),
         endpoints=tuple(_answer(check, veil) for check in config.application.checks),
     )
 
@@ -250,7 +250,7 @@ def _answer(check: EndpointCheck, veil: Veil) -> Check:
     if problem and time.monotonic() - began < HASTY:
         time.sleep(0.5)
         problem = answer.ask(check)
-    return Check(veil.line(name), FAIL if problem else PASS, veil.line(problem) or f"status {check.status}")
+    return Check(veil.one_line(name), FAIL if problem else PASS, veil.one_line(problem) or f"status {check.status}")
 
 
 def _pending(config: Config) -> tuple[str, str]:
@@ -264,9 +264,9 @@ def _pending(config: Config) -> tuple[str, str]:
     return "", DATABASE
 
 
-def _images_gone(found: Observations, stack: ComposeRuntime) -> dict[str, str]:
-    """Images that a service which does not run would need and the engine does not have."""
-    down = {item.service for item in found.ill if item.status != "running"} | set(found.absent)
+def _images_gone(observations: Observations, stack: ComposeRuntime) -> dict[str, str]:
+    """Return images that a service which does not run would need and the engine does not have."""
+    down = {item.service for item in observations.ill if item.status != "running"} | set(observations.absent)
     gone = {}
     for service in sorted(down):
         try:
@@ -279,13 +279,13 @@ def _images_gone(found: Observations, stack: ComposeRuntime) -> dict[str, str]:
     return gone
 
 
-def _ports(found: Observations, stack: ComposeRuntime, stores: Collection[str]) -> tuple[Holder, ...]:
-    """Who holds the ports of services that do not run. One that is paused, or on its way up again, holds its own."""
-    running = {item.service for item in found.seen if item.status in ("running", "paused", "restarting")}
-    wanted = [(service, port) for service, port in _wanted(found, stack) if service not in running]
+def _ports(observations: Observations, stack: ComposeRuntime, stores: Collection[str]) -> tuple[Holder, ...]:
+    """Return who holds the ports of services that do not run. One that is paused or restarting holds its own."""
+    running = {item.service for item in observations.units if item.status in ("running", "paused", "restarting")}
+    wanted = [(service, port) for service, port in _required_ports(observations, stack) if service not in running]
     if not wanted:
         return ()
-    sockets, others = host.listeners(), _published(found, stack, stores)
+    sockets, others = host.listeners(), _published(observations, stack, stores)
     holders = []
     for service, port in wanted:
         name = f"{port.port}/{port.protocol}"
@@ -299,17 +299,18 @@ def _ports(found: Observations, stack: ComposeRuntime, stores: Collection[str]) 
     return tuple(holders)
 
 
-def _wanted(found: Observations, stack: ComposeRuntime) -> list[tuple[str, host.Listener]]:
-    """The ports of the host that services want, by the project or else by their containers."""
+def _required_ports(observations: Observations, stack: ComposeRuntime) -> list[tuple[str, host.Listener]]:
+    """Return the ports of the host that services need, by the project or else by their containers."""
     wanted = []
-    for service in sorted({*found.services, *(seen.service for seen in found.seen), *found.absent}):
+    units = (unit.service for unit in observations.units)
+    for service in sorted({*observations.services, *units, *observations.absent}):
         with contextlib.suppress(LifeboatError):
             wanted += [
                 (service, host.Listener(port.protocol, port.host_ip, int(port.published)))
                 for port in stack.definition(service).ports
                 if str(port.published).isdecimal()
             ]
-    if found.compose:
+    if observations.compose:
         wanted += [(container.service, port) for container in stack.containers() for port in _bindings(container)]
     return wanted
 
@@ -331,9 +332,9 @@ class _Published(NamedTuple):
     ours: bool
 
 
-def _published(found: Observations, stack: ComposeRuntime, stores: Collection[str]) -> list[_Published]:
+def _published(observations: Observations, stack: ComposeRuntime, stores: Collection[str]) -> list[_Published]:
     """Ports that running containers hold which are none of the services' own."""
-    mine = {service.id for service in found.seen}
+    mine = {service.id for service in observations.units}
     _status, out, _err = pipeline.probe(Command(["docker", "ps", "--quiet", "--no-trunc"]))
     ids = [part for part in out.split() if part not in mine]
     every = inspect(ids, attempted="look at other containers", subject="engine")

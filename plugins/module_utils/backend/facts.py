@@ -55,8 +55,8 @@ class Host:
 
 
 @dataclass(frozen=True)
-class Seen:
-    """One container (or systemd unit). said: the last output of its health check. log: its last lines, secrets blanked.
+class Unit:
+    """One container or systemd unit. health_output: the last of its health check. log: its last lines, without secrets.
 
     made_from: the image by its id. there: whether that image is still on the host. up: seconds since it was started.
     once: it was meant to run once and end.
@@ -77,7 +77,7 @@ class Seen:
     there: bool = True
     up: float = 3600.0
     once: bool = False
-    said: str = ""
+    health_output: str = ""
     log: tuple[str, ...] = ()
 
     @property
@@ -103,7 +103,7 @@ class Seen:
 
 @dataclass(frozen=True)
 class Holder:
-    """Who listens on a port that a service of ours wants. ours: a container made from the project's own directory."""
+    """Who listens on a port that a service of ours needs. ours: a container made from the project's own directory."""
 
     port: str
     service: str
@@ -141,7 +141,7 @@ class Store:
 
 @dataclass(frozen=True)
 class Observations:
-    """All that was seen at one look.
+    """All that was observed at one time.
 
     compose: why Compose cannot read the project, empty when it can. env_missing: variables that it cannot do without
     and `.env` lacks; env_blank: those that become empty words. services: the backend's, by the project's definition
@@ -157,7 +157,7 @@ class Observations:
     env_missing: tuple[str, ...] = ()
     env_blank: tuple[str, ...] = ()
     services: tuple[str, ...] = ()
-    seen: tuple[Seen, ...] = ()
+    units: tuple[Unit, ...] = ()
     absent: tuple[str, ...] = ()
     images_gone: Mapping[str, str] = field(default_factory=dict)
     images_changed: Mapping[str, str] = field(default_factory=dict)
@@ -170,11 +170,11 @@ class Observations:
     not_looked: tuple[str, ...] = ()
 
     @property
-    def ill(self) -> list[Seen]:
-        return [item for item in self.seen if item.role != OTHER and not item.well]
+    def ill(self) -> list[Unit]:
+        return [item for item in self.units if item.role != OTHER and not item.well]
 
     @property
-    def ill_backend(self) -> list[Seen]:
+    def ill_backend(self) -> list[Unit]:
         return [item for item in self.ill if item.role == BACKEND]
 
     @property

@@ -27,8 +27,8 @@ UNITS = ("docker.service", "snap.docker.dockerd.service")
 _LISTEN, _UDP_OPEN = "0A", "07"
 
 
-def look(paths: Iterable[str], *, engine: bool) -> Host:
-    """engine: whether there is one to look at; a stack of systemd units has none."""
+def read_host(paths: Iterable[str], *, engine: bool) -> Host:
+    """Return the state of the host. engine: whether to ask one; a stack of systemd units has none."""
     memory = _memory()
     return Host(
         load=round(os.getloadavg()[0], 2),
@@ -42,7 +42,7 @@ def look(paths: Iterable[str], *, engine: bool) -> Host:
 
 
 def _memory() -> dict[str, int]:
-    """Bytes, by the kernel's own names."""
+    """Return bytes by the kernel's own names."""
     lines = (PROC / "meminfo").read_text(encoding="ascii").splitlines()
     return {name: 1024 * int(rest.split()[0]) for name, _sep, rest in (line.partition(":") for line in lines)}
 

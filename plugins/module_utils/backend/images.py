@@ -66,20 +66,20 @@ def image_id(reference: str) -> str:
 
 
 def local(reference: str) -> str:
-    """The id of what `name@digest` stands for: a digest that a registry gave, or an image's own id."""
+    """Return the image id that `name@digest` stands for: a digest that a registry gave, or an image's own id."""
     name, _sep, digest = reference.partition("@")
     return image_id(reference) or (image_id(digest) if name else "")
 
 
-def changed(run: Opened, seen: Observations) -> dict[str, str]:
+def changed(run: Opened, observations: Observations) -> dict[str, str]:
     """Service -> the newest recovery point in which it ran another image than it does now."""
-    return {service: known.point for service, known in candidates(run, seen).items()}
+    return {service: known.point for service, known in candidates(run, observations).items()}
 
 
-def candidates(run: Opened, seen: Observations) -> dict[str, Known]:
+def candidates(run: Opened, observations: Observations) -> dict[str, Known]:
     """For each ill service the newest image that differs from the one it runs now, or would run."""
-    ill = {item.service: item.made_from for item in seen.ill_backend}
-    ill.update(dict.fromkeys([name for name in seen.absent if name in seen.services], ""))
+    ill = {item.service: item.made_from for item in observations.ill_backend}
+    ill.update(dict.fromkeys([name for name in observations.absent if name in observations.services], ""))
     found: dict[str, Known] = {}
     for point in recorded(run) if ill else []:
         for service, current in ill.items():

@@ -70,17 +70,17 @@ def _make(
     begin = next_step(cause, (), method=method) if needed else ""
     blocked = _blocked(cause, begin, none, key) if needed else ""
     files = backup.id if backup else f"not possible: {none}"
-    why = cause.words
+    why = cause.description
     if needed:
         why = "force was given" if asked and seen.healthy else f"the likely cause: {why}"
     return Plan(
         needed=needed,
         condition=_condition(seen),
         kind=cause.kind,
-        cause=cause.words,
+        cause=cause.description,
         why=why,
         machine=machine(seen),
-        findings=tuple(([f"cause: {cause.words}"] if needed and not seen.healthy else []) + findings(seen)),
+        findings=tuple(([f"cause: {cause.description}"] if needed and not seen.healthy else []) + findings(seen)),
         unchecked=_unchecked(config, seen),
         warnings=_warnings(config, seen, cause, key, backup is not None),
         ladder=_ladder(config, cause, begin, known, files) if needed else (),
@@ -99,29 +99,37 @@ def _make(
     )
 
 
-def _condition(seen: Observations) -> str:
-    if seen.healthy:
+def _condition(observations: Observations) -> str:
+    if observations.healthy:
         return HEALTHY
-    down = seen.host.engine or seen.absent or any(service.status != "running" for service in seen.ill)
+    down = (
+        observations.host.engine
+        or observations.absent
+        or any(service.status != "running" for service in observations.ill)
+    )
     return DOWN if down else DAMAGED
 
 
-def findings(seen: Observations) -> list[str]:
-    """What was seen that is not as it should be, most telling first."""
-    found = [f"{service.service} is {service.describe()}" for service in seen.ill]
-    found += [f"{name} has no container" for name in seen.absent]
-    found += [f"{check.name}: {check.detail}" for check in seen.unanswered]
-    found += [f"Compose cannot read the project: {seen.compose}"] if seen.compose else []
-    found += [f".env lacks {', '.join(seen.env_missing)}"] if seen.env_missing else []
-    found += [f"{service.service} last said: {service.log[-1]}" for service in seen.ill if service.log]
-    found += [f"the health check of {service.service} says: {service.said}" for service in seen.ill if service.said]
-    found += [f"port {holder.port} of {holder.service} is held by {holder.describe()}" for holder in seen.ports]
-    return found + [f"{disk.path} has no {disk.full} left" for disk in seen.host.full]
+def findings(observations: Observations) -> list[str]:
+    """List what is not as it should be, most telling first."""
+    found = [f"{service.service} is {service.describe()}" for service in observations.ill]
+    found += [f"{name} has no container" for name in observations.absent]
+    found += [f"{check.name}: {check.detail}" for check in observations.unanswered]
+    found += [f"Compose cannot read the project: {observations.compose}"] if observations.compose else []
+    found += [f".env lacks {', '.join(observations.env_missing)}"] if observations.env_missing else []
+    found += [f"{service.service} last said: {service.log[-1]}" for service in observations.ill if service.log]
+    found += [
+        f"the health check of {service.service} says: {service.health_output}"
+        for service in observations.ill
+        if service.health_output
+    ]
+    found += [f"port {holder.port} of {holder.service} is held by {holder.describe()}" for holder in observations.ports]
+    return found + [f"{disk.path} has no {disk.full} left" for disk in observations.host.full]
 
 
-def machine(seen: Observations) -> tuple[str, ...]:
-    """The seed's first step: processor, memory, disk."""
-    host = seen.host
+def machine(observations: Observations) -> tuple[str, ...]:
+    """Return processor, memory and disks as text."""
+    host = observations.host
     return (
         f"load {host.load} on {host.cpus} processors; memory {human(host.memory_free)} free of {human(host.memory)}",
         *(
@@ -132,33 +140,33 @@ def machine(seen: Observations) -> tuple[str, ...]:
     )
 
 
-def _unchecked(config: Config, seen: Observations) -> tuple[str, ...]:
+def _unchecked(config: Config, observations: Observations) -> tuple[str, ...]:
     none = "no endpoint is configured (lifeboat_application.checks): whether the application answers is not known"
-    return (*seen.not_looked, *(() if config.application.checks else (none,)))
+    return (*observations.not_looked, *(() if config.application.checks else (none,)))
 
 
-def _warnings(config: Config, seen: Observations, cause: Cause, key: str, backup: bool) -> tuple[str, ...]:
+def _warnings(config: Config, observations: Observations, cause: Cause, key: str, backup: bool) -> tuple[str, ...]:
     found = []
-    if seen.host.memory_free < 0.05 * seen.host.memory:
-        found.append(f"memory is nearly used up: {human(seen.host.memory_free)} free")
-    if seen.host.load > 4 * seen.host.cpus:
-        found.append(f"the machine is overloaded: load {seen.host.load} on {seen.host.cpus} processors")
-    if seen.healthy:
-        found += [f"{disk.path} has no {disk.full} left" for disk in seen.host.full]
+    if observations.host.memory_free < 0.05 * observations.host.memory:
+        found.append(f"memory is nearly used up: {human(observations.host.memory_free)} free")
+    if observations.host.load > 4 * observations.host.cpus:
+        found.append(f"the machine is overloaded: load {observations.host.load} on {observations.host.cpus} processors")
+    if observations.healthy:
+        found += [f"{disk.path} has no {disk.full} left" for disk in observations.host.full]
     if REDEPLOY in cause.useful and backup and not key:
         found.append("no -e identity_file=…: where files are put back, .env and other secret files stay as they are")
     return tuple(found)
 
 
 def _blocked(cause: Cause, begin: str, no_backup: str, key: str) -> str:
-    """Why nothing that may be done here can heal it; empty where something can."""
+    """Return why no step that is allowed here can help; empty if one can."""
     if not begin:
-        return cause.words
+        return cause.description
     if begin == REDEPLOY and cause.useful[:1] == (REDEPLOY,):
         if no_backup:
-            return f"{cause.words}; and there is no configuration backup to put back ({no_backup})"
+            return f"{cause.description}; and there is no configuration backup to put back ({no_backup})"
         if cause.kind in ("env", "refused", "unset") and not key:
-            return f"{cause.words}; the .env of the configuration backup is sealed"
+            return f"{cause.description}; the .env of the configuration backup is sealed"
     return ""
 
 
@@ -194,22 +202,22 @@ def _ladder(
     return tuple(rows)
 
 
-def text(made: Plan) -> list[str]:
-    """The plan for a terminal, as an operator reads it before typing the confirmation."""
-    lines = [f"the backend is {made.condition}"]
-    lines += [f"  {item}" for item in made.machine]
-    lines += [f"  found: {finding}" for finding in made.findings]
-    lines += [f"  not checked: {item}" for item in made.unchecked]
-    lines += cautions(made.warnings, accepted=[made.failed] if made.failed else [])
-    if not made.needed:
-        return [*lines, f"nothing to do: {made.why}"]
-    for name, said in made.logs.items():
+def text(plan: Plan) -> list[str]:
+    """Return the plan for a terminal, as an operator reads it before typing the confirmation."""
+    lines = [f"the backend is {plan.condition}"]
+    lines += [f"  {item}" for item in plan.machine]
+    lines += [f"  found: {finding}" for finding in plan.findings]
+    lines += [f"  not checked: {item}" for item in plan.unchecked]
+    lines += cautions(plan.warnings, accepted=[plan.failed] if plan.failed else [])
+    if not plan.needed:
+        return [*lines, f"nothing to do: {plan.why}"]
+    for name, said in plan.logs.items():
         lines += [f"  log of {name}: {item}" for item in said[-6:]]
-    lines.append(f"to do: {made.why}")
-    if made.blocked:
-        return [*lines, f"BLOCKED: {made.blocked}", f"next: {made.next}"]
+    lines.append(f"to do: {plan.why}")
+    if plan.blocked:
+        return [*lines, f"BLOCKED: {plan.blocked}", f"next: {plan.next}"]
     marks = {"begin": "BEGIN HERE", "then": "if that does not heal", "skipped": "skipped"}
-    for number, rung in enumerate(made.ladder, 1):
+    for number, rung in enumerate(plan.ladder, 1):
         why = f" ({rung.why})" if rung.why else ""
         lines.append(f"  {number}. {rung.step}: {rung.words} - {marks[rung.state]}{why}")
     return [

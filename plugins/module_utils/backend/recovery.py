@@ -58,16 +58,16 @@ def recover(run: Opened, planned: Plan, *, key: str = "", log: Log) -> tuple[Rec
         run, assess.observe(run, log=log), planned.stamp, log, key=key, identity=planned.identity, accept=planned.accept
     )
     tried: list[Tried] = []
-    while not work.seen.healthy or (planned.asked and not tried):
-        cause = classify(work.seen, planned.host)
+    while not work.observations.healthy or (planned.asked and not tried):
+        cause = classify(work.observations, planned.host)
         name = next_step(cause, [step.step for step in tried], method="auto" if tried else planned.method)
         if not name:
             return _recovered(work, tried), str(_given_up(run.config, cause, tried))
         step = _try(name, cause, work)
-        work.seen = assess.observe(run, log=log)
-        healed = work.seen.healthy
+        work.observations = assess.observe(run, log=log)
+        healed = work.observations.healthy
         tried.append(replace(step, healed=healed))
-        log(f"{name}: {'it serves' if healed else 'not yet: ' + classify(work.seen, planned.host).words}")
+        log(f"{name}: {'it serves' if healed else 'not yet: ' + classify(work.observations, planned.host).description}")
     checks = [*prove(run, log=log), *work.checks]
     return replace(_recovered(work, tried), mode=tried[-1].step if tried else "", checks=tuple(checks)), ""
 
@@ -75,7 +75,7 @@ def recover(run: Opened, planned: Plan, *, key: str = "", log: Log) -> tuple[Rec
 def _recovered(work: Work, tried: Sequence[Tried]) -> Recovered:
     return Recovered(
         tried=tuple(tried),
-        quarantine="; ".join(work.kept),
+        quarantine="; ".join(work.quarantined),
         way_back=tuple(work.way_back),
         notes=tuple(work.notes),
         seconds={step.step: step.seconds for step in tried},
@@ -90,12 +90,12 @@ def _try(name: str, cause: Cause, work: Work) -> Tried:
     try:
         steps.STEPS[name](work)
     except LifeboatError as exc:
-        problem = assess.veil_of(work.run.config).line(exc.cause)
+        problem = assess.veil_of(work.run.config).one_line(exc.cause)
         acted = not isinstance(exc, (NotFoundError, UsageError))  # there was nothing to do it with
         work.log(f"step {name} ended with: {problem}")
     if acted:
         settle(work.run)
-    return Tried(name, cause.words, problem, round(time.monotonic() - began, 2))
+    return Tried(name, cause.description, problem, round(time.monotonic() - began, 2))
 
 
 def settle(run: Opened) -> bool:
@@ -108,10 +108,12 @@ def settle(run: Opened) -> bool:
         seen = assess.glance(run)
         if seen.host.engine:
             return False
-        before = before or {service.id: service.restarts for service in seen.seen}
+        before = before or {service.id: service.restarts for service in seen.units}
         if seen.serves:
             well_since = well_since or now
-            certain = all(service.health == "healthy" or service.once for service in seen.seen if service.role != OTHER)
+            certain = all(
+                service.health == "healthy" or service.once for service in seen.units if service.role != OTHER
+            )
             if certain or now - well_since >= CALM:
                 return True
             time.sleep(CALM / 2)
@@ -133,7 +135,7 @@ def settle(run: Opened) -> bool:
 
 
 def _given_up(config: Config, cause: Cause, tried: Sequence[Tried]) -> LifeboatError:
-    words = cause.words
+    words = cause.description
     if tried:
         words += f" (tried: {'; '.join(step.step + (step.problem and ': ' + step.problem) for step in tried)})"
     by_hand = "Look at the log lines in the evidence; docs/runbook-backend.md shows how to go on by hand."
@@ -148,13 +150,13 @@ def prove(run: Opened, *, log: Log) -> list[Check]:
     veil = assess.veil_of(run.config)
     checks = [
         Check(f"service {service.service}", PASS if service.well else FAIL, service.describe())
-        for service in seen.seen
+        for service in seen.units
         if service.role != OTHER
     ]
     checks += [Check(f"service {name}", FAIL, "it has no container") for name in seen.absent]
     deadline = time.monotonic() + min(run.config.application.timeout, 60)
     endpoints = [answer.endpoint(check, deadline) for check in run.config.application.checks]
-    checks += [Check(veil.line(check.name), check.result, veil.line(check.detail)) for check in endpoints]
+    checks += [Check(veil.one_line(check.name), check.result, veil.one_line(check.detail)) for check in endpoints]
     if seen.compose:
         checks.append(Check("compose files", FAIL, seen.compose))
     if not checks:
@@ -163,7 +165,7 @@ def prove(run: Opened, *, log: Log) -> list[Check]:
         nobody = "no endpoint is configured (lifeboat_application.checks), so nobody has seen it answer"
         return [*checks, Check("application", FAIL if verdict(checks) == FAIL else COULD_NOT_VERIFY, nobody)]
     bad = [check for check in checks if check.result != PASS]
-    words = f"{len(seen.seen)} services are well, {len(endpoints)} endpoints answer as expected"
+    words = f"{len(seen.units)} services are well, {len(endpoints)} endpoints answer as expected"
     return [
         *checks,
         Check("application", verdict(checks), "; ".join(f"{check.name}: {check.detail}" for check in bad) or words),

@@ -42,14 +42,14 @@ BACK = 10  # so many backups are looked at for one that differs
 
 @dataclass(frozen=True)
 class Redeployed:
-    """Paths of files: put back in place of others, put back where none was, set aside, and those that stayed sealed.
+    """Paths of files: replaced, created where none was, put aside, and missing because they stayed sealed.
 
     backup: whose files they are; failed: what verifications of it found. quarantine: where what they replace is kept.
     way_back: commands that undo it. left: what of the backup is not placed as it is there.
     """
 
     replaced: tuple[str, ...]
-    made: tuple[str, ...]
+    created: tuple[str, ...]
     aside: tuple[str, ...]
     quarantine: str
     way_back: tuple[str, ...]
@@ -93,7 +93,7 @@ def redeploy(run: Opened, *, identity: str, key: str, stamp: str, accept: bool =
             missing = missing or tuple(name for name in got.missing if _ours(run.config, name))
             done = _bring(run.config, got, run.config.state / QUARANTINE / stamp, stamp, log)
         release(run, chosen.place, chosen.id, log)
-        if done.replaced or done.made or done.aside:
+        if done.replaced or done.created or done.aside:
             return replace(done, backup=chosen.id, failed=chosen.failed, missing=missing)
     raise NotFoundError(
         "redeploy the configuration", ", ".join(entry.id for entry in found[:3]),
@@ -102,13 +102,13 @@ def redeploy(run: Opened, *, identity: str, key: str, stamp: str, accept: bool =
     )  # fmt: skip
 
 
-def _bring(config: Config, got: Extracted, kept: Path, stamp: str, log: Log) -> Redeployed:
+def _bring(config: Config, got: Extracted, quarantine: Path, stamp: str, log: Log) -> Redeployed:
     """Put in place what differs; what it replaces goes into the quarantine first."""
     allowed = configuration_allowed.allowed_paths(config)
     files = {path: got.entries[path] for path in got.entries if _ours(config, path)}
     fit, out = allowed.sift({path: entry for path, entry in files.items() if entry.type != DIRECTORY})
     replaced: list[str] = []
-    made: list[str] = []
+    created: list[str] = []
     left: list[LeftOut] = []
     for path, entry in fit.items():
         live, source = Path(path), got.root / path.lstrip("/")
@@ -120,21 +120,21 @@ def _bring(config: Config, got: Extracted, kept: Path, stamp: str, log: Log) -> 
             left.append(LeftOut(shown(path), why))
             continue
         with explained("put the file back", live), filesystem.within(real) as at:
-            (replaced if keep(at, live, kept) else made).append(path)
-            _place(source, at, live.name, entry, stamp)
+            (replaced if keep(at, live, quarantine) else created).append(path)
+            _put_file(source, at, live.name, entry, stamp)
         log(f"{path} is that of {got.manifest.id} again")
     # A file that was as it should be stays as it is, with its bits.
-    told = {shown(path) for path in files if path in {*replaced, *made} or path not in fit}
+    told = {shown(path) for path in files if path in {*replaced, *created} or path not in fit}
     left += [one for one in out if one.path in told]
-    aside = _set_aside(config, set(files), kept, log)
+    aside = _set_aside(config, set(files), quarantine, log)
     return Redeployed(
         replaced=tuple(replaced),
-        made=tuple(made),
+        created=tuple(created),
         aside=tuple(aside),
         left=tuple(left),
-        quarantine=str(kept) if replaced or aside else "",
+        quarantine=str(quarantine) if replaced or aside else "",
         way_back=tuple(
-            f"cp --archive --no-target-directory {shlex.quote(f'{kept}{path}')} {shlex.quote(path)}"
+            f"cp --archive --no-target-directory {shlex.quote(f'{quarantine}{path}')} {shlex.quote(path)}"
             for path in [*replaced, *aside]
         ),
     )
@@ -162,18 +162,18 @@ def _same(live: Path, source: Path) -> bool:
         return False
 
 
-def keep(at: int, live: Path, kept: Path) -> bool:
-    """Keep what lies under a name, with its mode and owner and under its whole path; only root looks into the
-    quarantine. A file and a link are copied, anything else is moved. Whether there was something.
+def keep(at: int, live: Path, quarantine: Path) -> bool:
+    """Put what lies under a name into the quarantine, with its mode and owner and under its whole path; only root may
+    read there. A file and a link are copied, anything else is moved. Return whether there was something.
 
     at: a handle of the directory. It may be somebody else's, who may put a link anywhere in the meantime.
     """
-    name, target = live.name, kept / str(live).lstrip("/")
+    name, target = live.name, quarantine / str(live).lstrip("/")
     try:
         status = os.stat(name, dir_fd=at, follow_symlinks=False)
     except FileNotFoundError:
         return False
-    kept.mkdir(mode=0o700, parents=True, exist_ok=True)
+    quarantine.mkdir(mode=0o700, parents=True, exist_ok=True)
     target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     if stat.S_ISLNK(status.st_mode):
         target.symlink_to(os.readlink(name, dir_fd=at))
@@ -205,8 +205,8 @@ def _move(at: int, name: str, status: os.stat_result, target: Path) -> None:
         os.unlink(name, dir_fd=at)
 
 
-def _place(source: Path, at: int, name: str, entry: tar.Entry, stamp: str) -> None:
-    """Whole or not at all; a container that mounts the old file keeps it until it is created again."""
+def _put_file(source: Path, at: int, name: str, entry: tar.Entry, stamp: str) -> None:
+    """Write the file whole or not at all. A container that mounts the old file keeps it until it is created again."""
     for left in os.listdir(at):  # of a run that was killed
         if re.fullmatch(rf"\.{re.escape(name)}\.lifeboat-[0-9]{{8}}_[0-9]{{6}}", left):
             with contextlib.suppress(OSError):
@@ -230,21 +230,21 @@ def _place(source: Path, at: int, name: str, entry: tar.Entry, stamp: str) -> No
             os.unlink(partial, dir_fd=at)
 
 
-def _set_aside(config: Config, wanted: set[str], kept: Path, log: Log) -> list[str]:
-    """Compose files that the backup does not know and that Compose would read before or over its own."""
-    if config.runtime.files or not any(Path(text).name in (*NAMES, *OVERRIDES) for text in wanted):
+def _set_aside(config: Config, expected: set[str], quarantine: Path, log: Log) -> list[str]:
+    """Put aside Compose files that the backup does not have and that Compose would read before or over its own."""
+    if config.runtime.files or not any(Path(text).name in (*NAMES, *OVERRIDES) for text in expected):
         return []
     aside = []
     for name in (*NAMES, *OVERRIDES):
         path = Path(config.runtime.project_directory) / name
-        if str(path) in wanted or not os.path.lexists(path):
+        if str(path) in expected or not os.path.lexists(path):
             continue
         with explained("put the file into quarantine", path), filesystem.within(filesystem.real(path.parent)) as at:
-            if keep(at, path, kept):
+            if keep(at, path, quarantine):
                 with contextlib.suppress(FileNotFoundError):  # a directory was moved
                     os.unlink(name, dir_fd=at)
                 aside.append(str(path))
-                log(f"{path} is not in the backup: moved to {kept}")
+                log(f"{path} is not in the backup: moved to {quarantine}")
     return aside
 
 

@@ -31,7 +31,7 @@ from . import redeploy as backend_redeploy
 from . import space as backend_space
 from . import stores as backend_stores
 from .cause import ENGINE, IMAGE, RECREATE, REDEPLOY, RESTART, SPACE
-from .facts import BACKEND, DATABASE, OBJECTS, Observations, Seen
+from .facts import BACKEND, DATABASE, OBJECTS, Observations, Unit
 from .veil import plain
 
 # What images write into their own layer while they run and create again at every start.
@@ -43,16 +43,17 @@ _ANONYMOUS = re.compile(r"[0-9a-f]{64}")
 
 @dataclass
 class Work:
-    """What every step needs, and what it leaves behind for the record. seen: the newest look."""
+    """What every step needs, and what it leaves for the record. observations: the newest. quarantined: what was put
+    aside."""
 
     run: Opened
-    seen: Observations
+    observations: Observations
     stamp: str
     log: Log
     key: str = field(default="", repr=False)
     identity: str = "latest"
     accept: bool = False
-    kept: list[str] = field(default_factory=list)
+    quarantined: list[str] = field(default_factory=list)
     way_back: list[str] = field(default_factory=list)
     pinned: dict[str, tuple[str, str]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
@@ -97,24 +98,26 @@ def engine(work: Work) -> None:
 def restart(work: Work) -> None:
     """Start what is stopped, restart what runs and is not well. Needs no compose file but for what has no container."""
     stack = work.run.reread()
-    stores = [service for service in work.seen.ill if service.role in (DATABASE, OBJECTS)]
-    ill = work.seen.ill_backend
-    if not (stores or ill or work.seen.absent):
-        ill = [service for service in work.seen.seen if service.role == BACKEND and not service.once]
+    stores = [service for service in work.observations.ill if service.role in (DATABASE, OBJECTS)]
+    ill = work.observations.ill_backend
+    if not (stores or ill or work.observations.absent):
+        ill = [service for service in work.observations.units if service.role == BACKEND and not service.once]
     if not isinstance(stack, ComposeRuntime):
         _units([service.service for service in (*stores, *ill)], work)
         return
-    for holder in work.seen.ports:
+    for holder in work.observations.ports:
         if holder.ours and holder.container:
             work.log(f"stopping {holder.container}, which stands in the way; it is not removed")
             _docker("stop", [holder.container], work)
-            work.kept.append(f"container {holder.container} (stopped)")
+            work.quarantined.append(f"container {holder.container} (stopped)")
     for group in (stores, ill):
         _wake(group, work)
     absent_stores = [
-        name for name in work.seen.absent if name in (work.run.config.database.service, work.run.config.objects.service)
+        name
+        for name in work.observations.absent
+        if name in (work.run.config.database.service, work.run.config.objects.service)
     ]
-    for names in (absent_stores, [name for name in work.seen.absent if name not in absent_stores]):
+    for names in (absent_stores, [name for name in work.observations.absent if name not in absent_stores]):
         if names:
             work.log(f"starting {', '.join(names)}")
             stack.start(names, timeout=work.patience)
@@ -130,7 +133,7 @@ def _units(names: Sequence[str], work: Work) -> None:
         )  # fmt: skip
 
 
-def _wake(group: Sequence[Seen], work: Work) -> None:
+def _wake(group: Sequence[Unit], work: Work) -> None:
     paused = [service.id for service in group if service.status == "paused"]
     if paused:
         _docker("unpause", paused, work)
@@ -151,8 +154,8 @@ def recreate(work: Work) -> None:
     """The seed's `down` and `up -d`. Where `down` would lose data, only the backend's containers are created again."""
     stack = work.compose()
     keep_layers(work)
-    reasons = unmovable(work.run.config, stack, work.seen)
-    if work.seen.images_gone:
+    reasons = unmovable(work.run.config, stack, work.observations)
+    if work.observations.images_gone:
         reasons = [*reasons, "an image must be fetched first"]
     if reasons:
         work.notes.append(f"no `down`: {'; '.join(reasons)}")
@@ -168,26 +171,26 @@ def recreate(work: Work) -> None:
 
 
 def _backend(work: Work) -> list[str]:
-    return sorted(work.seen.services) or sorted(
-        {service.service for service in work.seen.seen if service.role == BACKEND}
+    return sorted(work.observations.services) or sorted(
+        {service.service for service in work.observations.units if service.role == BACKEND}
     )
 
 
-def _up(stack: ComposeRuntime, work: Work, words: Sequence[str]) -> None:
-    work.log(f"docker compose up --detach {' '.join(words)}".rstrip())
+def _up(stack: ComposeRuntime, work: Work, arguments: Sequence[str]) -> None:
+    work.log(f"docker compose up --detach {' '.join(arguments)}".rstrip())
     stack.control(
-        "up", "--detach", *words, attempted="start the project", subject=work.run.config.stack, timeout=work.patience,
-        remedy="docker compose ps --all, and the services' logs.",
+        "up", "--detach", *arguments, attempted="start the project", subject=work.run.config.stack,
+        timeout=work.patience, remedy="docker compose ps --all, and the services' logs.",
     )  # fmt: skip
 
 
-def unmovable(config: Config, stack: ComposeRuntime, seen: Observations) -> list[str]:
-    """Why `down` would lose data: volumes without a name stay behind, and a container's own layer is gone with it."""
+def unmovable(config: Config, stack: ComposeRuntime, observations: Observations) -> list[str]:
+    """List why `down` would lose data: volumes without a name stay behind, and a container's own layer is removed."""
     reasons = []
     for container in stack.containers():
         if any(mount.type == "volume" and _ANONYMOUS.fullmatch(mount.name) for mount in container.mounts):
             reasons.append(f"{plain(container.name)} has a volume without a name")
-    for item in seen.seen:
+    for item in observations.units:
         if item.role not in (DATABASE, OBJECTS):
             continue
         try:
@@ -199,7 +202,7 @@ def unmovable(config: Config, stack: ComposeRuntime, seen: Observations) -> list
 
 def keep_layers(work: Work, services: Optional[Collection[str]] = None) -> None:
     """Files that a container of the backend wrote into its own layer go with it: keep them as an image."""
-    for service in work.seen.seen:
+    for service in work.observations.units:
         asked = services is None or service.service in services
         if service.role in (DATABASE, OBJECTS) or not asked or not service.id or not _written(service.id):
             continue
@@ -210,9 +213,9 @@ def keep_layers(work: Work, services: Optional[Collection[str]] = None) -> None:
             attempted="keep the container's own files",
             subject=service.name, timeout=600, remedy="docker cp takes them out of the container by hand.",
         )  # fmt: skip
-        if f"image {name}" not in work.kept:
+        if f"image {name}" not in work.quarantined:
             work.log(f"{service.name} holds files of its own: kept as the image {name}")
-            work.kept.append(f"image {name}")
+            work.quarantined.append(f"image {name}")
 
 
 def _written(container: str) -> list[str]:
@@ -246,19 +249,19 @@ def _holds_bytes(path: str) -> bool:
 
 def space(work: Work) -> None:
     """Free disk, then start what could not start; an engine that does not run is the next step."""
-    backend_space.free(work.run, work.seen.host.full, log=work.log)
+    backend_space.free(work.run, work.observations.host.full, log=work.log)
     if work.run.config.runtime.type != "compose":
-        _units([service.service for service in work.seen.ill_backend], work)
-    elif not work.seen.host.engine:
-        stopped = [service for service in work.seen.ill if service.status != "running"]
+        _units([service.service for service in work.observations.ill_backend], work)
+    elif not work.observations.host.engine:
+        stopped = [service for service in work.observations.ill if service.status != "running"]
         _wake([service for service in stopped if service.role != BACKEND], work)
-        _wake([service for service in work.seen.ill if service.role == BACKEND], work)
+        _wake([service for service in work.observations.ill if service.role == BACKEND], work)
 
 
 def image(work: Work) -> None:
     """Go back to the image that the service ran in a recovery point."""
     stack = work.compose()
-    known = images.candidates(work.run, work.seen)
+    known = images.candidates(work.run, work.observations)
     if not known:
         why = "no recovery point names another image than the present one"
         raise UsageError("go back to an earlier image", work.run.config.stack, why)
@@ -267,7 +270,7 @@ def image(work: Work) -> None:
         work.pinned[service] = images.pin(work.run.config, stack, service, item, work.stamp, log=work.log)
         reference, kept = work.pinned[service]
         if kept:
-            work.kept.append(f"image {kept}, which was {reference}")
+            work.quarantined.append(f"image {kept}, which was {reference}")
             work.way_back.append(f"docker tag {kept} {reference}")
     _up(stack, work, ["--no-deps", "--force-recreate", "--pull", "never", *sorted(known)])
 
@@ -281,9 +284,9 @@ def redeploy(work: Work) -> None:
     done = backend_redeploy.redeploy(
         work.run, identity=work.identity, key=work.key, stamp=work.stamp, accept=work.accept, log=work.log
     )
-    work.kept += [f"files in {done.quarantine}"] if done.quarantine else []
+    work.quarantined += [f"files in {done.quarantine}"] if done.quarantine else []
     work.way_back += done.way_back
-    work.notes.append(f"{done.backup}: put back {', '.join([*done.replaced, *done.made]) or 'nothing'}")
+    work.notes.append(f"{done.backup}: put back {', '.join([*done.replaced, *done.created]) or 'nothing'}")
     if done.failed:
         work.checks.append(accepted([f"{done.backup}: {done.failed}"]))
     work.checks += configuration_allowed.checks(done.left)
@@ -292,7 +295,11 @@ def redeploy(work: Work) -> None:
     stack = work.compose()
     stack.model  # noqa: B018 - a project that Compose still cannot read is not started
     only = [service for service in stack.services() if service in _backend(work)]
-    _up(stack, work, ["--no-deps", "--force-recreate", *only] if unmovable(work.run.config, stack, work.seen) else [])
+    _up(
+        stack,
+        work,
+        ["--no-deps", "--force-recreate", *only] if unmovable(work.run.config, stack, work.observations) else [],
+    )
 
 
 STEPS: Mapping[str, Callable[[Work], None]] = {

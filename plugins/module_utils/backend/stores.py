@@ -18,19 +18,19 @@ from ..repository.sources import Sources
 from ..settings.config import Config
 from ..stack import runtime
 from ..stack.runtime import DataMount, Opened, Runtime
-from .facts import DATABASE, OBJECTS, Observations, Seen, Store
+from .facts import DATABASE, OBJECTS, Observations, Store, Unit
 
 
-def look(run: Opened, found: Observations, *, log: Log) -> tuple[list[Store], list[str]]:
-    """Each store with what is broken of it, and what could not be looked at. One merely stopped is not broken."""
+def assess_stores(run: Opened, observations: Observations, *, log: Log) -> tuple[list[Store], list[str]]:
+    """Return each store with what is broken, and what could not be checked. A store that is stopped is not broken."""
     stores, unsure = [], []
     places = {DATABASE: run.config.database.service, OBJECTS: run.config.objects.service}
     for role, service in places.items():
         if not service or (role == OBJECTS and not run.config.objects.bucket):
             continue
-        seen = next((item for item in found.seen if item.role == role), None)
+        unit = next((item for item in observations.units if item.role == role), None)
         try:
-            broken = _broken(run, found, role, service, seen, log)
+            broken = _broken(run, observations, role, service, unit, log)
         except LifeboatError as exc:
             unsure.append(f"{service}: {exc.cause}")
             broken = ""
@@ -38,16 +38,16 @@ def look(run: Opened, found: Observations, *, log: Log) -> tuple[list[Store], li
     return stores, unsure
 
 
-def _broken(run: Opened, found: Observations, role: str, service: str, one: Optional[Seen], log: Log) -> str:
-    runs = one is not None and one.status in ("running", "restarting")
+def _broken(run: Opened, observations: Observations, role: str, service: str, unit: Optional[Unit], log: Log) -> str:
+    runs = unit is not None and unit.status in ("running", "restarting")
     if not runs and (gone := _data_gone(run, role, service)):
         return gone
-    if one is None:
+    if unit is None:
         return ""
-    if one.looping:
-        said = runtime.last_words("\n".join(one.log))
-        return f"{service} is {one.describe()}" + (f"; it last said: {said}" if said else "")
-    if one.status != "running" or one.health == "starting":
+    if unit.looping:
+        said = runtime.last_words("\n".join(unit.log))
+        return f"{service} is {unit.describe()}" + (f"; it last said: {said}" if said else "")
+    if unit.status != "running" or unit.health == "starting":
         return ""
     log(f"looking at {service}")
     if role == OBJECTS:
@@ -56,14 +56,14 @@ def _broken(run: Opened, found: Observations, role: str, service: str, one: Opti
     reached = database_server.reach(run)
     if reached.server is None:
         return "" if reached.refused else f"{service} runs and does not answer: {reached.why}"
-    if not (found.ill_backend or found.unanswered):
+    if not (observations.ill_backend or observations.unanswered):
         return ""
     state_of_data = database_assess.assess(run, _reference(run, log))
     return "" if state_of_data.condition == recovery_state.HEALTHY else "; ".join(state_of_data.findings[:3])
 
 
 def _reference(run: Opened, log: Log) -> Optional[database_assess.Reference]:
-    """What the database should hold, where there is a backup that tells."""
+    """Return what the database should hold, if there is a backup that tells."""
     try:
         return database_assess.reference_of(Sources(run, "database"))
     except LifeboatError as exc:
@@ -77,7 +77,7 @@ def data_mount(config: Config, stack: Runtime, role: str) -> DataMount:
 
 
 def _data_gone(run: Opened, role: str, service: str) -> str:
-    """A server that is started without its data makes a new, empty store of its own: it must not be started here."""
+    """Return why the data is gone, or nothing. A server started without its data would create a new, empty store."""
     try:
         mount = data_mount(run.config, run.runtime, role)
     except LifeboatError:

@@ -53,12 +53,12 @@ class Veil:
                 kept[-1:] = [(line, kept[-1][1] + 1)] if again else [*kept[-1:], (line, 1)]
         return tuple(line if times == 1 else f"{line} ({times} times)" for line, times in kept[-count:])
 
-    def line(self, text: str, width: int = 300) -> str:
+    def one_line(self, text: str, width: int = 300) -> str:
         return " / ".join(self.lines(text, 6))[:width]
 
 
 def plain(text: str) -> str:
-    """A name from outside on one line, without control characters."""
+    """Return a name from outside on one line, without control characters."""
     return " ".join(_CONTROL.sub("", text).split())[:120]
 
 
