@@ -239,7 +239,7 @@ READERS = (
         "the project's owner",
         {
             "backend/assess.py": "_env needed_variables",
-            "stack/files.py": "_values _fragments",
+            "stack/files.py": "_values _fragments _is_program",
             "operations/discover.py": "text_of",
             "drill/beside.py": "project_digest",
             "backend/redeploy.py": "_same keep",

@@ -26,8 +26,8 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import state 
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.catalog import Entry
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import answer
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
-from builders import Run, make_config, settings
-from test_backend_cause import APP, HEALTHY, KILLED, LOOP, LOST, REFUSED, THIEF, WEB, app, seen
+from builders import NOW, Run, make_config, settings
+from test_backend_cause import APP, DEAD, HEALTHY, KILLED, LOOP, LOST, REFUSED, THIEF, WEB, app, seen
 
 CHECKS = {"checks": [{"url": "http://127.0.0.1:8000/health"}]}
 
@@ -44,7 +44,7 @@ class World:
         monkeypatch.setattr(backend_recovery, "settle", lambda config: None)
         monkeypatch.setattr(backend_images, "candidates", lambda config, found: {})
         monkeypatch.setattr(answer, "ask", lambda check: "" if self.looks[0].serves else "Connection refused")
-        monkeypatch.setattr(answer, "endpoint", lambda check, deadline: Check("GET x", *self.answer()))
+        monkeypatch.setattr(answer, "endpoint", lambda check, *_: Check("GET x", *self.answer()))
         monkeypatch.setattr(redeploy, "available", lambda run, identity, accept: (None, "no backup"))
         for name in steps.STEPS:
             monkeypatch.setitem(steps.STEPS, name, self.step(name))
@@ -282,7 +282,7 @@ def test_the_last_look_can_fail(run: Run, tmp_path: Path, world: World, monkeypa
     world.looks = [seen(KILLED), HEALTHY]
     planned = plan_of(run, tmp_path)["plan"]
     monkeypatch.setattr(backend_assess, "glance", lambda config: seen(KILLED))
-    monkeypatch.setattr(answer, "endpoint", lambda check, deadline: Check("GET x", FAIL, "Connection refused"))
+    monkeypatch.setattr(answer, "endpoint", lambda check, *_: Check("GET x", FAIL, "Connection refused"))
     result = run("backend_recover", **given(tmp_path, plan=planned))
     made = {check["name"]: check["result"] for check in result["checks"]}
     assert (made["service backend"], made["application"]) == (FAIL, FAIL)
@@ -335,3 +335,24 @@ def test_a_step_is_watched_as_long_as_it_may_still_heal(
     monkeypatch.setattr(backend_assess, "glance", lambda config: queue.pop(0) if len(queue) > 1 else queue[0])
     assert backend_recovery.settle(Opened(make_config(tmp_path, application=dict(CHECKS)))) is healed
     assert clock.now - 1000 <= within
+
+
+def test_an_endpoint_that_was_as_wrong_at_the_last_backup_is_not_watched_the_whole_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every service is well, and 181 s went by at each step."""
+    conf, clock, looks = make_config(tmp_path, application=dict(CHECKS)), Clock(), [replace(HEALTHY, endpoints=DEAD)]
+    monkeypatch.setattr(backend_recovery, "time", clock)
+    monkeypatch.setattr(backend_assess, "glance", lambda config: looks[0])
+
+    def watched(was: str) -> float:
+        began = clock.now
+        recovery_state.keep_unanswered(conf, conf.application.checks, [was], NOW)
+        assert not backend_recovery.settle(Opened(conf))
+        return clock.now - began
+
+    assert 0 <= watched("Connection refused") - backend_recovery.PATIENCE_AS_BEFORE < 2
+    assert watched("status 502 instead of 200: x") > 180, "it fails in another way"
+    assert watched("") > 180, "it answered"
+    looks[0] = replace(HEALTHY, seen=(replace(APP, health="starting"), WEB), endpoints=DEAD)
+    assert watched("Connection refused") > 180, "a service is not well yet"

@@ -231,7 +231,8 @@ def vault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     root.mkdir()
     parts = {"database": publish(root), "config": publish_config(root)}
     named: dict[str, Any] = {name: points.Part(part.id, part.seal) for name, part in parts.items()}
-    one = points.Point(POINT, "shop", NOW, NOW, "snapshot", {**named, "objects": None}, {}, (), ())
+    note = "the endpoint GET http://x.invalid/ did not answer as it should: status 502 instead of 200: Bad Gateway"
+    one = points.Point(POINT, "shop", NOW, NOW, "snapshot", {**named, "objects": None}, {}, (), (note,))
     store(root).write_point(POINT, one.to_bytes())
     monkeypatch.setattr(point_fetch, "open_store", lambda _: (store(root), "vault"))
     return root
@@ -244,7 +245,10 @@ def test_point_fetch_changes_once(run: Run, tmp_path: Path, vault: Path) -> None
     assert (planned["changed"], sorted(planned["fetched"]), list((tmp_path / "backup").iterdir())) == (
         True, sorted(expected), [],
     )  # fmt: skip
+    conf = make_config(tmp_path)
+    assert not recovery_state.unanswered(conf).problems
     assert sorted(run("point_fetch", **given)["fetched"]) == sorted(expected)
+    assert recovery_state.unanswered(conf).of(conf, "GET http://x.invalid/").startswith("status 502 instead of 200")
     again = run("point_fetch", **given)
     assert (again["changed"], again["fetched"]) == (False, [])
     dump = tmp_path / "backup" / "postgresql" / "db_backup_20261124_120000" / "database.dump"

@@ -13,6 +13,7 @@ import os
 import socket
 import subprocess
 import threading
+import time
 import zlib
 from collections.abc import Iterator
 from dataclasses import replace
@@ -36,6 +37,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.database import server
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.clients import Client
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.methods.logical import restore as database_restore
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.server import Made, Reached
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations import backup as operations_backup
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import protect as recovery_protect
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import reopen
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import state as recovery_state
@@ -43,7 +45,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.settings.config import
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import answer as stack_answer
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import DataMount, Opened, ServiceState
-from builders import PLAN, Runner, fingerprint, folder, make_config, publish
+from builders import NOW, PLAN, Runner, fingerprint, folder, make_config, publish
 
 
 class Listening:
@@ -813,6 +815,62 @@ def test_reopen(
         assert found[0] == checks.Check("services", checks.FAIL, problem)
     else:
         assert [check.name for check in found[:2]] == ["service db", "service backend"]
+
+
+def asked(settings: Any) -> list[str]:
+    """What a backup asks and remembers, as notes for its recovery point."""
+    return operations_backup._unanswered(Opened(settings), pytest.fail)
+
+
+def remember(settings: Any, name: str, problem: str) -> None:
+    kept = recovery_state.Unanswered("2026-11-24T00:00:00.000Z", {name: problem})
+    recovery_state.keep(settings, recovery_state.UNANSWERED, json.dumps(typed.plain(kept)))
+
+
+def test_an_endpoint_that_was_down_before_the_loss_is_not_waited_for_the_whole_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, application: str
+) -> None:
+    """181 s for an address that nobody had served for months."""
+    monkeypatch.setattr(runtime, "connect", lambda config: Services(None))
+    monkeypatch.setattr(stack_answer, "PATIENCE", 0.2)
+    wanted = [{"url": f"{application}/wrong"}, {"url": f"{application}/list"}]
+    settings = make_config(tmp_path, application={"checks": wanted, "timeout": 9})
+    problem = stack_answer.ask(settings.application.checks[0])
+    assert asked(settings) == [f"the endpoint GET {application}/wrong did not answer as it should: {problem}"]
+    at = recovery_state.unanswered(settings).at
+    began = time.monotonic()
+    found = reopen.reopen(Opened(settings), ["backend"], log=lambda _: None)
+    assert time.monotonic() - began < 5
+    assert [check.result for check in found[2:]] == [checks.FAIL, checks.PASS]
+    assert found[2].detail.startswith("status 500 instead of 200")
+    assert f"it answered no better at {at}, before this recovery" in found[2].detail
+
+
+def test_what_is_otherwise_wrong_than_before_the_loss_has_the_whole_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, application: str
+) -> None:
+    monkeypatch.setattr(runtime, "connect", lambda config: Services(None))
+    monkeypatch.setattr(stack_answer, "PATIENCE", 0.0)
+    settings = make_config(tmp_path, application={"checks": [{"url": f"{application}/health"}], "timeout": 9})
+    name = f"GET {application}/health"
+    remember(settings, name, "status 502 instead of 200: x")
+    assert reopen.reopen(Opened(settings), [], log=lambda _: None)[-1].result == checks.PASS, "it is starting"
+    Application.asked = 0
+    remember(settings, name, "status 503 instead of 200: another body")
+    assert reopen.reopen(Opened(settings), [], log=lambda _: None)[-1].result == checks.FAIL
+    assert asked(settings) != [] and asked(settings) == []
+    assert not recovery_state.unanswered(settings).problems, "it is forgotten"
+
+
+def test_a_machine_that_saw_nothing_takes_what_the_recovery_point_says(tmp_path: Path) -> None:
+    settings = make_config(tmp_path, application={"checks": [{"url": "http://x.invalid/a"}]})
+    told = recovery_state.Unanswered("", {"GET http://x.invalid/a": "status 502 instead of 200: b: c"})
+    recovery_state.adopt_unanswered(settings, ["objects: of another instant", *told.notes], NOW)
+    assert recovery_state.unanswered(settings) == replace(told, at=clock.format_time(NOW))
+    recovery_state.adopt_unanswered(settings, replace(told, problems={"GET http://x.invalid/b": "y"}).notes, NOW)
+    assert recovery_state.unanswered(settings).problems == told.problems, "its own are newer"
+    posted = make_config(tmp_path, application={"checks": [{"url": "http://127.0.0.1:1/", "method": "POST"}]})
+    assert asked(posted) == [], "a POST may change something"
 
 
 def test_what_is_waited_for_is_said_and_what_does_not_stay_up(

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check, verdict
 from ..base.errors import LifeboatError, Log, NotFoundError, UsageError
+from ..recovery import state as recovery_state
 from ..settings.config import Config
 from ..stack import answer
 from ..stack.runtime import Opened
@@ -23,6 +24,7 @@ from .steps import Work
 
 # How long a state that does not mend itself is watched.
 PATIENCE_FALLEN, PATIENCE_UNHEALTHY = 8.0, 15.0
+PATIENCE_AS_BEFORE = 60.0  # of endpoints that answered as wrongly when the last backup was taken
 FALLS = 3
 CALM = 2.0  # one that has no health check must be up at two looks so far apart
 
@@ -101,7 +103,7 @@ def _try(name: str, cause: Cause, work: Work) -> Tried:
 def settle(run: Opened) -> bool:
     """Wait until it serves (twice in a row: one may fall again) or until it is plain that it will not."""
     began = time.monotonic()
-    fallen_since = unhealthy_since = well_since = 0.0
+    fallen_since = unhealthy_since = well_since = same_since = 0.0
     before: dict[str, int] = {}
     while True:
         now = time.monotonic()
@@ -122,16 +124,26 @@ def settle(run: Opened) -> bool:
         falls = max((service.restarts - before.get(service.id, 0) for service in seen.ill), default=0)
         down = [service for service in seen.ill if service.status not in ("running", "restarting")] or seen.absent
         fallen_since = (fallen_since or now) if down else 0.0
+        same = not (seen.ill or seen.absent) and _as_before(run.config, seen.unanswered)
+        same_since = (same_since or now) if same else 0.0
         unhealthy = any(service.health == "unhealthy" for service in seen.ill)
         unhealthy_since = (unhealthy_since or now) if unhealthy else 0.0
         if (
             falls >= FALLS
             or (fallen_since and now - fallen_since > PATIENCE_FALLEN)
+            or (same_since and now - same_since > PATIENCE_AS_BEFORE)
             or (unhealthy_since and now - unhealthy_since > PATIENCE_UNHEALTHY)
             or now - began > run.config.application.timeout
         ):
             return False
         time.sleep(0.5)
+
+
+def _as_before(config: Config, unanswered: Sequence[Check]) -> bool:
+    """Return whether each of these is as wrong as it was when the last backup was taken."""
+    known = recovery_state.unanswered(config)
+    was = {check: known.of(config, check.name) for check in unanswered}
+    return bool(was) and all(before and answer.alike(check.detail, before) for check, before in was.items())
 
 
 def _given_up(config: Config, cause: Cause, tried: Sequence[Tried]) -> LifeboatError:
@@ -155,7 +167,11 @@ def prove(run: Opened, *, log: Log) -> list[Check]:
     ]
     checks += [Check(f"service {name}", FAIL, "it has no container") for name in seen.absent]
     deadline = time.monotonic() + min(run.config.application.timeout, 60)
-    endpoints = [answer.endpoint(check, deadline) for check in run.config.application.checks]
+    known = recovery_state.unanswered(run.config)
+    endpoints = [
+        answer.endpoint(check, deadline, None, known.of(run.config, f"{check.method} {check.url}"), known.at)
+        for check in run.config.application.checks
+    ]
     checks += [Check(veil.one_line(check.name), check.result, veil.one_line(check.detail)) for check in endpoints]
     if seen.compose:
         checks.append(Check("compose files", FAIL, seen.compose))

@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Optional, Union
 
 from ..base.errors import IntegrityError, LifeboatError, LockedError, Log, UsageError
 from ..base.text import named
+from ..recovery import state as recovery_state
 from ..repository import catalog, copies, points, repositories
 from ..repository.components import DATABASE, OBJECTS, configured
 from ..repository.copies import Outcome
 from ..repository.details import DatabaseDetails, ObjectsDetails
 from ..repository.manifest import Manifest
 from ..repository.points import Point
+from ..stack import answer
 from ..stack.runtime import Opened
 from ..tools import age
 from .components import COMPONENTS
@@ -136,6 +138,7 @@ def take(
         if manifests:
             copies.catch_up(run, log=log)
         raise
+    unheard = _unanswered(run, log)
     race = repositories.of(run).race
     if race:
         log(race)
@@ -147,7 +150,7 @@ def take(
     failed = list(copied.failed)
     point, new = None, False
     if seal or not component:
-        point, new = points.seal(run, now=datetime.now(timezone.utc), copies=copied.held, log=log)
+        point, new = points.seal(run, now=datetime.now(timezone.utc), copies=copied.held, more=unheard, log=log)
         failed += copies.send_points(run, log=log) if not failed else []
     pruned, waits, refused = None, "", None
     if prune_after:
@@ -165,6 +168,21 @@ def take(
     if shrunk:
         log(f"WARNING: {shrunk}")
     return Taken(tuple(manifests), point, new, copied, pruned, waits, tuple(failed), refused, shrunk)
+
+
+def _unanswered(run: Opened, log: Log) -> list[str]:
+    """The endpoints that do not answer now, for the recovery point. They are remembered: a recovery that comes later
+    need not wait for what was wrong before. One that is asked by another method than GET or HEAD is left alone, as the
+    request may change something."""
+    try:
+        asked = [check for check in run.config.application.checks if check.method.upper() in ("GET", "HEAD")]
+        if not asked and not recovery_state.unanswered(run.config).at:
+            return []
+        problems = [answer.ask(check) for check in asked]
+        return recovery_state.keep_unanswered(run.config, asked, problems, datetime.now(timezone.utc)).notes
+    except LifeboatError as exc:  # the backups are good
+        log(f"which endpoints answer is not remembered: {exc.cause}")
+        return []
 
 
 def _shrunk(run: Opened, manifests: Sequence[Manifest]) -> str:

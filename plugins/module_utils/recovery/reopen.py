@@ -41,7 +41,11 @@ def reopen(run: Opened, services: Sequence[str], *, log: Callable[[str], None]) 
     except LifeboatError as exc:
         checks.append(Check("services", FAIL, exc.cause))
     deadline = time.monotonic() + config.application.timeout
-    answers = [endpoint(check, deadline, log) for check in config.application.checks]
+    known = recovery_state.unanswered(config)
+    answers = [
+        endpoint(check, deadline, log, known.of(config, f"{check.method} {check.url}"), known.at)
+        for check in config.application.checks
+    ]
     if verdict(answers) == FAIL and (restarting := _restarting(stack, names)):
         answers = [replace(one, detail=f"{one.detail}; {restarting}") if one.result == FAIL else one for one in answers]
     checks += answers

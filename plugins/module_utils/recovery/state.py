@@ -9,17 +9,17 @@ from __future__ import annotations
 import contextlib
 import json
 import threading
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from typing import Optional, TypeVar
 
-from ..base import filesystem, lock, typed
+from ..base import filesystem, lock, pipeline, typed
 from ..base.checks import FAIL, Check
 from ..base.clock import format_time
 from ..base.errors import LifeboatError, LockedError
 from ..base.filesystem import explained
-from ..settings.config import Config
+from ..settings.config import Config, EndpointCheck
 
 T = TypeVar("T")
 RECOVERING = "recovering"
@@ -230,6 +230,58 @@ def _took_turn(config: Config, what: str, stamp: str) -> None:
 def with_stopped(config: Config, writers: Sequence[str]) -> list[str]:
     """The writers, and what an earlier recovery stopped and did not start again, such as a service of a profile."""
     return [*dict.fromkeys([*writers, *stopped(config)])]
+
+
+UNANSWERED = "unanswered.json"
+_ENDPOINT, _DID_NOT = "the endpoint ", " did not answer as it should: "  # of the note in a recovery point
+
+
+@dataclass(frozen=True)
+class Unanswered:
+    """The application's endpoints that did not answer when the last backup was taken, before anything was lost.
+
+    problems: what was wrong, by the name of the endpoint's check. at: when that was seen.
+    """
+
+    at: str = ""
+    problems: Mapping[str, str] = field(default_factory=dict)
+
+    def of(self, config: Config, name: str) -> str:
+        """Return what was wrong with an endpoint; empty where it answered, or nobody looked."""
+        return self.problems.get(pipeline.scrub(name, config.secrets), "")
+
+    @property
+    def notes(self) -> list[str]:
+        """For a recovery point: whoever recovers elsewhere knows it too."""
+        return [f"{_ENDPOINT}{name}{_DID_NOT}{problem}" for name, problem in self.problems.items()]
+
+
+def unanswered(config: Config) -> Unanswered:
+    """Return what the last backup saw; nothing where there was none."""
+    return remembered(config, UNANSWERED, Unanswered) or Unanswered()
+
+
+def keep_unanswered(
+    config: Config, asked: Sequence[EndpointCheck], problems: Sequence[str], now: datetime
+) -> Unanswered:  # fmt: skip
+    """Remember which endpoints do not answer. problems: of each, empty where it does."""
+    told = {f"{check.method} {check.url}": problem for check, problem in zip(asked, problems) if problem}
+    secrets = config.secrets
+    found = {pipeline.scrub(name, secrets): pipeline.scrub(problem, secrets) for name, problem in told.items()}
+    made = Unanswered(format_time(now), found)
+    keep(config, UNANSWERED, json.dumps(typed.plain(made)))
+    return made
+
+
+def adopt_unanswered(config: Config, notes: Sequence[str], at: datetime) -> None:
+    """Remember what a recovery point says of endpoints, on a machine that has seen nothing of its own."""
+    problems: dict[str, str] = {}
+    for note in notes:
+        name, middle, problem = note.partition(_DID_NOT)
+        if middle and name.startswith(_ENDPOINT):
+            problems[name[len(_ENDPOINT) :]] = problem
+    if problems and not unanswered(config).at:
+        keep(config, UNANSWERED, json.dumps(typed.plain(Unanswered(format_time(at), problems))))
 
 
 def recovered(config: Config, name: str = RECOVERED) -> Optional[Last]:

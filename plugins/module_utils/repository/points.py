@@ -282,10 +282,10 @@ def part_of(repo: Repository, stack: str, identity: str, component: str, note: L
 
 def seal(
     run: Opened, *, now: datetime, copies: Mapping[str, Sequence[str]] = MappingProxyType({}), log: Log,
-    database: Optional[Manifest] = None,
+    database: Optional[Manifest] = None, more: Sequence[str] = (),
 ) -> tuple[Point, bool]:  # fmt: skip
     """Tie the newest good backups together and publish the recovery point; the caller holds the stack's lock.
-    database: the backup that it is of, in place of the newest one.
+    database: the backup that it is of, in place of the newest one. more: notes of the caller's.
 
     A backup that only lacks something is tied too: what is in it is of the newest instant, and the point is not good.
     Returns it and whether it is new: the same backups are tied once. copies: backup id -> where else it is.
@@ -327,7 +327,7 @@ def seal(
         components=parts,
         images=images,
         copies=tuple(sorted(set.intersection(*(set(copies.get(name, ())) for name in names)))),
-        notes=tuple(notes),
+        notes=(*notes, *more),
     )
     point = repositories.publish(run, point, lambda data: repo.write_point(point.id, data))
     log(f"{point.id}: recovery point of {', '.join(names)}, consistency {consistency}")

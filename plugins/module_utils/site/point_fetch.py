@@ -20,6 +20,7 @@ from ..base.filesystem import explained
 from ..base.pipeline import HashingWriter
 from ..base.text import human
 from ..configuration import parts as configuration_parts
+from ..recovery import state as recovery_state
 from ..repository import points, repositories
 from ..repository.base import VERIFICATION, Repository
 from ..repository.components import DATABASE
@@ -67,6 +68,8 @@ def _fetch(run: Opened, store: Repository, repo: Repository, identity: str, chec
         parts = configuration_parts.parts_of(parse(store.manifest("config", own), component="config", expected_id=own))
         wanted = [*sorted({part.backup for part in parts.values()} - {own}), *wanted]
     done = [name for name in wanted if _bring(run, store, repo, name, check, log)]
+    if not check:
+        recovery_state.adopt_unanswered(run.config, point.notes, point.taken_at)
     if identity not in repo.points():
         done.append(identity)
         if not check:

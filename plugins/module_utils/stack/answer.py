@@ -18,6 +18,8 @@ from ..settings.config import EndpointCheck
 
 # An application is followed to its own addresses only: another host's login page says nothing of the application.
 _HTTP = {False: web.Http(), True: web.Http(redirects=web.OWN_HOST)}
+# How long one that answers as wrongly as before anything was lost is waited for, once the services are well.
+PATIENCE = 30.0
 
 
 def send(
@@ -36,18 +38,32 @@ def send(
     return answer.status, f"it sends on to {to}{follow}".encode()
 
 
-def endpoint(check: EndpointCheck, deadline: float, log: Optional[Log] = None) -> Check:
-    """Ask until the answer is right or the time is up."""
+def endpoint(
+    check: EndpointCheck, deadline: float, log: Optional[Log] = None, was: str = "", seen_at: str = ""
+) -> Check:
+    """Ask until the answer is right or the time is up. was: what was wrong with it before anything was lost, as seen_at
+    says: where that stays as it is there is little to wait for."""
+    same_since = 0.0
     name, began = f"{check.method} {check.url}", time.monotonic()
     waiting = clock.Waiting(name, deadline, log)
     while True:
         problem = ask(check)
         if not problem:
             return Check(name, PASS, f"status {check.status}" + ("".join(f", {k}={v}" for k, v in check.json.items())))
-        if time.monotonic() >= deadline:
+        now = time.monotonic()
+        same_since = (same_since or now) if was and alike(problem, was) else 0.0
+        if same_since and (now >= deadline or now - same_since >= PATIENCE):
+            words = f"it answered no better at {seen_at}, before this recovery, and was not waited for any longer"
+            return Check(name, FAIL, f"{problem}; {words}")
+        if now >= deadline:
             return Check(name, FAIL, problem)
         waiting.note(problem)
         clock.pause(began)
+
+
+def alike(problem: str, was: str) -> bool:
+    """Return whether two answers are wrong in the same way. What an answer says beside its status may have a time."""
+    return problem.partition(": ")[0] == was.partition(": ")[0]
 
 
 def ask(check: EndpointCheck) -> str:
