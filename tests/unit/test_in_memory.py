@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import re
 import subprocess
@@ -14,16 +13,18 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import yaml
 from ansible import constants
 from ansible.errors import AnsibleActionFail
 from ansible.playbook.play_context import PlayContext
 from ansible.plugins.action.normal import ActionModule as Normal
 from ansible.plugins.loader import become_loader, connection_loader
-from ansible_collections.lifeboat.dr.plugins.plugin_utils import in_memory
+from ansible_collections.lifeboat.dr.plugins.action import in_memory
 
 ROOT = Path(__file__).resolve().parents[2]
 KEY = "AGE-SECRET-KEY-1CANARY"
-ACTIONS = sorted(path.stem for path in (ROOT / "plugins/action").glob("*.py") if "InMemory" in path.read_text())
+ROUTES = yaml.safe_load((ROOT / "meta/runtime.yml").read_text())["plugin_routing"]["modules"]
+ACTIONS = sorted(name for name, route in ROUTES.items() if route == {"action_plugin": "lifeboat.dr.in_memory"})
 TAKES = re.compile(rf"\*\*IDENTITY\b|\"({'|'.join(in_memory.SECRETS)})\": \{{")
 
 
@@ -42,9 +43,8 @@ def action(
     link.set_options(direct={"pipelining": pipelining})
     if become:
         link.set_become_plugin(become_loader.get(become))
-    module = importlib.import_module(f"ansible_collections.lifeboat.dr.plugins.action.{name}")
     task = SimpleNamespace(args=arguments, action=f"lifeboat.dr.{name}", async_val=later)
-    return module.ActionModule(task, link, context, None, None, None)
+    return in_memory.ActionModule(task, link, context, None, None, None)
 
 
 @pytest.fixture(autouse=True)

@@ -20,8 +20,8 @@ from ansible.plugins.action.normal import ActionModule as Normal
 SECRETS = {"identity": "the age identity", "admin_secret_key": "the vault administrator's key"}  # options, and in words
 
 
-class InMemory(Normal):  # type: ignore[misc,unused-ignore] # Ansible has no types
-    """Runs the module of the same name; not where one of its secrets would lie on the host's disk."""
+class ActionModule(Normal):  # type: ignore[misc,unused-ignore] # Ansible has no types
+    """Runs the module that meta/runtime.yml routes to it; not where one of its secrets would lie on the host's disk."""
 
     def run(self, tmp: object = None, task_vars: Optional[Mapping[str, object]] = None) -> dict[str, object]:
         for option, words in SECRETS.items():
