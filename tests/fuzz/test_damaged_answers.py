@@ -17,7 +17,7 @@ from random import Random
 from typing import Any
 
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils.base import clock, pipeline, throttle
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import clock, pipeline, throttle, web
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LifeboatError
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.pipeline import Command, Finished
 from ansible_collections.lifeboat.dr.plugins.module_utils.configuration import restore
@@ -208,7 +208,7 @@ def of_github(data: bytes) -> object:
     """Each question gets the same answer, with one of several statuses."""
     client = github.Client("https://api.example", "a/b", "", sleep=lambda _: None, now=lambda: 0.0)
     status = (200, 200, 200, 403, 404, 422, 429)[len(data) % 7]
-    client._send = lambda *_: github._Answer(status, {"retry-after": "9" * 9}, data)  # type: ignore[method-assign]
+    client._send = lambda *_: web.Answer(status, {"retry-after": "9" * 9}, data)  # type: ignore[method-assign]
     asked: tuple[Callable[[], object], ...] = (
         client.pages, lambda: client.workflow("x"), lambda: client.runs("x", "main"), lambda: client.jobs(3),
     )  # fmt: skip

@@ -31,7 +31,7 @@ from typing import Any
 import pytest
 import yaml
 from ansible_collections.lifeboat.dr.plugins.module_utils.backend import assess, host
-from ansible_collections.lifeboat.dr.plugins.module_utils.base import ecs, errors, pipeline, text, typed
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import ecs, errors, pipeline, text, typed, web
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import Check
 from ansible_collections.lifeboat.dr.plugins.module_utils.command import cli
 from ansible_collections.lifeboat.dr.plugins.module_utils.configuration import restore
@@ -562,8 +562,8 @@ def readers(  # noqa: C901, PLR0915 - one adapter for each way that a document c
         "rows": [rows],
         "age": [lambda data: age.stanzas(io.BytesIO(data), "a")],
         "github": [
-            lambda data: github._message(github._Answer(400, {}, data)),
-            lambda data: github._built(dict, github._Answer(200, {}, data), "ask", "a"),
+            lambda data: github._message(web.Answer(400, {}, data)),
+            lambda data: github._built(dict, web.Answer(200, {}, data), "ask", "a"),
         ],
         "tar": [
             lambda data: tar.read(io.BytesIO(gzip.compress(data, 1)), "a"),
