@@ -10,7 +10,8 @@ import json
 import urllib.parse
 
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils.backend.veil import Veil, assignments, plain, secrets_of
+from ansible_collections.lifeboat.dr.plugins.module_utils.backend.veil import Veil, assignments, secrets_of
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import pipeline
 
 SECRET = 'Tr0ub4dor&3/"quoted"'
 KEY = "-----BEGIN PRIVATE KEY-----\nMIIEvQIBADANBgkqhkiG9w0BAQEFAASC\nBKcwggSjAgEAAoIBAQC7VJTUt9Us8cKj\n-----END"
@@ -76,8 +77,8 @@ def test_only_the_last_lines_are_kept() -> None:
 
 
 def test_names_from_outside_stay_on_one_line() -> None:
-    assert plain("a\nb\x1b[2J  c\u2066") == "a b c"
-    assert len(plain("n" * 999)) == 120
+    assert pipeline.one_line("a\nb\x1b[2J  c\u2066") == "a b c"
+    assert len(pipeline.one_line("n" * 999)) == 120
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ from ..stack.runtime import Opened, Runtime
 from . import host, images
 from . import stores as backend_stores
 from .facts import BACKEND, DATABASE, OBJECTS, OTHER, Holder, Observations, Store, Unit, role_of
-from .veil import Veil, assignments, plain, secrets_of
+from .veil import Veil, assignments, secrets_of
 
 LINES = 25
 HASTY = 3.0  # seconds; an endpoint that took longer to fail has had its time
@@ -186,22 +186,22 @@ def _run_once(stack: ComposeRuntime) -> set[str]:
 
 def _observe(config: Config, raw: Container, veil: Veil, once: set[str], *, logs: bool) -> Unit:
     state = raw.state
-    service = plain(raw.service)
+    service = pipeline.one_line(raw.service)
     policy = raw.host.restart_policy.get("Name") or "no"
     bare = not state.health and not raw.host.port_bindings
     probed = state.health.log if state.health and state.health.status != "healthy" else ()
     unit = Unit(
         service=service,
-        name=plain(raw.name),
+        name=pipeline.one_line(raw.name),
         role=role_of(config, service),
         id=raw.id,
-        status=plain(state.status),
-        health=plain(state.health.status if state.health else "none"),
+        status=pipeline.one_line(state.status),
+        health=pipeline.one_line(state.health.status if state.health else "none"),
         exit_code=state.exit_code,
         restarts=raw.restarts,
         oom=state.oom_killed,
         error=veil.one_line(state.error),
-        image=plain(raw.made.image),
+        image=pipeline.one_line(raw.made.image),
         made_from=raw.image,
         up=_age(state.started_at),
         once=service in once or (policy in ("no", "") and bare),
@@ -275,7 +275,7 @@ def _images_gone(observations: Observations, stack: ComposeRuntime) -> dict[str,
             continue
         status, _out, err = pipeline.probe(Command(["docker", "image", "inspect", "--format", "{{.Id}}", image]))
         if status and "no such image" in err.lower():
-            gone[service] = plain(image)
+            gone[service] = pipeline.one_line(image)
     return gone
 
 
@@ -344,5 +344,5 @@ def _published(observations: Observations, stack: ComposeRuntime, stores: Collec
     for container in every:
         here = bool(stack.directory) and container.made.labels.get(f"{_OWN}project.working_dir") == stack.directory
         ours = here and container.project not in whole
-        result += [_Published(port, plain(container.name), ours) for port in _bindings(container)]
+        result += [_Published(port, pipeline.one_line(container.name), ours) for port in _bindings(container)]
     return result

@@ -19,7 +19,6 @@ from pathlib import Path
 from ..base import pipeline
 from ..base.pipeline import Command
 from .facts import Disk, Host
-from .veil import plain
 
 PROC = Path("/proc")
 DOCKER_ROOT = "/var/lib/docker"
@@ -75,7 +74,7 @@ def engine_problem(timeout: float = 20) -> str:
     status, _out, err = pipeline.probe(
         Command(["docker", "version", "--format", "{{.Server.Version}}"]), timeout=timeout
     )
-    return "" if status == 0 else plain(err) or f"docker version ended with {status}"
+    return "" if status == 0 else pipeline.one_line(err) or f"docker version ended with {status}"
 
 
 def unit() -> tuple[str, str]:
@@ -136,7 +135,7 @@ def owner(inode: str) -> tuple[int, str, str]:
         with contextlib.suppress(OSError):
             if any(os.readlink(path) == wanted for path in (process / "fd").iterdir()):  # noqa: PTH115 - not a path
                 words = (process / "cmdline").read_bytes().decode("utf-8", "replace").split("\0")
-                command = plain(pipeline.scrub(" ".join(words))) or plain(_text(process / "comm"))
+                command = pipeline.one_line(" ".join(words)) or pipeline.one_line(_text(process / "comm"))
                 return int(process.name), command, _unit_of(process)
     return 0, "", ""
 

@@ -19,7 +19,6 @@ from ..settings.config import Config
 from ..stack.compose import ComposeRuntime
 from ..stack.runtime import Opened
 from .facts import Observations
-from .veil import plain
 
 POINTS = 10  # so far back an image is still a good guess; older ones know an older database
 
@@ -98,7 +97,7 @@ def obtain(reference: str, *, timeout: float) -> str:
         if not found:
             raise NotFoundError(
                 "get the image of the recovery point", reference,
-                f"it is not on this host and no registry gives it: {plain(err) or 'no answer'}",
+                f"it is not on this host and no registry gives it: {pipeline.one_line(err) or 'no answer'}",
                 "Load it (docker load) where you have it, then run the same command again.",
             )  # fmt: skip
     return found

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Optional
 
 from ..base import filesystem
-from ..base.errors import LifeboatError, Log, NotFoundError
+from ..base.errors import LifeboatError, Log, NotFoundError, printable
 from ..base.filesystem import create, explained
 from ..configuration import allowed as configuration_allowed
 from ..configuration import restore as configuration_restore
@@ -33,7 +33,7 @@ from ..settings.config import Config
 from ..stack.files import NAMES, OVERRIDES
 from ..stack.runtime import Opened
 from ..tools import age, tar
-from ..tools.tar import DIRECTORY, shown
+from ..tools.tar import DIRECTORY
 
 MEMORY = Path("/run")  # secrets are unpacked there on their way: it is no disk
 QUARANTINE = "quarantine"
@@ -117,14 +117,14 @@ def _bring(config: Config, got: Extracted, quarantine: Path, stamp: str, log: Lo
         real = filesystem.real(live.parent)  # looked at once: the project's owner may change it at any time
         why = allowed.way_out(path, real)
         if why:
-            left.append(LeftOut(shown(path), why))
+            left.append(LeftOut(printable(path), why))
             continue
         with explained("put the file back", live), filesystem.within(real) as at:
             (replaced if keep(at, live, quarantine) else created).append(path)
             _put_file(source, at, live.name, entry, stamp)
         log(f"{path} is that of {got.manifest.id} again")
     # A file that was as it should be stays as it is, with its bits.
-    told = {shown(path) for path in files if path in {*replaced, *created} or path not in fit}
+    told = {printable(path) for path in files if path in {*replaced, *created} or path not in fit}
     left += [one for one in out if one.path in told]
     aside = _set_aside(config, set(files), quarantine, log)
     return Redeployed(

@@ -23,7 +23,6 @@ from ..settings.config import Config
 from ..stack.runtime import Opened
 from . import host, images
 from .facts import Disk
-from .veil import plain
 
 SMALL_LOG = 1 << 20  # what is smaller is worth more to read than to free
 _ROTATED = re.compile(r"\.log\.\d+(\.gz)?$")
@@ -103,7 +102,7 @@ def _dangling(run: Opened, log: Log) -> list[str]:
 def _cache(log: Log) -> list[str]:
     status, out, err = pipeline.probe(Command(["docker", "builder", "prune", "--force"]), timeout=600)
     if status:
-        log(f"the build cache could not be tidied: {plain(err)}")
+        log(f"the build cache could not be tidied: {pipeline.one_line(err)}")
         return []
     found = re.search(r"Total:?\s*(reclaimed space:)?\s*(\S.*)", out)
-    return [f"build cache: {plain(found.group(2))}"] if found and not found.group(2).startswith("0") else []
+    return [f"build cache: {pipeline.one_line(found.group(2))}"] if found and not found.group(2).startswith("0") else []

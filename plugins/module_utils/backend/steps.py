@@ -32,7 +32,6 @@ from . import space as backend_space
 from . import stores as backend_stores
 from .cause import ENGINE, IMAGE, RECREATE, REDEPLOY, RESTART, SPACE
 from .facts import BACKEND, DATABASE, OBJECTS, Observations, Unit
-from .veil import plain
 
 # What images write into their own layer while they run and create again at every start.
 _FLEETING = re.compile(
@@ -189,7 +188,7 @@ def unmovable(config: Config, stack: ComposeRuntime, observations: Observations)
     reasons = []
     for container in stack.containers():
         if any(mount.type == "volume" and _ANONYMOUS.fullmatch(mount.name) for mount in container.mounts):
-            reasons.append(f"{plain(container.name)} has a volume without a name")
+            reasons.append(f"{pipeline.one_line(container.name)} has a volume without a name")
     for item in observations.units:
         if item.role not in (DATABASE, OBJECTS):
             continue

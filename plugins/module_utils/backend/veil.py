@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Mapping
 
 from ..base import pipeline
+from ..base.errors import stripped
 
 _SECRET_NAME = re.compile(
     r"pass|secret|token|credential|api_?key|private|access_?key|signing|salt|dsn|auth|_key$|_url$", re.I
@@ -19,7 +20,6 @@ _IN_URL = re.compile(r"://[^\s/:@]*:([^\s/@]+)@")
 _ASSIGNMENT = re.compile(r"\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_.]*)\s*[=:]\s?(.*)")
 # Rows of a database do not belong into evidence either: PostgreSQL quotes them in these lines.
 _ROWS = re.compile(r"\b(STATEMENT|DETAIL|CONTEXT|QUERY):")
-_CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
 class Veil:
@@ -45,7 +45,7 @@ class Veil:
 
     def lines(self, text: str, count: int, width: int = 300) -> tuple[str, ...]:
         """The last lines of a log, fit for a terminal and the evidence: no secret, no row, no control character."""
-        veiled = self(_CONTROL.sub("", text.replace("\r", "\n")))
+        veiled = self(stripped(text.replace("\r", "\n")))
         kept: list[tuple[str, int]] = []
         for line in (part.strip()[:width] for part in veiled.split("\n")):
             if line and not _ROWS.search(line):
@@ -55,11 +55,6 @@ class Veil:
 
     def one_line(self, text: str, width: int = 300) -> str:
         return " / ".join(self.lines(text, 6))[:width]
-
-
-def plain(text: str) -> str:
-    """Return a name from outside on one line, without control characters."""
-    return " ".join(_CONTROL.sub("", text).split())[:120]
 
 
 def assignments(text: str) -> dict[str, str]:

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Callable, Optional, TypeVar
 
 T = TypeVar("T")
@@ -16,6 +17,7 @@ _LINE_SHOWN = 4000  # characters of one line of a cause
 # Classes of SQLSTATE that tell of the machine: connections, resources, an operator's intervention, the system.
 # https://www.postgresql.org/docs/current/errcodes-appendix.html
 ENVIRONMENT = ("08", "53", "57", "58")
+_SEQUENCE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")  # of a terminal
 
 
 def present(value: Optional[T]) -> T:
@@ -36,6 +38,11 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(letter if prints(letter) else _escape(letter) for letter in text)
+
+
+def stripped(text: str) -> str:
+    """Text that has lines without what does not print, such as colours: the last words of a program."""
+    return "".join(letter for letter in _SEQUENCE.sub("", text) if prints(letter) or letter in "\n\t")
 
 
 def printable_lines(text: str) -> str:

@@ -31,7 +31,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Callable, Optional, Protocol, Union
 
-from .errors import TIMED_OUT, LifeboatError, present
+from .errors import TIMED_OUT, LifeboatError, present, stripped
 
 CHUNK = 1 << 20
 STDERR_KEPT = 64 << 10
@@ -233,9 +233,10 @@ def faces(secret: str) -> tuple[str, ...]:
     return tuple(sorted(found, key=len, reverse=True))
 
 
-def one_line(data: bytes) -> str:
-    """The beginning of an answer as one short line."""
-    return " ".join(scrub(data[:400].decode("utf-8", "replace")).split())[:120]
+def one_line(said: Union[bytes, str]) -> str:
+    """The beginning of an answer, or a name from outside, as one short line."""
+    text = said[:400].decode("utf-8", "replace") if isinstance(said, bytes) else said
+    return " ".join(stripped(scrub(text)).split())[:120]
 
 
 def without_rows(lines: Sequence[str]) -> list[str]:

@@ -17,8 +17,9 @@ from pathlib import Path
 
 from ..base import filesystem
 from ..base.checks import COULD_NOT_VERIFY, SHOWN, Check
+from ..base.errors import printable
 from ..settings.config import Config
-from ..tools.tar import DIRECTORY, LINK, Entry, shown
+from ..tools.tar import DIRECTORY, LINK, Entry
 
 LEFT_OUT = "files left out"  # the name of the check: the role site_recovery knows it
 UNNAMED = "the inventory does not name it"
@@ -57,12 +58,12 @@ class Allowed:
             why = self._refused(path, entry)
             if why:
                 if not _there(path, entry):
-                    left.append(LeftOut(shown(path), why))
+                    left.append(LeftOut(printable(path), why))
                 continue
             as_it_is = path in self.exact or self.on_the_way(path, entry)  # of a directory no bit gives a right
             fit[path], bits = (entry, "") if as_it_is else _without_bits(entry)
             if bits:
-                left.append(LeftOut(shown(path), f"it is placed without its {bits} bit ({entry.mode:04o})"))
+                left.append(LeftOut(printable(path), f"it is placed without its {bits} bit ({entry.mode:04o})"))
         return fit, tuple(left)
 
     def way_out(self, path: str, real: str = "") -> str:
@@ -74,7 +75,7 @@ class Allowed:
         place = os.path.join(real, Path(path).name)
         if self.covers(place) or (place == path and self._leads(path)):
             return ""
-        return f"on this machine its directory is a link that leads outside, to {shown(real)}"
+        return f"on this machine its directory is a link that leads outside, to {printable(real)}"
 
     def _leads(self, path: str) -> bool:
         """Whether a path is above one that may be placed."""
@@ -88,7 +89,7 @@ class Allowed:
         if not self.covers(path):
             return "" if self.on_the_way(path, entry) else UNNAMED
         if entry.type == LINK and path not in self.exact and not self._inside(path, entry.target):
-            return f"it is a link that leads outside, to {shown(entry.target)}"
+            return f"it is a link that leads outside, to {printable(entry.target)}"
         return ""
 
     def _inside(self, path: str, target: str) -> bool:

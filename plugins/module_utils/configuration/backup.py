@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Optional
 
 from ..base import filesystem, pipeline, typed
-from ..base.errors import LifeboatError, Log, NotFoundError
+from ..base.errors import LifeboatError, Log, NotFoundError, printable
 from ..base.text import human
 from ..base.version import VERSION
 from ..recovery import state as recovery_state
@@ -42,7 +42,7 @@ from ..settings.config import Config
 from ..stack import runtime
 from ..stack.runtime import Opened
 from ..tools import age, tar
-from ..tools.tar import Entry, Packer, shown
+from ..tools.tar import Entry, Packer
 from . import files, judge, parts, scanner
 from .files import Selection
 from .parts import GIT, IMAGES, SITE
@@ -123,7 +123,7 @@ class _Work:
         self._list(plain.entries, PLAIN)
         packed, left = plain, list(dict.fromkeys([*selection.secret, *plain.withheld]))
         for path in plain.withheld:
-            self._log(f"{self._identity}: {shown(path)} looks like a secret and is treated as one")
+            self._log(f"{self._identity}: {printable(path)} looks like a secret and is treated as one")
         if recipients:
             packed, left = self._secrets(left), []
         elif left:
@@ -133,9 +133,9 @@ class _Work:
             host=socket.gethostname(), files=len(plain.entries), bytes=plain.size, host_key=self._seal.host,
             recipients=self._seal.recipients,
             secrets=0 if left else sum(entry.secret and entry.type == tar.FILE for entry in self._entries.values()),
-            left_out=tuple(sorted(map(shown, left))), compose_files=tuple(selection.compose),
-            skipped={shown(path): why for path, why in {**plain.skipped, **packed.skipped}.items()},
-            torn=tuple(sorted(map(shown, {*plain.torn, *packed.torn}))),
+            left_out=tuple(sorted(map(printable, left))), compose_files=tuple(selection.compose),
+            skipped={printable(path): why for path, why in {**plain.skipped, **packed.skipped}.items()},
+            torn=tuple(sorted(map(printable, {*plain.torn, *packed.torn}))),
         )  # fmt: skip
 
     def _pack(
@@ -202,7 +202,9 @@ class _Work:
         name = parts.NAMES[SITE]
         packed, made = self._pack(name, [root])
         if not any(entry.type == tar.FILE for entry in packed.entries.values()) or packed.skipped:
-            why = "; ".join(f"{shown(path)}: {words}" for path, words in packed.skipped.items()) or "there is no file"
+            why = (
+                "; ".join(f"{printable(path)}: {words}" for path, words in packed.skipped.items()) or "there is no file"
+            )
             raise LifeboatError("back up the built site", root, why, "Correct lifeboat_config.site_directory.")
         self._list(packed.entries, name)
         commit = parts.site_commit(self._config)

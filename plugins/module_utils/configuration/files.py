@@ -14,12 +14,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..base import filesystem
+from ..base.errors import printable
 from ..settings import config as configuration
 from ..settings.config import Config
 from ..stack import files as stack_files
 from ..stack.compose import ComposeRuntime
 from ..stack.runtime import Opened, Runtime
-from ..tools.tar import followed, shown
+from ..tools.tar import followed
 
 CRON = "/etc/cron.d"
 
@@ -47,7 +48,7 @@ def select(config: Config, stack: Runtime, directory: Path) -> Selection:
         selection.plain += [*project.compose, *project.plain]
         selection.secret += project.secret
         selection.bare += sorted({str(Path(name).parent) for name in project.compose})
-        selection.notes += [f"{shown(name)} is mounted and not in this backup" for name in project.data]
+        selection.notes += [f"{printable(name)} is mounted and not in this backup" for name in project.data]
     own = directory / f"{config.stack}.json"
     cron = Path(CRON) / filesystem.cron_name(config.stack)
     selection.plain += [str(path) for path in (own, cron) if path.exists()]
@@ -84,4 +85,4 @@ def left_out(run: Opened, *, directory: Path = configuration.DIRECTORY) -> list[
     found = select(run.config, run.runtime, directory)
     # What deploy has yet to write.
     own = [str(directory / f"{run.config.stack}.secrets.json")] if run.config.secrets else []
-    return [shown(path) for path in dict.fromkeys([*found.secret, *own])]
+    return [printable(path) for path in dict.fromkeys([*found.secret, *own])]

@@ -18,12 +18,11 @@ from dataclasses import dataclass, replace
 
 from ..base import filesystem, pipeline, typed
 from ..base.checks import PASS, Check
-from ..base.errors import UnverifiedError, UsageError
+from ..base.errors import UnverifiedError, UsageError, printable
 from ..base.pipeline import Command
 from ..settings.config import Config
 from ..stack import files
 from ..stack.compose import MOST_MEMORY, ComposeRuntime
-from ..tools.tar import shown
 from .allowed import Allowed
 
 NAME = "services as the inventory expects"
@@ -141,10 +140,10 @@ class _Paths:
         """The path as it will be on the machine; empty where the inventory names it."""
         text = self.placed(str(path))
         if not self.allowed.covers(text):
-            return shown(text)
+            return printable(text)
         # In its place a link may lead on; in an unpacked backup it is judged with the files.
         real = text if self.root else filesystem.real(text)
-        return "" if self.allowed.covers(real) else shown(real)
+        return "" if self.allowed.covers(real) else printable(real)
 
     def placed(self, path: str) -> str:
         return (path[len(self.root) :] or "/") if self.root and path.startswith(self.root) else path
@@ -198,7 +197,7 @@ class _Again:
         above = tuple(f"{way.rstrip('/')}/" for way in ways)
         if any(path.startswith(above) or path in ways for path in self.composed):
             yield "what Compose reads"
-        yield from (shown(path) for path in sorted(self.sources) if path.startswith(above))
+        yield from (printable(path) for path in sorted(self.sources) if path.startswith(above))
 
 
 def _ways(paths: _Paths, values: Iterable[object]) -> frozenset[str]:
@@ -218,16 +217,16 @@ def _services(
             for words in _writes(str(volume.get("source")), again)
         ]  # fmt: skip
         reaches = dict.fromkeys([*_beyond(service, paths), *_variables(_map(raw.get(name)), paths), *writes])
-        beyond = tuple(f"{shown(name)}: {words}" for words in reaches)
-        image = shown(str(service.get("image") or "built here"))
-        yield Service(shown(name), image, roles.get(name, "not named"), tuple(_ports(service)), beyond)
+        beyond = tuple(f"{printable(name)}: {words}" for words in reaches)
+        image = printable(str(service.get("image") or "built here"))
+        yield Service(printable(name), image, roles.get(name, "not named"), tuple(_ports(service)), beyond)
 
 
 def _ports(service: Mapping[str, object]) -> Iterator[str]:
     for given in _list(service.get("ports")):
         port = _map(given)
         if port.get("published"):
-            yield shown(f"{port.get('host_ip') or '*'}:{port['published']}")
+            yield printable(f"{port.get('host_ip') or '*'}:{port['published']}")
 
 
 def _beyond(service: Mapping[str, object], paths: _Paths) -> Iterator[str]:
@@ -236,26 +235,30 @@ def _beyond(service: Mapping[str, object], paths: _Paths) -> Iterator[str]:
     for key in _NAMESPACES:
         value = str(service.get(key) or "")
         if value not in _OWN and not value.startswith("service:"):
-            yield f"{key} {shown(value)}"
-    yield from (f"cap_add {shown(str(name))}" for name in _list(service.get("cap_add")))
+            yield f"{key} {printable(value)}"
+    yield from (f"cap_add {printable(str(name))}" for name in _list(service.get("cap_add")))
     yield from (
-        f"security_opt {shown(str(text))}" for text in _list(service.get("security_opt")) if not _stricter(text)
+        f"security_opt {printable(str(text))}" for text in _list(service.get("security_opt")) if not _stricter(text)
     )
     for given in _list(service.get("volumes")):
         yield from _mount(_map(given), paths)
-    yield from (f"volumes_from {shown(str(text))}" for text in _list(service.get("volumes_from")) if ":" in str(text))
+    yield from (
+        f"volumes_from {printable(str(text))}" for text in _list(service.get("volumes_from")) if ":" in str(text)
+    )
     for key in ("post_start", "pre_stop"):
         yield from (f"{key} privileged" for hook in _list(service.get(key)) if _map(hook).get("privileged"))
     yield from _build(_map(service.get("build")), paths)
     yield from _logging(_map(service.get("logging")))
     known = {*_INSIDE, *_NAMESPACES, "privileged", "cap_add", "security_opt", "volumes", "volumes_from", "post_start",
              "pre_stop", "build", "logging"}  # fmt: skip
-    yield from (shown(key) for key, value in sorted(service.items()) if value and key not in known and key[:2] != "x-")
+    yield from (
+        printable(key) for key, value in sorted(service.items()) if value and key not in known and key[:2] != "x-"
+    )
 
 
 def _writes(directory: str, again: _Again) -> Iterator[str]:
     for path in () if again.paths.outside(directory) else again.inside(directory):
-        yield f"may write to {shown(again.paths.placed(directory))}, which contains {path}"
+        yield f"may write to {printable(again.paths.placed(directory))}, which contains {path}"
 
 
 def _variable_files(service: Mapping[str, object]) -> Iterator[object]:
@@ -267,7 +270,7 @@ def _variable_files(service: Mapping[str, object]) -> Iterator[object]:
 
 def _variables(service: Mapping[str, object], paths: _Paths) -> Iterator[str]:
     for path in _variable_files(service):
-        out = shown(str(path)) if "$" in str(path) else paths.outside(path)  # what a variable leads to is not known
+        out = printable(str(path)) if "$" in str(path) else paths.outside(path)  # what a variable leads to is not known
         if out:
             yield f"reads {out}"
 
@@ -280,7 +283,7 @@ def _stricter(option: object) -> bool:
 def _mount(volume: Mapping[str, object], paths: _Paths) -> Iterator[str]:
     kind = volume.get("type")
     if kind not in ("bind", "volume", "tmpfs", "image"):
-        yield f"mounts a {shown(str(kind))}"
+        yield f"mounts a {printable(str(kind))}"
     elif kind == "bind":
         out = paths.outside(volume.get("source"))
         if out and not (volume.get("read_only") and out in _HARMLESS):
@@ -292,7 +295,7 @@ def _logging(logging: Mapping[str, object]) -> Iterator[str]:
     driver = str(logging.get("driver") or "")
     here = driver == "syslog" and not _map(logging.get("options")).get("syslog-address")
     if driver not in _LOGS and not here:
-        yield f"logging {shown(driver)}"
+        yield f"logging {printable(driver)}"
 
 
 def _caches(build: Mapping[str, object]) -> Iterator[str]:
@@ -303,7 +306,7 @@ def _caches(build: Mapping[str, object]) -> Iterator[str]:
             kind = options.get("type", "" if not options else "local")
             kind = "registry" if key == "cache_to" and not options else kind  # a name alone is an image's
             if kind not in harmless:
-                yield f"build {key} {shown(kind)}"
+                yield f"build {key} {printable(kind)}"
 
 
 def _build(build: Mapping[str, object], paths: _Paths) -> Iterator[str]:
@@ -315,7 +318,7 @@ def _build(build: Mapping[str, object], paths: _Paths) -> Iterator[str]:
     if contexts and paths.outside(recipe) and not paths.outside(build.get("context")):
         yield f"builds by {paths.outside(recipe)}"
     yield from _caches(build)
-    yield from (f"build {shown(key)}" for key, value in sorted(build.items()) if value and key not in _BUILD)
+    yield from (f"build {printable(key)}" for key, value in sorted(build.items()) if value and key not in _BUILD)
 
 
 def _resources(model: Mapping[str, object], paths: _Paths, again: _Again) -> Iterator[Service]:
@@ -326,9 +329,9 @@ def _resources(model: Mapping[str, object], paths: _Paths, again: _Again) -> Ite
     for name, given in sorted(_map(model.get("volumes")).items()):
         volume, options = _map(given), _map(_map(given).get("driver_opts"))
         driver = str(volume.get("driver") or "local")
-        yield from _resource("volume", name, f"driver {shown(driver)}" if driver != "local" else "")
+        yield from _resource("volume", name, f"driver {printable(driver)}" if driver != "local" else "")
         # Its other options may hold a password.
-        yield from _resource("volume", name, f"mounts {shown(str(options.get('device')))}" if options else "")
+        yield from _resource("volume", name, f"mounts {printable(str(options.get('device')))}" if options else "")
         for words in _writes(str(options.get("device") or ""), again) if options else ():
             yield from _resource("volume", name, words)
         yield from _resource("volume", name, "is another project's" if volume.get("external") else "")
@@ -336,12 +339,12 @@ def _resources(model: Mapping[str, object], paths: _Paths, again: _Again) -> Ite
         network = _map(given)
         driver = str(network.get("driver") or "")
         own = driver in _NETWORKS and network.get("name") != "host"
-        yield from _resource("network", name, "" if own else f"driver {shown(driver or 'host')}")
+        yield from _resource("network", name, "" if own else f"driver {printable(driver or 'host')}")
 
 
 def _resource(kind: str, name: str, problem: str) -> Iterator[Service]:
     if problem:
-        yield Service(f"{kind} {shown(name)}", beyond=(f"{kind} {shown(name)}: {problem}",))
+        yield Service(f"{kind} {printable(name)}", beyond=(f"{kind} {printable(name)}: {problem}",))
 
 
 def _map(value: object) -> Mapping[str, object]:

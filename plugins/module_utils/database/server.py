@@ -9,7 +9,7 @@ psql is driven over stdin and answers in JSON, one line per row, so that no name
 Names are bytes. Those of roles and databases belong to no encoding: each is stored as the session that made it sent
 it, and a database of another encoding reads the same bytes. So nothing is converted on the way: client_encoding is
 SQL_ASCII, by which PostgreSQL means "as it is stored", and here the bytes are UTF-8 with surrogateescape: what is not
-UTF-8 comes back as the bytes that it was. In JSON files such a byte is an escape (`\\udce9`); shown() prints `\\xe9`.
+UTF-8 comes back as the bytes that it was. In JSON files such a byte is an escape (`\\udce9`), for people `\\xe9`.
 https://www.postgresql.org/docs/current/multibyte.html
 """
 
@@ -125,9 +125,8 @@ def decoded(data: bytes) -> str:
     return data.decode("utf-8", "surrogateescape")
 
 
-def shown(text: str) -> str:
-    """Text for logs and records: a byte that is not UTF-8 as `\\xe9`."""
-    return encoded(text).decode("utf-8", "backslashreplace")
+def is_utf8(text: str) -> bool:
+    return encoded(text) == text.encode("utf-8", "replace")
 
 
 def setting_value(name: str, value: str) -> str:
@@ -164,7 +163,7 @@ def as_words(argv: Sequence[str]) -> list[str]:
 
     Such a word is written in octal, and the shell there, which need not know anything else, makes its bytes again.
     """
-    if all(shown(word) == word for word in argv):
+    if all(map(is_utf8, argv)):
         return list(argv)
     octal = ("".join(f"\\0{byte:03o}" for byte in encoded(word)) for word in argv)
     # The x keeps line breaks at a word's end, which $() drops.
@@ -491,7 +490,7 @@ class Server:
     def _takes(self, sql: str) -> bool:
         asked = "SELECT to_json(pg_catalog.current_setting('server_encoding'));"
         (encoding,) = answers(str, self.execute(asked, attempted="read the encoding of template1", timeout=60))
-        return encoding == AS_STORED or (encoding == "UTF8" and shown(sql) == sql)
+        return encoding == AS_STORED or (encoding == "UTF8" and is_utf8(sql))
 
     @contextlib.contextmanager
     def scratch_directory(self) -> Iterator[str]:

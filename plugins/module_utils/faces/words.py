@@ -10,28 +10,23 @@ Whatever stands in a record may come from a database's names, a container's last
 from __future__ import annotations
 
 import html
-import re
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import Optional
 
+from ..base.errors import printable_lines
 from ..base.text import human
 from ..evidence.schema import Phase, Record, Rpo
 
-# Control characters but the line break and the tab, what XML forbids, what turns the direction of text or has no width.
-_UNSEEN = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
-    "\ufdd0-\ufdef\ufffe\uffff\ud800-\udfff\U000e0000-\U000e007f]"
-)
 _LONGEST = 4000
 
 
 def plain(value: object) -> str:
-    """The text with everything shown that would hide, turn or break something: U+202E becomes [U+202E]."""
+    """The text with everything escaped that does not print but line breaks and tabs: U+202E becomes \\u202e."""
     text = "" if value is None else str(value)
     if len(text) > _LONGEST:
         text = f"{text[:_LONGEST]} [{len(text) - _LONGEST} more characters]"
-    return _UNSEEN.sub(lambda found: f"[U+{ord(found.group()):04X}]", text)
+    return "\t".join(map(printable_lines, text.split("\t")))
 
 
 def line(value: object) -> str:
@@ -41,7 +36,7 @@ def line(value: object) -> str:
 
 def terminal(value: object) -> str:
     """The same on one line with its spaces: columns stay columns, and no name begins a line of its own."""
-    return plain(value).replace("\n", "[U+000A]").replace("\t", " ")
+    return plain(value).replace("\n", "\\n").replace("\t", " ")
 
 
 class Markup(str):

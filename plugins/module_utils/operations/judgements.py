@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Callable, Optional
 
 from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check
-from ..base.errors import LifeboatError, UnverifiedError, UsageError
+from ..base.errors import LifeboatError, UnverifiedError, UsageError, printable
 from ..base.text import named, several
 from ..configuration import parts
 from ..configuration import proof as configuration_proof
@@ -32,7 +32,6 @@ from ..repository.details import (
 from ..repository.manifest import Manifest
 from ..settings.config import ELSEWHERE, Config
 from ..tools import age
-from ..tools.tar import shown
 
 Judge = Callable[[Config, Repository, Manifest], Iterator[Check]]
 _NAMES = 20  # buckets that a line of status names
@@ -134,7 +133,7 @@ def _unsealed(config: Config, repo: Repository) -> str:
     path = str(config.identities)
     if path in listed:
         return ""
-    if good and shown(path) in good[-1].detailed(ConfigDetails).left_out:
+    if good and printable(path) in good[-1].detailed(ConfigDetails).left_out:
         return f"{alone}: {good[-1].id} was taken without a recipient (lifeboat_config.recipients)"
     return f"{alone}: the newest config backup does not have it; take one: lifeboat backup config"
 

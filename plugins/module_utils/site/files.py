@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Callable, Optional
 
 from ..base import filesystem, pipeline
-from ..base.errors import LifeboatError, UnverifiedError, UsageError
+from ..base.errors import LifeboatError, UnverifiedError, UsageError, printable
 from ..base.filesystem import explained
 from ..base.pipeline import Command
 from ..configuration import allowed as configuration_allowed
@@ -39,7 +39,7 @@ from ..repository.checksums import measure
 from ..settings.config import Config
 from ..stack.compose import ComposeRuntime
 from ..tools import age
-from ..tools.tar import DIRECTORY, FILE, LINK, Entry, shown
+from ..tools.tar import DIRECTORY, FILE, LINK, Entry
 
 Log = Callable[[str], None]
 FILES, SCHEDULES = "files", "schedules"
@@ -92,7 +92,7 @@ def plan(config: Config, store: Repository, identity: str, *, key: str, allow: S
     allowed = configuration_allowed.allowed_paths(config, allow)
     fit, left = allowed.sift(listed)
     files = tuple(
-        File(shown(path), _what(entry, Path(path)), SCHEDULES if path.startswith(_BY_THE_CLOCK) else FILES)
+        File(printable(path), _what(entry, Path(path)), SCHEDULES if path.startswith(_BY_THE_CLOCK) else FILES)
         for path, entry in fit.items()
         if not (entry.type == DIRECTORY and filesystem.is_directory(Path(path)))
         and not (allowed.on_the_way(path, entry) and os.path.lexists(path))
@@ -212,7 +212,7 @@ def _guarded(
         return
     out = allowed.way_out(entry.path)
     if out:
-        placed.left.append(LeftOut(shown(entry.path), out))
+        placed.left.append(LeftOut(printable(entry.path), out))
         return
     with explained(_ATTEMPTED, entry.path):
         _one(config, entry, new, Path(entry.path), placed, stamp, check)

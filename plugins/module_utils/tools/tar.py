@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import IO, Annotated, Callable, Optional
 
 from ..base import filesystem, typed
-from ..base.errors import IntegrityError, SpaceError, prints
+from ..base.errors import IntegrityError, SpaceError, printable
 from ..base.pipeline import HashingWriter
 from ..base.typed import Range
 
@@ -215,7 +215,7 @@ class Packer:
             if self._total + writer.size > self._limit:
                 raise SpaceError(
                     "back up the configuration", self._named,
-                    f"it holds more than {self._limit >> 20} MiB (at {shown(path)})",
+                    f"it holds more than {self._limit >> 20} MiB (at {printable(path)})",
                     "Name less of it, or raise lifeboat_config.limit_mb.",
                 )  # fmt: skip
         return writer.size, writer.sha256
@@ -241,11 +241,6 @@ class Packer:
         member.mtime, member.size, member.linkname = entry.mtime, size, target
         self._tar.addfile(member, content)
         self.packed.entries[path] = entry
-
-
-def shown(path: str) -> str:
-    """A path for text and JSON: what is no text, or no one line of it, escaped."""
-    return path if all(map(prints, path)) else repr(path)[1:-1]
 
 
 def followed(path: str) -> tuple[str, list[str], str]:

@@ -54,7 +54,7 @@ from ...cluster import CLUSTER
 from ...fingerprint import DUMP, FINGERPRINT, GLOBALS, Facts, Fingerprint
 from ...listed import LISTED, Listed
 from ...logins import CLOSED
-from ...server import Server, Session, alike, answers, conninfo, shown
+from ...server import Server, Session, alike, answers, conninfo, is_utf8
 
 _BRING = "bring the dump out of the container"
 _NOT_BROUGHT = 74
@@ -235,7 +235,7 @@ class _Around:
         Roles and their comments are the bytes that some session sent, and a multibyte encoding refuses what it is not.
         """
         template = _Database("template1", self.template_encoding)
-        fits = self.role_names.isascii() or (template.encoding == "UTF8" and shown(self.role_names) == self.role_names)
+        fits = self.role_names.isascii() or (template.encoding == "UTF8" and is_utf8(self.role_names))
         return template if fits or not self.single_byte else self.single_byte[0]
 
 
