@@ -147,7 +147,7 @@ class Bench:
         moment = datetime.now(timezone.utc)
         repo = repositories.from_settings(self._settings(name)["repository"], {})
         identity = manifest.backup_id("database", moment)
-        of = DumpDetails(DatabaseDump("shop", 0), "custom", 170000, "postgres", "", role_passwords=True)
+        of = DumpDetails("custom", 170000, "postgres", "", True, databases=(DatabaseDump("shop", 0),))
         made = manifest.Manifest(identity, "database", name, moment, moment, (), {}, typed.plain(of))
         with repo.stage("database", identity) as staging:
             staging.publish(made.to_bytes())

@@ -97,7 +97,7 @@ class Bench:
         """The manifest of the next night."""
         self.nights += 1
         at = datetime.now(timezone.utc).replace(microsecond=0) - 20_000 * DAY / 24 + self.nights * DAY / 24
-        of = DumpDetails(DatabaseDump("shop", 0), "custom", 170000, "postgres", "", role_passwords=True)
+        of = DumpDetails("custom", 170000, "postgres", "", True, databases=(DatabaseDump("shop", 0),))
         whole = {**typed.plain(of), **details}
         return Manifest(manifest.backup_id("database", at), "database", "shop", at, at, artefacts, {}, whole)
 

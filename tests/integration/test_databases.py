@@ -71,7 +71,7 @@ def test_every_database_is_in_it_and_proved(three: Stack, tmp_path: Path, form: 
     identity = back_up_and_prove(settings)
     details = details_of(settings)
     found = {
-        other.name: (other.folder, other.fingerprint.tables, other.fingerprint.rows) for other in details.others or ()
+        other.name: (other.folder, other.fingerprint.tables, other.fingerprint.rows) for other in details.databases[1:]
     }
     assert found == {
         LATIN1: ("databases/001", 1, 20),
@@ -139,7 +139,7 @@ def test_the_account_that_the_role_makes_may_connect_to_every_database(
     settings = stack.config(tmp_path, database={"name": "shop", "backup_user": "back-ups", "exclude": ["left"]})
     details = dump.take(Opened(settings), log=say).detailed(DumpDetails)
     others = ["open", "postgres", "pri'v %s", "shop_quarantine_20261124_120000"]  # only its name is like one of ours
-    assert (details.missing, [other.name for other in details.others or ()]) == ({}, others)
+    assert (details.missing, [other.name for other in details.additional]) == ({}, others)
 
 
 def test_a_template_that_somebody_made_is_in_it(stack: Stack, make_database: MakeDatabase, tmp_path: Path) -> None:
@@ -148,7 +148,7 @@ def test_a_template_that_somebody_made_is_in_it(stack: Stack, make_database: Mak
     stack.psql("ALTER DATABASE moulds IS_TEMPLATE true;")
     settings = stack.config(tmp_path, database={"name": "shop"})
     identity = back_up_and_prove(settings)
-    found = {other.name: other.not_carried for other in details_of(settings).others or ()}
+    found = {other.name: other.not_carried for other in details_of(settings).additional}
     stack.psql("ALTER DATABASE moulds IS_TEMPLATE false;")  # the fixture drops it
     assert entries(settings)[-1].id == identity
     assert list(found) == ["moulds", "postgres"]
@@ -174,7 +174,7 @@ def test_databases_come_and_go_while_a_backup_runs(stack: Stack, make_database: 
         done = operations_backup.take(Opened(settings), "database", log=log)
     (taken,) = done.manifests
     details = taken.detailed(DumpDetails)
-    assert [other.name for other in details.others or ()] == ["postgres"]
+    assert [other.name for other in details.additional] == ["postgres"]
     assert details.missing == {
         "away": "it was dropped while the backup ran",
         "moved": "it was given the name elsewhere while the backup ran",

@@ -208,7 +208,7 @@ def test_ten_thousand_tables(stack: Stack, make_database: MakeDatabase, tmp_path
         settings = stack.config(tmp_path, timeout=1800, database={"name": "many", "format": "custom"})
         back_up_and_prove(settings)
         details = entries(settings)[-1].manifest.detailed(DumpDetails)  # type: ignore[union-attr]
-        assert details.primary.relations == details.primary.fingerprint.tables == TABLES
+        assert details.databases[0].relations == details.databases[0].fingerprint.tables == TABLES
     finally:
         stack.psql("ALTER SYSTEM RESET max_locks_per_transaction;")
         stack.psql("DROP DATABASE IF EXISTS many WITH (FORCE);")

@@ -29,7 +29,7 @@ def test_every_odd_type_survives(stack: Stack, make_database: MakeDatabase, tmp_
     settings = stack.config(tmp_path, database={"name": make_database("odd", ODD_TYPES)})
     back_up_and_prove(settings)
     details = entries(settings)[-1].manifest.detailed(DumpDetails)  # type: ignore[union-attr]
-    assert (details.primary.fingerprint.tables, details.primary.fingerprint.large_objects) == (12, 3)
+    assert (details.databases[0].fingerprint.tables, details.databases[0].fingerprint.large_objects) == (12, 3)
     # A second generation, restored from a backup of the first, is the same again.
     facts = restore_beside(stack, settings, "second")
     assert_pass(database_restore.compare(stack.server(settings), "second", facts, fresh=True), at_least=7)

@@ -70,7 +70,7 @@ def test_every_format(
         "plain": f"{identity}.sql" + ("" if compression == "none" else ".gz"),
     }
     assert wanted[form] in names
-    assert manifest.detailed(DumpDetails).primary.fingerprint.level == level
+    assert manifest.detailed(DumpDetails).databases[0].fingerprint.level == level
     if form == "plain" and compression != "none":
         assert manifest.detailed(DumpDetails).compression.startswith("gzip")
         with store(settings).materialise("database", identity) as folder, gzip.open(folder / wanted[form]) as file:
@@ -152,7 +152,7 @@ def test_databases_of_every_shape(
     identity = back_up_and_prove(settings)
     manifest = entries(settings)[-1].manifest
     assert manifest
-    summary = manifest.detailed(DumpDetails).primary.fingerprint
+    summary = manifest.detailed(DumpDetails).databases[0].fingerprint
     assert {key: getattr(summary, key) for key in wanted} == wanted
     # And into the living server, through everything that a recovery does there.
     done = database_recovery.restore_database(Opened(settings), identity, fresh=False, stamp="20261124_020000", log=say)

@@ -328,7 +328,7 @@ def test_a_spoiled_database_spoils_the_backup_for_no_other(stack: Stack, setting
     older, newer = back_up(settings), back_up(settings)
     manifest = entries(settings)[-1].manifest
     assert manifest and manifest.id == newer
-    books = next(dump.folder for dump in manifest.detailed(DumpDetails).others or () if dump.name == LATIN1)
+    books = next(dump.folder for dump in manifest.detailed(DumpDetails).additional if dump.name == LATIN1)
     path = Path(settings.repository["path"]) / "postgresql" / newer / books / "database.dump"
     path.parent.chmod(0o700)
     path.chmod(0o600)

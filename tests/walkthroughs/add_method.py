@@ -56,7 +56,7 @@ def take(run: Opened, *, log: Log) -> Manifest:
                 pipeline.run([command], attempted="copy the server", subject=name, sink=raw, timeout=config.timeout)
         artefacts = tuple(measure(staging.path / name, name) for name in commands)
         entry = DatabaseEntry(server.database, artefacts[0].size)
-        details = DatabaseDetails(entry, "tar", server.version_num, server.user, "", True, method=NAME)
+        details = DatabaseDetails("tar", server.version_num, server.user, "", True, method=NAME, databases=(entry,))
         ended = datetime.now(timezone.utc)
         manifest = Manifest(identity, "database", config.stack, now, ended, artefacts, details=plain(details))
         staging.publish(manifest.to_bytes())

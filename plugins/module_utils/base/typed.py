@@ -10,7 +10,6 @@ import dataclasses
 import functools
 import json
 import math
-import operator
 import typing
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -85,7 +84,6 @@ def build(
     A class's own `from_dict`, which is given the mapping and a Build, goes before.
 
     `unknown`: what to do with a field that the dataclass does not have; a file of a newer minor version may have some.
-    A class's own `variant` says which of its subclasses the data describes.
     Raises what `wrong(field, cause)` makes; `field` is a path like `checks[3].detail`.
     """
     return typing.cast(T, _Reader(wrong, unknown).value(kind, data, where))
@@ -107,11 +105,11 @@ def plain(value: Any, *, nulls: bool = False) -> Any:
         return plain(value.as_dict(), nulls=nulls)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         sparse = getattr(value, "SPARSE", ())
-        found = ((name, own, read(value)) for name, own, read in _written(value.__class__))
+        found = {field: getattr(value, field.name) for field in dataclasses.fields(value)}
         return {
-            name: plain(inner, nulls=nulls)
-            for name, own, inner in found
-            if not (inner in _EMPTY if own in sparse else inner is None and not nulls)
+            key(field): plain(inner, nulls=nulls)
+            for field, inner in found.items()
+            if not (inner in _EMPTY if field.name in sparse else inner is None and not nulls)
         }
     if isinstance(value, datetime):
         return format_time(value)
@@ -134,11 +132,9 @@ class _Reader:
     def dataclass(self, kind: Any, data: Any, where: str) -> Any:
         if not isinstance(data, Mapping):
             raise self._wrong(where, f"wants a mapping, has {shown(data)}")
-        variant = getattr(kind, "variant", None)
-        kind = variant(data) if variant else kind
         if hasattr(kind, "from_dict"):
             return kind.from_dict(data, functools.partial(self._below, where))
-        known, required, flat = _shape(kind)
+        known, required = _shape(kind)
         if data.keys() != known.keys():
             strange = sorted(str(name) for name in data if name not in known)
             if strange and self._unknown == "refuse":
@@ -151,8 +147,6 @@ class _Reader:
             for name, (field, wanted, right) in known.items()
             if (inner := data.get(name, _NONE)) is not _NONE
         }
-        for name, (entry, parts) in flat.items():
-            given[name] = entry(**{inner: given.pop(part) for inner, part in parts.items() if part in given})
         return kind(**given)
 
     def _below(self, where: str, kind: Any, data: Any, name: str = "") -> Any:
@@ -236,42 +230,13 @@ def hints(kind: Any) -> Mapping[str, Any]:
     return typing.get_type_hints(kind, include_extras=True)
 
 
-_Known = Mapping[str, tuple[str, Any, Sequence[type]]]
-_Flat = Mapping[str, tuple[Any, Mapping[str, str]]]
-
-
 @functools.cache
-def _shape(kind: Any) -> tuple[_Known, frozenset[str], _Flat]:
-    """By its name in JSON each field's own name, type, and what _as_it_is() says; the names that must be given; and by
-    the name of a flat field its type, and how the fields of that are called among the others."""
-    known, required, flat = {}, set(), {}
-    for field in dataclasses.fields(kind):
-        inside = hints(kind)[field.name]
-        parts = [(field, key(field), field.name, inside)] if field.init else []
-        if names := flattened(field):
-            inner = {part.name: part for part in dataclasses.fields(inside) if part.name in names}
-            parts = [(part, names[name], f"{field.name}.{name}", hints(inside)[name]) for name, part in inner.items()]
-            flat[field.name] = (inside, {name: f"{field.name}.{name}" for name in inner})
-        for part, name, own, wanted in parts:
-            known[name] = (own, wanted, _as_it_is(wanted))
-            required |= {name} if _required(part) else set()
-    return known, frozenset(required), flat
-
-
-@functools.cache
-def _written(kind: Any) -> Sequence[tuple[str, str, Callable[[Any], Any]]]:
-    """Of each field its name in JSON, its own name, and how it is had."""
-    found: list[tuple[str, str, Callable[[Any], Any]]] = []
-    for field in dataclasses.fields(kind):
-        flat = [(part, name, f"{field.name}.{name}") for name, part in flattened(field).items()]
-        for part, name, path in flat or [(key(field), field.name, field.name)]:
-            found.append((part, name, operator.attrgetter(path)))
-    return found
-
-
-def flattened(field: dataclasses.Field[Any]) -> Mapping[str, str]:
-    """Of a field whose own fields stand beside it in JSON, `metadata={"flat": …}`: which, and how each is called."""
-    return typing.cast("Mapping[str, str]", field.metadata.get("flat", {}))
+def _shape(kind: Any) -> tuple[Mapping[str, tuple[str, Any, Sequence[type]]], frozenset[str]]:
+    """By its name in JSON each field's own name, type, and what _as_it_is() says; and the names that must be given."""
+    fields = [field for field in dataclasses.fields(kind) if field.init]
+    required = (key(field) for field in fields if _required(field))
+    wanted = ((field, hints(kind)[field.name]) for field in fields)
+    return {key(field): (field.name, inner, _as_it_is(inner)) for field, inner in wanted}, frozenset(required)
 
 
 def _as_it_is(kind: Any) -> Sequence[type]:

@@ -257,7 +257,7 @@ def _look_at(look: _Look, config: Config, server: Server, wanted: Expected, livi
         else:
             one = _looked(look, server, item, expected, wanted.besides)
             one = _Look(0, [], one.findings) if living.bounded and not one.read else one
-    where = f"{item.shown}: " if reference.manifest.detailed(DatabaseDetails).others else ""
+    where = f"{item.shown}: " if reference.manifest.detailed(DatabaseDetails).additional else ""
     look.findings += [words if words.startswith("the database ") else where + words for words in one.findings]
     look.unchecked += [words if words.startswith("the database ") else where + words for words in one.unchecked]
 

@@ -50,7 +50,7 @@ def known(manifest: Manifest, name: str) -> Optional[frozenset[str]]:
     """The databases that the server had when the backup was taken, whether or not the backup holds them. None where it
     does not tell, as it is of the time when a backup held the application's alone. name: as in of()."""
     details = manifest.detailed(DatabaseDetails)
-    if details.others is None:
+    if not details.surveyed:
         return None
     return frozenset(
         (*(item.live for item in of(manifest, name)), *details.excluded, *details.missing, *details.created)

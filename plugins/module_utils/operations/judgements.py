@@ -39,10 +39,10 @@ _NAMES = 20  # buckets that a line of status names
 
 def _database_judged(config: Config, repo: Repository, manifest: Manifest) -> Iterator[Check]:
     details = manifest.detailed(DatabaseDetails)
-    if details.others is None:  # the next one holds the server
+    if not details.surveyed:  # the next one holds the server
         return
     words = ", ".join(named(dump.name) for dump in details.databases)
-    spread = f", snapshots within {details.spread(manifest.taken_at):.1f} s" if details.others else ""
+    spread = f", snapshots within {details.spread(manifest.taken_at):.1f} s" if details.additional else ""
     said = [f"{words}{spread}", *KINDS[DATABASE].notes(details)]
     yield Check("databases", PASS, "; ".join(said))
 

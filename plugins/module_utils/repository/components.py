@@ -138,14 +138,14 @@ def _contents(details: DatabaseDetails) -> list[Content]:
 def _databases(details: DatabaseDetails) -> Parts:
     """The primary one is the one without a name: it may have been given another since."""
     return {
-        "" if entry is details.primary else entry.name: {"tables": entry.content.tables, "rows": entry.content.rows}
+        "" if entry.primary else entry.name: {"tables": entry.content.tables, "rows": entry.content.rows}
         for entry in details.databases
         if entry.content
     }
 
 
 def _database(details: DatabaseDetails, name: str) -> Optional[Counts]:
-    untold = details.others is None and name not in ("", details.primary.name)
+    untold = not details.surveyed and name not in ("", details.primary.name)
     if untold or name in details.excluded or name in details.missing or not isinstance(details, DumpDetails):
         return None
     return _databases(details).get("" if name == details.primary.name else name, {})

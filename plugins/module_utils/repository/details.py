@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Annotated, Final, Literal, Optional
+from typing import Annotated, ClassVar, Optional
 
 from ..base import typed
 from ..base.clock import parse_time
@@ -23,7 +23,7 @@ from ..base.text import Untested, named, several
 from ..base.typed import Range
 
 Count = Annotated[int, Range(0)]
-LOGICAL: Final = "logical"  # the method of backups that are a dump of each database
+LOGICAL = "logical"  # the method of backups that are a dump of each database
 COPY = "a copy of the server"  # a backup that does not tell what its databases hold
 DATABASES = "databases"  # the folder in a backup of the server's other databases, a numbered one for each
 EXCLUDED = "left out by lifeboat_objects.exclude"
@@ -63,6 +63,11 @@ class DatabaseEntry:
     not_carried: tuple[str, ...] = ()
 
     @property
+    def primary(self) -> bool:
+        """Is it the application's?"""
+        return not self.folder
+
+    @property
     def content(self) -> Optional[Content]:
         """What it holds; None where the backup does not tell."""
         return None
@@ -80,36 +85,29 @@ class DatabaseDump(DatabaseEntry):
         return self.fingerprint
 
 
-# The fields of the primary one stand beside the others of a manifest, under these names.
-_PRIMARY = {"name": "database", "size": "database_size", "not_carried": "not_carried"}
-_PRIMARY_DUMP = {**_PRIMARY, "relations": "relations", "fingerprint": "fingerprint"}
-
-
 @dataclass(frozen=True)
-class DatabaseDetails:
-    """What every backup of a server says, whatever its method: that is the tag by which variant() tells them apart.
+class DatabaseHeader:
+    """What every backup of a server says beside its databases, whatever its method. superuser, preload: what a server
+    to restore into needs.
 
-    primary: the application's database. superuser, preload: what a server to restore into needs.
-    accepted: an operator said that what it holds is right, however much the backups before it hold.
-    others: the server's other databases, in the order of their names. None: the backup is of the time when a backup
-    held the application's database alone. excluded: those that the configuration leaves out.
-    missing: those that should be in it and are not, and why; a backup with such is not good. created: those that came
-    while the backup ran, so that they are not in it: at its instant they did not exist. recipients: for whom every
-    artefact is encrypted; host_key: the recipient of the host's own key, which is one more.
+    accepted: an operator said that what it holds is right, however much the backups before it hold. excluded: databases
+    that the configuration leaves out. missing: those that should be in it and are not, and why; a backup with such is
+    not good. created: those that came while the backup ran, so that they are not in it: at its instant they did not
+    exist. recipients: for whom every artefact is encrypted; host_key: the recipient of the host's own key, which is one
+    more.
     """
 
-    primary: DatabaseEntry = field(metadata={"flat": _PRIMARY})
     format: str
     server_version_num: Count  # as PostgreSQL counts it: 170012 is 17.12
     superuser: str
     preload: str
     role_passwords: bool
+    compression: str = ""
     host: str = ""
     image: str = ""
     seconds: float = 0.0
-    method: str = ""
+    method: str = LOGICAL  # backups that do not say were made before there were others
     accepted: bool = False
-    others: Optional[tuple[DatabaseEntry, ...]] = None
     excluded: tuple[str, ...] = ()
     missing: Mapping[str, str] = field(default_factory=dict)
     created: tuple[str, ...] = ()
@@ -117,16 +115,54 @@ class DatabaseDetails:
     recipients: tuple[str, ...] = ()
     host_key: str = ""
 
+
+@dataclass(frozen=True)
+class _Primary:
+    """How a manifest names two of the primary database's fields."""
+
+    database: str
+    database_size: Count
+
+
+@dataclass(frozen=True)
+class DatabaseDetails(DatabaseHeader):
+    """databases: every one that is in the backup, the application's first, then in the order of their names. surveyed:
+    False where the backup is of the time when a backup held the application's database alone.
+
+    A manifest says of the primary one in the header what it says of each of the others in a list of its own. The method
+    is the tag by which from_dict() tells the details of a DumpDetails from others.
+    """
+
+    databases: tuple[DatabaseEntry, ...] = ()
+    surveyed: bool = True
+    entry: ClassVar[type[DatabaseEntry]] = DatabaseEntry
+
     @classmethod
-    def variant(cls, data: object) -> type[DatabaseDetails]:
-        """The class of the details of a backup by that method."""
-        logical = isinstance(data, Mapping) and data.get("method", LOGICAL) == LOGICAL
-        return DumpDetails if logical else cls
+    def from_dict(cls, data: Mapping[str, object], build: typed.Build) -> DatabaseDetails:
+        """The details as a manifest has them."""
+        header, own, others = build(DatabaseHeader, data), build(_Primary, data), data.get("others")
+        kind: type[DatabaseDetails] = DumpDetails if header.method == LOGICAL else DatabaseDetails
+        flat = {**data, "name": own.database, "size": own.database_size, "folder": "", "taken_at": ""}
+        rest = enumerate(build(tuple[object, ...], () if others is None else others, "others"))
+        additional = (build(kind.entry, each, f"others[{number}]") for number, each in rest)
+        databases = (build(kind.entry, flat), *additional)
+        return kind(**vars(header), databases=databases, surveyed=others is not None)
+
+    def as_dict(self) -> dict[str, object]:
+        primary, rest = vars(self.primary), ("name", "size", "folder", "taken_at")
+        header = {name: value for name, value in vars(self).items() if name not in ("databases", "surveyed")}
+        flat = {name: value for name, value in primary.items() if name not in rest}
+        own = {"database": primary["name"], "database_size": primary["size"]}
+        return {**own, **flat, **header, "others": self.additional if self.surveyed else None}
 
     @property
-    def databases(self) -> tuple[DatabaseEntry, ...]:
-        """Every database that is in the backup, the primary one first."""
-        return (self.primary, *(self.others or ()))
+    def primary(self) -> DatabaseEntry:
+        """The application's."""
+        return self.databases[0]
+
+    @property
+    def additional(self) -> tuple[DatabaseEntry, ...]:
+        return self.databases[1:]
 
     @property
     def alone(self) -> tuple[str, ...]:
@@ -154,34 +190,28 @@ class DumpDetails(DatabaseDetails):
     """A dump of each database. What belongs to none of them is the server's: its roles, what surrounds the databases.
     So is the primary one's fingerprint, which has the roles and the server's properties."""
 
-    primary: DatabaseDump = field(metadata={"flat": _PRIMARY_DUMP})
-    method: Literal["logical"] = LOGICAL  # backups that do not say were made before there were others
-    others: Optional[tuple[DatabaseDump, ...]] = None
-    compression: str = ""
-
-    @property
-    def databases(self) -> tuple[DatabaseDump, ...]:
-        return (self.primary, *(self.others or ()))
+    databases: tuple[DatabaseDump, ...] = ()
+    entry: ClassVar[type[DatabaseEntry]] = DatabaseDump
 
     @property
     def alone(self) -> tuple[str, ...]:
-        return tuple(dump.name for dump in self.databases) if self.others else ()
+        return tuple(dump.name for dump in self.databases) if self.additional else ()
 
     def part_of(self, artefact: str) -> Optional[str]:
-        for dump in self.others or ():
+        for dump in self.additional:
             if artefact.startswith(f"{dump.folder}/"):
                 return dump.name
         return self.primary.name if _OWN_DUMP.match(artefact) else None
 
     def impossible(self, artefacts: Iterable[str]) -> str:
-        for dump in self.others or ():
+        folders = [dump.folder for dump in self.additional]
+        for dump in self.additional:
             if not _FOLDER.fullmatch(dump.folder):
                 return f"{typed.shown(dump.folder)} cannot be the folder of a database"
             try:
                 parse_time(dump.taken_at)
             except UsageError as exc:
                 return f"taken_at of the database {named(dump.name)}: {exc.cause}"
-        folders = [dump.folder for dump in self.others or ()]
         inside = {"/".join(name.split("/")[:2]) for name in artefacts if name.split("/")[0] == DATABASES}
         differ = sorted(inside ^ set(folders))
         words = f"its artefacts and its databases do not have the same folders: {', '.join(differ)}" if differ else ""

@@ -140,7 +140,7 @@ def take(run: Opened, *, log: Log, override: bool = False) -> Manifest:
                 details=plain(details),
             )
             manifest = repositories.publish(run, manifest, staging.publish)
-    spread = f", snapshots within {details.spread(taken_at):.1f} s" if details.others else ""
+    spread = f", snapshots within {details.spread(taken_at):.1f} s" if details.additional else ""
     log(f"{identity}: published, {human(manifest.size)} in {details.seconds} s{spread}")
     _tell(identity, details, log)
     return manifest
@@ -362,11 +362,10 @@ def _database(
 
 def _details(config: Config, done: Sequence[_Done], seal: age.Seal) -> DumpDetails:
     """What the dumps themselves tell, the primary one first."""
-    primary, facts = done[0].dump, done[0].facts
+    facts = done[0].facts
     return DumpDetails(
-        primary, config.database.format, facts.server_version_num, facts.superuser, facts.preload or "",
-        facts.is_superuser, others=tuple(other.dump for other in done[1:]), recipients=seal.recipients,
-        host_key=seal.host,
+        config.database.format, facts.server_version_num, facts.superuser, facts.preload or "", facts.is_superuser,
+        recipients=seal.recipients, host_key=seal.host, databases=tuple(each.dump for each in done),
     )  # fmt: skip
 
 

@@ -417,7 +417,7 @@ def _entries(
 
 def folder_of(manifest: Manifest, directory: Path) -> str:
     """Which of the backup's folders `directory` is; empty for its own, where the application's database lies."""
-    others, own = manifest.detailed(DumpDetails).others or (), "/".join(directory.parts[-2:])
+    others, own = manifest.detailed(DumpDetails).additional, "/".join(directory.parts[-2:])
     return next((dump.folder for dump in others if dump.folder == own), "")
 
 
