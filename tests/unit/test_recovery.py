@@ -196,6 +196,21 @@ def test_rebuild_moves_the_data_aside_and_deletes_nothing(tmp_path: Path, world:
     )
 
 
+def test_the_data_directory_may_be_filled_before_the_fresh_server_starts(
+    tmp_path: Path, world: Stack, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a method that brings the whole server back: what was there is aside already, and nothing is initialised."""
+
+    def fill(_: object, mount: DataMount) -> None:
+        assert (list(mount.path.iterdir()), data.with_name("it's data.quarantine_S").is_dir()) == ([], True)
+        (mount.path / "PG_VERSION").write_text("17")
+        world.diary.append("fill it")
+
+    monkeypatch.setattr(database_protect._Protection, "fill", fill)
+    protect(tmp_path, mode="rebuild")
+    assert world.diary == ["stop backend worker", "discard db", "fill it", "start db"]
+
+
 @pytest.mark.parametrize(
     ("addresses", "looks"), [("*", 0), ("localhost, 10.0.0.5", 0), ("", 4), ("127.0.0.1,::1", 4), ("localhost", 4)]
 )

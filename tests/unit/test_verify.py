@@ -844,6 +844,16 @@ def test_server_runs_as_the_images_own_account(runner: Runner, known: dict[str, 
         assert words in start
 
 
+def test_a_data_directory_that_is_there_is_started_by_itself(runner: Runner) -> None:
+    runner.expect("^docker exec ")
+    scratch.start("box", "1001", "/lifeboat/base", {"recovery_target_action": "pause"})
+    (start,) = runner.ran
+    assert start.startswith("docker exec --user 1001 box pg_ctl -D /lifeboat/base -w")
+    assert start.endswith("-o -c recovery_target_action='pause' start")
+    assert scratch.make_data("box", "1001", "chief") == "/lifeboat/data"
+    assert [" initdb " in command for command in runner.ran] == [False, False, True]
+
+
 _ICU = Initialised("UTF8", "C", "C.UTF-8", "i", "de", None, 16 << 20)
 LIKE = [
     (None, ["--encoding=SQL_ASCII"]),

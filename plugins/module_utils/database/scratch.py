@@ -13,7 +13,7 @@ import secrets
 import shutil
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple, Optional
@@ -243,49 +243,45 @@ def server(
     may be any bytes. A database made of template0 has the encoding it is given.
     """
     user = _user(name)
-    data = f"{_INSIDE}/data"
+    data = make_data(name, user, superuser, initialised)
     # The lock table has this many entries for each of at least 100 sessions, and ours is all but alone.
     # https://www.postgresql.org/docs/current/runtime-config-locks.html
     options = {**_FAST, "max_locks_per_transaction": str(max(_LOCKS, -(-locks // _LOCKS)))}
     if preload:
         options["shared_preload_libraries"] = preload
-    words = " ".join(f"-c {key}='{value}'" for key, value in options.items())
-    steps: Sequence[tuple[str, list[str], str]] = (
-        ("prepare its directory", ["chown", user, _INSIDE], "0"),
-        (
-            "initialise it",
-            [
-                "initdb",
-                "-D",
-                data,
-                "-U",
-                superuser,
-                "--auth=trust",
-                *_like(initialised),
-                "--no-sync",
-                "--data-checksums",
-            ],
-            user,
-        ),
-        ("start it", ["pg_ctl", "-D", data, "-w", "-t", "120", "-l", _LOG, "-o", words, "start"], user),
-    )
-    for what, argv, as_user in steps:
-        status, out, err = pipeline.probe(exec_command(name, argv, user=as_user), timeout=300)
-        if status:
-            log = _logged(name)
-            said = [words for _code, words in _errors(log)] or (err.strip() or out.strip() or log.strip()).splitlines()[
-                -1:
-            ]
-            raise UnverifiedError(
-                f"{what} (throw-away PostgreSQL)",
-                name,
-                said[0] if said else f"exit {status}",
-                "The image must hold PostgreSQL's own tools: see lifeboat_database.verify_image.",
-            )
-
+    start(name, user, data, options)
     # Root, because the artefacts are readable by root alone; the server itself runs as `user`.
     execute = partial(exec_command, name, user="0")
     yield Server(execute, user=superuser, host=_INSIDE, application="lifeboat-verify", timeout=timeout, mount=MOUNT)
+
+
+def make_data(name: str, user: str, superuser: str, initialised: Optional[Initialised] = None) -> str:
+    """Make a data directory in the container, of the account `user` there; returns its path. initialised: see
+    server()."""
+    data = f"{_INSIDE}/data"
+    _step(name, "prepare its directory", ["chown", user, _INSIDE], "0")
+    options = ["--auth=trust", *_like(initialised), "--no-sync", "--data-checksums"]
+    _step(name, "initialise it", ["initdb", "-D", data, "-U", superuser, *options], user)
+    return data
+
+
+def start(name: str, user: str, data: str, options: Mapping[str, str]) -> None:
+    """Start a server in the container on that data directory, with these settings."""
+    words = " ".join(f"-c {key}='{value}'" for key, value in options.items())
+    argv = ["pg_ctl", "-D", data, "-w", "-t", "120", "-l", _LOG, "-o", words, "start"]
+    _step(name, "start it", argv, user)
+
+
+def _step(name: str, what: str, argv: list[str], user: str) -> None:
+    status, out, err = pipeline.probe(exec_command(name, argv, user=user), timeout=300)
+    if status:
+        log = _logged(name)
+        output = (err.strip() or out.strip() or log.strip()).splitlines()
+        lines = [words for _code, words in _errors(log)] or output[-1:]
+        raise UnverifiedError(
+            f"{what} (throw-away PostgreSQL)", name, lines[0] if lines else f"exit {status}",
+            "The image must hold PostgreSQL's own tools: see lifeboat_database.verify_image.",
+        )  # fmt: skip
 
 
 def _like(initialised: Optional[Initialised]) -> list[str]:

@@ -132,6 +132,10 @@ class Protection(abc.ABC, Generic[S]):
         """Prepare an empty data directory, where starting the service does not."""
         del mount
 
+    def fill(self, mount: DataMount) -> None:
+        """Put into the empty data directory what the fresh server begins with."""
+        self.initialise(mount)
+
     def stop(self, writers: tuple[str, ...]) -> tuple[str, ...]:
         """Stop the writers. Returns the names of what was stopped."""
         self.log(f"stopping the writers: {', '.join(writers) or 'none known'}")
@@ -265,7 +269,7 @@ class Protection(abc.ABC, Generic[S]):
         aside = quarantine.put_aside(self.config.stack, self.stack, self.service, mount, stamp, log=self.log)
         self.log(f"starting a fresh {self.service}")
         try:
-            self.initialise(mount)
+            self.fill(mount)
             self.stack.start([self.service], timeout=300)
             self.wait()
             self._settle()
