@@ -26,7 +26,7 @@ from ..base.text import named
 from ..base.typed import MOST, Range
 from ..recovery.state import keep
 from ..settings.config import Config
-from .server import Server, answers, encoded, identifier, literal, setting_name, setting_value, wrong_answer
+from .server import Server, answers, identifier, literal, parsed, setting_name, setting_value, wrong_answer
 
 T = TypeVar("T")
 CLUSTER = "cluster.json"  # an artefact of a backup
@@ -217,12 +217,7 @@ def read(data: bytes, identity: str) -> Cluster:
         what = f"{CLUSTER}: {f'{where} {cause}'.strip()}"
         return IntegrityError("read the server's settings", identity, what, "Choose another backup (`lifeboat list`).")
 
-    body = typed.load(data, wrong)
-    try:
-        text = json.dumps(body, ensure_ascii=False)
-        encoded(text)
-    except UnicodeEncodeError as exc:
-        raise wrong("", "it has half a character, which stands for no byte") from exc
+    body, text = parsed(data, wrong)
     if _NUL.search(text):
         raise wrong("", "it has a NUL, which no text of PostgreSQL has")
     return typed.build(Cluster, body, wrong, unknown="ignore")

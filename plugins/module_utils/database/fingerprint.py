@@ -29,7 +29,7 @@ from ..base.text import named
 from ..base.typed import MOST, Range
 from ..repository.details import Content
 from ..settings.config import FINGERPRINTS
-from .server import AS_TEXT, Session, answers, encoded, literal, wrong_answer
+from .server import AS_TEXT, Session, answers, encoded, literal, parsed, wrong_answer
 
 LARGEST = 256 << 20  # bytes of an artefact that is read whole: ten thousand tables have fewer than 20 MiB
 DUMP, GLOBALS, FINGERPRINT = "database.dump", "globals.sql.gz", "fingerprint.json"  # a backup's artefacts
@@ -513,11 +513,7 @@ def read(data: bytes, identity: str) -> Fingerprint:
         what = f"{FINGERPRINT}: {f'{field} {cause}'.strip()}"
         return IntegrityError("read the fingerprint", identity, what, "Choose another backup (`lifeboat list`).")
 
-    body = typed.load(data, wrong)
-    try:
-        encoded(json.dumps(body, ensure_ascii=False))
-    except UnicodeEncodeError as exc:
-        raise wrong("", "it has half a character, which stands for no byte") from exc
+    body, _text = parsed(data, wrong)
     if isinstance(body, dict):
         body.setdefault("scheme", 1)
         if isinstance(body.get("facts"), dict):  # the first fingerprints told neither of them

@@ -121,6 +121,17 @@ def encoded(text: str) -> bytes:
     return text.encode("utf-8", "surrogateescape")
 
 
+def parsed(data: bytes, wrong: typed.Wrong) -> tuple[object, str]:
+    """JSON of ours about a server, and its text: each of its characters stands for bytes."""
+    body = typed.load(data, wrong)
+    text = json.dumps(body, ensure_ascii=False)
+    try:
+        encoded(text)
+    except UnicodeEncodeError as exc:
+        raise wrong("", "it has half a character, which stands for no byte") from exc
+    return body, text
+
+
 def decoded(data: bytes) -> str:
     return data.decode("utf-8", "surrogateescape")
 

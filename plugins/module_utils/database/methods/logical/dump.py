@@ -129,16 +129,11 @@ def take(run: Opened, *, log: Log, override: bool = False) -> Manifest:
                 created=tuple(sorted(done[-1].there - {item.name for item in around.databases} - set(missing))),
                 standby=around.standby,
             )
+            tool = {"lifeboat": VERSION, "pg_dump": done[0].facts.server_version}
             manifest = Manifest(
-                id=identity,
-                component=DATABASE,
-                stack=config.stack,
-                taken_at=taken_at,
-                finished_at=datetime.now(timezone.utc),
-                artefacts=tuple(artefacts),
-                tool={"lifeboat": VERSION, "pg_dump": done[0].facts.server_version},
-                details=plain(details),
-            )
+                identity, DATABASE, config.stack, taken_at, datetime.now(timezone.utc), tuple(artefacts), tool,
+                plain(details),
+            )  # fmt: skip
             manifest = repositories.publish(run, manifest, staging.publish)
     spread = f", snapshots within {details.spread(taken_at):.1f} s" if details.additional else ""
     log(f"{identity}: published, {human(manifest.size)} in {details.seconds} s{spread}")

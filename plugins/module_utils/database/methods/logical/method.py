@@ -11,7 +11,7 @@ import functools
 import re
 import time
 import zlib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime
@@ -35,6 +35,7 @@ from ...server import Account, Server, decoded, fit_name
 from ..base import Method, Outcome, Restoration, Restored, ServerMode, Window
 from . import proof, restore
 
+S = TypeVar("S", cluster.Slot, cluster.Origin)
 T = TypeVar("T")
 _HALF_MADE = re.compile(r".+_restore_\d{8}_\d{6}", re.DOTALL | re.ASCII)
 ROLES = proof.ROLES
@@ -161,19 +162,15 @@ def _around(wanted: Restoration) -> Optional[cluster.Cluster]:
         found,
         databases={live[name]: inside for name, inside in found.databases.items() if name in live},
         subscriptions=tuple(replace(s, database=live[s.database]) for s in found.subscriptions if s.database in live),
-        slots=tuple(
-            replace(slot, database=live.get(slot.database or ""))
-            for slot in found.slots
-            if slot.database is None or slot.database in live
-        ),
-        origins=tuple(
-            replace(origin, database=live.get(origin.database or ""))
-            for origin in found.origins
-            if origin.database is None or origin.database in live
-        )
-        if found.origins is not None
-        else None,
+        slots=_renamed(found.slots, live),
+        origins=None if found.origins is None else _renamed(found.origins, live),
     )
+
+
+def _renamed(found: Sequence[S], live: Mapping[str, str]) -> tuple[S, ...]:
+    """Those of the server, and of databases in `live`, which has their names now."""
+    there = (item for item in found if item.database is None or item.database in live)
+    return tuple(replace(item, database=live.get(item.database or "")) for item in there)
 
 
 def _sweep(server: Server) -> None:

@@ -19,7 +19,7 @@ from typing import IO, Optional, cast
 from ....base import pipeline
 from ....base.checks import COULD_NOT_VERIFY, Check, compared
 from ....base.errors import IntegrityError, LifeboatError, Log, unable
-from ....base.pipeline import Command
+from ....base.pipeline import Command, Finished
 from ....base.text import named
 from ....repository.details import DumpDetails
 from ....repository.manifest import Manifest
@@ -402,17 +402,18 @@ def _entries(
     source = io.BytesIO("".join(f"{entry};\n" for entry in entries).encode()) if entries else None
     words += ["--use-list=/dev/stdin"] if entries else []
     subject = f"{manifest.id} into {name}"
-    (done,) = pipeline.run(
-        [server.tool("pg_restore", *words, path, database=name, options=server.silent, stdin=bool(entries))],
-        attempted=attempted,
-        subject=subject,
-        source=source,
-        timeout=server.timeout,
-        ok=lambda _: True,
-    )
+    command = server.tool("pg_restore", *words, path, database=name, options=server.silent, stdin=bool(entries))
+    done = _run(server, command, source, attempted, subject)
     if done.status:
         failed = pipeline.failed(attempted, subject, done, remedy)
         raise cause.explained(failed, done.stderr, facts.schema)
+
+
+def _run(server: Server, command: Command, source: Optional[IO[bytes]], attempted: str, subject: str) -> Finished:
+    (done,) = pipeline.run(
+        [command], attempted=attempted, subject=subject, source=source, timeout=server.timeout, ok=lambda _: True
+    )
+    return done
 
 
 def folder_of(manifest: Manifest, directory: Path) -> str:
@@ -441,14 +442,7 @@ def _plain(server: Server, manifest: Manifest, directory: Path, name: str, facts
     """psql accepts a dump cut in mid-table with exit 0; the caller's checksums and fingerprint are what notice."""
     attempted, subject = "restore the plain dump", f"{manifest.id} into {name}"
     with open_plain(manifest, directory) as source:
-        (done,) = pipeline.run(
-            [server.psql_script(name, server.silent)],
-            attempted=attempted,
-            subject=subject,
-            source=source,
-            timeout=server.timeout,
-            ok=lambda _: True,
-        )
+        done = _run(server, server.psql_script(name, server.silent), source, attempted, subject)
     if done.status:
         with open_plain(manifest, directory) as script:
             raise cause.explained(pipeline.failed(attempted, subject, done), done.stderr, facts.schema, script)
