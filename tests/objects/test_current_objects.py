@@ -13,7 +13,7 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import take
+from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import sides, take
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import state as recovery_state
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.details import ObjectsDetails
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest import Manifest
@@ -136,7 +136,7 @@ def a_recovery(world: Seen, patched: pytest.MonkeyPatch) -> None:
 
 
 def its_day(world: Seen, patched: pytest.MonkeyPatch) -> None:
-    patched.setattr(take, "CYCLE", 0)
+    patched.setattr(sides, "CYCLE", 0)
 
 
 def short_lives(world: Seen, patched: pytest.MonkeyPatch) -> None:
@@ -165,14 +165,14 @@ def without_names(world: Seen, patched: pytest.MonkeyPatch) -> None:
 
 
 def cut_short(world: Seen, patched: pytest.MonkeyPatch) -> None:
-    patched.setattr(take, "_FEWEST", 1)
+    patched.setattr(sides, "_FEWEST", 1)
     world.proxy.edit = lambda call, body: (
         re.sub(rb"<Contents>.*(?=</ListBucketResult>)", b"", body) if of_the_vault(world, call) else body
     )
 
 
 def nothing_is_as_before(world: Seen, patched: pytest.MonkeyPatch) -> None:
-    patched.setattr(take, "_FEWEST", 1)
+    patched.setattr(sides, "_FEWEST", 1)
     for key in "abc":
         vault_put(world, key, key.encode(), **{"content-type": "a/b"})
 
@@ -299,7 +299,7 @@ def test_many_removals_are_seen_among_the_versions(world: Seen, monkeypatch: pyt
     world.config = dataclasses.replace(
         world.config, objects=dataclasses.replace(world.config.objects, change_limit=100)
     )
-    monkeypatch.setattr(take, "ASKED", 1)
+    monkeypatch.setattr(sides, "ASKED", 1)
     for key in "abc":
         world.delete(key)
     again = world.take()
@@ -311,7 +311,7 @@ def test_many_new_objects_at_the_source_are_seen_among_the_versions(
     world: Seen, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     filled(world, snapshot=False)
-    monkeypatch.setattr(take, "_FEWEST", 1)
+    monkeypatch.setattr(sides, "_FEWEST", 1)
     for key in "efg":
         world.put(key, key.encode())
     again = world.take()
@@ -325,7 +325,7 @@ def test_the_day_of_the_cycle(world: Seen) -> None:
     noted = details(first).primary.versions_listed
     assert noted
     for days, listed in ((0, False), (6, False), (7, True), (30, True), (-1, True)):
-        assert bool(take._due(world.config, noted, noted + timedelta(days=days))) == listed, days
+        assert bool(sides._due(world.config, noted, noted + timedelta(days=days))) == listed, days
 
 
 def test_an_object_that_lived_only_around_the_instant(world: Seen) -> None:

@@ -30,7 +30,15 @@ import s3_servers
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import typed
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import FAIL, PASS
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LifeboatError, LockedError, UsageError
-from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import back, guard, listing, mc, take, verify
+from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import (
+    back,
+    guard,
+    listing,
+    mc,
+    sides,
+    take,
+    verify,
+)
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import repositories
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.base import OtherRepositoryError, TakenError
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.details import ObjectsDetails, Unheld
@@ -201,7 +209,7 @@ def test_hostile_keys_there_and_back(
     assert set(known) | unheld == there
     assert not set(known) & unheld
     # Ceph takes every name. SeaweedFS' own bucket does not take what a vault on SeaweedFS does not keep, but for these.
-    odd = {key for key in there if any(pattern.search(key) for pattern, _example in take._ODD.values())}
+    odd = {key for key in there if any(pattern.search(key) for pattern, _example in sides._ODD.values())}
     assert unheld <= (odd if server.kind == "Ceph RGW" else {"a\\b", "back\\"}), manifest.details["unheld"]
     assert bool(unheld) == any(line.startswith("WARNING: the vault does not hold") for line in one.lines)
     target = other(one, weed, make_bucket)

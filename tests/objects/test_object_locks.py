@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import server
-from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import take
+from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import sides, take
 from ansible_collections.lifeboat.dr.plugins.module_utils.mirror.listing import Point
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects import refetch
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import protect
@@ -342,7 +342,7 @@ def test_headers_that_the_vault_does_not_keep_are_named(
 ) -> None:
     """When they are copied, and as long as the copies are in use; it costs no backup, and a recovery gives them."""
     if not few:
-        monkeypatch.setattr(take, "_FEWEST", 0)
+        monkeypatch.setattr(sides, "_FEWEST", 0)
     for key in "abcde":
         case.client.put_object(
             Bucket="uploads", Key=key, Body=key.encode(), CacheControl="no-store", ContentLanguage="is",

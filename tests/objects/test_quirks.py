@@ -19,7 +19,7 @@ import pytest
 import s3_quirks
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import PASS
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import UsageError
-from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import take
+from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import sides, take
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects import proof
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import components
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import catalog, repositories
@@ -312,7 +312,7 @@ def test_a_page_that_begins_with_an_old_version_is_not_believed(
 def test_of_many_to_be_removed_some_are_asked_for(
     world: World, weed: SeaweedFS, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(take, "ASKED", 2)
+    monkeypatch.setattr(sides, "ASKED", 2)
     begun(world)
     for number in range(4):
         world.delete(f"key {number}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from typing import Callable, Optional, Union
 
 from ..base.clock import format_time
@@ -19,7 +19,7 @@ from ..repository import catalog
 from ..repository.manifest import Manifest
 from ..repository.points import EVENTUAL, SNAPSHOT
 from ..s3 import bucket, client
-from ..s3.bucket import TRUST, Bucket, Doubts
+from ..s3.bucket import TRUST, Bucket, Doubts, Watch
 from ..s3.signed import fields
 from ..settings.config import Config
 from ..stack import buckets
@@ -42,6 +42,10 @@ class Instant:
     why: str = ""
     skew: Optional[float] = None
     certain: Optional[datetime] = None
+
+    def watch(self) -> Watch:
+        """For a listing that begins now, by the source's clock."""
+        return Watch(datetime.now(timezone.utc) + timedelta(seconds=self.skew or 0) - bucket.SETTLED)
 
 
 def require_vault(source: Bucket, vault: Bucket) -> None:

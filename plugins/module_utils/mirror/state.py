@@ -31,7 +31,7 @@ from ..s3.inventory import Inventory
 from . import listing
 from .listing import Line
 
-NAME_CHECK = ".lifeboat-name-"  # names are tried in the vault by objects whose keys begin so, see take
+NAME_CHECK = ".lifeboat-name-"  # names are tried in the vault by objects whose keys begin so, see sides
 _VERSION = "key TEXT PRIMARY KEY, size INT, etag TEXT, modified INT, version TEXT"
 # copies: what is known of objects that were copied: by the last backup's listing, by a killed run, by this one (then
 # looked). line: the whole of what that listing says, where it may stand in the next one as it is. past: what the source
@@ -480,18 +480,6 @@ class State(Inventory):
     def storage(self) -> dict[str, int]:
         """The storage classes other than the usual one, and how many objects of the listing have them."""
         return dict(sorted(self._tally.storage.items()))
-
-
-def as_of(versions: Iterable[Version], at: datetime) -> Optional[Version]:
-    """Which of the versions of one object it was at that instant, as read_source() takes it; None where it was not."""
-
-    def counts(version: Version) -> bool:
-        same_second = version.modified.microsecond == 0 and at < version.modified + timedelta(seconds=1)
-        return version.modified <= at and not (version.deleted and same_second)
-
-    # Of two with the same time the first is the newer one.
-    newest = max(filter(counts, versions), key=lambda version: version.modified, default=None)
-    return None if newest is None or newest.deleted else newest
 
 
 def _current(versions: Iterable[Version]) -> Iterator[_Row]:

@@ -2,18 +2,21 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Every bucket of the stack's object store, and whether backups hold it."""
+"""Every bucket of the stack's object store, and whether backups hold it; the checks of many of them."""
 
 from __future__ import annotations
 
 import contextlib
 import fnmatch
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Optional
 
 from ..base import throttle
+from ..base.checks import BUCKET, PASS, SHOWN, Check, ended
 from ..base.errors import LifeboatError
+from ..base.text import named
 from ..repository.details import Store
 from ..s3 import bucket, client
 from ..s3.bucket import Bucket, addresses, host_and_port
@@ -47,8 +50,8 @@ def look(run: Opened, known: Sequence[str] = ()) -> Store:
     ours = {*_ours(run, names, [objects.bucket, *(name for name in rest if wanted(objects, name)), *known])}
     rest = [name for name in rest if name not in ours]
     excluded = tuple(name for name in rest if _fits(name, objects.exclude))
-    named = _by_name(objects)
-    vaults = _vaults(run, [name for name in rest if name not in excluded and name not in named])
+    by_name = _by_name(objects)
+    vaults = _vaults(run, [name for name in rest if name not in excluded and name not in by_name])
     rest = [name for name in rest if name not in vaults]
     more = [name for name in rest if wanted(objects, name)]
     left = tuple(name for name in rest if name not in excluded and name not in more)
@@ -156,3 +159,34 @@ def quarantine_name(name: str, stamp: str) -> str:
     """A bucket's name takes 63 letters, digits and hyphens."""
     suffix = "-quarantine-" + re.sub(r"[^a-z0-9]", "-", stamp.lower())
     return name[: 63 - len(suffix)].rstrip(".-") + suffix
+
+
+def folded(of_each: Iterable[tuple[str, Iterable[Check]]], at_once: int = throttle.SIDE_BY_SIDE) -> Iterator[Check]:
+    """The checks of many buckets: one of each name for those that passed it, and each that did not with its bucket.
+
+    at_once: buckets that are looked at side by side.
+    """
+    passed: dict[str, list[str]] = {}
+    each = list(of_each)
+    for (name, _checks), (found, failed) in zip(each, throttle.mapped(_gathered, each, at_once)):
+        for check in found:
+            if check.result == PASS:
+                passed.setdefault(check.name, []).append(f"{named(name)}: {check.detail}")
+            else:
+                yield replace(check, name=f"bucket {named(name)}: {check.name}", kind=BUCKET, subject=name)
+        if failed:
+            yield replace(ended(f"bucket {named(name)}", failed), kind=BUCKET, subject=name)
+    for what, told in passed.items():
+        rest = f"; and {len(told) - SHOWN} other buckets alike" if len(told) > SHOWN else ""
+        yield Check(f"other buckets: {what}", PASS, "; ".join(told[:SHOWN]) + rest)
+
+
+def _gathered(one: tuple[str, Iterable[Check]]) -> tuple[list[Check], Optional[LifeboatError]]:
+    """The checks of one bucket, and the error that ended them: the others are looked at all the same."""
+    found: list[Check] = []
+    try:
+        for check in one[1]:
+            found.append(check)
+    except LifeboatError as exc:
+        return found, exc
+    return found, None

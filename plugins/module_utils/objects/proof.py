@@ -31,6 +31,7 @@ from ..base.text import named
 from ..mirror import back
 from ..mirror import verify as mirror_verify
 from ..mirror.listing import Point
+from ..mirror.store import folded
 from ..repository.base import Repository
 from ..repository.details import ObjectsDetails
 from ..repository.manifest import Manifest
@@ -43,7 +44,6 @@ from ..settings.config import Config
 from ..stack import buckets
 from ..stack.runtime import Opened
 from ..tools import age
-from .many import folded
 
 PREFIX = "lifeboat-verify-"
 ABANDONED = timedelta(hours=24)

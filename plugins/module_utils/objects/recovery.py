@@ -26,6 +26,7 @@ from ..mirror import identities as mirror_identities
 from ..mirror import verify as mirror_verify
 from ..mirror.back import CopiedBack
 from ..mirror.listing import Point
+from ..mirror.store import folded
 from ..recovery import state as recovery_state
 from ..recovery.protect import Protected, Protection
 from ..recovery.state import RECOVERING_OBJECTS, Unfinished
@@ -46,7 +47,6 @@ from . import assess, choose, compare, condition, identities, locks, plan, proof
 from .aside import Aside
 from .compare import RIGHT, UNKNOWN_TO_POINT, to_restore
 from .condition import Assessment
-from .many import folded
 
 T = TypeVar("T")
 SCRATCH = "lifeboat-check-"

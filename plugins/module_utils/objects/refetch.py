@@ -16,6 +16,7 @@ from ..base.errors import LifeboatError, Log, present
 from ..base.text import named
 from ..mirror import back
 from ..mirror.listing import Point
+from ..mirror.store import folded
 from ..repository import catalog, repositories
 from ..s3 import bucket
 from ..s3.bucket import Bucket, Listed
@@ -24,7 +25,6 @@ from ..stack import buckets
 from ..stack.runtime import Opened
 from ..tools import age
 from . import compare, locks, reconcile
-from .many import folded
 
 _FEW = 100  # keys that are asked for one by one, rather than by listing the whole vault
 _LOOKED_INTO = 30  # backups, for the locks that objects had

@@ -17,8 +17,8 @@ from ..base.clock import TOLERANCE
 from ..base.errors import IntegrityError, LifeboatError, present
 from ..base.text import human
 from ..database import logins
+from ..mirror.store import folded
 from ..objects import reconcile
-from ..objects.many import folded
 from ..recovery import state as recovery_state
 from ..repository import base as repository_base
 from ..repository import catalog, copies, growth, points, repositories, retention, sealing, show
