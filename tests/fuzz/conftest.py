@@ -27,6 +27,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base import clock, loc
 from ansible_collections.lifeboat.dr.plugins.module_utils.command import cli
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import schedule
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack import mounts
 from world import World
 
 hypothesis.configuration.set_hypothesis_home_dir(Path(__file__).parents[2] / ".cache/hypothesis")
@@ -58,6 +59,7 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv("PATH", str(root / "bin"))
         patch.setattr(clock, "now", lambda: datetime(2199, 1, 1, tzinfo=timezone.utc))
         patch.setattr(lock, "DIRECTORY", root / "locks")
+        patch.setattr(mounts, "inventory", lambda run: None)  # no project is here whose mounts there could be
         patch.setattr(cli, "LOG_DIRECTORY", root / "world/log")
         patch.setattr(schedule, "LOGS", root / "world/log")
         patch.setattr(schedule, "CRON", root / "world/cron")

@@ -27,6 +27,7 @@ from ansible.module_utils.common import warnings
 from ansible.module_utils.testing import patch_module_args
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import clock, lock, pipeline
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.clock import parse_time
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack import mounts
 from builders import Run, Runner, settings
 
 _OF_ANSIBLE = re.compile(r"\bansible[-.]|\bansible_runner|playbook")
@@ -74,6 +75,13 @@ def own_log() -> Iterator[None]:
     for handler in list(log.handlers):
         log.removeHandler(handler)
         handler.close()
+
+
+@pytest.fixture(autouse=True)
+def no_mounts(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test's stack has no project and no engine: what it mounts is looked at in the tests of that alone."""
+    if request.path.name != "test_state.py":
+        monkeypatch.setattr(mounts, "inventory", lambda run: None)
 
 
 @pytest.fixture(autouse=True)

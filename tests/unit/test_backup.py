@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import typed
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
     LifeboatError,
     LockedError,
@@ -28,8 +29,9 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.operations import prun
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import copies
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.components import KINDS
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3.bucket import Doubts
-from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack import mounts, runtime
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.state import REMEDY, StateInventory, StateMount
 from ansible_collections.lifeboat.dr.plugins.module_utils.vault import endpoints
 from builders import BUCKET, NOW, folder, make_config, make_manifest, publish, publish_config, publish_objects, store
 
@@ -137,6 +139,30 @@ def test_the_order(
         assert (done.point.consistency, done.point.copies) == ("snapshot", ("vault",))
         assert done.as_dict()["recovery_point"] == done.point.id
         assert f"{done.point.id}  recovery point of {', '.join(done.point.parts)}" in "\n".join(done.lines())
+
+
+@pytest.mark.parametrize("config", [True, False])
+def test_what_nobody_protected_is_said_by_the_backup_itself(
+    world: World, monkeypatch: pytest.MonkeyPatch, config: bool
+) -> None:
+    """By the backup of the configuration, or where the stack has none by every one."""
+    mount = StateMount("media", "volume", ("web:/srv/media",), "unprotected", "no component protects it")
+    inventory = StateInventory((mount,))
+    state = typed.plain(inventory)
+    kept = lambda config, log: publish_config(world.root, NOW + timedelta(hours=1), state=state)  # noqa: E731
+    monkeypatch.setattr(configuration_backup, "take", kept)
+    monkeypatch.setattr(mounts, "inventory", lambda run: None if config else inventory)
+    lines: list[str] = []
+    asked = {"config": {"enabled": config}}
+    done = operations_backup.take(Opened(make_config(world.root, **BUCKET, **asked)), log=lines.append)
+    words = f"WARNING: the volume media (web:/srv/media) is in no backup: no component protects it; {REMEDY}"
+    assert words in lines
+    assert words in done.lines()
+    assert done.as_dict()["unprotected"] == [words.removeprefix("WARNING: ")]
+    excluded = {"mounts": {"exclude": [{"name": "media", "reason": "previews"}]}}
+    shutil.rmtree(world.root / "backup")
+    quiet = operations_backup.take(Opened(make_config(world.root, **BUCKET, **asked, **excluded)), log=lines.append)
+    assert quiet.unprotected == ()
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,11 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.configuration import p
 from ansible_collections.lifeboat.dr.plugins.module_utils.configuration import restore as configuration_restore
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery.state import RECOVERING_CONFIG
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import catalog, retention
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository.components import KINDS
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository.details import ConfigDetails
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack import mounts
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.state import StateInventory, StateMount
 from ansible_collections.lifeboat.dr.plugins.module_utils.tools import tar
 from builders import NOW
 from config_world import PLANTED, World, git_repository, keys
@@ -69,6 +73,22 @@ def test_what_the_stack_is_made_of(world: World) -> None:
     assert {artefact.name for artefact in one.artefacts} == {
         "config.tar.gz.age", "secrets.tar.gz.age", "secrets.json.age", "files.json.age",
     }  # fmt: skip
+
+
+def test_a_mount_that_came_since_is_in_the_manifest_of_the_next_backup(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody deployed again, and nobody asked for the status."""
+    assert "state" not in world.take().details, "of a stack that is no Compose project there is nothing to say"
+    there = StateMount("data", "volume", ("db:/data",), "protected", "whose databases are backed up", by="database")
+    came = StateMount("media", "volume", ("web:/srv/media",), "unprotected", "no component protects it")
+    monkeypatch.setattr(mounts, "inventory", lambda run: StateInventory((there, came)))
+    one = world.take()
+    state = one.detailed(ConfigDetails).state
+    assert state is not None
+    assert state.mounts == (came, there)
+    kind = KINDS["config"]
+    assert kind.notes(one.detailed(kind.details)) == ["in no backup: the volume media (web:/srv/media)"]
 
 
 def test_a_secret_is_nowhere_in_the_clear(world: World) -> None:

@@ -24,8 +24,9 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import COU
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LifeboatError, NotFoundError
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import state as recovery_state
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.catalog import Entry
-from ansible_collections.lifeboat.dr.plugins.module_utils.stack import answer
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack import answer, mounts
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.state import StateInventory, StateMount
 from builders import NOW, Run, make_config, settings
 from test_backend_cause import APP, DEAD, HEALTHY, KILLED, LOOP, LOST, REFUSED, THIEF, WEB, app, seen
 
@@ -166,6 +167,23 @@ def test_a_failed_configuration_that_is_named_is_accepted(
     assert {check["name"]: check["result"] for check in result["checks"]}["backup accepted"] == COULD_NOT_VERIFY
     refused = run("backend_plan", **given(tmp_path, host="shop1", accept="failed"))
     assert "it needs the id of a backup" in refused["cause"]
+
+
+def test_a_mount_of_the_backend_that_is_in_no_backup_is_no_green(
+    run: Run, tmp_path: Path, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The backend's own: what the stores alone mount says nothing of it."""
+    of = {"media": ("web:/media",), "dumps": ("db:/dumps",)}
+    listed = tuple(StateMount(name, "volume", uses, "unprotected", "no component") for name, uses in of.items())
+    monkeypatch.setattr(mounts, "inventory", lambda run: StateInventory(listed))
+    world.looks = [seen(KILLED), HEALTHY]
+    planned = plan_of(run, tmp_path)
+    (warning,) = planned["plan"]["warnings"]
+    assert warning.startswith("the volume media (web:/media) is in no backup: no component")
+    result = run("backend_recover", **given(tmp_path, plan=planned["plan"]))
+    checked = {check["name"]: check for check in result["checks"]}
+    assert (checked["mounts"]["result"], checked["application"]["result"]) == (COULD_NOT_VERIFY, PASS)
+    assert "dumps" not in checked["mounts"]["detail"]
 
 
 def test_check_mode_changes_nothing(run: Run, tmp_path: Path, world: World) -> None:

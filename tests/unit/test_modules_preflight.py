@@ -21,7 +21,9 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.database import server
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import preflight
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations.preflight import Place
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import files as stack_files
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack import mounts
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import ComposeRuntime, ServiceState
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.state import StateInventory, StateMount
 from builders import Run, settings
 
 KNOWN = ["lifeboat_stack", "lifeboat_repository", "lifeboat_database", "lifeboat_drill", "lifeboat_drill_power_off"]
@@ -129,6 +131,22 @@ def test_secret_files_without_a_recipient_are_said_at_once(
     if said:
         assert "lifeboat_config.recipients" in found["notes"][0]
     assert check(run, tmp_path, application=checks(f"{s3}/health"), config=config, reach=False)["notes"] == []
+
+
+def test_each_mount_is_said_at_once_and_what_protects_it(
+    run: Run, tmp_path: Path, s3: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of = [("media", "unprotected", ""), ("data", "protected", "database"), ("/etc/localtime", "no state", "")]
+    listed = tuple(StateMount(name, "volume", (f"web:/{name}",), kind, "why", by=by) for name, kind, by in of)  # type: ignore[arg-type]
+    monkeypatch.setattr(mounts, "inventory", lambda run: StateInventory(listed, ("no engine",)))
+    found = check(run, tmp_path, application=checks(f"{s3}/health"), config={"enabled": False})
+    assert found["notes"] == [
+        "mount IN NO BACKUP: the volume media (web:/media): why",
+        "mount protected by database: the volume data (web:/data): why",
+        "mount no state: the volume /etc/localtime (web://etc/localtime): why",
+        "mount NOT KNOWN: no engine",
+    ]
+    assert check(run, tmp_path, application=checks(f"{s3}/health"), reach=False)["notes"] == []
 
 
 def database(name: str, **changes: Any) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from typing import Any, Optional
 
 import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import typed
-from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import FAIL, PASS, Check
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
     IntegrityError,
     LifeboatError,
@@ -39,6 +39,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.site import scope, sta
 from ansible_collections.lifeboat.dr.plugins.module_utils.site import show as site_show
 from ansible_collections.lifeboat.dr.plugins.module_utils.site.plan import Request
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.state import StateInventory, StateMount
 from builders import BUCKET, NOW, make_config, make_manifest, prove, publish, publish_config, publish_objects, store
 from config_world import keys as new_key
 from encryption_world import Lab
@@ -53,6 +54,10 @@ WIKI = {"name": "wiki", "folder": "buckets/001", "objects": 3, "bytes": 3, "cons
 LOST = {"app1": "connection timed out"}
 
 
+def mount(name: str, protection: Any) -> StateMount:
+    return StateMount(name, "volume", (f"web:/{name}",), protection, "no component protects it")
+
+
 class World:
     """A vault with recovery points; the repository's directory plays it."""
 
@@ -63,6 +68,7 @@ class World:
         monkeypatch.setattr(objects_proof, "levels", lambda *_: iter(self.versions))
         monkeypatch.setattr(configuration_services, "readable", lambda: False)
         self.files: list[dict[str, Any]] = []
+        self.state: Optional[StateInventory] = StateInventory((mount("data", "protected"),))
 
     def point(
         self, hours: int = 0, *, config: bool = True, artefacts: Sequence[str] = (),
@@ -75,7 +81,7 @@ class World:
         database = publish(self.root, taken, **more, **({"details": details} if details else {}))
         parts: dict[str, Optional[Manifest]] = {
             "database": database, "objects": publish_objects(self.root, taken, of=database, **objects),
-            "config": publish_config(self.root, taken, files=self.files) if config else None,
+            "config": publish_config(self.root, taken, files=self.files, **self.mounts()) if config else None,
         }  # fmt: skip
         named = {name: points.Part(part.id, part.seal) if part else None for name, part in parts.items()}
         one = points.Point(
@@ -83,6 +89,9 @@ class World:
         )
         store(self.root).write_point(one.id, one.to_bytes())
         return one.id
+
+    def mounts(self) -> dict[str, Any]:
+        return {"state": typed.plain(self.state)} if self.state else {}
 
     def make(
         self, request: Request = LATEST, here: Any = None, others: Any = None, **changes: Any
@@ -100,6 +109,45 @@ class World:
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     return World(tmp_path, monkeypatch)
+
+
+UNPROTECTED = StateInventory((mount("data", "protected"), mount("media", "unprotected")))
+NO_CONFIG = "the point has no backup that says what the services mounted"
+
+
+def mounts_check(made: site_show.Plan) -> Check:
+    (check,) = (check for check in made.checks if check.name == "mounts")
+    return check
+
+
+def test_what_the_lost_host_mounted_and_no_backup_holds_is_no_green(world: World) -> None:
+    world.state = UNPROTECTED
+    world.point()
+    made = world.make()
+    check = mounts_check(made)
+    assert check.result == COULD_NOT_VERIFY
+    assert check.detail.startswith("the volume media (web:/media) is in no backup: no component protects it; ")
+    shown = "\n".join(site_show.text(made, EMPTY))
+    assert "COULD_NOT_VERIFY  mounts: the volume media (web:/media) is in no backup" in shown
+    # Excluded by name, by the inventory of today: named every time, and no verdict is lowered.
+    excluded = world.make(mounts={"exclude": [{"name": "media", "reason": "made of the objects"}]})
+    words = "excluded by name: the volume media (web:/media): made of the objects"
+    assert (mounts_check(excluded).result, words in mounts_check(excluded).detail) == (PASS, True)
+    assert ("the volume media (web:/media)", "excluded by name: made of the objects") in [
+        (gap.what, gap.why) for gap in excluded.untested
+    ]
+
+
+@pytest.mark.parametrize("config", [True, False])
+def test_a_point_that_does_not_say_what_was_mounted_is_no_green(world: World, config: bool) -> None:
+    """Of an earlier Lifeboat, or without a backup of the configuration."""
+    world.state = None
+    world.point(config=config)
+    made = mounts_check(world.make())
+    assert made.result == COULD_NOT_VERIFY
+    assert ("was taken by an earlier Lifeboat" in made.detail, NO_CONFIG in made.detail) == (config, not config)
+    units = world.make(runtime={"type": "host"})
+    assert [check for check in units.checks if check.name == "mounts"] == []
 
 
 def test_a_lost_site_is_planned_to_the_newest_point_and_every_step_is_shown(world: World) -> None:

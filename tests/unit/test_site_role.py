@@ -97,6 +97,7 @@ def test_an_accepted_backup_does_not_excuse_a_site_that_does_not_serve(
         (["backup accepted"], False), (["databases left out"], True), (["files left out", "databases left out"], True),
         (["databases left out", "rows"], False), (["buckets left out"], True), (["buckets left out", "rows"], False),
         (["buckets left out", "databases left out", "files left out"], True),
+        (["mounts"], True), (["mounts", "files left out"], True), (["mounts", "rows"], False),
     ],
 )  # fmt: skip
 def test_files_that_the_confirmed_plan_leaves_out_keep_nobody_from_the_site(short: list[str], on: bool) -> None:

@@ -568,8 +568,8 @@ def test_warnings_say_it_where_no_verdict_may_be_lowered(world: World) -> None:
     assert world.inventory().warnings == [
         f"the volume media (web:/srv/media) is in no backup: no component protects it; {state.REMEDY}"
     ]
-    assert world.inventory().used_by(["db"]).check.result == PASS
-    assert world.inventory().used_by(["web"]).check.result == COULD_NOT_VERIFY
+    assert world.inventory().without(["web"]).check.result == PASS
+    assert world.inventory().without(["db"]).check.result == COULD_NOT_VERIFY
 
 
 def test_in_a_manifest_it_has_a_size_that_a_keeper_takes(world: World) -> None:

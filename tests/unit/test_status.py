@@ -20,8 +20,9 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.operations import escr
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import state as recovery_state
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import copies, points
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config as settings_config
-from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack import mounts, runtime
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.state import StateInventory, StateMount
 from ansible_collections.lifeboat.dr.plugins.module_utils.vault import endpoints
 from builders import BUCKET, CONFIG, NOW, folder, make_config, prove, publish, publish_config, publish_objects, store
 
@@ -72,6 +73,22 @@ def test_green(tmp_path: Path, said: dict[str, list[Check]]) -> None:
     ]  # fmt: skip
     assert found["recovery point"][1] == "20261124_130000, 2.0 h old, consistency snapshot"
     assert "reconcile" not in look(tmp_path), "no query, nothing to say"
+
+
+def test_a_mount_that_nobody_protected_or_excluded_is_no_green(
+    tmp_path: Path, said: dict[str, list[Check]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    green(tmp_path)
+    mount = StateMount("media", "volume", ("web:/srv/media",), "unprotected", "no component protects it")
+    monkeypatch.setattr(mounts, "inventory", lambda run: StateInventory((mount,)))
+    found = status.status(Opened(configured(tmp_path)), now=NOW + 2 * HOUR)
+    assert found.verdict == COULD_NOT_VERIFY
+    assert [check.name for check in found.checks if check.result != PASS] == ["mounts"]
+    (shown,) = found.as_dict()["mounts"]  # type: ignore[misc]
+    assert shown["protection"] == "unprotected"
+    excluded = make_config(tmp_path, mounts={"exclude": [{"name": "media", "reason": "previews"}]})
+    monkeypatch.setattr(mounts, "inventory", lambda run: StateInventory((mount,)).judged(excluded))
+    assert look(tmp_path)["mounts"] == (PASS, "excluded by name: the volume media (web:/srv/media): previews")
 
 
 def server(**details: Any) -> dict[str, Any]:

@@ -31,7 +31,7 @@ ESCAPE = "\x1b"
 @pytest.fixture
 def etc(tmp_path: Path) -> Path:
     """A stack with a proved backup, and an older one that is not."""
-    (tmp_path / "shop.json").write_text(json.dumps(settings(tmp_path)))
+    (tmp_path / "shop.json").write_text(json.dumps(settings(tmp_path, runtime={"type": "host"})))
     now = datetime.now(timezone.utc)
     publish(tmp_path, now - timedelta(seconds=10))
     prove(tmp_path, publish(tmp_path, now - timedelta(seconds=5)), at=now)

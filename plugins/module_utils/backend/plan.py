@@ -19,7 +19,7 @@ from ..repository import catalog
 from ..settings.config import Config
 from ..settings.scenarios import BACKEND
 from ..stack.runtime import Opened
-from . import assess, images, redeploy, space
+from . import assess, images, recovery, redeploy, space
 from . import host as backend_host
 from .cause import IMAGE, LADDER, REDEPLOY, SPACE, Cause, classify, next_step
 from .facts import Observations
@@ -82,7 +82,7 @@ def _make(
         machine=machine(seen),
         findings=tuple(([f"cause: {cause.description}"] if needed and not seen.healthy else []) + findings(seen)),
         unchecked=_unchecked(config, seen),
-        warnings=_warnings(config, seen, cause, key, backup is not None),
+        warnings=(*_warnings(config, seen, cause, key, backup is not None), *_mounts(run)),
         ladder=_ladder(config, cause, begin, known, files) if needed else (),
         begin=begin,
         blocked=blocked,
@@ -143,6 +143,11 @@ def machine(observations: Observations) -> tuple[str, ...]:
 def _unchecked(config: Config, observations: Observations) -> tuple[str, ...]:
     none = "no endpoint is configured (lifeboat_application.checks): whether the application answers is not known"
     return (*observations.not_looked, *(() if config.application.checks else (none,)))
+
+
+def _mounts(run: Opened) -> list[str]:
+    inventory = recovery.own_mounts(run)
+    return inventory.warnings if inventory else []
 
 
 def _warnings(config: Config, observations: Observations, cause: Cause, key: str, backup: bool) -> tuple[str, ...]:

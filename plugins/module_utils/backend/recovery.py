@@ -9,13 +9,15 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Optional
 
 from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check, verdict
 from ..base.errors import LifeboatError, Log, NotFoundError, UsageError
 from ..recovery import state as recovery_state
 from ..settings.config import Config
-from ..stack import answer
+from ..stack import answer, mounts
 from ..stack.runtime import Opened
+from ..stack.state import StateInventory
 from . import assess, steps
 from .cause import LADDER, Cause, classify, next_step
 from .facts import OTHER
@@ -70,8 +72,16 @@ def recover(run: Opened, planned: Plan, *, key: str = "", log: Log) -> tuple[Rec
         healed = work.observations.healthy
         tried.append(replace(step, healed=healed))
         log(f"{name}: {'it serves' if healed else 'not yet: ' + classify(work.observations, planned.host).description}")
-    checks = [*prove(run, log=log), *work.checks]
+    inventory = own_mounts(run)
+    checks = [*prove(run, log=log), *work.checks, *([inventory.check] if inventory else [])]
     return replace(_recovered(work, tried), mode=tried[-1].step if tried else "", checks=tuple(checks)), ""
+
+
+def own_mounts(run: Opened) -> Optional[StateInventory]:
+    """What the backend's services mount. None of a stack that is no Compose project."""
+    inventory = mounts.inventory(run)
+    stores = {run.config.database.service, run.config.objects.service}
+    return inventory.without(stores) if inventory else None
 
 
 def _recovered(work: Work, tried: Sequence[Tried]) -> Recovered:

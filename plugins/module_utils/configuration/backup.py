@@ -39,7 +39,7 @@ from ..repository.manifest import Artefact, Manifest
 from ..repository.sealing import VERSION as SCHEMA_VERSION
 from ..settings import config as configuration
 from ..settings.config import Config
-from ..stack import runtime
+from ..stack import mounts, runtime
 from ..stack.runtime import Opened
 from ..tools import age, tar
 from ..tools.tar import Entry, Packer
@@ -47,6 +47,8 @@ from . import files, judge, parts, scanner
 from .files import Selection
 from .parts import GIT, IMAGES, SITE
 from .restore import LISTING, PLAIN, SCHEMA, SECRET_LIST, SECRETS, SECRETS_LIMIT
+
+_STATE = 16 << 10  # bytes of what the stack mounts, of the 64 KiB of details that a keeper takes
 
 
 def take(run: Opened, *, log: Log, directory: Path = configuration.DIRECTORY) -> Manifest:
@@ -61,7 +63,7 @@ def take(run: Opened, *, log: Log, directory: Path = configuration.DIRECTORY) ->
     repo = repositories.of(run)
     repo.check(writable=True)
     repo.sweep(older_than=STALE, now=taken_at)
-    wanted = files.select(config, run.runtime, directory)
+    wanted, inventory = files.select(config, run.runtime, directory), mounts.inventory(run)
     earlier = catalog.entries(repo, "config", config.stack)
     identity = catalog.free_id(repo, "config", taken_at)
     seal = age.sealing(config, log, config.config.recipients)
@@ -74,8 +76,9 @@ def take(run: Opened, *, log: Log, directory: Path = configuration.DIRECTORY) ->
         work.listing()
         seconds = round(time.monotonic() - started, 2)
         details = replace(
-            details, images=images, site=work.site_facts, parts=work.parts, notes=tuple(wanted.notes), seconds=seconds
-        )
+            details, images=images, site=work.site_facts, parts=work.parts, notes=tuple(wanted.notes), seconds=seconds,
+            state=inventory.limited(_STATE) if inventory else None,
+        )  # fmt: skip
         manifest = Manifest(
             id=identity, component="config", stack=config.stack, taken_at=taken_at,
             finished_at=datetime.now(timezone.utc), tool={"lifeboat": VERSION}, details=typed.plain(details),

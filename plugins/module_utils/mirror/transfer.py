@@ -189,7 +189,7 @@ class Transfer:
         elif found.encryption:
             copy = self._vault.bucket.ask("HEAD", item.key, {"versionId": vault_version}, attempted=copier.READ)
             found = replace(found, clear=not properties.encryption(copy.headers))
-        self._state.seen(item.key, found.line)
+        self._state.seen(item.key, found.encoded)
 
     def sweep(self, last: Optional[Point]) -> None:
         """Read this night's share of the tags again: they change without the object."""

@@ -16,12 +16,12 @@ from ..base.errors import IntegrityError, LifeboatError, LockedError, Log, Usage
 from ..base.text import named
 from ..recovery import state as recovery_state
 from ..repository import catalog, copies, points, repositories
-from ..repository.components import DATABASE, OBJECTS, configured
+from ..repository.components import CONFIG, DATABASE, OBJECTS, configured
 from ..repository.copies import Outcome
-from ..repository.details import DatabaseDetails, ObjectsDetails
+from ..repository.details import ConfigDetails, DatabaseDetails, ObjectsDetails
 from ..repository.manifest import Manifest
 from ..repository.points import Point
-from ..stack import answer
+from ..stack import answer, mounts
 from ..stack.runtime import Opened
 from ..tools import age
 from .components import COMPONENTS
@@ -37,7 +37,8 @@ class Taken:
 
     failed: what of the vault could not be done. not_pruned: why retention has to wait.
     refused: why retention deleted nothing, most often because the clock may be wrong. shrunk: how much less the
-    database backup holds than one before it, where that is under half.
+    database backup holds than one before it, where that is under half. unprotected: mounts of the stack that are in no
+    backup, a sentence each.
     """
 
     manifests: tuple[Manifest, ...]
@@ -49,6 +50,7 @@ class Taken:
     failed: tuple[str, ...] = ()
     refused: Optional[LifeboatError] = None
     shrunk: str = ""
+    unprotected: tuple[str, ...] = ()
 
     @property
     def unheld(self) -> int:
@@ -89,6 +91,8 @@ class Taken:
             found["copies"] = {**self.copied.as_dict(), "failed": list(self.failed)}
         if self.pruned is not None:
             found["prune"] = self.pruned
+        if self.unprotected:
+            found["unprotected"] = list(self.unprotected)
         return found
 
     def lines(self) -> list[str]:
@@ -111,6 +115,7 @@ class Taken:
             shown.append(f"WARNING: {self.shrunk}; if that is right: lifeboat backup database --override")
         if self.unheld:
             shown.append(f"WARNING: {self.unheld} objects could not be held by the vault and are in no backup")
+        shown += [f"WARNING: {words}" for words in self.unprotected]
         if self.missing:
             shown.append(str(self.missing))
         return shown
@@ -167,7 +172,23 @@ def take(
     shrunk = _shrunk(run, manifests)
     if shrunk:
         log(f"WARNING: {shrunk}")
-    return Taken(tuple(manifests), point, new, copied, pruned, waits, tuple(failed), refused, shrunk)
+    unprotected = _unprotected(run, manifests, log)
+    return Taken(tuple(manifests), point, new, copied, pruned, waits, tuple(failed), refused, shrunk, unprotected)
+
+
+def _unprotected(run: Opened, manifests: Sequence[Manifest], log: Log) -> tuple[str, ...]:
+    """What of the stack's state nobody protected or excluded, as the backup of its configuration says; looked at here
+    where the stack has none. A mount that came since the deployment is seen by the next night."""
+    config, inventory = run.config, None
+    for manifest in manifests:
+        if manifest.component == CONFIG:
+            inventory = manifest.detailed(ConfigDetails).state
+    if not config.config.enabled:
+        inventory = mounts.inventory(run)
+    warnings = tuple(inventory.judged(config).warnings) if inventory else ()
+    for words in warnings:
+        log(f"WARNING: {words}")
+    return warnings
 
 
 def _unanswered(run: Opened, log: Log) -> list[str]:

@@ -33,7 +33,7 @@ from ..repository.base import OtherStackError
 from ..s3.bucket import Bucket
 from ..settings import config as settings
 from ..settings.config import Config
-from ..stack import buckets
+from ..stack import buckets, mounts
 from ..stack.runtime import Opened
 from ..tools import healthchecks
 
@@ -174,7 +174,13 @@ def _there(package: str) -> bool:
 
 def notes(run: Opened) -> list[str]:
     """What a deployment is not refused for, and its operator had better know at once."""
-    return [*_secret_files(run), *_databases(run), *_identities(run.config)]
+    return [*_secret_files(run), *_databases(run), *_identities(run.config), *_mounts(run)]
+
+
+def _mounts(run: Opened) -> list[str]:
+    """The table of the stack's state: what each mount is protected by, and what is in no backup."""
+    inventory = run.once(mounts.inventory)
+    return [f"mount {row}" for row in inventory.table] if inventory else []
 
 
 def _databases(run: Opened) -> list[str]:

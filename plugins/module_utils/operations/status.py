@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Optional
 
+from ..base import typed
 from ..base.checks import COULD_NOT_VERIFY, FAIL, NEWEST, PASS, PROOF, Check, at_most, verdict
 from ..base.clock import TOLERANCE
 from ..base.errors import IntegrityError, LifeboatError, present
@@ -30,8 +31,9 @@ from ..s3 import bucket
 from ..s3.bucket import Listed
 from ..settings import config as settings
 from ..settings.config import MANIFESTS, RECOVERY_POINTS, Config
-from ..stack import buckets
+from ..stack import buckets, mounts
 from ..stack.runtime import Opened
+from ..stack.state import StateInventory
 from ..tools import age
 from ..vault import endpoints
 from . import clocks, escrow_record, judgements
@@ -41,13 +43,15 @@ CONTENT, SIZES = "content against earlier backups", "size against earlier backup
 
 @dataclass(frozen=True)
 class Status:
-    """How a stack is protected at a time: what was checked, and what it has to recover from."""
+    """How a stack is protected at a time: what was checked, and what it has to recover from. state: its mounts, where
+    it is a Compose project."""
 
     stack: str
     at: datetime
     checks: tuple[Check, ...]
     points: Sequence[PointEntry]
     backups: Mapping[str, Sequence[Entry]]
+    state: Optional[StateInventory] = None
 
     @property
     def verdict(self) -> str:
@@ -65,6 +69,7 @@ class Status:
             "verdict": self.verdict,
             "checks": [check.as_dict() for check in self.checks],
             "proof_age_days": self.proof_age_days,
+            "mounts": [typed.plain(mount) for mount in self.state.mounts] if self.state else [],
             "points": points.listing(self.points, {}, self.at),
             "backups": points.listing([], self.backups, self.at),
         }
@@ -73,8 +78,9 @@ class Status:
 def status(run: Opened, *, now: datetime, asked: Optional[datetime] = None) -> Status:
     """Reads manifests, not artefacts; a backup nobody proved never passes.
 
-    Of a stack with a bucket it also asks the two endpoints, and the database where keys_query is set. asked: the time
-    that it is, where `now` is a day to come: what an endpoint said is remembered as of then.
+    Of a stack with a bucket it also asks the two endpoints, and the database where keys_query is set; of a Compose
+    project it looks at every mount. asked: the time that it is, where `now` is a day to come: what an endpoint said is
+    remembered as of then.
     """
     config, repo = run.config, repositories.of(run)
     repo.check(writable=False)
@@ -109,10 +115,12 @@ def status(run: Opened, *, now: datetime, asked: Optional[datetime] = None) -> S
     checks += _holds(run, now)
     checks += escrow_record.checks(run, now)
     checks += endpoints.checks(run, now=asked or now)
+    inventory = run.once(mounts.inventory)
+    checks += [inventory.check] if inventory else []
     if config.objects.bucket and config.objects.keys_query:
         compared, report = reconcile.checked(config, lambda: _reconciled(run))
         checks += [*compared, *(_rows_of_others(run) if report else ())]
-    return Status(config.stack, now, tuple(checks), tied, backups)
+    return Status(config.stack, now, tuple(checks), tied, backups, inventory)
 
 
 def newest(seen: Status) -> list[str]:

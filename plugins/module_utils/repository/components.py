@@ -128,7 +128,8 @@ def _held(details: ConfigDetails) -> Mapping[str, int]:
 
 def _left_out(details: ConfigDetails) -> list[str]:
     left = details.left_out
-    return [f"{len(left)} secret files are not in it, as no recipient was configured"] if left else []
+    words = [f"{len(left)} secret files are not in it, as no recipient was configured"] if left else []
+    return words + (details.state.notes if details.state else [])
 
 
 def _contents(details: DatabaseDetails) -> list[Content]:

@@ -21,6 +21,7 @@ from ..base.clock import parse_time
 from ..base.errors import UsageError
 from ..base.text import Untested, named, several
 from ..base.typed import Range
+from ..stack.state import StateInventory
 
 Count = Annotated[int, Range(0)]
 LOGICAL = "logical"  # the method of backups that are a dump of each database
@@ -541,7 +542,8 @@ class ImageInUse:
 class ConfigDetails:
     """left_out: secret files that are not in it, as no recipient was configured. torn: files that changed meanwhile.
     recipients: for whom all of it is encrypted; of older ones the secret files alone. host_key: the recipient of the
-    host's own key, which opens all but the secret files.
+    host's own key, which opens all but the secret files. state: what the stack mounts, and what protects it; None of
+    older ones, and of a stack that is no Compose project.
     """
 
     files: Count
@@ -559,3 +561,4 @@ class ConfigDetails:
     notes: tuple[str, ...] = ()
     seconds: float = 0.0
     host_key: str = ""
+    state: Optional[StateInventory] = None

@@ -40,13 +40,14 @@ from ..repository.base import Repository
 from ..repository.catalog import Entry
 from ..repository.checksums import checks_in_place
 from ..repository.components import CONFIG, DATABASE, KINDS, OBJECTS
-from ..repository.details import DatabaseDetails, ObjectsDetails
+from ..repository.details import ConfigDetails, DatabaseDetails, ObjectsDetails
 from ..repository.manifest import Manifest
 from ..repository.points import Point, PointEntry
 from ..repository.sources import FROM_VAULT, PAST, past, vault_place
 from ..settings.config import RECOVERY_POINTS, Config
 from ..settings.scenarios import BACKEND, SCENARIOS, SITE
 from ..stack.runtime import Opened
+from ..stack.state import StateInventory
 from ..tools import age
 from . import files as site_files
 from . import left_out, show, state
@@ -85,7 +86,7 @@ class Chosen:
 
     accepted: why it failed, where an operator accepted that. hidden: why old versions are read, where they are.
     lacks: what of the server and of the store other backups hold and this one does not. databases: those that come
-    back, where not all of the backup's do.
+    back, where not all of the backup's do. untested: mounts of the stack that are excluded by name.
     """
 
     point: Point
@@ -97,6 +98,7 @@ class Chosen:
     hidden: str = ""
     lacks: tuple[Untested, ...] = ()
     databases: tuple[str, ...] = ()
+    untested: tuple[Untested, ...] = ()
 
     @property
     def needs(self) -> int:
@@ -165,7 +167,7 @@ def make(run: Opened, request: Request, here: Seen, others: Mapping[str, object]
         location=vault_place(run) if place in FROM_VAULT else store.location(DATABASE, database.id),
         checks=chosen.checks,
         done=state.done(last, point.id),
-        untested=(*chosen.lacks, *_untested(chosen.parts)),
+        untested=(*chosen.lacks, *_untested(chosen.parts), *chosen.untested),
         backup=Backup(
             point.id,
             point.taken_at,
@@ -355,6 +357,8 @@ def choose(run: Opened, store: Repository, request: Request, *, log: Log) -> Cho
             (accepted if borne else bad).extend(f"{item.name}: {item.detail}" for item in proved if item.result == FAIL)
         if not bad:
             good = {name: manifest for name, manifest in parts.items() if manifest}
+            inventory = state_of(config, good.get(CONFIG))
+            checks += [inventory.check] if inventory else []
             checks += [*_tried(store, good, request), *left.checks, *left_out.buckets(good.get(OBJECTS))]
             lacks = lacking.of(config, found[DATABASE], good[DATABASE], None)
             objects = by_id[good[OBJECTS].id] if OBJECTS in good else None
@@ -366,6 +370,7 @@ def choose(run: Opened, store: Repository, request: Request, *, log: Log) -> Cho
             return Chosen(
                 point, good, tuple(checks), tuple(passed), warnings, tuple(accepted), entry.hidden,
                 (*lacks.untested(()), *(without.untested(()) if without else ())), left.databases,
+                inventory.untested if inventory else (),
             )  # fmt: skip
         if by_name:
             raise IntegrityError(
@@ -379,6 +384,18 @@ def choose(run: Opened, store: Repository, request: Request, *, log: Log) -> Cho
                 _ATTEMPTED, config.stack, "; ".join(f"{item.id}: {item.problem}" for item in passed[:3]),
                 "No recovery point in the vault is whole. Nothing was built.",
             )  # fmt: skip
+
+
+def state_of(config: Config, manifest: Optional[Manifest]) -> Optional[StateInventory]:
+    """What the lost host's services mounted, by its last backup of the configuration: what was in no backup does not
+    come back. None of a stack that is no Compose project."""
+    if config.runtime.type != "compose":
+        return None
+    inventory = manifest.detailed(ConfigDetails).state if manifest else None
+    if inventory is not None:
+        return inventory.judged(config)
+    which = f"{manifest.id} was taken by an earlier Lifeboat, and" if manifest else "the point has no backup that"
+    return StateInventory(problems=(f"{which} {'does not say' if manifest else 'says'} what the services mounted",))
 
 
 def _elsewhere(lacks: lacking.Lacking) -> list[str]:

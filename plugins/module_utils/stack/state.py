@@ -132,6 +132,13 @@ class StateInventory:
         return Check(CHECK, result, "; ".join(words) or "the stack mounts nothing that keeps state")
 
     @property
+    def notes(self) -> list[str]:
+        """What a list of backups and a recovery point say of it."""
+        found = [f"in no backup: {mount.display}" for mount in self.unprotected]
+        found += [f"excluded by name: {mount.display}: {mount.why}" for mount in self.of(EXCLUDED)]
+        return found[:SHOWN] + ([f"and {len(found) - SHOWN} more mounts"] if len(found) > SHOWN else [])
+
+    @property
     def untested(self) -> tuple[Untested, ...]:
         """What is excluded, for records: it is named every time and lowers no verdict."""
         return tuple(Untested(mount.display, f"excluded by name: {mount.why}") for mount in self.of(EXCLUDED))
@@ -158,10 +165,10 @@ class StateInventory:
         more = (f"{len(rest)} more mounts are in no backup, or excluded",) if rest else ()
         return StateInventory(tuple(mounts), (*problems, *more))
 
-    def used_by(self, services: Iterable[str]) -> StateInventory:
-        """The mounts of these services alone."""
-        wanted = frozenset(services)
-        return replace(self, mounts=tuple(mount for mount in self.mounts if mount.services & wanted), unused=())
+    def without(self, services: Iterable[str]) -> StateInventory:
+        """The mounts that others than these services use."""
+        stores = frozenset(services)
+        return replace(self, mounts=tuple(mount for mount in self.mounts if mount.services - stores), unused=())
 
     def judged(self, config: Config) -> StateInventory:
         """The same by the exclusions of today: one that was taken earlier knows those of its time."""

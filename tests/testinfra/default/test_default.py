@@ -116,7 +116,8 @@ def test_the_status_turns_green_only_by_a_proof(app1: Host) -> None:
     settings = json.loads(app1.run("cat", "/etc/lifeboat/shop.json"))
     settings.update(repository={"type": "local", "path": f"{room}/backup"}, state_directory=f"{room}/state")
     # A stack with a bucket, or with a configuration to rebuild it from, is not green by its database alone.
-    settings.update(objects={}, vault={}, config={"enabled": False})
+    excluded = [{"name": "objectdata", "reason": "the database alone is looked at"}]
+    settings.update(objects={}, vault={}, config={"enabled": False}, mounts={"exclude": excluded})
     app1.run("mkdir", "-p", f"{room}/backup")
     app1.run("sh", "-c", f"cat > {room}/shop.json", stdin=json.dumps(settings))
     here = ("--config-directory", room)

@@ -271,6 +271,7 @@ def test_without_a_key_deploy_says_what_to_provide(
     code, seen = machine.lifeboat("status")
     same = {check["name"]: check["detail"] for check in seen["checks"] if check["result"] != "PASS"}
     same.pop("config images", "")  # the lab's are in no registry
+    assert "/srv/shop/password" in same.pop("mounts"), "it is mounted, and in no backup"
     proof = same.pop("config proof")
     assert (code, same) == (3, {"config secrets": gaps[0]["detail"]})
     assert proof.endswith(f"could not be proved: secrets: {gaps[0]['detail']}"), "it is verified, and not to be again"
