@@ -91,7 +91,8 @@ def main() -> None:
         verdict=fleet.verdict(lines),
         summary=fleet.summary(lines),
         stacks=[
-            {"host": line.host, "stack": line.stack, "verdict": line.verdict, "words": line.words} for line in lines
+            {"host": line.host, "stack": line.stack, "verdict": line.verdict, "words": line.explanation}
+            for line in lines
         ],
         table=fleet.text(lines),
         log=[],

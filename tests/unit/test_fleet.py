@@ -40,14 +40,14 @@ def said(number: int = 0, *more: dict[str, Any], **changes: Any) -> dict[str, An
     return {"host": f"app{number}", "stack": f"shop{number}", "status": status, **changes}
 
 
-def only(given: dict[str, Any]) -> fleet.Line:
+def only(given: dict[str, Any]) -> fleet.StackRow:
     (line,) = fleet.judge([given])
     return line
 
 
 def test_a_stack_that_is_well() -> None:
     line = only(said())
-    assert (line.verdict, line.words, line.hours, line.days) == (PASS, "", 3.5, 1.25)
+    assert (line.verdict, line.explanation, line.hours, line.days) == (PASS, "", 3.5, 1.25)
     assert fleet.summary([line]) == "1 stack: 1 PASS"
 
 
@@ -79,7 +79,7 @@ def test_a_stack_that_is_not(case: str) -> None:
     given, verdict, words = NOT_WELL[case]
     line = only(given)
     assert line.verdict == verdict
-    assert line.words.startswith(words)
+    assert line.explanation.startswith(words)
     assert fleet.verdict([line, only(said())]) == verdict, "one of many is enough"
 
 
@@ -130,7 +130,7 @@ def test_hostile_words_stay_words_in_the_table() -> None:
 
 def test_why_a_host_does_not_answer_is_told_without_its_secrets() -> None:
     line = only({"host": "app1", "stack": "shop", "problem": "ssh: password=correct-horse-7 was refused"})
-    assert line.words == f"no answer: ssh: password={pipeline.BLANK} was refused"
+    assert line.explanation == f"no answer: ssh: password={pipeline.BLANK} was refused"
 
 
 def test_the_page(tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.database.methods.logic
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.server import Living, Reached
 from ansible_collections.lifeboat.dr.plugins.module_utils.evidence import record as evidence_record
 from ansible_collections.lifeboat.dr.plugins.module_utils.evidence import schema
-from ansible_collections.lifeboat.dr.plugins.module_utils.faces.words import kept
+from ansible_collections.lifeboat.dr.plugins.module_utils.faces.words import quarantined
 from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Result
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import prune as operations_prune
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import verify as operations_verify
@@ -1400,7 +1400,7 @@ def test_the_evidence_names_each_database_and_what_is_kept(tmp_path: Path) -> No
         "database: shop untouched",
         f"kept:     the old database as {SHOWN}_quarantine_S",
     ]
-    assert kept(made) == [f"the old database: {SHOWN}_quarantine_S"]
+    assert quarantined(made) == [f"the old database: {SHOWN}_quarantine_S"]
     again, why = schema.read(json.loads(json.dumps(schema.plain(made))))
     assert (again, why) == (made, "")
 

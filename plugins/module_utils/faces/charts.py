@@ -13,7 +13,7 @@ from datetime import datetime
 
 from ..base.checks import PASS
 from ..evidence.schema import Record
-from .words import Markup, duration, line, tag
+from .words import Markup, duration, one_line, tag
 
 _ROW = 38
 _NAME = 30  # characters that fit beside a duration on a phone
@@ -52,7 +52,7 @@ def timeline(record: Record) -> Markup:
             tag("text", words, x="100%", y=top + 13, text_anchor="end", class_="value"),
             tag("rect", x=0, y=top + 19, width="100%", height=9, rx=2, class_="track"),
             tag(
-                "rect", tag("title", f"{line(name)}: {words}"), x=f"{left:.2f}%", y=top + 19, width=f"{wide:.2f}%",
+                "rect", tag("title", f"{one_line(name)}: {words}"), x=f"{left:.2f}%", y=top + 19, width=f"{wide:.2f}%",
                 height=9, rx=2, class_="mark" if start == end else "bar",
             ),
         ]  # fmt: skip
@@ -127,7 +127,7 @@ def _tick(seconds: float) -> str:
 
 
 def _short(name: object) -> str:
-    text = line(name)
+    text = one_line(name)
     return text if len(text) <= _NAME else f"{text[: _NAME - 1]}…"
 
 

@@ -31,7 +31,7 @@ _SHOWN, _CHECK = 3, 160  # checks that are shown, and columns of each
 
 
 @dataclass(frozen=True)
-class _Told:
+class _HostCheck:
     name: str
     result: str
     detail: str = ""
@@ -40,14 +40,14 @@ class _Told:
 
 
 @dataclass(frozen=True)
-class _Said:
-    """What `lifeboat status` or `lifeboat keeper status` says, of which only the checks count."""
+class _HostStatus:
+    """The answer of `lifeboat status` or `lifeboat keeper status`, of which only the checks count."""
 
-    checks: tuple[_Told, ...] = ()
+    checks: tuple[_HostCheck, ...] = ()
 
 
 @dataclass(frozen=True)
-class Line:
+class StackRow:
     """One stack on one host. wrong: the checks that did not pass, failed ones first. hours: how old the newest backup
     of the component is that has the oldest; days: the same of a proof; None: not known. problem: why nothing is."""
 
@@ -66,8 +66,8 @@ class Line:
         return rank, -failed, -len(self.wrong), self.stack, self.host
 
     @property
-    def words(self) -> str:
-        """What is wrong, the first few of it."""
+    def explanation(self) -> str:
+        """Return the first things that are wrong, as text."""
         if self.problem:
             return _cut(f"no answer: {self.problem}", _CHECK * _SHOWN)
         shown = "; ".join(_cut(f"{check.name}: {check.detail}", _CHECK) for check in self.wrong[:_SHOWN])
@@ -75,21 +75,21 @@ class Line:
         return f"{shown}; and {rest} more" if rest > 0 else shown
 
 
-def judge(given: Sequence[Mapping[str, object]], stacks: Sequence[Stack] = ()) -> list[Line]:
-    """given: of each host {host, stack, status, keeper} or {host, stack, problem}. stacks: their records, in the same
-    order, where somebody read them: what is overdue counts too."""
-    known: Sequence[Optional[Stack]] = list(stacks) or [None for _item in given]
-    return sorted((_line(item, stack) for item, stack in zip(given, known)), key=lambda line: line.order)
+def judge(answers: Sequence[Mapping[str, object]], stacks: Sequence[Stack] = ()) -> list[StackRow]:
+    """Return a row for each stack, worst first. answers: of each host {host, stack, status, keeper} or {host, stack,
+    problem}. stacks: their records in the same order, if they were read: then overdue duties count too."""
+    known: Sequence[Optional[Stack]] = list(stacks) or [None for _item in answers]
+    return sorted((_judged(item, stack) for item, stack in zip(answers, known)), key=lambda row: row.order)
 
 
-def _line(given: Mapping[str, object], stack: Optional[Stack]) -> Line:
-    host, name = str(given.get("host") or "?"), str(given.get("stack") or "?")
-    problem = str(given.get("problem") or "") or (stack.problem if stack else "")
+def _judged(answer: Mapping[str, object], stack: Optional[Stack]) -> StackRow:
+    host, name = str(answer.get("host") or "?"), str(answer.get("stack") or "?")
+    problem = str(answer.get("problem") or "") or (stack.problem if stack else "")
     if problem:
-        return Line(host, name, COULD_NOT_VERIFY, problem=pipeline.scrub(problem))  # Ansible's words, or a login's
-    found = _checks("status", given.get("status"))
-    if given.get("keeper"):
-        kept = _checks("status", given["keeper"])
+        return StackRow(host, name, COULD_NOT_VERIFY, problem=pipeline.scrub(problem))  # Ansible's words, or a login's
+    found = _checks("status", answer.get("status"))
+    if answer.get("keeper"):
+        kept = _checks("status", answer["keeper"])
         found += [Check(f"keeper: {check.name}", check.result, check.detail) for check in kept]
     for duty in stack.overdue if stack else ():
         last = f"last {duty.last:%Y-%m-%d}" if duty.last else "never done"
@@ -98,16 +98,16 @@ def _line(given: Mapping[str, object], stack: Optional[Stack]) -> Line:
     if bad:
         found.append(Check("records", FAIL, f"{len(bad)} that are no evidence, such as {bad[-1].id}"))
     wrong = sorted((check for check in found if check.result != PASS), key=lambda check: check.result != FAIL)
-    return Line(host, name, checks.verdict(found), tuple(wrong), _oldest(found, NEWEST), _oldest(found, PROOF))
+    return StackRow(host, name, checks.verdict(found), tuple(wrong), _oldest(found, NEWEST), _oldest(found, PROOF))
 
 
-def _checks(what: str, given: object) -> list[Check]:
-    """A result that is none of ours counts as one that nobody knows: checks.verdict()."""
-    if not given:
+def _checks(what: str, answer: object) -> list[Check]:
+    """Return the checks of an answer. A result that is none of ours counts as unknown: checks.verdict()."""
+    if not answer:
         return [Check(what, COULD_NOT_VERIFY, "it was not asked")]
     try:
         wrong = "read what the host says"
-        said = typed.build(_Said, given, lambda at, why: UnverifiedError(wrong, at, why), unknown="ignore")
+        said = typed.build(_HostStatus, answer, lambda at, why: UnverifiedError(wrong, at, why), unknown="ignore")
     except LifeboatError as exc:
         return [Check(what, COULD_NOT_VERIFY, f"its answer cannot be read: {exc.cause}")]
     if not said.checks:
@@ -118,27 +118,28 @@ def _checks(what: str, given: object) -> list[Check]:
     ]
 
 
-def _oldest(found: Sequence[Check], kind: str) -> Optional[float]:
-    own = [check for check in found if check.kind == kind]
+def _oldest(results: Sequence[Check], kind: str) -> Optional[float]:
+    """Return the largest figure of the checks of that kind."""
+    own = [check for check in results if check.kind == kind]
     measured = [check.measured for check in own]
     return max(filter(None, measured), default=0.0) if own and None not in measured else None
 
 
-def verdict(lines: Sequence[Line]) -> str:
-    """Of all of them: that of the worst. Of none nothing is known."""
+def verdict(lines: Sequence[StackRow]) -> str:
+    """Return the worst verdict of all rows; without a row nothing is known."""
     found = {line.verdict for line in lines}
     return next((bad for bad in (FAIL, COULD_NOT_VERIFY) if bad in found), PASS if found else COULD_NOT_VERIFY)
 
 
-def summary(lines: Sequence[Line]) -> str:
-    """100 stacks: 2 FAIL, 1 COULD NOT VERIFY, 97 PASS."""
+def summary(lines: Sequence[StackRow]) -> str:
+    """Return a line such as: 100 stacks: 2 FAIL, 1 COULD NOT VERIFY, 97 PASS."""
     counts = {name: sum(line.verdict == name for line in lines) for name in _RANK}
     told = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in counts.items() if count)
     return f"{len(lines)} stack{'' if len(lines) == 1 else 's'}: {told or 'none was asked'}"
 
 
-def text(lines: Sequence[Line]) -> list[str]:
-    """One line a stack, below what they come to."""
+def text(lines: Sequence[StackRow]) -> list[str]:
+    """Return the summary and one line per stack."""
     head = ("VERDICT", "STACK", "HOST", "BACKUP", "PROVED", "WHAT IS WRONG")
     rows = [
         (
@@ -147,7 +148,7 @@ def text(lines: Sequence[Line]) -> list[str]:
             _cut(line.host, _NAME),
             _hours(line.hours),
             _days(line.days),
-            _cut(line.words, _WORDS),
+            _cut(line.explanation, _WORDS),
         )
         for line in lines
     ]
@@ -156,8 +157,8 @@ def text(lines: Sequence[Line]) -> list[str]:
     return [summary(lines), "", *(row.rstrip() for row in padded)]
 
 
-def html(lines: Sequence[Line], now: datetime, links: Mapping[tuple[str, str], str]) -> str:
-    """The page. links: (host, stack) -> address of what is known of it."""
+def html(lines: Sequence[StackRow], now: datetime, links: Mapping[tuple[str, str], str]) -> str:
+    """Return the page. links: (host, stack) -> the address of its newest record."""
     counts = {name: sum(line.verdict == name for line in lines) for name in _RANK}
     tiles = [("Stacks", len(lines)), ("Fail", counts[FAIL]), ("Could not verify", counts[COULD_NOT_VERIFY])]
     tiles += [("Pass", counts[PASS]), ("No answer", sum(bool(line.problem) for line in lines))]
@@ -171,9 +172,9 @@ def html(lines: Sequence[Line], now: datetime, links: Mapping[tuple[str, str], s
     return page(TITLE, body, footer="Lifeboat. What was not asked could not be verified; it never passes.")
 
 
-def _row(line: Line, link: str) -> tuple[object, ...]:
-    name: Markup = tag("a", line.stack, href=link) if link else tag("strong", line.stack)
-    return name, badge(line.verdict), line.host, _hours(line.hours), _days(line.days), line.words
+def _row(row: StackRow, link: str) -> tuple[object, ...]:
+    name: Markup = tag("a", row.stack, href=link) if link else tag("strong", row.stack)
+    return name, badge(row.verdict), row.host, _hours(row.hours), _days(row.days), row.explanation
 
 
 def _hours(hours: Optional[float]) -> str:
@@ -184,9 +185,9 @@ def _days(days: Optional[float]) -> str:
     return "" if days is None else f"{days:.1f} days"
 
 
-def _cut(said: str, most: int) -> str:
-    """On one line, with nothing that moves a cursor, and no wider than its column."""
-    plain = words.terminal(said)
+def _cut(text: str, most: int) -> str:
+    """Return the text on one line, with nothing that moves a cursor, and no wider than its column."""
+    plain = words.terminal(text)
     if _width(plain) <= most:
         return plain
     while _width(plain) > most - 1:
@@ -194,6 +195,6 @@ def _cut(said: str, most: int) -> str:
     return f"{plain}…"
 
 
-def _width(said: str) -> int:
-    """Columns of a terminal: Japanese letters take two."""
-    return sum(2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in said)
+def _width(text: str) -> int:
+    """Return the columns that the text takes in a terminal: Japanese letters take two."""
+    return sum(2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in text)

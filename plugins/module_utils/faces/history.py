@@ -29,8 +29,8 @@ OK, OVERDUE, NEVER = "in time", "OVERDUE", "NEVER DONE"
 
 
 @dataclass(frozen=True)
-class Given:
-    """A record as answer() tells of it."""
+class RecordAnswer:
+    """A record as answer() returns it."""
 
     id: str
     record: object
@@ -41,12 +41,12 @@ class Given:
 
 @dataclass(frozen=True)
 class Answer:
-    """What answer() says of a host's records and duties. components: what the stack has to be backed up."""
+    """A host's records and duties, as answer() returns them. components: what the stack has to be backed up."""
 
     scenarios: tuple[str, ...]
     drill_age_days: int
     proof_age_days: int
-    records: tuple[Given, ...]
+    records: tuple[RecordAnswer, ...]
     components: tuple[str, ...] = (DATABASE,)
 
 
@@ -79,21 +79,21 @@ class Stack:
         return [duty for duty in self.duties if duty.state != OK]
 
 
-def judge(given: Mapping[str, object], now: datetime) -> Stack:
-    """given: {host, stack, problem, scenarios, components, drill_age_days, proof_age_days, records: [Given]}.
+def judge(reply: Mapping[str, object], now: datetime) -> Stack:
+    """Judge a host's reply: {host, stack, problem, scenarios, components, drill_age_days, proof_age_days, records}.
 
-    What a host says of its records is looked at again: a host that was broken into says what it likes.
+    Each record is checked again: a host that was broken into says what it likes.
     """
-    host, stack = str(given.get("host") or "?"), str(given.get("stack") or "?")
-    if given.get("problem"):
-        return Stack(host, stack, str(given["problem"]))
+    host, stack = str(reply.get("host") or "?"), str(reply.get("stack") or "?")
+    if reply.get("problem"):
+        return Stack(host, stack, str(reply["problem"]))
     try:
         said = typed.build(
-            Answer, given, lambda at, why: UnverifiedError("read what the host says", at, why), unknown="ignore"
+            Answer, reply, lambda at, why: UnverifiedError("read what the host says", at, why), unknown="ignore"
         )
     except LifeboatError as exc:
         return Stack(host, stack, f"its answer cannot be read: {exc.subject}: {exc.cause}")
-    records = tuple(sorted((_kept(told) for told in said.records), key=lambda kept: kept.order))
+    records = tuple(sorted((_stored_record(told) for told in said.records), key=lambda record: record.order))
     good = [record for held in records if (record := held.good)]
     drills = [record for record in good if record.kind == "drill"]
     duties = []
@@ -109,11 +109,11 @@ def judge(given: Mapping[str, object], now: datetime) -> Stack:
     return Stack(host, stack, "", tuple(duties), records, _trends(good), proofs)
 
 
-def _kept(told: Given) -> Kept:
-    """`problem`: found there or here."""
-    record, problem = schema.read(told.record, expected_id=told.id)
-    body = told.record if record and isinstance(told.record, Mapping) else {}
-    return Kept(told.id, body, record, told.problem or problem, told.signature, told.sha256)
+def _stored_record(item: RecordAnswer) -> Kept:
+    """Return the record with the problem that was found there or here."""
+    record, problem = schema.read(item.record, expected_id=item.id)
+    body = item.record if record and isinstance(item.record, Mapping) else {}
+    return Kept(item.id, body, record, item.problem or problem, item.signature, item.sha256)
 
 
 def _proved(records: Sequence[schema.Record], component: str, young: timedelta) -> list[Done]:
@@ -134,7 +134,7 @@ def _proved(records: Sequence[schema.Record], component: str, young: timedelta) 
 
 
 def _duty(name: str, done: Sequence[Done], days: int, now: datetime) -> Duty:
-    """Only what passed counts. A record from the future does not: somebody's clock is wrong, or somebody."""
+    """Return whether the duty was done in time. Only what passed counts, and no record from the future."""
     past = [(at, verdict) for at, verdict in done if at <= now]
     passed = [at for at, verdict in past if verdict == PASS]
     last = passed[-1] if passed else None
@@ -158,8 +158,8 @@ def _trends(records: Sequence[schema.Record]) -> dict[str, tuple[tuple[Point, ..
 
 
 def answer(config: Config, records: Sequence[Kept]) -> dict[str, object]:
-    """What this host has to say, as judge() takes it."""
-    told = tuple(Given(kept.id, kept.body, kept.problem, kept.signature, kept.sha256) for kept in records)
+    """Return this host's records and duties, as judge() takes them."""
+    told = tuple(RecordAnswer(kept.id, kept.body, kept.problem, kept.signature, kept.sha256) for kept in records)
     duties = tuple(scenario.name for scenario in config.scenarios)
     components = tuple(kind.name for kind in configured(config))
     said = Answer(duties, config.alarms.drill_age_days, config.alarms.proof_age_days, told, components)

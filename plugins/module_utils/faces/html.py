@@ -40,7 +40,10 @@ def html(record: Record, *, problem: str = "", signature: str = "", sha256: str 
         section("Not tested", table(("What", "Why"), untested, empty=_OLDER)),
         section("Accepted although it failed", bullets(record.accepted) if record.accepted else None),
         section("Passed over", table(("Backup", "Why it could not be used"), passed) if passed else None),
-        section("Kept", bullets([tag("code", name) for name in words.kept(record)]) if words.kept(record) else None),
+        section(
+            "Kept",
+            bullets([tag("code", name) for name in words.quarantined(record)]) if words.quarantined(record) else None,
+        ),
         section("Who, where, with what", pairs(words.origin(record))),
         section(
             "Findings and sign-off",

@@ -65,13 +65,13 @@ def _duty(duty: Duty, now: datetime) -> tuple[object, ...]:
     return duty.name, state, last + since, f"{duty.days} days"
 
 
-def _row(one: Kept, link: str) -> tuple[object, ...]:
-    record = one.record
+def _row(item: Kept, link: str) -> tuple[object, ...]:
+    record = item.record
     if record is None:
-        return one.id, badge("NO EVIDENCE"), one.problem, "", "", ""
+        return item.id, badge("NO EVIDENCE"), item.problem, "", "", ""
     name = record.kind if record.kind == record.scenario else f"{record.kind}, {record.scenario.replace('_', ' ')}"
     loss = words.duration(record.rpo.seconds) if record.rpo and record.rpo.seconds is not None else ""
-    verdict = badge(record.verdict) if one.good else [badge("NO EVIDENCE"), f" {one.problem}"]
+    verdict = badge(record.verdict) if item.good else [badge("NO EVIDENCE"), f" {item.problem}"]
     return (
         tag("a", name, href=link) if link else name,
         verdict,

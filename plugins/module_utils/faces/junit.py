@@ -44,8 +44,8 @@ def junit(record: Record, *, problem: str = "", signature: str = "", sha256: str
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{ET.tostring(suites, "unicode")}\n'
 
 
-def _element(parent: Optional[ET.Element], tag: str, /, **given: object) -> ET.Element:
-    attributes = {key: words.line(value) for key, value in given.items()}
+def _element(parent: Optional[ET.Element], tag: str, /, **values: object) -> ET.Element:
+    attributes = {key: words.one_line(value) for key, value in values.items()}
     return ET.Element(tag, attributes) if parent is None else ET.SubElement(parent, tag, attributes)
 
 

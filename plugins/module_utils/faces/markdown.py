@@ -17,7 +17,7 @@ _SPECIAL = re.compile(r"[\\`*\[\]<>&|~!$#@{}]|(?<![0-9A-Za-z])_|_(?![0-9A-Za-z])
 
 def text(value: object) -> str:
     """On one line, what Markdown would take for its own escaped. Names such as db_backup_1 stay readable."""
-    return _SPECIAL.sub(lambda found: f"\\{found.group()}", words.line(value))
+    return _SPECIAL.sub(lambda match: f"\\{match.group()}", words.one_line(value))
 
 
 def markdown(record: Record, *, problem: str = "", signature: str = "", sha256: str = "") -> str:
@@ -48,7 +48,11 @@ def markdown(record: Record, *, problem: str = "", signature: str = "", sha256: 
     lines += _table("Not tested", ("What", "Why"), [(gap.what, gap.why) for gap in record.untested])
     lines += _table("Accepted although it failed", ("Why",), [(reason,) for reason in record.accepted])
     lines += _table("Passed over", ("Backup", "Why"), [(backup.id, backup.problem) for backup in record.passed_over])
-    lines += ["", "## Kept", "", *(f"* {text(word)}" for word in words.kept(record))] if words.kept(record) else []
+    lines += (
+        ["", "## Kept", "", *(f"* {text(word)}" for word in words.quarantined(record))]
+        if words.quarantined(record)
+        else []
+    )
     lines += _table("Who, where, with what", ("", ""), words.origin(record))
     findings = [(finding.what, finding.owner, finding.due) for finding in record.findings]
     lines += _table("Findings", ("To improve", "Owner", "Due"), findings)

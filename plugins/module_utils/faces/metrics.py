@@ -101,7 +101,7 @@ def _number(value: float) -> str:
 
 
 def _help(text: str) -> str:
-    return words.line(text).replace("\\", "\\\\")
+    return words.one_line(text).replace("\\", "\\\\")
 
 
 def _labels(labels: Mapping[str, str]) -> str:
@@ -109,4 +109,4 @@ def _labels(labels: Mapping[str, str]) -> str:
 
 
 def _label(value: object) -> str:
-    return words.line(value)[:_LONGEST].replace("\\", "\\\\").replace('"', '\\"')
+    return words.one_line(value)[:_LONGEST].replace("\\", "\\\\").replace('"', '\\"')

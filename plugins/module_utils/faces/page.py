@@ -110,14 +110,14 @@ def badge(verdict: object, word: object = "") -> Markup:
     return tag("span", text, class_=f"badge {VERDICTS.get(str(verdict), 'aborted')}{whole}")
 
 
-def pairs(found: Sequence[tuple[str, object]]) -> Markup:
-    return tag("dl", [[tag("dt", name), tag("dd", words)] for name, words in found], class_="pairs")
+def pairs(items: Sequence[tuple[str, object]]) -> Markup:
+    return tag("dl", [[tag("dt", name), tag("dd", words)] for name, words in items], class_="pairs")
 
 
-def facts(found: Sequence[tuple[str, object]]) -> Markup:
-    """Two to six tiles, none alone in its row: up to five in one row, six in two; on a phone rows of two and three."""
-    shape = f"facts{' odd' if len(found) % 2 else ''}{' row' if len(found) < 6 else ''}"
-    return tag("dl", [tag("div", tag("dt", name), tag("dd", words)) for name, words in found], class_=shape)
+def facts(items: Sequence[tuple[str, object]]) -> Markup:
+    """Return two to six tiles, none alone in its row: up to five in one row, six in two; on a phone two and three."""
+    shape = f"facts{' odd' if len(items) % 2 else ''}{' row' if len(items) < 6 else ''}"
+    return tag("dl", [tag("div", tag("dt", name), tag("dd", words)) for name, words in items], class_=shape)
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[object]], *, empty: str = "") -> Markup:
@@ -138,11 +138,11 @@ def _cell(name: object, content: object) -> Markup:
     return tag("td", content, role="cell", data_name=name, class_="whole" if content and whole else None)
 
 
-def bullets(found: Sequence[object]) -> Markup:
-    return tag("ul", [tag("li", item) for item in found])
+def bullets(items: Sequence[object]) -> Markup:
+    return tag("ul", [tag("li", item) for item in items])
 
 
 def section(title: str, *content: object) -> Markup:
-    """Nothing where there is nothing to say."""
+    """Return the section; nothing if it has no content."""
     inner = joined(content)
     return tag("section", tag("h2", title), inner) if inner else Markup("")

@@ -41,18 +41,18 @@ def face(name: str, record: Record, **known: str) -> str:
 
 
 def as_json(body: Mapping[str, object]) -> str:
-    """The record as it was written: its seal is of that."""
+    """Return the record as it was written, which its seal covers."""
     return json.dumps(body, indent=1, ensure_ascii=False) + "\n"
 
 
 def site(
-    given: Sequence[Mapping[str, object]], now: datetime, *, fleet: bool = False
+    answers: Sequence[Mapping[str, object]], now: datetime, *, fleet: bool = False
 ) -> tuple[list[Stack], dict[str, bytes]]:
-    """(what was judged, {path: content}). Paths are made here, of nothing that could lead elsewhere.
+    """Return (the judged stacks, {path: content}). Paths are made here, of nothing that could lead elsewhere.
 
-    fleet: given are all stacks with their status, so that a page of them all is made, too.
+    fleet: the answers are of all stacks with their status, so that a page of them all is made, too.
     """
-    stacks = [judge(item, now) for item in given]
+    stacks = [judge(item, now) for item in answers]
     files: dict[str, bytes] = {}
     links: dict[tuple[str, str, str], str] = {}
     for stack in stacks:
@@ -65,7 +65,7 @@ def site(
     if fleet:
         newest = {(stack.host, stack.stack): stack.records[-1].id for stack in stacks if stack.records}
         pages = {at: link for at, id in newest.items() if (link := links.get((*at, id)))}
-        files[_FLEET] = _bytes(faces_fleet.html(faces_fleet.judge(given, stacks), now, pages))
+        files[_FLEET] = _bytes(faces_fleet.html(faces_fleet.judge(answers, stacks), now, pages))
     # Labels are the inventory's: a host that was taken over could say of another's stack that it is well.
     good = [
         replace(record, host=stack.host) for stack in stacks for held in stack.records
@@ -76,7 +76,7 @@ def site(
 
 
 def _proofs(stacks: Sequence[Stack]) -> list[Proof]:
-    """By the host's name in the inventory, as its records are."""
+    """Return the proofs by the host's name in the inventory, as its records have it."""
     found = {}
     for stack in stacks:
         for component, at in stack.proofs.items():
@@ -85,14 +85,14 @@ def _proofs(stacks: Sequence[Stack]) -> list[Proof]:
     return [found[labels] for labels in sorted(found)]
 
 
-def _faces(path: str, held: Kept, record: Record) -> dict[str, bytes]:
-    known = {"problem": held.problem, "signature": held.signature, "sha256": held.sha256}
+def _faces(path: str, item: Kept, record: Record) -> dict[str, bytes]:
+    known = {"problem": item.problem, "signature": item.signature, "sha256": item.sha256}
     found = {f"{path}.{ending}": _bytes(make(record, **known)) for ending, make in FACES.values()}
-    return {**found, f"{path}.json": _bytes(as_json(held.body))}
+    return {**found, f"{path}.json": _bytes(as_json(item.body))}
 
 
 def _folder(name: str, files: Mapping[str, bytes]) -> str:
-    """A name of plain letters, of no other host's folder."""
+    """Return a folder's name of plain letters that no other host has."""
     plain = "/".join(re.sub(r"[^A-Za-z0-9_-]+", "_", part).strip("_") or "_" for part in name.split("/", 1))
     number, found = 1, plain
     while any(path.startswith(f"{found}/") for path in files):

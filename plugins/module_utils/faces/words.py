@@ -22,20 +22,20 @@ _LONGEST = 4000
 
 
 def plain(value: object) -> str:
-    """The text with everything escaped that does not print but line breaks and tabs: U+202E becomes \\u202e."""
+    """Return the text with everything escaped that does not print but line breaks and tabs: U+202E becomes \\u202e."""
     text = "" if value is None else str(value)
     if len(text) > _LONGEST:
         text = f"{text[:_LONGEST]} [{len(text) - _LONGEST} more characters]"
     return "\t".join(map(printable_lines, text.split("\t")))
 
 
-def line(value: object) -> str:
-    """The same on one line."""
+def one_line(value: object) -> str:
+    """Return the same on one line."""
     return " ".join(plain(value).split())
 
 
 def terminal(value: object) -> str:
-    """The same on one line with its spaces: columns stay columns, and no name begins a line of its own."""
+    """Return the same on one line with its spaces: columns stay columns, and no name begins a line of its own."""
     return plain(value).replace("\n", "\\n").replace("\t", " ")
 
 
@@ -199,8 +199,8 @@ def tried(record: Record) -> list[str]:
     return found
 
 
-def kept(record: Record) -> list[str]:
-    """What was moved aside instead of deleted, and the way back to it."""
+def quarantined(record: Record) -> list[str]:
+    """List what was put into quarantine instead of being deleted, and the way back to it."""
     found = []
     for phase in record.phases:
         aside = (
