@@ -933,7 +933,7 @@ def test_a_server_that_came_up_is_held_against_the_state_that_was_asked_for(tmp_
         protection = database_protect._Protection(
             Opened(make_config(tmp_path)), dataclasses.replace(plan, state=state), lambda _: None
         )
-        assert protection.look().findings == (findings,)
+        assert protection.assess().findings == (findings,)
 
 
 @pytest.mark.parametrize(
@@ -950,7 +950,7 @@ def test_what_a_server_that_came_up_needs(
     damaged: tuple[str, ...], wanted: tuple[str, ...],
 ) -> None:  # fmt: skip
     def came_up(self: Any, *_: Any, **__: Any) -> Protected:
-        self.look()
+        self.assess()
         return Protected("swap")
 
     publish(tmp_path)
@@ -970,7 +970,7 @@ def test_a_damaged_database_that_the_backup_does_not_hold_replaces_no_other(
     seen = Assessment(DAMAGED, ("why",), "", damaged=(ODD,))
     monkeypatch.setattr(database_assess, "assess", lambda run, reference: seen)
     monkeypatch.setattr(
-        database_protect._Protection, "protect", lambda self, *_, **__: (self.look(), Protected("swap"))[1]
+        database_protect._Protection, "protect", lambda self, *_, **__: (self.assess(), Protected("swap"))[1]
     )
     with pytest.raises(NotFoundError, match="the chosen backup does not hold it"):
         database_protect.protect(

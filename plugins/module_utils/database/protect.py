@@ -95,7 +95,7 @@ class _Protection(Protection[assess.Assessment]):
                 return None
         return None if found.server else found.why
 
-    def look(self) -> assess.Assessment:
+    def assess(self) -> assess.Assessment:
         planned, sources = self.planned, Sources(self.run, "database")
         named_by = (entry for entry in sources.found if planned.state and entry.id == planned.backup["id"])
         reference = assess.reference_of(sources, next(named_by, None), planned.target if planned.named else "")
@@ -109,8 +109,8 @@ class _Protection(Protection[assess.Assessment]):
         if self.planned.copied:
             self.copied = aside.take(self.run, self.planned.copied, self.planned.stamp, self.log)
 
-    def refusal(self, said: str) -> UsageError:
-        return assess.refusal(self.config, said)
+    def refusal(self, response: str) -> UsageError:
+        return assess.refusal(self.config, response)
 
     def refused(self) -> str:
         found = database_server.reach(self.run)
@@ -187,7 +187,7 @@ def protect(run: Opened, planned: Plan, *, log: Log) -> ProtectedDatabase:
         aside.settle(run.config)
     if planned.mode == "reopen" and (run.config.state / logins.CLOSED).exists():
         logins.reopen(run, log=log)
-        seen = protection.look()  # the plan could not
+        seen = protection.assess()  # the plan could not
         if seen.condition != HEALTHY:
             raise LifeboatError(
                 "look at the database", planned.target, "; ".join(seen.findings), "Run the same command again."
@@ -200,7 +200,7 @@ def protect(run: Opened, planned: Plan, *, log: Log) -> ProtectedDatabase:
     if planned.mode == "fill":  # from now on nobody may use it before it is filled
         recovery_state.mark(run.config, protection.mark, replace(protection.to_bring_back(), empty=True))
     mode = "swap" if planned.mode == "fill" else planned.mode
-    done = protection.protect(mode, planned.writers, asked=planned.asked, unchecked=unchecked, stamp=planned.stamp)
+    done = protection.protect(mode, planned.writers, requested=planned.asked, unchecked=unchecked, stamp=planned.stamp)
     if planned.mode != "reopen" and done.mode == "started" and left:
         checks, brought = aside.bring_back(run.config, database_server.of(run), Path(left), planned.stamp, log)
     done = replace(done, checks=(*done.checks, *checks))

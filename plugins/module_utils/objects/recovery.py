@@ -99,7 +99,7 @@ class _Protection(Protection[Assessment]):
         self.remedy = told.remedy if told else ""
         return told.cause if told else ""
 
-    def look(self) -> Assessment:
+    def assess(self) -> Assessment:
         """A store that has just been started may list its objects long before it finds their bytes: until it does."""
         sources = Sources(self.run, "objects")
         reference = choose.reference_of(sources)
@@ -114,14 +114,14 @@ class _Protection(Protection[Assessment]):
             self.log(f"it does not serve all it lists yet: {'; '.join(seen.findings[:1])}")
             time.sleep(3)
 
-    def refusal(self, said: str) -> UsageError:
-        return plan.refusal(self.config, said, self.remedy)
+    def refusal(self, response: str) -> UsageError:
+        return plan.refusal(self.config, response, self.remedy)
 
     def data_mount(self) -> DataMount:
         return objects_mount(self.config, self.stack)
 
-    def beyond_repair(self, seen: Assessment) -> bool:
-        return super().beyond_repair(seen) or seen.emptied or seen.ruined or not self._takes_objects()
+    def beyond_repair(self, assessment: Assessment) -> bool:
+        return super().beyond_repair(assessment) or assessment.emptied or assessment.ruined or not self._takes_objects()
 
     def before_rebuild(self) -> None:
         """A fresh store must know a key that is known here; from then on that one is used.
@@ -235,7 +235,7 @@ def protect(run: Opened, planned: plan.Plan, *, log: Log) -> Protected:
         spool.settle(run.config)
     checks = _returned(run, left, log) if planned.mode == "reopen" else []
     done = work.protect(
-        planned.mode, planned.writers, asked=planned.asked, unchecked=planned.unchecked, stamp=planned.stamp
+        planned.mode, planned.writers, requested=planned.asked, unchecked=planned.unchecked, stamp=planned.stamp
     )
     if done.mode == "started" and planned.mode != "reopen":
         checks = _returned(run, left, log)

@@ -28,8 +28,8 @@ PATIENCE_WHEN_EXITED = 15.0
 RESTARTS_ENOUGH = 3
 
 
-class Seen(Protocol):
-    """What an assessment of any store says."""
+class Assessed(Protocol):
+    """The assessment of a store, whatever its kind."""
 
     @property
     def condition(self) -> str: ...
@@ -55,7 +55,7 @@ class Protected:
     notes: tuple[str, ...] = ()
 
 
-S = TypeVar("S", bound=Seen)
+S = TypeVar("S", bound=Assessed)
 
 
 class Protection(abc.ABC, Generic[S]):
@@ -82,50 +82,50 @@ class Protection(abc.ABC, Generic[S]):
         """None where the server answers, else why not, as far as that is known. UsageError where it refuses our key."""
 
     @abc.abstractmethod
-    def look(self) -> S:
+    def assess(self) -> S:
         """Assess the server that has been started."""
 
     @abc.abstractmethod
-    def refusal(self, said: str) -> UsageError:
-        """The error of a server that lives and does not let us in: nothing of it is ours to move."""
+    def refusal(self, response: str) -> UsageError:
+        """Return the error for a server that runs and refuses our key: nothing of it is ours to move."""
 
     @abc.abstractmethod
     def data_mount(self) -> DataMount: ...
 
     def refused(self) -> str:
-        """What a server that did not come up says where it only refuses us."""
+        """Return what a server that did not come up says, if it only refuses us."""
         return ""
 
     def hopeless(self) -> str:
-        """Why the server cannot come up, where its files alone tell that."""
+        """Return why the server cannot come up, if its files alone tell that."""
         return ""
 
-    def beyond_repair(self, seen: S) -> bool:
-        """Can what came up, and is not whole, be restored only into a fresh server?"""
-        return seen.condition == DOWN
+    def beyond_repair(self, assessment: S) -> bool:
+        """Return whether a server that came up incomplete can be restored only into a fresh one."""
+        return assessment.condition == DOWN
 
     def fitting(self, mode: str) -> str:
-        """The mode that is right where the server is neither to be started nor rebuilt."""
+        """Return the mode if the server is neither to be started nor rebuilt."""
         return mode
 
     def settled(self) -> bool:
-        """Is what answers now, without a doubt, not the temporary server with which an image initialises?"""
+        """Return whether what answers is certainly not the temporary server with which an image initialises."""
         return False
 
     def before_rebuild(self) -> None:
-        """What must be brought out of the server before its data is put aside."""
+        """Save what must be brought out of the server before its data is put aside."""
         return
 
     def blank(self) -> bool:
-        """Is what answers a server that holds nothing, such as an image makes of a directory that was emptied?"""
+        """Return whether what answers holds nothing, such as an image makes of a directory that was emptied."""
         return False
 
     @abc.abstractmethod
     def to_bring_back(self) -> Unfinished:
-        """What this recovery is about, for the mark."""
+        """Return what this recovery brings back, for the mark."""
 
     def resumes(self, earlier: Unfinished) -> bool:
-        """Must what that one began be compared, whatever an assessment sees?"""
+        """Return whether what that recovery began must be compared, whatever the assessment says."""
         return earlier.begun
 
     def initialise(self, mount: DataMount) -> None:
@@ -149,7 +149,7 @@ class Protection(abc.ABC, Generic[S]):
         return ()
 
     def protect(
-        self, mode: str, writers: tuple[str, ...], *, asked: bool, unchecked: Sequence[str], stamp: str
+        self, mode: str, writers: tuple[str, ...], *, requested: bool, unchecked: Sequence[str], stamp: str
     ) -> Protected:
         """Stop the writers; where the server is down, start it, or put its data aside and start a fresh one."""
         earlier = recovery_state.unfinished(self.config, self.mark)
@@ -164,7 +164,7 @@ class Protection(abc.ABC, Generic[S]):
             mark(self.config, self.mark, Unfinished(begun=False) if mode == "start" else self.to_bring_back())
         checks: tuple[Check, ...] = ()
         if mode == "start":
-            mode, checks = self._start_and_look(asked, resumed)
+            mode, checks = self._start_and_assess(requested, resumed)
             if mode == self.restore and mode in self.marked:
                 mark(self.config, self.mark, self.to_bring_back())
         elif mode == self.restore:
@@ -176,8 +176,8 @@ class Protection(abc.ABC, Generic[S]):
         kept, way_back = self._rebuild(stamp)
         return Protected(mode, checks, True, kept, way_back, stopped, self.shut(fresh=True))
 
-    def _start_and_look(self, asked: bool, resumed: bool) -> tuple[str, tuple[Check, ...]]:
-        """The smallest step first: a server that was merely stopped loses nothing when it is merely started."""
+    def _start_and_assess(self, requested: bool, resumed: bool) -> tuple[str, tuple[Check, ...]]:
+        """Take the smallest step first: a server that was merely stopped loses nothing when it is merely started."""
         if why := self.hopeless():
             self.log(f"{self.service} is not started: {why}")
             return "rebuild", ()
@@ -194,30 +194,30 @@ class Protection(abc.ABC, Generic[S]):
             self.log(f"it does not: {exc.cause}")
             return "rebuild", ()
         real = not self.temporary or self.settled()
-        seen = self.look()
-        if not seen.refused and (seen.condition == DOWN or (seen.condition != HEALTHY and not real)):
+        assessment = self.assess()
+        if not assessment.refused and (assessment.condition == DOWN or (assessment.condition != HEALTHY and not real)):
             # What answered may be the temporary server with which an image initialises an empty directory.
             with contextlib.suppress(LifeboatError):
                 self._settle()
-                seen = self.look()
-        if seen.refused:
-            raise self.refusal(seen.refused)
-        if seen.condition == HEALTHY and asked:
+                assessment = self.assess()
+        if assessment.refused:
+            raise self.refusal(assessment.refused)
+        if assessment.condition == HEALTHY and requested:
             self.log("it came up whole; another state of it was asked for")
             return self.restore, ()
-        if seen.condition == HEALTHY and resumed:
+        if assessment.condition == HEALTHY and resumed:
             self.log("it came up; what an earlier recovery began to bring back is compared before anything else")
             return self.restore, ()
-        if seen.condition == HEALTHY:
+        if assessment.condition == HEALTHY:
             self.log("it came up, and all of its data is there")
             unmark(self.config, self.mark)
-            result = COULD_NOT_VERIFY if seen.unchecked else PASS
-            return "started", (Check("data", result, "; ".join(seen.unchecked) or self.whole),)
-        self.log(f"it came up {seen.condition}: {'; '.join(seen.findings[:3])}")
-        return ("rebuild" if self.beyond_repair(seen) else self.restore), ()
+            result = COULD_NOT_VERIFY if assessment.unchecked else PASS
+            return "started", (Check("data", result, "; ".join(assessment.unchecked) or self.whole),)
+        self.log(f"it came up {assessment.condition}: {'; '.join(assessment.findings[:3])}")
+        return ("rebuild" if self.beyond_repair(assessment) else self.restore), ()
 
     def wait(self) -> None:
-        """Until the server that has been started answers."""
+        """Wait until the server that has been started answers."""
         began = time.monotonic()
         deadline = began + self.config.application.timeout
         exited_since, why = 0.0, ""
@@ -242,7 +242,7 @@ class Protection(abc.ABC, Generic[S]):
         )
 
     def _settle(self) -> None:
-        """Images initialise with a temporary server that answers, stops, and makes room for the real one."""
+        """Wait until the server stays up: images initialise with a temporary one, which answers and then stops."""
         began = time.monotonic()
         deadline = began + self.config.application.timeout
         calm = 0

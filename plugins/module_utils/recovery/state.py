@@ -86,7 +86,7 @@ class Unfinished:
 
 
 def unfinished(config: Config, name: str) -> Optional[Unfinished]:
-    """The recovery whose mark stands under that name; None where none does."""
+    """Return the recovery whose mark has that name; None if there is none."""
     if not (config.state / name).exists():
         return None
     return remembered(config, name, Unfinished) or Unfinished()
@@ -141,7 +141,7 @@ def stopped(config: Config) -> list[str]:
     """Writers that a recovery stopped and that no reopening has started since: it was killed in between."""
     try:
         writers = typed.load(
-            _kept(config, STOPPED) or b"[]", lambda _at, why: LifeboatError("read the writers", STOPPED, why)
+            _stored(config, STOPPED) or b"[]", lambda _at, why: LifeboatError("read the writers", STOPPED, why)
         )
     except LifeboatError:
         return []
@@ -290,11 +290,11 @@ def recovered(config: Config, name: str = RECOVERED) -> Optional[Last]:
 
 
 def remembered(config: Config, name: str, kind: type[T]) -> Optional[T]:
-    """What this host remembers under that name; None where that is nothing, or nothing that can be read."""
-    return typed.maybe(kind, _kept(config, name))
+    """Return what this host remembers under that name; None if that is nothing, or cannot be read."""
+    return typed.maybe(kind, _stored(config, name))
 
 
-def _kept(config: Config, name: str) -> Optional[bytes]:
+def _stored(config: Config, name: str) -> Optional[bytes]:
     try:
         return filesystem.read_plain(config.state / name)
     except OSError:  # also a directory, a link or a pipe of that name: no recovery of ours wrote it
@@ -348,23 +348,23 @@ def complete(config: Config, name: str, done: Unfinished) -> bool:
     return True
 
 
-def needed(what: str, condition: str, asked: str, force: bool, last: Optional[Last]) -> tuple[bool, str]:
-    """Idempotent by identity: healthy, and nothing else asked for than what is there already, needs nothing."""
+def needed(what: str, condition: str, requested: str, force: bool, last: Optional[Last]) -> tuple[bool, str]:
+    """Return whether a recovery is needed, and why. A healthy stack that has what is requested needs none."""
     if condition != HEALTHY:
         return True, f"the {what} is {condition}"
     if force:
         return True, "force was given"
-    if not asked:
+    if not requested:
         return False, f"the {what} is healthy and no recovery point was asked for"
-    if last and asked in (last.id, last.asked):
+    if last and requested in (last.id, last.asked):
         return False, f"the {what} is healthy and was recovered to {last.id} at {last.at}"
-    return True, f"{asked} was asked for"
+    return True, f"{requested} was asked for"
 
 
 def steps(
     mode: str, service: str, writers: Sequence[str], then: Sequence[str], *, living: Sequence[str] = (), fresh: str = ""
 ) -> list[str]:
-    """What will be done, in the words of the runbook, one line a step.
+    """List what will be done, in the words of the runbook, one line per step.
 
     then: from the restore on. living: what is done first to a server that lives; fresh: also to a fresh one.
     """
