@@ -10,7 +10,7 @@ import json
 import urllib.parse
 
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils.backend.veil import Veil, assignments, secrets_of
+from ansible_collections.lifeboat.dr.plugins.module_utils.backend.redact import Redactor, assignments, secrets_of
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import pipeline
 
 SECRET = 'Tr0ub4dor&3/"quoted"'
@@ -29,7 +29,7 @@ KEY = "-----BEGIN PRIVATE KEY-----\nMIIEvQIBADANBgkqhkiG9w0BAQEFAASC\nBKcwggSjAg
     ],
 )
 def test_a_secret_is_blanked_in_the_clear_and_encoded(told: str) -> None:
-    veiled = Veil([SECRET])(told)
+    veiled = Redactor([SECRET])(told)
     for form in (
         SECRET,
         "Tr0ub4dor",
@@ -41,7 +41,7 @@ def test_a_secret_is_blanked_in_the_clear_and_encoded(told: str) -> None:
 
 
 def test_a_key_of_several_lines_is_blanked_line_by_line() -> None:
-    veiled = Veil([KEY]).lines(f"could not load\n{KEY}\nbye", 10)
+    veiled = Redactor([KEY]).lines(f"could not load\n{KEY}\nbye", 10)
     assert "MIIEvQ" not in "".join(veiled)
     assert veiled[0] == "could not load"
     assert veiled[-1] == "bye"
@@ -49,7 +49,7 @@ def test_a_key_of_several_lines_is_blanked_line_by_line() -> None:
 
 def test_short_words_are_not_taken_for_secrets() -> None:
     """An access key called `shop` must not blank every name of the stack."""
-    assert Veil(["shop", ""])("shop-backend-1 exited") == "shop-backend-1 exited"
+    assert Redactor(["shop", ""])("shop-backend-1 exited") == "shop-backend-1 exited"
 
 
 @pytest.mark.parametrize(
@@ -69,11 +69,11 @@ def test_short_words_are_not_taken_for_secrets() -> None:
     ],
 )
 def test_lines_are_fit_for_a_terminal(raw: str, shown: tuple[str, ...]) -> None:
-    assert Veil().lines(raw, 10) == shown
+    assert Redactor().lines(raw, 10) == shown
 
 
 def test_only_the_last_lines_are_kept() -> None:
-    assert Veil().lines("\n".join(map(str, range(100))), 3) == ("97", "98", "99")
+    assert Redactor().lines("\n".join(map(str, range(100))), 3) == ("97", "98", "99")
 
 
 def test_names_from_outside_stay_on_one_line() -> None:

@@ -31,7 +31,7 @@ from ..stack.runtime import Opened, Runtime
 from . import host, images
 from . import stores as backend_stores
 from .facts import BACKEND, DATABASE, OBJECTS, OTHER, Holder, Observations, Store, Unit, role_of
-from .veil import Veil, assignments, secrets_of
+from .redact import Redactor, assignments, secrets_of
 
 LINES = 25
 HASTY = 3.0  # seconds; an endpoint that took longer to fail has had its time
@@ -40,13 +40,13 @@ _OWN = "com.docker.compose."
 _TEXT = 1 << 20
 
 
-def veil_of(config: Config, containers: Sequence[Container] = ()) -> Veil:
+def redactor_of(config: Config, containers: Sequence[Container] = ()) -> Redactor:
     """Knows the stack's secrets: of the configuration, of `.env`, of the environments that containers were given."""
-    veil = Veil(config.secrets.values())
-    veil.learn(secrets_of(environment(config)))
+    redactor = Redactor(config.secrets.values())
+    redactor.learn(secrets_of(environment(config)))
     for item in containers:
-        veil.learn(secrets_of(assignments("\n".join(item.made.environment))))
-    return veil
+        redactor.learn(secrets_of(assignments("\n".join(item.made.environment))))
+    return redactor
 
 
 def environment(config: Config) -> dict[str, str]:
@@ -94,13 +94,13 @@ def glance(run: Opened, *, logs: bool = False) -> Observations:
         raw = stack.containers()
     except LifeboatError as exc:
         if not problem:  # not the files: the engine itself does not answer
-            unreachable = veil_of(config).one_line(exc.cause)
+            unreachable = redactor_of(config).one_line(exc.cause)
             return Observations(host.read_host(_places(config), engine=True), not_looked=(unreachable,))
         raw = ()
-    veil = veil_of(config, raw)
+    redactor = redactor_of(config, raw)
     services = [] if problem else stack.services()
     once = set() if problem else _run_once(stack)
-    seen = tuple(_observe(config, item, veil, once, logs=logs) for item in raw)
+    seen = tuple(_observe(config, item, redactor, once, logs=logs) for item in raw)
     there = {service.service for service in seen}
     mine = tuple(name for name in services if role_of(config, name) != OTHER)
     backend = mine or tuple(sorted({service.service for service in seen if service.role != OTHER}))
@@ -110,7 +110,7 @@ def glance(run: Opened, *, logs: bool = False) -> Observations:
         services=tuple(name for name in backend if role_of(config, name) == BACKEND),
         units=tuple(service for service in seen if not mine or service.service in services or service.role != BACKEND),
         absent=tuple(name for name in mine if name not in there),
-        endpoints=tuple(_answer(check, veil) for check in config.application.checks),
+        endpoints=tuple(_answer(check, redactor) for check in config.application.checks),
     )
 
 
@@ -135,8 +135,8 @@ def observe(run: Opened, *, log: Log) -> Observations:
             ports=_ports(found, stack, {config.database.service, config.objects.service}),
         )
     stores, unsure = backend_stores.assess_stores(run, found, log=log)
-    veil = veil_of(config)
-    told = tuple(Store(store.role, store.service, veil.one_line(store.broken)) for store in stores)
+    redactor = redactor_of(config)
+    told = tuple(Store(store.role, store.service, redactor.one_line(store.broken)) for store in stores)
     return replace(found, stores=told, not_looked=(*found.not_looked, *unsure))
 
 
@@ -166,10 +166,10 @@ def _compose_problem(stack: ComposeRuntime, config: Config) -> str:
     try:
         stack.model  # noqa: B018 - read for its error
     except LifeboatError as exc:
-        veil = veil_of(config)
+        redactor = redactor_of(config)
         for line in _env(config).splitlines():
-            veil.learn((line, line.strip().removeprefix("export "), line.partition("=")[2]))
-        return veil.one_line(exc.cause.removeprefix("docker: "))
+            redactor.learn((line, line.strip().removeprefix("export "), line.partition("=")[2]))
+        return redactor.one_line(exc.cause.removeprefix("docker: "))
     return ""
 
 
@@ -184,7 +184,7 @@ def _run_once(stack: ComposeRuntime) -> set[str]:
     }
 
 
-def _observe(config: Config, raw: Container, veil: Veil, once: set[str], *, logs: bool) -> Unit:
+def _observe(config: Config, raw: Container, redactor: Redactor, once: set[str], *, logs: bool) -> Unit:
     state = raw.state
     service = pipeline.one_line(raw.service)
     policy = raw.host.restart_policy.get("Name") or "no"
@@ -200,16 +200,16 @@ def _observe(config: Config, raw: Container, veil: Veil, once: set[str], *, logs
         exit_code=state.exit_code,
         restarts=raw.restarts,
         oom=state.oom_killed,
-        error=veil.one_line(state.error),
+        error=redactor.one_line(state.error),
         image=pipeline.one_line(raw.made.image),
         made_from=raw.image,
         up=_age(state.started_at),
         once=service in once or (policy in ("no", "") and bare),
-        health_output=veil.one_line(probed[-1].output) if probed else "",
+        health_output=redactor.one_line(probed[-1].output) if probed else "",
     )
     if logs and not unit.well:
         _status, out, err = pipeline.probe(Command(["docker", "logs", "--tail", str(4 * LINES), unit.id]))
-        unit = replace(unit, log=veil.lines(f"{out}\n{err}", LINES))
+        unit = replace(unit, log=redactor.lines(f"{out}\n{err}", LINES))
     return unit
 
 
@@ -223,7 +223,7 @@ def _age(started: str) -> float:
 
 def _of_units(config: Config, stack: Runtime, *, logs: bool) -> Observations:
     """Systemd units: those that the operator named, and the stores'."""
-    veil = veil_of(config)
+    redactor = redactor_of(config)
     backend = list(config.application.services or config.application.writers)
     names = dict.fromkeys([config.database.service, config.objects.service, *backend])
     units = []
@@ -233,24 +233,26 @@ def _of_units(config: Config, stack: Runtime, *, logs: bool) -> Observations:
         looping = state.status == "activating" and state.restarts > 0
         status = "restarting" if looping else state.status if state.exists else "absent"
         unit = Unit(name, name, role, name, status, exit_code=state.exit_code or 0, restarts=state.restarts)
-        log = veil.lines(stack.logs(name, 4 * LINES), LINES) if logs and not unit.well else ()
+        log = redactor.lines(stack.logs(name, 4 * LINES), LINES) if logs and not unit.well else ()
         units.append(replace(unit, log=log))
     return Observations(
         host=host.read_host(_places(config), engine=False),
         services=tuple(backend),
         units=tuple(units),
-        endpoints=tuple(_answer(check, veil) for check in config.application.checks),
+        endpoints=tuple(_answer(check, redactor) for check in config.application.checks),
     )
 
 
-def _answer(check: EndpointCheck, veil: Veil) -> Check:
+def _answer(check: EndpointCheck, redactor: Redactor) -> Check:
     """One endpoint, asked twice at most: an answer that was late once is no failure."""
     began = time.monotonic()
     name, problem = f"{check.method} {check.url}", answer.ask(check)
     if problem and time.monotonic() - began < HASTY:
         time.sleep(0.5)
         problem = answer.ask(check)
-    return Check(veil.one_line(name), FAIL if problem else PASS, veil.one_line(problem) or f"status {check.status}")
+    return Check(
+        redactor.one_line(name), FAIL if problem else PASS, redactor.one_line(problem) or f"status {check.status}"
+    )
 
 
 def _pending(config: Config) -> tuple[str, str]:

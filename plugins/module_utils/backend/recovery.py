@@ -102,7 +102,7 @@ def _try(name: str, cause: Cause, work: Work) -> Tried:
     try:
         steps.STEPS[name](work)
     except LifeboatError as exc:
-        problem = assess.veil_of(work.run.config).one_line(exc.cause)
+        problem = assess.redactor_of(work.run.config).one_line(exc.cause)
         acted = not isinstance(exc, (NotFoundError, UsageError))  # there was nothing to do it with
         work.log(f"step {name} ended with: {problem}")
     if acted:
@@ -169,7 +169,7 @@ def prove(run: Opened, *, log: Log) -> list[Check]:
     """The last look: every service, then every endpoint. Without an endpoint nobody has seen the application answer."""
     log("asking every service and endpoint")
     seen = assess.glance(run)
-    veil = assess.veil_of(run.config)
+    redactor = assess.redactor_of(run.config)
     checks = [
         Check(f"service {service.service}", PASS if service.well else FAIL, service.describe())
         for service in seen.units
@@ -182,7 +182,9 @@ def prove(run: Opened, *, log: Log) -> list[Check]:
         answer.endpoint(check, deadline, None, known.of(run.config, f"{check.method} {check.url}"), known.at)
         for check in run.config.application.checks
     ]
-    checks += [Check(veil.one_line(check.name), check.result, veil.one_line(check.detail)) for check in endpoints]
+    checks += [
+        Check(redactor.one_line(check.name), check.result, redactor.one_line(check.detail)) for check in endpoints
+    ]
     if seen.compose:
         checks.append(Check("compose files", FAIL, seen.compose))
     if not checks:

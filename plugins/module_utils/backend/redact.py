@@ -22,7 +22,7 @@ _ASSIGNMENT = re.compile(r"\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_.]*)\s*[=:]\s?(
 _ROWS = re.compile(r"\b(STATEMENT|DETAIL|CONTEXT|QUERY):")
 
 
-class Veil:
+class Redactor:
     """Called with a text, returns it with every secret it knows blanked, in the clear or encoded."""
 
     def __init__(self, values: Iterable[str] = ()) -> None:
@@ -45,9 +45,9 @@ class Veil:
 
     def lines(self, text: str, count: int, width: int = 300) -> tuple[str, ...]:
         """The last lines of a log, fit for a terminal and the evidence: no secret, no row, no control character."""
-        veiled = self(stripped(text.replace("\r", "\n")))
+        redacted = self(stripped(text.replace("\r", "\n")))
         kept: list[tuple[str, int]] = []
-        for line in (part.strip()[:width] for part in veiled.split("\n")):
+        for line in (part.strip()[:width] for part in redacted.split("\n")):
             if line and not _ROWS.search(line):
                 again = bool(kept) and kept[-1][0] == line
                 kept[-1:] = [(line, kept[-1][1] + 1)] if again else [*kept[-1:], (line, 1)]
