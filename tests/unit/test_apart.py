@@ -9,7 +9,7 @@ import socket
 from pathlib import Path
 
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils.vault import apart
+from ansible_collections.lifeboat.dr.plugins.module_utils.vault import separation
 from builders import make_config
 
 NAMES = {
@@ -57,11 +57,11 @@ def resolver(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_apart(tmp_path: Path, source: str, vault: str, words: str) -> None:
     objects = {"bucket": "uploads", "endpoint_url": source, "service": "minio"}
     one = make_config(tmp_path, objects=objects, vault={"objects_bucket": "mirror", "endpoint_url": vault})
-    told = apart.apart(one)
+    told = separation.apart(one)
     assert (len(told) == 1 and words in told[0]) if words else told == []
 
 
 def test_nothing_to_compare(tmp_path: Path) -> None:
-    assert apart.apart(make_config(tmp_path)) == []
+    assert separation.apart(make_config(tmp_path)) == []
     alone = make_config(tmp_path, vault={"repository_bucket": "copies", "endpoint_url": "http://localhost:9000"})
-    assert apart.apart(alone) == []
+    assert separation.apart(alone) == []

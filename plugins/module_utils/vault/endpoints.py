@@ -26,8 +26,8 @@ from ..settings.config import Config
 from ..stack import buckets
 from ..stack.runtime import Opened
 from . import probe, writer
-from .apart import apart
 from .probe import Report
+from .separation import apart
 
 FRESH = timedelta(days=1)
 SKEW = 30.0  # seconds

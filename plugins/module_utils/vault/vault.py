@@ -28,7 +28,7 @@ from ..settings.config import Config
 from ..stack import buckets
 from ..stack.buckets import TAG
 from . import policy
-from .apart import apart, same_endpoint
+from .separation import apart, same_endpoint
 
 OBJECTS, REPOSITORY = "objects", "repository"
 _ATTEMPTED = "prepare the vault"
