@@ -101,7 +101,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import Lif
 from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import store
 from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Result, Task, added, run
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
-from ansible_collections.lifeboat.dr.plugins.module_utils.vault import accounts, policy, vault, writer
+from ansible_collections.lifeboat.dr.plugins.module_utils.vault import service_accounts, policy, vault, writer
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ def _tried(task: Task) -> Optional[writer.Rights]:
 def _accounts(task: Task, admin: str) -> Optional[tuple[str, ...]]:
     """The writer's service accounts; None where they could not be looked for."""
     try:
-        return accounts.find(task.config, admin, task.params["admin_secret_key"])
+        return service_accounts.find(task.config, admin, task.params["admin_secret_key"])
     except LifeboatError as exc:
         task.log(f"which service accounts the writer's key has is not known: {exc}")
         return None

@@ -16,7 +16,7 @@ import s3_servers
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import UsageError
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3.admin import AbsentError
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings.config import Config
-from ansible_collections.lifeboat.dr.plugins.module_utils.vault import accounts, policy, vault, writer
+from ansible_collections.lifeboat.dr.plugins.module_utils.vault import policy, service_accounts, vault, writer
 from ansible_collections.lifeboat.dr.plugins.module_utils.vault.writer import CAN, HELD, UNTRIED, Rights
 from conftest import BUCKETS, PLAIN, POLICY, WRITER
 from s3_faults import Call, Proxy, Reply, error, faulty
@@ -371,11 +371,11 @@ def test_a_writers_service_accounts_are_found() -> None:
     with s3_servers.running(lambda root: minio_admin.StandIn(root, minio_admin.keys([found]))) as server:
         server.state = {**found, "quotas": {}}
         admin = (server.access_key, server.secret_key)
-        assert accounts.find(make(server, keys=WRITER), *admin) == ("BACKDOOR1", "BACKDOOR2")
+        assert service_accounts.find(make(server, keys=WRITER), *admin) == ("BACKDOOR1", "BACKDOOR2")
         one = {"access_key": "BACKDOOR2", "secret_key": "backdoor-secret-2"}
-        assert accounts.find(make(server, keys=one), *admin) == ("BACKDOOR1",), "it may have made that one"
+        assert service_accounts.find(make(server, keys=one), *admin) == ("BACKDOOR1",), "it may have made that one"
         with pytest.raises(UsageError, match="the admin key may not do that"):
-            accounts.find(make(server), "webapp", "webappsecret1")
+            service_accounts.find(make(server), "webapp", "webappsecret1")
         server.absent = {"export-iam"}
         with pytest.raises(AbsentError):
-            accounts.find(make(server), *admin)
+            service_accounts.find(make(server), *admin)

@@ -19,7 +19,13 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import store
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.details import Store
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings.config import Config
-from ansible_collections.lifeboat.dr.plugins.module_utils.vault import accounts, endpoints, policy, vault, writer
+from ansible_collections.lifeboat.dr.plugins.module_utils.vault import (
+    endpoints,
+    policy,
+    service_accounts,
+    vault,
+    writer,
+)
 from botocore import session
 from builders import Run, settings
 from test_awx import render, trusted
@@ -54,7 +60,7 @@ def ensured(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     monkeypatch.setattr(
         writer, "attempt", lambda config, **key: rights(writer.CAN if key["access_key"] else writer.HELD)
     )
-    monkeypatch.setattr(accounts, "find", lambda config, access_key, secret_key: ())
+    monkeypatch.setattr(service_accounts, "find", lambda config, access_key, secret_key: ())
     return calls
 
 
@@ -174,7 +180,7 @@ def test_service_accounts_are_looked_for_with_an_administrators_key(
         return dataclasses.replace(rights(writer.HELD), of=of, server=server[0])
 
     monkeypatch.setattr(writer, "attempt", attempt)
-    monkeypatch.setattr(accounts, "find", lambda config, access_key, secret_key: (f"of {access_key}",))
+    monkeypatch.setattr(service_accounts, "find", lambda config, access_key, secret_key: (f"of {access_key}",))
     admin = {"admin_access_key": "admin", "admin_secret_key": "hunter2-too"}
     assert run("vault", **given)["writer"]["accounts"] is None
     found = run("vault", **admin, **given)
@@ -185,7 +191,7 @@ def test_service_accounts_are_looked_for_with_an_administrators_key(
     def find(*_: object) -> tuple[str, ...]:
         raise LifeboatError("export the identities", "http://vault1:9000", "no such request")
 
-    monkeypatch.setattr(accounts, "find", find)
+    monkeypatch.setattr(service_accounts, "find", find)
     unknown = run("vault", **admin, **given)
     assert unknown["writer"]["accounts"] is None
     assert any("which service accounts the writer's key has is not known" in line for line in unknown["log"])
@@ -205,7 +211,7 @@ FORM = {
 )
 def test_whose_service_accounts_are_the_writers(key: str, found: tuple[str, ...]) -> None:
     """Those of a user; of a service account, those that have the same user."""
-    assert accounts.service_accounts(FORM, key) == found
+    assert service_accounts.siblings(FORM, key) == found
 
 
 @pytest.mark.parametrize(("name", "server"), [("", "SeaweedFS 4.48"), ("-minio", "MinIO")])

@@ -25,10 +25,10 @@ def find(config: Config, access_key: str, secret_key: str) -> tuple[str, ...]:
     vault = config.vault
     admin = Admin(vault.endpoint_url, vault.region, access_key, secret_key, vault.ca_bundle)
     own_key = config.secrets.get("vault_access_key", "")
-    return service_accounts(identities.of_minio(admin.export_identities()), own_key)
+    return siblings(identities.of_minio(admin.export_identities()), own_key)
 
 
-def service_accounts(form: identities.Form, access_key: str) -> tuple[str, ...]:
+def siblings(form: identities.Form, access_key: str) -> tuple[str, ...]:
     """Return the other access keys of the user that this key belongs to. A key that a service account makes belongs to
     the account's user, so that siblings count too."""
     nothing: Mapping[str, str] = {}
