@@ -8,7 +8,7 @@ from __future__ import annotations
 import layers
 import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import UsageError
-from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import demolish
+from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import delete_bucket
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3.bucket import Bucket
 from object_world import FakeBucket
 
@@ -28,23 +28,23 @@ def test_one_file_deletes_buckets() -> None:
 def test_a_writer_does_not_import_it(writer: str) -> None:
     found = layers.graph()
     assert writer in found
-    assert "s3/demolish" not in layers.closure(found, writer)
+    assert "s3/delete_bucket" not in layers.closure(found, writer)
 
 
 @pytest.mark.parametrize("confirm", ["", "Uploads", "uploads-backup"])
 def test_another_name_deletes_nothing(confirm: str) -> None:
     bucket = FakeBucket("uploads", aside={"uploads": {}})
     with pytest.raises(UsageError, match=f"s3://uploads at .* the name that was confirmed is {confirm!r}"):
-        demolish.delete_bucket(bucket, confirm)  # type: ignore[arg-type]
+        delete_bucket.delete_bucket(bucket, confirm)  # type: ignore[arg-type]
     assert bucket.diary == []
 
 
 def test_a_bucket_without_a_name_is_not_deleted() -> None:
     with pytest.raises(UsageError, match="confirmed is ''"):
-        demolish.delete_bucket(Bucket(""), "")
+        delete_bucket.delete_bucket(Bucket(""), "")
 
 
 def test_its_name_said_twice_deletes_it() -> None:
     bucket = FakeBucket("uploads", aside={"uploads": {}})
-    demolish.delete_bucket(bucket, "uploads")  # type: ignore[arg-type]
+    delete_bucket.delete_bucket(bucket, "uploads")  # type: ignore[arg-type]
     assert bucket.diary == ["unmake uploads"]

@@ -18,7 +18,7 @@ from ..base.errors import IntegrityError, LifeboatError, Log, NotFoundError
 from ..mirror.store import STAMPED, quarantine_name
 from ..s3 import bucket as s3_bucket
 from ..s3 import client as s3_client
-from ..s3 import demolish
+from ..s3 import delete_bucket
 from ..s3 import settings as s3_settings
 from ..s3.bucket import Bucket
 
@@ -114,4 +114,4 @@ def remove(quarantine: Bucket) -> None:
     stays = s3_client.purge(client, name, "")
     if stays:
         raise IntegrityError("empty the quarantine bucket", quarantine.url, "; ".join(stays[:3]), "Ask again later.")
-    demolish.delete_bucket(quarantine, confirm=name if STAMPED.fullmatch(name) else "")
+    delete_bucket.delete_bucket(quarantine, confirm=name if STAMPED.fullmatch(name) else "")

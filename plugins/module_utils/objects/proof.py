@@ -35,7 +35,7 @@ from ..mirror.store import folded
 from ..repository.base import Repository
 from ..repository.details import ObjectsDetails
 from ..repository.manifest import Manifest
-from ..s3 import bucket, client, demolish
+from ..s3 import bucket, client, delete_bucket
 from ..s3 import settings as s3_settings
 from ..s3.bucket import Bucket
 from ..s3.inventory import UNHELD, Inventory
@@ -299,4 +299,4 @@ def _remove(scratch: Bucket) -> None:
             scratch.client.delete_object(Bucket=scratch.name, Key=version.key, **which)
 
     throttle.each(drop, (version for version in bucket.versions(scratch) if version.key), 8)
-    demolish.delete_bucket(scratch, confirm=scratch.name if scratch.name.startswith(PREFIX) else "")
+    delete_bucket.delete_bucket(scratch, confirm=scratch.name if scratch.name.startswith(PREFIX) else "")

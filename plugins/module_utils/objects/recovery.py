@@ -33,7 +33,7 @@ from ..recovery.state import RECOVERING_OBJECTS, Unfinished
 from ..repository.manifest import parse
 from ..repository.sources import REPOSITORY, Sources, open_place
 from ..s3 import bucket as s3_bucket
-from ..s3 import causes, demolish
+from ..s3 import causes, delete_bucket
 from ..s3 import client as s3_client
 from ..s3 import settings as s3_settings
 from ..s3.bucket import Bucket
@@ -206,7 +206,7 @@ class _Protection(Protection[Assessment]):
             # It may never have been made.
             with contextlib.suppress(LifeboatError), s3_client.spoken("remove the bucket of a check", source.url):
                 client.delete_object(Bucket=left, Key="check")
-                demolish.delete_bucket(replace(source, name=left), confirm=left)
+                delete_bucket.delete_bucket(replace(source, name=left), confirm=left)
         recovery_state.keep(self.config, CHECKING, json.dumps(name))
         with s3_client.spoken("try the server", source.url):
             client.create_bucket(Bucket=name)
@@ -215,7 +215,7 @@ class _Protection(Protection[Assessment]):
                 took = bool(client.get_object(Bucket=name, Key="check")["Body"].read(len(body) + 1) == body)
                 client.delete_object(Bucket=name, Key="check")
             finally:
-                demolish.delete_bucket(replace(source, name=name), confirm=name)
+                delete_bucket.delete_bucket(replace(source, name=name), confirm=name)
         recovery_state.unmark(self.config, CHECKING)
         return took
 

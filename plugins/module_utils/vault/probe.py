@@ -23,7 +23,7 @@ from typing import Callable, Optional
 from ..base.errors import IntegrityError, LifeboatError, NotFoundError, UsageError
 from ..s3 import bucket as s3_bucket
 from ..s3 import client as s3_client
-from ..s3 import copier, demolish, lifecycle
+from ..s3 import copier, delete_bucket, lifecycle
 from ..s3 import settings as s3_settings
 from ..s3.bucket import Bucket, Version, Watch
 from ..s3.client import DENIED, UNSUPPORTED
@@ -438,7 +438,7 @@ def discard(scratch: Bucket, name: re.Pattern[str], ours: Sequence[str]) -> bool
                     return False
                 _drop(scratch, key, {"VersionId": version} if version else {})
             if next(_contents(scratch), None) is None:
-                demolish.delete_bucket(scratch, confirm=scratch.name if name.fullmatch(scratch.name) else "")
+                delete_bucket.delete_bucket(scratch, confirm=scratch.name if name.fullmatch(scratch.name) else "")
                 return True
         except LifeboatError as exc:
             code = s3_client.code(exc)

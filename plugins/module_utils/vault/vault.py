@@ -19,7 +19,7 @@ from ..base import throttle
 from ..base.errors import LifeboatError, Log, UsageError
 from ..s3 import bucket as s3_bucket
 from ..s3 import client as s3_client
-from ..s3 import demolish, lifecycle
+from ..s3 import delete_bucket, lifecycle
 from ..s3 import settings as s3_settings
 from ..s3.bucket import Bucket
 from ..s3.client import DENIED, UNSUPPORTED
@@ -271,7 +271,7 @@ class _Ensuring:
         if self._kind == OBJECTS:
             if self._created and not self._holds_objects():  # SeaweedFS removes a bucket with all that is in it
                 with contextlib.suppress(LifeboatError):
-                    demolish.delete_bucket(self._bucket, confirm=self._config.vault.objects_bucket)
+                    delete_bucket.delete_bucket(self._bucket, confirm=self._config.vault.objects_bucket)
             raise self._wrong(
                 "the server has no versioning: the mirror could be gone back to its newest state only, and one bad"
                 " night would overwrite the last good copy",

@@ -30,7 +30,7 @@ from typing import Callable, Optional
 from ..base import filesystem, typed
 from ..base.errors import LifeboatError, NotFoundError, printable
 from ..s3 import bucket as s3_bucket
-from ..s3 import causes, copier, demolish
+from ..s3 import causes, copier, delete_bucket
 from ..s3 import client as s3_client
 from ..s3 import settings as s3_settings
 from ..s3.bucket import Bucket
@@ -406,7 +406,7 @@ class _Trial:
 
     def _delete_bucket(self, scratch: Bucket) -> str:
         try:
-            demolish.delete_bucket(self._writer, confirm=scratch.name)
+            delete_bucket.delete_bucket(self._writer, confirm=scratch.name)
         except LifeboatError as exc:
             if s3_client.code(exc) not in ("BucketNotEmpty", "409"):
                 raise

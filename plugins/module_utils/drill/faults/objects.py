@@ -11,7 +11,7 @@ import time
 from typing import Callable
 
 from ...base.errors import LifeboatError, UsageError
-from ...s3 import bucket, client, demolish
+from ...s3 import bucket, client, delete_bucket
 from ...s3.bucket import Bucket
 from ...settings import scenarios
 from ...settings.config import Config
@@ -108,7 +108,7 @@ def delete_bucket(run: Opened, _lot: random.Random, _log: Log) -> str:
         _delete(source, "versions", found)
         count += len(found)
         try:
-            demolish.delete_bucket(source, confirm=run.config.objects.bucket)
+            delete_bucket.delete_bucket(source, confirm=run.config.objects.bucket)
         except LifeboatError as exc:
             if client.code(exc) != "BucketNotEmpty":
                 raise
