@@ -269,7 +269,7 @@ READERS = (
         {
             "s3/connections.py": "_Answer._fields _Answer.body _Answer.begin",
             "s3/signed.py": "xml _error Requests.refusal Requests._send",
-            "s3/pages.py": "_quick",
+            "s3/listing_parser.py": "_quick",
             "s3/settings.py": "_told _parsed",
             "s3/admin.py": "Admin.import_identities",
             "s3/identities.py": "of_seaweedfs importable quotas _canonical _document _of _unzip",

@@ -53,7 +53,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.repository import (
     sealing,
 )
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import client as s3_client
-from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import identities, pages, signed
+from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import identities, listing_parser, signed
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3.bucket import Bucket
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings.config import EndpointCheck
 from ansible_collections.lifeboat.dr.plugins.module_utils.site import point_fetch
@@ -558,7 +558,7 @@ def readers(  # noqa: C901, PLR0915 - one adapter for each way that a document c
             given(lambda: drill_transaction.write(drilled, drilled.drill.transactions[0], "t")),
         ],
         "page": [lambda data: site.commit_of("index.html", data)],
-        "xml": [lambda data: signed.xml(data, "list", "a"), lambda data: pages.read(data, "list", "a"), signed._error],
+        "xml": [lambda data: signed.xml(data, "list", "a"), lambda data: listing_parser.read(data, "list", "a"), signed._error],
         "rows": [rows],
         "age": [lambda data: age.stanzas(io.BytesIO(data), "a")],
         "github": [

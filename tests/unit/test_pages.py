@@ -12,9 +12,9 @@ from urllib.parse import unquote_plus
 
 import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LifeboatError
-from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import bucket, pages, signed
+from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import bucket, listing_parser, signed
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3.bucket import Bucket, Version
-from ansible_collections.lifeboat.dr.plugins.module_utils.s3.pages import Page
+from ansible_collections.lifeboat.dr.plugins.module_utils.s3.listing_parser import Page
 
 HEAD = '<?xml version="1.0" encoding="UTF-8"?>\n'
 NAMESPACE = 'xmlns="http://s3.amazonaws.com/doc/2006-03-01/"'
@@ -70,7 +70,7 @@ def told(page: Page) -> tuple[list[Version], str]:
 def outcome(body: bytes, *, quick: bool) -> Union[tuple[list[Version], str], str]:
     """The rows and the last key, or the words of the error."""
     try:
-        return told(pages.read(body, "list", "s3://uploads") if quick else slowly(body))
+        return told(listing_parser.read(body, "list", "s3://uploads") if quick else slowly(body))
     except LifeboatError as exc:
         return str(exc)
 
@@ -82,7 +82,7 @@ KEYS = ("a", "b%20c", "d+e", "photos/1.jpg", "\u65e5\u672c/\U0001f600", "z")
 @pytest.mark.parametrize("head", [HEAD, "", "<?xml version='1.0'?>"])
 def test_the_rows_of_servers_are_read_fast_and_the_same(row: object, head: str) -> None:
     body = document(*map(row, KEYS), head=head).encode()  # type: ignore[arg-type]
-    page = pages.read(body, "list", "s3://uploads")
+    page = listing_parser.read(body, "list", "s3://uploads")
     assert (page.count, len(page.root)) == (len(KEYS), 5), "all rows were taken out, for one mark"
     assert told(page) == told(slowly(body))
     assert [version.key for version in told(page)[0]] == [unquote_plus(key) for key in KEYS]
@@ -153,7 +153,7 @@ def test_whatever_else_is_in_a_page_is_read_as_xml_is(case: str) -> None:
     body = text.encode()
     assert outcome(body, quick=True) == outcome(body, quick=False)
     if count is not None:
-        assert pages.read(body, "list", "s3://uploads").count == count
+        assert listing_parser.read(body, "list", "s3://uploads").count == count
 
 
 @pytest.mark.parametrize("quick", [True, False])
@@ -166,7 +166,7 @@ def test_the_tags_of_current_objects_are_told(quick: bool) -> None:
     body = document(*rows).encode()
     told: list[tuple[str, str, str]] = []
     tags = bucket.Tags(told.extend)
-    tags.page(pages.read(body, "list", "s3://uploads") if quick else slowly(body), unquote_plus)
+    tags.page(listing_parser.read(body, "list", "s3://uploads") if quick else slowly(body), unquote_plus)
     etag = "d41d8cd98f00b204e9800998ecf8427e"
     assert sorted(told) == [("a", etag, "n=1&o=a+b"), ("b c", etag, "n=2"), ("e", etag, "")]
     assert (tags.included, tags.requested) == (True, True)
@@ -175,15 +175,17 @@ def test_the_tags_of_current_objects_are_told(quick: bool) -> None:
 @pytest.mark.parametrize("row", [minio, amazon])
 def test_a_listing_that_tells_no_tags_is_not_asked_for_them_again(row: Callable[[str], str]) -> None:
     tags = bucket.Tags(lambda rows: pytest.fail(str(rows)))
-    tags.page(pages.read(document().encode(), "list", "s3://uploads"), unquote_plus)
+    tags.page(listing_parser.read(document().encode(), "list", "s3://uploads"), unquote_plus)
     assert tags.requested, "an empty page tells nothing"
-    tags.page(pages.read(document(row("a")).encode(), "list", "s3://uploads"), unquote_plus)
+    tags.page(listing_parser.read(document(row("a")).encode(), "list", "s3://uploads"), unquote_plus)
     assert not tags.requested
 
 
 @pytest.mark.parametrize("mark", ['<_ n="x"/>', '<_ n="-1"/>', '<x:_ xmlns:x="u" n="9"/>'])
 def test_a_server_may_name_its_elements_as_ours_are(mark: str) -> None:
-    rows, last = told(pages.read(document(seaweedfs("a"), seaweedfs("b"), mark).encode(), "list", "s3://uploads"))
+    rows, last = told(
+        listing_parser.read(document(seaweedfs("a"), seaweedfs("b"), mark).encode(), "list", "s3://uploads")
+    )
     assert ([row.key for row in rows], last) == (["a", "b"], "b")
 
 

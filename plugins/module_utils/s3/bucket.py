@@ -32,8 +32,8 @@ from ..base import throttle
 from ..base.clock import parse_time
 from ..base.errors import IntegrityError, LifeboatError, NotFoundError
 from ..base.typed import MOST, Range
-from . import client, pages
-from .pages import Page
+from . import client, listing_parser
+from .listing_parser import Page
 from .signed import NULL, UNBOUNDED, UNSPEAKABLE, Answer, Bounds, Requests, fields, plain, xml
 
 T = TypeVar("T")
@@ -512,7 +512,7 @@ class _Further(NamedTuple):
     them. depth: of how many each follows from the one before. A server that nobody trusts may answer so that they do
     not end: names get longer and longer, and what begins like each is asked for."""
 
-    pages: Iterator[int]
+    listing_parser: Iterator[int]
     depth: int = 0
 
     def page(self, bucket: Bucket) -> None:
@@ -644,7 +644,7 @@ def _pages(
         return read(asked)
 
     def read(arguments: Mapping[str, str]) -> Page:
-        return pages.read(bucket.ask("GET", query=arguments, attempted=attempted).body, attempted, bucket.url)
+        return listing_parser.read(bucket.ask("GET", query=arguments, attempted=attempted).body, attempted, bucket.url)
 
     more: Optional[frozenset[tuple[str, str]]] = frozenset()
     seen = {more}
