@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LifeboatError, UsageError
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects import recovery as objects_recovery
-from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import causes, client, signed
+from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import client, error_registry, signed
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from s3_faults import Call, Fault, Proxy, Reply, error, faulty
 from s3_servers import SeaweedFS, seaweedfs, wipe
@@ -77,17 +77,17 @@ def _key(call: Call) -> str:
 KMS = said(400, "kms:InvalidCiphertextException", "failed to decrypt ciphertext")
 # What the server does -> (the cause, words of the remedy)
 REFUSALS: list[tuple[str, Fault, str, str]] = [
-    ("a wrong KMS key", reading(KMS), causes.ENCRYPTION, "MINIO_KMS_SECRET_KEY"),
-    ("an unknown key", everything(error(403, "InvalidAccessKeyId")), causes.CREDENTIALS, "objects_access_key"),
-    ("a wrong secret", everything(error(403, "SignatureDoesNotMatch")), causes.CREDENTIALS, "objects_access_key"),
-    ("a key without rights", everything(error(403, "AccessDenied")), causes.PERMISSION, "docs/mirror.md"),
-    ("a key that may list and not read", reading(error(403, "AccessDenied")), causes.PERMISSION, "docs/mirror.md"),
-    ("a clock", everything(error(403, "RequestTimeTooSkewed")), causes.CLOCK, "timedatectl"),
-    ("a licence", everything(said(403, "Forbidden", "The licence has expired")), causes.LICENCE, "Renew the licence"),
-    ("TLS", everything(Reply(400, "Client sent an HTTP request to an HTTPS server.", kind="text/plain")), causes.TLS, "scheme of endpoint_url"),
-    ("a full drive", everything(error(507, "XMinioStorageFull")), causes.FULL, "Free space"),
-    ("requests at too high a rate", everything(error(429, "TooManyRequests")), causes.THROTTLED, "transfers"),
-    ("a read-only store", everything(said(403, "Forbidden", "The drive is read-only")), causes.READ_ONLY, "writable"),
+    ("a wrong KMS key", reading(KMS), error_registry.ENCRYPTION, "MINIO_KMS_SECRET_KEY"),
+    ("an unknown key", everything(error(403, "InvalidAccessKeyId")), error_registry.CREDENTIALS, "objects_access_key"),
+    ("a wrong secret", everything(error(403, "SignatureDoesNotMatch")), error_registry.CREDENTIALS, "objects_access_key"),
+    ("a key without rights", everything(error(403, "AccessDenied")), error_registry.PERMISSION, "docs/mirror.md"),
+    ("a key that may list and not read", reading(error(403, "AccessDenied")), error_registry.PERMISSION, "docs/mirror.md"),
+    ("a clock", everything(error(403, "RequestTimeTooSkewed")), error_registry.CLOCK, "timedatectl"),
+    ("a licence", everything(said(403, "Forbidden", "The licence has expired")), error_registry.LICENCE, "Renew the licence"),
+    ("TLS", everything(Reply(400, "Client sent an HTTP request to an HTTPS server.", kind="text/plain")), error_registry.TLS, "scheme of endpoint_url"),
+    ("a full drive", everything(error(507, "XMinioStorageFull")), error_registry.FULL, "Free space"),
+    ("requests at too high a rate", everything(error(429, "TooManyRequests")), error_registry.THROTTLED, "transfers"),
+    ("a read-only store", everything(said(403, "Forbidden", "The drive is read-only")), error_registry.READ_ONLY, "writable"),
 ]  # fmt: skip
 
 
@@ -99,7 +99,7 @@ def test_a_store_that_refuses_is_not_rebuilt(store: tuple[Case, Proxy], fault: F
     for request in ({}, {"force": True}, {"identity": case.id}):
         with pytest.raises(UsageError) as caught:
             case.plan(**request)
-        assert causes.by_name(cause).description in caught.value.cause
+        assert error_registry.by_name(cause).description in caught.value.cause
         assert remedy in caught.value.remedy
     proxy.fault = lambda call: None
     assert case.portrait() == before
@@ -108,10 +108,10 @@ def test_a_store_that_refuses_is_not_rebuilt(store: tuple[Case, Proxy], fault: F
 
 # What takes no writes, and can be read: it is seen when the server is tried, before anything is moved.
 WRITES: list[tuple[str, Reply, str, str]] = [
-    ("a full drive", error(507, "XMinioStorageFull"), causes.FULL, "Free space"),
-    ("a quota", error(400, "XMinioAdminBucketQuotaExceeded"), causes.QUOTA, "Raise the bucket's quota"),
-    ("WORM", said(400, "InvalidRequest", "Object is WORM protected and cannot be overwritten"), causes.LOCKED, "until the lock ends"),
-    ("a read-only drive", said(400, "Forbidden", "open /data: read-only file system"), causes.READ_ONLY, "writable"),
+    ("a full drive", error(507, "XMinioStorageFull"), error_registry.FULL, "Free space"),
+    ("a quota", error(400, "XMinioAdminBucketQuotaExceeded"), error_registry.QUOTA, "Raise the bucket's quota"),
+    ("WORM", said(400, "InvalidRequest", "Object is WORM protected and cannot be overwritten"), error_registry.LOCKED, "until the lock ends"),
+    ("a read-only drive", said(400, "Forbidden", "open /data: read-only file system"), error_registry.READ_ONLY, "writable"),
 ]  # fmt: skip
 
 
@@ -128,7 +128,7 @@ def test_a_store_that_takes_no_writes_is_not_rebuilt(
     proxy.fault = writing(reply)
     with pytest.raises(LifeboatError) as caught:
         objects_recovery.protect(Opened(case.config), case.made, log=case.said.append)
-    assert causes.by_name(cause).description in caught.value.cause
+    assert error_registry.by_name(cause).description in caught.value.cause
     assert remedy in caught.value.remedy
     assert not list(case.source.directory.glob("data.quarantine*")), "nothing was moved"
     assert case.portrait() == before
@@ -145,10 +145,10 @@ def test_a_few_objects_of_a_clients_own_key_are_told_as_not_read(store: tuple[Ca
 
 
 LOGS = [
-    ("FATAL Unable to initialize KMS: invalid master key", causes.ENCRYPTION, "MINIO_KMS_SECRET_KEY"),
-    ("FATAL Unable to start: the licence has expired", causes.LICENCE, "Renew the licence"),
-    ("ERROR Unable to write to the backend: file access denied", causes.PERMISSION, "Then start objects"),
-    ("FATAL write /data/.minio.sys: no space left on device", causes.FULL, "Free space"),
+    ("FATAL Unable to initialize KMS: invalid master key", error_registry.ENCRYPTION, "MINIO_KMS_SECRET_KEY"),
+    ("FATAL Unable to start: the licence has expired", error_registry.LICENCE, "Renew the licence"),
+    ("ERROR Unable to write to the backend: file access denied", error_registry.PERMISSION, "Then start objects"),
+    ("FATAL write /data/.minio.sys: no space left on device", error_registry.FULL, "Free space"),
 ]
 
 
@@ -161,7 +161,7 @@ def test_a_server_that_ends_for_such_a_reason_is_not_rebuilt(
     monkeypatch.setattr(case.process, "logs", lambda service: "INFO MinIO\n" + log)
     with pytest.raises(UsageError) as caught:
         case.plan()
-    assert causes.by_name(cause).description in caught.value.cause and log in caught.value.cause
+    assert error_registry.by_name(cause).description in caught.value.cause and log in caught.value.cause
     assert remedy in caught.value.remedy
     assert any(case.source.data.iterdir())
 

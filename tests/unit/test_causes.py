@@ -15,37 +15,37 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
     SpaceError,
     UsageError,
 )
-from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import causes, client, copier, signed
+from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import client, copier, error_registry, signed
 from botocore import exceptions as known
 from botocore.exceptions import ClientError
 
 # (code, message, status) -> (cause, the kind of error, words of the remedy)
 ANSWERS: list[tuple[str, str, int, str, type[LifeboatError], str]] = [
-    ("kms:InvalidCiphertextException", "failed to decrypt ciphertext", 400, causes.ENCRYPTION, LifeboatError, "MINIO_KMS_SECRET_KEY"),
-    ("InvalidRequest", "The object was stored using a form of Server Side Encryption. The correct parameters must be provided", 400, causes.CUSTOMER_KEY, LifeboatError, "leave it out of the mirror"),
-    ("InvalidAccessKeyId", "The Access Key Id you provided does not exist in our records.", 403, causes.CREDENTIALS, UsageError, "lifeboat_secrets"),
-    ("SignatureDoesNotMatch", "The request signature we calculated does not match", 403, causes.CREDENTIALS, UsageError, "lifeboat_secrets"),
-    ("AccessDenied", "Forbidden: No such key: GK1", 403, causes.CREDENTIALS, UsageError, "lifeboat_secrets"),
-    ("AccessDenied", "Access Denied.", 403, causes.PERMISSION, UsageError, "docs/mirror.md"),
-    ("Weird", "", 403, causes.PERMISSION, UsageError, "docs/mirror.md"),
-    ("RequestTimeTooSkewed", "", 403, causes.CLOCK, UsageError, "timedatectl"),
-    ("XMinioStorageFull", "Storage backend has reached its minimum free drive threshold.", 507, causes.FULL, SpaceError, "Free space"),
-    ("Weird", "", 507, causes.FULL, SpaceError, "Free space"),
-    ("XMinioAdminBucketQuotaExceeded", "Bucket quota exceeded", 400, causes.QUOTA, SpaceError, "Raise the bucket's quota"),
-    ("InvalidRequest", "Object is WORM protected and cannot be overwritten", 400, causes.LOCKED, LifeboatError, "until the lock ends"),
-    ("AccessDenied", "Access Denied because object protected by object lock.", 403, causes.LOCKED, LifeboatError, "until the lock ends"),
-    ("InvalidRequest", "Bucket is missing Object Lock Configuration", 403, causes.PERMISSION, UsageError, "docs/mirror.md"),
-    ("QuotaExceeded", "", 403, causes.QUOTA, SpaceError, "Raise the bucket's quota"),
-    ("InternalError", "write /data/x: disk quota exceeded", 500, causes.QUOTA, SpaceError, "Raise the bucket's quota"),
-    ("InternalError", "no free volumes left", 500, causes.FULL, SpaceError, "Free space"),
-    ("InternalError", "open /data/x: read-only file system", 500, causes.READ_ONLY, LifeboatError, "Make them writable"),
-    ("SlowDownWrite", "Resource requested is unwritable, please reduce your request rate", 503, causes.READ_ONLY, LifeboatError, "Make them writable"),
-    ("SlowDown", "Please reduce your request rate.", 503, causes.THROTTLED, LifeboatError, "lower lifeboat_objects.transfers"),
-    ("TooManyRequests", "", 429, causes.THROTTLED, LifeboatError, "lower lifeboat_objects.transfers"),
-    ("Weird", "", 429, causes.THROTTLED, LifeboatError, "lower lifeboat_objects.transfers"),
-    ("Forbidden", "The licence has expired", 403, causes.LICENCE, UsageError, "Renew the licence"),
-    ("400", "Client sent an HTTP request to an HTTPS server.", 400, causes.TLS, UsageError, "the scheme of endpoint_url"),
-    ("PermanentRedirect", "", 301, causes.REGION, UsageError, "Correct region"),
+    ("kms:InvalidCiphertextException", "failed to decrypt ciphertext", 400, error_registry.ENCRYPTION, LifeboatError, "MINIO_KMS_SECRET_KEY"),
+    ("InvalidRequest", "The object was stored using a form of Server Side Encryption. The correct parameters must be provided", 400, error_registry.CUSTOMER_KEY, LifeboatError, "leave it out of the mirror"),
+    ("InvalidAccessKeyId", "The Access Key Id you provided does not exist in our records.", 403, error_registry.CREDENTIALS, UsageError, "lifeboat_secrets"),
+    ("SignatureDoesNotMatch", "The request signature we calculated does not match", 403, error_registry.CREDENTIALS, UsageError, "lifeboat_secrets"),
+    ("AccessDenied", "Forbidden: No such key: GK1", 403, error_registry.CREDENTIALS, UsageError, "lifeboat_secrets"),
+    ("AccessDenied", "Access Denied.", 403, error_registry.PERMISSION, UsageError, "docs/mirror.md"),
+    ("Weird", "", 403, error_registry.PERMISSION, UsageError, "docs/mirror.md"),
+    ("RequestTimeTooSkewed", "", 403, error_registry.CLOCK, UsageError, "timedatectl"),
+    ("XMinioStorageFull", "Storage backend has reached its minimum free drive threshold.", 507, error_registry.FULL, SpaceError, "Free space"),
+    ("Weird", "", 507, error_registry.FULL, SpaceError, "Free space"),
+    ("XMinioAdminBucketQuotaExceeded", "Bucket quota exceeded", 400, error_registry.QUOTA, SpaceError, "Raise the bucket's quota"),
+    ("InvalidRequest", "Object is WORM protected and cannot be overwritten", 400, error_registry.LOCKED, LifeboatError, "until the lock ends"),
+    ("AccessDenied", "Access Denied because object protected by object lock.", 403, error_registry.LOCKED, LifeboatError, "until the lock ends"),
+    ("InvalidRequest", "Bucket is missing Object Lock Configuration", 403, error_registry.PERMISSION, UsageError, "docs/mirror.md"),
+    ("QuotaExceeded", "", 403, error_registry.QUOTA, SpaceError, "Raise the bucket's quota"),
+    ("InternalError", "write /data/x: disk quota exceeded", 500, error_registry.QUOTA, SpaceError, "Raise the bucket's quota"),
+    ("InternalError", "no free volumes left", 500, error_registry.FULL, SpaceError, "Free space"),
+    ("InternalError", "open /data/x: read-only file system", 500, error_registry.READ_ONLY, LifeboatError, "Make them writable"),
+    ("SlowDownWrite", "Resource requested is unwritable, please reduce your request rate", 503, error_registry.READ_ONLY, LifeboatError, "Make them writable"),
+    ("SlowDown", "Please reduce your request rate.", 503, error_registry.THROTTLED, LifeboatError, "lower lifeboat_objects.transfers"),
+    ("TooManyRequests", "", 429, error_registry.THROTTLED, LifeboatError, "lower lifeboat_objects.transfers"),
+    ("Weird", "", 429, error_registry.THROTTLED, LifeboatError, "lower lifeboat_objects.transfers"),
+    ("Forbidden", "The licence has expired", 403, error_registry.LICENCE, UsageError, "Renew the licence"),
+    ("400", "Client sent an HTTP request to an HTTPS server.", 400, error_registry.TLS, UsageError, "the scheme of endpoint_url"),
+    ("PermanentRedirect", "", 301, error_registry.REGION, UsageError, "Correct region"),
 ]  # fmt: skip
 
 
@@ -64,8 +64,8 @@ def test_an_answer_has_a_cause(
     code: str, message: str, status: int, cause: str, kind: type[LifeboatError], remedy: str
 ) -> None:
     error = said(code, message, status)
-    found = causes.cause_of(error)
-    assert found is causes.by_name(cause)
+    found = error_registry.cause_of(error)
+    assert found is error_registry.by_name(cause)
     assert (type(error), remedy in error.remedy, found.description in error.cause, code in error.cause) == (
         kind, True, True, True,
     )  # fmt: skip
@@ -80,14 +80,20 @@ def test_an_answer_has_a_cause(
     ],
 )  # fmt: skip
 def test_what_may_be_damage_has_none(code: str, message: str, status: int) -> None:
-    assert causes.cause_of(said(code, message, status)) is None
+    assert error_registry.cause_of(said(code, message, status)) is None
 
 
 def test_what_stops_writing_has_a_message_of_its_own() -> None:
-    names = (causes.READ_ONLY, causes.FULL, causes.QUOTA, causes.THROTTLED, causes.LOCKED)
+    names = (
+        error_registry.READ_ONLY,
+        error_registry.FULL,
+        error_registry.QUOTA,
+        error_registry.THROTTLED,
+        error_registry.LOCKED,
+    )
     assert (
-        len({causes.by_name(name).description for name in names})
-        == len({causes.by_name(name).remedy for name in names})
+        len({error_registry.by_name(name).description for name in names})
+        == len({error_registry.by_name(name).remedy for name in names})
         == 5
     )
 
@@ -117,44 +123,44 @@ def test_who_is_busy_is_asked_again(code: str, status: int, again: bool) -> None
 
 def test_tls_is_a_cause_and_a_silent_server_is_none() -> None:
     failures = {
-        known.SSLError(endpoint_url="https://x", error="certificate verify failed"): causes.TLS,
+        known.SSLError(endpoint_url="https://x", error="certificate verify failed"): error_registry.TLS,
         known.ConnectTimeoutError(endpoint_url="https://x"): "",
         known.EndpointConnectionError(endpoint_url="https://x"): "",
     }
     for failure, cause in failures.items():
         with pytest.raises(LifeboatError) as caught, client.spoken("look", "s3://uploads"):
             raise failure
-        found = causes.cause_of(caught.value)
+        found = error_registry.cause_of(caught.value)
         assert (found.name if found else "") == cause
-    assert causes.cause_of(NotFoundError("look", "it", "is not there")) is None
+    assert error_registry.cause_of(NotFoundError("look", "it", "is not there")) is None
 
 
 @pytest.mark.parametrize(
     ("log", "cause"),
     [
-        ("INFO ready\nFATAL Unable to initialize KMS: invalid key length", causes.ENCRYPTION),
-        ("ERROR Unable to validate credentials: Invalid credentials", causes.CREDENTIALS),
-        ("FATAL Unable to start: the licence is expired", causes.LICENCE),
-        ("ERROR Unable to write to the backend: file access denied", causes.PERMISSION),
-        ("ERROR open /data/x: read-only file system: cannot write", causes.READ_ONLY),
-        ("ERROR write /data/x: no space left on device", causes.FULL),
-        ("ERROR Invalid TLS certificate: no PEM", causes.TLS),
+        ("INFO ready\nFATAL Unable to initialize KMS: invalid key length", error_registry.ENCRYPTION),
+        ("ERROR Unable to validate credentials: Invalid credentials", error_registry.CREDENTIALS),
+        ("FATAL Unable to start: the licence is expired", error_registry.LICENCE),
+        ("ERROR Unable to write to the backend: file access denied", error_registry.PERMISSION),
+        ("ERROR open /data/x: read-only file system: cannot write", error_registry.READ_ONLY),
+        ("ERROR write /data/x: no space left on device", error_registry.FULL),
+        ("ERROR Invalid TLS certificate: no PEM", error_registry.TLS),
         ("INFO license AGPLv3\nINFO using KMS\nFATAL unexpected end of file", None),
         ("panic: runtime error: format.json is corrupted", None),
     ],
 )
 def test_a_log_tells_why_a_server_ended(log: str, cause: Optional[str]) -> None:
-    found = causes.logged(log)
+    found = error_registry.logged(log)
     assert (found[0].name if found else None) == cause
     if found:
         assert found[1] in log
 
 
 def test_the_registry_is_whole() -> None:
-    codes = [code for cause in causes.CAUSES for code in cause.codes]
+    codes = [code for cause in error_registry.CAUSES for code in cause.codes]
     assert len(codes) == len(set(codes)), "a code has one meaning"
-    assert len({cause.name for cause in causes.CAUSES}) == len(causes.CAUSES)
-    for cause in causes.CAUSES:
+    assert len({cause.name for cause in error_registry.CAUSES}) == len(error_registry.CAUSES)
+    for cause in error_registry.CAUSES:
         assert cause.codes or cause.message, f"nothing leads to {cause.name}"
         assert cause.remedy.endswith("."), cause.name
         assert "rebuild" not in cause.remedy, "no fresh server cures it"

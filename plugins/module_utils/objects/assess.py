@@ -18,7 +18,7 @@ from ..mirror import store
 from ..mirror.listing import Point
 from ..recovery.state import DAMAGED, DOWN, HEALTHY, Unfinished
 from ..s3 import bucket as s3_bucket
-from ..s3 import causes
+from ..s3 import error_registry
 from ..s3 import settings as s3_settings
 from ..s3.inventory import Inventory
 from ..stack import buckets
@@ -79,7 +79,9 @@ def bucket(
             return Assessment(DAMAGED, ("it is missing",))
         return _look_inside(one, point, older, "", unfinished, log, share)
     except LifeboatError as exc:
-        if causes.cause_of(exc) or isinstance(exc, UsageError):  # it refuses us, which says nothing of what it holds
+        if error_registry.cause_of(exc) or isinstance(
+            exc, UsageError
+        ):  # it refuses us, which says nothing of what it holds
             return Assessment(HEALTHY, unchecked=(f"it was not looked at: {exc.cause}",))
         return Assessment(DAMAGED, (f"it cannot be read: {exc.cause}",), unreadable=True)
 
@@ -124,7 +126,7 @@ def _own(
     try:
         return _look_inside(run, reference, older, seen.service, unfinished, log)
     except LifeboatError as exc:  # it died of the question, or cannot list what it holds
-        if causes.cause_of(exc):
+        if error_registry.cause_of(exc):
             return condition.refused(exc, seen.service)
         words = f"the bucket {run.config.objects.bucket} cannot be read: {exc.cause}"
         return Assessment(DAMAGED, (words,), seen.service, unreadable=True)

@@ -21,7 +21,7 @@ from ..base.errors import LifeboatError, Log, present
 from ..base.text import named
 from ..mirror import store
 from ..mirror.listing import Point
-from ..s3 import bucket, causes, client, copier, properties
+from ..s3 import bucket, client, copier, error_registry, properties
 from ..s3.bucket import Bucket
 from ..s3.copier import Record
 from ..s3.inventory import UNHELD, Inventory, text
@@ -219,7 +219,7 @@ def _settled(source: Bucket, key: str, size: int, etag: str, sha256: str, live_s
     try:
         md5, own = digests(source, key)
     except LifeboatError as exc:
-        cause = causes.cause_of(exc)
+        cause = error_registry.cause_of(exc)
         if cause and cause.whole:
             raise
         return DOUBT if cause else WRONG
@@ -329,7 +329,7 @@ def _damage(source: Bucket, key: str, etag: str, sha256: str, line: str) -> str:
     try:
         md5, own = digests(source, key)
     except LifeboatError as exc:
-        if causes.cause_of(exc):
+        if error_registry.cause_of(exc):
             raise
         return f"{named(key)} cannot be read: {exc.cause}"
     speaks = properties.is_md5(etag, properties.parse(line).encryption)
@@ -371,7 +371,7 @@ def sample(inventory: Inventory, source: Bucket, share: int = 1) -> tuple[list[s
 
     with ThreadPoolExecutor(READERS) as pool:
         read = sum(pool.map(look, chosen))
-    told = [exc for exc in withheld if not read or present(causes.cause_of(exc)).whole]
+    told = [exc for exc in withheld if not read or present(error_registry.cause_of(exc)).whole]
     if told:
         raise told[0]
     if bad:

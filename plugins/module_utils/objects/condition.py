@@ -14,7 +14,7 @@ from typing import Optional
 from ..base.errors import LifeboatError, UsageError
 from ..base.text import human
 from ..recovery.state import DAMAGED, DOWN, HEALTHY, RECOVERING_OBJECTS
-from ..s3 import causes
+from ..s3 import error_registry
 from ..s3 import settings as s3_settings
 from ..settings.config import Config
 from ..stack import buckets, runtime
@@ -68,7 +68,7 @@ def answers(run: Opened) -> Assessment:
         if fresh(run, exc):
             why = "the store is a fresh one: it knows neither the stack's own key nor its bucket"
             return Assessment(DAMAGED, (why,), words)
-        cause = causes.cause_of(exc)
+        cause = error_registry.cause_of(exc)
         # Keys are in the data directory too: a server whose files are gone under it refuses one that is right.
         emptied = _emptied(run.config, stack, state.id) if state and cause and cause.rebuild else ""
         if emptied:
@@ -89,8 +89,8 @@ def fresh(run: Opened, error: LifeboatError) -> bool:
 
     Then that key is used from now on. One that a recovery began to fill has the bucket already.
     """
-    cause = causes.cause_of(error)
-    if cause is None or cause.name != causes.CREDENTIALS:
+    cause = error_registry.cause_of(error)
+    if cause is None or cause.name != error_registry.CREDENTIALS:
         return False
     try:
         key = buckets.for_fresh(run)
@@ -108,7 +108,7 @@ def fresh(run: Opened, error: LifeboatError) -> bool:
 
 def refused(error: LifeboatError, service: str) -> Assessment:
     """A server that lives and refuses us: nothing is known of its data, and nothing is said against it."""
-    cause = causes.cause_of(error)
+    cause = error_registry.cause_of(error)
     remedy = error.remedy if cause is None or not cause.rebuild else ""
     return Assessment(
         DOWN, (f"the endpoint does not let us in: {error.cause}",), service, refused=error.cause, remedy=remedy
@@ -118,7 +118,7 @@ def refused(error: LifeboatError, service: str) -> Assessment:
 def ended(run: Opened) -> Optional[LifeboatError]:
     """Why a server that does not run ended, where its own log tells a cause that is not its data."""
     service = run.config.objects.service
-    found = causes.logged(run.runtime.logs(service))
+    found = error_registry.logged(run.runtime.logs(service))
     if not found:
         return None
     cause, line = found

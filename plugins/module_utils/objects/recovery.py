@@ -33,8 +33,8 @@ from ..recovery.state import RECOVERING_OBJECTS, Unfinished
 from ..repository.manifest import parse
 from ..repository.sources import REPOSITORY, Sources, open_place
 from ..s3 import bucket as s3_bucket
-from ..s3 import causes, delete_bucket
 from ..s3 import client as s3_client
+from ..s3 import delete_bucket, error_registry
 from ..s3 import settings as s3_settings
 from ..s3.bucket import Bucket
 from ..s3.copier import Shared
@@ -83,7 +83,7 @@ class _Protection(Protection[Assessment]):
                 return None
             if isinstance(exc, UsageError):
                 raise
-            if cause := causes.cause_of(exc):
+            if cause := error_registry.cause_of(exc):
                 raise plan.refusal(self.config, exc.cause, cause.remedy) from exc
             return exc.cause
 
@@ -191,7 +191,7 @@ class _Protection(Protection[Assessment]):
             self.log(f"the key may make no bucket to try the server with ({exc.cause}); it is taken to be fit")
             return True
         except LifeboatError as exc:
-            if cause := causes.cause_of(exc):
+            if cause := error_registry.cause_of(exc):
                 raise plan.refusal(self.config, exc.cause, cause.remedy) from exc
             self.log(f"it takes no objects: {exc.cause}")
             return False
@@ -618,7 +618,7 @@ def _rows(
 
 def _of_the_store(error: LifeboatError) -> bool:
     """Is it the server that refuses or no longer answers, so that its other buckets need not be tried?"""
-    cause = causes.cause_of(error)
+    cause = error_registry.cause_of(error)
     return cause.whole if cause else error.exit_code == LifeboatError.exit_code and not s3_client.status(error)
 
 
@@ -660,7 +660,7 @@ def _verified(run: Opened, inventory: Inventory, among: str, one: _Brought, how:
             share=share,
         )  # fmt: skip
     except LifeboatError as exc:
-        if causes.cause_of(exc):
+        if error_registry.cause_of(exc):
             raise
         return [Check("objects", FAIL, f"{exc.subject}: {exc.cause}")]
 
@@ -671,8 +671,8 @@ def _key_for(run: Opened, log: Log) -> list[Check]:
         s3_settings.exists(buckets.source(run))
         return []
     except LifeboatError as exc:
-        cause = causes.cause_of(exc)
-        key = buckets.for_fresh(run) if cause and cause.name == causes.CREDENTIALS else None
+        cause = error_registry.cause_of(exc)
+        key = buckets.for_fresh(run) if cause and cause.name == error_registry.CREDENTIALS else None
         if key is None:
             raise
         buckets.use(run, key)

@@ -25,8 +25,8 @@ from typing import Any, BinaryIO
 from ..base import clock, filesystem, web
 from ..base.clock import format_time
 from ..base.errors import NOT_INSTALLED, IntegrityError, LifeboatError, NotFoundError, UsageError
-from . import causes
-from .causes import CLOCK, CREDENTIALS, LOCKED, PERMISSION
+from . import error_registry
+from .error_registry import CLOCK, CREDENTIALS, LOCKED, PERMISSION
 
 Client = Any  # boto3 makes its clients at run time; they have no type
 CONNECT_TIMEOUT = 5  # seconds
@@ -58,13 +58,13 @@ _CODES: dict[str, tuple[type[LifeboatError], str, str]] = {
 
 def refused_key(code: str) -> str:
     """What a server's code says of the key; empty where it says nothing of it."""
-    cause = causes.answered(code)
+    cause = error_registry.answered(code)
     return f"{cause.description} ({code}). {cause.remedy}" if cause and cause.name in (CREDENTIALS, CLOCK) else ""
 
 
 def refuses(error: LifeboatError) -> bool:
     """Whether a server answered that the key is wrong, or may not look there, or that there is no such bucket."""
-    cause = causes.answered(code(error))
+    cause = error_registry.answered(code(error))
     refused = cause is not None and cause.name == CREDENTIALS
     return refused or code(error) in DENIED or _CODES.get(code(error)) == _BUCKET
 
@@ -280,7 +280,7 @@ def translate(exc: BaseException, attempted: str, subject: str) -> LifeboatError
         code = str(answer.get("Code", ""))
         status = exc.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
         said = f"{code}: {answer.get('Message', '')}".strip(": ")
-        known_cause = causes.answered(code, str(answer.get("Message", "")), status)
+        known_cause = error_registry.answered(code, str(answer.get("Message", "")), status)
         if known_cause:
             return known_cause.kind(attempted, subject, f"{known_cause.description} ({said})", known_cause.remedy)
         kind, cause, remedy = _CODES.get(code) or _CODES.get(str(status)) or (LifeboatError, "", "")
@@ -288,8 +288,8 @@ def translate(exc: BaseException, attempted: str, subject: str) -> LifeboatError
             busy = "The server is busy or failing: look at its log, then try again."
             remedy = busy if status >= 500 else "Look up that answer in the server's manual."
         return kind(attempted, subject, f"{cause} ({said})" if cause else said, remedy)
-    tls = causes.by_name(causes.TLS)
-    if isinstance(exc, known.SSLError) or causes.answered("", str(exc)) is tls:
+    tls = error_registry.by_name(error_registry.TLS)
+    if isinstance(exc, known.SSLError) or error_registry.answered("", str(exc)) is tls:
         return tls.kind(attempted, subject, f"{tls.description}: {exc}", tls.remedy)
     if isinstance(exc, of_a_parser) or _raised_in(exc, "botocore.parsers"):
         cause = "the server answered what is not S3's: " + " ".join(str(exc).split())[:200]
@@ -448,7 +448,7 @@ def _versions(client: Client, bucket: str, prefix: str, exact: bool) -> tuple[_I
 
 def undeletable(exc: LifeboatError) -> bool:
     """Does the server refuse to delete this version, for a lock or for want of a right?"""
-    cause = causes.cause_of(exc)
+    cause = error_registry.cause_of(exc)
     return code(exc) == "InvalidRequest" or (cause is not None and cause.name in (PERMISSION, LOCKED))
 
 

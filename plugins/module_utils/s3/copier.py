@@ -28,7 +28,7 @@ from ..base import pipeline
 from ..base.errors import IntegrityError, LifeboatError, NotFoundError, SpaceError, UsageError
 from ..base.text import human
 from ..base.throttle import Budget, Rate
-from . import causes, client, documents, properties, signed
+from . import client, documents, error_registry, properties, signed
 from .bucket import Bucket
 from .properties import NONE, Properties
 from .signed import FOR_OWNER, NULL, Answer
@@ -657,8 +657,8 @@ def digest(
 
 def refused(exc: LifeboatError) -> bool:
     """Does the server refuse the object itself, its name say, and would take another?"""
-    cause = causes.cause_of(exc)
-    if isinstance(exc, (UsageError, SpaceError, NotFoundError)) or (cause and cause.name == causes.READ_ONLY):
+    cause = error_registry.cause_of(exc)
+    if isinstance(exc, (UsageError, SpaceError, NotFoundError)) or (cause and cause.name == error_registry.READ_ONLY):
         return False
     status = client.status(exc)
     return 400 <= status < 500 and status not in (408, 429)

@@ -34,7 +34,7 @@ from xml.etree import ElementTree
 
 from ..base import web
 from ..base.errors import IntegrityError, LifeboatError
-from . import causes, client
+from . import client, error_registry
 from .connections import ConnectError, Connections
 
 KEPT = ("content-type", "cache-control", "content-disposition", "content-encoding", "content-language", "expires",
@@ -64,7 +64,7 @@ PATIENCE = 4  # attempts in all
 _PAUSE = 0.5
 _BUSY = (
     "InternalError", "ServiceUnavailable", "RequestTimeout", "ServerBusy", "OperationAborted",
-    *causes.by_name(causes.THROTTLED).codes,
+    *error_registry.by_name(error_registry.THROTTLED).codes,
 )  # fmt: skip
 _EXPENDABLE = ("lifeboat-trial-", "lifeboat-probe-")  # how the names of buckets begin in which nothing is lost
 

@@ -17,8 +17,8 @@ from ..base import filesystem, typed
 from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check
 from ..base.errors import LifeboatError, Log
 from ..s3 import bucket as s3_bucket
-from ..s3 import causes
 from ..s3 import client as s3_client
+from ..s3 import error_registry
 from ..s3 import settings as s3_settings
 from ..s3.bucket import Bucket, Doubts, Version
 from ..s3.signed import NULL
@@ -187,7 +187,7 @@ class _Tried:
         try:
             return self._source.ask("GET", key, query, headers, attempted=f"try {action}").body
         except LifeboatError as exc:
-            code, cause = s3_client.code(exc), causes.cause_of(exc)
+            code, cause = s3_client.code(exc), error_registry.cause_of(exc)
             if code in s3_client.DENIED:
                 self.denied.append(action)
             elif cause and cause.whole:
@@ -263,7 +263,7 @@ def rights(run: Opened) -> list[Check]:
     try:
         tried = _try_rights(run)
     except LifeboatError as exc:
-        cause = causes.cause_of(exc)
+        cause = error_registry.cause_of(exc)
         return [Check(name, FAIL if cause and cause.whole else COULD_NOT_VERIFY, str(exc))]
     if not tried.object_read and not tried.denied and not tried.untried:
         return [Check(name, PASS, "the key may do what was tried; there is no object to read")]

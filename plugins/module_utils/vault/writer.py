@@ -30,8 +30,8 @@ from typing import Callable, Optional
 from ..base import filesystem, typed
 from ..base.errors import LifeboatError, NotFoundError, printable
 from ..s3 import bucket as s3_bucket
-from ..s3 import causes, copier, delete_bucket
 from ..s3 import client as s3_client
+from ..s3 import copier, delete_bucket, error_registry
 from ..s3 import settings as s3_settings
 from ..s3.bucket import Bucket
 from ..s3.client import DENIED, UNSUPPORTED
@@ -264,7 +264,7 @@ class _Trial:
             code = s3_client.code(exc)
             if code in _REFUSED:
                 return Act(HELD, f"refused: {code}")
-            if causes.cause_of(exc) is causes.by_name(causes.LOCKED):
+            if error_registry.cause_of(exc) is error_registry.by_name(error_registry.LOCKED):
                 return Act(HELD, f"refused: {exc.cause}")
             # A server that does not know the act, or takes the request for malformed, says nothing of the right to it.
             return Act(UNTRIED, f"could not {exc.attempted}: {exc.cause}")
