@@ -19,7 +19,7 @@ WRITERS = ("mirror/take", "mirror/prune", "mirror/back", "repository/copies", "r
 def test_one_file_deletes_buckets() -> None:
     paths = sorted((layers.ROOT / "plugins").rglob("*.py"))
     found = [path.stem for path in paths if ".delete_bucket(Bucket" in path.read_text(encoding="utf-8")]
-    assert found == ["demolish"]
+    assert found == ["delete_bucket"]
     named = [path.stem for path in paths if "DeleteBucket" in path.read_text(encoding="utf-8")]
     assert named == []
 

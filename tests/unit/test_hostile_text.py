@@ -558,7 +558,10 @@ def readers(  # noqa: C901, PLR0915 - one adapter for each way that a document c
             given(lambda: drill_transaction.write(drilled, drilled.drill.transactions[0], "t")),
         ],
         "page": [lambda data: site.commit_of("index.html", data)],
-        "xml": [lambda data: signed.xml(data, "list", "a"), lambda data: listing_parser.read(data, "list", "a"), signed._error],
+        "xml": [
+            lambda data: signed.xml(data, "list", "a"), lambda data: listing_parser.read(data, "list", "a"),
+            signed._error,
+        ],
         "rows": [rows],
         "age": [lambda data: age.stanzas(io.BytesIO(data), "a")],
         "github": [

@@ -512,7 +512,7 @@ class _Further(NamedTuple):
     them. depth: of how many each follows from the one before. A server that nobody trusts may answer so that they do
     not end: names get longer and longer, and what begins like each is asked for."""
 
-    listing_parser: Iterator[int]
+    pages: Iterator[int]
     depth: int = 0
 
     def page(self, bucket: Bucket) -> None:

@@ -98,7 +98,7 @@ def delete_objects(run: Opened, lot: random.Random, _log: Log) -> str:
     return f"{len(gone)} of {len(keys)} objects of {source.url} deleted, {left} left"
 
 
-def delete_bucket(run: Opened, _lot: random.Random, _log: Log) -> str:
+def delete_whole_bucket(run: Opened, _lot: random.Random, _log: Log) -> str:
     """Every version of everything, and the bucket."""
     source = buckets.source(run)
     count = 0
@@ -131,5 +131,5 @@ FAULTS = (
     ("corrupted", "the store is killed, and noise written into the middle of each of its files", noise),
     ("volume_removed", "the store's container and its volume are removed", remove),
     ("objects_deleted", "half of the objects are deleted, here and there", delete_objects),
-    ("bucket_deleted", "the bucket is deleted, with every version of everything in it", delete_bucket),
+    ("bucket_deleted", "the bucket is deleted, with every version of everything in it", delete_whole_bucket),
 )  # fmt: skip
