@@ -92,7 +92,7 @@ import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ansible_collections.lifeboat.dr.plugins.module_utils.base import checks, lock
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import clock, checks, lock
 from ansible_collections.lifeboat.dr.plugins.module_utils.configuration import allowed, services
 from ansible_collections.lifeboat.dr.plugins.module_utils.configuration.allowed import LeftOut
 from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import ALLOW, IDENTITY, Result, Task, added, run
@@ -120,7 +120,7 @@ def work(task: Task) -> Result:
             given["id"],
             key=given["identity"],
             which=given["which"],
-            stamp=f"{task.now:%Y%m%d_%H%M%S}",
+            stamp=clock.stamp(task.now),
             check=task.check,
             log=task.log,
             allow=given["allow"],

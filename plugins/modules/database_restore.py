@@ -123,7 +123,7 @@ phase:
 from dataclasses import dataclass
 from typing import Callable
 
-from ansible_collections.lifeboat.dr.plugins.module_utils.base import lock
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import clock, lock
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LifeboatError
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import logins
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import recovery as database_recovery
@@ -157,7 +157,7 @@ def work(task: Task) -> Result:
     if task.check:
         return Result(Chosen(chosen.id), changed=True, diff=diff)
     later: list[Callable[[], None]] = []
-    stamp = task.params["stamp"] or task.now.strftime("%Y%m%d_%H%M%S")
+    stamp = task.params["stamp"] or clock.stamp(task.now)
     held = lock.held(task.config.stack, "restore database", wait=60)
     turn = recovery_state.own_turn(task.config, "restore the database", task.params["stamp"])
     with held, turn, logins.opened_afterwards(opened, log=task.log):

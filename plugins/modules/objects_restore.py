@@ -146,7 +146,7 @@ phase:
 
 from dataclasses import dataclass
 
-from ansible_collections.lifeboat.dr.plugins.module_utils.base import lock
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import clock, lock
 from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import ACCEPT, IDENTITY, RESTORE
 from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Diff, Result, Task, run
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects import (
@@ -194,7 +194,7 @@ def work(task: Task) -> Result:
         return Result(Chosen(chosen.id))
     if task.check:
         return Result(Chosen(chosen.id), changed=True, diff=diff)
-    stamp = given["stamp"] or task.now.strftime("%Y%m%d_%H%M%S")
+    stamp = given["stamp"] or clock.stamp(task.now)
     turn = recovery_state.own_turn(task.config, "restore the objects", given["stamp"])
     with lock.held(stack, "restore objects", wait=60), turn:
         result = objects_recovery.restore_objects(

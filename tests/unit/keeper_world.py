@@ -14,13 +14,14 @@ from typing import Any, Callable
 
 import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import clock
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.clock import stamp
 from ansible_collections.lifeboat.dr.plugins.module_utils.keeper import alarms, prune, receipts, receive
 from ansible_collections.lifeboat.dr.plugins.module_utils.keeper.alarms import Alarm
 from ansible_collections.lifeboat.dr.plugins.module_utils.keeper.receipts import Receipts
 from ansible_collections.lifeboat.dr.plugins.module_utils.keeper.receive import Pulled
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import points, repositories
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.base import Repository
-from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest import Manifest, stamp
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest import Manifest
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.points import Part, Point
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config as settings_config
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings.config import Config

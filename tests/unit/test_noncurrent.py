@@ -12,12 +12,13 @@ from typing import Callable
 
 import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import COULD_NOT_VERIFY, FAIL
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.clock import stamp
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import IntegrityError
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import clocks
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations.clocks import Seen
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import copies
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.base import Altered, Hidden
-from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest import backup_id, stamp
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest import backup_id
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.retention import Policy
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from builders import NOW, make_config

@@ -636,7 +636,7 @@ def test_a_vault_that_does_not_answer_stops_it_now(case: Case) -> None:
 
 def test_a_full_disk_stops_it_now(case: Case) -> None:
     lose(case, "a", "b")
-    case.monkeypatch.setattr(objects_plan.os, "statvfs", lambda path: type("S", (), {"f_bavail": 1, "f_frsize": 8}))
+    case.monkeypatch.setattr(objects_plan.filesystem, "free", lambda path: 8)
     with refused(SpaceError, "8 B free"):
         case.plan()
 

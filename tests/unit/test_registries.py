@@ -129,3 +129,24 @@ def test_a_planted_list_is_found(tmp_path: Path, planted: str, said: str) -> Non
     assert restated(path) == []
     path.write_text(planted, encoding="utf-8")
     assert restated(path) == [said]
+
+
+# What is written once, and where.
+ONCE = {
+    "%Y%m%d_%H%M%S": {"base/clock.py"},
+    "Log = Callable": {"base/errors.py"},
+    "shutil.disk_usage": {"base/filesystem.py"},
+    # The fullest of a container's disks, its inodes, and those of a keeper's disk.
+    "os.statvfs": {"database/scratch.py", "backend/host.py", "keeper/receive.py"},
+}
+
+
+@pytest.mark.parametrize("text", ONCE)
+def test_what_there_is_once_stays_one(text: str) -> None:
+    found = {
+        path.relative_to(ROOT / "plugins/module_utils").as_posix()
+        for path in (ROOT / "plugins/module_utils").rglob("*.py")
+        if text in path.read_text("utf-8")
+    }
+    found |= {path.name for path in (ROOT / "plugins/modules").glob("*.py") if text in path.read_text("utf-8")}
+    assert found == ONCE[text]

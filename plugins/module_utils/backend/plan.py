@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import datetime, timezone
 from pathlib import Path
 
+from ..base import clock
 from ..base.errors import Log, UsageError
 from ..base.text import cautions, human
 from ..recovery import state as recovery_state
@@ -91,7 +91,7 @@ def _make(
         method=method,
         asked=asked,
         identity=identity,
-        stamp=datetime.now(timezone.utc).strftime("%Y%m%d_%H%M%S"),
+        stamp=clock.stamp(),
         host=host,
         target_seconds=config.target(BACKEND),
         accept=accept,

@@ -50,6 +50,19 @@ def now() -> datetime:
     return datetime.now(timezone.utc)
 
 
+def stamp(moment: Optional[datetime] = None) -> str:
+    """A recovery point's id, and the end of every other id, in UTC so that no clock change repeats one."""
+    return f"{(moment or datetime.now()).astimezone(timezone.utc):%Y%m%d_%H%M%S}"
+
+
+def stamped(identity: str) -> Optional[datetime]:
+    """The time at the end of an id; None where there is no such day."""
+    try:
+        return datetime.strptime(identity[-15:], "%Y%m%d_%H%M%S").replace(tzinfo=timezone.utc)
+    except ValueError:
+        return None
+
+
 def ahead(moment: datetime) -> str:
     """Why a time on record cannot be right: it has not come yet. Empty where it has, as far as clocks agree."""
     at = now()

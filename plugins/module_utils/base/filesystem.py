@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import hashlib
 import os
 import re
 import secrets
@@ -270,6 +271,22 @@ def read_file(path: Path, most: int = LARGEST, *, cut: bool = False) -> bytes:
     if len(data) > most:
         raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
     return data
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def remember(path: Path, data: bytes, *, attempted: str) -> None:
+    """Write what several runs may find out at once, in a directory that is made for it."""
+    with explained(attempted, path):
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write(path, data, path.with_name(f".{path.name}.{sha256(data)[:8]}"))
+
+
+def free(path: Path) -> int:
+    """The bytes that fit there, as df tells them to who is not root."""
+    return shutil.disk_usage(path).free
 
 
 def require_room(directory: Path, size: int) -> None:

@@ -16,7 +16,6 @@ reader of backups sees. The host's own key opens these, and no secret file.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import socket
@@ -213,7 +212,7 @@ class _Work:
         commit = parts.site_commit(self._config)
         self.site_facts = {"directory": root, "commit": commit, "files": len(packed.entries)}
         plain = [entry.same for _name, entry in sorted(packed.entries.items())]
-        key = hashlib.sha256(json.dumps([commit, plain]).encode()).hexdigest()
+        key = filesystem.sha256(json.dumps([commit, plain]).encode())
         if self._reused(SITE, key):
             (self._folder / made.name).unlink()
         else:

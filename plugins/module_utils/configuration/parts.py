@@ -11,7 +11,6 @@ one names that backup instead of keeping the bytes again, and retention holds it
 from __future__ import annotations
 
 import base64
-import hashlib
 import io
 import json
 import os
@@ -143,7 +142,7 @@ def images_nowhere(used: Mapping[str, ImageInUse]) -> list[str]:
 
 def images_key(used: Mapping[str, ImageInUse]) -> str:
     named = sorted({(image.id, image.reference) for image in used.values()})
-    return hashlib.sha256(json.dumps(named).encode()).hexdigest()
+    return filesystem.sha256(json.dumps(named).encode())
 
 
 def save_images(used: Mapping[str, ImageInUse], target: Path, timeout: float, seal: age.Seal = age.OPEN) -> Artefact:
@@ -205,7 +204,7 @@ def heads(text: str) -> str:
 
 
 def git_key(heads_: str) -> str:
-    return hashlib.sha256(heads_.encode()).hexdigest()
+    return filesystem.sha256(heads_.encode())
 
 
 def bundle(

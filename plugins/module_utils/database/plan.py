@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
@@ -15,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Optional
 
-from ..base import typed
+from ..base import clock, filesystem, typed
 from ..base.checks import PASS
 from ..base.clock import format_time
 from ..base.errors import IntegrityError, LifeboatError, Log, NotFoundError, SpaceError, UsageError, present
@@ -177,7 +176,7 @@ def _make(
         passed_over=tuple(passed_over),
         accepted=_accepted(sources, chosen, scope.restored(manifest)),
         writers=tuple(writers),
-        stamp=now.strftime("%Y%m%d_%H%M%S"),
+        stamp=clock.stamp(now),
         steps=tuple(_steps(config, chosen, [*writers, *map(_one_off, one_offs)], mode, before, databases))
         if needed
         else (),
@@ -553,7 +552,7 @@ def _require_space(config: Config, stack: Runtime, database_size: int) -> None:
     """The old data stays until an operator removes it, so the restored database needs room of its own."""
     try:
         mount = database_mount(config, stack)
-        free = os.statvfs(mount.path).f_bavail * os.statvfs(mount.path).f_frsize
+        free = filesystem.free(mount.path)
     except (LifeboatError, OSError):
         return  # a volume that is gone: the fresh one is the engine's matter
     if free < database_size * 1.1:

@@ -6,17 +6,15 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Callable
 
 from ..base import clock, filesystem, pipeline
 from ..base.checks import Check, compared
 from ..base.clock import parse_time
-from ..base.errors import LifeboatError, NotFoundError, UsageError
+from ..base.errors import LifeboatError, Log, NotFoundError, UsageError
 from ..base.pipeline import Command
 from ..database import server as database_server
 from ..evidence import record
@@ -30,8 +28,6 @@ from ..stack import files as stack_files
 from ..stack.compose import ComposeRuntime
 from ..stack.runtime import Opened
 from . import drill
-
-Log = Callable[[str], None]
 
 
 def portrait(run: Opened) -> dict[str, str]:
@@ -59,7 +55,7 @@ def portrait(run: Opened) -> dict[str, str]:
 
 def project_digest(path: Path) -> str:
     with filesystem.explained("read the project's file", path):
-        return hashlib.sha256(filesystem.read_file(path)).hexdigest()
+        return filesystem.sha256(filesystem.read_file(path))
 
 
 def untouched(before: Mapping[str, str], after: Mapping[str, str]) -> Check:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Callable
 
-from ..base.errors import LifeboatError
+from ..base.errors import LifeboatError, Log
 from ..base.filesystem import explained, remove
 from ..base.text import named
 from ..database import server as database_server
@@ -21,8 +21,6 @@ from ..stack.runtime import Opened
 from . import ledger
 from .faults import frontend
 from .faults.service import docker
-
-Log = Callable[[str], None]
 
 
 def clean(run: Opened, record: Record, fault: str, *, log: Log) -> tuple[list[str], list[str], Record]:

@@ -10,11 +10,11 @@ import json
 import time
 from dataclasses import replace
 from datetime import datetime, timezone
-from typing import Callable, Optional
+from typing import Optional
 
 from ..base import clock, typed
 from ..base.checks import FAIL, PASS, Check
-from ..base.errors import LifeboatError, UsageError
+from ..base.errors import LifeboatError, Log, UsageError
 from ..base.filesystem import explained
 from ..evidence.drill import Account, Injected
 from ..frontend import assess as frontend_assess
@@ -23,7 +23,6 @@ from ..settings.scenarios import FRONTEND
 from ..stack import answer
 from . import ledger
 
-Log = Callable[[str], None]
 _STEADY = 15.0
 _AGAIN = 0.5
 

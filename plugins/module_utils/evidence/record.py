@@ -15,10 +15,10 @@ import os
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timezone
+from datetime import datetime
 from typing import Optional
 
-from ..base import pipeline, typed
+from ..base import clock, pipeline, typed
 from ..base.checks import ABORTED, COULD_NOT_VERIFY, FAIL, PASS, Check, Verdict, accepted, at_most, kind_of, verdict
 from ..base.clock import format_time
 from ..base.errors import UsageError
@@ -213,7 +213,7 @@ def _blank(
 
 
 def _identity(name: str, now: datetime) -> str:
-    return f"{name}_{now.astimezone(timezone.utc):%Y%m%d_%H%M%S}"
+    return f"{name}_{clock.stamp(now)}"
 
 
 def _kept(checks: Sequence[Check]) -> tuple[schema.Check, ...]:

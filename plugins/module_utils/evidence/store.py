@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import secrets
@@ -185,7 +184,7 @@ def _read(path: Path) -> Kept:
             data = file.read(LARGEST + 1)
     except OSError as exc:
         return Kept(path.stem, {}, problem=f"it cannot be read: {exc.strerror or exc}")
-    digest = hashlib.sha256(data).hexdigest()
+    digest = filesystem.sha256(data)
     if len(data) > LARGEST:
         return Kept(path.stem, {}, problem=f"it has more than {LARGEST} bytes", sha256=digest)
     try:
@@ -206,7 +205,7 @@ def _log_problem(path: Path, record: Record) -> str:
             data = filesystem.read_plain(path.with_suffix(LOG))
         except OSError as exc:
             return f"its log cannot be read: {exc.strerror or exc}"
-        if hashlib.sha256(data).hexdigest() != log.sha256:
+        if filesystem.sha256(data) != log.sha256:
             return "its log is not the one that the record was made with"
     return ""
 

@@ -10,10 +10,10 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Callable, Optional
+from typing import Optional
 
 from ..base import pipeline
-from ..base.errors import LifeboatError
+from ..base.errors import LifeboatError, Log
 from ..recovery import state as recovery_state
 from ..settings.config import Config
 from ..settings.parts import FrontendSettings
@@ -24,7 +24,6 @@ from . import site as frontend_site
 from .build import telling
 from .site import Site
 
-Log = Callable[[str], None]
 RECOVERED = "recovered_frontend.json"
 RUNS = 50
 _WELL = ("success", "skipped", "", None)

@@ -7,9 +7,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Callable
 
-from ..base.errors import LifeboatError, NotFoundError
+from ..base.errors import LifeboatError, Log, NotFoundError
 from ..configuration import parts
 from ..configuration import restore as configuration_restore
 from ..repository.details import ConfigDetails
@@ -18,8 +17,6 @@ from ..stack.runtime import Opened
 from ..tools import age, tar
 from . import site
 from .build import Built
-
-Log = Callable[[str], None]
 
 
 def last_site(run: Opened, folder: Path, *, log: Log) -> Built:

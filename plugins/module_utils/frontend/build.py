@@ -15,10 +15,9 @@ import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable
 
 from ..base import filesystem, pipeline
-from ..base.errors import IntegrityError, UsageError
+from ..base.errors import IntegrityError, Log, UsageError
 from ..base.filesystem import explained, open_below, relative_files, remove
 from ..s3 import client as s3_client
 from ..settings.config import Config
@@ -27,7 +26,6 @@ from ..tools.git import Clone
 from . import site
 from .builder import Builder
 
-Log = Callable[[str], None]
 _PREFIX = "lifeboat-frontend-"
 SCRATCH = Path("/var/tmp")  # noqa: S108 - mkdtemp makes a private directory there; builds are too big for /run
 LINES = 12  # that are kept of what a build said

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-from datetime import datetime, timezone
 from pathlib import Path
-from typing import Callable, Optional
+from typing import Optional
 
-from ..base.errors import UnverifiedError, UsageError
+from ..base import clock
+from ..base.errors import Log, UnverifiedError, UsageError
 from ..recovery import state as recovery_state
 from ..settings.config import Config
 from ..settings.parts import FrontendSettings
@@ -21,7 +21,6 @@ from . import assess
 from .assess import Assessment, Run
 from .build import headline, scratch
 
-Log = Callable[[str], None]
 HEALTHY, DOWN, STALE, MISCONFIGURED, UNVERIFIED = "healthy", "down", "stale", "misconfigured", "unverified"
 # Why: what the seed's operator would say after reading the log.
 NONE, DEPLOYING, TRANSIENT, BROKEN, CONFIGURATION, CANNOT_ASK = (
@@ -200,7 +199,7 @@ def _make(config: Config, token: str, force: bool, method: str, log: Log) -> Pla
         warnings=tuple(_warnings(config, token, diagnosis, set_back)), target=settings.url,
         expected=expected(assessment), head=assessment.head,
         good=assess.commits([*assessment.good, last.commit if last else "", assessment.site.commit]),
-        run=assessment.run, github=assessment.github, stamp=datetime.now(timezone.utc).strftime("%Y%m%d_%H%M%S"),
+        run=assessment.run, github=assessment.github, stamp=clock.stamp(),
         target_seconds=config.target(FRONTEND),
     )  # fmt: skip
 

@@ -19,7 +19,7 @@ from typing import Callable, Optional
 from ..base import pipeline, typed
 from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check
 from ..base.clock import format_time
-from ..base.errors import LifeboatError, UnverifiedError
+from ..base.errors import LifeboatError, Log, UnverifiedError
 from ..recovery.state import keep
 from ..stack.runtime import Opened
 from ..tools import github
@@ -32,7 +32,6 @@ from .build import Built
 from .plan import Plan
 from .site import CERTIFICATE_DAYS
 
-Log = Callable[[str], None]
 APPEARS = 60.0  # seconds until a run that was asked for is listed
 RUN_PAUSE, SITE_PAUSE = 2.0, 1.0
 CANDIDATES = 3  # commits, newest first, that are built here to find one that builds

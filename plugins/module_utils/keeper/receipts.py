@@ -11,7 +11,6 @@ compare it later (`--head`).
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -164,7 +163,7 @@ class Receipts:
             if tied.number == 0:
                 filesystem.sync(self.path.parent)
         self._records.append(tied)
-        self.head = _digest(line)
+        self.head = filesystem.sha256(line)
         self._count(tied)
         return tied
 
@@ -180,7 +179,7 @@ class Receipts:
 
     def digest_of(self, number: int) -> str:
         """The SHA-256 of the line of that number."""
-        return _digest(self._records[number].to_line())
+        return filesystem.sha256(self._records[number].to_line())
 
     def _count(self, record: Record) -> None:
         if record.kind in ("received", "made"):
@@ -212,7 +211,7 @@ def load(directory: Path, *, repair: bool = False) -> Receipts:
                         os.truncate(path, kept)
                     break
                 records.append(_record(path, line, len(records), head, records[-1] if records else None))
-                head = _digest(line)
+                head = filesystem.sha256(line)
                 kept += len(line)
     except NotFoundError:
         pass
@@ -253,10 +252,6 @@ def _record(path: Path, data: bytes, number: int, head: str, last: Optional[Reco
 def _changed(path: Path, number: int, cause: str) -> IntegrityError:
     remedy = "Nothing is pulled or pruned. Find out who wrote it: docs/keeper.md#the-log-of-receipts."
     return IntegrityError(_READ, str(path), f"line {number}: {cause}", remedy)
-
-
-def _digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
 
 
 def bounded(items: Iterable[Strange], most: int = 20) -> tuple[tuple[Strange, ...], int]:

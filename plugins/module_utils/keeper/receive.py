@@ -24,7 +24,7 @@ import re
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import BinaryIO, Optional
 
@@ -232,7 +232,7 @@ class _Pull:
         for identity in held:
             if identity not in self._receipts.received:
                 record = Record(
-                    0, self._began, "", "received", identity, _digest(self._stored_document(identity) or b"")
+                    0, self._began, "", "received", identity, filesystem.sha256(self._stored_document(identity) or b"")
                 )
                 self._receipts.append(record, clock.now())
 
@@ -247,7 +247,7 @@ class _Pull:
             )
             if "/" in name or "\0" in name or len(os.fsencode(name)) > 255:
                 self._strange(f"{folder}: {_short(name)}", "no file can have that name")
-            elif known and dated(identity) is None:
+            elif known and clock.stamped(identity) is None:
                 self._strange(f"{folder}: {_short(name)}", "it is dated by a day that does not exist")
             elif known and component and _component(identity) != component:
                 self._strange(f"{folder}: {_short(name)}", f"it is not a backup of {component}")
@@ -276,7 +276,7 @@ class _Pull:
         except IntegrityError as exc:
             self._strange(identity, f"the keeper has it, and there {exc.cause}")
             return False
-        if _digest(data) != receipt.digest:
+        if filesystem.sha256(data) != receipt.digest:
             self._strange(identity, "the keeper has it with other bytes")
             self._put_aside(identity, data)
             return False
@@ -309,7 +309,7 @@ class _Pull:
     def _late(self, identity: str) -> str:
         """Why an id takes no place in the retention; empty where it does. At the first pull nothing is known of what
         was published when."""
-        moment, last = dated(identity), self._receipts.last_whole
+        moment, last = clock.stamped(identity), self._receipts.last_whole
         if moment is None or moment > self._began + TOLERANCE:
             return f"it is dated after now, which is {format_time(self._began)}"
         since = last.began if last else None
@@ -395,7 +395,7 @@ class _Pull:
                 "Raise keeper.quota, or look at what came: lifeboat keeper status. Other stacks are pulled as before.",
             )  # fmt: skip
         with explained("measure the free space", self._directory):
-            free = shutil.disk_usage(self._directory).free
+            free = filesystem.free(self._directory)
         if size > free - free // 20:
             cause = f"{human(free)} are free, {human(size)} would come"
             raise SpaceError(_PULL, str(self._directory), cause, "Free space on the keeper's disk.")
@@ -433,7 +433,7 @@ class _Pull:
         if late:
             self._strange(identity, late)
         if identity not in self._receipts.received:
-            record = Record(0, self._began, "", "received", identity, _digest(data), late)
+            record = Record(0, self._began, "", "received", identity, filesystem.sha256(data), late)
             self._receipts.append(record, clock.now())
         self.done.received.append(identity)
         self._counts(identity)
@@ -447,7 +447,7 @@ class _Pull:
     def _put_aside(self, identity: str, data: bytes) -> None:
         """Keep what came under an id that is taken, for inquiry, and not without end."""
         folder = self._directory / QUARANTINE
-        path = folder / f"{identity}-{_digest(data)[:16]}.json"
+        path = folder / f"{identity}-{filesystem.sha256(data)[:16]}.json"
         with contextlib.suppress(SpaceError), explained("put the document aside", path):
             self._room(cost(len(data)), 1)
             if not path.exists() and sum(1 for _entry in folder.iterdir()) < _QUARANTINED:
@@ -516,14 +516,6 @@ def _name_problem(name: str, limits: LimitSettings) -> str:
     return f"it is nested more than {limits.depth} levels deep" if name.count("/") > limits.depth else ""
 
 
-def dated(identity: str) -> Optional[datetime]:
-    """The time in an id; None where there is no such day."""
-    try:
-        return datetime.strptime(identity[-15:], "%Y%m%d_%H%M%S").replace(tzinfo=timezone.utc)
-    except ValueError:
-        return None
-
-
 def used(directory: Path) -> int:
     """What the directory and everything below takes of a quota."""
     total = 0
@@ -559,7 +551,7 @@ def _above(manifest: Manifest) -> set[str]:
 
 def _apart(identity: str, manifest: Manifest) -> str:
     """Whether a manifest says another time than its id does."""
-    moment = dated(identity)
+    moment = clock.stamped(identity)
     if moment is None or abs(manifest.taken_at - moment) <= timedelta(days=1):
         return ""
     return f"its manifest is dated {format_time(manifest.taken_at)}"
@@ -593,13 +585,9 @@ def _bytes(text: str) -> int:
     return int(parse_rate(text))
 
 
-def _digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
-
-
 def _short(name: str) -> str:
     text = printable(name)
     return text if len(text) <= 120 else f"{text[:117]}..."
 
 
-__all__ = ["INCOMING", "QUARANTINE", "BoundError", "Pulled", "dated", "pull", "reach", "refusal", "unreached", "used"]
+__all__ = ["INCOMING", "QUARANTINE", "BoundError", "Pulled", "pull", "reach", "refusal", "unreached", "used"]

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +14,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Literal, Optional
 
-from ..base import throttle
+from ..base import clock, filesystem, throttle
 from ..base.checks import SHOWN
 from ..base.errors import IntegrityError, LifeboatError, Log, NotFoundError, SpaceError, UsageError, present
 from ..base.text import Planned, Untested, assessed, cautions, human, named, several
@@ -221,7 +220,7 @@ def _make(run: Opened, request: Request, log: Log) -> Plan:
         accepted=sources.accepted,
         service=service,
         writers=() if mode == "settings" else tuple(writers),
-        stamp=now.strftime("%Y%m%d_%H%M%S"),
+        stamp=clock.stamp(now),
         target=config.objects.bucket,
         target_seconds=config.target(OBJECT_STORAGE),
         prefix=request.prefix,
@@ -636,7 +635,7 @@ def _require_room(run: Opened, made: Plan, needed: int) -> None:
         if copied:
             state = config.state if config.state.is_dir() else config.state.parent
             sizes = {state: copied, **({data: needed + 2 * copied} if _device(state) == _device(data) else sizes)}
-        free = {path: os.statvfs(path).f_bavail * os.statvfs(path).f_frsize for path in sizes}
+        free = {path: filesystem.free(path) for path in sizes}
     except (LifeboatError, OSError):
         return  # a volume that is gone: the fresh one is the engine's matter
     for path, size in sizes.items():

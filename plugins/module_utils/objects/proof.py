@@ -259,7 +259,7 @@ def _restored(
 @contextlib.contextmanager
 def _scratch(config: Config, vault: Bucket, log: Log) -> Iterator[Bucket]:
     """A bucket that is gone afterwards; those that killed runs of this stack left are removed first."""
-    prefix = f"{PREFIX}{hashlib.sha256(config.stack.encode()).hexdigest()[:8]}-"
+    prefix = f"{PREFIX}{filesystem.sha256(config.stack.encode())[:8]}-"
     now = datetime.now(timezone.utc)
     made = replace(vault, name=f"{prefix}{now:%Y%m%d%H%M%S}-{token.token_hex(3)}")
     try:

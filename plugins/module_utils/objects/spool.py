@@ -11,7 +11,6 @@ is in the data directory that is put aside.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -102,7 +101,7 @@ class _Files(Bucket):
 
 def _file(key: str) -> str:
     """A key may have 1,024 bytes, and any of them."""
-    return hashlib.sha256(key.encode()).hexdigest()
+    return filesystem.sha256(key.encode())
 
 
 def take(

@@ -14,7 +14,6 @@ next runs read on. Until all were read once, `Seen.whole` is false, and the figu
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import time
@@ -203,7 +202,7 @@ def _face(repo: Repository, component: str, id: str) -> str:
     except OSError:
         return ""
     settled = newest < (time.time() - _SETTLED) * 1e9
-    return hashlib.sha256("\n".join(sorted(lines)).encode("utf-8", "surrogateescape")).hexdigest() if settled else ""
+    return filesystem.sha256("\n".join(sorted(lines)).encode("utf-8", "surrogateescape")) if settled else ""
 
 
 def _facts(directory: str, lines: list[str]) -> int:

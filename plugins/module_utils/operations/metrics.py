@@ -14,7 +14,6 @@ A collector that fails leaves its figures out and says so: a figure that is ther
 from __future__ import annotations
 
 import functools
-import hashlib
 import json
 import math
 import os
@@ -484,7 +483,7 @@ def _listing(look: Look) -> str:
     repo.check(writable=False)
     names = [*(identity for kind in configured(look.config) for identity in repo.ids(kind.name)), *repo.points()]
     names += [VERSION, *(f"{duty} {of}" for duty, of in duties(look.config))]  # what is told of them changes with these
-    return hashlib.sha256("\n".join(names).encode()).hexdigest()
+    return filesystem.sha256("\n".join(names).encode())
 
 
 def _success(collector: str, good: bool) -> Sample:

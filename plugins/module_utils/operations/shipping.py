@@ -21,7 +21,6 @@ from __future__ import annotations
 import base64
 import contextlib
 import gzip
-import hashlib
 import json
 import os
 import select
@@ -115,7 +114,7 @@ def document(line: bytes, secrets: Mapping[str, str]) -> Document:
     # By the line as it was read: a secret that is blanked tomorrow must not make it another line.
     place = [said.get("host", ""), said.get("file", "")]
     place += [said.get("offset", "")] if said.get("file") else [said.get("received", ""), said.get("process", "")]
-    identity = hashlib.sha256("\0".join([*place, text]).encode("utf-8", "surrogatepass")).hexdigest()[:40]
+    identity = filesystem.sha256("\0".join([*place, text]).encode("utf-8", "surrogatepass"))[:40]
     # In what comes by a socket rsyslog leaves the space that parts it from its tag.
     shown = pipeline.scrub(text if said.get("file") else text.removeprefix(" "), secrets)
     # Every store refuses a text that is no date, and with it the line: what has no time is of now.

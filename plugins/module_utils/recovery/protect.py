@@ -12,17 +12,16 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Callable, Generic, Optional, Protocol, TypeVar
+from typing import Generic, Optional, Protocol, TypeVar
 
 from ..base import clock
 from ..base.checks import COULD_NOT_VERIFY, PASS, Check
-from ..base.errors import LifeboatError, UsageError
+from ..base.errors import LifeboatError, Log, UsageError
 from ..stack import quarantine, runtime
 from ..stack.runtime import DataMount, Opened, ServiceState
 from . import state as recovery_state
 from .state import DOWN, HEALTHY, STOPPED, Unfinished, keep, mark, unmark
 
-Log = Callable[[str], None]
 # A server that keeps exiting will not come up; one that replays its log says so, and may take as long as it needs.
 PATIENCE_WHEN_EXITED = 15.0
 RESTARTS_ENOUGH = 3

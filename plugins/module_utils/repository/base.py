@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import BinaryIO, Callable, NamedTuple, Optional, Protocol
 
 from ..base import filesystem, typed
+from ..base.clock import stamped
 from ..base.errors import IntegrityError, NotFoundError, UsageError, printable
 from ..base.filesystem import explained, plain_name
 from ..settings.config import MANIFESTS, RECOVERY_POINTS
@@ -495,10 +496,7 @@ def _marker(stack: str) -> bytes:
 def dated(id: str) -> datetime:
     """The time in the name of a backup or a recovery point. A name that is no date is of long ago: it is nobody's
     newest, and what lies under it is read and told like any other."""
-    try:
-        return datetime.strptime(id[-15:], "%Y%m%d_%H%M%S").replace(tzinfo=timezone.utc)
-    except ValueError:
-        return datetime(2000, 1, 1, tzinfo=timezone.utc)
+    return stamped(id) or datetime(2000, 1, 1, tzinfo=timezone.utc)
 
 
 def no_id(text: str) -> UsageError:

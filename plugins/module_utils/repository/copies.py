@@ -215,7 +215,7 @@ def _look_at_proof(repo: Repository, store: S3Repository, manifest: Manifest, ma
     """Whether the verifications that were sent are still there. A verdict that is yet to be sent is no matter; another
     one may be that of a verification that ran on the vault itself."""
     raw, record = repo.read_record(manifest.component, manifest.id, VERIFICATION), read(repo, manifest)
-    if not raw or record is None or record.proof != hashlib.sha256(raw).hexdigest():
+    if not raw or record is None or record.proof != filesystem.sha256(raw):
         return Seen()
     if VERIFICATION not in marks:
         return Seen((f"{VERIFICATION} is missing",))
@@ -254,7 +254,7 @@ def _send_proof(repo: Repository, store: S3Repository, manifest: Manifest, mark:
     """
     raw = repo.read_record(manifest.component, manifest.id, VERIFICATION)
     record = read(repo, manifest)
-    digest = hashlib.sha256(raw).hexdigest() if raw else ""
+    digest = filesystem.sha256(raw) if raw else ""
     if raw and record and (record.proof != digest or mark is None or not _proof_is(store, manifest, mark, raw)):
         store.write_record(manifest.component, manifest.id, VERIFICATION, raw)
         _write(repo, manifest, replace(record, proof=digest))

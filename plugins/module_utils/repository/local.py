@@ -136,7 +136,7 @@ class LocalRepository(Repository):
     def free_bytes(self) -> Optional[int]:
         self._require_root()
         with explained("measure the free space", self.root):
-            return shutil.disk_usage(self.root).free
+            return filesystem.free(self.root)
 
     def _open(self, parts: tuple[str, ...]) -> BinaryIO:
         self._require_root()

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import datetime
 from typing import ClassVar, Optional, TypeVar
 
 from ..base import typed
+from ..base.clock import stamp
 from ..base.errors import LifeboatError
 from ..settings.config import MANIFESTS
 from .base import ID, no_id
@@ -25,11 +26,6 @@ D = TypeVar("D")
 def backup_id(component: str, moment: datetime) -> str:
     """The seed's name for a backup, `db_backup_YYYYMMDD_HHMMSS`, in UTC so that no clock change repeats one."""
     return f"{KINDS[component].prefix}_backup_{stamp(moment)}"
-
-
-def stamp(moment: datetime) -> str:
-    """A recovery point's id, and the end of a backup's."""
-    return f"{moment.astimezone(timezone.utc):%Y%m%d_%H%M%S}"
 
 
 def component_of(identity: str) -> str:

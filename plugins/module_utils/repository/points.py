@@ -18,7 +18,7 @@ from types import MappingProxyType
 from typing import ClassVar, Optional
 
 from ..base import clock, typed
-from ..base.clock import format_time
+from ..base.clock import format_time, stamp
 from ..base.errors import IntegrityError, LifeboatError, Log, NotFoundError, UntrustedError, UsageError
 from ..base.text import named
 from ..settings.config import RECOVERY_POINTS, Config
@@ -28,7 +28,7 @@ from .base import POINT_ID, Altered, Repository, Trust
 from .catalog import Entry, Published
 from .components import DATABASE, KINDS, OBJECTS, Kind
 from .details import ObjectsDetails
-from .manifest import D, Manifest, component_of, stamp
+from .manifest import D, Manifest, component_of
 from .sealing import Sealed, Signature, unseal
 
 SNAPSHOT = "snapshot"  # every part is of one instant

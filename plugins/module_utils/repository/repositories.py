@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -368,7 +367,7 @@ class SignedTrust:
     def check(self, document: str, place: str, identity: str, data: bytes) -> None:
         if not self.signers:
             return
-        digest = hashlib.sha256(data).hexdigest()
+        digest = filesystem.sha256(data)
         item = self._known.get(digest)
         if item is None:
             item = self._checked(document, place, identity, data)
@@ -458,7 +457,7 @@ class SignedTrust:
     def refused(self, component: str, identity: str, data: bytes) -> str:
         if not self.signers:
             return ""
-        digest = hashlib.sha256(data).hexdigest()
+        digest = filesystem.sha256(data)
         try:
             item = self._known.get(digest) or self._record(component, identity, data)
             self._permitted(VERIFICATIONS, identity, item.key)
@@ -507,7 +506,7 @@ class SignedTrust:
         """What this host has just signed itself."""
         place, bound = getattr(signed, "component", ""), present(signed.signature)
         item = _known(signed.document, place, signed.id, key, signed.seal, bound)
-        self._known[hashlib.sha256(data).hexdigest()], self._changed = item, True
+        self._known[filesystem.sha256(data)], self._changed = item, True
         self._index(item)
         self.keep()
 
@@ -708,7 +707,7 @@ def publish_verification(run: Opened, repo: Repository, manifest: Manifest, leve
     head = kept.heads.get(component) or _last_record(repo, component, mine)
     data = sealing.signed_record(body, Signature(repo.identity(), head.sequence + 1, head.seal), key, VERIFICATIONS)
     repo.write_record(component, manifest.id, VERIFICATION, data)
-    head = _Head(head.sequence + 1, hashlib.sha256(data).hexdigest())
+    head = _Head(head.sequence + 1, filesystem.sha256(data))
     _remember(run.config, replace(kept, heads={**kept.heads, component: head}), VERIFIED)
     pinned = trust(run)
     if pinned and not pinned.refused(component, manifest.id, data):

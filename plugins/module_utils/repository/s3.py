@@ -25,12 +25,12 @@ import secrets as token
 import shutil
 from collections.abc import Collection, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 from pathlib import Path
 from types import MappingProxyType, SimpleNamespace
 from typing import BinaryIO, Callable, NamedTuple, Optional
 
-from ..base import filesystem, typed
+from ..base import clock, filesystem, typed
 from ..base.clock import format_time
 from ..base.errors import IntegrityError, LifeboatError, NotFoundError, UsageError
 from ..base.filesystem import explained, plain_name
@@ -322,7 +322,7 @@ class S3Repository(Repository):
         if self._head(f"{key}/{MANIFEST}") is not None:
             return self._bring(key, folder, artefacts, manifest, ours)
         try:
-            with self._claimed(key, hashlib.sha256(manifest).hexdigest()[:16], resumed=True):
+            with self._claimed(key, filesystem.sha256(manifest)[:16], resumed=True):
                 return self._bring(key, folder, artefacts, manifest, ours)
         except TakenError as exc:
             raise IntegrityError("copy the backup", self._url(key), exc.cause, _TWO_STACKS) from exc
@@ -546,7 +546,7 @@ class S3Repository(Repository):
         """Of the staging directory: a bucket has no end that it would tell."""
         at = next(path for path in [self.staging_root, *self.staging_root.parents] if path.exists())
         with explained("measure the free space", at):
-            return shutil.disk_usage(at).free
+            return filesystem.free(at)
 
     # Objects.
 
@@ -700,7 +700,7 @@ class S3Repository(Repository):
                 raise
         if not versioned:
             below = key[len(self.prefix) + 1 :] if self.prefix else key
-            aside = self._key(DAMAGED, f"{datetime.now(timezone.utc):%Y%m%d_%H%M%S}", below)
+            aside = self._key(DAMAGED, clock.stamp(), below)
             with spoken("keep the damaged object", f"{self._url(key)} as {self._url(aside)}"):
                 self.client.copy({"Bucket": self.bucket, "Key": key}, self.bucket, aside)
 

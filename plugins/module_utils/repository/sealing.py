@@ -129,7 +129,7 @@ def _measured(data: bytes) -> tuple[bool, str]:
     if len(data) > _SMALL:
         return render(body) == data, seal(body)
     rest = canonical({key: value for key, value in body.items() if key != "seal"})
-    return render(body) == data, hashlib.sha256(rest).hexdigest()
+    return render(body) == data, filesystem.sha256(rest)
 
 
 def canonical(body: Mapping[str, object]) -> bytes:
@@ -242,7 +242,7 @@ def opened_record(data: bytes, subject: str, document: str) -> Opened:
 
     body = typed.load(data, wrong)
     named = typed.build(_Named, body, wrong, unknown="ignore")
-    signature, digest = named.signature, hashlib.sha256(data).hexdigest()
+    signature, digest = named.signature, filesystem.sha256(data)
     if signature is None:
         return Opened(digest, named.stack, named.id, named.component, None, "", b"")
     if render(body) != data or sorted(body["signature"]) != sorted(vars(signature)):

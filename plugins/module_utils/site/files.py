@@ -18,10 +18,10 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Callable, Optional
+from typing import Optional
 
 from ..base import filesystem, pipeline
-from ..base.errors import LifeboatError, UnverifiedError, UsageError, printable
+from ..base.errors import LifeboatError, Log, UnverifiedError, UsageError, printable
 from ..base.filesystem import explained
 from ..base.pipeline import Command
 from ..configuration import allowed as configuration_allowed
@@ -41,7 +41,6 @@ from ..stack.compose import ComposeRuntime
 from ..tools import age
 from ..tools.tar import DIRECTORY, FILE, LINK, Entry
 
-Log = Callable[[str], None]
 FILES, SCHEDULES = "files", "schedules"
 SAME = "there already"
 MEMORY = Path("/run")  # not a disk: a plan unpacks secrets there

@@ -13,12 +13,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
-from typing import Callable, Optional
+from typing import Optional
 
 from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check
 from ..base.errors import (
     IntegrityError,
     LifeboatError,
+    Log,
     NotFoundError,
     SpaceError,
     UnverifiedError,
@@ -58,7 +59,6 @@ from .show import Backup, Details, Plan
 from .state import Recovery
 from .store import open_store
 
-Log = Callable[[str], None]
 LATEST = ("", "latest")
 _ATTEMPTED = "plan the recovery of the site"
 

@@ -12,10 +12,9 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Callable
 
 from ..base import filesystem
-from ..base.errors import IntegrityError, LifeboatError, NotFoundError, UsageError
+from ..base.errors import IntegrityError, LifeboatError, Log, NotFoundError, UsageError
 from ..base.filesystem import explained
 from ..base.pipeline import HashingWriter
 from ..base.text import human
@@ -30,7 +29,6 @@ from ..stack.runtime import Opened
 from . import left_out
 from .store import open_store
 
-Log = Callable[[str], None]
 _ATTEMPTED = "fetch the recovery point"
 
 

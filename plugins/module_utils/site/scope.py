@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Callable, ClassVar, Optional, Union
 from urllib.parse import urlsplit
 
-from ..base import pipeline, typed
-from ..base.errors import LifeboatError, UnverifiedError
+from ..base import filesystem, pipeline, typed
+from ..base.errors import LifeboatError, Log, UnverifiedError
 from ..base.pipeline import Command
 from ..database import assess as database_assess
 from ..objects import assess as objects_assess
@@ -35,7 +35,6 @@ from ..settings.scenarios import BACKEND, SCENARIOS, of_component
 from ..stack.runtime import Opened
 from . import state as site_state
 
-Log = Callable[[str], None]
 Assessment = Union[database_assess.Assessment, objects_condition.Assessment]
 ABSENT, UNKNOWN = "absent", "unknown"
 APPLICATION = "application"
@@ -202,13 +201,12 @@ def _application(run: Opened, running: Sequence[str], stopped: Sequence[str]) ->
 
 def machine(config: Config) -> Machine:
     root = _existing(Path("/var/lib/docker") if config.runtime.type == "compose" else Path("/var/lib"))
-    room = os.statvfs(root)
     status, engine, _err = pipeline.probe(Command(["docker", "version", "--format", "{{.Server.Version}}"]))
     compose, version, _err = pipeline.probe(Command(["docker", "compose", "version", "--short"]))
     return Machine(
         system=_system(),
         cpus=os.cpu_count() or 0,
-        free_bytes=room.f_bavail * room.f_frsize,
+        free_bytes=filesystem.free(root),
         free_at=str(root),
         engine=engine.strip() if status == 0 else "",
         compose=version.strip() if compose == 0 else "",

@@ -17,11 +17,10 @@ from typing import Callable
 
 from ..base import pipeline
 from ..base.checks import FAIL, PASS, Check
-from ..base.errors import LifeboatError, NotFoundError
+from ..base.errors import LifeboatError, Log, NotFoundError
 from ..base.pipeline import Command
 from .compose import ComposeRuntime
 
-Log = Callable[[str], None]
 PULL_SECONDS = 1800
 
 

@@ -10,7 +10,6 @@ looks whether every path that it would mount or read still leads where it did, b
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -75,7 +74,7 @@ def _wrong(at: str, cause: str) -> LifeboatError:
 def _judged(model: str) -> _Judged:
     found = typed.load(model, _wrong)
     sources = sorted({path for path in _paths(found) if path.startswith("/")})
-    digest = hashlib.sha256(model.encode("utf-8", "surrogateescape")).hexdigest()
+    digest = filesystem.sha256(model.encode("utf-8", "surrogateescape"))
     return _Judged(digest, {path: filesystem.real(path) for path in sources})
 
 

@@ -26,7 +26,7 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import IO, Callable, Optional, Protocol
 
-from ..base import filesystem, pipeline
+from ..base import clock, filesystem, pipeline
 from ..base.errors import IntegrityError, LifeboatError, Log, UnverifiedError, UsageError, unable
 from ..base.pipeline import Command, HashingWriter, Sink
 from . import tar
@@ -292,13 +292,12 @@ class HostKeys:
     def all(self) -> list[HostKey]:
         """Oldest first; a file that is no such key is passed over."""
         found = []
-        for path in sorted(self.folder.glob("*.key")) if self.folder.is_dir() else ():
+        for path in sorted(self.folder.glob(f"{'?' * 15}.key")) if self.folder.is_dir() else ():
             try:
-                made = datetime.strptime(path.stem, "%Y%m%d_%H%M%S").replace(tzinfo=timezone.utc)
-                public = _PUBLIC.search(path.read_text(encoding="ascii"))
+                made, public = clock.stamped(path.stem), _PUBLIC.search(path.read_text(encoding="ascii"))
             except (OSError, ValueError):
                 continue
-            if public:
+            if public and made:
                 found.append(HostKey(path, made, public[1]))
         return found
 
@@ -329,7 +328,7 @@ class HostKeys:
         if not public:
             raise LifeboatError("make a key", "of this host", "age-keygen did not print its public key")
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path = self.folder / f"{now.astimezone(timezone.utc):%Y%m%d_%H%M%S}.key"
+        path = self.folder / f"{clock.stamp(now)}.key"
         filesystem.write(path, text.encode("ascii"), path.with_suffix(".new"))
         return HostKey(path, now, public[1])
 

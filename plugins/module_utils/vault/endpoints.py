@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -72,7 +71,7 @@ def report(run: Opened, side: str, *, now: datetime, fresh: bool = False) -> Rep
         ).encode()
         with filesystem.explained("remember what the endpoint can do", path):
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            filesystem.write(path, data, path.with_name(f".{path.name}.{hashlib.sha256(data).hexdigest()[:8]}"))
+            filesystem.write(path, data, path.with_name(f".{path.name}.{filesystem.sha256(data)[:8]}"))
     return found
 
 
@@ -108,7 +107,7 @@ def _endpoint_digest(config: Config, side: str) -> str:
     what = [source.endpoint_url, source.region, keys.get("objects_access_key", ""), source.service, str(source.port)]
     if side == VAULT:
         what = [vault.endpoint_url, vault.region, keys.get("vault_access_key", ""), vault.object_lock]
-    return hashlib.sha256("\0".join(what).encode()).hexdigest()
+    return filesystem.sha256("\0".join(what).encode())
 
 
 def doubts(run: Opened, *, log: Log, probing: bool = True) -> Doubts:

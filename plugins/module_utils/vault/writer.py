@@ -15,7 +15,6 @@ from __future__ import annotations
 import contextlib
 import fnmatch
 import functools
-import hashlib
 import io
 import json
 import re
@@ -169,13 +168,13 @@ def remember(config: Config, rights: Rights) -> None:
     data = json.dumps(typed.plain(rights, nulls=True), indent=1).encode()
     with filesystem.explained("remember what the writer's key can do", path):
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        filesystem.write(path, data, path.with_name(f".{path.name}.{hashlib.sha256(data).hexdigest()[:8]}"))
+        filesystem.write(path, data, path.with_name(f".{path.name}.{filesystem.sha256(data)[:8]}"))
 
 
 def _key_digest(config: Config) -> str:
     vault = config.vault
     what = [vault.endpoint_url, vault.region, config.secrets.get("vault_access_key", ""), *names(config)]
-    return hashlib.sha256("\0".join(what).encode()).hexdigest()
+    return filesystem.sha256("\0".join(what).encode())
 
 
 def attempt(config: Config, *, access_key: str = "", secret_key: str = "") -> Rights:

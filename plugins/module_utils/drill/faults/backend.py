@@ -9,11 +9,10 @@ from __future__ import annotations
 import random
 import time
 from pathlib import Path
-from typing import Callable
 
 from ...backend.facts import BACKEND, role_of
 from ...base import pipeline
-from ...base.errors import UsageError
+from ...base.errors import Log, UsageError
 from ...base.filesystem import explained
 from ...settings import scenarios
 from ...settings.config import Config
@@ -24,7 +23,6 @@ from ...stack.runtime import Opened
 from . import service as drill_service
 from .service import did_not_take
 
-Log = Callable[[str], None]
 _PATIENCE = 30.0
 _CRASH = 'ENTRYPOINT ["/bin/sh", "-c", "echo drill: this image cannot work >&2; exit 3"]'
 

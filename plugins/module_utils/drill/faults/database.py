@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
-from typing import Callable
 
-from ...base.errors import LifeboatError
+from ...base.errors import LifeboatError, Log
 from ...database import server as database_server
 from ...database.server import Server
 from ...settings import scenarios
@@ -19,7 +18,6 @@ from ...stack.service import DataMount
 from . import service as drill_service
 from .service import did_not_take
 
-Log = Callable[[str], None]
 # Catalogues are PostgreSQL's, and a table of a page or two is soon full of noise that nobody reads.
 _LARGEST = """
     SELECT jsonb_build_object('name', format('%I.%I', n.nspname, c.relname), 'path', pg_relation_filepath(c.oid))

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Callable, Optional
 
-from ...base.errors import UsageError
+from ...base.errors import Log, UsageError
 from ...settings.config import Config
 from ...settings.parts import REHEARSED
 from ...settings.scenarios import SCENARIOS, Scenario
@@ -19,7 +19,6 @@ from ...stack.runtime import Opened
 from . import backend, database, frontend, objects
 
 RANDOM = "random"
-Log = Callable[[str], None]
 Break = Callable[[Opened, random.Random, Log], str]
 
 

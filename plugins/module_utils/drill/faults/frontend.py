@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
-from typing import Callable, Optional
+from typing import Optional
 
 from ...base import filesystem
-from ...base.errors import UsageError
+from ...base.errors import Log, UsageError
 from ...frontend import assess as frontend_assess
 from ...frontend import site as frontend_site
 from ...settings import scenarios
@@ -20,7 +20,6 @@ from ...stack.runtime import Opened
 from ...tools.github import Run
 from .service import did_not_take
 
-Log = Callable[[str], None]
 _PAUSE = 1.0
 _SUBJECT = "Break the build"
 # Reserved for ever: https://www.rfc-editor.org/rfc/rfc2606#section-2

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import random
 import time
-from typing import Callable
 
-from ...base.errors import LifeboatError, UsageError
+from ...base.errors import LifeboatError, Log, UsageError
 from ...s3 import bucket, client, delete_bucket
 from ...s3.bucket import Bucket
 from ...settings import scenarios
@@ -21,7 +20,6 @@ from ...stack.service import DataMount
 from . import service as drill_service
 from .service import did_not_take
 
-Log = Callable[[str], None]
 _AT_ONCE = 1000
 _PATIENCE = 60.0
 
