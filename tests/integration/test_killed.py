@@ -23,10 +23,10 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import checks
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.filesystem import STALE
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import recovery as database_recovery
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.methods.logical import dump
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import verify as operations_verify
-from ansible_collections.lifeboat.dr.plugins.module_utils.repository.base import STALE
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from postgres_stack import STACK, SUPERUSER, Agent, Stack, docker, entries, say, store

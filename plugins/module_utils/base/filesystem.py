@@ -25,6 +25,7 @@ from typing import BinaryIO, Callable, Optional, Union
 from .errors import IntegrityError, LifeboatError, NotFoundError, SpaceError, UsageError
 
 CHUNK = 1 << 20
+STALE = timedelta(hours=24)  # what a run that died has left is swept after this
 LARGEST = 64 << 20  # bytes of a document that is read whole
 _HELD = ".held"  # how the name of a directory ends that a run holds among those of other programs
 _FULL = (SpaceError, "Free space there or run lifeboat.dr.prune, then try again.")

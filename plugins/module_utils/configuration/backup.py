@@ -28,11 +28,12 @@ from typing import Optional
 
 from ..base import filesystem, pipeline, typed
 from ..base.errors import LifeboatError, Log, NotFoundError, printable
+from ..base.filesystem import STALE
 from ..base.text import human
 from ..base.version import VERSION
 from ..recovery import state as recovery_state
 from ..repository import catalog, repositories
-from ..repository.base import STALE, Repository
+from ..repository.base import Repository
 from ..repository.details import ConfigDetails, ImageInUse, Part
 from ..repository.manifest import Artefact, Manifest
 from ..repository.sealing import VERSION as SCHEMA_VERSION

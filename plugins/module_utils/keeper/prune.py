@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from ..base.errors import IntegrityError, Log
+from ..base.filesystem import STALE
 from ..mirror.listing import Point
 from ..operations.prune import old_versions
 from ..repository import catalog, points, repositories, retention
-from ..repository.base import STALE
 from ..repository.catalog import Entry
 from ..repository.components import OBJECTS
 from ..repository.manifest import component_of

@@ -26,13 +26,12 @@ from typing import NamedTuple, Optional, Union
 from ..base import throttle, typed
 from ..base.clock import format_time
 from ..base.errors import LifeboatError, Log, UsageError
-from ..base.filesystem import explained
+from ..base.filesystem import STALE, explained
 from ..base.text import human, named
 from ..base.version import VERSION
 from ..recovery import state as recovery_state
 from ..repository import base as repository_base
 from ..repository import catalog, checksums, repositories
-from ..repository.base import STALE
 from ..repository.details import BUCKETS, HeldBucket, HeldProperties, HeldTags, ObjectsDetails, Store
 from ..repository.manifest import Manifest
 from ..repository.points import EVENTUAL

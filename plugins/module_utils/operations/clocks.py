@@ -32,7 +32,7 @@ from ..repository.base import Altered, Hidden, dated
 from ..repository.catalog import Entry
 from ..repository.manifest import component_of
 from ..repository.points import PointEntry
-from ..s3.bucket import Bucket, skew
+from ..s3.bucket import Bucket
 from ..settings.config import Config
 from ..stack import buckets
 from ..stack.runtime import Opened
@@ -118,7 +118,7 @@ def _servers(config: Config) -> list[Bucket]:
 def _skew(bucket: Bucket) -> Optional[float]:
     """A refusal has a date as well, and a clock that is far off is why it is refused."""
     try:
-        return skew(bucket)
+        return bucket.requests.skew(bucket.name, bucket.url)
     except LifeboatError:
         return None
 

@@ -23,13 +23,14 @@ from typing import Optional, TypedDict, TypeVar, Union
 
 from ..base import lock
 from ..base.errors import IntegrityError, LifeboatError, Log, UntrustedError, UnverifiedError, present
+from ..base.filesystem import STALE
 from ..base.text import human
 from ..mirror import prune as mirror_prune
 from ..mirror.listing import Point
 from ..mirror.prune import Pruned
 from ..recovery.state import RECOVERING_OBJECTS, refuse_while_unfinished
 from ..repository import catalog, copies, points, repositories, retention
-from ..repository.base import STALE, Repository
+from ..repository.base import Repository
 from ..repository.catalog import Entry
 from ..repository.components import KINDS, configured
 from ..repository.manifest import component_of

@@ -37,7 +37,6 @@ from .components import KINDS
 MANIFEST = "manifest.json"
 MARKER = "repository.json"  # whose repository this is
 SOURCE = "source.json"  # in a vault: which repository it has copies of
-STALE = timedelta(hours=24)  # what a run that died has left is swept after this
 VERIFICATION = "verification.json"
 PINNED = "pinned.json"
 COPIES = "copies.json"

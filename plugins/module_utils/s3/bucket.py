@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The two buckets of a stack: its own and the vault's mirror of it. What they hold, listed fast and in bounded memory.
+"""A bucket of a stack, or the vault's mirror of one: what it holds, listed fast and in bounded memory.
 
 Servers list in orders of their own, repeat keys while others write, and some have no versions: nobody who reads a
 listing here may rely on more than that every object that was there all the time comes at least once.
@@ -361,11 +361,6 @@ def told_versioning(bucket: Bucket) -> str:
     out = [child.text or "" for part in page if plain(part.tag) == "ExcludedPrefixes" for child in part]
     out += ["folders"] if fields(page).get("ExcludeFolders", "").strip().lower() == "true" else []
     return f"{status}{EXCEPT}{', '.join(out)}" if status and out else status
-
-
-def skew(bucket: Bucket) -> Optional[float]:
-    """Seconds that the server's clock is ahead of this host's, to the second; None where it sends no date."""
-    return bucket.requests.skew(bucket.name, bucket.url)
 
 
 def lead(bucket: Bucket) -> Optional[tuple[float, float]]:

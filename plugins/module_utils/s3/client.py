@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Reach an S3 endpoint, and say what its refusals mean. The only place that sees botocore."""
+"""Reach an S3 endpoint by boto3, and say what its refusals mean."""
 
 from __future__ import annotations
 

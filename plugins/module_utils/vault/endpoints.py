@@ -273,7 +273,7 @@ def ready(run: Opened, *, now: datetime) -> Check:
     """Check for preflight that a recovery can read what it needs from the vault. Three requests, nothing is written."""
     name, vault = f"{VAULT} endpoint", buckets.vault(run)
     try:
-        skew = s3_bucket.skew(vault)
+        skew = vault.requests.skew(vault.name, vault.url)
         if skew is not None and abs(skew) > REFUSED:
             cause = f"{vault.url}: its clock is {skew:+.0f} s from this host's; set the wrong one (timedatectl)"
             return Check(name, FAIL, cause)

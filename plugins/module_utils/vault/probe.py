@@ -170,7 +170,7 @@ def _begin(scratch: Bucket, created: list[Bucket]) -> str:
 
 
 def _skewed(bucket: Bucket, exc: LifeboatError) -> UsageError:
-    ahead = s3_bucket.skew(bucket)
+    ahead = bucket.requests.skew(bucket.name, bucket.url)
     cause = exc.cause if ahead is None else f"{exc.cause}; the server's clock is {ahead:+.0f} s from this host's"
     return UsageError(exc.attempted, exc.subject, cause, exc.remedy)
 
@@ -239,7 +239,7 @@ def _times(scratch: Bucket) -> str:
     VersityGW gives a replaced version the time of its replacement, a marker an older one, and lists every marker first.
     """
     attempted = "try the times of versions"
-    ahead = s3_bucket.skew(scratch) or 0.0
+    ahead = scratch.requests.skew(scratch.name, scratch.url) or 0.0
     written: dict[str, list[tuple[bool, float, float]]] = {key: [] for key in _DATED}  # newest first
     for number, (method, keys) in enumerate((("PUT", _DATED), ("PUT", _DATED[:1]), ("DELETE", _DATED))):
         time.sleep(APART if number else 0)

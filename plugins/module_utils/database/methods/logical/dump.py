@@ -34,7 +34,7 @@ from ....base.errors import (
     of_machine,
     unable,
 )
-from ....base.filesystem import create
+from ....base.filesystem import STALE, create
 from ....base.pipeline import Command
 from ....base.text import human, named
 from ....base.typed import plain
@@ -83,7 +83,7 @@ def take(run: Opened, *, log: Log, override: bool = False) -> Manifest:
     seal = age.sealing(config, log)
     repo = repositories.of(run)
     repo.check(writable=True)
-    repo.sweep(older_than=repository_base.STALE, now=datetime.now(timezone.utc))
+    repo.sweep(older_than=STALE, now=datetime.now(timezone.utc))
     server = database_server.for_backups(run)
     database = server.database
     _refuse_excluded(config, database)
