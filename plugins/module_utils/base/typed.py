@@ -136,11 +136,10 @@ class _Reader:
             return kind.from_dict(data, functools.partial(self._below, where))
         known, required = _shape(kind)
         if data.keys() != known.keys():
-            strange = sorted(str(name) for name in data if name not in known)
-            if strange and self._unknown == "refuse":
+            if self._unknown == "refuse" and (strange := sorted(str(name) for name in data if name not in known)):
                 raise self._wrong(where, f"does not know {', '.join(strange)}; it knows {', '.join(sorted(known))}")
-            missing = [name for name in known if name in required and name not in data]
-            if missing:
+            if not required <= data.keys():
+                missing = [name for name in known if name in required and name not in data]
                 raise self._wrong(where, f"lacks {', '.join(missing)}")
         given = {
             field: inner if type(inner) in right else self.value(wanted, inner, f"{where}.{name}" if where else name)

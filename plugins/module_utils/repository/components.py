@@ -139,7 +139,7 @@ def _contents(details: DatabaseDetails) -> list[Content]:
 def _databases(details: DatabaseDetails) -> Parts:
     """The primary one is the one without a name: it may have been given another since."""
     return {
-        "" if entry.primary else entry.name: {"tables": entry.content.tables, "rows": entry.content.rows}
+        "" if entry is details.primary else entry.name: {"tables": entry.content.tables, "rows": entry.content.rows}
         for entry in details.databases
         if entry.content
     }

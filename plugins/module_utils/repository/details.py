@@ -64,11 +64,6 @@ class DatabaseEntry:
     not_carried: tuple[str, ...] = ()
 
     @property
-    def primary(self) -> bool:
-        """Is it the application's?"""
-        return not self.folder
-
-    @property
     def content(self) -> Optional[Content]:
         """What it holds; None where the backup does not tell."""
         return None
