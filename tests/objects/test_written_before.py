@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,10 +21,10 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import O
 from s3_servers import SeaweedFS
 
 
-@pytest.fixture
-def vault(tmp_path: Path) -> Iterator[SeaweedFS]:
+@contextlib.contextmanager
+def vault_of(tmp_path: Path, commit: str) -> Iterator[SeaweedFS]:
     """The vault's server on the data that the other commit left, and the stack's settings pointed at it."""
-    settings = written.unpack(tmp_path)
+    settings = written.unpack(tmp_path, commit)
     server = SeaweedFS(tmp_path / "server")
     server.data.rmdir()
     (tmp_path / "vault").rename(server.data)
@@ -35,8 +37,22 @@ def vault(tmp_path: Path) -> Iterator[SeaweedFS]:
         for kind in ("access", "secret")
     }
     written.write(tmp_path, settings, keys)
-    yield server
-    server.kill()
+    try:
+        yield server
+    finally:
+        server.kill()
+
+
+@pytest.fixture
+def vault(tmp_path: Path) -> Iterator[SeaweedFS]:
+    with vault_of(tmp_path, "72b9fc2") as server:
+        yield server
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[SeaweedFS]:
+    with vault_of(tmp_path, "a652176d") as server:
+        yield server
 
 
 @pytest.mark.parametrize("identity", written.OBJECTS.values())
@@ -71,6 +87,35 @@ def test_a_bucket_comes_back_from_it(vault: SeaweedFS, tmp_path: Path) -> None:
         assert found.pop("bucket object lock", "") == unknown, "nobody recorded locks then"
         assert set(found.values()) == {"PASS"}, done.checks
         assert bodies(vault.client, "uploads") == expected
+
+
+@pytest.mark.parametrize("identity", written.STORE)
+def test_every_bucket_of_a_store_is_verified(
+    store: SeaweedFS, tmp_path: Path, capsys: pytest.CaptureFixture[str], identity: str
+) -> None:
+    code = cli.main(["verify", identity, "--level", "restore", "--json", "--config-directory", str(tmp_path / "etc")])
+    said = json.loads(capsys.readouterr().out)
+    assert (code, said["verdict"]) == (0, "PASS"), said
+    names = {check["name"] for check in said["checks"]}
+    assert {name for name in names if name.startswith("other buckets: ")}, names
+
+
+def test_several_buckets_come_back_from_it(store: SeaweedFS, tmp_path: Path) -> None:
+    """The newest backup into a store that has none of them, then the first over it."""
+    loaded = config.load("shop", tmp_path / "etc")
+    uploads = {f"photos/{number} ü.jpg": f"photo {number} ".encode() * 50 for number in range(5)}
+    docs = {f"{number}.txt": f"page {number} ".encode() * 9 for number in range(3)}
+    after = {"0.txt": docs["0.txt"], "1.txt": b"changed"}
+    first, _lacking, newest = written.STORE
+    expected = ((newest, {**uploads, "new.txt": b"new"}, after), (first, uploads, docs))
+    for stamp, (identity, own, beside) in enumerate(expected):
+        done = objects_recovery.restore_objects(
+            Opened(loaded), identity, stamp=f"2026120100000{stamp}", exact=True, others=("docs", "empty"), log=print
+        )
+        assert {check.result for check in done.checks} <= {"PASS", "COULD_NOT_VERIFY"}, done.checks
+        assert (bodies(store.client, "uploads"), bodies(store.client, "docs")) == (own, beside)
+        assert store.client.get_bucket_versioning(Bucket="docs")["Status"] == "Enabled"
+        assert store.client.head_object(Bucket="docs", Key="0.txt")["Metadata"] == {"author": "jo"}
 
 
 def test_its_copies_are_read_in_the_vault(vault: SeaweedFS, tmp_path: Path) -> None:

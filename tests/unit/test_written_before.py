@@ -16,6 +16,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base import typed
 from ansible_collections.lifeboat.dr.plugins.module_utils.command import cli
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import manifest
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.components import KINDS
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository.details import ObjectsDetails
 from builders import flip
 
 
@@ -90,6 +91,34 @@ def test_its_manifests_have_the_form_that_is_written_today(root: Path) -> None:
         assert read.to_bytes() == path.read_bytes(), "a field for a signature is there only if there is one"
         details = {**ADDED.get(read.component, {}), **body["details"]}
         assert typed.plain(read.detailed(KINDS[read.component].details), nulls=True) == details
+
+
+def test_a_store_of_several_buckets_is_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    written.unpack(tmp_path, "a652176d")
+    code, found = lifeboat(tmp_path, capsys, "list")
+    assert code == 0
+    whole, lacking, newest = written.STORE
+    assert {entry["id"]: entry["good"] for entry in found} == {whole: True, lacking: False, newest: True}
+    (problem,) = [entry["problem"] for entry in found if entry["id"] == lacking]
+    assert "the bucket docs is not in it: 1 of the 3 objects there would be removed" in problem
+
+
+def test_a_manifest_of_several_buckets_has_the_form_that_is_written_today(tmp_path: Path) -> None:
+    written.unpack(tmp_path, "a652176d")
+    held = {}
+    for identity in written.STORE:
+        data = (tmp_path / "backup/objects" / identity / "manifest.json").read_bytes()
+        read = manifest.parse(data, component="objects", expected_id=identity)
+        details = read.detailed(ObjectsDetails)
+        assert typed.plain(details, nulls=True) == json.loads(data)["details"]
+        held[identity] = [(each.name, each.primary, each.vault, each.objects) for each in details.buckets]
+    uploads, empty = ("uploads", True, "uploads-backup"), ("empty", False, "uploads-backup-empty", 0)
+    docs = ("docs", False, "uploads-backup-docs")
+    assert list(held.values()) == [
+        [(*uploads, 5), (*docs, 3), empty],
+        [(*uploads, 6), empty],
+        [(*uploads, 6), (*docs, 2), empty],
+    ]
 
 
 @pytest.mark.parametrize("identity", [*written.DATABASE.values(), *written.CONFIG.values()])
