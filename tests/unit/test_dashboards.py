@@ -35,7 +35,7 @@ UNITS = {"short", "s", "bytes", "percentunit"}
 OTHERS = {"lifeboat_expected_stack"}  # of monitoring/stacks.yml
 LABELS = {
     "stack", "duty", "of", "kind", "scenario", "component", "alertname", "severity", "alertstate", "check", "collector",
-    "job",
+    "job", "seen_by", "protection",
 }  # fmt: skip
 
 

@@ -23,7 +23,7 @@ from typing import Any
 
 import debian
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils.base import lock, pipeline
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import lock, pipeline, typed
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
     LifeboatError,
     NotFoundError,
@@ -46,8 +46,10 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.repository.components 
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest import backup_id
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings.scenarios import SCENARIOS
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack import mounts
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
-from builders import NOW, make_config, prove, publish, settings, store, until
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.state import StateInventory, StateMount
+from builders import NOW, make_config, prove, publish, publish_config, settings, store, until
 from invented import LETTERS
 
 Series = dict[tuple[str, str], float]  # (name, labels without the stack) -> value
@@ -225,6 +227,36 @@ def test_others_are_asked_on_demand_and_remembered(tmp_path: Path, asked: list[s
     assert last(later, "status", "stack") == NOW.timestamp(), "when it was seen, not when it was written"
     assert later["lifeboat_check_passed", 'check="newest backup"'] == 1
     assert later["lifeboat_status_passed", ""] == 0, "nobody proved the backup"
+
+
+def mounted(*protections: Any) -> StateInventory:
+    return StateInventory(tuple(StateMount(f"m{n}", "volume", ("a:/b",), p, "why") for n, p in enumerate(protections)))
+
+
+def by(seen_by: str, protection: str) -> tuple[str, str]:
+    return "lifeboat_mounts", f'seen_by="{seen_by}",protection="{protection}"'
+
+
+def test_mounts_in_no_backup_are_counted_as_status_and_the_newest_backup_saw_them(
+    tmp_path: Path, asked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that came since the deployment is told as soon as a backup was taken, before anybody is asked."""
+    on = {"config": {"enabled": True, "secrets": "elsewhere"}}
+    publish(tmp_path, NOW - timedelta(hours=3))
+    publish_config(tmp_path, NOW - timedelta(hours=3))
+    assert by("backup", "unprotected") not in told(tmp_path, **on), "that one does not say"
+    state = typed.plain(mounted("unprotected", "unprotected", "protected", "no state"))
+    publish_config(tmp_path, NOW - timedelta(hours=2), state=state)
+    found = told(tmp_path, **on)
+    assert [found[by("backup", name)] for name in ("protected", "excluded", "unprotected", "unknown")] == [1, 0, 2, 0]
+    assert by("status", "unprotected") not in found, "nobody asked yet"
+    monkeypatch.setattr(mounts, "inventory", lambda run: replace(mounted("unprotected"), problems=("no engine",)))
+    found = told(tmp_path, ask=True, **on)
+    assert [found[by("status", name)] for name in ("unprotected", "unknown")] == [1, 1]
+    assert found["lifeboat_check_passed", 'check="mounts"'] == 0
+    exclude = {"mounts": {"exclude": [{"name": f"m{number}", "reason": "r"} for number in (0, 1)]}}
+    found = told(tmp_path, again=True, **on, **exclude)
+    assert found[by("backup", "unprotected")] == 0, "by the exclusions of today"
 
 
 def test_status_and_metrics_read_the_catalog_once(

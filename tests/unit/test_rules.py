@@ -94,6 +94,11 @@ CASES: dict[str, dict[str, str]] = {
         f"lifeboat_backup_median_size_bytes{OF_BACKUP}": "100000000x240",
     },
     "LifeboatUnprotectedData": {f"lifeboat_backup_unprotected_items{OF_BACKUP}": switched("0", "1")},
+    "LifeboatMountUnprotected": {
+        'lifeboat_mounts{stack="shop",seen_by="status",protection="unprotected"}': switched("0", "1"),
+        'lifeboat_mounts{stack="shop",seen_by="backup",protection="unprotected"}': switched("0", "2"),
+        'lifeboat_mounts{stack="shop",seen_by="status",protection="excluded"}': "3x240",
+    },
     "LifeboatQuarantineOld": {
         'lifeboat_quarantine_oldest_timestamp_seconds{stack="shop",kind="volume"}': switched("0", "-2600000"),
     },

@@ -251,6 +251,18 @@ def test_an_anonymous_volume_is_one_whatever_its_container_calls_it(world: World
     assert found["cache:/data"].display == "the anonymous volume cache:/data, Redis or Valkey"
 
 
+def test_an_anonymous_volume_that_an_image_asks_for_and_nobody_uses_is_no_state(world: World) -> None:
+    path = world.make(ID)
+    world.run("cache", mounted("volume", ID, "/data"))
+    found = by_name(world.inventory())["cache:/data"]
+    assert (found.protection, found.why) == ("no state", "it is empty: an image asks for it, and nothing is kept there")
+    (path / "a").write_bytes(b"")
+    assert by_name(world.inventory())["cache:/data"].protection == "unprotected"
+    world.make("shop_media")
+    world.services["web"] = {"volumes": [volume("media", "/media")]}
+    assert by_name(world.inventory())["media"].protection == "unprotected", "somebody gave it a name"
+
+
 def test_binds(world: World) -> None:
     inside, outside = world.project / "uploads", world.root / "outside"
     conf = world.project / "nginx.conf"

@@ -38,11 +38,13 @@ from ..frontend import site as frontend_site
 from ..repository import copies, growth, points, repositories
 from ..repository.base import OtherRepositoryError
 from ..repository.catalog import Entry
-from ..repository.components import DATABASE, AnyKind, configured
+from ..repository.components import CONFIG, DATABASE, AnyKind, configured
+from ..repository.details import ConfigDetails
 from ..repository.local import LocalRepository
 from ..repository.points import PointEntry
 from ..settings.config import LEVELS, Config
 from ..stack.runtime import Opened
+from ..stack.state import StateInventory
 from . import checklist, clocks, glances, quarantine, runs, status
 from .glances import Glance, Seen
 
@@ -75,6 +77,8 @@ METRICS: Mapping[str, str] = {
     "lifeboat_backup_duration_seconds": "From the instant that the data is of to the end of the backup.",
     "lifeboat_backup_items": "What the newest good backup holds: rows, tables, databases, objects.",
     "lifeboat_backup_unprotected_items": "What the newest backup lacks, and what nobody chose or left out.",
+    "lifeboat_mounts": "Mounts of the stack by protection: protected, excluded by name, unprotected (in no backup),"
+    " unknown (could not be looked at); by who saw them: the newest backup of the configuration, or status.",
     "lifeboat_repository_known": "1 where the repository is the one that this host used before; 0 where it is missing"
     " or another: its disk is not mounted.",
     "lifeboat_repository_free_bytes": "Free space where the backups are; absent where there is no limit.",
@@ -175,6 +179,8 @@ def _done(duty: str, of: str, at: Optional[datetime]) -> Sample:
 def _catalog(look: Look) -> Iterator[Sample]:
     for kind in configured(look.config):
         yield from _component(look, kind, look.glances.backups[kind.name], kind.name not in look.glances.unread)
+        if kind.name == CONFIG:
+            yield from _backed_up_mounts(look)
     yield _success(HISTORY, look.glances.whole)
     if look.glances.whole:
         oldest = min((glance.dated for some in look.glances.backups.values() for glance in some), default=look.now)
@@ -243,6 +249,19 @@ def _component(look: Look, kind: AnyKind, entries: Sequence[Glance], whole: bool
         yield Sample("lifeboat_backup_median_size_bytes", labels, statistics.median(before))
     for what, count in kind.counted(manifest.detailed(kind.details)).items():
         yield Sample("lifeboat_backup_items", {**labels, "item": what}, count)
+
+
+def _backed_up_mounts(look: Look) -> Iterator[Sample]:
+    """What the newest backup of the configuration says, by the exclusions of today: as soon as it is taken, it tells of
+    a mount that nobody has chosen yet."""
+    entry = next((entry for entry in reversed(look.glances.backups[CONFIG]) if entry.size is not None), None)
+    inventory = present(entry.full().manifest).detailed(ConfigDetails).state if entry else None
+    yield from _mounts("backup", inventory.judged(look.config)) if inventory else ()
+
+
+def _mounts(by: str, inventory: StateInventory) -> Iterator[Sample]:
+    for protection, count in {**inventory.counts, "unknown": len(inventory.problems)}.items():
+        yield Sample("lifeboat_mounts", {"seen_by": by, "protection": protection}, count)
 
 
 def _young(look: Look) -> timedelta:
@@ -351,6 +370,7 @@ def _status(look: Look) -> Iterator[Sample]:
         if check.kind == "escrow" and check.measured is not None:
             yield _done("escrow", STACK, look.now - timedelta(days=check.measured))
     yield _done("status", STACK, look.now)
+    yield from _mounts("status", seen.state) if seen.state else ()
 
 
 def _full(look: Look) -> Iterator[Sample]:

@@ -378,7 +378,9 @@ def _no_state(mount: _Mount) -> str:
         return "it is in memory"
     if mount.contents.special or mount.contents.sockets:
         return "a socket or device, which holds no data" if mount.contents.special else "it holds sockets only"
-    return _system(mount) if mount.type == BIND else ""
+    if mount.type == ANONYMOUS and mount.contents.empty:
+        return "it is empty: an image asks for it, and nothing is kept there"
+    return _system(mount)
 
 
 def _system(mount: _Mount) -> str:

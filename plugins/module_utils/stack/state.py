@@ -80,7 +80,7 @@ class StateMount:
         """Its line of the table."""
         state = {
             PROTECTED: f"protected by {self.by}",
-            EXCLUDED: "excluded by name",
+            EXCLUDED: "kept elsewhere" if self.by else "excluded by name",
             UNPROTECTED: "IN NO BACKUP",
             NO_STATE: "no state",
         }[self.protection]

@@ -25,6 +25,11 @@ SETTING = (
 PSQL = "docker exec shop-db-1 psql -U shop -c"
 # In the vault, with its own key: when the escrowed key last opened a backup, and the newest copy of the database.
 CURL = "curl --silent --fail --config /etc/lifeboat-vault/curl"
+# A container of the project that its Compose file does not name; it is not started.
+STRAY = (
+    "docker create --name stray --label com.docker.compose.project=shop --label com.docker.compose.service=stray"
+    " --label com.docker.compose.oneoff=False --volume /uploads lifeboat-lab/backend:1 true"
+)
 BUCKET = "http://127.0.0.1:8333/shop-repository"
 ESCROW = f"{BUCKET}/shop/recovery-points/escrow-shop.json"
 OLDER = 'import json, sys; old = json.load(sys.stdin); old["at"] = "2026-01-01T00:00:00Z"; print(json.dumps(old))'
@@ -238,6 +243,13 @@ CAUSES = (
         f"{STORE} create_bucket && lifeboat backup objects --stack shop",
         f"{STORE} delete_bucket && lifeboat backup objects --stack shop",
         labels=_of(component="objects"),
+    ),
+    Cause(
+        "LifeboatMountUnprotected",
+        "a container with a volume of its own",
+        f"{STRAY}; {ASK}",
+        f"docker rm --force --volumes stray && {ASK}",
+        labels=_of(protection="unprotected"),
     ),
     Cause(
         "LifeboatSizeDrop",
