@@ -77,7 +77,7 @@ ADDED = {
         "host_key": "",
         "versions_listed": None,
     },
-    "config": {"host_key": ""},
+    "config": {"host_key": "", "state": None},
 }  # since then, and what it means that a manifest does not say
 
 
