@@ -77,7 +77,7 @@ phase:
   type: dict
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ansible_collections.lifeboat.dr.plugins.module_utils.drill import drill
 from ansible_collections.lifeboat.dr.plugins.module_utils.drill.faults import fault
@@ -87,7 +87,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import SCE
 @dataclass(frozen=True)
 class Chosen:
     name: str
-    words: str
+    description: str = field(metadata={"json": "words"})
 
 
 @dataclass(frozen=True)

@@ -148,7 +148,7 @@ def test_what_the_writers_key_can_do_is_tried_once_a_day(
         tried.append(access_key)
         if access_key == "broken":
             raise LifeboatError("try it", "s3://mirror", "no answer")
-        return dataclasses.replace(rights(writer.UNTRIED if not access_key else writer.HELD), of=of)
+        return dataclasses.replace(rights(writer.UNTRIED if not access_key else writer.HELD), digest=of)
 
     monkeypatch.setattr(writer, "attempt", attempt)
     assert "writer" not in run("vault", check=True, **given)
@@ -177,7 +177,7 @@ def test_service_accounts_are_looked_for_with_an_administrators_key(
     server = ["MinIO"]
 
     def attempt(config: Config, **_: str) -> writer.Rights:
-        return dataclasses.replace(rights(writer.HELD), of=of, server=server[0])
+        return dataclasses.replace(rights(writer.HELD), digest=of, server=server[0])
 
     monkeypatch.setattr(writer, "attempt", attempt)
     monkeypatch.setattr(service_accounts, "find", lambda config, access_key, secret_key: (f"of {access_key}",))

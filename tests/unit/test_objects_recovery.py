@@ -389,7 +389,7 @@ def test_only_what_is_missing_or_wrong_is_copied(case: Case) -> None:
         "objects": PASS, "metadata and tags": PASS, "bucket versioning": PASS, "rows and objects": COULD_NOT_VERIFY,
     }  # fmt: skip
     last = objects_plan.recovered(case.config)
-    assert last and (last.id, last.prefix, last.asked) == (case.point.id, "", "")
+    assert last and (last.id, last.prefix, last.requested) == (case.point.id, "", "")
     assert set(done["seconds"]) == {"restore", "verify"}
     case.copied.clear()
     case.restore()
@@ -673,7 +673,7 @@ def test_how_many_are_read_back_is_passed_on(case: Case) -> None:
 def test_one_instant_however_it_was_written(case: Case) -> None:
     case.restore(state="2026-11-24T21:00:00+09:00")
     last = objects_plan.recovered(case.config)
-    assert last and last.asked == "2026-11-24T12:00:00.000Z"
+    assert last and last.requested == "2026-11-24T12:00:00.000Z"
     assert T.hour == 12
 
 

@@ -495,7 +495,7 @@ def test_restore_proves_before_it_swaps(tmp_path: Path, server: dict[str, Any]) 
     assert set(done.seconds) == {"restore", "verify", "swap"}
     last = recovery_state.recovered(settings)
     assert last is not None
-    assert (last.id, last.asked) == (done.id, "2026-11-24T02:00:00.000Z")
+    assert (last.id, last.requested) == (done.id, "2026-11-24T02:00:00.000Z")
     assert not (settings.state / recovery_state.RECOVERING).exists()
 
 

@@ -1427,7 +1427,7 @@ def test_the_mark_of_a_rebuilt_server_stands_until_all_is_back(
         patched.setattr(database_restore, step, killed)
         restore(tmp_path, backup, fresh=True)
     found = planned.resumed(settings)
-    assert found and (found.backup, found.empty, found.others) == (backup.id, True, NAMES)
+    assert found and (found.backup, found.empty, found.additional) == (backup.id, True, NAMES)
     assert list(recovery_state.kept_closed(settings)), "nobody may fill a server that is half restored"
     restore(tmp_path, backup, fresh=False, databases=("shop",))
     assert planned.resumed(settings) == found, "one database by its name is not all of them"
@@ -1441,7 +1441,7 @@ def test_databases_that_did_not_come_back_keep_the_mark(tmp_path: Path, steps: d
     backup, settings, steps["fail"] = publish(tmp_path), make_config(tmp_path), "postgres"
     restore(tmp_path, backup, fresh=True)
     left = recovery_state.unfinished(settings, recovery_state.RECOVERING)
-    assert left and (left.others, left.empty) == (("postgres",), False)
+    assert left and (left.additional, left.empty) == (("postgres",), False)
     assert (planned.resumed(settings), list(recovery_state.kept_closed(settings))) == (None, [])
     steps["fail"] = ""
     restore(tmp_path, backup, databases=("postgres",))
@@ -1451,7 +1451,7 @@ def test_databases_that_did_not_come_back_keep_the_mark(tmp_path: Path, steps: d
 def test_a_killed_rebuild_is_continued_whatever_is_seen(tmp_path: Path, server: Server) -> None:
     backup, settings = publish(tmp_path), make_config(tmp_path)
     assert make(tmp_path).needed is False
-    mark = recovery_state.Unfinished(backup.id, empty=True, others=NAMES)
+    mark = recovery_state.Unfinished(backup.id, empty=True, additional=NAMES)
     recovery_state.mark(settings, recovery_state.RECOVERING, mark)
     made = make(tmp_path)
     assert (made.needed, made.mode, made.replaced, made.asked) == (True, "fill", NAMES, False)
@@ -1564,7 +1564,7 @@ def test_the_phases_fill_a_server_that_was_made_anew(
 
     def protect(self: database_protect._Protection, mode: str, *_: Any, **__: Any) -> Protected:
         mark = recovery_state.unfinished(settings, recovery_state.RECOVERING)
-        assert mark and (mark.backup, mark.empty, mark.others) == (backup.id, True, NAMES), "from the first step on"
+        assert mark and (mark.backup, mark.empty, mark.additional) == (backup.id, True, NAMES), "from the first step on"
         modes.append(mode)
         return Protected(mode, fresh=self.blank())
 

@@ -18,7 +18,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.settings.config import
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from builders import make_config
 
-WHOLE = Unfinished("objects_backup_1", others=("docs", "ruled"), stamp="one")
+WHOLE = Unfinished("objects_backup_1", additional=("docs", "ruled"), stamp="one")
 
 
 @pytest.fixture
@@ -31,10 +31,10 @@ def settings(tmp_path: Path) -> Config:
     [
         ({}, True),
         ({"backup": "objects_backup_2"}, True),
-        ({"others": ("docs", "ruled", "more")}, True),
-        ({"others": ("docs",)}, False),
+        ({"additional": ("docs", "ruled", "more")}, True),
+        ({"additional": ("docs",)}, False),
         ({"prefix": "a/"}, False),
-        ({"bucket": "docs", "others": ()}, False),
+        ({"bucket": "docs", "additional": ()}, False),
     ],
 )
 def test_only_what_brings_back_as_much_replaces_a_mark_and_ends_it(

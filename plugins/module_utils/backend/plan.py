@@ -89,7 +89,7 @@ def _make(
         next=_next(cause, config, host) if blocked else "",
         logs={service.name: service.log for service in seen.ill if service.log},
         method=method,
-        asked=asked,
+        requested=asked,
         identity=identity,
         stamp=clock.stamp(),
         host=host,
@@ -224,7 +224,7 @@ def text(plan: Plan) -> list[str]:
     marks = {"begin": "BEGIN HERE", "then": "if that does not heal", "skipped": "skipped"}
     for number, rung in enumerate(plan.ladder, 1):
         why = f" ({rung.why})" if rung.why else ""
-        lines.append(f"  {number}. {rung.step}: {rung.words} - {marks[rung.state]}{why}")
+        lines.append(f"  {number}. {rung.step}: {rung.description} - {marks[rung.state]}{why}")
     return [
         *lines,
         "after each step: every service well and every endpoint answers, or the next step; never more than needed",

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -15,7 +15,7 @@ class Rung:
     """A step with what becomes of it: begin, then (in case), or skipped; and why."""
 
     step: str
-    words: str
+    description: str = field(metadata={"json": "words"})
     state: str
     why: str
 
@@ -46,7 +46,7 @@ class Plan:
     next: str
     logs: Mapping[str, tuple[str, ...]]
     method: str
-    asked: bool
+    requested: bool = field(metadata={"json": "asked"})
     identity: str
     stamp: str
     host: str

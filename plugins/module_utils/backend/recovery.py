@@ -62,7 +62,7 @@ def recover(run: Opened, planned: Plan, *, key: str = "", log: Log) -> tuple[Rec
         run, assess.observe(run, log=log), planned.stamp, log, key=key, identity=planned.identity, accept=planned.accept
     )
     tried: list[Tried] = []
-    while not work.observations.healthy or (planned.asked and not tried):
+    while not work.observations.healthy or (planned.requested and not tried):
         cause = classify(work.observations, planned.host)
         name = next_step(cause, [step.step for step in tried], method="auto" if tried else planned.method)
         if not name:

@@ -49,7 +49,9 @@ class _Protection(Protection[assess.Assessment]):
 
     def to_bring_back(self) -> Unfinished:
         planned = self.planned
-        return Unfinished(str(planned.backup["id"]), asked=planned.asked, state=planned.state, others=planned.replaced)
+        return Unfinished(
+            str(planned.backup["id"]), requested=planned.asked, state=planned.state, additional=planned.replaced
+        )
 
     def resumes(self, earlier: Unfinished) -> bool:
         """Of a server that lived only databases were replaced, each at one stroke: an assessment sees what is left."""

@@ -103,7 +103,7 @@ def restore_database(
         )
         if fresh:
             names = tuple(item.shown for item in chosen)
-            what = Unfinished(identity, empty=True, asked=bool(asked), state=asked, others=names)
+            what = Unfinished(identity, empty=True, requested=bool(asked), state=asked, additional=names)
             recovery_state.mark(config, RECOVERING, what)
         restoration = Restoration(
             config, server, manifest, method.instant(manifest, wished), folder, fresh, stamp, lambda: None, log, whole,
@@ -173,7 +173,7 @@ def _end(
         return
     left = tuple(item.name for item in outcomes if item.action == "failed" and item.name not in accepted)
     if left:
-        rest = Unfinished(identity, since=unfinished.since, others=left)
+        rest = Unfinished(identity, since=unfinished.since, additional=left)
         keep(config, RECOVERING, json.dumps(typed.plain(rest)))
     else:
         recovery_state.unmark(config, RECOVERING)

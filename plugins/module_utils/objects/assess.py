@@ -171,9 +171,9 @@ def _look_inside(
 
 def _not_back(inventory: Inventory, reference: Point, unfinished: Unfinished) -> list[str]:
     """What a recovery that has not ended has not brought back: damage, however little it is."""
-    if reference.bucket and reference.bucket not in (unfinished.bucket, *unfinished.others):
+    if reference.bucket and reference.bucket not in (unfinished.bucket, *unfinished.additional):
         return []
-    wanted = f"point p WHERE {compare.to_restore(keep=not unfinished.asked)}"
+    wanted = f"point p WHERE {compare.to_restore(keep=not unfinished.requested)}"
     within = " AND substr(p.key, 1, length(?)) = ?"
     count = inventory.counted(wanted + within, unfinished.prefix, unfinished.prefix)[0]
     begun = f" that began at {unfinished.since}" if unfinished.since else ""

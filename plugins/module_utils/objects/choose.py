@@ -62,7 +62,7 @@ class Request:
 
     @property
     def asked(self) -> bool:
-        return bool(self.force or self.state or self.prefix or (self.continues and self.continues.asked))
+        return bool(self.force or self.state or self.prefix or (self.continues and self.continues.requested))
 
     def continued(self, unfinished: Unfinished, answers: bool) -> Request:
         """As that recovery asked for it, where this one names no state: it is to bring back the same.

@@ -244,8 +244,8 @@ def protect(run: Opened, planned: plan.Plan, *, log: Log) -> Protected:
 
 def _unfinished(planned: plan.Plan) -> Unfinished:
     return Unfinished(
-        str(planned.backup["id"]), asked=planned.asked, state=planned.state, prefix=planned.prefix,
-        bucket=planned.bucket, exact=planned.exact, partial=planned.partial, others=planned.others,
+        str(planned.backup["id"]), requested=planned.asked, state=planned.state, prefix=planned.prefix,
+        bucket=planned.bucket, exact=planned.exact, partial=planned.partial, additional=planned.others,
         stamp=planned.stamp,
     )  # fmt: skip
 
@@ -300,8 +300,8 @@ def restore_objects(
     if bucket_settings == "only":
         return _settings_alone(run, points, stamp, log)
     done = Unfinished(
-        identity, asked=asked, state=state, prefix=prefix, bucket=alone, exact=exact, partial=partial,
-        others=tuple(others), empty=fresh, stamp=stamp,
+        identity, requested=asked, state=state, prefix=prefix, bucket=alone, exact=exact, partial=partial,
+        additional=tuple(others), empty=fresh, stamp=stamp,
     )  # fmt: skip
     earlier = choose.unfinished_of(config)
     recovery_state.mark(config, RECOVERING_OBJECTS, done)

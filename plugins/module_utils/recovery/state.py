@@ -40,14 +40,14 @@ DIFFERS = "differs: "  # how a phase's note begins that names what no restore br
 
 @dataclass(frozen=True)
 class Last:
-    """The last recovery of a component that this host completed. asked: the backup or time, empty where none was.
+    """The last recovery of a component that this host completed. requested: the backup or time, empty if none was.
 
     databases: those that it brought back; empty where it does not say, and it was the application's.
     """
 
     id: str
     at: str
-    asked: str = ""
+    requested: str = field(default="", metadata={"json": "asked"})
     prefix: str = ""  # of the keys that were recovered, empty: all of them
     databases: tuple[str, ...] = ()
 
@@ -59,21 +59,21 @@ class Unfinished:
 
     backup: its id; empty in a mark that an earlier version wrote. since: when it began. begun: false where a server is
     only started to see whether it comes up, so that nothing of it was replaced yet. empty: it fills a store that was a
-    fresh or an empty one, which nobody may use before it is filled. asked, state, prefix, bucket, exact, partial: as in
-    the plan. others: the other buckets, or the databases, that come back with it. stamp: of the run that began it.
+    fresh or an empty one, which nobody may use before it is filled. requested, state, prefix, bucket, exact, partial:
+    as in the plan. additional: buckets or databases that come back with it. stamp: of the run that began it.
     """
 
     backup: str = ""
     since: str = ""
     begun: bool = True
     empty: bool = False
-    asked: bool = False
+    requested: bool = field(default=False, metadata={"json": "asked"})
     state: str = ""
     prefix: str = ""
     bucket: str = ""
     exact: bool = False
     partial: bool = False
-    others: tuple[str, ...] = ()
+    additional: tuple[str, ...] = field(default=(), metadata={"json": "others"})
     stamp: str = ""
 
     def covers(self, other: Unfinished) -> bool:
@@ -81,8 +81,8 @@ class Unfinished:
         if not other.prefix.startswith(self.prefix):
             return False
         if self.bucket == other.bucket:
-            return set(other.others) <= set(self.others)
-        return not self.bucket and not self.prefix and other.bucket in self.others
+            return set(other.additional) <= set(self.additional)
+        return not self.bucket and not self.prefix and other.bucket in self.additional
 
 
 def unfinished(config: Config, name: str) -> Optional[Unfinished]:
@@ -356,7 +356,7 @@ def needed(what: str, condition: str, requested: str, force: bool, last: Optiona
         return True, "force was given"
     if not requested:
         return False, f"the {what} is healthy and no recovery point was asked for"
-    if last and requested in (last.id, last.asked):
+    if last and requested in (last.id, last.requested):
         return False, f"the {what} is healthy and was recovered to {last.id} at {last.at}"
     return True, f"{requested} was asked for"
 

@@ -126,7 +126,7 @@ def place(
         configuration_allowed.allowed_paths(config, allow),
         which == FILES and config.runtime.type == "compose",
     )
-    mark = Unfinished(identity, others=(which,), stamp=stamp)
+    mark = Unfinished(identity, additional=(which,), stamp=stamp)
     with explained("unpack the config backup", config.state):
         config.state.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not check:

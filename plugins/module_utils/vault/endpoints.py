@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from typing import Callable, Optional
 
@@ -48,9 +48,9 @@ _PLACES: dict[str, Callable[[Opened], Bucket]] = {SOURCE: buckets.source, VAULT:
 
 @dataclass(frozen=True)
 class _Remembered:
-    """`of`: the endpoint and the key that it is the report of."""
+    """A cached report. digest: of the endpoint and the key that it is of."""
 
-    of: str
+    digest: str = field(metadata={"json": "of"})
     report: Report
 
 
@@ -97,7 +97,7 @@ def remembered(config: Config, side: str, *, now: datetime) -> Optional[Report]:
         found = typed.build(_Remembered, typed.load(filesystem.read_plain(path), wrong), wrong)
     except (OSError, LifeboatError):
         return None
-    fresh = found.of == _endpoint_digest(config, side) and timedelta() <= now - found.report.probed_at < FRESH
+    fresh = found.digest == _endpoint_digest(config, side) and timedelta() <= now - found.report.probed_at < FRESH
     return found.report if fresh else None
 
 

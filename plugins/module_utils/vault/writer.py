@@ -22,7 +22,7 @@ import secrets as token
 import shlex
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from typing import Callable, Optional
 
@@ -102,10 +102,10 @@ class Act:
 
 @dataclass(frozen=True)
 class Rights:
-    """What the writer's key can do. of: the endpoint, the key and the buckets, as a digest. accounts: MinIO's service
+    """What the writer's key can do. digest: of the endpoint, the key and the buckets. accounts: MinIO's service
     accounts that it or its user has, which are keys of their own; None: nobody looked."""
 
-    of: str
+    digest: str = field(metadata={"json": "of"})
     server: str
     tried_at: datetime
     acts: Mapping[str, Act]
@@ -160,7 +160,7 @@ def remembered(config: Config) -> Optional[Rights]:
         found = typed.build(Rights, typed.load(filesystem.read_plain(path), wrong), wrong)
     except (OSError, LifeboatError):
         return None
-    return found if found.of == _key_digest(config) else None
+    return found if found.digest == _key_digest(config) else None
 
 
 def remember(config: Config, rights: Rights) -> None:
