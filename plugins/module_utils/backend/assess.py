@@ -50,7 +50,7 @@ def redactor_of(config: Config, containers: Sequence[Container] = ()) -> Redacto
 
 
 def environment(config: Config) -> dict[str, str]:
-    """What `.env` says; nothing where it is not there or cannot be read."""
+    """Return what `.env` says; nothing where it is not there or cannot be read."""
     return assignments(_env(config))
 
 
@@ -85,7 +85,8 @@ def needed_variables(config: Config) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 
 def glance(run: Opened, *, logs: bool = False) -> Observations:
-    """How the services are and whether the endpoints answer, now: asked again and again while a step is judged."""
+    """Return how the services are and whether the endpoints answer, now: asked again and again while a step
+    is judged."""
     config, stack = run.config, run.reread()
     if not isinstance(stack, ComposeRuntime):
         return _of_units(config, stack, logs=logs)
@@ -115,7 +116,7 @@ def glance(run: Opened, *, logs: bool = False) -> Observations:
 
 
 def observe(run: Opened, *, log: Log) -> Observations:
-    """The whole look."""
+    """Observe the whole stack."""
     config, stack = run.config, run.runtime
     log("looking at the machine, the engine and the services")
     first = glance(run, logs=True)
@@ -244,7 +245,7 @@ def _of_units(config: Config, stack: Runtime, *, logs: bool) -> Observations:
 
 
 def _answer(check: EndpointCheck, redactor: Redactor) -> Check:
-    """One endpoint, asked twice at most: an answer that was late once is no failure."""
+    """Ask one endpoint, twice at most: an answer that was late once is no failure."""
     began = time.monotonic()
     name, problem = f"{check.method} {check.url}", answer.ask(check)
     if problem and time.monotonic() - began < HASTY:

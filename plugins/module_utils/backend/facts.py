@@ -120,7 +120,7 @@ class Holder:
 
     @property
     def stop(self) -> str:
-        """The command that an operator types, once he knows that it may go."""
+        """Return the command that an operator types, once he knows that it may go."""
         if self.container:
             return f"docker stop {self.container}"
         if self.unit:
@@ -183,7 +183,7 @@ class Observations:
 
     @property
     def serves(self) -> bool:
-        """Every service runs as it should, and every endpoint of the operator's answers."""
+        """Return whether every service runs as it should and every endpoint of the operator's answers."""
         return not (self.host.engine or self.ill or self.absent or self.unanswered)
 
     @property
@@ -193,7 +193,7 @@ class Observations:
 
 
 def role_of(config: Config, service: str) -> str:
-    """Which part of the stack a service is. The operator's list, where there is one, says what the backend is."""
+    """Return which part of the stack a service is. The operator's list (if any) says what the backend is."""
     if service == config.database.service:
         return DATABASE
     if service and service == config.objects.service:

@@ -70,7 +70,7 @@ def docker_root() -> str:
 
 
 def engine_problem(timeout: float = 20) -> str:
-    """Why the engine does not answer; empty when it does."""
+    """Return why the engine does not answer; empty when it does."""
     status, _out, err = pipeline.probe(
         Command(["docker", "version", "--format", "{{.Server.Version}}"]), timeout=timeout
     )
@@ -78,7 +78,7 @@ def engine_problem(timeout: float = 20) -> str:
 
 
 def unit() -> tuple[str, str]:
-    """The engine's systemd unit and its state; empty words where there is none."""
+    """Return the engine's systemd unit and its state; empty words where there is none."""
     for name in UNITS:
         words = ["systemctl", "show", "--property=LoadState,ActiveState,Result", name]
         status, out, _err = pipeline.probe(Command(words))
@@ -107,7 +107,7 @@ class Listener:
 
 
 def listeners() -> list[Listener]:
-    """Every socket of this machine that something may connect or send to."""
+    """Return every socket of this machine that something may connect or send to."""
     found = []
     for name in ("tcp", "tcp6", "udp", "udp6"):
         with contextlib.suppress(OSError):
@@ -129,7 +129,8 @@ def _address(text: str) -> str:
 
 
 def owner(inode: str) -> tuple[int, str, str]:
-    """The process that holds a socket: number, command line (no secrets' place, but often misused) and systemd unit."""
+    """Return the process that holds a socket: number, command line (no secrets' place, but often misused) and systemd
+    unit."""
     wanted = f"socket:[{inode}]"
     for process in PROC.glob("[0-9]*"):
         with contextlib.suppress(OSError):

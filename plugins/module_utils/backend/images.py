@@ -32,7 +32,7 @@ class Known:
 
 
 def recorded(run: Opened) -> list[points.Point]:
-    """The newest recovery points that can be read, newest first: the repository's, else the vault's copies."""
+    """Return the newest recovery points that can be read, newest first: the repository's, else the vault's copies."""
     places = [REPOSITORY] + ([VAULT] if in_vault(run) is not None else [])
     for place in places:
         try:
@@ -59,7 +59,7 @@ def _read(config: Config, repo: Repository) -> list[points.Point]:
 
 
 def image_id(reference: str) -> str:
-    """The image's id on this host, empty where it is not there."""
+    """Return the image's id on this host, empty where it is not there."""
     status, out, _err = pipeline.probe(Command(["docker", "image", "inspect", "--format", "{{.Id}}", reference]))
     return out.strip() if status == 0 else ""
 
@@ -89,7 +89,7 @@ def candidates(run: Opened, observations: Observations) -> dict[str, Known]:
 
 
 def obtain(reference: str, *, timeout: float) -> str:
-    """The image on this host, pulled by its digest where it is not. Raises NotFoundError."""
+    """Return the image on this host, pulled by its digest where it is not. Raises NotFoundError."""
     found = local(reference)
     if not found:
         status, _out, err = pipeline.probe(Command(["docker", "pull", "--quiet", reference]), timeout=timeout)

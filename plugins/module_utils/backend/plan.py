@@ -187,7 +187,8 @@ def _next(cause: Cause, config: Config, host: str) -> str:
 def _ladder(
     config: Config, cause: Cause, begin: str, known: Mapping[str, images.Known], files: str
 ) -> tuple[Rung, ...]:
-    """Every step with what becomes of it: begin, then (in case), or skipped and why. files: the backup of them."""
+    """Return every step with what becomes of it: begin, then (in case), or skipped and why. files: the
+    backup of them."""
     rows = []
     for step, words in LADDER.items():
         state = "begin" if step == begin else "then" if step in cause.useful else "skipped"

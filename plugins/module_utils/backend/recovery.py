@@ -95,7 +95,7 @@ def _recovered(work: Work, tried: Sequence[Tried]) -> Recovered:
 
 
 def _try(name: str, cause: Cause, work: Work) -> Tried:
-    """One step, and the time that its effect needs to show. An error is an answer: the next step comes."""
+    """Try one step and give its effect time to show. An error is an answer: the next step comes."""
     work.log(f"step {name}: {LADDER[name]}")
     began = time.monotonic()
     problem, acted = "", True

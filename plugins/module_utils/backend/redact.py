@@ -70,7 +70,8 @@ def assignments(text: str) -> dict[str, str]:
 
 
 def secrets_of(variables: Mapping[str, object]) -> list[str]:
-    """The values that look secret: by their variable's name, or a password inside of an address, or a long odd word."""
+    """Return the values that look secret: by their variable's name, or a password inside of an address, or a long odd
+    word."""
     found = []
     for name, value in variables.items():
         text = str(value if value is not None else "")

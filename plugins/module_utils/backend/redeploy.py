@@ -60,7 +60,8 @@ class Redeployed:
 
 
 def candidates(run: Opened, identity: str = "latest", *, accept: bool = False) -> tuple[Sources, list[Entry]]:
-    """The configuration backups to take, best first: the one that was named, or the good ones from the newest on.
+    """Return the configuration backups to take, best first: the one that was named, or the good ones from the newest
+    on.
 
     accept: the one that was named, although it failed. Raises LifeboatError where there is none.
     """
@@ -249,7 +250,7 @@ def _set_aside(config: Config, expected: set[str], quarantine: Path, log: Log) -
 
 
 def available(run: Opened, identity: str = "latest", *, accept: bool = False) -> tuple[Optional[Entry], str]:
-    """The backup that a redeployment would take, or why there is none."""
+    """Return the backup that a redeployment would take, or why there is none."""
     try:
         return candidates(run, identity, accept=accept)[1][0], ""
     except LifeboatError as exc:

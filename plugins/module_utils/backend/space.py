@@ -30,7 +30,7 @@ _LABEL = "com.docker.compose.project"
 
 
 def logs(config: Config, root: Path) -> list[tuple[Path, int, bool]]:
-    """The project's container logs: (file, bytes that would be freed, whether it is a rotated one)."""
+    """Return the project's container logs: (file, bytes that would be freed, whether it is a rotated one)."""
     found = []
     for described in sorted(root.glob("containers/*/config.v2.json")):
         try:

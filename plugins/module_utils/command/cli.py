@@ -155,7 +155,7 @@ def _failed(arguments: argparse.Namespace, stack: str, exc: LifeboatError, secre
 
 
 def _scrubbed(secrets: Mapping[str, str]) -> Callable[[logging.LogRecord], bool]:
-    """A filter: no line of a log holds one of these secrets, or what looks like one."""
+    """Return a filter: no line of a log holds one of these secrets, or what looks like one."""
 
     def scrub(record: logging.LogRecord) -> bool:
         said = pipeline.scrub(record.getMessage(), secrets)
@@ -198,7 +198,7 @@ def _log_end(log: logging.Logger, verb: str, code: int, shown: Sequence[str]) ->
 
 
 def _ended(code: int) -> dict[str, int]:
-    """What the last line of a run tells besides its words, where the log is JSON."""
+    """Return what the last line of a run tells besides its words, where the log is JSON."""
     return {"exit_code": code}
 
 
@@ -267,7 +267,7 @@ def _backup(loaded: config.Config, arguments: argparse.Namespace, log: Log) -> A
 
 
 def _with_vault(loaded: config.Config, failed: Sequence[str], code: int, result: object, shown: list[str]) -> Answer:
-    """What was done here is done and shown; what failed in the vault has the last word."""
+    """Return the answer with what failed in the vault, which has the last word. What was done here is shown."""
     from ..repository import copies
 
     problem = copies.problem(loaded.stack, failed)
@@ -410,7 +410,7 @@ def _checklist(loaded: config.Config, arguments: argparse.Namespace, log: Log) -
 
 
 def _number(text: str) -> int:
-    """How many: argparse names the option where it is none."""
+    """Return how many: argparse names the option where it is none."""
     if not text.isascii() or not text.isdigit():
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of objects")
     return int(text)

@@ -46,12 +46,12 @@ class Allowed:
     exact: frozenset[str] = frozenset()
 
     def covers(self, path: str) -> bool:
-        """Whether a path, which must be in its plain form, is one that may be placed."""
+        """Return whether a path, which must be in its plain form, is one that may be placed."""
         plain = path.startswith("/") and not path.startswith("//") and os.path.normpath(path) == path
         return plain and "\0" not in path and any(path == root or path.startswith(f"{root}/") for root in self.roots)
 
     def sift(self, entries: Mapping[str, Entry]) -> tuple[dict[str, Entry], tuple[LeftOut, ...]]:
-        """The entries as they may be placed, and what is left out of them."""
+        """Return the entries as they may be placed, and what is left out of them."""
         fit: dict[str, Entry] = {}
         left: list[LeftOut] = []
         for path, entry in sorted(entries.items()):
@@ -67,7 +67,8 @@ class Allowed:
         return fit, tuple(left)
 
     def way_out(self, path: str, real: str = "") -> str:
-        """Why a path would not land where it is named: a link on this machine leads out on its way. Empty: it would.
+        """Return why a path would not land where it is named: a link on this machine leads out on its way. Empty: it
+        would.
 
         real: where its directory lies, for who is going to write just there.
         """
@@ -78,11 +79,11 @@ class Allowed:
         return f"on this machine its directory is a link that leads outside, to {printable(real)}"
 
     def _leads(self, path: str) -> bool:
-        """Whether a path is above one that may be placed."""
+        """Return whether a path is above one that may be placed."""
         return path.startswith("/") and any(root.startswith(f"{path}/") for root in self.roots)
 
     def on_the_way(self, path: str, entry: Entry) -> bool:
-        """Whether it is a directory above what may be placed: only one that is missing is made."""
+        """Return whether it is a directory above what may be placed: only one that is missing is made."""
         return entry.type == DIRECTORY and not self.covers(path) and self._leads(path)
 
     def _refused(self, path: str, entry: Entry) -> str:
@@ -126,7 +127,7 @@ def _plain(path: str) -> str:
 
 
 def _turned(path: str) -> bool:
-    """Whether a link on the way is somebody else's than root's, who may have turned it anywhere a moment ago."""
+    """Return whether a link on the way is somebody else's than root's, who may have turned it anywhere a moment ago."""
     done, rest, links = "/", [part for part in path.split("/") if part], 0
     while rest:
         step = os.path.normpath(os.path.join(done, rest.pop(0)))

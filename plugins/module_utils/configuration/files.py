@@ -63,7 +63,8 @@ def select(config: Config, stack: Runtime, directory: Path) -> Selection:
 
 
 def above(names: Iterable[str]) -> list[str]:
-    """The directories on the way to each of these, but for those that are as a recovery makes one that is missing."""
+    """Return the directories on the way to each of these, but for those that are as a recovery makes one that is
+    missing."""
     ways: dict[str, None] = {}
     for name in names:
         real, _links, problem = followed(name)
@@ -78,7 +79,7 @@ def above(names: Iterable[str]) -> list[str]:
 
 
 def left_out(run: Opened, *, directory: Path = configuration.DIRECTORY) -> list[str]:
-    """The secret files that a backup would leave out now although nobody said that they are kept elsewhere."""
+    """Return the secret files that a backup would leave out now although nobody said that they are kept elsewhere."""
     config = run.config.config
     if not config.enabled or config.recipients or config.secrets == "elsewhere":
         return []

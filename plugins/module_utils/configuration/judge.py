@@ -80,7 +80,7 @@ def _holds(content: IO[bytes], planted: Iterable[bytes]) -> bool:
 
 
 def tells(text: str) -> bool:
-    """Whether a text has a secret in one of the known forms, and not only a reference to one."""
+    """Return whether a text has a secret in one of the known forms, and not only a reference to one."""
     text = _HAS_DEFAULT.sub(r"\1", text)
     for reference in _REFERENCES:
         text = reference.sub(rf"\g<1>{pipeline.BLANK}", text)

@@ -81,8 +81,8 @@ class _Measured(io.RawIOBase):
 
 @contextmanager
 def opened(repo: Repository, manifest: Manifest, name: str, keys: Optional[age.Keys] = None) -> Iterator[IO[bytes]]:
-    """The bytes of a part, wherever they are kept, as they were before they were encrypted. Of one that is encrypted
-    they were compared with what was written; of another, that is for fetch()."""
+    """Yield the bytes of a part, wherever they are kept, as they were before they were encrypted. Of one that is
+    encrypted they were compared with what was written; of another, that is for fetch()."""
     part = parts_of(manifest).get(name)
     if part is None:
         raise NotFoundError("read from the config backup", manifest.id, f"it has no {name}", "Choose another.")
@@ -188,7 +188,7 @@ def git(repository: GitRepository, config: Config, *arguments: str) -> Command:
 
 
 def git_heads(repository: GitRepository, config: Config) -> str:
-    """Every ref and what it points to, as the repository says now; empty where there is none yet."""
+    """Return every ref and what it points to, as the repository says now; empty where there is none yet."""
     return heads(pipeline.output(
         git(repository, config, "ls-remote", "--", repository.url or repository.path),
         attempted="ask the git repository", subject=repository.name, timeout=120,
@@ -234,7 +234,7 @@ def bundle(
 
 
 def bundle_heads(path: Path, *, timeout: float = 600) -> str:
-    """The refs of a bundle that is whole and needs nothing that it does not hold.
+    """Return the refs of a bundle that is whole and needs nothing that it does not hold.
 
     `git bundle verify` reads the header only and calls a bundle that was cut "okay"; unbundling reads every byte.
     """
@@ -255,8 +255,8 @@ def bundle_heads(path: Path, *, timeout: float = 600) -> str:
 
 
 def git_error(exc: LifeboatError, bundle: Path, scratch: Path) -> LifeboatError:
-    """What it means that git failed to read `bundle` into `scratch`: IntegrityError where nothing but the bundle is to
-    blame. git ends with 128 for a full disk as well as for a damaged bundle."""
+    """Return what it means that git failed to read `bundle` into `scratch`: IntegrityError where nothing but the bundle
+    is to blame. git ends with 128 for a full disk as well as for a damaged bundle."""
     if exc.exit_status == NOT_INSTALLED:
         return UnverifiedError(exc.attempted, exc.subject, "git is not installed", "Install git.")
     if exc.exit_status is None or unable(exc.exit_status):
@@ -272,7 +272,7 @@ def git_error(exc: LifeboatError, bundle: Path, scratch: Path) -> LifeboatError:
 
 
 def site_commit(config: Config) -> str:
-    """What the site was built of, as the operator says or the first word of the file named; empty where unknown."""
+    """Return what the site was built of, as the operator says or the first word of the file named; empty if unknown."""
     if config.config.site_commit or not config.config.site_commit_file:
         return config.config.site_commit
     try:

@@ -37,7 +37,7 @@ from .restore import PLAIN, SECRET_LIST, SECRETS, Extracted
 def levels(
     config: Config, repo: Repository, manifest: Manifest, level: str, log: Log, key: str = ""
 ) -> Iterator[Check]:
-    """The checks of `archive`, and of `restore` where asked for, which is not begun when the former failed.
+    """Yield the checks of `archive`, and of `restore` where asked for, which is not begun when the former failed.
 
     key: the identity that was given to open an encrypted backup; of its secret files only what needs none is checked.
     """
@@ -126,7 +126,7 @@ def _bundle(repo: Repository, manifest: Manifest, name: str, part: Part, keys: a
 
 
 def left_out(config: Config, left: Sequence[str]) -> Check:
-    """What status and a verification say of secret files that are in no backup."""
+    """Return what status and a verification say of secret files that are in no backup."""
     named = f"{len(left)} files are in no backup: {', '.join(left[:3])}{', …' if len(left) > 3 else ''}"
     if config.config.secrets == "elsewhere":
         return Check("secrets", PASS, f"kept elsewhere, as lifeboat_config.secrets says; {named}")

@@ -75,7 +75,7 @@ def sealing(manifest: Manifest) -> age.Seal:
 
 @contextmanager
 def artefact(repo: Repository, manifest: Manifest, name: str, keys: Optional[age.Keys] = None) -> Iterator[IO[bytes]]:
-    """One of a backup's own artefacts as it was before it was encrypted. name: as it is called where it is not."""
+    """Yield one of a backup's own artefacts as it was before it was encrypted. name: as it is called if it is not."""
     seal, subject = sealing(manifest), f"{manifest.id}/{name}"
     with (
         repo.open("config", manifest.id, seal.named(name)) as source,
@@ -85,7 +85,7 @@ def artefact(repo: Repository, manifest: Manifest, name: str, keys: Optional[age
 
 
 def listing(repo: Repository, identity: str, keys: Optional[age.Keys] = None) -> dict[str, Entry]:
-    """Every file of the backup by its path, sorted. Of secret ones no SHA-256 is told: it could be guessed at.
+    """Return every file of the backup by its path, sorted. Of secret ones no SHA-256 is told: it could be guessed at.
 
     keys: what opens it where it is encrypted. Raises NotFoundError, IntegrityError, NoKeyError, WrongKeyError.
     """

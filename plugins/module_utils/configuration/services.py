@@ -66,14 +66,14 @@ class Service:
 
 
 def readable() -> bool:
-    """Whether Compose is on this machine."""
+    """Return whether Compose is on this machine."""
     return pipeline.probe(Command(["docker", "compose", "version", "--short"]))[0] == 0
 
 
 def read(
     config: Config, allowed: Allowed, allow: Iterable[str] = (), *, directory: str = "", root: str = ""
 ) -> tuple[Service, ...]:
-    """Every service that would be started, and what else of the project reaches out.
+    """Return every service that would be started, and what else of the project reaches out.
 
     directory: where the project lies, if not in its place; root: what to take off its paths. Raises UnverifiedError
     where Compose cannot read it.
@@ -137,7 +137,7 @@ class _Paths:
     root: str
 
     def outside(self, path: object) -> str:
-        """The path as it will be on the machine; empty where the inventory names it."""
+        """Return the path as it will be on the machine; empty where the inventory names it."""
         text = self.placed(str(path))
         if not self.allowed.covers(text):
             return printable(text)
@@ -149,7 +149,8 @@ class _Paths:
         return (path[len(self.root) :] or "/") if self.root and path.startswith(self.root) else path
 
     def ways(self, path: str) -> set[str]:
-        """The path, and what it becomes by each link on its way: who may replace one of these leads it elsewhere."""
+        """Return the path, and what it becomes by each link on its way: who may replace one of these leads it
+        elsewhere."""
         found, done, rest, links = {os.path.normpath(path)}, "/", [part for part in path.split("/") if part], 0
         while rest and links < _MOST_LINKS:
             step = os.path.normpath(os.path.join(done, rest.pop(0)))
@@ -192,7 +193,7 @@ class _Again:
         return cls(paths, _ways(paths, sources), _ways(paths, composed))
 
     def inside(self, directory: str) -> Iterator[str]:
-        """What a container may replace that may write to a directory."""
+        """Yield what a container may replace that may write to a directory."""
         ways = self.paths.ways(directory)
         above = tuple(f"{way.rstrip('/')}/" for way in ways)
         if any(path.startswith(above) or path in ways for path in self.composed):

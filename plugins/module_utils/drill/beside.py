@@ -31,8 +31,8 @@ from . import drill
 
 
 def portrait(run: Opened) -> dict[str, str]:
-    """What a drill next to it must leave as it is, name -> what it is now: containers or units with when they were
-    started, volumes, databases, and the project's files."""
+    """Return what a drill next to it must leave as it is, name -> what it is now: containers or units with when they
+    were started, volumes, databases, and the project's files."""
     config, stack = run.config, run.runtime
     found: dict[str, str] = {}
     if isinstance(stack, ComposeRuntime):
@@ -59,7 +59,7 @@ def project_digest(path: Path) -> str:
 
 
 def untouched(before: Mapping[str, str], after: Mapping[str, str]) -> Check:
-    """Whether production is what it was, thing by thing."""
+    """Return whether production is what it was, thing by thing."""
     changed = (name for name in before if after.get(name) != before[name])
     differences = [f"{name}: {before[name]}, now {after.get(name, 'gone')}" for name in changed]
     differences += [f"{name} is new" for name in after if name not in before]

@@ -45,7 +45,7 @@ def begin(config: Config, scenario: str, command: str, *, log: Log) -> str:
 
 
 def steady(config: Config, scenario: str) -> list[Check]:
-    """The endpoints' checks, and the site's where the drill is about that. Raises LifeboatError where one fails."""
+    """Return the endpoints' checks, and the site's where the drill is about that. Raise LifeboatError if one fails."""
     deadline = time.monotonic() + _STEADY
     found = [answer.endpoint(check, deadline) for check in config.application.checks]
     if scenario == FRONTEND:
@@ -58,7 +58,7 @@ def steady(config: Config, scenario: str) -> list[Check]:
 
 
 def site(config: Config) -> Check:
-    """Whether the public site answers."""
+    """Return whether the public site answers."""
     seen = frontend_assess.site_of(config.frontend)
     name = f"site {config.frontend.url}"
     return Check(name, PASS, f"serves {seen.commit[:12] or 'a page'}") if seen.up else Check(name, FAIL, seen.problem)
@@ -86,7 +86,7 @@ def serve_again(config: Config, scenario: str, *, seconds: float, log: Log) -> d
 def end(
     config: Config, scenario: str, broke: Injected, *, recovered: bool, reopened: Optional[datetime] = None, log: Log
 ) -> Account:
-    """What was found afterwards. Whatever cannot be found out is left out and said in problems: it is no pass.
+    """Return what was found afterwards. Whatever cannot be found out is left out and said in problems: it is no pass.
 
     reopened: when the recovery began to start the application. The writer's transactions after it end the clock: ours
     are later, by the time that the recovery needs to record what it did.

@@ -178,7 +178,7 @@ def stop(config: Config, *, patience: float = 30) -> bool:
 
 
 def _holder(lock: Path) -> int:
-    """The writer's process id; 0 where none holds the lock."""
+    """Return the writer's process id; 0 where none holds the lock."""
     with contextlib.suppress(FileNotFoundError), lock.open("rb") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -194,7 +194,7 @@ def _holder(lock: Path) -> int:
 
 
 def acknowledged(path: Path) -> tuple[list[Write], int]:
-    """The acknowledged writes and the number of failed ones. A line cut short was acknowledged to nobody."""
+    """Return the acknowledged writes and the number of failed ones. A line cut short was acknowledged to nobody."""
     try:
         data = path.read_bytes()
     except FileNotFoundError:
@@ -226,8 +226,8 @@ def compare(config: Config, path: Path) -> Compared:
 
 
 def served(config: Config, path: Path, since: datetime) -> Optional[datetime]:
-    """When the writer had made each of its transactions again: the first of each that was acknowledged after `since`
-    and is there now. None where one of them was not made, or is not there."""
+    """Return when the writer had made each of its transactions again: the first of each that was acknowledged after
+    `since` and is there now. None where one of them was not made, or is not there."""
     writes, _errors = acknowledged(path)
     first: list[datetime] = []
     for asked in config.drill.transactions:
@@ -277,7 +277,7 @@ def remove(config: Config, path: Path) -> tuple[int, int]:
 def _removed(
     config: Config, known: Mapping[str, TransactionSettings], write: Write
 ) -> tuple[bool, Optional[LifeboatError]]:
-    """Whether it was there and went, and what went wrong."""
+    """Return whether it was there and went, and what went wrong."""
     try:
         return transaction.remove(config, known[write.name], write.token, write.id or ""), None
     except LifeboatError as exc:
@@ -285,7 +285,7 @@ def _removed(
 
 
 def _known(config: Config, path: Path, writes: Sequence[Write]) -> dict[str, TransactionSettings]:
-    """The transactions by name. Raises UnverifiedError where there is no ledger, or one of something else."""
+    """Return the transactions by name. Raises UnverifiedError where there is no ledger, or one of something else."""
     if not writes:
         raise UnverifiedError("read the ledger", str(path), "it holds no acknowledged write")
     known = {asked.name: asked for asked in config.drill.transactions}

@@ -33,7 +33,7 @@ class Point:
 
 
 def timeline(record: Record) -> Markup:
-    """A bar for each phase, a mark for each event of a drill, from the first start to the last end."""
+    """Return a bar for each phase, a mark for each event of a drill, from the first start to the last end."""
     rows = [(phase.name, phase.started_at, phase.finished_at, duration(phase.seconds)) for phase in record.phases]
     drill = record.drill
     events = ((drill.injected_at, "the fault"), (drill.transaction_at, "the first transaction")) if drill else ()
@@ -101,7 +101,8 @@ def trend(points: Sequence[Point], target: float) -> Markup:
 
 
 def _ends(first: datetime, last: datetime) -> list[str]:
-    """What stands at an axis' right and left end: as much of the times as tells them apart, once what nothing does."""
+    """Return what stands at an axis' right and left end: as much of the times as tells them apart, once what nothing
+    does."""
     for form in ("%Y-%m-%d", "%Y-%m-%d %H:%M", "%Y-%m-%d %H:%M:%S"):
         if first.strftime(form) != last.strftime(form):
             return [last.strftime(form), first.strftime(form)]
@@ -109,7 +110,7 @@ def _ends(first: datetime, last: datetime) -> list[str]:
 
 
 def _mark(point: Point, across: float, down: float) -> Markup:
-    """A circle for PASS, a cross for everything else: colour alone tells too few people."""
+    """Return a circle for PASS, a cross for everything else: colour alone tells too few people."""
     said = tag("title", point.label)
     shape = (
         tag("circle", said, r=5, class_="dot pass")

@@ -117,7 +117,7 @@ def _stored_record(item: RecordAnswer) -> Kept:
 
 
 def _proved(records: Sequence[schema.Record], component: str, young: timedelta) -> list[Done]:
-    """When backups of the component were restored to prove them, and how that ended.
+    """Return when backups of the component were restored to prove them, and how that ended.
 
     Of backups that were young then: last year's, restored today, says nothing of the others.
     """

@@ -15,7 +15,7 @@ _OLDER = "The record does not say: it is of an older version."
 
 
 def html(record: Record, *, problem: str = "", signature: str = "", sha256: str = "") -> str:
-    """The record's page. problem: why it is no evidence; then the page says that before anything else."""
+    """Return the record's page. problem: why it is no evidence; then the page says that before anything else."""
     found = record.found
     title = words.title(record)
     checks = [(badge(check.result), check.name, check.detail) for check in record.checks]

@@ -15,7 +15,8 @@ from . import words
 
 
 def junit(record: Record, *, problem: str = "", signature: str = "", sha256: str = "") -> str:
-    """A suite of the record, a case of each check. What is not tested by design is skipped, and decides nothing."""
+    """Return a suite of the record, a case of each check. What is not tested by design is skipped, and
+    decides nothing."""
     # The verdict has a case of its own: an error, an edited record or a record without a check leaves no check red.
     red = problem or ("" if record.verdict == PASS else record.error or f"the verdict is {record.verdict}")
     outcomes = {PASS: "", FAIL: "failure"}

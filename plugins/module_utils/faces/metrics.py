@@ -80,8 +80,8 @@ def evidence(records: Sequence[Record]) -> list[Sample]:
 
 
 def exposition(helps: Mapping[str, str], samples: Iterable[Sample]) -> str:
-    """The samples by the order of `helps`: name -> what it means. node_exporter refuses a whole file where two samples
-    have the same labels, so that of those the last one counts."""
+    """Return the samples by the order of `helps`: name -> what it means. node_exporter refuses a whole file where two
+    samples have the same labels, so that of those the last one counts."""
     lines = []
     of_name: dict[str, dict[str, float]] = {name: {} for name in helps}
     for sample in samples:

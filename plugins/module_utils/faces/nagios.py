@@ -23,7 +23,7 @@ _UNITS = {"h": 3600, "days": 86400}  # in performance data a time is in seconds
 
 
 def status(stack: str, checks: Sequence[Check]) -> tuple[int, str]:
-    """The exit status, and the line."""
+    """Return the exit status, and the line."""
     code, word = _STATES[verdict(checks)]
     wrong = sorted((check for check in checks if check.result != PASS), key=lambda check: check.result != FAIL)
     said = "; ".join(_plain(f"{check.name}: {check.detail}") for check in wrong[:_SHOWN])

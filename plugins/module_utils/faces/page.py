@@ -104,7 +104,8 @@ def page(title: str, *body: object, footer: object = "") -> str:
 
 
 def badge(verdict: object, word: object = "") -> Markup:
-    """The verdict in words and in colour, or another word in its colour. What is no verdict has the colour of none."""
+    """Return the verdict in words and in colour, or another word in its colour. What is no verdict has the colour of
+    none."""
     text = str(word or verdict).replace("_", " ")
     whole = " whole" if len(text) <= _BADGE else ""
     return tag("span", text, class_=f"badge {VERDICTS.get(str(verdict), 'aborted')}{whole}")
@@ -121,7 +122,7 @@ def facts(items: Sequence[tuple[str, object]]) -> Markup:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[object]], *, empty: str = "") -> Markup:
-    """A table that a phone shows as one block a row. The first cell of a row is its name and needs none itself.
+    """Return a table that a phone shows as one block a row. The first cell of a row is its name and needs none itself.
 
     empty: what to say where there is no row.
     """

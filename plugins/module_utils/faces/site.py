@@ -34,7 +34,7 @@ FACES: Mapping[str, tuple[str, Face]] = {"html": ("html", html), "markdown": ("m
 
 
 def face(name: str, record: Record, **known: str) -> str:
-    """One record in one format."""
+    """Return one record in one format."""
     if name == "metrics":
         return metrics([] if known.get("problem") else [record])
     return FACES[name][1](record, **known)

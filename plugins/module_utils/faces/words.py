@@ -53,7 +53,7 @@ _VOID = ("meta", "link", "br")
 
 
 def tag(element: str, /, *children: object, **attributes: object) -> Markup:
-    """One element. Children are escaped unless tag() made them; lists are taken apart; None is left out.
+    """Return one element. Children are escaped unless tag() made them; lists are taken apart; None is left out.
 
     Attributes: class_ is class, an underscore is a hyphen.
     """
@@ -99,7 +99,7 @@ def title(record: Record) -> str:
 
 
 def facts(record: Record) -> list[tuple[str, str]]:
-    """The few numbers that everybody asks for: (name, words)."""
+    """Return the few numbers that everybody asks for: (name, words)."""
     found = []
     target = record.target_seconds
     name = "Recovery time" if record.kind != "verification" else "Time taken"
@@ -127,7 +127,7 @@ def _loss(rpo: Rpo) -> str:
 
 
 def moved(phase: Phase) -> str:
-    """How much a phase moved, and how fast."""
+    """Return how much a phase moved, and how fast."""
     if phase.bytes is None:
         return ""
     return size(phase.bytes) + (f", {phase.mb_per_second:g} MB/s" if phase.mb_per_second is not None else "")
@@ -157,7 +157,7 @@ def origin(record: Record) -> list[tuple[str, str]]:
 
 
 def drill(record: Record) -> list[tuple[str, str]]:
-    """What only a drill has."""
+    """Return what only a drill has."""
     given = record.drill
     if not given:
         return []
@@ -186,7 +186,7 @@ def signed_off(record: Record) -> str:
 
 
 def tried(record: Record) -> list[str]:
-    """The steps of a ladder, each with what came of it, and what a phase noted."""
+    """Return the steps of a ladder, each with what came of it, and what a phase noted."""
     found = []
     for phase in record.phases:
         for step in (*phase.tried, *phase.notes):

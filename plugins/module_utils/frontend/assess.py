@@ -154,13 +154,13 @@ def _ask_github(assessment: Assessment, settings: FrontendSettings, token: str) 
 
 
 def run_of(listed: github.Run) -> Run:
-    """A run as GitHub lists it."""
+    """Return a run as GitHub lists it."""
     conclusion = listed.conclusion or ""
     return Run(listed.id, listed.head_sha, listed.status, conclusion, listed.run_attempt, listed.run_number)
 
 
 def with_failure(client: Client, run: Run) -> Run:
-    """A run with the job and step that failed, and what that said."""
+    """Return a run with the job and step that failed, and what that said."""
     if run.conclusion in _WELL:
         return run
     job = next((job for job in client.jobs(run.id) if job.conclusion not in _WELL), None)
@@ -175,7 +175,7 @@ def with_failure(client: Client, run: Run) -> Run:
 
 
 def failing_lines(text: str) -> list[str]:
-    """What the failing step of a job's log said of it: the lines between the step's beginning and its error."""
+    """Return what the failing step of a job's log said of it: the lines between the step's beginning and its error."""
     kept: list[str] = []
     for raw in text.splitlines():
         line = _STAMP.sub("", raw)

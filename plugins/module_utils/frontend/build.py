@@ -46,7 +46,7 @@ class Built:
 
 @contextlib.contextmanager
 def scratch() -> Iterator[Path]:
-    """A directory for clones and builds, removed at the end. Others may pass through, not look into it."""
+    """Yield a directory for clones and builds, removed at the end. Others may pass through, not look into it."""
     filesystem.sweep(_PREFIX, SCRATCH, _without_the_builders)
     with explained("make a scratch directory", SCRATCH), filesystem.locked_directory(_PREFIX, SCRATCH) as folder:
         folder.chmod(0o711)
@@ -98,8 +98,8 @@ def build(settings: FrontendSettings, clone: Clone, commit: str, folder: Path, *
 
 
 def telling(text: str, count: int = LINES) -> list[str]:
-    """The lines that tell why a build failed: from the first that speaks of an error, else the last; without colours,
-    secrets, frames and the way through Node's own files."""
+    """Return the lines that tell why a build failed: from the first that speaks of an error, else the last; without
+    colours, secrets, frames and the way through Node's own files."""
     plain = [_MARKUP.sub("", line).strip() for line in pipeline.scrub(text).splitlines()]
     lines = [line[:300] for line in plain if any(name.isalnum() for name in line) and not _TRACE.match(line)]
     first = next((index for index, line in enumerate(lines) if _ERROR.search(line)), 0)

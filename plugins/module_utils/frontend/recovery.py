@@ -97,7 +97,7 @@ class Recovery:
         self._keep_domain()
 
     def _missing(self) -> Optional[str]:
-        """Why the site does not serve what it may; None where it does."""
+        """Return why the site does not serve what it may; None where it does."""
         site = assess.site_of(self.settings)
         if any(site.serves(commit) for commit in self.accepted):
             return None
@@ -202,7 +202,7 @@ class Recovery:
         return assess.commits(commit for commit in found if commit != self.head)[:CANDIDATES]
 
     def _target(self) -> str:
-        """The commit to bring back: what builds here; where nothing does, the last one that GitHub built."""
+        """Return the commit to bring back: what builds here; where nothing does, the last one that GitHub built."""
         good = [commit for commit, made in self.built.items() if made.directory]
         if not good:
             known = {self.clone.full(commit) for commit in self.planned.good}

@@ -41,7 +41,7 @@ class Site:
         return self.status == 200
 
     def serves(self, commit: str) -> bool:
-        """A marker may tell an abbreviated commit."""
+        """Return whether the site serves that commit. A marker may tell an abbreviated one."""
         return self.up and bool(self.commit) and bool(commit) and commit.startswith(self.commit)
 
 
@@ -62,8 +62,8 @@ def probe(url: str, marker: str, *, ca_bundle: str = "", timeout: float = 15) ->
 
 
 def commit_of(marker: str, data: bytes) -> str:
-    """The commit in a marker file, by its kind: JSON (the key `commit`, or that after a #), HTML (the meta tag of that
-    name), else text that is nothing but the commit. Empty where there is none."""
+    """Return the commit in a marker file, by its kind: JSON (the key `commit`, or that after a #), HTML (the meta tag
+    of that name), else text that is nothing but the commit. Empty where there is none."""
     name, _sep, key = marker.partition("#")
     text = data.decode("utf-8", "replace")
     found: object = text.strip()
@@ -84,7 +84,7 @@ def commit_of(marker: str, data: bytes) -> str:
 
 
 def commit_in(directory: Path, marker: str) -> str:
-    """The commit that a built site tells. Who built it may have put a link there, to a device without an end."""
+    """Return the commit that a built site tells. Who built it may have put a link there, to a device without an end."""
     try:
         with open_below(directory, tuple(marker.partition("#")[0].split("/"))) as file:
             return commit_of(marker, file.read(BODY_LIMIT))
@@ -145,8 +145,8 @@ def certificate_days(url: str, context: ssl.SSLContext, timeout: float) -> tuple
 
 
 def certificate_end(url: str, context: ssl.SSLContext, timeout: float) -> Optional[int]:
-    """When a server's certificate ends, in seconds since the epoch; None where it has none. Raises OSError where it
-    cannot be looked at, and where it is not good any more."""
+    """Return when a server's certificate ends, in seconds since the epoch; None where it has none. Raises OSError where
+    it cannot be looked at, and where it is not good any more."""
     parts = urlsplit(url)
     if parts.scheme != "https" or not parts.hostname:
         return None

@@ -95,7 +95,8 @@ def bring(run: Opened, source: Source, receipts: Receipts, *, override: int, log
 
 
 def due(run: Opened, receipts: Receipts, now: datetime) -> list[Manifest]:
-    """The database backups whose instant the store is to be mirrored of, oldest first: of each day the newest one.
+    """Return the database backups whose instant the store is to be mirrored of, oldest first: of each day the newest
+    one.
 
     None from before the last mirror, which holds what came after it; none that the store need not know of any more. A
     database backup that only lacks something counts, as everywhere.
@@ -160,7 +161,7 @@ def _note(repo: Repository, receipts: Receipts, identity: str, done: Mirrored) -
 
 
 def _forgotten(source: Bucket, database: Manifest, now: datetime, log: Log) -> str:
-    """Why the store may not know any more what it held at that instant; empty where nothing says so."""
+    """Return why the store may not know any more what it held at that instant; empty where nothing says so."""
     days = math.ceil(max(now - database.taken_at, timedelta()) / timedelta(days=1)) + 1
     try:
         rules = lifecycle.read(source)
@@ -174,7 +175,8 @@ def _forgotten(source: Bucket, database: Manifest, now: datetime, log: Log) -> s
 
 
 def _with_way(error: LifeboatError, source: Source) -> LifeboatError:
-    """The same, with what the way there says: a port that may not be forwarded looks like a server that hangs up."""
+    """Return the same, with what the way there says: a port that may not be forwarded looks like a server that hangs
+    up."""
     said = source.said()
     if not source.store or "open failed" not in said:
         return error

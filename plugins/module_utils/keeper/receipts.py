@@ -129,12 +129,12 @@ class Receipts:
 
     @property
     def last_whole(self) -> Optional[Record]:
-        """The last pull that saw all that there was."""
+        """Return the last pull that saw all that there was."""
         return next((pull for pull in reversed(self.pulls) if not pull.stopped), None)
 
     @property
     def repository(self) -> str:
-        """Which repository of the stack was pulled from; empty where none was, or it had no marker."""
+        """Return which repository of the stack was pulled from; empty where none was, or it had no marker."""
         return next((pull.repository for pull in reversed(self.pulls) if pull.repository), "")
 
     @property

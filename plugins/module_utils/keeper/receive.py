@@ -237,7 +237,7 @@ class _Pull:
                 self._receipts.append(record, clock.now())
 
     def _listed(self, component: str, folder: str) -> list[str]:
-        """The ids there, oldest first. component: empty for recovery points."""
+        """Return the ids there, oldest first. component: empty for recovery points."""
         most = self._keeper.limits.names
         found = []
         for name in self._source.names(folder, most):
@@ -264,7 +264,7 @@ class _Pull:
             self.done.listed[kind] = self.done.listed.get(kind, 0) + 1
 
     def _is_new(self, identity: str, folders: Mapping[str, str]) -> bool:
-        """Whether it is to be fetched. What was ever received stays as it was: other bytes are an alarm."""
+        """Return whether it is to be fetched. What was ever received stays as it was: other bytes are an alarm."""
         receipt = self._receipts.received.get(identity)
         held = self._stored_document(identity)
         if receipt is None:
@@ -464,13 +464,13 @@ class _Pull:
 
 
 def received(config: Config) -> list[str]:
-    """The components that the host publishes: what the keeper makes itself it takes from nobody."""
+    """Return the components that the host publishes: what the keeper makes itself it takes from nobody."""
     own = bool(config.objects.bucket)
     return [name for name, kind in KINDS.items() if not (own and kind.elsewhere)]
 
 
 def refusal(manifest: Manifest, stack: str, limits: LimitSettings, most: int) -> str:
-    """Why a backup is not fetched at all; empty where it is. Pure."""
+    """Return why a backup is not fetched at all; empty where it is. Pure."""
     if manifest.stack != stack:
         return f"it is of the stack {printable(manifest.stack)[:80]}"
     if too_large := _too_large(manifest, limits, most):
@@ -517,7 +517,7 @@ def _name_problem(name: str, limits: LimitSettings) -> str:
 
 
 def used(directory: Path) -> int:
-    """What the directory and everything below takes of a quota."""
+    """Return what the directory and everything below takes of a quota."""
     total = 0
     with explained("measure what is kept", directory):
         for _folder, _below, names, handle in os.fwalk(directory):
@@ -527,19 +527,19 @@ def used(directory: Path) -> int:
 
 
 def cost(size: int) -> int:
-    """What a file or folder of that size takes of a quota. One that is empty takes an inode, of which ext4 has one for
-    16 KiB of the disk; so quotas that fit the disk fit its inodes too."""
+    """Return what a file or folder of that size takes of a quota. One that is empty takes an inode, of which ext4 has
+    one for 16 KiB of the disk; so quotas that fit the disk fit its inodes too."""
     return max(_NODE, -(-size // _BLOCK) * _BLOCK)
 
 
 def cost_of(manifest: Manifest) -> int:
-    """What a backup takes of a quota, but its manifest."""
+    """Return what a backup takes of a quota, but its manifest."""
     folders = len(_above(manifest)) + _OWN
     return sum(cost(artefact.size) for artefact in manifest.artefacts) + folders * _NODE
 
 
 def _above(manifest: Manifest) -> set[str]:
-    """The folders that its artefacts' names have."""
+    """Return the folders that its artefacts' names have."""
     found: set[str] = set()
     for artefact in manifest.artefacts:
         above = artefact.name.rpartition("/")[0]
@@ -571,7 +571,7 @@ def _document(identity: str, folders: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def _hashed(file: BinaryIO, most: int) -> tuple[hashlib._Hash, int]:
-    """The SHA-256 so far of what an earlier pull brought, and how much it is; the file stands at its end."""
+    """Return the SHA-256 so far of what an earlier pull brought, and how much it is; the file stands at its end."""
     digest, had = hashlib.sha256(), 0
     while had < most and (data := file.read(min(filesystem.CHUNK, most - had))):
         digest.update(data)

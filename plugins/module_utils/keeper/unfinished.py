@@ -37,7 +37,7 @@ def end(directory: Path) -> None:
 
 
 def begun(directory: Path) -> Optional[datetime]:
-    """When the pull began that has not ended; None where there is none. To a holder of the lock it was killed."""
+    """Return when the pull began that has not ended; None if there is none. To a holder of the lock it was killed."""
     try:
         found = typed.maybe(_Begun, filesystem.read_plain(directory / FILE))
     except FileNotFoundError:
@@ -48,7 +48,7 @@ def begun(directory: Path) -> Optional[datetime]:
 
 
 def killed(config: Config) -> Optional[datetime]:
-    """The same for somebody who does not hold the lock: a pull that runs is none that was killed."""
+    """Return the same for somebody who does not hold the lock: a pull that runs is none that was killed."""
     directory = Path(config.keeper.directory)
     at = begun(directory)
     return None if at is None or lock.busy(config.stack, directory) else begun(directory)

@@ -28,7 +28,8 @@ class Reopened:
 
 
 def after(task: Task, opened: Opened, done: object, services: Sequence[str]) -> dict[str, object]:
-    """The module's values: those of its own phase, which ends here, and `reopened`. An error is a failed check."""
+    """Return the module's values: those of its own phase, which ends here, and `reopened`. An error is a
+    failed check."""
     own, said = task.clock.phase(), list(task.lines)
     began = clock.start()
     try:

@@ -94,8 +94,8 @@ def _text(value: object, secrets: Sequence[str]) -> object:
 
 
 def _unmistakable(known: config.Config) -> list[str]:
-    """The stack's secrets as they may be told, but those that its settings have too, and short words: in a plan such a
-    word is a name, by which a recovery goes."""
+    """Return the stack's secrets as they may be told, but those that its settings have too, and short words: in a plan
+    such a word is a name, by which a recovery goes."""
     shown = repr(known)  # without the secrets
     found: list[str] = []
     for name, secret in known.secrets.items():

@@ -107,13 +107,13 @@ def refuse_while_unfinished(config: Config, attempted: str, names: Collection[st
 
 
 def checked(config: Config) -> Iterator[Check]:
-    """What status says of recoveries that have not ended; nothing where there is none."""
+    """Yield what status says of recoveries that have not ended; nothing where there is none."""
     for cause, remedy in _not_ended(config, tuple(_CONTINUED_BY)):
         yield Check("recovery", FAIL, f"{cause}. {remedy}")
 
 
 def _not_ended(config: Config, names: Collection[str]) -> Iterator[tuple[str, str]]:
-    """Why something waits, and what to do, of each recovery whose mark stands."""
+    """Yield why something waits, and what to do, of each recovery whose mark stands."""
     for name in names:
         mark_of = unfinished(config, name)
         if mark_of is None:
@@ -127,7 +127,7 @@ def _not_ended(config: Config, names: Collection[str]) -> Iterator[tuple[str, st
 
 
 def kept_closed(config: Config) -> Iterator[str]:
-    """Why the application stays stopped: a recovery into an empty store has begun and has not ended."""
+    """Yield why the application stays stopped: a recovery into an empty store has begun and has not ended."""
     for name, (what, playbook) in _CONTINUED_BY.items():
         mark_of = unfinished(config, name)
         if mark_of and mark_of.begun and mark_of.empty:
@@ -228,7 +228,8 @@ def _took_turn(config: Config, what: str, stamp: str) -> None:
 
 
 def with_stopped(config: Config, writers: Sequence[str]) -> list[str]:
-    """The writers, and what an earlier recovery stopped and did not start again, such as a service of a profile."""
+    """Return the writers, and what an earlier recovery stopped and did not start again, such as a service
+    of a profile."""
     return [*dict.fromkeys([*writers, *stopped(config)])]
 
 

@@ -90,7 +90,7 @@ class Admin:
         self._ask("PUT", "set-group-status", query, attempted="set the status of a group")
 
     def export_buckets(self) -> bytes:
-        """The metadata of every bucket (policy, quota, notification, lifecycle and others), as a zip."""
+        """Return the metadata of every bucket (policy, quota, notification, lifecycle and others), as a zip."""
         return self._ask("GET", "export-bucket-metadata", attempted="export the buckets' metadata").body
 
     def import_bucket(self, name: str, archive: bytes) -> None:

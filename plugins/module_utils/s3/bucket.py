@@ -126,7 +126,7 @@ class Bucket:
         return xml(self.ask("GET", key, query, attempted=attempted).body, attempted, self.where(key))
 
     def where(self, key: Optional[str]) -> str:
-        """What an error is of."""
+        """Return what an error is of."""
         return self.url if key is None else f"{key!r} in {self.url}"
 
 
@@ -369,14 +369,14 @@ def lead(bucket: Bucket) -> Optional[tuple[float, float]]:
 
 
 def server(bucket: Bucket) -> str:
-    """What the server calls itself in its answers; empty where it does not."""
+    """Return what the server calls itself in its answers; empty where it does not."""
     return bucket.requests.greet(bucket.name, bucket.url).get("server", "")
 
 
 def versions(
     bucket: Bucket, prefix: str = "", watch: Optional[Watch] = None, tags: Optional[Tags] = None
 ) -> Iterator[Version]:
-    """Every version of every object below `prefix`, in whatever order; without versions: objects(), as `null`."""
+    """Yield every version of every object below `prefix`, in whatever order; without versions: objects(), as `null`."""
     if tags:
         tags.of_versions = True
     garbled: set[str] = set()
@@ -414,7 +414,8 @@ def _restored(bucket: Bucket, prefix: str, garbled: set[str]) -> Iterator[Versio
 def objects(
     bucket: Bucket, prefix: str = "", watch: Optional[Watch] = None, tags: Optional[Tags] = None
 ) -> Iterator[Version]:
-    """The current objects, without versions' ids: cheaper where there are many, all there is where there are none."""
+    """Yield the current objects, without versions' ids: cheaper where there are many, all there is where there are
+    none."""
     larger = not prefix and not bucket.bounds.about and server(bucket).startswith(_SEAWEEDFS)
     keys = KEYS * _LARGER if larger else KEYS
     if tags:
@@ -441,7 +442,7 @@ def tagged(bucket: Bucket) -> Iterator[tuple[str, str, str]]:
 
 
 def names(bucket: Bucket) -> list[str]:
-    """Every bucket at its endpoint that the key may see, by name. An endpoint shows a key no others."""
+    """Return every bucket at its endpoint that the key may see, by name. An endpoint shows a key no others."""
     attempted, subject = "list the buckets", bucket.endpoint_url or "Amazon S3"
     found: set[str] = set()
     query: dict[str, str] = {}
@@ -523,8 +524,8 @@ class _Further(NamedTuple):
 
 
 def _counted(bucket: Bucket, before: int, more: int) -> int:
-    """How many rows a listing has had, with those of one more page; one without any counts too, for it may be one of
-    endlessly many."""
+    """Return how many rows a listing has had, with those of one more page; one without any counts too, for it may be
+    one of endlessly many."""
     count, most = before + max(more, 1), bucket.bounds.versions
     if 0 < most < count:
         raise _too_many(_LIST, bucket.url, f"it lists more than {most} versions and objects")
@@ -549,7 +550,7 @@ def _rows(bucket: Bucket, page: Page, decode: _Decode) -> list[Version]:
 def _missed(
     bucket: Bucket, query: Mapping[str, str], marks: Mapping[str, str], ends: Iterable[str], further: _Further
 ) -> Iterator[Version]:
-    """What SeaweedFS (4.48) may have left out of a listing with pages, if it is there.
+    """Yield what SeaweedFS (4.48) may have left out of a listing with pages, if it is there.
 
     It pages in the order of its files, where the object `q` is `q.versions` and the objects `q/...` are in the
     directory `q`, and of each next page it drops the keys that S3 sorts before the last page's end. So after an end
@@ -583,8 +584,8 @@ def _missed(
 
 
 def _beside(bucket: Bucket, query: Mapping[str, str], folder: str) -> list[str]:
-    """How those names begin that may go on after the folder's with a character before `/`. One request tells that there
-    are none, which is nearly always so: in the order of its files they come before all others."""
+    """Return how those names begin that may go on after the folder's with a character before `/`. One request tells
+    that there are none, which is nearly always so: in the order of its files they come before all others."""
     few = {**query, "prefix": folder, "delimiter": "/", "max-keys": str(_BESIDE)}
     page, decode = next(_pages(bucket, few, {}, _LIST))
     keys = [version.key for version in _rows(bucket, page, decode)]
@@ -597,7 +598,7 @@ def _beside(bucket: Bucket, query: Mapping[str, str], folder: str) -> list[str]:
 def _several(
     ask: Callable[[str], list[T]], names: Iterable[str], prefix: str, at_once: int
 ) -> Iterator[tuple[str, list[T]]]:
-    """What there is of each of the names that begin with `prefix`, some asked for at once."""
+    """Yield what there is of each of the names that begin with `prefix`, some asked for at once."""
     wanted = sorted(name for name in names if name.startswith(prefix))
     for start in range(0, len(wanted), 2 * at_once):
         some = wanted[start : start + 2 * at_once]
@@ -605,7 +606,7 @@ def _several(
 
 
 def _named(bucket: Bucket, query: Mapping[str, str], name: str) -> list[Version]:
-    """The object of that name, if it is there."""
+    """Return the object of that name, if it is there."""
     try:
         told = bucket.ask("HEAD", name, attempted=_LIST)
     except LifeboatError as exc:
@@ -621,8 +622,8 @@ def _pages(
     bucket: Bucket, query: Mapping[str, str], marks: Mapping[str, str], attempted: str, *, strict: bool = True,
     whole: bool = False, tags: Optional[Tags] = None,
 ) -> Iterator[tuple[Page, _Decode]]:  # fmt: skip
-    """The pages of a listing, and how keys are decoded in each. strict: one that is followed by itself is an error.
-    whole: no row is taken out of the document.
+    """Yield the pages of a listing, and how keys are decoded in each. strict: one that is followed by itself is an
+    error. whole: no row is taken out of the document.
 
     The next page is asked for while this one is worked on: the server takes about as long for one as we do.
     """
@@ -664,7 +665,7 @@ def _pages(
 
 
 def _more(head: Mapping[str, str], page: Page, decode: _Decode, marks: Mapping[str, str]) -> frozenset[tuple[str, str]]:
-    """What asks for the next page. Only keys are encoded; a token is opaque and goes back as it came."""
+    """Return what asks for the next page. Only keys are encoded; a token is opaque and goes back as it came."""
     return frozenset(
         (mark, _marker(head[name], page, decode) if mark == "key-marker" else head[name])
         for mark, name in marks.items()
@@ -673,7 +674,7 @@ def _more(head: Mapping[str, str], page: Page, decode: _Decode, marks: Mapping[s
 
 
 def _marker(marker: str, page: Page, decode: _Decode) -> str:
-    """The key after which the next page begins: the last one of this page.
+    """Return the key after which the next page begins: the last one of this page.
 
     Ceph RGW announces that it encodes, encodes the keys, and does not encode this. MinIO may add `[...]` to it.
     """
@@ -698,7 +699,7 @@ def _version(kind: str, row: Mapping[str, str], decode: _Decode) -> Version:
 
 
 def _alike(page: Page, decode: _Decode) -> Iterable[Version]:
-    """The same of the rows that were taken out of the document."""
+    """Return the same of the rows that were taken out of the document."""
     said, count = page.columns, page.count
     if not count:
         return ()

@@ -57,13 +57,14 @@ _CODES: dict[str, tuple[type[LifeboatError], str, str]] = {
 
 
 def refused_key(code: str) -> str:
-    """What a server's code says of the key; empty where it says nothing of it."""
+    """Return what a server's code says of the key; empty where it says nothing of it."""
     cause = error_registry.answered(code)
     return f"{cause.description} ({code}). {cause.remedy}" if cause and cause.name in (CREDENTIALS, CLOCK) else ""
 
 
 def refuses(error: LifeboatError) -> bool:
-    """Whether a server answered that the key is wrong, or may not look there, or that there is no such bucket."""
+    """Return whether a server answered that the key is wrong, or may not look there, or that there is no
+    such bucket."""
     cause = error_registry.answered(code(error))
     refused = cause is not None and cause.name == CREDENTIALS
     return refused or code(error) in DENIED or _CODES.get(code(error)) == _BUCKET
@@ -79,8 +80,8 @@ def connect(
     patience: float = READ_TIMEOUT,
     attempts: int = ATTEMPTS,
 ) -> Client:
-    """A client with bounded patience: connect 5 s, silence 60 s, a slow answer three minutes, 3 attempts. Sends nothing
-    yet. Thread-safe in use."""
+    """Return a client with bounded patience: connect 5 s, silence 60 s, a slow answer three minutes, 3 attempts. Sends
+    nothing yet. Thread-safe in use."""
     where = endpoint_url or "Amazon S3"
     # botocore asks `Expect: 100-continue` even for an empty body; some servers (SeaweedFS) then hang the connection.
     os.environ.setdefault("BOTO_EXPERIMENTAL__NO_EMPTY_CONTINUE", "true")
@@ -222,7 +223,8 @@ def _stays(params: Mapping[str, dict[str, dict[str, object]]], **_: object) -> N
 
 @functools.lru_cache(maxsize=1)
 def _session(boto3: Any) -> Any:
-    """One for all clients: the description of S3 takes 0.2 s to read. Making a client of it is not thread-safe."""
+    """Return one for all clients: the description of S3 takes 0.2 s to read. Making a client of it is not
+    thread-safe."""
     return boto3.session.Session()
 
 
@@ -235,7 +237,7 @@ def _serializer() -> Any:
 
 
 def document(operation: str, **arguments: object) -> str:
-    """The XML that boto3 sends with that operation. Raises ValueError for what it cannot say."""
+    """Return the XML that boto3 sends with that operation. Raises ValueError for what it cannot say."""
     serializer, model = _serializer()
     try:
         request = serializer.serialize_to_request({"Bucket": "x", **arguments}, model.operation_model(operation))
@@ -266,7 +268,7 @@ def _server_error(exc: BaseException) -> BaseException:
 
 
 def translate(exc: BaseException, attempted: str, subject: str) -> LifeboatError | None:
-    """What an exception of boto3 means to an operator; None when it is not one of boto3's."""
+    """Return what an exception of boto3 means to an operator; None when it is not one of boto3's."""
     from botocore import exceptions as known  # noqa: PLC0415
 
     # What was never loaded raised nothing; loading it takes longer than many a request.
@@ -316,13 +318,14 @@ def _loaded(module: str, name: str) -> tuple[type[BaseException], ...]:
 
 
 def code(error: LifeboatError) -> str:
-    """The code with which the server answered, where `error` is such an answer: NoSuchBucket, 404; else nothing."""
+    """Return the code with which the server answered, where `error` is such an answer: NoSuchBucket, 404;
+    else nothing."""
     answer = getattr(error.__cause__, "response", None) or {}
     return str(answer.get("Error", {}).get("Code", ""))
 
 
 def status(error: LifeboatError) -> int:
-    """The HTTP status of such an answer; else 0."""
+    """Return the HTTP status of such an answer; else 0."""
     answer = getattr(error.__cause__, "response", None) or {}
     return int(answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
 
@@ -434,7 +437,7 @@ _Ids = dict[str, list[str]]  # of versions, by key
 
 
 def _versions(client: Client, bucket: str, prefix: str, exact: bool) -> tuple[_Ids, _Ids]:
-    """What holds bytes, and the delete markers."""
+    """Return what holds bytes, and the delete markers."""
     hidden: _Ids = defaultdict(list)
     markers: _Ids = defaultdict(list)
     with spoken("list the versions", f"s3://{bucket}/{prefix}"):
@@ -453,14 +456,14 @@ def undeletable(exc: LifeboatError) -> bool:
 
 
 def reason(client: Client, bucket: str, key: str, version: str, answer: str) -> str:
-    """Why a version stays whose deletion was refused with the code `answer`."""
+    """Return why a version stays whose deletion was refused with the code `answer`."""
     said = lock(client, bucket, key, version)
     unseen = ", nor see whether a lock keeps it" if said is None else ""
     return said or f"the key may not delete it ({answer}){unseen}"
 
 
 def lock(client: Client, bucket: str, key: str, version: str) -> str | None:
-    """What locks a version, in words; empty where nothing does; None where the server does not tell this key."""
+    """Return what locks a version, in words; empty where nothing does; None where the server does not tell this key."""
     url = f"s3://{bucket}/{key}"
     which = {"Bucket": bucket, "Key": key, "VersionId": version}
     told = True

@@ -77,7 +77,7 @@ class Connections:
         weakref.finalize(self, _close, self._idle)
 
     def request(self, method: str, target: str, headers: Mapping[str, str], body: bytes, most: int = 0) -> Reply:
-        """One request on a connection of its own. most: bytes of a body; 0: any number.
+        """Send one request on a connection of its own. most: bytes of a body; 0: any number.
 
         Raises ConnectError, UnusableError, OSError and HTTPException.
         """
@@ -102,7 +102,7 @@ class Connections:
         return Reply(answer.status, answer.header_fields, data)
 
     def _taken(self) -> http.client.HTTPConnection:
-        """One that is open, the last that was used before the others, or else a new one."""
+        """Return one that is open, the last that was used before the others, or else a new one."""
         while True:
             try:
                 connection = self._idle.pop()
@@ -167,7 +167,7 @@ class _Answer(http.client.HTTPResponse):
         self.will_close = ends or (not self.chunked and self.length is None)
 
     def body(self, most: int) -> bytes:
-        """All of it; UnusableError where it has more than `most` bytes. 0: there is no bound."""
+        """Return all of it; UnusableError where it has more than `most` bytes. 0: there is no bound."""
         if most and (self.length or 0) > most:
             raise too_long(most)
         if not most or self.length is not None:

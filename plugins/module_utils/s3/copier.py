@@ -253,7 +253,7 @@ class Copier:
 
     @contextlib.contextmanager
     def _upload(self, key: str, headers: Mapping[str, str], subject: str) -> Iterator[_Upload]:
-        """An upload in parts, which is aborted where it is not finished."""
+        """Yield an upload in parts, which is aborted where it is not finished."""
         begun = self._write("POST", key, {"uploads": ""}, headers, subject=subject)
         upload = _Upload(_text(begun.body, "UploadId", subject), bool(properties.encryption(begun.headers)))
         try:
@@ -438,7 +438,7 @@ class Facts:
         return Record(properties.written(self.headers.items()), properties.written(self.tags), self.at)
 
     def kept_by(self, copy: Facts) -> Properties:
-        """The properties of an object whose copy is that."""
+        """Return the properties of an object whose copy is that."""
         return _as_copied(self.properties, bool(copy.properties.encryption))
 
 
@@ -495,7 +495,7 @@ def _md5(data: bytes) -> hashlib._Hash:
 
 
 def content_md5(body: bytes) -> dict[str, str]:
-    """A bucket with object lock takes nothing without it."""
+    """Return the header without which a bucket with object lock takes nothing."""
     return _md5_header(_md5(body).hexdigest())
 
 
@@ -523,7 +523,7 @@ def object_headers(headers: Mapping[str, str]) -> dict[str, str]:
 
 
 def tags(bucket: Bucket, key: str, version: str = "") -> Optional[Tags]:
-    """An object's tags, sorted by name; None where the server knows no tags."""
+    """Return an object's tags, sorted by name; None where the server knows no tags."""
     try:
         body = bucket.ask("GET", key, {"tagging": "", **_version_query(version)}, attempted="read the tags").body
     except LifeboatError as exc:
@@ -601,8 +601,8 @@ def _tag_set(expected: Tags) -> bytes:
 
 
 def facts(bucket: Bucket, key: str, version: str = "") -> Facts:
-    """What an object is beside its bytes: its headers and user metadata, its tags, its size, its properties. version:
-    `null` is one: it was written before the bucket kept versions, and may be an old one by now."""
+    """Return what an object is beside its bytes: its headers and user metadata, its tags, its size, its properties.
+    version: `null` is one: it was written before the bucket kept versions, and may be an old one by now."""
     at = int(time.time())
     answer = bucket.ask("HEAD", key, _version_query(version), properties.ASK, attempted=READ)
     found = tags(bucket, key, version) if may_have_tags(answer) else []
@@ -613,8 +613,9 @@ def facts(bucket: Bucket, key: str, version: str = "") -> Facts:
 
 
 def recorded(vault: Bucket, key: str, version: str, record: Record) -> tuple[dict[str, str], Tags]:
-    """The headers and tags that an object of a backup is to have: as on record or, where older backups have none, as
-    the vault's copy has them. The tags of a copy follow the source's, and are not those of every backup with it."""
+    """Return the headers and tags that an object of a backup is to have: as on record or, where older backups have
+    none, as the vault's copy has them. The tags of a copy follow the source's, and are not those of every backup with
+    it."""
     headers, noted, _at = record
     if headers is not None and noted is not None:
         return dict(properties.pairs(headers)), list(properties.pairs(noted))
@@ -670,7 +671,7 @@ def denied(exc: LifeboatError) -> bool:
 
 
 def refusal(exc: LifeboatError) -> str:
-    """Why this one object cannot be copied while others can; empty where the error is not of this object."""
+    """Return why this one object cannot be copied while others can; empty where the error is not of this object."""
     reading = exc.attempted == READ
     if reading and isinstance(exc, NotFoundError):
         return "it is listed and not there"

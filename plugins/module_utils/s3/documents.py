@@ -28,7 +28,7 @@ def read(text: str, subject: str) -> Element:
 
 
 def shallow(root: Element, attempted: str, subject: str) -> Element:
-    """The same. Raises LifeboatError where it has more levels than any setting, which no recursion could follow."""
+    """Return the same. Raise LifeboatError if it has more levels than any setting, which no recursion could follow."""
     level = [root]
     for _depth in range(typed.DEPTH):
         level = [child for element in level for child in element]
@@ -50,7 +50,7 @@ def text(root: Element) -> str:
 
 
 def _plain(element: Element) -> Element:
-    """A copy without namespaces and without the line breaks between elements."""
+    """Return a copy without namespaces and without the line breaks between elements."""
     copy = Element(signed.plain(element.tag), element.attrib)
     copy.text = (element.text or "").strip() if len(element) else element.text
     copy.extend(_plain(child) for child in element)
@@ -65,7 +65,7 @@ def new_element(name: str, children: Sequence[Element] = (), content: str = "") 
 
 
 def child(element: Element, *path: str) -> Optional[Element]:
-    """The first element at that path, whatever its namespace."""
+    """Return the first element at that path, whatever its namespace."""
     found: Optional[Element] = element
     for name in path:
         found = next((one for one in found if signed.plain(one.tag) == name), None) if found is not None else None
@@ -79,7 +79,7 @@ def content(element: Element, *path: str) -> Optional[str]:
 
 
 def meaning(element: Element) -> object:
-    """The same for all documents that mean the same: the order of elements and empty space mean nothing."""
+    """Return the same for all documents that mean the same: the order of elements and empty space mean nothing."""
     below = sorted(repr(meaning(one)) for one in element) if len(element) else [(element.text or "").strip()]
     return [signed.plain(element.tag), *below]
 

@@ -136,7 +136,7 @@ def by_name(name: str) -> Cause:
 
 
 def answered(code: str, message: str = "", status: int = 0) -> Optional[Cause]:
-    """What a server's answer says; None where it may mean anything, such as that the object is damaged."""
+    """Return what a server's answer says; None where it may mean anything, such as that the object is damaged."""
     if code in _FINDINGS or _DAMAGE.search(message):
         return None
     if code.startswith("kms:"):
@@ -160,7 +160,7 @@ def cause_of(error: BaseException) -> Optional[Cause]:
 
 
 def logged(lines: str) -> Optional[tuple[Cause, str]]:
-    """Why a server ended by its own log, and the line that says so; the last one that is of a cause counts."""
+    """Return why a server ended by its own log, and the line that says so; the last one that is of a cause counts."""
     for line in reversed(lines.splitlines()):
         for pattern, cause in _LOGGED:
             if pattern.search(line) and _WRONG.search(line):

@@ -122,7 +122,7 @@ def many(number: int, word: str) -> str:
 
 
 def of_minio(archive: bytes) -> Form:
-    """What `export-iam` answers. Raises IntegrityError."""
+    """Return what `export-iam` answers. Raises IntegrityError."""
     files = _unzip(archive, {f"{_FOLDER}/{name}": name for name in _MEMBERS}, "identities")
     lacks = [name for name in (_POLICIES, _USERS, _GROUPS, _ACCOUNTS) if name not in files]
     if lacks:
@@ -153,7 +153,7 @@ def of_minio(archive: bytes) -> Form:
 
 
 def of_seaweedfs(data: bytes) -> Form:
-    """What the file of SeaweedFS' option -s3.config says. Raises IntegrityError."""
+    """Return what the file of SeaweedFS' option -s3.config says. Raises IntegrityError."""
     if len(data) > LIMIT:
         raise _wrong("", f"it has more than {LIMIT} bytes")
     body = typed.load(data, _wrong)
@@ -213,7 +213,7 @@ def added(expected: Form, actual: Form) -> list[str]:
 
 
 def not_carried(form: Form, now: datetime) -> dict[str, str]:
-    """The access keys that MinIO's import would bring back otherwise than they were, and why.
+    """Return the access keys that MinIO's import would bring back otherwise than they were, and why.
 
     It makes every service account enabled, a key that was locked out too, and refuses one that has expired:
     https://github.com/minio/minio/blob/master/cmd/admin-handlers-users.go (importIAM).
@@ -229,7 +229,7 @@ def not_carried(form: Form, now: datetime) -> dict[str, str]:
 
 
 def importable(archive: bytes, *, without: Collection[str]) -> bytes:
-    """An export without these access keys and users: one that the server refuses ends a whole import."""
+    """Return an export without these access keys and users: one that the server refuses ends a whole import."""
     names = {f"{_FOLDER}/{name}": f"{_FOLDER}/{name}" for name in _MEMBERS}
     files = _unzip(archive, names, "identities")
     for member in (_USERS, _ACCOUNTS):
@@ -257,12 +257,12 @@ def quotas(archive: bytes) -> dict[str, bytes]:
 
 
 def buckets(archive: bytes) -> frozenset[str]:
-    """Which buckets the server has; out of what `export-bucket-metadata` answers."""
+    """Return which buckets the server has; out of what `export-bucket-metadata` answers."""
     return frozenset(name.partition("/")[0] for name in _unzip(archive, None, "buckets"))
 
 
 def uses(archive: bytes, environment: Mapping[str, str]) -> list[str]:
-    """Which buckets use a part of the server's own configuration, which no export in clear holds.
+    """Return which buckets use a part of the server's own configuration, which no export in clear holds.
 
     environment: of the server, which is recovered with its service. A notification target that it configures is in it.
     """
@@ -296,7 +296,7 @@ def _needs_targets(notification: bytes, environment: Mapping[str, str]) -> bool:
 
 
 def packed(members: Mapping[str, bytes]) -> bytes:
-    """A zip of these files: same files, same bytes."""
+    """Return a zip of these files: same files, same bytes."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, data in sorted(members.items()):
@@ -305,7 +305,7 @@ def packed(members: Mapping[str, bytes]) -> bytes:
 
 
 def unpacked(archive: bytes, names: Sequence[str]) -> dict[str, bytes]:
-    """The files of a zip that can hold no others than these. Raises IntegrityError."""
+    """Return the files of a zip that can hold no others than these. Raises IntegrityError."""
     return _unzip(archive, {name: name for name in names}, "identities")
 
 
@@ -347,7 +347,8 @@ def _parse_entries(kind: type[T], files: Mapping[str, bytes], name: str) -> dict
 
 
 def _unzip(data: bytes, known: Optional[Mapping[str, str]], what: str) -> dict[str, bytes]:
-    """The members of an archive; known: what can be in it, by the name in the archive. None: metadata of buckets."""
+    """Return the members of an archive; known: what can be in it, by the name in the archive. None: metadata of
+    buckets."""
     if len(data) > LIMIT or data.count(b"PK\x01\x02") > _MANY:
         raise _wrong("", f"the archive of the {what} is too large")
     found: dict[str, bytes] = {}

@@ -40,7 +40,7 @@ _TABLES: Mapping[str, str] = MappingProxyType(
 
 
 def text(key: str) -> str:
-    """A key as SQLite takes it: what is not UTF-8 (a server may hold it) is written with backslashes."""
+    """Return a key as SQLite takes it: what is not UTF-8 (a server may hold it) is written with backslashes."""
     return key.encode("utf-8", "backslashreplace").decode()
 
 
@@ -159,7 +159,7 @@ class Inventory:
             return self._base.execute(sql, values).fetchone()[0]
 
     def each(self, sql: str, *values: Any) -> Iterator[tuple[Any, ...]]:
-        """The rows of a query, as they are asked for."""
+        """Yield the rows of a query, as they are asked for."""
         with _explained(), self._lock:
             cursor = self._base.execute(sql, values)
         while True:
@@ -175,7 +175,7 @@ class Inventory:
             return self._base.execute(sql, values).rowcount
 
     def counted(self, source: str, *values: Any, shown: int = 20, order: str = "key") -> tuple[int, list[str]]:
-        """How many keys there are in `source` (what follows FROM), and the first few."""
+        """Return how many keys there are in `source` (what follows FROM), and the first few."""
         total = int(self.value(f"SELECT count(DISTINCT key) FROM {source}", *values))
         first = f"SELECT DISTINCT key FROM {source} ORDER BY {order} LIMIT {shown}"
         return total, [str(row[0]) for row in self.each(first, *values)] if total else []
@@ -187,7 +187,8 @@ class Inventory:
         return f"{count} ({', '.join(map(printable, keys))}{rest})" if count else ""
 
     def entries(self, source: str, *values: Any) -> Iterator[Listed]:
-        """The point's listing lines whose rows are in `source` (what follows FROM), in the order of their keys."""
+        """Yield the point's listing lines whose rows are in `source` (what follows FROM), in the order of their
+        keys."""
         columns = "key, size, etag, sha256, modified, version, vault_etag, properties, headers, tags"
         for key, size, etag, sha256, modified, *rest in self.each(
             f"SELECT {columns} FROM {source} ORDER BY key", *values

@@ -38,7 +38,7 @@ class Rule:
     element: Element
 
     def shorter(self, days: int) -> bool:
-        """Whether it removes replaced objects sooner than after `days`. Without a number of days (MinIO: only
+        """Return whether it removes replaced objects sooner than after `days`. Without a number of days (MinIO: only
         NewerNoncurrentVersions) it does so at once."""
         expires = documents.child(self.element, "NoncurrentVersionExpiration") is not None
         return self.enabled and expires and (self.noncurrent_days or 0) < days
@@ -108,7 +108,7 @@ def mine(have: Sequence[Rule], expected: Rule) -> Optional[Rule]:
 
 
 def uncleaned(bucket: Bucket, rule: Rule) -> list[str]:
-    """What nothing cleans up in the bucket, in words.
+    """Return what nothing cleans up in the bucket, in words.
 
     MinIO keeps no rule for unfinished uploads: it aborts them by itself after a day (`stale_uploads_expiry`).
     """
@@ -118,7 +118,7 @@ def uncleaned(bucket: Bucket, rule: Rule) -> list[str]:
 
 
 def _server(bucket: Bucket) -> str:
-    """What the server calls itself."""
+    """Return what the server calls itself."""
     with client.spoken("look for the bucket", bucket.url):
         answer = bucket.client.head_bucket(Bucket=bucket.name)
     return str(answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("server", ""))
@@ -140,7 +140,7 @@ def put(bucket: Bucket, have: Sequence[Rule], rule: Rule) -> list[Rule]:
 
 
 def _forms(form: Element) -> Iterator[Element]:
-    """The rule, and what is left of it for servers that do not know all of its parts."""
+    """Yield the rule, and what is left of it for servers that do not know all of its parts."""
     yield form
     for part in (_ABORT, _EXPIRATION):
         form = new_element("Rule", [one for one in form if one.tag != part])

@@ -45,7 +45,7 @@ class Page:
 
     @property
     def count(self) -> int:
-        """How many rows are in `columns`."""
+        """Return how many rows are in `columns`."""
         return max(map(len, self.columns.values()), default=0)
 
     def marks(self, child: ElementTree.Element) -> int:
@@ -54,7 +54,7 @@ class Page:
         return int(child.get(_COUNT, "0")) if self.columns and signed.plain(child.tag) == MARK else 0
 
     def last(self, name: str) -> str:
-        """The text of the last row that has such a field with one; empty where none has."""
+        """Return the text of the last row that has such a field with one; empty where none has."""
         at = self.count
         for child in reversed(self.root):
             of = self.marks(child)
@@ -67,7 +67,7 @@ class Page:
 
 
 def read(body: bytes, attempted: str, subject: str) -> Page:
-    """The page that is such a document; raises as signed.xml() does where it is none."""
+    """Return the page that is such a document; raises as signed.xml() does where it is none."""
     return _quick(body) or Page(signed.xml(body, attempted, subject))
 
 
@@ -98,7 +98,7 @@ def _quick(body: bytes) -> Optional[Page]:
 
 
 def _left(texts: Sequence[str]) -> str:
-    """The document without the rows that stood between the texts, of which most are empty."""
+    """Return the document without the rows that stood between the texts, of which most are empty."""
     made, count = [texts[0]], 0
     for text in texts[1:]:
         count += 1
@@ -110,7 +110,7 @@ def _left(texts: Sequence[str]) -> str:
 
 @functools.lru_cache(maxsize=64)
 def _form(tags: tuple[str, ...]) -> Optional[tuple[re.Pattern[str], tuple[str, ...]]]:
-    """What finds all rows with these tags in this order, and the names of the fields whose texts it tells."""
+    """Return what finds all rows with these tags in this order, and the names of the fields whose texts it tells."""
     made, names, inside = "", list[str](), list[str]()
     for tag, following in zip(tags, (*tags[1:], "")):
         made += f"<{tag}>"

@@ -69,7 +69,7 @@ class Properties:
         return urlencode({name: value for name, value in said.items() if value})
 
     def headers(self, now: datetime, *, whole_seconds: bool = False) -> dict[str, str]:
-        """Those with which it is written to be locked from the beginning, as far as the lock still lasts.
+        """Return those with which it is written to be locked from the beginning, as far as the lock still lasts.
 
         whole_seconds: the server cuts what is finer, so that its lock would be too short.
         """
@@ -81,7 +81,7 @@ class Properties:
 
     @property
     def encryption_headers(self) -> dict[str, str]:
-        """Those with which it is written to be encrypted as it was; nothing where only its client has the key."""
+        """Return those with which it is written to be encrypted as it was; nothing if only its client has the key."""
         if self.encryption in ("", OWN_KEY):
             return {}
         return {ALGORITHM: self.encryption, **({_KEY: self.encryption_key} if self.encryption_key else {})}
@@ -107,7 +107,7 @@ NONE = Properties()
 
 
 def encryption(headers: Mapping[str, str]) -> str:
-    """How the server says that an object is encrypted; nothing where it does not."""
+    """Return how the server says that an object is encrypted; nothing where it does not."""
     if any(name.startswith(f"{ALGORITHM}-customer-") for name in headers):
         return OWN_KEY
     return headers.get(ALGORITHM, "")[:40]
@@ -155,7 +155,8 @@ def parse(encoded: str) -> Properties:
 
 
 def lost(expected: Mapping[str, str], stored: Mapping[str, str]) -> tuple[str, ...]:
-    """What a copy does not have of the headers and the user metadata that it was given, by its server's answer."""
+    """Return what a copy does not have of the headers and the user metadata that it was given, by its
+    server's answer."""
     gone = (name for name, value in expected.items() if stored.get(name) != value)
     return tuple(sorted({METADATA if name.startswith(USER) else name for name in gone}))
 

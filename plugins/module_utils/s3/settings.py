@@ -113,7 +113,7 @@ def inspect(bucket: Bucket, names: Collection[str] = ()) -> BucketSettings:
 
 
 def _ask(bucket: Bucket, name: str) -> Optional[Mapping[str, object]]:
-    """What the server tells of one setting; None where the key may not read it."""
+    """Return what the server tells of one setting; None where the key may not read it."""
     setting, attempted = _SETTINGS[name], f"read the bucket's {name}"
     try:
         body = bucket.ask("GET", query={setting.request: ""}, attempted=attempted).body
@@ -177,7 +177,7 @@ def _xml(setting: str, value: object) -> str:
 
 
 def _unordered(value: object) -> object:
-    """An array as a set, of which one element is the element."""
+    """Return an array as a set, of which one element is the element."""
     if isinstance(value, Mapping):
         return {key: _unordered(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -191,7 +191,7 @@ def _text(value: object) -> str:
 
 
 def lost(expected: Mapping[str, object], have: Mapping[str, object]) -> list[str]:
-    """The settings that were made and are gone: versioning switched off, or no rule left at all."""
+    """Return the settings that were made and are gone: versioning switched off, or no rule left at all."""
     gone = []
     for setting, value in expected.items():
         if not value or setting not in have:
@@ -203,7 +203,7 @@ def lost(expected: Mapping[str, object], have: Mapping[str, object]) -> list[str
 
 
 def changed(expected: Mapping[str, object], have: Mapping[str, object]) -> list[str]:
-    """The settings that are made otherwise than they were: perhaps rightly so, hence told and left alone."""
+    """Return the settings that are made otherwise than they were: perhaps rightly so, hence told and left alone."""
     return [
         setting
         for setting in expected
@@ -215,15 +215,15 @@ def changed(expected: Mapping[str, object], have: Mapping[str, object]) -> list[
 
 
 def describe(setting: str, expected: Mapping[str, object], have: Mapping[str, object]) -> str:
-    """One finding, in words."""
+    """Return one finding, in words."""
     if setting == VERSIONING:
         return f"versioning is {have.get(setting) or 'off'}, it was {expected[setting]}"
     return f"the bucket's {setting} is gone"
 
 
 def added(expected: Mapping[str, object], have: Mapping[str, object]) -> list[str]:
-    """The settings that are made and were not: perhaps rightly so, too. None is ever removed: a server that does not
-    know such a request may take it for one to delete the bucket."""
+    """Return the settings that are made and were not: perhaps rightly so, too. None is ever removed: a server that does
+    not know such a request may take it for one to delete the bucket."""
     return [name for name, value in expected.items() if name != VERSIONING and not value and have.get(name)]
 
 
@@ -330,7 +330,7 @@ def _is_true(block: ElementTree.Element, name: str) -> bool:
 
 
 def _block(bucket: Bucket) -> Optional[ElementTree.Element]:
-    """The bucket's public access block, empty where there is none; None where the server has no such setting."""
+    """Return the bucket's public access block, empty where there is none; None where the server has no such setting."""
     setting, attempted = _SETTINGS[BLOCK], f"read the bucket's {BLOCK}"
     try:
         body = bucket.ask("GET", query={setting.request: ""}, attempted=attempted).body

@@ -91,7 +91,7 @@ class Answer:
 
     @property
     def modified(self) -> datetime:
-        """When the object was written; 1970 where the server does not say so."""
+        """Return when the object was written; 1970 where the server does not say so."""
         return moment(self.headers.get("last-modified", "")) or _EPOCH
 
 
@@ -253,7 +253,8 @@ class Requests:
         return {"host": urlsplit(self._endpoint).netloc, "accept-encoding": "identity", "user-agent": "lifeboat"}
 
     def refusal(self, bucket: str) -> str:
-        """Why nothing answers here, or the key is refused; empty where it is taken, and where only boto3 could tell.
+        """Return why nothing answers here, or the key is refused; empty where it is taken, and where only boto3 could
+        tell.
 
         With the standard library alone: a host has no boto3 before it is deployed.
         """
@@ -288,7 +289,7 @@ class Requests:
         self._call(_Request("PUT", bucket, None, {setting: ""}, {"content-md5": md5}, body), attempted, subject)
 
     def greet(self, bucket: str, subject: str) -> Mapping[str, str]:
-        """The headers of the server's answer about the bucket, whatever it answers."""
+        """Return the headers of the server's answer about the bucket, whatever it answers."""
         attempted = "ask for the time"
         with client.spoken(attempted, subject):
             return self._answered(_Request("HEAD", bucket), attempted, subject).headers
@@ -328,7 +329,7 @@ def _single(value: str) -> str:
 
 
 def moment(text: str) -> Optional[datetime]:
-    """The time that a header tells; None where it tells none. One without a zone is UTC, as RFC 9110 has it."""
+    """Return the time that a header tells; None where it tells none. One without a zone is UTC, as RFC 9110 has it."""
     try:
         told = email.utils.parsedate_to_datetime(text)
         return (told if told.tzinfo else told.replace(tzinfo=timezone.utc)).astimezone(timezone.utc)
@@ -377,12 +378,12 @@ def lasting(error: LifeboatError) -> bool:
 
 @functools.lru_cache(maxsize=64)
 def plain(tag: str) -> str:
-    """A tag without its namespace."""
+    """Return a tag without its namespace."""
     return tag.rpartition("}")[2]
 
 
 def fields(element: ElementTree.Element) -> dict[str, str]:
-    """The text of what stands directly in it, by name."""
+    """Return the text of what stands directly in it, by name."""
     return {plain(child.tag): child.text or "" for child in element}
 
 

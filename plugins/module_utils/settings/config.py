@@ -365,7 +365,7 @@ class Config:
 
     @property
     def identities(self) -> Path:
-        """The copy of the object store's identities that this host keeps: a secret."""
+        """Return the copy of the object store's identities that this host keeps: a secret."""
         return self.state / "identities.zip"
 
     @property
@@ -375,7 +375,7 @@ class Config:
 
     @property
     def scenarios(self) -> list[Scenario]:
-        """What can be lost of this stack, and so must be drilled."""
+        """Return what can be lost of this stack, and so must be drilled."""
         return [scenario for scenario in SCENARIOS.values() if operator.attrgetter(scenario.setting)(self)]
 
     def target(self, scenario: str) -> int:
@@ -511,7 +511,7 @@ def _check_vault(config: Config, where: str) -> None:
 
 
 def recipient_problem(text: str) -> str:
-    """Why `text` is no recipient, without repeating it: it may be the secret key; empty where it is one."""
+    """Return why `text` is no recipient, without repeating it: it may be the secret key; empty where it is one."""
     if "SECRET-KEY" in text.upper() or "PRIVATE KEY" in text:
         return "it is a secret key, which must never be on this host; give its recipient (age-keygen -y)"
     if not _RECIPIENT.fullmatch(text):
@@ -544,7 +544,7 @@ def _whole(text: str) -> bool:
 
 
 def _with_recipients(config: Config, where: str) -> ConfigSettings:
-    """The configuration's settings with the recipients of all components, where these are given."""
+    """Return the configuration's settings with the recipients of all components, where these are given."""
     encryption, own = config.encryption, config.config
     for number, recipient in enumerate(encryption.recipients):
         problem = recipient_problem(recipient)
@@ -637,7 +637,7 @@ def _unreadable(path: Path, cause: str) -> UsageError:
 
 
 def pinned(config: Config, seal: str) -> Config:
-    """The same, for a run for which an operator names a recovery point by its seal. Empty: he names none."""
+    """Return the same, for a run for which an operator names a recovery point by its seal. Empty: he names none."""
     if seal and not re.fullmatch(r"[0-9a-f]{64}", seal):
         cause = "that is no seal"
         raise UsageError("pin the recovery point", repr(seal)[:80], cause, "A seal has 64 hexadecimal digits.")
@@ -645,7 +645,7 @@ def pinned(config: Config, seal: str) -> Config:
 
 
 def stacks(directory: Path = DIRECTORY) -> list[str]:
-    """The stacks configured on this host."""
+    """Return the stacks configured on this host."""
     return sorted(path.stem for path in directory.glob("*.json") if not path.name.endswith(".secrets.json"))
 
 

@@ -77,5 +77,5 @@ SCENARIOS = {
 
 
 def of_component(name: str) -> Scenario:
-    """The scenario that brings this component back."""
+    """Return the scenario that brings this component back."""
     return next(scenario for scenario in SCENARIOS.values() if scenario.component == name)

@@ -196,7 +196,7 @@ class _Tried:
         return b""
 
     def object(self) -> Optional[Version]:
-        """One to read, as far as the key may list."""
+        """Return one to read, as far as the key may list."""
         if "s3:ListBucketVersions" not in self.denied:
             return next((version for version in s3_bucket.versions(self._source) if not version.deleted), None)
         return None if "s3:ListBucket" in self.denied else next(s3_bucket.objects(self._source), None)

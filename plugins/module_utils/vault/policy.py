@@ -38,7 +38,7 @@ def is_minio(server: str) -> bool:
 
 
 def document(buckets: Sequence[str], server: str) -> dict[str, object]:
-    """The policy as servers take it. buckets: names, which may end in `*`."""
+    """Return the policy as servers take it. buckets: names, which may end in `*`."""
     names = [*buckets, f"{TRIALS}*"]
     roots, objects = ([f"arn:aws:s3:::{name}{end}" for name in names] for end in ("", "/*"))
     of_buckets = [*_OF_BUCKETS] if is_minio(server) else sorted([*_OF_BUCKETS, _OF_THE_BLOCK])

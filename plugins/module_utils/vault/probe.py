@@ -197,7 +197,7 @@ def _untried(bucket: Bucket, denied: LifeboatError) -> dict[str, Feature]:
 
 
 def _tried(name: str, work: Callable[[], str]) -> Feature:
-    """One attempt; a refusal that means "no such thing" is `missing`, any other answer leaves it unknown."""
+    """Try a feature. A refusal that means "no such thing" makes it `missing`, any other answer leaves it unknown."""
     try:
         return Feature(SUPPORTED, work())
     except _MissingError as exc:
@@ -267,7 +267,7 @@ def _times(scratch: Bucket) -> str:
 
 
 def chosen(bucket: Bucket) -> bool:
-    """Whether the key of `bucket` can choose the ETag of what it writes there. MinIO takes one from a header."""
+    """Return whether the key of `bucket` can choose the ETag of what it writes there. MinIO takes one from a header."""
     if not _taken(bucket, "etag", {"x-minio-source-etag": _CHOSEN}, "choose an ETag"):
         return False
     return bucket.ask("HEAD", "etag", attempted="look at the ETag").etag == _CHOSEN
@@ -461,7 +461,7 @@ def _drop(scratch: Bucket, key: str, more: dict[str, str]) -> None:
 
 
 def _contents(scratch: Bucket) -> Iterator[tuple[str, str]]:
-    """Every version of every object in it, a handful; where there is none, or no versions at all, every object."""
+    """Yield every version of every object in it, a handful; if there is none, or no versions at all, every object."""
     versions: list[Mapping[str, object]] = []
     try:
         with s3_client.spoken("list the probe's bucket", scratch.url):

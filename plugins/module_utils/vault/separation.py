@@ -43,7 +43,7 @@ def apart(config: Config) -> list[str]:
 
 
 def same_endpoint(config: Config) -> bool:
-    """Whether source and vault are written as one and the same endpoint."""
+    """Return whether source and vault are written as one and the same endpoint."""
     ours, theirs = config.objects, config.vault
     if not ours.endpoint_url and ours.service:
         return False

@@ -227,7 +227,7 @@ class _Ensuring:
         self._set(f"mark it as that of {self._mark}", "put_bucket_tagging", Tagging={"TagSet": marked})
 
     def _tags(self) -> Optional[dict[str, str]]:
-        """The bucket's own tags; None where the server knows none."""
+        """Return the bucket's own tags; None where the server knows none."""
         try:
             with self._allowed("read the bucket's tags"):
                 found = self._bucket.client.get_bucket_tagging(Bucket=self._bucket.name)
@@ -320,7 +320,7 @@ class _Ensuring:
         self._set(text, "put_object_lock_configuration", ObjectLockConfiguration=rule)
 
     def _locked(self) -> tuple[bool, Optional[Mapping[str, object]]]:
-        """Whether objects can be locked, and the lock that every new one gets."""
+        """Return whether objects can be locked, and the lock that every new one gets."""
         try:
             with s3_client.spoken("read the bucket's object lock", self._bucket.url):
                 found = self._bucket.client.get_object_lock_configuration(Bucket=self._bucket.name)

@@ -116,7 +116,7 @@ class Rights:
 
     @property
     def summary(self) -> str:
-        """One line, as status and deploy print it."""
+        """Return one line, as status and deploy print it."""
         if not self.acts:
             return "nothing was tried with the writer's key"
         can, untried = self.those(CAN), self.those(UNTRIED)
@@ -130,7 +130,7 @@ class Rights:
 
     @property
     def further(self) -> str:
-        """The keys that may outlive the writer's, and how to remove each; empty where there are none."""
+        """Return the keys that may outlive the writer's, and how to remove each; empty where there are none."""
         if not self.accounts:
             return ""
         commands = "; ".join(f"mc admin accesskey rm vault {shlex.quote(printable(name))}" for name in self.accounts)
@@ -201,8 +201,8 @@ def attempt(config: Config, *, access_key: str = "", secret_key: str = "") -> Ri
 
 
 def _prepared(scratch: Bucket, writer: Bucket, vault: Bucket) -> str:
-    """Why nothing can be tried in the bucket that was made for it; empty where it can. It is closed to the public as
-    the vault's is."""
+    """Return why nothing can be tried in the bucket that was made for it; empty where it can. It is closed to the
+    public as the vault's is."""
     try:
         with s3_client.spoken("switch versioning on", scratch.url):
             enabled = {"Status": "Enabled"}
@@ -281,7 +281,7 @@ class _Trial:
         )  # fmt: skip
 
     def _old(self, key: str) -> str:
-        """An old version of an object; the newest has the same bytes."""
+        """Return an old version of an object; the newest has the same bytes."""
         with _needed():
             old, _new = self._write(key), self._write(key)
         return old
@@ -302,7 +302,7 @@ class _Trial:
         return put.version
 
     def _now(self, scratch: Bucket, key: str, version: str) -> Optional[bytes]:
-        """The bytes of a version, as its administrator reads it; None where it is gone."""
+        """Return the bytes of a version, as its administrator reads it; None where it is gone."""
         try:
             with _needed():
                 return scratch.ask("GET", key, {"versionId": version}, attempted="look for the version").body
@@ -357,7 +357,7 @@ class _Trial:
             return "PUT ?tagging&versionId" if copier.tags(scratch, "tags", version) else ""
 
     def _make_public(self, _scratch: Bucket) -> str:
-        """Whether the object can then be read without a key, however the server answered."""
+        """Return whether the object can then be read without a key, however the server answered."""
         refused: Optional[LifeboatError] = None
         self._write("public")
         for words, (key, query, header, body) in _SHARED.items():

@@ -28,7 +28,7 @@ _CRASH = 'ENTRYPOINT ["/bin/sh", "-c", "echo drill: this image cannot work >&2; 
 
 
 def _service(run: Opened) -> str:
-    """The first service that works for the application and is no store."""
+    """Return the first service that works for the application and is no store."""
     config, stack = run.config, run.runtime
     named = [*config.application.writers, *stack.dependants(config.database.service), *config.application.services]
     if isinstance(stack, ComposeRuntime):
@@ -48,7 +48,7 @@ def _compose(run: Opened) -> ComposeRuntime:
 
 
 def _down(config: Config) -> str:
-    """What the application does not answer any more: without that, nothing is broken for anybody."""
+    """Return what the application does not answer any more: without that, nothing is broken for anybody."""
     if not config.application.checks:
         cause = "lifeboat_application.checks is empty: nobody can say what broke"
         remedy = "Name an endpoint that the application answers when it is well."

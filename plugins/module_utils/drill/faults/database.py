@@ -36,7 +36,7 @@ class _Table:
 
 
 def _largest(server: Server) -> _Table:
-    """The largest table with rows in it."""
+    """Return the largest table with rows in it."""
     rows = server.execute(_LARGEST, database=server.database, attempted="find the largest table")
     found = database_server.answers(_Table, rows)
     if not found:

@@ -47,7 +47,8 @@ FAULTS: Mapping[str, tuple[Fault, ...]] = {name: _faults(scenario) for name, sce
 
 
 def choose(scenario: str, name: str = "", seed: str = "") -> Fault:
-    """The fault of that name, the scenario's first where none is given, or a random one: one seed, one choice."""
+    """Return the fault of that name, the scenario's first where none is given, or a random one: one seed,
+    one choice."""
     if scenario not in FAULTS:
         raise UsageError("choose the fault", scenario, f"the scenarios are {', '.join(FAULTS)}")
     known = FAULTS[scenario]

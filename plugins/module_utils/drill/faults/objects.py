@@ -83,7 +83,7 @@ def _delete(source: Bucket, what: str, versions: list[dict[str, str]]) -> int:
 
 
 def delete_objects(run: Opened, lot: random.Random, _log: Log) -> str:
-    """A client with a bug: half of the objects, here and there."""
+    """Delete half of the objects, here and there, as a client with a bug would."""
     source = buckets.source(run)
     keys = sorted(version.key for version in bucket.objects(source))
     gone = lot.sample(keys, max(1, len(keys) // 2)) if keys else []
@@ -97,7 +97,7 @@ def delete_objects(run: Opened, lot: random.Random, _log: Log) -> str:
 
 
 def delete_whole_bucket(run: Opened, _lot: random.Random, _log: Log) -> str:
-    """Every version of everything, and the bucket."""
+    """Delete every version of everything, and the bucket."""
     source = buckets.source(run)
     count = 0
     deadline = time.monotonic() + _PATIENCE
