@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import operator
 import os
 import secrets
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ import s3_ceph
 import s3_servers
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import lock
 from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import listing, take
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository.details import HeldBucket
 from ansible_collections.lifeboat.dr.plugins.module_utils.tools import age
 from s3_servers import JuiceFS, SeaweedFS, Server
 
@@ -29,6 +31,8 @@ ALONE = os.environ.get("S3_SERVER", "")
 KINDS: dict[str, type[Server]] = {**s3_servers.SERVERS, **s3_servers.CONFORMANCE_ONLY, "ceph": s3_ceph.RGW}
 EACH = [ALONE] if ALONE else [*s3_servers.SERVERS]
 collect_ignore = [] if ALONE == "ceph" else ["test_ceph.py"]
+# What a listing that was written tells, of all that a manifest says of a bucket.
+SAYS, TAGS = operator.attrgetter("objects", "bytes", "digest", "properties"), operator.attrgetter("as_of", "unknown")
 POLICY = json.loads((Path(__file__).resolve().parents[2] / "docs/vault-writer-policy.json").read_text())
 BUCKETS = ("uploads-backup", "shop-repository")  # those the policy is about
 # The vault's writer as docs/vault.md says, and one with no more than SeaweedFS's own words for it.
@@ -70,13 +74,13 @@ def taken_over(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPat
     """The backups whose listings were taken over: in every test the ones that would have been written are the same."""
     original, found = take._taken_over, list[str]()
 
-    def checked(
-        last: Optional[listing.Point], state: take.State, path: Path, seal: age.Seal
-    ) -> Optional[take._Listing]:
+    def checked(last: Optional[listing.Point], state: take.State, path: Path, seal: age.Seal) -> Optional[HeldBucket]:
         told = original(last, state, path, seal)
         if told and last:
             folder = tmp_path_factory.mktemp("written")
-            assert take._listed(state, folder, age.OPEN) == told
+            written = take._listed(state, folder, age.OPEN)
+            assert SAYS(written) == SAYS(told)
+            assert (written.tags and told.tags) and TAGS(written.tags) == TAGS(told.tags)
             if not seal.recipients:
                 assert (path / listing.NAME).read_bytes() == (folder / listing.NAME).read_bytes()
             found.append(last.id)

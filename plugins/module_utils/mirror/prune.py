@@ -83,13 +83,10 @@ def prune(run: Opened, kept: Sequence[Point], newest: datetime, *, dry_run: bool
 
     Age is counted from `newest`, the newest good backup: while no mirror is taken the window stands still.
     """
-    own: list[Point] = []
-    others: dict[str, list[Point]] = {}  # by the bucket in the vault
-    for point in kept:
-        first, *rest = point.points()
-        own.append(first)
-        for other in rest:
-            others.setdefault(buckets.suffixed(run.config, other.bucket), []).append(other)
+    own, others = list[Point](), dict[str, list[Point]]()  # others: by the bucket in the vault
+    for each in (each for point in kept for each in point.points()):
+        place = others.setdefault(buckets.suffixed(run.config, each.bucket), []) if each.bucket else own
+        place.append(each)
     vault = buckets.vault(run)
     done = _one(run, vault, own, newest, dry_run=dry_run)
     for more in throttle.mapped(

@@ -25,7 +25,7 @@ from typing import NamedTuple, Optional, Union
 
 from ..base import throttle, typed
 from ..base.clock import format_time
-from ..base.errors import LifeboatError, Log, UsageError
+from ..base.errors import LifeboatError, Log, UsageError, present
 from ..base.filesystem import STALE, explained
 from ..base.text import human, named
 from ..base.version import VERSION
@@ -213,40 +213,23 @@ def _before(
     return _Before({PRIMARY: Point(repo, sound[-1], keys=keys), **others}, gaps)
 
 
-class _Listing(NamedTuple):
-    """What a listing that was written says in all. tags_as_of, tags_unknown: as of HeldTags."""
-
-    objects: int
-    bytes: int
-    digest: str
-    properties: HeldProperties
-    tags_as_of: str
-    tags_unknown: int
-
-
-def _taken_over(last: Optional[Point], state: State, path: Path, seal: age.Seal) -> Optional[_Listing]:
+def _taken_over(last: Optional[Point], state: State, path: Path, seal: age.Seal) -> Optional[HeldBucket]:
     """The listing of the last backup, where it is what would be written: nothing has changed and no tags were due, as
     in the second run of a day. What it says in all is on record then. None where it is to be written."""
     if last is None or last.manifest.tool.get("lifeboat") != VERSION or not state.unchanged():
         return None
     held = last.held
-    if held.properties is None or held.tags is None or not last.copied(path, seal):
-        return None
-    return _Listing(held.objects, held.bytes, held.digest, held.properties, held.tags.as_of, held.tags.unknown)
+    return held if held.properties and held.tags and last.copied(path, seal) else None
 
 
-def _listed(state: State, path: Path, seal: age.Seal) -> _Listing:
+def _listed(state: State, path: Path, seal: age.Seal) -> HeldBucket:
+    """Write the listing; what it says in all."""
     summary = listing.write(path / listing.NAME, state.lines(), seal)
     unknown, oldest = state.tags_known()
-    as_of = format_time(oldest) if oldest else ""
-    return _Listing(summary.objects, summary.bytes, summary.digest, _counted(state), as_of, unknown)
-
-
-def _of_tags(tags: Sweep, listed: _Listing) -> HeldTags:
-    return HeldTags(
-        listed.tags_as_of, listed.tags_unknown, tags.read, tags.changed, tuple(tags.unread), tags.unread_count,
-        tuple(tags.refused), tags.refused_count,
-    )  # fmt: skip
+    tags = HeldTags(format_time(oldest) if oldest else "", unknown)
+    return HeldBucket(
+        "", "", summary.objects, summary.bytes, "", digest=summary.digest, properties=_counted(state), tags=tags
+    )
 
 
 def _counted(state: State) -> HeldProperties:
@@ -325,12 +308,17 @@ class _Mirrors:
                 f"it holds none of {count} objects; the first: {unheld[0].why}",
                 "Look at the vault's log, and at what its key may do.",
             )  # fmt: skip
-        instant, vault = source.instant, work.vault
+        instant, vault, tags = source.instant, work.vault, transfer.tags
+        known = present(listed.tags)
         return HeldBucket(
             source.bucket.name, folder, listed.objects, listed.bytes, instant.consistency, vault.bucket.name,
             instant.why, instant.at is not None, listed.digest, transfer.copied, transfer.bytes, transfer.removed,
             tuple(unheld), count, source.ambiguous, source.settings.values, source.settings.denied, listed.properties,
-            _of_tags(transfer.tags, listed), self._before.gaps.get(name, ""), vault.versions_listed,
+            HeldTags(
+                known.as_of, known.unknown, tags.read, tags.changed, tuple(tags.unread), tags.unread_count,
+                tuple(tags.refused), tags.refused_count,
+            ),
+            self._before.gaps.get(name, ""), vault.versions_listed,
         )  # fmt: skip
 
     def take(self, seen: Store, known: Sequence[str], root: Path) -> list[HeldBucket]:

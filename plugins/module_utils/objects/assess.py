@@ -89,15 +89,16 @@ def bucket(
 def present_in(run: Opened, name: str) -> bool:
     """Does the bucket hold any object?"""
     with contextlib.suppress(LifeboatError):
-        return any(True for _object in s3_bucket.objects(buckets.source(buckets.alone(run, name))))
+        return any(True for _object in s3_bucket.objects(buckets.source(run).sibling(name)))
     return False
 
 
 def _protected(run: Opened, reference: Optional[Point], instead: Sequence[Point]) -> list[Point]:
-    """What the backup holds besides, or could not include, and the configuration still wants."""
+    """List what the backup holds besides, or could not include, and the configuration still wants."""
     if reference is None or reference.bucket:
         return []
-    return [point for point in (*reference.points()[1:], *instead) if store.wanted(run.config.objects, point.bucket)]
+    included = choose.beside(run.config, reference)
+    return [*included, *(point for point in instead if store.wanted(run.config.objects, point.bucket))]
 
 
 def only_others(seen: Assessment) -> bool:

@@ -15,6 +15,7 @@ from typing import Optional
 from ..base.clock import format_time
 from ..base.errors import NotFoundError, UsageError, present
 from ..base.text import PassedOver, named
+from ..mirror import store
 from ..mirror.listing import Point
 from ..recovery import state as recovery_state
 from ..recovery.state import RECOVERING_OBJECTS, Unfinished
@@ -103,12 +104,17 @@ def reference_of(sources: Sources, bucket: str = "") -> Optional[Point]:
 
 
 def instead(sources: Sources, reference: Optional[Point]) -> list[Point]:
-    """The buckets that the reference could not include, each of the newest backup that has it whole."""
+    """List the buckets that the reference could not include, each of the newest backup that has it whole."""
     found = []
     for name in reference.manifest.detailed(ObjectsDetails).missing if reference and not reference.bucket else ():
         points = (_point(sources, entry, name) for entry in reversed(sources.found) if entry.serves)
         found += list(itertools.islice((point for point in points if point.holds and not point.problem()), 1))
     return found
+
+
+def beside(config: Config, point: Point) -> list[Point]:
+    """List the other buckets of the same backup that the configuration still wants."""
+    return [each for each in point.points() if each.bucket and store.wanted(config.objects, each.bucket)]
 
 
 def older(sources: Sources, reference: Optional[Point]) -> Iterator[Point]:

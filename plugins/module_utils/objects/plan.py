@@ -304,15 +304,16 @@ def _of_fresh_key(key: Optional[buckets.Key]) -> list[str]:
 
 def _points(config: Config, chosen: Point, request: Request) -> list[Point]:
     """The buckets that a recovery is about: the chosen one, and those beside it that the configuration still wants."""
-    others = [] if request.bucket or request.prefix else chosen.points()[1:]
-    return [chosen, *(point for point in others if store.wanted(config.objects, point.bucket))]
+    return [chosen, *([] if request.bucket or request.prefix else choose.beside(config, chosen))]
 
 
 class _Counting:
     """What stands between the buckets that a recovery is about and the point, each counted once."""
 
-    def __init__(self, run: Opened, points: Sequence[Point], request: Request, seen: Assessment, log: Log) -> None:
-        self.run, self.points, self.request, self.seen, self._log = run, points, request, seen, log
+    def __init__(
+        self, run: Opened, points: Sequence[Point], request: Request, assessment: Assessment, log: Log
+    ) -> None:
+        self.run, self.points, self.request, self.assessment, self._log = run, points, request, assessment, log
         self._counts: dict[str, Counts] = {}
 
     def returning(self, back: Sequence[str]) -> list[Point]:
@@ -323,12 +324,12 @@ class _Counting:
         """See to it that these are counted. One beside the first that cannot be compared counts as gone."""
         rest = [point for point in points if point.bucket not in self._counts]
         here = buckets.addressed(self.run) if any(point is not self.points[0] for point in rest) else self.run
-        looked = replace(self.seen, condition=DOWN if self.seen.condition == DOWN else DAMAGED)
+        looked = replace(self.assessment, condition=DOWN if self.assessment.condition == DOWN else DAMAGED)
 
         def each(point: Point) -> Counts:
             if point is self.points[0]:
                 self._log(f"comparing with {point.id} and the vault")
-                return _count(self.run, point, self.request, self.seen, self._log)
+                return _count(self.run, point, self.request, self.assessment, self._log)
             return _count(buckets.alone(here, point.bucket), point, self.request, looked, self._log)
 
         self._counts.update(zip((point.bucket for point in rest), throttle.mapped(each, rest)))
@@ -347,7 +348,7 @@ class _Counting:
 
 def _needed(counting: _Counting) -> tuple[bool, str]:
     """Whether there is anything to do, and why."""
-    run, chosen, request, seen = counting.run, counting.points[0], counting.request, counting.seen
+    run, chosen, request, seen = counting.run, counting.points[0], counting.request, counting.assessment
     last = recovered(run.config, chosen.bucket)
     same = last if last and last.prefix in ("", request.prefix) else None
     judged = HEALTHY if _of_newer_alone(chosen, request, seen) else seen.condition
@@ -393,7 +394,7 @@ def _told_of(entry: Entry, chosen: Point) -> dict[str, object]:
 
 def _unlike(counting: _Counting) -> dict[str, list[str]]:
     """The settings that are not those of the point, where these were asked for, by bucket."""
-    asked = counting.request.bucket_settings and counting.seen.condition == HEALTHY
+    asked = counting.request.bucket_settings and counting.assessment.condition == HEALTHY
     return put_back.look(counting.run, counting.points) if asked else {}
 
 
@@ -444,7 +445,7 @@ def _back(counting: _Counting, mode: Mode, *, unseen: bool) -> tuple[str, ...]:
     if request.others == "aside":
         return ()
     whole = request.asked or request.exact or unseen or mode in ("start", "rebuild")
-    return tuple(point.bucket for point in counting.points[1:] if whole or point.bucket in counting.seen.others)
+    return tuple(point.bucket for point in counting.points[1:] if whole or point.bucket in counting.assessment.others)
 
 
 def _asks(rest: Sequence[Bucket], mode: Mode, request: Request) -> tuple[str, ...]:
@@ -518,13 +519,12 @@ def _rest(
         if not (in_store is None or name in in_store or name in back)
     ]
     known = {*held, own}
-    rest += [
-        Bucket(named(name), action, NOT_IN_IT if name in details.missing else NOWHERE)
-        for name in unprotected
-        if name not in known
-    ]
-    rest += [Bucket(named(name), action, EXCLUDED) for name in excluded if name not in known]
-    rest += [Bucket(named(name), action, A_VAULT) for name in vaults if name not in known]
+    for some, why in ((unprotected, NOWHERE), (excluded, EXCLUDED), (vaults, A_VAULT)):
+        rest += [
+            Bucket(named(name), action, NOT_IN_IT if name in details.missing else why)
+            for name in some
+            if name not in known
+        ]
     return tuple(rest), unknown, in_store
 
 

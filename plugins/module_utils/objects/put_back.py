@@ -47,12 +47,12 @@ def differing(source: Bucket, wanted: Mapping[str, object]) -> list[str]:
 
 def look(run: Opened, points: Sequence[Point]) -> dict[str, list[str]]:
     """By bucket, empty for the first, which `run` is of: what would be put back, where anything would."""
-    here = buckets.addressed(run) if len(points) > 1 else run
+    first = buckets.source(run)
 
     def of_each(point: Point) -> list[str]:
         if point is points[0]:
-            return differing(buckets.source(run), point.settings)
-        source = buckets.source(buckets.alone(here, point.bucket))
+            return differing(first, point.settings)
+        source = first.sibling(point.bucket)
         words = differing(source, point.settings) if s3_settings.exists(source) else []
         return [f"the bucket {named(point.bucket)}: {text}" for text in words]
 

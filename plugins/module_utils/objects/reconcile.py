@@ -210,31 +210,27 @@ class _Others:
     def __init__(self, run: Opened) -> None:
         del run
         self._rows: Optional[Inventory] = None  # replaced and not emptied: some may still be read
-        self._asking = threading.Lock()  # buckets are looked at side by side
+        self._asking = threading.RLock()  # buckets are looked at side by side
         self._why: Optional[LifeboatError] = None
 
     def ask(self, run: Opened, inventory: Inventory) -> int:
         """Ask again: what is of the application's bucket goes into the inventory."""
-        with self._asking:
-            return self._ask(run, inventory)
-
-    def _ask(self, run: Opened, inventory: Inventory) -> int:
         columns = "bucket TEXT, key TEXT, size INT, sha256 TEXT, at REAL, PRIMARY KEY (bucket, key, size, sha256)"
-        self._rows, self._why = Inventory({"known": columns}), None
-        objects = run.config.objects
-        try:
-            server = database_server.of(run)
-            return read_rows(inventory, server, server.database, objects.keys_query, objects.bucket, self._rows)
-        except LifeboatError as exc:
-            self._why = exc
-            raise
+        with self._asking:
+            self._rows, self._why, objects = Inventory({"known": columns}), None, run.config.objects
+            try:
+                server = database_server.of(run)
+                return read_rows(inventory, server, server.database, objects.keys_query, objects.bucket, self._rows)
+            except LifeboatError as exc:
+                self._why = exc
+                raise
 
     def known(self, run: Opened) -> Inventory:
         """As of when the application's bucket was last read: a query for each of a thousand would be too much."""
         with self._asking:
             if not self._rows:
                 with Inventory() as unused:
-                    self._ask(run, unused)
+                    self.ask(run, unused)
             if self._why:
                 raise self._why
             return present(self._rows)

@@ -162,12 +162,10 @@ class _Protection(Protection[Assessment]):
 
     def require_rights(self, names: Sequence[str]) -> None:
         """Before anything is stopped: a key that may make no bucket cannot bring back those that are missing."""
-        here = buckets.addressed(self.run) if len(names) > 1 else self.run
-        missing: list[str] = []
+        source, missing = buckets.source(self.run), list[str]()
         for name in names:
-            source = buckets.source(buckets.alone(here, name) if name != self.config.objects.bucket else self.run)
             with contextlib.suppress(LifeboatError):  # what does not let itself be looked at is met later
-                missing += [] if s3_settings.exists(source) else [name]
+                missing += [] if s3_settings.exists(source.sibling(name)) else [name]
         try:
             if missing:
                 self._try_server()
@@ -370,15 +368,14 @@ def _ended(config: Config, done: Unfinished, incomplete: Sequence[str], *, accep
 def _settings_alone(run: Opened, points: Sequence[Point], stamp: str, log: Log) -> Restored:
     """Every object is left as it is."""
     began = time.monotonic()
-    made: list[str] = []
+    first, made = buckets.source(run), list[str]()
 
     def each(point: Point) -> Iterator[Check]:
-        source = buckets.source(run if point is points[0] else buckets.alone(here, point.bucket))
+        source = first if point is points[0] else first.sibling(point.bucket)
         applied = put_back.put_back(run, source, point, stamp, log)
         made.extend(applied.changed if point is points[0] else ())
         yield from _settings_checks(source, point, applied, made=False)
 
-    here = buckets.addressed(run)
     checks = [*each(points[0]), *folded((point.bucket, each(point)) for point in points[1:])]
     return Restored(
         id=points[0].id,
