@@ -125,7 +125,7 @@ def work(task: Task) -> Result:
         tuple[preflight.Place, ...], params["places"], partial(UsageError, "read where the stacks keep their backups")
     )
     here = next((place.machine for place in places if place.host == params["host"]), params["host"])
-    own = preflight.Place(params["host"], here, config.stack, config.repository)
+    own = preflight.Place(params["host"], here, config.stack, typed.plain(config.repository))
     problems = preflight.addresses(config)
     problems += preflight.shared(own, places, Path(params["config_directory"]))
     # An address without a scheme cannot be asked.

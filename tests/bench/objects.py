@@ -42,6 +42,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import listing 
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import checksums, manifest, repositories  # noqa: E402
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.details import DatabaseDump, DumpDetails  # noqa: E402
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import bucket  # noqa: E402
+from ansible_collections.lifeboat.dr.plugins.module_utils.settings.parts import LocalSettings  # noqa: E402
 from measure import Sample  # noqa: E402
 from s3_faults import faulty  # noqa: E402
 from s3_quirks import minio_tells_tags  # noqa: E402
@@ -145,7 +146,7 @@ class Bench:
     def instant(self, name: str) -> None:
         """Publish what stands for a database backup of now: only its instant is of use to a mirror."""
         moment = datetime.now(timezone.utc)
-        repo = repositories.from_settings(self._settings(name)["repository"], {})
+        repo = repositories.from_settings(LocalSettings(**self._settings(name)["repository"]), {})
         identity = manifest.backup_id("database", moment)
         of = DumpDetails("custom", 170000, "postgres", "", True, databases=(DatabaseDump("shop", 0),))
         made = manifest.Manifest(identity, "database", name, moment, moment, (), {}, typed.plain(of))
@@ -204,7 +205,7 @@ class Bench:
     def _publish_listing(self, name: str, count: int, endpoint: str) -> None:
         moment = datetime.now(timezone.utc)
         identity = manifest.backup_id("objects", moment)
-        repo = repositories.from_settings(self._settings(name)["repository"], {})
+        repo = repositories.from_settings(LocalSettings(**self._settings(name)["repository"]), {})
         with repo.stage("objects", identity) as staging:
             summary = many_keys.publish_listing(staging.path, count)
             artefacts = (checksums.measure(staging.path / listing.NAME, listing.NAME),)

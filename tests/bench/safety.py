@@ -119,7 +119,7 @@ class Bench:
         found = catalog.entries(repositories.of(Opened(config)), "database", "shop")
         (entry,) = [item for item in found if item.id == made.id]
         assert entry.good or not entry.problem, entry.problem
-        path = Path(str(config.repository["path"])) / "postgresql" / made.id / artefact.name
+        path = Path(config.backup_directory) / "postgresql" / made.id / artefact.name
         data = path.read_bytes()
         assert hashlib.sha256(data).hexdigest() == artefact.sha256
         if artefact.name.endswith(".age"):
@@ -145,7 +145,7 @@ class Bench:
         """A keeper takes a night, against a copy of the same folder whose bytes are hashed."""
         took: dict[bool, list[float]] = {OFF: [], ON: []}
         plain = self.config("pulled", safe=False)
-        source = Path(str(plain.repository["path"]))
+        source = Path(plain.backup_directory)
         keeper = {"directory": str(self.root / "kept"), "source": {"mounted": str(source)}, "quota": "100G"}
         (self.root / "kept").mkdir()
         config = self.config("keeper", safe=False, keeper=keeper)

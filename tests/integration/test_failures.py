@@ -70,7 +70,7 @@ def settings(stack: Stack, tmp_path: Path) -> Iterator[config.Config]:
 
 
 def leftovers(settings: config.Config) -> list[str]:
-    root = Path(settings.repository["path"])
+    root = Path(settings.backup_directory)
     return [str(path.relative_to(root)) for path in root.rglob("*") if path.name.startswith(".")]
 
 

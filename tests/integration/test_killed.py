@@ -107,7 +107,7 @@ def assert_a_normal_run_succeeds(stack: Stack, settings: config.Config, agent: A
     assert operations_verify.verify(Opened(settings), said["id"], "archive", log=say).verdict == checks.PASS
     assert stack.traces() == []
     # What lies in the repository is no backup to anybody, and goes when it is a day old: another host may be writing.
-    root = Path(settings.repository["path"])
+    root = Path(settings.backup_directory)
     left = sorted(str(path) for path in root.rglob(".*"))
     tomorrow = datetime.now(timezone.utc) + timedelta(hours=25)
     assert store(settings).sweep(older_than=STALE, now=tomorrow) == left
@@ -155,7 +155,7 @@ def test_a_terminated_backup_leaves_nothing_at_once(stack: Stack, settings: conf
         wait_for(process, reached)
         os.killpg(process.pid, signal.SIGINT)
         assert process.wait(60) == 130
-    assert not list(Path(settings.repository["path"]).rglob(".*"))
+    assert not list(Path(settings.backup_directory).rglob(".*"))
     assert stack.traces() == []
     assert len(entries(settings)) == 1
 

@@ -73,7 +73,7 @@ def back_up(settings: config.Config, *, others: bool = True) -> str:
     manifest = entries(settings)[-1].manifest
     assert manifest
     if not others:
-        root = Path(settings.repository["path"]) / "postgresql" / taken.id
+        root = Path(settings.backup_directory) / "postgresql" / taken.id
         shutil.rmtree(root / "databases")
         own = tuple(item for item in manifest.artefacts if not item.name.startswith("databases/"))
         rewrite(root, replace(manifest, artefacts=own, details={**manifest.details, "others": None}))
@@ -296,7 +296,7 @@ def test_a_broken_dump_of_another_database_stops_nothing(stack: Stack, settings:
     manifest = entries(settings)[-1].manifest
     assert manifest
     dumps = {item.name: item.folder for item in manifest.detailed(DumpDetails).databases}
-    root = Path(settings.repository["path"]) / "postgresql" / identity
+    root = Path(settings.backup_directory) / "postgresql" / identity
     books, empty = (root / dumps[name] / "database.dump" for name in (LATIN1, EMPTY))
     books.write_bytes(b"PGDMP" + b"\0" * 100)
     empty.write_bytes(b"x" * empty.stat().st_size)
@@ -329,7 +329,7 @@ def test_a_spoiled_database_spoils_the_backup_for_no_other(stack: Stack, setting
     manifest = entries(settings)[-1].manifest
     assert manifest and manifest.id == newer
     books = next(dump.folder for dump in manifest.detailed(DumpDetails).additional if dump.name == LATIN1)
-    path = Path(settings.repository["path"]) / "postgresql" / newer / books / "database.dump"
+    path = Path(settings.backup_directory) / "postgresql" / newer / books / "database.dump"
     path.parent.chmod(0o700)
     path.chmod(0o600)
     path.write_bytes(b"PGDMP" + b"\0" * 100)

@@ -56,7 +56,7 @@ def test_listings_exist_only_encrypted_and_a_prune_needs_no_key(
     world.put("stays", b"stays", {"cache-control": "canary-of-a-header"})
     world.put("gone", b"gone")
     clear = world.take()
-    root = Path(str(world.config.repository["path"]))
+    root = Path(world.config.backup_directory)
     words = ["canary-of-a-header"]
     assert canaries.found(root, words)[words[0]], "the search can find it"
     # It is begun later: no new mirror, the same listing, and what was clear before stays as it was.

@@ -504,7 +504,7 @@ def test_a_damaged_listing_is_not_taken_over(world: MakeWorld, taken_over: list[
     one = world()
     one.put("a")
     first = one.take()
-    path = Path(str(one.config.repository["path"])) / "objects" / first.id / listing.NAME
+    path = Path(one.config.backup_directory) / "objects" / first.id / listing.NAME
     builders.flip(path, at)
     time.sleep(1.1)
     second = one.take()

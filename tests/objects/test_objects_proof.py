@@ -147,7 +147,7 @@ def lose_all(weed: SeaweedFS, settings: Config) -> None:
 
 
 def cut_listing(weed: SeaweedFS, settings: Config) -> None:
-    path = next(Path(settings.repository["path"]).glob("objects/*/listing.jsonl.gz"))
+    path = next(Path(settings.backup_directory).glob("objects/*/listing.jsonl.gz"))
     path.write_bytes(path.read_bytes()[:-1])
 
 
@@ -221,7 +221,7 @@ def test_a_vault_that_does_not_answer_proves_nothing(settings: Config, taken: Ma
         {
             "stack": "shop",
             "runtime": {"project": "shop"},
-            "repository": dict(settings.repository),
+            "repository": vars(settings.repository),
             "objects": {"bucket": settings.objects.bucket, "endpoint_url": "http://127.0.0.1:9"},
             "vault": {"objects_bucket": settings.vault.objects_bucket, "endpoint_url": "http://127.0.0.1:9"},
         },

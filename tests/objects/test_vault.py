@@ -22,6 +22,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.repository import repo
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.s3 import S3Repository
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings.config import Config
+from ansible_collections.lifeboat.dr.plugins.module_utils.settings.parts import S3Settings
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from ansible_collections.lifeboat.dr.plugins.module_utils.vault import vault
 from botocore.exceptions import ClientError
@@ -388,7 +389,7 @@ def test_the_writers_policy_suffices_for_mirrors_and_copies(
     held = weed.client.list_object_versions(Bucket=OBJECTS)
     assert sorted(found["Key"] for found in held["Versions"]) == ["a", "b c", "b c", "d/e"]
 
-    settings = {"type": "s3", "bucket": REPOSITORY, "endpoint_url": weed.url, "staging_root": str(tmp_path / "staging")}
+    settings = S3Settings(bucket=REPOSITORY, endpoint_url=weed.url, staging_root=str(tmp_path / "staging"))
     keys = {"s3_access_key": WRITER["access_key"], "s3_secret_key": WRITER["secret_key"]}
     repo = repositories.from_settings(settings, keys)
     repo.check(writable=True)

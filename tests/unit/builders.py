@@ -28,6 +28,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.repository import base
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import catalog, manifest, repositories
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest import Artefact, Manifest
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
+from ansible_collections.lifeboat.dr.plugins.module_utils.settings.parts import LocalSettings
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 
 NOW = datetime(2026, 11, 24, 12, 0, 0, tzinfo=timezone.utc)
@@ -233,7 +234,7 @@ def prove(root: Path, backup: Manifest, verdict: str = checks.PASS, level: str =
 
 
 def store(root: Path) -> repository_base.Repository:
-    return repositories.from_settings({"type": "local", "path": str(root / "backup")}, {})
+    return repositories.from_settings(LocalSettings(path=str(root / "backup")), {})
 
 
 def entries(root: Path, stack: str = "shop") -> list[catalog.Entry]:

@@ -14,6 +14,7 @@ import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import filesystem
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LifeboatError, NotFoundError, UsageError
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
+from ansible_collections.lifeboat.dr.plugins.module_utils.settings.parts import LocalSettings
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings.scenarios import (
     DATABASE,
     OBJECT_STORAGE,
@@ -48,7 +49,7 @@ def test_plain_settings_get_every_default() -> None:
         "zstd:1",
         "content",
     )
-    assert one.repository == {"type": "local", "path": "/backup"}
+    assert one.repository == LocalSettings(path="/backup")
     assert (one.timezone, one.timeout, one.alarms.backup_age_hours) == ("UTC", 14400, 26)
     assert [one.target(name) for name in SCENARIOS] == [14400, 7200, 3600, 1800, 28800]
     assert one.state == Path("/var/lib/lifeboat/shop")
@@ -135,7 +136,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"vault": {"mode": "fetch"}}, "settings.vault.mode): 'fetch' is not one of push, pull"),
     ({"vault": {"mode": "pull", "repository_bucket": "b"}}, "settings.vault.repository_bucket): with mode pull"),
     ({"vault": {"mode": "pull"}}, "settings.repository): with mode pull it is a directory, and group says who"),
-    ({"vault": {"mode": "pull"}, "repository": {"type": "s3", "group": "g"}}, "settings.repository): with mode pull"),
+    ({"vault": {"mode": "pull"}, "repository": {"type": "s3", "bucket": "g"}}, "settings.repository): with mode pull"),
 ]  # fmt: skip
 
 

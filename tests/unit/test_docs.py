@@ -112,11 +112,11 @@ def test_every_key_of_the_configuration_is_described() -> None:
 
 
 def known_repository_keys() -> tuple[str, str]:
-    """The keys that from_settings() accepts, from its own error messages."""
+    """The keys that a configuration accepts, from its own error messages."""
     said = []
     for kind in ("s3", "local"):
         with pytest.raises(config.UsageError) as error:
-            repositories.from_settings({"type": kind, "no such key": ""}, {})
+            config.from_mapping({"stack": "shop", "repository": {"type": kind, "no such key": ""}})
         said.append(error.value.cause.partition(" knows ")[2])
     return said[0], said[1]
 
@@ -223,5 +223,5 @@ def test_the_example_inventory_loads_and_every_stack_in_it_is_valid() -> None:
             if f"lifeboat_{key}" in variables
         }
         loaded = config.from_mapping(settings)
-        retention.Policy.from_mapping({"timezone": loaded.timezone, **loaded.retention})
+        retention.policy(loaded)
         repositories.from_settings(loaded.repository, {"s3_access_key": "x", "s3_secret_key": "x"})

@@ -28,6 +28,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.operations import escr
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import repositories
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.local import LocalRepository
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest import Manifest
+from ansible_collections.lifeboat.dr.plugins.module_utils.settings.parts import RetentionSettings
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from builders import make_config, make_manifest, publish
 
@@ -259,7 +260,8 @@ def test_the_command_needs_no_identity(
     (world.root / "keys.json").chmod(0o600)
     words = ["escrow", "--kit", str(world.root / "kit.json"), "--credentials", str(world.root / "keys.json")]
     loaded = escrow_kit.configured(cli.parser("escrow").parse_args(words))
-    assert (loaded.retention, loaded.timezone) == ({"daily_days": 4}, "Asia/Tokyo")
+    assert (loaded.retention, loaded.timezone) == (RetentionSettings(daily_days=4), "Asia/Tokyo")
+    assert kit["retention"] == {"daily_days": 4}
     monkeypatch.setattr(escrow_record, "store", lambda _: repositories.of(Opened(make_config(world.root))))
     words += ["--look", "--seen", str(world.seen)]
     assert [cli.main(words), cli.main(words)] == [3, 0]

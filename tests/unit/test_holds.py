@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import platform
 from datetime import datetime, timedelta
@@ -33,7 +32,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Opened:
     monkeypatch.setattr(lock, "DIRECTORY", tmp_path)
     for days in (20, 0):
         publish(tmp_path, NOW - days * DAY)
-    return Opened(dataclasses.replace(make_config(tmp_path), retention=RULES))
+    return Opened(make_config(tmp_path, retention=RULES))
 
 
 def pruned(run: Opened, now: datetime = NOW, *, dry_run: bool = False) -> prune.Pruning:
@@ -46,7 +45,7 @@ def held(run: Opened, identity: str = OLD, now: datetime = NOW) -> list[str]:
 
 
 def path(run: Opened, identity: str = OLD) -> Path:
-    return Path(str(run.config.repository["path"])) / "holds" / f"{identity}.json"
+    return Path(run.config.backup_directory) / "holds" / f"{identity}.json"
 
 
 def test_control_without_a_hold_it_goes(run: Opened) -> None:

@@ -131,7 +131,7 @@ def test_a_path_that_must_be_a_mount(tmp_path: Path) -> None:
     run = opened(tmp_path, repository={"type": "local", "path": str(tmp_path / "backup"), "mounted": True})
     with pytest.raises(UsageError, match="nothing is mounted there"):
         repositories.of(run).check(writable=True)
-    assert KNOWN % 0 in metrics.textfile(opened(tmp_path, repository=dict(run.config.repository)), now=NOW)
+    assert KNOWN % 0 in metrics.textfile(opened(tmp_path, repository=vars(run.config.repository)), now=NOW)
     LocalRepository(Path("/dev/shm"), mounted=True).check()
 
 

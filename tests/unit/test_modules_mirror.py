@@ -19,6 +19,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import settings as 
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3.bucket import Bucket, Doubts, Version
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3.copier import ChangedError, Copied, Copier
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3.signed import Answer
+from ansible_collections.lifeboat.dr.plugins.module_utils.settings.parts import LocalSettings
 from ansible_collections.lifeboat.dr.plugins.module_utils.vault import endpoints
 from builders import Run, settings
 
@@ -87,7 +88,7 @@ def given(root: Path, **more: Any) -> dict[str, Any]:
 
 
 def published(root: Path) -> list[str]:
-    return repositories.from_settings({"type": "local", "path": str(root / "backup")}, {}).published("objects")
+    return repositories.from_settings(LocalSettings(path=str(root / "backup")), {}).published("objects")
 
 
 def test_objects_mirror_changes(run: Run, tmp_path: Path, world: World) -> None:

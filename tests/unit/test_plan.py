@@ -36,6 +36,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.recovery.state import 
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import copies, repositories
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.points import Part, Point
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.sources import Sources
+from ansible_collections.lifeboat.dr.plugins.module_utils.settings.parts import LocalSettings
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import DataMount, Opened, ServiceState
 from builders import FACTS, NOW, entries, fingerprint, folder, make_config, make_manifest, prove, publish, store
@@ -693,7 +694,7 @@ def test_the_plan_says_when_it_takes_from_the_vault(
     publish(tmp_path, NOW - DAY)
     one = publish(tmp_path)
     shutil.copytree(tmp_path / "backup", tmp_path / "vault")
-    vault = repositories.from_settings({"type": "local", "path": str(tmp_path / "vault")}, {})
+    vault = repositories.from_settings(LocalSettings(path=str(tmp_path / "vault")), {})
     (folder(tmp_path, one) / "database.dump").write_bytes(b"DUMP")
     with pytest.raises(IntegrityError, match="another SHA-256"):
         make(tmp_path, identity=one.id)

@@ -27,6 +27,8 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import base as repository_base
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import repositories
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.local import LocalRepository
+from ansible_collections.lifeboat.dr.plugins.module_utils.settings.parts import LocalSettings, S3Settings
+from builders import make_config
 from repository_contract import DAY, FILES, ID, OTHER, Contract, publish
 
 NOW = datetime.now(timezone.utc)
@@ -384,16 +386,16 @@ KEYS = {"s3_access_key": "a", "s3_secret_key": "b"}
         ({**S3, "secret_key": "x"}, KEYS, "does not know secret_key; it knows bucket"),
     ],
 )
-def test_bad_settings(settings: dict[str, Any], secrets: dict[str, str], message: str) -> None:
+def test_bad_settings(settings: dict[str, Any], secrets: dict[str, str], message: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=message):
-        repositories.from_settings(settings, secrets)
+        repositories.from_settings(make_config(tmp_path, repository=settings).repository, secrets)
 
 
 def test_good_settings(tmp_path: Path) -> None:
-    local = repositories.from_settings({"type": "local", "path": str(tmp_path), "folders": {"config": "etc"}}, {})
+    local = repositories.from_settings(LocalSettings(path=str(tmp_path), folders={"config": "etc"}), {})
     assert isinstance(local, LocalRepository)
     assert local.folders == {"database": "postgresql", "objects": "objects", "config": "etc"}
-    vault = repositories.from_settings({**S3, "prefix": "/web1/"}, KEYS)
+    vault = repositories.from_settings(S3Settings(bucket="b", prefix="/web1/"), KEYS)
     assert vault.location("database", ID) == f"s3://b/web1/postgresql/{ID}"
 
 

@@ -39,6 +39,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.repository import repo
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import s3 as repository_s3
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.s3 import S3Repository
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import client as s3_client
+from ansible_collections.lifeboat.dr.plugins.module_utils.settings.parts import S3Settings
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from botocore import awsrequest
 from builders import make_config, make_manifest
@@ -108,11 +109,11 @@ def repo(endpoint: str, tmp_path: Path) -> S3Repository:
 
 def build(endpoint: str, tmp_path: Path, **more: str) -> S3Repository:
     settings = {
-        "type": "s3", "bucket": "vault", "prefix": f"test/{uuid.uuid4().hex}", "endpoint_url": endpoint,
+        "bucket": "vault", "prefix": f"test/{uuid.uuid4().hex}", "endpoint_url": endpoint,
         "staging_root": str(tmp_path / "staging"),
     }  # fmt: skip
     secrets = {**KEYS, **{name: more.pop(name) for name in KEYS if name in more}}
-    made = repositories.from_settings({**settings, **more}, secrets)
+    made = repositories.from_settings(S3Settings(**{**settings, **more}), secrets)
     assert isinstance(made, S3Repository)
     return made
 

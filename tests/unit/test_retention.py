@@ -18,6 +18,7 @@ from typing import Any, Callable
 from zoneinfo import ZoneInfo
 
 import pytest
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import typed
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import UsageError
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.retention import (
     Backup,
@@ -398,9 +399,12 @@ def _one_of(days: list[date], by_day: dict[date, list[str]], ids: set[str]) -> N
     ids=str,
 )
 def test_a_nonsense_policy_is_refused(settings: dict[str, Any], message: str) -> None:
-    assert Policy.from_mapping({}) == Policy()
+    def wrong(field: str, cause: str) -> UsageError:
+        return UsageError("read the policy", f"{field}: {settings.get(field)!r}", cause)
+
+    assert typed.build(Policy, {}, wrong) == Policy()
     with pytest.raises(UsageError, match=message):
-        Policy.from_mapping(settings)
+        typed.build(Policy, settings, wrong)
 
 
 def test_naive_times_and_duplicates_are_refused() -> None:

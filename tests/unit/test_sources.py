@@ -17,6 +17,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.repository import copi
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest import Manifest
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.points import Part, Point
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.sources import Sources
+from ansible_collections.lifeboat.dr.plugins.module_utils.settings.parts import LocalSettings
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from builders import NOW, make_config, prove, publish, publish_objects, store
 
@@ -111,7 +112,7 @@ def test_the_vault_stands_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, da
     night(tmp_path, NOW - DAY)
     second = night(tmp_path, NOW)
     shutil.copytree(tmp_path / "backup", tmp_path / "vault")
-    vault = repositories.from_settings({"type": "local", "path": str(tmp_path / "vault")}, {})
+    vault = repositories.from_settings(LocalSettings(path=str(tmp_path / "vault")), {})
     monkeypatch.setattr(copies, "vault", lambda config: vault)
     if damage == "a part is missing":
         store(tmp_path).delete("objects", second.parts["objects"].id)
@@ -166,6 +167,6 @@ def test_a_recovery_points_failed_part_may_be_accepted(tmp_path: Path) -> None:
 def test_a_good_copy_is_better_than_what_could_be_accepted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     one = publish(tmp_path)
     shutil.copytree(tmp_path / "backup", tmp_path / "vault")
-    vault = repositories.from_settings({"type": "local", "path": str(tmp_path / "vault")}, {})
+    vault = repositories.from_settings(LocalSettings(path=str(tmp_path / "vault")), {})
     monkeypatch.setattr(copies, "vault", lambda config: vault)
     assert taken(tmp_path, one.id, "cut", bearable=True) == (f"vault {one.id}", ())

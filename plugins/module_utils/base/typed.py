@@ -214,6 +214,12 @@ class _Reader:
     def _first_that_fits(self, kinds: Sequence[Any], data: Any, where: str) -> Any:
         if data is None and _NONE in kinds:
             return None
+        tagged = _tagged(tuple(kinds))
+        if tagged and isinstance(data, Mapping):
+            word = data.get("type", next(iter(tagged)))
+            if not isinstance(word, str) or word not in tagged:
+                raise self._wrong(f"{where}.type".lstrip("."), f"{shown(word)}: it must be {' or '.join(tagged)}")
+            return self.dataclass(tagged[word], data, where)
         *others, last = (kind for kind in kinds if kind is not _NONE)
         for kind in others:
             try:
@@ -227,6 +233,14 @@ class _Reader:
 def hints(kind: Any) -> Mapping[str, Any]:
     """The types of a dataclass's fields. Text is evaluated for each of them: once is enough."""
     return typing.get_type_hints(kind, include_extras=True)
+
+
+@functools.cache
+def _tagged(kinds: tuple[Any, ...]) -> Mapping[str, Any]:
+    """Of dataclasses that a word in their field `type` tells apart: each by its word. Without one it is the first."""
+    if not all(hasattr(kind, "__dataclass_fields__") and "type" in kind.__dataclass_fields__ for kind in kinds):
+        return {}
+    return {typing.get_args(hints(kind)["type"])[0]: kind for kind in kinds}
 
 
 @functools.cache

@@ -174,7 +174,7 @@ def _ids(kind: str, stack: str, directory: Path) -> list[str]:
     loaded = config.load(stack, directory)
     if kind == "records":
         return store.ids(loaded)
-    if loaded.repository.get("type") != "local":
+    if not loaded.backup_directory:
         return []
     repo = repositories.of(Opened(loaded))
     named = components.KINDS if kind == "backups" else ()

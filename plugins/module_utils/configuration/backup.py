@@ -103,7 +103,7 @@ class _Work:
         self._config, self._repo, self._earlier, self._seal = config, repo, earlier, seal
         self._identity, self._folder, self._log = identity, folder, log
         # What a backup must not swallow: the backups.
-        self._never = {filesystem.real(str(name)) for name in (config.state, config.repository.get("path")) if name}
+        self._never = {filesystem.real(str(name)) for name in (config.state, config.backup_directory) if name}
 
     def files(self, selection: Selection) -> ConfigDetails:
         """Pack the plain and the secret files. A named secret below a named directory is taken for a secret only."""

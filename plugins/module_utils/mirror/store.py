@@ -22,6 +22,7 @@ from ..s3 import bucket, client
 from ..s3.bucket import Bucket, addresses, host_and_port
 from ..s3.signed import fields, plain
 from ..settings.config import ObjectsSettings
+from ..settings.parts import S3Settings
 from ..stack import buckets
 from ..stack.runtime import Opened
 
@@ -95,10 +96,8 @@ def _ours(run: Opened, names: Sequence[str], protected: Sequence[str]) -> Iterat
         for name in protected:
             with contextlib.suppress(LifeboatError):  # no name that a bucket can have
                 yield buckets.suffixed(config, name)
-    if repository.get("type") == "s3":
-        where, region, name = (str(repository.get(key, "")) for key in ("endpoint_url", "region", "bucket"))
-        if _listed_with(run, where, region):
-            yield name
+    if isinstance(repository, S3Settings) and _listed_with(run, repository.endpoint_url, repository.region):
+        yield repository.bucket
     for name in names:
         stamp = STAMPED.fullmatch(name)
         if SCRATCH.fullmatch(name) or (stamp and any(quarantine_name(own, stamp[1]) == name for own in protected)):

@@ -34,6 +34,7 @@ from ..repository.manifest import component_of
 from ..repository.points import PointEntry
 from ..s3.bucket import Bucket
 from ..settings.config import Config
+from ..settings.parts import S3Settings
 from ..stack import buckets
 from ..stack.runtime import Opened
 
@@ -103,12 +104,9 @@ def pruned_at(config: Config) -> Optional[datetime]:
 def _servers(config: Config) -> list[Bucket]:
     """One bucket of each server that backups are kept in; one whose keys are not set cannot be asked."""
     own, vault, found = config.repository, config.vault, list[Bucket]()
-    if own.get("type") == "s3":
-        name, endpoint, region, ca = (
-            str(own.get(key, "")) for key in ("bucket", "endpoint_url", "region", "ca_bundle")
-        )
+    if isinstance(own, S3Settings):
         access_key, secret_key = (config.secrets.get(key, "") for key in ("s3_access_key", "s3_secret_key"))
-        found.append(Bucket(name, endpoint, region, ca, access_key, secret_key))
+        found.append(Bucket(own.bucket, own.endpoint_url, own.region, own.ca_bundle, access_key, secret_key))
     mirror = vault.repository_bucket or vault.objects_bucket
     if mirror and config.secrets.get("vault_access_key") and config.secrets.get("vault_secret_key"):
         found.append(buckets.in_vault(config, mirror))

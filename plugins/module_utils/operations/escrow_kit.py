@@ -17,6 +17,7 @@ from pathlib import Path
 from ..base import typed
 from ..base.errors import UsageError
 from ..settings.config import Config, from_mapping
+from ..settings.parts import RetentionSettings, S3Settings
 
 _VAULT = ("endpoint_url", "region", "ca_bundle", "objects_bucket", "repository_bucket", "prefix")
 _ENVIRONMENT = {
@@ -51,10 +52,12 @@ def kit(config: Config) -> dict[str, object]:
     # What is escrowed must open last night's point; kits of earlier versions take the default for its age.
     alarms = {"backup_age_hours": config.alarms.backup_age_hours}
     found: dict[str, object] = {"stack": config.stack, "alarms": alarms, "vault": vault}
-    if config.repository.get("type") == "s3" or config.repository.get("folders"):
-        found["repository"] = {key: value for key, value in config.repository.items() if key != "staging_root"}
+    if isinstance(config.repository, S3Settings) or config.repository.folders:
+        settings = typed.plain(config.repository)
+        found["repository"] = {key: value for key, value in settings.items() if value and key != "staging_root"}
     # By which a look knows what was removed because its time was over; kits of earlier versions take the defaults.
-    found.update({"retention": dict(config.retention)} if config.retention else {})
+    rules = {name: value for name, value in vars(config.retention).items() if value != getattr(RetentionSettings, name)}
+    found.update({"retention": rules} if rules else {})
     found.update({"timezone": config.timezone} if config.timezone != "UTC" else {})
     for name in ("signers", "adopted"):  # whose recovery points are believed; a kit is as trusted as an inventory
         found.update({name: typed.plain(getattr(config, name))} if getattr(config, name) else {})

@@ -15,6 +15,7 @@ from ..base.checks import COULD_NOT_VERIFY, Check, at_most
 from ..base.errors import LifeboatError, UsageError
 from ..repository import copies, points, repositories
 from ..repository.base import Repository, dated
+from ..settings.parts import S3Settings
 from ..stack.runtime import Opened
 
 SCHEMA: Literal["lifeboat.dr/escrow"] = "lifeboat.dr/escrow"
@@ -44,7 +45,7 @@ def store(run: Opened) -> Repository:
     found = copies.vault(run)
     if found is not None:
         return found
-    if run.config.repository.get("type") == "s3":
+    if isinstance(run.config.repository, S3Settings):
         return repositories.of(run)
     remedy = "Set lifeboat_vault.repository_bucket and deploy, or name the vault (--bucket, --endpoint-url)."
     raise UsageError("prove the escrow", run.config.stack, "there is no vault: nothing survives the host", remedy)

@@ -43,6 +43,7 @@ from ..repository.details import ConfigDetails
 from ..repository.local import LocalRepository
 from ..repository.points import PointEntry
 from ..settings.config import LEVELS, Config
+from ..settings.parts import S3Settings
 from ..stack.runtime import Opened
 from ..stack.state import StateInventory
 from . import checklist, clocks, glances, quarantine, runs, status
@@ -169,7 +170,10 @@ def duties(config: Config) -> dict[tuple[str, str], timedelta]:
 
 def _copied(config: Config) -> bool:
     """Whether copies are kept in a vault besides the repository."""
-    return bool(config.vault.repository_bucket) and config.repository.get("bucket") != config.vault.repository_bucket
+    return (
+        bool(config.vault.repository_bucket)
+        and getattr(config.repository, "bucket", "") != config.vault.repository_bucket
+    )
 
 
 def _done(duty: str, of: str, at: Optional[datetime]) -> Sample:
@@ -404,9 +408,9 @@ def _skew(look: Look) -> Iterator[Sample]:
 def _certificates(look: Look) -> Iterator[Sample]:
     """Of the addresses that are configured. One that cannot be looked at may have ended: then all are unknown."""
     one = look.config
-    bundle = str(one.repository.get("ca_bundle", ""))
+    own = one.repository if isinstance(one.repository, S3Settings) else S3Settings()
     used = {
-        "repository": (str(one.repository.get("endpoint_url", "")), bundle),
+        "repository": (own.endpoint_url, own.ca_bundle),
         "vault": (one.vault.endpoint_url, one.vault.ca_bundle),
         "objects": (one.objects.endpoint_url, one.objects.ca_bundle),
         "frontend": (one.frontend.url, one.frontend.ca_bundle),
@@ -485,7 +489,7 @@ def _repository(look: Look, again: bool) -> list[Sample]:
     """One in S3 is not even listed where nobody is to be asked: each look costs requests."""
     before = _recall(look.config, CATALOG)
     try:
-        remote = look.config.repository.get("type", "local") != "local"
+        remote = isinstance(look.config.repository, S3Settings)
         listing = before.listing if before and remote and not again else _listing(look)
     except LifeboatError:
         return [_success("repository", False)]

@@ -33,6 +33,7 @@ from ..repository.base import OtherStackError
 from ..s3.bucket import Bucket
 from ..settings import config as settings
 from ..settings.config import Config
+from ..settings.parts import S3Settings
 from ..stack import buckets, mounts
 from ..stack.runtime import Opened
 from ..tools import healthchecks
@@ -119,7 +120,7 @@ def addresses(config: Config) -> list[str]:
         "lifeboat_objects.endpoint_url": config.objects.endpoint_url,
         "lifeboat_objects.admin.endpoint_url": config.objects.admin.endpoint_url,
         "lifeboat_vault.endpoint_url": config.vault.endpoint_url,
-        "lifeboat_repository.endpoint_url": str(config.repository.get("endpoint_url", "")),
+        "lifeboat_repository.endpoint_url": getattr(config.repository, "endpoint_url", ""),
     }
     given.update({name: url for name, url in endpoints.items() if url})
     switch = healthchecks.problem(config.secrets[settings.HEARTBEAT].strip()) if config.heard else ""
@@ -244,12 +245,12 @@ def _elsewhere(run: Opened) -> Iterator[str]:
     name = config.vault.objects_bucket or config.vault.repository_bucket
     if name:
         yield from _bucket("lifeboat_vault", lambda: buckets.in_vault(config, name))
-    if repository.get("type") == "s3" and secrets.get("s3_access_key"):  # without one, the machine's own role is used
-        bucket, endpoint, region, ca = (
-            str(repository.get(key, "")) for key in ("bucket", "endpoint_url", "region", "ca_bundle")
-        )
+    if isinstance(repository, S3Settings) and secrets.get(
+        "s3_access_key"
+    ):  # without one, the machine's own role is used
+        server = (repository.bucket, repository.endpoint_url, repository.region, repository.ca_bundle)
         keys = (secrets["s3_access_key"], secrets.get("s3_secret_key", ""))
-        yield from _bucket("lifeboat_repository", lambda: Bucket(bucket, endpoint, region, ca, *keys))
+        yield from _bucket("lifeboat_repository", lambda: Bucket(*server, *keys))
 
 
 def _owned(run: Opened) -> Iterator[str]:

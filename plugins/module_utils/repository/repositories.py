@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Callable, Optional, TypeVar
+from typing import TYPE_CHECKING, Callable, Optional, TypeVar, Union
 
 from ..base import filesystem, typed
 from ..base.clock import format_time
@@ -28,9 +28,10 @@ from ..base.errors import (
     printable,
 )
 from ..settings.config import ADOPTIONS, ESCROWS, MANIFESTS, RECOVERY_POINTS, VERIFICATIONS, Config
+from ..settings.parts import LocalSettings, S3Settings
 from ..stack.runtime import Opened
 from . import sealing
-from .base import LATEST, POINT_ID, VERIFICATION, Repository, bad_setting, dated
+from .base import LATEST, POINT_ID, VERIFICATION, Repository, dated
 from .components import CONFIG
 from .details import ConfigDetails
 from .local import LocalRepository
@@ -47,31 +48,6 @@ _KNOWN_SCHEMA = "lifeboat.dr/signatures"
 _MOST = 20_000  # lines of that
 _TRIED = 50  # backups that are read for the last one that this host signed
 _CHECK = "check the signature"
-
-
-@dataclass(frozen=True)
-class _Local:
-    """folders: component -> folder. group: who may read it besides root, for a keeper. mounted: must be a mount."""
-
-    type: str = "local"
-    path: str = ""
-    group: str = ""
-    mounted: bool = False
-    folders: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class _S3:
-    """staging_root: where backups are put together."""
-
-    type: str
-    bucket: str = ""
-    prefix: str = ""
-    endpoint_url: str = ""
-    region: str = ""
-    ca_bundle: str = ""
-    folders: Mapping[str, str] = field(default_factory=dict)
-    staging_root: str = ""
 
 
 def of(run: Opened) -> Repository:
@@ -172,17 +148,19 @@ def _open_granted(run: Opened) -> Optional[Repository]:
 
 def _open_vault(run: Opened) -> Optional[S3Repository]:
     config, one, own = run.config, run.config.vault, run.config.repository
-    ours = (own.get("type"), own.get("bucket"), str(own.get("endpoint_url", "")).rstrip("/"))
-    if not one.repository_bucket or ours == ("s3", one.repository_bucket, one.endpoint_url.rstrip("/")):
+    ours = (own.bucket, own.endpoint_url.rstrip("/")) if isinstance(own, S3Settings) else None
+    if not one.repository_bucket or ours == (one.repository_bucket, one.endpoint_url.rstrip("/")):
         return None
     keys = [config.secrets.get(name, "") for name in ("vault_access_key", "vault_secret_key")]
     if not all(keys):
         remedy = "Set them in lifeboat_secrets (vaulted) and deploy."
         raise UsageError("reach the vault", config.stack, "vault_access_key or vault_secret_key is not set", remedy)
-    layout = {name: own[name] for name in ("folders", "staging_root") if name in own}
-    server = {name: getattr(one, name) for name in ("endpoint_url", "region", "ca_bundle")}
-    named = {"type": "s3", "bucket": one.repository_bucket, "prefix": one.prefix or config.stack}
-    found = in_bucket({**named, **server, **layout}, *keys)
+    staging = own.staging_root if isinstance(own, S3Settings) else ""
+    copies = S3Settings(
+        bucket=one.repository_bucket, prefix=one.prefix or config.stack, endpoint_url=one.endpoint_url,
+        region=one.region, ca_bundle=one.ca_bundle, folders=own.folders, staging_root=staging,
+    )  # fmt: skip
+    found = in_bucket(copies, *keys)
     found.stack = config.stack
     return _believed(run, found)
 
@@ -195,35 +173,24 @@ def _believed(run: Opened, found: R) -> R:
     return found
 
 
-def from_settings(settings: Mapping[str, object], secrets: Mapping[str, str]) -> Repository:
-    """Build the repository that the settings name; raises UsageError for a setting that is missing or unknown.
-
-    {type: local, path} or {type: s3, bucket, ...}. secrets: s3_access_key, s3_secret_key.
-    """
-    kind = settings.get("type", "local")
-    if kind == "local":
-        local = typed.build(_Local, settings, _wrong(settings))
-        return LocalRepository(Path(local.path), local.folders, local.group, local.mounted)
-    if kind != "s3":
-        raise bad_setting("type", kind, "it must be local or s3")
+def from_settings(settings: Union[LocalSettings, S3Settings], secrets: Mapping[str, str]) -> Repository:
+    """Build the repository that the settings name. secrets: s3_access_key, s3_secret_key."""
+    if isinstance(settings, LocalSettings):
+        return LocalRepository(Path(settings.path), settings.folders, settings.group, settings.mounted)
     return in_bucket(settings, secrets.get("s3_access_key", ""), secrets.get("s3_secret_key", ""))
 
 
-def in_bucket(settings: Mapping[str, object], access_key: str, secret_key: str) -> S3Repository:
+def in_bucket(settings: S3Settings, access_key: str, secret_key: str) -> S3Repository:
     """The repository of type s3 that the settings name, opened with these keys."""
     from .s3 import STAGING, S3Repository  # a repository of this host does without HTTP and its like
 
-    given = vars(typed.build(_S3, settings, _wrong(settings)))
+    given = vars(settings)
     return S3Repository(
         **{name: value for name, value in given.items() if name not in ("type", "staging_root")},
         access_key=access_key,
         secret_key=secret_key,
         staging_root=Path(given["staging_root"] or STAGING),
     )
-
-
-def _wrong(settings: Mapping[str, object]) -> typed.Wrong:
-    return lambda name, cause: bad_setting(name, settings.get(name.partition(".")[0]), cause)
 
 
 # Who may sign.

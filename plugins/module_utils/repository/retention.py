@@ -37,14 +37,14 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta, timezone, tzinfo
-from typing import Annotated, Optional
+from typing import Optional
 
 from ..base import typed
 from ..base.clock import TOLERANCE, format_time
 from ..base.errors import UsageError, printable
 from ..base.text import named
-from ..base.typed import Range
 from ..settings.config import Config
+from ..settings.parts import RetentionSettings
 
 _READ = "read the retention policy"
 HOLD_SCHEMA = "lifeboat.dr/hold"
@@ -137,30 +137,20 @@ def hold_of(id: str, stack: str, data: bytes, now: datetime) -> Optional[Hold]:
 
 
 @dataclass(frozen=True)
-class Policy:
-    """What is promised. Days and months of 0 switch that rule off; the floors cannot be switched off."""
+class Policy(RetentionSettings):
+    """What is promised."""
 
-    daily_days: Annotated[int, Range(0, 36500)] = 30
-    weekly_months: Annotated[int, Range(0, 1200)] = 3
-    monthly_months: Annotated[int, Range(0, 1200)] = 12
-    weekly_day: str = "sunday"
-    monthly_day: Annotated[int, Range(1, 31)] = 1
-    minimum: Annotated[int, Range(1, 100000)] = 3
     timezone: str = "UTC"
 
     def __post_init__(self) -> None:
         if self.weekly_day.lower() not in WEEKDAYS:
-            raise _bad("weekly_day", self.weekly_day, f"it must be one of {', '.join(WEEKDAYS)}")
+            cause = f"it must be one of {', '.join(WEEKDAYS)}"
+            raise UsageError(_READ, f"weekly_day: {self.weekly_day!r}", cause, "Correct weekly_day.")
         _zone(self.timezone)
-
-    @classmethod
-    def from_mapping(cls, settings: Mapping[str, object]) -> Policy:
-        """Build from plain data; an unknown key is an error, because a misspelt promise is no promise."""
-        return typed.build(cls, settings, lambda field, cause: _bad(field, settings.get(field), cause))
 
 
 def policy(config: Config) -> Policy:
-    return Policy.from_mapping({"timezone": config.timezone, **config.retention})
+    return Policy(**{**vars(config.retention), "timezone": config.retention.timezone or config.timezone})
 
 
 @dataclass(frozen=True)
@@ -389,7 +379,3 @@ def _refuse_duplicates(ordered: Sequence[Backup]) -> None:
         if backup.id in seen:
             raise UsageError("plan retention", f"backup {backup.id}", "it was given twice", "Give each backup once.")
         seen.add(backup.id)
-
-
-def _bad(name: str, value: object, cause: str) -> UsageError:
-    return UsageError(_READ, f"{name}: {value!r}", cause, f"Correct {name or 'it'}.")

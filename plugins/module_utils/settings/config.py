@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Literal, Optional
+from typing import Annotated, Literal, Optional, Union
 from urllib.parse import urlsplit
 
 from ..base import filesystem, pipeline, typed
@@ -30,9 +30,12 @@ from .parts import (
     DrillSettings,
     FrontendSettings,
     KeeperSettings,
+    LocalSettings,
     MonitoringSettings,
     MountSettings,
     ReadbackSettings,
+    RetentionSettings,
+    S3Settings,
     problems,
 )
 from .scenarios import SCENARIOS, Scenario
@@ -324,8 +327,8 @@ class Config:
     timeout: Seconds = 4 * 3600
     runtime: RuntimeSettings = field(default_factory=RuntimeSettings)
     database: DatabaseSettings = field(default_factory=DatabaseSettings)
-    repository: Mapping[str, object] = field(default_factory=lambda: {"type": "local", "path": "/backup"})
-    retention: Mapping[str, object] = field(default_factory=dict)
+    repository: Union[LocalSettings, S3Settings] = field(default_factory=lambda: LocalSettings(path="/backup"))
+    retention: RetentionSettings = field(default_factory=RetentionSettings)
     objects: ObjectsSettings = field(default_factory=ObjectsSettings)
     vault: VaultSettings = field(default_factory=VaultSettings)
     config: ConfigSettings = field(default_factory=ConfigSettings)
@@ -347,6 +350,11 @@ class Config:
     state_directory: str = ""
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
     pin: str = ""  # the seal of the recovery point that an operator names; of one run, and in no file
+
+    @property
+    def backup_directory(self) -> str:
+        """Empty where backups are in a bucket."""
+        return self.repository.path if isinstance(self.repository, LocalSettings) else ""
 
     @property
     def state(self) -> Path:
@@ -414,7 +422,7 @@ def from_mapping(data: object, secrets: object = None, where: str = "settings") 
     _check_monitoring(config.monitoring, f"{where}.monitoring")
     if config.keeper.directory:  # the stack runs elsewhere, and the repository is the keeper's own
         state = config.state_directory or f"{config.keeper.directory.rstrip('/')}/state"
-        local = {"type": "local", "path": config.keeper.repository}
+        local = LocalSettings(path=config.keeper.repository)
         return dataclasses.replace(config, repository=local, state_directory=state)
     if config.runtime.type == "compose" and not config.runtime.project_directory and not config.runtime.project:
         raise _wrong(f"{where}.runtime", "neither project_directory nor project is given")
@@ -505,7 +513,7 @@ def _check_vault(config: Config, where: str) -> None:
     if config.vault.repository_bucket:
         cause = "with mode pull a keeper has the copies, and this host must have no key to them"
         raise _wrong(f"{where}.vault.repository_bucket", f"{cause}: leave it out")
-    if config.repository.get("type", "local") != "local" or not config.repository.get("group"):
+    if not isinstance(config.repository, LocalSettings) or not config.repository.group:
         cause = "with mode pull it is a directory, and group says who besides root may read it, such as lifeboat-keeper"
         raise _wrong(f"{where}.repository", cause)
 

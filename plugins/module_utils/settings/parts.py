@@ -2,8 +2,8 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The large parts of the configuration: a static frontend on GitHub Pages, how a stack is rehearsed, what a keeper is
-told."""
+"""The large parts of the configuration: where backups are, a static frontend, how a stack is rehearsed, what a keeper
+is told."""
 
 from __future__ import annotations
 
@@ -38,6 +38,47 @@ class MountSettings:
     """What the services mount besides what backups hold. `exclude`: the mounts that no backup needs to hold."""
 
     exclude: tuple[ExcludedMount, ...] = ()
+
+
+@dataclass(frozen=True)
+class LocalSettings:
+    """A repository in a directory. `folders`: component -> folder. `group`: who may read it besides root, for a keeper.
+    `mounted`: it must be a mount."""
+
+    type: Literal["local"] = "local"
+    path: str = ""
+    group: str = ""
+    mounted: bool = False
+    folders: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class S3Settings:
+    """A repository in a bucket. `staging_root`: where backups are put together. Secrets: s3_access_key,
+    s3_secret_key."""
+
+    type: Literal["s3"] = "s3"
+    bucket: str = ""
+    prefix: str = ""
+    endpoint_url: str = ""
+    region: str = ""
+    ca_bundle: str = ""
+    folders: Mapping[str, str] = field(default_factory=dict)
+    staging_root: str = ""
+
+
+@dataclass(frozen=True)
+class RetentionSettings:
+    """What is kept. Days and months of 0 switch that rule off; the floors cannot be switched off. `timezone`: empty is
+    that of the stack."""
+
+    daily_days: Annotated[int, Range(0, 36500)] = 30
+    weekly_months: Annotated[int, Range(0, 1200)] = 3
+    monthly_months: Annotated[int, Range(0, 1200)] = 12
+    weekly_day: str = "sunday"
+    monthly_day: Annotated[int, Range(1, 31)] = 1
+    minimum: Annotated[int, Range(1, 100000)] = 3
+    timezone: str = ""
 
 
 @dataclass(frozen=True)

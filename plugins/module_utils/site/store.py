@@ -10,6 +10,7 @@ from ..base.errors import UsageError
 from ..repository import repositories
 from ..repository.base import Repository
 from ..repository.sources import REPOSITORY, VAULT, in_vault
+from ..settings.parts import S3Settings
 from ..stack.runtime import Opened
 
 
@@ -18,7 +19,7 @@ def open_store(run: Opened) -> tuple[Repository, str]:
     store = in_vault(run)
     if store is not None:
         return store, VAULT
-    if run.config.repository.get("type") != "s3":
+    if not isinstance(run.config.repository, S3Settings):
         raise UsageError(
             "plan the recovery of the site", run.config.stack,
             "no copies are kept in a vault, and the repository is a directory of the lost machine",

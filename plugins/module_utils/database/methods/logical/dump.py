@@ -626,7 +626,7 @@ def _require_space(config: Config, repo: repository_base.Repository, sizes: Mapp
     if free < needed:
         raise SpaceError(
             "start a backup",
-            str(config.repository.get("path", "")),
+            config.backup_directory,
             f"{human(free)} free, about {human(needed)} needed",
             "Free space there, or run lifeboat.dr.prune.",
         )
@@ -640,7 +640,7 @@ def _named_errors(config: Config) -> Iterator[None]:
     except OSError as exc:
         raise SpaceError(
             "write the backup",
-            str(config.repository.get("path") or "staging directory"),
+            config.backup_directory or "staging directory",
             exc.strerror or str(exc),
             "The unfinished backup was removed; earlier ones are untouched. Free space, then run it again.",
         ) from exc
