@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import UsageError
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
+from ansible_collections.lifeboat.dr.plugins.module_utils.settings.parts import LocalSettings
 
 SSH = {"host": "app1", "user": "keeper-shop", "identity_file": "/etc/k", "known_hosts": "/etc/h"}
 
@@ -21,7 +22,7 @@ def given(**changes: Any) -> dict[str, Any]:
 
 def test_a_keeper_has_a_repository_of_its_own_and_no_stack_to_run() -> None:
     found = config.from_mapping({"stack": "shop", "keeper": given(source=SSH)})
-    assert found.repository == {"type": "local", "path": "/vault/shop/repository"}
+    assert found.repository == LocalSettings(path="/vault/shop/repository")
     with pytest.raises(UsageError, match="runtime"):
         config.from_mapping({"stack": "shop"})
 
