@@ -16,8 +16,7 @@ import shutil
 import socket
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -36,8 +35,7 @@ from ..repository.details import BUCKETS, HeldBucket, HeldProperties, HeldTags, 
 from ..repository.manifest import Manifest
 from ..repository.points import EVENTUAL
 from ..s3 import properties
-from ..s3 import settings as s3_settings
-from ..s3.bucket import TRUST, Bucket, Doubts, Listed
+from ..s3.bucket import TRUST, Bucket, Doubts
 from ..s3.copier import Shared
 from ..settings.config import Config
 from ..stack import buckets
@@ -86,8 +84,8 @@ def take(
     _sweep(vault, now, log)
     instant = guard.choose_instant(config, repo, source, now, log, doubts, database)
     identity = catalog.free_id(repo, "objects", now)
-    seal, (known, seen, before) = age.sealing(config, log), _earlier(run, repo)
-    mirrors = _Mirrors(run, before, instant, accepted, log, doubts, seal, _shared(config))
+    seal, before = age.sealing(config, log), _before(run, repo)
+    listed, mirrors = before.listed, _Mirrors(run, before, instant, accepted, log, doubts, seal, _shared(config))
     with State(mirrors.journal(PRIMARY)) as state:
         work = mirrors.bring(PRIMARY, state, identity)
         instant = work.source.instant
@@ -95,7 +93,7 @@ def take(
         with repo.stage("objects", identity) as staging, explained("write the listing", staging.path):
             primary = mirrors.write(PRIMARY, work, staging.path, "")
             state.release()
-            additional = mirrors.take(seen, known, staging.path)
+            additional = mirrors.take(staging.path)
             del before, work  # of a thousand buckets they are large, and so is the manifest that is written now
             details = ObjectsDetails(
                 endpoint=source.endpoint_url,
@@ -107,11 +105,11 @@ def take(
                 vault={"endpoint": vault.endpoint_url, "bucket": vault.name},
                 identities=held,
                 seconds=round(time.monotonic() - started, 2),
-                unprotected=seen.unprotected,
-                excluded=seen.excluded,
-                vaults=tuple(name for name in seen.vaults if name not in mirrors.missing),
+                unprotected=listed.unprotected,
+                excluded=listed.excluded,
+                vaults=tuple(name for name in listed.vaults if name not in mirrors.missing),
                 excluded_keys=tuple(entry for entry in config.objects.exclude if "/" in entry),
-                unlisted=seen.unlisted,
+                unlisted=listed.unlisted,
                 missing=mirrors.missing,
                 recipients=seal.recipients,
                 host_key=seal.host,
@@ -169,31 +167,27 @@ def _sweep(vault: Bucket, now: datetime, log: Log) -> None:
 
 
 class _Before(NamedTuple):
-    """What earlier backups tell of what the vault holds. points: of the application's bucket (PRIMARY) the newest; of
-    each other bucket the newest that holds it, for the newest of all may lack one. gaps: HeldBucket.gap, of those that
-    were left out for a while."""
+    """What is known before a bucket is looked at. listed: what the store tells. known: the other buckets that the
+    newest backup has, or names as missing. points: of the application's bucket (PRIMARY) the newest; of each other the
+    newest that holds it, for the newest of all may lack one. gaps: HeldBucket.gap, where one was left out for a while.
+    """
 
+    listed: Store
+    known: set[str]
     points: Mapping[str, Point]
     gaps: Mapping[str, str]
 
 
-def _earlier(run: Opened, repo: repository_base.Repository) -> tuple[tuple[str, ...], Store, _Before]:
-    """The other buckets that the newest backup has, or names as missing; what the store tells; what backups tell."""
+def _before(run: Opened, repo: repository_base.Repository) -> _Before:
+    """What is to be held is looked for in every backup, also where the newest left it out."""
     sound = catalog.sound(catalog.entries(repo, "objects", run.config.stack))
     newest = sound[-1].detailed(ObjectsDetails) if sound else None
     known = {*(each.name for each in newest.additional), *newest.missing} if newest else set[str]()
-    seen = store.look(run, sorted(known))
-    return tuple(sorted(known)), seen, _before(run, repo, sound, known, seen)
-
-
-def _before(
-    run: Opened, repo: repository_base.Repository, sound: Sequence[Manifest], known: set[str], seen: Store
-) -> _Before:
-    """What is to be held is looked for in every backup, also where the newest left it out."""
+    listed = store.look(run, sorted(known))
     if not sound:
-        return _Before({}, {})
+        return _Before(listed, known, {}, {})
     keys = age.keys(run.config, run.key)
-    wanted = known | {*seen.protected} - {run.config.objects.bucket}
+    wanted = known | {*listed.protected} - {run.config.objects.bucket}
     others: dict[str, Point] = {}
     without: dict[str, Manifest] = {}  # the newest after that which neither holds it nor names it as missing
     for manifest in reversed(sound):
@@ -210,7 +204,7 @@ def _before(
         gap = f"{format_time(point.at)}/{format_time(lacks.taken_at)}" if lacks else point.held.gap
         if gap >= oldest:  # else no backup is left of before it
             gaps[name] = gap
-    return _Before({PRIMARY: Point(repo, sound[-1], keys=keys), **others}, gaps)
+    return _Before(listed, known, {PRIMARY: Point(repo, sound[-1], keys=keys), **others}, gaps)
 
 
 def _taken_over(last: Optional[Point], state: State, path: Path, seal: age.Seal) -> Optional[HeldBucket]:
@@ -262,14 +256,17 @@ class _Mirrors:
         self._journals = [self.journal(PRIMARY)]
         self.missing: dict[str, str] = {}
 
-    def look(self, name: str, state: State) -> _Mirror:
+    def look(self, name: str, state: State) -> Transfer:
         """What there is to do for the bucket; nothing is changed. Raises where it cannot be mirrored."""
         source, vault, instant = self._ready(name) if name else (self._source, self._vault, self._instant)
-        work = _Mirror(self._config, source, vault, state, instant, self._log, self._shared, self._doubts)
+        tags = Sweep(source, vault, state, self._log)
+        at_source = SourceListing(self._config, source, state, instant, tags, self._log)
+        in_vault = VaultListing(self._config, vault, state, instant, self._log)
+        work = Transfer(self._config, at_source, in_vault, state, tags, self._log, self._shared, self._doubts)
         work.look(self._before.points.get(name))
         return work
 
-    def bring(self, name: str, state: State, label: str) -> _Mirror:
+    def bring(self, name: str, state: State, label: str) -> Transfer:
         """Make the vault's objects those of the bucket. label: what the log calls it."""
         work, last = self.look(name, state), self._before.points.get(name)
         numbers, instant, now = work.numbers, work.source.instant, datetime.now(timezone.utc)
@@ -282,22 +279,22 @@ class _Mirrors:
                 f" {numbers.copy} to copy ({human(numbers.bytes)}), {numbers.alike} to compare, {numbers.removed} to"
                 " remove"
             )
-        work.transfer.bring(numbers)
-        work.transfer.confirm(numbers)
-        work.transfer.look_at_properties(last)
-        work.transfer.sweep(last)
+        work.bring()
+        work.confirm()
+        work.look_at_properties(last)
+        work.sweep(last)
         return work
 
-    def allow(self, work: _Mirror, state: State) -> None:
+    def allow(self, work: Transfer, state: State) -> None:
         """Raise where the vault would lose too much of what it has, or hold more than it may."""
         source, vault = work.source.bucket, work.vault.bucket
         guard.guard(self._config, source, vault, work.numbers, self._override, state.lost, self._log)
         if self._shared:
             self._shared.room.take(state.held + work.numbers.bytes, vault.url)
 
-    def write(self, name: str, work: _Mirror, root: Path, folder: str) -> HeldBucket:
+    def write(self, name: str, work: Transfer, root: Path, folder: str) -> HeldBucket:
         """Write the listing of a bucket that has been mirrored; what the manifest says of it."""
-        state, source, transfer, last = work.state, work.source, work.transfer, self._before.points.get(name)
+        state, source, last = work.state, work.source, self._before.points.get(name)
         count, unheld = state.unheld_rows(_SHOWN_OF_OTHERS if name else SHOWN)
         path = root / folder
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -308,11 +305,11 @@ class _Mirrors:
                 f"it holds none of {count} objects; the first: {unheld[0].why}",
                 "Look at the vault's log, and at what its key may do.",
             )  # fmt: skip
-        instant, vault, tags = source.instant, work.vault, transfer.tags
+        instant, vault, tags = source.instant, work.vault, work.tags
         known = present(listed.tags)
         return HeldBucket(
             source.bucket.name, folder, listed.objects, listed.bytes, instant.consistency, vault.bucket.name,
-            instant.why, instant.at is not None, listed.digest, transfer.copied, transfer.bytes, transfer.removed,
+            instant.why, instant.at is not None, listed.digest, work.copied, work.bytes, work.removed,
             tuple(unheld), count, source.ambiguous, source.settings.values, source.settings.denied, listed.properties,
             HeldTags(
                 known.as_of, known.unknown, tags.read, tags.changed, tuple(tags.unread), tags.unread_count,
@@ -321,20 +318,20 @@ class _Mirrors:
             self._before.gaps.get(name, ""), vault.versions_listed,
         )  # fmt: skip
 
-    def take(self, seen: Store, known: Sequence[str], root: Path) -> list[HeldBucket]:
-        """All but the application's. seen: as the store tells. known: those of the last backup."""
-        objects = self._config.objects
-        wanted = [name for name in seen.protected if name != objects.bucket]
-        gone = [name for name in known if name not in wanted and store.wanted(objects, name)]
-        if seen.unlisted:
+    def take(self, root: Path) -> list[HeldBucket]:
+        """All but the application's."""
+        objects, listed = self._config.objects, self._before.listed
+        wanted = [name for name in listed.protected if name != objects.bucket]
+        gone = [name for name in sorted(self._before.known) if name not in wanted and store.wanted(objects, name)]
+        if listed.unlisted:
             wanted, gone = sorted({*wanted, *gone}), []
         tried = throttle.mapped(lambda numbered: self._tried(root, *numbered), list(enumerate(wanted, 1)))
         self.missing.update((name, why) for name, why in zip(wanted, tried) if isinstance(why, str))
-        for name in store.absent(objects, seen):
+        for name in store.absent(objects, listed):
             self.missing[name] = _ABSENT
         for name in () if self._override else gone:
-            self.missing.setdefault(name, _MARKED if name in seen.vaults else _GONE)
-        self._before = _Before({}, {})  # not needed any more
+            self.missing.setdefault(name, _MARKED if name in listed.vaults else _GONE)
+        self._before = self._before._replace(points={}, gaps={})  # not needed any more
         return [entry for entry in tried if isinstance(entry, HeldBucket)]
 
     def _tried(self, root: Path, number: int, name: str) -> Union[HeldBucket, str]:
@@ -350,9 +347,9 @@ class _Mirrors:
             self._log(f"the bucket {named(name)} is not mirrored: {exc}")
             return exc.cause
 
-    def preview(self, seen: Store) -> Iterator[Numbers]:
+    def preview(self) -> Iterator[Numbers]:
         """What take() would do, of each that it would not leave out."""
-        names = [name for name in seen.protected if name != self._config.objects.bucket]
+        names = [name for name in self._before.listed.protected if name != self._config.objects.bucket]
         return filter(None, throttle.mapped(self._previewed, names))
 
     def _previewed(self, name: str) -> Optional[Numbers]:
@@ -404,12 +401,11 @@ def preview(run: Opened, *, log: Log, override: int = 0, doubts: Doubts = TRUST)
     guard.require_vault(source, vault)
     now = datetime.now(timezone.utc)
     instant = guard.choose_instant(run.config, repo, source, now, log, doubts)
-    seen, before = _earlier(run, repo)[1:]
-    mirrors = _Mirrors(run, before, instant, guard.Override(override), log)
+    mirrors = _Mirrors(run, _before(run, repo), instant, guard.Override(override), log)
     with State(mirrors.journal(PRIMARY)) as state:
         work = mirrors.look(PRIMARY, state)
         mirrors.allow(work, state)
-    each = [work.numbers, *mirrors.preview(seen)]
+    each = [work.numbers, *mirrors.preview()]
     return Preview(
         **{what: sum(getattr(numbers, what) for numbers in each) for what in vars(work.numbers)},
         taken_at=work.source.instant.at or now,
@@ -425,57 +421,3 @@ def _open(run: Opened, *, writable: bool) -> repository_base.Repository:
     repo = repositories.of(run)
     repo.check(writable=writable)
     return repo
-
-
-class _Mirror:
-    """One bucket's mirror: what there is to do, and what was done. numbers: as look() found them."""
-
-    def __init__(
-        self, config: Config, source: Bucket, vault: Bucket, state: State, instant: Instant, log: Log,
-        shared: Optional[Shared] = None, doubts: Doubts = TRUST,
-    ) -> None:  # fmt: skip
-        tags = Sweep(source, vault, state, log)
-        self.state, self._log = state, log
-        self.source = SourceListing(config, source, state, instant, tags, log)
-        self.vault = VaultListing(config, vault, state, instant, log)
-        self.transfer = Transfer(config, self.source, self.vault, state, tags, log, shared, doubts)
-        self.numbers = Numbers(0, 0, 0, 0, 0, 0, 0)
-
-    def look(self, last: Optional[Point]) -> None:
-        """Read both buckets at once, and what the last mirror knew."""
-        source, vault = self.source, self.vault
-        vault.begin(source.bucket, last)
-        with ThreadPoolExecutor(3) as pool:
-            settings = pool.submit(s3_settings.inspect, source.bucket)
-            theirs = pool.submit(vault.read)
-            before = pool.submit(lambda: self.state.read_copies(self._before(last)))
-            source.read(before, last, current=vault.current)
-            watch = theirs.result()
-            source.settings = settings.result()
-        source.complete()
-        if why := vault.complete(watch, last):
-            source.disbelieve(why)
-        if source.settings.denied:
-            denied = ", ".join(source.settings.denied)
-            self._log(f"WARNING: the key may not read the bucket's {denied}, so this backup does not have them")
-        vault.see(source.ask_for_unlisted())
-        count, keys = self.state.foreign()
-        if count:
-            self._log(
-                f"{count} objects in {vault.bucket.url} are not known to be of this stack, the first is {keys[0]!r}:"
-                " they stay as they are"
-            )
-        self.numbers = self.state.numbers()
-        count, keys = self.state.replaced() if self.numbers.copy or self.numbers.alike else (0, [])
-        if count:
-            self._log(
-                f"WARNING: the vault holds something else in {count} versions that were copied, the first is"
-                f" {keys[0]!r}: earlier backups cannot give these objects back; they are copied again"
-            )
-
-    def _before(self, last: Optional[Point]) -> Iterator[Union[listing.Line, Listed]]:
-        try:
-            if last:
-                yield from last.lines()
-        except LifeboatError as exc:
-            self._log(f"compares object by object, for the last listing cannot be read: {exc}")
