@@ -233,9 +233,9 @@ def faces(secret: str) -> tuple[str, ...]:
     return tuple(sorted(found, key=len, reverse=True))
 
 
-def one_line(said: Union[bytes, str]) -> str:
-    """The beginning of an answer, or a name from outside, as one short line."""
-    text = said[:400].decode("utf-8", "replace") if isinstance(said, bytes) else said
+def one_line(text: Union[bytes, str]) -> str:
+    """Return the beginning of an answer, or a name from outside, as one short line."""
+    text = text[:400].decode("utf-8", "replace") if isinstance(text, bytes) else text
     return " ".join(stripped(scrub(text)).split())[:120]
 
 

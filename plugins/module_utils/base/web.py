@@ -88,8 +88,8 @@ class _Bounded(http.client.HTTPConnection):
     response_class = _Answer
     _end: Optional[_End] = None
 
-    def __init__(self, host: str, *, longest: float = 0, **words: object) -> None:
-        super().__init__(host, **words)  # type: ignore[arg-type]
+    def __init__(self, host: str, *, longest: float = 0, **arguments: object) -> None:
+        super().__init__(host, **arguments)  # type: ignore[arg-type]
         self._longest = longest
 
     def connect(self) -> None:
