@@ -11,6 +11,7 @@ short_description: Read a running Compose project and draft the inventory of its
 version_added: 0.1.0
 description:
   - Recognises the database, the object store, the bucket, ports, health checks and secret files of a Compose project.
+  - Names each mount of its services that no backup would hold, with the databases in it.
   - Takes names, addresses and paths over. The value of a password or a key is never returned. What a project does not
     tell is listed, not guessed.
 options:

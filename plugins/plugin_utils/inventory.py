@@ -38,6 +38,7 @@ LATER: dict[str, _Shape] = {
     },
     "lifeboat_vault": {"endpoint_url": VAULT, "objects_bucket": str, "repository_bucket": str},
     "lifeboat_config": {"recipients": [RECIPIENT]},
+    "lifeboat_mounts": {"exclude": [{"name": str, "reason": "..."}]},
 }  # fmt: skip
 
 

@@ -261,7 +261,7 @@ READERS = (
         "{stack/contents.py:LEVELS|n}",
         "{stack/contents.py:SECONDS|s} for a mount, {stack/mounts.py:SECONDS|s} for all",
         "the inventory says that not all of it was read; a pipe, a device or a link is not opened",
-        {"stack/contents.py": "_over _walk read", "stack/mounts.py": "inventory"},
+        {"stack/contents.py": "_over _walk read", "stack/mounts.py": "of_project"},
     ),
     Reader(
         "the stack's S3 server, or a vault, about a bucket: listings, settings, policies, identities",

@@ -23,12 +23,14 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.pipeline import C
 from ansible_collections.lifeboat.dr.plugins.module_utils.configuration import files
 from ansible_collections.lifeboat.dr.plugins.module_utils.configuration import parts as configuration_parts
 from ansible_collections.lifeboat.dr.plugins.module_utils.configuration import restore as configuration_restore
+from ansible_collections.lifeboat.dr.plugins.module_utils.evidence import store as evidence_store
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import judgements
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import verify as operations_verify
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import catalog
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest import Artefact, Manifest
-from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack import mounts, runtime
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.state import StateInventory, StateMount
 from builders import flip
 from config_world import World, git_repository
 from fake_age import recipient
@@ -66,6 +68,22 @@ def look(world: World, manifest: Manifest, level: str = "restore", **changes: An
     found = operations_verify.verify(Opened(settings), manifest.id, level, log=world.lines.append)
     assert found.verdict == checks.verdict(found.checks)
     return {"verdict": (found.verdict, ""), **{check.name: (check.result, check.detail) for check in found.checks}}
+
+
+def test_what_no_backup_holds_is_told_and_lowers_no_verdict_on_what_this_one_does(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mount = StateMount("media", "volume", ("web:/srv/media",), "unprotected", "no component protects it")
+    monkeypatch.setattr(mounts, "inventory", lambda run: StateInventory((mount,)))
+    one = world.take()
+    run = Opened(world.configured())
+    found = operations_verify.verify(run, one.id, "checksum", log=world.lines.append)
+    assert found.verdict == PASS
+    assert any(line.startswith("WARNING: the volume media (web:/srv/media) is in no backup") for line in world.lines)
+    gap = {"what": "the volume media (web:/srv/media)", "why": "it is in no backup: no component protects it"}
+    (record,) = (entry.good for entry in evidence_store.everything(run.config))
+    assert record is not None
+    assert gap in [vars(item) for item in record.untested]
 
 
 def test_a_whole_one_passes_at_every_level(world: World) -> None:

@@ -20,6 +20,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.pipeline import C
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import certificates, discover
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations.discover import Draft, Project
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.state import StateInventory, StateMount
 from ansible_collections.lifeboat.dr.plugins.plugin_utils import inventory
 from builders import Run
 
@@ -253,9 +254,25 @@ def test_names_from_files_and_data_that_no_backup_contains() -> None:
     draft = drafted(WIKI)
     assert draft.variables["lifeboat_database"] == {"service": "postgres", "name": "wiki", "user": "wiki_owner"}
     assert draft.later == {}
-    said = "\n".join(draft.unclear)
-    for words in ("wiki publishes a port", "/app/uploads in the volume uploads", "redis (redis) keeps /data"):
+    assert "wiki publishes a port" in "\n".join(draft.unclear)
+
+
+def test_each_mount_of_the_project_that_no_backup_holds_is_in_the_draft_by_its_name(
+    run: Run, docker: Docker, tmp_path: Path
+) -> None:
+    """Volumes with and without a name, and the directories that are mounted, too."""
+    docker.project, docker.listed[0]["Name"] = WIKI, "wiki"
+    found = run("stack_inspect", plain=True)
+    assert found["failed"] is False, found.get("msg")
+    said = "\n".join(found["unclear"])
+    for words in ("the volume uploads (wiki:/app/uploads) is in no backup", "redis:/data"):
         assert words in said
+    names = [entry["name"] for entry in found["later"]["lifeboat_mounts"]["exclude"]]
+    assert "uploads" in names
+    assert not [line for line in found["unclear"] if "postgres:/var" in line], "the database's own is protected"
+    written = inventory.text(inventory.draft_of(found))
+    assert '# lifeboat_mounts:\n#   exclude:\n#   - name: "' in written
+    assert "\nlifeboat_mounts" not in written, "to exclude is the operator's choice"
 
 
 def test_a_file_that_cannot_be_read_is_said() -> None:
@@ -279,7 +296,16 @@ def test_a_project_without_postgresql_says_so() -> None:
     draft = drafted(BLOG)
     assert "lifeboat_database" not in draft.variables
     assert "no service was recognised as PostgreSQL" in draft.unclear[0]
-    assert "db (mariadb) keeps /var/lib/mysql in the volume db: no backup contains it" in draft.unclear
+    mount = StateMount("db", "volume", ("db:/var/lib/mysql",), "unprotected", "no component", servers=("MariaDB",))
+    kept = StateMount("data", "volume", ("x:/data",), "protected", "why", by="database")
+    named = discover.with_state(draft, StateInventory((mount, kept), ("no engine",)))
+    assert "the volume db (db:/var/lib/mysql, MariaDB) is in no backup: no component" in named.unclear
+    assert "mounts: no engine" in named.unclear
+    assert named.later["lifeboat_mounts"] == {"exclude": [{"name": "db", "reason": "..."}]}
+    again = inventory.draft_of(typed.plain(named))
+    assert again == named
+    assert '#   - name: "db"\n#     reason: "..."\n' in inventory.text(again)
+    assert "lifeboat_mounts" not in discover.with_state(draft, StateInventory((kept,))).later
 
 
 class Docker:
@@ -291,7 +317,8 @@ class Docker:
     def output(self, command: Command, **_: Any) -> str:
         if command.argv[:3] == ["docker", "compose", "ls"]:
             return json.dumps(self.listed)
-        assert "config" in command.argv
+        if "config" not in command.argv:  # no container and no volume is there
+            return "[]" if "inspect" in command.argv else ""
         return json.dumps(self.project)
 
     def probe(self, command: Command, **_: Any) -> tuple[int, str, str]:

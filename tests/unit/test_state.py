@@ -163,6 +163,7 @@ def test_excluded_by_name_it_is_named_every_time_and_lowers_nothing(world: World
     [
         ({"name": "", "reason": "r"}, "exclude[0].name"),
         ({"name": "a", "reason": " "}, "exclude[0].reason"),
+        ({"name": "a", "reason": "..."}, "exclude[0].reason"),
         ({"name": "a", "why": "r"}, "does not know why"),
     ],
 )
@@ -413,6 +414,7 @@ def test_what_could_not_be_looked_at_is_never_green(world: World) -> None:
     found = world.inventory()
     assert found.check.result == COULD_NOT_VERIFY
     assert "the containers could not be looked at" in found.check.detail
+    assert by_name(found)["data"].by == "database", "by the model, which needs no engine"
     world.broken = {"--profile": (1, "", "no such file: extra.yml")}
     found = world.inventory()
     assert "the services of inactive profiles could not be read" in found.check.detail

@@ -288,7 +288,7 @@ def _verify(loaded: config.Config, arguments: argparse.Namespace, log: Log) -> A
 
 
 def _verification(result: Result) -> Answer:
-    shown = base_text.checks(result.checks)
+    shown = [*base_text.checks(result.checks), *(f"{gap.what}: {gap.why}" for gap in result.gaps)]
     return CODES[result.verdict], result.as_dict(), [*shown, f"{result.verdict}  {result.id}  {result.level}"]
 
 

@@ -177,13 +177,14 @@ def beside(record: Record, steady_state: str) -> Record:
 
 def of_verification(
     config: Config, what: Verification, *, results: Sequence[Check], phases: Sequence[Given], started: datetime,
-    finished: datetime,
+    finished: datetime, gaps: Sequence[Untested] = (),
 ) -> Record:  # fmt: skip
-    """The record of a verification, next to the verification.json that each backup keeps."""
+    """The record of a verification, next to the verification.json of each backup. gaps: what no backup holds."""
     above = LEVELS[LEVELS.index(what.level) + 1 :]
     untested = [
         *_unmade(results),
         *((_SKIPPED[level], f"that is checked at level {level}") for level in above),
+        *((gap.what, gap.why) for gap in gaps),
         ("whether the data made sense when it was backed up", "a wrong value is faithfully kept"),
     ]
     made = replace(

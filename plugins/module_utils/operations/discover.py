@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Callable, Optional, Union
 from urllib.parse import urlsplit
@@ -22,8 +22,10 @@ from ..base import filesystem, pipeline, typed
 from ..base.errors import LifeboatError, NotFoundError, UsageError
 from ..base.pipeline import Command
 from ..settings import config as settings
-from ..stack import files
+from ..settings.config import ELSEWHERE, Config
+from ..stack import files, mounts
 from ..stack.compose import ComposeRuntime, Resource, Volume, within
+from ..stack.state import StateInventory
 from . import certificates
 
 _ATTEMPTED = "read the Compose projects of this host"
@@ -45,7 +47,8 @@ _ROOT = ("MINIO_ROOT_USER", "MINIO_ROOT_PASSWORD", "MINIO_ACCESS_KEY", "MINIO_SE
 _CERTIFICATES = ("", "public.crt", "certs/public.crt", "tls.crt", "server.crt", "cert.pem", "fullchain.pem")
 PLAIN = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}")
 # What stands in the place of what only the operator knows.
-VAULT, RECIPIENT, _BUCKET_HERE = "https://s3.elsewhere.example", "age1...", "..."
+VAULT, RECIPIENT, _BUCKET_HERE, _REASON = "https://s3.elsewhere.example", "age1...", "...", "..."
+_MOUNTS = 100  # that a draft names
 
 
 @dataclass(frozen=True)
@@ -142,7 +145,8 @@ def look(name: str = "") -> Draft:
         secret, problem = tuple(files.find(config, opened).secret), ""
     except LifeboatError as exc:
         secret, problem = (), f"secret files: {exc}"
-    return draft(project, stack, runtime, secret, problem=problem)
+    drafted = draft(project, stack, runtime, secret, problem=problem)
+    return with_state(drafted, mounts.of_project(_config(drafted), opened))
 
 
 def _projects() -> tuple[_Listed, ...]:
@@ -208,7 +212,6 @@ def draft(
         wanted.append("lifeboat_vault: an S3 endpoint that is not lost with this host, and two buckets there")
         wanted.append("lifeboat_secrets: objects_access_key, objects_secret_key, vault_access_key, vault_secret_key")
         wanted += _keys(project, store)
-    unclear += _unprotected(services, {database, store})
     if secret:
         later["lifeboat_config"] = {"recipients": [RECIPIENT]}
         wanted.append(
@@ -379,11 +382,32 @@ def _is_key(name: str, *, own: bool) -> bool:
     return name.upper().removesuffix("_FILE") in _ROOT if own else bool(_KEYS.fullmatch(name.upper()))
 
 
-def _unprotected(services: Mapping[str, _Service], protected: set[str]) -> list[str]:
-    """Data in volumes, which neither the database's nor the bucket's backup holds."""
-    return [
-        f"{name} ({item.kind or 'built here'}) keeps {volume.target} in the volume {volume.source or 'without a name'}:"
-        " no backup contains it"
-        for name, item in services.items() if name not in protected
-        for volume in item.volumes if volume.type == "volume" and not volume.read_only
-    ]  # fmt: skip
+def _config(drafted: Draft) -> Config:
+    """What the draft says of where the database and the store keep their data."""
+    given: dict[str, object] = {"stack": drafted.stack, "config": {"secrets": ELSEWHERE}}
+    given["runtime"] = drafted.variables["lifeboat_runtime"]
+    given["database"] = drafted.variables.get("lifeboat_database", {})
+    store = {name: value for name, value in drafted.later.get("lifeboat_objects", {}).items() if name != "admin"}
+    vault = drafted.later.get("lifeboat_vault", {})
+    try:
+        return settings.from_mapping({**given, "objects": store, "vault": vault})
+    except UsageError:  # where the store is, is for the operator to say
+        return settings.from_mapping(given)
+
+
+def with_state(drafted: Draft, inventory: StateInventory) -> Draft:
+    """The draft with every mount that no backup holds, by name: what it keeps, and how it is excluded."""
+    unprotected = inventory.unprotected[:_MOUNTS]
+    unclear = [f"{mount.shortened.display} is in no backup: {mount.why}" for mount in unprotected]
+    unclear += [f"mounts: {problem}" for problem in inventory.problems]
+    if len(inventory.unprotected) > _MOUNTS:
+        unclear.append(f"mounts: {len(inventory.unprotected) - _MOUNTS} more are in no backup")
+    later, wanted = dict(drafted.later), list(drafted.wanted)
+    names = [mount.name for mount in unprotected if mount.name == mount.shortened.name]
+    if names:
+        later["lifeboat_mounts"] = {"exclude": [{"name": name, "reason": _REASON} for name in names]}
+        wanted.append(
+            "lifeboat_mounts.exclude: of each mount that is in no backup, why none needs to hold it; delete the others:"
+            " until they are protected, status says COULD_NOT_VERIFY"
+        )
+    return replace(drafted, later=later, unclear=(*drafted.unclear, *unclear), wanted=tuple(wanted))

@@ -15,6 +15,7 @@ from typing import Callable, Optional
 from ..base.checks import Check, Verdict, verdict
 from ..base.clock import format_time
 from ..base.errors import Log
+from ..base.text import Untested
 from ..base.version import VERSION
 from ..repository import catalog
 from ..repository.base import Repository
@@ -48,7 +49,8 @@ class Result:
     """What one verification found. verdict: PASS, FAIL or COULD_NOT_VERIFY. parts: of each backup, where several.
 
     taken_at, size: of the backup, where its manifest could be read. databases: the verdict on each database of it, and
-    what was found of one that did not pass; none where the verdict is the same for all.
+    what was found of one that did not pass; none where the verdict is the same for all. gaps: what of the stack no
+    backup holds, as this one says: it is told, and lowers no verdict on what the backup does hold.
     """
 
     id: str
@@ -60,6 +62,7 @@ class Result:
     taken_at: str = ""
     size: int = 0
     databases: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    gaps: tuple[Untested, ...] = ()
 
     @property
     def verdict(self) -> Verdict:

@@ -21,6 +21,7 @@ from ..base import lock
 from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check, PartCheck, compared, ended, verdict
 from ..base.clock import format_time
 from ..base.errors import LifeboatError, Log, UnverifiedError, UsageError
+from ..base.text import Untested
 from ..evidence import record as evidence_record
 from ..evidence import store
 from ..evidence.phases import Given
@@ -28,7 +29,8 @@ from ..evidence.schema import Verification, Verified
 from ..repository import catalog, points, repositories
 from ..repository.base import Altered, Repository
 from ..repository.checksums import checksums
-from ..repository.components import KINDS, configured
+from ..repository.components import CONFIG, KINDS, configured
+from ..repository.details import ConfigDetails
 from ..repository.manifest import Manifest, component_of, parse
 from ..settings.config import LEVELS, Config
 from ..stack.runtime import Opened
@@ -143,7 +145,8 @@ def _verified(run: Opened, identity: str, level: str, sample: Optional[int], log
         return _recorded(run.config, parts[0], log) if record else parts[0]
     found = [replace(check, name=f"{component_of(part.id)}: {check.name}") for part in parts for check in part.checks]
     name = identity if points.is_id(identity) else ", ".join(ids)
-    result = Result(name, level, (*checks, *found), started, datetime.now(timezone.utc), tuple(parts))
+    gaps = tuple(gap for part in parts for gap in part.gaps)
+    result = Result(name, level, (*checks, *found), started, datetime.now(timezone.utc), tuple(parts), gaps=gaps)
     if checks:
         log(f"{name}: {result.verdict} at level {level}")
     return _recorded(run.config, result, log) if record else result
@@ -173,7 +176,7 @@ def _recorded(config: Config, result: Result, log: Log) -> Result:
     phases = [Given(part.started_at, part.finished_at, name=f"verify {part.id}", bytes=part.size) for part in parts]
     kept = evidence_record.of_verification(
         config, Verification(result.id, result.level, backups), results=result.checks, phases=phases,
-        started=result.started_at, finished=result.finished_at,
+        started=result.started_at, finished=result.finished_at, gaps=result.gaps,
     )  # fmt: skip
     path, _record = store.write(config, kept)
     store.sign(config, path, log)
@@ -202,11 +205,26 @@ def _one(
     result = Result(
         identity, level, tuple(check.plain for check in found), started, now, taken_at=taken, size=size,
         databases=_by_database(manifest, level, found) if manifest else {},
+        gaps=_gaps(run.config, manifest, log) if manifest else (),
     )  # fmt: skip
     log(f"{identity}: {result.verdict} at level {level}")
     if record and manifest is not None and not repo.by_version:
         keep(run, repo, manifest, result)
     return result
+
+
+def _gaps(config: Config, manifest: Manifest, log: Log) -> tuple[Untested, ...]:
+    """What no backup holds of what the stack mounts, as a backup of the configuration says."""
+    if manifest.component != CONFIG:
+        return ()
+    try:
+        state = manifest.detailed(ConfigDetails).state
+    except LifeboatError:  # the manifest's own check says so
+        return ()
+    inventory = state.judged(config) if state else None
+    for words in inventory.warnings if inventory else ():
+        log(f"WARNING: {words}")
+    return inventory.gaps if inventory else ()
 
 
 def keep(run: Opened, repo: Repository, manifest: Manifest, result: Result) -> None:

@@ -313,7 +313,7 @@ def _mount_problems(mounts: MountSettings) -> Iterator[tuple[str, str]]:
     for number, entry in enumerate(mounts.exclude):
         if not entry.name.strip() or names.count(entry.name) > 1:
             yield f".exclude[{number}].name", f"{entry.name!r}: a name is not empty, and used once"
-        if not entry.reason.strip():
+        if not any(map(str.isalpha, entry.reason)):  # init leaves dots
             yield f".exclude[{number}].reason", "is empty: say why no backup needs to hold it"
 
 

@@ -28,7 +28,7 @@ from ..settings.config import ELSEWHERE, Config
 from . import contents, files, state
 from .compose import ComposeRuntime, Container, Project, Resource, foreign, within
 from .contents import Contents
-from .runtime import Opened, database_mount, objects_mount
+from .runtime import Opened, objects_mount
 from .service import DataMount
 from .state import (
     ANONYMOUS,
@@ -44,6 +44,7 @@ from .state import (
 )
 
 DATABASE, OBJECTS, CONFIG = "database", "objects", "config"  # as repository/components has them
+POSTGRESQL_DIRECTORY = "/var/lib/postgresql/data"  # of the official image up to 17
 MOST = 1_000  # mounts
 SECONDS = 20.0  # for all of them
 _ID = re.compile(r"[0-9a-f]{64}")  # how the engine calls a volume that nobody named
@@ -123,9 +124,17 @@ class Stack:
 
     @functools.cached_property
     def database(self) -> Optional[DataMount]:
-        with contextlib.suppress(LifeboatError):  # its data lies in no mount
-            return database_mount(self.config, self.runtime)
+        service = self.config.database.service
+        for where in (self.runtime.data_path, self._modelled_path):
+            # The engine does not answer, or its data lies in no mount.
+            with contextlib.suppress(LifeboatError):
+                return self.runtime.data_mount(service, where(service))
         return None
+
+    def _modelled_path(self, service: str) -> str:
+        """Where the database keeps its data by the model alone, which needs no engine."""
+        environment = self.runtime.definition(service).environment
+        return self.config.database.data_directory or environment.get("PGDATA") or POSTGRESQL_DIRECTORY
 
     @functools.cached_property
     def database_links(self) -> tuple[str, ...]:
@@ -228,6 +237,11 @@ def inventory(run: Opened) -> Optional[StateInventory]:
     runtime = run.runtime
     if not isinstance(runtime, ComposeRuntime) or run.config.keeper.directory:
         return None
+    return of_project(run.config, runtime)
+
+
+def of_project(config: Config, runtime: ComposeRuntime) -> StateInventory:
+    """The like of a project that may have no configuration yet but what is drafted for it."""
     problems: list[str] = []
     mounts = _mounts(runtime, problems)
     if len(mounts) > MOST:
@@ -237,8 +251,8 @@ def inventory(run: Opened) -> Optional[StateInventory]:
     until = time.monotonic() + SECONDS
     for mount in kept:
         mount.contents = _contents(mount, until)
-    stack = Stack(run.config, runtime, tuple(kept))
-    return state.judge([_judged(stack, mount) for mount in kept], run.config, tuple(problems))
+    stack = Stack(config, runtime, tuple(kept))
+    return state.judge([_judged(stack, mount) for mount in kept], config, tuple(problems))
 
 
 def _mounts(runtime: ComposeRuntime, problems: list[str]) -> list[_Mount]:

@@ -144,6 +144,13 @@ class StateInventory:
         return tuple(Untested(mount.display, f"excluded by name: {mount.why}") for mount in self.of(EXCLUDED))
 
     @property
+    def gaps(self) -> tuple[Untested, ...]:
+        """What is in no backup, or not known, where that lowers no verdict; then what is excluded."""
+        found = [Untested(mount.display, f"it is in no backup: {mount.why}") for mount in self.unprotected]
+        found += [Untested("other mounts of the stack", problem) for problem in self.problems]
+        return (*found, *self.untested)
+
+    @property
     def warnings(self) -> list[str]:
         """The like of the check where it must not lower a verdict."""
         found = [f"{mount.display} is in no backup: {mount.why}; {REMEDY}" for mount in self.unprotected]
