@@ -58,7 +58,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.s3.bucket import Bucke
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings.config import EndpointCheck
 from ansible_collections.lifeboat.dr.plugins.module_utils.site import point_fetch
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import answer as stack_answer
-from ansible_collections.lifeboat.dr.plugins.module_utils.stack import compose
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack import compose, contents, mounts
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import files as stack_files
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.compose import ComposeRuntime
 from ansible_collections.lifeboat.dr.plugins.module_utils.tools import age, alertmanager, github, healthchecks, tar
@@ -84,6 +84,7 @@ def unseen(shown: str) -> set[str]:
 def etc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     directory = tmp_path / "etc"
     directory.mkdir()
+
     (tmp_path / "log").mkdir()
     (directory / "shop.json").write_text(json.dumps(settings(tmp_path)))
     monkeypatch.setattr(cli, "LOG_DIRECTORY", tmp_path / "log")
@@ -188,6 +189,8 @@ def documents() -> dict[str, bytes]:
         "seaweedfs": b'{"identities": [{"name": "a", "credentials": [{"accessKey": "a", "secretKey": "b"}]}]}',
         "inspect": b'[{"Id": "a", "Name": "/a", "State": {"Status": "running"}, "Config": {"Env": ["A=b"]}}]',
         "compose": b'{"name": "shop", "services": {"web": {"image": "a", "environment": {"A": "b"}, "ports": []}}}',
+        "volumes": b'[{"Name": "a", "Driver": "local", "Mountpoint": "/a", "Options": {"o": "bind", "device": "/b"}}]',
+        "mounted": b"17\n",
         "projects": b'[{"Name": "shop", "ConfigFiles": "/srv/shop/compose.yml"}]',
         "bulk": b'{"items": [{"create": {"_id": "a", "status": 201, "error": {"type": "b", "reason": "c"}}}]}',
         "syslog": b'{"time": "2026-11-24T02:00:00Z", "host": "a", "program": "b", "text": " c", "received": "d"}',
@@ -253,7 +256,8 @@ ROWS = {
     "fingerprint, settings and globals": ("fingerprint",),
     "what PostgreSQL answers": ("rows",),
     "the version in a data directory": ("version",),
-    "what a tool prints": ("inspect", "compose", "projects", "stderr"),
+    "what a tool prints": ("inspect", "compose", "volumes", "projects", "stderr"),
+    "what the services mount": ("mounted",),
     "files of the project": ("project",),
     "the stack's S3 server, or a vault": ("xml", "seaweedfs", "answer", "header"),
     "objects of an S3 server": ("answer", "header"),
@@ -527,6 +531,12 @@ def readers(  # noqa: C901, PLR0915 - one adapter for each way that a document c
         except UnicodeDecodeError:
             return ""  # as its docstring says
 
+    def volumes() -> object:
+        problems: list[str] = []
+        names = said[0].decode("utf-8", "replace").splitlines()
+        return typed.plain(mounts._volumes(names, problems)), problems
+
+    (tmp_path / "mount").mkdir()
     (tmp_path / "log").mkdir()
     monkeypatch.setattr(schedule, "LOGS", tmp_path / "log")
     return {
@@ -547,6 +557,11 @@ def readers(  # noqa: C901, PLR0915 - one adapter for each way that a document c
         "seaweedfs": [identities.of_seaweedfs, identities.of_minio, identities.quotas],
         "inspect": [given(lambda: compose.inspect(["a"], attempted="look", subject="a"))],
         "compose": [given(lambda: ComposeRuntime(made).read(discover.Project, "config"))],
+        "volumes": [given(volumes)],
+        "mounted": [
+            kept("mount/PG_VERSION", lambda path: contents.read(path.parent).kinds),
+            kept("mount/a", lambda path: contents.read(path).kinds),
+        ],
         "projects": [given(discover._projects)],
         "bulk": [lambda data: shipping._items({"a": b"{}"}, data)],
         "syslog": [lambda data: shipping.document(json.dumps({"text": data.decode("utf-8", "replace")}).encode(), {})],

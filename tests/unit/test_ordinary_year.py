@@ -112,6 +112,10 @@ class Year:
                 f'lifeboat_check_passed{{{own},check="{check}"}}': lambda now: 1
                 for check in ("copies", "secrets", "space", "buckets")
             },
+            **{
+                f'lifeboat_mounts{{{own},seen_by="{by}",protection="unprotected"}}': lambda now: 0
+                for by in ("backup", "status")
+            },
             f"lifeboat_clock_skew_seconds{{{own}}}": lambda now: 2,
             f'lifeboat_certificate_expiry_timestamp_seconds{{{own},endpoint="vault"}}': (
                 lambda now: now // (60 * DAY) * 60 * DAY + 90 * DAY
