@@ -50,7 +50,7 @@ def answer(fake: Any, method: str, query: Mapping[str, str], body: bytes, attemp
     """What a server says to a request about a setting of the fake's bucket."""
     (request,) = query
     name, operation, argument = CALLS[request]
-    with client.spoken(attempted, fake.url):
+    with client.translated_errors(attempted, fake.url):
         if method == "GET":
             if not has(fake, f"get_{name}"):
                 refused = {"Error": {"Code": "NotImplemented"}, "ResponseMetadata": {"HTTPStatusCode": 501}}

@@ -122,7 +122,7 @@ class FakeBucket:
             raise NotFoundError(method, key, "there is no such version")
         if query and set(query) <= set(bucket_requests.CALLS):
             return bucket_requests.answer(self, method, query, body, attempted)
-        with client.spoken(attempted, self.url):
+        with client.translated_errors(attempted, self.url):
             self.head_bucket(self.name)
         return None
 

@@ -81,7 +81,7 @@ READERS = (
         "the repository that a keeper pulls",
         "the stack's host",
         {
-            "keeper/receive.py": "_Pull._look_at_marker _Pull._is_new _Pull._receive _hashed",
+            "keeper/receive.py": "_Pull._check_marker _Pull._is_new _Pull._receive _hashed",
             "tools/sftp.py": "Sftp._exactly Sftp._message Sftp.__init__",
             "tools/source.py": "Directory.chunks",
         },

@@ -55,7 +55,7 @@ class Bucket:
         (request, *_) = query = query or {}
         if method in ("POST", "DELETE"):
             self.diary.append(f"{method} {request}")
-            with client.spoken(attempted, self.url):
+            with client.translated_errors(attempted, self.url):
                 if isinstance(self.uploads, Exception):
                     raise self.uploads
             return Answer(
@@ -69,7 +69,7 @@ class Bucket:
             return Answer(200, {}, self.raw[request].encode())
         if "list-type" not in query:
             return bucket_requests.answer(self, method, query, body, attempted)
-        with client.spoken(attempted, self.url):
+        with client.translated_errors(attempted, self.url):
             return self.head_bucket(Bucket=self.name)
 
     def set(self, what: str, document: bytes, attempted: str) -> None:

@@ -54,7 +54,7 @@ def said(code: str, message: str, status: int) -> LifeboatError:
         {"Error": {"Code": code, "Message": message}, "ResponseMetadata": {"HTTPStatusCode": status}},  # type: ignore[typeddict-item]
         "GetObject",
     )
-    with pytest.raises(LifeboatError) as caught, client.spoken("read", "s3://uploads"):
+    with pytest.raises(LifeboatError) as caught, client.translated_errors("read", "s3://uploads"):
         raise answer
     return caught.value
 
@@ -128,7 +128,7 @@ def test_tls_is_a_cause_and_a_silent_server_is_none() -> None:
         known.EndpointConnectionError(endpoint_url="https://x"): "",
     }
     for failure, cause in failures.items():
-        with pytest.raises(LifeboatError) as caught, client.spoken("look", "s3://uploads"):
+        with pytest.raises(LifeboatError) as caught, client.translated_errors("look", "s3://uploads"):
             raise failure
         found = error_registry.cause_of(caught.value)
         assert (found.name if found else "") == cause

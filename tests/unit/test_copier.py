@@ -30,7 +30,7 @@ SHA256 = hashlib.sha256(b"hello").hexdigest()
 def refusal(code: str, status: int, attempted: str) -> LifeboatError:
     cause = ClientError({"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": status}}, attempted)
     try:
-        with client.spoken(attempted, "one"):
+        with client.translated_errors(attempted, "one"):
             raise cause
     except LifeboatError as exc:
         return exc

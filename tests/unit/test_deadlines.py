@@ -66,12 +66,12 @@ def get(made: Any) -> int:
 
 
 def listed(made: Any) -> int:
-    with client.spoken("list", "bucket"):
+    with client.translated_errors("list", "bucket"):
         return len(made.list_objects_v2(Bucket="bucket").get("Contents", ()))
 
 
 def put(made: Any) -> int:
-    with client.spoken("write", "bucket"):
+    with client.translated_errors("write", "bucket"):
         made.put_object(Bucket="bucket", Key="key", Body=b"x" * 100)
     return 0
 

@@ -484,7 +484,7 @@ def readers(  # noqa: C901, PLR0915 - one adapter for each way that a document c
             return len(body.read())
 
     def headed(url: str) -> object:
-        with s3_client.spoken("look at", "a"):
+        with s3_client.translated_errors("look at", "a"):
             return s3(url).head_object(Bucket="a", Key="b")
 
     def asked_ours(url: str) -> object:

@@ -546,7 +546,7 @@ def test_a_key_that_is_refused_is_not_a_lost_bucket(case: Case) -> None:
 
 def test_a_store_that_lets_nothing_be_listed_and_everything_be_read_is_not_damaged(case: Case) -> None:
     def denied(one: Any, prefix: str = "", watch: object = None) -> Iterator[Version]:
-        with client.spoken("list the bucket", "uploads"):
+        with client.translated_errors("list the bucket", "uploads"):
             raise failure("AccessDenied", 403, "ListObjectsV2")
         yield
 

@@ -175,7 +175,7 @@ class Store:
     ) -> Answer:  # fmt: skip
         """As signed.Requests.call(): a request about an object, or a question about the bucket."""
         query, headers = query or {}, headers or {}
-        with client.spoken(attempted, subject):
+        with client.translated_errors(attempted, subject):
             if key is None and "lifecycle" in query:
                 return bucket_requests.answer(self._rulebook(bucket), method, query, body, attempted)
             if key is None:

@@ -36,7 +36,7 @@ class World:
         self.vault: Answer = lambda: [("a", "1")]
         monkeypatch.setattr(bucket, "tagged", lambda source: iter(()))
         monkeypatch.setattr(copier, "tags", self.tags)
-        monkeypatch.setattr(copier, "settle_tags", lambda bucket, key, *_: self.put.append(key) or "")
+        monkeypatch.setattr(copier, "ensure_tags", lambda bucket, key, *_: self.put.append(key) or "")
 
     def tags(self, where: Bucket, key: str, version: str = "") -> Optional[list[tuple[str, str]]]:
         self.asked.append((where.name, version))
@@ -76,7 +76,7 @@ def test_a_server_that_knows_no_tags_is_asked_once(world: World) -> None:
 def test_a_key_without_the_right_is_not_tried_with_every_object(world: World) -> None:
     def denied() -> None:
         error = {"Error": {"Code": "AccessDenied"}, "ResponseMetadata": {"HTTPStatusCode": 403}}
-        with client.spoken("read the tags", "one"):
+        with client.translated_errors("read the tags", "one"):
             raise ClientError(error, "GetObjectTagging")  # type: ignore[arg-type,unused-ignore]
 
     world.source = denied

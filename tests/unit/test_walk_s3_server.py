@@ -22,7 +22,7 @@ from botocore.exceptions import ClientError
 
 class Refusing:
     def ask_xml(self, attempted, query):
-        with client.spoken(attempted, "s3://uploads"):
+        with client.translated_errors(attempted, "s3://uploads"):
             said = {"Error": {"Code": "FeatureNotOffered"}, "ResponseMetadata": {"HTTPStatusCode": 400}}
             raise ClientError(said, "ask")
 

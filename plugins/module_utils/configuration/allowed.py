@@ -57,7 +57,7 @@ class Allowed:
         for path, entry in sorted(entries.items()):
             why = self._refused(path, entry)
             if why:
-                if not _there(path, entry):
+                if not _in_place(path, entry):
                     left.append(LeftOut(printable(path), why))
                 continue
             as_it_is = path in self.exact or self.on_the_way(path, entry)  # of a directory no bit gives a right
@@ -157,7 +157,7 @@ def _without_bits(entry: Entry) -> tuple[Entry, str]:
     return replace(entry, mode=entry.mode & 0o777), " and ".join(bits)
 
 
-def _there(path: str, entry: Entry) -> bool:
+def _in_place(path: str, entry: Entry) -> bool:
     """Is it a directory or a link that this machine has just so? Then nothing is lacking."""
     live = Path(path.replace("\0", "?"))
     if entry.type == DIRECTORY:

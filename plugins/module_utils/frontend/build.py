@@ -175,7 +175,7 @@ def _publish_to_bucket(config: Config, built: Path, files: list[str], log: Log) 
     access, secret = (config.secrets.get(name, "") for name in ("fallback_access_key", "fallback_secret_key"))
     client = s3_client.connect(fallback.endpoint_url, fallback.region, access, secret, fallback.ca_bundle)
     log(f"publishing {len(files)} files in the bucket {fallback.bucket}")
-    with s3_client.spoken("publish the site", fallback.bucket):
+    with s3_client.translated_errors("publish the site", fallback.bucket):
         for name in sorted(files, key=lambda text: (text == marker, text.endswith(".html"), text)):
             kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
             with open_below(built, tuple(name.split("/"))) as source:

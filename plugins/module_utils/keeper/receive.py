@@ -158,7 +158,7 @@ class _Pull:
         self.done = Pulled()
 
     def run(self) -> None:
-        self._look_at_marker()
+        self._check_marker()
         self._adopt()
         folders = {**self._repo.folders, **self._keeper.source.folders}
         self._used = used(self._directory)
@@ -201,7 +201,7 @@ class _Pull:
 
     # What there is.
 
-    def _look_at_marker(self) -> None:
+    def _check_marker(self) -> None:
         """Whose repository it is, and whether it is the one of the last pull."""
         try:
             found = marker_of(self._source.read((MARKER,), _MARKER_MOST))

@@ -130,7 +130,7 @@ class Sweep:
         before = self._of_copy(key, vault_version) if known is None else list(properties.pairs(known))
         if before == told:
             return False
-        why = copier.settle_tags(self._vault, key, "" if vault_version == NULL else vault_version, told)
+        why = copier.ensure_tags(self._vault, key, "" if vault_version == NULL else vault_version, told)
         if why:
             self.refuse(key, why)
         return True

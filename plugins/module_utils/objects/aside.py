@@ -62,7 +62,7 @@ class Aside:
                 self._made = True
                 self._log(f"what is overwritten is kept in the bucket {self.name}")
         try:
-            with s3_client.spoken("put the object aside", f"{key} in {self._source.url}"):
+            with s3_client.translated_errors("put the object aside", f"{key} in {self._source.url}"):
                 head = client.head_object(Bucket=name, Key=key)
                 source = {"Bucket": name, "Key": key}
                 if head["ContentLength"] <= _WHOLE:
@@ -88,14 +88,14 @@ class Aside:
             self._delete(key)
 
     def _delete(self, key: str) -> None:
-        with s3_client.spoken("take the object out", f"{key} in {self._source.url}"):
+        with s3_client.translated_errors("take the object out", f"{key} in {self._source.url}"):
             self._source.client.delete_object(Bucket=self._source.name, Key=key)
 
 
 def quarantined(source: Bucket, others: Sequence[str] = ()) -> list[Bucket]:
     """Quarantine buckets of this one, and of the `others` at its endpoint, oldest first."""
     protected = (source.name, *others)
-    with s3_client.spoken("list the buckets in quarantine", source.endpoint_url):
+    with s3_client.translated_errors("list the buckets in quarantine", source.endpoint_url):
         names = sorted(found["Name"] for found in source.client.list_buckets().get("Buckets", ()))
     matches = [found for name in names if (found := STAMPED.fullmatch(name))]
     ours = [found for found in matches if any(quarantine_name(own, found[1]) == found[0] for own in protected)]
@@ -107,7 +107,7 @@ def remove(quarantine: Bucket) -> None:
     client, name = quarantine.client, quarantine.name
 
     def delete(listed: s3_bucket.Version) -> None:
-        with s3_client.spoken("delete what is in quarantine", f"{listed.key} in {quarantine.url}"):
+        with s3_client.translated_errors("delete what is in quarantine", f"{listed.key} in {quarantine.url}"):
             client.delete_object(Bucket=name, Key=listed.key)
 
     throttle.each(delete, s3_bucket.objects(quarantine), WORKERS)

@@ -168,7 +168,7 @@ def _read_live(inventory: Inventory, source: Bucket, prefix: str, wanted: str, *
 def _head(source: Bucket, key: str) -> Optional[_Live]:
     """A row of `live`; None where it is not there, or the server does not say so."""
     try:
-        with client.spoken("look for the object", f"{key} in {source.url}"):
+        with client.translated_errors("look for the object", f"{key} in {source.url}"):
             told = _impatient(source).client.head_object(Bucket=source.name, Key=key)
     except LifeboatError:
         return None
@@ -233,7 +233,7 @@ def _settled(source: Bucket, key: str, size: int, etag: str, sha256: str, live_s
 def digests(source: Bucket, key: str, version: str = "") -> tuple[str, str]:
     """MD5 and SHA-256 of the bytes of an object, or of one version of it, read now."""
     md5, sha256 = hashlib.md5(usedforsecurity=False), hashlib.sha256()
-    with client.spoken("read", f"{key} in {source.url}"):
+    with client.translated_errors("read", f"{key} in {source.url}"):
         which = {"VersionId": version} if version else {}
         body = _impatient(source).client.get_object(Bucket=source.name, Key=key, **which)["Body"]
         try:

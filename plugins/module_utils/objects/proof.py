@@ -273,7 +273,7 @@ def _scratch(config: Config, vault: Bucket, log: Log) -> Iterator[Bucket]:
     finally:
         _remove(made)
         left: list[Bucket] = []
-        with contextlib.suppress(LifeboatError), client.spoken("list the buckets", vault.url):
+        with contextlib.suppress(LifeboatError), client.translated_errors("list the buckets", vault.url):
             left = s3_settings.abandoned(vault, re.compile(rf"{prefix}(\d{{14}})-[0-9a-f]{{6}}"), now - ABANDONED)
         for scratch in left:
             log(f"removing {scratch.name}, which a killed verification left")
@@ -283,7 +283,7 @@ def _scratch(config: Config, vault: Bucket, log: Log) -> Iterator[Bucket]:
 def _version(scratch: Bucket, log: Log) -> None:
     """Without versions SeaweedFS refuses long names and changes types, which would be called damage."""
     try:
-        with client.spoken("switch versioning on", scratch.url):
+        with client.translated_errors("switch versioning on", scratch.url):
             enabled = {"Status": "Enabled"}
             scratch.client.put_bucket_versioning(Bucket=scratch.name, VersioningConfiguration=enabled)
     except LifeboatError as exc:
@@ -295,7 +295,7 @@ def _remove(scratch: Bucket) -> None:
 
     def drop(version: bucket.Version) -> None:
         which = {"VersionId": version.version} if version.version != NULL else {}
-        with client.spoken("empty the scratch bucket", scratch.where(version.key)):
+        with client.translated_errors("empty the scratch bucket", scratch.where(version.key)):
             scratch.client.delete_object(Bucket=scratch.name, Key=version.key, **which)
 
     throttle.each(drop, (version for version in bucket.versions(scratch) if version.key), 8)

@@ -202,11 +202,14 @@ class _Protection(Protection[Assessment]):
         left = recovery_state.remembered(self.config, CHECKING, str)
         if left and left.startswith(SCRATCH):
             # It may never have been made.
-            with contextlib.suppress(LifeboatError), s3_client.spoken("remove the bucket of a check", source.url):
+            with (
+                contextlib.suppress(LifeboatError),
+                s3_client.translated_errors("remove the bucket of a check", source.url),
+            ):
                 client.delete_object(Bucket=left, Key="check")
                 delete_bucket.delete_bucket(replace(source, name=left), confirm=left)
         recovery_state.keep(self.config, CHECKING, json.dumps(name))
-        with s3_client.spoken("try the server", source.url):
+        with s3_client.translated_errors("try the server", source.url):
             client.create_bucket(Bucket=name)
             try:
                 client.put_object(Bucket=name, Key="check", Body=body)

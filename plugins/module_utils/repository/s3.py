@@ -34,7 +34,7 @@ from ..base import clock, filesystem, typed
 from ..base.clock import format_time
 from ..base.errors import IntegrityError, LifeboatError, NotFoundError, UsageError
 from ..base.filesystem import explained, plain_name
-from ..s3.client import DENIED, UNSUPPORTED, Client, code, connect, open_object, purge, spoken, status
+from ..s3.client import DENIED, UNSUPPORTED, Client, code, connect, open_object, purge, status, translated_errors
 from . import base, checksums
 from .base import (
     CLAIM,
@@ -382,7 +382,7 @@ class S3Repository(Repository):
             for key in stale:
                 self._erase(key)
             for key, upload in uploads:
-                with spoken("sweep an unfinished upload", self._url(key)):
+                with translated_errors("sweep an unfinished upload", self._url(key)):
                     self.client.abort_multipart_upload(Bucket=self.bucket, Key=key, UploadId=upload)
         return sorted([*map(str, local), *map(self._url, stale), *(self._url(key) for key, _upload in uploads)])
 
@@ -503,7 +503,7 @@ class S3Repository(Repository):
         """Every version and delete marker where ours may be; or of what begins with a key."""
         starts = (*(f"{folder}/" for folder in self.folders.values()), f"{POINTS}/", _CHECK)
         for prefix in [exact] if exact else [self._key(start) for start in starts]:
-            with spoken("list the versions", self._url(prefix)):
+            with translated_errors("list the versions", self._url(prefix)):
                 for page in self.client.get_paginator("list_object_versions").paginate(
                     Bucket=self.bucket, Prefix=prefix
                 ):
@@ -528,7 +528,7 @@ class S3Repository(Repository):
         return key if ours else ""
 
     def check(self, writable: bool = False) -> None:
-        with spoken("reach the repository", self._url(self.prefix)):
+        with translated_errors("reach the repository", self._url(self.prefix)):
             self.client.list_objects_v2(Bucket=self.bucket, Prefix=self._key(""), MaxKeys=1)
         if not writable:
             return
@@ -563,7 +563,7 @@ class S3Repository(Repository):
 
     def _objects(self, prefix: str) -> Iterator[_Object]:
         """The objects below; a key that ends in / is how consoles draw an empty folder, not a file."""
-        with spoken("list the repository", self._url(prefix)):
+        with translated_errors("list the repository", self._url(prefix)):
             for page in self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix):
                 for found in page.get("Contents", ()):
                     if not found["Key"].endswith("/"):
@@ -573,7 +573,7 @@ class S3Repository(Repository):
     def _names(self, folder: str, directories: bool = False) -> list[str]:
         prefix = self._key(folder) + "/"
         listed, field = ("CommonPrefixes", "Prefix") if directories else ("Contents", "Key")
-        with spoken("list the repository", self._url(prefix)):
+        with translated_errors("list the repository", self._url(prefix)):
             pages = self.client.get_paginator("list_objects_v2").paginate(
                 Bucket=self.bucket, Prefix=prefix, Delimiter="/"
             )
@@ -583,7 +583,7 @@ class S3Repository(Repository):
     def _uploads(self) -> list[tuple[str, str, datetime]]:
         """As s3.bucket.uploads()."""
         found: list[tuple[str, str, datetime]] = []
-        with spoken("list unfinished uploads", self._url(self.prefix)):
+        with translated_errors("list unfinished uploads", self._url(self.prefix)):
             for folder in self.folders.values():
                 prefix = self._key(folder) + "/"
                 pages = self.client.get_paginator("list_multipart_uploads").paginate(Bucket=self.bucket, Prefix=prefix)
@@ -597,7 +597,7 @@ class S3Repository(Repository):
 
     def _head(self, key: str) -> Optional[_Head]:
         try:
-            with spoken("look at", self._url(key)):
+            with translated_errors("look at", self._url(key)):
                 head = self.client.head_object(Bucket=self.bucket, Key=key)
                 return _Head(head["ContentLength"], head.get("ETag", "").strip('"').lower())
         except NotFoundError:
@@ -643,7 +643,7 @@ class S3Repository(Repository):
 
     def _put_object(self, key: str, data: bytes, metadata: Mapping[str, str]) -> None:
         def put(more: Mapping[str, str]) -> None:
-            with spoken("write", self._url(key)):
+            with translated_errors("write", self._url(key)):
                 self.client.put_object(Bucket=self.bucket, Key=key, Body=data, Metadata=metadata, **more)
 
         self._put_for_owner(put)
@@ -674,7 +674,7 @@ class S3Repository(Repository):
         transfer = TransferConfig(multipart_threshold=part, multipart_chunksize=part, max_concurrency=4)
 
         def put(more: Mapping[str, str]) -> None:
-            with spoken("upload", self._url(key)), explained("upload", path):
+            with translated_errors("upload", self._url(key)), explained("upload", path):
                 self.client.upload_file(
                     str(path), self.bucket, key, ExtraArgs={"Metadata": {"sha256": facts.sha256}, **more},
                     Config=transfer,
@@ -693,7 +693,7 @@ class S3Repository(Repository):
     def _keep(self, key: str) -> None:
         versioned = False
         try:
-            with spoken("see whether versions are kept", f"s3://{self.bucket}"):
+            with translated_errors("see whether versions are kept", f"s3://{self.bucket}"):
                 versioned = self.client.get_bucket_versioning(Bucket=self.bucket).get("Status") == "Enabled"
         except LifeboatError as exc:
             if code(exc) not in UNSUPPORTED:
@@ -701,7 +701,7 @@ class S3Repository(Repository):
         if not versioned:
             below = key[len(self.prefix) + 1 :] if self.prefix else key
             aside = self._key(DAMAGED, clock.stamp(), below)
-            with spoken("keep the damaged object", f"{self._url(key)} as {self._url(aside)}"):
+            with translated_errors("keep the damaged object", f"{self._url(key)} as {self._url(aside)}"):
                 self.client.copy({"Bucket": self.bucket, "Key": key}, self.bucket, aside)
 
     def _confirm(self, key: str, facts: _Facts) -> None:
@@ -731,7 +731,7 @@ class S3Repository(Repository):
         self._drop(self._key(*parts))
 
     def _drop(self, key: str) -> None:
-        with spoken("delete", self._url(key)):
+        with translated_errors("delete", self._url(key)):
             self.client.delete_object(Bucket=self.bucket, Key=key)
 
 

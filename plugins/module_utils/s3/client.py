@@ -113,7 +113,7 @@ def connect(
         )
     except TypeError:
         config = Config(**options)
-    with spoken("connect to S3", where), warnings.catch_warnings():
+    with translated_errors("connect to S3", where), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             with _MAKING:
@@ -248,7 +248,7 @@ def document(operation: str, **arguments: object) -> str:
 
 
 @contextlib.contextmanager
-def spoken(attempted: str, subject: str) -> Iterator[None]:
+def translated_errors(attempted: str, subject: str) -> Iterator[None]:
     """Turn whatever boto3 raises into a LifeboatError; nothing else is touched."""
     try:
         yield
@@ -345,7 +345,7 @@ class _Reader(io.RawIOBase):
         super().__init__()
         self._get, self._url = functools.partial(client.get_object, Bucket=bucket, Key=key), f"s3://{bucket}/{key}"
         self._at, self._tries, self._digest = 0, RESUMED, hashlib.sha256()
-        with spoken("read", self._url):
+        with translated_errors("read", self._url):
             first = self._get()
         self._body = first["Body"]
         if "ContentLength" not in first:
@@ -372,7 +372,7 @@ class _Reader(io.RawIOBase):
     def _receive(self, size: int) -> bytes:
         while self._at < self._size:
             try:
-                with spoken("read", self._url):
+                with translated_errors("read", self._url):
                     data: bytes = self._body.read(size)
                 if data:
                     return data
@@ -388,7 +388,7 @@ class _Reader(io.RawIOBase):
                 raise cause
             self._tries -= 1
             self._body.close()
-            with spoken("read", self._url):
+            with translated_errors("read", self._url):
                 self._body = self._get(Range=f"bytes={self._at}-", IfMatch=self._etag)["Body"]
         return b""
 
@@ -415,7 +415,7 @@ def purge(client: Client, bucket: str, prefix: str, *, exact: bool = False) -> l
 
     def drop(key: str, version: str) -> None:
         try:
-            with spoken("delete a version", f"s3://{bucket}/{key}"):
+            with translated_errors("delete a version", f"s3://{bucket}/{key}"):
                 client.delete_object(Bucket=bucket, Key=key, VersionId=version)
         except LifeboatError as exc:
             if not undeletable(exc):
@@ -440,7 +440,7 @@ def _versions(client: Client, bucket: str, prefix: str, exact: bool) -> tuple[_I
     """Return what holds bytes, and the delete markers."""
     hidden: _Ids = defaultdict(list)
     markers: _Ids = defaultdict(list)
-    with spoken("list the versions", f"s3://{bucket}/{prefix}"):
+    with translated_errors("list the versions", f"s3://{bucket}/{prefix}"):
         for page in client.get_paginator("list_object_versions").paginate(Bucket=bucket, Prefix=prefix):
             for listed, found in (("Versions", hidden), ("DeleteMarkers", markers)):
                 for item in page.get(listed, ()):
@@ -468,7 +468,7 @@ def lock(client: Client, bucket: str, key: str, version: str) -> str | None:
     which = {"Bucket": bucket, "Key": key, "VersionId": version}
     told = True
     try:
-        with spoken("look at the lock", url):
+        with translated_errors("look at the lock", url):
             retention = client.get_object_retention(**which).get("Retention", {})
         until = retention.get("RetainUntilDate")
         if isinstance(until, datetime) and until > clock.now():
@@ -476,7 +476,7 @@ def lock(client: Client, bucket: str, key: str, version: str) -> str | None:
     except LifeboatError as exc:
         told = code(exc) in _NO_LOCK
     try:
-        with spoken("look at the hold", url):
+        with translated_errors("look at the hold", url):
             if client.get_object_legal_hold(**which).get("LegalHold", {}).get("Status") == "ON":
                 return "locked by a legal hold"
     except LifeboatError as exc:

@@ -221,7 +221,7 @@ class Copier:
                 put = put._replace(stored_headers=self._read_back(key, put.version, sha256, len(data), subject))
         finally:
             self._budget.give(held)
-        untagged = self._settle_tags(key, put, wanted, refused)
+        untagged = self._ensure_tags(key, put, wanted, refused)
         return _copied(order, len(data), answer, md5, sha256, put, wanted, untagged)
 
     def _copy_parts(self, order: _Order) -> Copied:
@@ -241,15 +241,15 @@ class Copier:
             put = self._finish(key, upload, sums, subject)
         if not put.usual:
             put = put._replace(stored_headers=self._read_back(key, put.version, sha256, size, subject))
-        untagged = self._settle_tags(key, put, wanted, refused)
+        untagged = self._ensure_tags(key, put, wanted, refused)
         return _copied(order, size, first, md5, sha256, put, wanted, untagged)
 
-    def _settle_tags(self, key: str, put: _Put, attributes: _Attributes, refused: str) -> str:
+    def _ensure_tags(self, key: str, put: _Put, attributes: _Attributes, refused: str) -> str:
         """See that the copy has its tags; why it does not. Those of an upload in parts are lost on Ceph RGW."""
         if refused or not attributes.tags:
             return refused
         version = "" if put.version == NULL else put.version
-        return settle_tags(self.target, key, version, attributes.tags, sent=True)
+        return ensure_tags(self.target, key, version, attributes.tags, sent=True)
 
     @contextlib.contextmanager
     def _upload(self, key: str, headers: Mapping[str, str], subject: str) -> Iterator[_Upload]:
@@ -536,7 +536,7 @@ def tags(bucket: Bucket, key: str, version: str = "") -> Optional[Tags]:
     return sorted((tag.get("Key", ""), tag.get("Value", "")) for tag in said)
 
 
-def settle_tags(target: Bucket, key: str, version: str, expected: Tags, *, sent: bool = False) -> str:
+def ensure_tags(target: Bucket, key: str, version: str, expected: Tags, *, sent: bool = False) -> str:
     """Give an object of the target's these tags and read them back; why it does not have them, or nothing.
 
     version: its current one. It is not named in the write: a vault's writer must not change the tags of old versions,

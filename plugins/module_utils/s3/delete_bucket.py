@@ -22,5 +22,5 @@ def delete_bucket(bucket: Bucket, confirm: str) -> None:
     if not confirm or confirm != bucket.name:
         remedy = "Nothing was deleted. Look into the bucket, and delete it by hand if it may go."
         raise UsageError("delete the bucket", bucket.url, f"the name that was confirmed is {confirm!r}", remedy)
-    with client.spoken("delete the bucket", bucket.url):
+    with client.translated_errors("delete the bucket", bucket.url):
         bucket.client.delete_bucket(Bucket=confirm)

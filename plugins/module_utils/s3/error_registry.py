@@ -124,7 +124,7 @@ CAUSES = (
     ),
 )  # fmt: skip
 _BY_CODE = {code: cause for cause in CAUSES for code in cause.codes}
-_SPOKEN = [(re.compile(cause.message, re.IGNORECASE), cause) for cause in CAUSES if cause.message]
+_BY_MESSAGE = [(re.compile(cause.message, re.IGNORECASE), cause) for cause in CAUSES if cause.message]
 _LOGGED = [(re.compile(cause.log, re.IGNORECASE), cause) for cause in CAUSES if cause.log]
 _FINDINGS = ("NoSuchBucket", "NoSuchKey", "NoSuchVersion", "404", "NotFound")
 _DAMAGE = re.compile(r"\bunreadable\b", re.IGNORECASE)  # MinIO: "reduce your request rate", where drives are lost
@@ -141,8 +141,8 @@ def answered(code: str, message: str = "", status: int = 0) -> Optional[Cause]:
         return None
     if code.startswith("kms:"):
         return by_name(ENCRYPTION)
-    spoken = next((cause for pattern, cause in _SPOKEN if pattern.search(message)), None)
-    return spoken or _BY_CODE.get(code) or _BY_CODE.get(str(status))
+    cause = next((known for pattern, known in _BY_MESSAGE if pattern.search(message)), None)
+    return cause or _BY_CODE.get(code) or _BY_CODE.get(str(status))
 
 
 def cause_of(error: BaseException) -> Optional[Cause]:

@@ -119,7 +119,7 @@ def uncleaned(bucket: Bucket, rule: Rule) -> list[str]:
 
 def _server(bucket: Bucket) -> str:
     """Return what the server calls itself."""
-    with client.spoken("look for the bucket", bucket.url):
+    with client.translated_errors("look for the bucket", bucket.url):
         answer = bucket.client.head_bucket(Bucket=bucket.name)
     return str(answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("server", ""))
 

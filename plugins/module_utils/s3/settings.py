@@ -361,7 +361,7 @@ def exists(bucket: Bucket) -> bool:
     HEAD has no body and so no reason: what it refuses is asked again by a listing, which says why.
     """
     try:
-        with s3_client.spoken("look for the bucket", bucket.url):
+        with s3_client.translated_errors("look for the bucket", bucket.url):
             bucket.client.head_bucket(Bucket=bucket.name)
     except LifeboatError as exc:
         if s3_client.code(exc) in ("NoSuchBucket", "404"):
@@ -412,5 +412,5 @@ def create(bucket: Bucket, *, lock: bool = False) -> None:
     # Amazon takes no word for the default region and wants one for any other; other servers have their own.
     if "amazonaws.com" in str(getattr(meta, "endpoint_url", "")) and meta.region_name != "us-east-1":
         options["CreateBucketConfiguration"] = {"LocationConstraint": meta.region_name}
-    with s3_client.spoken("make the bucket", bucket.url):
+    with s3_client.translated_errors("make the bucket", bucket.url):
         bucket.client.create_bucket(Bucket=bucket.name, **options)

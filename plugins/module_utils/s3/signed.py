@@ -186,7 +186,7 @@ class Requests:
     def _call(self, request: _Request, attempted: str, subject: str) -> Answer:
         from botocore.exceptions import ClientError  # noqa: PLC0415
 
-        with client.spoken(attempted, subject):
+        with client.translated_errors(attempted, subject):
             answer = self._answered(request, attempted, subject)
             data = answer.body
             # Some answer 200 and an error: https://docs.aws.amazon.com/AmazonS3/latest/API/API_CompleteMultipartUpload.html
@@ -291,13 +291,13 @@ class Requests:
     def greet(self, bucket: str, subject: str) -> Mapping[str, str]:
         """Return the headers of the server's answer about the bucket, whatever it answers."""
         attempted = "ask for the time"
-        with client.spoken(attempted, subject):
+        with client.translated_errors(attempted, subject):
             return self._answered(_Request("HEAD", bucket), attempted, subject).headers
 
     def public(self, bucket: str, key: Optional[str], subject: str) -> bool:
         """Can the object be read, or the bucket be listed, without a key?"""
         attempted = "look without a key"
-        with client.spoken(attempted, subject):
+        with client.translated_errors(attempted, subject):
             answer = self._answered(_Request("GET", bucket, key), attempted, subject, named=False)
         return answer.status == 200
 

@@ -180,7 +180,7 @@ def _untried(bucket: Bucket, denied: LifeboatError) -> dict[str, Feature]:
     told = f"; bucket {bucket.name} is not there"
     if bucket.name:
         try:
-            with s3_client.spoken("try the endpoint", bucket.url):
+            with s3_client.translated_errors("try the endpoint", bucket.url):
                 bucket.client.list_objects_v2(Bucket=bucket.name, MaxKeys=1)
             said = s3_settings.read(bucket)
             told = f"; bucket {bucket.name} says versioning: {said.get('versioning') or 'none'}"
@@ -218,7 +218,7 @@ def _require(condition: bool, otherwise: str) -> None:
 
 def _versioning(scratch: Bucket) -> str:
     client, attempted = scratch.client, "try versions"
-    with s3_client.spoken("switch versioning on", scratch.url):
+    with s3_client.translated_errors("switch versioning on", scratch.url):
         client.put_bucket_versioning(Bucket=scratch.name, VersioningConfiguration={"Status": "Enabled"})
     status = s3_bucket.versioning(scratch)
     _require(status == "Enabled", f"it was switched on and the server then says {status or 'nothing'}")
@@ -322,7 +322,7 @@ def _object_lock(scratch: Bucket, mode: str, created: list[Bucket]) -> str:
     first = scratch.ask("PUT", "first", headers=copier.content_md5(b"x"), body=b"x", attempted="write an object")
     scratch.ask("DELETE", "first", {"versionId": first.version}, attempted="delete a version that is not locked")
     until = datetime.now(timezone.utc) + timedelta(seconds=LOCKED)
-    with s3_client.spoken("lock an object", scratch.url):
+    with s3_client.translated_errors("lock an object", scratch.url):
         answer = scratch.client.put_object(
             Bucket=scratch.name, Key="locked", Body=b"locked", ObjectLockMode=mode,
             ContentMD5=copier.content_md5(b"locked")["content-md5"],
@@ -411,7 +411,7 @@ def sweep(scratch: Bucket, name: re.Pattern[str], ours: Sequence[str], now: date
     """
     where = scratch.endpoint_url or "Amazon S3"
     try:
-        with s3_client.spoken("look for earlier probes", where):
+        with s3_client.translated_errors("look for earlier probes", where):
             abandoned = s3_settings.abandoned(scratch, name, now - ABANDONED)
     except LifeboatError as exc:
         if s3_client.code(exc) in (*DENIED, *UNSUPPORTED):
@@ -453,7 +453,7 @@ def _drop(scratch: Bucket, key: str, more: dict[str, str]) -> None:
     """Past a lock where the key may; where it may not, the lock ends in seconds."""
     for options in ({"BypassGovernanceRetention": True}, {}) if scratch.name.endswith("-lock") else ({},):
         try:
-            with s3_client.spoken("remove the probe's object", scratch.url):
+            with s3_client.translated_errors("remove the probe's object", scratch.url):
                 scratch.client.delete_object(Bucket=scratch.name, Key=key, **more, **options)
             return
         except LifeboatError:
@@ -464,14 +464,14 @@ def _contents(scratch: Bucket) -> Iterator[tuple[str, str]]:
     """Yield every version of every object in it, a handful; if there is none, or no versions at all, every object."""
     versions: list[Mapping[str, object]] = []
     try:
-        with s3_client.spoken("list the probe's bucket", scratch.url):
+        with s3_client.translated_errors("list the probe's bucket", scratch.url):
             page = scratch.client.list_object_versions(Bucket=scratch.name)
         versions = [*page.get("Versions", ()), *page.get("DeleteMarkers", ())]
     except LifeboatError as exc:
         if s3_client.code(exc) not in UNSUPPORTED:
             raise
     if not versions:  # to delete both would leave a marker behind
-        with s3_client.spoken("list the probe's bucket", scratch.url):
+        with s3_client.translated_errors("list the probe's bucket", scratch.url):
             versions = scratch.client.list_objects_v2(Bucket=scratch.name).get("Contents", [])
     for item in versions:
         yield str(item["Key"]), str(item.get("VersionId", ""))

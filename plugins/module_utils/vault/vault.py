@@ -126,7 +126,7 @@ class _Ensuring:
 
     def changes(self) -> list[str]:
         vault, bucket = self._config.vault, self._bucket
-        there = self._there()
+        there = self._exists()
         prefix = f"{vault.prefix.strip('/')}/" if self._kind == REPOSITORY and vault.prefix.strip("/") else ""
         expected = lifecycle.rule(f"lifeboat-{self._config.stack}", vault.noncurrent_days, prefix)
         if not there:
@@ -161,7 +161,7 @@ class _Ensuring:
     def _allowed(self, what: str) -> Iterator[None]:
         """A refusal for want of rights says who has them."""
         try:
-            with s3_client.spoken(what, self._bucket.url):
+            with s3_client.translated_errors(what, self._bucket.url):
                 yield
         except LifeboatError as exc:
             if s3_client.code(exc) in DENIED:
@@ -170,7 +170,7 @@ class _Ensuring:
 
     # Is it there, and ours?
 
-    def _there(self) -> bool:
+    def _exists(self) -> bool:
         bucket = self._bucket
         try:
             return s3_settings.exists(bucket)
@@ -322,7 +322,7 @@ class _Ensuring:
     def _locked(self) -> tuple[bool, Optional[Mapping[str, object]]]:
         """Return whether objects can be locked, and the lock that every new one gets."""
         try:
-            with s3_client.spoken("read the bucket's object lock", self._bucket.url):
+            with s3_client.translated_errors("read the bucket's object lock", self._bucket.url):
                 found = self._bucket.client.get_object_lock_configuration(Bucket=self._bucket.name)
         except LifeboatError as exc:
             code = s3_client.code(exc)

@@ -204,7 +204,7 @@ def _prepared(scratch: Bucket, writer: Bucket, vault: Bucket) -> str:
     """Return why nothing can be tried in the bucket that was made for it; empty where it can. It is closed to the
     public as the vault's is."""
     try:
-        with s3_client.spoken("switch versioning on", scratch.url):
+        with s3_client.translated_errors("switch versioning on", scratch.url):
             enabled = {"Status": "Enabled"}
             scratch.client.put_bucket_versioning(Bucket=scratch.name, VersioningConfiguration=enabled)
         with contextlib.suppress(LifeboatError):

@@ -77,7 +77,7 @@ def _delete(source: Bucket, what: str, versions: list[dict[str, str]]) -> int:
     failed = 0
     for first in range(0, len(versions), _AT_ONCE):
         page = {"Objects": versions[first : first + _AT_ONCE], "Quiet": True}
-        with client.spoken(f"delete {what}", source.url):
+        with client.translated_errors(f"delete {what}", source.url):
             failed += len(source.client.delete_objects(Bucket=source.name, Delete=page).get("Errors", ()))
     return failed
 
@@ -112,7 +112,7 @@ def delete_whole_bucket(run: Opened, _lot: random.Random, _log: Log) -> str:
                 raise
             continue
         try:
-            with client.spoken("look for the bucket", source.url):
+            with client.translated_errors("look for the bucket", source.url):
                 source.client.head_bucket(Bucket=source.name)
         except LifeboatError as exc:
             return f"{count} versions and the bucket {source.url} deleted: {exc.cause}"
