@@ -68,16 +68,16 @@ def few_of(count: int) -> int:
 class _Hidden:
     """What the source does not list, of the keys that were asked for.
 
-    held: it gives them. later: those of them that were written after the instant: what they were then is not known.
+    there: it gives them. later: those of them that were written after the instant: what they were then is not known.
     deleted: it gives an old version; when it was deleted is not known.
     """
 
-    held: list[str] = field(default_factory=list)
+    there: list[str] = field(default_factory=list)
     later: list[str] = field(default_factory=list)
     deleted: list[str] = field(default_factory=list)
 
     def add(self, more: _Hidden) -> None:
-        self.held += more.held
+        self.there += more.there
         self.later += more.later
         self.deleted += more.deleted
 
@@ -86,7 +86,7 @@ class _Hidden:
         """Why a mirror of these is not of the instant; empty where it is."""
         said = []
         for keys, text in (
-            (self.held, "the source holds {0} objects that it does not list, the first is {1!r}"),
+            (self.there, "the source holds {0} objects that it does not list, the first is {1!r}"),
             (self.later, "{0} of them were written later, the first is {1!r}, and are as they are now"),
             (self.deleted, "the source does not tell when it deleted {0} objects that it hides, the first is {1!r}"),
         ):
@@ -130,7 +130,7 @@ class SourceListing:
         self.current = brief = current and versioned and not self.exact
         found = bucket.versions if versioned and not brief else bucket.objects
         late: list[str] = []
-        listed = self._wanted(found(self.bucket, watch=watch, tags=self._tags()))
+        listed = self._included(found(self.bucket, watch=watch, tags=self._tags()))
         listed = self._state.noting_past(listed) if self.exact else listed
         listed, instant = self._without_past(listed, late), self.instant
         ambiguous = self._state.read_source(listed, instant.server, brief, instant.certain)
@@ -164,7 +164,7 @@ class SourceListing:
         self.current = False
         watch = self.instant.watch()
         found = bucket.versions if versions else bucket.objects
-        ambiguous = self._state.read_source(self._wanted(found(self.bucket, watch=watch, tags=self._tags())), None)
+        ambiguous = self._state.read_source(self._included(found(self.bucket, watch=watch, tags=self._tags())), None)
         self._ask_whole(watch)
         return ambiguous, watch
 
@@ -177,8 +177,8 @@ class SourceListing:
         if unknown > few_of(self._state.count("copies")):
             return f"{unknown} are not those that were listed before"
 
-        def ask(found: tuple[str, str]) -> None:
-            key, version = found
+        def ask(item: tuple[str, str]) -> None:
+            key, version = item
             with contextlib.suppress(NotFoundError):
                 head = self.bucket.ask("HEAD", key, attempted=copier.READ)
                 if head.version == version:
@@ -190,7 +190,7 @@ class SourceListing:
     def _tags(self) -> Optional[bucket.Tags]:
         return self._tags_told.listing() if self._config.objects.tags_days else None
 
-    def _wanted(self, versions: Iterator[Version]) -> Iterator[Version]:
+    def _included(self, versions: Iterator[Version]) -> Iterator[Version]:
         """Without the keys that the configuration leaves out."""
         out = store.left_out(self._config.objects, self.bucket.name)
         return (version for version in versions if not store.outside(version.key, out)) if out else versions
@@ -228,11 +228,11 @@ class SourceListing:
         unseen, keys = {*self._state.unseen()}, self._unlisted()
         few = keys if len(keys) <= ASKED else random.sample(keys, ASKED)
         hidden = self._there(few)
-        if hidden.held and len(few) < len(keys):
+        if hidden.there and len(few) < len(keys):
             hidden.add(self._there(sorted({*keys} - {*few})))
         if hidden.why:
             self._weaken(hidden.why)
-        return sorted(unseen.intersection(hidden.held))
+        return sorted(unseen.intersection(hidden.there))
 
     def _unlisted(self) -> list[str]:
         out = store.left_out(self._config.objects, self.bucket.name)
@@ -254,7 +254,7 @@ class SourceListing:
             except LifeboatError as exc:
                 if not (copier.denied(exc) or copier.refused(exc)):
                     raise
-                hidden.held.append(key)
+                hidden.there.append(key)
                 why = f"the source does not list it, and whether it is there is not known: {exc.cause}"
                 self._state.unheld(key, why)
                 self._state.there(Version(key, 0, "", _EPOCH))
@@ -271,7 +271,7 @@ class SourceListing:
                     found = was
                 elif head.modified > at:
                     hidden.later.append(key)
-            hidden.held.append(key)
+            hidden.there.append(key)
             self._state.there(found)
 
         throttle.each(ask, keys, self._config.objects.transfers)

@@ -33,7 +33,7 @@ _OTHER_ETAGS = 10
 
 
 class Transfer:
-    """numbers: what there is to do, as look() found it. copied, bytes, removed: what was done."""
+    """numbers: what there is to do, as read() found it. copied, bytes, removed: what was done."""
 
     def __init__(
         self, config: Config, source: SourceListing, vault: VaultListing, state: State, tags: Sweep, log: Log,
@@ -43,7 +43,7 @@ class Transfer:
         self._log, self._shared, self._doubts, self.tags = log, shared, doubts, tags
         self._lock = threading.Lock()
         self._touched: list[str] = []  # as long as they are few
-        self._few = few_of(0)
+        self._threshold = few_of(0)
         self._losses: Optional[copier.Losses] = None  # None: the copies are few, and confirm() looks at each
         self._progress = throttle.Progress()
         self._proved = 0
@@ -51,7 +51,7 @@ class Transfer:
         self.numbers = Numbers(0, 0, 0, 0, 0, 0, 0)
         self.copied = self.bytes = self.removed = 0
 
-    def look(self, last: Optional[Point]) -> None:
+    def read(self, last: Optional[Point]) -> None:
         """Read both buckets at once, and what the last mirror knew."""
         source, vault = self.source, self.vault
         vault.begin(source.bucket, last)
@@ -93,8 +93,8 @@ class Transfer:
     def bring(self) -> None:
         """Make the vault's current objects those of the source, and note what the vault says of them."""
         numbers, workers = self.numbers, self._config.objects.transfers
-        self._few = few_of(numbers.source)
-        if numbers.copy + numbers.alike > self._few:
+        self._threshold = few_of(numbers.source)
+        if numbers.copy + numbers.alike > self._threshold:
             self._losses = copier.Losses(self.vault.bucket)
         if numbers.copy or numbers.alike:
             with Copier(self.source.bucket, self.vault.bucket, self._shared, for_owner=True) as moving:
@@ -104,8 +104,8 @@ class Transfer:
                     mc.run(self._config, self.source.bucket, self.vault.bucket, log=self._log)
                     # What it copied is the vault's now; what it did not carry is seen by comparing, and carried then.
                     self.state.read_vault(bucket.versions(self.vault.bucket))
-                throttle.each(lambda one: self._compare(*one), self.state.alike(), workers)
-                throttle.each(lambda one: self._copy(moving, one, numbers.copy), self.state.to_copy(), workers)
+                throttle.each(lambda row: self._compare(*row), self.state.alike(), workers)
+                throttle.each(lambda item: self._copy(moving, item, numbers.copy), self.state.to_copy(), workers)
         if numbers.removed:
             throttle.each(self._remove, self.state.to_remove(), workers)
         # Of a server whose ETags are never MD5s nothing is proved, and nothing can be said against one object.
@@ -117,7 +117,7 @@ class Transfer:
         """See in the vault's own answers that it holds what it was sent, under the very name."""
         if not self.numbers.copy and not self.numbers.alike:
             return  # the listing that was read is the vault's answer
-        if len(self._touched) > self._few:
+        if len(self._touched) > self._threshold:
             self.state.read_vault(bucket.versions(self.vault.bucket))
         else:
             self.vault.see(self._touched)
@@ -193,7 +193,7 @@ class Transfer:
             self._proved += done.proved
             if done.doubtful:
                 self._doubtful.append(item.key)
-            if len(self._touched) <= self._few:
+            if len(self._touched) <= self._threshold:
                 self._touched.append(item.key)
             if self._progress.due():
                 self._log(f"copied {self.copied} of {total} objects, {human(self.bytes)}")
@@ -211,9 +211,9 @@ class Transfer:
         if locked:
             self.source.see_whether_locks_are_shown()
         if locked or last is None or last.held.properties is None:
-            throttle.each(lambda one: self._look_again(*one), self.state.unlooked(), self._config.objects.transfers)
+            throttle.each(lambda row: self._look_again(*row), self.state.unlooked(), self._config.objects.transfers)
 
-    def _look_again(self, item: Object, vault_version: str, line: str) -> None:
+    def _look_again(self, item: Object, vault_version: str, recorded: str) -> None:
         version = self.source.version(item)
         query = {"versionId": version} if version not in ("", NULL) else {}
         try:
@@ -224,7 +224,7 @@ class Transfer:
             if not (isinstance(exc, NotFoundError) or copier.denied(exc) or copier.refused(exc)):
                 raise
             return  # what is on record of it stays
-        before = properties.parse(line)
+        before = properties.parse(recorded)
         found = replace(found, lost=before.lost)
         if found.encryption and found.encryption == before.encryption:
             found = replace(found, clear=before.clear)
