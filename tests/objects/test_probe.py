@@ -117,6 +117,19 @@ def test_a_key_that_may_not_make_buckets_leaves_all_unknown(weed: SeaweedFS, mak
         probe.probe(Bucket(others, weed.url, **key))
 
 
+def test_a_key_that_may_do_all_lacks_no_right_for_a_recovery(server: Server) -> None:
+    """A setting that a server does not know, or does not take as it is tried, is refused for another reason."""
+    key = {"access_key": server.access_key, "secret_key": server.secret_key}
+    assert probe.probe(Bucket("x", server.url, **key), rights=True).denied == {}
+
+
+def test_a_key_that_may_not_make_buckets_lacks_what_a_recovery_needs(weed: SeaweedFS, make_bucket: MakeBucket) -> None:
+    make_bucket(weed, BUCKETS[0])
+    key = {"access_key": WRITER["access_key"], "secret_key": WRITER["secret_key"]}
+    denied = probe.probe(Bucket(BUCKETS[0], weed.url, **key), rights=True).denied
+    assert denied is not None and list(denied) == ["s3:CreateBucket"]
+
+
 @pytest.mark.parametrize(("access_key", "secret_key"), [("nobody", "x"), ("", "wrong")])
 def test_a_wrong_key_is_an_error_and_tells_no_secret(server: Server, access_key: str, secret_key: str) -> None:
     wrong = Bucket("x", server.url, access_key=access_key or server.access_key, secret_key=secret_key)

@@ -487,7 +487,7 @@ def tried(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The modes that were tried; `probe` itself is replaced."""
     modes: list[str] = []
 
-    def fake(bucket: Bucket, *, mode: str, now: datetime) -> Report:
+    def fake(bucket: Bucket, *, mode: str, now: datetime, rights: bool) -> Report:
         assert bucket.secret_key == SECRET
         modes.append(mode)
         return dataclasses.replace(report(), probed_at=now)
@@ -564,6 +564,59 @@ STATUS: list[tuple[str, Report, dict[str, Any], str, str]] = [
     ("source", report(dates=MISSING), {}, PASS, "no dates: a write can choose the time that it is listed with"),
     ("vault", report(dates=MISSING), {}, PASS, "a lifecycle rule may remove what was replaced before its time"),
 ]
+
+
+def test_a_right_that_only_a_recovery_needs_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store whose volume was emptied, and a key that may not make buckets: nothing had said so before."""
+    run = Opened(stack(tmp_path))
+
+    def checked(found: Report) -> dict[str, tuple[str, str]]:
+        monkeypatch.setattr(endpoints, "report", lambda config, which, **_: found)
+        monkeypatch.setattr(endpoints, "rights", lambda run: [])
+        return {check.name: (check.result, check.detail) for check in endpoints.checks(run, now=NOW)}
+
+    name = "source recovery rights"
+    assert name not in checked(report()), "it was tried before there was such a try"
+    assert name not in checked(dataclasses.replace(report(), denied={})), "it has them all"
+    denied = {"s3:CreateBucket": "AccessDenied", "s3:PutBucketPolicy": "AccessDenied: no"}
+    result, words = checked(dataclasses.replace(report(), denied=denied))[name]
+    assert result == FAIL and "the key may not s3:CreateBucket (AccessDenied), s3:PutBucketPolicy" in words
+
+
+@pytest.mark.parametrize(
+    ("lies", "denied"),
+    [
+        ({}, []),
+        ({"create_bucket": "AccessDenied"}, ["s3:CreateBucket"]),
+        (
+            {"policy": "AccessDenied", "object-lock": "AllAccessDisabled"},
+            ["s3:PutBucketObjectLockConfiguration", "s3:PutBucketPolicy"],
+        ),
+        ({"policy": "MalformedPolicy", "versioning": "NotImplemented", "cors": "InternalError"}, []),
+    ],
+)  # fmt: skip
+def test_what_a_key_may_not_set_is_found_in_the_probes_own_bucket(
+    monkeypatch: pytest.MonkeyPatch, lies: dict[str, str], denied: list[str]
+) -> None:
+    asked: list[tuple[str, bytes]] = []
+
+    def put(bucket: Bucket, what: str, document: bytes, attempted: str) -> None:
+        if what != "lifecycle":  # which is really set
+            asked.append((bucket.name, document))
+        if what in lies:
+            with client.spoken(attempted, bucket.url):
+                raise refusal(lies[what], 403)
+
+    monkeypatch.setattr(Bucket, "set", put)
+    refused = {"create_bucket": refuse(lies["create_bucket"], 403)} if "create_bucket" in lies else {}
+    monkeypatch.setattr(probe, "sweep", lambda *_: [])
+    monkeypatch.setattr(probe, "discard", lambda *_: True)
+    monkeypatch.setattr(probe, "replace", lambda one, name, **_: opened(name, one.client))
+    found = probe.probe(opened("uploads", Store(refused)), rights=True, now=NOW)
+    assert found.denied is not None and sorted(found.denied) == denied
+    assert {name.startswith(probe.PREFIX) for name, _document in asked} <= {True}, "no bucket of the stack's is touched"
+    assert {document for _name, document in asked} <= {b"<"}, "what is sent sets nothing"
+    assert probe.probe(opened("uploads", Store(refused)), now=NOW).denied is None
 
 
 @pytest.mark.parametrize(("place", "found", "vault", "result", "words"), STATUS)
@@ -650,7 +703,7 @@ def test_a_source_whose_key_may_make_no_bucket_is_tried_with_the_admin_key(
 ) -> None:
     keys: list[str] = []
 
-    def fake(bucket: Bucket, *, mode: str, now: datetime) -> Report:
+    def fake(bucket: Bucket, *, mode: str, now: datetime, rights: bool) -> Report:
         keys.append(bucket.access_key)
         return report() if bucket.access_key == "admin" else report(**dict.fromkeys(probe.COSTS, UNKNOWN))
 

@@ -658,7 +658,8 @@ def same_server(run: Opened) -> bool:
 def _rights(run: Opened, seen: Assessment) -> list[str]:
     """What the key of a store that answers may not do, and the next backup needs."""
     denied = [] if seen.condition == DOWN else endpoints.denied(run)
-    return [f"the key may not {', '.join(denied)}, which every backup needs: see docs/mirror.md"] if denied else []
+    lines = [f"the key may not {', '.join(denied)}, which every backup needs: see docs/mirror.md"] if denied else []
+    return [*lines, *endpoints.recovery_denied(run.config)]
 
 
 def _warnings(run: Opened, found: list[Entry], chosen: Entry, counts: Counts) -> list[str]:

@@ -18,6 +18,7 @@ from ..base.clock import TOLERANCE
 from ..base.errors import IntegrityError, LifeboatError, present
 from ..base.text import human
 from ..database import logins
+from ..database import server as database_server
 from ..mirror.store import folded
 from ..objects import reconcile
 from ..recovery import state as recovery_state
@@ -78,9 +79,9 @@ class Status:
 def status(run: Opened, *, now: datetime, asked: Optional[datetime] = None) -> Status:
     """Reads manifests, not artefacts; a backup nobody proved never passes.
 
-    Of a stack with a bucket it also asks the two endpoints, and the database where keys_query is set; of a Compose
-    project it looks at every mount. asked: the time that it is, where `now` is a day to come: what an endpoint said is
-    remembered as of then.
+    It asks the database for the account's rights, of a stack with a bucket also the two endpoints, and the database
+    again where keys_query is set; of a Compose project it looks at every mount. asked: the time that it is, where `now`
+    is a day to come: what an endpoint said is remembered as of then.
     """
     config, repo = run.config, repositories.of(run)
     repo.check(writable=False)
@@ -114,6 +115,7 @@ def status(run: Opened, *, now: datetime, asked: Optional[datetime] = None) -> S
     checks += _signatures(run, backups, tied, now)
     checks += _holds(run, now)
     checks += escrow_record.checks(run, now)
+    checks += _recovery_rights(run)
     checks += endpoints.checks(run, now=asked or now)
     inventory = run.once(mounts.inventory)
     checks += [inventory.check] if inventory else []
@@ -333,6 +335,17 @@ def _space(repo: repository_base.Repository, found: Sequence[Entry]) -> Check:
         return Check("space", PASS if sizes else COULD_NOT_VERIFY, words)
     words = f"{human(free)} free, the largest backup has {human(max(sizes))}"
     return Check("space", PASS if free > 3 * max(sizes) else FAIL, words)
+
+
+def _recovery_rights(run: Opened) -> Iterator[Check]:
+    """What the account that recovers the database may not do; nothing where it may do all, or does not get in: that the
+    next backup tells."""
+    try:
+        lacking = database_server.of(run).rights_lacking()
+    except LifeboatError:
+        return
+    if lacking:
+        yield Check("recovery rights", FAIL, f"{lacking}; name a superuser as lifeboat_database.user")
 
 
 def _rows_of_others(run: Opened) -> list[Check]:

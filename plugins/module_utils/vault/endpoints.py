@@ -78,11 +78,11 @@ def report(run: Opened, side: str, *, now: datetime, fresh: bool = False) -> Rep
 def _probed(run: Opened, side: str, now: datetime) -> Report:
     """Probe with the stack's own key; if that may make no bucket, with the source's admin key if one is configured."""
     bucket, mode = _PLACES[side](run), run.config.vault.object_lock if side == VAULT else ""
-    found = probe.probe(bucket, mode=mode, now=now)
+    found = probe.probe(bucket, mode=mode, now=now, rights=side == SOURCE)
     admin = buckets.configured(run.config) if side == SOURCE else None
     if admin and len(found.those(probe.UNKNOWN)) == len(found.features):
         bucket = replace(bucket, access_key=admin.access_key, secret_key=admin.secret_key)
-        return probe.probe(bucket, mode=mode, now=now)
+        return replace(probe.probe(bucket, mode=mode, now=now, rights=False), denied=found.denied)
     return found
 
 
@@ -160,15 +160,35 @@ def checks(run: Opened, *, now: datetime, fresh: bool = False) -> list[Check]:
     found: list[Check] = []
     for side in configured(run.config):
         try:
-            found.append(check(run.config, side, report(run, side, now=now, fresh=fresh)))
+            told = report(run, side, now=now, fresh=fresh)
+            found.append(check(run.config, side, told))
         except LifeboatError as exc:
             found.append(Check(f"{side} endpoint", FAIL, str(exc)))
-        else:
-            found += rights(run) if side == SOURCE else []
+            continue
+        found += recovery_rights(told) if side == SOURCE else []
+        found += rights(run) if side == SOURCE else []
     if configured(run.config) == [SOURCE, VAULT]:
         together = apart(run.config)
         found.append(Check("vault apart", FAIL if together else PASS, " ".join(together) or "not where the source is"))
     return found
+
+
+def recovery_rights(found: Report) -> list[Check]:
+    """What the stack's key may not do that a recovery does where the bucket is gone; nothing where it may do all of it,
+    or nobody tried."""
+    words = f"{_may_not(found.denied)}: see docs/mirror.md" if found.denied else ""
+    return [Check(f"{SOURCE} recovery rights", FAIL, words)] if words else []
+
+
+def _may_not(denied: Mapping[str, str]) -> str:
+    words = ", ".join(f"{right} ({why})" for right, why in denied.items())
+    return f"the key may not {words}, which a recovery needs where the bucket is gone"
+
+
+def recovery_denied(config: Config) -> list[str]:
+    """For a plan: the same, as far as the last day's try told."""
+    found = remembered(config, SOURCE, now=datetime.now(timezone.utc))
+    return [_may_not(found.denied)] if found and found.denied else []
 
 
 class _Tried:

@@ -54,6 +54,7 @@ COSTS: Mapping[str, str] = {
     " possible",
 }
 _NAME = re.compile(re.escape(PREFIX) + r"(\d{14})-[0-9a-f]{8}(-lock)?")
+_TRY = "try the endpoint"
 _CHOSEN = "0123456789abcdef0123456789abcdef"
 _PAST = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
 _DATED = ("dated/a", "dated/b")
@@ -72,6 +73,15 @@ _BY_PARTS = {"x-amz-meta-snowball-probe": "parts"}  # what has such metadata is 
 _ABSENT = (*UNSUPPORTED, "InvalidRequest", "InvalidBucketState", "ObjectLockConfigurationNotFoundError", "400")
 
 
+# What a recovery sets in a bucket that it has made, by the right that it takes. It is tried with what is no document.
+_SET = {
+    "s3:PutBucketVersioning": "versioning", "s3:PutBucketPolicy": "policy", "s3:PutBucketCORS": "cors",
+    "s3:PutEncryptionConfiguration": "encryption", "s3:PutBucketTagging": "tagging",
+    "s3:PutBucketNotification": "notification", "s3:PutBucketWebsite": "website",
+    "s3:PutBucketObjectLockConfiguration": "object-lock",
+}  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Feature:
     """supported: its effect was seen. missing: it was tried and there was none; `cost` says what that means."""
@@ -85,7 +95,8 @@ class Feature:
 class Report:
     """What was found. `skew`: seconds that the server's clock is ahead of this host's; None where it sends no date.
 
-    `left`: buckets of the probe that the server would not remove; the next probe tries again.
+    `left`: buckets of the probe that the server would not remove; the next probe tries again. `denied`: the rights that
+    a recovery needs and the key has not, and why; None where they were not tried.
     """
 
     endpoint: str
@@ -94,6 +105,7 @@ class Report:
     skew: Optional[float] = field(metadata={"json": "clock_skew"})
     features: Mapping[str, Feature]
     left: tuple[str, ...] = ()
+    denied: Optional[Mapping[str, str]] = None
 
     def __post_init__(self) -> None:
         if set(self.features) != set(COSTS):
@@ -107,8 +119,9 @@ class _MissingError(Exception):
     """A feature was tried, and there was none."""
 
 
-def probe(bucket: Bucket, *, mode: str = "", now: Optional[datetime] = None) -> Report:
-    """Try the endpoint of `bucket` with its key. `mode`: of the object lock to try, where one is configured.
+def probe(bucket: Bucket, *, mode: str = "", now: Optional[datetime] = None, rights: bool = False) -> Report:
+    """Try the endpoint of `bucket` with its key. `mode`: of the object lock to try, where one is configured. `rights`:
+    also what a recovery does with the bucket itself.
 
     Raises LifeboatError where the endpoint cannot be used at all: no answer, wrong keys, answers that are not S3's.
     """
@@ -118,19 +131,35 @@ def probe(bucket: Bucket, *, mode: str = "", now: Optional[datetime] = None) -> 
     locked = replace(scratch, name=f"{scratch.name}-lock")
     created: list[Bucket] = []
     left: list[str] = []
+    denied: Optional[dict[str, str]] = None
     try:
         left = sweep(scratch, _NAME, _OURS, now)
         server = _begin(scratch, created)
         features = _features(scratch, locked, mode or "GOVERNANCE", created)
+        denied = _denied(scratch) if rights else None
     except LifeboatError as exc:
         if s3_client.code(exc) == "RequestTimeTooSkewed":
             raise _skewed(bucket, exc) from exc
         if s3_client.code(exc) not in DENIED:
             raise
         features, server = _untried(replace(scratch, name=bucket.name), exc), ""
+        denied = {"s3:PutObject" if exc.attempted == _TRY else "s3:CreateBucket": exc.cause} if rights else None
     finally:
         left += [item.url for item in created if not discard(item, _NAME, _OURS)]
-    return Report(where, server, now, bucket.requests.skew(bucket.name, where), features, tuple(left))
+    return Report(where, server, now, bucket.requests.skew(bucket.name, where), features, tuple(left), denied)
+
+
+def _denied(scratch: Bucket) -> dict[str, str]:
+    """Return the rights to set a bucket's settings that the key lacks, and why. A server that asks for them asks
+    first."""
+    found = {}
+    for right, what in _SET.items():
+        try:
+            scratch.set(what, b"<", f"try {right}")
+        except LifeboatError as exc:
+            if s3_client.code(exc) in DENIED:
+                found[right] = exc.cause
+    return found
 
 
 def _features(scratch: Bucket, locked: Bucket, mode: str, created: list[Bucket]) -> dict[str, Feature]:
@@ -158,11 +187,11 @@ def _begin(scratch: Bucket, created: list[Bucket]) -> str:
     created.append(scratch)  # before it is: the answer may be lost on its way
     s3_settings.create(scratch)
     body = token.token_hex(8).encode()
-    answer = scratch.ask("PUT", "first", body=body, attempted="try the endpoint")
-    back = scratch.ask("GET", "first", attempted="try the endpoint").body[:4096]
+    answer = scratch.ask("PUT", "first", body=body, attempted=_TRY)
+    back = scratch.ask("GET", "first", attempted=_TRY).body[:4096]
     if back != body:
         raise IntegrityError(
-            "try the endpoint", scratch.url,
+            _TRY, scratch.url,
             f"it answered 200 and did not keep what was written: {back[:200].decode('utf-8', 'replace')!r}",
             "Is that an S3 endpoint, and not a proxy or a web server before one? Correct endpoint_url and port.",
         )  # fmt: skip
