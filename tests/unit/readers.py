@@ -181,6 +181,7 @@ READERS = (
             "database/fingerprint.py": "read facts_of globals_of",
             "database/assess.py": "_fingerprint",
             "database/cluster.py": "read of _alike",
+            "database/server.py": "parsed",
         },
         "{database/fingerprint.py:LARGEST|b}, unpacked; of the settings {base/filesystem.py:LARGEST|b}",
         ENTRIES,

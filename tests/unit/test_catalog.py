@@ -502,8 +502,8 @@ def test_a_verification_under_way_keeps_its_artefacts(tmp_path: Path, held: Path
     [({"dayly_days": 1}, "dayly_days"), ({"minimum": 0}, "minimum"), ({"timezone": "Mars"}, "Mars")],
 )
 def test_a_misspelt_promise_is_no_promise(tmp_path: Path, retention: dict[str, Any], words: str) -> None:
-    settings = make_config(tmp_path, retention=retention)
     with pytest.raises(UsageError, match=words):
+        settings = make_config(tmp_path, retention=retention)
         operations_prune.prune(Opened(settings), now=NOW, dry_run=True, log=lambda _: None)
 
 

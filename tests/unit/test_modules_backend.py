@@ -372,5 +372,5 @@ def test_an_endpoint_that_was_as_wrong_at_the_last_backup_is_not_watched_the_who
     assert 0 <= watched("Connection refused") - backend_recovery.PATIENCE_AS_BEFORE < 2
     assert watched("status 502 instead of 200: x") > 180, "it fails in another way"
     assert watched("") > 180, "it answered"
-    looks[0] = replace(HEALTHY, seen=(replace(APP, health="starting"), WEB), endpoints=DEAD)
+    looks[0] = replace(HEALTHY, units=(replace(APP, health="starting"), WEB), endpoints=DEAD)
     assert watched("Connection refused") > 180, "a service is not well yet"

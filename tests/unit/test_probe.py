@@ -604,7 +604,7 @@ def test_what_a_key_may_not_set_is_found_in_the_probes_own_bucket(
         if what != "lifecycle":  # which is really set
             asked.append((bucket.name, document))
         if what in lies:
-            with client.spoken(attempted, bucket.url):
+            with client.translated_errors(attempted, bucket.url):
                 raise refusal(lies[what], 403)
 
     monkeypatch.setattr(Bucket, "set", put)

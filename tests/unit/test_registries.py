@@ -137,7 +137,7 @@ ONCE = {
     "Log = Callable": {"base/errors.py"},
     # What makes text harmless; and what JSON, XML and S3 servers take, which makes none.
     ".isprintable()": {"base/errors.py", "base/text.py"},
-    r"\x1f": {"mirror/listing.py", "mirror/take.py", "s3/pages.py", "s3/signed.py", "schedule.py"},
+    r"\x1f": {"mirror/listing.py", "mirror/sides.py", "s3/listing_parser.py", "s3/signed.py", "schedule.py"},
     "shutil.disk_usage": {"base/filesystem.py"},
     # The fullest of a container's disks, its inodes, and those of a keeper's disk.
     "os.statvfs": {"database/scratch.py", "backend/host.py", "keeper/receive.py"},

@@ -152,7 +152,7 @@ def settle(run: Opened) -> bool:
 def _as_before(config: Config, unanswered: Sequence[Check]) -> bool:
     """Return whether each of these is as wrong as it was when the last backup was taken."""
     known = recovery_state.unanswered(config)
-    was = {check: known.of(config, check.name) for check in unanswered}
+    was = {check: known.problem(config, check.name) for check in unanswered}
     return bool(was) and all(before and answer.alike(check.detail, before) for check, before in was.items())
 
 
@@ -179,7 +179,7 @@ def prove(run: Opened, *, log: Log) -> list[Check]:
     deadline = time.monotonic() + min(run.config.application.timeout, 60)
     known = recovery_state.unanswered(run.config)
     endpoints = [
-        answer.endpoint(check, deadline, None, known.of(run.config, f"{check.method} {check.url}"), known.at)
+        answer.endpoint(check, deadline, None, known.problem(run.config, f"{check.method} {check.url}"), known.at)
         for check in run.config.application.checks
     ]
     checks += [

@@ -122,7 +122,7 @@ class SourceListing:
     def exact(self) -> bool:
         return self.instant.at is not None
 
-    def read(self, before: Future[None], last: Optional[Point], *, current: bool) -> None:
+    def fetch(self, before: Future[None], last: Optional[Point], *, current: bool) -> None:
         """Read it as it was at the instant, or later where its answers do not allow that. before: what the last mirror
         knew, as soon as it is read. current: a list of its current objects may do."""
         versioned = bool(bucket.versioning(self.bucket))
@@ -389,7 +389,7 @@ class VaultListing:
         if why and last:
             self._log(f"every version in {self.bucket.url} is listed: {why}")
 
-    def read(self) -> Watch:
+    def fetch(self) -> Watch:
         watch = self._instant.watch()
         if self.current:
             try:
@@ -409,7 +409,7 @@ class VaultListing:
         if self.current and (odd := watch.order or self._know_vault()):
             self._log(f"every version in {self.bucket.url} is listed: of its current objects, {odd}")
             self.current = False
-            watch = self.read()
+            watch = self.fetch()
         if self.current and last:
             self.versions_listed = last.held.versions_listed
         elif not watch.order:

@@ -256,19 +256,19 @@ class _Mirrors:
         self._journals = [self.journal(PRIMARY)]
         self.missing: dict[str, str] = {}
 
-    def read(self, name: str, state: State) -> Transfer:
+    def assess(self, name: str, state: State) -> Transfer:
         """What there is to do for the bucket; nothing is changed. Raises where it cannot be mirrored."""
         source, vault, instant = self._ready(name) if name else (self._source, self._vault, self._instant)
         tags = Sweep(source, vault, state, self._log)
         at_source = SourceListing(self._config, source, state, instant, tags, self._log)
         in_vault = VaultListing(self._config, vault, state, instant, self._log)
         work = Transfer(self._config, at_source, in_vault, state, tags, self._log, self._shared, self._doubts)
-        work.read(self._before.points.get(name))
+        work.assess(self._before.points.get(name))
         return work
 
     def bring(self, name: str, state: State, label: str) -> Transfer:
         """Make the vault's objects those of the bucket. label: what the log calls it."""
-        work, last = self.read(name, state), self._before.points.get(name)
+        work, last = self.assess(name, state), self._before.points.get(name)
         numbers, instant, now = work.numbers, work.source.instant, datetime.now(timezone.utc)
         if name and (numbers.vault or numbers.copy):  # not where a thousand buckets are empty
             _sweep(work.vault.bucket, now, self._log)
@@ -354,7 +354,7 @@ class _Mirrors:
 
     def _previewed(self, name: str) -> Optional[Numbers]:
         with contextlib.suppress(LifeboatError), State(self.journal(name), share=throttle.SIDE_BY_SIDE) as state:
-            return self.read(name, state).numbers
+            return self.assess(name, state).numbers
         return None
 
     def published(self) -> None:
@@ -403,7 +403,7 @@ def preview(run: Opened, *, log: Log, override: int = 0, doubts: Doubts = TRUST)
     instant = guard.choose_instant(run.config, repo, source, now, log, doubts)
     mirrors = _Mirrors(run, _before(run, repo), instant, guard.Override(override), log)
     with State(mirrors.journal(PRIMARY)) as state:
-        work = mirrors.read(PRIMARY, state)
+        work = mirrors.assess(PRIMARY, state)
         mirrors.allow(work, state)
     each = [work.numbers, *mirrors.preview()]
     return Preview(

@@ -51,15 +51,15 @@ class Transfer:
         self.numbers = Numbers(0, 0, 0, 0, 0, 0, 0)
         self.copied = self.bytes = self.removed = 0
 
-    def read(self, last: Optional[Point]) -> None:
+    def assess(self, last: Optional[Point]) -> None:
         """Read both buckets at once, and what the last mirror knew."""
         source, vault = self.source, self.vault
         vault.begin(source.bucket, last)
         with ThreadPoolExecutor(3) as pool:
             settings = pool.submit(s3_settings.inspect, source.bucket)
-            theirs = pool.submit(vault.read)
+            theirs = pool.submit(vault.fetch)
             before = pool.submit(lambda: self.state.read_copies(self._before(last)))
-            source.read(before, last, current=vault.current)
+            source.fetch(before, last, current=vault.current)
             watch = theirs.result()
             source.settings = settings.result()
         source.complete()

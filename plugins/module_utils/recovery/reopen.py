@@ -43,7 +43,7 @@ def reopen(run: Opened, services: Sequence[str], *, log: Callable[[str], None]) 
     deadline = time.monotonic() + config.application.timeout
     known = recovery_state.unanswered(config)
     answers = [
-        endpoint(check, deadline, log, known.of(config, f"{check.method} {check.url}"), known.at)
+        endpoint(check, deadline, log, known.problem(config, f"{check.method} {check.url}"), known.at)
         for check in config.application.checks
     ]
     if verdict(answers) == FAIL and (restarting := _restarting(stack, names)):

@@ -247,7 +247,7 @@ class Unanswered:
     at: str = ""
     problems: Mapping[str, str] = field(default_factory=dict)
 
-    def of(self, config: Config, name: str) -> str:
+    def problem(self, config: Config, name: str) -> str:
         """Return what was wrong with an endpoint; empty where it answered, or nobody looked."""
         return self.problems.get(pipeline.scrub(name, config.secrets), "")
 
@@ -263,10 +263,10 @@ def unanswered(config: Config) -> Unanswered:
 
 
 def keep_unanswered(
-    config: Config, asked: Sequence[EndpointCheck], problems: Sequence[str], now: datetime
+    config: Config, checks: Sequence[EndpointCheck], problems: Sequence[str], now: datetime
 ) -> Unanswered:  # fmt: skip
     """Remember which endpoints do not answer. problems: of each, empty where it does."""
-    told = {f"{check.method} {check.url}": problem for check, problem in zip(asked, problems) if problem}
+    told = {f"{check.method} {check.url}": problem for check, problem in zip(checks, problems) if problem}
     secrets = config.secrets
     found = {pipeline.scrub(name, secrets): pipeline.scrub(problem, secrets) for name, problem in told.items()}
     made = Unanswered(format_time(now), found)

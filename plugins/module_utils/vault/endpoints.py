@@ -173,10 +173,10 @@ def checks(run: Opened, *, now: datetime, fresh: bool = False) -> list[Check]:
     return found
 
 
-def recovery_rights(found: Report) -> list[Check]:
+def recovery_rights(report: Report) -> list[Check]:
     """What the stack's key may not do that a recovery does where the bucket is gone; nothing where it may do all of it,
     or nobody tried."""
-    words = f"{_may_not(found.denied)}: see docs/mirror.md" if found.denied else ""
+    words = f"{_may_not(report.denied)}: see docs/mirror.md" if report.denied else ""
     return [Check(f"{SOURCE} recovery rights", FAIL, words)] if words else []
 
 
