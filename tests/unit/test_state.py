@@ -379,6 +379,16 @@ def test_a_volume_of_the_database_that_another_service_writes_to(world: World) -
     assert by_name(world.inventory())["data"].by == "database"
 
 
+def test_a_container_with_another_volume_than_the_model_says(world: World) -> None:
+    """The volume was renamed in the Compose file, and nobody has made the container again."""
+    cluster(world.make("shop_old"))
+    world.run("db", mounted("volume", "shop_old", "/var/lib/postgresql/data"), mounted("volume", "shop_x", "/var/lib"))
+    found = by_name(world.inventory())
+    assert {name: found[name].by for name in ("data", "shop_old", "shop_x")} == {
+        "data": "database", "shop_old": "database", "shop_x": "",
+    }  # fmt: skip
+
+
 def test_tablespaces_and_write_ahead_log_in_volumes_of_their_own(world: World) -> None:
     data = Path(world.volumes["shop_data"]["Mountpoint"])
     (data / "pg_tblspc").mkdir()
@@ -429,6 +439,16 @@ def test_what_could_not_be_looked_at_is_never_green(world: World) -> None:
     assert "the volumes could not be looked at: docker: permission denied (exit 1)" in found.check.detail
     assert by_name(found)["data"].by == "database"
     assert by_name(found)["data"].unseen == "the engine could not be asked for it"
+
+
+def test_a_project_that_is_known_by_its_name_alone_is_what_its_containers_are(world: World) -> None:
+    world.broken = {"config --format json": (1, "", "no configuration file provided")}
+    world.run("db", mounted("volume", "shop_data", "/var/lib/postgresql/data"), mounted("volume", "shop_x", "/x"))
+    found = world.inventory(runtime={"project": "shop"}, config={"enabled": False})
+    assert found.problems == ()
+    assert {mount.name: mount.protection for mount in found.mounts} == {
+        "shop_data": "protected", "shop_x": "unprotected",
+    }  # fmt: skip
 
 
 def test_neither_units_of_systemd_nor_a_keeper_have_mounts_of_ours(tmp_path: Path, runner: Runner) -> None:

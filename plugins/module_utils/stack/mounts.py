@@ -28,8 +28,7 @@ from ..settings.config import ELSEWHERE, Config
 from . import contents, files, state
 from .compose import ComposeRuntime, Container, Project, Resource, foreign, within
 from .contents import Contents
-from .runtime import Opened, objects_mount
-from .service import DataMount
+from .runtime import OBJECTS_DIRECTORY, Opened
 from .state import (
     ANONYMOUS,
     BIND,
@@ -122,37 +121,41 @@ class Stack:
     runtime: ComposeRuntime
     mounts: Sequence[_Mount] = ()
 
-    @functools.cached_property
-    def database(self) -> Optional[DataMount]:
-        service = self.config.database.service
-        for where in (self.runtime.data_path, self._modelled_path):
-            # The engine does not answer, or its data lies in no mount.
-            with contextlib.suppress(LifeboatError):
-                return self.runtime.data_mount(service, where(service))
-        return None
+    def holding(self, service: str, inside: str) -> list[_Mount]:
+        """The mounts that hold the path `inside` the service; two where its container has another than the model."""
+        lengths = [
+            max((len(target) for target in mount.targets(service) if within(inside, target)), default=0)
+            for mount in self.mounts
+        ]
+        return [mount for mount, length in zip(self.mounts, lengths) if length and length == max(lengths)]
 
-    def _modelled_path(self, service: str) -> str:
-        """Where the database keeps its data by the model alone, which needs no engine."""
-        environment = self.runtime.definition(service).environment
-        return self.config.database.data_directory or environment.get("PGDATA") or POSTGRESQL_DIRECTORY
+    @functools.cached_property
+    def data_path(self) -> str:
+        """Where the database's data lies inside its container: as that says, or where there is none the model."""
+        service, configured = self.config.database.service, self.config.database.data_directory
+        with contextlib.suppress(LifeboatError):
+            return self.runtime.data_path(service)
+        with contextlib.suppress(LifeboatError):
+            return configured or self.runtime.definition(service).environment.get("PGDATA") or POSTGRESQL_DIRECTORY
+        return configured or POSTGRESQL_DIRECTORY
+
+    @functools.cached_property
+    def database(self) -> list[_Mount]:
+        return self.holding(self.config.database.service, self.data_path)
 
     @functools.cached_property
     def database_links(self) -> tuple[str, ...]:
         """Where the tablespaces and the write-ahead log lead from the database's data, inside its container."""
-        service, data = self.config.database.service, self.database
-        with contextlib.suppress(LifeboatError, OSError):
-            inside = self.runtime.data_path(service)
-            own = next((mount for mount in self.mounts if data is not None and _same(mount, data)), None)
-            targets = [target for target in own.targets(service) if within(inside, target)] if own else []
-            if own is not None and own.path and targets:
-                return _links(Path(own.path) / os.path.relpath(inside, max(targets, key=len)))
-        return ()
+        service, found = self.config.database.service, list[str]()
+        for mount in self.database:
+            targets = [target for target in mount.targets(service) if within(self.data_path, target)]
+            if mount.path and targets:
+                found += _links(Path(mount.path) / os.path.relpath(self.data_path, max(targets, key=len)))
+        return tuple(found)
 
     @functools.cached_property
-    def objects(self) -> Optional[DataMount]:
-        with contextlib.suppress(LifeboatError):
-            return objects_mount(self.config, self.runtime)
-        return None
+    def objects(self) -> list[_Mount]:
+        return self.holding(self.config.objects.service, self.config.objects.data_directory or OBJECTS_DIRECTORY)
 
     @functools.cached_property
     def files(self) -> tuple[frozenset[str], frozenset[str]]:
@@ -176,8 +179,7 @@ Protector = Callable[[Stack, _Mount], Optional[Judgement]]
 def _by_database(stack: Stack, mount: _Mount) -> Optional[Judgement]:
     """The server's data, its tablespaces and its write-ahead log: a dump brings back the rows of all of them."""
     service = stack.config.database.service
-    data = stack.database
-    if data is not None and _same(mount, data):
+    if mount in stack.database:
         whole = any(
             server.kind.startswith(contents.POSTGRESQL) and not server.path for server in mount.contents.servers
         )
@@ -195,8 +197,7 @@ def _by_objects(stack: Stack, mount: _Mount) -> Optional[Judgement]:
     if not objects.bucket or not objects.service:
         return None
     drive = any(server.kind == contents.MINIO and not server.path for server in mount.contents.servers)
-    named_so = stack.objects is not None and _same(mount, stack.objects)
-    if not named_so and not (drive and mount.targets(objects.service)):
+    if mount not in stack.objects and not (drive and mount.targets(objects.service)):
         return None
     if others := mount.writers(objects.service):
         return _besides("the store's objects lie in it", others)
@@ -305,7 +306,8 @@ def _project(runtime: ComposeRuntime, problems: list[str]) -> Project:
     try:
         project = runtime.model
     except LifeboatError as exc:
-        problems.append(f"the Compose project could not be read: {exc.cause}")
+        if runtime.directory:  # of a project that is known by its name alone the containers are all that there is
+            problems.append(f"the Compose project could not be read: {exc.cause}")
         return Project("")
     problems.append(f"the services of inactive profiles could not be read: {cause}")
     return project
@@ -408,12 +410,6 @@ def _system(mount: _Mount) -> str:
     if mount.source == "/" or any(within(mount.source, path) for path in _HOSTS_OWN):
         return "the host's own, and only read"
     return ""
-
-
-def _same(mount: _Mount, data: DataMount) -> bool:
-    if data.kind == BIND.partition(" ")[0]:
-        return mount.type == BIND and mount.real == _real(data.name)
-    return mount.type != BIND and mount.source == data.name
 
 
 def _links(data: Path) -> tuple[str, ...]:
