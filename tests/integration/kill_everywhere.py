@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import hashlib
 import importlib
 import io
 import json
@@ -152,6 +153,15 @@ def _caller(job: Job) -> Callable[..., dict[str, Any]]:
     return call
 
 
+def _recorded(
+    call: Callable[..., dict[str, Any]], scenario: str, plan: Job, steps: Sequence[tuple[str, Job]], error: str = ""
+) -> None:
+    """As the role recovery_common, at the end and after a failure: the evidence of the phases that were reached."""
+    phases = [{"name": name, **done["phase"], "log": done["log"]} for name, done in steps]
+    checks = [check for _name, done in steps for check in done.get("checks", ())]
+    call("evidence", scenario=scenario, plan=plan, phases=phases, checks=checks, error=error)
+
+
 def _judged(checks: Sequence[dict[str, Any]]) -> None:
     bad = [f"{check['result']} {check['name']}: {check['detail']}" for check in checks if check["result"] == "FAIL"]
     if bad:
@@ -165,7 +175,9 @@ def database(call: Callable[..., dict[str, Any]], asked: Job) -> str:
     if not made["needed"]:
         return ""
     protected = call("database_protect", plan=plan, reopen=True)
+    steps = [("assess", made), ("protect", protected)]
     if protected["mode"] == "started":
+        _recorded(call, "database", plan, [*steps, ("reopen", protected["reopened"])])
         _judged([*protected["checks"], *protected["reopened"]["checks"]])
         return f"{plan['mode']}, started"
     try:
@@ -174,10 +186,12 @@ def database(call: Callable[..., dict[str, Any]], asked: Job) -> str:
             databases=protected["replaced"], fresh=protected["fresh"], copied=protected["copied"], newer=plan["newer"],
             stamp=plan["stamp"], services=plan["writers"],
         )  # fmt: skip
-    except Failed:
+    except Failed as exc:
         if protected["mode"] == "swap":
             call("stack_reopen", services=plan["writers"])
+        _recorded(call, "database", plan, steps, str(exc))
         raise
+    _recorded(call, "database", plan, [*steps, ("restore", done), ("reopen", done["reopened"])])
     _judged([*done["checks"], *done["reopened"]["checks"]])
     return f"{plan['mode']}, {protected['mode']}"
 
@@ -190,6 +204,7 @@ def backend(call: Callable[..., dict[str, Any]], asked: Job) -> str:
     if made["blocked"]:
         raise Failed(made["blocked"])
     done = call("backend_recover", plan=made["plan"])
+    _recorded(call, "backend", made["plan"], [("assess", made), ("recover", done)])
     _judged(done["checks"])
     return f"{made['plan']['cause']}: {done['mode']}"
 
@@ -200,6 +215,7 @@ def frontend(call: Callable[..., dict[str, Any]], asked: Job) -> str:
     if not made["needed"]:
         return ""
     done = call("frontend_recover", plan=made["plan"], token=asked.get("token", ""))
+    _recorded(call, "frontend", made["plan"], [("assess", made), ("recover", done)])
     _judged(done["checks"])
     return f"{made['plan']['condition']}: {done['mode']}"
 
@@ -219,21 +235,25 @@ def objects(call: Callable[..., dict[str, Any]], asked: Job) -> str:
         return ""
     protected = call("objects_protect", plan=plan)
     services = plan["writers"]
-    checks = []
+    steps = [("assess", made), ("protect", protected)]
     try:
         if protected["mode"] != "started":
-            checks = call(
+            restored = call(
                 "objects_restore", id=plan["backup"]["id"], place=plan["backup"]["place"], force=True,
                 prefix=plan["prefix"], exact=plan["exact"], partial=plan["partial"], fresh=protected["fresh"],
                 asked=plan["asked"], state=plan["state"], bucket=plan["bucket"], others=plan["others"],
                 newer=plan["newer"], stamp=plan["stamp"],
                 bucket_settings="only" if plan["mode"] == "settings" else plan["settings"],
-            )["checks"]  # fmt: skip
-    except Failed:
+            )  # fmt: skip
+            steps.append(("restore", restored))
+    except Failed as exc:
         if protected["mode"] == "fill":
             call("stack_reopen", services=services)
+        _recorded(call, "object_storage", plan, steps, str(exc))
         raise
-    _judged([*checks, *call("stack_reopen", services=services)["checks"]])
+    steps.append(("reopen", call("stack_reopen", services=services)))
+    _recorded(call, "object_storage", plan, steps)
+    _judged([check for _name, done in steps[2:] for check in done["checks"]])
     return f"{plan['mode']}, {protected['mode']}"
 
 
@@ -385,6 +405,7 @@ class Recovery:
     name: str
     most = 6  # kills of a run that does not take every step,
     always = "(?!)"  # and in addition those before each step with such a name
+    records = True  # whether it ends with the evidence, as a role of its own does
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -404,6 +425,22 @@ class Recovery:
     def compare(self) -> str:
         """What is not as it should be, looked at without our code; empty where all is right."""
         raise NotImplementedError
+
+    def evidence(self, *, wanted: bool = False) -> list[str]:
+        """What is wrong with the records that lie in the state directory: each must be whole, and its log the one that
+        it names. A run that was killed before its record is no reason to find none, unless one is wanted."""
+        folder = self.root / "state/evidence"
+        wrong = []
+        for path in sorted(folder.glob("*.json")):
+            try:
+                logs = json.loads(path.read_text())["logs"]
+                kept = hashlib.sha256(path.with_suffix(".log").read_bytes()).hexdigest() if logs else ""
+                wrong += [f"{path.name}: another log"] * any(log["sha256"] != kept for log in logs)
+            except (OSError, ValueError, KeyError) as exc:
+                wrong.append(f"{path.name}: {exc!r}")
+        if wanted and not any(folder.glob("*.json")):
+            wrong.append("no evidence was recorded")
+        return wrong
 
     def ended(self, done: Outcome) -> bool:
         """Whether that was the last run: there was nothing left to do."""
@@ -451,7 +488,7 @@ class Recovery:
         whole = run(self.job(), self.root / "runs")
         assert self.ended(whole) or (whole.said and not whole.error), whole
         assert whole.steps, "no step was seen"
-        assert (wrong := self.compare()) == "", f"without any kill: {wrong}"
+        assert (wrong := "; ".join([self.compare(), *self.evidence(wanted=self.records)])) == "", f"no kill: {wrong}"
         found = []
         for step, late in self.chosen(whole, every=every):
             self.lose()
@@ -461,7 +498,8 @@ class Recovery:
                 ended.second.append(f"it ended before: {first.text}")
             said, end = self.until_it_ends()
             ended.second += said
-            ended.wrong = "; ".join(filter(None, ["" if end else "it does not come to an end", self.compare()]))
+            problems = ["" if end else "it does not come to an end", self.compare(), *self.evidence()]
+            ended.wrong = "; ".join(filter(None, problems))
             found.append(ended)
             print(line(ended), flush=True)
         return found

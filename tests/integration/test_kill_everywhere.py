@@ -172,6 +172,7 @@ class Files(Recovery):
 
     name = "the stack's files"
     most = 8
+    records = False
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)
@@ -229,6 +230,7 @@ class Frontend(Recovery):
 
     name = "frontend, run again"
     most = 4
+    always = ".*evidence"
 
     def __init__(self, root: Path, lab: Lab, fallback: dict[str, str]) -> None:
         super().__init__(root)
@@ -393,5 +395,48 @@ class Backend(Recovery):
         return "; ".join([*wrong, *(f"{name} is left" for name in left)])
 
 
+class Restarted(Backend):
+    """The application was killed: its container is started again."""
+
+    name = "backend, restarted"
+    method = "restart"
+    always = ".*evidence"
+
+    def job(self) -> Job:
+        return self.about("backend", self.settings, method=self.method)
+
+    def lose(self) -> None:
+        shutil.rmtree(self.root / "state", ignore_errors=True)
+        self.file.write_bytes(self.right)
+        self.bad = self.right  # there is nothing to keep
+        self.stack.compose("up", "--detach")
+        docker("kill", f"{self.stack.name}-app-1")
+
+    def compare(self) -> str:
+        found = super().compare().split("; ")  # what a redeployment leaves in /run is another test's
+        return "; ".join(one for one in found if one != "the bad file was not kept" and ".redeploying-" not in one)
+
+
+class Recreated(Restarted):
+    """Every container is made again."""
+
+    name = "backend, recreated"
+    method = "recreate"
+    always = "(?!)"
+
+
+class Freed(Restarted):
+    """Space is freed before the application is started again."""
+
+    name = "backend, space"
+    method = "space"
+    always = "(?!)"
+
+
 def test_the_backend(tmp_path: Path, own: Stack) -> None:
     kill_everywhere.expect_right(Backend(tmp_path, own).everywhere(every=kill_everywhere.wanted_all()))
+
+
+@pytest.mark.parametrize("kind", [Restarted, Recreated, Freed])
+def test_the_smaller_steps_of_the_backend(tmp_path: Path, own: Stack, kind: Any) -> None:
+    kill_everywhere.expect_right(kind(tmp_path, own).everywhere(every=kill_everywhere.wanted_all()))

@@ -8,10 +8,14 @@ The argument is the number of the change of the host's own state before which it
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import signal
+import subprocess
 import sys
+import time
+from pathlib import Path
 from typing import Any, Callable
 
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import typed
@@ -21,7 +25,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.objects.choose import 
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import protect as recovery_protect
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import state as recovery_state
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
-from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened, ServiceState
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import DataMount, Opened, ServiceState
 
 
 class Elsewhere:
@@ -39,6 +43,70 @@ class Elsewhere:
 
     def dependants(self, service: str) -> list[str]:
         return ["backend"]
+
+    def images(self) -> dict[str, str]:
+        return {}
+
+
+class Own(Elsewhere):
+    """A stack whose object store is a process that each run starts and stops, by the number that is in a file.
+
+    server: argv, its environment, the directory that it runs in, its data, and that file.
+    """
+
+    def __init__(self, server: dict[str, Any]) -> None:
+        self.server = server
+
+    def _number(self) -> int:
+        """0 where it does not run; nobody may wait for the one that a killed run has started."""
+        try:
+            number = int(Path(self.server["pid"]).read_text())
+            state = Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0]
+        except (OSError, ValueError):
+            return 0
+        return 0 if state == "Z" else number
+
+    def state(self, service: str) -> ServiceState:
+        up = service != "objects" or self._number() > 0
+        return ServiceState(exists=True, running=up, status="running" if up else "exited", exit_code=1)
+
+    def start(self, services: Any, *, timeout: float) -> None:
+        if "objects" not in services or self._number():
+            return
+        begin = """setsid sh -c 'echo $$ >"$0"; exec "$@"' "$@" &"""  # nobody waits for it
+        with Path(self.server["log"]).open("ab") as log:
+            subprocess.run(
+                ["sh", "-c", begin, "sh", self.server["pid"], *self.server["argv"]], check=True,
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.server["directory"],
+                env={**os.environ, **self.server["environment"]},
+            )  # fmt: skip
+        while not self._number():
+            time.sleep(0.05)
+
+    def stop(self, services: Any, *, timeout: float) -> None:
+        if "objects" in services and (number := self._number()):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(number, signal.SIGKILL)
+            while self._number():
+                time.sleep(0.05)
+
+    def discard(self, service: str, *, timeout: float) -> None:
+        self.stop([service], timeout=timeout)
+
+    def logs(self, service: str) -> str:
+        return ""
+
+    def data_mount(self, service: str, inside: str) -> DataMount:
+        return DataMount("bind", self.server["data"], Path(self.server["data"]))
+
+    def by_hand(self, service: str) -> tuple[str, str]:
+        return "stop", "start"
+
+
+def own(job: dict[str, Any]) -> None:
+    """For tests/integration/kill_everywhere.py: the store is a process of the test's."""
+    stack = Own(job["server"])
+    runtime.connect = lambda config: stack  # type: ignore[assignment,return-value]
 
 
 def elsewhere(job: dict[str, Any]) -> None:

@@ -157,7 +157,8 @@ class Protection(abc.ABC, Generic[S]):
             if not resumed:
                 unmark(self.config, self.mark)
             return Protected("started", (Check("data", COULD_NOT_VERIFY if unchecked else PASS, self.assessed),))
-        keep(self.config, STOPPED, json.dumps(recovery_state.with_stopped(self.config, writers)))
+        if told := recovery_state.with_stopped(self.config, writers):  # of none nobody would remove the list
+            keep(self.config, STOPPED, json.dumps(told))
         stopped = self.stop(writers)
         if mode in self.marked:
             mark(self.config, self.mark, Unfinished(begun=False) if mode == "start" else self.to_bring_back())
