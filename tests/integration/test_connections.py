@@ -9,7 +9,6 @@ import contextlib
 import subprocess
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +16,6 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import Lif
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import plan as database_plan
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import protect as database_protect
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import recovery as database_recovery
-from ansible_collections.lifeboat.dr.plugins.module_utils.database import server as database_server
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.methods.logical import dump
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings.config import Config
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
@@ -103,17 +101,3 @@ def test_a_recovery_that_finds_the_server_full_changes_nothing(small: Stack, set
         database_protect.protect(run, made, log=say)
         database_recovery.restore_database(run, taken.id, fresh=False, stamp=made.stamp, log=say)
     assert content(small) == before and small.traces() == []
-
-
-def test_what_the_account_that_recovers_may_not_do_is_told(small: Stack, tmp_path: Path) -> None:
-    """By roles of a real server: a recovery makes databases, and changes what belongs to others."""
-    small.psql("CREATE ROLE plain LOGIN PASSWORD 'x'; CREATE ROLE maker LOGIN CREATEDB PASSWORD 'x';")
-
-    def lacking(user: str) -> str:
-        found = small.config(tmp_path, database={"name": "shop", **({"user": user} if user else {})})
-        found = replace(found, secrets={"database_password": "x"}) if user else found
-        return database_server.of(Opened(found)).rights_lacking()
-
-    assert lacking("") == "", "a superuser"
-    assert lacking("plain") == "plain is no superuser and may not create databases, which a recovery needs"
-    assert lacking("maker") == "maker is no superuser, which a recovery needs"

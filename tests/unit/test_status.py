@@ -14,9 +14,7 @@ from typing import Any
 import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import checks, typed
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check
-from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LifeboatError
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import logins
-from ansible_collections.lifeboat.dr.plugins.module_utils.database import server as database_server
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects import reconcile
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import escrow_record, status
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import state as recovery_state
@@ -36,24 +34,11 @@ class Stack:
         return {}
 
 
-class Account:
-    """The one that recovers; what it lacks, or why the server does not answer."""
-
-    def __init__(self, lacking: Any) -> None:
-        self.lacking = lacking
-
-    def rights_lacking(self) -> str:
-        if isinstance(self.lacking, Exception):
-            raise self.lacking
-        return str(self.lacking)
-
-
 @pytest.fixture
 def said(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[Check]]:
     """What the endpoints, the vault's copies and the reconciliation say."""
     world = {name: [Check(name, PASS, "")] for name in ("endpoints", "copies", "reconcile")}
     monkeypatch.setattr(runtime, "connect", lambda config: Stack())
-    monkeypatch.setattr(database_server, "of", lambda run: Account(""))
     monkeypatch.setattr(endpoints, "checks", lambda config, now: world["endpoints"])
     monkeypatch.setattr(copies, "checks", lambda config, found, tied: world["copies"])
     monkeypatch.setattr(reconcile, "checked", lambda config, work: (world["reconcile"], None))
@@ -106,16 +91,15 @@ def test_a_mount_that_nobody_protected_or_excluded_is_no_green(
     assert look(tmp_path)["mounts"] == (PASS, "excluded by name: the volume media (web:/srv/media): previews")
 
 
-def test_rights_that_only_a_recovery_needs_are_named(
-    tmp_path: Path, said: dict[str, list[Check]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    green(tmp_path)
-    account = Account("keeper is no superuser and may not create databases, which a recovery needs")
-    monkeypatch.setattr(database_server, "of", lambda run: account)
+def test_rights_that_only_a_recovery_needs_are_named(tmp_path: Path, said: dict[str, list[Check]]) -> None:
+    """A backup needs no superuser, and a recovery does; nothing had said so before the data was lost."""
+    one = publish(tmp_path, details={"role_passwords": False})
+    words = f"the account that took {one.id} is no superuser, which a recovery needs"
     assert look(tmp_path)["recovery rights"][0] == FAIL
-    assert "may not create databases" in look(tmp_path)["recovery rights"][1]
-    account.lacking = LifeboatError("look at the account's rights", "database template1", "no answer")
-    assert "recovery rights" not in look(tmp_path)
+    assert words in look(tmp_path)["recovery rights"][1]
+    another = make_config(tmp_path, **BUCKET, database={"backup_user": "keeper"})
+    found = {check.name for check in status.status(Opened(another), now=NOW + HOUR).checks}
+    assert "recovery rights" not in found, "the one that recovers is another"
 
 
 def server(**details: Any) -> dict[str, Any]:

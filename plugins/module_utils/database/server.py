@@ -461,16 +461,6 @@ class Server:
         rows = self.execute(sql, attempted="look how event triggers can be kept silent", timeout=60)
         return "-c event_triggers=off" if rows == [True] else ""
 
-    def rights_lacking(self) -> str:
-        """Say which rights a recovery needs and the account has not; empty where it has all."""
-        sql = "SELECT jsonb_build_array(rolsuper, rolcreatedb) FROM pg_catalog.pg_roles WHERE rolname = current_user;"
-        rows = self.execute(sql, attempted="look at the account's rights", timeout=60)
-        superuser, creates = rows[0] if rows and isinstance(rows[0], list) and len(rows[0]) == 2 else (False, False)
-        if superuser is True:
-            return ""
-        lacks = ["is no superuser", *([] if creates is True else ["may not create databases"])]
-        return f"{printable(self.user)} {' and '.join(lacks)}, which a recovery needs"
-
     def reap(self, session: Optional[Session] = None) -> int:
         """End sessions that an earlier run of ours left behind. Only for the holder of the stack's lock."""
         sql = (

@@ -18,7 +18,6 @@ from ..base.clock import TOLERANCE
 from ..base.errors import IntegrityError, LifeboatError, present
 from ..base.text import human
 from ..database import logins
-from ..database import server as database_server
 from ..mirror.store import folded
 from ..objects import reconcile
 from ..recovery import state as recovery_state
@@ -26,6 +25,7 @@ from ..repository import base as repository_base
 from ..repository import catalog, copies, growth, points, repositories, retention, sealing, show
 from ..repository.catalog import Entry, Published
 from ..repository.components import DATABASE, KINDS, AnyKind, configured
+from ..repository.details import DatabaseDetails
 from ..repository.manifest import Manifest
 from ..repository.points import Point, PointEntry
 from ..s3 import bucket
@@ -79,9 +79,9 @@ class Status:
 def status(run: Opened, *, now: datetime, asked: Optional[datetime] = None) -> Status:
     """Reads manifests, not artefacts; a backup nobody proved never passes.
 
-    It asks the database for the account's rights, of a stack with a bucket also the two endpoints, and the database
-    again where keys_query is set; of a Compose project it looks at every mount. asked: the time that it is, where `now`
-    is a day to come: what an endpoint said is remembered as of then.
+    Of a stack with a bucket it also asks the two endpoints, and the database where keys_query is set; of a Compose
+    project it looks at every mount. asked: the time that it is, where `now` is a day to come: what an endpoint said is
+    remembered as of then.
     """
     config, repo = run.config, repositories.of(run)
     repo.check(writable=False)
@@ -98,6 +98,7 @@ def status(run: Opened, *, now: datetime, asked: Optional[datetime] = None) -> S
         checks.append(replace(_proof(config, kind, found, now), kind=PROOF, subject=kind.name))
         good = catalog.good(found)
         checks += judgements.judged(config, repo, good[-1]) if good else ()
+        checks += _recovery_rights(config, good[-1]) if good and kind.name == DATABASE else ()
     if any(kind.tied for kind in kinds):  # a point is as old as its rows
         words = "there is none that can be used; take one: lifeboat backup"
         checks.append(_newest(config, "recovery point", tied, now, words))
@@ -115,7 +116,6 @@ def status(run: Opened, *, now: datetime, asked: Optional[datetime] = None) -> S
     checks += _signatures(run, backups, tied, now)
     checks += _holds(run, now)
     checks += escrow_record.checks(run, now)
-    checks += _recovery_rights(run)
     checks += endpoints.checks(run, now=asked or now)
     inventory = run.once(mounts.inventory)
     checks += [inventory.check] if inventory else []
@@ -337,15 +337,13 @@ def _space(repo: repository_base.Repository, found: Sequence[Entry]) -> Check:
     return Check("space", PASS if free > 3 * max(sizes) else FAIL, words)
 
 
-def _recovery_rights(run: Opened) -> Iterator[Check]:
-    """What the account that recovers the database may not do; nothing where it may do all, or does not get in: that the
-    next backup tells."""
-    try:
-        lacking = database_server.of(run).rights_lacking()
-    except LifeboatError:
-        return
-    if lacking:
-        yield Check("recovery rights", FAIL, f"{lacking}; name a superuser as lifeboat_database.user")
+def _recovery_rights(config: Config, newest: Manifest) -> Iterator[Check]:
+    """What the account that recovers the database lacks, as the newest backup saw it: by that account it was taken,
+    where no other one is named for backups."""
+    details = newest.detailed(DatabaseDetails)
+    if not (config.database.backup_user or details.role_passwords):
+        words = f"the account that took {newest.id} is no superuser, which a recovery needs, and it is the one that"
+        yield Check("recovery rights", FAIL, f"{words} recovers: name a superuser as lifeboat_database.user")
 
 
 def _rows_of_others(run: Opened) -> list[Check]:
