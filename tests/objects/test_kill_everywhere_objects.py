@@ -38,7 +38,7 @@ class Objects(Recovery):
         case.take()
         self.right = case.every()
         source, vault = case.source, case.vault
-        self.settings = {
+        self.settings: dict[str, Any] = {
             "stack": "shop", "runtime": {"project_directory": str(case.root)},
             "state_directory": str(case.root / "state"),
             "repository": {"type": "local", "path": str(case.root / "backup")},
