@@ -492,7 +492,7 @@ def choose(
     fit = [item for item in found if item.stack in ("", stack)]
     if before is not None:
         instants = ((item, reach(item, before)) for item in fit)
-        early = [item for item, _ in sorted(((item, at) for item, at in instants if at), key=lambda pair: pair[1])]
+        early = [item for item, _at in sorted(((item, at) for item, at in instants if at), key=lambda pair: pair[1])]
         if fit and not early:
             first = next(filter(None, (item.taken_at for item in fit)), None)
             cause = f"the first is of {format_time(first)}" if first else "none can be read"

@@ -57,18 +57,13 @@ _HOSTS_OWN = (
 )  # fmt: skip
 
 
-def _of(name: str, default: str = "") -> str:
-    text: str = field(default=default, metadata={"json": name})
-    return text
-
-
 @dataclass(frozen=True)
 class _Volume:
     """What the engine says of a volume."""
 
-    name: str = _of("Name")
-    driver: str = _of("Driver", "local")
-    mountpoint: str = _of("Mountpoint")
+    name: str = field(default="", metadata={"json": "Name"})
+    driver: str = field(default="local", metadata={"json": "Driver"})
+    mountpoint: str = field(default="", metadata={"json": "Mountpoint"})
     options: Mapping[str, str] = field(default_factory=dict, metadata={"json": "Options"})
 
     @property
