@@ -28,6 +28,7 @@ pytestmark = [pytest.mark.docker, pytest.mark.slow]
 MIB = 1 << 20
 BEYOND = 256 * MIB  # the product's is 8 GiB, which takes long to write
 WRITTEN = 1500 * MIB
+STEPS = 30  # with a pause after each, so that a busy machine sees it in time
 PAGE = 8192
 ROWS = """
 CREATE TABLE {schema}.many (v text);
@@ -37,7 +38,10 @@ HOSTILE = """
 CREATE FUNCTION hostile.fill(v int) RETURNS boolean LANGUAGE plpgsql AS $$
 BEGIN
   IF current_database() <> 'hostile' THEN
-    INSERT INTO hostile.many SELECT repeat('x', 7900) FROM generate_series(1, {rows});
+    FOR step IN 1..{steps} LOOP
+      INSERT INTO hostile.many SELECT repeat('x', 7900) FROM generate_series(1, {rows});
+      PERFORM pg_sleep(0.4);
+    END LOOP;
   END IF;
   RETURN true;
 END $$;
@@ -51,7 +55,7 @@ HONEST = "INSERT INTO honest.many SELECT repeat('x', 7900) FROM generate_series(
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     one = Stack(tmp_path_factory.mktemp("project"))
     with one.up():
-        for name, sql in (("hostile", HOSTILE.format(rows=WRITTEN // PAGE)), ("honest", HONEST)):
+        for name, sql in (("hostile", HOSTILE.format(steps=STEPS, rows=WRITTEN // STEPS // PAGE)), ("honest", HONEST)):
             one.psql(f"CREATE DATABASE {name}; CREATE ROLE {name} LOGIN;")
             one.psql(f"CREATE SCHEMA {name} AUTHORIZATION {name};", name)
             one.psql(ROWS.format(schema=name) + sql, name, user=name)

@@ -67,11 +67,11 @@ for _line in sys.stdin:
     print(json.dumps({"id": id}))
     print(code, flush=True)
 """
-# An engine without containers, asked for them when the backup has its id. There it waits for a line.
+# An engine without containers, asked for them when the backup has its id. There it waits for a line, once a run.
 DOCKER = """#!/bin/sh
 case " $* " in
   *" config "*) echo '{{"name": "shop", "services": {{}}}}' ;;
-  *" --quiet "*) [ ! -p {wait} ] || read -r _line <{wait} ;;
+  *" --quiet "*) if [ -p {wait} ] && [ ! -e {wait}.$PPID ]; then read -r _line <{wait}; : >{wait}.$PPID; fi ;;
 esac
 """
 KEYS = {"access": "ACCESS_KEY_ID", "secret": "SECRET_ACCESS_KEY"}

@@ -63,9 +63,10 @@ def take(run: Opened, *, log: Log, directory: Path = configuration.DIRECTORY) ->
     repo = repositories.of(run)
     repo.check(writable=True)
     repo.sweep(older_than=STALE, now=taken_at)
-    wanted, inventory = files.select(config, run.runtime, directory), mounts.inventory(run)
+    wanted = files.select(config, run.runtime, directory)
     earlier = catalog.entries(repo, "config", config.stack)
     identity = catalog.free_id(repo, "config", taken_at)
+    inventory = mounts.inventory(run)
     seal = age.sealing(config, log, config.config.recipients)
     with repo.stage("config", identity) as staging, filesystem.explained("write the backup", staging.path):
         work = _Work(config, repo, earlier, identity, staging.path, log, seal)
