@@ -248,7 +248,9 @@ def test_point_fetch_changes_once(run: Run, tmp_path: Path, vault: Path) -> None
     conf = make_config(tmp_path)
     assert not recovery_state.unanswered(conf).problems
     assert sorted(run("point_fetch", **given)["fetched"]) == sorted(expected)
-    assert recovery_state.unanswered(conf).problem(conf, "GET http://x.invalid/").startswith("status 502 instead of 200")
+    assert (
+        recovery_state.unanswered(conf).problem(conf, "GET http://x.invalid/").startswith("status 502 instead of 200")
+    )
     again = run("point_fetch", **given)
     assert (again["changed"], again["fetched"]) == (False, [])
     dump = tmp_path / "backup" / "postgresql" / "db_backup_20261124_120000" / "database.dump"
