@@ -152,7 +152,7 @@ def test_excluded_by_name_it_is_named_every_time_and_lowers_nothing(world: World
     assert by_name(again)["cache"].protection == "excluded"
     assert again.unused == ("gone",)
     assert again.check.result == PASS
-    assert "lifeboat_mounts.exclude names gone, which is no mount of the stack" in again.check.detail
+    assert "lifeboat_mounts.exclude names gone, which matches no mount of the stack" in again.check.detail
     # What was excluded when the inventory was taken, and is not any more
     assert found.judged(make_config(world.root)).check.result == COULD_NOT_VERIFY
     assert found.judged(make_config(world.root, mounts=exclude)).check.result == PASS
@@ -312,6 +312,18 @@ def test_a_socket_is_no_state(world: World) -> None:
     assert (found.protection, found.why) == ("no state", "a socket or device, which holds no data")
 
 
+def test_a_disk_is_state_wherever_it_is(world: World) -> None:
+    """A database may keep its data on a block device, and removable disks are mounted below /run."""
+    disks = [str(path) for path in Path("/dev").iterdir() if path.is_block_device()][:1]
+    if not disks:
+        pytest.skip("NOT CHECKED: this machine shows no block device")
+    paths = [*disks, "/run/media/operator/archive"]
+    world.services["store"] = {"volumes": [bind(Path(path), f"/disks/{number}") for number, path in enumerate(paths)]}
+    found = by_name(world.inventory())
+    assert {path: found[path].protection for path in paths} == dict.fromkeys(paths, "unprotected")
+    assert found[disks[0]].unseen == "it is a block device, whose data is not read"
+
+
 def test_a_volume_of_sockets_alone_is_no_state(world: World) -> None:
     run = world.make("shop_media")
     with contextlib.ExitStack() as stack:
@@ -365,7 +377,7 @@ def test_the_stores_volumes(world: World) -> None:
     world.services["web"] = {"volumes": [volume("store", "/files")]}
     shared = by_name(world.inventory(**objects))["store"]
     assert shared.protection == "unprotected"
-    assert shared.why == "the store's objects lie in it, and web may keep files there besides"
+    assert shared.why == "the store's objects lie in it, and web may keep files there too"
 
 
 def test_a_volume_of_the_database_that_another_service_writes_to(world: World) -> None:
@@ -374,7 +386,7 @@ def test_a_volume_of_the_database_that_another_service_writes_to(world: World) -
     data = world.volumes["shop_data"]["Mountpoint"]
     (Path(data) / "PG_VERSION").unlink()
     found = by_name(world.inventory())["data"]
-    assert found.why == "the database's data lies in it, and web may keep files there besides"
+    assert found.why == "the database's data lies in it, and web may keep files there too"
     world.services["web"] = {"volumes": [volume("data", "/all", read_only=True)]}
     assert by_name(world.inventory())["data"].by == "database"
 

@@ -50,8 +50,8 @@ class Server:
 @dataclass(frozen=True)
 class Contents:
     """What was read of a directory. real: its path without links, empty where nobody knows. special: it is a socket or
-    a device itself. sockets: it holds sockets and nothing else. empty: it holds nothing. partly: why not all of it was
-    read, empty where it was. problem: why nothing could be."""
+    a device itself, but no disk. sockets: it holds sockets and nothing else. empty: it holds nothing. partly: why not
+    all of it was read, empty where it was. problem: why nothing could be."""
 
     servers: tuple[Server, ...] = ()
     real: str = ""
@@ -101,6 +101,8 @@ def _read(path: Path, seconds: float) -> Contents:
     try:
         real = filesystem.real(path)
         mode = path.stat().st_mode
+        if stat.S_ISBLK(mode):
+            return Contents(real=real, problem="it is a block device, whose data is not read")
         if not (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):
             return Contents(real=real, special=True)
         if not stat.S_ISDIR(mode):

@@ -50,6 +50,7 @@ _ID = re.compile(r"[0-9a-f]{64}")  # how the engine calls a volume that nobody n
 _LINKS = 1_000  # tablespaces that are looked for
 # What a machine has of its own. Of these a stack reads; what it writes there is not known to be none of its state.
 _RUNNING = ("/dev", "/proc", "/sys", "/run", "/var/run")
+_DISKS = ("/run/media", "/var/run/media")  # where desktops and udisks mount what is plugged in
 _HOSTS_OWN = (
     "/etc/localtime", "/etc/timezone", "/etc/hosts", "/etc/hostname", "/etc/resolv.conf", "/etc/passwd", "/etc/group",
     "/etc/machine-id", "/etc/os-release", "/etc/ssl", "/etc/pki", "/etc/ca-certificates", "/usr", "/lib", "/bin",
@@ -180,7 +181,7 @@ def _by_database(stack: Stack, mount: _Mount) -> Optional[Judgement]:
         )
         others = [] if whole else mount.writers(service)
         if others:
-            return _besides("the database's data lies in it", others)
+            return _shared("the database's data lies in it", others)
         return Judgement(PROTECTED, f"the data of {service}, whose databases are backed up")
     if any(within(link, target) for link in stack.database_links for target in mount.targets(service)):
         return Judgement(PROTECTED, f"a tablespace or the write-ahead log of {service}, whose databases are backed up")
@@ -195,13 +196,13 @@ def _by_objects(stack: Stack, mount: _Mount) -> Optional[Judgement]:
     if mount not in stack.objects and not (drive and mount.targets(objects.service)):
         return None
     if others := mount.writers(objects.service):
-        return _besides("the store's objects lie in it", others)
+        return _shared("the store's objects lie in it", others)
     keeper = ", by its keeper" if stack.config.mirrored_elsewhere else ""
     return Judgement(PROTECTED, f"the data of {objects.service}, whose buckets are mirrored{keeper}")
 
 
-def _besides(what: str, others: Sequence[str]) -> Judgement:
-    return Judgement(UNPROTECTED, f"{what}, and {', '.join(others)} may keep files there besides")
+def _shared(what: str, writers: Sequence[str]) -> Judgement:
+    return Judgement(UNPROTECTED, f"{what}, and {', '.join(writers)} may keep files there too")
 
 
 def _by_config(stack: Stack, mount: _Mount) -> Optional[Judgement]:
@@ -398,7 +399,8 @@ def _system(mount: _Mount) -> str:
     """Why a bind mount is the host's own and no state of the stack; empty where it may be state."""
     if mount.type != BIND:
         return ""
-    if any(within(mount.source, path) for path in _RUNNING):
+    disk = any(within(mount.source, path) for path in _DISKS) or Path(mount.source).is_block_device()
+    if not disk and any(within(mount.source, path) for path in _RUNNING):
         return "the running system's own, made again at each start"
     if mount.writers():
         return ""
