@@ -15,6 +15,7 @@ from typing import Callable, Optional
 from ..base import filesystem, typed
 from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check
 from ..base.errors import LifeboatError, Log
+from ..base.text import named
 from ..s3 import bucket as s3_bucket
 from ..s3 import client as s3_client
 from ..s3 import error_registry
@@ -69,9 +70,7 @@ def report(run: Opened, side: str, *, now: datetime, fresh: bool = False) -> Rep
         data = json.dumps(
             typed.plain(_Remembered(_endpoint_digest(run.config, side), found), nulls=True), indent=1
         ).encode()
-        with filesystem.explained("remember what the endpoint can do", path):
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            filesystem.write(path, data, path.with_name(f".{path.name}.{filesystem.sha256(data)[:8]}"))
+        filesystem.remember(path, data, attempted="remember what the endpoint can do")
     return found
 
 
@@ -165,7 +164,7 @@ def checks(run: Opened, *, now: datetime, fresh: bool = False) -> list[Check]:
         except LifeboatError as exc:
             found.append(Check(f"{side} endpoint", FAIL, str(exc)))
             continue
-        found += recovery_rights(told) if side == SOURCE else []
+        found += recovery_rights(run.config, told) if side == SOURCE else []
         found += rights(run) if side == SOURCE else []
     if configured(run.config) == [SOURCE, VAULT]:
         together = apart(run.config)
@@ -173,22 +172,26 @@ def checks(run: Opened, *, now: datetime, fresh: bool = False) -> list[Check]:
     return found
 
 
-def recovery_rights(report: Report) -> list[Check]:
-    """What the stack's key may not do that a recovery does where the bucket is gone; nothing where it may do all of it,
-    or nobody tried."""
-    words = f"{_may_not(report.denied)}: see docs/mirror.md" if report.denied else ""
-    return [Check(f"{SOURCE} recovery rights", FAIL, words)] if words else []
+def recovery_rights(config: Config, report: Report) -> list[Check]:
+    """Return the check of the rights that a recovery needs if the bucket is gone; none if the key has them in the
+    probe's bucket, or if nobody tried. A policy may allow in the stack's bucket what it denies in the probe's, so a
+    denial there is COULD_NOT_VERIFY."""
+    words = f"{_denied(config, report.denied)}: see docs/mirror.md" if report.denied else ""
+    return [Check(f"{SOURCE} recovery rights", COULD_NOT_VERIFY, words)] if words else []
 
 
-def _may_not(denied: Mapping[str, str]) -> str:
-    words = ", ".join(f"{right} ({why})" for right, why in denied.items())
-    return f"the key may not {words}, which a recovery needs where the bucket is gone"
+def _denied(config: Config, denied: Mapping[str, str]) -> str:
+    rights = ", ".join(f"{right} ({why})" for right, why in denied.items())
+    return (
+        f"the key has no {rights} in a bucket of the probe's; a recovery needs it if the bucket"
+        f" {named(config.objects.bucket)} is gone, and whether the key has it there was not tried"
+    )
 
 
 def recovery_denied(config: Config) -> list[str]:
     """For a plan: the same, as far as the last day's try told."""
     found = remembered(config, SOURCE, now=datetime.now(timezone.utc))
-    return [_may_not(found.denied)] if found and found.denied else []
+    return [_denied(config, found.denied)] if found and found.denied else []
 
 
 class _Tried:

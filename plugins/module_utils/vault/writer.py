@@ -166,9 +166,7 @@ def remembered(config: Config) -> Optional[Rights]:
 def remember(config: Config, rights: Rights) -> None:
     path = config.state / _FILE
     data = json.dumps(typed.plain(rights, nulls=True), indent=1).encode()
-    with filesystem.explained("remember what the writer's key can do", path):
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        filesystem.write(path, data, path.with_name(f".{path.name}.{filesystem.sha256(data)[:8]}"))
+    filesystem.remember(path, data, attempted="remember what the writer's key can do")
 
 
 def _key_digest(config: Config) -> str:
