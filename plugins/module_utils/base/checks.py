@@ -31,7 +31,7 @@ class Check:
     """One thing that was looked at: its result and, in a few words, what was expected and found.
 
     measured and limit: the figure that decided, and the most that it may be, both in `unit`; None where none did.
-    name: for people. Programs ask for kind, what was looked at, and subject, of which database, bucket or component.
+    name: what people read. Programs read kind (what was checked) and subject (which database, bucket or component).
     """
 
     name: str

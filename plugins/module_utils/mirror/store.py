@@ -180,12 +180,12 @@ def folded(of_each: Iterable[tuple[str, Iterable[Check]]], at_once: int = thrott
         yield Check(f"other buckets: {what}", PASS, "; ".join(told[:SHOWN]) + rest)
 
 
-def _gathered(one: tuple[str, Iterable[Check]]) -> tuple[list[Check], Optional[LifeboatError]]:
-    """The checks of one bucket, and the error that ended them: the others are looked at all the same."""
-    found: list[Check] = []
+def _gathered(bucket: tuple[str, Iterable[Check]]) -> tuple[list[Check], Optional[LifeboatError]]:
+    """Return the checks of one bucket, and the error that ended them: those of the other buckets go on."""
+    checks: list[Check] = []
     try:
-        for check in one[1]:
-            found.append(check)
+        for check in bucket[1]:
+            checks.append(check)
     except LifeboatError as exc:
-        return found, exc
-    return found, None
+        return checks, exc
+    return checks, None

@@ -162,7 +162,7 @@ def _make(run: Opened, request: Request, log: Log) -> Plan:
         if not lost:
             raise refusal(config, seen.refused, seen.remedy)
         seen = replace(seen, condition=DAMAGED, findings=(lost,), refused="")
-    entry, chosen, passed_over = choose.choose(config, sources, request, alone, _others_alone(seen, request))
+    entry, chosen, passed_over = choose.choose(config, sources, request, alone, _only_additional(seen, request))
     counting = _Counting(run, _points(config, chosen, request), request, seen, log)
     needed, why = _needed(counting)
     counts, unlike = counting.total([chosen]), {} if needed else _unlike(counting)
@@ -252,9 +252,9 @@ def _make(run: Opened, request: Request, log: Log) -> Plan:
     return replace(made, steps=tuple(_steps(made, entry.id, run, _locked(given)))) if needed else made
 
 
-def _others_alone(seen: Assessment, request: Request) -> tuple[str, ...]:
-    """The other buckets, where they alone are wrong and nobody named a state."""
-    return seen.others if assess.only_others(seen) and not request.asked else ()
+def _only_additional(assessment: Assessment, request: Request) -> tuple[str, ...]:
+    """Return the additional buckets if nothing else is wrong and no state was requested."""
+    return assessment.others if assess.only_others(assessment) and not request.asked else ()
 
 
 def _lacking(
@@ -395,7 +395,7 @@ def _told_of(entry: Entry, chosen: Point) -> dict[str, object]:
 def _unlike(counting: _Counting) -> dict[str, list[str]]:
     """The settings that are not those of the point, where these were asked for, by bucket."""
     asked = counting.request.bucket_settings and counting.assessment.condition == HEALTHY
-    return put_back.look(counting.run, counting.points) if asked else {}
+    return put_back.assess(counting.run, counting.points) if asked else {}
 
 
 def _differing(counting: _Counting) -> str:

@@ -45,8 +45,9 @@ def differing(source: Bucket, wanted: Mapping[str, object]) -> list[str]:
     ]
 
 
-def look(run: Opened, points: Sequence[Point]) -> dict[str, list[str]]:
-    """By bucket, empty for the first, which `run` is of: what would be put back, where anything would."""
+def assess(run: Opened, points: Sequence[Point]) -> dict[str, list[str]]:
+    """Return what would be put back, by bucket: "" is the first, which `run` is of. Buckets without a difference are
+    left out."""
     first = buckets.source(run)
 
     def of_each(point: Point) -> list[str]:

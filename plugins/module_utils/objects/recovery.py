@@ -579,26 +579,26 @@ class _Store:
         if self._whole:
             yield Check("other buckets left as they are", PASS, several("bucket", self._whole))
 
-    def _prove(self, here: Opened, one: _Brought, *, accept: bool) -> Iterator[Check]:
-        point, first, log = one.point, one.point is self._first, self._log
+    def _prove(self, here: Opened, brought: _Brought, *, accept: bool) -> Iterator[Check]:
+        point, first, log = brought.point, brought.point is self._first, self._log
         run = self._run if first else buckets.alone(here, point.bucket)
         self.incomplete.append(point.bucket)  # until it is compared
         with self._compared(point) as inventory:
             if not first:
                 inventory.add_listing("point", point.entries())
-                inventory.add("settled", ((key, RIGHT) for key in one.left))
-                if one.lost:
+                inventory.add("settled", ((key, RIGHT) for key in brought.left))
+                if brought.lost:
                     compare.leave_out_unheld(run, inventory, "", "1")
-            expected = compare.expected(keep=one.keep)
-            checks = _prove(run, inventory, expected, one, self._how, log, accept=accept)
+            expected = compare.expected(keep=brought.keep)
+            checks = _prove(run, inventory, expected, brought, self._how, log, accept=accept)
             if verdict(checks) != FAIL:
                 self.incomplete.remove(point.bucket)
             yield from checks
-            yield from _lost(one)
+            yield from _lost(brought)
             yield from locks.bring(run, point, inventory, expected, log=log)
             if not first:  # its rows are read when all the others are proved
                 yield from _rows(run, inventory, point, "")[0]
-        yield from _settings_checks(buckets.source(run), point, one.applied, made=one.made)
+        yield from _settings_checks(buckets.source(run), point, brought.applied, made=brought.made)
 
     def added(self, copied: CopiedBack) -> CopiedBack:
         """What was copied back of all buckets."""

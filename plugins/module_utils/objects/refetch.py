@@ -63,12 +63,12 @@ def live(run: Opened, *, fetch: bool = False, log: Log) -> Found:
         return Found(check.result, (check,))
     several: list[Found] = []
 
-    def look(whole: Opened, name: str) -> Iterator[Check]:
+    def compare_bucket(whole: Opened, name: str) -> Iterator[Check]:
         several.append(found := _live(buckets.alone(whole, name) if name else whole, name, fetch, log))
         yield from found.checks
 
-    first, here = [*look(run, "")], buckets.addressed(run)
-    others = folded((name, look(here, name)) for name in reconcile.protected(run))
+    first, here = [*compare_bucket(run, "")], buckets.addressed(run)
+    others = folded((name, compare_bucket(here, name)) for name in reconcile.protected(run))
     checks = (*first, *others, *reconcile.unprotected(run))
     return replace(
         several[0],

@@ -384,15 +384,15 @@ def _is_key(name: str, *, own: bool) -> bool:
 
 def _config(drafted: Draft) -> Config:
     """What the draft says of where the database and the store keep their data."""
-    given: dict[str, object] = {"stack": drafted.stack, "config": {"secrets": ELSEWHERE}}
-    given["runtime"] = drafted.variables["lifeboat_runtime"]
-    given["database"] = drafted.variables.get("lifeboat_database", {})
+    values: dict[str, object] = {"stack": drafted.stack, "config": {"secrets": ELSEWHERE}}
+    values["runtime"] = drafted.variables["lifeboat_runtime"]
+    values["database"] = drafted.variables.get("lifeboat_database", {})
     store = {name: value for name, value in drafted.later.get("lifeboat_objects", {}).items() if name != "admin"}
     vault = drafted.later.get("lifeboat_vault", {})
     try:
-        return settings.from_mapping({**given, "objects": store, "vault": vault})
+        return settings.from_mapping({**values, "objects": store, "vault": vault})
     except UsageError:  # where the store is, is for the operator to say
-        return settings.from_mapping(given)
+        return settings.from_mapping(values)
 
 
 def with_state(drafted: Draft, inventory: StateInventory) -> Draft:

@@ -253,7 +253,7 @@ class Unanswered:
 
     @property
     def notes(self) -> list[str]:
-        """For a recovery point: whoever recovers elsewhere knows it too."""
+        """Return the lines for a recovery point, so that a recovery on another host knows them."""
         return [f"{_ENDPOINT}{name}{_DID_NOT}{problem}" for name, problem in self.problems.items()]
 
 

@@ -113,7 +113,7 @@ class StateInventory:
         order = (UNPROTECTED, EXCLUDED, PROTECTED, NO_STATE)
         rows = [mount.row for protection in order for mount in self.of(protection)]
         rows += [f"NOT KNOWN: {problem}" for problem in self.problems]
-        return rows + [f"{EXCLUDE} names {name}, which is no mount of the stack" for name in self.unused]
+        return rows + [f"{EXCLUDE} names {name}, which matches no mount of the stack" for name in self.unused]
 
     @property
     def check(self) -> Check:
@@ -125,7 +125,7 @@ class StateInventory:
         words += self.problems[:SHOWN]
         result = COULD_NOT_VERIFY if words else PASS
         words += [f"excluded by name: {mount.display}: {mount.why}" for mount in self.of(EXCLUDED)]
-        words += [f"{EXCLUDE} names {name}, which is no mount of the stack" for name in self.unused[:SHOWN]]
+        words += [f"{EXCLUDE} names {name}, which matches no mount of the stack" for name in self.unused[:SHOWN]]
         protected = self.of(PROTECTED)
         if protected and result == PASS:
             words.insert(0, f"{len(protected)} protected ({', '.join(mount.name for mount in protected[:SHOWN])})")

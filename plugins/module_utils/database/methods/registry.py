@@ -33,7 +33,7 @@ def of(manifest: Manifest) -> Method:
 
 def reach(entry: Entry, target: datetime) -> Optional[datetime]:
     """The newest instant that a restore of the backup can bring back, not after the target: by which it is chosen.
-    One that cannot be read, or is by another method, counts by its snapshot: whoever takes it says what is wrong."""
+    One that cannot be read, or is by another method, counts by its snapshot; the error comes when it is opened."""
     if entry.manifest is None or entry.manifest.detailed(DatabaseDetails).method not in METHODS:
         return catalog.snapshot(entry, target)
     return of(entry.manifest).reaches(entry.manifest, target).newest(target)

@@ -167,9 +167,9 @@ def _around(wanted: Restoration) -> Optional[cluster.Cluster]:
     )
 
 
-def _renamed(found: Sequence[S], live: Mapping[str, str]) -> tuple[S, ...]:
-    """Those of the server, and of databases in `live`, which has their names now."""
-    there = (item for item in found if item.database is None or item.database in live)
+def _renamed(items: Sequence[S], live: Mapping[str, str]) -> tuple[S, ...]:
+    """Return those of the server, and of the databases in `live`, which has their names now."""
+    there = (item for item in items if item.database is None or item.database in live)
     return tuple(replace(item, database=live.get(item.database or "")) for item in there)
 
 
