@@ -34,6 +34,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.database.fingerprint i
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.methods.logical import dump
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.methods.logical import restore as database_restore
 from ansible_collections.lifeboat.dr.plugins.module_utils.evidence import record as evidence_record
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations import status as operations_status
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import verify as operations_verify
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import state as recovery_state
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import catalog, checksums, sealing
@@ -49,6 +50,7 @@ from postgres_stack import (
     docker,
     entries,
     on_small_disk,
+    recover,
     say,
     store,
 )
@@ -424,3 +426,21 @@ def test_a_damaged_page_is_found_in_a_table_that_an_index_could_count(stack: Sta
     made = database_plan.make(Opened(settings), log=say)
     assert made.condition == "damaged", made
     assert re.search(r"t cannot be read: .*invalid page in block 2", made.findings[0])
+
+
+def test_who_is_no_superuser_backs_up_and_cannot_recover(stack: Stack, tmp_path: Path) -> None:
+    """Whatever other rights it has: a recovery runs SQL as roles that only a superuser may make. status says it before."""
+    stack.psql("CREATE ROLE keeper LOGIN CREATEDB CREATEROLE IN ROLE pg_read_all_data, pg_monitor, pg_signal_backend;")
+    stack.psql("CREATE DATABASE shop OWNER keeper;")
+    stack.psql("CREATE TABLE t AS SELECT 1 AS a; ALTER TABLE t OWNER TO keeper;", "shop")
+    settings = stack.config(tmp_path, database={"name": "shop", "user": "keeper", "exclude": ["postgres"]})
+    taken = dump.take(Opened(settings), log=say)
+    (rights,) = (
+        check
+        for check in operations_status.status(Opened(settings), now=datetime.now(timezone.utc)).checks
+        if check.name == "recovery rights"
+    )
+    assert rights.result == checks.FAIL and f"{taken.id} is no superuser" in rights.detail
+    stack.psql("DROP TABLE t;", "shop")
+    with pytest.raises(LifeboatError, match="permission denied"):
+        recover(settings)
