@@ -29,7 +29,7 @@ EXCLUDED: Final = "excluded"
 UNPROTECTED: Final = "unprotected"
 NO_STATE: Final = "no state"
 _LONGEST = 250  # characters of a name in a manifest
-REMEDY = f"protect it, or name it in {EXCLUDE} with the reason"
+REMEDY = f"back it up by other means and name it in {EXCLUDE} with the reason"
 
 
 @dataclass(frozen=True)
