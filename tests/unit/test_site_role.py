@@ -112,6 +112,40 @@ def test_files_that_the_confirmed_plan_leaves_out_keep_nobody_from_the_site(shor
     assert templar.evaluate_conditional(trust_as_template(condition)) is on
 
 
+@pytest.mark.parametrize(
+    ("evidence", "phase", "state", "command"),
+    [
+        ({}, "backups", "it is NOT backed up yet", "it continues with P from the phase backups"),
+        ({"record": {"scenario": "database"}}, "backups", "it is NOT backed up yet", "from the phase backups"),
+        ({"record": {"scenario": "site"}}, "record", "its record is not PASS", "they name what did not come back"),
+    ],
+)
+def test_a_record_that_is_no_pass_is_not_taken_for_a_recovery_that_stopped(
+    evidence: dict[str, Any], phase: str, state: str, command: str
+) -> None:
+    """What a total loss took with it never comes back, and the same command again would do nothing."""
+    variables = yaml.safe_load((ROOT / "roles/site_recovery/vars/main.yml").read_text("utf-8"))
+    (record,) = (
+        task["vars"]
+        for task in yaml.safe_load((ROOT / "roles/site_recovery/tasks/record.yml").read_text("utf-8"))
+        if "vars" in task
+    )
+    variables |= {
+        "__site_recovery_ended": {"phases": [{"name": "verify"}, {"name": "backups"}]},
+        "__site_recovery_plan": {"plan": {"backup": {"id": "P"}}}, "agent_objects": {},
+    }  # fmt: skip
+    variables |= {"recovery_common_evidence": evidence} if evidence else {}
+    told = {name: text for name, text in {**variables, **record}.items() if isinstance(text, str)}
+    variables |= {name: trust_as_template(text) for name, text in told.items()}
+    variables["__site_recovery_states"] = {
+        name: trust_as_template(text) for name, text in variables["__site_recovery_states"].items()
+    }
+    templar = Templar(loader=DataLoader(), variables=variables)
+    assert templar.template(trust_as_template("{{ __site_recovery_phase }}")) == phase
+    assert state in templar.template(trust_as_template("{{ recovery_common_state }}"))
+    assert command in templar.template(trust_as_template("{{ recovery_common_next }}"))
+
+
 def test_every_module_that_places_is_told_what_is_allowed() -> None:
     told = []
     for name in ("plan", "build", "open"):
