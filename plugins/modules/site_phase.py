@@ -73,6 +73,10 @@ checks:
   returned: success
   type: list
   elements: dict
+finished:
+  description: Whether this call ended the recovery.
+  returned: success
+  type: bool
 log:
   description: What was done, line by line, as also written to the journal.
   returned: always
@@ -95,6 +99,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.site import state as s
 class Facts:
     phases: Sequence[object]
     checks: Sequence[object]
+    finished: bool = False
 
 
 def work(task: Task) -> Result:
@@ -113,7 +118,7 @@ def work(task: Task) -> Result:
         now=task.now,
     )
     ended = [phase for phase in found.phases if phase.finished_at]
-    return Result(Facts(ended, site_state.checks_of(found)), changed=True)
+    return Result(Facts(ended, site_state.checks_of(found), given["finished"]), changed=True)
 
 
 def main() -> None:
