@@ -51,7 +51,7 @@ def keeper(root: Path, *words: str, path: str = "", before: str = "") -> subproc
     command += ["--config-directory", str(root / "etc")]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2] / ".ansible/collections")}
     environment["PATH"] = f"{path}:{environment['PATH']}" if path else environment["PATH"]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment, timeout=500)
+    done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment, timeout=3000)
     print(f"exit {done.returncode}\n{done.stdout}{done.stderr[-3000:]}", file=sys.stderr)
     return done
 
