@@ -26,9 +26,11 @@ PSQL = "docker exec shop-db-1 psql -U shop -c"
 # In the vault, with its own key: when the escrowed key last opened a backup, and the newest copy of the database.
 CURL = "curl --silent --fail --config /etc/lifeboat-vault/curl"
 # A container of the project that its Compose file does not name; it is not started.
+# One that is empty is no state: an image asks for it, and nothing is kept there.
 STRAY = (
-    "docker create --name stray --label com.docker.compose.project=shop --label com.docker.compose.service=stray"
-    " --label com.docker.compose.oneoff=False --volume /uploads lifeboat-lab/backend:1 true"
+    "docker run --name stray --label com.docker.compose.project=shop --label com.docker.compose.service=stray"
+    " --label com.docker.compose.oneoff=False --volume /uploads --network none --user 0 --entrypoint /bin/sh"
+    " lifeboat-lab/backend:1 -c 'echo one >/uploads/one'"
 )
 BUCKET = "http://127.0.0.1:8333/shop-repository"
 ESCROW = f"{BUCKET}/shop/recovery-points/escrow-shop.json"
