@@ -25,8 +25,8 @@ SETTING = (
 PSQL = "docker exec shop-db-1 psql -U shop -c"
 # In the vault, with its own key: when the escrowed key last opened a backup, and the newest copy of the database.
 CURL = "curl --silent --fail --config /etc/lifeboat-vault/curl"
-# A container of the project that its Compose file does not name; it is not started.
-# One that is empty is no state: an image asks for it, and nothing is kept there.
+# A container of the project that its Compose file does not name; it has ended. Its volume holds a file: an empty one is
+# no state, because an image asks for it and nothing is kept there.
 STRAY = (
     "docker run --name stray --label com.docker.compose.project=shop --label com.docker.compose.service=stray"
     " --label com.docker.compose.oneoff=False --volume /uploads --network none --user 0 --entrypoint /bin/sh"
