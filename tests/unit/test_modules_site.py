@@ -113,6 +113,7 @@ def test_site_phase_changes_what_is_remembered(run: Run, tmp_path: Path) -> None
     ended = run("site_phase", checks=checked, facts={"mode": "m"}, finished=True, **point)
     assert ([phase["name"] for phase in ended["phases"]], ended["checks"]) == (["assess", "build"], checked)
     assert ended["phases"][1]["mode"] == "m"
+    assert (first["finished"], ended["finished"]) == (False, True), "by which the role tells an end from a stop"
 
 
 def test_site_phase_fails_where_nothing_can_be_remembered(run: Run, tmp_path: Path) -> None:
