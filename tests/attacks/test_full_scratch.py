@@ -64,9 +64,10 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 
 class Peak:
-    """The most that the throw-away container's volumes held, seen from outside."""
+    """The most that the volumes of the stack's throw-away container held, seen from outside."""
 
-    def __init__(self) -> None:
+    def __init__(self, stack: Stack) -> None:
+        self._label = f"label={scratch.LABEL}={stack.stack}"
         self.bytes, self._end = 0, threading.Event()
 
     def __enter__(self) -> Peak:
@@ -81,7 +82,7 @@ class Peak:
     def _look(self) -> None:
         form = '{{range .Mounts}}{{if .RW}}{{.Source}}{{"\\n"}}{{end}}{{end}}'
         while not self._end.wait(0.2):
-            for name in docker("ps", "-q", "--filter", f"label={scratch.LABEL}").split():
+            for name in docker("ps", "-q", "--filter", self._label).split():
                 places = docker("inspect", "--format", form, name, check=False).split()
                 self.bytes = max(self.bytes, sum(map(size, places)))
 
@@ -99,7 +100,7 @@ def proved(stack: Stack, tmp_path: Path, name: str) -> tuple[list[tuple[str, str
     others = [other for other in ("hostile", "honest") if other != name]
     settings = stack.config(tmp_path, database={"name": name, "exclude": others})
     taken = dump.take(Opened(settings), log=say)
-    with Peak() as peak:
+    with Peak(stack) as peak:
         found = verify.verify(Opened(settings), taken.id, "restore", log=say)
     checks = [(check.name, check.result, check.detail) for check in found.checks if check.result != PASS]
     assert not list(scratch._FULL), "nothing is remembered"
