@@ -35,10 +35,10 @@ quick: setup ## Before every commit: style, types and the unit tests but the slo
 # Apt is asked by one suite at a time: for the engine first, then for the browser and the objects, which share a lane. The hosts, which
 # wait most of the time, leave enough of two cores for two lanes of the other suites.
 test: setup ## What CI runs first: lint, unit, browser, objects, attacks, fuzz, awx, a foreign server, Molecule
-	@tests/suites.sh engine,style browser+objects+attacks+fuzz,lint+unit+awx+server,molecule
+	@tests/suites.sh engine,style browser+objects+attacks+fuzz+awx,lint+unit+server,molecule
 
 release: setup ## Everything there is, however long: make test, the longest scenarios, a keeper's drill, integration, other versions
-	@LONG=1 tests/suites.sh engine,style browser+objects+attacks+fuzz+pulled+compat,lint+unit+ids+awx+server+integration,molecule
+	@LONG=1 tests/suites.sh engine,style browser+objects+attacks+fuzz+awx+pulled+compat,lint+unit+ids+server+integration,molecule
 
 style: setup
 	ruff check .
@@ -59,22 +59,23 @@ lint: style ## Style, types, and every rule of ansible-lint's production profile
 	python docs/generate_site.py --check
 	python docs/generate_architecture.py --check
 	python docs/generate_dashboards.py --check
+	python docs/generate_runbooks.py --check
 	python tests/dashboards/check.py
 	@echo "lint: no warning"
 
-unit: setup ## Fast tests of the core and the modules
-	pytest -n auto --dist loadgroup tests/unit
+unit: setup ## Fast tests of the core and the modules; LONG=1: each walk-through
+	pytest -n auto --dist loadgroup $(if $(LONG),,-m 'not long') tests/unit
 
 unit-quick: setup ## The unit tests that take less than half a second each
-	pytest -n auto --dist loadgroup -m 'not slow' tests/unit
+	pytest -n auto --dist loadgroup -m 'not slow and not long' tests/unit
 
 browser: setup site ## The report and the docs in a real browser, on a phone and a desk; installs Chromium where it may
 	tests/browser/setup.sh
 	pytest tests/browser
 
 # They wait for servers most of the time: more processes than cores.
-objects: setup ## The core against real S3 servers, as plain processes
-	pytest -n 4 --dist loadfile tests/objects
+objects: setup ## The core against real S3 servers, as plain processes; LONG=1: each of the cases
+	pytest -n 4 --dist loadfile $(if $(LONG),,-m 'not long') tests/objects
 
 # One node takes minutes to start, and its packages half a gigabyte.
 rgw: setup ## Before each release: what any S3 server must do, on a Ceph RADOS Gateway; installs Ceph where it may
@@ -87,8 +88,8 @@ attacks: setup ## What an attacker can do, tried against Lifeboat and against wh
 fuzz: setup ## Damaged files and answers, the same ones each time; OPERATIONS=20000 SEED=7: as many others
 	pytest tests/fuzz
 
-awx: setup ## The AWX role and the real modules against a stand-in of AWX's API: three minutes
-	pytest tests/awx
+awx: setup ## The AWX role and the real modules against a stand-in of AWX's API; LONG=1: each of the cases
+	pytest $(if $(LONG),,-m 'not long') tests/awx
 
 server: engine ## A whole PostgreSQL server as somebody else made it, destroyed and recovered (two minutes; LONG=1: 10,000 tables)
 	pytest tests/integration/test_server.py
@@ -148,6 +149,7 @@ docs: setup ## Write the pages that say what the code says, and AWX's job templa
 	python docs/generate_site.py
 	python docs/generate_architecture.py
 	python docs/generate_dashboards.py
+	python docs/generate_runbooks.py
 	@$(MAKE) --no-print-directory site
 	@echo "docs: python3 -m http.server --directory .cache/site 8000, then http://127.0.0.1:8000"
 
@@ -165,6 +167,7 @@ lab-down: setup ## Remove the lab; its images stay
 bench: engine ## Measure against the seed's own script lines, side by side
 	python tests/bench/bench.py $(BENCH)
 	python tests/bench/objects.py
+	python tests/bench/files.py
 	python tests/bench/buckets.py
 	python tests/bench/hosts.py
 	python tests/bench/safety.py

@@ -35,6 +35,7 @@ STORIES = {
     "checklist": "checklists.md", "report": "evidence.md", "drill": "drills.md", "escrow": "config-backup.md",
     "awx": "awx.md", "status": "variables.md#lifeboat_alarms", "reconcile": "runbook-object-storage.md",
     "init": "quickstart.md", "keeper": "keeper.md", "readback": "keeper.md#reading-back",
+    "undeploy": "upgrade.md#take-a-stack-off-its-host",
 }  # fmt: skip
 
 

@@ -10,9 +10,14 @@ import posixpath
 import re
 import unicodedata
 from collections.abc import Container
+from pathlib import Path
 from typing import Any
 
+import yaml
+
 _LINK = re.compile(r"(\]\()(?!https?:|#|mailto:)([^)\s#]+)(#[^)\s]*)?(\))")
+_WHOLE = re.compile(r"\[([^\[\]]+)\]\((?!https?:|#|mailto:)([^)\s#]+)(?:#[^)\s]*)?\)")
+GALAXY = Path(__file__).resolve().parent.parent / "galaxy.yml"
 _CELL = re.compile(r"<td(?=[ >])")
 JAPANESE = "日本語"
 
@@ -24,15 +29,25 @@ def slug(heading: str, separator: str = "-") -> str:
 
 
 def outward(markdown: str, page: str, repository: str) -> str:
-    """Links from `page`, a path below docs/, to what is outside docs/ or a folder in it lead to the repository."""
+    """Links from `page`, a path below docs/, to what is outside docs/ or a folder in it lead to the repository.
+
+    Where the repository has no address yet they say the path instead.
+    """
+
+    def outside(target: str) -> str:
+        path = posixpath.normpath(posixpath.join("docs", posixpath.dirname(page), target))
+        return "" if path.startswith("docs/") and "." in posixpath.basename(path) else path
 
     def link(found: re.Match[str]) -> str:
-        path = posixpath.normpath(posixpath.join("docs", posixpath.dirname(page), found[2]))
-        inside = path.startswith("docs/") and "." in posixpath.basename(path)
-        target = found[2] if inside else f"{repository.rstrip('/')}/blob/main/{path}"
+        path = outside(found[2])
+        target = f"{repository.rstrip('/')}/blob/main/{path}" if path else found[2]
         return f"{found[1]}{target}{found[3] or ''}{found[4]}"
 
-    return _LINK.sub(link, markdown)
+    def words(found: re.Match[str]) -> str:
+        path = outside(found[2])
+        return found[0] if not path else found[1] if path in found[1] else f"{found[1]} (`{path}`)"
+
+    return _LINK.sub(link, markdown) if repository else _WHOLE.sub(words, markdown)
 
 
 def languages(page: str, pages: Container[str]) -> list[dict[str, str]]:
@@ -62,12 +77,13 @@ def labelled(html: str) -> str:
 
 def on_config(config: Any) -> Any:
     config["mdx_configs"].setdefault("toc", {})["slugify"] = slug
+    config["repo_url"] = yaml.safe_load(GALAXY.read_text(encoding="utf-8")).get("repository")
     return config
 
 
 def on_page_markdown(markdown: str, *, page: Any, config: Any, files: Any) -> str:
     del files
-    return outward(markdown, page.file.src_uri, config["repo_url"])
+    return outward(markdown, page.file.src_uri, config["repo_url"] or "")
 
 
 def on_page_content(html: str, *, page: Any, config: Any, files: Any) -> str:

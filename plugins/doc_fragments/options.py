@@ -99,7 +99,7 @@ options:
     description: What is rehearsed.
     type: str
     required: true
-    choices: [database, object_storage, backend, frontend, site]
+    choices: [database, object_storage, files, dumps, backend, frontend, site]
 """
 
     DRILL = r"""

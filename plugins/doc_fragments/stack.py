@@ -47,8 +47,8 @@ options:
     type: dict
   seal:
     description:
-      - The seal of a recovery point. It and the backups that it names by their seals are believed, whoever signed them,
-        and where no other is named they are what is recovered.
+      - The seal of a recovery point. It and the backups that it names by their seals are believed, whatever key signed
+        them, and where no other is named they are what is recovered.
     type: str
     default: ""
 attributes:

@@ -88,6 +88,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ansible_collections.lifeboat.dr.plugins.module_utils.backend import plan as backend_plan
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack import hooks
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import ACCEPT, IDENTITY, Result, Task, run
 
@@ -112,7 +113,10 @@ def work(task: Task) -> Result:
         accept=task.accept,
         log=task.log,
     )
-    return Result(Planned(made, made.needed, made.blocked, backend_plan.text(made)))
+    text = backend_plan.text(made)
+    if made.needed:
+        text += hooks.planned(task.config)
+    return Result(Planned(made, made.needed, made.blocked, text))
 
 
 def main() -> None:

@@ -101,6 +101,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.backend.planned import
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import lock
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import Check
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import state as recovery_state
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack import hooks
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import IDENTITY, Result, Task, run
 
@@ -117,7 +118,8 @@ def work(task: Task) -> Result:
     if not planned.needed or task.check:
         return Result(Nothing(), changed=planned.needed)
     turn = recovery_state.own_turn(task.config, "recover the backend", planned.stamp, planned.turn)
-    with lock.held(task.config.stack, "recover backend", wait=60), turn:
+    hooked = hooks.continued(task.config, hooks.RECOVERY, "", task.log)
+    with lock.held(task.config.stack, "recover backend", wait=60), turn, hooked:
         done, error = backend_recovery.recover(Opened(task.config), planned, key=task.params["identity"], log=task.log)
     if error:
         task.fail(error, Result(done))

@@ -90,6 +90,7 @@ from dataclasses import dataclass
 
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import plan as database_plan
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.planned import Plan
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack import hooks
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import ACCEPT, HOLD, IDENTITY, TARGET
 from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Result, Task, run
@@ -117,6 +118,8 @@ def work(task: Task) -> Result:
         log=task.log,
     )
     text = database_plan.text(made)
+    if made.needed:
+        text += hooks.planned(task.config, "database")
     if task.holds and made.mode not in ("none", "reopen"):
         place, identity = str(made.backup["place"]), str(made.backup["id"])
         text += sources.held(opened, place, identity, "recover_database", task.now)

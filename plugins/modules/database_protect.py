@@ -11,6 +11,8 @@ short_description: Stop the writers and put damaged data aside
 version_added: 0.1.0
 description:
   - The protect phase of a database recovery, as planned by M(lifeboat.dr.database_plan).
+  - Runs first what the recovery's hooks (C(lifeboat_hooks)) have before it; M(lifeboat.dr.evidence) runs what they have
+    after.
   - Services and containers of C(docker compose run) are stopped. Then the database that will be replaced is closed to
     logins, and the sessions that are left in it are ended. M(lifeboat.dr.database_restore) opens it again, or, after a
     run that was killed, M(lifeboat.dr.stack_reopen).
@@ -115,6 +117,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base import lock
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import protect as database_protect
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.planned import Plan
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import state as recovery_state
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack import hooks
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from ansible_collections.lifeboat.dr.plugins.module_utils.module import reopened
 from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Result, Task, run
@@ -146,7 +149,8 @@ def work(task: Task) -> Result:
         )
     opened = Opened(task.config)
     turn = recovery_state.own_turn(task.config, "recover the database", planned.stamp, planned.turn)
-    with lock.held(task.config.stack, "recover database", wait=60), turn:
+    hooked = hooks.continued(task.config, hooks.RECOVERY, "database", task.log)
+    with lock.held(task.config.stack, "recover database", wait=60), turn, hooked:
         done = database_protect.protect(opened, planned, log=task.log)
     if task.params["reopen"] and done.mode == "started":
         return Result(reopened.after(task, opened, done, planned.writers), changed=True)

@@ -14,6 +14,7 @@ description:
     it in the live database's place by rename. The old database is kept under a quarantine name.
   - If anything differs the live database stays as it was, unless O(accept). The application's database must be right;
     of the others each stands for itself, and a check says which one is not.
+  - Without O(stamp) nothing of a plan goes on after it, so it runs the recovery's hooks (C(lifeboat_hooks)) itself.
   - "Idempotent by identity: a stack that was already recovered to O(id) is left alone unless O(force)."
 extends_documentation_fragment:
   - lifeboat.dr.stack
@@ -133,6 +134,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Dif
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import state as recovery_state
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import catalog
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import sources as sources_of
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack import hooks
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.sources import Sources
 
@@ -160,7 +162,8 @@ def work(task: Task) -> Result:
     stamp = task.params["stamp"] or clock.stamp(task.now)
     held = lock.held(task.config.stack, "restore database", wait=60)
     turn = recovery_state.own_turn(task.config, "restore the database", task.params["stamp"])
-    with held, turn, logins.opened_afterwards(opened, log=task.log):
+    hooked = hooks.continued(task.config, hooks.RECOVERY, "database", task.log, alone=not task.params["stamp"])
+    with held, turn, hooked, logins.opened_afterwards(opened, log=task.log):
         result = database_recovery.restore_database(
             opened,
             chosen.id,

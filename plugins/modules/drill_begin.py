@@ -15,6 +15,7 @@ description:
   - Asks the endpoints of the configuration, makes each business transaction once and reads it back.
   - Then a writer makes them again and again, and keeps a ledger outside the stack of what was acknowledged, until
     M(lifeboat.dr.drill_end) or M(lifeboat.dr.drill_fault) stops it.
+  - Runs what the drill's hooks (C(lifeboat_hooks)) have before it; M(lifeboat.dr.drill_end) runs what they have after.
   - Internal to the role C(drill).
 extends_documentation_fragment:
   - lifeboat.dr.stack
@@ -82,6 +83,8 @@ from dataclasses import dataclass, field
 from ansible_collections.lifeboat.dr.plugins.module_utils.drill import drill
 from ansible_collections.lifeboat.dr.plugins.module_utils.drill.faults import fault
 from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import SCENARIO, Result, Task, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.settings.scenarios import SCENARIOS
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack import hooks
 
 
 @dataclass(frozen=True)
@@ -102,10 +105,12 @@ def work(task: Task) -> Result:
     scenario = task.params["scenario"]
     chosen = fault.choose(scenario, task.params["fault"], task.params["seed"])
     fault.refuse_elsewhere(task.config)
+    fault.refuse_absent(task.config, scenario)
     if task.check:
         words = "; ".join(f"{check.name}: {check.detail}" for check in drill.steady(task.config, scenario))
     else:
-        words = drill.begin(task.config, scenario, task.params["agent_path"], log=task.log)
+        with hooks.continued(task.config, hooks.DRILL, SCENARIOS[scenario].component, task.log):
+            words = drill.begin(task.config, scenario, task.params["agent_path"], log=task.log)
     facts = Facts(scenario, Chosen(chosen.name, chosen.description), words, task.config.target(scenario))
     return Result(facts, changed=not task.check)
 

@@ -82,6 +82,8 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.drill import beside
 from ansible_collections.lifeboat.dr.plugins.module_utils.evidence import drill as evidence_drill
 from ansible_collections.lifeboat.dr.plugins.module_utils.evidence import record as evidence_record
 from ansible_collections.lifeboat.dr.plugins.module_utils.evidence import schema, store
+from ansible_collections.lifeboat.dr.plugins.module_utils.settings.scenarios import SCENARIOS
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack import hooks
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import DRILL, Result, Task, run
 
@@ -100,12 +102,17 @@ def work(task: Task) -> Result:
     scenario, rows = given["scenario"], given["rows"]
     if task.check:
         return Result(Facts(checks.COULD_NOT_VERIFY, (), rows))
-    record = beside.rehearse(
-        Opened(config), scenario, reason=given["reason"], operator=given["operator"],
-        target=given["target_seconds"] or config.target(scenario), log=task.log,
-    )  # fmt: skip
+    with (
+        hooks.running(config, hooks.DRILL, task.log) as hooked,
+        hooked.around(SCENARIOS[scenario].component or scenario),
+    ):
+        record = beside.rehearse(
+            Opened(config), scenario, reason=given["reason"], operator=given["operator"],
+            target=given["target_seconds"] or config.target(scenario), log=task.log,
+        )  # fmt: skip
     path, record = store.write(config, record, say=task.log)
     store.sign(config, path, task.log)
+    hooked.refuse_problems()
     rows = [*rows, evidence_drill.row(record, "none: beside")]
     facts = Facts(record.verdict, evidence_record.lines(record), rows, schema.plain(record), str(path))
     return Result(facts, changed=True)

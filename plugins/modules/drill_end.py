@@ -124,6 +124,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.drill import clean, dr
 from ansible_collections.lifeboat.dr.plugins.module_utils.evidence import drill as evidence_drill
 from ansible_collections.lifeboat.dr.plugins.module_utils.evidence import record as evidence_record
 from ansible_collections.lifeboat.dr.plugins.module_utils.evidence import schema, store
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack import hooks
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import DRILL, SCENARIO, Result, Task, run
 
@@ -167,6 +168,8 @@ def work(task: Task) -> Result:
     left: list[str] = []
     if record.verdict == checks.PASS and not given["keep"]:
         removed, left, record = clean.clean(Opened(config), record, name, log=task.log)
+    hooked = hooks.finish(config, hooks.DRILL, record.verdict, task.log)
+    left += [f"{check.name}: {check.detail}" for check in hooked if check.result != checks.PASS]
     path, record = store.write(config, record, say=task.log)
     store.sign(config, path, task.log)
     text = [*evidence_record.lines(record), *(f"not cleaned up: {problem}" for problem in left)]

@@ -116,6 +116,7 @@ def work(task: Task) -> Result:
     seed = task.params["seed"]
     chosen = fault.choose(task.params["scenario"], task.params["fault"], seed)
     fault.refuse_elsewhere(task.config)
+    fault.refuse_absent(task.config, task.params["scenario"])
     facts = Facts(task.params["scenario"], chosen.description, chosen.name)
     if task.check:
         return Result(facts, changed=True)

@@ -12,6 +12,7 @@ version_added: 0.1.0
 description:
   - Puts the plan, the timeline and the checks of a recovery together, draws the verdict, and keeps the record on the
     host.
+  - Runs what the hooks of the recovery (C(lifeboat_hooks)) have after it, and has a check of each in the record.
   - docs/schema/evidence-1.json describes the record. It is signed where C(lifeboat_evidence.signing_key) names a key.
 extends_documentation_fragment:
   - lifeboat.dr.stack
@@ -111,13 +112,15 @@ phase:
   type: dict
 """
 
+import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LifeboatError
 from ansible_collections.lifeboat.dr.plugins.module_utils.evidence import phases, schema, store
 from ansible_collections.lifeboat.dr.plugins.module_utils.evidence import record as evidence_record
 from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Result, Task, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack import hooks
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from ansible_collections.lifeboat.dr.plugins.module_utils.tools import signature
 
@@ -142,9 +145,12 @@ class Facts:
 
 def work(task: Task) -> Result:
     told = evidence_record.recovery(task.params, task.params["phases"])
-    record = evidence_record.build(
-        task.config, told, now=task.now, ansible=task.module.ansible_version, images=images(task)
+    build = functools.partial(
+        evidence_record.build, task.config, now=task.now, ansible=task.module.ansible_version, images=images(task)
     )  # fmt: skip
+    record = build(told)
+    if not task.check and (hooked := hooks.finish(task.config, hooks.RECOVERY, record.verdict, task.log)):
+        record = build(replace(told, checks=(*told.checks, *hooked)))
     path, signed = "", signature.NONE
     if not task.check:
         kept, record = store.write(task.config, record, log=phases.log(told.phases, task.config.secrets))

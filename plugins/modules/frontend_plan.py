@@ -86,6 +86,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.frontend import (
     plan as frontend_plan,
 )
 from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Result, Task, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack import hooks
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,10 @@ def work(task: Task) -> Result:
     given = task.params
     token = frontend_assess.token_of(task.config, given["token"])
     made = frontend_plan.make(task.config, token, force=given["force"], method=given["method"], log=task.log)
-    return Result(Planned(plain(made, nulls=True), made.needed, frontend_plan.text(made, task.config.frontend)))
+    text = frontend_plan.text(made, task.config.frontend)
+    if made.needed:
+        text += hooks.planned(task.config)
+    return Result(Planned(plain(made, nulls=True), made.needed, text))
 
 
 def main() -> None:

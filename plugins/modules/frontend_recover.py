@@ -106,6 +106,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.frontend import (
 )
 from ansible_collections.lifeboat.dr.plugins.module_utils.frontend.plan import Plan
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import state as recovery_state
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack import hooks
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import IDENTITY, Result, Task, run
 
@@ -116,7 +117,8 @@ def work(task: Task) -> Result:
         return Result(frontend_recovery.Recovered(), changed=planned.needed)
     token = frontend_assess.token_of(task.config, task.params["token"])
     turn = recovery_state.own_turn(task.config, "recover the frontend", planned.stamp, planned.turn)
-    with lock.held(task.config.stack, "recover frontend", wait=60), turn:
+    hooked = hooks.continued(task.config, hooks.RECOVERY, "", task.log)
+    with lock.held(task.config.stack, "recover frontend", wait=60), turn, hooked:
         changed, recovered = frontend_recovery.recover(
             Opened(task.config, task.params["identity"]), planned, token, log=task.log
         )

@@ -76,7 +76,9 @@ from typing import Optional
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import lock
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.text import named
 from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import take
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository.components import OBJECTS
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.details import ObjectsDetails
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack import hooks
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from ansible_collections.lifeboat.dr.plugins.module_utils.vault import endpoints
 from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import WAIT, Result, Task, added, run
@@ -99,7 +101,8 @@ def work(task: Task) -> Result:
     with lock.held(task.config.stack, "backup objects", wait=task.params["wait"]):
         opened = Opened(task.config)
         doubts = endpoints.doubts(opened, log=task.log)
-        manifest = take.take(opened, log=task.log, override=override, doubts=doubts)
+        with hooks.running(task.config, hooks.BACKUP, task.log) as hooked, hooked.around(OBJECTS):
+            manifest = take.take(opened, log=task.log, override=override, doubts=doubts)
     details = manifest.detailed(ObjectsDetails)
     for held in details.buckets:
         if held.unheld_count:
@@ -110,6 +113,7 @@ def work(task: Task) -> Result:
             )
     for name, why in details.missing.items():
         task.module.warn(f"the bucket {named(name)} is not in this backup, which is not good: {why}")
+    hooked.refuse_problems()
     return Result(Facts(manifest.details, manifest.id), changed=True, diff=added([manifest.id]))
 
 

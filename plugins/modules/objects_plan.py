@@ -110,6 +110,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Res
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import sources
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects import plan as objects_plan
 from ansible_collections.lifeboat.dr.plugins.module_utils.site import granted
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack import hooks
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects.choose import Request
 
@@ -135,6 +136,8 @@ def work(task: Task) -> Result:
     opened = granted.reached(Opened(task.config, task.params["identity"]))
     made = objects_plan.make(opened, request, log=task.log)
     text = objects_plan.text(made)
+    if made.needed:
+        text += hooks.planned(task.config, "objects")
     if task.holds and made.mode not in ("none", "reopen"):
         place, identity = str(made.backup["place"]), str(made.backup["id"])
         text += sources.held(opened, place, identity, "recover_object_storage", task.now)

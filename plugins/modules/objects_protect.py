@@ -87,6 +87,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Res
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects import recovery as objects_recovery
 from ansible_collections.lifeboat.dr.plugins.module_utils.site import granted
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import state as recovery_state
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack import hooks
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects.plan import Plan
 
@@ -107,7 +108,8 @@ def work(task: Task) -> Result:
         return Result(Foreseen(planned.mode, planned.mode == "rebuild", planned.writers), changed=True)
     opened = granted.reached(Opened(task.config, task.params["identity"]))
     turn = recovery_state.own_turn(task.config, "recover the objects", planned.stamp, planned.turn)
-    with lock.held(task.config.stack, "recover objects", wait=60), turn:
+    hooked = hooks.continued(task.config, hooks.RECOVERY, "objects", task.log)
+    with lock.held(task.config.stack, "recover objects", wait=60), turn, hooked:
         return Result(objects_recovery.protect(opened, planned, log=task.log), changed=True)
 
 

@@ -14,6 +14,8 @@ description:
     without objects, objects without rows, and objects that are not what their row says. Reports keys only, nothing else
     of a row.
   - Rows are compared with the bucket that their column C(bucket) names; without it with the application's.
+  - Where C(lifeboat_files.references) is set, the rows that it returns are compared with the files of the stack, too.
+    Files are brought back by M(lifeboat.dr.files_recover).
   - Looks in the vault, older versions included, for what rows miss, and with O(fetch) copies it back. Nothing is
     overwritten.
 extends_documentation_fragment:
@@ -90,18 +92,34 @@ phase:
 """
 
 import contextlib
+from collections.abc import Sequence
+from dataclasses import replace
 
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import lock, typed
 from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import IDENTITY
 from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Result, Task, run
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects import refetch
+from ansible_collections.lifeboat.dr.plugins.module_utils.objects.refetch import Found
+from ansible_collections.lifeboat.dr.plugins.module_utils.files import references
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import Check, verdict
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import Log
+
+
+def compared(opened: Opened, files: Sequence[Check], *, fetch: bool, log: Log) -> Found:
+    """Rows with objects, and with the files that were compared already. What no query is set for is not asked."""
+    if files and not opened.config.objects.keys_query:
+        return Found(verdict(files), tuple(files))
+    found = refetch.live(opened, fetch=fetch, log=log)
+    checks = (*found.checks, *files)
+    return replace(found, checks=checks, verdict=verdict(checks))
 
 
 def work(task: Task) -> Result:
     fetch = task.params["fetch"] and not task.check
     with lock.held(task.config.stack, "fetch objects", wait=60) if fetch else contextlib.nullcontext():
-        found = refetch.live(Opened(task.config, task.params["identity"]), fetch=fetch, log=task.log)
+        opened = Opened(task.config, task.params["identity"])
+        found = compared(opened, references.checks(opened), fetch=fetch, log=task.log)
     changed = bool(found.fetched) or (task.check and task.params["fetch"] and bool(found.offers))
     return Result({**typed.plain(found), "text": refetch.text(found)}, changed)
 

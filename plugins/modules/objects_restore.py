@@ -159,6 +159,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import state 
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import catalog
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import sources as sources_of
 from ansible_collections.lifeboat.dr.plugins.module_utils.site import granted
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack import hooks
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.sources import Sources
 
@@ -196,7 +197,8 @@ def work(task: Task) -> Result:
         return Result(Chosen(chosen.id), changed=True, diff=diff)
     stamp = given["stamp"] or clock.stamp(task.now)
     turn = recovery_state.own_turn(task.config, "restore the objects", given["stamp"])
-    with lock.held(stack, "restore objects", wait=60), turn:
+    hooked = hooks.continued(task.config, hooks.RECOVERY, "objects", task.log, alone=not given["stamp"])
+    with lock.held(stack, "restore objects", wait=60), turn, hooked:
         result = objects_recovery.restore_objects(
             opened,
             chosen.id,

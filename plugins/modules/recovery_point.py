@@ -151,7 +151,7 @@ def changes(task: Task, opened: Opened) -> Optional[int]:
     """What the mirror would remove and overwrite. It will be of a database backup yet to be taken: as of now."""
     if not any(kind.name == OBJECTS for kind in configured(task.config)):
         return None
-    doubts = Doubts(times="the database backup whose instant it will be of is not taken yet")
+    doubts = Doubts(times="the backup whose instant it will be of is not taken yet")
     planned = take.preview(opened, log=task.log, override=True, doubts=doubts)
     return planned.removed + planned.overwritten
 
@@ -170,8 +170,9 @@ def work(task: Task) -> Result:
     if found:
         return Result(Facts(found))
     if task.check:
-        server = database_server.for_backups(opened)
-        database_server.require_database(server, server.database)
+        if task.config.database.enabled:
+            server = database_server.for_backups(opened)
+            database_server.require_database(server, server.database)
         return Result(Facts(changes=changes(task, opened)), changed=True, diff=added(["a new recovery point"]))
     with lock.held(task.config.stack, "recovery point", wait=task.params["wait"]):
         taken = operations_backup.take(opened, override=accepted(task, override), log=task.log)

@@ -108,6 +108,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import state 
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import sources
 from ansible_collections.lifeboat.dr.plugins.module_utils.site import plan as site_plan
 from ansible_collections.lifeboat.dr.plugins.module_utils.site import granted, scope
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack import hooks
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from ansible_collections.lifeboat.dr.plugins.module_utils.site import show as site_show
 
@@ -136,6 +137,8 @@ def work(task: Task) -> Result:
         here = scope.look(opened, deep=True, log=task.log)
         made = site_plan.make(opened, request, here, given["others"], log=task.log)
     text = site_show.text(made, here)
+    if made.needed:
+        text += hooks.planned(task.config, *made.parts)
     if task.holds and made.needed and made.ready and made.backup:
         text += sources.held(opened, made.place, made.backup.id, "recover_site", task.now)
     return Result(Planned(typed.plain(made, nulls=True), made.needed, made.ready, text))

@@ -48,7 +48,7 @@ options:
     description: What the host should have, by Debian's names. It is looked for by what a package brings.
     type: list
     elements: str
-    choices: [age, cron, git, logrotate, python3-boto3, tzdata]
+    choices: [age, cron, git, logrotate, openssh-client, python3-boto3, tzdata, zstd]
     default: []
 """
 
@@ -126,13 +126,13 @@ def work(task: Task) -> Result:
     )
     here = next((place.machine for place in places if place.host == params["host"]), params["host"])
     own = preflight.Place(params["host"], here, config.stack, typed.plain(config.repository))
-    problems = preflight.addresses(config)
+    problems = [*preflight.addresses(config), *preflight.hooks(config)]
     problems += preflight.shared(own, places, Path(params["config_directory"]))
     # An address without a scheme cannot be asked.
     opened = Opened(config)
     problems += [] if problems else preflight.unreachable(opened, stack=params["reach"])
     preflight.refuse(problems, f"stack {config.stack}")
-    if params["reach"] and (warning := reach.database(opened).warning):
+    if params["reach"] and config.database.enabled and (warning := reach.database(opened).warning):
         task.module.warn(warning)
     notes = preflight.notes(opened) if params["reach"] else []
     return Result(Facts(notes, preflight.missing(params["packages"])))

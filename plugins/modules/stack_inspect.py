@@ -51,7 +51,7 @@ later:
   returned: success
   type: dict
 unclear:
-  description: What could not be interpreted.
+  description: What an operator has to check.
   returned: success
   type: list
   elements: str

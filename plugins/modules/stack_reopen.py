@@ -77,7 +77,8 @@ class Facts:
 
 def work(task: Task) -> Result:
     names, opened = task.params["services"], Opened(task.config)
-    asleep = [item for item in [task.config.database.service, *names] if not opened.runtime.state(item).running]
+    needed = filter(None, [task.config.database.service, *names])
+    asleep = [item for item in needed if not opened.runtime.state(item).running]
     shut = (task.config.state / logins.CLOSED).exists()
     if task.check:
         return Result(Facts(checks.COULD_NOT_VERIFY, ()), changed=bool(asleep) or shut)

@@ -175,6 +175,8 @@ ANSWERS: Mapping[str, Callable[[object], Answer]] = {
     "others": _text,
     "override": _integer,
     "partial": _truth,
+    "paths": _names,
+    "sources": _names,
     "period": _text,
     "prefix": _text,
     "project": _text,

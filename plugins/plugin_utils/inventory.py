@@ -4,7 +4,7 @@
 
 """The inventory of a stack as a file, written on the controller from what a host answered.
 
-A host may be taken over, and whoever owns a Compose project chooses its names. An inventory is code: Ansible renders
+A host may be taken over, and the owner of a Compose project chooses its names. An inventory is code: Ansible renders
 its texts, and reads variables that decide where and how it connects. So the names of variables and keys are ours, and
 every text is a quoted YAML scalar in ASCII: what YAML or Jinja would read as more than a text is escaped or marked.
 """
@@ -23,13 +23,16 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.operations.discover im
 _ATTEMPTED = "write the inventory of a Compose project"
 # Beyond these an answer is no inventory that a person reads.
 _LONGEST, _MOST_ENTRIES, _MOST_NOTES = 4096, 200, 1000
-_Shape = Union[type, str, list["_Shape"], dict[str, "_Shape"]]
+# Of a pair the first is what may stand there instead of the second.
+_Shape = Union[type, str, bool, list["_Shape"], dict[str, "_Shape"], tuple["_Shape", "_Shape"]]
 # What a host may tell. A text is the only one that is taken.
 VARIABLES: dict[str, _Shape] = {
     "lifeboat_runtime": {"project_directory": str, "files": [str], "project": str},
-    "lifeboat_database": {"service": str, "name": str, "user": str},
+    "lifeboat_database": (False, {"service": str, "name": str, "user": str}),
+    "lifeboat_files": {"sources": [{"name": str, "volume": str, "path": str}]},
     "lifeboat_repository": {"type": "local", "path": str},
     "lifeboat_application": {"checks": [{"url": str}]},
+    "lifeboat_dumps": {"sources": [{"name": str, "service": str, "preset": str, "data": str}]},
 }
 LATER: dict[str, _Shape] = {
     "lifeboat_objects": {
@@ -72,6 +75,8 @@ _Dumper.add_representer(_Text, _marked)
 def _keys(shape: _Shape) -> set[str]:
     if isinstance(shape, dict):
         return {*shape, *(key for inner in shape.values() for key in _keys(inner))}
+    if isinstance(shape, tuple):
+        return _keys(shape[1])
     return _keys(shape[0]) if isinstance(shape, list) else set()
 
 
@@ -102,13 +107,14 @@ def _refusal(at: str, cause: str) -> LifeboatError:
 
 
 def _check(value: object, shape: _Shape, at: str) -> None:
+    if isinstance(shape, tuple):
+        instead, shape = shape
+        if value is instead:
+            return
     if isinstance(shape, dict):
         _check_mapping(value, shape, at)
     elif isinstance(shape, list):
-        if not isinstance(value, (list, tuple)) or len(value) > _MOST_ENTRIES:
-            raise _refusal(at, f"is not a list of at most {_MOST_ENTRIES} entries")
-        for inner in value:
-            _check(inner, shape[0], at)
+        _check_list(value, shape[0], at)
     elif isinstance(shape, str):
         if value != shape:
             raise _refusal(at, f"is not {shape!r}")
@@ -117,6 +123,13 @@ def _check(value: object, shape: _Shape, at: str) -> None:
             raise _refusal(at, "is not a port")
     else:
         _text(value, at)
+
+
+def _check_list(value: object, shape: _Shape, at: str) -> None:
+    if not isinstance(value, (list, tuple)) or len(value) > _MOST_ENTRIES:
+        raise _refusal(at, f"is not a list of at most {_MOST_ENTRIES} entries")
+    for inner in value:
+        _check(inner, shape, at)
 
 
 def _check_mapping(value: object, shape: Mapping[str, _Shape], at: str) -> None:

@@ -1,4 +1,8 @@
-"""The real playbook and the real modules of awx.awx against a stand-in of AWX's API: all is made, once."""
+"""The real playbook and the real modules of awx.awx against a stand-in of AWX's API: all is made, once.
+
+With LONG=1, as in `make release`, the template of every playbook; else, but in one check, those that the tests name. A
+module of awx.awx is a process for each template, and the set-up is run twenty times.
+"""
 
 from __future__ import annotations
 
@@ -28,10 +32,15 @@ SETTINGS: dict[str, Any] = {
     "awx_notifications": {"slack": {"token": "hunter2", "channels": ["#dr"]}},
     "awx_drill_target": "drill1",
 }
-NO_NOTIFICATION = {name: value for name, value in SETTINGS.items() if name != "awx_notifications"}
 # The templates that schedules and the workflow need, for what need not be tried with each of them.
 NAMES = [f"lifeboat {name}" for name in ("alert_test", "backup", "checklist", "drill", "recover_site", "verify")]
 FEW = {"__awx_templates": [template for template in TEMPLATES if template["name"] in NAMES]}
+LAUNCHED = [*NAMES, "lifeboat escrow", "lifeboat status"]
+MADE = [template for template in TEMPLATES if os.environ.get("LONG") or template["name"] in LAUNCHED]
+EVERY = dict(SETTINGS)
+if MADE != TEMPLATES:
+    SETTINGS["__awx_templates"] = MADE
+NO_NOTIFICATION = {name: value for name, value in SETTINGS.items() if name != "awx_notifications"}
 IDENTITY = "AGE-SECRET-KEY-NOT-A-REAL-ONE"
 
 
@@ -99,10 +108,10 @@ def counted(output: str) -> int:
 
 @pytest.fixture(scope="module")
 def awx() -> Iterator[tuple[Awx, list[str]]]:
-    """(the stand-in, what the check of an empty AWX, the first and the second run said)."""
+    """(the stand-in, what the check of an empty AWX, the first and the second run said). The check knows every one."""
     state = new_awx()
     with served(state) as port:
-        checked = apply(port, "--check")
+        checked = apply(port, "--check", settings=EVERY)
         assert state.writes == [], "a check writes nothing"
         yield state, [checked, apply(port), apply(port)]
 
@@ -144,10 +153,10 @@ def test_a_check_of_an_empty_awx_says_what_would_be_made(awx: tuple[Awx, list[st
 def test_every_playbook_can_be_launched(awx: tuple[Awx, list[str]]) -> None:
     state, _ = awx
     made = by_name(state, "job_templates")
-    assert list(made) == [template["name"] for template in TEMPLATES]
+    assert list(made) == [template["name"] for template in MADE]
     machines = by_name(state, "credentials")["machines"]["id"]
     slack = by_name(state, "notification_templates")["lifeboat slack"]["id"]
-    for template in TEMPLATES:
+    for template in MADE:
         one = made[template["name"]]
         at = f"/api/v2/job_templates/{one['id']}/"
         assert (one["playbook"], one["allow_simultaneous"]) == (template["playbook"], False)
@@ -279,7 +288,7 @@ def test_variables_that_are_empty_now_take_nothing_away(awx: tuple[Awx, list[str
     rules = {name: schedule["rrule"] for name, schedule in by_name(state, "schedules").items()}
     empty: dict[str, Any] = {name: None for name, value in SETTINGS.items() if isinstance(value, str)}
     with served(state) as port:
-        output = apply(port, settings={**empty, "awx_timezone": "Asia/Tokyo"})
+        output = apply(port, settings={**empty, "awx_timezone": "Asia/Tokyo", "__awx_templates": MADE})
     assert json.loads(json.dumps([state.objects["job_templates"], state.objects["projects"], state.links])) == before
     assert {name: schedule["rrule"] for name, schedule in by_name(state, "schedules").items()} == rules
     assert "lifeboat drill, every quarter is turned off: awx_drill_target is empty." in output
@@ -360,7 +369,11 @@ def test_an_expired_token_is_said_and_nothing_is_written() -> None:
 
 @pytest.mark.parametrize(
     "broken",
-    ["job_templates/\\d+/survey_spec/$", "nodes/\\d+/create_approval_template/$", "schedules/$"],
+    [
+        pytest.param("job_templates/\\d+/survey_spec/$", marks=pytest.mark.long),
+        "nodes/\\d+/create_approval_template/$",
+        pytest.param("schedules/$", marks=pytest.mark.long),
+    ],
 )
 def test_the_second_run_completes_what_a_server_error_interrupted(awx: tuple[Awx, list[str]], broken: str) -> None:
     whole, _ = awx
@@ -389,10 +402,10 @@ def test_the_second_run_completes_what_a_server_error_interrupted(awx: tuple[Awx
     ("file", "refused"),
     [
         ("group_vars/all/vault.yml", True),
-        ("host_vars/shop1.yml", True),
+        pytest.param("host_vars/shop1.yml", True, marks=pytest.mark.long),
         ("group_vars/shop", True),
         ("group_vars/vault.yml.bak", False),
-        ("files/vault.yml", False),
+        pytest.param("files/vault.yml", False, marks=pytest.mark.long),
     ],
 )
 def test_a_file_of_the_inventory_that_is_encrypted_as_a_whole_is_refused(
@@ -406,7 +419,7 @@ def test_a_file_of_the_inventory_that_is_encrypted_as_a_whole_is_refused(
     inline.write_text("password: !vault |\n          $ANSIBLE_VAULT;1.1;AES256\n          6162\n", encoding="utf-8")
     state = new_awx()
     with served(state) as port:
-        code, output = attempt(port, "--check", folder=tmp_path)
+        code, output = attempt(port, "--check", settings={**SETTINGS, **FEW}, folder=tmp_path)
     assert (code != 0) == refused, output
     assert (str(path) in output) == refused
     assert str(inline) not in output

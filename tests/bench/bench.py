@@ -15,6 +15,7 @@ import fcntl
 import json
 import os
 import platform
+import shlex
 import shutil
 import signal
 import statistics
@@ -39,6 +40,7 @@ from measure import Sample  # noqa: E402
 from stack import BYTES_AN_ORDER, DATABASE, HERE, USER, Stack  # noqa: E402
 
 SEED, FLOOR, TOOL = "seed: pg_dump | gzip", "floor: pg_dump > /dev/null", "bare: pg_dump -Fd -j2"
+BOTH = "floor: pg_dump -Fd -j2 beside the content query"
 ROWS, CONTENT = "lifeboat, fingerprint rows", "lifeboat, fingerprint content"
 SEED_RESTORE, RESTORE = "seed: gunzip | psql", "lifeboat: pg_restore -j2"
 RECOVER = "lifeboat: restored, compared, analysed, swapped"
@@ -139,15 +141,31 @@ def backup_floor(run: Run) -> None:
     inside(run, FLOOR, f"pg_dump -h localhost -U {USER} -d {DATABASE} > /dev/null")
 
 
+def pg_dump_alone() -> str:
+    method = core_default("compression")
+    words = f"-U {USER} -d {DATABASE} --format=directory --jobs=2 --compress={method} --file=/tmp/bare --no-sync"
+    return f"pg_dump {words}"
+
+
 def backup_bare(run: Run) -> None:
     """What the tool alone takes to do what we ask of it: the part of our time that is not ours."""
-    settings = json.loads((run.config("rows") / "bench.json").read_text())["database"]
-    method = settings.get("compression") or core_default("compression")
-    words = f"-U {USER} -d {DATABASE} --format=directory --jobs=2 --compress={method} --file=/tmp/bare --no-sync"
-    inside(run, TOOL, f"pg_dump {words}")
+    inside(run, TOOL, pg_dump_alone())
     run.samples[TOOL][-1].size = int(
         subprocess.run(run.stack.exec("du", "-sb", "/tmp/bare"), capture_output=True, check=True).stdout.split()[0]
     )
+    subprocess.run(run.stack.exec("rm", "-rf", "/tmp/bare"), check=True)
+
+
+def backup_both(run: Run) -> None:
+    """What a backup with the content of every row cannot take less than, however little is beside it: the tool, and
+    the fingerprint's own query of each table, in one psql, at the same time."""
+    from ansible_collections.lifeboat.dr.plugins.module_utils.database import fingerprint
+
+    tables = run.stack.sql(fingerprint.tables_sql()).splitlines()
+    sql = "\n".join(fingerprint.content_sql(map(json.loads, tables)))
+    query = f"psql -XAtq -v ON_ERROR_STOP=1 -U {USER} -d {DATABASE} -c {shlex.quote('SET search_path = pg_catalog;')}"
+    script = f"{pg_dump_alone()} & dump=$!; {query} -f - <<'END' > /dev/null || exit; wait $dump\n{sql}\nEND"
+    inside(run, BOTH, script)
     subprocess.run(run.stack.exec("rm", "-rf", "/tmp/bare"), check=True)
 
 
@@ -189,6 +207,7 @@ BACKUPS: list[Callable[[Run], None]] = [
     lambda run: backup_ours(run, CONTENT, "content"),
     backup_floor,
     backup_bare,
+    backup_both,
 ]
 RESTORES: list[Callable[[Run], None]] = [restore_seed, restore_ours]
 
@@ -230,6 +249,7 @@ def targets(run: Run) -> list[dict[str, Any]]:
         ("backup, row counts: times as fast as the seed", seed / run.seconds(ROWS), 3.5, True),
         ("backup, full content: times as fast as the seed", seed / run.seconds(CONTENT), 2.0, True),
         ("backup, full content, against pg_dump -Fd -j2 alone", run.seconds(CONTENT) / run.seconds(TOOL), 1.8, False),
+        ("the dump and the content query, against the same", run.seconds(BOTH) / run.seconds(TOOL), 1.8, False),
         ("backup: size as a share of the seed's", run.size(ROWS) / seed_size, 0.6, False),
         ("restore of data: times as fast as the seed", run.seconds(SEED_RESTORE) / run.seconds(RESTORE), 1.3, True),
         ("peak memory of our own processes, MB", max(run.peak(name) for name in ours) / MEGABYTE, 100, False),
@@ -250,7 +270,7 @@ def table(run: Run, found: list[dict[str, Any]]) -> str:
     lines = [f"{'':50}{'seconds':>9}{'(best)':>9}{'cpu s':>8}{'size':>10}{'memory':>9}{'vs seed':>9}"]
     for name, samples in run.samples.items():
         base = SEED_RESTORE if name in (SEED_RESTORE, RESTORE, RECOVER) else SEED
-        backup = name in (SEED, FLOOR, TOOL, ROWS, CONTENT)
+        backup = name in (SEED, FLOOR, TOOL, BOTH, ROWS, CONTENT)
         ratio = f"{run.seconds(base) / run.seconds(name):.2f}x" if backup or base is SEED_RESTORE else ""
         cpu = statistics.median(sample.cpu_seconds for sample in samples)
         size = f"{run.size(name) / MEGABYTE:.1f} MB" if run.size(name) else ""

@@ -11,6 +11,8 @@ driver.py mirror CONFIG-DIRECTORY                the bucket to the vault
 driver.py listing CONFIG-DIRECTORY [now]         what a mirror must list, at once: the source's versions (now: its
                                                  current objects) and the vault's current objects
 driver.py recover-objects CONFIG-DIRECTORY       the store, as the role does it: planned, protected, restored, proved
+driver.py files CONFIG-DIRECTORY                 a backup of the files
+driver.py recover-files CONFIG-DIRECTORY KEY     what is lost of them, planned, restored, compared
 driver.py prune CONFIG-DIRECTORY DAYS            the mirror's old versions, as if the newest were so many days on
 """
 
@@ -133,6 +135,29 @@ def prune(directory: str, days: str) -> dict[str, Any]:
     return {"versions": done.versions, "bytes": done.bytes, "kept": list(done.kept), "backups": len(points)}
 
 
+def files(directory: str) -> dict[str, Any]:
+    from ansible_collections.lifeboat.dr.plugins.module_utils.files import backup
+    from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
+    from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
+
+    taken = backup.take(Opened(config.load("", Path(directory))), log=_quiet)
+    return {"id": taken.id, "size": taken.size}
+
+
+def recover_files(directory: str, key: str) -> dict[str, Any]:
+    from ansible_collections.lifeboat.dr.plugins.module_utils.files import plan, recovery
+    from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
+    from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
+
+    run = Opened(config.load("", Path(directory)), key=Path(key).read_text(encoding="utf-8"))
+    made = plan.make(run, plan.Request(), log=_quiet)
+    done = recovery.recover(run, made, log=_quiet)
+    bad = [f"{check.name}: {check.detail}" for check in done.checks if check.result != "PASS"]
+    if bad:
+        raise SystemExit("; ".join(bad))
+    return {"restored": done.restored}
+
+
 VERBS: dict[str, Callable[..., Any]] = {
     "restore": restore,
     "recover": recover,
@@ -141,6 +166,8 @@ VERBS: dict[str, Callable[..., Any]] = {
     "listing": listing,
     "recover-objects": recover_objects,
     "prune": prune,
+    "files": files,
+    "recover-files": recover_files,
 }
 
 if __name__ == "__main__":

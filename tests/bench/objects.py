@@ -20,6 +20,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import re
 import shutil
 import statistics
 import subprocess
@@ -27,9 +28,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(Path(__file__).parent), str(ROOT / "tests" / "integration"), str(ROOT / ".ansible" / "collections")]
@@ -50,11 +53,16 @@ from s3_servers import SeaweedFS, binary, find_mc, seaweedfs  # noqa: E402
 
 OURS, NOW, RCLONE, MC = "lifeboat, as of an instant", "lifeboat, current state", "rclone sync", "mc mirror"
 FLOOR, FLOOR_NOW = "floor: what must be listed", "floor: the same, current state"
+SERVERS, SERVERS_NOW = "servers alone: the same lists", "servers alone, current state"
 TOOLS = {OURS: "ours", NOW: "now", RCLONE: "rclone", MC: "mc"}
 FIRST, IDLE, CHANGED = PHASES = ("first run", "nothing to do", "1 % changed")
 PRUNE = "old versions pruned"
 FEW_KEYS = 10  # the generator lists so many times fewer keys for comparison, and the forecast is of so many times more
 Table = dict[str, dict[str, Sample]]
+_MARKS = {
+    "key-marker": b"NextKeyMarker", "version-id-marker": b"NextVersionIdMarker",
+    "continuation-token": b"NextContinuationToken",
+}  # fmt: skip
 _started = time.monotonic()
 
 
@@ -181,9 +189,31 @@ class Bench:
         """What a mirror must list, at once, and nothing done with it."""
         return self._run([*_DRIVER, "listing", str(self.directory / name / "config"), *more])
 
-    def _run(self, argv: list[str]) -> Sample:
+    def servers(self, count: int, whose: str, *, current: bool) -> Sample:
+        """What the servers take to answer with these lists, at once, where nobody reads the answers: no mirror that
+        lists them is faster, whatever it does with them."""
+        vault = bucket.Bucket(
+            f"mirror-{whose}", self.vault.url, access_key=self.vault.access_key, secret_key=self.vault.secret_key
+        )
+        source = bucket.Bucket(
+            _uploads(count), self.at, access_key=self.source.access_key, secret_key=self.source.secret_key
+        )
+        self._quiet()
+        work, cpu, start = measure.busy(), time.process_time(), time.monotonic()
+        with ThreadPoolExecutor(2) as pool:
+            both = pool.submit(_drain, source, versions=not current), pool.submit(_drain, vault)
+            listed = [each.result() for each in both]
+        seconds, cpu = time.monotonic() - start, time.process_time() - cpu
+        assert min(listed) >= count, f"of {count} objects the lists have {listed}"
+        others = max(0.0, measure.busy() - work - cpu) / seconds / (os.cpu_count() or 1)
+        return Sample(seconds, cpu, others)
+
+    def _quiet(self) -> None:
         os.sync()
         measure.wait_for_quiet(self.asked.quiet_wait)
+
+    def _run(self, argv: list[str]) -> Sample:
+        self._quiet()
         return measure.run(argv, env=self._environment(), memory=True)
 
     def many(self, count: int) -> None:
@@ -271,6 +301,8 @@ class Bench:
                 note(IDLE, tool, self.run(whose, count, last))
             note(IDLE, FLOOR, self.floor(f"ours-{count}-{last}"))
             note(IDLE, FLOOR_NOW, self.floor(f"ours-{count}-{last}", "now"))
+            note(IDLE, SERVERS, self.servers(count, f"ours-{count}-{last}", current=False))
+            note(IDLE, SERVERS_NOW, self.servers(count, f"ours-{count}-{last}", current=True))
         for _turn in turns:
             self.change(count)
             self.instant(f"ours-{count}-{last}")
@@ -287,6 +319,25 @@ _DRIVER = [sys.executable, str(Path(__file__).parent / "driver.py")]
 
 def _uploads(count: int) -> str:
     return f"uploads-{count}"
+
+
+def _drain(where: bucket.Bucket, *, versions: bool = False) -> int:
+    """Have a bucket listed to its end; returns how many rows that were. Of each answer only what asks for the next one
+    is looked at."""
+    rows, server = 0, bucket.server(where)
+    keys = 5000 if server.startswith("SeaweedFS") and not versions else 1000  # as the mirror asks
+    query = {"versions": ""} if versions else {"list-type": "2"}
+    query |= {"prefix": "", "max-keys": str(keys), "encoding-type": "url"}
+    query |= {"metadata": "true"} if server.startswith("MinIO") else {}
+    while True:
+        body = where.ask("GET", query=query, attempted="list the bucket").body
+        rows += body.count(b"<Key>")
+        if b"<IsTruncated>true</IsTruncated>" not in body:
+            return rows
+        marks = {mark: re.search(b"<%b>([^<]*)<" % name, body) for mark, name in _MARKS.items()}
+        query |= {mark: found[1].decode() for mark, found in marks.items() if found}
+        if "key-marker" in query:
+            query["key-marker"] = unquote(query["key-marker"])
 
 
 def _many(count: int, what: str = IDLE) -> str:
@@ -335,6 +386,16 @@ def targets(bench: Bench) -> list[tuple[str, float, float]]:
     return found
 
 
+def floors(bench: Bench) -> list[tuple[str, float]]:
+    """(what, how much of `mc mirror`): below which no mirror gets that lists what it must."""
+    return [
+        (f"{count}: {what}, against mc mirror", table[IDLE][name].seconds / table[IDLE][MC].seconds)
+        for count, table in bench.sizes.items()
+        for what, name in (("the servers alone, versions", SERVERS), ("the servers alone, current state", SERVERS_NOW))
+        if MC in table[IDLE]
+    ]
+
+
 def forecast(keys: int, few: Sample, many: Sample) -> str:
     """What ten times as many keys would take, if it goes on as from `few` to `many`."""
     more = FEW_KEYS * keys
@@ -348,7 +409,7 @@ def show(bench: Bench) -> None:
     for count, table in bench.sizes.items():
         print(f"\n{f'{count} objects':<28}" + "".join(f"{phase:>16}" for phase in PHASES)
               + f"{'processor s':>27}{'memory':>12}")  # fmt: skip
-        for name in (*TOOLS, FLOOR, FLOOR_NOW):
+        for name in (*TOOLS, FLOOR, FLOOR_NOW, SERVERS, SERVERS_NOW):
             seconds = [table[phase].get(name) for phase in PHASES]
             if any(seconds):
                 peak = max(second.own_peak for second in seconds if second) / 1e6
@@ -407,6 +468,8 @@ def main() -> None:
     found = targets(bench)
     for what, value, limit in found:
         print(f"{'met   ' if value <= limit else 'MISSED'}  {what:<60} {value:8.2f}   wanted at most {limit:g}")
+    for what, value in floors(bench):
+        print(f"floor   {what:<60} {value:8.2f}")
     asked.output.mkdir(parents=True, exist_ok=True)
     result = {
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -416,6 +479,8 @@ def main() -> None:
         "keys": asked.keys,
         "prune": asked.prune,
         "targets": [{"what": what, "value": round(value, 3), "at_most": limit} for what, value, limit in found],
+        "floors": [{"what": what, "value": round(value, 3)} for what, value in floors(bench)],
+        "load": os.getloadavg()[2],
         "samples": {
             f"{count} objects": {
                 phase: {name: sample.as_dict() for name, sample in runs.items()} for phase, runs in table.items()

@@ -8,10 +8,16 @@ KILLS=all: every step; otherwise a seeded sample of them (SEED=7 takes another).
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import json
 import os
+import random
+import re
 import shutil
+import tarfile
 from collections.abc import Iterator
+from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,11 +26,14 @@ import kill_everywhere
 import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.configuration import backup as configuration_backup
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.methods.logical import dump
+from ansible_collections.lifeboat.dr.plugins.module_utils.files import backup as files_backup
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository import points
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
+from builders import NOW, publish, publish_config, store
 from forge_lab import TOKEN, Lab, Site, git, stand_in
-from kill_everywhere import Job, Outcome, Recovery
-from postgres_stack import Stack, docker, say
+from kill_everywhere import Job, Outcome, Recovery, Step
+from postgres_stack import IMAGE, Stack, docker, say
 
 ROWS = """
 CREATE TABLE t (a int PRIMARY KEY, b text); INSERT INTO t SELECT n, md5(n::text) FROM generate_series(1, 5000) n;
@@ -220,6 +229,194 @@ class Files(Recovery):
 
 def test_the_stacks_files(tmp_path: Path) -> None:
     kill_everywhere.expect_right(Files(tmp_path).everywhere(every=kill_everywhere.wanted_all()))
+
+
+# --- the application's files ---
+
+
+class ApplicationFiles(Recovery):
+    """Of a directory of the application's some files are gone, one is another, and one was not there before."""
+
+    name = "application's files"
+    most = 8
+    always = ".*evidence"
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.files, self.saved = root / "uploads", root / "saved"
+        (self.saved / "a/deep").mkdir(parents=True)
+        for name in ("a/one", "a/two", "a/deep/three", "four"):
+            (self.saved / name).write_text(f"{name} as it was\n" * 100)
+        (self.saved / "a/two").chmod(0o600)
+        (self.saved / "link").symlink_to("a/one")
+        shutil.copytree(self.saved, self.files, symlinks=True)
+        (root / "backup").mkdir()
+        self.settings = {
+            "stack": "shop", "runtime": {"type": "host"}, "state_directory": str(root / "state"),
+            "repository": {"type": "local", "path": str(root / "backup")},
+            "files": {"sources": [{"name": "uploads", "path": str(self.files)}]},
+        }  # fmt: skip
+        self.id = files_backup.take(Opened(config.from_mapping(self.settings)), log=say).id
+        self.right = content(self.files)
+
+    def job(self) -> Job:
+        return self.about("application_files", self.settings, recovery_point=self.id, exact=True)
+
+    def lose(self) -> None:
+        shutil.rmtree(self.root / "state", ignore_errors=True)
+        shutil.rmtree(self.files)
+        shutil.copytree(self.saved, self.files, symlinks=True)
+        shutil.rmtree(self.files / "a/deep")
+        (self.files / "link").unlink()
+        (self.files / "four").write_text("somebody's other")
+        (self.files / "a/new").write_text("somebody's new one")
+
+    def compare(self) -> str:
+        there = content(self.files)
+        own = {name for name in there if name.startswith(".lifeboat-")}
+        wrong = differences({name: told for name, told in there.items() if name not in own}, self.right)
+        kept = [(self.files / name).read_text() for name in own if (self.files / name).is_file()]
+        wrong += [f"not kept: {text}" for text in ("somebody's other", "somebody's new one") if text not in kept]
+        wrong += [f"{name} is left" for name in own if name.startswith(".lifeboat-new")]
+        return "; ".join([*wrong, *(f"{path.name} is left" for path in (self.root / "state").glob("recovering*"))])
+
+
+def test_the_application_s_files(tmp_path: Path) -> None:
+    kill_everywhere.expect_right(ApplicationFiles(tmp_path).everywhere(every=kill_everywhere.wanted_all()))
+
+
+# --- the recovery point of a site ---
+
+
+class Point(Recovery):
+    """A new machine's repository is empty: the point and its backups come out of the vault."""
+
+    name = "the recovery point"
+    most = 8
+    records = False
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        vault, self.here = root / "vault", root / "backup"
+        vault.mkdir()
+        parts = {"database": publish(vault), "config": publish_config(vault)}
+        named: dict[str, Any] = {name: points.Part(part.id, part.seal) for name, part in parts.items()}
+        self.id, named["objects"] = "20261124_120000", None
+        point = points.Point(self.id, "shop", NOW, NOW, "snapshot", named, {}, (), ())
+        store(vault).write_point(self.id, point.to_bytes())
+        self.vault = vault / "backup"
+        self.settings = {
+            "stack": "shop", "runtime": {"type": "host"}, "state_directory": str(root / "state"),
+            "repository": {"type": "local", "path": str(self.here)}, "database": {"name": "shop"},
+        }  # fmt: skip
+        self.right = self.published(self.vault)
+
+    def published(self, root: Path) -> dict[str, str]:
+        """Its files, but not whose repository it is, nor a staging directory of a run that was killed."""
+        found = {name: told for name, (_mode, told) in content(root).items() if told and name != "repository.json"}
+        return {name: told for name, told in found.items() if not re.search(r"(^|/)\.", name)}
+
+    def job(self) -> Job:
+        about = self.about("point", self.settings, recovery_point=self.id)
+        return {**about, "prepare": ":vault_beside", "vault": str(self.vault)}
+
+    def lose(self) -> None:
+        for path in (self.root / "state", self.here):
+            shutil.rmtree(path, ignore_errors=True)
+        self.here.mkdir()
+
+    def compare(self) -> str:
+        return "; ".join(differences(self.published(self.here), self.right))
+
+
+def test_the_recovery_point_of_a_site(tmp_path: Path) -> None:
+    kill_everywhere.expect_right(Point(tmp_path).everywhere(every=kill_everywhere.wanted_all()))
+
+
+# --- the images of a site ---
+
+
+def image_of(root: Path, content: str, size: int) -> str:
+    """An image of one file; its id."""
+    folder, archive = root / "image", root / "image.tar"
+    folder.mkdir(exist_ok=True)
+    (folder / "file").write_bytes(content.encode() + random.Random(content).randbytes(size))  # noqa: S311
+    with tarfile.open(archive, "w") as tar:
+        tar.add(folder / "file", "file")
+    return docker("import", str(archive)).strip()
+
+
+class Images(Recovery):
+    """Of the images of a new machine one is missing, and another build has the name of the second."""
+
+    name = "the site's images"
+    most = 2
+    always = ".*(load|tag)"
+    records = False
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        project, self.stack = root / "srv", f"lifeboat-ki-{os.getpid()}"
+        for folder in (project, root / "backup", root / "etc"):
+            folder.mkdir()
+        self.names = {service: f"{self.stack}-{service}:1" for service in ("app", "db")}
+        self.other = f"{self.stack}-other:1"
+        docker("tag", image_of(root, "an older build", 1 << 10), self.other)
+        for service, name in self.names.items():
+            docker("tag", image_of(root, service, 8 << 20), name)
+        services = {service: {"image": name, "command": "/nothing"} for service, name in self.names.items()}
+        (project / "compose.yaml").write_text(json.dumps({"name": self.stack, "services": services}))
+        self.settings = {
+            "stack": "shop", "runtime": {"project_directory": str(project)}, "database": {"service": "db"},
+            "repository": {"type": "local", "path": str(root / "backup")}, "state_directory": str(root / "state"),
+            "config": {"files": [str(project)], "images": "archive"},
+        }  # fmt: skip
+        made = config.from_mapping(self.settings)
+        compose = ("compose", "--project-directory", str(project))
+        docker(*compose, "create")
+        self.right, self.images = self.there(), Opened(made).runtime.images()
+        self.id = configuration_backup.take(Opened(made), log=say, directory=root / "etc").id
+        docker(*compose, "down")
+
+    def there(self) -> dict[str, str]:
+        shown = ("image", "inspect", "--format", "{{.Id}}")
+        return {service: docker(*shown, name, check=False).strip() for service, name in self.names.items()}
+
+    def job(self) -> Job:
+        asked = {"recovery_point": "20261124_033000", "id": self.id, "images": self.images}
+        return self.about("images", self.settings, **asked)
+
+    def lose(self) -> None:
+        shutil.rmtree(self.root / "state", ignore_errors=True)
+        self.forget()
+        docker("tag", self.other, self.names["db"])
+
+    def chosen(self, whole: Outcome, *, every: bool) -> list[tuple[Step, float]]:
+        """The engine's load in its middle too."""
+        load = next(index for index, step in enumerate(whole.steps) if step.name.startswith("docker load"))
+        took = whole.moments[load + 1] - whole.moments[load]
+        return [*super().chosen(whole, every=every), (whole.steps[load], round(took / 2, 3))]
+
+    def forget(self) -> None:
+        docker("rmi", "--force", *self.names.values(), *self.right.values(), check=False)
+
+    def compare(self) -> str:
+        return "; ".join(differences(self.there(), self.right))
+
+
+@pytest.fixture
+def images(tmp_path: Path, engine: None) -> Iterator[Images]:
+    del engine
+    made = Images(tmp_path)
+    try:
+        yield made
+    finally:
+        made.forget()
+        docker("rmi", "--force", made.other, check=False)
+
+
+def test_the_images_of_a_site(images: Images) -> None:
+    kill_everywhere.expect_right(images.everywhere(every=kill_everywhere.wanted_all()))
 
 
 # --- the frontend ---
@@ -431,6 +628,114 @@ class Freed(Restarted):
     name = "backend, space"
     method = "space"
     always = "(?!)"
+
+
+SYSTEMCTL = """#!/bin/sh
+[ -e {on} ] && state=active || state=inactive
+case "$1" in
+    show) printf 'LoadState=loaded\\nActiveState=%s\\nResult=success\\n' $state ;;
+    start | restart) : >{on} ;;
+esac
+"""
+DOCKER = """#!/bin/sh
+[ -e {on} ] && exec {docker} "$@"
+echo "Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker daemon running?" >&2
+exit 1
+"""
+
+
+class Engine(Restarted):
+    """The Docker Engine is down, by stand-ins of its client and of systemd: this machine's own serves others."""
+
+    name = "backend, engine"
+    method = "auto"
+    most = 3
+    always = "systemctl (start|restart)"
+
+    def __init__(self, root: Path, stack: Stack) -> None:
+        super().__init__(root, stack)
+        self.on, programs = root / "engine-is-on", root / "bin"
+        programs.mkdir()
+        for name, script in (("systemctl", SYSTEMCTL), ("docker", DOCKER)):
+            (programs / name).write_text(script.format(on=self.on, docker=shutil.which("docker")))
+            (programs / name).chmod(0o755)
+        self.path = f"{programs}:{os.environ['PATH']}"
+
+    def lose(self) -> None:
+        self.on.touch()
+        super().lose()
+        self.on.unlink()
+
+    def compare(self) -> str:
+        return super().compare() if self.on.exists() else "the engine is down"
+
+
+def test_the_engine_of_the_backend(tmp_path: Path, own: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    recovery = Engine(tmp_path, own)
+    monkeypatch.setenv("PATH", recovery.path)
+    kill_everywhere.expect_right(recovery.everywhere(every=kill_everywhere.wanted_all()))
+
+
+class Imaged(Restarted):
+    """A build without the application's program was deployed: the image of the recovery point gets its name back."""
+
+    name = "backend, image"
+    method = "image"
+    most = 2
+    always = ".*docker tag"
+
+    def __init__(self, root: Path, stack: Stack) -> None:
+        self.reference, self.bad_image = f"{stack.name}-app:1", f"{stack.name}-app:bad"
+        docker("tag", IMAGE, self.reference)
+        docker("tag", image_of(root, "no program", 10), self.bad_image)
+        stack.definition["services"]["app"]["image"] = self.reference
+        stack.write()
+        stack.compose("up", "--detach", "--wait")
+        super().__init__(root, stack)
+        run = Opened(config.from_mapping(self.settings))
+        dump.take(run, log=say)
+        points.seal(run, now=datetime.now(timezone.utc), log=say)
+        self.good = self.image(self.reference)
+
+    def image(self, reference: str) -> str:
+        return docker("image", "inspect", "--format", "{{.Id}}", reference).strip()
+
+    def kept(self) -> list[str]:
+        repository = f"lifeboat-quarantine/{self.stack.stack}-app"
+        return docker("image", "ls", "--format", "{{.Repository}}:{{.Tag}}", repository).split()
+
+    def lose(self) -> None:
+        super().lose()
+        self.forget()
+        docker("tag", self.bad_image, self.reference)
+        with contextlib.suppress(AssertionError):  # the engine finds no program to start
+            self.stack.compose("up", "--detach", "--force-recreate", "--no-deps", "app")
+
+    def compare(self) -> str:
+        wrong = ["the name means another image"] * (self.image(self.reference) != self.good)
+        if not wrong:
+            kept = [name for name in self.kept() if self.image(name) == self.image(self.bad_image)]
+            wrong += [f"the other image was kept as {kept}"] * (len(kept) != 1)
+        return "; ".join(filter(None, [super().compare(), *wrong]))
+
+    def forget(self) -> None:
+        for name in self.kept():
+            docker("rmi", name, check=False)
+
+
+@pytest.fixture
+def imaged(tmp_path: Path, own: Stack) -> Iterator[Imaged]:
+    made = Imaged(tmp_path, own)
+    try:
+        yield made
+    finally:
+        own.compose("rm", "--stop", "--force", "app")
+        made.forget()
+        docker("rmi", made.reference, made.bad_image, check=False)
+
+
+def test_the_image_of_the_backend(imaged: Imaged) -> None:
+    kill_everywhere.expect_right(imaged.everywhere(every=kill_everywhere.wanted_all()))
 
 
 def test_the_backend(tmp_path: Path, own: Stack) -> None:

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Hold a drill on the lab, then recover once more, which must change nothing. Usage: drill.sh [SCENARIO]
-# SCENARIO: database (default), object_storage, backend, frontend, site, or all.
+# SCENARIO: database (default), object_storage, files, dumps, backend, frontend, site, or all.
 # WRITE: seconds that the writer continues after the recovery point. FAULT, SEED: which of the scenario's faults (docs/drills.md). DEPLOYED=1: the lab is deployed already.
 # VAULT=pull: vault1 is a keeper, and the site is recovered from what it pulled.
 # SABOTAGE=1: take the step out of the recovery that brings the data back. The drill must turn red, or it proves nothing.
@@ -27,11 +27,11 @@ fi
 play() { logged ansible-playbook -i inventories/lab "${pull[@]}" "$@"; }
 
 case $scenario in
-database | object_storage | backend | frontend) scenarios=("$scenario") ;;
+database | object_storage | files | dumps | backend | frontend) scenarios=("$scenario") ;;
 site) scenarios=(site) ;;
-all) scenarios=(database object_storage backend frontend site) ;;
+all) scenarios=(database object_storage files backend frontend site) ;;
 *)
-    echo "drill: there is no scenario '$scenario' to rehearse; there are: database object_storage backend frontend site all" >&2
+    echo "drill: there is no scenario '$scenario' to rehearse; there are: database object_storage files dumps backend frontend site all" >&2
     exit 2
     ;;
 esac
@@ -69,7 +69,7 @@ fi
 
 step "Drill: $scenario"
 play lifeboat.dr.drill "${words[@]}"
-told | sed -nE 's/^ *"((SCENARIO|database|object_storage|backend|frontend|site)  .*|report: .*)",?$/    \1/p'
+told | sed -nE 's/^ *"((SCENARIO|database|object_storage|files|backend|frontend|site)  .*|report: .*)",?$/    \1/p'
 
 for one in "${scenarios[@]}"; do
     [[ $scenario != all || $one == site ]] || continue # the machine of the others is gone by now

@@ -56,6 +56,8 @@ IMAGES = {
         Image("forge", "lifeboat-lab/forge:trixie", "host", node=True),
         Image("postgres", "lifeboat-lab/postgres:17"),
         Image("postgres-busybox", "lifeboat-lab/postgres-busybox:17", "postgres"),
+        Image("mariadb", "lifeboat-lab/mariadb:11"),
+        Image("valkey", "lifeboat-lab/valkey:8"),
         Image("objects", "lifeboat-lab/objects:1", weed=True),
         Image("backend", "lifeboat-lab/backend:1"),
         Image("frontend", "lifeboat-lab/frontend:1"),

@@ -16,6 +16,8 @@ ROOT = Path(__file__).resolve().parents[2]
 STEPS = {
     "database": "restore.yml",
     "object_storage": "restore.yml",
+    "files": "recover.yml",
+    "dumps": "recover.yml",
     "backend": "restore.yml",
     "frontend": "recover.yml",
     "site": "database.yml",

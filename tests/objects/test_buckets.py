@@ -200,7 +200,13 @@ def two_damaged(case: Many) -> None:
 
 
 @pytest.mark.parametrize(
-    "fault", [everything_wiped_while_it_is_down, everything_wiped_while_it_runs, one_bucket_deleted, two_damaged]
+    "fault",
+    [
+        everything_wiped_while_it_is_down,
+        pytest.param(everything_wiped_while_it_runs, marks=pytest.mark.long),
+        one_bucket_deleted,
+        pytest.param(two_damaged, marks=pytest.mark.long),
+    ],
 )
 def test_every_bucket_comes_back(case: Many, fault: Any) -> None:
     expected = case.every()

@@ -8,11 +8,15 @@ from __future__ import annotations
 import re
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any
 
 import pytest
+from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import guard
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.details import ObjectsDetails
+from ansible_collections.lifeboat.dr.plugins.module_utils.settings.config import DatabaseSettings
 from s3_faults import Call, Reply, faulty
 from s3_servers import SeaweedFS
 from test_mirror import MakeBucket, World, versioned
@@ -98,3 +102,29 @@ def test_more_than_a_page_of_names_with_control_characters(world: World) -> None
         assert (len(world.listing(manifest)), told.primary.unheld_count) == (1202, 0), night
     assert told.primary.consistency == "eventual", "a listing that does not tell its names is no snapshot"
     assert told.primary.copied == 0, "what is there is not copied every night"
+
+
+def test_without_a_database_the_mirror_is_of_the_instant_at_which_it_begins(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There are no rows whose instant it could be of; the store tells what it held all the same."""
+    world.config = replace(world.config, database=DatabaseSettings(enabled=False, service=""))
+    world.put("before")
+    time.sleep(2.1)
+    real = guard.choose_instant
+
+    def chosen(*given: Any, **more: Any) -> guard.Instant:
+        """Before anything is listed."""
+        instant = real(*given, **more)
+        time.sleep(2.1)
+        world.put("meanwhile")
+        return instant
+
+    with monkeypatch.context() as patched:
+        patched.setattr(guard, "choose_instant", chosen)
+        manifest = world.take()
+    told = details(manifest)
+    assert (told.primary.consistency, told.primary.why, told.database_backup) == ("snapshot", "", "")
+    assert [*world.listing(manifest)] == ["before"]
+    later(world)
+    assert sorted(world.listing(world.take())) == ["before", "meanwhile"]

@@ -3,11 +3,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The recovery of a store, killed with -9 at its steps, and the same command again: it ends right, by boto3 alone.
 
-KILLS=all: every step; otherwise a seeded sample (SEED=7 takes another). `pytest -s` prints the table.
+KILLS=all: every step; else a seeded sample (SEED=7 takes another), larger with LONG=1. `pytest -s` prints the table.
 """
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -24,13 +25,14 @@ from test_buckets import OTHERS
 from test_killed import Killed, case, lose
 
 __all__ = ["case"]
+LONG = bool(os.environ.get("LONG"))
 
 
 class Objects(Recovery):
     """Everything of two buckets is gone, and some of a third."""
 
     name = "objects"
-    most = 7
+    most = 7 if LONG else 3
 
     def __init__(self, case: Killed) -> None:
         super().__init__(case.root)
@@ -72,7 +74,7 @@ class Rebuilt(Objects):
     """The same store is put aside, and a fresh one is filled."""
 
     name = "objects, rebuilt"
-    most = 5
+    most = 5 if LONG else 2
 
     def __init__(self, case: Killed) -> None:
         super().__init__(case)

@@ -85,7 +85,12 @@ def lose(case: Killed) -> None:
     wipe(case.client, "ruled")
 
 
-STEPS = [*(("copy", number) for number in COPIES), *(("state", number) for number in STATES)]
+OFTEN = (("copy", 5), ("copy", 27), ("state", 2), ("state", 4))  # test_kill_everywhere_objects kills at other steps
+STEPS = [
+    pytest.param(kind, number, marks=[] if (kind, number) in OFTEN else [pytest.mark.long])
+    for kind, numbers in (("copy", COPIES), ("state", STATES))
+    for number in numbers
+]
 
 
 @pytest.mark.parametrize(("kind", "number"), STEPS)

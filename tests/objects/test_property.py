@@ -7,7 +7,8 @@ tags as of when each listing says that they were read.
 Random writes, deletions, uploads in parts, changes of tags in place, mirrors, prunes, steps of the server's clock, and
 servers that answer as others do. Mirrors, prunes and a recovery are killed (SIGKILL) at a request of theirs, which the
 server still carries out or not. An oracle knows what each object was at every moment. In the end a last prune leaves
-nothing of what was killed. A run is given by its seed and ends when its time is over; for a longer one, or another:
+nothing of what was killed. A run is given by its seed and ends when its time is over: after 10 s, with LONG=1 after 30.
+For a longer one, or another:
 
     PROPERTY_SECONDS=1800 PROPERTY_SEED=7 pytest tests/objects/test_property.py
 """
@@ -51,7 +52,7 @@ from s3_servers import SeaweedFS, Server
 from test_mirror import World, other, versioned
 
 MakeBucket = Callable[[Server], str]
-SECONDS = float(os.environ.get("PROPERTY_SECONDS", "30"))
+SECONDS = float(os.environ.get("PROPERTY_SECONDS") or (30 if os.environ.get("LONG") else 10))
 SEED = int(os.environ.get("PROPERTY_SEED", "20261127"))
 KEYS = [
     *(f"{letter}/{number}%ff" for letter in "ab" for number in range(6)), "p", "p/b", "p/b/c", "q", "q+r", "q r/s",

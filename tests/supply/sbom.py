@@ -32,6 +32,7 @@ AGENT_PACKAGES = {
     "tzdata": "schedules",
     "python3-boto3": "a repository, a bucket or a vault in S3",
     "age": "encryption",
+    "zstd": "backups of the application's files and other databases",
     "git": "bundles of the stack's own repositories",
     "openssh-client": "signatures",
     "python3-psycopg2": "making an account for backups",

@@ -100,7 +100,8 @@ def playbook(name: str, *, inventories: Sequence[str] = (), check: bool = False,
     changed: list[str] = []
     for task in (task for play in report["plays"] for task in play["tasks"]):
         for result in task["hosts"].values():
-            results[task["task"]["name"]] = result
+            if not (result.get("skipped") and task["task"]["name"] in results):
+                results[task["task"]["name"]] = result
             if result.get("changed"):
                 changed.append(task["task"]["name"])
     total = sum(stat["changed"] for stat in report["stats"].values())
@@ -121,7 +122,7 @@ def job(name: str, *, settings: Mapping[str, object] | None = None, check: bool 
         written = as_awx_writes({**questions, **answers, "awx_job_id": 12})
         (Path(folder) / "env/extravars").write_text(written, encoding="utf-8")
         ran = ansible_runner.run(
-            private_data_dir=folder, project_dir=str(ROOT), playbook=template["playbook"], quiet=True, timeout=900,
+            private_data_dir=folder, project_dir=str(ROOT), playbook=template["playbook"], quiet=True, timeout=1800,
             inventory=str(ROOT / "molecule/inventory"),
             envvars={"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "ANSIBLE_NOCOLOR": "1"},
             cmdline=" ".join(

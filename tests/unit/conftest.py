@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib
 import json
 import logging
+import os
 import re
 import socket
 import socketserver
@@ -36,9 +37,10 @@ yaml.SafeLoader = yaml.CSafeLoader  # safe_load's: libyaml reads the same, ten t
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what may depend on the version of ansible-core: a test that runs a module, or whose file names Ansible."""
-    texts = {path: path.read_text(encoding="utf-8") for path in {item.path for item in items}}
+    paths = {item.path for item in items}
+    about_ansible = {path for path in paths if _OF_ANSIBLE.search(path.read_text(encoding="utf-8"))}
     for item in items:
-        if "run" in getattr(item, "fixturenames", ()) or _OF_ANSIBLE.search(texts[item.path]):
+        if "run" in getattr(item, "fixturenames", ()) or item.path in about_ansible:
             item.add_marker("ansible")
 
 
@@ -88,6 +90,16 @@ def no_mounts(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
 def late(monkeypatch: pytest.MonkeyPatch) -> None:
     """No backup that a test makes is dated later than now, whatever the clock of the machine says."""
     monkeypatch.setattr(clock, "now", lambda: datetime(2199, 1, 1, tzinfo=timezone.utc))
+
+
+@pytest.fixture
+def narrow_umask() -> Iterator[None]:
+    """The one that the command runs with, and many an operator's shell."""
+    before = os.umask(0o077)
+    try:
+        yield
+    finally:
+        os.umask(before)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -33,9 +33,14 @@ WRITES = frozenset("wax")
 
 def functions() -> dict[str, list[ast.Call]]:
     """By `file:Class.function`, below plugins/ and without module_utils/, the calls by which it reads."""
+    return _functions(PLUGINS)
+
+
+@functools.cache
+def _functions(plugins: Path) -> dict[str, list[ast.Call]]:
     found: dict[str, list[ast.Call]] = {}
-    for path in sorted(PLUGINS.rglob("*.py")):
-        name = path.relative_to(PLUGINS).as_posix().removeprefix(CORE)
+    for path in sorted(plugins.rglob("*.py")):
+        name = path.relative_to(plugins).as_posix().removeprefix(CORE)
         for where, call in _calls(parsed(path), "", _modules(parsed(path))):
             found.setdefault(f"{name}:{where}", []).append(call)
     return found

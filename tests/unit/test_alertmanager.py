@@ -199,7 +199,13 @@ def test_what_a_message_says() -> None:
         assert len(re.findall(r"{{-? (?:if|with|range)\b", body)) + 1 == len(re.findall(r"{{-? end\b", body))
     for name in ("lifeboat.text", "lifeboat.slack", "lifeboat.teams"):
         body = text.split(f'{{{{ define "{name}"', 1)[1].split("{{ define", 1)[0]
-        for said in (".Annotations.summary", ".StartsAt", ".Annotations.command", ".Annotations.runbook_url"):
+        for said in (
+            ".Annotations.summary",
+            ".StartsAt",
+            ".Annotations.command",
+            ".Annotations.runbook",
+            ".Annotations.runbook_url",
+        ):
             assert said in body
     for slack in CONFIG["receivers"][0]["slack_configs"]:
         assert slack["text"], "Slack shows an attachment without text as an empty line"
@@ -237,7 +243,10 @@ def test_amtool_routes_as_we_do(here: str) -> None:
 @pytest.mark.slow
 def test_amtool_renders_the_messages(tmp_path: Path) -> None:
     since = "2026-11-24T02:00:00Z"
-    annotations = {"summary": "shop: no good backup", "command": "lifeboat backup", "runbook_url": "https://x/#y"}
+    annotations = {
+        "summary": "shop: no good backup", "command": "lifeboat backup",
+        "runbook": "lifeboat explain LifeboatBackupStale", "runbook_url": "https://x/#y",
+    }  # fmt: skip
     one = {"status": "firing", "labels": of("LifeboatBackupStale"), "annotations": annotations, "startsAt": since}
     common = {"commonLabels": one["labels"], "commonAnnotations": annotations}
     data = tmp_path / "data.json"
@@ -302,7 +311,9 @@ def test_a_message_says_where_its_command_is_typed(tmp_path: Path) -> None:
         assert "Run on the keeper, as root: sudo -u keeper-shop lifeboat keeper status --stack shop" in said
         assert "Run on the stack's host, as root: lifeboat status --stack shop" in said
         assert "Run on the controller; " in said
-    link = amtool(*words, '--template.text={{ template "lifeboat.link" . }}').strip()
-    assert link.endswith("#lifeboatkeeperalarm"), "of the alert that the title names"
+        assert "lifeboat explain LifeboatKeeperAlarm --stack shop\n" in said and "runbook_url" not in said
+    assert amtool(*words, '--template.text={{ template "lifeboat.link" . }}').strip() == "", "nobody gave an address"
+    runbook = amtool(*words, '--template.text={{ template "lifeboat.runbook" . }}').strip()
+    assert runbook == "lifeboat explain LifeboatKeeperAlarm --stack shop", "of the alert that the title names"
     command = amtool(*words, '--template.text={{ template "lifeboat.command" . }}').strip()
     assert command.startswith("the keeper, as root: sudo -u keeper-shop lifeboat keeper")

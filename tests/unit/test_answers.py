@@ -52,7 +52,10 @@ RULES: dict[str, dict[str, Any]] = {
         **dict.fromkeys(TEXT, REFUSED), "left out": DEFAULT, "default": DEFAULT, "text": "shop1", "a list": "shop1",
     },
 }  # fmt: skip
-OTHER_KINDS = {"recovery_point": "point", "seed": "seed", "allow": "names", "target": "target"}
+OTHER_KINDS = {
+    "recovery_point": "point", "seed": "seed", "allow": "names", "paths": "names", "sources": "names",
+    "target": "target",
+}  # fmt: skip
 # Texts of which a role's argument spec knows the values; a survey could not offer the empty one.
 CHOICES = {("recover_object_storage", "others"), ("recover_object_storage", "settings")}
 

@@ -334,7 +334,7 @@ def test_the_alerts_are_tested_every_month_where_a_stack_is_named() -> None:
     made = scheduled(awx_alert_stack="shop")[name]
     assert made["enabled"] is True
     assert made["extra_data"] == {
-        "target": "lifeboat_watch",
+        "target": "lifeboat_watch:lifeboat_stacks",
         "alert_stack": "shop",
         "severity": "critical",
         "wait_seconds": 180,

@@ -248,6 +248,7 @@ def test_going_back_is_by_tag_and_what_the_tag_meant_is_kept(tmp_path: Path, run
     runner.expect("^docker ps", "")
     runner.expect("^docker image inspect .* shop/backend@sha256:good", "sha256:good")
     runner.expect("^docker image inspect .* shop/backend:1", "sha256:bad")
+    runner.expect("^docker image ls", "sha256:older lifeboat-quarantine/shop-backend:r\n")
     runner.expect("^docker tag")
     known = Known("20261123_040000", "shop/backend@sha256:good")
     pinned = backend_images.pin(here, ComposeRuntime(here), "backend", known, "S", log=lambda _: None)
@@ -258,6 +259,22 @@ def test_going_back_is_by_tag_and_what_the_tag_meant_is_kept(tmp_path: Path, run
     ]
     backend_images.unpin({"backend": pinned}, log=lambda _: None)
     assert runner.ran[-1] == "docker tag lifeboat-quarantine/shop-backend:s shop/backend:1"
+
+
+def test_what_a_run_that_was_killed_kept_has_no_second_name(tmp_path: Path, runner: Runner) -> None:
+    """It was killed between the two tags: the same image was kept twice."""
+    here = make_config(tmp_path)
+    runner.expect("compose .*config", json.dumps(MODEL))
+    runner.expect("^docker ps", "")
+    runner.expect("^docker image inspect .* shop/backend@sha256:good", "sha256:good")
+    runner.expect("^docker image inspect .* shop/backend:1", "sha256:bad")
+    listed = ["sha256:bad {}:<none>", "sha256:older {}:r", "sha256:bad {}:s"]
+    runner.expect("^docker image ls", "\n".join(listed).format(*["lifeboat-quarantine/shop-backend"] * 3))
+    runner.expect("^docker tag")
+    known = Known("20261123_040000", "shop/backend@sha256:good")
+    pinned = backend_images.pin(here, ComposeRuntime(here), "backend", known, "T", log=lambda _: None)
+    assert pinned == ("shop/backend:1", "lifeboat-quarantine/shop-backend:s")
+    assert [command for command in runner.ran if " tag " in command] == ["docker tag sha256:good shop/backend:1"]
 
 
 def test_a_digest_cannot_be_retagged_and_a_lost_image_is_said(tmp_path: Path, runner: Runner) -> None:

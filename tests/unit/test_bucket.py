@@ -25,7 +25,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
     NotFoundError,
     UsageError,
 )
-from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import bucket, signed
+from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import bucket, listing_parser, signed
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3.bucket import Bucket
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import buckets, runtime
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
@@ -143,6 +143,98 @@ def test_a_server_without_versions_tells_its_objects(server: dict[str, Any]) -> 
         ("b", "null", True),
     ]
     assert server["asked"][2]["continuation-token"] == ["t+1"]
+
+
+class Pages:
+    """A server whose answers follow the token: `b` after the first one, `c` after that. It keeps the tokens."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, before: str = "") -> None:
+        self.asked: list[str] = []
+        self.before = before  # what the first page has before its token
+        monkeypatch.setattr(Bucket, "ask", self.ask)
+        monkeypatch.setattr(bucket, "server", lambda _bucket: "a server")
+
+    def ask(self, _method: str, *, query: Mapping[str, str], attempted: str) -> signed.Answer:
+        token = query.get("continuation-token", "a")
+        self.asked.append(token)
+        following = {"a": "b", "b": "c", "c": "d", "d": "e"}.get(token, "")
+        more = f"<NextContinuationToken>{following}</NextContinuationToken>" if following else ""
+        more = (self.before if token == "a" else "") + more
+        status, body = page(item(f"of {token}", "Contents"), kind="ListBucketResult", more=more)
+        return signed.Answer(status, {}, body.encode())
+
+    @staticmethod
+    def keys() -> list[str]:
+        return [version.key for version in bucket.objects(Bucket("uploads", "http://127.0.0.1:1"))]
+
+
+def test_the_next_page_is_asked_for_before_this_one_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    pages, read, late = Pages(monkeypatch), listing_parser.read, list[int]()
+
+    def slow(*of: Any) -> listing_parser.Page:
+        """The parser of a page, which waits until the request for the next one is under way."""
+        number = len(late) + 1
+        deadline = time.monotonic() + 5
+        while len(pages.asked) <= number and time.monotonic() < deadline:
+            time.sleep(0.001)
+        late.append(len(pages.asked) - number)
+        return read(*of)
+
+    monkeypatch.setattr(listing_parser, "read", slow)
+    found = [next(bucket.objects(Bucket("uploads", "http://127.0.0.1:1"))).key]
+    assert (found, late[0] > 0) == (["of a"], True), "the request for the second page waited for the first"
+    monkeypatch.setattr(listing_parser, "read", read)
+    pages.asked.clear()
+    assert pages.keys() == ["of a", "of b", "of c", "of d", "of e"]
+    assert pages.asked == ["a", "b", "c", "d", "e"], "and each page is asked for once, in its order"
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        "<!-- <NextContinuationToken>x</NextContinuationToken> -->",
+        "<Name><NextContinuationToken>x</NextContinuationToken></Name>",
+        "<![CDATA[<NextContinuationToken>]]>",
+        "<NextContinuationToken>&#98;</NextContinuationToken>",
+    ],
+)
+def test_only_the_document_says_which_page_follows(monkeypatch: pytest.MonkeyPatch, before: str) -> None:
+    pages = Pages(monkeypatch, before)
+    assert pages.keys() == ["of a", "of b", "of c", "of d", "of e"]
+    assert [token for token in pages.asked if token in "abcde"] == ["a", "b", "c", "d", "e"]
+
+
+def test_a_page_that_nobody_takes_is_followed_by_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    pages = Pages(monkeypatch)
+    several = bucket.objects(Bucket("uploads", "http://127.0.0.1:1"))
+    assert next(several).key == "of a"
+    time.sleep(0.2)
+    assert pages.asked in (["a", "b"], ["a", "b", "c"])
+    several.close()  # type: ignore[attr-defined]
+
+
+def test_a_page_that_cannot_be_had_is_an_error_when_it_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    pages, answered = Pages(monkeypatch), Pages.ask
+
+    def ask(_bucket: Bucket, *of: Any, **named: Any) -> signed.Answer:
+        if named["query"].get("continuation-token") == "b":
+            raise IntegrityError("list the bucket", "it", "no more", "")
+        return answered(pages, *of, **named)
+
+    monkeypatch.setattr(Bucket, "ask", ask)
+    several = bucket.objects(Bucket("uploads", "http://127.0.0.1:1"))
+    assert next(several).key == "of a"
+    with pytest.raises(IntegrityError, match="no more"):
+        next(several)
+
+
+def test_a_page_that_is_followed_by_itself_is_asked_for_twice(server: dict[str, Any]) -> None:
+    """Once because it says so, and once more that it is known."""
+    token = "<NextContinuationToken>t</NextContinuationToken>"
+    server["answers"] = [page(item("a", "Contents"), kind="ListBucketResult", more=token)]
+    with pytest.raises(LifeboatError, match="followed by itself"):
+        list(bucket.objects(server["bucket"]))
+    assert len(server["asked"]) == 2
 
 
 @pytest.mark.parametrize(

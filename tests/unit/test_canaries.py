@@ -46,7 +46,8 @@ SECRETS = {
     name: f'canary"{number}&{name[:4]}/x'
     for number, name in enumerate(
         ("database_password", "database_backup_password", "vault_secret_key", "s3_secret_key", "objects_secret_key",
-         "objects_admin_secret_key", "github_token", "git_token_app", "drill_authorization")
+         "objects_admin_secret_key", "github_token", "git_token_app", "drill_authorization", "notify_webhook",
+         "notify_slack_token")
     )
 }  # fmt: skip
 NAMES = {"vault_access_key": "AKVAULT", "objects_access_key": "AKOBJECTS", "objects_admin_access_key": "AKADMIN"}
@@ -58,7 +59,9 @@ CONFIG, POINT = ID.replace("db_", "config_"), ID[-15:]
 ARGUMENTS: dict[str, dict[str, Any]] = {
     **{name: {} for name in (
         "agent", "backend_plan", "backup_info", "backup_prune", "backup_verify", "checklist", "database_backup",
-        "database_info", "database_plan", "database_restore", "endpoint_info", "evidence_info", "frontend_plan",
+        "database_info", "database_plan", "database_restore", "dumps_plan", "endpoint_info", "evidence_info",
+        "files_plan",
+        "frontend_plan",
         "objects_mirror", "objects_plan", "objects_reconcile", "objects_restore", "recovery_point", "report",
         "site_plan", "site_scope", "stack_check", "stack_images", "stack_inspect", "stack_reopen", "vault",
     )},
@@ -72,6 +75,7 @@ ARGUMENTS["schedule"] = {
     "stack_name": "shop", "jobs": [{"name": "backup", "schedule": "0 2 * * *", "job": "lifeboat backup"}],
 }  # fmt: skip
 ARGUMENTS["site_phase"] = {"recovery_point": POINT, "begin": "restore"}
+ARGUMENTS["files_recover"] = ARGUMENTS["dumps_recover"] = {"plan": {"needed": True}}
 ARGUMENTS["frontend_recover"] = {"plan": {"needed": True}, "token": SECRETS["github_token"]}
 ARGUMENTS["vault"] = {"admin_access_key": "AKADMIN", "admin_secret_key": SECRETS["objects_admin_secret_key"]}
 # Every command, with the words that make it do most; {root} is the test's directory.
@@ -80,9 +84,11 @@ COMMANDS: dict[str, list[list[str]]] = {
     "backup": [["database"], ["config"], ["objects"], []],
     "checklist": [["--period", period, "--html", "{root}/list.html"] for period in ("daily", "monthly", "incident")],
     "escrow": [["--print-kit"], ["--identity", "{root}/none"], ["--look"]],
+    "explain": [[], ["LifeboatRunFailed"], ["LifeboatNone"]],
     "keeper": [["status"]],
     "list": [[]],
     "metrics": [["--stdout", "--ask"]],
+    "notify": [[], ["--test"]],
     "prune": [["--trust-clock"], ["--dry-run"]],
     "quarantine": [[], ["remove", "database", "x", "--yes"]],
     "report": [[], ["--output", "{root}/report"]],
@@ -111,6 +117,7 @@ SETTINGS: dict[str, Any] = {
             }
         ]
     },
+    "notify": [{"type": "webhook"}, {"type": "slack"}, {"type": "mail", "recipients": ["root"]}],
     "environment": "drill",
 }  # fmt: skip
 
@@ -158,7 +165,9 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
         (tmp_path / folder).mkdir()
     given = settings(left, runtime={"project_directory": str(left / "srv")}, **SETTINGS)
     (tmp_path / "etc/shop.json").write_text(json.dumps(given))
-    (tmp_path / "etc/shop.secrets.json").write_text(json.dumps({**SECRETS, **NAMES}))
+    (tmp_path / "etc/shop.secrets.json").write_text(
+        json.dumps({**SECRETS, **NAMES, "notify_slack": "http://127.0.0.1:9/"})
+    )
     first = publish(left)
     publish_objects(left, of=first)
     publish_config(left)

@@ -27,6 +27,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
 )
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import prune as operations_prune
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import status
+from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import state as recovery_state
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import base, catalog, manifest, sealing
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from builders import BUCKET, NOW, entries, folder, make_config, make_manifest, prove, publish, publish_objects, store
@@ -452,6 +453,24 @@ def test_prune_deletes_what_the_plan_says_and_a_dry_run_nothing(tmp_path: Path, 
     assert said[-1].startswith("deleting ")
     assert store(tmp_path).published("database") == [other.id, *names(*moments[-6:])]
     assert operations_prune.prune(Opened(settings), now=NOW + HOUR, dry_run=False, log=said.append)["delete"] == []
+
+
+@pytest.mark.parametrize("mark", ["RECOVERING", "RECOVERING_OBJECTS", "RECOVERING_FILES", "RECOVERING_CONFIG"])
+def test_a_recovery_that_has_not_ended_refuses_a_prune(tmp_path: Path, held: Path, mark: str) -> None:
+    """It may need what the prune would delete."""
+    moments = [NOW - number * DAY for number in range(4, -1, -1)]
+    for moment in moments:
+        publish(tmp_path, moment)
+    settings = make_config(tmp_path, retention={"daily_days": 1, "weekly_months": 0, "monthly_months": 0, "minimum": 2})
+    name = getattr(recovery_state, mark)
+    recovery_state.mark(settings, name)
+    with pytest.raises(LockedError, match="has not ended"):
+        operations_prune.prune(Opened(settings), now=NOW, dry_run=False, log=lambda _: None)
+    assert store(tmp_path).published("database") == names(*moments)
+    planned = operations_prune.prune(Opened(settings), now=NOW, dry_run=True, log=lambda _: None)["delete"]
+    recovery_state.unmark(settings, name)
+    done = operations_prune.prune(Opened(settings), now=NOW, dry_run=False, log=lambda _: None)["delete"]
+    assert done == planned != []
 
 
 def test_a_streak_of_failures_deletes_nothing(tmp_path: Path, held: Path) -> None:

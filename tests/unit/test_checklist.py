@@ -22,7 +22,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.operations import prun
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations.checklist_line import BY_HAND, Line
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import local
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.catalog import Entry
-from ansible_collections.lifeboat.dr.plugins.module_utils.repository.components import KINDS
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository.components import configured
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest import Artefact, Manifest
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from builders import BUCKET, CONFIG, DETAILS, NOW, OBJECTS, folder, make_config, prove, publish
@@ -151,7 +151,9 @@ def backup(number: int, component: str = "database", size: int = GB, **details: 
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     """A stack with everything, as status tells of it, all of it well."""
     found: World = {"free": 500 * GB, "checks": ["proof", "space"]}
-    found["backups"] = {name: [backup(number, name) for number in range(9, -1, -1)] for name in KINDS}
+    found["config"] = make_config(tmp_path, **BUCKET, config={})
+    names = [kind.name for kind in configured(found["config"])]
+    found["backups"] = {name: [backup(number, name) for number in range(9, -1, -1)] for name in names}
 
     def said(config: Any, **_: Any) -> Any:
         told = tuple(Check(name, PASS, "x", 0.5, 1, "days") for name in found["checks"])
@@ -159,7 +161,6 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
 
     monkeypatch.setattr(status, "status", said)
     monkeypatch.setattr(local.LocalRepository, "free_bytes", lambda self: found["free"])
-    found["config"] = make_config(tmp_path, **BUCKET, config={})
     return found
 
 

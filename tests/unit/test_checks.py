@@ -114,8 +114,7 @@ def _decisions(tree: ast.AST) -> list[str]:
 
 # The name is what is shown, and is asked for that.
 SHOWN_BY_NAME = {
-    "module_utils/base/checks.py": {"self.kind != self.name"},
-    "module_utils/evidence/record.py": {"check.kind != check.name"},
+    "module_utils/base/checks.py": {"self.kind != self.name", "check.kind != check.name"},
 }
 
 

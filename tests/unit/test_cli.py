@@ -42,6 +42,7 @@ VERBS = [
     "prune",
     "list",
     "status",
+    "notify",
     "adopt",
     "escrow",
     "checklist",
@@ -51,6 +52,7 @@ VERBS = [
     "quarantine",
     "keeper",
     "metrics",
+    "explain",
     "ship",
 ]
 
@@ -106,7 +108,7 @@ def test_the_exit_codes_are_those_of_the_errors() -> None:
 MISUSE = [
     [],
     ["restore"],
-    ["backup", "files"],
+    ["backup", "volumes"],
     ["backup", "database", "--wait", "soon"],
     ["verify", "--level", "deep"],
     ["list", "--all"],

@@ -195,6 +195,7 @@ def test_the_action_group_holds_every_module_that_takes_a_stack() -> None:
         "report",
         "schedule",
         "stack_inspect",
+        "undeploy",
     ]
 
 

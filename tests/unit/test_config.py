@@ -51,7 +51,7 @@ def test_plain_settings_get_every_default() -> None:
     )
     assert one.repository == LocalSettings(path="/backup")
     assert (one.timezone, one.timeout, one.alarms.backup_age_hours) == ("UTC", 14400, 26)
-    assert [one.target(name) for name in SCENARIOS] == [14400, 7200, 3600, 1800, 28800]
+    assert [one.target(name) for name in SCENARIOS] == [14400, 7200, 7200, 14400, 3600, 1800, 28800]
     assert one.state == Path("/var/lib/lifeboat/shop")
     assert one.application.checks == ()
 
@@ -84,7 +84,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"application": {"checks": [{"url": "x", "json": {"a": DEEP}}]}}, "it is nested more than 40 levels deep"),
     ({"stcak": "x"}, "does not know stcak; it knows adopted, alarms, application"),
     ({"alarms": {"site_target_seconds": 1}}, "settings.alarms): does not know site_target_seconds"),
-    ({"targets": {"objects": 1}}, "settings.targets): does not know objects; it knows backend, database, frontend"),
+    ({"targets": {"objects": 1}}, "targets): does not know objects; it knows backend, database, dumps, files"),
     ({"timeout": "60"}, "settings.timeout): wants int, has '60'"),
     ({"timeout": True}, "settings.timeout): wants int, has True"),
     ({"timeout": 0}, "settings.timeout): 0 is not between 1 and 1e+09"),

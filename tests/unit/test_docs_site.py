@@ -153,6 +153,31 @@ def test_links_out_of_the_site_lead_to_the_repository(text: str, page: str, expe
     assert site_hooks.outward(text, page, "https://x/") == expected
 
 
+UNPUBLISHED = [
+    ("[a](../README.md).", "index.md", "a (`README.md`)."),
+    ("[`roles/agent`](../roles/agent)", "index.md", "`roles/agent`"),
+    (
+        "[a](../vault.md#b), [b](../../roles/agent/README.md#c)",
+        "playbooks/x.md",
+        "[a](../vault.md#b), b (`roles/agent/README.md`)",
+    ),
+    ("[a](https://y/z) [b](#c)", "index.md", "[a](https://y/z) [b](#c)"),
+]
+
+
+@pytest.mark.parametrize(("text", "page", "expected"), UNPUBLISHED)
+def test_without_an_address_the_path_is_said(text: str, page: str, expected: str) -> None:
+    assert site_hooks.outward(text, page, "") == expected
+
+
+def test_the_address_of_the_repository_is_said_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "galaxy.yml").write_text("repository: https://git.shop.test/dr\n")
+    assert "repo_url" not in (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    assert site_hooks.on_config({"mdx_configs": {}})["repo_url"] is None
+    monkeypatch.setattr(site_hooks, "GALAXY", tmp_path / "galaxy.yml")
+    assert site_hooks.on_config({"mdx_configs": {}})["repo_url"] == "https://git.shop.test/dr"
+
+
 LANGUAGES = [
     ("vault.md", ("vault.html", "ja/index.html")),
     ("drills.md", ("drills.html", "ja/drills.html")),

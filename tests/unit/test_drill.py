@@ -593,6 +593,23 @@ def test_what_cannot_be_found_out_is_said(tmp_path: Path, app: Application) -> N
     assert brought.lost == 1, "the ledger of a machine that is no more"
 
 
+@pytest.mark.parametrize("scenario", ["files", "backend"])
+def test_a_drill_of_files_begins_and_ends_as_one_of_the_backend(
+    tmp_path: Path, app: Application, scenario: str
+) -> None:
+    """That every file is as in the backup is the recovery's check; the drill's is that users find what they wrote."""
+    held = stack(tmp_path, app)
+    assert [check.name for check in drill.steady(held, scenario)] == [f"GET {app.url}/health"]
+    filled(held)
+    del app.rows[3]
+    boot = clock.start()
+    began = Injected(injected_at=NOW, monotonic=boot.monotonic - 5, boot=boot.boot)
+    found = drill.end(held, scenario, began, recovered=True, log=lambda _: None)
+    assert (found.problems, found.transaction_at is not None) == ((), True)
+    assert found.ledger
+    assert (found.ledger.acknowledged, found.ledger.present, found.ledger.lost) == (8, 7, 1)
+
+
 # --- a fault ---
 
 

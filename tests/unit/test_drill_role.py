@@ -57,7 +57,35 @@ def test_a_drill_recovers_with_the_roles_of_the_scenarios_playbook(scenario: str
     assert given == {**defaults, **wanted[0][1]}
     assert wanted[1][1] == {}, "what the playbook gives the role, the drill must give it too"
     own = {key: said(value) for key, value in second["vars"].items() if key.startswith(f"{scenario}_recovery_")}
-    assert own == {f"{scenario}_recovery_confirm": "h", f"{scenario}_recovery_reason": "drill"}
+    more = {key: value for key, value in own.items() if not key.endswith(("_confirm", "_reason"))}
+    assert own == {f"{scenario}_recovery_confirm": "h", f"{scenario}_recovery_reason": "drill", **more}
+    assert set(more) == ({"files_recovery_point", "files_recovery_exact"} if scenario == "files" else set())
+    assert set(more) <= set(load(ROOT / f"roles/{scenario}_recovery/defaults/main.yml"))
+
+
+ALTERED = ("files_altered", "files_encrypted")
+POINT = "recovery_point_20261124_120000"
+
+
+@pytest.mark.parametrize(
+    ("scenario", "name"), [(each.name, name) for each in SCENARIOS.values() for name in each.faults]
+)
+def test_the_state_of_before_is_named_where_files_were_altered(scenario: str, name: str) -> None:
+    """What is missing comes back to whoever names nothing. What was altered is somebody's work until a state is asked for."""
+    names = {key: trusted(value) for key, value in load(ROLE / "vars/main.yml").items()}
+    given = {
+        "__drill_scenario": scenario,
+        "__drill_broke": {"scenario": scenario, "name": name},
+        "__drill_point": {"id": POINT},
+        "drill_victim": "h",
+    }
+    second = [task for task in load(ROLE / "tasks/recover.yml") if "ansible.builtin.include_role" in task][1]["vars"]
+    point, exact = (second[f"files_recovery_{what}"] for what in ("point", "exact"))
+    altered = name in ALTERED
+    assert render(exact, {**names, **given}) is altered
+    assert render(point, {**names, **given}) == (POINT if altered else "latest")
+    (taken,) = (task for task in load(ROLE / "tasks/begin.yml") if "lifeboat.dr.recovery_point" in task)
+    assert taken["register"] == "__drill_point"
 
 
 def test_every_scenario_and_every_fault_is_offered_and_described() -> None:
@@ -71,9 +99,9 @@ def test_every_scenario_and_every_fault_is_offered_and_described() -> None:
 
 ALL = list(SCENARIOS)
 WANTED: list[tuple[str, str, bool, list[str]]] = [
-    ("all", "break", False, ["database", "object_storage", "backend", "frontend"]),
+    ("all", "break", False, ["database", "object_storage", "files", "dumps", "backend", "frontend"]),
     ("all", "break", True, ["site"]),
-    ("all", "beside", False, ["database", "object_storage"]),
+    ("all", "beside", False, ["database", "object_storage", "files", "dumps"]),
     ("all", "beside", True, []),
     ("site", "break", False, []),
     ("site", "break", True, ["site"]),
@@ -95,6 +123,21 @@ def test_what_is_rehearsed_on_which_host(scenario: str, mode: str, spare: bool, 
         ({}, ["database", "backend", "site"]),
         ({"lifeboat_objects": {"bucket": "b"}}, ["database", "object_storage", "backend", "site"]),
         (
+            {"lifeboat_files": {"sources": [{"name": "uploads", "volume": "uploads"}]}},
+            ["database", "files", "backend", "site"],
+        ),
+        ({"lifeboat_files": {"sources": []}}, ["database", "backend", "site"]),
+        ({"lifeboat_database": False}, ["backend", "site"]),
+        (
+            {"lifeboat_database": False, "lifeboat_files": {"sources": [{"name": "uploads", "volume": "uploads"}]}},
+            ["files", "backend", "site"],
+        ),
+        ({"lifeboat_database": {"name": "shop"}}, ["database", "backend", "site"]),
+        (
+            {"lifeboat_dumps": {"sources": [{"name": "wiki", "service": "wiki", "preset": "mariadb"}]}},
+            ["database", "dumps", "backend", "site"],
+        ),
+        (
             {"lifeboat_frontend": {"url": "https://x/"}, "lifeboat_objects": {}},
             ["database", "backend", "frontend", "site"],
         ),
@@ -114,7 +157,9 @@ def stack_of(variables: dict[str, Any]) -> Config:
         if "lifeboat_frontend" in variables
         else {}
     )
-    return from_mapping({"stack": "shop", "runtime": {"project": "shop"}, **more, **frontend})
+    parts = {name: variables[f"lifeboat_{name}"] for name in ("files", "dumps") if f"lifeboat_{name}" in variables}
+    parts["database"] = variables.get("lifeboat_database", {})
+    return from_mapping({"stack": "shop", "runtime": {"project": "shop"}, **more, **parts, **frontend})
 
 
 def play(tmp_path: Path, hosts: str, **given: Any) -> subprocess.CompletedProcess[str]:

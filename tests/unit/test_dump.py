@@ -13,6 +13,7 @@ import io
 import os
 import tarfile
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -65,6 +66,12 @@ def make_around(**changes: Any) -> dump._Around:
     return replace(around, **changes)
 
 
+def make_work(pool: ThreadPoolExecutor, root: Path, server: Any) -> dump._Work:
+    config = make_config(root)
+    dumps = dump._Dumps(pool, config, server)
+    return dump._Work(pool, config, server, dump._Sessions(server), dumps, "db_x", root, print)
+
+
 LATIN = dump._Database("shop", "LATIN1")
 # (encoding of template1, what roles are called, databases of one byte a character, where pg_dumpall is to read them)
 GLOBALS_FROM = [
@@ -95,17 +102,18 @@ def test_what_pg_dump_is_told(
 
     def execute(argv: Sequence[str], *, env: Mapping[str, str], stdin: bool) -> Command:
         said.append(list(argv))
-        return Command(["true"])
+        return Command(["tee", str(told)] if stdin else ["true"])
 
     server = Server(execute, user="u", database="d=b")
-    monkeypatch.setattr(dump, "_receive", lambda write, _folder: write(io.BytesIO()) or [])
-    with ThreadPoolExecutor(1) as pool:
+    told = tmp_path / "told"
+    monkeypatch.setattr(dump, "_receive", lambda write, _told: write(io.BytesIO()) or [])
+    with ThreadPoolExecutor(1) as pool, contextlib.closing(dump._Dumps(pool, settings, server)) as dumps:
         head = make_head(version=version, encoding="LATIN1")
-        sessions = dump._Sessions(server)
-        work = dump._Work(pool, settings, server, sessions, "db_backup_20261124_120000", tmp_path, print)
-        dump._dump(work, head, "d=b", tmp_path, "x.sql")
-    (argv,) = said
+        dumps.tell("d=b", dump._Target(head, tmp_path, "x.sql"))
+    (argv,) = said[-1:]
     words = argv[argv.index("pg_dump") :]
+    if form == "directory":
+        words = [*told.read_text().split(), *words]
     assert word in words
     for each in (
         "--snapshot=snap-1",
@@ -148,12 +156,11 @@ def test_of_two_failures_the_first_is_told(tmp_path: Path, monkeypatch: pytest.M
 
     monkeypatch.setattr(dump.fingerprint, "take", take)
     monkeypatch.setattr(dump.fingerprint, "sequences", lambda session: {})
-    monkeypatch.setattr(dump, "_dump", pg_dump)
+    monkeypatch.setattr(dump._Dump, "take", pg_dump)
     words = "its disk is full" if first == "pg_dump" else "a table went"
     with Told(2) as pool, pytest.raises(LifeboatError, match=words):
         server: Any = Reaping()
-        work = dump._Work(pool, make_config(tmp_path), server, dump._Sessions(server), "db_x", tmp_path, print)
-        dump._fill(work, None, {}, "shop", "x.sql", "")  # type: ignore[arg-type]
+        dump._fill(make_work(pool, tmp_path, server), None, {}, "shop", "x.sql", "")  # type: ignore[arg-type]
 
 
 def test_sequences_are_read_before_pg_dump_reads_them_and_after(
@@ -182,10 +189,10 @@ def test_sequences_are_read_before_pg_dump_reads_them_and_after(
 
     monkeypatch.setattr(dump, "_facts", facts)
     monkeypatch.setattr(dump.fingerprint, "sequences", sequences)
-    monkeypatch.setattr(dump, "_dump", pg_dump)
+    monkeypatch.setattr(dump._Dump, "take", pg_dump)
     with ThreadPoolExecutor(2) as pool:
         server: Any = None
-        work = dump._Work(pool, make_config(tmp_path), server, dump._Sessions(server), "db_x", tmp_path, print)
+        work = make_work(pool, tmp_path, server)
         _artefacts, found, _lost = dump._fill(work, Asked(), {}, "shop", "x.sql", "")  # type: ignore[arg-type]
     assert found.sequences.before["public.s"].last == "100"
     assert found.sequences.after is not None
@@ -248,18 +255,23 @@ def test_no_name_leads_out_of_the_folder(tmp_path: Path, name: str) -> None:
     assert not (tmp_path / "escaped").exists()
 
 
-def taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pg_dump: str) -> list[dump.Artefact]:
-    """What a directory's dump leaves, of a pg_dump that is that script; its directory is $directory."""
+def tools_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pg_dump: str) -> Server:
+    """A server whose pg_dump is that script; its directory is $directory."""
     (tmp_path / "bin").mkdir()
     words = 'for word; do case "$word" in --file=*) directory="${word#--file=}";; esac; done'
     (tmp_path / "bin/pg_dump").write_text(f"#!/bin/sh\n{words}\n{pg_dump}\n")
     (tmp_path / "bin/pg_dump").chmod(0o700)
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
     monkeypatch.setattr(database_server, "SCRATCH", str(tmp_path))
-    server = here()
+    return here()
+
+
+def taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pg_dump: str) -> list[dump.Artefact]:
+    """What a directory's dump leaves, of a pg_dump that is that script."""
+    server = tools_here(tmp_path, monkeypatch, pg_dump)
     with ThreadPoolExecutor(1) as pool:
-        work = dump._Work(pool, make_config(tmp_path), server, dump._Sessions(server), "db_x", tmp_path, print)
-        return dump._dump(work, make_head(), "shop", tmp_path, "x.sql")
+        dumps = dump._Dumps(pool, make_config(tmp_path), server)
+        return dumps.tell("shop", dump._Target(make_head(), tmp_path, "x.sql"))
 
 
 def test_a_directory_is_brought_out_and_removed_by_the_program_that_made_it(
@@ -289,6 +301,95 @@ def test_which_step_of_a_directory_failed_is_told(
     with pytest.raises(LifeboatError, match=words) as error:
         taken(tmp_path, monkeypatch, script)
     assert error.value.attempted == attempted
+
+
+def test_a_compression_that_pg_dump_was_built_without_names_its_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lacks = 'echo "pg_dump: error: this build does not support compression with zstd" >&2; exit 1'
+    with pytest.raises(LifeboatError) as error:
+        taken(tmp_path, monkeypatch, lacks)
+    assert error.value.remedy.startswith("Set lifeboat_database.compression to gzip:6. Earlier backups are untouched.")
+
+
+def test_the_next_dump_is_started_when_the_one_before_comes_out_and_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is told of its own database only, and what is made before the first has come out is not swept away."""
+    script = 'echo "$@" >>"$(dirname "$0")/ran"; mkdir "$directory"; echo toc >"$directory/toc.dat"'
+    server = tools_here(tmp_path, monkeypatch, script)
+    tool = server.tool
+    started: list[str] = []
+    swept: list[str] = []
+    start = dump._Dumps.start
+
+    def noted(dumps: dump._Dumps, database: str) -> None:
+        started.append(database)
+        start(dumps, database)
+
+    def asked(*words: str, **how: Any) -> Command:
+        swept.append(how["wrapper"][-1])
+        return tool(*words, **how)
+
+    monkeypatch.setattr(dump._Dumps, "start", noted)
+    monkeypatch.setattr(server, "tool", asked)
+    with ThreadPoolExecutor(4) as pool, contextlib.closing(
+        dump._Dumps(pool, make_config(tmp_path), server)
+    ) as dumps:  # fmt: skip
+        dumps.expect(["b", "gone", "c"])
+        dumps.start("a")
+        assert not (tmp_path / "bin/ran").exists(), "it waits for its snapshot"
+        for name, before in (("a", ["a"]), ("b", ["a", "b"]), ("c", ["a", "b", "gone"])):
+            assert started == before, "only one waits"
+            (tmp_path / name).mkdir()
+            (found,) = dumps.tell(name, dump._Target(make_head(snapshot=f"snap-{name}"), tmp_path / name, "x.sql"))
+            assert found == checksums.measure(tmp_path / name / "database.dump/toc.dat", "database.dump/toc.dat")
+    assert started == ["a", "b", "gone", "c"]
+    assert swept == [server.scratch_names, "", "", ""], "the next one leaves alone what is brought out"
+    ran = (tmp_path / "bin/ran").read_text().splitlines()
+    assert [(f"--snapshot=snap-{name}" in line, f"dbname='{name}'" in line) for name, line in zip("abc", ran)] == [
+        (True, True)
+    ] * 3
+    assert len(ran) == 3, "what was not told of a snapshot dumps nothing"
+    assert not list(tmp_path.glob("lifeboat.*"))
+
+
+def test_a_dump_that_is_not_wanted_makes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = tools_here(tmp_path, monkeypatch, 'touch "$(dirname "$0")/ran"')
+    with ThreadPoolExecutor(4) as pool:
+        dumps = dump._Dumps(pool, make_config(tmp_path), server)
+        dumps.start("a")
+        dumps.close()
+        assert dumps._brought
+        with pytest.raises(LifeboatError):
+            dumps._brought.result(10)
+    assert not (tmp_path / "bin/ran").exists()
+
+
+# What the tools do when the backup is interrupted; no time limit ends any of it within a minute.
+GOES_ON = {
+    "dumps": 'mkdir "$directory"; touch "$(dirname "$0")/ran"; sleep 600',
+    "is silent": 'mkdir "$directory"; echo >"$directory/x"; touch "$(dirname "$0")/ran"; sleep 1; kill -STOP $PPID',
+}
+
+
+@pytest.mark.parametrize("script", GOES_ON.values(), ids=list(GOES_ON))
+def test_a_dump_that_was_told_ends_where_the_backup_is_interrupted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str
+) -> None:
+    server = tools_here(tmp_path, monkeypatch, script)
+    with ThreadPoolExecutor(4) as pool:
+        dumps = dump._Dumps(pool, make_config(tmp_path), server)
+        telling = pool.submit(dumps.tell, "a", dump._Target(make_head(), tmp_path, "x.sql"))
+        while not (tmp_path / "bin/ran").exists():
+            assert not telling.done(), telling.result()
+            time.sleep(0.01)
+        began = time.monotonic()
+        dumps.abandon()
+        assert time.monotonic() - began < 50
+        with pytest.raises(LifeboatError):
+            telling.result(10)
+    assert not list(tmp_path.glob("lifeboat.*")), "nor does it leave anything"
 
 
 def test_receiving_onto_a_full_disk_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -528,7 +629,7 @@ def test_a_failure_is_of_one_database_or_of_the_machine(
     missing: dict[str, str] = {}
     with ThreadPoolExecutor(1) as pool:
         server: Any = Failing()
-        work = dump._Work(pool, make_config(tmp_path), server, dump._Sessions(server), "db_x", tmp_path, lines.append)
+        work = replace(make_work(pool, tmp_path, server), log=lines.append)
         if then == "raised":
             with pytest.raises(LifeboatError) as raised:
                 dump._other(work, item("b"), "databases/001", missing)

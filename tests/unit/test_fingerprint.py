@@ -360,6 +360,15 @@ def test_table_sql(method: str, start: str) -> None:
     assert unread == f"SELECT jsonb_build_object('rows', 0{hashed});", "as of a table that has no rows"
 
 
+def test_what_the_bench_measures_is_what_a_fingerprint_asks() -> None:
+    described = {"name": "s.t", "columns": "x.a", "hashable": True, "empty": False, "bytes": 0}
+    table = fingerprint._Table("s.t", "x.a", hashable=True, empty=False, bytes=0)
+    wide = replace(table, hashable=False)
+    said = fingerprint.content_sql([described, {**described, "hashable": False}])
+    assert said == [fingerprint._table_sql(table, "record"), fingerprint._table_sql(wide, "text")]
+    assert "{hashable}" not in fingerprint.tables_sql() and "'jsonb'" in fingerprint.tables_sql()
+
+
 def test_it_is_written_as_it_was_read(tmp_path: Path) -> None:
     """Those of an earlier commit, and one that has everything that theirs have not."""
     written.unpack(tmp_path)

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils.base import lock
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import lock, progress
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import UsageError
 from ansible_collections.lifeboat.dr.plugins.module_utils.command import cli
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import heartbeat, preflight
@@ -236,6 +236,15 @@ def test_whatever_the_receiver_does_the_run_ends_well(
     assert "/elsewhere" not in receiver.paths, "the address is told to nobody else"
 
 
+def test_a_switch_that_repeats_its_address_does_not_give_it_away(
+    etc: Path, receiver: Receiver, caplog: pytest.LogCaptureFixture
+) -> None:
+    receiver.answers = [(200, f"OK (no check at /{CHECK}?key=0123456789)")] * 9
+    assert run(told(etc, f"{receiver.url}?key=0123456789"), "prune") == 0
+    assert "was not told how prune ended: it answered 'OK (no check at" in caplog.text
+    assert CHECK not in caplog.text and "0123456789" not in caplog.text
+
+
 def test_a_receiver_that_hangs_is_not_waited_for(
     etc: Path, receiver: Receiver, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -251,7 +260,7 @@ def test_a_receiver_that_hangs_is_not_waited_for(
 
     monkeypatch.setattr(threading.Thread, "join", join)
     assert run(told(etc, receiver.url), "prune") == 0
-    assert waits == [0.1], "the run waits once, and so long only"
+    assert waits == [0.1, progress._ENDS], "the run waits for the switch once, and then for who shows how far it is"
     assert healthchecks.TIMEOUT <= healthchecks.PATIENCE <= 10, "as the documentation says"
     assert not receiver.release.is_set(), "it hangs to the end"
     assert "was not told how prune ended: no answer within 0 s" in caplog.text

@@ -37,8 +37,12 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.command import cli
 from ansible_collections.lifeboat.dr.plugins.module_utils.configuration import restore
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import cluster, fingerprint, majors, server
 from ansible_collections.lifeboat.dr.plugins.module_utils.drill import transaction as drill_transaction
+from ansible_collections.lifeboat.dr.plugins.module_utils.dumps import facts as dumps_facts
 from ansible_collections.lifeboat.dr.plugins.module_utils.evidence import store as evidence_store
 from ansible_collections.lifeboat.dr.plugins.module_utils.faces import metrics, nagios
+from ansible_collections.lifeboat.dr.plugins.module_utils.files import contents as files_contents
+from ansible_collections.lifeboat.dr.plugins.module_utils.files import listing as files_listing
+from ansible_collections.lifeboat.dr.plugins.module_utils.files import packs
 from ansible_collections.lifeboat.dr.plugins.module_utils.frontend import site
 from ansible_collections.lifeboat.dr.plugins.module_utils.keeper import receipts
 from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import listing
@@ -58,10 +62,17 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.s3.bucket import Bucke
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings.config import EndpointCheck
 from ansible_collections.lifeboat.dr.plugins.module_utils.site import point_fetch
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import answer as stack_answer
-from ansible_collections.lifeboat.dr.plugins.module_utils.stack import compose, contents, mounts
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack import compose, contents, hook_debts, mounts
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import files as stack_files
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.compose import ComposeRuntime
-from ansible_collections.lifeboat.dr.plugins.module_utils.tools import age, alertmanager, github, healthchecks, tar
+from ansible_collections.lifeboat.dr.plugins.module_utils.tools import (
+    age,
+    alertmanager,
+    github,
+    healthchecks,
+    tar,
+    webhooks,
+)
 from ansible_collections.lifeboat.dr.plugins.plugin_utils import inventory
 from builders import entries, make_config, make_manifest, settings, store
 from keeper_world import PULLED, World
@@ -191,6 +202,11 @@ def documents() -> dict[str, bytes]:
         "compose": b'{"name": "shop", "services": {"web": {"image": "a", "environment": {"A": "b"}, "ports": []}}}',
         "volumes": b'[{"Name": "a", "Driver": "local", "Mountpoint": "/a", "Options": {"o": "bind", "device": "/b"}}]',
         "mounted": b"17\n",
+        "sqlite": b"SQLite format 3\0" + bytes(84),
+        "tree": b'{"schema": "lifeboat.dr/file-listing", "version": [1, 0]}\n'
+        b'"a/b"\tfile 644 0 0 1 2 3 4\t1\t{"sha256": "a"}\n',
+        "pack": tarred(),
+        "facts": b'{"schema": "lifeboat.dr/dump-facts", "version": [1, 0], "facts": {"a": "b"}, "before": {"c": null}}',
         "projects": b'[{"Name": "shop", "ConfigFiles": "/srv/shop/compose.yml"}]',
         "bulk": b'{"items": [{"create": {"_id": "a", "status": 201, "error": {"type": "b", "reason": "c"}}}]}',
         "syslog": b'{"time": "2026-11-24T02:00:00Z", "host": "a", "program": "b", "text": " c", "received": "d"}',
@@ -209,12 +225,14 @@ def documents() -> dict[str, bytes]:
         "stderr": b"could not a\n",
         "pulled": backup.to_bytes(),
         "ping": b"OK",
+        "taken": b"no_service",
         "endpoint": b"ok",
         "project": b"A=b\nservices:\n  a:\n    extends: {file: b.yml}\n    image: ${C:?d}\n",
         "answer": b"<ListBucketResult><Contents><Key>a</Key><Size>1</Size></Contents></ListBucketResult>",
         "header": b"abc",
         "alerts": b'[{"labels": {"a": "b"}, "annotations": {"c": "d"}, "status": {"state": "active"}}]',
         "process": b"python\0-m\0a",
+        "environment": b"PATH=/bin\0LIFEBOAT_RUN=1-backup-page\0",
         "looks": b'{"schema": "lifeboat.dr/escrow-look", "version": [1, 0], "places": {}}',
         "tar": tarred(),
         "log": f"{FORGED}\n".encode(),
@@ -258,7 +276,11 @@ ROWS = {
     "the version in a data directory": ("version",),
     "what a tool prints": ("inspect", "compose", "volumes", "projects", "stderr"),
     "what the services mount": ("mounted",),
+    "an application's files": ("sqlite",),
+    "the listing and the packs of a files backup": ("tree", "pack", "age"),
+    "the dumps and the facts of a dumps backup": ("facts", "age"),
     "files of the project": ("project",),
+    "the environment of each process": ("environment",),
     "the stack's S3 server, or a vault": ("xml", "seaweedfs", "answer", "header"),
     "objects of an S3 server": ("answer", "header"),
     "an application's endpoints": ("marker", "endpoint"),
@@ -266,6 +288,7 @@ ROWS = {
     "GitHub's API": ("github",),
     "Alertmanager": ("alerts",),
     "a dead-man's switch": ("ping",),
+    "the receivers of lifeboat_notify": ("taken",),
     "the log store's answer": ("bulk",),
     "lines of the log": ("syslog", "ecs", "log"),
     "evidence of a recovery or a drill": ("record",),
@@ -452,6 +475,11 @@ def readers(  # noqa: C901, PLR0915 - one adapter for each way that a document c
         (world.host / "postgresql" / id / read_back.artefacts[0].name).write_bytes(data)
         return checksums.in_place(store(world.root), read_back)
 
+    def of_hook(data: bytes) -> list[str]:
+        output = hook_debts._Output()
+        output.write(data)
+        return output.lines({})
+
     def printed(data: bytes) -> object:
         """As the last words of a tool that fails, and as its name where it says that."""
         laid = tmp_path / "printed"
@@ -562,6 +590,13 @@ def readers(  # noqa: C901, PLR0915 - one adapter for each way that a document c
             kept("mount/PG_VERSION", lambda path: contents.read(path.parent).kinds),
             kept("mount/a", lambda path: contents.read(path).kinds),
         ],
+        "sqlite": [kept("app.db", files_contents.check_database)],
+        "tree": [lambda data: [row.entry for row in files_listing.read(io.BytesIO(data), id)]],
+        "pack": [
+            lambda data: [(path, content.read()) for path, content in packs._members(io.BytesIO(data), id)],
+            lambda data: packs.sparse_pieces(io.BytesIO(data.ljust(512, b"\n")), 1 << 40, id),
+        ],
+        "facts": [lambda data: dumps_facts.facts_from(data, "x")],
         "projects": [given(discover._projects)],
         "bulk": [lambda data: shipping._items({"a": b"{}"}, data)],
         "syslog": [lambda data: shipping.document(json.dumps({"text": data.decode("utf-8", "replace")}).encode(), {})],
@@ -598,14 +633,16 @@ def readers(  # noqa: C901, PLR0915 - one adapter for each way that a document c
         "pulled": [*map(pulled, ("", MARKER, POINT)), brought],
         "receipts": [kept(receipts.NAME, lambda path: receipts.load(path.parent).pulls)],
         "version": [kept("PG_VERSION", lambda path: majors._major_of(path.parent))],
-        "stderr": [printed],
+        "stderr": [printed, of_hook],
         "project": [of_project, of_name],
         "answer": [served(got, b'HTTP/1.1 200 OK\r\nETag: "e"\r\n'), served(asked_ours)],
         "header": [served(read, head) for read in (headed, got, asked_ours) for head in HEADS],
         "ping": [served(lambda url: (healthchecks.Switch(url, timeout=10, patience=20, pause=0).end("", "a"), 1))],
+        "taken": [served(lambda url: webhooks.post(webhooks.Request(url, {})), b"HTTP/1.1 404 No\r\n")],
         "endpoint": [served(at_url)],
         "alerts": [served(lambda url: alertmanager.Client(url, timeout=10).found("a", "b"))],
         "process": [process(name) for name in ("cmdline", "comm", "cgroup")],
+        "environment": [kept("environ", lambda path: b"LIFEBOAT_RUN=1-backup-page" in hook_debts._environment(path))],
         "looks": [kept("looks.json", escrow_look._read)],
     }  # fmt: skip
 

@@ -146,7 +146,7 @@ def test_what_the_host_says_of_its_store_and_its_own_points_are_not_taken(world:
     publish_objects(world.root, START)
     made, pulled = world.night(0)
     assert pulled.received == [made.id]
-    assert set(pulled.listed) == {"database", "config"}
+    assert set(pulled.listed) == {"database", "files", "dumps", "config"}
 
 
 FAILURES: dict[str, tuple[Exception, str]] = {

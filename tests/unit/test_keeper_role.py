@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository.components import configured
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings.config import Config
 from test_awx import render, trusted
@@ -45,6 +46,13 @@ CASES: dict[str, dict[str, Any]] = {
         "lifeboat_objects": {"bucket": "uploads", "endpoint_url": "https://s3.example.org"},
     },
     "ipv6": {"lifeboat_keeper": {"host": "keeper1", "vault": VAULT, "store": {"address": "fd00::1"}}},
+    "files": {
+        "lifeboat_keeper": {"host": "keeper1"},
+        "lifeboat_database": False,
+        "lifeboat_config": {"enabled": False},
+        "lifeboat_objects": {},
+        "lifeboat_files": {"sources": [{"name": "uploads", "volume": "uploads"}]},
+    },
     "told": {"lifeboat_keeper": {"host": "keeper1"}, "switch": "https://hc-ping.com/1\n", "figures": "/var/lib/x"},
 }
 PLAY = [{
@@ -97,6 +105,13 @@ def test_without_a_vault_of_its_own_nothing_is_forwarded(rendered: Path) -> None
     assert (told["mirrors"], told["line"]) == (False, "restrict")
     assert "DisableForwarding yes" in lines and "disableforwarding yes" in told["allowed"]
     assert not any(line.startswith(("PermitOpen", "AllowTcpForwarding")) for line in lines)
+
+
+@pytest.mark.slow
+def test_a_keeper_of_a_stack_without_a_database_awaits_its_files(rendered: Path) -> None:
+    made = found(rendered, "files")[0]
+    assert [kind.name for kind in configured(made)] == ["files"]
+    assert [kind.name for kind in configured(found(rendered, "plain")[0])] == ["database", "config"]
 
 
 @pytest.mark.slow

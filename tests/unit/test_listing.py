@@ -235,3 +235,57 @@ def test_lines_that_are_kept_come_in_order_too(tmp_path: Path) -> None:
             listing.write(tmp_path / "wrong", entries)
         (tmp_path / "wrong").unlink()
     assert listing.write(tmp_path / "right", [row("a"), kept]) == listing.write(tmp_path / "made", [row("a"), row("b")])
+
+
+def many(odd: str = "", at: int = 700) -> list[str]:
+    """Lines of several blocks, in which `odd` is said in place of the size of one."""
+    texts = [listing._lines(row(f"k{number:04}", sha256="f" * 64, **RECORDED))[0] for number in range(1000)]
+    assert len("".join(texts)) > 4 * listing._BLOCK
+    texts[at] = texts[at].replace('"size":3', odd or '"size":3')
+    return texts
+
+
+@pytest.mark.parametrize("odd", ["", ' "size":3', '"size":3,"x":1'])
+@pytest.mark.parametrize("at", [0, 700, 999])
+def test_of_many_lines_only_the_odd_one_is_made_anew(odd: str, at: int) -> None:
+    texts = many(odd, at)
+    found = lines_of("".join(texts))
+    assert [each.line.decode() for each in found if isinstance(each, listing.Line)] == [
+        text for number, text in enumerate(texts) if not odd or number != at
+    ]
+    read = listing.read(io.BytesIO(packed("".join(texts))), "one")
+    assert [listing.parsed(each.line) if isinstance(each, listing.Line) else each for each in found] == list(read)
+
+
+@pytest.mark.parametrize(
+    ("odd", "why"),
+    [('"size":03', "Expecting"), ('"size":-1', "size"), ('"x":"' + "y" * (1 << 20), "has more than 1 MiB")],
+)
+def test_of_many_lines_those_before_a_broken_one_come_first(odd: str, why: str) -> None:
+    found = list[object]()
+    with pytest.raises(IntegrityError, match="line 701") as caught:
+        for each in listing.read_lines(io.BytesIO(packed("".join(many(odd)))), "one"):
+            found.append(each)
+    assert why in str(caught.value)
+    assert len(found) == 700
+
+
+def test_of_a_cut_listing_the_whole_lines_come_first() -> None:
+    text = "".join(many())
+    found = list[listing.Line | listing.Listed]()
+    with pytest.raises(IntegrityError, match="ended before the end-of-stream"):
+        for each in listing.read_lines(io.BytesIO(packed(text)[:-12]), "one"):
+            found.append(each)
+    assert len(found) > 500
+    assert (
+        "".join(each.line.decode() for each in found if isinstance(each, listing.Line))
+        == text[: sum(len(each.line) for each in found if isinstance(each, listing.Line))]
+    )
+
+
+def test_a_line_without_end_is_refused_before_it_is_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    file, taken, several = io.BytesIO(packed("x" * (40 << 20))), list[int](), listing._several
+    monkeypatch.setattr(listing, "_several", lambda block: taken.append(len(block)) or several(block))  # type: ignore[func-returns-value]
+    with pytest.raises(IntegrityError, match="has more than 1 MiB"):
+        list(listing.read_lines(file, "one"))
+    assert 0 < sum(taken) < 2 * listing.LONGEST

@@ -73,7 +73,7 @@ def test_every_module_is_tested() -> None:
             assert f"def test_{name}_{what}" in source or f"def test_{name}_never_changes" in source, f"{name}: {what}"
 
 
-WITHOUT_STACK = ("agent", "alert_test", "fleet_info", "report", "schedule", "stack_inspect")
+WITHOUT_STACK = ("agent", "alert_test", "fleet_info", "report", "schedule", "stack_inspect", "undeploy")
 WITH_STACK = [name for name in MODULES if name not in WITHOUT_STACK]
 REQUIRED: dict[str, dict[str, Any]] = {
     "drill_begin": {"scenario": "database"},
@@ -89,7 +89,10 @@ REQUIRED: dict[str, dict[str, Any]] = {
     "escrow": {"identity": "AGE-SECRET-KEY-1"},
     "objects_protect": {"plan": {"mode": "fill", "writers": []}},
     "frontend_recover": {"plan": {"needed": True}},
+    "files_recover": {"plan": {"needed": True}},
+    "dumps_recover": {"plan": {"needed": True}},
     "schedule": {"stack_name": "shop", "jobs": []},
+    "undeploy": {"stack_name": "shop"},
 }
 
 
@@ -117,7 +120,7 @@ def test_every_module_that_reads_the_repository_says_when_it_is_not_there(run: R
     assert "there is no such directory" in result["msg"]
 
 
-@pytest.mark.parametrize("name", [*WITH_STACK, "agent", "schedule", "stack_inspect", "alert_test"])
+@pytest.mark.parametrize("name", [*WITH_STACK, "agent", "schedule", "stack_inspect", "alert_test", "undeploy"])
 def test_every_module_refuses_an_option_it_does_not_know(run: Run, name: str) -> None:
     result = run(name, plain=True, no_such_option=1, **REQUIRED.get(name, {}))
     assert result["failed"]
@@ -831,6 +834,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
         monkeypatch.setattr(database_plan, "_clients", lambda *_: [])
         monkeypatch.setattr(database_plan, "_require_no_prepared", lambda *_: None)
         monkeypatch.setattr(database_plan, "_staying", lambda *_: [])
+        monkeypatch.setattr(database_plan, "_of_passwords", lambda *_: [])
 
     return use
 

@@ -90,6 +90,15 @@ def test_backend_plan_never_changes(run: Run, tmp_path: Path, world: World) -> N
     assert run("backend_recover", **given(tmp_path, plan=forced["plan"]))["mode"] == "restart"
 
 
+def test_an_endpoint_that_was_down_before_the_loss_is_in_the_plan(
+    run: Run, tmp_path: Path, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recovery_state, "warnings_of_unanswered", lambda config, patience: [f"it is {patience}"])
+    assert "it is 60.0" not in plan_of(run, tmp_path)["plan"]["warnings"], "nobody will wait for it"
+    world.looks = [seen(app(status="created"))]
+    assert "it is 60.0" in plan_of(run, tmp_path)["plan"]["warnings"]
+
+
 def turns(root: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """The stack's lock in the test's own directory; returns another recovery's turn, under it."""
     monkeypatch.setattr(lock, "DIRECTORY", root / "locks")

@@ -23,6 +23,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.state import StateInventory, StateMount
 from ansible_collections.lifeboat.dr.plugins.plugin_utils import inventory
 from builders import Run
+from test_awx import render
 
 HIDDEN = "hunter2-never-written"
 
@@ -294,18 +295,56 @@ def test_another_image_and_a_provider_of_buckets() -> None:
 
 def test_a_project_without_postgresql_says_so() -> None:
     draft = drafted(BLOG)
-    assert "lifeboat_database" not in draft.variables
+    assert draft.variables["lifeboat_database"] is False
+    assert "\nlifeboat_database: false\n" in inventory.text(draft)
     assert "no service was recognised as PostgreSQL" in draft.unclear[0]
     mount = StateMount("db", "volume", ("db:/var/lib/mysql",), "unprotected", "no component", servers=("MariaDB",))
     kept = StateMount("data", "volume", ("x:/data",), "protected", "why", by="database")
-    named = discover.with_state(draft, StateInventory((mount, kept), ("no engine",)))
-    assert "the volume db (db:/var/lib/mysql, MariaDB) is in no backup: no component" in named.unclear
+    files = StateMount("media", "volume", ("web:/srv/media",), "unprotected", "no component")
+    named = discover.with_state(draft, StateInventory((mount, files, kept), ("no engine",)))
+    assert named.variables["lifeboat_dumps"] == {"sources": [{"name": "db", "service": "db", "preset": "mariadb"}]}
+    assert "the volume media (web:/srv/media) is in no backup: no component" in named.unclear
     assert "mounts: no engine" in named.unclear
-    assert named.later["lifeboat_mounts"] == {"exclude": [{"name": "db", "reason": "..."}]}
+    assert named.later["lifeboat_mounts"] == {"exclude": [{"name": "media", "reason": "..."}]}
     again = inventory.draft_of(typed.plain(named))
     assert again == named
-    assert '#   - name: "db"\n#     reason: "..."\n' in inventory.text(again)
-    assert "lifeboat_mounts" not in discover.with_state(draft, StateInventory((kept,))).later
+    text = inventory.text(again)
+    assert '#   - name: "media"\n#     reason: "..."\n' in text
+    assert yaml.safe_load(text)["lifeboat_dumps"] == {"sources": [{"name": "db", "service": "db", "preset": "mariadb"}]}
+    bare = discover.with_state(draft, StateInventory((kept,)))
+    assert "lifeboat_mounts" not in bare.later
+    assert "lifeboat_dumps" not in bare.variables
+
+
+SERVERS: list[tuple[tuple[str, ...], str, str, str]] = [
+    (("MariaDB",), "/var/lib/mysql", "mysql", "mariadb"),
+    (("MySQL",), "/var/lib/mysql", "mariadb", "mysql"),
+    (("MySQL or MariaDB",), "/var/lib/mysql", "mysql", "mysql"),
+    (("MySQL or MariaDB",), "/var/lib/mysql", "mariadb", "mariadb"),
+    (("Redis or Valkey",), "/data", "valkey", "valkey"),
+    (("Redis or Valkey",), "/data", "redis", "redis"),
+    (("MongoDB",), "/data/db", "mongo", "mongodb"),
+    (("MariaDB",), "/bitnami/mariadb", "mariadb", "mariadb"),
+    (("SQLite in app.db",), "/data", "web", ""),
+    (("MariaDB in old",), "/data", "mariadb", ""),
+    (("MariaDB", "SQLite in app.db"), "/var/lib/mysql", "mariadb", ""),
+    ((), "/var/lib/mysql", "mariadb", ""),
+]
+
+
+@pytest.mark.parametrize(("servers", "target", "image", "preset"), SERVERS)
+def test_a_server_is_known_by_its_data_and_the_image_tells_two_alike_apart(
+    servers: tuple[str, ...], target: str, image: str, preset: str
+) -> None:
+    mount = StateMount("v", "volume", (f"My.Server:{target}",), "unprotected", "no component", servers=servers)
+    made = discover.with_state(drafted(BLOG), StateInventory((mount,)), {"My.Server": image})
+    place = {"data": target} if target.startswith("/bitnami") else {}
+    source = {"name": "my-server", "service": "My.Server", "preset": preset, **place}
+    assert made.variables.get("lifeboat_dumps", {}).get("sources", []) == ([source] if preset else [])
+    assert ("lifeboat_mounts" in made.later) != bool(preset)
+    if preset:
+        given = {"stack": "x", "runtime": {"project": "x"}, "dumps": made.variables["lifeboat_dumps"]}
+        assert config.from_mapping(given).dumps.sources[0].data_path == target
 
 
 class Docker:
@@ -365,6 +404,16 @@ def test_the_playbook_keeps_a_file_that_is_there() -> None:
         "{{ lookup('lifeboat.dr.answer', 'confirm', default='') == inventory_hostname }}"
     )
     assert written["delegate_to"] == "localhost"
+
+
+def test_what_is_left_to_do_is_no_failure_to_understand() -> None:
+    """`could not be interpreted: the volume x … no backup contains it` was said of what an operator decides."""
+    root = Path(__file__).resolve().parents[2]
+    (play,) = yaml.safe_load((root / "playbooks/init.yml").read_text(encoding="utf-8"))
+    (left,) = (task["vars"]["__left"] for task in play["tasks"] if "__left" in task.get("vars", {}))
+    inspected = {"unclear": ["the volume x is in no backup"], "wanted": ["a password"]}
+    told = render(left, {"__inspected": inspected})
+    assert told == ["to check: the volume x is in no backup", "to be provided: a password"]
 
 
 # What YAML, Jinja or a terminal reads as more than a text; what YAML reads as another type.

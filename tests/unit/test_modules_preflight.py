@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import http.server
 import json
+import re
 import socket
 import sys
 import threading
@@ -15,9 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import pipeline
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LifeboatError, NotFoundError, UsageError
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.pipeline import Command
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import reach
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import server as database_server
+from ansible_collections.lifeboat.dr.plugins.module_utils.database.methods.logical import dump
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import preflight
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations.preflight import Place
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import files as stack_files
@@ -27,6 +32,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.stack.state import Sta
 from builders import Run, settings
 
 KNOWN = ["lifeboat_stack", "lifeboat_repository", "lifeboat_database", "lifeboat_drill", "lifeboat_drill_power_off"]
+COMPRESSION_PROBLEM = dump.compression_problem
 KEY, SECRET = "VAULTKEY0001", "vault-secret-0001"
 
 
@@ -75,6 +81,7 @@ def closed() -> str:
 def up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(preflight, "_PAUSE", 0)
     monkeypatch.setattr(reach, "database", lambda run: reach.Database("shop", 4096, "app", 170012))
+    monkeypatch.setattr(dump, "compression_problem", lambda run: "")
     state(monkeypatch, ServiceState(exists=True, running=True, status="running"))
 
 
@@ -268,6 +275,40 @@ def test_a_query_for_keys_that_does_not_run_is_refused(
     assert not asked
 
 
+@pytest.mark.parametrize(
+    ("stderr", "said"),
+    [
+        ("pg_dump: error: this build does not support compression with zstd", "does not support compression with zstd"),
+        ("pg_dump: error: permission denied for schema public", ""),
+        ("", ""),
+    ],
+)
+def test_deploy_tries_the_compression(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stderr: str, said: str
+) -> None:
+    """The first night found it, by an error that named no key."""
+    tried, real = list[list[str]](), pipeline.probe
+
+    def probe(command: Command, **more: Any) -> tuple[int, str, str]:
+        if "pg_dump" not in command.argv:
+            return real(command, **more)
+        tried.append(list(command.argv))
+        return int(bool(stderr)), "", stderr
+
+    monkeypatch.setattr(dump, "compression_problem", COMPRESSION_PROBLEM)
+    state(monkeypatch, ServiceState(exists=True, running=True, status="running", id="c0ffee"))
+    monkeypatch.setattr(database_server.Server, "version_num", 170012)
+    monkeypatch.setattr(pipeline, "probe", probe)
+    found = check(run, tmp_path)
+    (words,) = tried
+    assert words[-2:] == ["--dbname", "dbname='template1'"]
+    assert {"--compress=zstd:1", "--schema-only"} <= {*words}
+    assert found["failed"] is bool(said)
+    if said:
+        assert found["cause"].startswith("lifeboat_database.compression: ") and said in found["cause"]
+        assert "Set lifeboat_database.compression to gzip:6." in found["cause"]
+
+
 def test_a_vault_must_answer_even_where_the_stack_is_down(run: Run, tmp_path: Path, closed: str) -> None:
     found = check(run, tmp_path, reach=False, **vault(closed))
     assert found["cause"].startswith(f"lifeboat_vault: s3://uploads-backup at {closed}: ")
@@ -386,8 +427,27 @@ def test_packages_are_looked_for_by_what_they_bring(run: Run, tmp_path: Path, mo
     monkeypatch.setattr(preflight, "ZONES", tmp_path / "zones")
     monkeypatch.setattr(preflight, "INTERPRETER", "/nowhere/python3")
     asked = sorted(preflight.PACKAGES)
-    assert check(run, tmp_path, packages=asked)["missing"] == ["age", "logrotate", "python3-boto3", "tzdata"]
+    commands = ["openssh-client", "zstd"]
+    assert check(run, tmp_path, packages=asked)["missing"] == [
+        "age",
+        "logrotate",
+        *commands[:1],
+        "python3-boto3",
+        "tzdata",
+        "zstd",
+    ]
     (tmp_path / "zones").write_text("")
     monkeypatch.setattr(preflight, "INTERPRETER", sys.executable)
-    assert check(run, tmp_path, packages=asked)["missing"] == ["age", "logrotate"]
+    assert check(run, tmp_path, packages=asked)["missing"] == ["age", "logrotate", *commands]
     assert check(run, tmp_path)["missing"] == []
+
+
+def test_every_package_of_the_agent_can_be_looked_for(run: Run, tmp_path: Path) -> None:
+    """One that the module does not know ends each deployment of a stack that needs it."""
+    path = Path(__file__).parents[2] / "roles/agent/vars/main.yml"
+    variables = yaml.safe_load(path.read_text(encoding="utf-8"))
+    lists = [text for name, text in variables.items() if name.endswith("_packages")]
+    packages = {package for text in lists for package in re.findall(r"[\[,] ?'([a-z0-9-]+)'", text)}
+    assert packages >= {"cron", "python3-boto3", "age", "git"}
+    assert set(check(run, tmp_path, packages=sorted(packages))["missing"]) <= packages
+    assert packages == {*preflight.PACKAGES}

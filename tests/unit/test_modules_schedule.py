@@ -188,7 +188,9 @@ def test_a_deployment_sets_the_jobs_of_database_and_configuration_at_once() -> N
     """Each role alone sets its own."""
     (play,) = yaml.safe_load((ROOT / "playbooks/deploy.yml").read_text(encoding="utf-8"))
     given = {role["role"].rpartition(".")[2]: role.get("vars") for role in play["roles"]}
-    assert given["database_backup"] == {"database_backup_jobs": "{{ config_backup_jobs }}"}
+    assert given["database_backup"] == {
+        "database_backup_jobs": "{{ dumps_backup_jobs + files_backup_jobs + config_backup_jobs }}"
+    }
     assert given["config_backup"] == {"config_backup_set": False}
     (task,) = yaml.safe_load((ROOT / "roles/config_backup/tasks/main.yml").read_text(encoding="utf-8"))
     assert (task["lifeboat.dr.schedule"]["jobs"], task["when"]) == (
@@ -205,8 +207,13 @@ def test_the_roles_give_jobs_that_can_be_read(role: str) -> None:
         **defaults,
         "lifeboat_stack": "shop",
         "lifeboat_objects": {"bucket": "uploads"},
+        "lifeboat_notify": [{"type": "slack"}],
         "agent_reach_database": True,
     }
+    if role == "database_backup":
+        alone = {**given, "lifeboat_notify": []}
+        assert render(given["database_backup_notify"], given) is True, "who is named is told each hour"
+        assert render(alone["database_backup_notify"], alone) is False, "and without anybody there is no such job"
     given = {name: render(value, given) if isinstance(value, str) else value for name, value in given.items()}
     (jobs,) = variables.values()
     made = schedule.read(
@@ -217,6 +224,73 @@ def test_the_roles_give_jobs_that_can_be_read(role: str) -> None:
     )
     assert made
     assert all("--stack shop" in job.crontab_line and job.enabled is True for job in made), made
+
+
+UPLOADS = {"sources": [{"name": "uploads", "volume": "uploads"}]}
+BUCKET = {"bucket": "uploads"}
+BARE = {"enabled": False}
+FILES = {"lifeboat_database": False, "lifeboat_files": UPLOADS}
+
+
+@pytest.mark.parametrize(
+    ("variables", "jobs", "sealing"),
+    [
+        ({}, ["backup database", "verify", "backup config"], ["backup config"]),
+        (
+            {"lifeboat_database": {"name": "shop"}, "lifeboat_config": BARE},
+            ["backup database", "verify"], ["backup database"],
+        ),
+        ({"lifeboat_database": False}, ["verify", "backup config"], ["backup config"]),
+        (
+            {"lifeboat_database": False, "lifeboat_files": UPLOADS, "lifeboat_objects": BUCKET},
+            ["verify", "backup objects", "backup files", "backup config"], ["backup config"],
+        ),
+        (
+            {"lifeboat_database": False, "lifeboat_files": UPLOADS, "lifeboat_config": BARE},
+            ["verify", "backup files"], ["backup files"],
+        ),
+        (
+            {**FILES, "lifeboat_objects": BUCKET, "lifeboat_config": BARE},
+            ["verify", "backup objects", "backup files"], ["backup files"],
+        ),
+        (
+            {"lifeboat_database": False, "lifeboat_objects": BUCKET, "lifeboat_config": BARE},
+            ["verify", "backup objects"], ["backup objects"],
+        ),
+        (
+            {"lifeboat_files": UPLOADS, "lifeboat_config": BARE},
+            ["backup database", "verify", "backup files"], ["backup database"],
+        ),
+    ],
+)  # fmt: skip
+def test_the_jobs_of_a_stack_are_those_of_what_it_has(
+    variables: dict[str, Any], jobs: list[str], sealing: list[str]
+) -> None:
+    """Of all four roles; the last one that takes data seals, or there would be no recovery point."""
+    made = []
+    for role in ("database_backup", "object_storage_backup", "files_backup", "config_backup"):
+        loaded = {**load(role, "defaults"), "lifeboat_stack": "shop", **variables}
+        given = {name: render(value, loaded) if isinstance(value, str) else value for name, value in loaded.items()}
+        (listed,) = (value for name, value in load(role, "vars").items() if name.endswith("_jobs"))
+        there = role != "object_storage_backup" or given["object_storage_backup_bucket"]
+        made += [{name: render(value, given) for name, value in job.items()} for job in listed if there]
+    enabled = [job for job in schedule.read(made) if job.enabled]
+    assert [job.name.removeprefix("lifeboat ") for job in enabled] == jobs
+    assert [job.name.removeprefix("lifeboat ") for job in enabled if "--seal" in job.job] == sealing
+
+
+def load(role: str, kind: str) -> dict[str, Any]:
+    loaded: dict[str, Any] = yaml.safe_load((ROOT / f"roles/{role}/{kind}/main.yml").read_text(encoding="utf-8"))
+    return loaded
+
+
+def test_without_a_database_no_deployment_tries_to_back_one_up() -> None:
+    tasks = {task["name"]: task for task in yaml.safe_load((ROOT / "roles/database_backup/tasks/main.yml").read_text())}
+    assert "database_backup_wanted | bool" in tasks["See that a backup could be taken"]["when"]
+    defaults = load("database_backup", "defaults")
+    for given, wanted in ((False, False), ({}, True), ({"name": "shop"}, True)):
+        assert render(defaults["database_backup_wanted"], {"lifeboat_database": given}) is wanted
+    assert render(defaults["database_backup_account"], {"lifeboat_database": False}) == ""
 
 
 def test_a_keepers_group_may_read_the_repository_after_every_deployment(

@@ -23,9 +23,9 @@ echo "output of $1 $2 in $LIFEBOAT_LANE with $MOLECULE_EPHEMERAL_DIRECTORY"
 case " $FAILING " in *" $1:$2 "*) echo "FAILED test_of_$2"; exit 1 ;; esac
 case " $HANGING " in *" $1:$2 "*) touch "$SHIM/hangs.$LIFEBOAT_LANE"; exec sleep 60 ;; esac
 """
-LANE_A = ["default", "recover_site"]
-LANE_B = ["recover_object_storage", "recover_backend", "recovery_point", "drill"]
-LANE_C = ["foreign_stack", "recover_database", "recover_frontend", "corrupt_backup", "watch"]
+LANE_A = ["default", "corrupt_backup", "recover_site"]
+LANE_B = ["recover_object_storage", "recover_backend", "recovery_point"]
+LANE_C = ["foreign_stack", "recover_database", "recover_frontend", "watch"]
 
 
 def start(tmp_path: Path, *arguments: str, failing: str = "", hanging: str = "") -> subprocess.Popen[str]:
@@ -67,7 +67,7 @@ def test_each_lane_has_hosts_of_its_own_and_one_deployment_for_what_differs_in_n
         "idempotence default",
         "verify default",
         f"converge {LANE_A[1]}",
-        f"verify {LANE_A[1]}",
+        *(f"verify {name}" for name in LANE_A[1:]),
         "destroy default",
     ]
     assert steps(tmp_path, "b")[:-1] == [
@@ -88,11 +88,11 @@ def test_each_lane_has_hosts_of_its_own_and_one_deployment_for_what_differs_in_n
     ]
     for lane in ("a", "b", "c"):
         assert steps(tmp_path, lane)[-1] == "destroy default"
-    assert "11 scenarios passed" in words
-    assert re.search(r"\| b \| drill \| verify \| \d+ \|", words)
+    assert "10 scenarios passed" in words
+    assert re.search(r"\| b \| recovery_point \| verify \| \d+ \|", words)
     # A step's output stands together, and says whose it is.
     assert "a | output of verify recover_site in a with" in words
-    assert words.index("b | ==> drill: verify") + 1 < words.index("b | output of verify drill in b")
+    assert words.index("b | ==> recover_backend: verify") + 1 < words.index("b | output of verify recover_backend in b")
     assert words.count("state.a\n") and words.count("state.b\n")
 
 
@@ -133,6 +133,15 @@ def test_the_longest_tests_run_when_they_are_asked_for(
     assert run(tmp_path, *arguments, "recover_database")[0] == 0
     options = (tmp_path / "options").read_text(encoding="utf-8")
     assert ("-m 'not long'" not in options) is everything
+
+
+def test_a_drill_runs_where_it_is_named_or_everything_is_asked_for(tmp_path: Path) -> None:
+    code, words = run(tmp_path, "--long")
+    assert code == 0 and "11 scenarios passed" in words, words
+    assert [step for step in steps(tmp_path, "b") if step.startswith("verify")][-1] == "verify drill"
+    (tmp_path / "log").unlink()
+    assert run(tmp_path, "drill")[0] == 0
+    assert [step for step in steps(tmp_path, "b") if step.startswith("verify")] == ["verify drill"]
 
 
 def test_an_interrupted_run_leaves_no_host(tmp_path: Path) -> None:

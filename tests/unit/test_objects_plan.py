@@ -756,6 +756,14 @@ def test_a_backup_that_lacks_a_bucket_is_used_and_the_lack_named(case: Case) -> 
     assert case.plan(identity=ID)["newer"] == []
 
 
+def test_an_endpoint_that_was_down_before_the_loss_is_in_the_plan(case: Case) -> None:
+    case.monkeypatch.setattr(recovery_state, "warnings_of_unanswered", lambda config, patience: [f"it is {patience}"])
+    assert "it is 30.0" not in case.plan()["warnings"], "nobody will wait for it"
+    lose(case, "a", "b")
+    made = case.plan()
+    assert (made["needed"], "it is 30.0" in made["warnings"]) == (True, True)
+
+
 def test_what_newer_backups_could_not_include_is_recovered_of_the_newest_that_has_it(case: Case) -> None:
     newer, wiki = lacking(case)
     assert not case.plan()["needed"], "all is there"

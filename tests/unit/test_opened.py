@@ -25,7 +25,8 @@ from object_world import OBJECTS, VAULT
 # What opens something -> the files that may.
 OPENERS = {
     "stack/runtime.Opened": {"command/cli", "command/completion", "modules"},
-    "stack/runtime.connect": {"stack/runtime"},
+    # A hook's service is looked for each time: a recovery makes containers again.
+    "stack/runtime.connect": {"stack/runtime", "stack/hooks", "stack/hook_debts"},
     # stack_images loads images: Compose stacks only; discover looks at a project without a configuration, services
     # at one that is not in its place yet.
     "stack/compose.ComposeRuntime": {

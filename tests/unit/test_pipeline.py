@@ -14,6 +14,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any, Callable
@@ -115,6 +116,16 @@ def test_a_timeout_kills_the_chain_and_leaves_no_process(mark: str) -> None:
     with pytest.raises(LifeboatError, match=r"no end after 0 s.*lifeboat_timeout"):
         run(f"sleep 600 # {mark}; :", f"cat # {mark}; :", timeout=0.3)
     assert alive(mark) == []
+
+
+@pytest.mark.parametrize("script", ["sleep 600", "while :; do echo x; sleep 0.05; done", "exec >/dev/null; sleep 600"])
+@pytest.mark.parametrize("sink", [None, io.BytesIO()], ids=["unread", "read"])
+def test_another_thread_ends_a_chain(mark: str, script: str, sink: Any) -> None:
+    unwanted = threading.Event()
+    threading.Timer(0.3, unwanted.set).start()
+    with pytest.raises(LifeboatError):
+        run(f": {mark}; {script}", timeout=60, sink=sink, unwanted=unwanted)
+    assert unwanted.is_set() and alive(mark) == []
 
 
 def test_a_timeout_in_the_middle_of_output(mark: str) -> None:

@@ -139,6 +139,7 @@ class Server:
     user = "postgres"
     database = "shop"
     application = "lifeboat-shop"
+    host = ""
 
     def free_bytes(self) -> None:
         return None
@@ -152,6 +153,7 @@ class Server:
         self.number = more.get("major", 17)
         self.clients = more.get("clients", [])
         self.closed = more.get("closed", False)
+        self.owned, self.rules = more.get("owned", 0), more.get("rules", [])
         self.read: list[str] = []
 
     def living(self) -> list[database_server.Living]:
@@ -171,6 +173,10 @@ class Server:
             return list(self.clients)
         if self.catalogue:
             raise LifeboatError("list", "shop", self.catalogue, sqlstate=self.catalogue * (len(self.catalogue) == 5))
+        if "pg_shdepend" in sql:
+            return [self.owned]
+        if "pg_hba_file_rules" in sql:
+            return self.rules
         if "pg_roles" in sql:
             return list(self.roles)
         return [{"name": name, "unlogged": name in self.unlogged} for name in self.tables]
@@ -432,6 +438,41 @@ def test_who_stays_connected_when_the_writers_are_stopped_is_named(tmp_path: Pat
     )
     assert made.steps[1].startswith("protect: close what is replaced to logins")
     assert make(tmp_path).warnings == (), "nothing is stopped"
+
+
+@pytest.mark.parametrize(
+    ("owned", "trust", "host", "warned"),
+    [(3, False, "", True), (0, False, "", False), (3, True, "", False), (3, False, "db.invalid", False)],
+)
+def test_a_file_that_lets_no_role_with_a_password_in_is_in_the_plan(
+    tmp_path: Path, world: dict[str, Any], owned: int, trust: bool, host: str, warned: bool
+) -> None:
+    """It ended the restore, after the writers were stopped."""
+    publish(tmp_path)
+    rule = {"type": "local", "databases": ["all"], "users": ["all"], "method": "peer", "options": [], "line": 1}
+    world["server"] = Server(owned=owned, rules=[{**rule, "address": None, "netmask": None, "error": None}])
+    world["server"].host = host
+    settings = make_config(tmp_path, database={"name": "shop", "trust_owners": trust})
+    made = database_plan.make(Opened(settings), log=lambda _: None, force=True)
+    found = [
+        line for line in made.warnings if line.startswith("pg_hba.conf lets no new role with a password in (local")
+    ]
+    assert bool(found) is warned
+    assert not database_plan.make(Opened(settings), log=lambda _: None).warnings, "nothing is restored"
+
+
+def test_an_endpoint_that_was_down_before_the_loss_is_in_the_plan(tmp_path: Path, world: dict[str, Any]) -> None:
+    del world
+    publish(tmp_path)
+    settings = make_config(tmp_path, application={"checks": [{"url": "http://x.invalid/a"}]})
+    recovery_state.keep_unanswered(settings, settings.application.checks, ["status 502 instead of 200: x"], NOW)
+
+    def warned(force: bool) -> list[str]:
+        made = database_plan.make(Opened(settings), log=lambda _: None, force=force)
+        return [line for line in made.warnings if line.startswith("the endpoint GET http://x.invalid/a did not answer")]
+
+    assert len(warned(True)) == 1
+    assert warned(False) == [], "nobody will wait for it"
 
 
 def test_clients_that_cannot_be_listed_are_no_reason_to_stop(tmp_path: Path, world: dict[str, Any]) -> None:

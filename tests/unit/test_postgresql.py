@@ -170,6 +170,13 @@ def calls(record: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in record.read_text().splitlines()]
 
 
+def test_a_server_that_tells_no_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database_server.Server, "execute", lambda *_, **__: [])
+    server = database_server.Server(lambda *_, **__: Command(["true"]), user="u", database="d")
+    with pytest.raises(LifeboatError, match="server_version_num"):
+        _ = server.version_num
+
+
 def test_secrets_and_names_travel_where_no_one_reads_them(fake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ANSWER", "1")
     server = Server(execute, user="o'p", password="p'w\"$ \\", host="db", port=5433, application="lifeboat-shop")

@@ -8,20 +8,24 @@ from __future__ import annotations
 import contextlib
 import json
 import subprocess
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import filesystem
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LifeboatError, NotFoundError, UsageError
 from ansible_collections.lifeboat.dr.plugins.module_utils.command import cli
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import server as database_server
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.server import Made
+from ansible_collections.lifeboat.dr.plugins.module_utils.files import sources
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import quarantine
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations.quarantine import Kept
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery.state import RECOVERING_OBJECTS
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import bucket as s3_bucket
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import client as s3_client
+from ansible_collections.lifeboat.dr.plugins.module_utils.settings.parts import FileSource, FilesSettings
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import buckets
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import quarantine as stack_quarantine
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import DataMount, Opened
@@ -228,6 +232,39 @@ def test_what_was_copied_out_of_a_store_is_listed_once_no_recovery_waits_for_it(
     assert not copies.exists()
 
 
+def test_what_a_recovery_of_files_replaced_is_listed_and_removed(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It lies among the files. What only has such a name, and a link that an application made, is left alone."""
+    data, elsewhere = tmp_path / "uploads", tmp_path / "elsewhere"
+    kept = data / f".lifeboat-aside-{STAMP}"
+    others = [".lifeboat-aside-20261122_120000", ".lifeboat-aside-20261123_120000", ".lifeboat-aside-of-somebody"]
+    for folder in (kept / "2026", elsewhere, data / others[2]):
+        folder.mkdir(parents=True)
+    (kept / "2026" / "a.jpg").write_bytes(b"x" * 8192)
+    (elsewhere / "precious").write_bytes(b"x")
+    (data / others[0]).symlink_to(elsewhere)
+    (data / others[1]).write_bytes(b"a file")
+    world.config = replace(world.config, files=FilesSettings((FileSource("uploads", path=str(data)),)))
+    monkeypatch.setattr(sources.mounts, "places", lambda _: [])
+    found = {item.name: item for item in world.look().kept if item.kind == "directory"}
+    assert sorted(found) == sorted(map(str, (world.directory, world.replaced, kept)))
+    assert (found[str(kept)].at, found[str(kept)].size) == (SINCE, 8192)
+    with pytest.raises(NotFoundError):
+        world.remove("directory", str(data / others[0]))
+    world.remove("directory", str(kept))
+    assert sorted(path.name for path in data.iterdir()) == others
+    assert (elsewhere / "precious").exists()
+
+
+def test_a_source_that_no_service_mounts_hides_nothing_else(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.config = replace(world.config, files=FilesSettings((FileSource("uploads", volume="gone"),)))
+    monkeypatch.setattr(sources.mounts, "places", lambda _: [])
+    seen = world.look()
+    assert [check.name for check in seen.unseen] == ["directory in quarantine"]
+    assert str(world.replaced) in [item.name for item in seen.kept]
+
+
 def test_a_database_that_somebody_reads_stays(world: World) -> None:
     world.server.busy = True
     with pytest.raises(LifeboatError, match="accessed by other users"):
@@ -313,11 +350,73 @@ def test_a_move_that_ends_half_way_says_how_to_go_back(tmp_path: Path, monkeypat
     assert (data / "file").read_text() == "x"
 
 
-def test_nothing_is_moved_where_the_way_back_cannot_be_told(tmp_path: Path) -> None:
-    class Stack:
-        def discard(self, service: str, *, timeout: float) -> None:
-            pass
+class Discarding:
+    def discard(self, service: str, *, timeout: float) -> None:
+        pass
 
+
+def test_a_move_that_was_killed_half_way_is_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, narrow_umask: None
+) -> None:
+    """The data is away, and the engine starts nothing without a directory."""
+    data = tmp_path / "data"
+    data.mkdir()
+    data.chmod(0o755)
+
+    def killed(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(filesystem, "create_directory", killed)
+        with pytest.raises(KeyboardInterrupt):
+            stack_quarantine.aside("shop", DataMount("bind", "", data), STAMP)
+    assert not data.exists()
+    lines: list[str] = []
+    mount = DataMount("bind", "", data)
+    found = stack_quarantine.put_aside(
+        "shop",
+        Discarding(),
+        "objects",
+        mount,
+        "20261121_130000",
+        log=lines.append,  # type: ignore[arg-type]
+    )
+    assert (found, data.stat().st_mode & 0o7777) == (("", ()), 0o755)
+    assert lines == [f"made {data} again, which an earlier run had put aside"]
+
+
+def test_what_is_left_empty_has_the_mode_of_what_was_moved(tmp_path: Path, narrow_umask: None) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    data.chmod(0o755)
+    stack_quarantine.aside("shop", DataMount("bind", "", data), STAMP)
+    assert data.stat().st_mode & 0o7777 == 0o755
+
+
+def test_an_empty_directory_is_never_there_without_its_owner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run killed between two calls left one of root's own, and the next made another like that."""
+
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    data = tmp_path / "data"
+    with monkeypatch.context() as patch:
+        patch.setattr(filesystem.os, "chown", killed)
+        with pytest.raises(KeyboardInterrupt):
+            filesystem.create_directory(data, tmp_path.stat())
+    assert not data.exists()
+    filesystem.create_directory(data, tmp_path.stat())
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
+
+
+def test_nothing_is_made_where_nothing_was_put_aside(tmp_path: Path) -> None:
+    mount = DataMount("bind", "", tmp_path / "data")
+    stack_quarantine.put_aside("shop", Discarding(), "objects", mount, STAMP, log=print)  # type: ignore[arg-type]
+    assert not mount.path.exists()
+
+
+def test_nothing_is_moved_where_the_way_back_cannot_be_told(tmp_path: Path) -> None:
+    class Stack(Discarding):
         def by_hand(self, service: str) -> tuple[str, str]:
             raise LifeboatError("read the project", "compose.yml", "no such file")
 

@@ -861,6 +861,33 @@ def test_an_endpoint_that_was_down_before_the_loss_is_not_waited_for_the_whole_t
     assert f"it answered no better at {at}, before this recovery" in found[2].detail
 
 
+def test_endpoints_that_were_down_before_the_loss_are_waited_for_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, application: str
+) -> None:
+    monkeypatch.setattr(runtime, "connect", lambda config: Services(None))
+    monkeypatch.setattr(stack_answer, "PATIENCE", 1.0)
+    wanted = [{"url": f"{application}/wrong?{number}"} for number in range(6)]
+    settings = make_config(tmp_path, application={"checks": wanted, "timeout": 60})
+    assert len(asked(settings)) == 6
+    began = time.monotonic()
+    found = reopen.reopen(Opened(settings), ["backend"], log=lambda _: None)
+    assert 1.0 <= time.monotonic() - began < 4
+    assert [check.result for check in found[2:]] == [checks.FAIL] * 6
+
+
+def test_a_plan_says_which_endpoints_were_down_before_the_loss(tmp_path: Path) -> None:
+    wanted = [{"url": "http://x.invalid/a"}, {"url": "http://x.invalid/b"}]
+    settings = make_config(tmp_path, application={"checks": wanted})
+    assert recovery_state.warnings_of_unanswered(settings, 30.0) == []
+    remember(settings, "GET http://x.invalid/b", "status 502 instead of 200: x")
+    assert recovery_state.warnings_of_unanswered(settings, 30.0) == [
+        "the endpoint GET http://x.invalid/b did not answer as it should at 2026-11-24T00:00:00.000Z, when the last"
+        " backup was taken: status 502 instead of 200: x; while it answers no better it is waited for 30 s"
+    ]
+    remember(settings, "GET http://x.invalid/gone", "status 502 instead of 200: x")
+    assert recovery_state.warnings_of_unanswered(settings, 30.0) == [], "nobody will ask that one"
+
+
 def test_what_is_otherwise_wrong_than_before_the_loss_has_the_whole_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, application: str
 ) -> None:

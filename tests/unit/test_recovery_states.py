@@ -29,7 +29,8 @@ def state(role: str, reached: str, **facts: Any) -> str:
         return [*map(trusted, value)] if isinstance(value, list) else trust_as_template(value)
 
     loaded = trusted(yaml.safe_load((ROLES / role / "vars/main.yml").read_text()))
-    known = {"agent_objects": {}, **{f"__{role}_{name}": value for name, value in facts.items()}}
+    given = {name if name.startswith("agent_") else f"__{role}_{name}": value for name, value in facts.items()}
+    known = {"agent_objects": {}, **given}
     found = Templar(loader=DataLoader(), variables={**loaded, **known}).template(loaded[f"__{role}_states"][reached])
     return " ".join(str(found).split())
 
@@ -50,25 +51,53 @@ def state(role: str, reached: str, **facts: Any) -> str:
         ("site_recovery", "verify", {"reopened": {"verdict": "PASS"}}, "the application is well, but not"),
         ("site_recovery", "verify", {"reopened": {"verdict": "FAIL"}}, "the application is not well yet. Nobody was"),
         ("site_recovery", "verify", {}, "the database is restored; the application is not well yet"),
+        ("site_recovery", "objects", {}, "the database is restored; the bucket is not whole yet"),
     ],
 )
 def test_the_state_is_the_true_one(role: str, reached: str, facts: dict[str, Any], words: str) -> None:
     assert words in state(role, reached, **facts)
 
 
-@pytest.mark.parametrize(("objects", "phases"), [({"bucket": "uploads"}, ["objects", "verify"]), ({}, ["verify"])])
-def test_a_site_without_a_bucket_has_no_phase_for_it(objects: dict[str, str], phases: list[str]) -> None:
-    """As the tasks after the database begin them."""
+@pytest.mark.parametrize(
+    ("objects", "words"),
+    [
+        ({}, ["the bucket is not whole yet", "the application's files are not whole yet", "the application is not"]),
+        (
+            {"bucket": "uploads"},
+            ["the bucket is not", "the bucket is restored; the application's", "the bucket is restored; the app"],
+        ),
+    ],
+)  # fmt: skip
+def test_a_site_without_a_database_never_says_that_it_is_restored(objects: dict[str, str], words: list[str]) -> None:
+    for reached, start in zip(("objects", "files", "verify"), words):
+        told = state("site_recovery", reached, agent_database=False, agent_objects=objects)
+        assert told.startswith(start)
+        assert "database" not in told
+
+
+@pytest.mark.parametrize("database", [["database"], []], ids=["database", "no database"])
+@pytest.mark.parametrize(
+    "files", [[], ["files"], ["dumps"], ["files", "dumps"]], ids=["", "files", "dumps", "files and dumps"]
+)
+@pytest.mark.parametrize(("objects", "phases"), [({"bucket": "uploads"}, ["objects"]), ({}, [])])
+def test_a_site_without_a_bucket_has_no_phase_for_it(
+    objects: dict[str, str], phases: list[str], files: list[str], database: list[str]
+) -> None:
+    """As the tasks after the images begin them."""
     from ansible.template import trust_as_template
 
     role = ROLES / "site_recovery"
-    after = yaml.safe_load((role / "vars/main.yml").read_text()).get("__site_recovery_after_database", "objects")
-    templar = Templar(loader=DataLoader(), variables={"agent_objects": objects})
-    known = {"__site_recovery_after_database": templar.template(trust_as_template(after))}
+    variables = yaml.safe_load((role / "vars/main.yml").read_text())
+    known: dict[str, Any] = {
+        "agent_objects": objects,
+        "__site_recovery_plan": {"plan": {"parts": dict.fromkeys([*database, *files], "x")}},
+    }
+    for name in (f"__site_recovery_after_{phase}" for phase in ("files", "objects", "database", "images")):
+        known[name] = Templar(loader=DataLoader(), variables=known).template(trust_as_template(variables[name]))
     begun = []
-    for part in ("objects", "verify"):
+    for part in ("database", "objects", *files, "verify"):
         task = yaml.safe_load((role / f"tasks/{part}.yml").read_text())[0]
         templar = Templar(loader=DataLoader(), variables=known)
         if "when" not in task or templar.evaluate_conditional(trust_as_template(task["when"])):
             begun.append(templar.template(trust_as_template(task["lifeboat.dr.site_phase"]["begin"])))
-    assert begun == phases
+    assert begun == [*database, *phases, *files, "verify"]

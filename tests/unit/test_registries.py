@@ -57,8 +57,12 @@ def test_the_words_of_the_specifications_are_those_of_the_registries() -> None:
     assert options["scenario"]["choices"] == list(SCENARIOS)
     spec = load("roles/drill/meta/argument_specs.yml")["argument_specs"]["main"]["options"]
     assert spec["drill_scenario"]["choices"] == ["all", *SCENARIOS]
-    recover = load("roles/drill/tasks/recover.yml")[1]["vars"]
-    assert list(recover) == [f"{name}_recovery_{what}" for name in SCENARIOS for what in ("confirm", "reason")]
+    recover = list(load("roles/drill/tasks/recover.yml")[1]["vars"])
+    every = [f"{name}_recovery_{what}" for name in SCENARIOS for what in ("confirm", "reason")]
+    assert [name for name in recover if name.endswith(("_confirm", "_reason"))] == every
+    owners = [name.partition("_recovery_")[0] for name in recover]
+    assert list(dict.fromkeys(owners)) == list(SCENARIOS)
+    assert owners == sorted(owners, key=list(SCENARIOS).index), "what one of them needs besides stands with it"
 
 
 # --- no other code lists them ---

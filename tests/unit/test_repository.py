@@ -394,7 +394,13 @@ def test_bad_settings(settings: dict[str, Any], secrets: dict[str, str], message
 def test_good_settings(tmp_path: Path) -> None:
     local = repositories.from_settings(LocalSettings(path=str(tmp_path), folders={"config": "etc"}), {})
     assert isinstance(local, LocalRepository)
-    assert local.folders == {"database": "postgresql", "objects": "objects", "config": "etc"}
+    assert local.folders == {
+        "database": "postgresql",
+        "objects": "objects",
+        "files": "files",
+        "dumps": "dumps",
+        "config": "etc",
+    }
     vault = repositories.from_settings(S3Settings(bucket="b", prefix="/web1/"), KEYS)
     assert vault.location("database", ID) == f"s3://b/web1/postgresql/{ID}"
 

@@ -26,7 +26,7 @@ from typing import Any
 
 import pytest
 import s3_servers
-from ansible_collections.lifeboat.dr.plugins.module_utils.base import lock
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import lock, pipeline
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
     IntegrityError,
     LifeboatError,
@@ -235,6 +235,13 @@ def test_an_upload_that_arrived_wrong_is_not_published(
         publish(repo)
     assert keys(repo) == []
     assert staged(repo) == []
+
+
+def test_what_is_uploaded_counts_as_sent_and_not_as_moved(repo: S3Repository) -> None:
+    before = pipeline.moved()
+    publish(repo)
+    assert pipeline.moved() == before
+    assert repo.sent == sum(repo.files("database", repo.ids("database")[0]).values())
 
 
 def test_a_failed_publication_leaves_nothing(repo: S3Repository, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -562,6 +562,9 @@ class Parallel:
         self.made = Made()
         self.made.add("new")
 
+    def beside(self) -> Parallel:
+        return self
+
     def execute(self, sql: str, **_: Any) -> list[Any]:
         if "to_json(deadlocks)" in sql:
             assert sql.index("pg_terminate_backend") < sql.index("to_json(deadlocks)"), "sessions count when they end"

@@ -7,11 +7,12 @@
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils.base import clock
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import clock, pipeline
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LifeboatError, NotFoundError, UsageError
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import compose as compose_module
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime, service
@@ -112,6 +113,27 @@ def test_state(
     asked = next(command for command in runner.ran if command.startswith("docker ps"))
     for label in ("project=shop", "service=db", "oneoff=False"):
         assert f"label=com.docker.compose.{label}" in asked
+
+
+def test_several_services_are_asked_for_at_once(runner: Runner, compose: ComposeRuntime) -> None:
+    """Each look at a stack was two programs for each of its services."""
+    found = []
+    for name, one in (("db", container()), ("web", stopped()), ("web", container())):
+        one["Config"]["Labels"] = {"com.docker.compose.service": name}
+        found.append(one)
+    runner.expect("^docker compose .* config --format json$", json.dumps(PROJECT))
+    runner.expect("^docker ps .*working_dir", "")
+    runner.expect("^docker ps .*service=(cache|dv) ", "")
+    runner.expect("^docker ps .*--format .*project=shop .*oneoff=False$", "1=db\n2=web\n3=web\n4=worker\n")
+    runner.expect("^docker inspect", json.dumps(found))
+    well = runtime.wait_until_well(compose, ["db", "web"], timeout=60)
+    assert well == {"db": "running", "web": "running"}
+    looks = [command for command in runner.ran if "working_dir" not in command and " compose " not in command]
+    assert [command.split()[1] for command in looks] == ["ps", "inspect"]
+    assert runner.ran[-1] == "docker inspect 1 2 3", "no other service's"
+    assert compose.states(["web", "cache"])["cache"] == ServiceState()
+    with pytest.raises(NotFoundError, match="the project has backend, cache"):
+        compose.states(["db", "dv"])
 
 
 def test_state_reads_image_id_and_environment(runner: Runner, compose: ComposeRuntime) -> None:
@@ -362,7 +384,33 @@ def test_one_of_several_containers_that_hears_is_waited_for(
     answer_with_profiles(runner, found, [])
     runner.expect("^docker compose .* stop ", "")
     assert [line.partition(":")[0] for line in compose.stop(["web", "job", "gone"], timeout=5)] == ["job"]
-    assert [call.partition(" stop ")[2] for call in runner.ran if " stop " in call] == ["-t 1 job", "web gone"]
+    assert sorted(call.partition(" stop ")[2] for call in runner.ran if " stop " in call) == ["-t 1 job", "web gone"]
+
+
+def test_who_is_killed_waits_for_nobody_who_takes_his_time(
+    runner: Runner, compose: ComposeRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both = threading.Barrier(2, timeout=10)
+    monkeypatch.setattr(compose_module, "signal_in_vain", lambda identity, pid, name: pid == 1)
+    monkeypatch.setattr(compose_module.ComposeRuntime, "control", lambda self, *words, **_: both.wait())
+    monkeypatch.setattr(pipeline, "run", lambda commands, **_: both.wait())
+    found = [of_service("web", "shop-web-1", Pid=1), of_service("job", "shop-job-1", Pid=2)]
+    answer_with_profiles(runner, found, found)
+    assert len(compose.stop(["web", "job"], timeout=5)) == 1
+    assert len(compose.end(["shop-web-1", "shop-job-1"], timeout=5)) == 1
+
+
+@pytest.mark.parametrize("deaf", [True, False])
+def test_one_that_cannot_be_stopped_is_an_error_on_either_side(
+    runner: Runner, compose: ComposeRuntime, monkeypatch: pytest.MonkeyPatch, deaf: bool
+) -> None:
+    monkeypatch.setattr(compose_module, "signal_in_vain", lambda identity, pid, name: (pid == 1) == deaf)
+    found = [of_service("web", "shop-web-1", Pid=1), of_service("job", "shop-job-1", Pid=2)]
+    answer_with_profiles(runner, found, found)
+    runner.expect("^docker compose .* stop .*web", (1, "", "the engine refuses"))
+    runner.expect("^docker compose .* stop ", "")
+    with pytest.raises(LifeboatError, match="the engine refuses"):
+        compose.stop(["web", "job"], timeout=5)
 
 
 def volumes(*mounts: tuple[str, str, str]) -> dict[str, Any]:

@@ -215,4 +215,4 @@ def test_the_roles_schedule_what_is_looked_for() -> None:
         found += re.findall(r"lifeboat ((?:backup|verify)\b[^{]*)--stack \{\{", text)
     assert {"backup database", "backup objects", "verify"} <= {job.strip() for job in found}
     for job in found:
-        assert re.fullmatch(r"(backup (database|objects|config)|verify)", job.strip()), job
+        assert re.fullmatch(r"(backup (database|objects|files|dumps|config)|verify)", job.strip()), job

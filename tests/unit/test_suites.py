@@ -82,3 +82,13 @@ def test_what_is_stopped_leaves_nothing_running(tmp_path: Path) -> None:
     assert running.wait(30) == 130
     until(lambda: not alive(running.pid))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["make", "right", "slow"], "its folder is gone"
+
+
+def test_the_tests_that_hold_what_make_release_alone_runs_are_there() -> None:
+    page = (RUNNER.parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    table = page.partition("| only in `make release` |")[2].partition("\n\n")[0]
+    named = re.findall(r"`(test_\w+\.py)(?:::(\w+))?`", table)
+    assert len(named) > 20
+    for file, test in named:
+        text = (Path(__file__).with_name(file)).read_text(encoding="utf-8")
+        assert f"def {test or 'test_'}" in text, f"{file}::{test}"

@@ -20,6 +20,7 @@ from pathlib import Path
 import pseudo_terminal
 import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import pipeline, terminal
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import progress as gauges
 from builders import folder, prove, publish, settings, until
 
 COLLECTIONS = next(path for path in sys.path if path.endswith(".ansible/collections"))
@@ -186,3 +187,18 @@ def test_only_errors_reach_a_plain_stderr(monkeypatch: pytest.MonkeyPatch) -> No
     live = terminal.handler(Screen())
     assert isinstance(live, terminal.Progress)
     live.rest()
+
+
+def test_work_with_a_gauge_is_one_line_that_is_rewritten(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = Screen()
+    handler = progress(screen, monkeypatch, lambda: 0)
+    with gauges.going(gauges.Gauge("copying", 8, unit=gauges.OBJECTS)) as gauge:
+        gauge.add(2)
+        until(lambda: "0 s, 25 %, " in screen.getvalue())
+        record = logging.LogRecord("lifeboat", logging.INFO, "", 0, "copying: 25 %", None, None)
+        vars(record)[terminal.PROGRESS] = True
+        handler.handle(record)
+        gauge.add(4)
+        until(lambda: "0 s, 75 %, " in screen.getvalue())
+    handler.rest()
+    assert "\n" not in screen.getvalue(), "what the log gets every 15 seconds is no line here"

@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import FAIL
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LockedError
+from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Task
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import reopen, state
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery.state import RECOVERING_OBJECTS, Unfinished
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings.config import Config
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
-from builders import make_config
+from builders import Run, make_config
 
 WHOLE = Unfinished("objects_backup_1", additional=("docs", "ruled"), stamp="one")
 
@@ -147,6 +149,22 @@ def test_of_two_that_take_turns_the_first_one_stops(settings: Config) -> None:
         pass
     with state.own_turn(settings, "restore", ""):
         pass  # a module that is called without a plan
+
+
+@pytest.mark.parametrize(
+    "module", ["database_protect", "objects_protect", "files_recover", "backend_recover", "frontend_recover"]
+)
+def test_whatever_is_recovered_by_an_earlier_plan_is_left_as_it_is(
+    run: Run, settings: Config, monkeypatch: pytest.MonkeyPatch, module: str
+) -> None:
+    with state.own_turn(settings, "restore", "one", 0):
+        pass
+    before = state.turn(settings)
+    monkeypatch.setattr(Task, "plan", lambda *_: SimpleNamespace(stamp="two", turn=0, needed=True, mode="swap"))
+    done = run(module, plan={})
+    assert done["failed"] and "another run (restore, at 2" in done["cause"], done
+    assert done["cause"].endswith("nothing was done")
+    assert state.turn(settings) == before
 
 
 def test_a_run_that_was_killed_had_its_turn(settings: Config) -> None:

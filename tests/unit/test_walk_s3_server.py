@@ -60,6 +60,7 @@ def collected(copy: Path) -> set[str]:
     return {line for line in done.stdout.splitlines() if "::" in line}
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_an_invented_server_is_tested_like_the_others(copy: Path) -> None:
     environment = ["-B", "-c", f"import sys; sys.path.insert(0, '.ansible/collections')\n{REFUSED}"]

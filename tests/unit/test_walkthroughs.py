@@ -60,7 +60,15 @@ def ran(root: Path, *words: str) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["component", "method", "scenario", "check"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "component",
+        pytest.param("method", marks=pytest.mark.long),
+        "scenario",
+        pytest.param("check", marks=pytest.mark.long),
+    ],
+)
 def test_a_walk_through_touches_what_it_names_and_works(copy: Path, name: str) -> None:
     before, walk = contents(copy), script(name)
     walk.add(copy)

@@ -126,14 +126,14 @@ def observe(run: Opened, *, log: Log) -> Observations:
     if found.host.engine or (found.healthy and not found.host.full):
         return found
     if isinstance(stack, ComposeRuntime):
-        elsewhere = _elsewhere(found, stack, (config.database.service, config.objects.service))
+        elsewhere = _elsewhere(found, stack, config.stores)
         if elsewhere:  # its stores would seem lost, and its ports stolen
             return replace(found, elsewhere=elsewhere)
         found = replace(
             found,
             images_gone=_images_gone(found, stack),
             images_changed=images.changed(run, found),
-            ports=_ports(found, stack, {config.database.service, config.objects.service}),
+            ports=_ports(found, stack, config.stores),
         )
     stores, unsure = backend_stores.assess_stores(run, found, log=log)
     redactor = redactor_of(config)
@@ -144,7 +144,7 @@ def observe(run: Opened, *, log: Log) -> Observations:
 def _elsewhere(observations: Observations, stack: ComposeRuntime, stores: Collection[str]) -> tuple[str, ...]:
     """List other projects of our directory that have a store which ours has not, or run one which ours does not."""
     names: set[str] = set()
-    for service in filter(None, stores):
+    for service in stores:
         ours = [item for item in observations.units if item.service == service]
         if any(item.status in ("running", "paused", "restarting") for item in ours):
             continue
@@ -226,7 +226,7 @@ def _of_units(config: Config, stack: Runtime, *, logs: bool) -> Observations:
     """Systemd units: those that the operator named, and the stores'."""
     redactor = redactor_of(config)
     backend = list(config.application.services or config.application.writers)
-    names = dict.fromkeys([config.database.service, config.objects.service, *backend])
+    names = dict.fromkeys([*config.stores, *backend])
     units = []
     for name in filter(None, names):
         state = stack.state(name)

@@ -194,7 +194,7 @@ class Observations:
 
 def role_of(config: Config, service: str) -> str:
     """Return which part of the stack a service is. The operator's list (if any) says what the backend is."""
-    if service == config.database.service:
+    if service and service == config.database.service:
         return DATABASE
     if service and service == config.objects.service:
         return OBJECTS

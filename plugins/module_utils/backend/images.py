@@ -120,8 +120,11 @@ def pin(config: Config, stack: ComposeRuntime, service: str, known: Known, stamp
     if old == good:
         return reference, kept
     if old:
-        kept = f"lifeboat-quarantine/{config.stack}-{service}:{stamp}".lower()
-        _tag(old, kept)
+        repository = f"lifeboat-quarantine/{config.stack}-{service}".lower()
+        kept = _kept_as(repository, old)
+        if not kept:
+            kept = f"{repository}:{stamp}".lower()
+            _tag(old, kept)
     _tag(good, reference)
     log(
         f"{reference} is the image of recovery point {known.point} again"
@@ -136,6 +139,14 @@ def unpin(pinned: Mapping[str, tuple[str, str]], *, log: Log) -> None:
         if kept:
             _tag(kept, reference)
             log(f"{reference} is again what it was")
+
+
+def _kept_as(repository: str, image: str) -> str:
+    """Return the name that a run which was killed gave the image; empty where none did."""
+    shown = ["docker", "image", "ls", "--no-trunc", "--format", "{{.ID}} {{.Repository}}:{{.Tag}}", repository]
+    _status, out, _err = pipeline.probe(Command(shown))
+    lines = (line.partition(" ") for line in out.splitlines())
+    return next((name for identity, _sep, name in lines if identity == image and not name.endswith(":<none>")), "")
 
 
 def _tag(image: str, name: str) -> None:

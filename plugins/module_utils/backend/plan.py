@@ -82,7 +82,11 @@ def _make(
         machine=machine(seen),
         findings=tuple(([f"cause: {cause.description}"] if needed and not seen.healthy else []) + findings(seen)),
         unchecked=_unchecked(config, seen),
-        warnings=(*_warnings(config, seen, cause, key, backup is not None), *_mounts(run)),
+        warnings=(
+            *_warnings(config, seen, cause, key, backup is not None),
+            *_mounts(run),
+            *(recovery_state.warnings_of_unanswered(config, recovery.PATIENCE_AS_BEFORE) if needed else ()),
+        ),
         ladder=_ladder(config, cause, begin, known, files) if needed else (),
         begin=begin,
         blocked=blocked,

@@ -80,8 +80,7 @@ def recover(run: Opened, planned: Plan, *, key: str = "", log: Log) -> tuple[Rec
 def own_mounts(run: Opened) -> Optional[StateInventory]:
     """What the backend's services mount. None of a stack that is no Compose project."""
     inventory = mounts.inventory(run)
-    stores = {run.config.database.service, run.config.objects.service}
-    return inventory.without(stores) if inventory else None
+    return inventory.without({*run.config.stores}) if inventory else None
 
 
 def _recovered(work: Work, tried: Sequence[Tried]) -> Recovered:
@@ -176,10 +175,13 @@ def prove(run: Opened, *, log: Log) -> list[Check]:
         if service.role != OTHER
     ]
     checks += [Check(f"service {name}", FAIL, "it has no container") for name in seen.absent]
-    deadline = time.monotonic() + min(run.config.application.timeout, 60)
+    began = time.monotonic()
+    deadline = began + min(run.config.application.timeout, 60)
     known = recovery_state.unanswered(run.config)
     endpoints = [
-        answer.endpoint(check, deadline, None, known.problem(run.config, f"{check.method} {check.url}"), known.at)
+        answer.endpoint(
+            check, deadline, None, known.problem(run.config, f"{check.method} {check.url}"), known.at, began
+        )
         for check in run.config.application.checks
     ]
     checks += [

@@ -111,11 +111,7 @@ def restart(work: Work) -> None:
             work.quarantined.append(f"container {holder.container} (stopped)")
     for group in (stores, ill):
         _wake(group, work)
-    absent_stores = [
-        name
-        for name in work.observations.absent
-        if name in (work.run.config.database.service, work.run.config.objects.service)
-    ]
+    absent_stores = [name for name in work.observations.absent if name in work.run.config.stores]
     for names in (absent_stores, [name for name in work.observations.absent if name not in absent_stores]):
         if names:
             work.log(f"starting {', '.join(names)}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, Literal, Optional
 
 from .errors import IntegrityError, LifeboatError, NotFoundError, UnverifiedError, of_machine
@@ -82,6 +82,11 @@ def kind_of(name: str) -> str:
     if name.startswith(PROOF) or name.endswith(PROOF):
         return PROOF
     return name.partition(" of ")[0]
+
+
+def by_kind(check: Check) -> Check:
+    """Return a check that came without a kind, as those on record do, with that of its name."""
+    return check if check.kind != check.name else replace(check, kind=kind_of(check.name))
 
 
 def at_most(name: str, measured: float, limit: float, unit: str, detail: str) -> Check:

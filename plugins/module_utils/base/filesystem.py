@@ -27,6 +27,8 @@ from .errors import IntegrityError, LifeboatError, NotFoundError, SpaceError, Us
 CHUNK = 1 << 20
 STALE = timedelta(hours=24)  # what a run that died has left is swept after this
 LARGEST = 64 << 20  # bytes of a document that is read whole
+_UUIDS = Path("/dev/disk/by-uuid")
+_EXPORTED = ("nfs", "nfs4", "cifs", "smb3", "ceph", "glusterfs", "fuse.glusterfs", "9p", "virtiofs")  # by servers
 _HELD = ".held"  # how the name of a directory ends that a run holds among those of other programs
 _FULL = (SpaceError, "Free space there or run lifeboat.dr.prune, then try again.")
 _DENIED = (UsageError, "Run as root, or correct the owner and mode there.")
@@ -337,6 +339,18 @@ def locked_directory(prefix: str, parent: Optional[Path] = None) -> Iterator[Pat
         os.close(handle)
 
 
+def create_directory(path: Path, like: os.stat_result) -> None:
+    """Create an empty one with the owner and the mode of another, whatever the umask is. It is there with both, or
+    not at all: a run that is killed here leaves none of root's own, which the next would take for what was there."""
+    partial = path.with_name(f".{path.name}.partial")
+    with contextlib.suppress(FileNotFoundError):
+        partial.rmdir()
+    partial.mkdir(mode=0o700)
+    os.chown(partial, like.st_uid, like.st_gid)
+    partial.chmod(like.st_mode & 0o7777)
+    partial.rename(path)
+
+
 def sweep(prefix: str, parent: Optional[Path] = None, delete: Optional[Callable[[Path], None]] = None) -> None:
     """Remove our directories of that prefix that no process holds any more."""
     shape = re.compile(re.escape(prefix) + "[a-z0-9_]{8}" + ("" if parent else re.escape(_HELD)))
@@ -369,6 +383,29 @@ def is_mounted(path: Path) -> bool:
         return False
     points = (line.split(" ")[4] for line in lines if line.count(" ") > 4)
     return at in (re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), point) for point in points)
+
+
+def disk_of(path: Path) -> str:
+    """Return what tells the file system of a directory from another one, after each mount of it: its UUID, or what a
+    server exports; empty where it has neither."""
+    try:
+        mounts = Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines()
+        status = path.stat()
+        number = f"{os.major(status.st_dev)}:{os.minor(status.st_dev)}"
+        uuids = {link.stat().st_rdev: link.name for link in _UUIDS.iterdir()} if _UUIDS.is_dir() else {}
+    except OSError:
+        return ""
+    for line in mounts:
+        head, _dash, tail = line.partition(" - ")
+        words, kind = head.split(" "), tail.split(" ")
+        if len(words) > 4 and words[2] == number and len(kind) > 1:
+            if kind[0] in _EXPORTED:
+                return f"{kind[0]} {kind[1]}"
+            device = os.makedev(*map(int, number.split(":")))
+            with contextlib.suppress(OSError):  # of btrfs the number is none of a device
+                device = Path(kind[1]).stat().st_rdev or device
+            return f"uuid {uuids[device]}" if device in uuids else ""
+    return ""
 
 
 def remove(path: Path) -> None:

@@ -27,6 +27,7 @@ import threading
 import time
 import urllib.parse
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Callable, Optional, Protocol, Union
@@ -160,7 +161,7 @@ class Sink(Protocol):
 class HashingWriter:
     """Write through to `target` (or nowhere) while counting bytes and taking their SHA-256."""
 
-    def __init__(self, target: Optional[IO[bytes]] = None) -> None:
+    def __init__(self, target: Optional[Sink] = None) -> None:
         self._target, self._digest, self.size = target, hashlib.sha256(), 0
 
     def write(self, data: bytes, /) -> int:
@@ -336,9 +337,9 @@ def _signal(process: subprocess.Popen[bytes], sig: int) -> None:
 
 
 def _wait(
-    processes: Sequence[subprocess.Popen[bytes]], deadline: float, fine: Callable[[int, int], bool]
+    processes: Sequence[subprocess.Popen[bytes]], over: Callable[[], bool], fine: Callable[[int, int], bool]
 ) -> Optional[dict[int, int]]:
-    """Wait until all have ended, or one in a way that is not fine: {index: status}. None when the time is up first."""
+    """Wait until all have ended, or one in a way that is not fine: {index: status}. None when it is over first."""
     ended: dict[int, int] = {}
     pause = 0.0005
     while True:
@@ -351,7 +352,7 @@ def _wait(
                     return ended
         if len(ended) == len(processes):
             return ended
-        if time.monotonic() >= deadline:
+        if over():
             return None
         time.sleep(pause)
         pause = min(2 * pause, 0.05)
@@ -367,14 +368,18 @@ def run(
     timeout: float = 3600,
     remedy: str = "",
     ok: Callable[[Finished], bool] = lambda finished: finished.status == 0,
+    unwanted: Optional[threading.Event] = None,
 ) -> list[Finished]:
     """Run `commands` as one chain; bytes flow source -> first -> ... -> last -> sink.
 
     Returns how each ended, in order. Raises LifeboatError, with the words of the process that failed first, when any
     status is not ok, when `timeout` seconds pass, or when source or sink fail. An OSError of the sink (disk full)
     passes through unchanged so that its owner can say which file it was.
+
+    unwanted: when another thread sets it the chain is ended, as when its time is up.
     """
     deadline = time.monotonic() + timeout
+    over = functools.partial(_over, deadline, unwanted)
     words = f"no end after {timeout:.0f} s"
     late = LifeboatError(attempted, subject, words, "Raise lifeboat_timeout.", exit_status=TIMED_OUT)
     processes: list[subprocess.Popen[bytes]] = []
@@ -394,7 +399,7 @@ def run(
         feeder = _Feeder(source, processes[0]) if source is not None else None
         try:
             if sink is not None:
-                for data in _read(processes, deadline, late):
+                for data in _read(processes, deadline, over, late):
                     sink.write(data)
                     _METER[0] += len(data) if source is None else 0  # what was fed in is counted there
 
@@ -402,7 +407,7 @@ def run(
                 # A process killed by SIGPIPE is a consequence: its reader is about to end with the reason.
                 return status == -signal.SIGPIPE or ok(Finished(commands[index], status, errors[index].text()))
 
-            ended = _wait(processes, deadline, fine)
+            ended = _wait(processes, over, fine)
             if ended is None:
                 raise late
         finally:
@@ -418,6 +423,10 @@ def run(
         if feeder is not None and feeder.error is not None and not isinstance(feeder.error, BrokenPipeError):
             raise LifeboatError(attempted, subject, f"reading its input: {feeder.error}", remedy)
         return finished
+
+
+def _over(deadline: float, unwanted: Optional[threading.Event]) -> bool:
+    return time.monotonic() >= deadline or (unwanted is not None and unwanted.is_set())
 
 
 def _start(command: Command, stdin: Union[int, IO[bytes], None], stdout: int, stderr: int) -> subprocess.Popen[bytes]:
@@ -470,7 +479,9 @@ class _Feeder(threading.Thread):
                 self._stdin.close()
 
 
-def _read(processes: Sequence[subprocess.Popen[bytes]], deadline: float, late: LifeboatError) -> Iterator[bytes]:
+def _read(
+    processes: Sequence[subprocess.Popen[bytes]], deadline: float, over: Callable[[], bool], late: LifeboatError
+) -> Iterator[bytes]:  # fmt: skip
     """Yield what the last process writes until its end, never waiting past the deadline.
 
     A process that has ended may have left one behind that has its end of a pipe: it is killed. One that has taken
@@ -485,16 +496,57 @@ def _read(processes: Sequence[subprocess.Popen[bytes]], deadline: float, late: L
                     return
                 yield data
                 # One that never falls silent has no more time than another; what has ended leaves a pipe at most.
-                if time.monotonic() >= deadline and processes[-1].poll() is None:
+                if over() and processes[-1].poll() is None:
                     raise late
                 continue
-            over = [process for process in processes if process.poll() is not None]
-            for process in over:
+            gone = [process for process in processes if process.poll() is not None]
+            for process in gone:
                 _signal(process, signal.SIGKILL)
-            if processes[-1] in over and not selector.select(_SILENCE):
+            if processes[-1] in gone and not selector.select(_SILENCE):
                 return
-            if time.monotonic() >= deadline:
+            if over():
                 raise late
+
+
+@contextlib.contextmanager
+def writing(work: Callable[[IO[bytes]], object]) -> Iterator[IO[bytes]]:
+    """Something to write to. `work` reads it, in another thread, and has ended afterwards; what it raises is raised."""
+
+    def read(reader: IO[bytes]) -> None:
+        with reader:  # closed where the work fails, so that who writes learns of it
+            work(reader)
+
+    read_end, write_end = os.pipe()
+    with ThreadPoolExecutor(1) as pool, os.fdopen(read_end, "rb") as reader:
+        working = pool.submit(read, reader)
+        try:
+            with os.fdopen(write_end, "wb") as writer:
+                yield writer
+        except BrokenPipeError:
+            working.result()  # says why it stopped reading
+            raise
+        working.result()
+
+
+@contextlib.contextmanager
+def reading(
+    command: Command, source: IO[bytes], *, attempted: str, subject: str, timeout: float
+) -> Iterator[IO[bytes]]:
+    """What the command makes of the source, to read. Where that was read to its end, the command has ended well; who
+    stops reading before is told nothing of how it ended."""
+    read_end, write_end = os.pipe()
+
+    def work() -> None:
+        with os.fdopen(write_end, "wb") as writer:
+            run([command], attempted=attempted, subject=subject, source=source, sink=writer, timeout=timeout)
+
+    with ThreadPoolExecutor(1) as pool:
+        working = pool.submit(work)
+        with os.fdopen(read_end, "rb") as reader:
+            yield reader
+            left = reader.read(1)
+        with contextlib.suppress(BrokenPipeError) if left else contextlib.nullcontext():
+            working.result()
 
 
 class _Collector:

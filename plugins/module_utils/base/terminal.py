@@ -10,6 +10,7 @@ Colour repeats what a word says; it never says anything alone.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import re
@@ -18,7 +19,7 @@ import time
 from collections.abc import Iterable
 from typing import Callable, Optional, TextIO
 
-from . import pipeline
+from . import pipeline, progress
 from .errors import present, printable, printable_lines
 from .text import human
 
@@ -32,6 +33,7 @@ _WORDS = "|".join(_COLOURS)
 _VERDICT = re.compile(rf"(?P<before>^ *)(?P<first>{_WORDS})(?![\w])|(?<=: )(?P<last>{_WORDS})$")
 _PROVEN = re.compile(r"(?<=  )(?:(?P<yes>yes, \d{4}-\d\d-\d\d)|(?P<no>no)|(?P<broken>(?:BROKEN|INCOMPLETE): .*))$")
 _HEAD = re.compile(r"(?:ID|RECOVERY POINT) +AGE .*PROVEN")
+PROGRESS = "progress"  # what a record has that tells how far some work is
 _PATIENCE = 2.0  # seconds without a word before time is shown
 
 
@@ -85,7 +87,7 @@ def handler(stream: TextIO, *, errors_only: bool = False) -> logging.Handler:
 
 
 class Progress(logging.Handler):
-    """Log lines, and below the last one how long ago it was and what has moved since, until rest()."""
+    """Log lines, and below the last one how long ago it was and how far the work is, until rest()."""
 
     def __init__(self, stream: TextIO, *, moved: Callable[[], int] = pipeline.moved, every: float = 1.0) -> None:
         super().__init__(logging.INFO)
@@ -99,6 +101,8 @@ class Progress(logging.Handler):
         self._since, self._base = time.monotonic(), self._moved()
 
     def emit(self, record: logging.LogRecord) -> None:
+        if hasattr(record, PROGRESS):  # the line below the last one shows it
+            return
         colour = _RED if record.levelno >= logging.ERROR else _YELLOW if record.levelno >= logging.WARNING else _DIM
         try:
             self._erase()
@@ -111,7 +115,7 @@ class Progress(logging.Handler):
     def rest(self) -> None:
         """No more of it: what follows is the answer."""
         self._ended.set()
-        with present(self.lock):
+        with present(self.lock), contextlib.suppress(OSError, ValueError):  # as in emit()
             self._erase()
 
     def _erase(self) -> None:
@@ -122,18 +126,25 @@ class Progress(logging.Handler):
 
     def _tick(self) -> None:
         while not self._ended.wait(self._every):
-            seconds, bytes_ = time.monotonic() - self._since, self._moved() - self._base
+            seconds = time.monotonic() - self._since
             if seconds < _PATIENCE:
                 continue
+            text = self._done()
             with present(self.lock):
                 if self._ended.is_set():
                     return
                 try:
-                    self._stream.write(f"\r\x1b[K          {seconds:.0f} s{f', {human(bytes_)}' if bytes_ else ''}")
+                    self._stream.write(f"\r\x1b[K          {seconds:.0f} s{f', {text}' if text else ''}")
                     self._stream.flush()
                     self._shown = True
                 except (OSError, ValueError):
                     return
+
+    def _done(self) -> str:
+        if gauge := progress.current():
+            return gauge.text()
+        moved = self._moved() - self._base
+        return human(moved) if moved else ""
 
 
 def rest(log: logging.Logger) -> None:

@@ -18,7 +18,6 @@ from .errors import UsageError
 T = TypeVar("T")
 R = TypeVar("R")
 SIDE_BY_SIDE = 4  # buckets of one store that are worked on at once
-PROGRESS = 10  # seconds between two lines of a log
 _RATE = re.compile(r"(\d+(?:\.\d+)?)\s*([BKMGT]?)(?:i?B?(?:/s)?)?", re.IGNORECASE)
 
 
@@ -46,19 +45,6 @@ class Rate:
             start = max(time.monotonic(), self._free_at)
             self._free_at = start + size / self._limit
         time.sleep(max(0.0, start - time.monotonic()))
-
-
-class Progress:
-    """Says when it is time for another line of the log. Not for several threads at once."""
-
-    def __init__(self) -> None:
-        self._told = time.monotonic()
-
-    def due(self) -> bool:
-        now = time.monotonic()
-        late = now - self._told > PROGRESS
-        self._told = now if late else self._told
-        return late
 
 
 class Budget:

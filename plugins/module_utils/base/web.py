@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import io
+import re
 import socket
 import ssl
 import threading
@@ -37,6 +38,8 @@ TIMES_OF_POST = 15
 NOWHERE, OWN_HOST, ANYWHERE = "nowhere", "own host", "anywhere"  # where redirects may lead
 ERRORS = (OSError, ValueError, http.client.HTTPException)  # of Http.exchange()
 _WORDS = "the answer did not end in time"
+_PART = 16  # characters of a part of an address that is a secret
+_NOT_IN_URL = re.compile(r"[^!-~]")  # blanks, control characters, and what is not ASCII
 
 
 class _Answer(http.client.HTTPResponse):
@@ -67,7 +70,7 @@ class _Answer(http.client.HTTPResponse):
 
 
 class _End:
-    """Ends a connection's answer, whoever reads it then."""
+    """Ends a connection's answer, for every reader of it."""
 
     def __init__(self, connection: socket.socket, seconds: float) -> None:
         self.came, self._connection = False, connection
@@ -196,6 +199,44 @@ def host(url: str) -> str:
         return urllib.parse.urlsplit(url).hostname or ""
     except ValueError:
         return ""
+
+
+def path(url: str) -> str:
+    return urllib.parse.urlsplit(url).path
+
+
+def secret_parts(url: str) -> list[str]:
+    """What of a secret address makes it one, which a server may repeat in its answer. A shorter part is a word that a
+    text may have for other reasons."""
+    parts = urllib.parse.urlsplit(url)
+    values = [value for _name, value in urllib.parse.parse_qsl(parts.query)]
+    found = (parts.path, parts.path.rpartition("/")[2], parts.query, *values)
+    return [part for part in found if len(part) >= _PART]
+
+
+def address_problem(url: str) -> str:
+    """Why nothing can be sent to a secret address; empty: it can. The text never shows the address."""
+    try:
+        parts = urllib.parse.urlsplit(url)
+        name, _port = parts.hostname, parts.port
+    except ValueError:  # whose text would show the address
+        return "it is not a web address"
+    if parts.scheme not in ("http", "https") or not name:
+        return "it is not an address that begins with http:// or https://"
+    if _NOT_IN_URL.search(url):
+        return "it has a blank or another character that no web address has"
+    if "@" in parts.netloc:
+        return "it has a user name or a password, which are not sent"
+    return ""
+
+
+def secret_cause(error: Exception) -> str:
+    """Why exchange() with a secret address raised it. The text never shows the address."""
+    if isinstance(error, urllib.error.URLError):
+        return str(error.reason) or type(error.reason).__name__
+    if isinstance(error, OSError):
+        return error.strerror or str(error) or type(error).__name__
+    return f"its answer is not HTTP ({type(error).__name__})"  # whose text may quote the address
 
 
 def ssl_context(ca_bundle: str) -> ssl.SSLContext:

@@ -19,7 +19,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Callable, NamedTuple, Optional
 
-from ..base import ecs, lock, pipeline, terminal
+from ..base import ecs, lock, pipeline, progress, terminal
 from ..base import text as base_text
 from ..base.checks import CODES
 from ..base.clock import format_time
@@ -29,6 +29,7 @@ from ..base.version import VERSION
 from ..operations import schedule
 from ..repository.components import KINDS
 from ..settings import config
+from ..stack import hook_debts
 from ..stack.runtime import Opened
 
 if TYPE_CHECKING:
@@ -101,6 +102,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         from . import completion
 
         return completion.run(parser(), arguments)
+    if arguments.verb == "explain":
+        return _explained(arguments)
     log = logging.getLogger("lifeboat")
     stack = arguments.stack
     secrets: dict[str, str] = {}
@@ -111,9 +114,11 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         stack = loaded.stack
         secrets.update(loaded.secrets)
         _open_log(log, stack, arguments, loaded.monitoring.log_format)
+        hook_debts.catch_up(loaded, log.info)
         if arguments.verb in schedule.WORK:
             log.debug(schedule.BEGINS, arguments.verb)
-        code, result, told = _run(loaded, arguments, log)
+        with progress.told(lambda text: log.info("%s", text, extra={terminal.PROGRESS: True})):
+            code, result, told = _run(loaded, arguments, log)
         shown = [pipeline.scrub(line, secrets) for line in told]
         _log_end(log, arguments.verb, code, shown)
     except LifeboatError as exc:
@@ -137,6 +142,17 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
 
         result = phases.cleaned(result, secrets)
     return _answer(arguments, code, result, shown)
+
+
+def _explained(arguments: argparse.Namespace) -> int:
+    """Print a runbook. It opens no log and reads no configuration that it needs: they may be what is broken."""
+    from . import explain
+
+    try:
+        return _answer(arguments, *explain.run(arguments))
+    except LifeboatError as exc:
+        sys.stderr.write(f"lifeboat: explain failed: {printable_lines(str(exc))}\n")
+        return _failed(arguments, arguments.stack, exc, {})
 
 
 def _failed(arguments: argparse.Namespace, stack: str, exc: LifeboatError, secrets: Mapping[str, str]) -> int:
@@ -537,6 +553,19 @@ def _ship_options(parser: argparse.ArgumentParser) -> None:
     shipped.options(parser)
 
 
+def _explain(loaded: config.Config, arguments: argparse.Namespace, log: Log) -> Answer:
+    from . import explain
+
+    del loaded, log
+    return explain.run(arguments)
+
+
+def _explain_options(parser: argparse.ArgumentParser) -> None:
+    from . import explain
+
+    explain.options(parser)
+
+
 def _metrics(loaded: config.Config, arguments: argparse.Namespace, log: Log) -> Answer:
     from . import watched
 
@@ -548,6 +577,18 @@ def _metrics_options(parser: argparse.ArgumentParser) -> None:
     from . import watched
 
     watched.options(parser)
+
+
+def _notify(loaded: config.Config, arguments: argparse.Namespace, log: Log) -> Answer:
+    from . import notified
+
+    return notified.run(Opened(loaded), arguments, log)
+
+
+def _notify_options(parser: argparse.ArgumentParser) -> None:
+    from . import notified
+
+    notified.options(parser)
 
 
 def _transaction(loaded: config.Config, arguments: argparse.Namespace, log: Log) -> Answer:
@@ -600,6 +641,10 @@ _VERBS = {
         "Write what a monitoring system wants to know, for node_exporter's textfile collector.",
         _metrics_options,
         _metrics,
+    ),
+    "explain": Verb("Print the runbook of an alert, or list the alerts.", _explain_options, _explain),
+    "notify": Verb(
+        "Tell the receivers of lifeboat_notify what is new: what failed, what is well again.", _notify_options, _notify
     ),
     "ship": Verb(
         "For rsyslog: send log lines to Elasticsearch or OpenSearch, and confirm what it has stored.",

@@ -18,6 +18,7 @@ from ..evidence import store
 from ..repository import components, repositories
 from ..settings import config
 from ..stack.runtime import Opened
+from . import explain
 
 SHELLS = ("bash", "zsh")
 # What only the host knows: by the verb ("" is any) and the option or argument.
@@ -27,6 +28,7 @@ _KNOWN = {
     ("escrow", "point"): "points",
     ("report", "id"): "records",
     ("review", "id"): "records",
+    ("explain", "alert"): "alerts",
 }
 KINDS = tuple(dict.fromkeys(_KNOWN.values()))
 _MOST = 200  # newest; a shell that offers more helps nobody
@@ -171,6 +173,8 @@ def known(kind: str, stack: str, directory: Path) -> list[str]:
 def _ids(kind: str, stack: str, directory: Path) -> list[str]:
     if kind == "stacks":
         return config.stacks(directory)
+    if kind == "alerts":
+        return list(explain.read(explain.LANGUAGES[0]))
     loaded = config.load(stack, directory)
     if kind == "records":
         return store.ids(loaded)

@@ -13,7 +13,7 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Callable, Optional
 
 from ..base.errors import LifeboatError, Log
-from ..operations import heartbeat, metrics, runs
+from ..operations import heartbeat, metrics, notify, runs
 from ..stack.runtime import Opened
 
 if TYPE_CHECKING:
@@ -61,6 +61,8 @@ def reported(run: Opened, name: str, work: Callable[[], Answer], warn: Log) -> A
     finally:
         if heard is not None:
             heard.ended(code, _now(), told)
+        if run.config.notify and not run.config.keeper.directory:
+            notify.ended(run.config, name, code, told, _now(), warn, quiet=_typed())
         # A keeper tells nothing of the stack itself: `lifeboat keeper metrics` is its own.
         if metered:
             _noted(warn, lambda: runs.end(run.config, name, tried=code != _HELD))

@@ -28,6 +28,7 @@ from ..repository.base import Repository
 from ..repository.details import ConfigDetails, ImageInUse, Part
 from ..repository.manifest import Artefact, Manifest
 from ..settings.config import Config, GitRepository
+from ..stack.runtime import states_of
 from ..stack.service import Runtime
 from ..tools import age
 
@@ -129,8 +130,9 @@ def fetch(repo: Repository, manifest: Manifest, name: str, target: Path, keys: O
 
 def images_in_use(runtime: Runtime) -> dict[str, ImageInUse]:
     """By service."""
-    used = {service: (runtime.state(service), digest) for service, digest in runtime.images().items()}
-    return {service: ImageInUse(state.image, state.image_id, digest) for service, (state, digest) in used.items()}
+    used = runtime.images()
+    states = states_of(runtime, list(used))
+    return {name: ImageInUse(states[name].image, states[name].image_id, digest) for name, digest in used.items()}
 
 
 def images_nowhere(used: Mapping[str, ImageInUse]) -> list[str]:

@@ -209,7 +209,7 @@ def _services(
     config: Config, model: Mapping[str, object], raw: Mapping[str, object], paths: _Paths, again: _Again
 ) -> Iterator[Service]:
     roles = {**dict.fromkeys(config.application.writers, "a writer"), config.objects.service: "the object store"}
-    roles[config.database.service] = "the database"
+    roles.update({config.database.service: "the database"} if config.database.enabled else {})
     for name, given in sorted(_map(model.get("services")).items()):
         service = _map(given)
         writes = [

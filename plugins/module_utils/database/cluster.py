@@ -297,7 +297,7 @@ FROM (SELECT item, split_part(item, '=', 1) AS name FROM pg_db_role_setting x, L
       WHERE x.setrole = 0 AND x.setdatabase = 0) g
 LEFT JOIN pg_settings s ON lower(s.name) = lower(g.name) ORDER BY g.name COLLATE "C";
 """
-_HBA = """
+HBA_RULES = """
 SELECT jsonb_build_object('type', type, 'databases', coalesce(database, '{}'), 'users', coalesce(user_name, '{}'),
   'address', address, 'netmask', netmask, 'method', auth_method, 'options', coalesce(options, '{}'), 'error', error,
   'line', line_number)
@@ -383,7 +383,7 @@ class _Read(Setting):
 
 
 @dataclass(frozen=True)
-class _Rule:
+class Rule:
     """A line of pg_hba.conf as PostgreSQL understood it. error: why it did not."""
 
     type: Optional[str]
@@ -490,7 +490,7 @@ def take(server: Server, databases: Iterable[str], major: int = 0) -> Cluster:
 def _taken(reader: _Reader, databases: Iterable[str], major: int) -> Cluster:
     sql = _INSIDE.replace(_TABLES_OF, _TABLES_BEFORE_15) if 0 < major < 15 else _INSIDE
     may = reader.may()
-    hba = [rule.text for rule in reader.rows(RULES, _Rule, _HBA)]
+    hba = [rule.text for rule in reader.rows(RULES, Rule, HBA_RULES)]
     ident = [rule.text for rule in reader.rows(RULES, _Mapping, _IDENT)] if may.ident else []
     columns = ("subconninfo", _OPTIONS) if may.conninfo else ("NULL", "NULL")
     asked = _SUBSCRIPTIONS.replace("{conninfo}", columns[0]).replace("{options}", columns[1])

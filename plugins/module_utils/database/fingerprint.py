@@ -17,7 +17,7 @@ import gzip
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, NamedTuple, Optional, Union
@@ -601,10 +601,19 @@ def sequences(session: Session, scheme: int = SCHEME) -> dict[str, Position]:
     return {row.name: Position(row.up, row.last, row.cycle) for row in answers(_Sequence, rows)}
 
 
+def tables_sql() -> str:
+    """SQL for what content_sql() has to know of every ordinary table, the largest first."""
+    return _TABLES.replace("{hashable}", ", ".join(literal(name) for name in _HASHABLE))
+
+
+def content_sql(tables: Iterable[object]) -> list[str]:
+    """SQL for the rows and the hash of each of these, as tables_sql() describes them."""
+    return [_table_sql(table, table.method("content")) for table in answers(_Table, tables)]
+
+
 def _tables(session: Session, level: str) -> dict[str, Table]:
     """Rows, and at level `content` the hash, of every ordinary table."""
-    hashable = ", ".join(literal(name) for name in _HASHABLE)
-    there = answers(_Table, session.rows(_TABLES.replace("{hashable}", hashable), attempted=_ATTEMPT))
+    there = answers(_Table, session.rows(tables_sql(), attempted=_ATTEMPT))
     asked = ((_table_sql(table, table.method(level)), f"{_ATTEMPT} of {table.name}") for table in there)
     counted = (answers(_Rows, rows)[0] for rows in session.each(asked))
     return {table.name: Table(row.rows, table.method(level), row.hash) for table, row in zip(there, counted)}

@@ -24,11 +24,12 @@ from ..recovery.state import DAMAGED, DOWN, HEALTHY, Unfinished, recovered, stop
 from ..repository import catalog
 from ..repository.base import LATEST
 from ..repository.catalog import Entry
-from ..repository.details import COPY, Content, DatabaseDetails
+from ..repository.details import COPY, LOGICAL, Content, DatabaseDetails
 from ..repository.manifest import Manifest
 from ..repository.sources import FROM_VAULT, Sources
 from ..settings.config import Config
 from ..settings.scenarios import DATABASE
+from ..stack import answer
 from ..stack.runtime import Opened, Runtime, database_mount, wal_elsewhere
 from . import (
     aside,
@@ -36,6 +37,7 @@ from . import (
     carried,
     clients,
     cluster,
+    hba,
     held,
     lacking,
     logins,
@@ -55,6 +57,11 @@ ANOTHER = (
     "the server is not the one that was backed up: beside its databases, the backup's roles, settings, access rules,"
     " slots and tablespaces may be missing, and a swap brings back none of them; -e method=rebuild brings back or names"
     " each"
+)
+_OWNERS = (
+    "rows of owners who are no superusers come back over such a role, so the restore would end before anything is"
+    " replaced. Add a line, as `host all all 127.0.0.1/32 scram-sha-256`, before these, and reload; or, where you trust"
+    " the owners, set lifeboat_database.trust_owners: true"
 )
 LOST = 12  # lines of the text about what does not come back as it was
 _ASKED: Mapping[str, Mode] = {"swap": "swap", "rebuild": "rebuild"}
@@ -89,6 +96,7 @@ def make(
     the only one to be replaced in a server that lives. others: `restore`, `aside` or `ask`, for databases that the
     backup does not hold and a rebuild would lose.
     """
+    database_server.refuse_without(run.config, "plan the recovery of the database")
     with recovery_state.planning(run.config) as number:  # before anything is looked at
         made = _make(run, identity, before, force, method, accept, database, others, log)
     return replace(made, turn=number)
@@ -164,7 +172,9 @@ def _make(
             *lacks.warnings(back, seen.databases),
             *damaged,
             *remaining,
+            *(_of_passwords(run, manifest, back) if mode == "swap" else ()),
             *_copies(copies),
+            *(recovery_state.warnings_of_unanswered(config, answer.PATIENCE) if needed else ()),
         ),
         why=why,
         asked=force or bool(state),
@@ -583,6 +593,13 @@ def _clients(run: Opened, writers: list[str], one_offs: list[str], databases: Se
         return clients.lasting(found, run.runtime.addresses(writers, one_offs)) if found else []
     except LifeboatError as exc:
         return [f"who else is connected is not known: {exc.cause}"]
+
+
+def _of_passwords(run: Opened, manifest: Manifest, databases: Sequence[str]) -> list[str]:
+    if run.config.database.trust_owners or manifest.detailed(DatabaseDetails).method != LOGICAL:
+        return []
+    refused = hba.closed_to_passwords(database_server.of(run), databases)
+    return [f"{refused}; {_OWNERS}"] if refused else []
 
 
 def _one_off(name: str) -> str:

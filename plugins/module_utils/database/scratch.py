@@ -72,15 +72,31 @@ _SQLSTATE = re.compile(r"([0-9A-Z]{5}) (.*)")
 
 
 def sweep(stack: str) -> None:
-    """Remove throw-away containers that killed runs left. Those of a run that lives stay: a recovery is planned beside
-    a verification."""
-    shown = f'{{{{.ID}}}} {{{{.Label "{_RUN}"}}}}'
-    argv = ["docker", "ps", "--all", "--filter", f"label={LABEL}={stack}", "--format", shown]
-    status, out, _err = pipeline.probe(Command(argv))
-    lines = (line.partition(" ") for line in out.splitlines() if line.strip()) if status == 0 else ()
-    left = [name for name, _space, run in lines if not _lives(run)]
-    if left:
+    """Remove throw-away containers that killed runs left. Those of a run that lives stay: a recovery is
+    planned beside a verification."""
+    if left := _left(["docker", "ps", "--all"], ".ID", stack):
         pipeline.probe(Command(["docker", "rm", "--force", "--volumes", *left]), timeout=120)
+
+
+def sweep_volumes(stack: str) -> None:
+    """The like of volumes, once their containers are gone."""
+    if left := _left(["docker", "volume", "ls"], ".Name", stack):
+        pipeline.probe(Command(["docker", "volume", "rm", "--force", *left]), timeout=120)
+
+
+def _left(listing: Sequence[str], name: str, stack: str) -> list[str]:
+    """What has the stack's label, and that of a run that has ended."""
+    shown = f'{{{{{name}}}}} {{{{.Label "{_RUN}"}}}}'
+    status, out, _err = pipeline.probe(
+        Command([*listing, "--filter", f"label={LABEL}={stack}", "--format", shown])
+    )  # fmt: skip
+    lines = (line.partition(" ") for line in out.splitlines() if line.strip()) if status == 0 else ()
+    return [one for one, _space, run in lines if not _lives(run)]
+
+
+def labels(stack: str) -> list[str]:
+    """Options of `docker run` and `docker volume create` by which sweep() knows what this run made."""
+    return ["--label", f"{LABEL}={stack}", "--label", f"{_RUN}={_run(os.getpid())}"]
 
 
 def _run(process: int) -> str:
@@ -104,10 +120,9 @@ def container(image: str, stack: str, artefacts: Path, *, timeout: float) -> Ite
     name = f"lifeboat-{stack}-{secrets.token_hex(4)}"
     status, _out, err = pipeline.probe(
         Command([
-            "docker", "run", "--detach", "--name", name, "--label", f"{LABEL}={stack}",
-            "--label", f"{_RUN}={_run(os.getpid())}", "--network", "none",
-            *_STRIPPED, "--memory", str(_memory()), "--user", "0", "--entrypoint", "sleep", "--volume", _INSIDE,
-            "--mount", f"type=bind,{_field(f'source={artefacts}')},target={MOUNT},readonly", image, str(int(timeout)),
+            "docker", "run", "--detach", "--name", name, *labels(stack), "--network", "none",
+            *_STRIPPED, "--memory", str(memory()), "--user", "0", "--entrypoint", "sleep", "--volume", _INSIDE,
+            "--mount", f"type=bind,{field(f'source={artefacts}')},target={MOUNT},readonly", image, str(int(timeout)),
         ]),
         timeout=600,
     )  # fmt: skip
@@ -213,12 +228,12 @@ def _used(name: str, volumes: Sequence[_Volume]) -> int:
     return sum(int(size) << 10 for size in sizes if size.isdigit())
 
 
-def _memory() -> int:
+def memory() -> int:
     """Bytes that the container may take: the machine's other programs go on."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") * 3 // 4
 
 
-def _field(text: str) -> str:
+def field(text: str) -> str:
     """One field of the comma-separated line that `docker run --mount` takes."""
     return '"' + text.replace('"', '""') + '"'
 

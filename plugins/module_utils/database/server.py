@@ -32,7 +32,7 @@ from typing import Callable, NamedTuple, Optional, Protocol, TypeVar
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 from ..base import pipeline, typed
-from ..base.errors import LifeboatError, NotFoundError, UnverifiedError, present, printable
+from ..base.errors import LifeboatError, NotFoundError, UnverifiedError, UsageError, present, printable
 from ..base.filesystem import explained
 from ..base.pipeline import Command
 from ..recovery.state import RECOVERING, unfinished
@@ -265,6 +265,7 @@ class Server:
         self.user = user
         self.database = database  # the one that the configuration is about
         self.timeout = timeout
+        self.host = host  # empty: over the socket
         self.application = application
         self.image = ""  # of its container, where it runs in one
         self.initial: Callable[[], Optional[Account]] = lambda: None
@@ -348,6 +349,12 @@ class Server:
                 yield
             finally:
                 self._open, self._kept = None, None
+
+    def beside(self) -> Server:
+        """The same server for another thread: each question in a process of its own."""
+        other = copy.copy(self)
+        other._kept, other._open, other._goes = None, None, False
+        return other
 
     @contextlib.contextmanager
     def apart(self, timeout: float) -> Iterator[Server]:
@@ -444,8 +451,9 @@ class Server:
     def version_num(self) -> int:
         """The running server's version as PostgreSQL counts it: 170012 is 17.12."""
         sql = "SELECT to_json(pg_catalog.current_setting('server_version_num')::int);"
-        rows = self.execute(sql, attempted="read the server's version", timeout=60)
-        return answers(int, rows)[0]
+        for number in answers(int, self.execute(sql, attempted="read the server's version", timeout=60)):
+            return number
+        raise wrong_answer("server_version_num", "there is none")
 
     @functools.cached_property
     def silent(self) -> str:
@@ -821,6 +829,15 @@ def _refused(server: Server, problem: LifeboatError, data: str) -> bool:
     return other is not None and other.exit_status == BAD_CONNECTION
 
 
+def refuse_without(config: Config, attempted: str) -> None:
+    """Raise UsageError where the stack has no database."""
+    if not config.database.enabled:
+        raise UsageError(
+            attempted, config.stack, "the stack has no database: lifeboat_database is false",
+            "If it has one, describe it in lifeboat_database and run lifeboat.dr.deploy.",
+        )  # fmt: skip
+
+
 def of(run: Opened) -> Server:
     """The stack's server, in the container that it has now; NotFoundError where it does not run."""
     return connect(run.config, run.runtime)
@@ -853,6 +870,7 @@ def connect(config: Config, runtime: Runtime, *, backup: bool = False) -> Server
     A fresh server knows neither the roles nor the passwords of the one before: until a recovery has restored them it
     is reached with what its image was told, if it refuses the configured account.
     """
+    refuse_without(config, "reach the database")
     server = _connect(config, runtime, backup=backup)
     mark = unfinished(config, RECOVERING) if not backup else None
     if mark and mark.begun and mark.empty:

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Callable
@@ -15,12 +16,18 @@ from ..base.errors import LifeboatError, Log
 from ..base.filesystem import explained, remove
 from ..base.text import named
 from ..database import server as database_server
-from ..evidence.schema import Record, sealed
-from ..settings.scenarios import FRONTEND
+from ..evidence.schema import Phase, Record, sealed
+from ..settings.scenarios import DUMPS, FILES, FRONTEND
+from ..stack.quarantine import REPLACED
 from ..stack.runtime import Opened
 from . import ledger
 from .faults import frontend
 from .faults.service import docker
+
+_COPIES = re.compile(
+    rf"tar -C (?P<place>/.+)/(?P<name>{re.escape(REPLACED)}\w+) -cf - \."
+    r" \| tar -C (?P=place) -xpf - --no-overwrite-dir"
+)
 
 
 def clean(run: Opened, record: Record, fault: str, *, log: Log) -> tuple[list[str], list[str], Record]:
@@ -51,7 +58,11 @@ def clean(run: Opened, record: Record, fault: str, *, log: Log) -> tuple[list[st
     phases = []
     for phase in record.phases:
         aside = (
-            tried(functools.partial(_remove, phase.quarantine)),
+            *(
+                tried(functools.partial(_remove, where))
+                for where in (phase.quarantine.split(", ") if record.scenario == DUMPS else [phase.quarantine])
+            ),
+            tried(functools.partial(_remove_replaced, phase)) if record.scenario == FILES else False,
             *(tried(functools.partial(_drop, run, name)) for name in phase.quarantined_databases),
         )
         left_over = tuple(replace(database, kept="") for database in phase.databases)
@@ -78,6 +89,18 @@ def _remove(where: str) -> str:
             remove(path)
         return str(path)
     return ""
+
+
+def _remove_replaced(phase: Phase) -> str:
+    """What a recovery of files replaced: in a directory of its own among them, from which its way back copies."""
+    removed = []
+    for found in filter(None, map(_COPIES.fullmatch, phase.way_back)):
+        path = Path(found["place"]) / found["name"]
+        if path.is_dir():
+            with explained("remove the files that were put aside", path):
+                remove(path)
+            removed.append(str(path))
+    return ", ".join(removed)
 
 
 def _drop(run: Opened, database: str) -> str:

@@ -132,7 +132,8 @@ def _bytes(told: Given, backup: Optional[PlannedBackup]) -> Optional[int]:
 
 def rpo(backup: Optional[Backup], phases: Sequence[Given]) -> Rpo:
     """How much time may be lost: from the backup's instant to when the writers were stopped. seconds: None unknown."""
-    restored = any(phase.name in ("restore", "database") for phase in phases)  # a site's phases are its components
+    components = {scenario.component for scenario in SCENARIOS.values()}
+    restored = any(phase.name == "restore" or phase.name in components for phase in phases)
     if not backup or not restored:
         return Rpo(None, None, "no data was restored from a backup")
     stopped = next((phase.finished_at for phase in phases if phase.name == "protect"), phases[0].started_at)

@@ -19,14 +19,14 @@ from datetime import datetime
 from typing import Optional
 
 from ..base import clock, pipeline, typed
-from ..base.checks import ABORTED, COULD_NOT_VERIFY, FAIL, PASS, Check, Verdict, accepted, at_most, kind_of, verdict
+from ..base.checks import ABORTED, COULD_NOT_VERIFY, FAIL, PASS, Check, Verdict, accepted, at_most, by_kind, verdict
 from ..base.clock import format_time
 from ..base.errors import UsageError
 from ..base.text import Untested
 from ..base.version import VERSION
 from ..recovery.state import DIFFERS
 from ..settings.config import LEVELS, Config
-from ..settings.scenarios import SCENARIOS
+from ..settings.scenarios import FILES, ROWS, SCENARIOS, SITE, Scenario
 from . import phases as evidence_phases
 from . import schema
 from .drill import Account, drilled
@@ -72,9 +72,7 @@ def recovery(told: Mapping[str, object], phases: Sequence[Mapping[str, object]])
     found = typed.build(Recovery, {**told, "phases": ()}, wrong, unknown="ignore")
     if found.scenario not in SCENARIOS:
         raise wrong("scenario", f"{found.scenario!r} is not one of {', '.join(SCENARIOS)}")
-    checks = tuple(
-        check if check.kind != check.name else replace(check, kind=kind_of(check.name)) for check in found.checks
-    )
+    checks = tuple(map(by_kind, found.checks))
     return replace(found, phases=tuple(evidence_phases.given(phase) for phase in phases), checks=checks)
 
 
@@ -86,9 +84,9 @@ def build(
     plan, phases, checks = told.plan, told.phases, list(told.checks)
     seconds, clock = evidence_phases.seconds(phases)
     target = int(plan.target_seconds)
-    proofs = SCENARIOS[told.scenario].proofs
+    proofs = _proofs(config, SCENARIOS[told.scenario])
     if not told.error:
-        if not any(check.kind in proofs for check in checks):
+        if proofs and not any(check.kind in proofs for check in checks):
             checks.append(Check(proofs[-1], COULD_NOT_VERIFY, f"the {proofs[-1]} was compared with nothing"))
         if plan.accepted:
             checks.append(accepted(plan.accepted))
@@ -121,7 +119,9 @@ def build(
         rto=Rto(seconds, target, "from the first phase's start to the last one's end"),
         rpo=evidence_phases.rpo(backup, phases),
         production=at_size,
-        untested=_untested(told.scenario, plan, checks, at_size is not None, told.untested, differing),
+        untested=_untested(
+            _never(config, SCENARIOS[told.scenario]), plan, checks, at_size is not None, told.untested, differing
+        ),
     )
     return _finished(config, made, phases)
 
@@ -236,8 +236,21 @@ def _finished(config: Config, record: Record, phases: Sequence[Given] = ()) -> R
     return schema.sealed(replace(clean, stack=record.stack, host=record.host, tool=record.tool, logs=logs))
 
 
+def _proofs(config: Config, scenario: Scenario) -> tuple[str, ...]:
+    """Return the checks of which at least one must have been made. Empty for the site of a stack that has neither rows
+    nor objects nor files: it brings no data back."""
+    if scenario.name != SITE or config.database.enabled or config.objects.bucket:
+        return scenario.proofs
+    return SCENARIOS[FILES].proofs if config.files.sources else ()
+
+
+def _never(config: Config, scenario: Scenario) -> list[tuple[str, str]]:
+    """Return what the scenario does not prove of what the stack has."""
+    return [gap for gap in scenario.untested if gap != ROWS or config.database.enabled]
+
+
 def _untested(
-    scenario: str,
+    never: Sequence[tuple[str, str]],
     plan: Plan,
     checks: Sequence[Check],
     extrapolated: bool,
@@ -248,7 +261,7 @@ def _untested(
     found = [(thing, "the assessment could not look at it") for thing in plan.unchecked]
     found += [(gap.what, gap.why) for gap in plan.untested]
     found += _unmade(checks)
-    found += SCENARIOS[scenario].untested
+    found += never
     found.append((f"{UNNOTICED} and decided", "the clock starts with the operator's command"))
     if not extrapolated:
         why = "no size is configured, or no bytes were moved (lifeboat_evidence)"

@@ -29,7 +29,7 @@ from ..operations.proof import Result
 from ..repository import catalog, points, repositories
 from ..repository.base import Repository
 from ..repository.checksums import in_place
-from ..repository.components import DATABASE, OBJECTS
+from ..repository.components import OBJECTS, configured
 from ..repository.details import ObjectsDetails
 from ..repository.manifest import Manifest
 from ..repository.points import EVENTUAL
@@ -96,7 +96,7 @@ def bring(run: Opened, source: Source, receipts: Receipts, *, override: int, log
 
 def due(run: Opened, receipts: Receipts, now: datetime) -> list[Manifest]:
     """Return the database backups whose instant the store is to be mirrored of, oldest first: of each day the newest
-    one.
+    one. Of a stack without a database they are those of its files, or else of its configuration.
 
     None from before the last mirror, which holds what came after it; none that the store need not know of any more. A
     database backup that only lacks something counts, as everywhere.
@@ -105,9 +105,10 @@ def due(run: Opened, receipts: Receipts, now: datetime) -> list[Manifest]:
     made = catalog.sound(catalog.entries(repo, OBJECTS, config.stack))
     since = now - timedelta(days=config.keeper.store.absence_days)
     after = max((manifest.taken_at for manifest in made), default=since)
+    leading = next(kind.name for kind in configured(config) if not kind.elsewhere)
     by_day = {
         manifest.taken_at.date(): manifest
-        for manifest in catalog.sound(catalog.entries(repo, DATABASE, config.stack))
+        for manifest in catalog.sound(catalog.entries(repo, leading, config.stack))
         if in_time(receipts, manifest.id) and max(since, after) < manifest.taken_at <= now + TOLERANCE
     }
     return [by_day[day] for day in sorted(by_day)]
@@ -124,6 +125,7 @@ def _mirror_as_of(
     run: Opened, receipts: Receipts, todo: Sequence[Manifest], done: Mirrored, override: int, log: Log
 ) -> None:
     database, repo = todo[0], repositories.of(run)
+    rows = run.config.database.enabled
     doubts = Doubts(_forgotten(buckets.source(run), database, clock.now(), log), _HOSTILE)
     manifest = mirror.take(run, log=log, override=override, doubts=doubts, database=database)
     _note(repo, receipts, manifest.id, done)
@@ -134,7 +136,7 @@ def _mirror_as_of(
     details = manifest.detailed(ObjectsDetails)
     # As the store is now, it is nearest to the newest rows.
     of = todo[-1] if details.primary.consistency == EVENTUAL else database
-    point, _new = points.seal(run, now=clock.now(), log=log, database=of)
+    point, _new = points.seal(run, now=clock.now(), log=log, database=of if rows else None)
     _note(repo, receipts, point.id, done)
     lacks = [*details.missing, *(held.name for held in details.buckets if held.in_no_backup)]
     if lacks:

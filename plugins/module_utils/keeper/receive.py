@@ -28,13 +28,13 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import BinaryIO, Optional
 
-from ..base import clock, filesystem
+from ..base import clock, filesystem, progress
 from ..base.checks import PASS, Check
 from ..base.clock import TOLERANCE, format_time
 from ..base.errors import IntegrityError, LifeboatError, Log, NotFoundError, SpaceError, UsageError, printable
 from ..base.filesystem import explained, plain_name
 from ..base.text import human
-from ..base.throttle import Progress, parse_rate
+from ..base.throttle import parse_rate
 from ..operations import verify
 from ..operations.proof import Result
 from ..repository import points, repositories
@@ -152,7 +152,6 @@ class _Pull:
         self._keeper = run.config.keeper
         self._repo: Repository = repositories.of(run)
         self._directory = Path(self._keeper.directory)
-        self._progress = Progress()
         self._marker = self._refused = ""
         self._used = 0
         self.done = Pulled()
@@ -333,8 +332,10 @@ class _Pull:
             raise IntegrityError(_PULL, identity, why)
         began = clock.now()
         folder = self._begin(identity, data, manifest)
-        for artefact in manifest.artefacts:
-            self._fetch(identity, (folders[component], identity, *artefact.name.split("/")), artefact, folder)
+        with progress.going(progress.Gauge(identity, manifest.size)) as gauge:
+            for artefact in manifest.artefacts:
+                parts = (folders[component], identity, *artefact.name.split("/"))
+                self._fetch(identity, parts, artefact, folder, gauge)
         with self._repo.stage(component, identity) as staging:
             for artefact in manifest.artefacts:
                 with explained("place the backup", folder / artefact.name):
@@ -405,7 +406,9 @@ class _Pull:
             cause = f"{disk.f_favail} inodes are free, {nodes} would be taken"
             raise SpaceError(_PULL, str(self._directory), cause, "Delete small files on the keeper's disk (df -i).")
 
-    def _fetch(self, identity: str, parts: tuple[str, ...], artefact: Artefact, folder: Path) -> None:
+    def _fetch(
+        self, identity: str, parts: tuple[str, ...], artefact: Artefact, folder: Path, gauge: progress.Gauge
+    ) -> None:
         """One artefact, from where an earlier pull ended. What is there of it is hashed again, never believed."""
         size = self._source.size(parts)
         if size != artefact.size:
@@ -416,13 +419,13 @@ class _Pull:
             handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
             with os.fdopen(handle, "r+b") as file:
                 digest, had = _hashed(file, artefact.size)
+                gauge.add(had)
                 for data in self._source.chunks(parts, had, artefact.size - had):
                     file.write(data)
                     digest.update(data)
                     had += len(data)
                     self.done.bytes += len(data)
-                    if self._progress.due():
-                        self._log(f"{identity}: {artefact.name}, {human(had)} of {human(artefact.size)}")
+                    gauge.write(data)
         if had != artefact.size or digest.hexdigest() != artefact.sha256:
             raise IntegrityError(_PULL, identity, f"the bytes of {artefact.name} are not those that its manifest names")
 

@@ -85,7 +85,7 @@ class _Told:
     """What became of each object, from many threads."""
 
     def __init__(self, log: Log) -> None:
-        self._log, self._lock, self._progress = log, threading.Lock(), throttle.Progress()
+        self._log, self._lock = log, threading.Lock()
         self._done: Counter[str] = Counter()
         self._lost: list[Unheld] = []
         self._untagged: list[Unheld] = []
@@ -112,10 +112,7 @@ class _Told:
 
     def _count(self, what: str) -> None:
         with self._lock:
-            done = self._done
-            done[what] += 1
-            if self._progress.due():
-                self._log(f"copied {done['copied']} objects back, {human(done['bytes'])}; {done['skipped']} were right")
+            self._done[what] += 1
 
     def said(self, vault: Bucket, target: Bucket) -> CopiedBack:
         """The result, which is also logged."""

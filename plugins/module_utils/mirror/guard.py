@@ -95,14 +95,16 @@ def choose_instant(
     config: Config, repo: repository_base.Repository, source: Bucket, now: datetime, log: Log, doubts: Doubts = TRUST,
     database: Optional[Manifest] = None,
 ) -> Instant:  # fmt: skip
-    """The newest database backup's instant, where the source can still tell what it held then. One that lacks another
-    database holds the application's rows. database: this backup's instead, however old it is."""
+    """The newest database backup's instant, where the source can still tell what it held then; now, of a stack without
+    a database. One that lacks another database holds the application's rows. database: this backup's instead, however
+    old it is."""
     lead = bucket.lead(source)
     skew = min(lead, key=abs) if lead else None
     if skew is not None and abs(skew) > MAX_SKEW:
         remedy = "Set both clocks (timedatectl), then try again: objects cannot be held against rows by such times."
         raise UsageError("mirror the bucket", source.url, f"its clock is {skew:+.0f} s off this host's", remedy)
-    good = [database] if database else catalog.sound(catalog.entries(repo, "database", config.stack))
+    wanted = config.database.enabled
+    good = [database] if database else catalog.sound(catalog.entries(repo, "database", config.stack)) if wanted else []
     oldest = database.taken_at if database else now - timedelta(hours=config.alarms.backup_age_hours)
     why = ""
     if config.objects.engine == "mc":
@@ -111,18 +113,18 @@ def choose_instant(
         why = excepted
     elif doubts.times:
         why = doubts.times
-    elif not good:
+    elif not good and wanted:
         why = "there is no good database backup to be of the same instant as"
-    elif good[-1].taken_at < oldest:
+    elif good and good[-1].taken_at < oldest:
         why = f"the newest good database backup is of {format_time(good[-1].taken_at)}, which is long ago"
     if why:
         log(f"consistency is {EVENTUAL}, the bucket as it is now: {why}")
         return Instant(None, None, EVENTUAL, why=why, skew=skew)
-    at = good[-1].taken_at
+    at = good[-1].taken_at if good else now
     if doubts.dates:  # applications do not; who has a key to the store could
         log(f"{SNAPSHOT} is the bucket as it is listed to have been then: {doubts.dates}")
     certain, server = (at + timedelta(seconds=seconds) for seconds in lead or (0.0, 0.0))
-    return Instant(at, server, SNAPSHOT, good[-1].id, skew=skew, certain=certain)
+    return Instant(at, server, SNAPSHOT, good[-1].id if wanted else "", skew=skew, certain=certain)
 
 
 def of_a_check(key: str) -> bool:

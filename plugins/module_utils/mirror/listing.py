@@ -27,7 +27,7 @@ import itertools
 import json
 import re
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -47,6 +47,8 @@ from ..s3.bucket import Listed
 from ..tools import age
 
 T = TypeVar("T")
+_Column = Sequence[Optional[str]]
+_BLOCK = 1 << 16  # bytes of lines that are made at once
 LONGEST = 1 << 20  # bytes of a line: a key has at most 1,024, its headers 8 KiB, each letter up to six in JSON
 NAME = "listing.jsonl.gz"
 FIELDS = ("key", "size", "etag", "modified", "version", "vault_version", "vault_etag", "sha256")
@@ -205,10 +207,14 @@ def read(file: IO[bytes], subject: str) -> Iterator[Listed]:
 
 def read_lines(file: IO[bytes], subject: str) -> Iterator[Union[Line, Listed]]:
     """The same for one who goes through all of them and writes most of them again."""
-    return _read_with(_line, file, subject)
+    return _read_with(_line, file, subject, _several)
 
 
-def _read_with(make: Callable[[bytes, typed.Wrong], T], file: IO[bytes], subject: str) -> Iterator[T]:
+def _read_with(
+    make: Callable[[bytes, typed.Wrong], T], file: IO[bytes], subject: str,
+    several: Callable[[bytes], Sequence[T]] = lambda _block: (),
+) -> Iterator[T]:  # fmt: skip
+    """several: makes all lines of a block at once; none where that cannot be done."""
     number = 0
 
     def wrong(field: str, cause: str) -> LifeboatError:
@@ -217,13 +223,31 @@ def _read_with(make: Callable[[bytes, typed.Wrong], T], file: IO[bytes], subject
 
     try:
         with gzip.open(file) as packed:
-            lines = io.BufferedReader(packed, 1 << 16)  # type: ignore[type-var,arg-type,unused-ignore]
-            for number, line in enumerate(iter(functools.partial(lines.readline, LONGEST + 1), b""), 1):  # noqa: B007 - wrong() reads it
-                if len(line) > LONGEST:  # a MiB of gzip's may be a GiB
-                    raise wrong("", f"has more than {LONGEST >> 20} MiB")
-                yield make(line, wrong)
+            for block in _blocks(packed):
+                if found := several(block):
+                    yield from found
+                    number += len(found)
+                    continue
+                for line in io.BytesIO(block):
+                    number += 1
+                    if len(line) > LONGEST:  # a MiB of gzip's may be a GiB
+                        raise wrong("", f"has more than {LONGEST >> 20} MiB")
+                    yield make(line, wrong)
     except (OSError, EOFError, zlib.error) as exc:
         raise wrong("", str(exc) or repr(exc)) from exc
+
+
+def _blocks(packed: gzip.GzipFile) -> Iterator[bytes]:
+    """Yield its bytes in blocks of whole lines; the last one may be cut, and one may be too long."""
+    rest = b""
+    while block := packed.read1(_BLOCK):
+        rest += block
+        end = rest.rfind(b"\n") + 1 if len(rest) <= LONGEST + _BLOCK else len(rest)
+        if end:
+            yield rest[:end]
+            rest = rest[end:]
+    if rest:
+        yield rest
 
 
 def parsed(line: bytes) -> Listed:
@@ -231,29 +255,42 @@ def parsed(line: bytes) -> Listed:
     return _entry(line, functools.partial(IntegrityError, "read the listing", NAME))
 
 
-def _line(line: bytes, wrong: typed.Wrong) -> Union[Line, Listed]:
+def _several(block: bytes) -> Sequence[Line]:
+    """The lines of a block, where each of them is as write() makes it; else none. It takes half the time of making them
+    one after the other."""
     try:
-        found = _FORM.fullmatch(line.decode())
-        if found:
-            key, size, *more = found.groups()
-            said = Line(line, key, int(size), *more)
-            _check(said)
-            return said
+        parts = _FORM.split(block.decode())
+        every = len(Line._fields)
+        if len(block) > LONGEST or any(parts[::every]):
+            return ()
+        key, sizes, *more = (parts[place::every] for place in range(1, every))
+        size = [*map(int, sizes)]
+        _check(size, *more)
+        # What matches has no line break but that at its end.
+        return [*map(Line, block.splitlines(keepends=True), key, size, *more)]
     except (ValueError, LifeboatError):
-        pass
-    return _entry(line, wrong)
+        return ()
 
 
-def _check(said: Line) -> None:
-    """Raise ValueError where it says what nobody can have written."""
-    for time in (said.modified, said.tags_as_of, said.vault_modified):
-        if time is not None:
-            _read(time)
-    if said.size > typed.MOST:
-        raise ValueError(said.size)
-    properties.parse(said.properties or "")
-    properties.check(said.headers or "")
-    properties.check(said.tags or "")
+def _line(line: bytes, wrong: typed.Wrong) -> Union[Line, Listed]:
+    found = _several(line)
+    return found[0] if found else _entry(line, wrong)
+
+
+def _check(
+    size: Sequence[int], _etag: _Column, modified: _Column, _version: _Column, _vault_version: _Column,
+    _vault_etag: _Column, _sha256: _Column, lines: _Column, headers: _Column, tags: _Column, tags_as_of: _Column,
+    vault_modified: _Column, _storage: _Column,
+) -> None:  # fmt: skip
+    """Raise ValueError where one of these says what nobody can have written."""
+    for time in {*modified, *tags_as_of, *vault_modified} - {None}:
+        _read(time or "")
+    if max(size, default=0) > typed.MOST:
+        raise ValueError(max(size))
+    for text in {*lines}:
+        properties.parse(text or "")
+    for text in {*headers, *tags}:
+        properties.check(text or "")
 
 
 def _entry(line: bytes, wrong: typed.Wrong) -> Listed:

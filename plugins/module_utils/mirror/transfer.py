@@ -14,9 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Optional, Union
 
-from ..base import throttle
+from ..base import progress, throttle
 from ..base.errors import IntegrityError, LifeboatError, Log, NotFoundError
-from ..base.text import human
 from ..s3 import bucket, copier, properties
 from ..s3 import settings as s3_settings
 from ..s3.bucket import Doubts, Listed
@@ -45,7 +44,6 @@ class Transfer:
         self._touched: list[str] = []  # as long as they are few
         self._threshold = few_of(0)
         self._losses: Optional[copier.Losses] = None  # None: the copies are few, and confirm() looks at each
-        self._progress = throttle.Progress()
         self._proved = 0
         self._doubtful: list[str] = []
         self.numbers = Numbers(0, 0, 0, 0, 0, 0, 0)
@@ -104,14 +102,21 @@ class Transfer:
                     mc.run(self._config, self.source.bucket, self.vault.bucket, log=self._log)
                     # What it copied is the vault's now; what it did not carry is seen by comparing, and carried then.
                     self.state.read_vault(bucket.versions(self.vault.bucket))
-                throttle.each(lambda row: self._compare(*row), self.state.alike(), workers)
-                throttle.each(lambda item: self._copy(moving, item, numbers.copy), self.state.to_copy(), workers)
+                with progress.going(self._gauge()) as gauge:
+                    alike, to_copy = gauge.counting(self.state.alike()), self.state.to_copy()
+                    throttle.each(lambda row: self._compare(*row), alike, workers)
+                    throttle.each(lambda item: self._copy(moving, item), gauge.counting(to_copy), workers)
         if numbers.removed:
             throttle.each(self._remove, self.state.to_remove(), workers)
         # Of a server whose ETags are never MD5s nothing is proved, and nothing can be said against one object.
         if self._proved or len(self._doubtful) < _OTHER_ETAGS:
             for key in self._doubtful:
                 self.state.unheld(key, "its bytes are not those that its ETag is the MD5 of: the source is damaged")
+
+    def _gauge(self) -> progress.Gauge:
+        what, numbers = f"{self.source.bucket.url} to {self.vault.bucket.url}", self.numbers
+        # One that is compared may have to be copied as well.
+        return progress.Gauge(what, numbers.copy + numbers.alike, unit=progress.OBJECTS, about=numbers.alike > 0)
 
     def confirm(self) -> None:
         """See in the vault's own answers that it holds what it was sent, under the very name."""
@@ -153,7 +158,7 @@ class Transfer:
         else:
             self.state.unlike(item.key)
 
-    def _copy(self, moving: Copier, item: Object, total: int) -> None:
+    def _copy(self, moving: Copier, item: Object) -> None:
         try:
             done = moving.copy(item.key, item.size, item.etag, self.source.version(item))
         except LifeboatError as exc:
@@ -168,9 +173,9 @@ class Transfer:
                 raise
             self.state.unheld(item.key, why)
             return
-        self._note(item, done, total)
+        self._note(item, done)
 
-    def _note(self, item: Object, done: Copied, total: int) -> None:
+    def _note(self, item: Object, done: Copied) -> None:
         if self.source.exact and (item.size != done.size or done.version not in ("", item.version)):
             self.state.unheld(item.key, "the source gives another object than the version it lists")
             return
@@ -195,8 +200,6 @@ class Transfer:
                 self._doubtful.append(item.key)
             if len(self._touched) <= self._threshold:
                 self._touched.append(item.key)
-            if self._progress.due():
-                self._log(f"copied {self.copied} of {total} objects, {human(self.bytes)}")
 
     def _remove(self, key: str) -> None:
         """A delete marker: every version stays."""

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime, timezone
 from typing import Optional
 
-from ..base import throttle
+from ..base import progress, throttle
 from ..base.checks import COULD_NOT_VERIFY, Check, compared
 from ..base.errors import IntegrityError, LifeboatError, NotFoundError
 from ..s3 import bucket as s3_bucket
@@ -100,7 +100,9 @@ def verify_objects(
         presence = _presence(tables, total, unknown)
         order = "w.size DESC" if sample is None else f"random() LIMIT {sample}"
         drawn = f"SELECT w.* FROM {_JOINED} ORDER BY {order}"
-        throttle.each(look, tables.each(drawn), run.config.objects.transfers)
+        gauge = progress.Gauge(f"reading {bucket.url}", sample or total, unit=progress.OBJECTS)
+        with progress.going(gauge):
+            throttle.each(look, gauge.counting(tables.each(drawn)), run.config.objects.transfers)
     which = f"all {total} objects" if found.read == total else f"{found.read} of {total} objects"
     read = f"{which} were read ({found.size} bytes) and have their checksum"
     return [

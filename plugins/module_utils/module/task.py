@@ -17,10 +17,11 @@ from typing import Callable, NoReturn, Optional, TypeVar
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..base import clock, pipeline, typed
+from ..base import clock, pipeline, progress, typed
 from ..base.errors import LifeboatError, UsageError
 from ..settings import config
 from ..settings.scenarios import SCENARIOS
+from ..stack import hook_debts
 
 T = TypeVar("T")
 _HALF = re.compile("[\udc80-\udcff]")
@@ -127,6 +128,10 @@ class Task:
         self.lines.append(said)
         self.module.log(said)
 
+    def tell(self, message: str) -> None:
+        """Log a message for who follows, and not in the result: how far the work is."""
+        self.module.log(pipeline.scrub(message, self.config.secrets))
+
     def plan(self, kind: type[T], module: str) -> T:
         """Return the option `plan`: what that module returned."""
         remedy = f"Give what lifeboat.dr.{module} returned as plan."
@@ -211,7 +216,10 @@ def run(
         first(module)
         task = Task(module)
         lines, secrets = task.lines, task.config.secrets
-        result = task.values(work(task))
+        if not task.check:
+            hook_debts.catch_up(task.config, task.log)
+        with progress.told(task.tell):
+            result = task.values(work(task))
     except LifeboatError as exc:
         refuse(module, exc, started, lines, secrets)
     module.exit_json(**{"log": lines, "phase": typed.plain(started.phase()), **result})

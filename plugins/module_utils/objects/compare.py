@@ -117,6 +117,8 @@ def load(
             " AND key NOT IN (SELECT key FROM point)", *[pattern[:-1] if pattern.endswith("*") else pattern] * 2,
         )  # fmt: skip
     log(f"{inventory.count('live')} objects in {source.url}, {inventory.count('point')} in {point.id}")
+    if not run.config.database.enabled:
+        return "there is no database"
     if not run.config.objects.keys_query:
         return "lifeboat_objects.keys_query is not set"
     try:
@@ -278,7 +280,7 @@ def judge(config: Config, inventory: Inventory, point: Point, unknown: str) -> t
             told.append(f"objects are gone since {point.id} that no row knows: {loose}; a recovery brings them back")
     if unread := inventory.summary(f"settled WHERE how = '{UNREAD}'"):
         unsure.append(f"objects encrypted with a KMS were written again since {point.id} and not read: {unread}")
-    if unknown:
+    if unknown and config.database.enabled:
         unsure.append(f"what the database says of the objects: {unknown}")
     return findings, unsure, told
 

@@ -32,7 +32,7 @@ from ..s3 import settings as s3_settings
 from ..s3.inventory import UNHELD, Inventory
 from ..settings.config import Config
 from ..settings.scenarios import OBJECT_STORAGE
-from ..stack import buckets
+from ..stack import answer, buckets
 from ..stack.runtime import Opened, objects_mount
 from ..vault import endpoints
 from . import assess, choose, compare, condition, identities, lacking, put_back
@@ -207,6 +207,7 @@ def _make(run: Opened, request: Request, log: Log) -> Plan:
             *_of_fresh_key(fresh_key),
             *(f"{gap.what}: {gap.why}" for gap in uncarried),
             *_rights(run, seen),
+            *(recovery_state.warnings_of_unanswered(run.config, answer.PATIENCE) if needed else ()),
             *no_key,
         ),
         why=why,

@@ -24,7 +24,7 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Optional
 
-from ..base import clock, filesystem, throttle, typed
+from ..base import clock, filesystem, progress, throttle, typed
 from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check, compared
 from ..base.errors import LifeboatError, Log, UnverifiedError, UsageError
 from ..base.text import named
@@ -244,7 +244,9 @@ def _restored(
     which = f"all {total} objects" if count == total else f"{count} of {total} objects, {how}"
     with _scratch(run.config, vault, log) as scratch:
         log(f"restoring {which} into {scratch.url}")
-        done = back.copy_back(run, inventory.entries(chosen), scratch, log=log, compare=False, encrypt=False)
+        with progress.going(progress.Gauge(f"objects to {scratch.url}", count, unit=progress.OBJECTS)) as gauge:
+            entries = gauge.counting(inventory.entries(chosen))
+            done = back.copy_back(run, entries, scratch, log=log, compare=False, encrypt=False)
         failed = [f"{lost.key!r}: {lost.why}" for lost in done.failed]
         restored = compared("restore", failed, f"{which}, into a bucket of their own")
         unread = bool(failed) and done.denied == done.failed_count

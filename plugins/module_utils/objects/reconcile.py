@@ -55,6 +55,25 @@ _AS_IN_POINT = "EXISTS (SELECT 1 FROM point p WHERE p.key = l.key AND p.size = l
 
 
 @dataclass(frozen=True)
+class Columns:
+    """What an operator's query calls what its rows refer to. variable: the setting that has the query. key: the column
+    that names it; place: the one that says in which bucket, or which directory, it is. things: what it is."""
+
+    variable: str
+    key: str
+    place: str
+    things: str
+    example: str
+
+
+OBJECTS = Columns(_QUERY, "key", "bucket", "objects", "SELECT path AS key, bytes AS size FROM app.files.")
+FILE_COLUMNS = Columns(
+    "lifeboat_files.references", "path", "source", "files",
+    "SELECT 'uploads' AS source, path, bytes AS size FROM app.files.",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
 class Group:
     """Keys that share a fate: how many, and the first of them."""
 
@@ -98,34 +117,38 @@ class Report:
         found = {name: typed.plain(value) for name, value in vars(self).items()}
         return {**found, "clean": self.clean, "verdict": verdict(self.checks())}
 
-    def checks(self) -> list[Check]:
-        """An object that no row knows is no loss: it is told and passes. A row without its object is one."""
+    def checks(self, columns: Columns = OBJECTS) -> list[Check]:
+        """An object that no row knows is no loss: it is told and passes. A row without its object is one.
+
+        columns: of the query that named them; they may be files.
+        """
+        things, one = columns.things, columns.things[:-1]
         missing, newer, unsure, young = self.rows_without_objects, self.newer, self.unsure, self.young
-        after = f"{newer.count} rows were written after {format_time(self.at)}, their objects are lost: {newer.words}"
+        after = f"{newer.count} rows were written after {format_time(self.at)}, their {things} are lost: {newer.words}"
         undated = (
             f"{unsure.count} rows point to what the recovery point does not have: written after it, or wrong before;"
-            f" a column `at` in keys_query would tell: {unsure.words}"
+            f" a column `at` in {columns.variable.rpartition('.')[2]} would tell: {unsure.words}"
         )
         making = (
-            f"{young.count} rows whose object is missing or another were written within {GRACE} s before"
+            f"{young.count} rows whose {one} is missing or another were written within {GRACE} s before"
             f" {format_time(self.at)}: in the making then, or wrong; reconcile later to see which: {young.words}"
         )
-        said = [f"{missing.count} rows have no object: {missing.words}"] if missing.count else []
+        said = [f"{missing.count} rows have no {one}: {missing.words}"] if missing.count else []
         said += [undated] if unsure.count else []
         said += [making] if young.count else []
         said += [after] if newer.count else []
         result = FAIL if missing.count else COULD_NOT_VERIFY if unsure.count or young.count else PASS
-        whole = f"all {self.rows} rows have their object"
-        found = [Check("rows without objects", result, "; ".join(said) or whole)]
+        whole = f"all {self.rows} rows have their {one}"
+        found = [Check(f"rows without {things}", result, "; ".join(said) or whole)]
         if self.sizes or self.hashes:
             compared = f"{self.sizes} sizes and {self.hashes} hashes compared"
-            wrong = f"{self.mismatches.count} objects are not what their row says: {self.mismatches.words}"
+            wrong = f"{self.mismatches.count} {things} are not what their row says: {self.mismatches.words}"
             bad = self.mismatches.count
-            found.append(Check("rows and objects agree", FAIL if bad else PASS, wrong if bad else compared))
+            found.append(Check(f"rows and {things} agree", FAIL if bad else PASS, wrong if bad else compared))
         orphans = self.objects_without_rows
         kept = f"{orphans.count} of {self.objects}, kept: {orphans.words}" if orphans.count else "none"
         written = f"; {self.in_flight.count} were just being written" if self.in_flight.count else ""
-        return [*found, Check("objects without rows", PASS, kept + written)]
+        return [*found, Check(f"{things} without rows", PASS, kept + written)]
 
 
 def unconfigured() -> Check:
@@ -140,11 +163,12 @@ def read_rows(
     own: str = "",
     others: Optional[Inventory] = None,
     limit: int = 0,
+    columns: Columns = OBJECTS,
 ) -> int:
     """Read what the database knows into the table `rows`, in a transaction that cannot write. Returns the count.
 
     own: the application's bucket. others: takes into its table `known` what is of other buckets. limit: rows to read at
-    most; 0: all.
+    most; 0: all. columns: what the query calls them.
     """
     kept: list[_Known] = []
     besides: list[tuple[object, ...]] = []
@@ -160,15 +184,15 @@ def read_rows(
         if not isinstance(row, list):
             raise database_server.wrong_answer("", f"wants a list, has {shown(row)}")
         if row[4] and row[0] is not None:  # a row that names no object has none to miss
-            known = _row(*row[:4])
+            known = _row(columns, *row[:4])
             if row[5] in (None, "", own):
                 kept.append(known)
             else:
-                besides.append((_bucket(row[5]), *known))
+                besides.append((_place(columns, row[5]), *known))
         elif not row[4]:
             raise UsageError(
-                "read the keys that the database knows", f"database {database}", "keys_query has no column `key`",
-                "Name it: SELECT path AS key, bytes AS size FROM app.files.",
+                "read the keys that the database knows", f"database {database}",
+                f"{columns.variable.rpartition('.')[2]} has no column `{columns.key}`", f"Name it: {columns.example}",
             )  # fmt: skip
         if len(kept) + len(besides) >= 5000:
             flush()
@@ -177,30 +201,33 @@ def read_rows(
     try:
         server.stream(
             f"{search_path.BEGIN}"
-            "SELECT json_build_array(j->'key', j->'size', j->'sha256', j->'at', j ? 'key', j->'bucket')"
+            f"SELECT json_build_array(j->'{columns.key}', j->'size', j->'sha256', j->'at', j ? '{columns.key}',"
+            f" j->'{columns.place}')"
             f" FROM (SELECT to_jsonb(q) AS j FROM (\n{plain}\n) AS q{some}) AS r;\nCOMMIT;",
             take,
             database=database,
-            attempted="read the keys that the database knows (lifeboat_objects.keys_query)",
+            attempted=f"read the keys that the database knows ({columns.variable})",
         )
     except LifeboatError as exc:
-        raise search_path.explained(server, database, _QUERY, exc) from exc
+        raise search_path.explained(server, database, columns.variable, exc) from exc
     flush()
     return inventory.count("rows")
 
 
-def query_problem(run: Opened) -> str:
-    """What is wrong with keys_query: its SQL, its columns, the type of its first row. Empty where the database cannot
-    be asked."""
-    objects = run.config.objects
+def query_problem(run: Opened, columns: Columns = OBJECTS) -> str:
+    """What is wrong with the query of these columns: its SQL, its columns, the type of its first row. Empty where the
+    database cannot be asked."""
+    of_files = columns is FILE_COLUMNS
+    query = run.config.files.references if of_files else run.config.objects.keys_query
+    bucket = "" if of_files else run.config.objects.bucket
     try:
         server = database_server.of(run)
         with Inventory() as unused:
-            read_rows(unused, server, server.database, objects.keys_query, objects.bucket, limit=1)
+            read_rows(unused, server, server.database, query, bucket, limit=1, columns=columns)
     except UsageError as exc:
-        return _said(exc)
+        return problem_of(exc)
     except LifeboatError as exc:
-        return _said(exc) if exc.sqlstate[:2] == search_path.WRONG_SQL else ""
+        return problem_of(exc) if exc.sqlstate[:2] == search_path.WRONG_SQL else ""
     return ""
 
 
@@ -262,26 +289,26 @@ def names(run: Opened, bucket: str) -> bool:
     return False
 
 
-def _row(key: object, size: object, sha256: object, at: object) -> _Known:
+def _row(columns: Columns, key: object, size: object, sha256: object, at: object) -> _Known:
     """One row as the inventory has it. A bytea comes as `\\x…`, char(64) may be padded."""
     sized = size is None or (isinstance(size, (int, float)) and abs(size) < _LARGEST)
     if isinstance(key, str) and sized and isinstance(sha256, (str, _NONE)) and isinstance(at, (str, _NONE)):
         digest = re.sub(r"^\\x", "", (sha256 or "").strip()).lower()
         when = parse_time(at).timestamp() if at else None
         return key, int(size) if isinstance(size, (int, float)) else UNKNOWN, digest, when
-    raise _wrong_type()
+    raise _wrong_type(columns)
 
 
-def _bucket(name: object) -> str:
+def _place(columns: Columns, name: object) -> str:
     if isinstance(name, str):
         return name
-    raise _wrong_type()
+    raise _wrong_type(columns)
 
 
-def _wrong_type() -> UsageError:
+def _wrong_type(columns: Columns) -> UsageError:
     return UsageError(
-        "read the keys that the database knows", "lifeboat_objects.keys_query", "a column has a wrong type",
-        "key is text, size a number of bytes, sha256 text or bytea, at a time, bucket text.",
+        "read the keys that the database knows", columns.variable, "a column has a wrong type",
+        f"{columns.key} is text, size a number of bytes, sha256 text or bytea, at a time, {columns.place} text.",
     )  # fmt: skip
 
 
@@ -346,7 +373,9 @@ def protected(run: Opened) -> list[str]:
 
 
 def checked(config: Config, work: Callable[[], Report]) -> tuple[list[Check], Optional[Report]]:
-    """The checks of a reconciliation, or the one that says why none could be made."""
+    """The checks of a reconciliation, or the one that says why none could be made. None of a stack without rows."""
+    if not config.database.enabled:
+        return [], None
     if not config.objects.keys_query:
         return [unconfigured()], None
     try:
@@ -354,9 +383,10 @@ def checked(config: Config, work: Callable[[], Report]) -> tuple[list[Check], Op
     except UnverifiedError as exc:
         return [Check("rows and objects", COULD_NOT_VERIFY, str(exc))], None
     except LifeboatError as exc:
-        return [Check("rows and objects", COULD_NOT_VERIFY, _said(exc))], None
+        return [Check("rows and objects", COULD_NOT_VERIFY, problem_of(exc))], None
     return report.checks(), report
 
 
-def _said(exc: LifeboatError) -> str:
+def problem_of(exc: LifeboatError) -> str:
+    """Return what went wrong and what to do, as one text."""
     return ". ".join(filter(None, [exc.cause.rstrip("."), exc.remedy]))

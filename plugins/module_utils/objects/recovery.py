@@ -16,7 +16,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Callable, NamedTuple, Optional, TypeVar
 
-from ..base import throttle
+from ..base import progress, throttle
 from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check, Verdict, compared, ended, verdict
 from ..base.clock import format_time, parse_time
 from ..base.errors import IntegrityError, LifeboatError, Log, NotFoundError, UsageError, present
@@ -452,10 +452,12 @@ def _bring(
     aside.keep(key for (key,) in inventory.each(f"SELECT key FROM live p WHERE {wanted}"))
     if how.exact:
         aside.remove(key for (key,) in inventory.each(f"SELECT key FROM {UNKNOWN_TO_POINT}"))
-    log(f"copying {inventory.counted(f'point p WHERE {wanted}')[0]} objects from the vault to {source.url}")
+    count = inventory.counted(f"point p WHERE {wanted}")[0]
+    log(f"copying {count} objects from the vault to {source.url}")
     lock = locks.may(source, point)
-    again = inventory.entries(f"point p WHERE {wanted}")
-    copied = back.copy_back(run, again, source, log=log, compare=False, lock=lock, shared=how.shared)
+    with progress.going(progress.Gauge(f"objects to {source.url}", count, unit=progress.OBJECTS)) as gauge:
+        again = gauge.counting(inventory.entries(f"point p WHERE {wanted}"))
+        copied = back.copy_back(run, again, source, log=log, compare=False, lock=lock, shared=how.shared)
     applied = _both(first, _apply(source, point, log, made=made))
     if how.settings:
         applied = put_back.and_what_differs(run, source, point, applied, how.stamp, log)
@@ -640,8 +642,9 @@ def _prove(
         log(f"not yet: {'; '.join(check.detail for check in checks if check.result == FAIL)}")
         source = buckets.source(run)
         bad = compare.damaged(inventory, source, buckets.vault(run), among)
-        again = inventory.entries(f"point p WHERE {bad}")
-        copied = back.copy_back(run, again, source, log=log, compare=False, lock=one.lock, shared=how.shared)
+        with progress.going(progress.Gauge(f"objects to {source.url} again", unit=progress.OBJECTS)) as gauge:
+            again = gauge.counting(inventory.entries(f"point p WHERE {bad}"))
+            copied = back.copy_back(run, again, source, log=log, compare=False, lock=one.lock, shared=how.shared)
         checks = _verified(run, inventory, among, one, how)
     if verdict(checks) == FAIL and not accept:
         wrong = [f"{check.name}: {check.detail}" for check in checks if check.result == FAIL]

@@ -10,10 +10,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 
+from ..base import progress
 from ..base.checks import COULD_NOT_VERIFY, SHOWN, Check, verdict
 from ..base.clock import format_time
 from ..base.errors import LifeboatError, Log, present
 from ..base.text import named
+from ..database import server as database_server
 from ..mirror import back
 from ..mirror.listing import Point
 from ..mirror.store import folded
@@ -58,6 +60,7 @@ class Found:
 
 def live(run: Opened, *, fetch: bool = False, log: Log) -> Found:
     """Reconcile now, all buckets that rows name. fetch: copy back what the vault has for rows without an object."""
+    database_server.refuse_without(run.config, "compare rows with objects")
     if not run.config.objects.keys_query:
         check = reconcile.unconfigured()
         return Found(check.result, (check,))
@@ -91,7 +94,8 @@ def _live(run: Opened, name: str, fetch: bool, log: Log) -> Found:
             source = buckets.source(run)
             lock = locks.locking(source)
             entries, unknown = _with_locks(run, name, held, log) if lock else (list(held), [])
-            fetched = back.copy_back(run, entries, source, log=log, lock=lock).copied
+            with progress.going(progress.Gauge("objects of rows", len(entries), unit=progress.OBJECTS)) as gauge:
+                fetched = back.copy_back(run, gauge.counting(entries), source, log=log, lock=lock).copied
             of_locks = list(_locks_checked(run, source, entries, unknown))
             report = _reconcile(run, inventory, log)
     checks = (*report.checks(), *of_locks)

@@ -19,7 +19,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Optional
 
-from ..base import filesystem, throttle, typed
+from ..base import filesystem, progress, throttle, typed
 from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, SHOWN, Check, ended, verdict
 from ..base.errors import IntegrityError, LifeboatError, Log, printable
 from ..base.filesystem import create, explained
@@ -292,7 +292,9 @@ class Return:
             inventory.add_listing("live", (Listed(one.key, one.size, one.etag) for one in s3_bucket.objects(source)))
             files = _Files(name=copied.name, path=folder / copied.folder)
             missing = inventory.entries(GONE)
-            back.copy_back(self._run, missing, source, log=self._log, compare=False, lock=True, held=files)
+            with progress.going(progress.Gauge(f"objects to {source.url}", unit=progress.OBJECTS)) as gauge:
+                missing = gauge.counting(missing)
+                back.copy_back(self._run, missing, source, log=self._log, compare=False, lock=True, held=files)
         rest = {name: value for name, value in settings.items() if name not in first}
         return {**refused, **s3_settings.apply(source, rest, whole=True).refused}
 

@@ -16,12 +16,12 @@ from ..base.errors import IntegrityError, LifeboatError, LockedError, Log, Usage
 from ..base.text import named
 from ..recovery import state as recovery_state
 from ..repository import catalog, copies, points, repositories
-from ..repository.components import CONFIG, DATABASE, OBJECTS, configured
+from ..repository.components import CONFIG, DATABASE, FILES, KINDS, OBJECTS, configured
 from ..repository.copies import Outcome
-from ..repository.details import ConfigDetails, DatabaseDetails, ObjectsDetails
+from ..repository.details import ConfigDetails, DatabaseDetails, FilesDetails, ObjectsDetails
 from ..repository.manifest import Manifest
 from ..repository.points import Point
-from ..stack import answer, mounts
+from ..stack import hooks, mounts
 from ..stack.runtime import Opened
 from ..tools import age
 from .components import COMPONENTS
@@ -60,7 +60,8 @@ class Taken:
 
     @property
     def missing(self) -> Optional[IntegrityError]:
-        """The error where databases of the server, or buckets of the store, are not in their backup."""
+        """The error where databases of the server, or buckets of the store, are not in their backup, or files were
+        rewritten as an attacker does it."""
         for manifest in self.manifests:
             if manifest.component == OBJECTS and (gone := manifest.detailed(ObjectsDetails).missing):
                 return IntegrityError(
@@ -77,6 +78,12 @@ class Taken:
                     " pg_read_all_data), or leave it out: lifeboat_database.exclude."
                 )
                 return IntegrityError("back up every database of the server", manifest.id, cause, remedy)
+            if manifest.component == FILES and (ruined := KINDS[FILES].lacks(manifest.detailed(FilesDetails))):
+                remedy = (
+                    "The backup is there and is not good. Look at the files; lifeboat.dr.recover_files brings those of"
+                    " an earlier backup back. If they are right: lifeboat backup files --override."
+                )
+                return IntegrityError("back up the files as they should be", manifest.id, "; ".join(ruined), remedy)
         return None
 
     def as_dict(self) -> dict[str, object]:
@@ -132,13 +139,15 @@ def take(
 ) -> Taken:
     """Back up one component, or all that the stack has and seal them. The caller holds the stack's lock.
 
-    Raises LifeboatError where a backup or the seal fails; what was taken before stays, and is copied. A vault that
-    fails raises nothing: it is in `failed`, for copies.problem().
+    Raises LifeboatError where a backup, the seal or a hook fails; what was taken before stays, and is copied. A vault
+    that fails raises nothing: it is in `failed`, for copies.problem().
     """
     manifests: list[Manifest] = []
     try:
-        for name in [component] if component else [kind.name for kind in configured(run.config)]:
-            manifests.append(COMPONENTS[name].take(run, override, log))
+        with hooks.running(run.config, hooks.BACKUP, log) as hooked:
+            for name in [component] if component else [kind.name for kind in configured(run.config)]:
+                with hooked.around(name):
+                    manifests.append(COMPONENTS[name].take(run, override, log))
     except LifeboatError:
         if manifests:
             copies.catch_up(run, log=log)
@@ -173,6 +182,7 @@ def take(
     if shrunk:
         log(f"WARNING: {shrunk}")
     unprotected = _unprotected(run, manifests, log)
+    hooked.refuse_problems()
     return Taken(tuple(manifests), point, new, copied, pruned, waits, tuple(failed), refused, shrunk, unprotected)
 
 
@@ -199,6 +209,8 @@ def _unanswered(run: Opened, log: Log) -> list[str]:
         asked = [check for check in run.config.application.checks if check.method.upper() in ("GET", "HEAD")]
         if not asked and not recovery_state.unanswered(run.config).at:
             return []
+        from ..stack import answer
+
         problems = [answer.ask(check) for check in asked]
         return recovery_state.keep_unanswered(run.config, asked, problems, datetime.now(timezone.utc)).notes
     except LifeboatError as exc:  # the backups are good

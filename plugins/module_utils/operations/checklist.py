@@ -40,7 +40,9 @@ MOST_AHEAD = 3650  # days
 _BELONGS = {
     status.CONTENT: "weekly", status.SIZES: "weekly", PROOF: "weekly", "config parts": "weekly",
     "rows and objects": "weekly", "rows without objects": "weekly",
-    "rows and objects agree": "weekly", "objects without rows": "weekly", "space": "weekly", "escrow": "quarterly",
+    "rows and objects agree": "weekly", "objects without rows": "weekly",
+    "rows and files": "weekly", "rows without files": "weekly", "rows and files agree": "weekly",
+    "files without rows": "weekly", "space": "weekly", "escrow": "quarterly",
 }  # fmt: skip
 
 

@@ -16,7 +16,9 @@ from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS
 from ..base.clock import format_time
 from ..base.errors import LifeboatError, present
 from ..database import assess as database_assess
+from ..dumps import plan as dumps_plan
 from ..evidence import store
+from ..files import plan as files_plan
 from ..frontend import assess as frontend_assess
 from ..frontend import plan as frontend_plan
 from ..objects import condition as objects_condition
@@ -25,12 +27,13 @@ from ..recovery import state as recovery_state
 from ..recovery.state import HEALTHY
 from ..repository import points, sources
 from ..repository.catalog import Published
-from ..repository.components import DATABASE
+from ..repository.components import configured
 from ..repository.sources import LIVE, Sources
 from ..settings.config import Config
 from ..settings.scenarios import BACKEND, FRONTEND, SCENARIOS, SITE, Scenario
 from ..site import scope
-from ..stack import answer
+from ..stack import answer, runtime
+from ..stack.compose import ComposeRuntime
 from ..stack.runtime import Opened
 from .checklist_line import BY_HAND, Line
 
@@ -68,7 +71,8 @@ def lines(run: Opened, now: datetime) -> Iterator[Line]:
 
 
 def _latest(run: Opened, now: datetime) -> tuple[Line, str]:
-    """The recovery point to use; of a stack that has none, the database's newest backup. Here, else in the vault."""
+    """The recovery point to use; of a stack that has none, its first component's newest backup. Here, else in the
+    vault."""
     name, said = "recovery point", []
     for place in LIVE:
         try:
@@ -86,10 +90,11 @@ def _latest(run: Opened, now: datetime) -> tuple[Line, str]:
             passed = tied[tied.index(latest) + 1 :]
             words += "".join(f"; newer, and of no use: {other.id}: {other.problem}" for other in passed[:3])
             return Line(LATEST, name, PASS, words, "one whose every part is there and whole"), latest.id
-        alone = [entry for entry in found[DATABASE] if entry.good]
+        first = configured(run.config)[0].name
+        alone = [entry for entry in found[first] if entry.good]
         if alone:
             words = _told(alone[-1], place, now)
-            return Line(LATEST, "backup of the database", PASS, words, "one that is whole"), ""
+            return Line(LATEST, f"backup of the {first}", PASS, words, "one that is whole"), ""
         said.append(f"{place}: none that can be used")
     result = FAIL if any("none that" in text for text in said) else COULD_NOT_VERIFY
     return Line(LATEST, name, result, "; ".join(said), "one whose every part is there and whole"), ""
@@ -119,6 +124,8 @@ def _sources(run: Opened, component: str) -> Optional[Sources]:
 
 def _component(run: Opened, name: str) -> Seen:
     seen = scope.ASSESS[name](run, _sources(run, name), lambda _: None)
+    if isinstance(seen, (files_plan.Plan, dumps_plan.Plan)):
+        return seen.condition, "; ".join(seen.findings) or seen.target, "; ".join(seen.unchecked)
     if seen.refused:
         refusal = (
             objects_plan.refusal(run.config, seen.refused, seen.remedy)
@@ -132,13 +139,22 @@ def _component(run: Opened, name: str) -> Seen:
 def _application(run: Opened) -> Seen:
     """Whether the services that need the data run. Why they do not is for the recovery's own plan to find out."""
     stack = run.runtime
-    names = list(run.config.application.writers) or stack.dependants(run.config.database.service)
-    states = {name: stack.state(name) for name in names}
+    names = list(run.config.application.writers) or _users(run)
+    states = runtime.states_of(stack, names)
     ill = [f"{name} is {state.describe()}" for name, state in states.items() if not state.well]
     if ill:
         return recovery_state.DOWN, "; ".join(ill), ""
     unchecked = "" if states else "no service is named in lifeboat_application.writers"
     return HEALTHY, ", ".join(f"{name} {state.describe()}" for name, state in states.items()), unchecked
+
+
+def _users(run: Opened) -> list[str]:
+    """List the services that need the data: those that depend on the database; without one, all but the store's."""
+    config, stack = run.config, run.runtime
+    if config.database.enabled:
+        return stack.dependants(config.database.service)
+    services = stack.services() if isinstance(stack, ComposeRuntime) else config.application.services
+    return [name for name in services if name not in config.stores]
 
 
 def _frontend(run: Opened) -> Seen:

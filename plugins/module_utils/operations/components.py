@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Callable, Union
 
 from ..base.errors import Log
 from ..base.text import human, named
-from ..repository.components import CONFIG, DATABASE, KINDS, OBJECTS
-from ..repository.details import COPY, ConfigDetails, DatabaseDetails, ObjectsDetails
+from ..repository.components import CONFIG, DATABASE, DUMPS, FILES, KINDS, OBJECTS
+from ..repository.details import COPY, ConfigDetails, DatabaseDetails, DumpsDetails, FilesDetails, ObjectsDetails
 from ..repository.manifest import Manifest
 from ..stack.runtime import Opened
 
@@ -52,6 +52,28 @@ def _objects_line(one: Manifest) -> str:
     return f"{many}{objects} objects, {human(size)}  {details.seconds} s  {primary.consistency}{why}, {done}"
 
 
+def _files_line(one: Manifest) -> str:
+    details = one.detailed(FilesDetails)
+    held = details.sources.values()
+    files, size, changed, new = (
+        sum(getattr(source, what) for source in held) for what in ("files", "bytes", "changed", "changed_bytes")
+    )
+    gaps = sum(source.skipped_count + source.torn_count + source.damaged_count for source in held)
+    wrong = f", {gaps} COULD NOT BE READ as they should" if gaps else ""
+    return (
+        f"{human(one.size)}  {details.seconds} s  {files} files, {human(size)}; {changed} of them new or changed,"
+        f" {human(new)}{wrong}"
+    )
+
+
+def _dumps_line(one: Manifest) -> str:
+    details = one.detailed(DumpsDetails)
+    dumped = ", ".join(f"{name} {human(entry.bytes)}" for name, entry in details.sources.items())
+    changed = sum(entry.unsettled for entry in details.sources.values())
+    meanwhile = f"; {changed} facts changed meanwhile" if changed else ""
+    return f"{human(one.size)}  {details.seconds} s  {dumped}{meanwhile}"
+
+
 def _config_line(one: Manifest) -> str:
     details = one.detailed(ConfigDetails)
     secrets, left = f"{details.secrets} secrets sealed", len(details.left_out)
@@ -74,6 +96,18 @@ def _take_objects(run: Opened, override: Union[int, Override], log: Log) -> Mani
     return take.take(run, log=log, override=override, doubts=endpoints.doubts(run, log=log))
 
 
+def _take_files(run: Opened, override: Union[int, Override], log: Log) -> Manifest:
+    from ..files import backup
+
+    return backup.take(run, log=log, override=bool(override))
+
+
+def _take_dumps(run: Opened, override: Union[int, Override], log: Log) -> Manifest:
+    from ..dumps import backup
+
+    return backup.take(run, log=log, override=bool(override))
+
+
 def _take_config(run: Opened, override: Union[int, Override], log: Log) -> Manifest:
     from ..configuration import backup
 
@@ -84,5 +118,7 @@ def _take_config(run: Opened, override: Union[int, Override], log: Log) -> Manif
 COMPONENTS: dict[str, Component] = {
     DATABASE: Component(_take_database, _database_line),
     OBJECTS: Component(_take_objects, _objects_line),
+    FILES: Component(_take_files, _files_line),
+    DUMPS: Component(_take_dumps, _dumps_line),
     CONFIG: Component(_take_config, _config_line),
 }

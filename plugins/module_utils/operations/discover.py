@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Callable, Optional, Union
 from urllib.parse import urlsplit
 
@@ -23,10 +24,11 @@ from ..base.errors import LifeboatError, NotFoundError, UsageError
 from ..base.pipeline import Command
 from ..settings import config as settings
 from ..settings.config import ELSEWHERE, Config
+from ..settings.parts import DATA_OF
 from ..stack import files, mounts
 from ..stack.compose import ComposeRuntime, Resource, Volume, within
-from ..stack.state import StateInventory
-from . import certificates
+from ..stack.state import StateInventory, StateMount
+from . import certificates, discover_files
 
 _ATTEMPTED = "read the Compose projects of this host"
 # The last part of an image's name, without its tag.
@@ -111,10 +113,10 @@ class _Listed:
 
 @dataclass(frozen=True)
 class Draft:
-    """An inventory. unclear: what could not be interpreted. wanted: what only the operator can provide."""
+    """An inventory. unclear: what an operator has to check. wanted: what only the operator can provide."""
 
     stack: str
-    variables: Mapping[str, Mapping[str, object]]
+    variables: Mapping[str, object]
     later: Mapping[str, Mapping[str, object]]  # written as comments: not complete without what is wanted
     unclear: tuple[str, ...]
     wanted: tuple[str, ...]
@@ -146,7 +148,12 @@ def look(name: str = "") -> Draft:
     except LifeboatError as exc:
         secret, problem = (), f"secret files: {exc}"
     drafted = draft(project, stack, runtime, secret, problem=problem)
-    return with_state(drafted, mounts.of_project(_config(drafted), opened))
+    inventory = mounts.of_project(_config(drafted), opened)
+    if drafted.variables["lifeboat_database"] is False:
+        drafted = with_files(drafted, inventory, mounts.places_of(opened), directory)
+        inventory = mounts.of_project(_config(drafted), opened)
+    images = {name: item.kind for name, item in project.services.items()}
+    return with_state(drafted, inventory, images)
 
 
 def _projects() -> tuple[_Listed, ...]:
@@ -180,7 +187,7 @@ def draft(
     """The inventory of a project. `read`: a file that holds a name, where the environment gives a file instead."""
     unclear = [problem] if problem else []
     wanted: list[str] = []
-    variables: dict[str, Mapping[str, object]] = {"lifeboat_runtime": runtime}
+    variables: dict[str, object] = {"lifeboat_runtime": runtime}
     later: dict[str, Mapping[str, object]] = {}
     services = project.services
     database = _only(services, _is_database, "PostgreSQL", "lifeboat_database.service", unclear)
@@ -190,6 +197,8 @@ def draft(
         writers = [name for name, item in services.items() if database in item.depends_on]
         if not writers:
             unclear.append(f"no service depends on {database}: name those that write in lifeboat_application.writers")
+    else:
+        variables["lifeboat_database"] = False
     variables["lifeboat_repository"] = {"type": "local", "path": f"/backup/{stack}"}
     checks = []
     for name, item in services.items():
@@ -230,7 +239,10 @@ def _only(
     if len(found) > 1:
         unclear.append(f"{variable}: {', '.join(found)} fit; {found[0]} was taken, the others are not protected")
     if not found and wanted:
-        unclear.append(f"{variable}: no service was recognised as {wanted}; Lifeboat backs up nothing else")
+        unclear.append(
+            f"{variable}: no service was recognised as {wanted}, so lifeboat_database is false; if one is, describe it:"
+            " lifeboat_database: {service: <its name>}; other databases are for lifeboat_dumps"
+        )
     return found[0] if found else ""
 
 
@@ -387,6 +399,7 @@ def _config(drafted: Draft) -> Config:
     values: dict[str, object] = {"stack": drafted.stack, "config": {"secrets": ELSEWHERE}}
     values["runtime"] = drafted.variables["lifeboat_runtime"]
     values["database"] = drafted.variables.get("lifeboat_database", {})
+    values["files"] = drafted.variables.get("lifeboat_files", {})
     store = {name: value for name, value in drafted.later.get("lifeboat_objects", {}).items() if name != "admin"}
     vault = drafted.later.get("lifeboat_vault", {})
     try:
@@ -395,14 +408,66 @@ def _config(drafted: Draft) -> Config:
         return settings.from_mapping(values)
 
 
-def with_state(drafted: Draft, inventory: StateInventory) -> Draft:
-    """The draft with every mount that no backup holds, by name: what it keeps, and how it is excluded."""
-    unprotected = inventory.unprotected[:_MOUNTS]
+def with_files(
+    drafted: Draft, inventory: StateInventory, places: Sequence[mounts.Place], directory: str
+) -> Draft:  # fmt: skip
+    """The draft with the directories that a stack without a database keeps its files in."""
+    store = str(drafted.later.get("lifeboat_objects", {}).get("service", ""))
+    found = discover_files.sources(inventory.unprotected, places, directory, [store] if store else [])
+    if not found:
+        return drafted
+    wanted = (
+        "lifeboat_files: each is read while it may be written (consistency: live); set pause or stop where its files"
+        " must fit one another, and delete what no backup needs to hold",
+    )
+    variables = {**drafted.variables, "lifeboat_files": {"sources": found}}
+    return replace(drafted, variables=variables, wanted=(*drafted.wanted, *wanted))
+
+
+def _preset(kind: str, image: str) -> str:
+    """The preset of lifeboat_dumps for a server, by what lies in its data; of two that are alike, by the image."""
+    if kind == "MySQL or MariaDB":
+        kind = "MySQL" if "mysql" in image else "MariaDB"
+    if kind == "Redis or Valkey":
+        kind = "Valkey" if "valkey" in image else "Redis"
+    return kind.lower() if kind.lower() in DATA_OF else ""
+
+
+def _dumps(unprotected: Sequence[StateMount], images: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    """By mount, what dumps the server whose data it is: of one that a service has there where its image keeps it."""
+    found: dict[str, dict[str, str]] = {}
+    for mount in unprotected:
+        for use in mount.uses if len(mount.servers) == 1 else ():
+            service, _colon, target = use.partition(":")
+            preset = _preset(mount.servers[0], images.get(service, ""))
+            name = re.sub(r"[^a-z0-9_-]", "-", service.lower()).lstrip("_-")
+            alike = [source["service"] for source in found.values()]
+            if preset and name and PLAIN.fullmatch(name) and service not in alike and mount.name not in found:
+                place = {} if target == DATA_OF[preset] else {"data": target}
+                found[mount.name] = {"name": name, "service": service, "preset": preset, **place}
+    return found
+
+
+def with_state(drafted: Draft, inventory: StateInventory, images: Mapping[str, str] = MappingProxyType({})) -> Draft:
+    """The draft with what dumps the servers that were found, and every other mount that no backup holds, by name: what
+    it keeps, and how it is excluded. images: of each service, what its image is called."""
+    dumps = _dumps(inventory.unprotected[:_MOUNTS], images)
+    unprotected = [mount for mount in inventory.unprotected if mount.name not in dumps][:_MOUNTS]
+    variables = dict(drafted.variables)
+    if dumps:
+        variables["lifeboat_dumps"] = {"sources": list(dumps.values())}
     unclear = [f"{mount.shortened.display} is in no backup: {mount.why}" for mount in unprotected]
     unclear += [f"mounts: {problem}" for problem in inventory.problems]
-    if len(inventory.unprotected) > _MOUNTS:
-        unclear.append(f"mounts: {len(inventory.unprotected) - _MOUNTS} more are in no backup")
+    left = len(inventory.unprotected) - len(dumps) - len(unprotected)
+    if left:
+        unclear.append(f"mounts: {left} more are in no backup")
     later, wanted = dict(drafted.later), list(drafted.wanted)
+    if dumps:
+        services = ", ".join(source["service"] for source in dumps.values())
+        wanted.append(
+            f"lifeboat_dumps: the container of {services} must hold its password in a variable that docs/dumps.md"
+            " names; else name it: password. Take and prove a backup: lifeboat backup dumps, lifeboat verify"
+        )
     names = [mount.name for mount in unprotected if mount.name == mount.shortened.name]
     if names:
         later["lifeboat_mounts"] = {"exclude": [{"name": name, "reason": _REASON} for name in names]}
@@ -410,4 +475,6 @@ def with_state(drafted: Draft, inventory: StateInventory) -> Draft:
             "lifeboat_mounts.exclude: of each mount that is in no backup, why none needs to hold it; delete the others:"
             " until they are protected, status says COULD_NOT_VERIFY"
         )
-    return replace(drafted, later=later, unclear=(*drafted.unclear, *unclear), wanted=tuple(wanted))
+    return replace(
+        drafted, variables=variables, later=later, unclear=(*drafted.unclear, *unclear), wanted=tuple(wanted)
+    )

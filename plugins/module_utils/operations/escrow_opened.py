@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import io
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Union
 
 from ..base import filesystem, pipeline
 from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check, compared
@@ -19,8 +20,8 @@ from ..configuration import proof as configuration_proof
 from ..configuration import restore as configuration_restore
 from ..configuration.restore import SECRET_LIST, SECRETS
 from ..objects import proof as objects_proof
-from ..repository.components import CONFIG, DATABASE, OBJECTS
-from ..repository.details import ConfigDetails, Part
+from ..repository.components import CONFIG, DATABASE, DUMPS, FILES, OBJECTS
+from ..repository.details import ConfigDetails, FilesDetails, Pack, Part
 from ..repository.manifest import Manifest
 from ..tools import age, tar
 from .proof import Proof, Prove
@@ -75,8 +76,10 @@ def _whole(proof: Proof) -> Iterator[Check]:
     yield Check(f"{manifest.component}: encryption", PASS, words)
 
 
-def _held(manifest: Manifest) -> list[Part]:
-    """The parts of a configuration that earlier backups keep."""
+def _held(manifest: Manifest) -> Sequence[Union[Part, Pack]]:
+    """The parts of it that earlier backups keep."""
+    if manifest.component == FILES:
+        return [pack for pack in manifest.detailed(FilesDetails).packs if pack.backup != manifest.id]
     if manifest.component != CONFIG:
         return []
     return [part for part in parts.parts_of(manifest).values() if part.backup != manifest.id]
@@ -94,7 +97,7 @@ def _opened(proof: Proof, backup: str, name: str) -> int:
     return read.size
 
 
-OPENED: dict[str, Prove] = {DATABASE: _whole, OBJECTS: _objects, CONFIG: _config}
+OPENED: dict[str, Prove] = {DATABASE: _whole, OBJECTS: _objects, FILES: _whole, DUMPS: _whole, CONFIG: _config}
 
 
 def checks(proof: Proof) -> Iterator[Check]:

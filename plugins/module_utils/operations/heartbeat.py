@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Optional
 
-from ..base import pipeline
+from ..base import pipeline, web
 from ..base.errors import LifeboatError, Log
 from ..settings.config import HEARTBEAT, Config
 from ..tools import healthchecks
@@ -33,6 +33,7 @@ class Heartbeat:
         try:
             url = healthchecks.address(config.secrets[HEARTBEAT].replace(RUN, run))
             self._secrets[HEARTBEAT] = url  # as it is sent, without the newline that its file had
+            self._secrets.update({f"{HEARTBEAT} {n}": part for n, part in enumerate(web.secret_parts(url))})
             self._where = healthchecks.host(url)
             self._switch = healthchecks.Switch(url)
             self._switch.start(self._scrubbed(f"{self._title()} begins\n"))
@@ -46,6 +47,7 @@ class Heartbeat:
         signal = healthchecks.FAIL if code is None else str(code) if code else healthchecks.SUCCESS
         cause = self._switch.end(signal, self._scrubbed(self._text(code, ended, told)))
         if cause:
+            cause = self._scrubbed(cause)
             self._warn(f"the dead-man's switch at {self._where} was not told how {self._run} ended: {cause}")
 
     def _title(self) -> str:

@@ -18,7 +18,7 @@ from ..configuration import proof as configuration_proof
 from ..configuration import restore as configuration_restore
 from ..repository import catalog
 from ..repository.base import Repository
-from ..repository.components import CONFIG, DATABASE, KINDS, OBJECTS
+from ..repository.components import CONFIG, DATABASE, DUMPS, FILES, KINDS, OBJECTS
 from ..repository.details import (
     A_VAULT,
     IDENTITIES,
@@ -26,6 +26,8 @@ from ..repository.details import (
     USES,
     ConfigDetails,
     DatabaseDetails,
+    DumpsDetails,
+    FilesDetails,
     HeldIdentities,
     ObjectsDetails,
 )
@@ -170,10 +172,31 @@ def _config_judged(config: Config, repo: Repository, manifest: Manifest) -> Iter
         yield Check("config parts", FAIL, f"{'; '.join(wrong[:3])}; the next backup makes them again")
 
 
+def _files_judged(config: Config, repo: Repository, manifest: Manifest) -> Iterator[Check]:
+    details = manifest.detailed(FilesDetails)
+    absent = sorted({source.name for source in config.files.sources} - set(details.sources))
+    if absent:
+        words = f"{', '.join(absent)}: in no backup yet; take one: lifeboat backup files"
+        yield Check("files sources", COULD_NOT_VERIFY, words)
+    problems = details.problems
+    words = f"{sum(source.files for source in details.sources.values())} files of {', '.join(details.sources)}"
+    yield Check("files read", FAIL, "; ".join(problems)) if problems else Check("files read", PASS, words)
+
+
+def _dumps_judged(config: Config, repo: Repository, manifest: Manifest) -> Iterator[Check]:
+    details = manifest.detailed(DumpsDetails)
+    absent = sorted({source.name for source in config.dumps.sources} - set(details.sources))
+    if absent:
+        words = f"{', '.join(absent)}: in no backup yet; take one: lifeboat backup dumps"
+        yield Check("dumps sources", COULD_NOT_VERIFY, words)
+
+
 # The newest good backup -> what status says of it besides its age and proof.
 JUDGEMENTS: dict[str, Judge] = {
     DATABASE: _database_judged,
     OBJECTS: _objects_judged,
+    FILES: _files_judged,
+    DUMPS: _dumps_judged,
     CONFIG: _config_judged,
 }
 

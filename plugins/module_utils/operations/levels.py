@@ -11,8 +11,10 @@ from collections.abc import Iterator
 from ..base.checks import Check
 from ..configuration import proof as configuration_proof
 from ..database.methods import registry as methods
+from ..dumps import proof as dumps_proof
+from ..files import proof as files_proof
 from ..objects import proof as objects_proof
-from ..repository.components import CONFIG, DATABASE, OBJECTS
+from ..repository.components import CONFIG, DATABASE, DUMPS, FILES, OBJECTS
 from ..repository.details import DatabaseDetails
 from .proof import Proof, Prove
 
@@ -31,6 +33,10 @@ PROOFS: dict[str, Prove] = {
     OBJECTS: lambda item: objects_proof.levels(
         item.run, item.repo, item.manifest, item.level, item.sample, item.log, record=item.record
     ),
+    FILES: lambda item: files_proof.levels(
+        item.run.config, item.repo, item.manifest, item.level, item.sample, item.log, item.run.key
+    ),
+    DUMPS: lambda item: dumps_proof.levels(item.run, item.repo, item.manifest, item.level, item.log),
     CONFIG: lambda item: configuration_proof.levels(
         item.run.config, item.repo, item.manifest, item.level, item.log, item.run.key
     ),

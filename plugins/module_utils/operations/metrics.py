@@ -156,7 +156,7 @@ def duties(config: Config) -> dict[tuple[str, str], timedelta]:
     kinds = configured(config)
     found = {("backup", kind.name): nightly for kind in kinds}
     found.update({(f"verify_{LEVELS[-1]}", kind.name): proof for kind in kinds})
-    if any(kind.tied for kind in kinds):
+    if any(kind.tied for kind in kinds) or not config.database.enabled:  # as status has it
         found["recovery_point", STACK] = nightly
     if _copied(config):
         found.update({("copy", kind.name): nightly for kind in kinds})
@@ -541,15 +541,10 @@ def _recall(config: Config, file: str) -> Optional[_Remembered]:
         return None
 
 
-def file_of(config: Config, whose: str = "lifeboat") -> Path:
-    """One file a stack: two stacks of one name are two hosts' matter."""
-    return Path(config.monitoring.textfile_directory) / f"{whose}_{config.stack}.prom"
-
-
 def write(config: Config, text: str, whose: str = "lifeboat") -> Path:
     """At once or not at all: node_exporter reads every file that ends with .prom, as a user of its own. Not by way of
     filesystem.write(): once a minute, what a power cut may take is not worth a wait for the disk."""
-    path = file_of(config, whose)
+    path = config.textfile(whose)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     with filesystem.explained("write the metrics", path):
         try:

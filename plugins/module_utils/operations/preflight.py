@@ -9,6 +9,7 @@ Every problem is one sentence that begins with the variable to correct.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import os
 import shutil
@@ -21,24 +22,30 @@ from pathlib import Path
 from typing import Callable
 from urllib.parse import urlsplit
 
-from ..base import filesystem, pipeline, typed
+from ..base import filesystem, pipeline, typed, web
 from ..base.errors import LifeboatError, UsageError
 from ..base.pipeline import Command
 from ..configuration import files
 from ..database import listed
 from ..database import server as database_server
+from ..database.methods.logical import dump
 from ..objects import reconcile
 from ..repository import repositories
 from ..repository.base import OtherStackError
+from ..repository.components import KINDS
 from ..s3.bucket import Bucket
 from ..settings import config as settings
 from ..settings.config import Config
 from ..settings.parts import S3Settings
 from ..stack import buckets, mounts
 from ..stack.runtime import Opened
-from ..tools import healthchecks
+from . import receivers
 
 NOT_UP = "If the stack is not up yet, say so: -e agent_reach_database=false"
+NO_DATABASE = (
+    "The inventory does not describe lifeboat_database: name its service, or, where the stack has no PostgreSQL, say"
+    " `lifeboat_database: false`."
+)
 SHOWN = 8  # so that an answer has at most ten lines
 _PREFIX = "lifeboat_"
 _ATTEMPTS, _PAUSE = 3, 1.0  # a service that has just been started may take a moment to listen
@@ -49,8 +56,10 @@ PACKAGES: Mapping[str, tuple[str, ...]] = {
     "cron": ("cron", "crond"),
     "git": ("git",),
     "logrotate": ("logrotate",),
+    "openssh-client": ("ssh-keygen",),
     "python3-boto3": (),
     "tzdata": (),
+    "zstd": ("zstd",),
 }
 ZONES = Path("/usr/share/zoneinfo/UTC")
 INTERPRETER = "/usr/bin/python3"  # runs the installed command
@@ -123,12 +132,23 @@ def addresses(config: Config) -> list[str]:
         "lifeboat_repository.endpoint_url": getattr(config.repository, "endpoint_url", ""),
     }
     given.update({name: url for name, url in endpoints.items() if url})
-    switch = healthchecks.problem(config.secrets[settings.HEARTBEAT].strip()) if config.heard else ""
+    switch = web.address_problem(config.secrets[settings.HEARTBEAT].strip()) if config.heard else ""
     hidden = [f"lifeboat_secrets.{settings.HEARTBEAT}: {switch}"] if switch else []
+    hidden += [cause for receiver in config.notify if (cause := receivers.problem(config.secrets, receiver))]
     return hidden + [
         f"{name} is {typed.shown(url)}, which does not begin with http:// or https://"
         for name, url in given.items()
         if not url.startswith(("http://", "https://")) or not _host(url)
+    ]
+
+
+def hooks(config: Config) -> list[str]:
+    """Hooks around a component that no stack has: they would never be run."""
+    return [
+        f"lifeboat_hooks[{number}].components: {typed.shown(name)} is none of {', '.join(KINDS)}"
+        for number, hook in enumerate(config.hooks)
+        for name in hook.components
+        if name not in KINDS
     ]
 
 
@@ -185,6 +205,8 @@ def _mounts(run: Opened) -> list[str]:
 
 
 def _databases(run: Opened) -> list[str]:
+    if not run.config.database.enabled:
+        return []
     try:
         return listed.told(database_server.for_backups(run), run.config.database.exclude)
     except LifeboatError:
@@ -220,24 +242,44 @@ def _secret_files(run: Opened) -> list[str]:
 
 
 def _stack(run: Opened) -> Iterator[str]:
-    service = run.config.database.service
-    try:
-        state = run.runtime.state(service)
-    except LifeboatError as exc:
-        yield f"lifeboat_database.service: {exc}"
+    problem = _database_problem(run) if run.config.database.enabled else ""
+    if problem:
+        yield problem
         return
-    if state.exists and not state.running:
-        yield f"lifeboat_database.service: {service} is {state.describe()}. Start it. {NOT_UP}"
-        return
+    if run.config.database.enabled:
+        yield from _compression(run)
     if run.config.objects.bucket:
         yield from _bucket("lifeboat_objects", lambda: buckets.source(run), f". {NOT_UP}")
         if run.config.objects.keys_query:
             problem = _patiently(lambda: reconcile.query_problem(run))
             yield from [f"lifeboat_objects.keys_query: {problem} {NOT_UP}"] if problem else ()
+    if run.config.files.references:
+        problem = _patiently(lambda: reconcile.query_problem(run, reconcile.FILE_COLUMNS))
+        yield from [f"lifeboat_files.references: {problem} {NOT_UP}"] if problem else ()
     for number, check in enumerate(run.config.application.checks):
         problem = _patiently(lambda url=check.url: _listens(url))  # type: ignore[misc]
         if problem:
             yield f"lifeboat_application.checks[{number}].url: {check.url} does not answer: {problem}. {NOT_UP}"
+
+
+def _database_problem(run: Opened) -> str:
+    """Return why the database's service cannot be used as it is; empty where nothing is known against it."""
+    service = run.config.database.service
+    try:
+        state = run.runtime.state(service)
+    except LifeboatError as exc:
+        # The default: nobody has said yet whether there is a database.
+        unsaid = f" {NO_DATABASE}" if run.config.database == settings.DatabaseSettings() else ""
+        return f"lifeboat_database.service: {exc}{unsaid}"
+    if state.exists and not state.running:
+        return f"lifeboat_database.service: {service} is {state.describe()}. Start it. {NOT_UP}"
+    return ""
+
+
+def _compression(run: Opened) -> Iterator[str]:
+    with contextlib.suppress(LifeboatError):  # the task that logs in says why
+        if problem := dump.compression_problem(run):
+            yield f"{dump.COMPRESSION}: {problem} {NOT_UP}"
 
 
 def _elsewhere(run: Opened) -> Iterator[str]:

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -23,6 +24,7 @@ from ..base.filesystem import explained
 from ..base.text import human, named
 from ..database import server as database_server
 from ..database.server import answers
+from ..files import sources as files_sources
 from ..mirror import store
 from ..objects import aside
 from ..recovery.state import RECOVERING_OBJECTS
@@ -186,9 +188,10 @@ def _volumes(run: Opened) -> Iterator[Kept]:
 
 
 def _directories(run: Opened) -> Iterator[Kept]:
-    """The project's files that a recovery replaced, what one copied out of an object store and could not put back, and
-    what lies next to the directories that one moves."""
-    for path in (*stack_quarantine.files(run.config.state), *_copied(run.config.state), *_beside(run)):
+    """The project's files that a recovery replaced, what one copied out of an object store and could not put back, what
+    lies next to the directories that one moves, and what it replaced of the application's files."""
+    state = run.config.state
+    for path in itertools.chain(stack_quarantine.files(state), _copied(state), _beside(run), _replaced(run)):
         at = since(str(path))
         if at:
             yield Kept("directory", str(path), at, stack_quarantine.size(path))
@@ -210,6 +213,17 @@ def _beside(run: Opened) -> Iterator[Path]:
             mount = mounted(config, run.runtime) if asked(config) else None
             if mount and mount.kind == "bind":
                 yield from stack_quarantine.directories(mount.path)
+    for source in config.dumps.sources:
+        with contextlib.suppress(NotFoundError):
+            mount = run.runtime.data_mount(source.service, source.data_path)
+            if mount.kind == "bind":
+                yield from stack_quarantine.directories(mount.path)
+
+
+def _replaced(run: Opened) -> Iterator[Path]:
+    for directory in files_sources.directories(run, there=False):
+        if directory.path:
+            yield from stack_quarantine.replaced(Path(directory.path))
 
 
 def _remove_directory(_run: Opened, name: str) -> None:

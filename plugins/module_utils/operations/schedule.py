@@ -63,7 +63,7 @@ def checks(config: Config, now: datetime) -> list[Check]:
 def wanted(config: Config) -> dict[str, str]:
     """What has to be scheduled: its name, and the words that its command has."""
     backups = {f"backup {kind.name}": rf"backup(?: {kind.name})?" for kind in configured(config)}
-    return {**backups, "verify": "verify"}
+    return {**backups, "verify": "verify", **({"notify": "notify"} if config.notify else {})}
 
 
 def _file(config: Config) -> tuple[str, Check]:

@@ -18,6 +18,7 @@ from ..base.clock import TOLERANCE
 from ..base.errors import IntegrityError, LifeboatError, present
 from ..base.text import human
 from ..database import logins
+from ..files import references
 from ..mirror.store import folded
 from ..objects import reconcile
 from ..recovery import state as recovery_state
@@ -32,12 +33,12 @@ from ..s3 import bucket
 from ..s3.bucket import Listed
 from ..settings import config as settings
 from ..settings.config import MANIFESTS, RECOVERY_POINTS, Config
-from ..stack import buckets, mounts
+from ..stack import buckets, hook_debts, mounts
 from ..stack.runtime import Opened
 from ..stack.state import StateInventory
 from ..tools import age
 from ..vault import endpoints
-from . import clocks, escrow_record, judgements
+from . import clocks, escrow_record, judgements, notify
 
 CONTENT, SIZES = "content against earlier backups", "size against earlier backups"
 
@@ -79,9 +80,9 @@ class Status:
 def status(run: Opened, *, now: datetime, asked: Optional[datetime] = None) -> Status:
     """Reads manifests, not artefacts; a backup nobody proved never passes.
 
-    Of a stack with a bucket it also asks the two endpoints, and the database where keys_query is set; of a Compose
-    project it looks at every mount. asked: the time that it is, where `now` is a day to come: what an endpoint said is
-    remembered as of then.
+    Of a stack with a bucket it also asks the two endpoints, and where keys_query or references is set the database;
+    of a Compose project it looks at every mount. asked: the time that it is, where `now` is a day to come: what an
+    endpoint said is remembered as of then.
     """
     config, repo = run.config, repositories.of(run)
     repo.check(writable=False)
@@ -90,6 +91,7 @@ def status(run: Opened, *, now: datetime, asked: Optional[datetime] = None) -> S
     tied = points.entries(repo, config.stack, backups)
     every = [entry for entries in backups.values() for entry in entries]
     checks: list[Check] = [*owned, *_private(config), *logins.unfinished(config), *recovery_state.checked(config)]
+    checks += hook_debts.checked(config)
     kinds = configured(config)
     for kind in kinds:
         found = backups[kind.name]
@@ -99,7 +101,7 @@ def status(run: Opened, *, now: datetime, asked: Optional[datetime] = None) -> S
         good = catalog.good(found)
         checks += judgements.judged(config, repo, good[-1]) if good else ()
         checks += _recovery_rights(config, good[-1]) if good and kind.name == DATABASE else ()
-    if any(kind.tied for kind in kinds):  # a point is as old as its rows
+    if any(kind.tied for kind in kinds) or not config.database.enabled:  # a point is as old as its rows
         words = "there is none that can be used; take one: lifeboat backup"
         checks.append(_newest(config, "recovery point", tied, now, words))
     for what, entries in (("backups", every), ("recovery points", tied)):
@@ -117,11 +119,13 @@ def status(run: Opened, *, now: datetime, asked: Optional[datetime] = None) -> S
     checks += _holds(run, now)
     checks += escrow_record.checks(run, now)
     checks += endpoints.checks(run, now=asked or now)
+    checks += notify.checks(config, asked or now)
     inventory = run.once(mounts.inventory)
     checks += [inventory.check] if inventory else []
     if config.objects.bucket and config.objects.keys_query:
         compared, report = reconcile.checked(config, lambda: _reconciled(run))
         checks += [*compared, *(_rows_of_others(run) if report else ())]
+    checks += references.checks(run)
     return Status(config.stack, now, tuple(checks), tied, backups, inventory)
 
 

@@ -30,20 +30,22 @@ def reopen(run: Opened, services: Sequence[str], *, log: Callable[[str], None]) 
         for why in closed:
             log(why)
         return [Check("services", FAIL, why) for why in closed]
-    names = [config.database.service, *services]
+    names = list(filter(None, [config.database.service, *services]))
     log(f"starting {', '.join(names)}")
     checks: list[Check] = []
     try:
+        before = runtime.states_of(stack, names)
         # Compose would first wait, in half seconds, for the health of those that run.
-        stack.start([name for name in names if not stack.state(name).running], timeout=config.application.timeout)
+        stack.start([name for name in names if not before[name].running], timeout=config.application.timeout)
         states = runtime.wait_until_well(stack, names, timeout=config.application.timeout, log=log)
         checks += [Check(f"service {name}", PASS, words) for name, words in states.items()]
     except LifeboatError as exc:
         checks.append(Check("services", FAIL, exc.cause))
-    deadline = time.monotonic() + config.application.timeout
+    began = time.monotonic()
+    deadline = began + config.application.timeout
     known = recovery_state.unanswered(config)
     answers = [
-        endpoint(check, deadline, log, known.problem(config, f"{check.method} {check.url}"), known.at)
+        endpoint(check, deadline, log, known.problem(config, f"{check.method} {check.url}"), known.at, began)
         for check in config.application.checks
     ]
     if verdict(answers) == FAIL and (restarting := _restarting(stack, names)):
@@ -57,7 +59,7 @@ def reopen(run: Opened, services: Sequence[str], *, log: Callable[[str], None]) 
 def _restarting(stack: runtime.Runtime, names: Sequence[str]) -> str:
     """Say which services do not stay up, and what the first of them said last: each look may find it running."""
     try:
-        states = {name: stack.state(name) for name in names}
+        states = runtime.states_of(stack, names)
         bad = [name for name, state in states.items() if not state.well or state.restarts]
         last = runtime.last_words(stack.logs(bad[0])) if bad else ""
     except LifeboatError:

@@ -27,6 +27,10 @@ RECOVERING = "recovering"
 RECOVERING_OBJECTS = "recovering_objects"
 # While it exists the stack's files may be half placed: they must never become the newest good backup.
 RECOVERING_CONFIG = "recovering_config"
+# While it exists files may be half back: a backup of what is there must not become the newest good one.
+RECOVERING_FILES = "recovering_files"
+# While it exists a server of lifeboat_dumps may be half back: a dump of it must not become the newest good one.
+RECOVERING_DUMPS = "recovering_dumps"
 # The store is being given its identities: it may have some of them, and has lost the others.
 GIVING_IDENTITIES = "giving_identities"
 HEALTHY = "healthy"
@@ -96,6 +100,8 @@ def unfinished(config: Config, name: str) -> Optional[Unfinished]:
 _CONTINUED_BY = {
     RECOVERING: ("the database", "lifeboat.dr.recover_database"),
     RECOVERING_OBJECTS: ("the object storage", "lifeboat.dr.recover_object_storage"),
+    RECOVERING_FILES: ("the application's files", "lifeboat.dr.recover_files"),
+    RECOVERING_DUMPS: ("the other databases", "lifeboat.dr.recover_dumps"),
     RECOVERING_CONFIG: ("the stack's files", "lifeboat.dr.recover_site"),
 }
 
@@ -255,6 +261,18 @@ class Unanswered:
     def notes(self) -> list[str]:
         """Return the lines for a recovery point, so that a recovery on another host knows them."""
         return [f"{_ENDPOINT}{name}{_DID_NOT}{problem}" for name, problem in self.problems.items()]
+
+
+def warnings_of_unanswered(config: Config, patience: float) -> list[str]:
+    """Return what a plan says of endpoints that nobody will wait for as long as for the others. patience: how long."""
+    known = unanswered(config)
+    names = [f"{check.method} {check.url}" for check in config.application.checks]
+    return [
+        f"{_ENDPOINT}{pipeline.scrub(name, config.secrets)} did not answer as it should at {known.at}, when the last"
+        f" backup was taken: {problem}; while it answers no better it is waited for {patience:.0f} s"
+        for name in names
+        if (problem := known.problem(config, name))
+    ]
 
 
 def unanswered(config: Config) -> Unanswered:

@@ -20,14 +20,13 @@ import contextlib
 import json
 import re
 import secrets
-import shutil
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import BinaryIO, Callable, NamedTuple, Optional, Protocol
 
-from ..base import filesystem, typed
+from ..base import filesystem, progress, typed
 from ..base.clock import stamped
 from ..base.errors import IntegrityError, NotFoundError, UsageError, printable
 from ..base.filesystem import explained, plain_name
@@ -273,6 +272,7 @@ class Repository(abc.ABC):
         That is stagings, deletions and uploads never finished, and backups without a manifest.
         """
 
+    sent = 0  # bytes of artefacts that went to a server
     keeps_versions = False  # whether what is deleted or overwritten there may be kept as an old version
 
     def hide(self, component: str, id: str) -> list[str]:
@@ -343,7 +343,7 @@ class Repository(abc.ABC):
 
     def fetch(self, component: str, id: str, directory: Path) -> None:
         """Copy the artefacts and the manifest into `directory`, made if missing; a file in the way is an error."""
-        names = [*self.files(component, id), MANIFEST]
+        files = self.files(component, id)
         with explained("fetch the backup", f"{self.location(component, id)} to {directory}"):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
 
@@ -352,9 +352,12 @@ class Repository(abc.ABC):
                 target = directory / plain_name(name)
                 target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                 with self.open(component, id, name) as source, filesystem.create(target) as sink:
-                    shutil.copyfileobj(source, sink, filesystem.CHUNK)
+                    while data := source.read(filesystem.CHUNK):
+                        sink.write(data)
+                        gauge.write(data)
 
-        filesystem.parallel(copy, names)
+        with progress.going(progress.Gauge(f"{id}: fetching", sum(files.values()))) as gauge:
+            filesystem.parallel(copy, [*files, MANIFEST])
 
     def manifest(self, component: str, id: str) -> bytes:
         """The manifest's bytes. Raises NotFoundError when there is none: then it is not a backup. UntrustedError where

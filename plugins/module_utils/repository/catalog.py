@@ -21,7 +21,7 @@ from ..base.text import named
 from ..settings.config import LEVELS, MANIFESTS
 from . import retention
 from .base import ID, LATEST, VERIFICATION, Altered, Repository, Trust, dated
-from .components import CONFIG, DATABASE, KINDS
+from .components import CONFIG, DATABASE, FILES, KINDS
 from .manifest import Manifest, backup_id, outline, parse
 from .sealing import Sealed
 
@@ -88,7 +88,7 @@ class Published(ABC):
     @property
     def serves(self) -> bool:
         """Good, or good for some of its databases or buckets: the others are spoiled or not in it."""
-        whole = self.incomplete and not self.ahead and CONFIG not in self.lacking
+        whole = self.incomplete and not self.ahead and not {CONFIG, FILES}.intersection(self.lacking)
         return self.good or ((bool(self.spoiled) or whole) and self.sealed is not None)
 
     @property

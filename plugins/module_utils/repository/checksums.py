@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Callable, Optional
 
-from ..base import pipeline
+from ..base import pipeline, progress
 from ..base.checks import CHECKSUMS, FAIL, Check, PartCheck, compared
 from ..base.errors import NotFoundError, present
 from ..base.text import named, of_other
@@ -68,16 +68,17 @@ def by_part(
     for name in files:
         if name not in wanted:
             differences[inside[name]].append(f"{name} does not belong to the backup")
-    for name, artefact in wanted.items():
-        path, found = folder / name, differences[inside[name]]
-        if name not in files or path.is_symlink() or not path.is_file():
-            found.append(f"{name} is missing")
-            continue
-        had = measure(path, name)
-        if had.size != artefact.size:
-            found.append(f"{name} has {had.size} bytes instead of {artefact.size}")
-        elif had.sha256 != artefact.sha256:
-            found.append(f"{name} has another SHA-256 than when it was written")
+    with progress.going(_gauge(manifest)) as gauge:
+        for name, artefact in wanted.items():
+            path, found = folder / name, differences[inside[name]]
+            if name not in files or path.is_symlink() or not path.is_file():
+                found.append(f"{name} is missing")
+                continue
+            had = measure(path, name, gauge)
+            if had.size != artefact.size:
+                found.append(f"{name} has {had.size} bytes instead of {artefact.size}")
+            elif had.sha256 != artefact.sha256:
+                found.append(f"{name} has another SHA-256 than when it was written")
     measured = {}
     for each, found in differences.items():
         own = [artefact.size for name, artefact in wanted.items() if inside[name] == each]
@@ -110,25 +111,30 @@ def checks_in_place(repo: Repository, manifest: Manifest, title: str, same: str)
 def artefacts_in_place(repo: Repository, manifest: Manifest) -> dict[str, str]:
     """The same, by the names of the artefacts."""
     differences = {}
-    for artefact in manifest.artefacts:
-        try:
-            with repo.open(manifest.component, manifest.id, artefact.name) as file:
-                had = of(file, artefact.name)
-        except NotFoundError:
-            differences[artefact.name] = f"{artefact.name} is missing"
-            continue
-        if had != artefact:
-            differences[artefact.name] = f"{artefact.name} has another SHA-256 than when it was written"
+    with progress.going(_gauge(manifest)) as gauge:
+        for artefact in manifest.artefacts:
+            try:
+                with repo.open(manifest.component, manifest.id, artefact.name) as file:
+                    had = of(file, artefact.name, gauge)
+            except NotFoundError:
+                differences[artefact.name] = f"{artefact.name} is missing"
+                continue
+            if had != artefact:
+                differences[artefact.name] = f"{artefact.name} has another SHA-256 than when it was written"
     return differences
 
 
-def measure(path: Path, name: str) -> Artefact:
-    """Size and SHA-256 of a file, in bounded memory."""
+def _gauge(manifest: Manifest) -> progress.Gauge:
+    return progress.Gauge(f"{manifest.id}: reading", manifest.size)
+
+
+def measure(path: Path, name: str, copy: Optional[pipeline.Sink] = None) -> Artefact:
+    """Size and SHA-256 of a file, in bounded memory; what is read is written to `copy`."""
     with path.open("rb") as file:
-        return of(file, name)
+        return of(file, name, copy)
 
 
-def of(file: IO[bytes], name: str, copy: Optional[IO[bytes]] = None) -> Artefact:
+def of(file: IO[bytes], name: str, copy: Optional[pipeline.Sink] = None) -> Artefact:
     """Size and SHA-256 of what is read from it, and written to `copy`."""
     writer = pipeline.HashingWriter(copy)
     shutil.copyfileobj(file, writer, pipeline.CHUNK)

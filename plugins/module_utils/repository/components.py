@@ -16,9 +16,10 @@ from typing import Any, Callable, Generic, Optional, TypeVar
 
 from ..base.text import named, several
 from ..settings.config import Config
-from .details import ConfigDetails, Content, DatabaseDetails, DumpDetails, ObjectsDetails
+from .details import ConfigDetails, Content, DatabaseDetails, DumpDetails, DumpsDetails, FilesDetails, ObjectsDetails
 
-DATABASE, OBJECTS, CONFIG = "database", "objects", "config"
+DATABASE, OBJECTS, FILES, DUMPS, CONFIG = "database", "objects", "files", "dumps", "config"
+NO_DATABASE = "the stack has no database"  # stands in recovery points, which are read by it: never another text
 D = TypeVar("D")
 Counts = Mapping[str, int]
 Parts = Mapping[str, Counts]
@@ -29,9 +30,11 @@ class Kind(Generic[D]):
     """One component. folder, prefix: of its backups in a repository. details: what their manifests say beyond the
     artefacts. configured: whether a stack has it.
 
+    silent: a recovery point of a stack that does not have it does not name it, so that an earlier Lifeboat can read it.
     needed: a recovery point of a stack that has it cannot do without. tied: its backup should be of the instant of the
     rows. absent: what a point says where the stack does not have it, kept: where another host backs it up, else empty;
-    notes: what it says of the backup. lacks: what should be in a backup and is not, so that it is not good.
+    notes: what it says of the backup. lacks: what should be in a backup and is not, or has to be looked at, so
+    that it is not good.
     unchosen: how much there is that nobody chose to back up or to leave out. impossible: why its details cannot be true
     of artefacts of these names; empty where they can.
     counts: how much a backup holds, None where it does not tell; parts: the like of each of its parts, which must not
@@ -49,6 +52,7 @@ class Kind(Generic[D]):
     prefix: str
     details: type[D]
     configured: Callable[[Config], bool] = lambda config: True
+    silent: bool = False
     needed: bool = False
     tied: bool = False
     absent: str = "no backup of it is wanted"
@@ -132,6 +136,61 @@ def _left_out(details: ConfigDetails) -> list[str]:
     return words + (details.state.notes if details.state else [])
 
 
+def _held_packs(details: FilesDetails) -> Mapping[str, int]:
+    held: dict[str, int] = {}
+    for pack in details.packs:
+        held[pack.backup] = held.get(pack.backup, 0) + pack.size
+    return held
+
+
+def _of_the_files(details: FilesDetails) -> list[str]:
+    live = sorted(name for name, held in details.sources.items() if held.consistency == "live")
+    return [
+        *([f"not of one instant, as applications may have written meanwhile: {', '.join(live)}"] if live else []),
+        *(
+            f"{name}: {count} files {what}"
+            for name, held in details.sources.items()
+            for count, what in (
+                (held.skipped_count, "could not be read"), (held.torn_count, "changed while they were read"),
+                (held.damaged_count, "have other bytes than before, and nothing else says so"),
+            )
+            if count
+        ),
+    ]  # fmt: skip
+
+
+def _rewritten(details: FilesDetails) -> list[str]:
+    return [
+        f"{name}: {held.rewritten} of the {held.compared} files that {details.reference} has were replaced by what no"
+        " compression shortens, as by an attacker who encrypts them"
+        for name, held in details.ruined.items()
+    ]
+
+
+def _sources(details: FilesDetails) -> Parts:
+    return {name: {"files": held.files} for name, held in details.sources.items()}
+
+
+def _source(details: FilesDetails, name: str) -> Optional[Counts]:
+    return _sources(details).get(name)
+
+
+def _of_the_dumps(details: DumpsDetails) -> list[str]:
+    return [
+        f"{name}: {held.unsettled} facts changed while it was dumped, so that no comparison proves them"
+        for name, held in details.sources.items()
+        if held.unsettled
+    ]
+
+
+def _dumped(details: DumpsDetails) -> Parts:
+    return {name: {"facts": held.lines} for name, held in details.sources.items()}
+
+
+def _dump(details: DumpsDetails, name: str) -> Optional[Counts]:
+    return _dumped(details).get(name)
+
+
 def _contents(details: DatabaseDetails) -> list[Content]:
     return [entry.content for entry in details.databases if entry.content]
 
@@ -185,7 +244,8 @@ KINDS: dict[str, AnyKind] = {
     kind.name: kind
     for kind in (
         Kind(
-            DATABASE, "postgresql", "db", DatabaseDetails, needed=True, notes=_of_the_server, lacks=_not_in_it,
+            DATABASE, "postgresql", "db", DatabaseDetails, lambda config: config.database.enabled,
+            needed=True, absent=NO_DATABASE, notes=_of_the_server, lacks=_not_in_it,
             impossible=lambda details, artefacts: details.impossible(artefacts),
             counts=_TABLES, parts=_databases, part=_database, accepted=lambda details: details.accepted,
             alone=lambda details: details.alone, part_of=lambda details, artefact: details.part_of(artefact),
@@ -199,6 +259,22 @@ KINDS: dict[str, AnyKind] = {
             counts=_OBJECTS, parts=_buckets, part=_bucket, guarded=True, elsewhere=True,
             bytes=lambda details: sum(bucket.bytes for bucket in details.buckets),
             unchosen=lambda details: len(details.unprotected or ()) + bool(details.unlisted),
+        ),
+        Kind(
+            FILES, "files", "files", FilesDetails, lambda config: bool(config.files.sources), silent=True,
+            needed=True, notes=_of_the_files, lacks=_rewritten,
+            impossible=lambda details, artefacts: details.impossible(artefacts),
+            counts={"files": lambda details: sum(held.files for held in details.sources.values())},
+            parts=_sources, part=_source, accepted=lambda details: details.accepted,
+            bytes=lambda details: sum(held.bytes for held in details.sources.values()), held=_held_packs,
+        ),
+        Kind(
+            DUMPS, "dumps", "dumps", DumpsDetails, lambda config: bool(config.dumps.sources), silent=True,
+            needed=True, notes=_of_the_dumps,
+            impossible=lambda details, artefacts: details.impossible(artefacts),
+            counts={"dumps": lambda details: len(details.sources)},
+            parts=_dumped, part=_dump, accepted=lambda details: details.accepted,
+            bytes=lambda details: sum(held.bytes for held in details.sources.values()),
         ),
         Kind(
             CONFIG, "config", "config", ConfigDetails, lambda config: config.config.enabled, notes=_left_out,

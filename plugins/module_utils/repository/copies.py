@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Callable, Optional
 
-from ..base import filesystem, typed
+from ..base import filesystem, progress, typed
 from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check
 from ..base.errors import (
     CopyError,
@@ -172,7 +172,9 @@ def _send(repo: Repository, store: S3Repository, manifest: Manifest, where: str,
     component, identity = manifest.component, manifest.id
     before = datetime.now(timezone.utc)
     sums = {artefact.name: artefact.sha256 for artefact in manifest.artefacts}
-    with repo.materialise(component, identity) as folder:
+    before_it = store.sent
+    gauge = progress.Gauge(f"{identity} to {where}", manifest.size, meter=lambda: store.sent - before_it)
+    with repo.materialise(component, identity) as folder, progress.going(gauge):
         sent = store.receive(component, identity, folder, sums, manifest.to_bytes(), ours)
     now = datetime.now(timezone.utc)
     _write(repo, manifest, Copy(where, now, manifest.size, marks=_digest(manifest, store.marks(component, identity))))

@@ -557,3 +557,153 @@ class ConfigDetails:
     seconds: float = 0.0
     host_key: str = ""
     state: Optional[StateInventory] = None
+
+
+FEW_FILES = 20  # of which any number may go, or be rewritten, from one day to the next
+_REWRITTEN = 4  # of so many files one is enough
+
+
+@dataclass(frozen=True)
+class HeldDump:
+    """One database server in a dumps backup. artefact, facts: of the backup, the dump and what must be equal once it is
+    restored. version: as the server says. image: what it ran in. bytes, sha256: of the dump before it was compressed.
+
+    lines: how many facts there are; unsettled: how many of them were others before the dump than after it, so that the
+    dump has one or the other. append_only: the server keeps an append-only file. consistency, services,
+    paused_seconds: as of HeldFiles.
+    """
+
+    artefact: str
+    facts: str = ""
+    service: str = ""
+    preset: str = ""
+    version: str = ""
+    image: str = ""
+    bytes: Count = 0
+    sha256: str = ""
+    lines: Count = 0
+    unsettled: Count = 0
+    append_only: bool = False
+    consistency: str = "live"
+    services: tuple[str, ...] = ()
+    paused_seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class DumpsDetails:
+    """What a dumps backup says beside its artefacts. sources: by their names in lifeboat_dumps. recipients, host_key:
+    for whom it is encrypted."""
+
+    host: str = ""
+    sources: Mapping[str, HeldDump] = field(default_factory=dict)
+    accepted: bool = False
+    seconds: float = 0.0
+    recipients: tuple[str, ...] = ()
+    host_key: str = ""
+
+    def impossible(self, artefacts: Iterable[str]) -> str:
+        """Why no backup of ours can say this of itself, by the names of its artefacts; empty where one can."""
+        wanted = [name for held in self.sources.values() for name in (held.artefact, held.facts)]
+        missing = sorted({*wanted} - {*artefacts})
+        return _repeated(wanted) or (f"no artefact is called {named(missing[0])}" if missing else "")
+
+
+@dataclass(frozen=True)
+class Pack:
+    """Contents of files, as a compressed tar. number: as the listing refers to it. backup: the files backup that holds
+    the artefact. size, sha256: the artefact's own. files, bytes: how much of it this backup refers to, of what there
+    is in it (all_bytes). recipients, host_key: for whom it is encrypted."""
+
+    number: Count
+    backup: str
+    artefact: str
+    size: Count
+    sha256: str
+    files: Count
+    bytes: Count
+    all_bytes: Count
+    recipients: tuple[str, ...] = ()
+    host_key: str = ""
+
+
+@dataclass(frozen=True)
+class HeldFiles:
+    """One directory in a files backup. path: where it is on the host. volume: as the engine calls it, where it is one.
+
+    files, bytes: plain files and what they hold. entries: with directories, links and the like. changed: the files that
+    were read, as they were new or other than before. services: what was paused meanwhile. mounted: it was a mount
+    point of its own. skipped, torn: the first few that could not be read, and that changed whenever they were read, of
+    skipped_count and torn_count. damaged: files whose content is another although nothing else says so. disk: of its
+    file system what is the same after each mount; empty where it has nothing of the kind. compared: the files that the
+    backup of FilesDetails.reference has; rewritten: how many of these are gone, with noise in their place.
+    """
+
+    path: str
+    volume: str = ""
+    files: Count = 0
+    bytes: Count = 0
+    entries: Count = 0
+    changed: Count = 0
+    changed_bytes: Count = 0
+    databases: Count = 0
+    consistency: str = "live"
+    services: tuple[str, ...] = ()
+    paused_seconds: float = 0.0
+    mounted: bool = False
+    skipped: Mapping[str, str] = field(default_factory=dict)
+    skipped_count: Count = 0
+    torn: tuple[str, ...] = ()
+    torn_count: Count = 0
+    damaged: tuple[str, ...] = ()
+    damaged_count: Count = 0
+    disk: str = ""
+    compared: Count = 0
+    rewritten: Count = 0
+
+    @property
+    def ruined(self) -> bool:
+        """Were so many files rewritten as only an attacker, or a program that nobody expected, does it?"""
+        return self.compared > FEW_FILES and self.rewritten * _REWRITTEN >= self.compared
+
+
+@dataclass(frozen=True)
+class FilesDetails:
+    """What a files backup says beside its artefacts. sources: by their names in lifeboat_files. packs: those that it
+    needs, its own and those that earlier backups hold. previous: the backup of which nothing unchanged is stored again.
+    reference: the last one that is good, with which it was compared. accepted: an operator said that it is right.
+    recipients, host_key: for whom its listing and its own packs are encrypted."""
+
+    host: str = ""
+    sources: Mapping[str, HeldFiles] = field(default_factory=dict)
+    packs: tuple[Pack, ...] = ()
+    previous: str = ""
+    reference: str = ""
+    accepted: bool = False
+    notes: tuple[str, ...] = ()
+    seconds: float = 0.0
+    recipients: tuple[str, ...] = ()
+    host_key: str = ""
+
+    @property
+    def ruined(self) -> dict[str, HeldFiles]:
+        """The sources that should be looked at before anybody recovers from this."""
+        return {} if self.accepted else {name: held for name, held in self.sources.items() if held.ruined}
+
+    @property
+    def problems(self) -> list[str]:
+        """What is not in the backup as it should be, a sentence for each source and reason."""
+        problems = []
+        for name, source in self.sources.items():
+            for count, what, first in (
+                (source.skipped_count, "could not be read", [f"{path}: {why}" for path, why in source.skipped.items()]),
+                (source.torn_count, "changed while they were read", list(source.torn)),
+                (source.damaged_count, "have other bytes than before, and nothing else says so", list(source.damaged)),
+            ):
+                if count:
+                    problems.append(f"{name}: {count} {what}: {', '.join(first[:3])}{', …' if count > 3 else ''}")
+        return problems
+
+    def impossible(self, artefacts: Iterable[str]) -> str:
+        """Why no backup of ours can say this of itself, by the names of its artefacts; empty where one can."""
+        numbers = [str(pack.number) for pack in self.packs]
+        return _repeated(numbers) or _repeated([f"{pack.backup}/{pack.artefact}" for pack in self.packs])

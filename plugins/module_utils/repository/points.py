@@ -26,14 +26,17 @@ from ..stack.runtime import Opened
 from . import catalog, repositories, retention
 from .base import POINT_ID, Altered, Repository, Trust
 from .catalog import Entry, Published
-from .components import DATABASE, KINDS, OBJECTS, Kind
-from .details import ObjectsDetails
+from .components import DATABASE, FILES, KINDS, NO_DATABASE, OBJECTS, Kind
+from .details import FilesDetails, ObjectsDetails
 from .manifest import D, Manifest, component_of
 from .sealing import Sealed, Signature, unseal
 
 SNAPSHOT = "snapshot"  # every part is of one instant
-EVENTUAL = "eventual"  # the objects are of another instant than the rows
+EVENTUAL = "eventual"  # the objects are of another instant than the rows; without rows, the parts are of several
 _APART = "of another instant than the rows"
+_SEVERAL = "data: of more than one instant"
+_NO_ROWS = f"{DATABASE}: {NO_DATABASE}"  # what a point of a stack without a database says
+_TAKE = "Take one: lifeboat backup."
 
 
 @dataclass(frozen=True)
@@ -48,8 +51,9 @@ class Part:
 class Point(Sealed):
     """components: by name; None is a component that has no backup yet, named so that nobody takes it for there.
 
-    taken_at: the instant that the rows are of. images: service -> image by digest. copies: where else the parts were
-    when this was sealed (and the point itself right after). notes: what an operator must know of it, in words.
+    taken_at: the instant that the rows are of; of a stack without a database that of its oldest part. images: service
+    -> image by digest. copies: where else the parts were when this was sealed (and the point itself right after).
+    notes: what an operator must know of it, in words.
     """
 
     schema: ClassVar[str] = "lifeboat.dr/recovery-point"
@@ -106,7 +110,8 @@ def parse(data: bytes, *, expected_id: str) -> Point:
             fits = False
         if not fits:
             raise point.error(expected_id, f"{part} is not a backup of {name}")
-    if point.consistency not in (SNAPSHOT, EVENTUAL) or not point.components.get(DATABASE):
+    complete = bool(point.components.get(DATABASE)) or (bool(point.parts) and _NO_ROWS in point.notes)
+    if point.consistency not in (SNAPSHOT, EVENTUAL) or not complete:
         raise point.error(expected_id, "its consistency or its database is missing or wrong")
     return point
 
@@ -190,8 +195,9 @@ def entry(repo: Repository, identity: str, found: Mapping[str, Entry], altered: 
     ahead, incomplete = bool(early) and whole, bool(lacks) and whole
     hidden = _hidden(point, found, altered)
     untrusted = unknown and any(found[part.id].untrusted for part in point.parts.values() if part.id in found)
-    own = found.get(point.parts[DATABASE].id)
-    fits = own and own.sealed and own.sealed.seal == point.parts[DATABASE].seal
+    rows = point.parts.get(DATABASE)
+    own = found.get(rows.id) if rows else None
+    fits = own and rows and own.sealed and own.sealed.seal == rows.seal
     spoiled = own.spoiled if own and fits and len(said) == 1 else {}
     return PointEntry(
         identity, point, "; ".join(said[:4]), proven, unknown, failed, ahead, incomplete, untrusted, hidden, spoiled,
@@ -293,15 +299,20 @@ def seal(
     """
     config, repo = run.config, repositories.of(run)
     found = backups(repo, config.stack)
-    database = database or _newest(config, found[DATABASE], DATABASE)
+    if config.database.enabled:
+        database = database or _newest(config, found[DATABASE], DATABASE)
     notes: list[str] = []
     consistency = SNAPSHOT
     parts: dict[str, Optional[Part]] = {}
+    manifests: dict[str, Manifest] = {}
     for name, kind in KINDS.items():
         said: list[str] = []
-        chosen = _chosen(config, kind, found[name], database)
+        if kind.silent and not kind.configured(config):
+            continue
+        chosen = database if name == DATABASE else _chosen(config, kind, found[name], database)
         parts[name] = Part(chosen.id, chosen.seal) if chosen else None
-        if chosen and kind.tied and not _of_one_instant(chosen, database):
+        manifests.update({name: chosen} if chosen else {})
+        if chosen and kind.tied and database and not _of_one_instant(chosen, database):
             consistency = EVENTUAL
             apart = abs((chosen.taken_at - database.taken_at).total_seconds())
             said.append(f"{_APART}, {apart:.0f} s apart ({_why_apart(chosen, database)}); reconcile after a recovery")
@@ -309,6 +320,11 @@ def seal(
         said += kind.notes(chosen.detailed(kind.details)) if chosen else [missing]
         notes[:0] = [f"{name}: {note}" for note in said]
     names = [part.id for part in parts.values() if part]
+    if not names:
+        raise NotFoundError("seal a recovery point", config.stack, "there is no good backup", _TAKE)
+    if not database and (why := _instants(manifests)):
+        consistency = EVENTUAL
+        notes.insert(0, f"{_SEVERAL} ({why})")
     for item in reversed(entries(repo, config.stack, found)):
         if item.sound and item.point and item.point.components == parts and item.point.consistency == consistency:
             return item.point, False
@@ -322,7 +338,7 @@ def seal(
         id=catalog.unused(repo.points(), stamp, now),
         stack=config.stack,
         sealed_at=now,
-        taken_at=database.taken_at,
+        taken_at=database.taken_at if database else _oldest(manifests),
         consistency=consistency,
         components=parts,
         images=images,
@@ -334,12 +350,34 @@ def seal(
     return point, True
 
 
-def _chosen(config: Config, kind: Kind[D], found: Sequence[Entry], database: Manifest) -> Optional[Manifest]:
+def _oldest(manifests: Mapping[str, Manifest]) -> datetime:
+    """Return since when something may be lost: the instant of the oldest data; of a stack that has none, that of its
+    configuration."""
+    data = [manifest.taken_at for name, manifest in manifests.items() if KINDS[name].needed]
+    return min(data or (manifest.taken_at for manifest in manifests.values()))
+
+
+def _instants(manifests: Mapping[str, Manifest]) -> str:
+    """Return why the data of a stack without a database is not all of one instant; empty where it is."""
+    data = [name for name in manifests if KINDS[name].needed]
+    words = [f"{' and '.join(data)} are backed up one after the other"] if len(data) > 1 else []
+    if OBJECTS in manifests:
+        primary = manifests[OBJECTS].detailed(ObjectsDetails).primary
+        words += [named(primary.why) or "the bucket is as it was found"] if primary.consistency != SNAPSHOT else []
+    if FILES in manifests:
+        held = manifests[FILES].detailed(FilesDetails).sources
+        live = [name for name, source in held.items() if source.consistency == "live"]
+        words += [f"{', '.join(live)}: nothing stands still while it is read"] if live else []
+        words += [f"{', '.join(held)} are read one after the other"] if len(held) > 1 else []
+    return "; ".join(words)
+
+
+def _chosen(config: Config, kind: Kind[D], found: Sequence[Entry], database: Optional[Manifest]) -> Optional[Manifest]:
     """The newest good backup; of a component that is tied to the rows, the newest one of their instant."""
     if not kind.configured(config):
         return None
     usable = catalog.sound(found)
-    if kind.tied:
+    if kind.tied and database:
         usable = [manifest for manifest in usable if _of_one_instant(manifest, database)] or usable
     if not usable:
         return _newest(config, found, kind.name) if kind.needed else None
@@ -372,9 +410,9 @@ def _why_apart(objects: Manifest, database: Manifest) -> str:
 
 
 def why_apart(point: Point) -> str:
-    """The note of the point on that; empty where rows and objects are of one instant."""
-    start = f"{OBJECTS}: {_APART}"
-    return next((note for note in point.notes if note.startswith(start)), "") if point.consistency == EVENTUAL else ""
+    """The note of the point on that; empty where all of it is of one instant."""
+    starts = (f"{OBJECTS}: {_APART}", _SEVERAL)
+    return next((note for note in point.notes if note.startswith(starts)), "") if point.consistency == EVENTUAL else ""
 
 
 def _of_one_instant(objects: Manifest, database: Manifest) -> bool:

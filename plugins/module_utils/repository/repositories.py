@@ -299,7 +299,7 @@ class SignedTrust:
 
     def find(self, store: Repository) -> None:
         """Look for the recovery point that an operator pinned, also among old versions. It and its parts are believed.
-        A repository that cannot be read says so to whoever asks next."""
+        A repository that cannot be read says so to each that asks next."""
         with contextlib.suppress(LifeboatError):
             self._find(store)
             past = store.past() if not self.pinned else None
@@ -412,7 +412,7 @@ class SignedTrust:
         if (item.document, item.id, item.seal) in self._adopted:
             return ""
         if len(self._by_id.get((item.document, item.place, item.id), ())) > 1:
-            return "two valid documents with this id were seen: whoever has the key signed another one"
+            return "two valid documents with this id were seen: someone with the key signed another one"
         there = self._by_sequence.get((item.chain, item.sequence), set())
         if len(there) > 1:
             return f"{' and '.join(sorted(id for id, _seal in there))} have the same sequence, {item.sequence}"

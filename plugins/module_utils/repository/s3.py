@@ -677,11 +677,14 @@ class S3Repository(Repository):
             with translated_errors("upload", self._url(key)), explained("upload", path):
                 self.client.upload_file(
                     str(path), self.bucket, key, ExtraArgs={"Metadata": {"sha256": facts.sha256}, **more},
-                    Config=transfer,
+                    Config=transfer, Callback=self._count_sent,
                 )  # fmt: skip
 
         self._put_for_owner(put)
         self._confirm(key, facts)
+
+    def _count_sent(self, size: int) -> None:
+        self.sent += size
 
     def _holds(self, key: str, facts: _Facts) -> bool:
         try:

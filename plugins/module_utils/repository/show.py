@@ -38,7 +38,11 @@ def _points(tied: Sequence[PointEntry], now: datetime) -> list[str]:
 
 
 def _backups(found: Mapping[str, Sequence[Entry]], now: datetime) -> list[str]:
-    columns = [what for name, kind in KINDS.items() if name == DATABASE or found.get(name) for what in kind.counts]
+    rows_only = not any(found.values())
+    columns = [
+        what for name, kind in KINDS.items() if found.get(name) or (rows_only and name == DATABASE)
+        for what in kind.counts
+    ]  # fmt: skip
     rows: list[Row] = [("ID", "AGE", "SIZE", *(what.upper() for what in columns), "PROVEN")]
     for name in reversed(tuple(KINDS)):
         for entry in found.get(name, ()):

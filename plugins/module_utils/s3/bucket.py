@@ -20,7 +20,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import MAXYEAR, datetime, timedelta
 from http import HTTPStatus
@@ -38,6 +38,7 @@ from .signed import NULL, UNBOUNDED, UNSPEAKABLE, Answer, Bounds, Requests, fiel
 
 T = TypeVar("T")
 _Decode = Callable[[str], str]
+_Following = frozenset[tuple[str, str]]  # what asks for a page after the first: parameters of the request
 # What asks for the next page: the parameter, and the field of this page that it is taken from.
 _VERSIONS = {"key-marker": "NextKeyMarker", "version-id-marker": "NextVersionIdMarker"}
 _OBJECTS = {"continuation-token": "NextContinuationToken"}
@@ -51,6 +52,7 @@ _SEAWEEDFS = "SeaweedFS"  # as it names itself in its answers
 _BEFORE_A_SLASH = " !\"#$%&'()*+,-."
 _BESIDE = 16  # of what begins with a folder's name: the first so many tell whether any of these comes after it
 _AT_ONCE = 8  # requests after a listing
+_AHEAD = 2  # pages of a listing that are here or on their way while one is worked on
 _DEEPEST = 32  # listings that follow one from another, each below a longer name and of more than one page
 KEYS = 1000  # that one page of a listing holds
 # SeaweedFS gives so many times more current objects where it is asked to, and each page's end costs requests (_missed).
@@ -618,6 +620,88 @@ def _named(bucket: Bucket, query: Mapping[str, str], name: str) -> list[Version]
     return found or [Version(name, told.size, told.etag, told.modified, told.version)]
 
 
+class _Answered(NamedTuple):
+    """The bytes of a page. tagged: it was asked for with tags. following: what they say that asks for the next page,
+    where its answer is `coming` already."""
+
+    body: bytes
+    tagged: bool
+    following: Optional[_Following] = None
+    coming: Optional[Future[_Answered]] = None
+
+
+@dataclass
+class _Reader:
+    """Asks for the pages of one listing, and reads them. whole: no row is taken out of the document. taken: how many
+    pages are worked on or done with. ended: nobody wants another one."""
+
+    bucket: Bucket
+    query: Mapping[str, str]
+    marks: Mapping[str, str]
+    attempted: str
+    whole: bool
+    tags: Optional[Tags]
+    taken: int = 0
+    ended: bool = False
+    pool: ThreadPoolExecutor = field(default_factory=functools.partial(ThreadPoolExecutor, 1))
+
+    def first(self) -> _Answered:
+        """Return the first page, and begin with the next one. Of few objects a thread would cost more than it saves."""
+        if self.marks and not self.query.get("prefix"):
+            return self.ask(frozenset(), 1).result()
+        body, tagged = self._body(frozenset())
+        following = _expected(body, self.marks)
+        return _Answered(body, tagged, following, self.ask(following, 2) if following else None)
+
+    def ask(self, more: _Following, number: int) -> Future[_Answered]:
+        """Have a page asked for. number: of the page, counted from 1."""
+        answer: Future[_Answered] = Future()
+        self.pool.submit(self._ask, more, number, answer)
+        return answer
+
+    def _ask(self, more: _Following, number: int, answer: Future[_Answered]) -> None:
+        """Ask for the page, and in the same thread for those after it: another one would have to wait until the page is
+        read, for Python runs one at a time."""
+        while True:
+            try:
+                body, tagged = self._body(more)
+                following = _expected(body, self.marks)
+            except BaseException as exc:  # raised where the answer is taken
+                answer.set_exception(exc)
+                return
+            if following in (None, more) or number - self.taken >= _AHEAD or self.ended:
+                answer.set_result(_Answered(body, tagged))
+                return
+            coming: Future[_Answered] = Future()
+            answer.set_result(_Answered(body, tagged, following, coming))
+            more, number, answer = following or more, number + 1, coming
+
+    def _body(self, more: _Following) -> tuple[bytes, bool]:
+        """Return the bytes of a page, and whether it was asked for with tags."""
+        asked = {**self.query, **dict(more), "encoding-type": "url"}
+        if self.tags and self.tags.requested:
+            try:
+                tagged = {**asked, "metadata": "true"}
+                return self.bucket.ask("GET", query=tagged, attempted=self.attempted).body, True
+            except LifeboatError as exc:
+                self.tags.refused = exc.cause
+        return self.bucket.ask("GET", query=asked, attempted=self.attempted).body, False
+
+    def read(self, answered: _Answered, more: _Following) -> Page:
+        """Return the page that was answered. more: what asked for it."""
+        try:
+            return self._read(answered.body)
+        except LifeboatError as exc:  # what an object's metadata is called may be no XML; the listing itself is
+            if not (answered.tagged and self.tags):
+                raise
+            self.tags.refused = exc.cause
+        return self._read(self._body(more)[0])
+
+    def _read(self, body: bytes) -> Page:
+        of = (body, self.attempted, self.bucket.url)
+        return Page(xml(*of)) if self.whole else listing_parser.read(*of)
+
+
 def _pages(
     bucket: Bucket, query: Mapping[str, str], marks: Mapping[str, str], attempted: str, *, strict: bool = True,
     whole: bool = False, tags: Optional[Tags] = None,
@@ -625,64 +709,86 @@ def _pages(
     """Yield the pages of a listing, and how keys are decoded in each. strict: one that is followed by itself is an
     error. whole: no row is taken out of the document.
 
-    The next page is asked for while this one is worked on: the server takes about as long for one as we do.
+    The next page is asked for as soon as this one is here, before it is read: the server takes about as long for one as
+    we do. What asks for it is found in the bytes, and its page is taken only where the document says the same.
     """
-
-    def ask(more: Iterable[tuple[str, str]]) -> Page:
-        asked = {**query, **dict(more), "encoding-type": "url"}
-        if whole:
-            return Page(bucket.ask_xml(attempted, asked))
-        if tags and tags.requested:
-            try:
-                return read({**asked, "metadata": "true"})
-            except LifeboatError as exc:  # what an object's metadata is called may be no XML; the listing itself is
-                tags.refused = exc.cause
-        return read(asked)
-
-    def read(arguments: Mapping[str, str]) -> Page:
-        return listing_parser.read(bucket.ask("GET", query=arguments, attempted=attempted).body, attempted, bucket.url)
-
-    more: Optional[frozenset[tuple[str, str]]] = frozenset()
-    seen = {more}
-    page = ask(())
-    line = ThreadPoolExecutor(1)
+    more: _Following = frozenset()
+    visited = {more}
+    reader = _Reader(bucket, query, marks, attempted, whole, tags)
     try:
+        answered = reader.first()
         while True:
-            head = {plain(child.tag): child.text or "" for child in page.root if not len(child)}
-            decode: _Decode = _unquoted if head.get("EncodingType") == "url" else str
-            truncated = head.get("IsTruncated", "").lower() == "true"
-            more = _more(head, page, decode, marks) if truncated else None
-            coming = None if more is None or more in seen else line.submit(ask, more)
+            reader.taken += 1
+            page = reader.read(answered, more)
+            following, decode = _following(page, marks)
+            coming: Optional[Future[_Answered]] = None
+            if following is not None and following not in visited:
+                coming = answered.coming if answered.following == following else None
+                coming = coming or reader.ask(following, reader.taken + 1)
+                more = following
             yield page, decode
             if coming is None:
                 break
-            seen.add(more)
-            page = coming.result()
+            visited.add(more)
+            answered = coming.result()
     finally:
-        line.shutdown(wait=False)
-    if more is not None and strict:
+        reader.ended = True
+        reader.pool.shutdown(wait=False, cancel_futures=True)
+    if following is not None and strict:
         raise _unintelligible(bucket, attempted, "a page that says it is followed by itself")
 
 
-def _more(head: Mapping[str, str], page: Page, decode: _Decode, marks: Mapping[str, str]) -> frozenset[tuple[str, str]]:
-    """Return what asks for the next page. Only keys are encoded; a token is opaque and goes back as it came."""
+def _following(page: Page, marks: Mapping[str, str]) -> tuple[Optional[_Following], _Decode]:
+    """Return what asks for the page after this one, None where it is the last; and how its keys are decoded."""
+    head = {plain(child.tag): child.text or "" for child in page.root if not len(child)}
+    decode: _Decode = _unquoted if head.get("EncodingType") == "url" else str
+    truncated = head.get("IsTruncated", "").lower() == "true"
+    return _more(head, page.last("Key"), decode, marks) if truncated else None, decode
+
+
+def _more(head: Mapping[str, str], last: str, decode: _Decode, marks: Mapping[str, str]) -> _Following:
+    """Return what asks for the next page. Only keys are encoded; a token is opaque and goes back as it came.
+
+    last: the last key of this page, as it stands there.
+    """
     return frozenset(
-        (mark, _marker(head[name], page, decode) if mark == "key-marker" else head[name])
+        (mark, _marker(head[name], decode(last), decode) if mark == "key-marker" else head[name])
         for mark, name in marks.items()
         if head.get(name)
     )
 
 
-def _marker(marker: str, page: Page, decode: _Decode) -> str:
+def _marker(marker: str, last: str, decode: _Decode) -> str:
     """Return the key after which the next page begins: the last one of this page.
 
     Ceph RGW announces that it encodes, encodes the keys, and does not encode this. MinIO may add `[...]` to it.
     """
-    last = decode(page.last("Key"))
     for text in (marker, decode(marker)):
         if text == last:
             return text
     return next((text for text in (marker, decode(marker)) if text.startswith(f"{last}[")), decode(marker))
+
+
+def _expected(body: bytes, marks: Mapping[str, str]) -> Optional[_Following]:
+    """Return what will ask for the page after this one, as its bytes show it; None where they do not show it plainly.
+    Only the document, when it is read, says whether that is right."""
+
+    def text(name: str, find: Callable[[bytes], int]) -> str:
+        tag = f"<{name}>".encode()
+        start = find(tag)
+        found = body[start + len(tag) : body.find(b"<", start + len(tag))] if start >= 0 else b""
+        if b"&" in found:
+            raise ValueError(found)
+        return found.decode()
+
+    try:
+        if not marks or text("IsTruncated", body.find) != "true":
+            return None
+        head = {name: text(name, body.find) for name in marks.values()}
+        decode: _Decode = _unquoted if text("EncodingType", body.find) == "url" else str
+        return _more(head, text("Key", body.rfind), decode, marks) or None
+    except ValueError:
+        return None
 
 
 def _version(kind: str, row: Mapping[str, str], decode: _Decode) -> Version:

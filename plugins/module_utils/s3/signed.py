@@ -115,7 +115,7 @@ class Bounds:
 
 
 UNBOUNDED = Bounds()
-ABOUT = 256 << 20  # bytes of an answer about a bucket, whoever gives it: a page of a listing has a thousand keys
+ABOUT = 256 << 20  # bytes of an answer about a bucket, of any server: a page of a listing has a thousand keys
 
 
 class NamelessError(UnsendableError):

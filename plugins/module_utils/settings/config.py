@@ -27,8 +27,12 @@ from ..base.errors import NotFoundError, UsageError
 from ..base.typed import Range
 from .parts import (
     PRODUCTION,
+    AnyReceiver,
     DrillSettings,
+    DumpsSettings,
+    FilesSettings,
     FrontendSettings,
+    Hook,
     KeeperSettings,
     LocalSettings,
     MonitoringSettings,
@@ -36,6 +40,7 @@ from .parts import (
     ReadbackSettings,
     RetentionSettings,
     S3Settings,
+    hook_problems,
     problems,
 )
 from .scenarios import SCENARIOS, Scenario
@@ -84,6 +89,8 @@ class RuntimeSettings:
 class DatabaseSettings:
     """A database server. `service` is a Compose service, or a systemd unit where the runtime is `host`.
 
+    `enabled` false: the stack has no PostgreSQL, `service` is empty, and nothing else is set. In JSON it is
+    `database: false`.
     `name`: the application's database. `exclude`: databases of the server that no backup holds.
     `user` empty: the server image's POSTGRES_USER, else `postgres`. `host` empty: the local socket.
     `os_user` empty: the container's own user (compose) or `postgres` (host).
@@ -93,6 +100,7 @@ class DatabaseSettings:
     `trust_owners`: restore all rows as the superuser, who then runs the functions of the tables' checks.
     """
 
+    enabled: bool = True
     service: str = "db"
     name: str = ""
     user: str = ""
@@ -259,7 +267,8 @@ class EndpointCheck:
 class ApplicationSettings:
     """Who writes to the stores, and how to see that the application serves again.
 
-    `writers` empty: every service of the project that depends on the database. `services`: what scenario 3 recovers;
+    `writers` empty: every service of the project that depends on the database; of a stack without one, every service
+    but the object store's. `services`: what scenario 3 recovers;
     empty: every service of the project but the database's and the object store's.
     `timeout`: seconds that services and endpoints have to become well.
     """
@@ -333,6 +342,9 @@ class Config:
     vault: VaultSettings = field(default_factory=VaultSettings)
     config: ConfigSettings = field(default_factory=ConfigSettings)
     mounts: MountSettings = field(default_factory=MountSettings)
+    hooks: tuple[Hook, ...] = ()
+    files: FilesSettings = field(default_factory=FilesSettings)
+    dumps: DumpsSettings = field(default_factory=DumpsSettings)
     encryption: EncryptionSettings = field(default_factory=EncryptionSettings)
     application: ApplicationSettings = field(default_factory=ApplicationSettings)
     frontend: FrontendSettings = field(default_factory=FrontendSettings)
@@ -346,6 +358,7 @@ class Config:
     drill: DrillSettings = field(default_factory=DrillSettings)
     keeper: KeeperSettings = field(default_factory=KeeperSettings)
     monitoring: MonitoringSettings = field(default_factory=MonitoringSettings)
+    notify: tuple[AnyReceiver, ...] = ()
     readback: ReadbackSettings = field(default_factory=ReadbackSettings)
     state_directory: str = ""
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
@@ -361,10 +374,19 @@ class Config:
         """Where this host keeps what it remembers of the stack: recoveries, evidence."""
         return Path(self.state_directory) if self.state_directory else STATE_DIRECTORY / self.stack
 
+    def textfile(self, whose: str = "lifeboat") -> Path:
+        """One file a stack for node_exporter: two stacks of one name are two hosts' matter."""
+        return Path(self.monitoring.textfile_directory) / f"{whose}_{self.stack}.prom"
+
+    @property
+    def scratch(self) -> Path:
+        """Where what is decrypted, or a copy of a database, may lie for as long as it is looked at."""
+        return Path(self.encryption.directory or self.state)
+
     @property
     def monitored(self) -> bool:
         """Return whether anybody hears how a scheduled run ended."""
-        return bool(self.monitoring.textfile_directory or self.heard)
+        return bool(self.monitoring.textfile_directory or self.heard or self.notify)
 
     @property
     def heard(self) -> bool:
@@ -380,6 +402,11 @@ class Config:
     def mirrored_elsewhere(self) -> bool:
         """Does a keeper mirror the stack's buckets, so that this host does not?"""
         return self.vault.mode == "pull" and not self.vault.objects_bucket
+
+    @property
+    def stores(self) -> list[str]:
+        """Return the services that hold the application's data: the database's and the object store's."""
+        return [service for service in (self.database.service, self.objects.service) if service]
 
     @property
     def scenarios(self) -> list[Scenario]:
@@ -403,20 +430,27 @@ def from_mapping(data: object, secrets: object = None, where: str = "settings") 
         raise _wrong(where, "does not know pin; a seal is given to one run: -e seal=<seal>")
     typed.refuse_deep(data, lambda _field, cause: _wrong(where, cause))
     _refuse_unusable(data, where)
-    config = dataclasses.replace(typed.build(Config, data, _wrong, where), secrets=_secrets(secrets or {}, where))
+    built = typed.build(Config, _with_database(data), _wrong, where)
+    config = dataclasses.replace(built, secrets=_secrets(secrets or {}, where))
     if not _STACK.fullmatch(config.stack):
         raise _wrong(f"{where}.stack", f"{config.stack!r} is not a plain lower-case name")
     strange = sorted(set(config.targets) - set(SCENARIOS))
     if strange:
         known = ", ".join(sorted(SCENARIOS))
         raise _wrong(f"{where}.targets", f"does not know {', '.join(strange)}; it knows {known}")
-    _check_database(config.database, f"{where}.database")
+    config = dataclasses.replace(config, database=_checked_database(config.database, f"{where}.database"))
     _check_objects(config, where)
     _check_vault(config, where)
+    _check_components(config, where)
     config = dataclasses.replace(config, config=_with_recipients(config, where))
     _check_config(config.config, f"{where}.config")
     _check_signers(config, where)
-    for name, cause in problems(config.mounts, config.frontend, config.drill, config.keeper, config.readback):
+    for name, cause in problems(
+        config.mounts, config.files, config.dumps, config.frontend, config.drill, config.keeper, config.readback,
+        config.notify,
+    ):  # fmt: skip
+        raise _wrong(f"{where}{name}", cause)
+    for name, cause in hook_problems(config.hooks, config.runtime.type, config.secrets):
         raise _wrong(f"{where}{name}", cause)
     _check_addresses(config.application.checks, f"{where}.application")
     _check_monitoring(config.monitoring, f"{where}.monitoring")
@@ -463,7 +497,18 @@ def _secrets(value: object, where: str) -> dict[str, str]:
     raise _wrong(f"{where}, secrets", "wants a mapping of text to text")  # and what it has is not for showing
 
 
-def _check_database(database: DatabaseSettings, where: str) -> None:
+def _with_database(data: object) -> object:
+    """Return the same with `database: false`, which an inventory says, as the settings of no database."""
+    if isinstance(data, Mapping) and isinstance(data.get("database"), bool):
+        return {**data, "database": {} if data["database"] else {"enabled": False}}
+    return data
+
+
+def _checked_database(database: DatabaseSettings, where: str) -> DatabaseSettings:
+    if not database.enabled:
+        if database != DatabaseSettings(enabled=False):
+            raise _wrong(where, "a stack without a database has no settings of one: write `lifeboat_database: false`")
+        return dataclasses.replace(database, service="")
     if database.method not in METHODS:
         raise _wrong(f"{where}.method", f"{database.method!r} is not one of {', '.join(METHODS)}")
     if not _COMPRESSION.fullmatch(database.compression):
@@ -472,6 +517,7 @@ def _check_database(database: DatabaseSettings, where: str) -> None:
         if not name or "\0" in name or name == database.name:
             cause = "it is database.name" if name else "that is no database"
             raise _wrong(f"{where}.exclude", f"{name!r}: {cause}")
+    return database
 
 
 def _check_objects(config: Config, where: str) -> None:
@@ -497,6 +543,19 @@ def _check_objects(config: Config, where: str) -> None:
         raise _wrong(f"{where}.vault", "objects_bucket and repository_bucket must be two buckets")
     if bool(vault.object_lock) != (vault.lock_days > 0):
         raise _wrong(f"{where}.vault", "object_lock and lock_days go together")
+
+
+def _check_components(config: Config, where: str) -> None:
+    """What a stack without a database is made of; one with a bucket alone has no backup that a keeper could pull."""
+    queries = {"objects.keys_query": config.objects.keys_query, "files.references": config.files.references}
+    for name, query in queries.items():
+        if query and not config.database.enabled:
+            raise _wrong(f"{where}.{name}", "lifeboat_database is false: no database could be asked")
+    if config.database.enabled or config.files.sources or config.config.enabled:
+        return
+    if not config.objects.bucket or config.vault.mode == "pull" or config.keeper.directory:
+        cause = "lifeboat_database is false, lifeboat_files has no source and lifeboat_config is not enabled"
+        raise _wrong(f"{where}.database", f"{cause}: nothing would be backed up")
 
 
 def _check_place(config: Config, where: str) -> None:

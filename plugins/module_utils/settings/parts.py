@@ -3,15 +3,17 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 """The large parts of the configuration: where backups are, a static frontend, how a stack is rehearsed, what a keeper
-is told."""
+is told, who is told that a backup failed."""
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Literal, Optional
+from typing import Annotated, Literal, Optional, Union
 
+from ..base import pipeline
 from ..base.typed import Range
 
 PRODUCTION = "production"
@@ -20,7 +22,12 @@ METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
 _HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,252})|[0-9A-Fa-f:]{2,45}(%\w+)?")
 _ACCOUNT = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
+_HOOK = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
+_USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,127}")  # `docker exec --user` takes numbers and a group too
 _BYTES = re.compile(r"\d+(\.\d+)?\s*[BKMGT]", re.IGNORECASE)
+_RECEIVER = re.compile(r"[a-z][a-z0-9_]{0,31}")
+_MAIL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]{0,63}(@[A-Za-z0-9]([A-Za-z0-9.-]{0,252}))?")
+_SOURCE = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _SECRET_IN_URL = re.compile(r"://[^/@]*:[^/@]*@")
 
 
@@ -38,6 +45,87 @@ class MountSettings:
     """What the services mount besides what backups hold. `exclude`: the mounts that no backup needs to hold."""
 
     exclude: tuple[ExcludedMount, ...] = ()
+
+
+@dataclass(frozen=True)
+class FileSource:
+    """A directory that the application keeps files in: `volume`, as in the Compose files, or `path` on the host.
+
+    `name`: what it is called in backups. `exclude`: what no backup needs to hold, `cache/**` from its root, `*.tmp` by
+    name. `consistency`: live, nothing is stopped; pause or stop, the services stand still while it is read, for `limit`
+    seconds at most. `services`: which; empty: those that write to it.
+    """
+
+    name: str = ""
+    volume: str = ""
+    path: str = ""
+    exclude: tuple[str, ...] = ()
+    consistency: Literal["live", "pause", "stop"] = "live"
+    services: tuple[str, ...] = ()
+    limit: Annotated[int, Range(1, 86_400)] = 600
+
+
+@dataclass(frozen=True)
+class FilesSettings:
+    """The files of an application. `sources`: the directories; empty: the stack has none that are backed up.
+
+    `references`: SQL that returns the files that the database knows (column path, below `source`, or with the source's
+    name before it; and where known size in bytes, sha256 in hex, at).
+    """
+
+    sources: tuple[FileSource, ...] = ()
+    references: str = ""
+
+
+# Where the official images keep their data, by preset.
+DATA_OF = {
+    "mariadb": "/var/lib/mysql", "mysql": "/var/lib/mysql", "valkey": "/data", "redis": "/data",
+    "mongodb": "/data/db",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class DumpSource:
+    """A database server that its own tools dump. `name`: what it is called in backups. `service`: its Compose service.
+
+    `preset`: what is known of such a server; empty: `take`, `restore`, `facts` and `data` are given by hand. take:
+    writes the dump to its output. restore: reads it from its input. facts: prints what must be equal afterwards, a line
+    each, `name<TAB>value`. Each is a command in the service's container and its arguments.
+    `data`: where the server keeps its data in the container. `start`: what the throw-away server is started with;
+    empty: as the image says. `stopped`: restore is run before that server is started. `environment`: of that server.
+    `image`: of it where the service is not on this host. `user`, `password`: of a preset, the account, and the variable
+    or the file in the container that holds its password. `limit`: seconds that each command may take.
+    `consistency`, `services`: as of FileSource; empty services: those that depend on it.
+    """
+
+    name: str = ""
+    service: str = ""
+    preset: Literal["", "mariadb", "mysql", "valkey", "redis", "mongodb"] = ""
+    take: tuple[str, ...] = ()
+    restore: tuple[str, ...] = ()
+    facts: tuple[str, ...] = ()
+    data: str = ""
+    start: tuple[str, ...] = ()
+    stopped: bool = False
+    environment: Mapping[str, str] = field(default_factory=dict)
+    image: str = ""
+    user: str = ""
+    password: str = ""
+    consistency: Literal["live", "pause", "stop"] = "live"
+    services: tuple[str, ...] = ()
+    limit: Annotated[int, Range(1, 86_400)] = 3_600
+
+    @property
+    def data_path(self) -> str:
+        """Where the server keeps its data, inside its container."""
+        return self.data or DATA_OF.get(self.preset, "")
+
+
+@dataclass(frozen=True)
+class DumpsSettings:
+    """Database servers besides PostgreSQL. `sources`: each; empty: the stack has none that are backed up."""
+
+    sources: tuple[DumpSource, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -281,6 +369,26 @@ class ReadbackSettings:
 
 
 @dataclass(frozen=True)
+class Hook:
+    """Commands that are run before and after a backup, a recovery or a drill, each a list of words; there is no shell.
+
+    Where `before` fails there is no backup, recovery or drill. `after` is run in any case, also where `before` failed
+    and where the run was killed, so it must do no harm twice. `service`: a Compose service in whose container they are
+    run; empty: on the host. `user`: as whom; empty: root on the host, the container's user in a service. `timeout`:
+    seconds that each of them may take. `components`: run around each of these; empty: around all that is done.
+    """
+
+    name: str = ""
+    when: Literal["backup", "recovery", "drill"] = "backup"
+    before: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
+    service: str = ""
+    user: str = ""
+    timeout: Annotated[int, Range(1, 24 * 3600)] = 60
+    components: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class MonitoringSettings:
     """How the stack is watched; off where nothing is set.
 
@@ -293,19 +401,94 @@ class MonitoringSettings:
     log_format: Literal["text", "json"] = "text"
 
 
+@dataclass(frozen=True)
+class MailReceiver:
+    """Mail through an SMTP server, or where `host` is empty through this host's own sendmail.
+
+    `port` 0: 587 for starttls, 465 for tls, 25 for none. Secret: notify_<name>, the password of `user`.
+    """
+
+    type: Literal["mail"] = "mail"
+    name: str = "mail"
+    recipients: tuple[str, ...] = ()
+    sender: str = ""
+    host: str = ""
+    port: Annotated[int, Range(0, 65_535)] = 0
+    security: Literal["starttls", "tls", "none"] = "starttls"
+    user: str = ""
+    ca_bundle: str = ""
+    sendmail: str = "/usr/sbin/sendmail"
+    weekly: bool = True
+
+
+@dataclass(frozen=True)
+class WebhookReceiver:
+    """JSON by POST. Secrets: notify_<name>, the address; notify_<name>_token, a bearer's, where it wants one."""
+
+    type: Literal["webhook"] = "webhook"
+    name: str = "webhook"
+    ca_bundle: str = ""
+    weekly: bool = True
+
+
+@dataclass(frozen=True)
+class SlackReceiver:
+    """A channel of Slack, by an incoming webhook. Secret: notify_<name>, its address."""
+
+    type: Literal["slack"] = "slack"
+    name: str = "slack"
+    ca_bundle: str = ""
+    weekly: bool = True
+
+
+@dataclass(frozen=True)
+class NtfyReceiver:
+    """A topic of ntfy.sh, or of a server of one's own. Secrets: notify_<name>, the topic's address; notify_<name>_token
+    where the topic is protected."""
+
+    type: Literal["ntfy"] = "ntfy"
+    name: str = "ntfy"
+    ca_bundle: str = ""
+    weekly: bool = True
+
+
+@dataclass(frozen=True)
+class PagerDutyReceiver:
+    """A service of PagerDuty, by Events API v2: each failure is an incident, which its end resolves. Nobody is paged to
+    hear that all is well. Secret: notify_<name>, the integration's key."""
+
+    type: Literal["pagerduty"] = "pagerduty"
+    name: str = "pagerduty"
+    url: str = "https://events.pagerduty.com/v2/enqueue"
+    ca_bundle: str = ""
+
+    @property
+    def weekly(self) -> bool:
+        return False
+
+
+AnyReceiver = Union[MailReceiver, WebhookReceiver, SlackReceiver, NtfyReceiver, PagerDutyReceiver]
+
+
 def problems(
     mounts: MountSettings,
+    files: FilesSettings,
+    dumps: DumpsSettings,
     frontend: FrontendSettings,
     drill: DrillSettings,
     keeper: KeeperSettings,
     readback: ReadbackSettings,
+    notify: Sequence[AnyReceiver],
 ) -> Iterator[tuple[str, str]]:
     """(the setting's name with a dot before it, what is wrong with its value)."""
     yield from ((f".mounts{name}", cause) for name, cause in _mount_problems(mounts))
+    yield from ((f".files{name}", cause) for name, cause in _file_problems(files))
+    yield from ((f".dumps{name}", cause) for name, cause in _dump_problems(dumps))
     yield from ((f".keeper{name}", cause) for name, cause in _keeper_problems(keeper))
     yield from ((f".readback{name}", cause) for name, cause in _readback_problems(readback))
     yield from ((f".frontend{name}", cause) for name, cause in _frontend_problems(frontend))
     yield from ((f".drill{name}", cause) for name, cause in _drill_problems(drill))
+    yield from _receiver_problems(notify)
 
 
 def _mount_problems(mounts: MountSettings) -> Iterator[tuple[str, str]]:
@@ -315,6 +498,84 @@ def _mount_problems(mounts: MountSettings) -> Iterator[tuple[str, str]]:
             yield f".exclude[{number}].name", f"{entry.name!r}: a name is not empty, and used once"
         if not any(map(str.isalpha, entry.reason)):  # init leaves dots
             yield f".exclude[{number}].reason", "is empty: say why no backup needs to hold it"
+
+
+def hook_problems(hooks: Sequence[Hook], runtime: str, secrets: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Yield the setting's name and what is wrong with it. runtime: how the services are reached."""
+    names = [(hook.when, hook.name) for hook in hooks]
+    for number, hook in enumerate(hooks):
+        where = f".hooks[{number}]"
+        if not _HOOK.fullmatch(hook.name) or names.count((hook.when, hook.name)) > 1:
+            yield f"{where}.name", f"{hook.name!r}: a name is plain, and used once for each `when`"
+        if not hook.before and not hook.after:
+            yield where, "has neither before nor after"
+        if any(argv and not argv[0].strip() for argv in (hook.before, hook.after)):
+            yield where, "before and after are a command and its arguments, a word each"
+        if any(pipeline.scrub(text, secrets) != text for text in map(" ".join, (hook.before, hook.after))):  # not shown
+            cause = "a secret does not belong into the words of a command, which every user of the machine can read"
+            yield where, f"{cause}; let the command read it from a file"
+        if hook.service.startswith("-") or (hook.service and runtime != "compose"):
+            yield f"{where}.service", f"{hook.service!r} is not a Compose service; empty: the command runs on the host"
+        if hook.user and not _USER.fullmatch(hook.user):
+            yield f"{where}.user", f"{hook.user!r} is not a user"
+
+
+def _file_problems(files: FilesSettings) -> Iterator[tuple[str, str]]:
+    if files.references and not files.sources:
+        yield ".references", "there is no source in which the files of its rows could be"
+    names = [source.name for source in files.sources]
+    places = [source.volume or source.path for source in files.sources]
+    for number, source in enumerate(files.sources):
+        where = f".sources[{number}]"
+        if not _SOURCE.fullmatch(source.name) or names.count(source.name) > 1:
+            yield f"{where}.name", f"{source.name!r}: a name is plain (a-z, 0-9, - and _), and used once"
+        if bool(source.volume) == bool(source.path):
+            yield where, "wants either volume or path"
+        elif places.count(source.volume or source.path) > 1:
+            yield where, f"{source.volume or source.path!r} is named twice"
+        if source.path and (
+            not source.path.startswith("/") or os.path.normpath(source.path) != source.path or source.path == "/"
+        ):
+            yield f"{where}.path", f"{source.path!r} is not a plain absolute path below /"
+        for pattern in source.exclude:
+            if not pattern.strip("/") or ".." in pattern.split("/"):
+                yield f"{where}.exclude", f"{pattern!r} is no pattern of what lies below it"
+        if source.services and source.consistency == "live":
+            yield f"{where}.services", "with consistency live none of them stands still; set pause or stop"
+
+
+def _dump_problems(dumps: DumpsSettings) -> Iterator[tuple[str, str]]:
+    names = [source.name for source in dumps.sources]
+    services = [source.service for source in dumps.sources]
+    for number, source in enumerate(dumps.sources):
+        where = f".sources[{number}]"
+        if not _SOURCE.fullmatch(source.name) or names.count(source.name) > 1:
+            yield f"{where}.name", f"{source.name!r}: a name is plain (a-z, 0-9, - and _), and used once"
+        if not source.service.strip() or source.service.startswith("-") or services.count(source.service) > 1:
+            yield f"{where}.service", f"{source.service!r} is not a Compose service that is named once"
+        yield from ((f"{where}{name}", cause) for name, cause in _command_problems(source))
+        if source.services and source.consistency == "live":
+            yield f"{where}.services", "with consistency live none of them stands still; set pause or stop"
+        if source.service in source.services:
+            yield f"{where}.services", f"names {source.service}, which has to answer while it is dumped"
+
+
+def _command_problems(source: DumpSource) -> Iterator[tuple[str, str]]:
+    commands = {name: getattr(source, name) for name in ("take", "restore", "facts", "start")}
+    for name, argv in commands.items():
+        if argv and not argv[0].strip():
+            yield f".{name}", "is a command and its arguments, a word each"
+    lacking = [name for name in ("take", "restore", "facts", "data") if not getattr(source, name)]
+    if not source.preset and lacking:
+        yield "", f"has no preset, so that it needs {', '.join(lacking)} too"
+    if not source.preset and (source.user or source.password):
+        yield "", "user and password are a preset's; a command by hand has the container's environment"
+    if source.data and (not source.data.startswith("/") or os.path.normpath(source.data) != source.data):
+        yield ".data", f"{source.data!r} is not a plain absolute path in the container"
+    if source.password.startswith("-") or "=" in source.password:  # not shown: it may be the password
+        yield ".password", "is the name of a variable, or the path of a file, in the container"
+    if any("=" in name or not name.strip() for name in source.environment):
+        yield ".environment", "has a name that no variable can have"
 
 
 def _frontend_problems(frontend: FrontendSettings) -> Iterator[tuple[str, str]]:
@@ -418,3 +679,36 @@ def _drill_problems(drill: DrillSettings) -> Iterator[tuple[str, str]]:
                 yield f"{where}.{which}", "has a body of json or of size bytes, not both"
         if transaction.write.json is None and not transaction.write.size and "{token}" not in transaction.write.url:
             yield f"{where}.write", "{token} is nowhere in it: nobody could tell afterwards what it wrote"
+
+
+def _receiver_problems(receivers: Sequence[AnyReceiver]) -> Iterator[tuple[str, str]]:
+    """Yield which setting is wrong, and why."""
+    names = [receiver.name for receiver in receivers]
+    for number, receiver in enumerate(receivers):
+        if not _RECEIVER.fullmatch(receiver.name) or names.count(receiver.name) > 1:
+            cause = "a name has small letters, digits and _, and is used once: its secret is notify_<name>"
+            yield f".notify[{number}].name", f"{receiver.name!r}: {cause}"
+        if receiver.ca_bundle and not receiver.ca_bundle.startswith("/"):
+            yield f".notify[{number}].ca_bundle", f"{receiver.ca_bundle!r} is not an absolute path"
+        if isinstance(receiver, MailReceiver):
+            yield from ((f".notify[{number}]{name}", cause) for name, cause in _mail_problems(receiver))
+        elif isinstance(receiver, PagerDutyReceiver) and not receiver.url.startswith(("http://", "https://")):
+            yield f".notify[{number}].url", f"{receiver.url!r} is not a web address"
+
+
+def _mail_problems(receiver: MailReceiver) -> Iterator[tuple[str, str]]:
+    if not receiver.recipients:
+        yield ".recipients", "is empty: nobody would get the mail"
+    for address in receiver.recipients:
+        if not _MAIL.fullmatch(address):
+            yield ".recipients", f"{address!r} is not a plain mail address"
+    if (receiver.host or receiver.sender) and "@" not in receiver.sender:
+        yield ".sender", f"{receiver.sender!r} is not a mail address, which an SMTP server wants"
+    if receiver.sender and not _MAIL.fullmatch(receiver.sender):
+        yield ".sender", f"{receiver.sender!r} is not a plain mail address"
+    if receiver.host and not _HOST.fullmatch(receiver.host):
+        yield ".host", f"{receiver.host!r} is not the name or address of a host"
+    if receiver.user and (receiver.security == "none" or not receiver.host):
+        yield ".user", "a password is sent over TLS only: give host, and security starttls or tls"
+    if not receiver.sendmail.startswith("/"):
+        yield ".sendmail", f"{receiver.sendmail!r} is not an absolute path"

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-DATABASE, OBJECT_STORAGE, BACKEND, FRONTEND, SITE = "database", "object_storage", "backend", "frontend", "site"
+DATABASE, OBJECT_STORAGE, FILES, DUMPS, BACKEND, FRONTEND, SITE = (
+    "database", "object_storage", "files", "dumps", "backend", "frontend", "site",
+)  # fmt: skip
 _LATER = ("data written after the backup", "it is in no backup; rpo says how much time that is")
-_ROWS = ("the database's rows", "this scenario does not restore them")
+ROWS = ("the database's rows", "this scenario does not restore them")
 _OBJECTS = ("the bucket's objects", "this scenario does not restore them")
 
 
@@ -48,24 +50,34 @@ SCENARIOS = {
         Scenario(
             DATABASE, 4 * 3600,
             ("corrupted", "killed", "data_directory_emptied", "volume_removed", "table_dropped", "database_dropped"),
-            component="database", untested=(_LATER, _OBJECTS),
+            component="database", setting="database.enabled", untested=(_LATER, _OBJECTS),
         ),
         Scenario(
             OBJECT_STORAGE, 2 * 3600,
             ("data_directory_emptied", "killed", "corrupted", "volume_removed", "objects_deleted", "bucket_deleted"),
             component="objects", setting="objects.bucket",
             untested=(
-                ("objects written after the mirror", "they are in no backup; rpo says how much time that is"), _ROWS,
+                ("objects written after the mirror", "they are in no backup; rpo says how much time that is"), ROWS,
             ),
         ),
         Scenario(
+            FILES, 2 * 3600, ("volume_removed", "files_deleted", "files_altered", "files_encrypted"),
+            component="files", setting="files.sources", proofs=("restore", "files"),
+            untested=(("files written after the backup", "they are in no backup"), ROWS, _OBJECTS),
+        ),
+        Scenario(
+            DUMPS, 4 * 3600, ("volume_removed", "data_directory_emptied", "killed"),
+            component="dumps", setting="dumps.sources", proofs=("dumps",),
+            untested=(_LATER, ROWS, _OBJECTS),
+        ),
+        Scenario(
             BACKEND, 3600, ("bad_image", "killed", "compose_file_broken", "environment_lost"),
-            proofs=("application",), data=False, untested=(_ROWS, _OBJECTS),
+            proofs=("application",), data=False, untested=(ROWS, _OBJECTS),
         ),
         Scenario(
             FRONTEND, 1800, ("build_broken", "domain_changed"), setting="frontend.url", proofs=("site",), data=False,
             untested=(
-                _ROWS, _OBJECTS, ("caches and DNS of visitors", "the site was asked from this machine only"),
+                ROWS, _OBJECTS, ("caches and DNS of visitors", "the site was asked from this machine only"),
             ),
         ),
         Scenario(

@@ -42,24 +42,33 @@ def buckets(manifest: Optional[Manifest]) -> list[Check]:
 
 @dataclass
 class LeftOut:
-    """What of a backup of the database a site is recovered without. spoiled: why, by the names of the databases in it;
-    the application's is never one: without it another point is taken."""
+    """What of a backup of the database a site is recovered without. manifest: None where the point has none. spoiled:
+    why, by the names of the databases in it; the application's is never one: without it another point is taken."""
 
     config: Config
-    manifest: Manifest
+    manifest: Optional[Manifest]
     spoiled: dict[str, str]
 
     @classmethod
-    def of(cls, config: Config, manifest: Manifest, spoiled: Mapping[str, str]) -> LeftOut:
+    def of(cls, config: Config, manifest: Optional[Manifest], spoiled: Mapping[str, str]) -> LeftOut:
         return cls(config, manifest, dict(spoiled))
 
     @property
+    def identity(self) -> str:
+        return present(self.manifest).id
+
+    @property
     def contents(self) -> tuple[held.Held, ...]:
-        return held.of(self.manifest, self.config.database.name)
+        return held.of(self.manifest, self.config.database.name) if self.manifest else ()
 
     @property
     def required(self) -> list[str]:
-        """Why the application's database cannot come back of it."""
+        """Why the application's database cannot come back of it, or is not wanted."""
+        if self.manifest is None:
+            wanted = self.config.database.enabled
+            return ["it has no backup of the database that lifeboat_database describes"] if wanted else []
+        if not self.config.database.enabled:
+            return [f"it holds {self.identity}, and lifeboat_database is false: describe the database to bring it back"]
         own = self.contents[0]
         return [f"the database {own.shown}: {self.spoiled[own.dump.name]}"] if own.dump.name in self.spoiled else []
 
@@ -70,27 +79,27 @@ class LeftOut:
 
     def without(self, proved: Sequence[Check]) -> list[Check]:
         """The checks but those of other databases that are spoiled, which are left out."""
-        own = self.contents[0].dump.name
+        own = self.contents[0].dump.name if self.contents else ""
         parts = [check for check in proved if isinstance(check, PartCheck) and check.part != own]
         self.spoiled.update({check.part: check.detail for check in parts})
         rest = [check for check in proved if check not in parts]
         same = f"every byte but of {several('database', [check.part for check in parts])} is the one written"
-        return rest if rest or not parts else [Check(f"{self.manifest.id} in the vault", PASS, same)]
+        return rest if rest or not parts else [Check(f"{self.identity} in the vault", PASS, same)]
 
     @property
     def checks(self) -> list[Check]:
         """That not everything comes back, as the confirmed plan says."""
-        missing = self.manifest.detailed(DatabaseDetails).missing
-        found = [f"{named(name)} is spoiled in {self.manifest.id}: {why}" for name, why in self.spoiled.items()]
-        found += [f"{named(name)} is not in {self.manifest.id}: {why}" for name, why in missing.items()]
+        missing = self.manifest.detailed(DatabaseDetails).missing if self.manifest else {}
+        found = [f"{named(name)} is spoiled in {self.identity}: {why}" for name, why in self.spoiled.items()]
+        found += [f"{named(name)} is not in {self.identity}: {why}" for name, why in missing.items()]
         return [Check(LEFT_OUT, FAIL, "; ".join(found))] if found else []
 
     def instead(self, entries: Sequence[Entry]) -> list[str]:
         """Of each that is spoiled, the newest backup in which it is good, and how it comes back of that."""
         lines = []
         for item in (item for item in self.contents if item.dump.name in self.spoiled):
-            words = f"the database {item.shown} is left out, as it is spoiled in {self.manifest.id}"
-            good = [entry.id for entry in entries if entry.id != self.manifest.id and self._holds(entry, item)]
+            words = f"the database {item.shown} is left out, as it is spoiled in {self.identity}"
+            good = [entry.id for entry in entries if entry.id != self.identity and self._holds(entry, item)]
             lines.append(
                 f"{words}; {good[-1]} holds it: when the site is back, lifeboat.dr.recover_database"
                 f" -e recovery_point={good[-1]} -e database={item.shown}"

@@ -32,6 +32,7 @@ from ..configuration import proof as configuration_proof
 from ..configuration import restore as configuration_restore
 from ..configuration import services as configuration_services
 from ..database import lacking
+from ..files import proof as files_proof
 from ..frontend import site as frontend_site
 from ..objects import lacking as objects_lacking
 from ..objects import proof as objects_proof
@@ -40,7 +41,7 @@ from ..repository import catalog, points, repositories
 from ..repository.base import Repository
 from ..repository.catalog import Entry
 from ..repository.checksums import checks_in_place
-from ..repository.components import CONFIG, DATABASE, KINDS, OBJECTS
+from ..repository.components import CONFIG, DATABASE, FILES, KINDS, OBJECTS
 from ..repository.details import ConfigDetails, DatabaseDetails, ObjectsDetails
 from ..repository.manifest import Manifest
 from ..repository.points import Point, PointEntry
@@ -105,7 +106,13 @@ class Chosen:
         """The bytes that the site will take on the machine's disk."""
         elsewhere = (KINDS[name].bytes(manifest.detailed(KINDS[name].details)) for name, manifest in self.parts.items())
         kept = sum(manifest.size for manifest in self.parts.values()) + sum(filter(None, elsewhere))
-        return self.parts[DATABASE].detailed(DatabaseDetails).primary.size + kept
+        database = self.parts.get(DATABASE)
+        return (database.detailed(DatabaseDetails).primary.size if database else 0) + kept
+
+    @property
+    def leading(self) -> Manifest:
+        """The backup that the recovery begins with: of the database; of a stack without one that of its first part."""
+        return next(self.parts[name] for name in KINDS if name in self.parts)
 
 
 def make(run: Opened, request: Request, here: Seen, others: Mapping[str, object], *, log: Log) -> Plan:
@@ -152,7 +159,7 @@ def make(run: Opened, request: Request, here: Seen, others: Mapping[str, object]
     store, place = open_store(run)
     chosen, store, place = choose_anywhere(run, store, place, request, log)
     _require_room(here.machine, chosen.needs)
-    point, database = chosen.point, chosen.parts[DATABASE]
+    point, leading = chosen.point, chosen.leading
     made = replace(
         made,
         ready=True,
@@ -164,7 +171,7 @@ def make(run: Opened, request: Request, here: Seen, others: Mapping[str, object]
         place=place,
         images=point.images,
         recovery_point=request.identity if request.identity not in LATEST else "",
-        location=vault_place(run) if place in FROM_VAULT else store.location(DATABASE, database.id),
+        location=vault_place(run) if place in FROM_VAULT else store.location(leading.component, leading.id),
         checks=chosen.checks,
         done=state.done(last, point.id),
         untested=(*chosen.lacks, *_untested(chosen.parts), *chosen.untested),
@@ -174,14 +181,14 @@ def make(run: Opened, request: Request, here: Seen, others: Mapping[str, object]
             sum(manifest.size for manifest in chosen.parts.values()),
             int((datetime.now(timezone.utc) - point.taken_at).total_seconds()),
             point.consistency,
-            Details(database.detailed(DatabaseDetails).server_version_num),
+            Details(leading.detailed(DatabaseDetails).server_version_num) if DATABASE in chosen.parts else None,
             chosen.hidden,
         ),
     )
     if CONFIG in chosen.parts:
         made = _configured(made, run, store, chosen.parts[CONFIG], request, log)
-    if locked(database, request) and not made.lacking:
-        made = replace(made, lacking=f"the key that opens {database.id}: -e identity_file=<a file here>")
+    if locked(leading, request) and not made.lacking:
+        made = replace(made, lacking=f"the key that opens {leading.id}: -e identity_file=<a file here>")
     return replace(made, steps=show.steps(config, made))
 
 
@@ -344,7 +351,7 @@ def choose(run: Opened, store: Repository, request: Request, *, log: Log) -> Cho
         if not by_name:
             _refuse_shrunk(config, found, point)
         log(f"reading every artefact of {point.id} in the vault")
-        left = LeftOut.of(config, present(parts[DATABASE]), {} if request.accept else entry.spoiled)
+        left = LeftOut.of(config, parts.get(DATABASE), {} if request.accept else entry.spoiled)
         checks: list[Check] = []
         bad = left.required
         accepted = list(filter(None, [entry.failed]))
@@ -360,16 +367,16 @@ def choose(run: Opened, store: Repository, request: Request, *, log: Log) -> Cho
             inventory = state_of(config, good.get(CONFIG))
             checks += [inventory.check] if inventory else []
             checks += [*_tried(store, good, request), *left.checks, *left_out.buckets(good.get(OBJECTS))]
-            lacks = lacking.of(config, found[DATABASE], good[DATABASE], None)
+            lacks = lacking.of(config, found[DATABASE], good[DATABASE], None) if DATABASE in good else None
             objects = by_id[good[OBJECTS].id] if OBJECTS in good else None
             without = objects_lacking.of(config.objects, found[OBJECTS], objects, None) if objects else None
             warnings = (
-                *point.notes, *_elsewhere(lacks), *left.instead(found[DATABASE]),
+                *point.notes, *(_elsewhere(lacks) if lacks else ()), *left.instead(found[DATABASE]),
                 *(_buckets_elsewhere(without) if without else ()),
             )  # fmt: skip
             return Chosen(
                 point, good, tuple(checks), tuple(passed), warnings, tuple(accepted), entry.hidden,
-                (*lacks.untested(()), *(without.untested(()) if without else ())), left.databases,
+                (*(lacks.untested(()) if lacks else ()), *(without.untested(()) if without else ())), left.databases,
                 inventory.untested if inventory else (),
             )  # fmt: skip
         if by_name:
@@ -420,8 +427,9 @@ def _tried(store: Repository, good: Mapping[str, Manifest], request: Request) ->
     """Whether the key that was given opens what is encrypted."""
     if CONFIG in good and not locked(good[CONFIG], request):
         yield _opened(store, good[CONFIG], request.key)
-    if DATABASE in good and good[DATABASE].encrypted and request.key:
-        yield _opened_database(store, good[DATABASE], request.key)
+    first = good.get(DATABASE) or good.get(FILES)
+    if first and first.encrypted and request.key:
+        yield _opened_artefact(store, first, request.key)
 
 
 def prove(run: Opened, store: Repository, manifest: Manifest, *, log: Log) -> list[Check]:
@@ -441,6 +449,8 @@ def prove(run: Opened, store: Repository, manifest: Manifest, *, log: Log) -> li
     if manifest.component == CONFIG:
         parts = configuration_parts.parts_of(manifest).values()
         besides += [configuration_proof.held_elsewhere(store, part) for part in parts if part.backup != manifest.id]
+    if manifest.component == FILES:
+        besides += files_proof.earlier_packs(store, manifest) if whole else []
     return [*found, *(replace(check, name=f"{where}, {check.name}") for check in besides)]
 
 
@@ -460,7 +470,7 @@ def _opened(store: Repository, manifest: Manifest, key: str) -> Check:
     return Check(f"{manifest.id}, secrets", PASS, f"the key opens {len(opened.entries)} files")
 
 
-def _opened_database(store: Repository, manifest: Manifest, key: str) -> Check:
+def _opened_artefact(store: Repository, manifest: Manifest, key: str) -> Check:
     """That the key opens the smallest artefact of an encrypted backup; each is for the same recipients."""
     smallest = min(manifest.artefacts, key=lambda artefact: artefact.size).name
     seal, subject = age.Seal(manifest.recipients), f"{manifest.id}/{smallest}"
@@ -504,7 +514,8 @@ def _warnings(config: Config, here: Seen, chosen: Chosen) -> list[str]:
             " write there, cannot be known. Compare its seal with one that you noted elsewhere; to take no other:"
             f" -e seal={chosen.point.seal}"
         )
-    if not chosen.parts[DATABASE].detailed(DatabaseDetails).role_passwords:
+    database = chosen.parts.get(DATABASE)
+    if database and not database.detailed(DatabaseDetails).role_passwords:
         lines.append("the backup has no role passwords: the application cannot log in until you set them")
     if CONFIG not in chosen.parts:
         lines.append("the point has no backup of the configuration: put the compose files and .env here yourself first")

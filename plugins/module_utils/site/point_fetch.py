@@ -18,11 +18,10 @@ from ..base.errors import IntegrityError, LifeboatError, Log, NotFoundError, Usa
 from ..base.filesystem import explained
 from ..base.pipeline import HashingWriter
 from ..base.text import human
-from ..configuration import parts as configuration_parts
 from ..recovery import state as recovery_state
 from ..repository import points, repositories
 from ..repository.base import VERIFICATION, Repository
-from ..repository.components import DATABASE
+from ..repository.components import DATABASE, KINDS
 from ..repository.manifest import Artefact, Manifest, component_of, parse
 from ..repository.sources import PAST, past
 from ..stack.runtime import Opened
@@ -61,10 +60,10 @@ def _fetch(run: Opened, store: Repository, repo: Repository, identity: str, chec
         remedy = "Upgrade Lifeboat here, or choose another recovery point: -e recovery_point=<id>."
         raise UsageError(_ATTEMPTED, identity, point.strange, remedy)
     wanted = [part.id for part in point.parts.values()]
-    if "config" in point.parts:
-        own = point.parts["config"].id
-        parts = configuration_parts.parts_of(parse(store.manifest("config", own), component="config", expected_id=own))
-        wanted = [*sorted({part.backup for part in parts.values()} - {own}), *wanted]
+    for name, part in point.parts.items():
+        kind = KINDS[name]
+        manifest = parse(store.manifest(name, part.id), component=name, expected_id=part.id)
+        wanted = [*sorted({*kind.held(manifest.detailed(kind.details))} - {part.id}), *wanted]
     done = [name for name in wanted if _bring(run, store, repo, name, check, log)]
     if not check:
         recovery_state.adopt_unanswered(run.config, point.notes, point.taken_at)

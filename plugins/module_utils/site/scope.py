@@ -24,18 +24,20 @@ from ..base import filesystem, pipeline, typed
 from ..base.errors import LifeboatError, Log, UnverifiedError
 from ..base.pipeline import Command
 from ..database import assess as database_assess
+from ..dumps import plan as dumps_plan
+from ..files import plan as files_plan
 from ..objects import assess as objects_assess
 from ..objects import choose
 from ..objects import condition as objects_condition
 from ..recovery.state import DAMAGED, DOWN, HEALTHY
-from ..repository.components import DATABASE, OBJECTS, configured
+from ..repository.components import DATABASE, DUMPS, FILES, OBJECTS, configured
 from ..repository.sources import Sources
 from ..settings.config import Config
 from ..settings.scenarios import BACKEND, SCENARIOS, of_component
 from ..stack.runtime import Opened
 from . import state as site_state
 
-Assessment = Union[database_assess.Assessment, objects_condition.Assessment]
+Assessment = Union[database_assess.Assessment, objects_condition.Assessment, files_plan.Plan, dumps_plan.Plan]
 ABSENT, UNKNOWN = "absent", "unknown"
 APPLICATION = "application"
 _PROJECT = "com.docker.compose.project"
@@ -145,8 +147,7 @@ def services(run: Opened) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """
     config = run.config
     if config.runtime.type == "host":
-        units = [config.database.service, config.objects.service, *config.application.writers]
-        states = {unit: run.runtime.state(unit) for unit in units if unit}
+        states = {unit: run.runtime.state(unit) for unit in [*config.stores, *config.application.writers]}
         here = {unit: state.running for unit, state in states.items() if state.exists}
         return tuple(unit for unit in here if here[unit]), tuple(unit for unit in here if not here[unit])
     label = f"{_PROJECT}={config.runtime.project}"
@@ -175,6 +176,8 @@ ASSESS: Mapping[str, Callable[[Opened, Optional[Sources], Log], Assessment]] = {
         run, database_assess.reference_of(sources) if sources else None
     ),
     OBJECTS: _objects,
+    FILES: lambda run, _sources, log: files_plan.make(run, files_plan.Request(), log=log),
+    DUMPS: lambda run, _sources, log: dumps_plan.make(run, dumps_plan.Request(reads=False), log=log),
 }
 
 
@@ -188,7 +191,7 @@ def _assessed(run: Opened, name: str, log: Log) -> Component:
 
 
 def _application(run: Opened, running: Sequence[str], stopped: Sequence[str]) -> Component:
-    stores = {run.config.database.service, run.config.objects.service}
+    stores = run.config.stores
     try:
         states = {text: run.runtime.state(text) for text in [*running, *stopped] if text not in stores}
     except LifeboatError as exc:

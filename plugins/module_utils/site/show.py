@@ -98,12 +98,21 @@ def steps(config: Config, made: Plan) -> tuple[str, ...]:
         " not name left out; then Lifeboat's own",
         "fetch: the recovery point out of the vault into this machine's repository",
         f"images: {len(made.images) or 'all'} services, from the backup's archive, else pulled",
-        f"database: a fresh {config.database.service}, roles, {parts.get('database', 'the dump')}; proved before use",
     ]
+    if config.database.enabled:
+        dump = parts.get("database", "the dump")
+        found.append(f"database: a fresh {config.database.service}, roles, {dump}; proved before use")
     if config.objects.bucket:
         what = f"every object of {parts.get('objects', 'the backup')}"
         found.append(f"objects: a fresh bucket {config.objects.bucket}, {what}, compared with its listing")
-    found.append("verify: start all services, wait for their health, ask the endpoints, rows against objects")
+    if parts.get("files"):
+        found.append(f"files: every file of {parts['files']} into its volume or directory, compared with its listing")
+    if parts.get("dumps"):
+        found.append(
+            f"dumps: every server of {parts['dumps']} restored, compared with its facts, then put in its place"
+        )
+    rows = ", rows against objects" if config.database.enabled else ""
+    found.append(f"verify: start all services, wait for their health, ask the endpoints{rows}")
     if made.rehearsal:
         return (*found, "record: evidence; a rehearsal does not cut over and takes no backup")
     hook = (
@@ -132,8 +141,9 @@ def text(made: Plan, here: scope.Seen) -> list[str]:
     lines += [f"  not checked: {item}" for item in made.unchecked]
     lines.append(f"{'to do' if made.needed else 'nothing to do'}: {made.why}")
     if backup and backup.taken_at and backup.age_seconds is not None:
+        rows = "rows" if "database" in made.parts else "data"
         lines.append(
-            f"recovery point: {backup.id}, the rows of {format_time(backup.taken_at)}, {backup.age_seconds // 60}"
+            f"recovery point: {backup.id}, the {rows} of {format_time(backup.taken_at)}, {backup.age_seconds // 60}"
             f" minutes old, consistency {backup.consistency}; what was written later is lost"
         )
         lines += [f"  {name}: {identity}" for name, identity in made.parts.items()]

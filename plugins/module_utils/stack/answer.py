@@ -39,10 +39,12 @@ def send(
 
 
 def endpoint(
-    check: EndpointCheck, deadline: float, log: Optional[Log] = None, was: str = "", seen_at: str = ""
-) -> Check:
+    check: EndpointCheck, deadline: float, log: Optional[Log] = None, was: str = "", seen_at: str = "",
+    since: float = 0.0,
+) -> Check:  # fmt: skip
     """Ask until the answer is right or the time is up. was: what was wrong with it before anything was lost, as seen_at
-    says: where that stays as it is there is little to wait for."""
+    says: where that stays as it is there is little to wait for. since: when the first of several was asked, who share
+    that little."""
     same_since = 0.0
     name, began = f"{check.method} {check.url}", time.monotonic()
     waiting = clock.Waiting(name, deadline, log)
@@ -51,7 +53,8 @@ def endpoint(
         if not problem:
             return Check(name, PASS, f"status {check.status}" + ("".join(f", {k}={v}" for k, v in check.json.items())))
         now = time.monotonic()
-        same_since = (same_since or now) if was and alike(problem, was) else 0.0
+        same_since = (same_since or since or now) if was and alike(problem, was) else 0.0
+        since = 0.0
         if same_since and (now >= deadline or now - same_since >= PATIENCE):
             words = f"it answered no better at {seen_at}, before this recovery, and was not waited for any longer"
             return Check(name, FAIL, f"{problem}; {words}")

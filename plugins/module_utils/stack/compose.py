@@ -9,11 +9,11 @@ from __future__ import annotations
 import contextlib
 import os
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Optional, TypeVar, Union
+from typing import Callable, Optional, TypeVar, Union
 
 from ..base import pipeline, typed
 from ..base.errors import LifeboatError, NotFoundError, UsageError
@@ -354,8 +354,10 @@ class ComposeRuntime:
         attempted, subject = "ask the engine for the containers", self.project
         return inspect(self._ids(attempted, subject, one_off=one_off), attempted=attempted, subject=subject)
 
-    def _ids(self, attempted: str, subject: str, *labels: str, one_off: bool = False) -> list[str]:
-        words = ["docker", "ps", "--all", "--quiet", "--no-trunc"]
+    def _ids(
+        self, attempted: str, subject: str, *labels: str, one_off: bool = False, shown: Sequence[str] = ("--quiet",)
+    ) -> list[str]:  # fmt: skip
+        words = ["docker", "ps", "--all", *shown, "--no-trunc"]
         for label in (f"project={self.project}", *labels, f"oneoff={one_off}"):
             words += ["--filter", f"label={_LABEL}{label}"]
         remedy = "Is the Docker Engine running? `systemctl status docker`."
@@ -373,21 +375,21 @@ class ComposeRuntime:
 
     def state(self, service: str) -> ServiceState:
         found = self._newest(service)
-        if found is None:
-            return ServiceState()
-        state, made = found.state, found.made
-        return ServiceState(
-            exists=True,
-            running=_runs(found),
-            status=state.status,
-            health=state.health.status if state.health else "none",
-            exit_code=state.exit_code,
-            restarts=found.restarts,
-            image=made.image,
-            image_id=found.image,
-            id=found.id,
-            environment=dict(item.split("=", 1) for item in made.environment if "=" in item),
-        )
+        return ServiceState() if found is None else _state(found)
+
+    def states(self, services: Iterable[str]) -> dict[str, ServiceState]:
+        """By service, of one look at the containers of all of them."""
+        names = list(dict.fromkeys(services))
+        attempted, subject = "ask the engine for the services", ", ".join(names)
+        shown = self._ids(attempted, subject, shown=("--format", f'{{{{.ID}}}}={{{{.Label "{_LABEL}service"}}}}'))
+        theirs = [key for key, _sep, name in (text.partition("=") for text in shown) if name in names]
+        found = inspect(theirs, attempted="inspect the services", subject=subject)
+        of_each: dict[str, list[Container]] = {}
+        for one in found:
+            of_each.setdefault(one.service, []).append(one)
+        chosen = {name: _newest_of(of_each.get(name, ())) for name in names}
+        # Of one without a container it is asked whether the project has such a service at all.
+        return {name: self.state(name) if one is None else _state(one) for name, one in chosen.items()}
 
     def _newest(self, service: str) -> Optional[Container]:
         """The service's container that runs, else any; None where it has none. A name nobody knows is an error."""
@@ -396,7 +398,7 @@ class ComposeRuntime:
         if not found:
             self.definition(service)
             self._refuse_other_project(service)
-        return next(filter(_runs, found), found[0] if found else None)
+        return _newest_of(found)
 
     def _refuse_other_project(self, service: str) -> None:
         """The same directory may run under another project name: starting ours would make a second, empty database."""
@@ -441,9 +443,11 @@ class ComposeRuntime:
         hearing = {one.service for one in found if not one.deaf}
         deaf = {one.service: one for one in sorted(found, key=lambda one: one.service) if one.service not in hearing}
         rest, names = [name for name in services if name not in deaf], ", ".join(services)
-        for some, more in ((list(deaf), _AT_ONCE), (rest, ())):
-            if some:
-                self.control("stop", *more, *some, attempted="stop services", subject=names, timeout=timeout)
+
+        def stop(arguments: Sequence[str]) -> None:
+            self.control("stop", *arguments, attempted="stop services", subject=names, timeout=timeout)
+
+        _beside(stop, list(deaf), rest)
         return tuple(f"{name}: {one.killed}" for name, one in deaf.items())
 
     def discard(self, service: str, *, timeout: float) -> None:
@@ -527,13 +531,15 @@ class ComposeRuntime:
         """Stop containers of `docker compose run`; those that have ended meanwhile are no error. Returns as stop()."""
         there = {one.name: one for one in self.containers(one_off=True) if one.name in containers}
         deaf = {name: one for name, one in there.items() if one.deaf}
-        for some, more in ((sorted(deaf), _AT_ONCE), (sorted({*there} - {*deaf}), ())):
-            if some:
-                pipeline.run(
-                    [Command(["docker", "stop", *more, *some])],
-                    attempted="stop containers of `docker compose run`", subject=", ".join(sorted(there)),
-                    timeout=timeout, remedy="Stop them by hand: docker rm --force <name>.",
-                )  # fmt: skip
+
+        def stop(arguments: Sequence[str]) -> None:
+            pipeline.run(
+                [Command(["docker", "stop", *arguments])],
+                attempted="stop containers of `docker compose run`", subject=", ".join(sorted(there)),
+                timeout=timeout, remedy="Stop them by hand: docker rm --force <name>.",
+            )  # fmt: skip
+
+        _beside(stop, sorted(deaf), sorted({*there} - {*deaf}))
         return tuple(f"{name}: {one.killed}" for name, one in deaf.items())
 
     def addresses(self, services: Sequence[str], one_offs: Sequence[str]) -> set[str]:
@@ -589,9 +595,40 @@ class ComposeRuntime:
         return found
 
 
+def _beside(stop: Callable[[Sequence[str]], None], deaf: Sequence[str], rest: Sequence[str]) -> None:
+    """Stop both at the same time: those that must be killed need not wait for those that take their time."""
+    with ThreadPoolExecutor(1) as pool:
+        killed = pool.submit(stop, [*_AT_ONCE, *deaf]) if deaf else None
+        if rest:
+            stop(rest)
+        if killed:
+            killed.result()
+
+
 def _runs(container: Container) -> bool:
     state = container.state
     return state.running and not state.restarting and not state.paused
+
+
+def _newest_of(containers: Sequence[Container]) -> Optional[Container]:
+    """The one that runs, else any; None where there is none."""
+    return next(filter(_runs, containers), containers[0] if containers else None)
+
+
+def _state(container: Container) -> ServiceState:
+    state, made = container.state, container.made
+    return ServiceState(
+        exists=True,
+        running=_runs(container),
+        status=state.status,
+        health=state.health.status if state.health else "none",
+        exit_code=state.exit_code,
+        restarts=container.restarts,
+        image=made.image,
+        image_id=container.image,
+        id=container.id,
+        environment=dict(item.split("=", 1) for item in made.environment if "=" in item),
+    )
 
 
 def within(path: str, parent: str) -> bool:

@@ -30,7 +30,7 @@ POSTGRESQL, SQLITE, MINIO = "PostgreSQL", "SQLite", "MinIO"
 ENTRIES, LEVELS, SECONDS = 10_000, 6, 2.0
 _PATIENCE = 3.0  # seconds beyond these, for an answer of the file system
 _SHOWN = 5
-_SQLITE = b"SQLite format 3\0"
+SQLITE_HEAD = b"SQLite format 3\0"  # https://www.sqlite.org/fileformat2.html#magic_header_string
 _VERSION = re.compile(rb"[0-9]{1,2}(\.[0-9]{1,2})?\s*")
 
 
@@ -107,8 +107,8 @@ def _read(path: Path, seconds: float) -> Contents:
             return Contents(real=real, special=True)
         if not stat.S_ISDIR(mode):
             with filesystem.open_file(path) as file:
-                head = file.read(len(_SQLITE))
-            return Contents((Server(SQLITE),) if head == _SQLITE else (), real, empty=not head)
+                head = file.read(len(SQLITE_HEAD))
+            return Contents((Server(SQLITE),) if head == SQLITE_HEAD else (), real, empty=not head)
         walk = _Walk(path, time.monotonic() + seconds)
         _walk(walk)
     except (OSError, ValueError) as exc:
@@ -171,7 +171,7 @@ def _directory(walk: _Walk, at: int, parts: tuple[str, ...]) -> Iterator[str]:
                 if entry.is_dir(follow_symlinks=False):
                     yield entry.name
                 elif entry.is_file(follow_symlinks=False):
-                    if _head(at, entry.name, len(_SQLITE)) == _SQLITE:
+                    if _head(at, entry.name, len(SQLITE_HEAD)) == SQLITE_HEAD:
                         walk.servers.append(Server(SQLITE, named("/".join((*parts, entry.name)))))
                 elif not entry.is_symlink() and stat.S_ISSOCK(entry.stat(follow_symlinks=False).st_mode):
                     walk.sockets += 1

@@ -42,7 +42,7 @@ from .state import (
     StateMount,
 )
 
-DATABASE, OBJECTS, CONFIG = "database", "objects", "config"  # as repository/components has them
+DATABASE, OBJECTS, FILES, DUMPS, CONFIG = "database", "objects", "files", "dumps", "config"  # see repository/components
 POSTGRESQL_DIRECTORY = "/var/lib/postgresql/data"  # of the official image up to 17
 MOST = 1_000  # mounts
 SECONDS = 20.0  # for all of them
@@ -137,7 +137,7 @@ class Stack:
 
     @functools.cached_property
     def database(self) -> list[_Mount]:
-        return self.holding(self.config.database.service, self.data_path)
+        return self.holding(self.config.database.service, self.data_path) if self.config.database.enabled else []
 
     @functools.cached_property
     def database_links(self) -> tuple[str, ...]:
@@ -224,8 +224,43 @@ def _by_config(stack: Stack, mount: _Mount) -> Optional[Judgement]:
     return Judgement(UNPROTECTED, "a secret file, and lifeboat_config.recipients names no key")
 
 
+def _by_files(stack: Stack, mount: _Mount) -> Optional[Judgement]:
+    """A directory of lifeboat_files, or what lies below one."""
+    for source in stack.config.files.sources:
+        named_so = source.volume and mount.type == VOLUME and source.volume in (mount.name, mount.source)
+        if not named_so and not (source.path and mount.path and within(mount.real, _real(source.path))):
+            continue
+        servers = [server.kind for server in mount.contents.servers if server.kind != contents.SQLITE]
+        if servers and source.consistency != "stop" and mount.writers():
+            if _by_dumps(stack, mount) is not None:
+                return None  # what a dump holds needs no consistent copy of the server's files
+            words = f"its files are backed up while {', '.join(servers)} is at work, which is no backup of a database"
+            return Judgement(UNPROTECTED, f"{words}; set consistency: stop for {source.name}, or dump it")
+        left = f", but for {', '.join(source.exclude)}" if source.exclude else ""
+        return Judgement(PROTECTED, f"in the files backup as {source.name} ({source.consistency}){left}")
+    return None
+
+
+def _by_dumps(stack: Stack, mount: _Mount) -> Optional[Judgement]:
+    """The data of a server of lifeboat_dumps."""
+    for source in stack.config.dumps.sources:
+        if mount not in stack.holding(source.service, source.data_path):
+            continue
+        whole = any(server.kind != contents.SQLITE and not server.path for server in mount.contents.servers)
+        if others := [] if whole else mount.writers(source.service):
+            return _shared(f"the data of {source.service} lies in it", others)
+        return Judgement(PROTECTED, f"the data of {source.service}, which is dumped as {source.name}")
+    return None
+
+
 # By component: what of its backups says about a mount, and why; None where it says nothing.
-PROTECTORS: Mapping[str, Protector] = {DATABASE: _by_database, OBJECTS: _by_objects, CONFIG: _by_config}
+PROTECTORS: Mapping[str, Protector] = {
+    DATABASE: _by_database,
+    OBJECTS: _by_objects,
+    FILES: _by_files,
+    DUMPS: _by_dumps,
+    CONFIG: _by_config,
+}
 
 
 def inventory(run: Opened) -> Optional[StateInventory]:
@@ -235,6 +270,43 @@ def inventory(run: Opened) -> Optional[StateInventory]:
     if not isinstance(runtime, ComposeRuntime) or run.config.keeper.directory:
         return None
     return of_project(run.config, runtime)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where one mount of the stack lies. volume: it is one that has a name. writers: the services that may write to
+    it, of its users. problem: why nothing of it is there, or can be read from here."""
+
+    name: str
+    source: str
+    volume: bool
+    path: str
+    writers: tuple[str, ...]
+    users: tuple[str, ...]
+    problem: str = ""
+
+
+def places(run: Opened) -> list[Place]:
+    """Every mount of the stack, as far as the engine and the Compose files tell."""
+    return places_of(run.runtime) if isinstance(run.runtime, ComposeRuntime) else []
+
+
+def places_of(runtime: ComposeRuntime) -> list[Place]:
+    """The like of a project that has no configuration yet."""
+    problems: list[str] = []
+    found = _mounts(runtime, problems)
+    _locate(found, problems)
+    made = []
+    for mount in found:
+        foreign_driver = f"it is of the volume driver {named(mount.driver)}" if mount.driver != "local" else ""
+        memory = "it is in memory" if mount.in_memory else ""
+        made.append(
+            Place(
+                mount.name or mount.source, mount.source, mount.type == VOLUME, mount.path, tuple(mount.writers()),
+                tuple(sorted({use.partition(":")[0] for use in mount.uses})), mount.gone or foreign_driver or memory,
+            )
+        )  # fmt: skip
+    return made
 
 
 def of_project(config: Config, runtime: ComposeRuntime) -> StateInventory:

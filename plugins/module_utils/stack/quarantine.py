@@ -14,14 +14,15 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Callable, Optional
 
-from ..base import pipeline
+from ..base import filesystem, pipeline
 from ..base.errors import LifeboatError
 from ..base.filesystem import explained
 from ..base.pipeline import Command
 from .runtime import DataMount, Runtime
 
 _LABEL = "lifeboat.quarantine"
-_STAMP = re.compile(r".[/._-]quarantine[/_-]([0-9]{8})[_-]([0-9]{6})", re.DOTALL)
+REPLACED = ".lifeboat-aside-"  # and the stamp: a directory among an application's files, with what a recovery replaced
+_STAMP = re.compile(rf"(?:.[/._-]quarantine[/_-]|/{re.escape(REPLACED)})([0-9]{{8}})[_-]([0-9]{{6}})", re.DOTALL)
 _FILES = "quarantine"  # below the stack's state directory: a directory for each recovery
 
 # What a recovery copies out of an object store before it is rebuilt, in the stack's state: this, and its stamp.
@@ -50,8 +51,7 @@ def aside(stack_name: str, mount: DataMount, stamp: str) -> Path:
             target.rmdir()
         mount.path.rename(target)
         moved = True
-        mount.path.mkdir(mode=info.st_mode & 0o7777)
-        os.chown(mount.path, info.st_uid, info.st_gid)
+        filesystem.create_directory(mount.path, info)
     except OSError as exc:
         remedy = f"Move it to {target} by hand, then run the recovery again."
         if moved:
@@ -66,12 +66,31 @@ def put_aside(
 ) -> tuple[str, tuple[str, ...]]:
     """Take the service away from its data, and put that aside where there is any. Returns where, and the way back."""
     stack.discard(service, timeout=120)
-    if mount.path == Path() or not mount.path.is_dir():
+    if mount.path == Path():
+        return "", ()
+    if not mount.path.is_dir():
+        _make_again(stack_name, mount, log)
         return "", ()
     stack.by_hand(service)  # what cannot be told afterwards must fail before
     kept = aside(stack_name, mount, stamp)
     log(f"quarantined {mount.path} as {kept}")
     return str(kept), way_back(stack, service, mount, kept)
+
+
+def _make_again(stack_name: str, mount: DataMount, log: Callable[[str], None]) -> None:
+    """A run that was killed between aside()'s two steps left no directory: the engine starts nothing without it. Where
+    nothing was ever put aside, Compose makes it."""
+    if mount.kind == "volume":
+        label = f"{mount.name}_quarantine_"
+        earlier = [path for name, path in volumes(stack_name).items() if name.startswith(label) and path.is_dir()]
+    else:
+        earlier = directories(mount.path) if mount.path.parent.is_dir() else []
+    if not earlier:
+        return
+    info = max(earlier, key=lambda path: path.parent.name if mount.kind == "volume" else path.name).stat()
+    with explained("make the data directory again", mount.path):
+        filesystem.create_directory(mount.path, info)
+    log(f"made {mount.path} again, which an earlier run had put aside")
 
 
 def way_back(stack: Runtime, service: str, mount: DataMount, kept: Path) -> tuple[str, ...]:
@@ -114,6 +133,13 @@ def directories(data: Path) -> list[Path]:
     """What lies in quarantine next to a directory."""
     with explained("look for what is in quarantine", data.parent):
         return sorted(path for path in data.parent.glob(f"{glob.escape(data.name)}.quarantine_*") if path.is_dir())
+
+
+def replaced(source: Path) -> list[Path]:
+    """What recoveries of an application's files replaced in one of its directories. A link is none of them."""
+    with explained("look for what is in quarantine", source):
+        found = [path for path in source.glob(f"{REPLACED}*") if path.is_dir() and not path.is_symlink()]
+    return sorted(path for path in found if since(str(path)))
 
 
 def files(state: Path) -> list[Path]:

@@ -29,7 +29,7 @@ from .service import DataMount, Runtime, ServiceState, last_words
 
 __all__ = [
     "ComposeRuntime", "DataMount", "HostRuntime", "Opened", "Runtime", "ServiceState", "connect", "database_mount",
-    "exec_command", "last_words", "objects_mount", "wait_until_well",
+    "exec_command", "last_words", "objects_mount", "states_of", "wait_until_well",
 ]  # fmt: skip
 T = TypeVar("T")
 OBJECTS_DIRECTORY = "/data"  # where MinIO's image and its kin keep it
@@ -215,6 +215,13 @@ class Opened:
         return self.runtime
 
 
+def states_of(runtime: Runtime, services: Sequence[str]) -> dict[str, ServiceState]:
+    """By service. A Compose project's are all in one answer of the engine."""
+    if isinstance(runtime, ComposeRuntime) and len(services) > 1:
+        return runtime.states(services)
+    return {service: runtime.state(service) for service in services}
+
+
 def wait_until_well(
     runtime: Runtime, services: Sequence[str], *, timeout: float, log: Optional[Log] = None
 ) -> dict[str, str]:
@@ -223,7 +230,7 @@ def wait_until_well(
     deadline = began + timeout
     waiting = clock.Waiting("services to be well", deadline, log)
     while True:
-        states = {service: runtime.state(service) for service in services}
+        states = states_of(runtime, services)
         if all(state.well for state in states.values()):
             return {service: state.describe() for service, state in states.items()}
         ill = [service for service, state in states.items() if not state.well]

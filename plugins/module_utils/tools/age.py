@@ -20,7 +20,6 @@ import shutil
 import tarfile
 import tempfile
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -83,20 +82,11 @@ class Seal:
             yield sink  # type: ignore[misc]
             return
 
-        def run(reader: IO[bytes]) -> None:
-            with reader:  # closed where age fails, so that who writes learns of it
-                encrypt(reader, self.everybody, sink, subject=subject, timeout=_LONG)
+        def work(reader: IO[bytes]) -> None:
+            encrypt(reader, self.everybody, sink, subject=subject, timeout=_LONG)
 
-        read_end, write_end = os.pipe()
-        with ThreadPoolExecutor(1) as pool, os.fdopen(read_end, "rb") as reader:
-            encrypting = pool.submit(run, reader)
-            try:
-                with os.fdopen(write_end, "wb") as writer:
-                    yield writer
-            except BrokenPipeError:
-                encrypting.result()  # says why it stopped reading
-                raise
-            encrypting.result()
+        with pipeline.writing(work) as writer:
+            yield writer
 
 
 OPEN = Seal()
@@ -501,16 +491,8 @@ def _open(path: Path, target: Path, identity: str, seal: Seal, subject: str) -> 
 def _decrypt_directory(path: Path, identity: str, target: Path, *, subject: str, recipients: Sequence[str]) -> None:
     """A directory of plain files out of one age file."""
     target.mkdir(mode=0o700)
-    read_end, write_end = os.pipe()
-    with ThreadPoolExecutor(1) as pool, os.fdopen(read_end, "rb") as reader:
-        unpacking = pool.submit(_unpack, reader, target, subject)
-        try:
-            with os.fdopen(write_end, "wb") as writer:
-                decrypt(path, identity, writer, subject=subject, recipients=recipients, timeout=_LONG)
-        except BrokenPipeError:
-            unpacking.result()  # says why it stopped reading
-            raise
-        unpacking.result()
+    with pipeline.writing(lambda reader: _unpack(reader, target, subject)) as writer:
+        decrypt(path, identity, writer, subject=subject, recipients=recipients, timeout=_LONG)
 
 
 def _unpack(stream: IO[bytes], target: Path, subject: str) -> None:

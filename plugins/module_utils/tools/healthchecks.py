@@ -9,11 +9,8 @@ https://healthchecks.io/docs/http_api/. The address is the secret: no error, log
 
 from __future__ import annotations
 
-import http.client
-import re
 import threading
 import time
-import urllib.error
 import uuid
 from typing import Optional
 from urllib.parse import urlencode, urlsplit, urlunsplit
@@ -29,35 +26,18 @@ ATTEMPTS = 3
 BODY_LIMIT = 10_000  # what a server of one's own keeps of a body; healthchecks.io itself keeps 100 kB
 _ANSWER = 200  # bytes of an answer that are read
 _CUT = "\n[…]\n"
-_STRANGE = re.compile(r"[^!-~]")  # blanks, control characters, and what is not ASCII
 
 
 def address(url: str) -> str:
     """The address without the blanks and newlines around it. Raises UsageError where nothing can be sent to it."""
     url = url.strip()
-    cause = problem(url)
+    cause = web.address_problem(url)
     if cause:
         raise UsageError(
             "tell the dead-man's switch", "its address", cause,
             "Correct lifeboat_secrets.heartbeat_url and run lifeboat.dr.deploy again.",
         )  # fmt: skip
     return url
-
-
-def problem(url: str) -> str:
-    """Why nothing can be sent to this address; empty: it can. The text never shows the address."""
-    try:
-        parts = urlsplit(url)
-        host, _port = parts.hostname, parts.port
-    except ValueError:  # whose text would show the address
-        return "it is not a web address"
-    if parts.scheme not in ("http", "https") or not host:
-        return "it is not an address that begins with http:// or https://"
-    if _STRANGE.search(url):
-        return "it has a blank or another character that no web address has"
-    if "@" in parts.netloc:
-        return "it has a user name or a password, which the protocol does not know"
-    return ""
 
 
 def host(url: str) -> str:
@@ -124,12 +104,8 @@ class Switch:
         try:
             answer = self._http.exchange(url, data, headers, timeout=self._timeout, most=_ANSWER, of_error=0)
             return _judged(answer.status, answer.body.decode("utf-8", "replace").strip())
-        except urllib.error.URLError as exc:
-            return str(exc.reason) or type(exc.reason).__name__, True
-        except OSError as exc:
-            return exc.strerror or str(exc) or type(exc).__name__, True
-        except (ValueError, http.client.HTTPException) as exc:  # their text may quote the address
-            return f"its answer is not HTTP ({type(exc).__name__})", True
+        except web.ERRORS as exc:
+            return web.secret_cause(exc), True
 
     def _signal(self, signal: str) -> str:
         parts = urlsplit(self._url)

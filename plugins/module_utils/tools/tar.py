@@ -22,7 +22,7 @@ import zlib
 from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import IO, Annotated, Callable, Optional
+from typing import IO, Annotated, Callable, Optional, cast
 
 from ..base import filesystem, typed
 from ..base.errors import IntegrityError, SpaceError, printable
@@ -278,14 +278,24 @@ def members(stream: IO[bytes], subject: str, most: int = MEMBERS) -> Iterator[tu
     Raises IntegrityError for what is no whole archive, for one with more than `most` files, and for a member that could
     leave the place it is unpacked to.
     """
-    with _whole(subject), gzip.GzipFile(fileobj=stream, mode="rb") as plain:
-        with tarfile.open(fileobj=plain, mode="r|", tarinfo=Member) as archive:
-            for number, member in enumerate(archive):
-                if number >= most:
-                    raise IntegrityError("read the archive", subject, f"it has more than {most} files")
-                yield _entry(member, subject), archive.extractfile(member) if member.isreg() else None
-        while plain.read(filesystem.CHUNK):  # gzip's own checksum is at its end
-            pass
+    with whole(subject), gzip.GzipFile(fileobj=stream, mode="rb") as plain:
+        yield from plain_members(cast(IO[bytes], plain), subject, most)
+
+
+def plain_members(
+    stream: IO[bytes], subject: str, most: int, member_type: Optional[type[Member]] = None
+) -> Iterator[tuple[Entry, Optional[IO[bytes]]]]:
+    """The like of a tar that is not compressed. member_type: what reads a header."""
+    with whole(subject), tarfile.open(fileobj=stream, mode="r|", tarinfo=member_type or Member) as archive:
+        number = 0
+        while (member := archive.next()) is not None:
+            number += 1
+            if number > most:
+                raise IntegrityError("read the archive", subject, f"it has more than {most} files")
+            yield _entry(member, subject), archive.extractfile(member) if member.isreg() else None
+            archive.members.clear()  # type: ignore[attr-defined,unused-ignore]  # it would keep each of them
+    while stream.read(filesystem.CHUNK):  # what comes after the end, such as gzip's own checksum
+        pass
 
 
 class Member(tarfile.TarInfo):
@@ -315,8 +325,19 @@ class Member(tarfile.TarInfo):
             raise tarfile.ReadError("headers without a file") from exc
 
 
+class SparseMember(Member):
+    """Of a sparse file (GNU's format 1.0) what is stored: the map, then its pieces. The real size is in a listing."""
+
+    def _proc_gnusparse_10(self, *found: object) -> tarfile.TarInfo:
+        _member, pax_headers, _archive = found
+        cast(dict[str, str], pax_headers).pop(
+            "GNU.sparse.realsize", None
+        )  # it would be taken for the size of what is stored
+        return self
+
+
 @contextlib.contextmanager
-def _whole(subject: str) -> Iterator[None]:
+def whole(subject: str) -> Iterator[None]:
     """What reading an archive ends with, by its headers or by the content of a member, as one error."""
     try:
         yield
@@ -346,7 +367,7 @@ def read(stream: IO[bytes], subject: str) -> dict[str, Entry]:
     for entry, content in members(stream, subject):
         if entry.path in found:
             raise IntegrityError("read the archive", subject, f"{entry.path!r} is in it twice")
-        with _whole(subject):
+        with whole(subject):
             found[entry.path] = _hashed(entry, content, None, subject)
     return found
 
@@ -363,7 +384,7 @@ def unpack(stream: IO[bytes], target: Path, wanted: Mapping[str, Entry], subject
             raise IntegrityError("unpack", subject, f"{entry.path!r} is in it and not in the listing")
         if entry.size != listed.size:  # before a byte of it is written: the listing is what room was reckoned by
             raise IntegrityError("unpack", subject, f"{entry.path!r} is not as the listing has it")
-        with _whole(subject), filesystem.explained("unpack", str(target) + entry.path):
+        with whole(subject), filesystem.explained("unpack", str(target) + entry.path):
             had = _place(entry, content, target, subject)
         if had.same != listed.same:
             raise IntegrityError("unpack", subject, f"{entry.path!r} is not as the listing has it")

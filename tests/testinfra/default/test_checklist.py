@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from support import Run, Stack, playbook
 
+pytestmark = pytest.mark.long
 CHECKLIST = "lifeboat.dr.checklist"
 
 
@@ -43,7 +44,6 @@ def test_the_schedule_is_there(shop: Stack, backed_up: str) -> None:
     assert (code == 0) == (run.status == 0)
 
 
-@pytest.mark.long
 def test_an_incident(shop: Stack, backed_up: str) -> None:
     well = playbook(CHECKLIST, period="incident")
     assert backed_up in line(well, "recovery point")["seen"]

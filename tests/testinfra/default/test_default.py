@@ -134,6 +134,7 @@ def test_the_status_turns_green_only_by_a_proof(app1: Host) -> None:
         app1.run("rm", "-rf", room)
 
 
+@pytest.mark.long
 def test_proving_again_changes_nothing(app1: Host) -> None:
     first = playbook("lifeboat.dr.verify", level="archive")
     assert first.status == 0, first.said
@@ -151,6 +152,7 @@ def test_a_second_run_waits_for_the_lock(app1: Host) -> None:
     assert code == 0, taken
 
 
+@pytest.mark.long
 def test_retention_plans_and_deletes_nothing_young(app1: Host) -> None:
     plan = playbook("lifeboat.dr.prune", check=True)
     assert (plan.status, plan.changed) == (0, 0), plan.said

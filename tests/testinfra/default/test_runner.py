@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 from support import APP, Stack, job
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def backed_up(shop: Stack) -> str:
@@ -16,11 +18,9 @@ def backed_up(shop: Stack) -> str:
 @pytest.mark.parametrize(
     ("check", "answers", "needed"),
     [
-        pytest.param(False, {}, False, id="defaults", marks=pytest.mark.long),
-        pytest.param(
-            False, {"recovery_point": "", "recovery_time": "", "reason": ""}, False, id="empty", marks=pytest.mark.long
-        ),
-        pytest.param(False, {"force": "true"}, True, id="plan", marks=pytest.mark.long),
+        pytest.param(False, {}, False, id="defaults"),
+        pytest.param(False, {"recovery_point": "", "recovery_time": "", "reason": ""}, False, id="empty"),
+        pytest.param(False, {"force": "true"}, True, id="plan"),
         pytest.param(True, {"force": "true", "confirm": APP}, True, id="dry run"),
     ],
 )

@@ -249,6 +249,7 @@ def test_the_five_minutes(operator: Operator, account: Path, machine: Host, shop
     assert machine.http("GET", "http://127.0.0.1:8000/health") == (200, {"rows": 50000})
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("operator", PIPELINING[:1], indirect=True)
 def test_without_a_key_deploy_says_what_to_provide(
     operator: Operator, account: Path, machine: Host, shop: Stack

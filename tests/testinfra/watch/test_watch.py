@@ -20,6 +20,7 @@ file.write_bytes(data)
 """
 
 
+@pytest.mark.long
 def test_both_playbooks_change_nothing_twice() -> None:
     for name in ("lifeboat.dr.monitoring_agent", "lifeboat.dr.monitoring"):
         again = playbook(name, inventories=INVENTORIES)

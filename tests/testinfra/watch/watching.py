@@ -68,7 +68,7 @@ def chain() -> Chain:
 
 def tells(alert: str) -> str:
     """What each message of the alert that fires has in it, and no other alert's."""
-    return f"docs/alerts.md#{alert.lower()}"
+    return f"lifeboat explain {alert}"
 
 
 def alerts(chain: Chain, name: str = "", labels: tuple[tuple[str, str], ...] = ()) -> list[dict[str, str]]:

@@ -30,7 +30,8 @@ _CRASH = 'ENTRYPOINT ["/bin/sh", "-c", "echo drill: this image cannot work >&2; 
 def _service(run: Opened) -> str:
     """Return the first service that works for the application and is no store."""
     config, stack = run.config, run.runtime
-    named = [*config.application.writers, *stack.dependants(config.database.service), *config.application.services]
+    dependants = stack.dependants(config.database.service) if config.database.enabled else []
+    named = [*config.application.writers, *dependants, *config.application.services]
     if isinstance(stack, ComposeRuntime):
         named += stack.services()
     found = [name for name in named if role_of(config, name) == BACKEND]

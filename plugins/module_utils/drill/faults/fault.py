@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from typing import Callable, Optional
 
 from ...base.errors import Log, UsageError
+from ...database import server as database_server
+from ...settings import scenarios
 from ...settings.config import Config
 from ...settings.parts import REHEARSED
 from ...settings.scenarios import SCENARIOS, Scenario
 from ...stack.runtime import Opened
-from . import backend, database, frontend, objects
+from . import backend, database, dumps, files, frontend, objects
 
 RANDOM = "random"
 Break = Callable[[Opened, random.Random, Log], str]
@@ -33,7 +35,7 @@ class Fault:
 
 
 _POWER_OFF = (("power_off", "the machine is switched off and does not come back", None),)
-_MODULES = (database, objects, backend, frontend)
+_MODULES = (database, objects, files, dumps, backend, frontend)
 
 
 def _faults(scenario: Scenario) -> tuple[Fault, ...]:
@@ -70,6 +72,12 @@ def refuse_elsewhere(config: Config) -> None:
             f"Only where everything on it may be lost: lifeboat_environment: {REHEARSED}, then lifeboat.dr.deploy."
             " To rehearse beside production, -e drill_mode=beside.",
         )  # fmt: skip
+
+
+def refuse_absent(config: Config, scenario: str) -> None:
+    """A database that the stack does not have cannot be broken."""
+    if scenario == scenarios.DATABASE:
+        database_server.refuse_without(config, "break the database")
 
 
 def inject(run: Opened, fault: Fault, seed: str, *, log: Log) -> str:

@@ -47,6 +47,8 @@ _OF_THE_READER = re.compile(
     r"|cannot restore from compressed archive .*|.*: Input/output error)$",
     re.MULTILINE,
 )
+# supports_compression() and parse_compress_specification() in src/bin/pg_dump and src/common there.
+_COMPRESSION = re.compile(r"this build does not support compression with \w+")
 _ERROR = re.compile(r"ERROR:  (?:[0-9A-Z]{5}: )?(.+)")
 _COMMAND = re.compile(r"^Command was: (.+)$|^pg_restore: error: COPY failed for (table .+): ERROR: ", re.MULTILINE)
 _LINE = re.compile(r"^psql:<stdin>:(\d+): ERROR: ", re.MULTILINE)
@@ -100,6 +102,12 @@ def of_the_reader(stderr: str) -> str:
     its compression, the disk failed. Empty where the archive itself is the reason."""
     found = _OF_THE_READER.search(stderr)
     return found["said"] if found else ""
+
+
+def of_the_compression(words: str) -> str:
+    """Return pg_dump's words about a compression that its build lacks; empty where these tell of something else."""
+    found = _COMPRESSION.search(words)
+    return found[0] if found else ""
 
 
 def _name(name: str) -> str:

@@ -7,22 +7,22 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import gzip
 import io
 import os
 import shutil
 import socket
 import tarfile
+import threading
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import IO, Callable, Optional
 
-from ....base import pipeline
+from ....base import pipeline, progress
 from ....base.clock import format_time
 from ....base.errors import (
     LifeboatError,
@@ -32,6 +32,7 @@ from ....base.errors import (
     SpaceError,
     UsageError,
     of_machine,
+    present,
     unable,
 )
 from ....base.filesystem import STALE, create
@@ -55,15 +56,19 @@ from ...fingerprint import DUMP, FINGERPRINT, GLOBALS, Facts, Fingerprint
 from ...listed import LISTED, Listed
 from ...logins import CLOSED
 from ...server import Server, Session, alike, answers, conninfo, is_utf8
+from . import cause
 
 _BRING = "bring the dump out of the container"
 _NOT_BROUGHT = 74
 # One program of the container for what a directory needs: to start one there takes longer than to dump most databases.
+# It is started before there is a snapshot, and waits for the words that tell of it; without any nothing is dumped.
 # $1: pg_dump's directory; $2: how those of killed runs are called. The rest: pg_dump.
 _OUT = f"""\
 directory=$1
 find "${{directory%/*}}" -maxdepth 1 -type d -name "$2" -exec rm -rf {{}} + 2>/dev/null
 shift 2
+read -r words || exit
+for word in $words; do set -- "$@" "$word"; done
 "$@" || exit
 tar -C "$directory" -cf - . || exit {_NOT_BROUGHT}
 rm -rf -- "$directory" || :
@@ -87,10 +92,14 @@ def take(run: Opened, *, log: Log, override: bool = False) -> Manifest:
     server = database_server.for_backups(run)
     database = server.database
     _refuse_excluded(config, database)
-    started = time.monotonic()
+    started, moved = time.monotonic(), pipeline.moved()
     # The pool runs what costs a process in the container and does not depend on what runs beside it.
-    with ThreadPoolExecutor(4) as pool, contextlib.closing(_Sessions(server)) as sessions:
-        swept = pool.submit(server.sweep) if config.database.format != "directory" else None  # _OUT does it
+    with (
+        ThreadPoolExecutor(8) as pool, contextlib.closing(_Sessions(server)) as sessions,
+        contextlib.closing(_Dumps(pool, config, server, seal)) as dumps,
+    ):  # fmt: skip
+        dumps.start(database)
+        elsewhere = pool.submit(wal_elsewhere, config, stack)
         try:
             session = sessions.begin(database)
         except LifeboatError as exc:
@@ -99,22 +108,27 @@ def take(run: Opened, *, log: Log, override: bool = False) -> Manifest:
         (head,) = answers(_Head, session.rows(_HEAD, attempted=_SNAPSHOT))
         (around,) = answers(_Around, session.rows(_AROUND, attempted="look at the server"))
         others, missing = _others(config, around, database, server.made.names(), log)
-        _require_space(config, repo, {database: head.size, **{item.name: item.size for item in others}})
+        last = _require_space(config, repo, {database: head.size, **{item.name: item.size for item in others}})
         taken_at = head.taken_at
         identity = catalog.free_id(repo, DATABASE, taken_at)
         many = f", 1 of {len(others) + 1}" if others else ""
         log(f"{identity}: dumping {named(database)} ({human(head.size)}) as {config.database.format}{many}")
-        for line in _about_the_server(run, around):
-            log(f"{identity}: {line}")
-        if swept:
-            swept.result()
-        with repo.stage(DATABASE, identity) as staging, _named_errors(config):
-            work = _Work(pool, config, server, sessions, identity, staging.path, log, seal)
+        dumps.expect(item.name for item in others)
+        if around.standby:
+            log(f"{identity}: the server is a standby: what it has not replayed yet is not in it")
+        with (
+            progress.going(_gauge(config, identity, last, moved)), repo.stage(DATABASE, identity) as staging,
+            _named_errors(config),
+        ):  # fmt: skip
+            work = _Work(pool, config, server, sessions, dumps, identity, staging.path, log, seal)
             naming = pool.submit(_globals, server, around, staging.path, seal)
             around_it = pool.submit(cluster.take, server, [database, *(item.name for item in others)])
             done = [_database(work, session, head, database, "", naming)]
             sessions.ended(session)
+            if place := elsewhere.result():
+                log(f"{identity}: the server's write-ahead log lies in {place}, outside of its data")
             done += _each(work, others, missing)
+            closing = pool.submit(sessions.close)
             artefacts = [*done[0].artefacts, naming.result(), *(each for other in done[1:] for each in other.artefacts)]
             artefacts.append(_surrounding(around_it.result(), staging.path, seal))
             details = replace(
@@ -135,10 +149,19 @@ def take(run: Opened, *, log: Log, override: bool = False) -> Manifest:
                 plain(details),
             )  # fmt: skip
             manifest = repositories.publish(run, manifest, staging.publish)
+            closing.result()
     spread = f", snapshots within {details.spread(taken_at):.1f} s" if details.additional else ""
     log(f"{identity}: published, {human(manifest.size)} in {details.seconds} s{spread}")
     _tell(identity, details, log)
     return manifest
+
+
+def _gauge(config: Config, identity: str, last: Optional[int], before: int) -> progress.Gauge:
+    """Return how far a backup is, guessed by the size of the last one. before: what had moved when it began."""
+    # A directory is written in the server's container, and brought out after that.
+    ways = 2 if config.database.format == "directory" else 1
+    about = ways * last if last else None
+    return progress.Gauge(identity, about, about=True, meter=lambda: pipeline.done() - before, pace=5.0)
 
 
 def _refuse_in_recovery(config: Config) -> None:
@@ -167,8 +190,11 @@ def copy(config: Config, server: Server, names: Sequence[str], identity: str, ro
     """Dump these databases into the directory `root` as into a backup's, the first as if it were the primary one.
     Returns the manifest, which is not written."""
     artefacts, done = [], []
-    with ThreadPoolExecutor(4) as pool, contextlib.closing(_Sessions(server)) as sessions:
-        work = _Work(pool, config, server, sessions, identity, root, log)
+    with (
+        ThreadPoolExecutor(4) as pool, contextlib.closing(_Sessions(server)) as sessions,
+        contextlib.closing(_Dumps(pool, config, server, age.OPEN)) as dumps,
+    ):  # fmt: skip
+        work = _Work(pool, config, server, sessions, dumps, identity, root, log)
         for number, name in enumerate(names):
             folder = f"{DATABASES}/{number:03d}" if number else ""
             (root / folder).mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -322,6 +348,50 @@ class _Sessions:
 
 
 @dataclass(frozen=True)
+class _Target:
+    """What is known of a database when its snapshot is there. folder: where its artefacts go. script: how a plain dump
+    is called."""
+
+    head: _Head
+    folder: Path
+    script: str
+
+    def options(self, config: Config) -> list[str]:
+        """What only then can be said to pg_dump; none of them has a space in it."""
+        jobs = config.database.jobs if self.head.relations else 1
+        return [
+            f"--snapshot={self.head.snapshot}",
+            f"--encoding={self.head.encoding}",  # its own: a conversion would fail on, or change, what that lets in
+            _packing(config, self.head.version),
+            *([f"--jobs={jobs}"] if config.database.format == "directory" else []),
+        ]
+
+
+class _Options(io.BytesIO):
+    """The words of a database that is told of later, as one line to read."""
+
+    def __init__(self, target: Future[_Target], config: Config) -> None:
+        super().__init__()
+        self._target: Optional[Future[_Target]] = target
+        self._config = config
+
+    def read(self, size: Optional[int] = -1, /) -> bytes:
+        target, self._target = self._target, None
+        return f"{' '.join(target.result().options(self._config))}\n".encode() if target else b""
+
+
+class _Noticed:
+    """A sink that tells of what comes."""
+
+    def __init__(self, target: pipeline.Sink, comes: Callable[[int], object]) -> None:
+        self._target, self._comes = target, comes
+
+    def write(self, data: bytes, /) -> object:
+        self._comes(len(data))
+        return self._target.write(data)
+
+
+@dataclass(frozen=True)
 class _Work:
     """What every database of one backup is dumped with. root: where its artefacts go. seal: for whom."""
 
@@ -329,6 +399,7 @@ class _Work:
     config: Config
     server: Server
     sessions: _Sessions
+    dumps: _Dumps
     identity: str
     root: Path
     log: Log
@@ -343,6 +414,65 @@ class _Done:
     artefacts: list[Artefact]
     facts: Facts
     there: set[str]
+
+
+class _Dumps:
+    """The dump of one database after the other. What dumps is started before there is a snapshot, the next one while
+    the one before is brought out: to start a program in a container takes longer than to dump most databases."""
+
+    def __init__(self, pool: ThreadPoolExecutor, config: Config, server: Server, seal: age.Seal = age.OPEN) -> None:
+        self._pool, self._config, self._server, self._seal = pool, config, server, seal
+        self._coming: list[str] = []
+        self._waiting: Optional[tuple[str, Future[_Target]]] = None
+        self._brought: Optional[Future[list[Artefact]]] = None  # of the one that was started last
+        self._writing: Optional[Future[list[Artefact]]] = None  # of the one that was told last
+        self._swept, self._unwanted = False, threading.Event()
+
+    def expect(self, databases: Iterable[str]) -> None:
+        """Those that come after the one that was started."""
+        self._coming = list(databases)
+
+    def start(self, database: str) -> None:
+        """Have it wait for tell()."""
+        target: Future[_Target] = Future()
+        if database in self._coming:
+            del self._coming[: self._coming.index(database) + 1]
+        sweep, self._swept = not self._swept, True  # what the one before made is brought out while this one starts
+        dump = _Dump(self._config, self._server, self._seal, database, target, self._comes_out, sweep, self._unwanted)
+        self._brought = self._pool.submit(dump.take)
+        self._waiting = (database, target)
+
+    def tell(self, database: str, target: _Target) -> list[Artefact]:
+        """The artefacts of a database whose snapshot is there."""
+        if self._waiting is None or self._waiting[0] != database:
+            self._leave()
+            self.start(database)
+        (_name, waiting), self._waiting = present(self._waiting), None
+        self._writing = writing = present(self._brought)
+        waiting.set_result(target)
+        return writing.result()
+
+    def _comes_out(self, size: int) -> None:
+        """So many bytes of the dump that was told came out."""
+        pipeline.count(size)
+        if self._waiting is None and self._coming:
+            self.start(self._coming[0])
+
+    def _leave(self) -> None:
+        if self._waiting:
+            self._waiting[1].cancel()
+            self._waiting = None
+
+    def abandon(self) -> None:
+        """Nothing of the dump that was told is written any more."""
+        if self._writing and not self._writing.done():
+            self._unwanted.set()
+            wait((self._writing,), timeout=60)
+
+    def close(self) -> None:
+        """End what waits."""
+        self._leave()
+        self._unwanted.set()
 
 
 def _database(
@@ -431,12 +561,13 @@ def _fill(
         raise
     reading = work.pool.submit(_facts, session, work.config.database.fingerprint)
     try:
-        artefacts = _dump(work, head, database, inside, script)
+        artefacts = work.dumps.tell(database, _Target(head, inside, script))
     except BaseException as exc:
         # The snapshot is gone when the session that exported it ends, and pg_dump only says that: the reason is there.
         first = reading.exception() if reading.done() else None
         with contextlib.suppress(LifeboatError):
             work.server.reap()  # pg_dump outlives a killed `docker exec`; its sessions must not
+        work.dumps.abandon()
         wait(beside, timeout=60)  # nobody writes into a directory that is being removed
         wait((reading,), timeout=60)
         if isinstance(exc, LifeboatError) and isinstance(first, LifeboatError):
@@ -490,84 +621,124 @@ def compression(config: Config, server_version_num: int) -> str:
     return wanted
 
 
-def _dump(work: _Work, head: _Head, database: str, folder: Path, script: str) -> list[Artefact]:
-    """The dump's artefacts."""
-    config, server, seal = work.config, work.server, work.seal
-    method = compression(config, head.version)
+def _packing(config: Config, server_version_num: int) -> str:
+    method = compression(config, server_version_num)
     level = method.partition(":")[2] or "6"
-    packing = f"--compress={method if head.version >= 160000 else 0 if method == 'none' else level}"
-    # The database's own encoding: a conversion would fail on, or change, what its encoding lets in.
-    words = [
-        f"--snapshot={head.snapshot}",
-        f"--encoding={head.encoding}",
-        packing,
-        "--lock-wait-timeout=60s",
-        "--no-password",
-        "--no-sync",
-    ]
+    return f"--compress={method if server_version_num >= 160000 else 0 if method == 'none' else level}"
 
-    def pg_dump(form: str, *more: str, wrapper: Sequence[str] = ()) -> Command:
-        return server.tool("pg_dump", f"--format={form}", *words, *more, database=database, wrapper=wrapper)
 
-    def run(command: Command, sink: pipeline.Sink, timeout: float) -> None:
-        pipeline.run(
-            [command, *seal.chain],
-            attempted="dump the database",
-            subject=named(database),
-            sink=sink,
-            timeout=timeout,
-            remedy="Earlier backups are untouched. `lifeboat.dr.status` shows them.",
-        )
+COMPRESSION = "lifeboat_database.compression"
+_PLAINER = f"Set {COMPRESSION} to gzip:6."
 
-    if config.database.format != "directory":
-        plain = config.database.format == "plain"
-        name = seal.named(script + ("" if method == "none" else ".gz") if plain else DUMP)
-        if plain:  # the others are restored without: tablespaces are directories of this host
-            words.append("--no-tablespaces")
-        with create(folder / name) as raw:
+
+def compression_problem(run: Opened) -> str:
+    """Try the compression on template1 without its rows. Returns why pg_dump cannot do it; empty where it can, or where
+    something else is wrong, which is others' to say."""
+    server = database_server.for_backups(run)
+    tried = ("--format=custom", "--schema-only", _packing(run.config, server.version_num), "--file=/dev/null", *_ALWAYS)
+    _status, _out, stderr = pipeline.probe(server.tool("pg_dump", *tried, database="template1"), timeout=60)
+    lacked = cause.of_the_compression(stderr)
+    return f"{lacked}. {_PLAINER}" if lacked else ""
+
+
+_ALWAYS = ("--lock-wait-timeout=60s", "--no-password", "--no-sync")
+
+
+@dataclass(frozen=True)
+class _Dump:
+    """One of _Dumps. comes: called with what comes out of a directory. sweep: remove what killed runs left. unwanted:
+    set where it is to end at once."""
+
+    config: Config
+    server: Server
+    seal: age.Seal
+    database: str
+    target: Future[_Target]
+    comes: Callable[[int], object]
+    sweep: bool
+    unwanted: threading.Event
+
+    def take(self) -> list[Artefact]:
+        """The dump's artefacts. A directory's program is started at once, and waits; all else when it is told."""
+        if self.config.database.format == "directory":
+            return self._directory()
+        if self.sweep:
+            self.server.sweep()
+        target, plain = self.target.result(), self.config.database.format == "plain"
+        method = compression(self.config, target.head.version)
+        name = self.seal.named(target.script + ("" if method == "none" else ".gz") if plain else DUMP)
+        words = [f"--format={self.config.database.format}", *target.options(self.config), *_ALWAYS]
+        words += ["--no-tablespaces"] if plain else []  # others restore it: tablespaces are directories of this host
+        command = self.server.tool("pg_dump", *words, database=self.database)
+        with create(target.folder / name) as raw:
             writer = pipeline.HashingWriter(raw)
-            run(pg_dump(config.database.format), writer, config.timeout)
+            self._run(command, writer, self.config.timeout)
         return [Artefact(name, writer.size, writer.sha256)]
-    inside = server.scratch_path()
-    jobs = config.database.jobs if head.relations else 1
-    command = pg_dump(
-        "directory",
-        f"--jobs={jobs}",
-        f"--file={inside}",
-        wrapper=("sh", "-c", _OUT, "sh", inside, server.scratch_names),
-    )
-    write = functools.partial(run, command, timeout=2 * config.timeout)  # to dump it and to bring it out
-    try:
+
+    def _run(
+        self, command: Command, sink: pipeline.Sink, timeout: float, source: Optional[IO[bytes]] = None
+    ) -> None:  # fmt: skip
+        untouched = "Earlier backups are untouched. `lifeboat.dr.status` shows them."
         try:
-            with pipeline.growing(lambda: server.size(inside)):
-                return _receive_sealed(write, folder) if seal.recipients else _receive(write, folder / DUMP)
+            pipeline.run(
+                [command, *self.seal.chain],
+                attempted="dump the database",
+                subject=named(self.database),
+                source=source,
+                sink=sink,
+                timeout=timeout,
+                remedy=untouched,
+                unwanted=self.unwanted,
+            )
         except LifeboatError as exc:
-            if exc.exit_status == _NOT_BROUGHT:
-                exc.attempted, exc.subject = _BRING, inside
-            if server.is_full(inside):
-                remedy = "Free space there, or set lifeboat_database.format to custom, which needs none."
-                raise SpaceError(exc.attempted, inside, exc.cause, remedy) from exc
+            if cause.of_the_compression(exc.cause):
+                exc.remedy = f"{_PLAINER} {untouched}"
             raise
-    except BaseException:
-        work.pool.submit(server.remove, inside)
-        raise
+
+    def _directory(self) -> list[Artefact]:
+        server, target = self.server, self.target
+        inside = server.scratch_path()
+        wrapper = ("sh", "-c", _OUT, "sh", inside, server.scratch_names if self.sweep else "")
+        words = ("--format=directory", *_ALWAYS, f"--file={inside}")
+        command = server.tool("pg_dump", *words, database=self.database, wrapper=wrapper, stdin=True)
+
+        def write(sink: pipeline.Sink) -> None:  # twice the time: to dump it and to bring it out
+            source = _Options(target, self.config)
+            self._run(command, _Noticed(sink, self.comes), 2 * self.config.timeout, source)
+
+        try:
+            try:
+                with pipeline.growing(lambda: server.size(inside)):
+                    return _receive_sealed(write, target) if self.seal.recipients else _receive(write, target)
+            except LifeboatError as exc:
+                if target.cancelled() or self.unwanted.is_set():
+                    raise
+                if exc.exit_status == _NOT_BROUGHT:
+                    exc.attempted, exc.subject = _BRING, inside
+                if server.is_full(inside):
+                    remedy = "Free space there, or set lifeboat_database.format to custom, which needs none."
+                    raise SpaceError(exc.attempted, inside, exc.cause, remedy) from exc
+                raise
+        except BaseException:
+            if not target.cancelled():  # else it made nothing
+                server.remove(inside)
+            raise
 
 
-def _receive_sealed(write: Callable[[pipeline.Sink], object], folder: Path) -> list[Artefact]:
+def _receive_sealed(write: Callable[[pipeline.Sink], object], target: Future[_Target]) -> list[Artefact]:
     """As one age file, so that neither the number nor the sizes of the tables are told."""
     name = f"{DUMP}{age.DIRECTORY}"
-    with create(folder / name) as raw:
+    with create(target.result().folder / name) as raw:
         writer = pipeline.HashingWriter(raw)
         write(writer)
     return [Artefact(name, writer.size, writer.sha256)]
 
 
-def _receive(write: Callable[[pipeline.Sink], object], folder: Path) -> list[Artefact]:
-    """Unpack the archive that is written into `folder`, hashing on the way. Plain files only."""
-    folder.mkdir(mode=0o700)
+def _receive(write: Callable[[pipeline.Sink], object], target: Future[_Target]) -> list[Artefact]:
+    """Unpack the archive that is written, hashing on the way. Plain files only."""
     read_end, write_end = os.pipe()
     with ThreadPoolExecutor(1) as pool, os.fdopen(read_end, "rb") as reader:
-        unpacking = pool.submit(_unpack, reader, folder)
+        unpacking = pool.submit(_unpack_into, reader, target)
         try:
             with os.fdopen(write_end, "wb") as writer:
                 write(writer)
@@ -575,6 +746,13 @@ def _receive(write: Callable[[pipeline.Sink], object], folder: Path) -> list[Art
             unpacking.result()  # says why it stopped reading
             raise
         return unpacking.result()
+
+
+def _unpack_into(stream: IO[bytes], target: Future[_Target]) -> list[Artefact]:
+    with stream:
+        folder = target.result().folder / DUMP
+        folder.mkdir(mode=0o700)
+        return _unpack(stream, folder)
 
 
 def _unpack(stream: IO[bytes], folder: Path) -> list[Artefact]:
@@ -604,19 +782,17 @@ def _unpack_plain(stream: IO[bytes], folder: Path) -> list[Artefact]:
     return sorted(artefacts, key=lambda artefact: artefact.name)
 
 
-def _about_the_server(run: Opened, around: _Around) -> Iterator[str]:
-    if around.standby:
-        yield "the server is a standby: what it has not replayed yet is not in it"
-    if place := wal_elsewhere(run.config, run.runtime):
-        yield f"the server's write-ahead log lies in {place}, outside of its data"
-
-
-def _require_space(config: Config, repo: repository_base.Repository, sizes: Mapping[str, int]) -> None:
+def _require_space(
+    config: Config, repo: repository_base.Repository, sizes: Mapping[str, int]
+) -> Optional[int]:  # fmt: skip
     """Refuse early rather than fill the disk: the last backup's size and half of it again, and of the databases that it
-    does not hold a third of their data. sizes: of each database, in bytes."""
+    does not hold a third of their data. sizes: of each database, in bytes.
+
+    Returns the last backup's size, where that was looked up.
+    """
     free = repo.free_bytes()
     if free is None:
-        return
+        return None
     last = next(
         (entry.manifest for entry in reversed(catalog.entries(repo, DATABASE, config.stack)) if entry.manifest), None
     )
@@ -630,6 +806,7 @@ def _require_space(config: Config, repo: repository_base.Repository, sizes: Mapp
             f"{human(free)} free, about {human(needed)} needed",
             "Free space there, or run lifeboat.dr.prune.",
         )
+    return last.size if last else None
 
 
 @contextlib.contextmanager

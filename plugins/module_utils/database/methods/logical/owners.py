@@ -4,8 +4,8 @@
 
 """Write the rows of tables whose owners are no superusers without a superuser's rights.
 
-PostgreSQL runs the functions of a table's checks, domains and generated columns as whoever writes its rows. So an owner
-could leave a function in a check that makes him a superuser at the next restore. A session that gave its rights up
+PostgreSQL runs the functions of a table's checks, domains and generated columns as the role that writes its rows. So an
+owner could leave a function in a check that makes it a superuser at the next restore. A session that gave up its rights
 (SET SESSION AUTHORIZATION, SET ROLE) can take them back, and so can such a function: the rows come over a session of a
 role that has none to take back. It may read and write every table, which no order of a restore makes superfluous.
 

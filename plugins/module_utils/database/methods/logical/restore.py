@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Optional, cast
 
-from ....base import pipeline
+from ....base import pipeline, progress
 from ....base.checks import COULD_NOT_VERIFY, Check, compared
 from ....base.errors import IntegrityError, LifeboatError, Log, unable
 from ....base.pipeline import Command, Finished
@@ -38,6 +38,7 @@ from ...server import (
     fit_name,
     identifier,
     literal,
+    require_database,
     setting_name,
     setting_value,
 )
@@ -220,7 +221,7 @@ def other_than_initial(stored: Mapping[str, Optional[str]], initial: Account) ->
 def not_the_initial(initial: Account) -> str:
     return (
         f"the role {named(initial.user)} has the password of the backup, which is not POSTGRES_PASSWORD of the"
-        " database's service: whoever logs in with that one is refused"
+        " database's service: a login with that one is refused"
     )
 
 
@@ -280,6 +281,25 @@ def database(
     """
     _create(server, facts, name)
     log(f"restoring {manifest.id} into {named(name)}")
+    with progress.going(_gauge(server, manifest, directory, name)):
+        _restore(server, manifest, directory, facts, name, jobs, log, trust_owners)
+    properties = fingerprint.names_of(facts.scheme) + _properties_sql(facts.facts, name)
+    server.alter(properties, attempted=f"restore the settings of {name}")
+
+
+def _gauge(server: Server, manifest: Manifest, directory: Path, name: str) -> progress.Gauge:
+    """Return how far a restore is, by the size that the database has by now and had when it was backed up."""
+    folder, other = folder_of(manifest, directory), server.beside()
+    databases = manifest.detailed(DumpDetails).databases
+    size = next((each.size for each in databases if each.folder == folder), None)
+    what = f"{manifest.id} into {named(name)}"
+    return progress.Gauge(what, size, about=True, meter=lambda: require_database(other, name), pace=5.0)
+
+
+def _restore(
+    server: Server, manifest: Manifest, directory: Path, facts: Fingerprint, name: str, jobs: int, log: Log,
+    trust_owners: bool,
+) -> None:  # fmt: skip
     if manifest.detailed(DumpDetails).format == "plain":
         _plain(server, manifest, directory, name, facts)
     else:
@@ -298,8 +318,6 @@ def database(
                     server.made.add(name)
                 _create(server, facts, name)
                 _archive(server, manifest, path, name, 1, facts, trust_owners)
-    properties = fingerprint.names_of(facts.scheme) + _properties_sql(facts.facts, name)
-    server.alter(properties, attempted=f"restore the settings of {name}")
 
 
 def creating(name: str) -> str:

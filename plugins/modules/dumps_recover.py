@@ -1,0 +1,114 @@
+#!/usr/bin/python
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: dumps_recover
+short_description: Bring the other database servers of a stack back
+version_added: 0.1.0
+description:
+  - Carries out what M(lifeboat.dr.dumps_plan) planned. Each dump is restored into a fresh server of the same image,
+    without a network, next to the living one, and compared with the facts that were taken with it. Only then the
+    services that write there are stopped, and its data takes the place of the living server's.
+  - "Nothing is lost: what is replaced is moved into quarantine."
+  - Killed at any step, the same plan made again goes on.
+  - What is not as in the backup afterwards is a check with result C(FAIL), not an error. The caller decides.
+  - Internal to the roles C(dumps_recovery) and C(site_recovery).
+extends_documentation_fragment:
+  - lifeboat.dr.stack
+  - lifeboat.dr.options.identity
+options:
+  plan:
+    description: What M(lifeboat.dr.dumps_plan) returned as RV(lifeboat.dr.dumps_plan#module:plan).
+    type: dict
+    required: true
+  reopen:
+    description: Start the services again that were stopped. False where none of them runs, and the caller starts them.
+    type: bool
+    default: true
+attributes:
+  check_mode:
+    support: full
+    details: Does nothing; the plan says what it would do.
+  diff_mode:
+    support: none
+    details: The plan says it.
+"""
+
+EXAMPLES = r"""
+- name: Recover
+  lifeboat.dr.dumps_recover:
+    stack: shop
+    plan: "{{ plan.plan }}"
+  register: recovered
+"""
+
+RETURN = r"""
+checks:
+  description: What came back, server by server, as it was compared; then the services and the endpoints.
+  returned: success
+  type: list
+  elements: dict
+restored:
+  description: How many bytes of dump came back, by source.
+  returned: success
+  type: dict
+quarantine:
+  description: Where what was replaced is now, with commas between; empty where nothing was.
+  returned: success
+  type: str
+way_back:
+  description: Commands that put it back.
+  returned: success
+  type: list
+  elements: str
+log:
+  description: What was done, line by line, as also written to the journal.
+  returned: always
+  type: list
+  elements: str
+phase:
+  description: When the module started and finished, UTC.
+  returned: always
+  type: dict
+"""
+
+
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import lock
+from ansible_collections.lifeboat.dr.plugins.module_utils.dumps import recovery as dumps_recovery
+from ansible_collections.lifeboat.dr.plugins.module_utils.dumps.plan import Plan
+from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import IDENTITY, Result, Task, run
+from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import state as recovery_state
+from ansible_collections.lifeboat.dr.plugins.module_utils.site import granted
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack import hooks
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
+
+
+def work(task: Task) -> Result:
+    planned = task.plan(Plan, "dumps_plan")
+    if task.check:
+        return Result(dumps_recovery.Recovered(), changed=planned.needed)
+    turn = recovery_state.own_turn(task.config, "recover the dumps", planned.stamp, planned.turn)
+    hooked = hooks.continued(task.config, hooks.RECOVERY, "dumps", task.log)
+    with lock.held(task.config.stack, "recover dumps", wait=60), turn, hooked:
+        opened = granted.reached(Opened(task.config, task.params["identity"]))
+        recovered = dumps_recovery.recover(opened, planned, reopens=task.params["reopen"], log=task.log)
+    return Result(recovered, changed=True)
+
+
+def main() -> None:
+    run(
+        work,
+        {
+            "plan": {"type": "dict", "required": True},
+            **IDENTITY,
+            "reopen": {"type": "bool", "default": True},
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()

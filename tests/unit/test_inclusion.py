@@ -1,0 +1,381 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What Ansible asks of a collection that it includes, and what Galaxy's importer asks, line by line.
+
+https://docs.ansible.com/projects/ansible/latest/community/collection_contributors/collection_requirements.html
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import posixpath
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+GALAXY = yaml.safe_load((ROOT / "galaxy.yml").read_text(encoding="utf-8"))
+ALONE = ("meta", "playbooks", "plugins", "roles")  # with which everything must work
+# Documented for examples, RFC 2606 and 6761: whoever follows a link to one finds nothing of ours.
+DOCUMENTATION = ("DOCUMENTATION", "EXAMPLES", "RETURN")
+EXAMPLE = re.compile(r"\bexample\.(?:org|com|net)\b")
+ROLE_PATH = re.compile(r"role_path(?: \}\}/|\s*~\s*'/)([^'\"\s]+)")
+# Looked for where a checkout is; where it is not there, the role says that it did not look.
+SEARCHED = {("awx", "../..")}
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A path of collections with these four directories of this one, and the collections beside it."""
+    place = tmp_path_factory.mktemp("alone")
+    target = place / "ansible_collections/lifeboat/dr"
+    for name in ALONE:
+        shutil.copytree(ROOT / name, target / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
+    (place / "ansible.cfg").touch()  # the tree's own names directories of the tree
+    return place
+
+
+def ansible(place: Path, *argv: str) -> subprocess.CompletedProcess[str]:
+    environment = {
+        **os.environ, "ANSIBLE_COLLECTIONS_PATH": str(place), "ANSIBLE_CONFIG": str(place / "ansible.cfg"),
+        "ANSIBLE_NOCOLOR": "1", "ANSIBLE_LOCALHOST_WARNING": "false", "HOME": str(place),
+        "ANSIBLE_LOCAL_TEMP": str(place / "tmp"),
+    }  # fmt: skip
+    program = str(Path(sys.executable).parent / argv[0])
+    return subprocess.run(
+        [program, *argv[1:]], cwd=place, env=environment, capture_output=True, text=True, check=False, timeout=600
+    )
+
+
+def role_files() -> Iterator[tuple[str, str, str]]:
+    """The role, the file that names something by the role's path, and what it names."""
+    for path in sorted(ROOT.glob("roles/*/*/*.yml")):
+        for named in ROLE_PATH.findall(path.read_text(encoding="utf-8")):
+            yield path.parts[-3], path.relative_to(ROOT).as_posix(), named
+
+
+def test_no_role_reads_beyond_its_own_directory() -> None:
+    assert {role for role, _path, _named in role_files()} >= {"awx", "log_shipping", "monitoring_server"}
+    outside = [(path, named) for role, path, named in role_files() if ".." in named and (role, named) not in SEARCHED]
+    assert outside == []
+    for role, path, named in role_files():
+        assert (role, named) in SEARCHED or (ROOT / "roles" / role / named).exists(), f"{path} names {named}"
+
+
+def test_what_works_without_the_rest_is_whole() -> None:
+    """A link out of the four directories leads nowhere once they are alone."""
+    links = [path for name in ALONE for path in (ROOT / name).rglob("*") if path.is_symlink()]
+    assert links == []
+
+
+@pytest.mark.slow
+def test_every_playbook_is_found_without_the_rest(alone: Path) -> None:
+    names = [f"lifeboat.dr.{path.stem}" for path in sorted((ROOT / "playbooks").glob("*.yml"))]
+    done = ansible(alone, "ansible-playbook", "--syntax-check", *names)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("playbook: ") == len(names)
+
+
+def brought(path: Path) -> Iterator[str]:
+    """What a task file copies or fills in from the role itself."""
+    for task in yaml.safe_load(path.read_text(encoding="utf-8")) or []:
+        for folder, module in (("files", "ansible.builtin.copy"), ("templates", "ansible.builtin.template")):
+            arguments = task.get(module, {})
+            if "src" in arguments and not arguments.get("remote_src"):
+                yield f"{folder}/{arguments['src']}"
+
+
+def test_a_role_has_what_it_copies() -> None:
+    named = {
+        (path.parts[-3], file)
+        for path in ROOT.glob("roles/*/tasks/*.yml")
+        for file in brought(path)
+        if not re.search(r"{{|//", file)
+    }
+    assert ("monitoring_server", "files/alertmanager.tmpl") in named
+    assert [pair for pair in sorted(named) if not (ROOT / "roles" / Path(*pair)).is_file()] == []
+
+
+@pytest.mark.slow
+def test_the_server_that_watches_is_set_up_without_the_rest(alone: Path) -> None:
+    """It reads its rules already while it checks what is given."""
+    given = {
+        "monitoring_server_stacks": [{"stack": "shop", "address": "shop1:9100"}],
+        "monitoring_server_slack": {"url": "https://hooks.shop.test/x", "channel": "#x"},
+        "monitoring_server_patience": {"LifeboatMetricsOld": "30m"},
+    }
+    include = {"name": "lifeboat.dr.monitoring_server", "tasks_from": "check.yml"}
+    task: dict[str, Any] = {"name": "Check", "ansible.builtin.include_role": include, "vars": given}
+    play = alone / "play.yml"
+    play.write_text(yaml.safe_dump([{"name": "Try", "hosts": "localhost", "gather_facts": False, "tasks": [task]}]))
+    done = ansible(alone, "ansible-playbook", str(play))
+    assert done.returncode == 0, done.stdout + done.stderr
+    given["monitoring_server_patience"] = {"LifeboatNobodyKnows": "30m"}
+    play.write_text(yaml.safe_dump([{"name": "Try", "hosts": "localhost", "gather_facts": False, "tasks": [task]}]))
+    done = ansible(alone, "ansible-playbook", str(play))
+    assert done.returncode != 0 and "monitoring_server_patience takes LifeboatStackAbsent, " in done.stdout
+
+
+# Nobody is sent to an address that stands for another one: not by what is installed, written or shown. Examples in
+# documentation, in comments and in the example inventory are what these names are for.
+SPEAKING = ("galaxy.yml", "mkdocs.yml", "meta", "monitoring/rules", "monitoring/dashboards", "playbooks", "roles")
+
+
+def said(path: Path) -> Iterator[str]:
+    for line in path.read_text(encoding="utf-8").splitlines():
+        yield re.sub(r"(^|\s)#.*", "", line)
+
+
+def test_no_example_address_reaches_a_user() -> None:
+    paths = [path for name in SPEAKING for path in [ROOT / name, *(ROOT / name).rglob("*")] if path.is_file()]
+    paths = [path for path in paths if path.suffix != ".md" and path.name != "argument_specs.yml"]
+    assert len(paths) > 150
+    assert [(str(path), line) for path in paths for line in said(path) if EXAMPLE.search(line)] == []
+    assert "repository" not in GALAXY or not EXAMPLE.search(GALAXY["repository"])
+
+
+def strings(path: Path) -> Iterator[str]:
+    """Every text of a source but its documentation for ansible-doc."""
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        documentation = isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) in DOCUMENTATION
+        for part in ast.walk(node) if not documentation else ():
+            if isinstance(part, ast.Constant) and isinstance(part.value, str):
+                yield part.value
+
+
+def test_no_code_speaks_of_an_example_address() -> None:
+    """An option's help may show what an address looks like."""
+    paths = [path for path in (ROOT / "plugins").rglob("*.py") if path.parent.name != "doc_fragments"]
+    spoken = [text for path in paths for text in strings(path) if EXAMPLE.search(text)]
+    assert [text for text in spoken if "such as https://" not in text] == []
+    assert len(spoken) == 1, "the help of `lifeboat ship`, by which this test sees what it looks for"
+
+
+# --- files ---
+
+# What is found at ansible/ansible, lib/ansible/plugins/loader.py, and two that the requirements add.
+KINDS = {
+    "action", "become", "cache", "callback", "cliconf", "connection", "doc_fragments", "filter", "httpapi", "inventory",
+    "lookup", "modules", "module_utils", "netconf", "plugin_utils", "shell", "strategy", "sub_plugins", "terminal",
+    "test", "vars",
+}  # fmt: skip
+
+
+def read(path: str) -> str:
+    return (ROOT / path).read_text(encoding="utf-8")
+
+
+def load(path: str) -> Any:
+    return yaml.safe_load(read(path))
+
+
+def test_the_code_of_conduct_is_ansibles() -> None:
+    assert "community/code_of_conduct.html" in read("CODE_OF_CONDUCT.md")
+    assert "(CODE_OF_CONDUCT.md)" in read("README.md") and "(CODE_OF_CONDUCT.md)" in read("CONTRIBUTING.md")
+
+
+def test_a_vulnerability_is_reported_in_private() -> None:
+    page = read("SECURITY.md")
+    assert re.findall("^## (.*)$", page, re.MULTILINE) == [
+        "Report a vulnerability",
+        "What counts",
+        "Supported versions",
+    ]
+    assert "in private" in page and "(SECURITY.md)" in read("README.md")
+
+
+def test_what_is_accepted_is_said() -> None:
+    page = read("CONTRIBUTING.md").partition("## ")[0]
+    assert "always welcome" in page and "pull requests" in page
+
+
+def test_the_metadata_are_those_that_galaxy_takes() -> None:
+    required = {"namespace", "name", "version", "readme", "authors", "description", "license", "tags"}
+    assert required <= GALAXY.keys() and all(GALAXY[name] for name in required)
+    assert re.fullmatch(r"(0|[1-9]\d*)(\.(0|[1-9]\d*)){2}", GALAXY["version"]), "semantic"
+    assert len(GALAXY["tags"]) <= 20 and all(re.fullmatch(r"[a-z][a-z0-9_]*", tag) for tag in GALAXY["tags"])
+    assert set(GALAXY["tags"]) & {"application", "cloud", "database", "infrastructure", "storage", "tools"}
+    assert GALAXY["license"] == ["GPL-3.0-or-later"] and "GNU GENERAL PUBLIC LICENSE" in read("LICENSE")
+    assert (ROOT / GALAXY["readme"]).is_file()
+    for name in ("repository", "documentation", "homepage", "issues"):
+        assert re.match(r"https://", GALAXY.get(name, "https://")), name
+
+
+def test_the_oldest_ansible_core_is_said_and_no_newest() -> None:
+    assert re.fullmatch(r">=2\.19\.\d+", load("meta/runtime.yml")["requires_ansible"])
+
+
+def test_plugins_are_of_kinds_that_ansible_knows() -> None:
+    kinds = {path.name for path in (ROOT / "plugins").iterdir() if path.is_dir() and path.name != "__pycache__"}
+    assert kinds and kinds <= KINDS
+
+
+def test_the_changelog_is_one_that_antsibull_writes() -> None:
+    released = load("changelogs/changelog.yaml")["releases"]
+    assert released and read("CHANGELOG.rst").count("\nv") == len(released)
+    assert load("changelogs/config.yaml")["changelog_filename_template"] == "../CHANGELOG.rst"
+
+
+def test_dependencies_have_bounds_and_are_in_ansibles_package() -> None:
+    """A new major version of theirs may break ours."""
+    assert {name.partition(".")[0] for name in GALAXY["dependencies"]} == {"community"}
+    assert all(re.fullmatch(r">=\d+\.\d+\.\d+,<\d+\.0\.0", bound) for bound in GALAXY["dependencies"].values())
+
+
+# --- issues, pull requests, continuous integration ---
+
+
+@pytest.mark.parametrize("name", ["bug_report", "feature_request"])
+def test_an_issue_has_a_form(name: str) -> None:
+    form = load(f".github/ISSUE_TEMPLATE/{name}.yml")
+    assert form["name"] and form["description"] and form["labels"]
+    fields = [entry for entry in form["body"] if entry["type"] != "markdown"]
+    assert {entry["type"] for entry in fields} <= {"textarea", "input", "dropdown", "checkboxes"}
+    assert len({entry["id"] for entry in fields}) == len(fields)
+    assert all(entry["attributes"]["label"] for entry in fields)
+    assert any(entry.get("validations", {}).get("required") for entry in fields)
+    # GitHub takes the words no and yes in a choice as text only.
+    assert all(isinstance(choice, str) for entry in fields for choice in entry["attributes"].get("options", []))
+
+
+def test_a_bug_report_asks_for_what_is_needed_and_for_no_secret() -> None:
+    text = read(".github/ISSUE_TEMPLATE/bug_report.yml")
+    assert "SECURITY.md" in text and "Leave out passwords, keys" in text and "`lifeboat --version`" in text
+
+
+def test_a_pull_request_is_asked_for_a_test_pages_and_a_fragment() -> None:
+    text = read(".github/PULL_REQUEST_TEMPLATE.md")
+    for asked in ("a test that fails without it", "Japanese", "changelogs/fragments", "make quick"):
+        assert asked in text
+
+
+WORKFLOW = load(".github/workflows/ci.yml")
+# Of ansible-core, as its support matrix has it for the controller.
+PYTHONS = {
+    "oldest": {"3.11", "3.12", "3.13"}, "between": {"3.12", "3.13", "3.14"}, "newest": {"3.12", "3.13", "3.14"},
+}  # fmt: skip
+CORES = {"oldest": "2.19", "between": "2.20", "newest": "2.21"}
+
+
+def test_the_lists_have_the_cores_that_the_workflow_names() -> None:
+    for name, core in CORES.items():
+        assert re.search(rf"^ansible-core=={re.escape(core)}\.\d+$", read(f"tests/compat/{name}.txt"), re.MULTILINE)
+    assert load("meta/runtime.yml")["requires_ansible"].startswith(f">={CORES['oldest']}.")
+
+
+def test_unit_tests_run_with_each_core_and_each_python_that_it_supports() -> None:
+    matrix = WORKFLOW["jobs"]["unit"]["strategy"]["matrix"]
+    pairs = {(core, python) for core in matrix["core"] for python in matrix["python"]}
+    pairs -= {(entry["core"], entry["python"]) for entry in matrix["exclude"]}
+    assert pairs == {(core, python) for core, pythons in PYTHONS.items() for python in pythons}
+
+
+def test_sanity_runs_with_each_core() -> None:
+    rows = WORKFLOW["jobs"]["sanity"]["strategy"]["matrix"]["include"]
+    assert sorted(row["core"] for row in rows) == sorted(CORES)
+    assert all(row["python"] in PYTHONS[row["core"]] for row in rows)
+    names = {path.name for path in (ROOT / "tests/sanity").glob("ignore-*.txt")}
+    assert names == {f"ignore-{core}.txt" for core in CORES.values()}
+
+
+def test_it_runs_on_each_change_and_every_week() -> None:
+    triggers = WORKFLOW[True]  # `on` is a truth in YAML 1.1
+    assert {"push", "pull_request", "schedule"} == set(triggers)
+    (weekly,) = triggers["schedule"]
+    assert re.fullmatch(r"\d+ \d+ \* \* [0-6]", weekly["cron"])
+    assert WORKFLOW["permissions"] == {"contents": "read"}
+
+
+def test_it_calls_what_is_here() -> None:
+    """Nothing is only in the workflow: each command is one that a contributor has."""
+    steps = [step for job in WORKFLOW["jobs"].values() for step in job["steps"]]
+    commands = [step["run"] for step in steps if "run" in step]
+    assert sorted(commands) == ["make lint", "tests/compat/compat.sh built", "tests/compat/compat.sh unit"]
+    script = read("tests/compat/compat.sh")
+    given = {name for step in steps for name in step.get("env", {})}
+    assert given == {"COMPAT_CORES", "COMPAT_PYTHON"} and all(f"${{{name}:-" in script for name in given)
+    assert re.search(r"^lint:", read("Makefile"), re.MULTILINE)
+    assert {step["uses"].partition("@")[0] for step in steps if "uses" in step} == {
+        "actions/checkout",
+        "actions/setup-python",
+    }
+
+
+# --- the archive ---
+
+# What runs is 618 files and 1.07 MB of these, packed. The core needs no Ansible, and roles are made of short files.
+MOST_FILES, MOST_BYTES = 860, 1_700_000
+# Of the checkout: a page of the archive leads to these, and says so.
+OUTSIDE = {"tests/lab/README.md", "tests/lab/power_off.yml"}
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `ansible-galaxy collection build` makes of the files that git has."""
+    place = tmp_path_factory.mktemp("archive")
+    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout.decode()
+    for name in filter(None, tracked.split("\0")):
+        if os.path.lexists(ROOT / name):
+            target = place / "tree" / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, target, follow_symlinks=False)
+    program = str(Path(sys.executable).parent / "ansible-galaxy")
+    argv = [program, "collection", "build", "--output-path", str(place / "built"), str(place / "tree")]
+    subprocess.run(argv, cwd=place, capture_output=True, check=True, timeout=600)
+    (path,) = (place / "built").glob("*.tar.gz")
+    return path
+
+
+def members(archive: Path) -> dict[str, tarfile.TarInfo]:
+    with tarfile.open(archive) as opened:
+        return {member.name: member for member in opened if not member.isdir()}
+
+
+@pytest.mark.slow
+def test_the_archive_is_small(archive: Path) -> None:
+    assert len(members(archive)) <= MOST_FILES
+    assert archive.stat().st_size <= MOST_BYTES
+
+
+@pytest.mark.slow
+def test_the_archive_has_what_runs_and_what_is_read(archive: Path) -> None:
+    names = set(members(archive))
+    folders = {name.partition("/")[0] for name in names if "/" in name}
+    assert folders == {
+        "changelogs", "docs", "execution-environment", "inventories", "meta", "monitoring", "playbooks", "plugins",
+        "roles", "tests",
+    }  # fmt: skip
+    assert {name for name in names if name.startswith("tests/")} == {
+        path.relative_to(ROOT).as_posix() for path in (ROOT / "tests/sanity").iterdir()
+    }
+    assert not [name for name in names if name.endswith((".png", ".pyc", ".lock", ".tar.gz")) or "/." in name]
+    assert {"README.md", "LICENSE", "CHANGELOG.rst", "CODE_OF_CONDUCT.md", "SECURITY.md", "CONTRIBUTING.md"} <= names
+    for name, member in members(archive).items():
+        if member.issym():
+            assert posixpath.normpath(posixpath.join(posixpath.dirname(name), member.linkname)) in names, name
+
+
+@pytest.mark.slow
+def test_a_page_of_the_archive_leads_to_what_is_in_it(archive: Path) -> None:
+    names = set(members(archive))
+    folders = {posixpath.dirname(name) for name in names} | {""}
+    broken = set()
+    for page in sorted(name for name in names if name.endswith(".md")):
+        for target in re.findall(r"\]\((?!https?:|mailto:|#)([^)\s#]+)", read(page)):
+            path = posixpath.normpath(posixpath.join(posixpath.dirname(page), target))
+            if path not in names and path not in folders and not any(name.startswith(f"{path}/") for name in folders):
+                broken.add(path)
+    pictures = {path for path in broken if re.fullmatch(r"docs/example/[\w-]+\.png", path)}
+    assert "Pictures, which are in the repository and not in the" in read("docs/evidence.md") and pictures
+    assert broken - pictures == OUTSIDE
