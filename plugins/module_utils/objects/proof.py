@@ -191,7 +191,7 @@ def placed(run: Opened, point: Point) -> Opened:
         raise UsageError(
             "look into the vault", f"the bucket {named(point.bucket)} of {point.id}",
             f"it was mirrored to {named(point.held.vault)}, and lifeboat_vault.objects_bucket makes it {named(wanted)}",
-            "Set objects_bucket as it was, and verify again.",
+            "Set lifeboat_vault.objects_bucket as it was, and verify again.",
         )  # fmt: skip
     return buckets.alone(run, point.bucket)
 
