@@ -376,6 +376,4 @@ def test_a_page_of_the_archive_leads_to_what_is_in_it(archive: Path) -> None:
             path = posixpath.normpath(posixpath.join(posixpath.dirname(page), target))
             if path not in names and path not in folders and not any(name.startswith(f"{path}/") for name in folders):
                 broken.add(path)
-    pictures = {path for path in broken if re.fullmatch(r"docs/example/[\w-]+\.png", path)}
-    assert "Pictures, which are in the repository and not in the" in read("docs/evidence.md") and pictures
-    assert broken - pictures == OUTSIDE
+    assert broken == OUTSIDE
