@@ -9,6 +9,7 @@ A new one fails here until SAMPLES or PICTURES names its command. A Japanese pag
 
 from __future__ import annotations
 
+import functools
 import io
 import os
 import re
@@ -22,7 +23,7 @@ from pathlib import Path
 import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.files import listing
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import retention
-from test_docs import DOCS, PAGES, ROOT, literals, name
+from test_docs import DOCS, PAGES, ROOT, literals, name, prose
 
 # A command is one of make's, or a test.
 EXAMPLES = "make lint: python docs/generate_examples.py --check"
@@ -67,7 +68,8 @@ PROGRAMS = re.compile(
 )
 # What a sample names: its stack, its services, its host, how much was compared. Whatever has a digit is a value.
 VALUES = re.compile(
-    r"\S*\d\S*|\bshop\S*|\bweb\b|\bwiki\b|\bpublic\S*|\bentry\S*|\bpostgres\b|\brows and content\b|/\S+|\bs3://\S+|\b(?:database|objects|config|files)\b"
+    r"\S*\d\S*|\bshop\S*|\bweb\b|\bwiki\b|\bpublic\S*|\bentry\S*|\bpostgres\b|\brows and content\b|\bsetuid\b"
+    r"|/\S+|\bs3://\S+|\b(?:database|objects|config|files)\b"
 )
 
 
@@ -157,6 +159,14 @@ def test_what_is_made_of_the_code_is_of_today() -> None:
 # --- the words of a sample ---
 
 
+@functools.cache
+def code_words() -> str:
+    """What the core, the roles, the playbooks and the short output may say."""
+    playbooks = [" ".join(path.read_text(encoding="utf-8").split()) for path in sorted(ROOT.glob("playbooks/*.yml"))]
+    callbacks = [path.read_text(encoding="utf-8") for path in sorted(ROOT.glob("plugins/callback/*.py"))]
+    return "\n".join([literals(), *playbooks, *callbacks])
+
+
 def phrases(line: str) -> list[str]:
     """The words of a printed line that the code must have: between values, names, punctuation and what is left out."""
     body = re.sub(r"^(?:shop1 \| )?(?:PASS|FAIL|COULD_NOT_VERIFY)?\s*", "", line)
@@ -173,12 +183,41 @@ def strange(text: str, known: str) -> list[str]:
 def test_a_sample_says_what_the_code_says(block: Block) -> None:
     if maker(block) in ("drawn", "") or block.text.startswith("{"):
         return
-    known = literals()
-    for path in ROOT.glob("playbooks/*.yml"):
-        known += " ".join(path.read_text(encoding="utf-8").split())
-    for path in ROOT.glob("plugins/callback/*.py"):
-        known += path.read_text(encoding="utf-8")
-    assert strange(block.text, known) == []
+    assert strange(block.text, code_words()) == []
+
+
+def quoted(text: str) -> list[str]:
+    """What the tables of a page say that one sees: the `quotes` of three words or more in the first column."""
+    cells = re.findall(r"^\|[^\n|]*", text, re.MULTILINE)
+    return [
+        quote.removeprefix("Could not ")
+        for cell in cells
+        for quote in re.findall(r"`([^`]+)`", cell)
+        if len(quote.split()) > 2 and not PROGRAMS.match(quote) and not quote.startswith("-e ")
+    ]
+
+
+# Of OpenSSH and of the kernel, in `quotes` of the runbooks.
+OTHERS_SAY = ("Permission denied", "administratively prohibited", "Operation not permitted")
+TABLES = [page for page in ENGLISH if page.parent == DOCS and page.name not in ("architecture.md", "modules.md")]
+
+
+def unsaid(text: str, known: str) -> list[str]:
+    return [part for quote in quoted(text) for part in phrases(quote) if part not in known and part not in OTHERS_SAY]
+
+
+@pytest.mark.parametrize("page", TABLES, ids=name)
+def test_what_a_table_says_that_one_sees_is_said_by_the_code(page: Path) -> None:
+    assert unsaid(prose(page), code_words()) == []
+
+
+def test_a_quote_that_nobody_says_is_noticed() -> None:
+    assert sum(len(quoted(prose(page))) for page in TABLES) > 60
+    known = code_words()
+    assert unsaid("| `the site still lives on shop1: …` and more | it means |", known) == []
+    assert unsaid("| `the site is on the moon: …` | it means |\n| `lifeboat list of all` | x |", known) == [
+        "the site is on the moon"
+    ]
 
 
 def test_the_example_of_retention_is_right() -> None:
