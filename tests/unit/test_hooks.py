@@ -588,7 +588,8 @@ def test_what_changes_the_host_in_its_turn_runs_the_hooks() -> None:
     for path in sorted((layers.ROOT / "plugins" / "modules").glob("*.py")):
         called = (node.func for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call))
         calls[path.stem] = {function.attr for function in called if isinstance(function, ast.Attribute)}
-    turns = {name for name, names in calls.items() if "own_turn" in names}
+    # A fault is broken within a drill, whose own hooks run before it and after its end.
+    turns = {name for name, names in calls.items() if "own_turn" in names} - {"drill_fault"}
     assert len(turns) == 8
     assert {name for name in turns if "continued" not in calls[name]} == set()
     plans = {name for name in calls if name.endswith("_plan")}
