@@ -60,6 +60,7 @@ lint: style ## Style, types, and every rule of ansible-lint's production profile
 	python docs/generate_architecture.py --check
 	python docs/generate_dashboards.py --check
 	python docs/generate_runbooks.py --check
+	python docs/generate_examples.py --check
 	python tests/dashboards/check.py
 	@echo "lint: no warning"
 
@@ -150,6 +151,7 @@ docs: setup ## Write the pages that say what the code says, and AWX's job templa
 	python docs/generate_architecture.py
 	python docs/generate_dashboards.py
 	python docs/generate_runbooks.py
+	python docs/generate_examples.py
 	@$(MAKE) --no-print-directory site
 	@echo "docs: python3 -m http.server --directory .cache/site 8000, then http://127.0.0.1:8000"
 

@@ -42,7 +42,6 @@ PROJECT = ("requirements.txt", "tests/lab/requirements.txt")
 LOCKS = (
     Lock("requirements.lock", PROJECT),
     Lock("docs/requirements.lock", ("docs/requirements.txt",), "3.11.5"),  # as pymdown-extensions wants
-    Lock("docs/cast.lock", ("docs/cast.txt",)),
     Lock("tests/compat/between.lock", ("tests/compat/between.txt", *PROJECT), "3.12"),
     Lock("tests/compat/newest.lock", ("tests/compat/newest.txt", *PROJECT), "3.12"),
     Lock("tests/compat/oldest.lock", ("tests/compat/oldest.txt", *PROJECT)),

@@ -139,12 +139,27 @@ def test_collection_wide_variables_are_described() -> None:
     assert sorted(name for name in used if f"`{name}`" not in text) == []
 
 
-def test_every_playbook_and_verb_is_in_the_readme() -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+def test_every_playbook_and_verb_is_on_the_page_of_commands() -> None:
+    text = (DOCS / "commands.md").read_text(encoding="utf-8")
     playbooks = [f"`lifeboat.dr.{path.stem}`" for path in ROOT.glob("playbooks/*.yml")]
     verbs = re.findall(r"^    (\w+)\b", cli.parser().format_help().partition("COMMAND")[2], re.MULTILINE)
     assert verbs
     assert [name for name in [*playbooks, *verbs] if name not in text] == []
+
+
+MUST = ["first-steps.md", "concepts.md", "how-a-recovery-runs.md", "drills.md", "notify.md", "security.md"]
+
+
+def test_the_readme_is_two_screens_with_a_picture_and_names_what_one_must_read() -> None:
+    for page, before in ((ROOT / "README.md", "docs/"), (ROOT / "README.ja.md", "docs/"), (DOCS / "index.md", "")):
+        text = page.read_text(encoding="utf-8")
+        listed = re.findall(r"^\d\. \[[^\]]*\]\(([^)]*)\)", text, re.MULTILINE)
+        assert [link.replace("/ja/", "/") for link in listed] == [f"{before}{name}" for name in MUST], page
+        assert f"({before}recovery.svg)" in text
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 80
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").split()) <= 700
+    nav = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"]
+    assert nav[1] == {"Read first": MUST}
 
 
 # PostgreSQL's, the kernel's and boto3's own words are not in our sources.

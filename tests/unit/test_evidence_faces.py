@@ -59,7 +59,7 @@ class Seen(HTMLParser):
             self.words.append(data)
 
 
-ELEMENTS = {"html", "head", "meta", "link", "title", "style", "body", "main", "footer", "section", "h1", "h2", "h3", "p", "span", "strong", "code", "pre", "a", "dl", "dt", "dd", "div", "ul", "li", "table", "thead", "tbody", "tr", "th", "td", "svg", "text", "rect", "line", "circle", "path"}  # fmt: skip
+ELEMENTS = {"html", "head", "meta", "link", "title", "style", "body", "main", "footer", "section", "h1", "h2", "h3", "p", "span", "strong", "code", "pre", "a", "dl", "dt", "dd", "div", "ul", "li", "table", "thead", "tbody", "tr", "th", "td", "svg", "text", "rect", "line", "circle", "path", "details", "summary"}  # fmt: skip
 
 
 def faces(body: dict[str, Any]) -> dict[str, str]:
@@ -258,12 +258,24 @@ def test_contrast_is_aa(palette: dict[str, str]) -> None:
 EXAMPLE = Path(__file__).resolve().parents[2] / "docs/example"
 
 
-def test_the_example_in_the_docs_is_a_record_and_its_pages_are_of_today() -> None:
-    """A face that changed: write docs/example/drill-site-page.html and drill-site.md again, with site.face()."""
+def test_the_example_in_the_docs_is_a_record() -> None:
+    """That its pages are of today: test_samples.py."""
     example = json.loads((EXAMPLE / "drill-site.json").read_text(encoding="utf-8"))
     assert (problems(example), schema.read(example)[1]) == ([], "")
-    for name, file in (("html", "drill-site-page.html"), ("markdown", "drill-site.md")):
-        assert (EXAMPLE / file).read_text(encoding="utf-8") == faces_site.face(name, typed(example))
+
+
+def test_what_passed_is_folded_and_what_did_not_is_not(tmp_path: Path) -> None:
+    checks = [
+        {"name": f"check {number}", "result": result, "detail": "x"}
+        for number, result in enumerate(("PASS", "FAIL", "PASS", "COULD_NOT_VERIFY", "PASS"))
+    ]
+    page = faces(record(tmp_path, results=checks))["html"]
+    shown, _, rest = page.partition("<h2>Checks</h2>")[2].partition("<details>")
+    inside, _, after = rest.partition("</details>")
+    assert inside.startswith("<summary>4 of 7 passed</summary>"), "the recovery time is a check, too"
+    assert re.findall(r"check \d", shown) == ["check 1", "check 3"]
+    assert re.findall(r"check \d", inside) == ["check 0", "check 2", "check 4"]
+    assert "check " not in after.partition("</section>")[0]
 
 
 def test_what_was_tried_is_shown(tmp_path: Path) -> None:
@@ -316,6 +328,30 @@ def test_a_trend_stays_within_its_frame(seconds: list[float], target: float) -> 
 def test_an_axis_says_as_much_of_its_times_as_tells_them_apart(later: timedelta, words: list[str]) -> None:
     chart = charts.trend([charts.Point(NOW + gap, 60, "PASS", "x") for gap in (later, timedelta())], 0)
     assert re.findall(r">(2026[^<]*)</text>", chart) == words
+
+
+def drawn_at(seconds: list[float], target: float = 0) -> list[tuple[float, float, str]]:
+    """The numbers of a trend, a day between two points: percent from the left, pixels from above, words."""
+    points = [charts.Point(NOW + timedelta(days=n), second, "PASS", "x") for n, second in enumerate(seconds)]
+    found = re.findall(
+        r'<text x="([\d.]+)%" y="([\d.]+)" text-anchor="\w+" class="number">([^<]*)<', charts.trend(points, target)
+    )
+    return [(float(across), float(down), words) for across, down, words in found]
+
+
+def test_each_point_of_a_trend_has_its_number() -> None:
+    assert [words for _, _, words in sorted(drawn_at([75, 31, 4.5, 7300]))] == ["1.2 min", "31 s", "4.5 s", "2 h"]
+    assert [words for _, _, words in drawn_at([64])] == ["1.1 min"]
+
+
+def test_numbers_of_a_crowd_do_not_touch_and_the_last_the_longest_and_the_shortest_are_there() -> None:
+    seconds = [60.0 + (number * 37) % 41 for number in range(60)] + [300.0, 5.0, 61.0]
+    numbers = drawn_at(seconds, 14400)
+    words = [text for _, _, text in numbers]
+    assert {"5 min", "5 s", "1 min"} <= set(words) and len(words) < len(seconds)
+    boxes = [charts._box(text, across, down, "middle") for across, down, text in numbers if 30 < across < 80]
+    assert len(boxes) > 2
+    assert not [1 for at, one in enumerate(boxes) for other in boxes[at + 1 :] if charts._touch(one, other)]
 
 
 def test_who_did_it_and_the_signature_stand_before_the_timeline(tmp_path: Path) -> None:

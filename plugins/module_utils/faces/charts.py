@@ -19,7 +19,13 @@ _ROW = 38
 _NAME = 30  # characters that fit beside a duration on a phone
 _HEIGHT = 190
 _LEFT, _RIGHT = 14.0, 96.0  # percent of the width that a trend's points lie between
+_PHONE = 358  # pixels that a chart has on a phone 390 wide: what does not touch there touches nowhere
+_LETTER, _TALL = 7.2, 14  # pixels that a letter is wide at most, and a number high
+_UNITS = ((86400, "d"), (3600, "h"), (60, "min"))
 _GRID = (1, 10, 60, 600, 3600, 4 * 3600, 24 * 3600, 7 * 86400)
+
+
+Box = tuple[float, float, float, float]  # left, top, right, bottom, in pixels of a phone
 
 
 @dataclass(frozen=True)
@@ -79,25 +85,64 @@ def trend(points: Sequence[Point], target: float) -> Markup:
         share = (when - first).total_seconds() / span if span else 0.5
         return round(_LEFT + share * (_RIGHT - _LEFT), 2)
 
-    parts = []
+    parts, taken = [], []
     for seconds in _GRID:
         if low < math.log10(seconds) < high and abs(height(seconds) - height(target or 1)) > 12:
             at = height(seconds)
             parts.append(tag("line", x1=f"{_LEFT - 2}%", x2="100%", y1=at, y2=at, class_="grid"))
             parts.append(tag("text", _tick(seconds), x=0, y=at + 4, class_="value"))
+            taken.append(_box(_tick(seconds), 0, at + 4, "start"))
     if target > 0:
-        at = height(target)
+        at, text = height(target), f"target {_tick(target)}"
         parts.append(tag("line", x1=f"{_LEFT - 2}%", x2="100%", y1=at, y2=at, class_="target"))
-        parts.append(tag("text", f"target {_tick(target)}", x="100%", y=at - 5, text_anchor="end", class_="value"))
+        parts.append(tag("text", text, x="100%", y=at - 5, text_anchor="end", class_="value"))
+        taken.append(_box(text, 100, at - 5, "end"))
     places = [(across(point.when), height(point.seconds)) for point in ordered]
     for (left, down), (right, end) in zip(places, places[1:]):
         parts.append(tag("line", x1=f"{left}%", y1=down, x2=f"{right}%", y2=end, class_="path"))
     parts += [_mark(point, left, down) for point, (left, down) in zip(ordered, places)]
-    for words, anchor, x in zip(_ends(first, ordered[-1].when), ("end", "start"), ("100%", "0")):
-        parts.append(tag("text", words, x=x, y=_HEIGHT - 4, text_anchor=anchor, class_="value"))
+    for words, anchor, x in zip(_ends(first, ordered[-1].when), ("end", "start"), (100, 0)):
+        parts.append(tag("text", words, x=f"{x}%", y=_HEIGHT - 4, text_anchor=anchor, class_="value"))
+        taken.append(_box(words, x, _HEIGHT - 4, anchor))
+    parts += _numbers([(point.seconds, *place) for point, place in zip(ordered, places)], taken)
     passed = sum(point.verdict == PASS for point in ordered)
     label = f"{len(ordered)} recovery times, {passed} passed, the last {duration(ordered[-1].seconds)}"
     return tag("svg", parts, role="img", aria_label=label, width="100%", height=_HEIGHT, class_="chart")
+
+
+def _numbers(points: Sequence[tuple[float, float, float]], taken: Sequence[Box]) -> list[Markup]:
+    """Return the time beside each point that has room for it: above it, else below. The last comes first, then the
+    longest and the shortest, as they are what a reader asks for. points: (seconds, percent from the left, pixels)."""
+    boxes, parts = list(taken), []
+    first = [len(points) - 1, *(choose(range(len(points)), key=lambda at: points[at][0]) for choose in (max, min))]
+    for number in dict.fromkeys([*first, *range(len(points))]):
+        seconds, across, down = points[number]
+        anchor = "start" if across < 2 * _LEFT else "end" if across > 100 - _LEFT else "middle"
+        for y in (down - 9, down + 19):
+            box = _box(_brief(seconds), across, y, anchor)
+            if y < _HEIGHT - 4 and not any(_touch(box, other) for other in boxes):
+                words = tag("text", _brief(seconds), x=f"{across}%", y=y, text_anchor=anchor, class_="number")
+                parts.append(words)
+                boxes.append(box)
+                break
+    return parts
+
+
+def _box(text: str, across: float, y: float, anchor: str) -> Box:
+    wide, at = len(text) * _LETTER, across * _PHONE / 100
+    left = at - wide * {"start": 0, "middle": 0.5, "end": 1}[anchor]
+    return left, y - _TALL, left + wide, y
+
+
+def _touch(first: Box, second: Box) -> bool:
+    return first[0] < second[2] and second[0] < first[2] and first[1] < second[3] and second[1] < first[3]
+
+
+def _brief(seconds: float) -> str:
+    """12 s, 2.6 min, 3.1 h, 4 d: seven letters at most, below ten thousand days."""
+    size, name = next(((size, name) for size, name in _UNITS if seconds >= size), (1, "s"))
+    count = seconds / size
+    return f"{count:.1f}".removesuffix(".0") + f" {name}" if count < 10 else f"{count:.0f} {name}"
 
 
 def _ends(first: datetime, last: datetime) -> list[str]:
@@ -121,7 +166,7 @@ def _mark(point: Point, across: float, down: float) -> Markup:
 
 
 def _tick(seconds: float) -> str:
-    for unit, name in ((86400, "d"), (3600, "h"), (60, "min")):
+    for unit, name in _UNITS:
         if seconds >= unit:
             return f"{seconds / unit:g} {name}" if seconds % unit == 0 else f"{seconds / unit:.1f} {name}"
     return f"{seconds:g} s"

@@ -6,9 +6,10 @@
 
 from __future__ import annotations
 
+from ..base.checks import PASS
 from ..evidence.schema import Record
 from . import charts, words
-from .page import badge, bullets, facts, page, pairs, section, table
+from .page import badge, bullets, facts, folded, page, pairs, section, table
 from .words import Markup, tag
 
 _OLDER = "The record does not say: it is of an older version."
@@ -18,7 +19,6 @@ def html(record: Record, *, problem: str = "", signature: str = "", sha256: str 
     """Return the record's page. problem: why it is no evidence; then the page says that before anything else."""
     found = record.found
     title = words.title(record)
-    checks = [(badge(check.result), check.name, check.detail) for check in record.checks]
     untested = [(gap.what, gap.why) for gap in record.untested]
     passed = [(backup.id, backup.problem) for backup in record.passed_over]
     findings = [(finding.what, finding.owner, finding.due) for finding in record.findings]
@@ -36,7 +36,7 @@ def html(record: Record, *, problem: str = "", signature: str = "", sha256: str 
             bullets(found.findings) if found.findings else None,
         ),
         section("Tried and noted", bullets(words.tried(record)) if words.tried(record) else None),
-        section("Checks", table(("Result", "Check", "Seen"), checks)),
+        section("Checks", _checks(record)),
         section("Not tested", table(("What", "Why"), untested, empty=_OLDER)),
         section("Accepted although it failed", bullets(record.accepted) if record.accepted else None),
         section("Passed over", table(("Backup", "Why it could not be used"), passed) if passed else None),
@@ -52,6 +52,16 @@ def html(record: Record, *, problem: str = "", signature: str = "", sha256: str 
         ),
     ]
     return page(title, body, footer=_footer(record, sha256))
+
+
+def _checks(record: Record) -> list[Markup]:
+    """Return what did not pass as a table, and what passed behind its number: a reader looks for the former."""
+    rows = [(check.result, (badge(check.result), check.name, check.detail)) for check in record.checks]
+    passed = [row for result, row in rows if result == PASS]
+    others = [row for result, row in rows if result != PASS]
+    head = ("Result", "Check", "Seen")
+    parts = [table(head, others)] if others else []
+    return [*parts, folded(f"{len(passed)} of {len(rows)} passed", table(head, passed))] if passed else parts
 
 
 def _timeline(record: Record) -> list[Markup]:

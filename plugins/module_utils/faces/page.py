@@ -56,10 +56,12 @@ table{border-collapse:collapse;width:100%;margin:.5rem 0;font-size:.95rem}
 th{text-align:left;overflow-wrap:normal;color:var(--soft);font-weight:600;font-size:.85rem}
 th,td{padding:.35rem .75rem .35rem 0;border-bottom:1px solid var(--rule);vertical-align:top}
 ul{margin:.4rem 0;padding-left:1.2rem}
+summary{cursor:pointer;color:var(--link);font-weight:600}
 .chart{display:block;margin:.75rem 0;overflow:visible}
 .chart text{fill:var(--text);font-size:13px}.chart text.value{fill:var(--soft);font-size:12px}
 .track{fill:var(--card)}.bar{fill:var(--link)}.mark{fill:var(--fail)}
 .grid{stroke:var(--rule)}.target{stroke:var(--fail);stroke-dasharray:5 4}.path{stroke:var(--soft);stroke-opacity:.5}
+.chart text.number{fill:var(--text);font-size:12px;paint-order:stroke;stroke:var(--back);stroke-width:3px}
 .dot{stroke-width:2.5}.dot.pass{fill:var(--pass);stroke:var(--back)}.dot.cross{fill:none;stroke:var(--fail)}
 @media (min-width:40rem){.facts div{grid-column:span 2}.facts.row{display:flex}.facts.row div{flex:1 1 0}}
 footer{margin-top:2.5rem;color:var(--soft);font-size:.85rem}
@@ -74,6 +76,7 @@ dl.pairs{grid-template-columns:1fr;gap:0}dl.pairs dd{margin-bottom:.5rem}
 @media print{
 body{max-width:none;padding:0;font-size:10pt}
 a{color:inherit;text-decoration:none}
+details::details-content{content-visibility:visible;block-size:auto}
 tr,.facts div,.chart,pre{break-inside:avoid}h2,h3{break-after:avoid}
 }
 """
@@ -141,6 +144,11 @@ def _cell(name: object, content: object) -> Markup:
 
 def bullets(items: Sequence[object]) -> Markup:
     return tag("ul", [tag("li", item) for item in items])
+
+
+def folded(title: str, *content: object) -> Markup:
+    """Return what a reader opens if he wants it, without a script; paper has it open where the browser knows how."""
+    return tag("details", tag("summary", title), *content)
 
 
 def section(title: str, *content: object) -> Markup:

@@ -1,4 +1,4 @@
-"""The five minutes of README.md, as they are written there: each command is typed, and what it prints is compared.
+"""The five minutes of docs/first-steps.md, as written there: each command is typed, and what it prints is compared.
 
 A machine of its own, reached over SSH as an unprivileged user whose sudo asks for a password, once with pipelining and
 once without. It has a Compose project with a secret in a file. Only names, paths and addresses differ: REPLACED.
@@ -232,7 +232,7 @@ def test_the_five_minutes(operator: Operator, account: Path, machine: Host, shop
         "ansible-playbook -i inventories/mine lifeboat.dr.recover_database": lambda: shop.sql("DROP TABLE entry;"),
     }
     followed, wrong = 0, []
-    for block in blocks("README.md", "Five minutes on your own stack"):
+    for block in blocks("docs/first-steps.md", "Five minutes on your own stack"):
         if block.path:
             operator.path(block.path).write_text(block.text, encoding="utf-8")
         for command, expected in block.typed:
@@ -244,7 +244,7 @@ def test_the_five_minutes(operator: Operator, account: Path, machine: Host, shop
             followed += 1
     assert not wrong, "\n\n".join(wrong)
     assert followed >= 7
-    assert not between, f"README.md has no such command any more: {list(between)}"
+    assert not between, f"the page has no such command any more: {list(between)}"
     assert shop.portrait() == before
     assert machine.http("GET", "http://127.0.0.1:8000/health") == (200, {"rows": 50000})
 
