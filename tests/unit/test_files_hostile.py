@@ -126,7 +126,7 @@ def test_two_stacks_that_share_a_directory_have_each_a_backup_of_their_own(world
     second.settings["files"]["sources"][0]["path"] = str(world.root)
     assert by_path(world, world.take()).keys() == by_path(second, second.take()).keys()
     before = portrait(world.root)
-    shutil.rmtree(world.root / "a")
+    shutil.rmtree(world.root / "a" / "b")
     assert [check.result for check in second.recover().checks] == [PASS]
     assert portrait(world.root) == before
     assert not world.plan().needed, "what one brought back is there for the other, too"
