@@ -451,8 +451,7 @@ READERS = (
         {
             "files/backup.py": "_Work._beside_database _Work._content _Work._database _Work._stored _Work._unchanged",
             "files/contents.py": "_copy _log_in_use check_database copied_digest digest is_database read_pieces",
-            "files/packs.py": "Reader.read",
-            "files/restore.py": "_same_content",
+            "files/restore.py": "_contents",
             "files/rewrites.py": "_blocks _is_noise",
             "drill/faults/files.py": "_flip",
         },
@@ -468,19 +467,19 @@ READERS = (
         "the listing and the packs of a files backup",
         "the stack's host, anyone with a key to the vault",
         {
-            "files/listing.py": "Row.entry Row.path read",
+            "files/headers.py": "_Blocks.take members",
+            "files/listing.py": "Row.entry Row.path Rows._ahead",
             "files/packs.py": "listed opened sparse_pieces.number",
             "files/proof.py": "_check_earlier _digest",
             "files/restore.py": "_filled _filled_sparse",
-            "tools/tar.py": "plain_members",
         },
-        "a line of a listing {files/listing.py:_LINE|b}; a member's header {tools/tar.py:HEADER|b}; the map of a sparse"
-        " file {files/packs.py:_MAP|b}; of contents the size that the listing says",
+        "a line of a listing {files/listing.py:_LINE|b}; a member's header {files/headers.py:RECORDS|b}; the map of a"
+        " sparse file {files/packs.py:_MAP|b}; of contents the size that the listing says",
         "{files/packs.py:_MEMBERS|n} of a pack",
         DEPTH,
         DISK,
         "an error that names the backup; nothing is put into its place",
-        {"base/typed.py": "load refuse_deep", "files/packs.py": "_members", "tools/tar.py": "Member._proc_member"},
+        {"base/typed.py": "load refuse_deep", "files/headers.py": "_member", "files/packs.py": "_members"},
     ),
     Reader(
         "the dumps and the facts of a dumps backup",

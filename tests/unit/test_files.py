@@ -519,14 +519,14 @@ def test_a_file_that_cannot_be_read_is_named_and_the_others_are_in_the_backup(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world.fill()
-    real = backup.filesystem.open_at
+    real = backup.filesystem.plain_at
 
     def denied(at: int, name: str) -> Any:
         if name == "mode":
             raise PermissionError(13, "Permission denied")
         return real(at, name)
 
-    monkeypatch.setattr(backup.filesystem, "open_at", denied)
+    monkeypatch.setattr(backup.filesystem, "plain_at", denied)
     taken = world.take()
     held = details(taken).sources["uploads"]
     assert (held.skipped_count, dict(held.skipped)) == (1, {"uploads/mode": "Permission denied"})

@@ -22,7 +22,7 @@ import zlib
 from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import IO, Annotated, Callable, Optional, cast
+from typing import IO, Annotated, Callable, Optional
 
 from ..base import filesystem, typed
 from ..base.errors import IntegrityError, SpaceError, printable
@@ -279,23 +279,16 @@ def members(stream: IO[bytes], subject: str, most: int = MEMBERS) -> Iterator[tu
     leave the place it is unpacked to.
     """
     with whole(subject), gzip.GzipFile(fileobj=stream, mode="rb") as plain:
-        yield from plain_members(cast(IO[bytes], plain), subject, most)
-
-
-def plain_members(
-    stream: IO[bytes], subject: str, most: int, member_type: Optional[type[Member]] = None
-) -> Iterator[tuple[Entry, Optional[IO[bytes]]]]:
-    """The like of a tar that is not compressed. member_type: what reads a header."""
-    with whole(subject), tarfile.open(fileobj=stream, mode="r|", tarinfo=member_type or Member) as archive:
-        number = 0
-        while (member := archive.next()) is not None:
-            number += 1
-            if number > most:
-                raise IntegrityError("read the archive", subject, f"it has more than {most} files")
-            yield _entry(member, subject), archive.extractfile(member) if member.isreg() else None
-            archive.members.clear()  # type: ignore[attr-defined,unused-ignore]  # it would keep each of them
-    while stream.read(filesystem.CHUNK):  # what comes after the end, such as gzip's own checksum
-        pass
+        with tarfile.open(fileobj=plain, mode="r|", tarinfo=Member) as archive:
+            number = 0
+            while (member := archive.next()) is not None:
+                number += 1
+                if number > most:
+                    raise IntegrityError("read the archive", subject, f"it has more than {most} files")
+                yield _entry(member, subject), archive.extractfile(member) if member.isreg() else None
+                archive.members.clear()  # type: ignore[attr-defined,unused-ignore]  # it would keep each of them
+        while plain.read(filesystem.CHUNK):  # what comes after the end, such as gzip's own checksum
+            pass
 
 
 class Member(tarfile.TarInfo):
@@ -323,17 +316,6 @@ class Member(tarfile.TarInfo):
             raise tarfile.ReadError(str(exc)) from exc
         except RecursionError as exc:  # a name before a name before a name
             raise tarfile.ReadError("headers without a file") from exc
-
-
-class SparseMember(Member):
-    """Of a sparse file (GNU's format 1.0) what is stored: the map, then its pieces. The real size is in a listing."""
-
-    def _proc_gnusparse_10(self, *found: object) -> tarfile.TarInfo:
-        _member, pax_headers, _archive = found
-        cast(dict[str, str], pax_headers).pop(
-            "GNU.sparse.realsize", None
-        )  # it would be taken for the size of what is stored
-        return self
 
 
 @contextlib.contextmanager
