@@ -38,6 +38,15 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "recovery_point": "20261124_033000", "recovery_time": "2026-11-24T11:00:00+09:00", "accept": "failed",
         "force": True, "method": "swap", "database": "shop", "others": "aside",
     },
+    "files": {
+        "recovery_point": "20261124_033000", "recovery_time": "2026-11-24T11:00:00+09:00", "accept": "failed",
+        "paths": ["uploads/2026", "uploads/b c"], "exact": True,
+    },
+    "dumps": {
+        "recovery_point": "20261124_033000", "recovery_time": "2026-11-24T11:00:00+09:00", "accept": "failed",
+        "sources": ["mysql"], "force": True,
+    },
+    "backend": {"recovery_point": "20261124_033000", "accept": "failed", "method": "restart", "force": True},
 }  # fmt: skip
 BACKUP = {
     "id": "db_backup_20261124_120000", "place": "vault", "taken_at": "2026-11-23T23:00:00Z", "age_seconds": 1,
@@ -63,10 +72,23 @@ RESULTS: dict[str, list[dict[str, Any]]] = {
          "restored": {"databases": [{"name": "shop", "kept": "shop_quarantine_1"}, {"name": "x"}], "phase": PHASE,
                       "reopened": {"verdict": "FAIL", "phase": PHASE}}},
     ],
+    "files": [
+        {}, {"done": {"failed": True, "msg": "no space", "phase": PHASE}},
+        {"done": {"checks": [], "way_back": ["mv a b"], "restored": {"uploads": 3}, "phase": PHASE}},
+    ],
+    "dumps": [
+        {}, {"done": {"failed": True, "msg": "no space", "phase": PHASE}}, {"done": {"checks": [], "phase": PHASE}},
+    ],
+    "backend": [
+        {}, {"recovered": {"failed": True, "msg": "no", "quarantine": "/old", "tried": [{"step": "restart"}],
+                           "phase": PHASE}},
+        {"recovered": {"way_back": ["cp a b", "cp c d"], "phase": PHASE}},
+    ],
 }  # fmt: skip
 PLAN = {
     "plan": {"backup": BACKUP, "newer": ["docs"], "stamp": "S", "writers": ["backend"], "condition": "damaged",
-             "findings": [], "unchecked": [], "passed_over": [], "target_seconds": 3600},
+             "findings": [], "unchecked": [], "passed_over": [], "target_seconds": 3600,
+             "logs": {"backend": ["it said this"]}, "machine": ["load 1 on 2 processors"]},
     "needed": True, "blocked": "", "text": ["the plan"], "phase": PHASE,
 }  # fmt: skip
 
@@ -163,7 +185,7 @@ def test_each_phase_gets_the_options_of_the_role(scenario: str, results: dict[st
         if not phase.when(now):
             assert not all(render("{{ " + condition + " }}", known) for condition in conditions), phase.key
             continue
-        if phase is not recovery.assess and not READY[scenario](phase.key, results):
+        if phase is not recovery.assess and not ready(phase.key, results):
             continue  # the role does not come to it
         assert all(render("{{ " + condition + " }}", known) for condition in conditions), phase.key
         wanted = {key: render(value, known) for key, value in task[PREFIX + module(task)].items()}
@@ -177,7 +199,9 @@ def test_each_phase_gets_the_options_of_the_role(scenario: str, results: dict[st
         }
 
 
-READY = {"database": lambda key, results: key != "restored" or "replaced" in results.get("protected", {})}
+def ready(key: str, results: dict[str, Any]) -> bool:
+    """Whether the results are those after which the role comes to this phase."""
+    return key != "restored" or "replaced" in results.get("protected", {})
 
 
 @pytest.mark.parametrize(("scenario", "results"), CASES)
@@ -202,7 +226,7 @@ def test_the_options_are_those_of_the_playbook(scenario: str) -> None:
     defaults = (ROOT / "roles" / recovery.role / "defaults/main.yml").read_text(encoding="utf-8")
     answers = set(re.findall(r"lookup\('lifeboat.dr.answer', '(\w+)'", defaults))
     assert answers == {*OPTIONS[scenario], *recover._ALL}
-    assert set(OPTIONS[scenario]) | {"identity", "hold"} == set(recovery.assess.work.OPTIONS)
+    assert set(OPTIONS[scenario]) == set(recovery.assess.work.OPTIONS) - {"identity", "hold", "host"}
 
 
 # --- the command, its phases replaced ---
@@ -246,6 +270,91 @@ class Phases:
         if isinstance(answer, BaseException):
             raise answer
         return step.Result(Facts(answer), changed=True)
+
+
+@pytest.mark.parametrize("scenario", ["files", "dumps", "backend"])
+def test_the_other_recoveries_end_to_end(
+    etc: Path, tmp_path: Path, scenario: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recovery = RECOVERIES[scenario]
+    phases = Phases(recovery, monkeypatch)
+    (phase,) = recovery.phases
+    proof = {"name": PROOFS[scenario], "result": "PASS", "detail": "same"}
+    phases.answers[phase.key] = {"checks": [proof], "way_back": ["mv a b"]}
+    words = [
+        *(f"--{key.replace('_', '-')}" if value is True else f"--{key.replace('_', '-')}={text}"
+          for key, value in OPTIONS[scenario].items()
+          for text in (value if isinstance(value, list) else [value])),
+    ]  # fmt: skip
+    assert typed_in(etc, scenario, *words) == 2
+    assert phases.called == ["plan"]
+    assert {key: phases.options["plan"][key] for key in OPTIONS[scenario]} == OPTIONS[scenario]
+    again = capsys.readouterr().out.splitlines()[-1].partition("run: sudo lifeboat recover ")[2]
+    assert typed_in(etc, *shlex.split(again)) == 0
+    assert phases.called == ["plan", "plan", phase.key]
+    assert {key: phases.options["plan"][key] for key in OPTIONS[scenario]} == OPTIONS[scenario], (
+        "what it prints it takes"
+    )
+    assert phases.options[phase.key]["plan"] == PLAN["plan"]
+    (record,) = evidence(tmp_path)
+    assert (record["scenario"], record["verdict"], record["operator"]) == (scenario, "PASS", "mika")
+    assert [item["name"] for item in record["phases"]] == ["assess", "restore"]
+    capsys.readouterr()
+    phases.answers[phase.key] = IntegrityError("bring it back", "it", "it differs", "Look.")
+    assert typed_in(etc, *shlex.split(again)) == IntegrityError.exit_code
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1] == "Could not bring it back (it): it differs. Look."
+    assert lines[-2].startswith("next: mend ")
+    assert [item["verdict"] for item in evidence(tmp_path)] == ["PASS", "FAIL"]
+
+
+PROOFS = {"files": "files", "dumps": "dumps", "backend": "application"}
+
+
+def test_a_backend_that_is_not_its_to_mend_is_left_alone(
+    etc: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    phases = Phases(RECOVERIES["backend"], monkeypatch)
+    command = f"ansible-playbook lifeboat.dr.recover_database -e confirm={HOST}"
+    phases.answers["plan"] = {
+        **phases.answers["plan"], "blocked": "the database is damaged", "plan": {**PLAN["plan"], "next": command},
+    }  # fmt: skip
+    said = f"the database is damaged. Nothing was changed. Next: sudo lifeboat recover database --confirm {HOST}"
+    assert typed_in(etc, "backend") == 1
+    assert capsys.readouterr().out.splitlines() == ["the plan", said]
+    assert evidence(tmp_path) == []
+    assert typed_in(etc, "backend", "--confirm", HOST, "--json") == 1
+    body = json.loads(capsys.readouterr().out)
+    assert (body["changed"], body["state"], body["error"]["cause"]) == (False, "nothing was changed", said)
+    (record,) = evidence(tmp_path)
+    assert (record["verdict"], phases.called) == ("ABORTED", ["plan", "plan"])
+    assert record["phases"][0]["logs"] == {"backend": ["it said this"]}
+
+
+def test_a_step_that_did_not_heal_is_recorded_with_its_checks(
+    etc: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As backend_recover fails: with its values."""
+    Phases(RECOVERIES["backend"], monkeypatch)
+    check = {"name": "application", "result": "FAIL", "detail": "it answers 500"}
+
+    def work(task: step.Step) -> step.Result:
+        task.fail("no step healed it", step.Result(Facts({"checks": [check], "tried": ["restart"]})))
+
+    monkeypatch.setattr(RECOVERIES["backend"].phases[0].work, "work", work)
+    assert typed_in(etc, "backend", "--confirm", HOST) == 1
+    assert capsys.readouterr().out.splitlines()[-1] == "no step healed it"
+    (record,) = evidence(tmp_path)
+    assert (record["verdict"], record["error"]) == ("FAIL", "no step healed it")
+    assert record["checks"][0]["detail"] == "it answers 500"
+
+
+def test_an_option_of_another_recovery_is_refused(
+    etc: Path, database: Phases, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert typed_in(etc, "database", "--paths", "uploads") == 2
+    assert "paths is an option of files" in capsys.readouterr().err
+    assert database.called == []
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ from ..phases.recoveries import RECOVERIES
 from ..phases.recovery import Recovery, Request, Runner, State, mapping, texts
 from ..settings import config as settings
 from ..settings.config import Config
+from ..settings.scenarios import SCENARIOS
 
 if TYPE_CHECKING:
     from .report import Answer
@@ -38,6 +39,9 @@ _HELP = {
     "force": ("", "recover although nothing is wrong, or the state that was asked for is there"),
     "method": ("", "how (default: auto, which chooses)"),
     "database": ("NAME", "database: the only one to replace in a server that answers"),
+    "paths": ("PATH", "files: only what lies at or below this path; may be given several times"),
+    "exact": ("", "files: move aside what the backup does not know"),
+    "sources": ("NAME", "dumps: only this one of the servers; may be given several times"),
     "others": ("", "what becomes of what the server has and no backup holds: aside, or copied into the fresh server"),
 }
 
@@ -105,13 +109,16 @@ def run(loaded: Config, arguments: argparse.Namespace, log: Log) -> Answer:
     if not runner.run(recovery.assess, state):
         raise _raised(state, attempted, loaded.stack)
     planned = state.of("plan")
-    shown = texts(planned.get("text"))
+    shown = _here(texts(planned.get("text")), host)
     result = {
         "scenario": recovery.scenario, "host": host, "needed": planned["needed"], "changed": False, "text": shown,
         "plan": state.plan,
     }  # fmt: skip
     if not planned["needed"] or arguments.plan:
         return 0, result, shown
+    if state.blocked and not request.confirmed:
+        lines = _here([*shown, state.blocked], host)
+        return LifeboatError.exit_code, {**result, "error": {"cause": lines[-1]}}, lines
     if not request.confirmed:
         remedy = f"To carry this plan out on {host}, run: {again}"
         error = UsageError(attempted, loaded.stack, f"the host {host} is not confirmed; nothing was changed", remedy)
@@ -164,7 +171,8 @@ def _ended(recovery: Recovery, state: State, host: str) -> Answer:
     if not state.error and verdict == PASS:
         return 0, result, shown
     error = state.error or f"The verdict is {verdict}, see the checks above and {path} on {host}."
-    ends = {"state": recovery.state(state), "next": recovery.remedy(state)}
+    error, remedy = _here([error, recovery.remedy(state)], host)
+    ends = {"state": recovery.state(state), "next": remedy}
     kept = [*recovery.way_back(state)]
     shown += [f"state: {ends['state']}", *kept, f"next: {ends['next']}", error]
     code, cause = CODES.get(verdict, LifeboatError.exit_code), state.failure and state.failure.__cause__
@@ -172,6 +180,15 @@ def _ended(recovery: Recovery, state: State, host: str) -> Answer:
         code = cause.exit_code if isinstance(cause, LifeboatError) else LifeboatError.exit_code
     parts = _parts(cause) if isinstance(cause, LifeboatError) else {"cause": error}
     return code, {**result, **ends, "kept": kept, "error": parts}, shown
+
+
+def _here(lines: Sequence[str], host: str) -> list[str]:
+    """Return the lines with this command in place of a playbook's: there may be no controller."""
+    found = list(lines)
+    for word, recovery in RECOVERIES.items():
+        playbook = f"ansible-playbook lifeboat.dr.{SCENARIOS[recovery.scenario].playbook} -e confirm={host}"
+        found = [line.replace(playbook, f"sudo lifeboat recover {word} --confirm {host}") for line in found]
+    return found
 
 
 def _raised(state: State, attempted: str, stack: str) -> Exception:

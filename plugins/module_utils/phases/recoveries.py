@@ -6,6 +6,11 @@
 
 from __future__ import annotations
 
-from . import database
+from . import backend, database, dumps, files
 
-RECOVERIES = {"database": database.RECOVERY}
+RECOVERIES = {
+    "database": database.RECOVERY,
+    "files": files.RECOVERY,
+    "dumps": dumps.RECOVERY,
+    "backend": backend.RECOVERY,
+}

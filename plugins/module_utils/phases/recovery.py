@@ -73,6 +73,12 @@ class State:
     def plan(self) -> Values:
         return mapping(self.of("plan").get("plan"))
 
+    @property
+    def blocked(self) -> str:
+        """Return why the plan is not to be carried out; empty where it is."""
+        cause = self.of("plan").get("blocked")
+        return f"{cause}. Nothing was changed. Next: {self.plan.get('next')}" if cause else ""
+
 
 def always(state: State) -> bool:
     return True
@@ -144,6 +150,10 @@ class Runner:
 
     def recover(self, recovery: Recovery, state: State) -> None:
         """Carry the plan out, as the role's block and its rescue do. state.error says whether that went well."""
+        if state.blocked:
+            state.stop(Failed(state.blocked, {}))
+            self.record(recovery, state)
+            return
         for phase in recovery.phases:
             if not self.run(phase, state):
                 break
