@@ -39,8 +39,14 @@ _HELP = {
     "force": ("", "recover although nothing is wrong, or the state that was asked for is there"),
     "method": ("", "how (default: auto, which chooses)"),
     "database": ("NAME", "database: the only one to replace in a server that answers"),
+    "prefix": ("PREFIX", "objects: only those whose key begins so"),
+    "partial": ("", "objects: recover all others where some are in no place any more"),
+    "bucket": ("NAME", "objects: only this bucket, in a server that runs"),
+    "settings": ("", "objects: put back the bucket's policy, lifecycle and CORS, too"),
+    "sample": ("N", "objects: read so many back to compare them (default: all that were copied)"),
+    "preflight_vault": ("", "objects: false: begin although nothing can be recovered from the vault"),
     "paths": ("PATH", "files: only what lies at or below this path; may be given several times"),
-    "exact": ("", "files: move aside what the backup does not know"),
+    "exact": ("", "objects, files: move aside what the backup does not know"),
     "sources": ("NAME", "dumps: only this one of the servers; may be given several times"),
     "others": ("", "what becomes of what the server has and no backup holds: aside, or copied into the fresh server"),
 }
@@ -106,9 +112,10 @@ def run(loaded: Config, arguments: argparse.Namespace, log: Log) -> Answer:
         operator=arguments.operator or operator(),
     )
     state, runner = State(request), Runner(settings.pinned(loaded, seal), log)
+    recovery.ready(runner.config, state)
     if not runner.run(recovery.assess, state):
         raise _raised(state, attempted, loaded.stack)
-    planned = state.of("plan")
+    planned = state.result("plan")
     shown = _here(texts(planned.get("text")), host)
     result = {
         "scenario": recovery.scenario, "host": host, "needed": planned["needed"], "changed": False, "text": shown,
@@ -131,11 +138,11 @@ def run(loaded: Config, arguments: argparse.Namespace, log: Log) -> Answer:
         log(f"next: {recovery.remedy(state)}")
         raise
     code, ended, lines = _ended(recovery, state, host)
-    cause = state.failure and state.failure.__cause__
-    if cause and not isinstance(cause, LifeboatError):
+    bug = state.failure and state.failure.__cause__
+    if bug and not isinstance(bug, LifeboatError):
         for text in lines:
             log(text)
-        raise cause
+        raise bug
     return code, {**result, **mapping(ended)}, lines
 
 
@@ -159,7 +166,7 @@ def command(loaded: Config, scenario: str, options: Mapping[str, Value], host: s
 
 def _ended(recovery: Recovery, state: State, host: str) -> Answer:
     """Say what became of it: the evidence, and where it is not proved the state and the next command."""
-    evidence = state.of("evidence")
+    evidence = state.result("evidence")
     verdict, path = str(evidence.get("verdict", "")), str(evidence.get("path", ""))
     shown = [*texts(evidence.get("text")), *([f"evidence: {path}"] if path else [])]
     result = {
@@ -208,7 +215,7 @@ def _request(arguments: argparse.Namespace, attempted: str) -> dict[str, Value]:
     kinds = _kinds()
     typed_in = {name: getattr(arguments, name) for name in (*_ALL, *kinds)}
     given: dict[str, Value] = {name: value for name, value in typed_in.items() if value not in ("", False, [])}
-    taken = RECOVERIES[arguments.scenario].assess.work.OPTIONS
+    taken = RECOVERIES[arguments.scenario].taken
     for name, value in _more(arguments.more, attempted):
         if name not in kinds and name not in _ALL:
             remedy = f"It knows {', '.join(sorted((*_ALL, *kinds)))}."
@@ -216,9 +223,11 @@ def _request(arguments: argparse.Namespace, attempted: str) -> dict[str, Value]:
         given[name] = _typed(kinds.get(name, "str"), name, value, attempted)
     for name, chosen in given.items():
         if name in kinds and name not in taken:
-            knows = [word for word, one in RECOVERIES.items() if name in one.assess.work.OPTIONS]
+            knows = [word for word, one in RECOVERIES.items() if name in one.taken]
             cause = f"{name} is an option of {', '.join(knows)}"
             raise UsageError(attempted, f"--{name.replace('_', '-')}", cause, "Leave it away.")
+        if kinds.get(name) == "int" and not (str(chosen).isascii() and str(chosen).isdecimal()):
+            raise UsageError(attempted, f"{name}={chosen}", "it is no number", "Give a number.")
         allowed = taken.get(name, {}).get("choices")
         if isinstance(allowed, (list, tuple)) and chosen not in allowed:
             known = ", ".join(str(choice) for choice in allowed if choice)
@@ -263,20 +272,15 @@ def _typed(kind: str, name: str, value: object, attempted: str) -> Value:
 
 
 def _kinds() -> dict[str, str]:
-    """Return the options of the recoveries' first phases, each with its type."""
-    ours = ("hold", "identity", "host")  # follow from the others
-    return {
-        name: str(option["type"])
-        for recovery in RECOVERIES.values()
-        for name, option in recovery.assess.work.OPTIONS.items()
-        if name not in ours
-    }
+    """Return the options of all recoveries, each with its type."""
+    every = [*RECOVERIES.values()]
+    return {name: str(option["type"]) for recovery in every for name, option in recovery.taken.items()}
 
 
 def _choices(name: str) -> list[str]:
     """Return the words that an option may have in any of the recoveries."""
     found: list[str] = []
     for recovery in RECOVERIES.values():
-        allowed = recovery.assess.work.OPTIONS.get(name, {}).get("choices")
+        allowed = recovery.taken.get(name, {}).get("choices")
         found += [str(choice) for choice in allowed] if isinstance(allowed, (list, tuple)) else []
     return list(dict.fromkeys(found))

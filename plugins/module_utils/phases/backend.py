@@ -32,11 +32,11 @@ def _recover(state: State) -> Values:
 def _steps(state: State) -> Sequence[tuple[str, Values]]:
     """With what the plan saw, and the record keeps: the services' last lines, and the machine."""
     seen = {"logs": state.plan.get("logs", {}), "notes": state.plan.get("machine", [])}
-    return (("assess", {**state.of("plan"), **seen}), ("restore", state.of("recovered")))
+    return (("assess", {**state.result("plan"), **seen}), ("restore", state.result("recovered")))
 
 
 def _state(state: State) -> str:
-    if not state.of("recovered"):
+    if not state.result("recovered"):
         return "nothing was changed"
     if state.failed("recovered"):
         return "the steps above were taken and did not heal it; no volume was touched, and what was replaced is kept"
@@ -44,7 +44,7 @@ def _state(state: State) -> str:
 
 
 def _way_back(state: State) -> Sequence[str]:
-    recovered = state.of("recovered")
+    recovered = state.result("recovered")
     return (
         f"kept: {recovered.get('quarantine') or 'nothing was replaced'}",
         f"way back: {'; '.join(texts(recovered.get('way_back'))) or 'not needed'}",

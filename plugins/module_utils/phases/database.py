@@ -37,7 +37,7 @@ def _protect(state: State) -> Values:
 
 
 def _restore(state: State) -> Values:
-    plan, protected = state.plan, state.of("protected")
+    plan, protected = state.plan, state.result("protected")
     backup = mapping(plan.get("backup"))
     return {
         "id": backup.get("id"),
@@ -57,7 +57,7 @@ def _restore(state: State) -> Values:
 
 
 def _is_needed(state: State) -> bool:
-    return state.of("protected").get("mode") != "started"
+    return state.result("protected").get("mode") != "started"
 
 
 def _services(state: State) -> Values:
@@ -66,25 +66,25 @@ def _services(state: State) -> Values:
 
 def _is_as_found(state: State) -> bool:
     """Whether the live database was not replaced and its server not rebuilt: the application has what it had before."""
-    return state.of("protected").get("mode") == "swap" and state.failed("restored")
+    return state.result("protected").get("mode") == "swap" and state.failed("restored")
 
 
 def _reopened(state: State) -> Values:
     """By the phase before it, whichever that was."""
-    return mapping(state.of("restored").get("reopened") or state.of("protected").get("reopened"))
+    return mapping(state.result("restored").get("reopened") or state.result("protected").get("reopened"))
 
 
 def _steps(state: State) -> Sequence[tuple[str, Values]]:
     return (
-        ("assess", state.of("plan")),
-        ("protect", state.of("protected")),
-        ("restore", state.of("restored")),
+        ("assess", state.result("plan")),
+        ("protect", state.result("protected")),
+        ("restore", state.result("restored")),
         ("reopen", _reopened(state)),
     )
 
 
 def _state(state: State) -> str:
-    protected, restored = state.of("protected"), state.of("restored")
+    protected, restored = state.result("protected"), state.result("restored")
     if not protected or state.failed("protected"):
         return (
             "the writers may be stopped; no data was deleted, and none was restored; a database that is closed to"
@@ -106,15 +106,15 @@ def _state(state: State) -> str:
 
 def is_closed(state: State) -> bool:
     """Whether a recovery that has not ended keeps the application stopped, no matter what would start it."""
-    checks = map(mapping, sequence(state.of("restarted").get("checks")))
+    checks = map(mapping, sequence(state.result("restarted").get("checks")))
     return any(CLOSED in str(check.get("detail")) for check in checks)
 
 
 def _way_back(state: State) -> Sequence[str]:
-    databases = map(mapping, sequence(state.of("restored").get("databases")))
+    databases = map(mapping, sequence(state.result("restored").get("databases")))
     old = [str(database["kept"]) for database in databases if database.get("kept")]
     names = f"old databases were kept as {', '.join(old)}; rename them back with ALTER DATABASE"
-    steps = [*texts(state.of("protected").get("way_back")), *([names] if old else [])]
+    steps = [*texts(state.result("protected").get("way_back")), *([names] if old else [])]
     return (f"way back to the old data: {'; '.join(steps) or 'not needed'}",)
 
 

@@ -31,11 +31,11 @@ def _recover(state: State) -> Values:
 
 
 def _steps(state: State) -> Sequence[tuple[str, Values]]:
-    return (("assess", state.of("plan")), ("restore", state.of("done")))
+    return (("assess", state.result("plan")), ("restore", state.result("done")))
 
 
 def _state(state: State) -> str:
-    if not state.of("done"):
+    if not state.result("done"):
         return "nothing was changed"
     if state.failed("done"):
         return "the services may be stopped, and some of the files may be back; what was replaced is kept beside them"

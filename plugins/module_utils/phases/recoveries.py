@@ -6,10 +6,11 @@
 
 from __future__ import annotations
 
-from . import backend, database, dumps, files
+from . import backend, database, dumps, files, objects
 
 RECOVERIES = {
     "database": database.RECOVERY,
+    "objects": objects.RECOVERY,
     "files": files.RECOVERY,
     "dumps": dumps.RECOVERY,
     "backend": backend.RECOVERY,

@@ -22,6 +22,7 @@ from .step import Failed, Options, Result, Step
 
 Values = Mapping[str, object]  # what a phase returned, as its module returns it
 _DETAILS = frozenset(schema.KEPT) - {"seconds_of", "recovery_point"}  # of what a phase returns, what the record keeps
+_FOLLOW = ("hold", "identity", "host")  # from what else an operator gives
 NEXT = "mend the cause, then run the same command again"
 
 
@@ -62,21 +63,21 @@ class State:
         """Remember what stopped it: the first failure, as the role tells it."""
         self.error, self.failure = self.error or str(failure), self.failure or failure
 
-    def of(self, key: str) -> Values:
+    def result(self, key: str) -> Values:
         """Return what that phase left behind; nothing where it was not reached."""
         return self.results.get(key, {})
 
     def failed(self, key: str) -> bool:
-        return bool(self.of(key).get("failed"))
+        return bool(self.result(key).get("failed"))
 
     @property
     def plan(self) -> Values:
-        return mapping(self.of("plan").get("plan"))
+        return mapping(self.result("plan").get("plan"))
 
     @property
     def blocked(self) -> str:
         """Return why the plan is not to be carried out; empty where it is."""
-        cause = self.of("plan").get("blocked")
+        cause = self.result("plan").get("blocked")
         return f"{cause}. Nothing was changed. Next: {self.plan.get('next')}" if cause else ""
 
 
@@ -98,7 +99,8 @@ class Phase:
 class Recovery:
     """A recovery. phases: those that are run once it is confirmed; after_failure: what is run if one of them fails.
 
-    steps: the phases of the record. state, remedy, way_back: what an operator must know when it stopped.
+    options: of an operator, where they are others than the first phase's. ready: refuses what no recovery can begin
+    with. steps: the phases of the record. state, remedy, way_back: what an operator must know when it stopped.
     """
 
     scenario: str
@@ -110,6 +112,14 @@ class Recovery:
     way_back: Callable[[State], Sequence[str]] = lambda state: ()
     remedy: Callable[[State], str] = lambda state: NEXT
     after_failure: Sequence[Phase] = ()
+    options: Options = field(default_factory=dict)
+    ready: Callable[[Config, State], None] = lambda config, state: None
+
+    @property
+    def taken(self) -> Options:
+        """Return the options that an operator may give, by the playbook's names."""
+        options = self.options or self.assess.work.OPTIONS
+        return {name: option for name, option in options.items() if name not in _FOLLOW}
 
 
 @dataclass(frozen=True)
