@@ -288,6 +288,7 @@ class Phases:
 
     def __init__(self, recovery: Recovery, monkeypatch: pytest.MonkeyPatch) -> None:
         self.called: list[str] = []
+        self.pins: list[str] = []
         self.options: dict[str, dict[str, Any]] = {}
         self.answers: dict[str, Any] = {"plan": {key: value for key, value in PLAN.items() if key != "phase"}}
         self.replaced: dict[str, list[str]] = {}
@@ -300,6 +301,7 @@ class Phases:
         failed = any(isinstance(answer, BaseException) for answer in self.answers.values())
         key = keys[-1] if failed else keys[0]
         self.called.append(key)
+        self.pins.append(task.config.pin)
         self.options[key] = dict(task.params)
         task.log(f"doing {key}")
         answer = self.answers.get(key, {})
@@ -657,6 +659,15 @@ def test_wrong_options_are_refused(etc: Path, database: Phases, capsys: pytest.C
     assert typed_in(etc, "database", *words) == 2
     assert said in capsys.readouterr().err
     assert database.called == []
+
+
+def test_the_seal_that_was_named_is_every_phases(etc: Path, database: Phases) -> None:
+    assert typed_in(etc, "database", "--confirm", HOST, "--seal", "a" * 64) == 0
+    assert database.pins == ["a" * 64] * 3
+    database.pins.clear()
+    assert typed_in(etc, "database", "--plan", "-e", f"seal={'b' * 64}") == 0
+    assert typed_in(etc, "database", "--plan") == 0
+    assert database.pins == ["b" * 64, ""]
 
 
 def test_the_identity_is_read_here_and_handed_on(etc: Path, tmp_path: Path, database: Phases) -> None:

@@ -33,7 +33,10 @@ _ATTEMPTED = "recover"
 _ALL = ("confirm", "identity_file", "reason", "seal")
 _TRUE, _FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0", "")
 _HELP = {
-    "recovery_point": ("ID", "the state to bring back: a recovery point or a backup (default: the newest good one)"),
+    "recovery_point": (
+        "ID",
+        "the state to bring back, a recovery point or a backup (default: the newest good one; also --to)",
+    ),
     "recovery_time": ("TIME", "the last moment at which the data was right, such as 2026-11-24T11:00:00+09:00"),
     "accept": ("", "failed: use the backup that is named although its verification failed"),
     "force": ("", "recover although nothing is wrong, or the state that was asked for is there"),
@@ -55,12 +58,10 @@ _HELP = {
 def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("scenario", choices=list(RECOVERIES), help="what is to be recovered")
     parser.add_argument(
-        "--plan",
-        "--check",
-        action="store_true",
-        dest="plan",
-        help="print the plan, change nothing, whatever is confirmed",
+        "--plan", action="store_true", help="print the plan and change nothing, whatever is confirmed (also --check)"
     )
+    parser.add_argument("--check", action="store_true", dest="plan", help=argparse.SUPPRESS)
+    parser.add_argument("--to", default="", dest="recovery_point", help=argparse.SUPPRESS)
     parser.add_argument(
         "--confirm", default="", metavar="HOST", help="the name of this host: carry out the plan that you read"
     )
@@ -74,8 +75,7 @@ def options(parser: argparse.ArgumentParser) -> None:
             parser.add_argument(flag, action="append", default=[], dest=name, metavar=metavar, help=text)
         else:
             more = {"choices": choices} if choices else {"metavar": metavar}
-            flags = [flag, "--to"] if name == "recovery_point" else [flag]
-            parser.add_argument(*flags[::-1], default="", dest=name, help=text, **more)
+            parser.add_argument(flag, default="", dest=name, help=text, **more)
     parser.add_argument(
         "--identity", default="", dest="identity_file", metavar="FILE",
         help="the age identity that opens encrypted backups; - reads it from stdin",
@@ -86,7 +86,7 @@ def options(parser: argparse.ArgumentParser) -> None:
         "--operator", default="", metavar="NAME", help="who recovers, for the evidence (default: the user that you are)"
     )
     parser.add_argument(
-        "-e", "--extra-vars", action="append", default=[], dest="more", metavar="NAME=VALUE",
+        "-e", action="append", default=[], dest="more", metavar="NAME=VALUE",
         help="an option as a plan or an error prints it for the playbook, such as -e recovery_point=20261124_033000",
     )  # fmt: skip
 

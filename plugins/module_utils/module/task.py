@@ -56,6 +56,7 @@ class Task(Step):
             loaded = config.from_mapping(params["settings"], params["secrets"] or {})
         else:
             loaded = config.load(params["stack"], Path(params["config_directory"]))
+        loaded = config.pinned(loaded, params["seal"])
         super().__init__(loaded, params, check=module.check_mode, say=module.log, began=began)
 
     def tell(self, message: str) -> None:

@@ -15,7 +15,6 @@ from typing import Any, NoReturn, Optional, TypeVar
 
 from ..base import clock, pipeline, typed
 from ..base.errors import Log, UsageError
-from ..settings import config as settings
 from ..settings.config import Config
 
 T = TypeVar("T")
@@ -87,7 +86,7 @@ class Step:
         self.check = check
         self.now = self.clock.started_at
         self.lines: list[str] = []
-        self.config = settings.pinned(config, str(params.get("seal") or ""))
+        self.config = config
         self._say = say
 
     def log(self, message: str) -> None:
