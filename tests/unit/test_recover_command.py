@@ -455,10 +455,10 @@ def test_the_plan_alone_changes_nothing(
 def test_without_a_confirmation_it_names_the_host_and_the_command(
     etc: Path, tmp_path: Path, database: Phases, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["database", "--to", "20261124_033000", "--force", "--reason", "a bad night"]
+    words = ["database", "--to", "20261124_033000", "--force", "--reason", "a bad night", "--operator", "ana"]
     again = (
         "sudo lifeboat recover database --stack shop --reason 'a bad night' --recovery-point 20261124_033000 --force"
-        f" --confirm {HOST}"
+        f" --operator ana --confirm {HOST}"
     )
     assert typed_in(etc, *words) == 2
     out = capsys.readouterr().out.splitlines()
@@ -472,7 +472,8 @@ def test_without_a_confirmation_it_names_the_host_and_the_command(
     database.called.clear()
     assert typed_in(etc, *shlex.split(again)[3:]) == 0
     assert database.called == ["plan", "protected", "restored"]
-    assert (database.options["plan"]["force"], evidence(tmp_path)[0]["reason"]) == (True, "a bad night")
+    (record,) = evidence(tmp_path)
+    assert (database.options["plan"]["force"], record["reason"], record["operator"]) == (True, "a bad night", "ana")
 
 
 def test_another_host_is_refused_before_anything_is_read(

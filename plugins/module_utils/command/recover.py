@@ -97,7 +97,7 @@ def run(loaded: Config, arguments: argparse.Namespace, log: Log) -> Answer:
     attempted = f"{_ATTEMPTED} the {arguments.scenario}"
     given = _request(arguments, attempted)
     confirm = str(given.pop("confirm", ""))
-    again = command(loaded, arguments.scenario, given, host)
+    again = command(loaded, arguments.scenario, {**given, "operator": arguments.operator}, host)
     if confirm and confirm != host:
         cause = f"{confirm} is confirmed, and this host is {host}; nothing was changed"
         raise UsageError(attempted, loaded.stack, cause, f"Name the host that you mean to change: {again}")
