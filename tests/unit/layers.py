@@ -18,7 +18,7 @@ CORE = ROOT / "plugins" / "module_utils"
 RANKS = (
     "base", "tools", "s3", "settings", "stack", "repository", "recovery", "database", "mirror", "vault", "objects",
     "configuration", "files", "dumps", "backend", "frontend", "evidence", "faces", "site", "operations", "keeper",
-    "drill",    "command", "module",
+    "drill", "phases", "command", "module",
 )  # fmt: skip
 
 Graph = Mapping[str, frozenset[str]]

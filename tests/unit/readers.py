@@ -541,6 +541,7 @@ OWN = {
     },
     "the operator's own, or of the controller and this collection": {
         "command/cli.py": "_adopt",
+        "command/recover.py": "_more",
         "command/report.py": "differing",
         "configuration/parts.py": "site_commit",
         "lookup/known_variables.py": "LookupModule.run",

@@ -49,6 +49,7 @@ VERBS = [
     "report",
     "review",
     "transaction",
+    "recover",
     "quarantine",
     "keeper",
     "metrics",

@@ -63,7 +63,7 @@ def test_a_module_takes_little_along() -> None:
     sizes = {path.stem: len(payload(path)) for path in MODULES if path.stem not in HEAVY}
     mean = sum(sizes.values()) / len(sizes)
     print(f"{mean:.1f} files of the core go along with a module, {max(sizes.values())} at most", sizes)
-    assert mean < 61  # the gauge of long work goes along with each
+    assert mean < 62  # the gauge of long work and the frame of a phase go along with each
 
 
 def test_faults_go_to_hosts_marked_for_drills_only() -> None:

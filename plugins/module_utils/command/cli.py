@@ -566,6 +566,18 @@ def _explain_options(parser: argparse.ArgumentParser) -> None:
     explain.options(parser)
 
 
+def _recover(loaded: config.Config, arguments: argparse.Namespace, log: Log) -> Answer:
+    from . import recover
+
+    return recover.run(loaded, arguments, log)
+
+
+def _recover_options(parser: argparse.ArgumentParser) -> None:
+    from . import recover
+
+    recover.options(parser)
+
+
 def _metrics(loaded: config.Config, arguments: argparse.Namespace, log: Log) -> Answer:
     from . import watched
 
@@ -630,6 +642,11 @@ _VERBS = {
     "review": Verb("Add a finding, or your sign-off, to a record.", _review_options, _review),
     "transaction": Verb(
         "Do what a user does, as lifeboat_drill says, and read it back.", _transaction_options, _transaction
+    ),
+    "recover": Verb(
+        "Recover what is damaged, on this host alone: print the plan, and carry it out where the host is confirmed.",
+        _recover_options,
+        _recover,
     ),
     "quarantine": Verb(
         "List what recoveries moved aside and is still there, or remove one thing of it.",

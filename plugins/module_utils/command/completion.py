@@ -26,6 +26,7 @@ _KNOWN = {
     ("", "stack"): "stacks",
     ("verify", "id"): "backups",
     ("escrow", "point"): "points",
+    ("recover", "recovery_point"): "backups",
     ("report", "id"): "records",
     ("review", "id"): "records",
     ("explain", "alert"): "alerts",
