@@ -14,8 +14,8 @@ export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 export ANSIBLE_LOCALHOST_WARNING := False
 export ANSIBLE_INVENTORY_UNPARSED_WARNING := False
 
-.PHONY: help setup demo quick test release style lint unit unit-quick browser objects rgw attacks awx server integration molecule compat \
-	ids ids-write lock pin audit collection engine lab lab-down drill pulled docs site bench bench-recovery fuzz clean
+.PHONY: help setup demo quick test release style lint tools unit unit-quick browser objects rgw attacks awx server integration molecule \
+	compat ids ids-write lock pin audit collection engine lab lab-down drill pulled docs site bench bench-recovery fuzz clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -32,13 +32,13 @@ demo: lab ## Lose a database and get it back, on the lab, from nothing
 quick: setup ## Before every commit: style, types and the unit tests but the slow ones, in a minute and a half
 	@tests/suites.sh style+unit-quick
 
-# Apt is asked by one suite at a time: for the engine first, then for the browser and the objects, which share a lane. The hosts, which
+# Apt is asked by one suite at a time: for tools and the engine first, then for the browser and the objects, which share a lane. The hosts, which
 # wait most of the time, leave enough of two cores for two lanes of the other suites.
 test: setup ## What CI runs first: lint, unit, browser, objects, attacks, fuzz, awx, a foreign server, Molecule
-	@tests/suites.sh engine,style browser+objects+attacks+fuzz+awx,lint+unit+server,molecule
+	@tests/suites.sh tools+engine,style browser+objects+attacks+fuzz+awx,lint+unit+server,molecule
 
 release: setup ## Everything there is, however long: make test, the longest scenarios, a keeper's drill, integration, other versions
-	@LONG=1 tests/suites.sh engine,style browser+objects+attacks+fuzz+awx+pulled+compat,lint+unit+ids+server+integration,molecule
+	@LONG=1 tests/suites.sh tools+engine,style browser+objects+attacks+fuzz+awx+pulled+compat,lint+unit+ids+server+integration,molecule
 
 style: setup
 	ruff check .
@@ -64,7 +64,7 @@ lint: style ## Style, types, and every rule of ansible-lint's production profile
 	python tests/dashboards/check.py
 	@echo "lint: no warning"
 
-unit: setup ## Fast tests of the core and the modules; LONG=1: each walk-through
+unit: setup tools ## Fast tests of the core and the modules; LONG=1: each walk-through
 	pytest -n auto --dist loadgroup $(if $(LONG),,-m 'not long') tests/unit
 
 unit-quick: setup ## The unit tests that take less than half a second each
@@ -95,7 +95,7 @@ awx: setup ## The AWX role and the real modules against a stand-in of AWX's API;
 server: engine ## A whole PostgreSQL server as somebody else made it, destroyed and recovered (two minutes; LONG=1: 10,000 tables)
 	pytest tests/integration/test_server.py
 
-integration: engine ## The core against real PostgreSQL servers in containers (fifteen minutes; part of make release)
+integration: engine tools ## The core against real PostgreSQL servers in containers (fifteen minutes; part of make release)
 	pytest tests/integration --ignore tests/integration/test_server.py
 
 ids: setup ## Each test that was here at an earlier commit is still here, or replaced by others (tests/ids)
@@ -128,6 +128,9 @@ molecule: engine ## The playbooks against whole hosts
 
 compat: ## The built collection, and the oldest and the newest ansible-core; a deprecation fails
 	@tests/compat/compat.sh
+
+tools: setup ## age and zstd, which tests run: installed where they may be
+	@tests/tools.sh
 
 engine: setup
 	@ansible-playbook molecule/shared/create.yml --tags engine,images

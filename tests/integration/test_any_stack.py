@@ -15,6 +15,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+import fake_age
 import pytest
 import yaml
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import typed
@@ -116,6 +117,7 @@ class Stack:
 @pytest.fixture
 def stack(engine: None, tmp_path: Path) -> Iterator[Stack]:
     del engine
+    fake_age.install()
     one = Stack(tmp_path)
     with contextlib.ExitStack() as ended:
         ended.callback(docker, "volume", "rm", "--force", VOLUME)
