@@ -58,7 +58,8 @@ LEVELS = ("checksum", "archive", "restore")
 # The documents that are signed, each in a namespace of its own (repository/sealing.py).
 MANIFESTS, RECOVERY_POINTS, VERIFICATIONS, ADOPTIONS = "manifest", "recovery-point", "verification", "adoption"
 DRILLS = "drill"
-OF_HOST = (MANIFESTS, RECOVERY_POINTS, VERIFICATIONS, DRILLS)  # what a host signs
+NOTES = "note"  # what is in a span of WAL while it is open
+OF_HOST = (MANIFESTS, RECOVERY_POINTS, VERIFICATIONS, DRILLS, NOTES)  # what a host signs
 ESCROWS = "escrow"  # what another machine than the host signs: `signers` says so of its key
 DOCUMENTS = (*OF_HOST, ADOPTIONS, ESCROWS)
 HEARTBEAT = "heartbeat_url"  # the secret address of a dead-man's switch
