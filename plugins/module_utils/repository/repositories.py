@@ -27,7 +27,7 @@ from ..base.errors import (
     present,
     printable,
 )
-from ..settings.config import ADOPTIONS, ESCROWS, MANIFESTS, RECOVERY_POINTS, VERIFICATIONS, Config
+from ..settings.config import ADOPTIONS, ESCROWS, MANIFESTS, NOTES, RECOVERY_POINTS, VERIFICATIONS, Config
 from ..settings.parts import LocalSettings, S3Settings
 from ..stack.runtime import Opened
 from . import sealing
@@ -465,6 +465,15 @@ class SignedTrust:
                 raise self._untrusted(point, "it is not signed")
             if self.signers:
                 self._record("", point, data, ESCROWS)
+        except LifeboatError as exc:
+            return exc.cause
+        return ""
+
+    def refused_note(self, component: str, identity: str, data: bytes) -> str:
+        """Why a note does not count. It is of a span, whose chain of notes another one may not continue."""
+        try:
+            if self.signers:
+                self._record(component, identity, data, NOTES)
         except LifeboatError as exc:
             return exc.cause
         return ""
