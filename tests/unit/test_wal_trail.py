@@ -47,7 +47,7 @@ def spans(first: int, last: int, **changes: object) -> list[Reach]:
 def test_what_is_older_than_the_window_goes_and_no_more() -> None:
     """Of twenty nights, all proved: the base with which the window begins, and all since then."""
     plan = trail([base(day) for day in range(20)], spans(0, 20), WINDOW, BEGIN + 19.9 * DAY)
-    assert [name for name in plan.keep if name.startswith("base")][0] == base(11).backup.id
+    assert next(name for name in plan.keep if name.startswith("base")) == base(11).backup.id
     assert plan.delete == [*(base(day).backup.id for day in range(11)), *(span.id for span in spans(0, 11))]
 
 
@@ -159,7 +159,7 @@ class World:
         return max(proved, key=lambda item: item.backup.taken_at, default=None)
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", range(8))
 def test_sixty_days_of_prune(seed: int) -> None:
     world = World(seed)
     deleted: dict[str, Reach] = {}

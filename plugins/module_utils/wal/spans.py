@@ -17,6 +17,7 @@ from datetime import datetime, timedelta
 from typing import BinaryIO, Callable, Optional
 
 from ..base import filesystem, typed
+from ..base.checks import FAIL, PASS, Check
 from ..base.errors import LifeboatError, UntrustedError, UsageError
 from ..base.version import VERSION
 from ..repository import manifest as manifests
@@ -374,6 +375,20 @@ def unlike_notes(closed: Span, chain: Sequence[tuple[Note, str]]) -> str:
     if same != closed or {*opened.histories} != {*closed.histories}:
         return "its manifest names other pieces than its notes"
     return ""
+
+
+def check(repo: Repository, manifest: Manifest) -> Check:
+    """Whether the pieces of a closed span follow one another, and are those that its notes name. A copy has no notes:
+    of that the manifest's own account counts."""
+    try:
+        span = of_manifest(manifest)
+        if not repo.notes(WAL, manifest.id) and span.notes:
+            return Check("span", PASS, f"{len(span.pieces)} pieces to {span.reached.lsn}; its notes are not here")
+        cause = unlike_notes(span, read_notes(repo, manifest.id, manifest.stack))
+    except LifeboatError as exc:
+        return Check("span", FAIL, exc.cause)
+    gaps = f", {len(span.gaps)} gaps" if span.gaps else ""
+    return Check("span", FAIL if cause else PASS, cause or f"{len(span.pieces)} pieces to {span.reached.lsn}{gaps}")
 
 
 def following(spans: Sequence[Span], start: int, timeline: int, system: str) -> tuple[list[Span], str]:
