@@ -190,8 +190,8 @@ def test_a_link_in_the_place_of_a_span_is_refused(repo: LocalRepository, tmp_pat
 @pytest.mark.parametrize(
     ("act", "cause"),
     [
-        (lambda to: send(to, 7 * MIB + 8192 + 1, 5), "no gap says why"),
-        (lambda to: send(to, 7 * MIB + 8191, 5), "begins before"),
+        (lambda to: send(to, 7 * MIB + 8192 + 1, 5, 90), "no gap says why"),
+        (lambda to: send(to, 7 * MIB + 8191, 5, 90), "begins before"),
         (lambda to: to.note(reached(7 * MIB, 90)), "reached less"),
         (lambda to: to.note(reached(8 * MIB, 59)), "reached less"),
         (lambda to: to.note(reached(8 * MIB, 90, system="1")), "span of its own"),
