@@ -40,14 +40,17 @@ from .parts import (
     ReadbackSettings,
     RetentionSettings,
     S3Settings,
+    WalSettings,
     hook_problems,
     problems,
+    wal_problems,
 )
 from .scenarios import SCENARIOS, Scenario
 
 DIRECTORY = Path("/etc/lifeboat")
 KEEPER_DIRECTORY = Path("/etc/lifeboat-keeper")  # of the stacks that this host keeps; read by other users than root
 STATE_DIRECTORY = Path("/var/lib/lifeboat")
+SPOOL_DIRECTORY = Path("/var/lib/lifeboat-wal")  # not below the state directory, which root alone may enter
 ELSEWHERE = "elsewhere"  # kept by other means
 METHODS = ("logical",)  # by which the component takes its backups
 FINGERPRINTS = ("content", "rows")
@@ -337,6 +340,7 @@ class Config:
     timeout: Seconds = 4 * 3600
     runtime: RuntimeSettings = field(default_factory=RuntimeSettings)
     database: DatabaseSettings = field(default_factory=DatabaseSettings)
+    wal: WalSettings = field(default_factory=WalSettings)
     repository: Union[LocalSettings, S3Settings] = field(default_factory=lambda: LocalSettings(path="/backup"))
     retention: RetentionSettings = field(default_factory=RetentionSettings)
     objects: ObjectsSettings = field(default_factory=ObjectsSettings)
@@ -374,6 +378,11 @@ class Config:
     def state(self) -> Path:
         """Where this host keeps what it remembers of the stack: recoveries, evidence."""
         return Path(self.state_directory) if self.state_directory else STATE_DIRECTORY / self.stack
+
+    @property
+    def spool(self) -> Path:
+        """Return where received WAL waits to be sent."""
+        return Path(self.wal.spool_directory) if self.wal.spool_directory else SPOOL_DIRECTORY / self.stack
 
     def textfile(self, whose: str = "lifeboat") -> Path:
         """One file a stack for node_exporter: two stacks of one name are two hosts' matter."""
@@ -450,6 +459,8 @@ def from_mapping(data: object, secrets: object = None, where: str = "settings") 
         config.mounts, config.files, config.dumps, config.frontend, config.drill, config.keeper, config.readback,
         config.notify,
     ):  # fmt: skip
+        raise _wrong(f"{where}{name}", cause)
+    for name, cause in wal_problems(config.wal, config.database.enabled):
         raise _wrong(f"{where}{name}", cause)
     for name, cause in hook_problems(config.hooks, config.runtime.type, config.secrets):
         raise _wrong(f"{where}{name}", cause)
