@@ -300,12 +300,12 @@ CONTINUOUS: dict[str, AnyKind] = {
     kind.name: kind
     for kind in (
         Kind(
-            BASE, "base", "base", BaseDetails, lambda config: False, silent=True,
+            BASE, "base", "base", BaseDetails, lambda config: config.wal.enabled, silent=True,
             impossible=lambda details, artefacts: details.impossible(artefacts),
             bytes=lambda details: details.bytes,
         ),
         Kind(
-            WAL, "wal", "wal", WalDetails, lambda config: False, silent=True,
+            WAL, "wal", "wal", WalDetails, lambda config: config.wal.enabled, silent=True,
             impossible=lambda details, artefacts: details.impossible(artefacts),
             bytes=lambda details: sum(details.lengths.values()),
         ),
