@@ -395,20 +395,34 @@ class Repository(abc.ABC):
         """The ids that have no manifest yet, oldest first."""
         return sorted({*self.ids(component)} - {*self.published(component)}) if component in GROWING else []
 
-    def grow(self, component: str, id: str, name: str, data: bytes) -> None:
-        """Add a file, which never changes afterwards. The same bytes once more are no error, as a run that was killed
-        sends them again. Raises TakenError where other bytes lie there, or where it is closed."""
-        parts = (*self._grows(component, id), _single(name))
+    def grow(self, component: str, id: str, name: str, data: bytes) -> bool:
+        """Write one file of a backup that grows: once, whole, and on the disk when this returns. The manifest comes
+        last, and nothing after it. False where a file of that name is there already, which stays as it is. Raises
+        TakenError where it is closed."""
+        parts = (*self._grows(component, id), name if name == MANIFEST else _single(name))
         self.require_ours(make=True)
-        if self._read((*parts[:2], MANIFEST)) is not None:
+        if name != MANIFEST and self._read((*parts[:2], MANIFEST)) is not None:
             raise exists(f"{self.location(component, id)}: {name}", ": the span is closed")
-        self._write_once(parts, data)
+        self._begin(parts[:2])
+        return self._write_new(parts, data)
+
+    def add(self, component: str, id: str, name: str, data: bytes) -> None:
+        """The like, and the same bytes once more are no error, as a run that was killed sends them again. Raises
+        TakenError where other bytes lie there."""
+        if self.grow(component, id, name, data):
+            return
+        with self._open((*self._backup(component, id), name)) as stream, explained("read", name):
+            same = stream.read(len(data) + 1) == data
+        if not same:
+            raise exists(f"{self.location(component, id)}: {name}", ", with other bytes")
 
     def close(self, component: str, id: str, manifest: bytes) -> None:
-        """Make what grew a backup. Raises as grow() does."""
-        parts = self._grows(component, id)
-        self.require_ours()
-        self._write_once((*parts, MANIFEST), manifest)
+        """Make what grew a backup. Raises as add() does."""
+        self.add(component, id, MANIFEST, manifest)
+
+    def read_file(self, component: str, id: str, name: str) -> Optional[bytes]:
+        """A small file of a backup, published or not; None where there is none of that name."""
+        return self._read((*self._backup(component, id), _single(name) if name != MANIFEST else name))
 
     def notes(self, component: str, id: str) -> list[str]:
         """The names of the notes that are there, in their order."""
@@ -431,14 +445,6 @@ class Repository(abc.ABC):
         if component not in GROWING:
             raise UsageError("add to the backup", id, f"no backup of {component} grows", "Take a new backup.")
         return self._backup(component, id)
-
-    def _write_once(self, parts: tuple[str, ...], data: bytes) -> None:
-        self._begin(parts[:2])
-        if not self._write_new(parts, data):
-            with self._open(parts) as stream, explained("read", "/".join(parts)):
-                same = stream.read(len(data) + 1) == data
-            if not same:
-                raise exists("/".join(parts), ", with other bytes")
 
     @abc.abstractmethod
     def _begin(self, parts: tuple[str, ...]) -> None:

@@ -305,7 +305,7 @@ class Writer:
             raise wrong("write the piece of WAL", name, "it is neither a piece nor a history file")
         if max(length, len(data) - notes.MORE_STORED) > notes.MOST_PIECE:
             raise wrong("write the piece of WAL", name, f"it has more than {notes.MOST_PIECE} bytes")
-        self.repo.grow(WAL, self.identity, name, data)
+        self.repo.add(WAL, self.identity, name, data)
         return entry
 
     def note(self, reached: Reached, entries: Sequence[Entry] = (), gaps: Sequence[Gap] = ()) -> Span:
@@ -318,7 +318,7 @@ class Writer:
         )  # fmt: skip
         data = notes.to_bytes(note, self.repo.identity() if self.key else "", self.key)
         after = _continued(before, note, notes.digest(data))
-        self.repo.grow(WAL, self.identity, note.name, data)
+        self.repo.add(WAL, self.identity, note.name, data)
         self.span = after
         return after
 
