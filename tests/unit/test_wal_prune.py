@@ -69,7 +69,7 @@ def span(root: Path, nights: int, *, close: bool = True) -> str:
     entry = to.add(str(PieceName(Segment(1, NIGHTS - nights, MIB), 0)), b"%d" % nights, MIB)
     to.note(Reached("7412345678901234567", 1, format_lsn(start + MIB), at), [entry])
     if close:
-        repo.close("wal", to.identity, to.manifest(at).to_bytes())
+        repo.finish("wal", to.identity, to.manifest(at).to_bytes())
     return to.identity
 
 

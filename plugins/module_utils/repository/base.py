@@ -416,7 +416,7 @@ class Repository(abc.ABC):
         if not same:
             raise exists(f"{self.location(component, id)}: {name}", ", with other bytes")
 
-    def close(self, component: str, id: str, manifest: bytes) -> None:
+    def finish(self, component: str, id: str, manifest: bytes) -> None:
         """Make what grew a backup. Raises as add() does."""
         self.add(component, id, MANIFEST, manifest)
 

@@ -257,7 +257,8 @@ def put_together(
     that a piece has; more or fewer than it should are an error. Returns how much of the segment the pieces have."""
     attempted, position = "put the WAL segment together", segment.start
     target.seek(0)
-    target.truncate(segment.size)
+    target.truncate(0)
+    target.truncate(segment.size)  # as zeros: a file grows, and what was in it before is gone
     for piece in sorted((piece for piece in pieces if piece.name.segment == segment), key=lambda piece: piece.start):
         if piece.start != position:
             word = "overlaps the one before it" if piece.start < position else "leaves a hole before it"
@@ -323,7 +324,7 @@ class Writer:
         return after
 
     def manifest(self, finished_at: datetime, **details: object) -> Manifest:
-        """What closes the span: sign it by repositories.publish() and give its bytes to repo.close(). details: host,
+        """What closes the span: sign it by repositories.publish() and give its bytes to repo.finish(). details: host,
         recipients, host_key."""
         if self.span is None:
             remedy = "Write its first note, or leave it."
