@@ -340,6 +340,7 @@ def _list(loaded: config.Config, arguments: argparse.Namespace, log: Log) -> Ans
     now = datetime.now(timezone.utc)
     gone, gone_points = clocks.hidden_entries(run, found, tied, now)
     found = {name: [*gone.get(name, ()), *entries] for name, entries in found.items()}
+    found.update(points.continuous(repo, loaded.stack))
     tied = [*gone_points, *tied]
     if arguments.component:
         found = {name: entries for name, entries in found.items() if name == arguments.component}

@@ -34,7 +34,8 @@ MOST_BYTES = 1 << 20  # of a note
 MOST_NOTES = 9_999  # of a span: an hour has 120 of them
 MOST_ENTRIES = 1024  # of a note
 MOST_GAPS = 64
-MORE_STORED = 1 << 20  # bytes by which a stored piece may be longer than a segment: what zstd and age add
+MOST_PIECE = 16 << 20  # bytes of WAL in a piece: who writes or reads one may hold it in memory
+MORE_STORED = 1 << 20  # bytes by which a piece may be longer as it is stored: what zstd and age add
 _NAME = re.compile(r"note-([0-9]{6})\.json", re.ASCII)
 _ID = re.compile(r"wal_backup_[0-9]{8}_[0-9]{6}", re.ASCII)
 _SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
@@ -57,9 +58,9 @@ class Entry:
     log, before zstd and age."""
 
     name: str
-    size: Annotated[int, Range(1, segments.LARGEST + MORE_STORED)]
+    size: Annotated[int, Range(1, MOST_PIECE + MORE_STORED)]
     sha256: str
-    bytes: Annotated[int, Range(1, segments.LARGEST)]
+    bytes: Annotated[int, Range(1, MOST_PIECE)]
 
 
 @dataclass(frozen=True)
@@ -223,5 +224,3 @@ def refuse_entry(note: Note, entry: Entry) -> None:
         raise bad(f"it is of timeline {piece.segment.timeline}, and the span of {note.reached.timeline}")
     if entry.bytes > piece.most_bytes:
         raise bad("it goes beyond the end of its segment")
-    if entry.size > note.segment_size + MORE_STORED:
-        raise bad("no piece is so long")
