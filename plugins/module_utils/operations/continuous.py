@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -172,8 +172,8 @@ def _require_room(run: Opened, facts: Facts, limit: int) -> None:
     if filesystem.free(there) < need:
         raise SpaceError(
             ENABLE, str(config.spool),
-            f"{human(filesystem.free(there))} are free there, and {human(need)} are needed: the spool, what the slot may"
-            " hold back on the same disk, and 1 GB that stays free",
+            f"{human(filesystem.free(there))} are free there, and {human(need)} are needed: for the spool, for what the"
+            " slot may hold back on the same disk, and 1 GB that stays free",
             "Make room, lower lifeboat_wal.spool_limit or slot_limit, or set lifeboat_wal.spool_directory to another"
             " disk.",
         )  # fmt: skip
@@ -289,45 +289,55 @@ def disable(run: Opened, log: Log, *, dry_run: bool = False) -> list[str]:
     stays. The slot goes before anything else that could fail: it is what costs the server disk."""
     config, note = run.config, receiver.enabled(run.config)
     paths = [path for path in units(config) if os.path.lexists(path)]
+    if note is None and not paths:
+        return []
     server = database_server.connect(config, run.runtime)
     facts = preflight.read(server)
+    undone = _undoing(note, facts)
     steps = [
         *([f"stop {', '.join(path.name for path in paths)}"] if paths else []),
         *([f"drop the slot {SLOT}"] if facts.ours else []),
-        *([f"drop the role {ROLE}"] if note and note.role_made and facts.role else []),
-        *(["reset max_slot_wal_keep_size"] if note and _ours(note, facts) else []),
+        *(step for step, _sql in undone),
         *(f"remove {path}" for path in paths),
     ]
     if dry_run:
         return steps
-    if paths:
+    if paths:  # first: a receiver that starts again would make the slot again
         _systemctl("disable", "--now", *(path.name for path in paths))
     if _container(config):
         receiver.remove(config.stack)
-    if receiver.drop_slot(server):
-        log(f"dropped the slot {SLOT}")
-    if note and _ours(note, facts):
-        server.execute("ALTER SYSTEM RESET max_slot_wal_keep_size;", attempted="reset what the slot may hold back")
-        server.execute("SELECT to_json(pg_reload_conf());", attempted="reload the server's settings")
-    if note and note.role_made:
-        server.execute(f"DROP ROLE IF EXISTS {ROLE};", attempted=f"drop the role {ROLE}")
+    receiver.drop_slot(server)
+    for step, statements in undone:
+        for sql in statements:
+            server.execute(sql, attempted=step)
     if receiver.spools(config) and send.ledger(config):
         send.send(run, log, close=True)
+    _remove(config, paths)
+    return steps
+
+
+def _remove(config: Config, paths: Sequence[Path]) -> None:
+    """What `enable` wrote on this host."""
     for path in paths:
         with explained("remove the unit", path):
             path.unlink(missing_ok=True)
     if paths:
         _systemctl("daemon-reload")
-    receiver.remember(config, None)
     for folder in receiver.spools(config):
         with explained("remove the spool", folder):
             filesystem.remove(folder)
-    return steps
+    receiver.remember(config, None)  # last: until then the same command continues
 
 
-def _ours(note: Enabled, facts: Facts) -> bool:
-    """Is the bound still the one that we set?"""
-    return note.limit_set and facts.limit * _MEBI == note.limit
+def _undoing(note: Optional[Enabled], facts: Facts) -> list[tuple[str, list[str]]]:
+    """What `enable` did to the server besides the slot, and the SQL that undoes it."""
+    undone: list[tuple[str, list[str]]] = []
+    if note and note.limit_set and facts.limit * _MEBI == note.limit:  # else somebody has set another since
+        reset = ["ALTER SYSTEM RESET max_slot_wal_keep_size;", "SELECT to_json(pg_reload_conf());"]
+        undone.append(("reset max_slot_wal_keep_size", reset))
+    if note and note.role_made and facts.role:
+        undone.append((f"drop the role {ROLE}", [f"DROP ROLE {ROLE};"]))
+    return undone
 
 
 def mark(run: Opened, name: str) -> str:

@@ -21,20 +21,21 @@ from pathlib import Path
 from typing import Optional
 
 from ...base import clock, filesystem, lock, pipeline, typed
-from ...base.errors import IntegrityError, LifeboatError, LockedError, Log, NotFoundError
+from ...base.errors import IntegrityError, LifeboatError, Log, NotFoundError
 from ...base.filesystem import explained
 from ...base.pipeline import Command
-from ...base.version import VERSION
 from ...repository import repositories
-from ...repository.base import MANIFEST, WAL, Repository
-from ...repository.details import SPAN_PIECES, Gap, WalDetails
-from ...repository.manifest import Artefact, Manifest, parse
+from ...repository.base import MANIFEST, Repository, TakenError
+from ...repository.components import WAL
+from ...repository.details import SPAN_PIECES, Gap
+from ...repository.manifest import backup_id
 from ...settings.config import Config
 from ...stack.runtime import Opened
 from ...tools import age
-from ...wal import notes, segments
+from ...wal import notes, segments, spans
 from ...wal.notes import Entry, Note, Reached
 from ...wal.segments import PieceName, format_lsn, parse_lsn
+from ...wal.spans import HOUR, MOST_SPAN_BYTES, Span
 from .. import server as database_server
 from ..server import Server, answers
 from . import receiver, spool
@@ -43,11 +44,11 @@ from .spool import Cut, Written
 
 SEND = "send WAL to the repository"
 LEDGER = "wal-sent.json"
-SPAN_AGE, SPAN_BYTES = timedelta(hours=1), 1 << 30
 IDLE = timedelta(minutes=5)  # a note says that a quiet stack is alive, and not dead
 _BATCH = 64  # pieces that one note names, so that a long way to catch up is noted on the way
 _GAPS = 32  # of the newest that are remembered
 _MARKS = 20
+NEVER = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _COMPRESS = ("zstd", "-1", "-q", "-c")
 
 
@@ -140,7 +141,7 @@ def send(run: Opened, log: Log, *, close: bool = False) -> Ledger:
         work = _Pass(run, log)
         try:
             return work.go(close)
-        except _TakenError as exc:
+        except TakenError as exc:
             log(f"{exc.cause}: that span is closed, and another one begins")
             work.leave()
             return work.go(close)
@@ -229,10 +230,10 @@ class _Pass:
         timeline, position = first.timeline if first else answer.timeline, format_lsn(start - start % answer.segment)
         newest = self._newest(answer.system)
         if newest is not None:
-            timeline, position = newest.timeline, newest.end
+            timeline, position = newest.timeline, format_lsn(newest.end)
         note = receiver.enabled(self.config)
-        since = clock.parse_time(note.at) if note and note.at else datetime(1970, 1, 1, tzinfo=timezone.utc)
-        reached = Reached(answer.system, timeline, position, newest.last_at if newest else since)
+        since = clock.parse_time(note.at) if note and note.at else NEVER
+        reached = Reached(answer.system, timeline, position, newest.reached.at if newest else since)
         state = Ledger(answer.system, answer.version, answer.segment, timeline, position, reached=reached)
         if before is None:
             return state
@@ -244,23 +245,22 @@ class _Pass:
 
     def _close_left(self) -> None:
         """Spans that are open and that this host does not remember."""
-        published = {*self.repo.published(WAL)}
-        for identity in self.repo.ids(WAL):
-            if identity in published:
-                continue
-            chain, last = read_notes(self.repo, identity, self.config.stack)
-            if chain:
-                with lock.held(self.config.stack, "close a span of WAL", wait=60):
-                    self._publish(identity, chain, last)
+        for identity in self.repo.growing(WAL):
+            if self.repo.notes(WAL, identity):
+                self._publish(identity)
             else:
                 self.repo.delete(WAL, identity)  # no note names what is in it
 
-    def _newest(self, system: str) -> Optional[WalDetails]:
-        """Of the newest span of that server."""
-        for identity in reversed(self.repo.published(WAL)):
-            details = parse(self.repo.manifest(WAL, identity), component=WAL, expected_id=identity).detailed(WalDetails)
-            if details.system_identifier == system:
-                return details
+    def _newest(self, system: str) -> Optional[Span]:
+        """Of that server; of the newest spans those that can be read."""
+        for identity in list(reversed(self.repo.published(WAL)))[:_GAPS]:
+            try:
+                span = spans.read(self.repo, identity, self.config.stack)
+            except IntegrityError as exc:
+                self.log(f"{identity} is passed over: {exc.cause}")
+                continue
+            if span.system == system:
+                return span
         return None
 
     def _send(self, state: Ledger, folder: Path, batch: Sequence[Cut]) -> Ledger:
@@ -270,8 +270,6 @@ class _Pass:
         gap = self._gap(state, folder, first)
         if state.span and (timeline != state.timeline or state.pieces + len(batch) > 2 * SPAN_PIECES):
             state = self._close(state)
-            if state.span:
-                return self._blocked(state)
         state = replace(_with_gap(state, gap) if gap else state, timeline=timeline)
         state = self._opened(state)
         entries = [*self._histories(state, folder), *(self.write(state.span, str(cut.name), cut.data) for cut in batch)]
@@ -283,14 +281,6 @@ class _Pass:
             histories=(*state.histories, *(entry.name for entry in entries if segments.history_timeline(entry.name))),
         )
         return self._note(_settled(state), entries)
-
-    def _blocked(self, state: Ledger) -> Ledger:
-        """The span has to be closed, and another run has the stack's lock: the spool keeps the rest until it ends."""
-        remember(self.config, state)
-        raise LockedError(
-            SEND, state.span, "it has to be closed first, and another run has the stack's lock",
-            "The next pass goes on by itself.",
-        )  # fmt: skip
 
     def _gap(self, state: Ledger, folder: Path, first: PieceName) -> Optional[Gap]:
         """Where the WAL does not go on where the last piece ended."""
@@ -330,8 +320,7 @@ class _Pass:
     def write(self, span: str, name: str, data: bytes, *, compressed: bool = True) -> Entry:
         """One file of the span, encrypted before it leaves this host."""
         stored = self._packed(name, data, compressed)
-        if not self.repo.grow(WAL, span, name, stored) and self.repo.read_file(WAL, span, name) != stored:
-            raise _TakenError(SEND, f"{span}/{name}", "a pass that was killed left another file of that name")
+        self.repo.add(WAL, span, name, stored)
         return Entry(name, len(stored), filesystem.sha256(stored), len(data))
 
     def _packed(self, name: str, data: bytes, compressed: bool) -> bytes:
@@ -352,8 +341,7 @@ class _Pass:
             state.unnoted[: notes.MOST_GAPS], state.previous,
         )  # fmt: skip
         data = notes.to_bytes(note, self.repo.identity(), self.config.signing_key)
-        if not self.repo.grow(WAL, state.span, note.name, data):
-            raise _TakenError(SEND, f"{state.span}/{note.name}", "a pass that was killed left a note of that number")
+        self.repo.add(WAL, state.span, note.name, data)
         state = replace(state, number=number, previous=notes.digest(data), noted_at=clock.now(), unnoted=())
         remember(self.config, state)
         return state
@@ -365,47 +353,34 @@ class _Pass:
         return state
 
     def _close(self, state: Ledger) -> Ledger:
-        """Write the span's manifest, from what its notes say. Where another run has the stack's lock, the span stays
-        open until the next pass."""
+        """Write the span's manifest, from what its notes say."""
         if not state.span:
             return state
-        chain, last = read_notes(self.repo, state.span, self.config.stack)
-        if chain:
-            try:
-                with lock.held(self.config.stack, "close a span of WAL"):
-                    end = self._publish(state.span, chain, last)
-            except LockedError:
-                return state
+        if state.span in self.repo.ids(WAL) and self.repo.notes(WAL, state.span):
+            span = self._publish(state.span)
             # A pass that was killed after a note has sent more than it could remember.
-            if chain[-1].reached.timeline == state.timeline:
-                state = replace(state, position=format_lsn(max(end, parse_lsn(state.position))))
+            if span.timeline == state.timeline:
+                state = replace(state, position=format_lsn(max(span.end, parse_lsn(state.position))))
         state = replace(state, span="", number=0, previous="", opened_at=None, pieces=0, bytes=0, histories=())
         remember(self.config, state)
         return state
 
-    def _publish(self, span: str, chain: Sequence[Note], last: str) -> int:
-        """Returns where it ends."""
-        manifest = manifest_of(span, self.config.stack, chain, last, self.seal)
-        if self.repo.read_file(WAL, span, MANIFEST) is None:  # else by a pass that was killed before it remembered
-
-            def write(data: bytes) -> None:
-                if not self.repo.grow(WAL, span, MANIFEST, data):
-                    raise LifeboatError(SEND, span, "another run has closed it just now", "Run it again.")
-
-            repositories.publish(self.run, manifest, write)
-            self.log(f"{span}: closed, {len(manifest.artefacts)} files")
-        return parse_lsn(manifest.detailed(WalDetails).end)
-
-
-class _TakenError(IntegrityError):
-    """A file of an earlier pass is in the way."""
+    def _publish(self, identity: str) -> Span:
+        span = spans.of_notes(identity, spans.read_notes(self.repo, identity, self.config.stack))
+        if self.repo.read_file(WAL, identity, MANIFEST) is None:  # else by a pass that was killed before it remembered
+            manifest = spans.manifest_of(
+                span, clock.now(), host=socket.gethostname(), recipients=self.seal.recipients, host_key=self.seal.host
+            )
+            repositories.publish(self.run, manifest, lambda data: self.repo.finish(WAL, identity, data))
+            self.log(f"{identity}: closed, {len(manifest.artefacts)} files until {span.reached.lsn}")
+        return span
 
 
 def _due(state: Ledger) -> bool:
     if not state.span or not state.opened_at:
         return False
-    old = clock.now() - state.opened_at >= SPAN_AGE
-    return old or state.pieces >= SPAN_PIECES or state.bytes >= SPAN_BYTES
+    old = clock.now() - state.opened_at >= HOUR
+    return old or state.pieces >= SPAN_PIECES or state.bytes >= MOST_SPAN_BYTES
 
 
 def _follows(before: Cut, cut: Cut) -> bool:
@@ -416,56 +391,6 @@ def _follows(before: Cut, cut: Cut) -> bool:
 
 def _with_gap(state: Ledger, gap: Gap) -> Ledger:
     return replace(state, gaps=(*state.gaps, gap)[-_GAPS:], unnoted=(*state.unnoted, gap)[-_GAPS:])
-
-
-def read_notes(repo: Repository, span: str, stack: str) -> tuple[list[Note], str]:
-    """The notes of a span, in order, and the SHA-256 of the last. Raises IntegrityError where one is not the next of
-    the one before."""
-    found: list[Note] = []
-    previous = ""
-    for number in range(1, notes.MOST_NOTES + 1):
-        data = repo.read_file(WAL, span, notes.note_name(number))
-        if data is None:
-            break
-        note = notes.parse(data, span, number, stack)
-        if note.previous != previous:
-            cause = f"note {number} does not name the one before it"
-            raise IntegrityError("read the span", span, cause, "Keep it for inquiry; the next span is whole.")
-        found.append(note)
-        previous = notes.digest(data)
-    return found, previous
-
-
-def manifest_of(span: str, stack: str, chain: Sequence[Note], last_note: str, seal: age.Seal) -> Manifest:
-    """The manifest of a span, by its notes alone."""
-    first, last = chain[0], chain[-1]
-    entries = [entry for note in chain for entry in note.pieces]
-    pieces = [note.piece(entry) for note in chain for entry in note.pieces if segments.is_piece(entry.name)]
-    lengths = {entry.name: entry.bytes for entry in entries if segments.is_piece(entry.name)}
-    end = max((piece.start + lengths[str(piece)] for piece in pieces), default=last.reached.position)
-    details = WalDetails(
-        system_identifier=last.reached.system,
-        server_version_num=last.server_version_num,
-        segment_size=last.segment_size,
-        timeline=last.reached.timeline,
-        start=format_lsn(min((piece.start for piece in pieces), default=end)),
-        end=format_lsn(end),
-        reached=last.reached.lsn,
-        first_at=first.reached.at,
-        last_at=last.reached.at,
-        lengths=lengths,
-        gaps=tuple(gap for note in chain for gap in note.gaps),
-        notes=len(chain),
-        last_note=last_note,
-        host=socket.gethostname(),
-        recipients=seal.recipients,
-        host_key=seal.host,
-    )
-    artefacts = tuple(Artefact(entry.name, entry.size, entry.sha256) for entry in entries)
-    return Manifest(
-        span, WAL, stack, last.reached.at, datetime.now(timezone.utc), artefacts, {"lifeboat": VERSION},
-        typed.plain(details),
-    )  # fmt: skip
 
 
 def _fork(folder: Path, timeline: int, parent: int) -> Optional[int]:
@@ -510,17 +435,17 @@ def _settled(state: Ledger) -> Ledger:
 
 
 def _reached(state: Ledger) -> Reached:
-    """What the note says. Of a fresh timeline, or while the server is away, no more is known of acknowledged commits
-    than before, and they are all in what is sent until now."""
+    """What the note says: all until where the next piece begins is sent, and until when that has every commit. While
+    the server is away, or of a fresh timeline, of those no more is known than before."""
     before = state.reached
+    at, position = before.at if before else NEVER, parse_lsn(state.position)
     if before and before.timeline == state.timeline:
-        return before
-    at = before.at if before else datetime(1970, 1, 1, tzinfo=timezone.utc)
-    return Reached(state.system, state.timeline, state.position, at)
+        position = max(position, before.position)
+    return Reached(state.system, state.timeline, format_lsn(position), at)
 
 
 def _free_id(repo: Repository) -> str:
     there, moment = {*repo.ids(WAL)}, datetime.now(timezone.utc)
-    while (identity := f"{WAL}_backup_{clock.stamp(moment)}") in there:
+    while (identity := backup_id(WAL, moment)) in there:
         moment += timedelta(seconds=1)
     return identity
