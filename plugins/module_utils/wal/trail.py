@@ -51,7 +51,7 @@ class Reach:
     end: int
     until: Optional[datetime]
     histories: tuple[int, ...] = ()
-    held: str = ""
+    hold: str = ""
 
 
 def rules(window_days: int, timezone: str = "UTC") -> Policy:
@@ -95,8 +95,8 @@ def _anchor(ordered: Sequence[Base], window_days: int, now: datetime) -> Optiona
 
 def _why(span: Reach, staying: Sequence[Base], anchor: Optional[Base]) -> str:
     """Why a span stays; empty where nothing needs it."""
-    if span.held:
-        return span.held
+    if span.hold:
+        return span.hold
     if not span.system or span.until is None:
         return "unknown: it could not be read"
     if anchor is None:
@@ -133,14 +133,14 @@ def _histories(spans: Sequence[Reach], staying: Sequence[Base], chosen: Collecti
 # Out of what a repository has.
 
 
-def bases_of(entries: Sequence[Entry], verified: Collection[str], held: Collection[str] = ()) -> list[Base]:
-    """verified: the ids of those that were restored, wherever that was. held: what recoveries need."""
+def bases_of(entries: Sequence[Entry], verified: Collection[str], holds: Collection[str] = ()) -> list[Base]:
+    """verified: the ids of those that were restored, wherever that was. holds: what recoveries need."""
     judged = {backup.id: backup for backup in for_retention(entries)}
     bases = []
     for entry in [entry for entry in entries if entry.id in judged]:
         backup = judged[entry.id]
         proved = backup.good and (backup.verified or entry.id in verified)
-        backup = replace(backup, verified=proved, held="a recovery needs it" if entry.id in held else "")
+        backup = replace(backup, verified=proved, held="a recovery needs it" if entry.id in holds else "")
         if entry.manifest is None:
             bases.append(Base(backup))
         else:
@@ -149,12 +149,12 @@ def bases_of(entries: Sequence[Entry], verified: Collection[str], held: Collecti
     return bases
 
 
-def spans_of(entries: Sequence[Entry], held: Collection[str] = ()) -> list[Reach]:
+def spans_of(entries: Sequence[Entry], holds: Collection[str] = ()) -> list[Reach]:
     reaches = []
     for entry in entries:
-        why = "a recovery needs it" if entry.id in held else ""
+        why = "a recovery needs it" if entry.id in holds else ""
         if entry.manifest is None:
-            reaches.append(Reach(entry.id, "", 0, 0, None, held=why))
+            reaches.append(Reach(entry.id, "", 0, 0, None, hold=why))
             continue
         details = entry.manifest.detailed(WalDetails)
         timelines = (segments.history_timeline(item.name) for item in entry.manifest.artefacts)
