@@ -356,11 +356,14 @@ class _Pass:
         """Write the span's manifest, from what its notes say."""
         if not state.span:
             return state
-        if state.span in self.repo.ids(WAL) and self.repo.notes(WAL, state.span):
+        there = state.span in self.repo.ids(WAL)
+        if there and self.repo.notes(WAL, state.span):
             span = self._publish(state.span)
             # A pass that was killed after a note has sent more than it could remember.
             if span.timeline == state.timeline:
                 state = replace(state, position=format_lsn(max(span.end, parse_lsn(state.position))))
+        elif there:
+            self.repo.delete(WAL, state.span)  # no note names what is in it
         state = replace(state, span="", number=0, previous="", opened_at=None, pieces=0, bytes=0, histories=())
         remember(self.config, state)
         return state
