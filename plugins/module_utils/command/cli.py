@@ -604,6 +604,30 @@ def _transaction_options(parser: argparse.ArgumentParser) -> None:
     transaction.options(parser)
 
 
+def _wal(loaded: config.Config, arguments: argparse.Namespace, log: Log) -> Answer:
+    from . import wal
+
+    return wal.run(Opened(loaded), arguments, log)
+
+
+def _wal_options(parser: argparse.ArgumentParser) -> None:
+    from . import wal
+
+    wal.options(parser)
+
+
+def _mark(loaded: config.Config, arguments: argparse.Namespace, log: Log) -> Answer:
+    from . import wal
+
+    return wal.mark(Opened(loaded), arguments, log)
+
+
+def _mark_options(parser: argparse.ArgumentParser) -> None:
+    from . import wal
+
+    wal.mark_options(parser)
+
+
 def _status_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--nagios", action="store_true",
@@ -652,5 +676,7 @@ _VERBS = {
         _ship_options,
         _ship,
     ),
+    "wal": Verb("Protect the database continuously by its write-ahead log (WAL).", _wal_options, _wal),
+    "mark": Verb("Name this instant in the WAL, to go back to it.", _mark_options, _mark),
     "status": Verb("Say whether the stack is protected; fails when it is not.", _status_options, _status),
 }

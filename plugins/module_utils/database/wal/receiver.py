@@ -14,16 +14,16 @@ from __future__ import annotations
 import json
 import os
 import pwd
+import re
 import subprocess
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NoReturn, Optional, Protocol, cast
 
 from ...base import filesystem, pipeline, typed
 from ...base.errors import LifeboatError, LockedError, Log, NotFoundError, SpaceError, UsageError
-from ...base.filesystem import explained
+from ...base.filesystem import explained, is_directory
 from ...base.pipeline import Command
 from ...base.text import human
 from ...settings.config import Config
@@ -33,6 +33,7 @@ from .. import server as database_server
 from ..server import Server, conninfo
 from . import preflight, watch
 from .preflight import ROLE, SLOT, Facts
+from .spool import contents
 
 RECEIVE = "receive WAL"
 _STATE = "wal.json"  # in the state directory: what `enable` did, so that `disable` undoes it and no more
@@ -213,22 +214,53 @@ def drop_slot(server: Server) -> bool:
     return bool(server.execute(sql, attempted="drop the replication slot", timeout=60))
 
 
-def spool_of(config: Config, system: str) -> Path:
-    """A server's own directory: what two servers wrote is never mixed."""
-    return config.spool / system
+_SPOOL = re.compile(r"([1-9][0-9]{0,19})-([0-9]{4})", re.ASCII)
 
 
-def make_spool(config: Config, system: str, owner: tuple[int, int]) -> Path:
-    """Make the server's directory, which its user alone may read: rows are in WAL."""
-    path = spool_of(config, system)
+def spools(config: Config) -> list[Path]:
+    """The spools of this host, oldest first. Each server has its own: what two servers wrote is never mixed. And the
+    next number begins where the way from what was received is lost."""
+    with explained("list the spool", config.spool):
+        if not config.spool.is_dir():
+            return []
+        paths = [path for path in config.spool.iterdir() if _SPOOL.fullmatch(path.name) and is_directory(path)]
+        newest = {system_of(path): 0.0 for path in paths}
+        for path in paths:
+            newest[system_of(path)] = max(newest[system_of(path)], path.stat().st_mtime)
+    return sorted(paths, key=lambda path: (newest[system_of(path)], path.name))
+
+
+def system_of(folder: Path) -> str:
+    return folder.name.partition("-")[0]
+
+
+def make_spool(config: Config, system: str, owner: tuple[int, int], fresh: bool = False) -> Path:
+    """The server's directory, which its user alone may read: rows are in WAL. fresh: another one than before."""
+    numbers = [int(path.name[-4:]) for path in spools(config) if system_of(path) == system]
+    path = config.spool / f"{system}-{max(numbers, default=1) + (1 if fresh and numbers else 0):04d}"
     with explained("make the spool", path):
         config.spool.mkdir(mode=0o711, parents=True, exist_ok=True)
         config.spool.chmod(0o711)  # whatever the umask is: the server's user goes through it
-        config.spool.parent.chmod(config.spool.parent.stat().st_mode | 0o011)
+        if not config.wal.spool_directory:
+            config.spool.parent.chmod(0o711)
         path.mkdir(mode=0o700, exist_ok=True)
         if (path.stat().st_uid, path.stat().st_gid) != owner:
             os.chown(path, *owner)
     return path
+
+
+def broken(server: Server, facts: Facts, folder: Path) -> bool:
+    """Whether the server has no more what follows on what was received: pg_receivewal would ask for it for ever."""
+    files = contents(folder, facts.system, facts.segment)
+    if not files:
+        return False
+    last = files[-1]
+    following = replace(last.segment, number=last.segment.number + (0 if last.open else 1)).name
+    sql = (
+        "SELECT to_json(coalesce(min(substr(name, 9)) > "
+        f"'{following[8:]}', false)) FROM pg_ls_waldir() WHERE name ~ '^[0-9A-F]{{24}}$';"
+    )
+    return server.execute(sql, attempted="look which WAL the server still has", timeout=60) == [True]
 
 
 def shared_disk(run: Opened, facts: Facts) -> bool:
@@ -278,19 +310,21 @@ def receive(run: Opened, log: Log) -> NoReturn:
     route = way(run, server, facts)
     spool = make_spool(config, facts.system, route.owner)
     limit, free = preflight.spool_limit(config.wal), preflight.floor(note.limit, shared_disk(run, facts))
-    refuse_full(config, spool, limit, free)
+    refuse_full(config, config.spool, limit, free)
     clear(config.stack, route, log)
     if route.container and facts.role is None:
         make_role(server)
         log(f"made the role {ROLE}: this server did not have it")
-    make_slot(server, facts, log)
+    if make_slot(server, facts, log) and broken(server, facts, spool):
+        log("the server has removed the WAL that follows on what was received: from there to here there is a gap")
+        spool = make_spool(config, facts.system, route.owner, fresh=True)
     if facts.system != note.system:
         log(f"this is another server, {facts.system} instead of {note.system}: what it writes is kept apart")
-        remember(config, Enabled(facts.system, note.limit, note.limit_set, note.role_made, note.at))
+        remember(config, replace(note, system=facts.system))
     process = start(config.stack, route, spool)
     log(f"receiving WAL of server {facts.system} into {spool}")
     source = cast(_WithSource, watch.__loader__).get_source(watch.__name__) or ""
-    words = ["-I", "-S", "-c", source, str(process), str(spool), str(limit), str(free)]
+    words = ["-I", "-S", "-c", source, str(process), str(config.spool), str(limit), str(free)]
     os.execv(sys.executable, [sys.executable, *words])  # noqa: S606 - argv list
 
 
@@ -330,12 +364,3 @@ def clear(stack: str, route: Way, log: Log) -> None:
 def remove(stack: str) -> None:
     """Remove the receiver's container; gone already is fine."""
     pipeline.probe(Command(["docker", "rm", "--force", f"lifeboat-wal-{stack}"]), timeout=120)
-
-
-def systems(config: Config) -> Sequence[Path]:
-    """The spools of this host, one for each server that the stack had."""
-    with explained("list the spool", config.spool):
-        if not config.spool.is_dir():
-            return ()
-        paths = [path for path in config.spool.iterdir() if path.name.isdecimal() and filesystem.is_directory(path)]
-    return sorted(paths, key=lambda path: path.stat().st_mtime)

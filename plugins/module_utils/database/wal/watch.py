@@ -30,14 +30,15 @@ def started(process: int) -> str:
 
 
 def size(directory: str) -> int:
-    """Return the bytes of the files there; segments that are not written yet take no room, and count as if they did."""
+    """Return the bytes of the files there and in its directories; an open segment counts as if it were full."""
     total = 0
     with os.scandir(directory) as entries:
         for entry in entries:
             try:
-                total += entry.stat(follow_symlinks=False).st_size
+                inner = entry.is_dir(follow_symlinks=False)
+                total += size(entry.path) if inner else entry.stat(follow_symlinks=False).st_size
             except OSError:
-                continue
+                continue  # it was sent and removed just now
     return total
 
 
