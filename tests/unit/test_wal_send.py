@@ -18,6 +18,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
     LifeboatError,
     LockedError,
     NotFoundError,
+    SpaceError,
 )
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.pipeline import Command
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import server as database_server
@@ -144,6 +145,7 @@ class World:
         settings = {"enabled": True, "spool_directory": f"{root}/spool/shop"}
         self.run = Opened(make_config(root, runtime={"type": "host"}, wal=settings))
         self.now, self.log = START, list[str]()
+        self.free = 100 << 30
         self.answer: Optional[Answer] = None
         self.folder = self.spool(SYSTEM)
         self.repo = repositories.of(self.run)
@@ -157,6 +159,7 @@ class World:
         monkeypatch.setattr(database_server, "connect", lambda config, runtime: None)
         monkeypatch.setattr(send, "ask", ask)
         monkeypatch.setattr(send, "_COMPRESS", ("cat",))
+        monkeypatch.setattr(type(self.repo), "free_bytes", lambda repo: self.free)
         monkeypatch.setattr(clock, "now", lambda: self.now)
 
     def spool(self, system: str, number: int = 1) -> Path:
@@ -275,6 +278,18 @@ def test_a_repository_that_is_away_leaves_the_spool_as_it_is(world: World, monke
     assert len(list(world.folder.iterdir())) == 3
     world.send()
     assert world.stored().keys() == {Segment(1, number, SIZE).name for number in (5, 6, 7)}
+
+
+def test_wal_leaves_room_for_the_nights_backups(world: World) -> None:
+    segment = put(world.folder, 7)
+    world.says(segment.end)
+    world.free = (2 << 30) - 1
+    with pytest.raises(SpaceError, match="are left to backups"):
+        world.send()
+    assert world.repo.ids("wal") == []
+    assert len(list(world.folder.iterdir())) == 1, "it waits in the spool"
+    world.free += 1
+    assert world.send().number == 1
 
 
 def test_a_hole_is_a_gap_on_record(world: World) -> None:
