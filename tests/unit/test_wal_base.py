@@ -119,7 +119,7 @@ def test_what_cannot_be_taken_is_refused_before_it_begins(world: World, monkeypa
     world.about["tablespaces"] = ["fast"]
     with pytest.raises(UsageError, match=r"the server has tablespaces \(fast\)"):
         world.take()
-    world.about = {**ABOUT, "size": 1 << 62}
+    world.about = {**ABOUT, "size": 1 << 59}
     with pytest.raises(SpaceError, match="are free there"):
         world.take()
     world.about = dict(ABOUT)
