@@ -13,7 +13,7 @@ from ..base import clock, lock, text
 from ..base.checks import CODES
 from ..base.clock import format_time
 from ..base.errors import Log
-from ..database.wal import receiver, send
+from ..database.wal import base, receiver, send
 from ..operations import continuous
 from ..stack.runtime import Opened
 
@@ -24,6 +24,7 @@ ACTIONS = {
     "status": "say how it stands; fails when a commit could be lost (the default)",
     "enable": "see what is in the way, make role and slot, start the units",
     "disable": "stop the units, drop the slot, undo what enable did; what was sent stays",
+    "base": "copy the server's files, from which the WAL leads on",
     "receive": "for its unit: receive until the connection ends",
     "send": "for its timer: send what was received",
 }
@@ -81,4 +82,11 @@ def _send(run: Opened, arguments: argparse.Namespace, log: Log) -> Answer:
     return 0, result, [f"sent until {reached.lsn}, {format_time(reached.at)}" if reached else "nothing was sent"]
 
 
-_ACTIONS = {"status": _status, "enable": _enable, "disable": _disable, "receive": _receive, "send": _send}
+def _base(run: Opened, arguments: argparse.Namespace, log: Log) -> Answer:
+    manifest = base.take(run, log)
+    return 0, {"id": manifest.id, "bytes": manifest.size}, [f"{manifest.id}: {text.human(manifest.size)}"]
+
+
+_ACTIONS = {
+    "status": _status, "enable": _enable, "disable": _disable, "base": _base, "receive": _receive, "send": _send,
+}  # fmt: skip

@@ -50,6 +50,7 @@ from .scenarios import SCENARIOS, Scenario
 DIRECTORY = Path("/etc/lifeboat")
 KEEPER_DIRECTORY = Path("/etc/lifeboat-keeper")  # of the stacks that this host keeps; read by other users than root
 STATE_DIRECTORY = Path("/var/lib/lifeboat")
+WAL_NOTE = "wal.json"  # in the state directory, as long as WAL is received
 SPOOL_DIRECTORY = Path("/var/lib/lifeboat-wal")  # not below the state directory, which root alone may enter
 ELSEWHERE = "elsewhere"  # kept by other means
 METHODS = ("logical",)  # by which the component takes its backups

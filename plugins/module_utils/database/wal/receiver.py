@@ -26,7 +26,7 @@ from ...base.errors import LifeboatError, LockedError, Log, NotFoundError, Space
 from ...base.filesystem import explained, is_directory
 from ...base.pipeline import Command
 from ...base.text import human
-from ...settings.config import Config
+from ...settings.config import WAL_NOTE, Config
 from ...stack.runtime import ComposeRuntime, Opened, database_mount, last_words
 from .. import scratch
 from .. import server as database_server
@@ -36,7 +36,6 @@ from .preflight import ROLE, SLOT, Facts
 from .spool import contents
 
 RECEIVE = "receive WAL"
-_STATE = "wal.json"  # in the state directory: what `enable` did, so that `disable` undoes it and no more
 _INSIDE = "/spool"
 _ADDRESS = "127.0.0.1"
 _MEMORY = "64m"  # it needs 4 MB
@@ -75,20 +74,20 @@ class Way:
 def enabled(config: Config) -> Optional[Enabled]:
     """What `enable` noted; None where continuous protection was never enabled, or is disabled."""
     try:
-        data = filesystem.read_plain(config.state / _STATE)
+        data = filesystem.read_plain(config.state / WAL_NOTE)
     except FileNotFoundError:
         return None
     except OSError as exc:
-        raise UsageError("read how WAL is received", str(config.state / _STATE), exc.strerror or str(exc)) from exc
+        raise UsageError("read how WAL is received", str(config.state / WAL_NOTE), exc.strerror or str(exc)) from exc
     note = typed.maybe(Enabled, data)
     if note is None:
         remedy = "Look at it, remove it, and run: lifeboat wal enable."
-        raise UsageError("read how WAL is received", str(config.state / _STATE), "it is damaged", remedy)
+        raise UsageError("read how WAL is received", str(config.state / WAL_NOTE), "it is damaged", remedy)
     return note
 
 
 def remember(config: Config, note: Optional[Enabled]) -> None:
-    path = config.state / _STATE
+    path = config.state / WAL_NOTE
     if note is None:
         with explained("forget how WAL was received", path):
             path.unlink(missing_ok=True)

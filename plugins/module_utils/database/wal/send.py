@@ -21,9 +21,10 @@ from pathlib import Path
 from typing import Optional
 
 from ...base import clock, filesystem, lock, pipeline, typed
-from ...base.errors import IntegrityError, LifeboatError, Log, NotFoundError
+from ...base.errors import IntegrityError, LifeboatError, Log, NotFoundError, SpaceError
 from ...base.filesystem import explained
 from ...base.pipeline import Command
+from ...base.text import human
 from ...repository import repositories
 from ...repository.base import MANIFEST, Repository, TakenError
 from ...repository.components import WAL
@@ -48,6 +49,7 @@ IDLE = timedelta(minutes=5)  # a note says that a quiet stack is alive, and not 
 _BATCH = 64  # pieces that one note names, so that a long way to catch up is noted on the way
 _GAPS = 32  # of the newest that are remembered
 _MARKS = 20
+_ROOM = 2 << 30  # bytes that WAL leaves free in the repository: a night's backup must not fail for it
 NEVER = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _COMPRESS = ("zstd", "-1", "-q", "-c")
 
@@ -157,6 +159,12 @@ class _Pass:
         self.encrypted = bool(self.seal.recipients)
 
     def go(self, close: bool) -> Ledger:
+        free = self.repo.free_bytes()
+        if free is not None and free < _ROOM:
+            raise SpaceError(
+                SEND, self.repo.place, f"{human(free)} are free there, and {human(_ROOM)} are left to backups",
+                "Make room there. What was received waits in the spool, and after that in the server.",
+            )  # fmt: skip
         answer = self._ask()
         state = ledger(self.config)
         folders = receiver.spools(self.config)
@@ -356,11 +364,14 @@ class _Pass:
         """Write the span's manifest, from what its notes say."""
         if not state.span:
             return state
-        if state.span in self.repo.ids(WAL) and self.repo.notes(WAL, state.span):
+        there = state.span in self.repo.ids(WAL)
+        if there and self.repo.notes(WAL, state.span):
             span = self._publish(state.span)
             # A pass that was killed after a note has sent more than it could remember.
             if span.timeline == state.timeline:
                 state = replace(state, position=format_lsn(max(span.end, parse_lsn(state.position))))
+        elif there:
+            self.repo.delete(WAL, state.span)  # no note names what is in it
         state = replace(state, span="", number=0, previous="", opened_at=None, pieces=0, bytes=0, histories=())
         remember(self.config, state)
         return state
