@@ -102,9 +102,11 @@ def test_prune_keeps_the_window_and_what_its_bases_need(
     for item in bases:
         prove(tmp_path, item)
     result = pruned(tmp_path)
-    assert result["delete"] == [*(item.id for item in bases[:3]), *spans[:3]]
-    assert store(tmp_path).ids("base") == [item.id for item in bases[3:]]
-    assert store(tmp_path).ids("wal") == spans[3:]
+    assert result["delete"] == [*(item.id for item in bases[:2]), *spans[:2]], (
+        "eight days, as the window has to begin with a base"
+    )
+    assert store(tmp_path).ids("base") == [item.id for item in bases[2:]]
+    assert store(tmp_path).ids("wal") == spans[2:]
     assert "the window of 7 days begins with it" in result["keep"][bases[3].id]
 
 
