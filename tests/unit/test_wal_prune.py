@@ -102,17 +102,19 @@ def test_prune_keeps_the_window_and_what_its_bases_need(
     for item in bases:
         prove(tmp_path, item)
     result = pruned(tmp_path)
-    assert result["delete"] == [*(item.id for item in bases[:3]), *spans[:3]]
-    assert store(tmp_path).ids("base") == [item.id for item in bases[3:]]
-    assert store(tmp_path).ids("wal") == spans[3:]
+    assert result["delete"] == [*(item.id for item in bases[:2]), *spans[:2]], (
+        "eight days, as the window has to begin with a base"
+    )
+    assert store(tmp_path).ids("base") == [item.id for item in bases[2:]]
+    assert store(tmp_path).ids("wal") == spans[2:]
     assert "the window of 7 days begins with it" in result["keep"][bases[3].id]
 
 
-def test_a_base_that_cannot_be_read_keeps_everything(tmp_path: Path, filled: tuple[list[Manifest], list[str]]) -> None:
+def test_a_base_that_cannot_be_read_keeps_all_spans(tmp_path: Path, filled: tuple[list[Manifest], list[str]]) -> None:
     bases, spans = filled
     for item in bases:
         prove(tmp_path, item)
-    Path(store(tmp_path).location("base", bases[0].id), "manifest.json").write_bytes(b"{")
+    Path(store(tmp_path).location("base", bases[3].id), "manifest.json").write_bytes(b"{")
     pruned(tmp_path)
     assert store(tmp_path).ids("wal") == spans
 

@@ -320,7 +320,7 @@ NOTES: dict[str, tuple[Callable[[LocalRepository], object], str]] = {
             path(repo, "note-000003.json").unlink(),
             path(repo, "note-000003.json").symlink_to("note-000002.json"),
         ),
-        "",
+        "note-000003",
     ),
     "a number too high": (
         lambda repo: path(repo, "note-000009.json").write_bytes(b"{}"),
@@ -362,7 +362,7 @@ def test_a_manifest_that_names_other_pieces_than_its_notes_is_noticed(repo: Loca
         ({"end": "0/0"}, "begin and end"),
         ({"timeline": 2}, "another timeline"),
         ({"reached": "0/0"}, "far behind"),
-        ({"segment_size": 2 * MIB}, ""),
+        ({"segment_size": 2 * MIB}, "no gap says why|begin and end"),
     ],
 )
 def test_a_manifest_that_contradicts_its_pieces_is_refused(

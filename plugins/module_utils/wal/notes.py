@@ -158,12 +158,19 @@ def parse(data: bytes, identity: str, number: int, stack: str = "") -> Note:
     fields = {name: value for name, value in body.items() if name not in ("schema", "version")}
     newer = head.version[1:] > VERSION[1:]
     note = typed.build(Note, fields, bad, unknown="ignore" if newer else "refuse")
+    if not newer and _bytes(note) != data:  # another form of the same time, say: there is one form only
+        raise bad("", "its bytes are not as they were written")
     if (note.id, note.number) != (identity, number):
         raise bad("", f"it is note {note.number} of {printable(note.id)[:80]}")
     if stack and note.stack != stack:
         raise bad("", f"it is of the stack {printable(note.stack)[:80]}")
     refuse(note)
     return note
+
+
+def _bytes(note: Note) -> bytes:
+    signature = {"signature": typed.plain(note.signature)} if note.signature else {}
+    return sealing.render({**body_of(note), **signature})
 
 
 def opened(data: bytes, identity: str, number: int) -> Opened:

@@ -12,7 +12,7 @@
   end behind the base's start. One that was written after the anchor stays whatever it is of. Where a base could not be
   read, every span stays; so does a span that could not be read.
 * A timeline's history outlives the span that brought it, for as long as a base or span of that timeline or a later one
-  of that server stays: the newest span that has it stays then.
+  of that server stays: the newest span that has it stays then, and where something could not be read, in any case.
 """
 
 from __future__ import annotations
@@ -115,7 +115,8 @@ def _needs(base: Base, span: Reach) -> bool:
 
 
 def _histories(spans: Sequence[Reach], staying: Sequence[Base], chosen: Collection[str]) -> list[Reach]:
-    """The newest span with each history that a server of what stays may ask for."""
+    """The newest span with each history that a server of what stays may ask for; any, where something was not read."""
+    unread = not all((*(span.system for span in spans), *(base.system for base in staying)))
     last: dict[str, int] = {}
     for system, timeline in (
         *((base.system, base.timeline) for base in staying),
@@ -125,7 +126,7 @@ def _histories(spans: Sequence[Reach], staying: Sequence[Base], chosen: Collecti
     newest: dict[tuple[str, int], Reach] = {}
     for span in sorted(spans, key=lambda span: span.id):
         for timeline in span.histories:
-            if timeline <= last.get(span.system, 0):
+            if span.system and (unread or timeline <= last.get(span.system, 0)):
                 newest[span.system, timeline] = span
     return list(newest.values())
 
