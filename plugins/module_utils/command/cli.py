@@ -340,6 +340,7 @@ def _list(loaded: config.Config, arguments: argparse.Namespace, log: Log) -> Ans
     now = datetime.now(timezone.utc)
     gone, gone_points = clocks.hidden_entries(run, found, tied, now)
     found = {name: [*gone.get(name, ()), *entries] for name, entries in found.items()}
+    found.update(points.continuous(repo, loaded.stack))
     tied = [*gone_points, *tied]
     if arguments.component:
         found = {name: entries for name, entries in found.items() if name == arguments.component}
@@ -615,6 +616,30 @@ def _transaction_options(parser: argparse.ArgumentParser) -> None:
     transaction.options(parser)
 
 
+def _wal(loaded: config.Config, arguments: argparse.Namespace, log: Log) -> Answer:
+    from . import wal
+
+    return wal.run(Opened(loaded), arguments, log)
+
+
+def _wal_options(parser: argparse.ArgumentParser) -> None:
+    from . import wal
+
+    wal.options(parser)
+
+
+def _mark(loaded: config.Config, arguments: argparse.Namespace, log: Log) -> Answer:
+    from . import wal
+
+    return wal.mark(Opened(loaded), arguments, log)
+
+
+def _mark_options(parser: argparse.ArgumentParser) -> None:
+    from . import wal
+
+    wal.mark_options(parser)
+
+
 def _status_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--nagios", action="store_true",
@@ -668,5 +693,7 @@ _VERBS = {
         _ship_options,
         _ship,
     ),
+    "wal": Verb("Protect the database continuously by its write-ahead log (WAL).", _wal_options, _wal),
+    "mark": Verb("Name this instant in the WAL, to go back to it.", _mark_options, _mark),
     "status": Verb("Say whether the stack is protected; fails when it is not.", _status_options, _status),
 }

@@ -32,12 +32,13 @@ from ..recovery.state import RECOVERING_OBJECTS, refuse_while_unfinished
 from ..repository import catalog, copies, points, repositories, retention
 from ..repository.base import Repository
 from ..repository.catalog import Entry
-from ..repository.components import KINDS, configured
+from ..repository.components import BASE, KINDS, WAL, configured
 from ..repository.manifest import component_of
 from ..repository.points import PointEntry
 from ..repository.retention import Plan
 from ..settings.config import Config
 from ..stack.runtime import Opened
+from ..wal import trail
 from . import clocks
 from .clocks import Seen
 
@@ -111,8 +112,11 @@ def _prune(run: Opened, now: datetime, dry_run: bool, log: Log, trust_clock: boo
         clocks.require(run.config, _dates(sides), now)
     held = _holds(run.config, sides, now, dry_run, log)
     whole, own = plans(sides, policy(run.config), now, held)
+    trails = _trails(run.config, sides, now, held)
+    whole = Plan({**whole.keep, **_together(trails)}, [*whole.delete, *_gone(trails)])
     doomed_of = [
-        [text for text in whole.delete if text in side.ids and text not in plan.keep] for side, plan in zip(sides, own)
+        [*(text for text in whole.delete if text in side.ids and text not in plan.keep), *spans.delete]
+        for side, plan, spans in zip(sides, own, trails)
     ]
     deleted: set[str] = set()
     swept: list[str] = []
@@ -158,6 +162,29 @@ def _prune(run: Opened, now: datetime, dry_run: bool, log: Log, trust_clock: boo
         "versions": {"deleted": old.versions, "bytes": old.bytes, "waits": waits},
         "failed": failed,
     }
+
+
+def _trails(config: Config, sides: Sequence[Side], now: datetime, held: Mapping[str, str]) -> list[Plan]:
+    """Of each side which bases and spans of WAL stay, by what that side has: one that lacks the newest, as its copies
+    fail, keeps its older ones. A base that was proved anywhere is proved. What was never written costs nothing."""
+    there = [{BASE: [], WAL: [], **points.continuous(side.repo, config.stack)} for side in sides]
+    proved = {entry.id for backups in there for entry in backups[BASE] if entry.good and entry.proven_at}
+    return [
+        trail.trail(
+            trail.bases_of(backups[BASE], proved, held), trail.spans_of(backups[WAL], held), config.wal.window_days,
+            now, policy(config).timezone,
+        )
+        for backups in there
+    ]  # fmt: skip
+
+
+def _together(trails: Sequence[Plan]) -> dict[str, list[str]]:
+    return {name: reasons for plan in reversed(trails) for name, reasons in plan.keep.items()}
+
+
+def _gone(trails: Sequence[Plan]) -> list[str]:
+    """What goes anywhere, each once."""
+    return list(dict.fromkeys(name for plan in trails for name in plan.delete))
 
 
 def _holds(config: Config, sides: Sequence[Side], now: datetime, dry_run: bool, log: Log) -> dict[str, str]:

@@ -29,12 +29,13 @@ from ..evidence.schema import Verification, Verified
 from ..repository import catalog, points, repositories
 from ..repository.base import Altered, Repository
 from ..repository.checksums import checksums
-from ..repository.components import CONFIG, KINDS, configured
+from ..repository.components import CONFIG, KINDS, WAL, component_kind, configured
 from ..repository.details import ConfigDetails
 from ..repository.manifest import Manifest, component_of, parse
 from ..settings.config import LEVELS, Config
 from ..stack.runtime import Opened
 from ..tools import age
+from ..wal import spans
 from .levels import PROOFS
 from .proof import Proof, Result
 
@@ -255,17 +256,27 @@ def _levels(proof: Proof) -> Iterator[Check]:
         found = checksums(repo, manifest, folder)
         yield from found
         spoiled = [check.part for check in found if isinstance(check, PartCheck)]
-        kind = KINDS[manifest.component]
+        kind = component_kind(manifest.component)
+        if manifest.component == WAL:
+            found = [*found, spans.check(repo, manifest)]
+            yield found[-1]
         left = set(kind.alone(manifest.detailed(kind.details))).difference(spoiled)
         whole = all(check.result == PASS for check in found if not isinstance(check, PartCheck))
         if whole and (left or not spoiled) and proof.level != "checksum":
-            yield from PROOFS[manifest.component](replace(proof, folder=folder, spoiled=spoiled))
+            prove = PROOFS.get(manifest.component, _unproved)
+            yield from prove(replace(proof, folder=folder, spoiled=spoiled))
+
+
+def _unproved(proof: Proof) -> Iterator[Check]:
+    """What continuous protection writes is proved by a server that replays it."""
+    cause = f"a backup of {proof.manifest.component} is verified at the level checksum; add --level checksum"
+    yield Check(proof.level, COULD_NOT_VERIFY, cause)
 
 
 def _by_database(manifest: Manifest, level: str, found: Sequence[Check]) -> dict[str, tuple[str, str]]:
     """The verdict on each database, and the first of what was found of it; none where all passed, or where something
     that every one needs did not."""
-    kind = KINDS[manifest.component]
+    kind = component_kind(manifest.component)
     names = kind.alone(manifest.detailed(kind.details))
     single = [check for check in found if isinstance(check, PartCheck)]
     common = [check for check in found if not isinstance(check, PartCheck)]

@@ -21,7 +21,7 @@ from ..base.text import named
 from ..settings.config import LEVELS, MANIFESTS
 from . import retention
 from .base import ID, LATEST, VERIFICATION, Altered, Repository, Trust, dated
-from .components import CONFIG, DATABASE, FILES, KINDS
+from .components import CONFIG, DATABASE, FILES, component_kind
 from .manifest import Manifest, backup_id, outline, parse
 from .sealing import Sealed
 
@@ -290,7 +290,7 @@ def _published(repo: Repository, component: str, identity: str) -> Optional[Entr
     early = clock.ahead(manifest.written_at)
     problems += [_failed(level, item) for level, item in proof.items() if item.verdict == FAIL]
     problems += [doubt] if doubt else []
-    kind = KINDS[component]
+    kind = component_kind(component)
     lacks = kind.lacks(manifest.detailed(kind.details))
     said = "; ".join([*problems, *lacks, *filter(None, [early])][:4])
     spoiled = {} if doubt or early or lacks else _spoiled(manifest, wrong, proof)
@@ -324,7 +324,7 @@ def _spoiled(manifest: Manifest, artefacts: Mapping[str, str], proof: Mapping[st
 
     A failure counts until the database passes at the same level or a higher one.
     """
-    kind = KINDS[manifest.component]
+    kind = component_kind(manifest.component)
     details = manifest.detailed(kind.details)
     names = kind.alone(details)
     found: dict[str, str] = {}
@@ -569,7 +569,7 @@ def held_of(entry: Entry) -> dict[str, int]:
     """The earlier backups that hold parts of this one, and how many bytes of it."""
     if entry.manifest is None:
         return {}
-    kind = KINDS[entry.component]
+    kind = component_kind(entry.component)
     held = kind.held(entry.manifest.detailed(kind.details))
     return {identity: size for identity, size in held.items() if identity != entry.id}
 
@@ -593,7 +593,7 @@ def shrunk(found: Sequence[Entry], identity: str = "", *, accepts: bool = True, 
     usable = [entry.manifest for entry in found if entry.manifest and (entry.good or _named(entry, identity))]
     last = len(usable) - 1
     index = next((n for n, manifest in enumerate(usable) if manifest.id == identity), 0) if identity else last
-    kind = KINDS[usable[index].component] if usable else None
+    kind = component_kind(usable[index].component) if usable else None
     if kind is None or not kind.counts:
         return "", ""
     details = [manifest.detailed(kind.details) for manifest in usable[: index + 1]]

@@ -16,9 +16,20 @@ from typing import Any, Callable, Generic, Optional, TypeVar
 
 from ..base.text import named, several
 from ..settings.config import Config
-from .details import ConfigDetails, Content, DatabaseDetails, DumpDetails, DumpsDetails, FilesDetails, ObjectsDetails
+from .details import (
+    BaseDetails,
+    ConfigDetails,
+    Content,
+    DatabaseDetails,
+    DumpDetails,
+    DumpsDetails,
+    FilesDetails,
+    ObjectsDetails,
+    WalDetails,
+)
 
 DATABASE, OBJECTS, FILES, DUMPS, CONFIG = "database", "objects", "files", "dumps", "config"
+BASE, WAL = "base", "wal"
 NO_DATABASE = "the stack has no database"  # stands in recovery points, which are read by it: never another text
 D = TypeVar("D")
 Counts = Mapping[str, int]
@@ -282,6 +293,34 @@ KINDS: dict[str, AnyKind] = {
         ),
     )
 }  # fmt: skip
+
+# What continuous protection writes. No recovery point names them, and what is said of a stack's components is not said
+# of them: a stack without them is as it was before there were any. See wal/spans.py.
+CONTINUOUS: dict[str, AnyKind] = {
+    kind.name: kind
+    for kind in (
+        Kind(
+            BASE, "base", "base", BaseDetails, lambda config: config.wal.enabled, silent=True,
+            impossible=lambda details, artefacts: details.impossible(artefacts),
+            bytes=lambda details: details.bytes,
+        ),
+        Kind(
+            WAL, "wal", "wal", WalDetails, lambda config: config.wal.enabled, silent=True,
+            impossible=lambda details, artefacts: details.impossible(artefacts),
+            bytes=lambda details: sum(details.lengths.values()),
+        ),
+    )
+}  # fmt: skip
+GROWING = (WAL,)  # written over an hour: without a manifest they are open, and no leftovers of a run that was killed
+
+
+def every() -> dict[str, AnyKind]:
+    """All that may lie in a repository, those of continuous protection last."""
+    return {**KINDS, **CONTINUOUS}
+
+
+def component_kind(component: str) -> AnyKind:
+    return KINDS[component] if component in KINDS else CONTINUOUS[component]
 
 
 def configured(config: Config) -> list[AnyKind]:

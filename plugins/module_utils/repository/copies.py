@@ -102,8 +102,8 @@ def catch_up(run: Opened, *, log: Log) -> Outcome:
     if store is None:
         return Outcome()
     repo = repositories.of(run)
-    every = points.backups(repo, run.config.stack).values()
-    found = [entry for some in every for entry in some if entry.manifest and (entry.sound or entry.flawed)]
+    every = {**points.continuous(repo, run.config.stack), **points.backups(repo, run.config.stack)}
+    found = [entry for some in every.values() for entry in some if entry.manifest and (entry.sound or entry.flawed)]
     held: dict[str, list[str]] = {}
     copied, failed = [], []
     try:

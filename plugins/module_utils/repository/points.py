@@ -26,7 +26,7 @@ from ..stack.runtime import Opened
 from . import catalog, repositories, retention
 from .base import POINT_ID, Altered, Repository, Trust
 from .catalog import Entry, Published
-from .components import DATABASE, FILES, KINDS, NO_DATABASE, OBJECTS, Kind
+from .components import CONTINUOUS, DATABASE, FILES, KINDS, NO_DATABASE, OBJECTS, Kind, every
 from .details import FilesDetails, ObjectsDetails
 from .manifest import D, Manifest, component_of
 from .sealing import Sealed, Signature, unseal
@@ -157,6 +157,12 @@ def backups(repo: Repository, stack: str, outlined: Iterable[str] = ()) -> dict[
     return {name: catalog.entries(repo, name, stack, outlined=name in {*outlined}) for name in KINDS}
 
 
+def continuous(repo: Repository, stack: str) -> dict[str, list[Entry]]:
+    """The like of what continuous protection wrote, closed spans alone; nothing where it never wrote anything."""
+    there = [name for name in CONTINUOUS if name in repo.folders and repo.ids(name)]
+    return {name: catalog.entries(repo, name, stack) for name in there}
+
+
 def entry(repo: Repository, identity: str, found: Mapping[str, Entry], altered: Optional[Altered] = None) -> PointEntry:
     """Read one recovery point and compare it with the backups that are there, by id."""
     try:
@@ -245,7 +251,7 @@ def listing(tied: Sequence[PointEntry], found: Mapping[str, Sequence[Entry]], no
     The database's come last: the last good one of the list is what a database recovery would take.
     """
     shown = [entry.as_dict(now) for entry in tied]
-    return shown + [entry.as_dict(now) for name in reversed(tuple(KINDS)) for entry in found.get(name, ())]
+    return shown + [entry.as_dict(now) for name in reversed(tuple(every())) for entry in found.get(name, ())]
 
 
 def choose(

@@ -27,12 +27,12 @@ from ..base.errors import (
     present,
     printable,
 )
-from ..settings.config import ADOPTIONS, ESCROWS, MANIFESTS, RECOVERY_POINTS, VERIFICATIONS, Config
+from ..settings.config import ADOPTIONS, ESCROWS, MANIFESTS, NOTES, RECOVERY_POINTS, VERIFICATIONS, Config
 from ..settings.parts import LocalSettings, S3Settings
 from ..stack.runtime import Opened
 from . import sealing
 from .base import LATEST, POINT_ID, VERIFICATION, Repository, dated
-from .components import CONFIG
+from .components import CONFIG, CONTINUOUS
 from .details import ConfigDetails
 from .local import LocalRepository
 from .manifest import Manifest
@@ -469,6 +469,15 @@ class SignedTrust:
             return exc.cause
         return ""
 
+    def refused_note(self, component: str, identity: str, data: bytes) -> str:
+        """Why a note does not count. It is of a span, whose chain of notes another one may not continue."""
+        try:
+            if self.signers:
+                self._record(component, identity, data, NOTES)
+        except LifeboatError as exc:
+            return exc.cause
+        return ""
+
     def learn(self, signed: Sealed, key: str, data: bytes) -> None:
         """What this host has just signed itself."""
         place, bound = getattr(signed, "component", ""), present(signed.signature)
@@ -641,7 +650,8 @@ class _Signed:
 
 def publish(run: Opened, document: S, write: Callable[[bytes], object]) -> S:
     """Sign the document with this host's key, where it has one, and give its bytes to `write`. The caller holds the
-    stack's lock. Returns it as it was written. Raises LifeboatError where it cannot be signed: nothing is written then.
+    stack's lock; for what continuous protection writes, that of its sender. Returns it as it was written. Raises
+    LifeboatError where it cannot be signed: nothing is written then.
     """
     key = run.config.signing_key
     if not key:
@@ -649,12 +659,14 @@ def publish(run: Opened, document: S, write: Callable[[bytes], object]) -> S:
         return document
     repo, mine, place = of(run), sealing.public(key), getattr(document, "component", "")
     chain = f"{document.document}/{place}"
-    kept = _signed(run.config, mine)
+    # A sender runs beside a backup: of two that write one file, one would forget what the other one signed.
+    file = f"signed-{place}.json" if place in CONTINUOUS else SIGNED
+    kept = _signed(run.config, mine, file)
     head = _last(repo, document.document, place, mine, kept.heads.get(chain, _Head()))
     signed = document.signed(Signature(repo.identity(), head.sequence + 1, head.seal), key)
     data = signed.to_bytes()
     write(data)
-    _remember(run.config, replace(kept, heads={**kept.heads, chain: _Head(head.sequence + 1, signed.seal)}))
+    _remember(run.config, replace(kept, heads={**kept.heads, chain: _Head(head.sequence + 1, signed.seal)}), file)
     pinned = trust(run)
     if pinned:
         pinned.learn(signed, mine, data)

@@ -50,6 +50,7 @@ from .base import (
     Staging,
     TakenError,
 )
+from .components import GROWING
 from .manifest import Artefact
 
 DAMAGED = "damaged"  # what was found in a copy that was sent again, where the bucket keeps no versions
@@ -232,15 +233,20 @@ class S3Repository(Repository):
         return [item.key for item in self._objects(f"{key}/claim") if CLAIM.fullmatch(item.key[len(key) + 1 :])]
 
     def files(self, component: str, id: str) -> dict[str, int]:
+        found = self._contents(component, id)
+        return {name: size for name, size in found.items() if self._artefact(component, name)}
+
+    def _begin(self, parts: tuple[str, ...]) -> None:
+        """Nothing: a bucket has no directories."""
+
+    def _contents(self, component: str, id: str) -> dict[str, int]:
         key = self._key(*self._backup(component, id)) + "/"
         found = {item.key[len(key) :]: item.size for item in self._objects(key)}
         if not found:
             raise NotFoundError(
                 "find the backup", self.location(component, id), "it is not there", "Choose another (lifeboat list)."
             )
-        return {
-            name: size for name, size in found.items() if name not in (MANIFEST, *RECORDS) and not CLAIM.fullmatch(name)
-        }
+        return found
 
     @contextlib.contextmanager
     def materialise(self, component: str, id: str) -> Iterator[Path]:
@@ -369,7 +375,7 @@ class S3Repository(Repository):
         with explained("sweep the staging directory", self.staging_root):
             local = [path for path in base.leftovers(self.staging_root) if filesystem.untouched(path, older_than, now)]
         stale: list[str] = []
-        for component in self.folders:
+        for component in [name for name in self.folders if name not in GROWING]:
             for id in sorted(set(self.ids(component)) & set(self._those(component, self._unpublished))):
                 key = self._key(*self._backup(component, id))
                 newest = max((item.modified for item in self._objects(key + "/")), default=now)

@@ -13,7 +13,7 @@ from typing import Optional, Union
 from ..base.clock import TOLERANCE
 from ..base.text import human, several
 from .catalog import Entry
-from .components import DATABASE, KINDS
+from .components import DATABASE, KINDS, component_kind, every
 from .points import PointEntry
 
 Row = tuple[str, ...]
@@ -44,7 +44,7 @@ def _backups(found: Mapping[str, Sequence[Entry]], now: datetime) -> list[str]:
         for what in kind.counts
     ]  # fmt: skip
     rows: list[Row] = [("ID", "AGE", "SIZE", *(what.upper() for what in columns), "PROVEN")]
-    for name in reversed(tuple(KINDS)):
+    for name in reversed(tuple(every())):
         for entry in found.get(name, ()):
             rows.append((entry.id, *_cells(entry, columns, now), _proven(entry)))
     return [*aligned(rows), *_notes(found.get(DATABASE, ()))]
@@ -58,7 +58,7 @@ def _notes(found: Sequence[Entry]) -> list[str]:
 
 
 def _cells(entry: Entry, columns: Iterable[str], now: datetime) -> Row:
-    kind, manifest = KINDS[entry.component], entry.manifest
+    kind, manifest = component_kind(entry.component), entry.manifest
     if manifest is None:
         return ("-", "-", *("-" for _what in columns))
     details = manifest.detailed(kind.details)

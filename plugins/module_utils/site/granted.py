@@ -22,7 +22,7 @@ from ..base import filesystem
 from ..base.errors import IntegrityError, LifeboatError, NotFoundError, UsageError
 from ..base.filesystem import CHUNK, explained
 from ..repository import repositories
-from ..repository.base import ID, MANIFEST, RECORDS, Repository, Staging
+from ..repository.base import ID, MANIFEST, Repository, Staging
 from ..repository.s3 import STAGING
 from ..settings.parts import ReadbackSettings
 from ..stack.runtime import Opened
@@ -102,11 +102,14 @@ class Granted(Repository):
             return [id for id in self.ids(component) if _there(source, (*self._backup(component, id), MANIFEST))]
 
     def files(self, component: str, id: str) -> dict[str, int]:
+        return {name: size for name, size in self._contents(component, id).items() if self._artefact(component, name)}
+
+    def _contents(self, component: str, id: str) -> dict[str, int]:
         with self._source() as source:
             found = dict(_below(source, self._backup(component, id), _DEPTH))
         if not found:
             raise NotFoundError("find the backup", self.location(component, id), "it is not there", "Choose another.")
-        return {name: size for name, size in found.items() if name not in (MANIFEST, *RECORDS)}
+        return found
 
     @contextlib.contextmanager
     def materialise(self, component: str, id: str) -> Iterator[Path]:
@@ -177,6 +180,9 @@ class Granted(Repository):
         return UsageError("write to the keeper's repository", self.place, cause)
 
     def stage(self, component: str, id: str) -> contextlib.AbstractContextManager[Staging]:
+        raise self._read_only()
+
+    def _begin(self, parts: Parts) -> None:
         raise self._read_only()
 
     def delete(self, component: str, id: str) -> list[str]:
