@@ -290,7 +290,7 @@ def test_a_dump_is_in_its_artefact_and_the_facts_beside_it(here: Path) -> None:
     told = subprocess.run(["zstd", "-dc", str(folder / entry.facts)], capture_output=True, check=True).stdout
     assert json.loads(told)["facts"] == {"rows of wiki.page": "3 17", "account root": "x"}
     assert {check.name: check.result for check in levels(run, manifest)} == {"dump of wiki": PASS}
-    assert "wiki 9 B" in COMPONENTS["dumps"].line(manifest)
+    assert "wiki 9 B" in COMPONENTS["dumps"].summary(manifest)
 
 
 def test_a_dump_that_ends_with_0_and_wrote_nothing_is_refused(here: Path) -> None:

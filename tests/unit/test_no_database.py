@@ -330,20 +330,20 @@ def test_the_checklist_of_an_incident(world: World, services: Services) -> None:
     world.take()
     point = world.seal()
     lines = list(checklist_incident.lines(world.run, datetime.now(timezone.utc)))
-    assert not [line for line in lines if "database" in f"{line.name} {line.seen}"], lines
+    assert not [line for line in lines if "database" in f"{line.name} {line.figure}"], lines
     by_name = {line.name: line for line in lines}
-    assert (by_name["recovery point"].result, point.id in by_name["recovery point"].seen) == (PASS, True)
+    assert (by_name["recovery point"].result, point.id in by_name["recovery point"].figure) == (PASS, True)
     assert (by_name["application"].result, services.asked) == (PASS, ["wiki.service"])
     (world.root / "a" / "one.txt").unlink()
     again = {line.name: line for line in checklist_incident.lines(world.run, datetime.now(timezone.utc))}
-    assert (again["files"].result, "lifeboat.dr.recover_files" in again["files"].seen) == (FAIL, True)
+    assert (again["files"].result, "lifeboat.dr.recover_files" in again["files"].figure) == (FAIL, True)
 
 
 def test_the_backup_to_use_where_no_point_is(world: World) -> None:
     world.fill()
     taken = world.take()
     latest = next(iter(checklist_incident.lines(world.run, datetime.now(timezone.utc))))
-    assert (latest.name, latest.result, taken.id in latest.seen) == ("backup of the files", PASS, True)
+    assert (latest.name, latest.result, taken.id in latest.figure) == ("backup of the files", PASS, True)
 
 
 def test_the_lists_of_the_week_and_the_quarter(world: World) -> None:
@@ -352,9 +352,9 @@ def test_the_lists_of_the_week_and_the_quarter(world: World) -> None:
     world.take()
     for period in ("daily", "weekly", "quarterly"):
         found = checklist.work_through(world.run, period, now=datetime.now(timezone.utc))
-        told = [line for line in found.lines if "database" in f"{line.name} {line.seen}"]
+        told = [line for line in found.lines if "database" in f"{line.name} {line.figure}"]
         assert not told, (period, told)
-        assert [line for line in found.lines if "files" in f"{line.name} {line.seen}"] or period == "daily"
+        assert [line for line in found.lines if "files" in f"{line.name} {line.figure}"] or period == "daily"
 
 
 # --- objects ---

@@ -698,4 +698,4 @@ def test_the_schedule_and_the_monthly_list_ask_for_it(world: World) -> None:
     assert schedule.wanted(world.config())["notify"] == "notify"
     made = checklist.work_through(Opened(world.config()), "monthly", now=NOW)
     (line,) = (line for line in made.lines if line.name == "alert test")
-    assert "lifeboat.dr.alert_test -e alert_stack=shop" in line.seen
+    assert "lifeboat.dr.alert_test -e alert_stack=shop" in line.figure

@@ -104,7 +104,7 @@ class Taken:
 
     def lines(self) -> list[str]:
         """For a terminal; the last line says what is wrong, where something is."""
-        shown = [f"{manifest.id}  {COMPONENTS[manifest.component].line(manifest)}" for manifest in self.manifests]
+        shown = [f"{manifest.id}  {COMPONENTS[manifest.component].summary(manifest)}" for manifest in self.manifests]
         if self.point is not None:
             parts = ", ".join(self.point.parts)
             shown.append(f"{self.point.id}  recovery point of {parts}, consistency {self.point.consistency}")
