@@ -777,7 +777,7 @@ def test_a_name_in_a_file_that_has_no_end_is_not_known(tmp_path: Path, odd: str)
         lambda at, cause: LifeboatError("read", at, cause), unknown="ignore",
     )  # fmt: skip
     environment = {"POSTGRES_USER_FILE": "/run/secrets/user"}
-    assert discover._said(project, environment, ("POSTGRES_USER",), discover.text_of) == "shop"
+    assert discover._setting(project, environment, ("POSTGRES_USER",), discover.text_of) == "shop"
     file.unlink()
     if odd == "pipe":
         os.mkfifo(file)
@@ -786,7 +786,7 @@ def test_a_name_in_a_file_that_has_no_end_is_not_known(tmp_path: Path, odd: str)
     else:
         file.touch()
         os.truncate(file, 1 << 40)
-    assert discover._said(project, environment, ("POSTGRES_USER",), discover.text_of) is None
+    assert discover._setting(project, environment, ("POSTGRES_USER",), discover.text_of) is None
 
 
 def test_a_line_of_the_log_of_a_mebibyte_is_looked_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

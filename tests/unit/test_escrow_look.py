@@ -52,7 +52,7 @@ class World:
 
     def look(self, *accept: str, now: datetime = NOW) -> tuple[str, str]:
         run = Opened(make_config(self.root, **self.changes))
-        result = escrow_look.look(run, path=self.seen, accept=accept, now=now, log=len)
+        result = escrow_look.compare(run, path=self.seen, accept=accept, now=now, log=len)
         return result.verdict, "; ".join(check.detail for check in result.checks if check.result == result.verdict)
 
 
@@ -233,7 +233,7 @@ def test_a_sequence_that_went_back_is_an_alarm(tmp_path: Path, monkeypatch: pyte
     seen, config = tmp_path / "look.json", make_config(tmp_path)
 
     def look() -> list[str]:
-        result = escrow_look.look(Opened(config), path=seen, now=NOW, log=len)
+        result = escrow_look.compare(Opened(config), path=seen, now=NOW, log=len)
         return [check.detail for check in result.checks if check.result == "FAIL"]
 
     assert look() == []

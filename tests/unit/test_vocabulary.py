@@ -17,7 +17,7 @@ import layers
 import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.backend.planned import Plan, Rung
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import typed
-from ansible_collections.lifeboat.dr.plugins.module_utils.operations import checklist_line
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations import checklist_line, discover, escrow_look
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery.state import Last, Unfinished
 from ansible_collections.lifeboat.dr.plugins.module_utils.vault import endpoints, writer
 from ansible_collections.lifeboat.dr.plugins.modules import drill_begin
@@ -107,6 +107,8 @@ KEYS: dict[type, set[str]] = {
     Last: {"asked"},
     Unfinished: {"asked", "others"},
     checklist_line.Item: {"seen"},
+    discover.Draft: {"wanted"},
+    escrow_look.Snapshot: {"seen"},
     endpoints._Remembered: {"of"},
     writer.Rights: {"of"},
     drill_begin.Chosen: {"words"},

@@ -186,7 +186,7 @@ def _configured(arguments: argparse.Namespace) -> config.Config:
     if arguments.verb == "escrow":
         from ..operations import escrow_kit
 
-        if escrow_kit.given(arguments):
+        if escrow_kit.names_vault(arguments):
             return escrow_kit.configured(arguments)
     usual = config.KEEPER_DIRECTORY if arguments.verb == "keeper" else config.DIRECTORY
     return config.load(arguments.stack, arguments.config_directory or usual)
@@ -369,7 +369,7 @@ def _escrow(loaded: config.Config, arguments: argparse.Namespace, log: Log) -> A
     if arguments.look:
         now = datetime.now(timezone.utc)
         run = Opened(loaded)
-        return _verification(escrow_look.look(run, path=arguments.seen, accept=arguments.accept, now=now, log=log))
+        return _verification(escrow_look.compare(run, path=arguments.seen, accept=arguments.accept, now=now, log=log))
     if arguments.print_kit:
         kit = escrow_kit.kit(loaded)
         return 0, kit, base_text.printable_json(kit, indent=1).split("\n")

@@ -39,7 +39,7 @@ from ..repository.retention import Plan
 from ..settings.config import Config
 from ..stack.runtime import Opened
 from . import clocks
-from .clocks import Seen
+from .clocks import Sighting
 
 E = TypeVar("E", Entry, PointEntry)
 B = TypeVar("B", retention.Backup, retention.Point)
@@ -191,12 +191,12 @@ class _Keeper:
         self._config, self._side, self._now, self._dry_run = config, side, now, dry_run
         self._held = held
 
-    def _record(self, known: dict[str, Seen]) -> None:
+    def _record(self, known: dict[str, Sighting]) -> None:
         if self._dry_run or (not known and not self._known()):
             return
         clocks.write_hidden(self._config, {**clocks.read_hidden(self._config), self._side.repo.place: known})
 
-    def _known(self) -> dict[str, Seen]:
+    def _known(self) -> dict[str, Sighting]:
         return clocks.read_hidden(self._config).get(self._side.repo.place, {})
 
     def begin(self, doomed: Sequence[str]) -> None:
