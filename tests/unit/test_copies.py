@@ -504,7 +504,7 @@ def test_both_sides_are_pruned_by_one_plan(
     left = [made[2].parts["objects"].id, newest]
     assert [held for held, _ in mirror_held] == [left, left], "a dry run counts as what it would do"
     assert done["versions"] == {"deleted": 2, "bytes": 20, "waits": ""}
-    assert operations_prune.told(done, "deleted") == [
+    assert operations_prune.report(done, "deleted") == [
         "deleted  2 old versions in the mirror, 20 B",
         "kept by the store  x: locked",
     ]
@@ -529,7 +529,7 @@ def test_old_versions_wait_for_what_is_not_known(
     done = run_prune(settings, NOW + DAY, dry_run=why == "a recovery")
     wanted = {"a recovery": "a recovery of the bucket has begun", "unreadable": "its manifest cannot be read"}[why]
     assert wanted in done["versions"]["waits"]
-    assert wanted in operations_prune.told(done, "deleted")[0]
+    assert wanted in operations_prune.report(done, "deleted")[0]
     assert len(mirror_held) == 1, "the vault was not touched again"
 
 

@@ -48,7 +48,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.operations import (
     shipping,
     status,
 )
-from ansible_collections.lifeboat.dr.plugins.module_utils.operations.preflight import Place
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations.preflight import Location
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import state
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import catalog, points
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import documents, signed
@@ -220,7 +220,7 @@ def test_a_file_of_the_state_directory_that_is_none_is_forgotten(tmp_path: Path,
 def test_another_stacks_configuration_that_cannot_be_read_stops_nothing(tmp_path: Path) -> None:
     (tmp_path / "blog.json").mkdir()
     (tmp_path / "shop.json").write_text(json.dumps(settings(tmp_path)))
-    assert preflight.shared(Place("app1", "app1", "shop", {"type": "local", "path": "/backup"}), [], tmp_path) == []
+    assert preflight.shared(Location("app1", "app1", "shop", {"type": "local", "path": "/backup"}), [], tmp_path) == []
 
 
 @pytest.mark.parametrize(

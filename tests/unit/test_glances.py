@@ -182,7 +182,7 @@ def test_with_signers_everything_is_read(world: World, monkeypatch: pytest.Monke
     repo.trust = object()  # type: ignore[assignment]
     asked: list[str] = []
     monkeypatch.setattr(points, "backups", lambda repo, stack: asked.append(stack) or {})
-    assert glances.everything(repo, "shop", root / "state") == glances.Seen({})
+    assert glances.everything(repo, "shop", root / "state") == glances.Listing({})
     assert asked == ["shop"]
 
 

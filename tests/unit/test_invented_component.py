@@ -131,7 +131,7 @@ def republished(world: World, manifest: Manifest, days: int) -> Manifest:
 
 
 def test_the_checklist_and_the_schedule_ask_for_it(world: World) -> None:
-    assert schedule.wanted(world.config) == {
+    assert schedule.required(world.config) == {
         "backup database": "backup(?: database)?", "backup letters": "backup(?: letters)?", "verify": "verify",
     }  # fmt: skip
     one = take(Opened(world.config), False, print)

@@ -286,8 +286,8 @@ def test_nothing_is_awaited_that_does_not_exist(world: World) -> None:
     duties = metrics.duties(world.run.config)
     assert {of for _duty, of in duties} == {"files", "stack", "backend", "site"}
     assert ("recovery_point", "stack") in duties
-    assert list(metrics.HERE["database"](metrics.Look(world.run, NOW))) == []
-    assert set(schedule.wanted(world.run.config)) == {"backup files", "verify"}
+    assert list(metrics.HERE["database"](metrics.Facts(world.run, NOW))) == []
+    assert set(schedule.required(world.run.config)) == {"backup files", "verify"}
     assert "database" not in quarantine_kinds(world.run.config)
     answer = history.answer(world.run.config, ())
     assert not [text for text in json.dumps(typed.plain(answer)).split('"') if text == "database"]

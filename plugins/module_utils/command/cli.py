@@ -319,7 +319,7 @@ def _prune(loaded: config.Config, arguments: argparse.Namespace, log: Log) -> An
     word = "would delete" if arguments.dry_run else "deleted"
     shown = [f"keep    {identity}  {', '.join(reasons)}" for identity, reasons in result["keep"].items()]
     shown += [f"{word}  {identity}" for identity in [*result["delete"], *result["swept"]]]
-    shown += operations_prune.told(result, word)
+    shown += operations_prune.report(result, word)
     shown.append(f"{len(result['keep'])} kept, {len(result['delete'])} {word}")
     said = operations_prune.alarm(loaded.stack, result) or operations_prune.unread(loaded.stack, result)
     if said:
@@ -387,7 +387,7 @@ def _status(loaded: config.Config, arguments: argparse.Namespace, log: Log) -> A
     if arguments.nagios:
         code, line = nagios.status(loaded.stack, seen.checks)
         return code, seen.as_dict(), [line]
-    kept = quarantine.look(stack, now=now)
+    kept = quarantine.survey(stack, now=now)
     going = runs.going(loaded)
     told = [f"running   {run}, {base_text.human(one.done)} since {format_time(one.at)}" for run, one in going.items()]
     shown = [*status.newest(seen), *told, "", *kept.lines(), "", *base_text.checks(seen.checks)]
@@ -401,7 +401,7 @@ def _quarantine(loaded: config.Config, arguments: argparse.Namespace, log: Log) 
 
     run, now = Opened(loaded), datetime.now(timezone.utc)
     if arguments.action == "list":
-        kept = quarantine.look(run, now=now)
+        kept = quarantine.survey(run, now=now)
         return (UnverifiedError.exit_code if kept.unseen else 0), kept.as_dict(), kept.lines()
     if not arguments.kind or not arguments.name:
         cause, remedy = "its kind and name are not given", "`lifeboat quarantine` lists both, with the command."

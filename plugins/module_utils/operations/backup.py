@@ -115,7 +115,7 @@ class Taken:
             from . import prune
 
             shown.append(f"pruned {len(self.pruned['delete'])}")
-            shown += prune.told(self.pruned, "pruned")
+            shown += prune.report(self.pruned, "pruned")
         if self.not_pruned:
             shown.append(f"not pruned: {self.not_pruned}")
         if self.shrunk:

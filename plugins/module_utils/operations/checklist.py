@@ -78,7 +78,7 @@ def _lines(run: Opened, period: str, now: datetime, present: datetime) -> Iterat
         yield from checklist_incident.lines(run, now)
         return
     try:
-        found = status.status(run, now=now, asked=present)
+        found = status.status(run, now=now, real_now=present)
     except LifeboatError as exc:
         yield Item(RAN if period == "daily" else period, "repository", COULD_NOT_VERIFY, str(exc))
         found = status.Status(run.config.stack, now, (), (), {})

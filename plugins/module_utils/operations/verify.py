@@ -138,7 +138,7 @@ def _verified(run: Opened, identity: str, level: str, sample: Optional[int], log
     started = datetime.now(timezone.utc)
     repo = _opened(run, identity, log)
     ids, checks = targets(run.config, repo, identity)
-    parts = [_one(run, repo, text, level, sample, log, record) for text in ids]
+    parts = [_verify_backup(run, repo, text, level, sample, log, record) for text in ids]
     if record:
         _destroy_keys(run, log)
     if len(parts) == 1 and not checks:
@@ -183,7 +183,7 @@ def _recorded(config: Config, result: Result, log: Log) -> Result:
     return result
 
 
-def _one(
+def _verify_backup(
     run: Opened, repo: Repository, identity: str, level: str, sample: Optional[int], log: Log, record: bool
 ) -> Result:
     component = component_of(identity)
@@ -240,7 +240,7 @@ def keep(run: Opened, repo: Repository, manifest: Manifest, result: Result) -> N
     replaced = {level: known[level] for level in included if level in known and known[level].verdict == FAIL}
     replaced.update({level: proof for level, proof in known.items() if level == result.level})
     before = [said for proof in replaced.values() for said in proof.history if said.get("verdict") != COULD_NOT_VERIFY]
-    before.sort(key=lambda said: str(said.get("finished_at")))
+    before.sort(key=lambda result: str(result.get("finished_at")))
     said = {**result.as_dict(), **({catalog.BEFORE: before[-HISTORY:]} if before else {})}
     levels = {level: proof.said for level, proof in known.items() if level not in replaced}
     levels[result.level] = said
@@ -262,14 +262,14 @@ def _levels(proof: Proof) -> Iterator[Check]:
             yield from PROOFS[manifest.component](replace(proof, folder=folder, spoiled=spoiled))
 
 
-def _by_database(manifest: Manifest, level: str, found: Sequence[Check]) -> dict[str, tuple[str, str]]:
+def _by_database(manifest: Manifest, level: str, checks: Sequence[Check]) -> dict[str, tuple[str, str]]:
     """The verdict on each database, and the first of what was found of it; none where all passed, or where something
     that every one needs did not."""
     kind = KINDS[manifest.component]
     names = kind.alone(manifest.detailed(kind.details))
-    single = [check for check in found if isinstance(check, PartCheck)]
-    common = [check for check in found if not isinstance(check, PartCheck)]
-    if not names or verdict(found) == PASS or any(check.result != PASS for check in common):
+    single = [check for check in checks if isinstance(check, PartCheck)]
+    common = [check for check in checks if not isinstance(check, PartCheck)]
+    if not names or verdict(checks) == PASS or any(check.result != PASS for check in common):
         return {}
     verdicts: dict[str, tuple[str, str]] = {}
     for name in names:
