@@ -148,9 +148,9 @@ def work(task: Task) -> Result:
     opened = Opened(task.config, task.params["identity"])
     sources = Sources(opened, "database", task.params["id"], accept=task.accept)
     chosen, _why = catalog.choose(
-        sources.found, task.config.stack, identity=sources.identity, accept=task.accept, partly=True
+        sources.entries, task.config.stack, identity=sources.identity, accept=task.accept, partly=True
     )
-    place = chosen.place if task.params["place"] == "auto" else task.params["place"]
+    place = chosen.source if task.params["place"] == "auto" else task.params["place"]
     last = recovery_state.recovered(task.config)
     diff = Diff(f"{last.id if last else ''}\n", f"{chosen.id}\n")
     done = last and (not last.databases or set(task.params["databases"]) <= set(last.databases))

@@ -102,7 +102,7 @@ def work(task: Task) -> Result:
         text += hooks.planned(task.config, "dumps")
     if task.holds and made.needed:
         place, identity = str(made.backup["place"]), str(made.backup["id"])
-        text += sources.held(opened, place, identity, "recover_dumps", task.now)
+        text += sources.hold(opened, place, identity, "recover_dumps", task.now)
     return Result(Planned(made, made.needed, text))
 
 

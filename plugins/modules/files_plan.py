@@ -101,7 +101,7 @@ def work(task: Task) -> Result:
         text += hooks.planned(task.config, "files")
     if task.holds and made.needed:
         place, identity = str(made.backup["place"]), str(made.backup["id"])
-        text += sources.held(opened, place, identity, "recover_files", task.now)
+        text += sources.hold(opened, place, identity, "recover_files", task.now)
     return Result(Planned(made, made.needed, text))
 
 

@@ -140,7 +140,7 @@ def work(task: Task) -> Result:
         text += hooks.planned(task.config, "objects")
     if task.holds and made.mode not in ("none", "reopen"):
         place, identity = str(made.backup["place"]), str(made.backup["id"])
-        text += sources.held(opened, place, identity, "recover_object_storage", task.now)
+        text += sources.hold(opened, place, identity, "recover_object_storage", task.now)
     return Result(Planned(made, made.needed, text))
 
 

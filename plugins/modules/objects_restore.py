@@ -187,8 +187,8 @@ def work(task: Task) -> Result:
     given, stack = task.params, task.config.stack
     opened = granted.reached(Opened(task.config, task.params["identity"]))
     sources = Sources(opened, "objects", given["id"], accept=task.accept)
-    chosen, _why = catalog.choose(sources.found, stack, identity=sources.identity, accept=task.accept)
-    place = chosen.place if given["place"] == "auto" else given["place"]
+    chosen, _why = catalog.choose(sources.entries, stack, identity=sources.identity, accept=task.accept)
+    place = chosen.source if given["place"] == "auto" else given["place"]
     last = objects_plan.recovered(task.config, objects_plan.meant(opened, given["bucket"])[1])
     diff = Diff(f"{last.id if last else ''}\n", f"{chosen.id}\n")
     if last and last.id == chosen.id and last.prefix in ("", given["prefix"]) and not given["force"]:

@@ -50,7 +50,7 @@ READERS = (
         "documents of a repository or a vault: manifests, recovery points, verifications, markers, records of copies",
         "the stack's host, the vault, anyone with a key to it",
         {
-            "repository/base.py": "Repository._read Repository.source Repository._other_stacks.look marker_of",
+            "repository/base.py": "Repository._read Repository.source Repository._other_stacks.read marker_of",
             "repository/local.py": "LocalRepository._open",
             "repository/s3.py": "S3Repository._bytes _Past._artefacts",
             "repository/catalog.py": "_on_record",
@@ -528,7 +528,7 @@ OWN = {
         "operations/runs.py": "_begun read",
         "operations/schedule.py": "_file",
         "recovery/state.py": "stopped remembered _stored",
-        "repository/repositories.py": "HostMemory.kept SignedTrust._adoption SignedTrust._read _signed",
+        "repository/repositories.py": "HostMemory.remembered SignedTrust._adoption SignedTrust._read _signed",
         "settings/config.py": "_read",
         "stack/hook_debts.py": "_read",
         "stack/hook_watcher.py": "start _configure watch",

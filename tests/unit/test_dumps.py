@@ -129,7 +129,7 @@ def details(manifest: Manifest) -> DumpsDetails:
 
 
 def levels(run: Opened, manifest: Manifest, level: str = "archive") -> list[Check]:
-    return list(proof.levels(run, repositories.of(run), manifest, level, silent))
+    return list(proof.levels(run, repositories.repository_of(run), manifest, level, silent))
 
 
 # --- settings ---
@@ -397,7 +397,7 @@ def test_what_is_always_written_is_told(here: Path) -> None:
     manifest = backup.take(run, log=silent)
     entry = details(manifest).sources["wiki"]
     assert (entry.lines, entry.unsettled) == (2, 1)
-    facts = read_facts(repositories.of(run), manifest, "wiki", age.keys(run.config))
+    facts = read_facts(repositories.repository_of(run), manifest, "wiki", age.keys(run.config))
     assert (facts.facts, facts.before) == ({"rows": "6", "table": "x"}, {"rows": "5"})
     checks = list(proof.comparison("restore of wiki", "wiki", facts, {"rows": "9", "table": "x"}))
     assert [(check.name, check.result) for check in checks] == [
@@ -522,7 +522,7 @@ def test_a_source_that_is_named_no_more_cannot_be_restored(here: Path, monkeypat
     restores("x\n", monkeypatch, here)
     other = opened(here, source(here, name="other", service="other"))
     assert levels(other, manifest, "restore")[1].result == COULD_NOT_VERIFY
-    checks = list(JUDGEMENTS["dumps"](other.config, repositories.of(other), manifest))
+    checks = list(JUDGEMENTS["dumps"](other.config, repositories.repository_of(other), manifest))
     assert [(check.name, check.result) for check in checks] == [("dumps sources", COULD_NOT_VERIFY)]
 
 

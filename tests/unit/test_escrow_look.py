@@ -58,7 +58,7 @@ class World:
 
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
-    monkeypatch.setattr(escrow_record, "store", repositories.of)
+    monkeypatch.setattr(escrow_record, "store", repositories.repository_of)
     return World(tmp_path)
 
 
@@ -221,12 +221,12 @@ def test_a_memory_that_would_be_too_large_is_not_written(world: World, monkeypat
 
 def test_a_sequence_that_went_back_is_an_alarm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The newest nights are gone, and the host wrote no other since: by its dates nothing is missing after its time."""
-    monkeypatch.setattr(escrow_record, "store", repositories.of)
+    monkeypatch.setattr(escrow_record, "store", repositories.repository_of)
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / "key")], check=True)
     run, made = Opened(make_config(tmp_path, signing_key=str(tmp_path / "key"))), []
     for nights in (2, 1):
         one = make_manifest(NOW - nights * DAY)
-        with repositories.of(run).stage("database", one.id) as staging:
+        with repositories.repository_of(run).stage("database", one.id) as staging:
             for item in one.artefacts:
                 (staging.path / item.name).write_bytes(b"dump")
             made.append(repositories.publish(run, one, staging.publish))
@@ -262,7 +262,7 @@ def test_the_command_needs_no_identity(
     loaded = escrow_kit.configured(cli.parser("escrow").parse_args(words))
     assert (loaded.retention, loaded.timezone) == (RetentionSettings(daily_days=4), "Asia/Tokyo")
     assert kit["retention"] == {"daily_days": 4}
-    monkeypatch.setattr(escrow_record, "store", lambda _: repositories.of(Opened(make_config(world.root))))
+    monkeypatch.setattr(escrow_record, "store", lambda _: repositories.repository_of(Opened(make_config(world.root))))
     words += ["--look", "--seen", str(world.seen)]
     assert [cli.main(words), cli.main(words)] == [3, 0]
     shutil.rmtree(world.folder(world.made[0]))

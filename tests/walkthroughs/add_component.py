@@ -35,7 +35,7 @@ FILE = "letters.txt"
 
 
 def take(run: Opened, *, log: Callable[[str], None]) -> Manifest:
-    repo = repositories.of(run)
+    repo = repositories.repository_of(run)
     now = datetime.now(timezone.utc).replace(microsecond=0)
     identity = catalog.free_id(repo, "letters", now)
     text = Path(run.config.runtime.project_directory, FILE).read_text(encoding="utf-8")

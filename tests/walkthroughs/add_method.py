@@ -43,7 +43,7 @@ NAME = "physical"
 
 
 def take(run: Opened, *, log: Log) -> Manifest:
-    config, repo, server = run.config, repositories.of(run), database_server.for_backups(run)
+    config, repo, server = run.config, repositories.repository_of(run), database_server.for_backups(run)
     now = datetime.now(timezone.utc)
     identity = catalog.free_id(repo, "database", now)
     commands = {

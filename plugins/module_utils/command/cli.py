@@ -333,7 +333,7 @@ def _list(loaded: config.Config, arguments: argparse.Namespace, log: Log) -> Ans
     from ..repository import show as repository_show
 
     run = Opened(loaded)
-    repo = repositories.of(run)
+    repo = repositories.repository_of(run)
     repo.check(writable=False)
     found = points.backups(repo, loaded.stack)
     tied = points.entries(repo, loaded.stack, found)

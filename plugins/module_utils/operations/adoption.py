@@ -51,7 +51,7 @@ def untrusted(run: Opened, only: Collection[str]) -> Adoptable:
         raise UsageError(_ATTEMPTED, run.config.stack, "no signers are pinned: everything is believed", remedy)
     found: dict[tuple[str, str, str], Listed] = {}
     left: dict[str, str] = {}
-    for store in filter(None, (repositories.of(run), copies.vault(run))):
+    for store in filter(None, (repositories.repository_of(run), copies.vault(run))):
         _collect(store, run.config.stack, only, found, left)
     missing = sorted(set(only) - {item.id for item in found.values()} - set(left))
     if missing:

@@ -159,12 +159,12 @@ def _days_until_full(run: Opened, good: Mapping[str, Sequence[Entry]], now: date
 def until_full(run: Opened, good: Mapping[str, Sequence[Entry]], now: datetime) -> tuple[Optional[int], Optional[int]]:
     """(bytes that are free where the backups are, None where there is no limit; days until they are used up, None where
     a year passes without it). good: by component."""
-    free, rules = repositories.of(run).free_bytes(), prune.policy(run.config)
+    free, rules = repositories.repository_of(run).free_bytes(), prune.policy(run.config)
     kept = [_sizes(some) for some in good.values()]
     return free, None if free is None else growth.days_until_full(free, kept, rules, now)
 
 
-def _sizes(good: Sequence[Entry]) -> list[growth.Kept]:
+def _sizes(good: Sequence[Entry]) -> list[growth.Sized]:
     """Bytes on this disk, which for objects is the listing alone."""
     found = (present(entry.manifest) for entry in good)
     return [(retention.Backup(manifest.id, manifest.taken_at, True), manifest.size) for manifest in found]

@@ -246,11 +246,11 @@ def hidden_entries(
     run: Opened, backups: Mapping[str, Sequence[Entry]], tied: Sequence[PointEntry], now: datetime
 ) -> tuple[dict[str, list[Entry]], list[PointEntry]]:
     """What the repository had and hides now, read by version, but what retention removed: for a list."""
-    repo = repositories.of(run)
+    repo = repositories.repository_of(run)
     past = repo.past() if repo.hidden() else None
     if past is None:
         return {}, []
-    record = read_hidden(run.config).get(repo.place, {})
+    record = read_hidden(run.config).get(repo.address, {})
     lost = alarms(repo.hidden(), record, backups, tied, retention.policy(run.config), now)
     found = points.backups(past, run.config.stack)
     gone = {name: [entry for entry in some if entry.id in lost] for name, some in found.items()}
@@ -262,7 +262,7 @@ def hidden_checks(
 ) -> list[Check]:
     """For status: a line where something is hidden that should not be. An endpoint that fails has a line of its own."""
     found: list[Check] = []
-    for opener in (repositories.of, copies.vault):
+    for opener in (repositories.repository_of, copies.vault):
         try:
             store = opener(run)
             hidden, altered = store.look_back() if store is not None else ({}, {})
@@ -271,17 +271,17 @@ def hidden_checks(
         if store is None:
             continue
         if other := overwritten(altered):
-            said = "; ".join(f"{name}: {altered[name].words}" for name in other[-3:])
+            said = "; ".join(f"{name}: {altered[name].detail}" for name in other[-3:])
             more = f" ({len(other)} in all)" if len(other) > 3 else ""
-            found.append(Check("overwritten backups", FAIL, f"in {store.place}: {said}{more}"))
+            found.append(Check("overwritten backups", FAIL, f"in {store.address}: {said}{more}"))
         if not hidden:
             continue
         try:
-            record = read_hidden(run.config).get(store.place, {})
+            record = read_hidden(run.config).get(store.address, {})
         except LifeboatError as exc:
             found.append(Check("hidden backups", COULD_NOT_VERIFY, str(exc)))
             continue
         lost = alarms(hidden, record, backups, tied, retention.policy(run.config), now)
         if lost:
-            found.append(Check("hidden backups", FAIL, hidden_words(lost, store.place)))
+            found.append(Check("hidden backups", FAIL, hidden_words(lost, store.address)))
     return found

@@ -69,7 +69,7 @@ def _choose(config: Config, vault: Repository, point: str, checks: list[Check]) 
         vault.check(writable=False)
         there = points.backups(vault, config.stack)
         tied = points.entries(vault, config.stack, there)
-        place = copies.place(config) if config.vault.repository_bucket else getattr(config.repository, "bucket", "")
+        place = copies.location(config) if config.vault.repository_bucket else getattr(config.repository, "bucket", "")
         checks.append(Check("vault credentials", PASS, f"they read {place}"))
     except LifeboatError as exc:
         refused = s3_client.refuses(exc)  # not a clock that is wrong, or a package that is missing here

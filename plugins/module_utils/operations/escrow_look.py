@@ -115,7 +115,7 @@ def compare(
         refused = s3_client.refuses(exc)
         found = [Check("vault credentials", FAIL if refused else COULD_NOT_VERIFY, str(exc))]
         return Result(config.stack, LEVEL, tuple(found), started, datetime.now(timezone.utc))
-    place = before.places.get(vault.place)
+    place = before.places.get(vault.address)
     known = place or Snapshot(now, {}, {}, {})
     alarms = _alarms(config, known, there, now)
     strange = sorted(set(accept) - {alarm.id for alarm in alarms})
@@ -124,11 +124,11 @@ def compare(
         raise NotFoundError("accept what is missing", ", ".join(strange), "no alarm has that id", remedy)
     accepted = {**known.accepted, **dict.fromkeys(accept, now)}
     kept = _remembered(known, there, alarms, accepted, now)
-    _write(path, replace(before, places={**before.places, vault.place: kept}))
+    _write(path, replace(before, places={**before.places, vault.address: kept}))
     for identity in accept:
         log(f"{identity}: accepted")
     alarms = [alarm for alarm in alarms if alarm.id not in accepted]
-    checks = (Check("vault credentials", PASS, f"they read {vault.place}"), *_checks(place, there, alarms))
+    checks = (Check("vault credentials", PASS, f"they read {vault.address}"), *_checks(place, there, alarms))
     return Result(config.stack, LEVEL, checks, started, datetime.now(timezone.utc))
 
 
@@ -193,7 +193,7 @@ def _lost(name: str, known: Snapshot, there: _Now) -> str:
 
 
 def _versioned(altered: Altered) -> str:
-    return f"{altered.words}, {altered.version}" if altered.version else altered.words
+    return f"{altered.detail}, {altered.version}" if altered.version else altered.detail
 
 
 def _back(known: Snapshot, there: _Now, alarmed: Collection[str]) -> Iterator[Alarm]:

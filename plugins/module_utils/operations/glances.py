@@ -156,7 +156,7 @@ def _looked(
         if kept:
             yield Glance(id, component, True, False, kept.taken_at, kept.dated, kept.size, kept.passed, repo)
             continue
-        entry = catalog.found(repo, component, id, stack)
+        entry = catalog.entry_of(repo, component, id, stack)
         if entry:
             yield glance_of(repo, entry)
 

@@ -118,12 +118,12 @@ class Facts:
         return (
             self._assessment.backups
             if self._assessment
-            else points.backups(repositories.of(self.run), self.config.stack)
+            else points.backups(repositories.repository_of(self.run), self.config.stack)
         )
 
     @functools.cached_property
     def glances(self) -> Listing:
-        repo = repositories.of(self.run)
+        repo = repositories.repository_of(self.run)
         if self._assessment:
             return Listing(
                 {
@@ -136,7 +136,7 @@ class Facts:
     @functools.cached_property
     def newest_point(self) -> Optional[datetime]:
         """Of when the newest recovery point is that can be used."""
-        repo = repositories.of(self.run)
+        repo = repositories.repository_of(self.run)
         if self._assessment or repo.trust or not isinstance(repo, LocalRepository):
             return max((point.taken_at for point in self.points if point.good and point.taken_at), default=None)
         return glances.newest_point(repo, self.config.stack)
@@ -145,7 +145,7 @@ class Facts:
     def points(self) -> Sequence[PointEntry]:
         if self._assessment:
             return self._assessment.points
-        return points.entries(repositories.of(self.run), self.config.stack, self.backups)
+        return points.entries(repositories.repository_of(self.run), self.config.stack, self.backups)
 
     def status(self) -> status.Status:
         if self._assessment is None:
@@ -206,14 +206,14 @@ def _catalog(facts: Facts) -> Iterator[Sample]:
 
 
 def _disk(facts: Facts) -> Iterator[Sample]:
-    free = repositories.of(facts.run).free_bytes()
+    free = repositories.repository_of(facts.run).free_bytes()
     if free is not None:
         yield Sample("lifeboat_repository_free_bytes", {}, free)
 
 
 def _known(facts: Facts) -> Iterator[Sample]:
     """Of a directory on this host. 0 as well where it is not there: what else is wrong with it fails the collector."""
-    repo = repositories.of(facts.run)
+    repo = repositories.repository_of(facts.run)
     if not isinstance(repo, LocalRepository):
         return
     try:
@@ -294,10 +294,10 @@ def _proved(facts: Facts, good: Sequence[Glance], level: str) -> Optional[dateti
 
 def _copy(facts: Facts, good: Sequence[Glance]) -> Optional[datetime]:
     """Of when the newest backup is that has been copied to the vault, by this host's own record."""
-    place = copies.place(facts.config)
+    place = copies.location(facts.config)
     for entry in list(reversed(good))[:_COPIES_READ]:
-        found = copies.read(repositories.of(facts.run), present(entry.full().manifest))
-        if found and found.place == place:
+        found = copies.read(repositories.repository_of(facts.run), present(entry.full().manifest))
+        if found and found.location == place:
             return entry.taken_at
     return None
 
@@ -510,7 +510,7 @@ def _repository(facts: Facts, again: bool) -> list[Sample]:
 
 
 def _listing(facts: Facts) -> str:
-    repo = repositories.of(facts.run)
+    repo = repositories.repository_of(facts.run)
     repo.check(writable=False)
     names = [*(identity for kind in configured(facts.config) for identity in repo.ids(kind.name)), *repo.points()]
     names += [

@@ -302,7 +302,10 @@ def _elsewhere(run: Opened) -> Iterator[str]:
 def _owned(run: Opened) -> Iterator[str]:
     """Repository and vault, where they are marked as another stack's. What cannot be read yet says nothing: a host has
     no boto3, and no directory for its backups, before it is deployed."""
-    for variable, opener in (("lifeboat_repository", repositories.of), ("lifeboat_vault", repositories.in_vault)):
+    for variable, opener in (
+        ("lifeboat_repository", repositories.repository_of),
+        ("lifeboat_vault", repositories.in_vault),
+    ):
         try:
             found = opener(run)
             if found is not None:

@@ -167,7 +167,7 @@ def _holds(config: Config, sides: Sequence[Side], now: datetime, dry_run: bool, 
         for identity, data in side.repo.holds().items():
             found = retention.hold_of(identity, config.stack, data, now)
             if found is not None:
-                held[identity] = found.words
+                held[identity] = found.detail
             elif not dry_run:
                 log(f"removing the hold on {identity} in the {side.name}: it is over, or not one of this stack's")
                 side.repo.remove_hold(identity)
@@ -194,10 +194,10 @@ class _Keeper:
     def _record(self, known: dict[str, Sighting]) -> None:
         if self._dry_run or (not known and not self._known()):
             return
-        clocks.write_hidden(self._config, {**clocks.read_hidden(self._config), self._side.repo.place: known})
+        clocks.write_hidden(self._config, {**clocks.read_hidden(self._config), self._side.repo.address: known})
 
     def _known(self) -> dict[str, Sighting]:
-        return clocks.read_hidden(self._config).get(self._side.repo.place, {})
+        return clocks.read_hidden(self._config).get(self._side.repo.address, {})
 
     def begin(self, doomed: Sequence[str]) -> None:
         """Record what this run is going to hide, before it does; and finish what a killed one began."""
@@ -269,7 +269,7 @@ def alarm(stack: str, result: Pruning) -> Optional[IntegrityError]:
 
 def _sides(run: Opened) -> tuple[list[Side], list[str]]:
     """The two places, and what of the vault could not be opened."""
-    repo = repositories.of(run)
+    repo = repositories.repository_of(run)
     repo.check(writable=False)  # a full disk is what pruning is for
     repo.require_ours()
     sides = [_side("repository", run.config, repo)]
@@ -280,7 +280,7 @@ def _sides(run: Opened) -> tuple[list[Side], list[str]]:
             store.require_ours()
             sides.append(_side("vault", run.config, store))
     except LifeboatError as exc:
-        return sides, [f"{copies.place(run.config)}: {exc}"]
+        return sides, [f"{copies.location(run.config)}: {exc}"]
     return sides, []
 
 
@@ -409,7 +409,7 @@ def _plan(
 
 
 def _with_holds(entries: Sequence[B], holds: Mapping[str, str]) -> list[B]:
-    return [replace(item, held=holds.get(item.id, "")) for item in entries]
+    return [replace(item, hold=holds.get(item.id, "")) for item in entries]
 
 
 def _merged(sides: Sequence[Sequence[E]]) -> list[E]:

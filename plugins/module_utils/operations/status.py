@@ -84,7 +84,7 @@ def status(run: Opened, *, now: datetime, real_now: Optional[datetime] = None) -
     of a Compose project it looks at every mount. real_now: the time that it is, where `now` is a day to come: what an
     endpoint said is remembered as of then.
     """
-    config, repo = run.config, repositories.of(run)
+    config, repo = run.config, repositories.repository_of(run)
     repo.check(writable=False)
     owned = list(_owned(repo))
     backups = points.backups(repo, config.stack)
@@ -211,7 +211,7 @@ def _signatures(
 def _holds(run: Opened, now: datetime) -> Iterator[Check]:
     """What recoveries keep from being pruned. What does not count is removed by the next prune."""
     told: list[str] = []
-    for opener in (repositories.of, copies.vault):
+    for opener in (repositories.repository_of, copies.vault):
         try:
             store = opener(run)
             found = store.holds() if store is not None else {}
@@ -219,7 +219,7 @@ def _holds(run: Opened, now: datetime) -> Iterator[Check]:
             continue
         for identity, data in found.items():
             hold = retention.hold_of(identity, run.config.stack, data, now)
-            told.append(f"{identity} {hold.words}" if hold else f"{identity}: over, or not one of this stack's")
+            told.append(f"{identity} {hold.detail}" if hold else f"{identity}: over, or not one of this stack's")
     if told:
         yield Check("holds", PASS, "; ".join(told[:5]) + (f"; {len(told) - 5} more" if len(told) > 5 else ""))
 

@@ -89,12 +89,12 @@ def targets(config: Config, repo: Repository, identity: str) -> tuple[list[str],
 
 def _by_version(identity: str, altered: Altered) -> Check:
     """What was overwritten is a difference that was seen; who hid a backup may have had the right to."""
-    return Check("old versions", PASS if altered.gone else FAIL, f"{identity}: {altered.words}; that is what was read")
+    return Check("old versions", PASS if altered.gone else FAIL, f"{identity}: {altered.detail}; that is what was read")
 
 
 def _opened(run: Opened, identity: str, log: Log) -> Repository:
     """The repository; its old versions, where what was named is not live as it was published."""
-    repo = repositories.of(run)
+    repo = repositories.repository_of(run)
     if identity in ("", "latest"):
         return repo
     component = "" if points.is_id(identity) else component_of(identity)
@@ -102,7 +102,7 @@ def _opened(run: Opened, identity: str, log: Log) -> Repository:
     past = repo.past() if altered else None
     if altered is None or past is None:
         return repo
-    log(f"{identity}: {altered.words}; that is what is read")
+    log(f"{identity}: {altered.detail}; that is what is read")
     return past
 
 
@@ -160,7 +160,7 @@ def _destroy_keys(run: Opened, log: Log) -> None:
         return
     try:
         newest: dict[tuple[str, str], catalog.Entry] = {}
-        for component, entries in points.backups(repositories.of(run), run.config.stack).items():
+        for component, entries in points.backups(repositories.repository_of(run), run.config.stack).items():
             for entry in entries:
                 if entry.manifest:
                     newest[component, entry.manifest.host_key] = entry
@@ -242,7 +242,7 @@ def keep(run: Opened, repo: Repository, manifest: Manifest, result: Result) -> N
     before = [said for proof in replaced.values() for said in proof.history if said.get("verdict") != COULD_NOT_VERIFY]
     before.sort(key=lambda result: str(result.get("finished_at")))
     said = {**result.as_dict(), **({catalog.BEFORE: before[-HISTORY:]} if before else {})}
-    levels = {level: proof.said for level, proof in known.items() if level not in replaced}
+    levels = {level: proof.record for level, proof in known.items() if level not in replaced}
     levels[result.level] = said
     repositories.publish_verification(run, repo, manifest, levels)
 
