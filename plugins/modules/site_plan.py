@@ -140,7 +140,7 @@ def work(task: Task) -> Result:
     if made.needed:
         text += hooks.planned(task.config, *made.parts)
     if task.holds and made.needed and made.ready and made.backup:
-        text += sources.held(opened, made.place, made.backup.id, "recover_site", task.now)
+        text += sources.hold(opened, made.place, made.backup.id, "recover_site", task.now)
     return Result(Planned(typed.plain(made, nulls=True), made.needed, made.ready, text))
 
 

@@ -43,7 +43,7 @@ def restore(directory: str, identity: str, database: str) -> dict[str, Any]:
     from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 
     run = Opened(config.load("", Path(directory)))
-    repo = repositories.of(run)
+    repo = repositories.repository_of(run)
     found = manifest.parse(repo.manifest("database", identity), component="database", expected_id=identity)
     server = database_server.of(run)
     with repo.materialise("database", identity) as folder:
@@ -127,7 +127,7 @@ def prune(directory: str, days: str) -> dict[str, Any]:
     from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 
     run = Opened(config.load("", Path(directory)))
-    repo = repositories.of(run)
+    repo = repositories.repository_of(run)
     kept = [entry.manifest for entry in catalog.entries(repo, "objects", run.config.stack) if entry.manifest]
     newest = datetime.now(timezone.utc) + timedelta(days=int(days))
     points = [mirror_listing.Point(repo, identity) for identity in kept]

@@ -93,7 +93,7 @@ class Stack:
 
     def inventory(self) -> dict[str, Any]:
         """What init writes, read as Ansible reads it."""
-        drafted = discover.look(NAME)
+        drafted = discover.survey(NAME)
         text = inventory.text(inventory.draft_of(json.loads(json.dumps(typed.plain(drafted)))))
         print(text)
         loaded = yaml.safe_load(text)

@@ -97,9 +97,9 @@ def test_nothing_of_the_stack_changes_and_what_is_acknowledged_is_sent(receiving
     stack.psql("INSERT INTO wal_test VALUES (0, 'last')")
     state = receiving.sent()
     assert state.gaps == ()
-    (identity,) = repositories.of(receiving.run).ids("wal")
-    span = spans.read(repositories.of(receiving.run), identity)
-    assert spans.damaged(repositories.of(receiving.run), span) == {}
+    (identity,) = repositories.repository_of(receiving.run).ids("wal")
+    span = spans.read(repositories.repository_of(receiving.run), identity)
+    assert spans.damaged(repositories.repository_of(receiving.run), span) == {}
     assert inspected(stack) == before
     stack.psql("DROP TABLE wal_test")
 

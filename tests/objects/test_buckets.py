@@ -97,7 +97,7 @@ class Many(Case):
         return self.take(**options).detailed(ObjectsDetails)
 
     def good(self) -> bool:
-        repo = repositories.of(Opened(self.config))
+        repo = repositories.repository_of(Opened(self.config))
         return catalog.entries(repo, "objects", "shop")[-1].good
 
     def every(self) -> dict[str, Any]:
@@ -126,7 +126,7 @@ class Many(Case):
 
     def prove(self, level: str = "restore", sample: int = 0) -> list[tuple[str, str]]:
         run = Opened(self.config)
-        repo = repositories.of(run)
+        repo = repositories.repository_of(run)
         entry = catalog.entries(repo, "objects", "shop")[-1]
         assert entry.manifest
         found = proof.levels(run, repo, entry.manifest, level, sample, self.said.append)
@@ -602,7 +602,7 @@ def test_another_stacks_vault_on_the_store_is_left_out(case: Many) -> None:
     details = case.details()
     assert (details.vaults, details.missing) == (("blog-backup", "blog-repository"), {})
     assert ([held.name for held in details.additional], details.unprotected) == (list(OTHERS), ())
-    repo = repositories.of(Opened(case.config))
+    repo = repositories.repository_of(Opened(case.config))
     manifest = catalog.entries(repo, "objects", "shop")[-1].manifest
     assert manifest
     judged = judgements._objects_judged(case.config, repo, manifest)
@@ -657,7 +657,7 @@ def test_old_versions_go_from_every_place(case: Many) -> None:
     first = case.take()
     case.client.put_object(Bucket="docs", Key="same/1", Body=b"the second version")
     second = case.take()
-    repo = repositories.of(Opened(case.config))
+    repo = repositories.repository_of(Opened(case.config))
     later = datetime.now(timezone.utc).replace(year=datetime.now(timezone.utc).year + 1)
     both = [Point(repo, first), Point(repo, second)]
     assert prune.prune(Opened(case.config), both, later, dry_run=True).versions == 0

@@ -50,7 +50,7 @@ READERS = (
         "documents of a repository or a vault: manifests, recovery points, verifications, markers, records of copies",
         "the stack's host, the vault, anyone with a key to it",
         {
-            "repository/base.py": "Repository._read Repository.source Repository._other_stacks.look marker_of",
+            "repository/base.py": "Repository._read Repository.source Repository._other_stacks.read marker_of",
             "repository/local.py": "LocalRepository._open",
             "repository/s3.py": "S3Repository._bytes _Past._artefacts",
             "repository/catalog.py": "_on_record",
@@ -221,7 +221,7 @@ READERS = (
             "stack/files.py": "_secret",
             "stack/mounts.py": "_volumes",
             "configuration/services.py": "_answer",
-            "operations/discover.py": "_projects look",
+            "operations/discover.py": "_projects survey",
             "dumps/sources.py": "_option definition",
         },
         "{base/pipeline.py:output(limit)|b}, or {base/pipeline.py:_ANSWER|b} where failure is an answer; of"
@@ -394,19 +394,19 @@ READERS = (
     Reader(
         "the log store's answer",
         "the log store",
-        {"operations/shipping.py": "Store._post _items Kept.look"},
+        {"operations/shipping.py": "Store._post _items Queue.check_index"},
         "{operations/shipping.py:_ANSWER|b}",
         ENTRIES,
         "what Python's parser follows, then it is no answer",
         "{operations/shipping.py:_PATIENCE|s} for a piece, {operations/shipping.py:_LONGEST|s} for all of it",
         "the lines wait, at most {operations/shipping.py:_WAITING|b}",
-        {"operations/shipping.py": "Kept Store"},
+        {"operations/shipping.py": "Queue Store"},
     ),
     Reader(
         "lines of the log that are shipped or judged",
         "every program of the host, by syslog; containers, by what tools say",
         {
-            "operations/shipping.py": "document again Kept.__init__",
+            "operations/shipping.py": "document again Queue.__init__",
             "operations/schedule.py": "_lines",
             "base/ecs.py": "read",
         },
@@ -415,7 +415,7 @@ READERS = (
         "what Python's parser follows, then a line of text",
         DISK,
         "older lines are not judged; a line that is none of Lifeboat's is text",
-        {"operations/shipping.py": "Kept", "operations/schedule.py": "_lines"},
+        {"operations/shipping.py": "Queue", "operations/schedule.py": "_lines"},
     ),
     Reader(
         "evidence of a recovery or a drill",
@@ -527,7 +527,7 @@ OWN = {
         "operations/runs.py": "_begun read",
         "operations/schedule.py": "_file",
         "recovery/state.py": "stopped remembered _stored",
-        "repository/repositories.py": "HostMemory.kept SignedTrust._adoption SignedTrust._read _signed",
+        "repository/repositories.py": "HostMemory.remembered SignedTrust._adoption SignedTrust._read _signed",
         "settings/config.py": "_read",
         "stack/hook_debts.py": "_read",
         "stack/hook_watcher.py": "start _configure watch",

@@ -444,7 +444,7 @@ def test_the_backup_is_held_until_its_files_are_in_place(
         redeploy.redeploy(Opened(backup), identity="latest", key="AGE", stamp="S", log=lambda _: None)
     ((identity, hold),) = store.holds().items()
     found = retention.hold_of(identity, "shop", hold, datetime.now(timezone.utc))
-    assert identity == "config_backup_20261124_033000" and found and "recover_backend" in found.words
+    assert identity == "config_backup_20261124_033000" and found and "recover_backend" in found.detail
     redeploy.redeploy(Opened(backup), identity="latest", key="AGE", stamp="S", log=lambda _: None)
     assert store.holds() == {}
 

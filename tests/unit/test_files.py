@@ -114,7 +114,7 @@ class World:
 
     @property
     def repo(self) -> Any:
-        return repositories.of(self.run)
+        return repositories.repository_of(self.run)
 
     def take(self, **how: Any) -> Manifest:
         return backup.take(self.run, log=self.said.append, **how)
@@ -208,7 +208,7 @@ def test_what_did_not_change_is_not_stored_again_and_the_earlier_pack_is_held(wo
     assert [pack.backup for pack in held.packs] == [first.id, second.id]
     assert (held.sources["uploads"].changed, held.previous) == (1, first.id)
     assert size_of(second) < 1000 < size_of(first)
-    assert KINDS["files"].held(held)[first.id] == size_of(first)
+    assert KINDS["files"].earlier(held)[first.id] == size_of(first)
     assert {entry.pack for path, entry in by_path(world, second).items() if path.endswith("more")} == {2}
     (again,) = [item.needs for item in catalog.for_retention(catalog.entries(world.repo, "files", "shop"))][1:]
     assert first.id in again, "no retention may take it away"

@@ -446,7 +446,7 @@ def test_the_stacks_host_leaves_its_store_to_the_keeper(tmp_path: Path) -> None:
     given = settings(tmp_path, objects=STORE, vault={"mode": "pull"}, repository=local)
     found = config.from_mapping(given)
     assert found.mirrored_elsewhere
-    repositories.of(Opened(found))
+    repositories.repository_of(Opened(found))
     with pytest.raises(UsageError, match="no objects_bucket to mirror it to"):
         config.from_mapping(settings(tmp_path, objects=STORE))
 

@@ -47,7 +47,7 @@ class World:
         self.run = Opened(make_config(root, runtime={"type": "host"}, wal=wal))
         self.about, self.argv, self.slots = dict(ABOUT), list[str](), list[str]()
         self.script = 'printf files; printf %s "$SAID" >&2'
-        self.repo = repositories.of(self.run)
+        self.repo = repositories.repository_of(self.run)
         monkeypatch.setenv("SAID", SAID)
         monkeypatch.setattr(database_server, "connect", lambda config, runtime: self)
         monkeypatch.setattr(preflight, "read", lambda server: PLAIN)

@@ -148,7 +148,7 @@ class World:
         self.free = 100 << 30
         self.answer: Optional[Answer] = None
         self.folder = self.spool(SYSTEM)
-        self.repo, self.repo_root = repositories.of(self.run), root / "backup"
+        self.repo, self.repo_root = repositories.repository_of(self.run), root / "backup"
         receiver.remember(self.run.config, receiver.Enabled(SYSTEM, 1, at="2026-12-01T12:00:00Z"))
 
         def ask(server: object) -> Answer:

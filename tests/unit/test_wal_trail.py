@@ -81,7 +81,7 @@ def test_the_window_stands_still_while_no_base_is_taken() -> None:
 
 def test_a_hold_keeps_the_base_and_its_trail() -> None:
     early = base(2)
-    held = replace(early, backup=replace(early.backup, held="a recovery needs it"))
+    held = replace(early, backup=replace(early.backup, hold="a recovery needs it"))
     plan = trail([base(0), base(1), held, *(base(day) for day in range(3, 20))], spans(0, 20), WINDOW, BEGIN + 20 * DAY)
     assert held.backup.id in plan.keep
     assert {span.id for span in spans(2, 20)} <= plan.keep.keys()

@@ -186,7 +186,7 @@ def _configured(arguments: argparse.Namespace) -> config.Config:
     if arguments.verb == "escrow":
         from ..operations import escrow_kit
 
-        if escrow_kit.given(arguments):
+        if escrow_kit.names_vault(arguments):
             return escrow_kit.configured(arguments)
     usual = config.KEEPER_DIRECTORY if arguments.verb == "keeper" else config.DIRECTORY
     return config.load(arguments.stack, arguments.config_directory or usual)
@@ -319,7 +319,7 @@ def _prune(loaded: config.Config, arguments: argparse.Namespace, log: Log) -> An
     word = "would delete" if arguments.dry_run else "deleted"
     shown = [f"keep    {identity}  {', '.join(reasons)}" for identity, reasons in result["keep"].items()]
     shown += [f"{word}  {identity}" for identity in [*result["delete"], *result["swept"]]]
-    shown += operations_prune.told(result, word)
+    shown += operations_prune.report(result, word)
     shown.append(f"{len(result['keep'])} kept, {len(result['delete'])} {word}")
     said = operations_prune.alarm(loaded.stack, result) or operations_prune.unread(loaded.stack, result)
     if said:
@@ -333,7 +333,7 @@ def _list(loaded: config.Config, arguments: argparse.Namespace, log: Log) -> Ans
     from ..repository import show as repository_show
 
     run = Opened(loaded)
-    repo = repositories.of(run)
+    repo = repositories.repository_of(run)
     repo.check(writable=False)
     found = points.backups(repo, loaded.stack)
     tied = points.entries(repo, loaded.stack, found)
@@ -370,7 +370,7 @@ def _escrow(loaded: config.Config, arguments: argparse.Namespace, log: Log) -> A
     if arguments.look:
         now = datetime.now(timezone.utc)
         run = Opened(loaded)
-        return _verification(escrow_look.look(run, path=arguments.seen, accept=arguments.accept, now=now, log=log))
+        return _verification(escrow_look.compare(run, path=arguments.seen, accept=arguments.accept, now=now, log=log))
     if arguments.print_kit:
         kit = escrow_kit.kit(loaded)
         return 0, kit, base_text.printable_json(kit, indent=1).split("\n")
@@ -388,7 +388,7 @@ def _status(loaded: config.Config, arguments: argparse.Namespace, log: Log) -> A
     if arguments.nagios:
         code, line = nagios.status(loaded.stack, seen.checks)
         return code, seen.as_dict(), [line]
-    kept = quarantine.look(stack, now=now)
+    kept = quarantine.survey(stack, now=now)
     going = runs.going(loaded)
     told = [f"running   {run}, {base_text.human(one.done)} since {format_time(one.at)}" for run, one in going.items()]
     shown = [*status.newest(seen), *told, "", *kept.lines(), "", *base_text.checks(seen.checks)]
@@ -402,7 +402,7 @@ def _quarantine(loaded: config.Config, arguments: argparse.Namespace, log: Log) 
 
     run, now = Opened(loaded), datetime.now(timezone.utc)
     if arguments.action == "list":
-        kept = quarantine.look(run, now=now)
+        kept = quarantine.survey(run, now=now)
         return (UnverifiedError.exit_code if kept.unseen else 0), kept.as_dict(), kept.lines()
     if not arguments.kind or not arguments.name:
         cause, remedy = "its kind and name are not given", "`lifeboat quarantine` lists both, with the command."

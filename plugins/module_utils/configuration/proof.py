@@ -102,7 +102,7 @@ def held_elsewhere(repo: Repository, part: Part) -> Check:
     if wrong:
         return Check(name, FAIL, wrong)
     with repo.open("config", part.backup, part.artefact) as stream:
-        same = checksums.of(stream, part.artefact).sha256 == part.sha256
+        same = checksums.artefact_of(stream, part.artefact).sha256 == part.sha256
     other = [] if same else [f"{part.backup}: it has another SHA-256 than when it was written"]
     return compared(name, other, f"held by {part.backup}, {part.size} bytes")
 

@@ -83,7 +83,7 @@ def rehearse(run: Opened, scenario: str, *, reason: str, operator: str, target: 
     if scenario == DATABASE:
         database_server.refuse_without(run.config, "restore next to production")
     steady = "; ".join(f"{check.name}: {check.detail}" for check in drill.steady(run.config, scenario))
-    repo = repositories.of(run)
+    repo = repositories.repository_of(run)
     ids = [name for name in operations_verify.targets(run.config, repo, "latest")[0] if component_of(name) == component]
     if not ids:
         raise NotFoundError("restore next to production", component, "there is no backup of it", "Take one.")

@@ -60,7 +60,7 @@ def take(run: Opened, *, log: Log, override: bool = False) -> Manifest:
     config = run.config
     recovery_state.refuse_while_unfinished(config, "start a backup", (recovery_state.RECOVERING_FILES,))
     started, taken_at = time.monotonic(), datetime.now(timezone.utc)
-    repo = repositories.of(run)
+    repo = repositories.repository_of(run)
     repo.check(writable=True)
     repo.sweep(older_than=STALE, now=taken_at)
     directories = sources.directories(run)
@@ -144,7 +144,7 @@ class _Earlier:
     good, too, so that nobody has to look at it first; what is found now is compared with that."""
 
     def __init__(self, run: Opened, seal: age.Seal, log: Log) -> None:
-        self._repo, self._keys, self._log = repositories.of(run), age.keys(run.config, run.key), log
+        self._repo, self._keys, self._log = repositories.repository_of(run), age.keys(run.config, run.key), log
         entries = catalog.entries(self._repo, FILES, run.config.stack)
         good = catalog.good(entries)
         held = [entry.manifest for entry in entries if entry.sound and entry.manifest]

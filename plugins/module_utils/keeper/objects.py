@@ -101,7 +101,7 @@ def due(run: Opened, receipts: Receipts, now: datetime) -> list[Manifest]:
     None from before the last mirror, which holds what came after it; none that the store need not know of any more. A
     database backup that only lacks something counts, as everywhere.
     """
-    config, repo = run.config, repositories.of(run)
+    config, repo = run.config, repositories.repository_of(run)
     made = catalog.sound(catalog.entries(repo, OBJECTS, config.stack))
     since = now - timedelta(days=config.keeper.store.absence_days)
     after = max((manifest.taken_at for manifest in made), default=since)
@@ -124,7 +124,7 @@ def _reaching(run: Opened, source: Source) -> Opened:
 def _mirror_as_of(
     run: Opened, receipts: Receipts, todo: Sequence[Manifest], done: Mirrored, override: int, log: Log
 ) -> None:
-    database, repo = todo[0], repositories.of(run)
+    database, repo = todo[0], repositories.repository_of(run)
     rows = run.config.database.enabled
     doubts = Doubts(_forgotten(buckets.source(run), database, clock.now(), log), _HOSTILE)
     manifest = mirror.take(run, log=log, override=override, doubts=doubts, database=database)

@@ -150,7 +150,7 @@ class _Pull:
     def __init__(self, run: Opened, source: Source, receipts: Receipts, began: datetime, log: Log) -> None:
         self._run, self._source, self._receipts, self._began, self._log = run, source, receipts, began, log
         self._keeper = run.config.keeper
-        self._repo: Repository = repositories.of(run)
+        self._repo: Repository = repositories.repository_of(run)
         self._directory = Path(self._keeper.directory)
         self._marker = self._refused = ""
         self._used = 0

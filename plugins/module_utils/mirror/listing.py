@@ -414,7 +414,7 @@ class Point:
         if wanted is None:
             return f"it has no {name}"
         with self.repo.open("objects", self.id, name) as file:
-            right = checksums.of(file, name, copy) == wanted
+            right = checksums.artefact_of(file, name, copy) == wanted
         return "" if right else f"{name} has another SHA-256 than when it was written"
 
     def entries(self, prefix: str = "") -> Iterator[Listed]:

@@ -418,6 +418,6 @@ def _open(run: Opened, *, writable: bool) -> repository_base.Repository:
     recovery_state.refuse_while_unfinished(
         run.config, "start a mirror", (recovery_state.RECOVERING, recovery_state.RECOVERING_OBJECTS)
     )
-    repo = repositories.of(run)
+    repo = repositories.repository_of(run)
     repo.check(writable=writable)
     return repo

@@ -94,9 +94,9 @@ def reference_of(sources: Sources, bucket: str = "") -> Optional[Point]:
     one brings back.
     """
     unfinished = unfinished_of(sources.run.config)
-    begun = [entry for entry in sources.found if unfinished and entry.id == unfinished.backup and entry.manifest]
-    for entry in [*begun, *reversed(sources.found)]:
-        if entry in begun or (entry.serves and not catalog.shrunk(sources.found, entry.id)[0]):
+    begun = [entry for entry in sources.entries if unfinished and entry.id == unfinished.backup and entry.manifest]
+    for entry in [*begun, *reversed(sources.entries)]:
+        if entry in begun or (entry.serves and not catalog.shrunk(sources.entries, entry.id)[0]):
             point = _point(sources, entry, bucket)
             if not _problem(point):
                 return point
@@ -107,7 +107,7 @@ def instead(sources: Sources, reference: Optional[Point]) -> list[Point]:
     """List the buckets that the reference could not include, each of the newest backup that has it whole."""
     found = []
     for name in reference.manifest.detailed(ObjectsDetails).missing if reference and not reference.bucket else ():
-        points = (_point(sources, entry, name) for entry in reversed(sources.found) if entry.serves)
+        points = (_point(sources, entry, name) for entry in reversed(sources.entries) if entry.serves)
         found += list(itertools.islice((point for point in points if point.holds and not point.problem()), 1))
     return found
 
@@ -119,7 +119,7 @@ def beside(config: Config, point: Point) -> list[Point]:
 
 def older(sources: Sources, reference: Optional[Point]) -> Iterator[Point]:
     """The good backups before that one, the newest first, as far as anyone would go back."""
-    before = [entry for entry in sources.found if entry.serves and reference and entry.id < reference.id]
+    before = [entry for entry in sources.entries if entry.serves and reference and entry.id < reference.id]
     for entry in list(reversed(before))[:_LOOKED_INTO]:
         yield _point(sources, entry, reference.bucket if reference else "")
 
@@ -131,7 +131,7 @@ def choose(
     wrong: the other buckets, where they alone are wrong: one that could include none of them will not do."""
 
     def problem(entry: Entry) -> str:
-        less, fuller = catalog.shrunk(sources.found, entry.id)
+        less, fuller = catalog.shrunk(sources.entries, entry.id)
         if less and request.identity in LATEST:
             raise UsageError(
                 "choose a backup", config.stack, f"{less}: which of them is right is not ours to guess",

@@ -38,7 +38,7 @@ _REQUESTS = {"retention": "retention", "legal hold": "legal-hold"}
 def may(source: Bucket, point: Point) -> bool:
     """Has the backup locks, and the bucket too, so that what is copied back can be written with them?"""
     held = point.held.properties
-    return held is not None and bool(held.retained or held.held) and bool(_lock(source))
+    return held is not None and bool(held.retained or held.legal_holds) and bool(_lock(source))
 
 
 def _lock(source: Bucket) -> object:
@@ -57,12 +57,12 @@ def bring(run: Opened, point: Point, inventory: Inventory, expected: str, *, log
     """One check on the locks, one on the encryption, where the backup has any. expected: the condition on a row p of
     the table `point` of an object that the bucket must have."""
     held = point.held.properties
-    if held is None or not (held.retained or held.held or held.encrypted):
+    if held is None or not (held.retained or held.legal_holds or held.encrypted):
         return []
     source = buckets.source(run)
     work = _Work(source, not _lock(source))
-    if held.retained or held.held:
-        log(f"locking objects as on record: {held.retained} with a retention, {held.held} with a legal hold")
+    if held.retained or held.legal_holds:
+        log(f"locking objects as on record: {held.retained} with a retention, {held.legal_holds} with a legal hold")
     entries = inventory.entries(f"point p WHERE p.properties <> '' AND {expected}")
     throttle.each(work.look, entries, run.config.objects.transfers)
     return list(work.checks())

@@ -201,7 +201,7 @@ def _make(run: Opened, request: Request, log: Log) -> Plan:
         warnings=(
             *sources.notes,
             *seen.warnings,
-            *_warnings(run, sources.found, entry, counts),
+            *_warnings(run, sources.entries, entry, counts),
             *lacks.warnings(in_store),
             *(identities.warnings(run) if lost or mode in ("start", "rebuild") else ()),
             *_of_fresh_key(fresh_key),
@@ -264,13 +264,13 @@ def _lacking(
     """Nothing where one bucket is meant, or a part of it."""
     if request.bucket or request.prefix:
         return lacking.Lacking(entry.id)
-    return lacking.of(config.objects, sources.found, entry, in_store)
+    return lacking.of(config.objects, sources.entries, entry, in_store)
 
 
 def _locked(points: Sequence[Point]) -> list[str]:
     """The step that gives objects their locks back; after it they cannot be removed."""
     held = [point.held.properties for point in points if point.held.properties]
-    retained, held_back = sum(one.retained for one in held), sum(one.held for one in held)
+    retained, held_back = sum(one.retained for one in held), sum(one.legal_holds for one in held)
     said = [f"the retention of {retained} objects"] if retained else []
     said += [f"the legal hold of {held_back} objects"] if held_back else []
     return [f"restore: {' and '.join(said)}, where it still lasts"] if said else []

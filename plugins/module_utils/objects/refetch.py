@@ -139,7 +139,7 @@ def _with_locks(run: Opened, name: str, held: Mapping[Listed, str], log: Log) ->
     wanted = {(entry.key, entry.vault_version): entry for entry in held}
     found: dict[tuple[str, str], Listed] = {}
     try:
-        repo = repositories.of(run)
+        repo = repositories.repository_of(run)
         sound = catalog.sound(catalog.entries(repo, "objects", run.config.stack))
         for manifest in sound[: -_LOOKED_INTO - 1 : -1]:
             point = Point(repo, manifest, name, age.keys(run.config, run.key))

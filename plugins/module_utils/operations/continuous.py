@@ -144,7 +144,7 @@ def plan(run: Opened) -> Plan:
     )
     limit = _limit(config, server, facts)
     _require_room(run, facts, limit)
-    repositories.of(run).check(writable=True)
+    repositories.repository_of(run).check(writable=True)
     return Plan(tuple(_steps(config, facts, route, limit)), limit, facts, route, server)
 
 

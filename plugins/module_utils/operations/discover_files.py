@@ -50,7 +50,7 @@ def _plain(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:_LONGEST] or "files"
 
 
-def _unused(name: str, found: Sequence[dict[str, str]]) -> str:
-    taken = {source["name"] for source in found}
+def _unused(name: str, used: Sequence[dict[str, str]]) -> str:
+    taken = {source["name"] for source in used}
     numbered = (f"{name}-{number}" if number > 1 else name for number in range(1, len(taken) + 2))
     return next(text for text in numbered if text not in taken)

@@ -90,12 +90,12 @@ def targets(config: Config, repo: Repository, identity: str) -> tuple[list[str],
 
 def _by_version(identity: str, altered: Altered) -> Check:
     """What was overwritten is a difference that was seen; who hid a backup may have had the right to."""
-    return Check("old versions", PASS if altered.gone else FAIL, f"{identity}: {altered.words}; that is what was read")
+    return Check("old versions", PASS if altered.gone else FAIL, f"{identity}: {altered.detail}; that is what was read")
 
 
 def _opened(run: Opened, identity: str, log: Log) -> Repository:
     """The repository; its old versions, where what was named is not live as it was published."""
-    repo = repositories.of(run)
+    repo = repositories.repository_of(run)
     if identity in ("", "latest"):
         return repo
     component = "" if points.is_id(identity) else component_of(identity)
@@ -103,7 +103,7 @@ def _opened(run: Opened, identity: str, log: Log) -> Repository:
     past = repo.past() if altered else None
     if altered is None or past is None:
         return repo
-    log(f"{identity}: {altered.words}; that is what is read")
+    log(f"{identity}: {altered.detail}; that is what is read")
     return past
 
 
@@ -139,7 +139,7 @@ def _verified(run: Opened, identity: str, level: str, sample: Optional[int], log
     started = datetime.now(timezone.utc)
     repo = _opened(run, identity, log)
     ids, checks = targets(run.config, repo, identity)
-    parts = [_one(run, repo, text, level, sample, log, record) for text in ids]
+    parts = [_verify_backup(run, repo, text, level, sample, log, record) for text in ids]
     if record:
         _destroy_keys(run, log)
     if len(parts) == 1 and not checks:
@@ -161,7 +161,7 @@ def _destroy_keys(run: Opened, log: Log) -> None:
         return
     try:
         newest: dict[tuple[str, str], catalog.Entry] = {}
-        for component, entries in points.backups(repositories.of(run), run.config.stack).items():
+        for component, entries in points.backups(repositories.repository_of(run), run.config.stack).items():
             for entry in entries:
                 if entry.manifest:
                     newest[component, entry.manifest.host_key] = entry
@@ -184,7 +184,7 @@ def _recorded(config: Config, result: Result, log: Log) -> Result:
     return result
 
 
-def _one(
+def _verify_backup(
     run: Opened, repo: Repository, identity: str, level: str, sample: Optional[int], log: Log, record: bool
 ) -> Result:
     component = component_of(identity)
@@ -241,9 +241,9 @@ def keep(run: Opened, repo: Repository, manifest: Manifest, result: Result) -> N
     replaced = {level: known[level] for level in included if level in known and known[level].verdict == FAIL}
     replaced.update({level: proof for level, proof in known.items() if level == result.level})
     before = [said for proof in replaced.values() for said in proof.history if said.get("verdict") != COULD_NOT_VERIFY]
-    before.sort(key=lambda said: str(said.get("finished_at")))
+    before.sort(key=lambda result: str(result.get("finished_at")))
     said = {**result.as_dict(), **({catalog.BEFORE: before[-HISTORY:]} if before else {})}
-    levels = {level: proof.said for level, proof in known.items() if level not in replaced}
+    levels = {level: proof.record for level, proof in known.items() if level not in replaced}
     levels[result.level] = said
     repositories.publish_verification(run, repo, manifest, levels)
 
@@ -273,14 +273,14 @@ def _unproved(proof: Proof) -> Iterator[Check]:
     yield Check(proof.level, COULD_NOT_VERIFY, cause)
 
 
-def _by_database(manifest: Manifest, level: str, found: Sequence[Check]) -> dict[str, tuple[str, str]]:
+def _by_database(manifest: Manifest, level: str, checks: Sequence[Check]) -> dict[str, tuple[str, str]]:
     """The verdict on each database, and the first of what was found of it; none where all passed, or where something
     that every one needs did not."""
     kind = component_kind(manifest.component)
     names = kind.alone(manifest.detailed(kind.details))
-    single = [check for check in found if isinstance(check, PartCheck)]
-    common = [check for check in found if not isinstance(check, PartCheck)]
-    if not names or verdict(found) == PASS or any(check.result != PASS for check in common):
+    single = [check for check in checks if isinstance(check, PartCheck)]
+    common = [check for check in checks if not isinstance(check, PartCheck)]
+    if not names or verdict(checks) == PASS or any(check.result != PASS for check in common):
         return {}
     verdicts: dict[str, tuple[str, str]] = {}
     for name in names:

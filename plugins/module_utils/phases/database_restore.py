@@ -46,9 +46,9 @@ def work(step: Step) -> Result:
     opened = Opened(step.config, step.params["identity"])
     sources = Sources(opened, "database", step.params["id"], accept=step.accept)
     chosen, _why = catalog.choose(
-        sources.found, step.config.stack, identity=sources.identity, accept=step.accept, partly=True
+        sources.entries, step.config.stack, identity=sources.identity, accept=step.accept, partly=True
     )
-    place = chosen.place if step.params["place"] == "auto" else step.params["place"]
+    place = chosen.source if step.params["place"] == "auto" else step.params["place"]
     last = recovery_state.recovered(step.config)
     diff = Diff(f"{last.id if last else ''}\n", f"{chosen.id}\n")
     done = last and (not last.databases or set(step.params["databases"]) <= set(last.databases))

@@ -46,5 +46,5 @@ def work(step: Step) -> Result:
         text += hooks.planned(step.config, "dumps")
     if step.holds and made.needed:
         place, identity = str(made.backup["place"]), str(made.backup["id"])
-        text += sources.held(opened, place, identity, "recover_dumps", step.now)
+        text += sources.hold(opened, place, identity, "recover_dumps", step.now)
     return Result(Planned(made, made.needed, text))

@@ -45,5 +45,5 @@ def work(step: Step) -> Result:
         text += hooks.planned(step.config, "files")
     if step.holds and made.needed:
         place, identity = str(made.backup["place"]), str(made.backup["id"])
-        text += sources.held(opened, place, identity, "recover_files", step.now)
+        text += sources.hold(opened, place, identity, "recover_files", step.now)
     return Result(Planned(made, made.needed, text))

@@ -58,5 +58,5 @@ def work(step: Step) -> Result:
         text += hooks.planned(step.config, "objects")
     if step.holds and made.mode not in ("none", "reopen"):
         place, identity = str(made.backup["place"]), str(made.backup["id"])
-        text += sources.held(opened, place, identity, "recover_object_storage", step.now)
+        text += sources.hold(opened, place, identity, "recover_object_storage", step.now)
     return Result(Planned(made, made.needed, text))

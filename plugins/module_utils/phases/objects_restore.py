@@ -49,8 +49,8 @@ def work(step: Step) -> Result:
     given, stack = step.params, step.config.stack
     opened = granted.reached(Opened(step.config, step.params["identity"]))
     sources = Sources(opened, "objects", given["id"], accept=step.accept)
-    chosen, _why = catalog.choose(sources.found, stack, identity=sources.identity, accept=step.accept)
-    place = chosen.place if given["place"] == "auto" else given["place"]
+    chosen, _why = catalog.choose(sources.entries, stack, identity=sources.identity, accept=step.accept)
+    place = chosen.source if given["place"] == "auto" else given["place"]
     last = objects_plan.recovered(step.config, objects_plan.meant(opened, given["bucket"])[1])
     diff = Diff(f"{last.id if last else ''}\n", f"{chosen.id}\n")
     if last and last.id == chosen.id and last.prefix in ("", given["prefix"]) and not given["force"]:

@@ -72,15 +72,15 @@ class Altered(NamedTuple):
     server's name for what was published."""
 
     gone: bool
-    words: str
+    detail: str
     version: str = ""
 
 
 class Trust(Protocol):
     """Who may sign what lies in a repository. Without one everything is believed that its seal fits."""
 
-    def check(self, document: str, place: str, identity: str, data: bytes) -> None:
-        """Raise UntrustedError where nobody signed it who may. place: the component; empty for a recovery point."""
+    def check(self, document: str, component: str, identity: str, data: bytes) -> None:
+        """Raise UntrustedError where nobody signed it who may. component: empty for a recovery point."""
 
     def refused(self, component: str, identity: str, data: bytes) -> str:
         """Why the record of a verification does not count; empty where it does."""
@@ -94,7 +94,7 @@ class Trust(Protocol):
     def contradicted(self, document: str, identity: str, seal: str) -> str:
         """Why a document that was checked is no choice, now that others were, too; empty where it is one."""
 
-    def newer(self, document: str, place: str, there: Iterable[str]) -> str:
+    def newer(self, document: str, component: str, there: Iterable[str]) -> str:
         """Which document was seen with a higher sequence than those that are there; empty where none was."""
 
     def keep(self) -> None:
@@ -105,7 +105,7 @@ class Memory(Protocol):
     """Which repository a host used at a place before."""
 
     @property
-    def place(self) -> str:
+    def path(self) -> str:
         """Where that is remembered, for a message."""
 
     def identity(self) -> str:
@@ -167,7 +167,7 @@ class Repository(abc.ABC):
         if data is None and make:
             others = self._other_stacks()
             if others:
-                raise self._others(
+                raise self._foreign(
                     f"it has no marker, and holds backups of {', '.join(map(printable, sorted(others)))}"
                 )
             self._write_new((MARKER,), _marker(self.stack))
@@ -177,9 +177,9 @@ class Repository(abc.ABC):
         found = marker_of(data)
         if found is None:
             remedy = f"Find out who wrote {MARKER} there, remove it and back up again."
-            raise IntegrityError("use the repository", self.place, "its marker cannot be read", remedy)
+            raise IntegrityError("use the repository", self.address, "its marker cannot be read", remedy)
         if found.stack != self.stack:
-            raise self._others(f"its marker names the stack {printable(found.stack)}")
+            raise self._foreign(f"its marker names the stack {printable(found.stack)}")
         if known and found.repository != known:
             raise self._another(f"it is {printable(found.repository[:12])}")
         if self.memory and not known:
@@ -206,30 +206,30 @@ class Repository(abc.ABC):
         found: set[str] = set()
         for component in self.folders:
 
-            def look(id: str, component: str = component) -> None:
+            def read(id: str, component: str = component) -> None:
                 owner = typed.maybe(_Owner, self._read((*self._backup(component, id), MANIFEST)))
                 found.update({owner.stack} if owner else ())
 
-            filesystem.parallel(look, self.ids(component), workers=8)
+            filesystem.parallel(read, self.ids(component), workers=8)
         return found - {self.stack}
 
-    def _others(self, cause: str) -> OtherStackError:
+    def _foreign(self, cause: str) -> OtherStackError:
         return OtherStackError(
-            "use the repository", self.place, f"it is not known as that of the stack {self.stack}: {cause}",
+            "use the repository", self.address, f"it is not known as that of the stack {self.stack}: {cause}",
             "Name another path, bucket or prefix for each stack (lifeboat_repository, lifeboat_vault.prefix). If the"
             f" stack was renamed, or the marker is wrong: look at {MARKER} there, remove it and back up again.",
         )  # fmt: skip
 
     def _another(self, cause: str) -> OtherRepositoryError:
         return OtherRepositoryError(
-            "use the repository", self.place, f"it is not the one that this host knows: {cause}",
+            "use the repository", self.address, f"it is not the one that this host knows: {cause}",
             "Is its disk mounted? Mount it and try again. If this repository replaces the old one for good, remove"
-            f" {self.memory.place if self.memory else 'what this host remembers of it'} on this host.",
+            f" {self.memory.path if self.memory else 'what this host remembers of it'} on this host.",
         )  # fmt: skip
 
     @property
     @abc.abstractmethod
-    def place(self) -> str:
+    def address(self) -> str:
         """The root, as text: a path or an s3:// address."""
 
     @property

@@ -115,7 +115,7 @@ def artefacts_in_place(repo: Repository, manifest: Manifest) -> dict[str, str]:
         for artefact in manifest.artefacts:
             try:
                 with repo.open(manifest.component, manifest.id, artefact.name) as file:
-                    had = of(file, artefact.name, gauge)
+                    had = artefact_of(file, artefact.name, gauge)
             except NotFoundError:
                 differences[artefact.name] = f"{artefact.name} is missing"
                 continue
@@ -131,10 +131,10 @@ def _gauge(manifest: Manifest) -> progress.Gauge:
 def measure(path: Path, name: str, copy: Optional[pipeline.Sink] = None) -> Artefact:
     """Size and SHA-256 of a file, in bounded memory; what is read is written to `copy`."""
     with path.open("rb") as file:
-        return of(file, name, copy)
+        return artefact_of(file, name, copy)
 
 
-def of(file: IO[bytes], name: str, copy: Optional[pipeline.Sink] = None) -> Artefact:
+def artefact_of(file: IO[bytes], name: str, copy: Optional[pipeline.Sink] = None) -> Artefact:
     """Size and SHA-256 of what is read from it, and written to `copy`."""
     writer = pipeline.HashingWriter(copy)
     shutil.copyfileobj(file, writer, pipeline.CHUNK)

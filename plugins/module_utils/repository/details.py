@@ -265,8 +265,8 @@ class HeldProperties:
     """What the single objects of a bucket have beside bytes, headers and tags: how many have it, by what it is.
 
     encrypted: by kind. clear: those of them whose copies in the vault are not. storage: by class, but the usual one.
-    checksums: those that the server keeps with the object, by kind. retained, held: retention and legal hold, which are
-    in the listing and are given back. lost: what the vault's copies have not, by header, and `user metadata`.
+    checksums: those that the server keeps with the object, by kind. retained, legal_holds: retention and legal hold,
+    which are in the listing and are given back. lost: what the vault's copies have not, by header, and `user metadata`.
     """
 
     encrypted: Mapping[str, Count] = field(default_factory=dict)
@@ -274,7 +274,7 @@ class HeldProperties:
     storage: Mapping[str, Count] = field(default_factory=dict)
     checksums: Mapping[str, Count] = field(default_factory=dict)
     retained: Count = 0
-    held: Count = 0
+    legal_holds: Count = field(default=0, metadata={"json": "held"})
     lost: Mapping[str, Count] = field(default_factory=dict)
 
     def not_carried(self, bucket: str) -> Iterator[Untested]:

@@ -44,7 +44,7 @@ class LocalRepository(Repository):
         self.root = root
 
     @property
-    def place(self) -> str:
+    def address(self) -> str:
         return str(self.root)
 
     def location(self, component: str, id: str) -> str:

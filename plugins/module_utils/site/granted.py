@@ -46,7 +46,7 @@ def opened(run: Opened) -> Opened:
         vault = replace(config.vault, objects_bucket=one.objects_bucket, endpoint_url=url or one.endpoint_url)
         config = replace(config, vault=replace(vault, region=one.region, ca_bundle=one.ca_bundle))
     found = run.of(config, {})
-    folders = {**repositories.of(run).folders, **one.source.folders}
+    folders = {**repositories.repository_of(run).folders, **one.source.folders}
     repositories.grant(found, lambda: Granted(_reach(one, forward, url), partial(_reach, one), folders))
     return found
 
@@ -88,11 +88,11 @@ class Granted(Repository):
         self._idle, self._lock = [first], threading.Lock()
 
     @property
-    def place(self) -> str:
+    def address(self) -> str:
         return self._first.place
 
     def location(self, component: str, id: str) -> str:
-        return "/".join((self.place, *self._backup(component, id)))
+        return "/".join((self.address, *self._backup(component, id)))
 
     def ids(self, component: str) -> list[str]:
         return [name for name in self._names(self._folder(component)) if ID.fullmatch(name)]
@@ -177,7 +177,7 @@ class Granted(Repository):
 
     def _read_only(self) -> UsageError:
         cause = "it may be read only; the keeper itself writes there, and prunes by its own log"
-        return UsageError("write to the keeper's repository", self.place, cause)
+        return UsageError("write to the keeper's repository", self.address, cause)
 
     def stage(self, component: str, id: str) -> contextlib.AbstractContextManager[Staging]:
         raise self._read_only()

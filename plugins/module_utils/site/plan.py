@@ -320,7 +320,7 @@ def choose_anywhere(
         words = chosen.hidden or f"what is live is not what was published ({exc.cause})"
         said = f"{chosen.point.id} is read from old versions: {words}"
         return replace(chosen, warnings=(said, *chosen.warnings), hidden=words), older, PAST[place]
-    newer = {name: seen.words for name, seen in store.altered("").items() if seen.gone and name > chosen.point.id}
+    newer = {name: seen.detail for name, seen in store.altered("").items() if seen.gone and name > chosen.point.id}
     told = tuple(f"{name} is newer: {words}; to take it: -e recovery_point={name}" for name, words in newer.items())
     if request.identity not in LATEST:
         told = ()

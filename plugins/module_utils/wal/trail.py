@@ -141,7 +141,7 @@ def bases_of(entries: Sequence[Entry], verified: Collection[str], holds: Collect
     for entry in [entry for entry in entries if entry.id in judged]:
         backup = judged[entry.id]
         proved = backup.good and (backup.verified or entry.id in verified)
-        backup = replace(backup, verified=proved, held="a recovery needs it" if entry.id in holds else "")
+        backup = replace(backup, verified=proved, hold="a recovery needs it" if entry.id in holds else "")
         if entry.manifest is None:
             bases.append(Base(backup))
         else:

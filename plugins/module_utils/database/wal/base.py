@@ -87,7 +87,7 @@ def take(run: Opened, log: Log) -> Manifest:
 def _take(run: Opened, log: Log) -> Manifest:
     config, started = run.config, time.monotonic()
     seal = age.sealing(config, log)
-    repo = repositories.of(run)
+    repo = repositories.repository_of(run)
     repo.check(writable=True)
     repo.sweep(older_than=STALE, now=datetime.now(timezone.utc))
     server = database_server.connect(config, run.runtime)
@@ -103,7 +103,7 @@ def _take(run: Opened, log: Log) -> Manifest:
     if free is not None and free < about.size:
         remedy = "Make room, or prune: lifeboat prune."
         cause = f"{human(free)} are free there, and the server has {human(about.size)}"
-        raise SpaceError(TAKE, repo.place, cause, remedy)
+        raise SpaceError(TAKE, repo.address, cause, remedy)
     route = receiver.way(run, server, facts)
     taken_at = datetime.now(timezone.utc)
     identity = catalog.free_id(repo, BASE, taken_at)

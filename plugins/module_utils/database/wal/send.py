@@ -154,7 +154,7 @@ class _Pass:
 
     def __init__(self, run: Opened, log: Log) -> None:
         self.run, self.config, self.log = run, run.config, log
-        self.repo: Repository = repositories.of(run)
+        self.repo: Repository = repositories.repository_of(run)
         self.seal = age.sealing(run.config, log)
         self.encrypted = bool(self.seal.recipients)
 
@@ -162,7 +162,7 @@ class _Pass:
         free = self.repo.free_bytes()
         if free is not None and free < _ROOM:
             raise SpaceError(
-                SEND, self.repo.place, f"{human(free)} are free there, and {human(_ROOM)} are left to backups",
+                SEND, self.repo.address, f"{human(free)} are free there, and {human(_ROOM)} are left to backups",
                 "Make room there. What was received waits in the spool, and after that in the server.",
             )  # fmt: skip
         answer = self._ask()
