@@ -23,7 +23,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import Usa
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import plan as database_plan
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import reopen
 from ansible_collections.lifeboat.dr.plugins.module_utils.evidence import record as evidence_record
-from ansible_collections.lifeboat.dr.plugins.module_utils.evidence.phases import Given, Plan
+from ansible_collections.lifeboat.dr.plugins.module_utils.evidence.phases import Plan, ReportedPhase
 from ansible_collections.lifeboat.dr.plugins.module_utils.files import plan, recovery
 from ansible_collections.lifeboat.dr.plugins.module_utils.files.plan import Request
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import backup as operations_backup
@@ -202,7 +202,7 @@ def test_init_protects_a_stack_without_postgresql_and_a_total_loss_comes_back(st
     assert unproved([*done.checks, *reopened]) == []
     assert stack.portrait() == before, "every file, owner, mode, time, link and row"
 
-    phase = Given(began, datetime.now(timezone.utc), None, "", name="files")
+    phase = ReportedPhase(began, datetime.now(timezone.utc), None, "", name="files")
     told = evidence_record.Recovery(
         "site", Plan(made.condition, made.findings, made.unchecked, (), made.target_seconds), (phase,),
         (*made.checks, *done.checks, *reopened),
