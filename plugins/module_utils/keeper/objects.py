@@ -179,7 +179,7 @@ def _forgotten(source: Bucket, database: Manifest, now: datetime, log: Log) -> s
 def _with_way(error: LifeboatError, source: Source) -> LifeboatError:
     """Return the same, with what the way there says: a port that may not be forwarded looks like a server that hangs
     up."""
-    said = source.said()
+    said = source.last_error()
     if not source.store or "open failed" not in said:
         return error
     return LifeboatError(

@@ -89,7 +89,7 @@ class Granted(Repository):
 
     @property
     def place(self) -> str:
-        return self._first.place
+        return self._first.location
 
     def location(self, component: str, id: str) -> str:
         return "/".join((self.place, *self._backup(component, id)))
