@@ -32,7 +32,7 @@ REFUSED = frozenset(
 TO_DO = frozenset(
     {
         "base", "database", "mirror", "objects", "operations", "repository",
-        "site", "stack", 
+        "site", 
     }
 )  # fmt: skip
 

@@ -118,7 +118,7 @@ def _reaching(run: Opened, source: Source) -> Opened:
     """Return the stack with the endpoint under which the SSH connection reaches its store."""
     objects = run.config.objects
     own = replace(objects, endpoint_url=objects.endpoint_url or source.store, service="")
-    return run.of(replace(run.config, objects=own), {})
+    return run.with_config(replace(run.config, objects=own), {})
 
 
 def _mirror_as_of(

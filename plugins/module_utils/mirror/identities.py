@@ -18,7 +18,7 @@ from ..repository.details import HeldIdentities
 from ..s3 import identities
 from ..settings.config import ELSEWHERE
 from ..stack import identities as stack_identities
-from ..stack.identities import Kept
+from ..stack.identities import Snapshot
 from ..stack.runtime import Opened
 
 
@@ -31,7 +31,7 @@ def take(run: Opened, backup: str, *, override: bool, log: Log) -> Optional[Held
     if not api or api == ELSEWHERE:
         return HeldIdentities(api) if api else None
     try:
-        store = stack_identities.of(run)
+        store = stack_identities.store_of(run)
         if store is None:
             return None
         kept = replace(store.export(), backup=backup)
@@ -47,13 +47,13 @@ def take(run: Opened, backup: str, *, override: bool, log: Log) -> Optional[Held
     return held
 
 
-def _held(kept: Kept) -> HeldIdentities:
+def _held(kept: Snapshot) -> HeldIdentities:
     form = kept.form
     numbers = asdict(identities.counts(form))
     return HeldIdentities(kept.api, identities.digest(form), **numbers, quotas=len(kept.quotas), uses=kept.uses)
 
 
-def _guard(run: Opened, kept: Kept) -> None:
+def _guard(run: Opened, kept: Snapshot) -> None:
     """A store that has lost its identities must not replace the copy of them."""
     try:
         before = stack_identities.newest(run.config)

@@ -24,7 +24,7 @@ from ..s3 import identities
 from ..s3.identities import Form
 from ..settings.config import ELSEWHERE
 from ..stack import identities as stack_identities
-from ..stack.identities import Kept, Store
+from ..stack.identities import Snapshot, Store
 from ..stack.runtime import Opened
 
 SHOWN = 5
@@ -42,7 +42,7 @@ class Brought:
     be said."""
 
     store: Optional[Store] = None
-    kept: Optional[Kept] = None
+    kept: Optional[Snapshot] = None
     imported: bool = False
     error: Optional[LifeboatError] = field(default=None, compare=False)
 
@@ -54,7 +54,7 @@ def bring(run: Opened, *, log: Log) -> Brought:
     """
     config, giving = run.config, recovery_state.GIVING_IDENTITIES
     try:
-        store, kept = stack_identities.of(run), stack_identities.newest(run.config)
+        store, kept = stack_identities.store_of(run), stack_identities.newest(run.config)
         if store is None or kept is None:
             return Brought(store, kept)
         if not (config.state / giving).exists() and not lost(kept.form, _now(store)):
@@ -94,7 +94,7 @@ def checks(run: Opened, brought: Brought, *, fresh: bool, made: bool, log: Log) 
     return [_judged(kept, found, store.exceptions(kept) if given else {}, given=given)]
 
 
-def _judged(kept: Kept, found: Kept, left_out: Mapping[str, str], *, given: bool) -> Check:
+def _judged(kept: Snapshot, found: Snapshot, left_out: Mapping[str, str], *, given: bool) -> Check:
     left = {name: why for name, why in left_out.items() if found.form.get(name) != kept.form[name]}
     differ = identities.differences({name: told for name, told in kept.form.items() if name not in left}, found.form)
     quotas = found.buckets & kept.quotas.keys()  # what is told of a bucket that is gone is told of the bucket
@@ -116,7 +116,7 @@ def _judged(kept: Kept, found: Kept, left_out: Mapping[str, str], *, given: bool
     return Check(IDENTITIES, PASS, f"{kept}, as with {kept.backup}{more}")
 
 
-def _same(bucket: str, kept: Kept, found: Kept) -> bool:
+def _same(bucket: str, kept: Snapshot, found: Snapshot) -> bool:
     wanted, have = (typed.maybe(_Quota, members.quotas.get(bucket)) for members in (kept, found))
     return wanted == have
 
@@ -134,7 +134,7 @@ def warnings(run: Opened) -> list[str]:
         if kept is None:
             return [f"this host has no copy of the {WHAT_THEY_ARE} of the object store: a fresh one has none of them"]
         with contextlib.suppress(NotFoundError):  # it is down, so that nothing is known of its address
-            store = stack_identities.of(run)
+            store = stack_identities.store_of(run)
             left_out = store.exceptions(kept) if store else {}
     except LifeboatError as exc:
         return [f"the identities of the object store cannot be given back: {exc.cause}"]
@@ -158,7 +158,7 @@ def needed(run: Opened) -> str:
     """
     own = run.config.secrets.get("objects_access_key", "")
     try:
-        store, kept = stack_identities.of(run), stack_identities.newest(run.config)
+        store, kept = stack_identities.store_of(run), stack_identities.newest(run.config)
         if store is None or kept is None or not lost(kept.form, _now(store)):
             return ""
     except LifeboatError:

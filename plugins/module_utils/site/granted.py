@@ -45,7 +45,7 @@ def opened(run: Opened) -> Opened:
     if one.objects_bucket:
         vault = replace(config.vault, objects_bucket=one.objects_bucket, endpoint_url=url or one.endpoint_url)
         config = replace(config, vault=replace(vault, region=one.region, ca_bundle=one.ca_bundle))
-    found = run.of(config, {})
+    found = run.with_config(config, {})
     folders = {**repositories.of(run).folders, **one.source.folders}
     repositories.grant(found, lambda: Granted(_reach(one, forward, url), partial(_reach, one), folders))
     return found
