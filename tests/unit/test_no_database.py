@@ -447,7 +447,7 @@ def test_the_record_names_no_rows_that_were_not_restored(tmp_path: Path) -> None
 # --- the site ---
 
 MACHINE = site_scope.Machine("Debian", 2, 1 << 40, "/var/lib")
-SPARE = site_scope.Seen("spare1", machine=MACHINE)
+SPARE = site_scope.HostState("spare1", machine=MACHINE)
 
 
 def plan_site(world: World, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> site_show.Plan:

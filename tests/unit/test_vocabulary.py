@@ -17,7 +17,9 @@ import layers
 import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.backend.planned import Plan, Rung
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import typed
+from ansible_collections.lifeboat.dr.plugins.module_utils.evidence import schema
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery.state import Last, Unfinished
+from ansible_collections.lifeboat.dr.plugins.module_utils.site import show
 from ansible_collections.lifeboat.dr.plugins.module_utils.vault import endpoints, writer
 from ansible_collections.lifeboat.dr.plugins.modules import drill_begin
 
@@ -101,6 +103,9 @@ def test_what_is_done_leaves_the_list() -> None:
 
 # Users have these keys in files, facts and results, whatever the field is called.
 KEYS: dict[type, set[str]] = {
+    schema.Record: {"found"},
+    schema.Database: {"kept"},
+    show.Plan: {"place"},
     Plan: {"asked"},
     Rung: {"words"},
     Last: {"asked"},
@@ -109,9 +114,10 @@ KEYS: dict[type, set[str]] = {
     writer.Rights: {"of"},
     drill_begin.Chosen: {"words"},
 }
+ALIKE: dict[type, str] = {show.Plan: "Plan of the site"}
 
 
-@pytest.mark.parametrize("kind", KEYS, ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("kind", KEYS, ids=lambda kind: ALIKE.get(kind, kind.__name__))
 def test_a_field_with_another_name_keeps_its_key(kind: Any) -> None:
     fields = {typed.key(field): field.name for field in dataclasses.fields(kind)}
     assert KEYS[kind] <= fields.keys()

@@ -58,9 +58,9 @@ def reached(run: Opened) -> Opened:
     return found
 
 
-def _reach(one: ReadbackSettings, forward: str = "", url: str = "") -> Source:
-    source = one.source
-    budget = Budget(one.timeout)
+def _reach(readback: ReadbackSettings, forward: str = "", url: str = "") -> Source:
+    source = readback.source
+    budget = Budget(readback.timeout)
     if source.mounted:
         return Directory(Path(source.mounted), budget)
     remedy = (
