@@ -132,7 +132,7 @@ def prune(directory: str, days: str) -> dict[str, Any]:
     newest = datetime.now(timezone.utc) + timedelta(days=int(days))
     points = [mirror_listing.Point(repo, identity) for identity in kept]
     done = mirror_prune.prune(run, points, newest, dry_run=False)
-    return {"versions": done.versions, "bytes": done.bytes, "kept": list(done.kept), "backups": len(points)}
+    return {"versions": done.versions, "bytes": done.bytes, "kept": list(done.retained), "backups": len(points)}
 
 
 def files(directory: str) -> dict[str, Any]:

@@ -98,7 +98,7 @@ def _protected(run: Opened, reference: Optional[Point], instead: Sequence[Point]
     if reference is None or reference.bucket:
         return []
     included = choose.beside(run.config, reference)
-    return [*included, *(point for point in instead if store.wanted(run.config.objects, point.bucket))]
+    return [*included, *(point for point in instead if store.is_selected(run.config.objects, point.bucket))]
 
 
 def only_others(seen: Assessment) -> bool:

@@ -114,7 +114,7 @@ def instead(sources: Sources, reference: Optional[Point]) -> list[Point]:
 
 def beside(config: Config, point: Point) -> list[Point]:
     """List the other buckets of the same backup that the configuration still wants."""
-    return [each for each in point.points() if each.bucket and store.wanted(config.objects, each.bucket)]
+    return [each for each in point.points() if each.bucket and store.is_selected(config.objects, each.bucket)]
 
 
 def older(sources: Sources, reference: Optional[Point]) -> Iterator[Point]:

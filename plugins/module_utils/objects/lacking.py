@@ -63,7 +63,7 @@ def of(
     """By the manifests alone, of the buckets that are to be in backups. entries: the backups, oldest first. in_store:
     as above."""
     readable = [entry for entry in entries if entry.manifest and not entry.unknown and not entry.ahead]
-    holders = {name: entry.id for entry in readable for name in _held(entry) if store.wanted(objects, name)}
+    holders = {name: entry.id for entry in readable for name in _held(entry) if store.is_selected(objects, name)}
     own, newest = _held(chosen), readable[-1] if readable else None
     in_newest = _held(newest) if newest else ()
     known = {*in_newest, *(in_store or ())}

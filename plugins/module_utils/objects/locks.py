@@ -37,7 +37,7 @@ _REQUESTS = {"retention": "retention", "legal hold": "legal-hold"}
 
 def may(source: Bucket, point: Point) -> bool:
     """Has the backup locks, and the bucket too, so that what is copied back can be written with them?"""
-    held = point.held.properties
+    held = point.held_bucket.properties
     return held is not None and bool(held.retained or held.held) and bool(_lock(source))
 
 
@@ -56,7 +56,7 @@ def _ends(current: Properties, recorded: Properties) -> list[datetime]:
 def bring(run: Opened, point: Point, inventory: Inventory, expected: str, *, log: Log) -> list[Check]:
     """One check on the locks, one on the encryption, where the backup has any. expected: the condition on a row p of
     the table `point` of an object that the bucket must have."""
-    held = point.held.properties
+    held = point.held_bucket.properties
     if held is None or not (held.retained or held.held or held.encrypted):
         return []
     source = buckets.source(run)

@@ -189,7 +189,7 @@ def _make(run: Opened, request: Request, log: Log) -> Plan:
     writers = recovery_state.with_stopped(config, running)
     now = datetime.now(timezone.utc)
     given = counting.returning(back) if mode not in ("none", "reopen", "settings") else []
-    uncarried = [gap for point in given for gap in point.held.not_carried]
+    uncarried = [gap for point in given for gap in point.held_bucket.not_carried]
     rest, unlisted, in_store = _rest(whole, config, seen, present(entry.manifest).detailed(ObjectsDetails), mode, back)
     lacks = _lacking(config, sources, entry, request, in_store)
     rest = _copied(run, rest, request) if mode == "rebuild" else rest
@@ -269,7 +269,7 @@ def _lacking(
 
 def _locked(points: Sequence[Point]) -> list[str]:
     """The step that gives objects their locks back; after it they cannot be removed."""
-    held = [point.held.properties for point in points if point.held.properties]
+    held = [point.held_bucket.properties for point in points if point.held_bucket.properties]
     retained, held_back = sum(one.retained for one in held), sum(one.held for one in held)
     said = [f"the retention of {retained} objects"] if retained else []
     said += [f"the legal hold of {held_back} objects"] if held_back else []
@@ -389,7 +389,7 @@ def _told_of(entry: Entry, chosen: Point) -> dict[str, object]:
     """What the plan tells of the backup's details: of one bucket alone, that one's."""
     kept = ("objects", "bytes", "consistency", "database_backup", "versioned", "settings")
     details = {key: value for key, value in present(entry.manifest).details.items() if key in kept}
-    own = vars(chosen.held) if chosen.bucket else {}
+    own = vars(chosen.held_bucket) if chosen.bucket else {}
     return {**details, **{key: value for key, value in own.items() if key in details}}
 
 
@@ -494,7 +494,7 @@ def _rest(
     """
     own = target.objects.bucket
     held = [one.name for one in details.buckets if one.name != own]
-    found = Store((), unlisted="it does not answer") if seen.condition == DOWN else store.look(run, held)
+    found = Store((), unlisted="it does not answer") if seen.condition == DOWN else store.read_store(run, held)
     unprotected, excluded = (*found.protected, *found.unprotected), found.excluded
     unknown: tuple[str, ...] = ()
     vaults = found.vaults

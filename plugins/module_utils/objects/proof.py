@@ -181,16 +181,16 @@ class _Which:
 
 
 def _share(sample: int, whole: int, point: Point) -> int:
-    return sample and max(1, sample * point.held.objects // whole)
+    return sample and max(1, sample * point.held_bucket.objects // whole)
 
 
 def placed(run: Opened, point: Point) -> Opened:
     """By the place that the configuration gives: a manifest cannot send us elsewhere."""
     wanted = buckets.suffixed(run.config, point.bucket)
-    if point.held.vault != wanted:
+    if point.held_bucket.vault != wanted:
         raise UsageError(
             "look into the vault", f"the bucket {named(point.bucket)} of {point.id}",
-            f"it was mirrored to {named(point.held.vault)}, and lifeboat_vault.objects_bucket makes it {named(wanted)}",
+            f"it was mirrored to {named(point.held_bucket.vault)}, and lifeboat_vault.objects_bucket makes it {named(wanted)}",
             "Set objects_bucket as it was, and verify again.",
         )  # fmt: skip
     return buckets.alone(run, point.bucket)
@@ -210,7 +210,7 @@ def _levels(run: Opened, point: Point, level: str, which: _Which, log: Log) -> I
 
 def _archive(inventory: Inventory, point: Point, vault: Bucket) -> Iterator[Check]:
     has = (inventory.count("point"), int(inventory.value("SELECT coalesce(sum(size), 0) FROM point")))
-    told = (point.held.objects, point.held.bytes)
+    told = (point.held_bucket.objects, point.held_bucket.bytes)
     yield compared(
         "listing",
         [] if has == told else [f"it has {has[0]} objects, {has[1]} bytes; the manifest says {told[0]}, {told[1]}"],
@@ -237,7 +237,7 @@ def _archive(inventory: Inventory, point: Point, vault: Bucket) -> Iterator[Chec
 def _restored(
     run: Opened, inventory: Inventory, vault: Bucket, point: Point, wanted: _Which, log: Log
 ) -> Iterator[Check]:
-    total, name = inventory.count("point"), point.held.name
+    total, name = inventory.count("point"), point.held_bucket.name
     how = wanted.draw(inventory, name)
     chosen = "point p WHERE EXISTS (SELECT 1 FROM settled s WHERE s.key = p.key)"
     count = inventory.count("settled")

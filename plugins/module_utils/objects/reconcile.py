@@ -360,7 +360,7 @@ def database_with(run: Opened, objects: Iterable[Listed]) -> Report:
 def unprotected(run: Opened) -> list[Check]:
     """Of the rows that name a bucket which no backup is to hold."""
     objects = run.config.objects
-    left = {name: count for name, count in of_others(run).items() if not store.wanted(objects, name)}
+    left = {name: count for name, count in of_others(run).items() if not store.is_selected(objects, name)}
     told = "; ".join(f"{count} rows name the bucket {named(name)}" for name, count in list(left.items())[:SHOWN])
     rest = f"; and {len(left) - SHOWN} more buckets" if len(left) > SHOWN else ""
     words = f"{told}{rest}: lifeboat_objects.buckets does not name it, so no backup holds it"
@@ -369,7 +369,7 @@ def unprotected(run: Opened) -> list[Check]:
 
 def protected(run: Opened) -> list[str]:
     """The store's other buckets that rows name and backups are to hold."""
-    return [name for name in of_others(run) if store.wanted(run.config.objects, name)]
+    return [name for name in of_others(run) if store.is_selected(run.config.objects, name)]
 
 
 def checked(config: Config, work: Callable[[], Report]) -> tuple[list[Check], Optional[Report]]:

@@ -143,7 +143,7 @@ def _with_locks(run: Opened, name: str, held: Mapping[Listed, str], log: Log) ->
         sound = catalog.sound(catalog.entries(repo, "objects", run.config.stack))
         for manifest in sound[: -_LOOKED_INTO - 1 : -1]:
             point = Point(repo, manifest, name, age.keys(run.config, run.key))
-            recorded = len(found) < len(wanted) and point.holds and point.held.properties is not None
+            recorded = len(found) < len(wanted) and point.holds and point.held_bucket.properties is not None
             for entry in point.entries() if recorded else ():
                 if before := wanted.get((entry.key, entry.vault_version)):
                     found.setdefault((entry.key, entry.vault_version), replace(before, properties=entry.properties))

@@ -141,7 +141,7 @@ def take(
 
 
 def _others(run: Opened, returning: Sequence[str], log: Log) -> list[str]:
-    seen = store.look(run, returning)
+    seen = store.read_store(run, returning)
     if seen.unlisted:
         log(f"which other buckets the old server has is not known: {seen.unlisted}")
         return []
@@ -294,7 +294,7 @@ class Return:
             missing = inventory.entries(GONE)
             with progress.going(progress.Gauge(f"objects to {source.url}", unit=progress.OBJECTS)) as gauge:
                 missing = gauge.counting(missing)
-                back.copy_back(self._run, missing, source, log=self._log, compare=False, lock=True, held=files)
+                back.copy_back(self._run, missing, source, log=self._log, compare=False, lock=True, source=files)
         rest = {name: value for name, value in settings.items() if name not in first}
         return {**refused, **s3_settings.apply(source, rest, whole=True).refused}
 
