@@ -111,7 +111,7 @@ def artefacts(folder: str, seal: age.Seal) -> list[str]:
 def write(path: Path, entries: Iterable[Union[Listed, bytes]], seal: age.Seal = age.OPEN) -> Summary:
     """Write a new listing as the entries come. Raises ValueError where they do not come in the order of their keys.
 
-    entries: also the `line` of a RawEntry that goes on as it is. path: where it is called NAME; what seal.named() adds
+    entries: also the `raw` of a RawEntry that goes on as it is. path: where it is called NAME; what seal.named() adds
     comes to that.
     """
     with contextlib.ExitStack() as stack:

@@ -120,7 +120,8 @@ def assess_host(run: Opened, *, deep: bool, log: Log) -> HostState:
 
 
 def answered(answer: object) -> HostState:
-    """What another machine said of itself: what assess_host() returned; {"failed": why}; or as text why it was not reached.
+    """What another machine said of itself: what assess_host() returned; {"failed": why}; or as text why it was
+    not reached.
 
     A machine that answers and cannot be looked at is no lost one: containers outlive an engine that was killed, and
     users reach them.

@@ -357,8 +357,8 @@ class NoKeyError(UnverifiedError):
 
 @dataclass(frozen=True)
 class Keys:
-    """What opens backups here: the identity that an operator gave, and the host's own keys. directory: where to decrypt to,
-    a directory of the host's."""
+    """What opens backups here: the identity that an operator gave, and the host's own keys. directory: where
+    to decrypt to, one of the host's."""
 
     host: HostKeys
     directory: Path
@@ -459,8 +459,8 @@ class Settings(Protocol):
 
 
 def sealing(config: Settings, log: Log, fallback: Sequence[str] = ()) -> Seal:
-    """For whom a new backup is encrypted. fallback: the component's recipients, where there are none for all of them. Raises
-    UnverifiedError where that cannot be: it is then not taken at all."""
+    """For whom a new backup is encrypted. fallback: the component's recipients, where there are none for all of them.
+    Raises UnverifiedError where that cannot be: it is then not taken at all."""
     encryption = config.encryption
     recipients = tuple(encryption.recipients or fallback)
     if not recipients:
