@@ -128,9 +128,9 @@ def work(task: Task) -> Result:
         identity=given["recovery_point"],
         before=task.before(),
         accept=task.accept,
+        other_buckets=given["others"],
         **{
-            name: given[name]
-            for name in ("force", "method", "prefix", "exact", "partial", "bucket", "others", "bucket_settings")
+            name: given[name] for name in ("force", "method", "prefix", "exact", "partial", "bucket", "bucket_settings")
         },
     )
     opened = granted.reached(Opened(task.config, task.params["identity"]))

@@ -178,6 +178,9 @@ _OPTIONS = {
 }
 
 
+_PARAMETERS = {"asked": "requested", "others": "additional"}  # roles have the options by the first names
+
+
 @dataclass(frozen=True)
 class Chosen:
     id: str
@@ -202,11 +205,11 @@ def work(task: Task) -> Result:
         result = objects_recovery.restore_objects(
             opened,
             chosen.id,
-            place=place,
+            location=place,
             stamp=stamp,
             accept=task.accept,
             log=task.log,
-            **{name: given[name] for name in _OPTIONS},
+            **{_PARAMETERS.get(name, name): given[name] for name in _OPTIONS},
         )
     sources_of.release(opened, place, chosen.id, task.log)
     return Result(result, changed=True, diff=diff)

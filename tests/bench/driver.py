@@ -99,8 +99,8 @@ def recover_objects(directory: str) -> dict[str, Any]:
     loaded = config.load("", Path(directory))
     made = plan.make(Opened(loaded), Request(), log=_quiet)
     recovery.protect(Opened(loaded), made, log=_quiet)
-    names = ("stamp", "prefix", "exact", "partial", "asked", "state", "bucket", "others")
-    asked = {name: getattr(made, name) for name in names}
+    names = ("stamp", "prefix", "exact", "partial", "state", "bucket")
+    asked = {"requested": made.asked, "additional": made.additional, **{name: getattr(made, name) for name in names}}
     done = recovery.restore_objects(Opened(loaded), str(made.backup["id"]), log=_quiet, **asked)
     bad = [f"{check.name}: {check.detail}" for check in done.checks if check.result == "FAIL"]
     return {"copied": done.copied.copied, "seconds": dict(done.seconds), "bad": bad}

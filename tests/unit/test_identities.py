@@ -374,7 +374,7 @@ def test_a_file_that_is_gone_is_written_again(tmp_path: Path) -> None:
     file.parent.rmdir()
     brought = objects_identities.bring(run, log=said.append)
     assert (brought.imported, json.loads(file.read_text()), file.stat().st_mode & 0o777) == (True, WEED, 0o600)
-    (check,) = objects_identities.checks(run, brought, fresh=True, made=False, log=said.append)
+    (check,) = objects_identities.checks(run, brought, fresh=True, created=False, log=said.append)
     assert (check.result, check.detail) == (PASS, "1 user, 0 groups, 1 policy, 1 access key, as with objects_1")
     file.write_text("mine")
     assert objects_identities.bring(run, log=said.append).error
@@ -418,7 +418,7 @@ def recovered(
 ) -> tuple[str, str]:
     run = Opened(make(root, api))
     brought = objects_identities.bring(run, log=lambda _: None)
-    found = objects_identities.checks(run, brought, fresh=fresh, made=made, log=lambda _: None)
+    found = objects_identities.checks(run, brought, fresh=fresh, created=made, log=lambda _: None)
     return (found[0].result, found[0].detail) if found else ("", "")
 
 
@@ -520,7 +520,7 @@ def test_what_could_not_be_compared_is_no_pass(tmp_path: Path, fake: Fake, when:
         return
     brought = objects_identities.bring(Opened(make(tmp_path)), log=lambda _: None)
     fake.error = error
-    (check,) = objects_identities.checks(Opened(make(tmp_path)), brought, fresh=True, made=False, log=lambda _: None)
+    (check,) = objects_identities.checks(Opened(make(tmp_path)), brought, fresh=True, created=False, log=lambda _: None)
     assert check.result == COULD_NOT_VERIFY and "not compared: the admin key may not do that" in check.detail
 
 

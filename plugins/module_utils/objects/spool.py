@@ -116,7 +116,7 @@ def take(
     try:
         source = buckets.source(run)
         wanted = [] if exact else [(point.bucket or source.name, point) for point in points]
-        names = _others(run, [source.name, *(point.bucket for point in points)], log) if whole else []
+        names = _additional(run, [source.name, *(point.bucket for point in points)], log) if whole else []
     except LifeboatError as exc:
         log(f"nothing can be copied out of the old server: {exc.cause}")
         return None
@@ -140,7 +140,7 @@ def take(
     return None
 
 
-def _others(run: Opened, returning: Sequence[str], log: Log) -> list[str]:
+def _additional(run: Opened, returning: Sequence[str], log: Log) -> list[str]:
     seen = store.read_store(run, returning)
     if seen.unlisted:
         log(f"which other buckets the old server has is not known: {seen.unlisted}")

@@ -118,7 +118,8 @@ class Chosen:
 def make(run: Opened, request: Request, here: HostState, machines: Mapping[str, object], *, log: Log) -> Plan:
     """The plan. Raises LifeboatError when the site cannot, or must not, be recovered on this machine.
 
-    here: scope.assess_host() of this machine. machines: the stack's other machines by name, each as scope.answered() takes it.
+    here: scope.assess_host() of this machine. machines: the stack's other machines by name, each as
+    scope.answered() takes it.
     """
     config = run.config
     catalog.require_named(request.accept, request.identity)
@@ -369,7 +370,7 @@ def choose(run: Opened, store: Repository, request: Request, *, log: Log) -> Cho
             checks += [*_tried(store, good, request), *left.checks, *left_out.buckets(good.get(OBJECTS))]
             lacks = lacking.of(config, found[DATABASE], good[DATABASE], None) if DATABASE in good else None
             objects = by_id[good[OBJECTS].id] if OBJECTS in good else None
-            without = objects_lacking.of(config.objects, found[OBJECTS], objects, None) if objects else None
+            without = objects_lacking.find(config.objects, found[OBJECTS], objects, None) if objects else None
             warnings = (
                 *point.notes, *(_elsewhere(lacks) if lacks else ()), *left.instead(found[DATABASE]),
                 *(_buckets_elsewhere(without) if without else ()),
