@@ -14,6 +14,8 @@ description:
   - Refuses a host that is not deployed with C(lifeboat_environment) C(drill).
   - The fault of a whole site is not this module's to do, as it would go with the machine. It then stops the writer and
     returns its ledger, so that it survives, and the clock begins.
+  - Takes the stack's lock, for which it waits a minute, so that nothing breaks amid another run. A recovery that was
+    planned before the fault ends without having done anything.
   - Internal to the role C(drill).
 extends_documentation_fragment:
   - lifeboat.dr.stack
@@ -89,13 +91,15 @@ phase:
   type: dict
 """
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Optional
 
-from ansible_collections.lifeboat.dr.plugins.module_utils.base import clock
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import clock, lock
 from ansible_collections.lifeboat.dr.plugins.module_utils.drill import ledger
 from ansible_collections.lifeboat.dr.plugins.module_utils.drill.faults import fault
+from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import state as recovery_state
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import SCENARIO, Result, Task, run
 
@@ -124,11 +128,19 @@ def work(task: Task) -> Result:
     if chosen.inject is None:
         ledger.stop(task.config)
         kept = ledger.path_of(task.config).read_text(encoding="utf-8")
-    at = clock.start()
-    if chosen.inject is not None:
-        proof = fault.inject(Opened(task.config), chosen, seed, log=task.log)
+        at = clock.start()
+    else:
+        with lock.held(task.config.stack, "drill", wait=60), _turn(task):
+            at = clock.start()
+            proof = fault.inject(Opened(task.config), chosen, seed, log=task.log)
     facts = replace(facts, proof=proof, ledger=kept, injected_at=at.started_at, monotonic=at.monotonic, boot=at.boot)
     return Result(facts, changed=True)
+
+
+def _turn(task: Task) -> AbstractContextManager[None]:
+    """What is broken now was whole when anybody's plan was made."""
+    number = recovery_state.turn(task.config).number
+    return recovery_state.own_turn(task.config, "a drill's fault", clock.stamp(task.now), number)
 
 
 def main() -> None:

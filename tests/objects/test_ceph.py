@@ -5,18 +5,25 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
 import s3_servers
 import urllib3
+from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import take
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository.details import ObjectsDetails
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from ansible_collections.lifeboat.dr.plugins.module_utils.vault import vault, writer
 from ansible_collections.lifeboat.dr.plugins.module_utils.vault.writer import CAN, HELD
 from botocore.exceptions import ClientError
+from builders import publish
 from conftest import BUCKETS, WRITER, MakeBucket
 from s3_servers import SeaweedFS, Server
 from test_mirror import World
+from test_recover import Case, bad
 from test_vault import make, short
 
 OBJECTS = BUCKETS[0]
@@ -43,6 +50,47 @@ def test_a_page_that_ends_in_a_key_which_looks_encoded(
         source.put(key)
     source.database()
     assert set(source.listing(source.take())) == {*MANY}
+
+
+def test_what_was_there_at_the_instant_is_mirrored_and_brought_back(
+    tmp_path: Path, server: Server, weed: SeaweedFS, make_bucket: MakeBucket
+) -> None:
+    """Written, overwritten and deleted just before and just after it."""
+    case = Case(tmp_path, server, make_bucket(server), weed, make_bucket(weed), False)
+    server.client.put_bucket_versioning(Bucket=case.bucket, VersioningConfiguration={"Status": "Enabled"})
+
+    def put(key: str, body: bytes) -> None:
+        server.client.put_object(Bucket=case.bucket, Key=key, Body=body)
+
+    def delete(key: str) -> None:
+        server.client.delete_object(Bucket=case.bucket, Key=key)
+
+    for key in ("stays", "overwritten before", "overwritten after", "deleted before", "deleted after", "and back"):
+        put(key, b"first")
+    put("overwritten before", b"second")
+    delete("deleted before")
+    delete("and back")
+    put("and back", b"again")
+    time.sleep(2.1)  # a listing tells seconds
+    publish(tmp_path, datetime.now(timezone.utc))
+    time.sleep(2.1)
+    put("written after", b"new")
+    put("overwritten after", b"third")
+    put("deleted before", b"made again")
+    delete("deleted after")
+    put("and gone", b"new")
+    delete("and gone")
+    taken = take.take(Opened(case.config), log=case.said.append)
+    primary = taken.detailed(ObjectsDetails).primary
+    assert (primary.consistency, primary.why) == ("snapshot", "")
+    expected = {"stays": b"first", "overwritten before": b"second", "overwritten after": b"first"}
+    expected |= {"deleted after": b"first", "and back": b"again"}
+    for key in [*expected, "written after", "deleted before"]:
+        delete(key)
+    assert bad(case.recover()) == []
+    names = [row["Key"] for row in server.client.list_objects_v2(Bucket=case.bucket)["Contents"]]
+    found = {key: server.client.get_object(Bucket=case.bucket, Key=key)["Body"].read() for key in names}
+    assert found == expected
 
 
 def test_the_vault_blocks_public_access_once(server: Server) -> None:

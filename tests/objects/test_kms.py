@@ -17,15 +17,16 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import client
 from s3_faults import Proxy, faulty
 from s3_quirks import MinioKms
 from s3_servers import SeaweedFS, Server
+from test_buckets import Many
 from test_object_locks import check
-from test_recover import BIG, Case, bad
+from test_recover import BIG, bad, portrait
 
 MakeBucket = Callable[[Server], str]
 KMS = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": "my-key"}
 FEW = {"one": "text/plain", "two words": "text/html", "empty": "text/plain"}
 
 
-class Encrypted(Case):
+class Encrypted(Many):
     """Its objects are written through the stand-in, by boto3."""
 
     kms: MinioKms
@@ -94,6 +95,29 @@ def test_a_bucket_that_a_kms_encrypts_is_brought_back(case: Encrypted, how: str)
     assert "3 of the ETags are no checksums" in objects, "that of `big` is one of parts"
     assert check(found, "object encryption")[0] == "PASS"
     assert (case.portrait(), case.encryption()) == (held, encrypted)
+    assert case.plan()["condition"] == "healthy"
+
+
+def test_a_further_bucket_that_a_kms_encrypts_is_brought_back(
+    case: Encrypted, weed: SeaweedFS, make_bucket: MakeBucket
+) -> None:
+    """Its ETags are no checksums either."""
+    other = make_bucket(weed)
+    weed.client.create_bucket(Bucket=f"{case.mirrored}-{other}")
+    for name in (other, f"{case.mirrored}-{other}"):
+        weed.client.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
+    case.config = dataclasses.replace(case.config, objects=dataclasses.replace(case.config.objects, buckets=(other,)))
+    case.kms.defaults = dict.fromkeys((case.bucket, other), "aws:kms")
+    for key in FEW:
+        case.put(key)
+        case.writer.put_object(Bucket=other, Key=key, Body=f"other {key}".encode())
+    held, beside = case.backup(), portrait(weed.client, other)
+    lose(case)
+    for key in FEW:
+        weed.client.delete_object(Bucket=other, Key=key)
+    assert bad(case.recover()) == []
+    assert (case.portrait(), portrait(weed.client, other)) == (held, beside)
+    assert {case.writer.head_object(Bucket=other, Key=key)["ServerSideEncryption"] for key in FEW} == {"aws:kms"}
     assert case.plan()["condition"] == "healthy"
 
 

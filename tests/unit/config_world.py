@@ -29,7 +29,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from ansible_collections.lifeboat.dr.plugins.module_utils.tools import age
 from builders import store
-from fake_age import install
+from fake_age import identity
 
 PLANTED = "planted-Secret-9d1f"
 COMPOSE = """\
@@ -43,8 +43,7 @@ services:
 
 def keys(path: Path) -> tuple[str, str]:
     """A fresh identity and its recipient."""
-    install()
-    text = subprocess.run(["age-keygen"], capture_output=True, text=True, check=True).stdout
+    text = identity()
     del path
     return text, age.recipients_of(text)[0]
 

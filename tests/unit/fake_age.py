@@ -14,6 +14,7 @@ import hashlib
 import os
 import secrets
 import shutil
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -30,6 +31,12 @@ def install() -> None:
         (folder / name).write_text(f'#!/bin/sh\nexec {sys.executable} -I -S {Path(__file__).resolve()} {name} "$@"\n')
         (folder / name).chmod(0o755)
     os.environ["PATH"] = f"{folder}:{os.environ['PATH']}"
+
+
+def identity() -> str:
+    """A fresh one, as age-keygen prints it."""
+    install()
+    return subprocess.run(["age-keygen"], capture_output=True, text=True, check=True).stdout
 
 
 def recipient(line: str) -> str:

@@ -455,7 +455,9 @@ def test_prune_deletes_what_the_plan_says_and_a_dry_run_nothing(tmp_path: Path, 
     assert operations_prune.prune(Opened(settings), now=NOW + HOUR, dry_run=False, log=said.append)["delete"] == []
 
 
-@pytest.mark.parametrize("mark", ["RECOVERING", "RECOVERING_OBJECTS", "RECOVERING_FILES", "RECOVERING_CONFIG"])
+@pytest.mark.parametrize(
+    "mark", ["RECOVERING", "RECOVERING_OBJECTS", "RECOVERING_FILES", "RECOVERING_DUMPS", "RECOVERING_CONFIG"]
+)
 def test_a_recovery_that_has_not_ended_refuses_a_prune(tmp_path: Path, held: Path, mark: str) -> None:
     """It may need what the prune would delete."""
     moments = [NOW - number * DAY for number in range(4, -1, -1)]

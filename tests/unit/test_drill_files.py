@@ -16,13 +16,14 @@ from typing import Any
 
 import evidence_world
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import FAIL, PASS
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import COULD_NOT_VERIFY, FAIL, PASS
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LifeboatError, UsageError
 from ansible_collections.lifeboat.dr.plugins.module_utils.drill import beside, clean
 from ansible_collections.lifeboat.dr.plugins.module_utils.drill.faults import fault
 from ansible_collections.lifeboat.dr.plugins.module_utils.drill.faults import files as drill_files
 from ansible_collections.lifeboat.dr.plugins.module_utils.files import sources
 from ansible_collections.lifeboat.dr.plugins.module_utils.files.sources import Directory
+from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import state as recovery_state
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings.parts import FileSource
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings.scenarios import SCENARIOS
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
@@ -307,6 +308,29 @@ def test_the_files_are_restored_beside_production(world: World, monkeypatch: pyt
     assert results.get("restore of pack 1") == (None if spoilt else PASS), results
     assert (made.verdict, made.backup and made.backup.id) == (FAIL if spoilt else PASS, taken.id)
     assert portrait(world.root) == before
+
+
+@pytest.mark.parametrize(("another", "result"), [(False, FAIL), (True, COULD_NOT_VERIFY)])
+def test_what_another_run_changed_meanwhile_was_not_the_rehearsal(
+    world: World, monkeypatch: pytest.MonkeyPatch, another: bool, result: str
+) -> None:
+    looks = iter([{"container shop-web-1": "abc"}, {"container shop-web-1": "def"}])
+
+    def look(_: Any) -> dict[str, str]:
+        portrait = next(looks)
+        if another and portrait["container shop-web-1"] == "def":
+            with recovery_state.own_turn(world.run.config, "recover the backend", "20261130_120000", 0):
+                pass
+        return portrait
+
+    world.fill()
+    world.take()
+    monkeypatch.setattr(beside, "portrait", look)
+    made = beside.rehearse(world.run, "files", reason="r", operator="o", target=60, log=world.said.append)
+    (production,) = (check for check in made.checks if check.name == "production untouched")
+    assert production.result == result
+    assert "container shop-web-1: abc, now def" in production.detail
+    assert ("another run (recover the backend, at " in production.detail) == another
 
 
 # --- afterwards ---

@@ -42,6 +42,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.dumps.plan import Requ
 from ansible_collections.lifeboat.dr.plugins.module_utils.dumps.sources import Reached, Server
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations.components import COMPONENTS
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations.judgements import JUDGEMENTS
+from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import reopen
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import state as recovery_state
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery.state import DAMAGED, DOWN, HEALTHY, Unfinished
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import repositories
@@ -672,3 +673,48 @@ def test_no_room_beside_it_is_said(dumped: Opened, here: Path, monkeypatch: pyte
     monkeypatch.setattr(filesystem, "free", lambda _path: 10)
     with pytest.raises(LifeboatError, match="10 B are free"):
         planned(dumped)
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_nobody_is_started_who_would_fill_a_server_that_is_still_lost(
+    dumped: Opened, here: Path, monkeypatch: pytest.MonkeyPatch, lost: bool
+) -> None:
+    """Its dump does not come back as it was. The living one goes on as it is found; of a lost one an image would make
+    an empty one, in which the application begins anew."""
+    (here / "facts").write_text("account root\tx\n")
+    if not lost:
+        (here / "data" / "ibdata1").touch()
+    made = planned(dumped)
+    restores("account root\tx\n", monkeypatch, here)
+    if not lost:
+        monkeypatch.setattr(reopen, "reopen", lambda *_, **__: [Check("services", PASS)])
+    found = recovery.recover(dumped, made, log=silent)
+    results = {check.name: check for check in found.checks}
+    assert results["dump wiki, before the swap"].result == FAIL
+    closed = list(recovery_state.kept_closed(dumped.config))
+    assert bool(closed) == lost
+    assert results["services"].result == (FAIL if lost else PASS)
+    if lost:
+        assert "the application stays stopped: the other databases were empty" in results["services"].detail
+        assert "lifeboat.dr.recover_dumps again" in closed[0]
+        assert planned(dumped).needed
+
+
+def test_who_writes_stays_stopped_when_it_was_killed_between_two_directories(
+    dumped: Opened, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (here / "facts").write_text("account root\tx\n")
+    (here / "data" / "ibdata1").touch()
+    made = planned(dumped)
+    restores("rows of wiki.page\t3 17\naccount root\tx\n", monkeypatch, here)
+
+    def killed(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(fresh, "stop", lambda _: None)
+    monkeypatch.setattr(dumped.runtime, "stop", lambda *_, **__: (), raising=False)
+    monkeypatch.setattr(recovery.quarantine, "put_aside", lambda *_, **__: ("aside", []))
+    monkeypatch.setattr(recovery, "_swap", killed)
+    with pytest.raises(KeyboardInterrupt):
+        recovery.recover(dumped, made, log=silent)
+    assert list(recovery_state.kept_closed(dumped.config)), "its place may be empty now"

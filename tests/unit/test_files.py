@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import hashlib
 import io
@@ -18,8 +19,10 @@ import time
 import tracemalloc
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Callable
 
+import fake_age
 import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import filesystem as filesystem_module
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import (
@@ -52,6 +55,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.files import (
 from ansible_collections.lifeboat.dr.plugins.module_utils.files import restore as restore_module
 from ansible_collections.lifeboat.dr.plugins.module_utils.files.plan import Request
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import backup as operations_backup
+from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import reopen
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import state as recovery_state
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import catalog, repositories
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.components import KINDS
@@ -61,6 +65,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import mounts
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from ansible_collections.lifeboat.dr.plugins.module_utils.tools import age
+from builders import flip
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="owners and devices are root's to give")
 
@@ -619,6 +624,37 @@ def test_a_pack_of_an_earlier_backup_is_this_ones_too(world: World, earlier: str
         assert recovery_state.unfinished(world.run.config, recovery_state.RECOVERING_FILES) is not None
 
 
+@pytest.mark.parametrize(("lost", "closed"), [("removed", True), ("emptied", True), ("a part", False)])
+def test_an_application_that_would_find_none_of_its_files_stays_stopped(
+    world: World, later: Any, monkeypatch: pytest.MonkeyPatch, lost: str, closed: bool
+) -> None:
+    """A pack is damaged, so that not everything comes back."""
+    (world.root / "old").write_text("old")
+    first = world.take()
+    later()
+    (world.root / "more").write_text("more")
+    world.take()
+    pack = world.backups / "files" / first.id / "pack-1.tar.zst"
+    intact = pack.read_bytes()
+    flip(pack)
+    for path in [*world.root.iterdir()] if lost != "a part" else [world.root / "old"]:
+        path.unlink()
+    if lost == "removed":
+        world.root.rmdir()
+    run = world.run
+    run.runtime = SimpleNamespace(stop=lambda *_, **__: ())  # type: ignore[assignment]
+    if not closed:
+        monkeypatch.setattr(reopen, "reopen", lambda *_, **__: [Check("services", PASS)])
+    made = dataclasses.replace(world.plan(), writers=("app",))
+    *_, services = recovery.recover(run, made, log=world.said.append).checks
+    assert (services.name, services.result) == ("services", FAIL if closed else PASS)
+    assert ("the application stays stopped: the application's files were empty" in services.detail) == closed
+    pack.write_bytes(intact)
+    monkeypatch.setattr(reopen, "reopen", lambda *_, **__: [Check("services", PASS)])
+    assert {check.result for check in recovery.recover(run, world.plan(), log=world.said.append).checks} == {PASS}
+    assert not [*recovery_state.kept_closed(run.config)]
+
+
 def test_a_pack_that_is_mostly_dead_is_not_referred_to_any_more(world: World, later: Any) -> None:
     for number in range(10):
         (world.root / f"f{number}").write_bytes(os.urandom(10_000))
@@ -674,7 +710,7 @@ def test_a_link_that_appears_on_the_way_is_not_followed(world: World, tmp_path: 
 
 def test_encrypted_nothing_of_it_is_in_the_clear_and_the_key_opens_it(tmp_path: Path) -> None:
     world = World(tmp_path)
-    identity = subprocess.run(["age-keygen"], capture_output=True, text=True, check=True).stdout
+    identity = fake_age.identity()
     recipient = next(line.split()[-1] for line in identity.splitlines() if "public key" in line)
     world.settings["encryption"] = {"recipients": [recipient]}
     world.fill()
@@ -802,7 +838,7 @@ def test_of_a_volume_that_is_gone_everything_is_missing_and_nothing_else_is_look
 def test_a_pack_that_no_key_here_opens_ends_the_plan_before_anything_is_stopped(tmp_path: Path, later: Any) -> None:
     """The listing of last night opens with the host's own key; that of the week in which the pack was made is gone."""
     world = World(tmp_path)
-    identity = subprocess.run(["age-keygen"], capture_output=True, text=True, check=True).stdout
+    identity = fake_age.identity()
     recipient = next(line.split()[-1] for line in identity.splitlines() if "public key" in line)
     world.settings["encryption"] = {"recipients": [recipient]}
     world.fill()

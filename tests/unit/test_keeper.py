@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Callable
 
 import pytest
@@ -675,3 +676,27 @@ def test_names_without_a_backup_do_not_count(world: World) -> None:
     assert world.pull().listed["database"] == 1
     assert "fewer" in world.kinds()
     assert made.id in world.log.received
+
+
+@pytest.mark.parametrize(("late", "spoiled"), [(False, ("odd",)), (True, ())])
+def test_a_backup_that_is_good_for_others_only_stands_for_these_alone(late: bool, spoiled: tuple[str, ...]) -> None:
+    """One that came too late counts for nobody."""
+    item = retention.Backup("db_backup_20261130_020000", START, good=True, spoiled=("odd",))
+    log = SimpleNamespace(received={item.id: SimpleNamespace(at=START, late=late)})
+    (found,) = prune._by_receipt([item], log, {}, START)  # type: ignore[arg-type]
+    assert (found.good, found.spoiled) == (not late, spoiled)
+
+
+def test_a_keeper_keeps_the_newest_that_is_good_for_each_database() -> None:
+    """The newer ones do not stand for `odd`, so that the older one stays past every rule."""
+    rules = retention.Policy(daily_days=1, weekly_months=0, monthly_months=0)
+    items = [
+        retention.Backup(f"db_backup_{day}", START + day * DAY, good=True, spoiled=("odd",) if day else ())
+        for day in range(90)
+    ]
+    log = SimpleNamespace(received={item.id: SimpleNamespace(at=item.taken_at, late=False) for item in items})
+    now = START + 90 * DAY
+    decided = retention.plan_all([], [prune._by_receipt(items, log, {}, now)], rules, now)  # type: ignore[arg-type]
+    assert items[0].id in decided.keep, decided.keep
+    assert items[-1].id in decided.keep
+    assert items[1].id in decided.delete

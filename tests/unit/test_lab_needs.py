@@ -7,6 +7,8 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -95,3 +97,41 @@ def test_what_is_installed_is_started_and_not_installed() -> None:
     names = [task["name"] for task in tasks()]
     assert names.index("engine | Find out whether one is installed") < names.index(install["name"])
     assert names.index("engine | See what this machine lacks") < names.index(install["name"])
+
+
+def test_an_image_is_built_from_the_same_modes_whatever_the_umask_is(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    images = script("images", monkeypatch)
+    source = tmp_path / "images" / "postgres"
+    source.mkdir(parents=True)
+    (source / "site").mkdir()
+    for name, mode in (("Dockerfile", 0o600), ("entrypoint.sh", 0o700), ("site/index.html", 0o600)):
+        (source / name).write_text("", encoding="utf-8")
+        (source / name).chmod(mode)
+    source.chmod(0o700)
+    copied: dict[str, int] = {}
+
+    def docker(*words: str, **_options: Any) -> Any:
+        if words[0] == "build":
+            context = Path(words[-1])
+            paths = [path for path in (context, *context.rglob("*")) if not path.is_symlink()]
+            copied.update({str(path.relative_to(context)): path.stat().st_mode & 0o7777 for path in paths})
+        return subprocess.CompletedProcess(words, 0, "", "")
+
+    monkeypatch.setattr(images, "HERE", tmp_path / "images")
+    monkeypatch.setattr(images, "docker", docker)
+    image = images.IMAGES["postgres"]
+    before = images.inputs_hash(image, "parent")
+    umask = os.umask(0o077)
+    try:
+        images.build(image, before, tmp_path)
+    finally:
+        os.umask(umask)
+    assert copied == {
+        ".": 0o755, "Dockerfile": 0o644, "entrypoint.sh": 0o755, "site": 0o755, "site/index.html": 0o644
+    }  # fmt: skip
+    (source / "Dockerfile").chmod(0o644)
+    assert images.inputs_hash(image, "parent") == before, "the same in Git"
+    (source / "entrypoint.sh").chmod(0o600)
+    assert images.inputs_hash(image, "parent") != before, "another one in Git"

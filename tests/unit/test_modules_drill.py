@@ -6,19 +6,25 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import random
+import time
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import lock
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import Check
-from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LifeboatError
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LifeboatError, LockedError
 from ansible_collections.lifeboat.dr.plugins.module_utils.drill import beside, ledger
 from ansible_collections.lifeboat.dr.plugins.module_utils.drill.faults import database as drill_database
 from ansible_collections.lifeboat.dr.plugins.module_utils.drill.faults import fault
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import verify as operations_verify
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations.proof import Result
+from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import state as recovery_state
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import answer
 from builders import NOW, Run, make_config, publish
 from evidence_schema_check import problems
@@ -74,6 +80,37 @@ def test_drill_fault_changes_what_it_says(run: Run, tmp_path: Path, monkeypatch:
     assert (said["changed"], said["proof"], done, said["ledger"]) == (True, "seen to be broken", ["broken"], "")
     assert said["monotonic"] > 0
     assert said["injected_at"].endswith("Z")
+
+
+def test_drill_fault_breaks_nothing_amid_another_run(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+    broken = fault.Fault("corrupted", "it is broken", lambda *_: done.append("broken") or "seen")
+    monkeypatch.setattr(fault, "FAULTS", {"database": (broken,)})
+    minutes = partial(next, itertools.count(0, 60))
+    monkeypatch.setattr(lock, "time", SimpleNamespace(**{**vars(time), "monotonic": minutes, "sleep": lambda _: None}))
+    with lock.held("shop", "another run"):
+        said = run("drill_fault", settings=settings(tmp_path), scenario="database")
+    assert said["failed"]
+    assert "(another run)" in said["msg"]
+    assert done == []
+
+
+def test_drill_fault_ends_the_plans_that_were_made_before_it(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conf = make_config(tmp_path)
+    with recovery_state.own_turn(conf, "an earlier recovery", "20261130_120000", 0):
+        pass
+    with recovery_state.planning(conf) as number:
+        pass
+    monkeypatch.setattr(fault, "FAULTS", {"database": (fault.Fault("corrupted", "it is broken", lambda *_: "seen"),)})
+    assert not run("drill_fault", settings=settings(tmp_path), scenario="database").get("failed")
+    with pytest.raises(LockedError, match=r"another run \(a drill's fault, at .*nothing was done"):
+        recovery_state.own_turn(conf, "recover", "20261130_130000", number).__enter__()
+    with recovery_state.planning(conf) as number:
+        pass
+    with recovery_state.own_turn(conf, "recover what the drill broke", "20261130_140000", number):
+        pass
 
 
 def test_drill_fault_brings_the_ledger_of_a_machine_that_is_about_to_go(run: Run, tmp_path: Path) -> None:

@@ -39,6 +39,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.s3.bucket import Versi
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import buckets, runtime
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import DataMount, Opened, ServiceState
+from ansible_collections.lifeboat.dr.plugins.module_utils.vault import endpoints, probe
 from builders import flip, prove, settings
 from object_world import AFTER, BEFORE, OBJECTS, SECRETS, VAULT, FakeBucket, Object, T, World, failure, publish_objects
 from object_world import row as as_row
@@ -877,3 +878,18 @@ def test_what_is_remembered_may_be_broken(case: Case) -> None:
     for text in ("", "{", "5", "{}"):
         (case.root / "state" / objects_plan.RECOVERED).write_text(text)
         assert objects_plan.recovered(case.config) is None
+
+
+def test_what_the_recovery_may_not_do_is_said_before_it_begins(case: Case) -> None:
+    """As the last day's try of the key told; a try of another key tells nothing."""
+    report = probe.Report(
+        "http://objects:8333", "MinIO", datetime.now(timezone.utc), 0.0,
+        {name: probe.Feature("supported", "tried") for name in probe.COSTS}, denied={"s3:CreateBucket": "AccessDenied"},
+    )  # fmt: skip
+    path = case.root / "state" / "endpoint-source.json"
+    path.parent.mkdir(exist_ok=True)
+    for digest, said in ((endpoints._endpoint_digest(case.config, endpoints.SOURCE), True), ("another key", False)):
+        path.write_text(json.dumps(typed.plain(endpoints._Remembered(digest, report), nulls=True)))
+        lines = [line for line in case.plan()["warnings"] if "s3:CreateBucket (AccessDenied)" in line]
+        assert bool(lines) == said
+        assert all("a recovery needs it if the bucket uploads is gone" in line for line in lines)

@@ -116,7 +116,11 @@ class Stack:
         return ["backend", "worker"]
 
     def one_offs(self, service: str, *more: str) -> list[str]:
-        assert (service, *more) in (("db", "backend", "worker"), ("db", "queue"))
+        assert (service, *more) in (
+            ("db", "backend", "worker"),
+            ("db", "backend", "worker", "profiled"),
+            ("db", "queue"),
+        )
         return list(self.ran)
 
     def addresses(self, services: Any, one_offs: Any) -> set[str]:
@@ -394,6 +398,8 @@ def test_an_earlier_recovery_that_left_the_writers_stopped_is_finished(tmp_path:
     assert [step.partition(":")[0] for step in made.steps] == ["reopen", "record"]
     assert "will be missing" not in "\n".join(database_plan.text(made)), "nothing is restored"
     assert make(tmp_path, force=True).mode == "swap"
+    (settings.state / recovery_state.STOPPED).write_text('["backend", "profiled"]')
+    assert "profiled" in make(tmp_path, force=True).writers, "no dependant, as its profile is not on"
 
 
 NOTE = "the database shop is closed to logins since a recovery that did not end; this is what that one found"

@@ -372,6 +372,15 @@ def is_directory(path: Path) -> bool:
     return path.is_dir() and not path.is_symlink()
 
 
+def is_filled(directory: Path) -> bool:
+    """Whether there is such a directory and anything lies in it."""
+    try:
+        with os.scandir(directory) as entries:
+            return next(entries, None) is not None
+    except FileNotFoundError:
+        return False
+
+
 def is_mounted(path: Path) -> bool:
     """Whether `path` is a mount point, also of a directory of the same file system, which os.path.ismount() misses."""
     if os.path.ismount(path):

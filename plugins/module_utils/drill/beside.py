@@ -12,7 +12,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from ..base import clock, filesystem, pipeline
-from ..base.checks import Check, by_kind, compared
+from ..base.checks import COULD_NOT_VERIFY, FAIL, Check, by_kind, compared
 from ..base.clock import parse_time
 from ..base.errors import LifeboatError, Log, NotFoundError, UsageError
 from ..base.pipeline import Command
@@ -21,6 +21,7 @@ from ..evidence import record
 from ..evidence.phases import Plan, PlannedBackup, ReportedPhase
 from ..evidence.schema import Record
 from ..operations import verify as operations_verify
+from ..recovery import state as recovery_state
 from ..repository import repositories
 from ..repository.components import FILES
 from ..repository.manifest import component_of
@@ -86,6 +87,7 @@ def rehearse(run: Opened, scenario: str, *, reason: str, operator: str, target: 
     ids = [name for name in operations_verify.targets(run.config, repo, "latest")[0] if component_of(name) == component]
     if not ids:
         raise NotFoundError("restore next to production", component, "there is no backup of it", "Take one.")
+    number = recovery_state.turn(run.config).number
     before = portrait(run)
     began = clock.start()
     every = 0 if component == FILES else None  # what changed last night is no rehearsal of what would be lost
@@ -97,12 +99,17 @@ def rehearse(run: Opened, scenario: str, *, reason: str, operator: str, target: 
         after = portrait(run)
     except LifeboatError as exc:
         log(f"production cannot be looked at any more: {exc.cause}")
+    production = untouched(before, after)
+    if production.result == FAIL and recovery_state.disturbed(run.config, number):
+        last = recovery_state.turn(run.config)
+        why = f"another run ({last.what}, at {last.at}) changed it meanwhile: {production.detail}"
+        production = Check(production.name, COULD_NOT_VERIFY, why)
     now = datetime.now(timezone.utc)
     taken = parse_time(result.taken_at) if result.taken_at else now
     backup = PlannedBackup(ids[0], taken, int((now - taken).total_seconds()), result.size)
     told = record.Recovery(
         scenario, Plan("healthy", (), (), (), target, backup), (phase,),
-        (*map(by_kind, result.checks), untouched(before, after)), reason, operator,
+        (*map(by_kind, result.checks), production), reason, operator,
         untested=(record.Gap("the application on the restored data", "it was restored beside production"),),
     )  # fmt: skip
     return record.beside(record.build(run.config, told, now=now), steady)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shlex
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -88,6 +87,13 @@ class _Recovery:
         self.complete: set[str] = set()
         self.quarantine: list[str] = []
         self.way_back: list[str] = []
+
+    def doing(self, names: Sequence[str]) -> Unfinished:
+        """The mark: a server's data is moved out of its place before the restored data is moved in."""
+        planned = self._planned
+        return Unfinished(
+            self._manifest.id, empty=True, requested=planned.requested, additional=tuple(names), stamp=planned.stamp
+        )
 
     def prepare(self, each: Source, open_until: contextlib.ExitStack, *, begun: bool) -> Optional[_Prepared]:
         """The restored data of one server, proved; None where it lacks nothing, or could not be proved. begun: an
@@ -224,6 +230,7 @@ def recover(run: Opened, planned: Plan, *, reopens: bool = True, log: Log) -> Re
     scratch.sweep(config.stack)
     scratch.sweep_volumes(config.stack)
     todo = [each for each in planned.sources if each.needed]
+    empty = {each.name for each in todo if not _filled(each.data)}
     earlier = recovery_state.unfinished(config, RECOVERING_DUMPS)
     begun = earlier.additional if earlier else ()
     work = _Recovery(run, planned, repo, entry.manifest, reopens, log)
@@ -231,14 +238,15 @@ def recover(run: Opened, planned: Plan, *, reopens: bool = True, log: Log) -> Re
         ready = [made for each in todo if (made := work.prepare(each, open_until, begun=each.name in begun))]
         if ready:  # until now nothing was changed
             names = tuple(one.source.name for one in ready)
-            doing = Unfinished(identity, requested=planned.requested, additional=names, stamp=planned.stamp)
-            recovery_state.mark(config, RECOVERING_DUMPS, doing)
+            recovery_state.mark(config, RECOVERING_DUMPS, work.doing(names))
         work.stop(ready)
         for one in ready:
             work.swap(one)
     wrong = {check.subject for check in work.checks if check.result == FAIL}
     done = {*work.restored, *work.complete} - wrong
     recovery_state.complete(config, RECOVERING_DUMPS, Unfinished(identity, additional=tuple(sorted(done))))
+    if lost := sorted(empty - done):  # who uses it would make it, and fill it
+        recovery_state.mark(config, RECOVERING_DUMPS, work.doing(lost))
     at = format_time(datetime.now(timezone.utc))
     for name in done if planned.requested else ():
         recovery_state.keep(config, RECOVERED + name, json.dumps({"id": identity, "at": at, "asked": identity}))
@@ -249,11 +257,7 @@ def recover(run: Opened, planned: Plan, *, reopens: bool = True, log: Log) -> Re
 
 def _filled(mount: DataMount) -> bool:
     """Does anything lie there?"""
-    try:
-        with os.scandir(mount.path) as entries:
-            return mount.path != Path() and next(entries, None) is not None
-    except FileNotFoundError:
-        return False
+    return mount.path != Path() and filesystem.is_filled(mount.path)
 
 
 @contextlib.contextmanager

@@ -33,7 +33,7 @@ from ..tools import age
 from . import references, restore, sources, walk
 from .listing import by_source
 from .packs import FILES, listed
-from .plan import Plan, comes_back, differences, within
+from .plan import Plan, Source, comes_back, differences, within
 from .restore import ADDITIONAL, Placer, Selection
 from .sources import Directory
 from .walk import Problems
@@ -66,8 +66,9 @@ def recover(run: Opened, planned: Plan, *, reopens: bool = True, log: Log) -> Re
     removed = {name for each in planned.sources if each.volume and not each.there for name in each.users}
     writers = recovery_state.with_stopped(config, sorted({*planned.writers, *removed})) if reopens else []
     doing = Unfinished(
-        identity, requested=planned.requested, exact=planned.exact, additional=planned.paths, stamp=planned.stamp
-    )
+        identity, empty=any(map(_empty, planned.sources)), requested=planned.requested, exact=planned.exact,
+        additional=planned.paths, stamp=planned.stamp,
+    )  # fmt: skip
     if writers:
         recovery_state.keep(config, STOPPED, json.dumps(writers))
         log(f"stopping {', '.join(writers)}")
@@ -102,6 +103,11 @@ def recover(run: Opened, planned: Plan, *, reopens: bool = True, log: Log) -> Re
             f"tar -C {where} -cf - . | tar -C {Path(where).parent} -xpf - --no-overwrite-dir" for where in aside
         ),
     )  # fmt: skip
+
+
+def _empty(source: Source) -> bool:
+    """Would an application that starts now find none of its files there?"""
+    return not source.there or not filesystem.is_filled(Path(source.path))
 
 
 def _make_volumes(run: Opened, planned: Plan, log: Log) -> None:

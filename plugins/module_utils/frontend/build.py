@@ -77,7 +77,10 @@ def build(settings: FrontendSettings, clone: Clone, commit: str, folder: Path, *
             # The first one fetches packages. Their code runs later, without a network.
             status, out, err = builder.run(words, network=number == 0)
             if status == 127 and not settings.builder_image:
-                remedy = "Install Node, name its directory in lifeboat_frontend.builder_path, or give a builder_image."
+                remedy = (
+                    "Install Node, name its directory in lifeboat_frontend.builder_path, or give"
+                    " lifeboat_frontend.builder_image."
+                )
                 raise UsageError("build the frontend", words[0], f"this host has no {words[0]}", remedy)
             if status:
                 late = f"no end after {settings.build_timeout} s"

@@ -203,7 +203,8 @@ def owner(settings: FrontendSettings) -> tuple[int, int]:
     try:
         found = pwd.getpwnam(name)
     except KeyError as exc:
-        raise UsageError("build the frontend", name, "this host has no such user", "Correct build_user.") from exc
+        remedy = "Correct lifeboat_frontend.build_user."
+        raise UsageError("build the frontend", name, "this host has no such user", remedy) from exc
     return found.pw_uid, found.pw_gid
 
 

@@ -192,7 +192,7 @@ def placed(run: Opened, point: Point) -> Opened:
             "look into the vault", f"the bucket {named(point.bucket)} of {point.id}",
             f"it was mirrored to {named(point.held_bucket.vault)}, and lifeboat_vault.objects_bucket makes it"
             f" {named(wanted)}",
-            "Set objects_bucket as it was, and verify again.",
+            "Set lifeboat_vault.objects_bucket as it was, and verify again.",
         )  # fmt: skip
     return buckets.alone(run, point.bucket)
 

@@ -137,9 +137,10 @@ def kept_closed(config: Config) -> Iterator[str]:
     for name, (what, playbook) in _CONTINUED_BY.items():
         mark_of = unfinished(config, name)
         if mark_of and mark_of.begun and mark_of.empty:
+            was = "were" if what.endswith("s") else "was"
             yield (
-                f"the application stays stopped: {what} was empty, and the recovery of {mark_of.backup} has not ended."
-                f" Run {playbook} again; to start it all the same: rm {config.state / name}"
+                f"the application stays stopped: {what} {was} empty, and the recovery of {mark_of.backup} has not"
+                f" ended. Run {playbook} again; to start it all the same: rm {config.state / name}"
             )
 
 

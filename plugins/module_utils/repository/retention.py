@@ -145,7 +145,8 @@ class Policy(RetentionSettings):
     def __post_init__(self) -> None:
         if self.weekly_day.lower() not in WEEKDAYS:
             cause = f"it must be one of {', '.join(WEEKDAYS)}"
-            raise UsageError(_READ, f"weekly_day: {self.weekly_day!r}", cause, "Correct weekly_day.")
+            subject = f"lifeboat_retention.weekly_day: {self.weekly_day!r}"
+            raise UsageError(_READ, subject, cause, "Correct lifeboat_retention.weekly_day.")
         _zone(self.timezone)
 
 

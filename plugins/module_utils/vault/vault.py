@@ -306,14 +306,16 @@ class _Ensuring:
             return
         if want and not lockable:
             raise self._wrong(
-                f"object_lock is {vault.object_lock} and this bucket has none; it is chosen when a bucket is made"
-                " (lifeboat.dr.endpoint_info says whether the server has it at all)",
-                "Name another bucket and let this make it, or remove object_lock and lock_days.",
+                f"lifeboat_vault.object_lock is {vault.object_lock} and this bucket has none; it is chosen when a"
+                " bucket is made (lifeboat.dr.endpoint_info says whether the server has it at all)",
+                "Name another bucket and let this make it, or remove lifeboat_vault.object_lock and"
+                " lifeboat_vault.lock_days.",
             )  # fmt: skip
         if have and have.get("Mode") != vault.object_lock:
             raise self._wrong(
                 f"it locks every object in mode {have.get('Mode')}, configured is {vault.object_lock or 'no lock'}",
-                "Set lifeboat_vault.object_lock and lock_days to what the bucket does, or name another bucket.",
+                "Set lifeboat_vault.object_lock and lifeboat_vault.lock_days to what the bucket does, or name another"
+                " bucket.",
             )  # fmt: skip
         rule = {"ObjectLockEnabled": "Enabled", "Rule": {"DefaultRetention": want}}
         text = f"lock every new object for {vault.lock_days} days in {vault.object_lock}"
