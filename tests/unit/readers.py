@@ -360,7 +360,7 @@ READERS = (
     Reader(
         "Alertmanager, and what received a test alert",
         "the watching host",
-        {"tools/alertmanager.py": "Client._ask Client.found", "operations/alert_test.py": "_read"},
+        {"tools/alertmanager.py": "Client._ask Client.find", "operations/alert_test.py": "_read"},
         "{tools/alertmanager.py:_ANSWER|b}; of what arrived the last {operations/alert_test.py:_LARGEST|b}",
         ENTRIES,
         DEPTH,

@@ -306,7 +306,7 @@ def backup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> config.Config:
     files = {"compose.yml": ("right", 0o644), ".env": ("A=good", 0o600), "new/new.conf": ("new", 0o640)}
 
     def extract(repo: Any, identity: str, target: Path, *, keys: age.Keys, site: bool, log: Any) -> Any:
-        key = keys.given
+        key = keys.identity
         wanted = {name: file for name, file in files.items() if key or name != ".env"}
         entries = {}
         for name, (text, mode) in wanted.items():

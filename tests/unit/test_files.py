@@ -1286,7 +1286,7 @@ def test_a_volume_that_cannot_be_read_from_here_is_no_empty_backup(
     world: World, monkeypatch: pytest.MonkeyPatch, problem: str
 ) -> None:
     world.settings["files"] = {"sources": [{"name": "uploads", "volume": "uploads"}]}
-    place = mounts.Place("uploads", "shop_uploads", True, str(world.root), ("app",), ("app",), problem)
+    place = mounts.MountLocation("uploads", "shop_uploads", True, str(world.root), ("app",), ("app",), problem)
     monkeypatch.setattr(sources.mounts, "places", lambda run: [place])
     with pytest.raises(UsageError, match=problem):
         world.take()

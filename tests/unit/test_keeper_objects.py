@@ -263,7 +263,7 @@ def test_the_way_is_one_port_of_the_loopback() -> None:
 
 def test_a_port_that_may_not_be_forwarded_is_told(world: Mirroring, monkeypatch: pytest.MonkeyPatch) -> None:
     said = "channel 2: open failed: administratively prohibited: open failed"
-    monkeypatch.setattr(Source, "said", lambda self: said)
+    monkeypatch.setattr(Source, "last_error", lambda self: said)
     monkeypatch.setattr(Source, "store", "http://127.0.0.1:1")
     world.error = LifeboatError("mirror the bucket", "s3://uploads", "the connection was closed")
     _made, pulled = world.night(0)

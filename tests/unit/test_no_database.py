@@ -25,7 +25,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.database import plan a
 from ansible_collections.lifeboat.dr.plugins.module_utils.drill import beside
 from ansible_collections.lifeboat.dr.plugins.module_utils.drill.faults import fault
 from ansible_collections.lifeboat.dr.plugins.module_utils.evidence import record as evidence_record
-from ansible_collections.lifeboat.dr.plugins.module_utils.evidence.phases import Given, Plan
+from ansible_collections.lifeboat.dr.plugins.module_utils.evidence.phases import Plan, ReportedPhase
 from ansible_collections.lifeboat.dr.plugins.module_utils.faces import history
 from ansible_collections.lifeboat.dr.plugins.module_utils.keeper import objects as keeper_objects
 from ansible_collections.lifeboat.dr.plugins.module_utils.keeper.receipts import Receipts
@@ -420,7 +420,7 @@ def test_reopening_starts_the_application_alone(world: World, services: Services
 
 
 def evidence(one: Config, scenario: str, checks: tuple[Check, ...]) -> Any:
-    phase = Given(NOW, NOW + timedelta(seconds=5), None, "", name="files")
+    phase = ReportedPhase(NOW, NOW + timedelta(seconds=5), None, "", name="files")
     told = evidence_record.Recovery(scenario, Plan("down", (), (), (), 600, None), (phase,), checks)
     return evidence_record.build(one, told, now=NOW)
 
@@ -447,7 +447,7 @@ def test_the_record_names_no_rows_that_were_not_restored(tmp_path: Path) -> None
 # --- the site ---
 
 MACHINE = site_scope.Machine("Debian", 2, 1 << 40, "/var/lib")
-SPARE = site_scope.Seen("spare1", machine=MACHINE)
+SPARE = site_scope.HostState("spare1", machine=MACHINE)
 
 
 def plan_site(world: World, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> site_show.Plan:

@@ -76,7 +76,7 @@ def _archive(config: Config, repo: Repository, manifest: Manifest, keys: age.Key
 def _opens(manifest: Manifest, part: Part, keys: age.Keys) -> bool:
     """Can the part be read here? Of one that an earlier backup keeps, the host's key of that week is gone."""
     own = part.backup == manifest.id or not part.recipients
-    return own or bool(keys.given or keys.host.text((*part.recipients, part.host_key)))
+    return own or bool(keys.identity or keys.host.text((*part.recipients, part.host_key)))
 
 
 def _proved_before(repo: Repository, name: str, part: Part) -> Check:

@@ -141,7 +141,7 @@ def _check_earlier(repo: Repository, earlier: Sequence[Pack], turn: Sequence[Pac
 
 
 def _opens(pack: Pack, keys: age.Keys) -> bool:
-    return not pack.recipients or bool(keys.given or keys.host.text((*pack.recipients, pack.host_key)))
+    return not pack.recipients or bool(keys.identity or keys.host.text((*pack.recipients, pack.host_key)))
 
 
 def _proved_before(repo: Repository, pack: Pack) -> Check:

@@ -76,7 +76,7 @@ def _checked(run: Opened, recovered: Optional[tuple[Repository, Manifest]], with
 def _read_rows(run: Opened, inventory: Inventory, known: Inventory) -> None:
     server = database_server.of(run)
     query = run.config.files.references
-    reconcile.read_rows(inventory, server, server.database, query, others=known, columns=FILE_COLUMNS)
+    reconcile.read_rows(inventory, server, server.database, query, additional=known, columns=FILE_COLUMNS)
 
 
 def _rows(run: Opened, inventory: Inventory, within: Within) -> list[Check]:

@@ -118,7 +118,7 @@ def _reaching(run: Opened, source: Source) -> Opened:
     """Return the stack with the endpoint under which the SSH connection reaches its store."""
     objects = run.config.objects
     own = replace(objects, endpoint_url=objects.endpoint_url or source.store, service="")
-    return run.of(replace(run.config, objects=own), {})
+    return run.with_config(replace(run.config, objects=own), {})
 
 
 def _mirror_as_of(
@@ -179,7 +179,7 @@ def _forgotten(source: Bucket, database: Manifest, now: datetime, log: Log) -> s
 def _with_way(error: LifeboatError, source: Source) -> LifeboatError:
     """Return the same, with what the way there says: a port that may not be forwarded looks like a server that hangs
     up."""
-    said = source.said()
+    said = source.last_error()
     if not source.store or "open failed" not in said:
         return error
     return LifeboatError(

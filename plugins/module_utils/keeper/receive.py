@@ -212,7 +212,7 @@ class _Pull:
         if found and found.stack != self._run.config.stack:
             cause = f"its marker names the stack {printable(found.stack)[:80]}"
             remedy = "Nothing was received. If the stack was renamed, set up a keeper for the new name."
-            raise UsageError(_PULL, self._source.place, cause, remedy)
+            raise UsageError(_PULL, self._source.location, cause, remedy)
         marker, known = found.repository[:64] if found else "", self._receipts.repository
         if known and marker not in (known, *self._receipts.accepted):
             self._refused = marker or NO_MARKER
@@ -222,7 +222,7 @@ class _Pull:
                 "Nothing was received. Is the backup disk of the stack mounted? If the repository was replaced for"
                 " good: lifeboat keeper acknowledge --why '...', and pull again."
             )
-            raise UsageError(_PULL, self._source.place, cause, remedy)
+            raise UsageError(_PULL, self._source.location, cause, remedy)
         self._marker = marker
 
     def _adopt(self) -> None:

@@ -36,7 +36,7 @@ class Request:
 
     prefix: only these keys. exact: what the point does not know goes into quarantine. partial: recover what can be,
     where the vault no longer has all of it. accept: the backup that is named, although it failed. bucket: this one
-    of the store's alone. others: what a rebuild does with the other buckets; empty: it moves none aside that it cannot
+    of the store's alone. other_buckets: what a rebuild does with these; empty: it moves none aside that it cannot
     bring back. bucket_settings: `restore` puts settings back that are not those of the point. continues: the recovery
     that has not ended and whose state this is, where none was named.
     """
@@ -50,7 +50,7 @@ class Request:
     partial: bool = False
     accept: bool = False
     bucket: str = ""
-    others: str = ""
+    other_buckets: str = ""
     bucket_settings: str = ""
     continues: Optional[Unfinished] = None
 
@@ -62,7 +62,7 @@ class Request:
         return self.identity if self.identity not in LATEST else format_time(self.before) if self.before else ""
 
     @property
-    def asked(self) -> bool:
+    def explicit(self) -> bool:
         return bool(self.force or self.state or self.prefix or (self.continues and self.continues.requested))
 
     def continued(self, unfinished: Unfinished, answers: bool) -> Request:
@@ -114,7 +114,7 @@ def instead(sources: Sources, reference: Optional[Point]) -> list[Point]:
 
 def beside(config: Config, point: Point) -> list[Point]:
     """List the other buckets of the same backup that the configuration still wants."""
-    return [each for each in point.points() if each.bucket and store.wanted(config.objects, each.bucket)]
+    return [each for each in point.points() if each.bucket and store.is_selected(config.objects, each.bucket)]
 
 
 def older(sources: Sources, reference: Optional[Point]) -> Iterator[Point]:

@@ -89,7 +89,7 @@ def _through(
     deadline, good = monotonic() + request.seconds, False
     try:
         while True:
-            found = tuple(_judged(client.found(_LABEL, identity), before, client.counts(), request, identity))
+            found = tuple(_judged(client.find(_LABEL, identity), before, client.counts(), request, identity))
             # A failure is counted a moment after the end of its request: what passes is looked at twice.
             before_it, good = good, checks.verdict(found) == PASS
             if (good and before_it) or any(check.kind == "kept back" for check in found):

@@ -409,7 +409,7 @@ def _config(drafted: Draft) -> Config:
 
 
 def with_files(
-    drafted: Draft, inventory: StateInventory, places: Sequence[mounts.Place], directory: str
+    drafted: Draft, inventory: StateInventory, places: Sequence[mounts.MountLocation], directory: str
 ) -> Draft:  # fmt: skip
     """The draft with the directories that a stack without a database keeps its files in."""
     store = str(drafted.later.get("lifeboat_objects", {}).get("service", ""))

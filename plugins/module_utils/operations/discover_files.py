@@ -14,7 +14,7 @@ from pathlib import Path
 from ..base.text import named
 from ..stack.compose import within
 from ..stack.contents import SQLITE
-from ..stack.mounts import Place
+from ..stack.mounts import MountLocation
 from ..stack.state import ANONYMOUS, BIND, StateMount
 
 MOST = 50  # sources of a draft
@@ -22,7 +22,7 @@ _LONGEST = 60  # characters of a name
 
 
 def sources(
-    unprotected: Sequence[StateMount], places: Sequence[Place], directory: str, stores: Sequence[str]
+    unprotected: Sequence[StateMount], places: Sequence[MountLocation], directory: str, stores: Sequence[str]
 ) -> list[dict[str, str]]:
     """Return a source for each mount that keeps plain files or SQLite.
 

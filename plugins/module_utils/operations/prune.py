@@ -146,7 +146,7 @@ def _prune(run: Opened, now: datetime, dry_run: bool, log: Log, trust_clock: boo
     )
     if not dry_run:
         clocks.accept(run.config, now)
-    locked += old.kept
+    locked += old.retained
     for line in locked:
         log(f"kept by the store: {line}")
     for identity, name in hidden.items():

@@ -232,7 +232,7 @@ def _remove_directory(_run: Opened, name: str) -> None:
 
 
 def _buckets(run: Opened) -> Iterator[Item]:
-    others = store.look(run).protected if run.config.objects.buckets else ()
+    others = store.read_store(run).protected if run.config.objects.buckets else ()
     for found in aside.quarantined(buckets.source(run), others):
         at = since(found.name)
         if at:

@@ -24,7 +24,7 @@ from ..base.errors import LifeboatError, Log, UnverifiedError, UsageError
 from ..base.text import Untested
 from ..evidence import record as evidence_record
 from ..evidence import store
-from ..evidence.phases import Given
+from ..evidence.phases import ReportedPhase
 from ..evidence.schema import Verification, Verified
 from ..repository import catalog, points, repositories
 from ..repository.base import Altered, Repository
@@ -174,7 +174,9 @@ def _destroy_keys(run: Opened, log: Log) -> None:
 def _recorded(config: Config, result: Result, log: Log) -> Result:
     parts = result.parts or (result,)
     backups = tuple(Verified(part.id, part.verdict, part.taken_at, part.size) for part in parts)
-    phases = [Given(part.started_at, part.finished_at, name=f"verify {part.id}", bytes=part.size) for part in parts]
+    phases = [
+        ReportedPhase(part.started_at, part.finished_at, name=f"verify {part.id}", bytes=part.size) for part in parts
+    ]
     kept = evidence_record.of_verification(
         config, Verification(result.id, result.level, backups), results=result.checks, phases=phases,
         started=result.started_at, finished=result.finished_at, gaps=result.gaps,

@@ -46,9 +46,9 @@ def work(step: Step) -> Result:
         identity=given["recovery_point"],
         before=step.before(),
         accept=step.accept,
+        other_buckets=given["others"],
         **{
-            name: given[name]
-            for name in ("force", "method", "prefix", "exact", "partial", "bucket", "others", "bucket_settings")
+            name: given[name] for name in ("force", "method", "prefix", "exact", "partial", "bucket", "bucket_settings")
         },
     )
     opened = granted.reached(Opened(step.config, step.params["identity"]))

@@ -38,6 +38,7 @@ _OPTIONS: Options = {
     "bucket_settings": {"type": "str", "choices": ["", "restore", "only"], "default": ""},
 }
 OPTIONS: Options = {"id": {"type": "str", "default": "latest"}, **RESTORE, **ACCEPT, **IDENTITY, **_OPTIONS}
+_PARAMETERS = {"asked": "requested", "others": "additional"}  # roles have the options by the first names
 
 
 @dataclass(frozen=True)
@@ -64,11 +65,11 @@ def work(step: Step) -> Result:
         result = objects_recovery.restore_objects(
             opened,
             chosen.id,
-            place=place,
+            location=place,
             stamp=stamp,
             accept=step.accept,
             log=step.log,
-            **{name: given[name] for name in _OPTIONS},
+            **{_PARAMETERS.get(name, name): given[name] for name in _OPTIONS},
         )
     sources_of.release(opened, place, chosen.id, step.log)
     return Result(result, changed=True, diff=diff)

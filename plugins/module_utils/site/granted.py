@@ -45,7 +45,7 @@ def opened(run: Opened) -> Opened:
     if one.objects_bucket:
         vault = replace(config.vault, objects_bucket=one.objects_bucket, endpoint_url=url or one.endpoint_url)
         config = replace(config, vault=replace(vault, region=one.region, ca_bundle=one.ca_bundle))
-    found = run.of(config, {})
+    found = run.with_config(config, {})
     folders = {**repositories.repository_of(run).folders, **one.source.folders}
     repositories.grant(found, lambda: Granted(_reach(one, forward, url), partial(_reach, one), folders))
     return found
@@ -58,9 +58,9 @@ def reached(run: Opened) -> Opened:
     return found
 
 
-def _reach(one: ReadbackSettings, forward: str = "", url: str = "") -> Source:
-    source = one.source
-    budget = Budget(one.timeout)
+def _reach(readback: ReadbackSettings, forward: str = "", url: str = "") -> Source:
+    source = readback.source
+    budget = Budget(readback.timeout)
     if source.mounted:
         return Directory(Path(source.mounted), budget)
     remedy = (
@@ -89,7 +89,7 @@ class Granted(Repository):
 
     @property
     def address(self) -> str:
-        return self._first.place
+        return self._first.location
 
     def location(self, component: str, id: str) -> str:
         return "/".join((self.address, *self._backup(component, id)))
