@@ -260,10 +260,10 @@ def _start(config: Config, log: Log) -> None:
     log(f"started {' and '.join(names)}")
 
 
-def _systemctl(*words: str) -> None:
+def _systemctl(*arguments: str) -> None:
     pipeline.run(
-        [Command(["systemctl", *words])], attempted=f"{words[0]} the units", subject=" ".join(words[1:]) or "systemd",
-        timeout=120, remedy="Look at `journalctl -u 'lifeboat-*'`.",
+        [Command(["systemctl", *arguments])], attempted=f"{arguments[0]} the units",
+        subject=" ".join(arguments[1:]) or "systemd", timeout=120, remedy="Look at `journalctl -u 'lifeboat-*'`.",
     )  # fmt: skip
 
 
