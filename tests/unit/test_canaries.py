@@ -89,6 +89,7 @@ COMMANDS: dict[str, list[list[str]]] = {
     "explain": [[], ["LifeboatRunFailed"], ["LifeboatNone"]],
     "keeper": [["status"]],
     "list": [[]],
+    "mark": [["before-upgrade"]],
     "metrics": [["--stdout", "--ask"]],
     "notify": [[], ["--test"]],
     "prune": [["--trust-clock"], ["--dry-run"]],
@@ -101,6 +102,7 @@ COMMANDS: dict[str, list[list[str]]] = {
     "status": [[]],
     "transaction": [[]],
     "verify": [["--level", "archive"], [CONFIG], [POINT]],
+    "wal": [[], ["enable", "--dry-run"], ["disable", "--dry-run"], ["base"], ["receive"], ["send"]],
 }
 SETTINGS: dict[str, Any] = {
     "config": {"enabled": True},

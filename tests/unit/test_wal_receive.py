@@ -359,9 +359,9 @@ def test_each_server_has_a_spool_of_its_own_that_its_user_alone_reads(tmp_path: 
     second = receiver.make_spool(config, "8", owner)
     assert first.stat().st_mode & 0o777 == 0o700
     assert config.spool.stat().st_mode & 0o777 == 0o711
-    assert {*receiver.systems(config)} == {first, second}
+    assert {*receiver.spools(config)} == {first, second}
     (config.spool / "lost+found").mkdir()
-    assert {*receiver.systems(config)} == {first, second}
+    assert {*receiver.spools(config)} == {first, second}
 
 
 def started(words: list[str]) -> subprocess.Popen[bytes]:
@@ -433,11 +433,11 @@ def test_the_unit_becomes_the_watch_of_what_it_started(tmp_path: Path, world: di
     enabled(run)
     with pytest.raises(SystemExit):
         receiver.receive(run, lambda text: None)
-    assert world["started"] == [tmp_path / "spool" / SYSTEM]
+    assert world["started"] == [tmp_path / "spool" / f"{SYSTEM}-0001"]
     assert world["exec"][1:4] == ["-I", "-S", "-c"]
     compile(world["exec"][4], "watch", "exec")
     assert "def watch" in world["exec"][4]
-    assert world["exec"][5:] == ["4711", str(tmp_path / "spool" / SYSTEM), str(4 * GIB), "0"]
+    assert world["exec"][5:] == ["4711", str(tmp_path / "spool"), str(4 * GIB), "0"]
     assert "pg_create_physical_replication_slot" in world["server"].sql[0]
 
 
@@ -448,7 +448,7 @@ def test_another_server_gets_another_spool(tmp_path: Path, world: dict[str, Any]
     told: list[str] = []
     with pytest.raises(SystemExit):
         receiver.receive(run, told.append)
-    assert world["started"] == [tmp_path / "spool" / "8000000000000000000"]
+    assert world["started"] == [tmp_path / "spool" / "8000000000000000000-0001"]
     assert any("is another server" in text for text in told)
     note = receiver.enabled(run.config)
     assert note is not None
