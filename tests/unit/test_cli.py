@@ -55,6 +55,8 @@ VERBS = [
     "metrics",
     "explain",
     "ship",
+    "wal",
+    "mark",
 ]
 
 
