@@ -117,7 +117,7 @@ def _make_volumes(run: Opened, planned: Plan, log: Log) -> None:
         if not isinstance(run.runtime, ComposeRuntime) or not each.users:
             continue
         log(f"making the volume {each.volume}")
-        # What a removed container had, the engine tells no more: those that mount it are made anew.
+        # What a removed container had, the engine tells no more: those that mount it are made again.
         words = ("up", "--no-start", "--no-deps", "--force-recreate", *each.users)
         run.runtime.control(*words, attempted="make the volume", subject=each.volume, timeout=300)
     for each in planned.sources:
