@@ -107,7 +107,7 @@ def main() -> None:
     )
     given, log = module.params, list[str]()
     try:
-        asked = alert_test.asked_of(given["stack_name"], given["severity"], given["wait_seconds"], given["arrived"])
+        asked = alert_test.request_of(given["stack_name"], given["severity"], given["wait_seconds"], given["arrived"])
         found = alert_test.send(
             Client(given["url"]), asked, now=started.started_at, log=log.append, dry=module.check_mode
         )
@@ -118,7 +118,7 @@ def main() -> None:
         "log": log, "phase": typed.plain(started.phase()), "changed": False,
     }  # fmt: skip
     if found.verdict != PASS:
-        module.fail_json(msg=pipeline.scrub(f"{found.verdict}: {alert_test.words(found.checks)}"), **result)
+        module.fail_json(msg=pipeline.scrub(f"{found.verdict}: {alert_test.summary(found.checks)}"), **result)
     module.exit_json(**result)
 
 

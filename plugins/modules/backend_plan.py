@@ -84,53 +84,12 @@ phase:
   type: dict
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-
-from ansible_collections.lifeboat.dr.plugins.module_utils.backend import plan as backend_plan
-from ansible_collections.lifeboat.dr.plugins.module_utils.stack import hooks
-from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
-from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import ACCEPT, IDENTITY, Result, Task, run
-
-
-@dataclass(frozen=True)
-class Planned:
-    plan: object
-    needed: bool
-    blocked: str
-    text: Sequence[str]
-
-
-def work(task: Task) -> Result:
-    given = task.params
-    made = backend_plan.make(
-        Opened(task.config),
-        host=given["host"],
-        identity=given["recovery_point"],
-        method=given["method"],
-        force=given["force"],
-        key=given["identity"],
-        accept=task.accept,
-        log=task.log,
-    )
-    text = backend_plan.text(made)
-    if made.needed:
-        text += hooks.planned(task.config)
-    return Result(Planned(made, made.needed, made.blocked, text))
+from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import run
+from ansible_collections.lifeboat.dr.plugins.module_utils.phases.backend_plan import OPTIONS, work
 
 
 def main() -> None:
-    run(
-        work,
-        {
-            "recovery_point": {"type": "str", "default": "latest"},
-            "method": {"type": "str", "choices": list(backend_plan.METHODS), "default": "auto"},
-            "force": {"type": "bool", "default": False},
-            **ACCEPT,
-            **IDENTITY,
-            "host": {"type": "str", "default": "<host>"},
-        },
-    )
+    run(work, OPTIONS)
 
 
 if __name__ == "__main__":

@@ -93,41 +93,12 @@ phase:
   type: dict
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-
-from ansible_collections.lifeboat.dr.plugins.module_utils.backend import recovery as backend_recovery
-from ansible_collections.lifeboat.dr.plugins.module_utils.backend.planned import Plan
-from ansible_collections.lifeboat.dr.plugins.module_utils.base import lock
-from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import Check
-from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import state as recovery_state
-from ansible_collections.lifeboat.dr.plugins.module_utils.stack import hooks
-from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
-from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import IDENTITY, Result, Task, run
-
-
-@dataclass(frozen=True)
-class Nothing:
-    mode: str = ""
-    checks: Sequence[Check] = ()
-    notes: Sequence[str] = ()
-
-
-def work(task: Task) -> Result:
-    planned = task.plan(Plan, "backend_plan")
-    if not planned.needed or task.check:
-        return Result(Nothing(), changed=planned.needed)
-    turn = recovery_state.own_turn(task.config, "recover the backend", planned.stamp, planned.turn)
-    hooked = hooks.continued(task.config, hooks.RECOVERY, "", task.log)
-    with lock.held(task.config.stack, "recover backend", wait=60), turn, hooked:
-        done, error = backend_recovery.recover(Opened(task.config), planned, key=task.params["identity"], log=task.log)
-    if error:
-        task.fail(error, Result(done))
-    return Result(done, changed=True)
+from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import run
+from ansible_collections.lifeboat.dr.plugins.module_utils.phases.backend_recover import OPTIONS, work
 
 
 def main() -> None:
-    run(work, {"plan": {"type": "dict", "required": True}, **IDENTITY})
+    run(work, OPTIONS)
 
 
 if __name__ == "__main__":

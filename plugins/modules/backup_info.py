@@ -121,7 +121,7 @@ class Facts:
 
 def work(task: Task) -> Result:
     opened = Opened(task.config)
-    seen, kept = status.status(opened, now=task.now), quarantine.look(opened, now=task.now)
+    seen, kept = status.status(opened, now=task.now), quarantine.survey(opened, now=task.now)
     found = seen.as_dict()
     return Result(
         Facts(

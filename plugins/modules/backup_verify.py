@@ -126,7 +126,7 @@ def on_record(repo: Repository, level: str, ids: list[str]) -> str:
 
 def work(task: Task) -> Result:
     opened, level = Opened(task.config, task.params["identity"]), task.params["level"]
-    repo = repositories.of(opened)
+    repo = repositories.repository_of(opened)
     ids, _checks = operations_verify.targets(task.config, repo, task.params["id"])
     before = on_record(repo, level, ids)
     result = operations_verify.verify(

@@ -114,7 +114,7 @@ def work(task: Task) -> Result:
     given = task.params
     purpose = "deploy the configuration"
     with contextlib.nullcontext() if task.check else lock.held(task.config.stack, purpose, wait=60):
-        placed = site_files.place(
+        placed = site_files.place_files(
             task.config,
             open_place(granted.opened(Opened(task.config)), given["place"]),
             given["id"],

@@ -96,7 +96,7 @@ class Facts:
 
 def work(task: Task) -> Result:
     opened = Opened(task.config)
-    repo = repositories.of(opened)
+    repo = repositories.repository_of(opened)
     repo.check(writable=not task.check)
     good = [entry for entry in catalog.entries(repo, "database", task.config.stack) if entry.good and entry.manifest]
     if good and good[-1].manifest and task.params["max_age"]:
@@ -110,7 +110,7 @@ def work(task: Task) -> Result:
     with lock.held(task.config.stack, "backup database", wait=task.params["wait"]):
         taken = operations_backup.take(opened, "database", log=task.log)
     manifest = taken.manifests[0]
-    copied = taken.copied if taken.copied.place else None
+    copied = taken.copied if taken.copied.location else None
     facts = Facts(manifest.id, manifest.size, manifest.details, copied)
     done = Result(facts, changed=True, diff=added([manifest.id]))
     if taken.missing:

@@ -85,61 +85,12 @@ phase:
   type: dict
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-
-from ansible_collections.lifeboat.dr.plugins.module_utils.database import plan as database_plan
-from ansible_collections.lifeboat.dr.plugins.module_utils.database.planned import Plan
-from ansible_collections.lifeboat.dr.plugins.module_utils.stack import hooks
-from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
-from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import ACCEPT, HOLD, IDENTITY, TARGET
-from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Result, Task, run
-from ansible_collections.lifeboat.dr.plugins.module_utils.repository import sources
-
-
-@dataclass(frozen=True)
-class Planned:
-    plan: Plan
-    needed: bool
-    text: Sequence[str]
-
-
-def work(task: Task) -> Result:
-    opened = Opened(task.config, task.params["identity"])
-    made = database_plan.make(
-        opened,
-        identity=task.params["recovery_point"],
-        before=task.before(),
-        force=task.params["force"],
-        method=task.params["method"],
-        accept=task.accept,
-        database=task.params["database"],
-        others=task.params["others"],
-        log=task.log,
-    )
-    text = database_plan.text(made)
-    if made.needed:
-        text += hooks.planned(task.config, "database")
-    if task.holds and made.mode not in ("none", "reopen"):
-        place, identity = str(made.backup["place"]), str(made.backup["id"])
-        text += sources.held(opened, place, identity, "recover_database", task.now)
-    return Result(Planned(made, made.needed, text))
+from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import run
+from ansible_collections.lifeboat.dr.plugins.module_utils.phases.database_plan import OPTIONS, work
 
 
 def main() -> None:
-    run(
-        work,
-        {
-            **TARGET,
-            **ACCEPT,
-            **HOLD,
-            **IDENTITY,
-            "force": {"type": "bool", "default": False},
-            "method": {"type": "str", "choices": ["auto", "swap", "rebuild"], "default": "auto"},
-            "database": {"type": "str", "default": ""},
-            "others": {"type": "str", "choices": ["ask", "restore", "aside"], "default": "ask"},
-        },
-    )
+    run(work, OPTIONS)
 
 
 if __name__ == "__main__":

@@ -110,55 +110,12 @@ phase:
   type: dict
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-
-from ansible_collections.lifeboat.dr.plugins.module_utils.base import lock
-from ansible_collections.lifeboat.dr.plugins.module_utils.database import protect as database_protect
-from ansible_collections.lifeboat.dr.plugins.module_utils.database.planned import Plan
-from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import state as recovery_state
-from ansible_collections.lifeboat.dr.plugins.module_utils.stack import hooks
-from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
-from ansible_collections.lifeboat.dr.plugins.module_utils.module import reopened
-from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Result, Task, run
-
-
-@dataclass(frozen=True)
-class Foreseen:
-    mode: str
-    fresh: bool
-    stopped: Sequence[str]
-    quarantine: str = ""
-    way_back: Sequence[str] = ()
-    replaced: Sequence[str] = ()
-    copied: str = ""
-    databases: Sequence[str] = ()
-
-
-def work(task: Task) -> Result:
-    planned = task.plan(Plan, "database_plan")
-    if task.check:
-        return Result(
-            Foreseen(
-                "swap" if planned.mode == "fill" else planned.mode,
-                planned.mode in ("rebuild", "fill"),
-                (*planned.writers, *planned.one_offs),
-                replaced=planned.replaced,
-            ),
-            changed=True,
-        )
-    opened = Opened(task.config)
-    turn = recovery_state.own_turn(task.config, "recover the database", planned.stamp, planned.turn)
-    hooked = hooks.continued(task.config, hooks.RECOVERY, "database", task.log)
-    with lock.held(task.config.stack, "recover database", wait=60), turn, hooked:
-        done = database_protect.protect(opened, planned, log=task.log)
-    if task.params["reopen"] and done.mode == "started":
-        return Result(reopened.after(task, opened, done, planned.writers), changed=True)
-    return Result(done, changed=True)
+from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import run
+from ansible_collections.lifeboat.dr.plugins.module_utils.phases.database_protect import OPTIONS, work
 
 
 def main() -> None:
-    run(work, {"plan": {"type": "dict", "required": True}, "reopen": {"type": "bool", "default": False}})
+    run(work, OPTIONS)
 
 
 if __name__ == "__main__":

@@ -121,94 +121,12 @@ phase:
   type: dict
 """
 
-from dataclasses import dataclass
-from typing import Callable
-
-from ansible_collections.lifeboat.dr.plugins.module_utils.base import clock, lock
-from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LifeboatError
-from ansible_collections.lifeboat.dr.plugins.module_utils.database import logins
-from ansible_collections.lifeboat.dr.plugins.module_utils.database import recovery as database_recovery
-from ansible_collections.lifeboat.dr.plugins.module_utils.module import reopened
-from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import ACCEPT, IDENTITY, RESTORE
-from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Diff, Result, Task, run
-from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import state as recovery_state
-from ansible_collections.lifeboat.dr.plugins.module_utils.repository import catalog
-from ansible_collections.lifeboat.dr.plugins.module_utils.repository import sources as sources_of
-from ansible_collections.lifeboat.dr.plugins.module_utils.stack import hooks
-from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
-from ansible_collections.lifeboat.dr.plugins.module_utils.repository.sources import Sources
-
-
-@dataclass(frozen=True)
-class Chosen:
-    id: str
-
-
-def work(task: Task) -> Result:
-    opened = Opened(task.config, task.params["identity"])
-    sources = Sources(opened, "database", task.params["id"], accept=task.accept)
-    chosen, _why = catalog.choose(
-        sources.found, task.config.stack, identity=sources.identity, accept=task.accept, partly=True
-    )
-    place = chosen.place if task.params["place"] == "auto" else task.params["place"]
-    last = recovery_state.recovered(task.config)
-    diff = Diff(f"{last.id if last else ''}\n", f"{chosen.id}\n")
-    done = last and (not last.databases or set(task.params["databases"]) <= set(last.databases))
-    if last and done and last.id == chosen.id and not task.params["force"]:
-        return Result(Chosen(chosen.id))
-    if task.check:
-        return Result(Chosen(chosen.id), changed=True, diff=diff)
-    later: list[Callable[[], None]] = []
-    stamp = task.params["stamp"] or clock.stamp(task.now)
-    held = lock.held(task.config.stack, "restore database", wait=60)
-    turn = recovery_state.own_turn(task.config, "restore the database", task.params["stamp"])
-    hooked = hooks.continued(task.config, hooks.RECOVERY, "database", task.log, alone=not task.params["stamp"])
-    with held, turn, hooked, logins.opened_afterwards(opened, log=task.log):
-        result = database_recovery.restore_database(
-            opened,
-            chosen.id,
-            place=place,
-            fresh=task.params["fresh"],
-            stamp=stamp,
-            asked=task.params["asked"],
-            accept=task.accept,
-            wanted=database_recovery.Wanted(
-                tuple(task.params["databases"]),
-                task.params["copied"],
-                later if task.params["reopen"] else None,
-                tuple(task.params["newer"]),
-            ),
-            log=task.log,
-        )
-    sources_of.release(opened, place, chosen.id, task.log)
-    if task.params["reopen"]:
-        values = reopened.after(task, opened, result, task.params["services"])
-        for step in later:
-            try:
-                step()
-            except LifeboatError as exc:  # the application runs, and `lifeboat quarantine` lists what is left
-                task.log(str(exc))
-        return Result(values, changed=True, diff=diff)
-    return Result(result, changed=True, diff=diff)
+from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import run
+from ansible_collections.lifeboat.dr.plugins.module_utils.phases.database_restore import OPTIONS, work
 
 
 def main() -> None:
-    run(
-        work,
-        {
-            "id": {"type": "str", "default": "latest"},
-            **RESTORE,
-            **ACCEPT,
-            **IDENTITY,
-            "databases": {"type": "list", "elements": "str", "default": []},
-            "copied": {"type": "str", "default": ""},
-            "newer": {"type": "list", "elements": "str", "default": []},
-            "fresh": {"type": "bool", "default": False},
-            "asked": {"type": "str", "default": ""},
-            "reopen": {"type": "bool", "default": False},
-            "services": {"type": "list", "elements": "str", "default": []},
-        },
-    )
+    run(work, OPTIONS)
 
 
 if __name__ == "__main__":

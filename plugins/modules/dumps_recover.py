@@ -76,38 +76,12 @@ phase:
   type: dict
 """
 
-
-from ansible_collections.lifeboat.dr.plugins.module_utils.base import lock
-from ansible_collections.lifeboat.dr.plugins.module_utils.dumps import recovery as dumps_recovery
-from ansible_collections.lifeboat.dr.plugins.module_utils.dumps.plan import Plan
-from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import IDENTITY, Result, Task, run
-from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import state as recovery_state
-from ansible_collections.lifeboat.dr.plugins.module_utils.site import granted
-from ansible_collections.lifeboat.dr.plugins.module_utils.stack import hooks
-from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
-
-
-def work(task: Task) -> Result:
-    planned = task.plan(Plan, "dumps_plan")
-    if task.check:
-        return Result(dumps_recovery.Recovered(), changed=planned.needed)
-    turn = recovery_state.own_turn(task.config, "recover the dumps", planned.stamp, planned.turn)
-    hooked = hooks.continued(task.config, hooks.RECOVERY, "dumps", task.log)
-    with lock.held(task.config.stack, "recover dumps", wait=60), turn, hooked:
-        opened = granted.reached(Opened(task.config, task.params["identity"]))
-        recovered = dumps_recovery.recover(opened, planned, reopens=task.params["reopen"], log=task.log)
-    return Result(recovered, changed=True)
+from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import run
+from ansible_collections.lifeboat.dr.plugins.module_utils.phases.dumps_recover import OPTIONS, work
 
 
 def main() -> None:
-    run(
-        work,
-        {
-            "plan": {"type": "dict", "required": True},
-            **IDENTITY,
-            "reopen": {"type": "bool", "default": True},
-        },
-    )
+    run(work, OPTIONS)
 
 
 if __name__ == "__main__":

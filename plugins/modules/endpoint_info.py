@@ -143,7 +143,7 @@ def work(task: Task) -> Result:
             found[place] = report
     lacking = [f"{place}: {line}" for place, report in found.items() for line in endpoints.lacking(place, report)]
     if SOURCE in found:
-        lacking += [f"{SOURCE}: {gap.what}: {gap.why}" for gap in store.look(opened).left]
+        lacking += [f"{SOURCE}: {gap.what}: {gap.why}" for gap in store.read_store(opened).left]
     checks = [endpoints.check(task.config, *item) for item in found.items()]
     if SOURCE in found and not task.check:
         may = endpoints.permissions(opened)

@@ -112,68 +112,12 @@ phase:
   type: dict
 """
 
-import functools
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-
-from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LifeboatError
-from ansible_collections.lifeboat.dr.plugins.module_utils.evidence import phases, schema, store
-from ansible_collections.lifeboat.dr.plugins.module_utils.evidence import record as evidence_record
-from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Result, Task, run
-from ansible_collections.lifeboat.dr.plugins.module_utils.stack import hooks
-from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
-from ansible_collections.lifeboat.dr.plugins.module_utils.tools import signature
-
-
-def images(task: Task) -> dict[str, str]:
-    """A record is worth having without the images' names: an engine that hangs must not prevent it."""
-    try:
-        return Opened(task.config).runtime.images()
-    except LifeboatError as exc:
-        task.log(f"the images' names are not known: {exc.cause}")
-        return {}
-
-
-@dataclass(frozen=True)
-class Facts:
-    record: object
-    verdict: str
-    path: str
-    signature: str
-    text: Sequence[str]
-
-
-def work(task: Task) -> Result:
-    told = evidence_record.recovery(task.params, task.params["phases"])
-    build = functools.partial(
-        evidence_record.build, task.config, now=task.now, ansible=task.module.ansible_version, images=images(task)
-    )  # fmt: skip
-    record = build(told)
-    if not task.check and (hooked := hooks.finish(task.config, hooks.RECOVERY, record.verdict, task.log)):
-        record = build(replace(told, checks=(*told.checks, *hooked)))
-    path, signed = "", signature.NONE
-    if not task.check:
-        kept, record = store.write(task.config, record, log=phases.log(told.phases, task.config.secrets))
-        path, signed = str(kept), store.sign(task.config, kept, task.log)
-    facts = Facts(schema.plain(record), record.verdict, path, signed, evidence_record.lines(record))
-    return Result(facts, changed=True)
+from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import run
+from ansible_collections.lifeboat.dr.plugins.module_utils.phases.evidence import OPTIONS, work
 
 
 def main() -> None:
-    run(
-        work,
-        {
-            "scenario": {"type": "str", "required": True},
-            "plan": {"type": "dict", "required": True},
-            "phases": {"type": "list", "elements": "dict", "required": True},
-            "checks": {"type": "list", "elements": "dict", "default": []},
-            "reason": {"type": "str", "default": ""},
-            "operator": {"type": "str", "default": ""},
-            "error": {"type": "str", "default": ""},
-            "commit": {"type": "str", "default": ""},
-            "untested": {"type": "list", "elements": "dict", "default": []},
-        },
-    )
+    run(work, OPTIONS)
 
 
 if __name__ == "__main__":

@@ -70,53 +70,12 @@ phase:
   type: dict
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-
-from ansible_collections.lifeboat.dr.plugins.module_utils.files import plan as files_plan
-from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import ACCEPT, HOLD, IDENTITY, TARGET
-from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Result, Task, run
-from ansible_collections.lifeboat.dr.plugins.module_utils.repository import sources
-from ansible_collections.lifeboat.dr.plugins.module_utils.site import granted
-from ansible_collections.lifeboat.dr.plugins.module_utils.stack import hooks
-from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
-
-
-@dataclass(frozen=True)
-class Planned:
-    plan: object
-    needed: bool
-    text: Sequence[str]
-
-
-def work(task: Task) -> Result:
-    given = task.params
-    request = files_plan.Request(
-        given["recovery_point"], task.before(), accept=task.accept, paths=tuple(given["paths"]), exact=given["exact"]
-    )
-    opened = granted.reached(Opened(task.config, given["identity"]))
-    made = files_plan.make(opened, request, log=task.log)
-    text = files_plan.text(made)
-    if made.needed:
-        text += hooks.planned(task.config, "files")
-    if task.holds and made.needed:
-        place, identity = str(made.backup["place"]), str(made.backup["id"])
-        text += sources.held(opened, place, identity, "recover_files", task.now)
-    return Result(Planned(made, made.needed, text))
+from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import run
+from ansible_collections.lifeboat.dr.plugins.module_utils.phases.files_plan import OPTIONS, work
 
 
 def main() -> None:
-    run(
-        work,
-        {
-            **TARGET,
-            **ACCEPT,
-            **HOLD,
-            **IDENTITY,
-            "paths": {"type": "list", "elements": "str", "default": []},
-            "exact": {"type": "bool", "default": False},
-        },
-    )
+    run(work, OPTIONS)
 
 
 if __name__ == "__main__":

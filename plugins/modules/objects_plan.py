@@ -102,66 +102,12 @@ phase:
   type: dict
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-
-from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import ACCEPT, HOLD, IDENTITY, TARGET
-from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Result, Task, run
-from ansible_collections.lifeboat.dr.plugins.module_utils.repository import sources
-from ansible_collections.lifeboat.dr.plugins.module_utils.objects import plan as objects_plan
-from ansible_collections.lifeboat.dr.plugins.module_utils.site import granted
-from ansible_collections.lifeboat.dr.plugins.module_utils.stack import hooks
-from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
-from ansible_collections.lifeboat.dr.plugins.module_utils.objects.choose import Request
-
-
-@dataclass(frozen=True)
-class Planned:
-    plan: object
-    needed: bool
-    text: Sequence[str]
-
-
-def work(task: Task) -> Result:
-    given = task.params
-    request = Request(
-        identity=given["recovery_point"],
-        before=task.before(),
-        accept=task.accept,
-        **{
-            name: given[name]
-            for name in ("force", "method", "prefix", "exact", "partial", "bucket", "others", "bucket_settings")
-        },
-    )
-    opened = granted.reached(Opened(task.config, task.params["identity"]))
-    made = objects_plan.make(opened, request, log=task.log)
-    text = objects_plan.text(made)
-    if made.needed:
-        text += hooks.planned(task.config, "objects")
-    if task.holds and made.mode not in ("none", "reopen"):
-        place, identity = str(made.backup["place"]), str(made.backup["id"])
-        text += sources.held(opened, place, identity, "recover_object_storage", task.now)
-    return Result(Planned(made, made.needed, text))
+from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import run
+from ansible_collections.lifeboat.dr.plugins.module_utils.phases.objects_plan import OPTIONS, work
 
 
 def main() -> None:
-    run(
-        work,
-        {
-            **TARGET,
-            **ACCEPT,
-            **HOLD,
-            **IDENTITY,
-            "force": {"type": "bool", "default": False},
-            "method": {"type": "str", "choices": ["auto", "fill", "rebuild"], "default": "auto"},
-            "prefix": {"type": "str", "default": ""},
-            "exact": {"type": "bool", "default": False},
-            "partial": {"type": "bool", "default": False},
-            "bucket": {"type": "str", "default": ""},
-            "others": {"type": "str", "choices": ["", "restore", "aside"], "default": ""},
-            "bucket_settings": {"type": "str", "choices": ["", "restore"], "default": ""},
-        },
-    )
+    run(work, OPTIONS)
 
 
 if __name__ == "__main__":

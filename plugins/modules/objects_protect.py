@@ -77,44 +77,12 @@ phase:
   type: dict
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-
-from ansible_collections.lifeboat.dr.plugins.module_utils.base import lock
-from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import Check
-from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import IDENTITY
-from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Result, Task, run
-from ansible_collections.lifeboat.dr.plugins.module_utils.objects import recovery as objects_recovery
-from ansible_collections.lifeboat.dr.plugins.module_utils.site import granted
-from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import state as recovery_state
-from ansible_collections.lifeboat.dr.plugins.module_utils.stack import hooks
-from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
-from ansible_collections.lifeboat.dr.plugins.module_utils.objects.plan import Plan
-
-
-@dataclass(frozen=True)
-class Foreseen:
-    mode: str
-    fresh: bool
-    stopped: Sequence[str]
-    quarantine: str = ""
-    way_back: Sequence[str] = ()
-    checks: Sequence[Check] = ()
-
-
-def work(task: Task) -> Result:
-    planned = task.plan(Plan, "objects_plan")
-    if task.check:
-        return Result(Foreseen(planned.mode, planned.mode == "rebuild", planned.writers), changed=True)
-    opened = granted.reached(Opened(task.config, task.params["identity"]))
-    turn = recovery_state.own_turn(task.config, "recover the objects", planned.stamp, planned.turn)
-    hooked = hooks.continued(task.config, hooks.RECOVERY, "objects", task.log)
-    with lock.held(task.config.stack, "recover objects", wait=60), turn, hooked:
-        return Result(objects_recovery.protect(opened, planned, log=task.log), changed=True)
+from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import run
+from ansible_collections.lifeboat.dr.plugins.module_utils.phases.objects_protect import OPTIONS, work
 
 
 def main() -> None:
-    run(work, {"plan": {"type": "dict", "required": True}, **IDENTITY})
+    run(work, OPTIONS)
 
 
 if __name__ == "__main__":

@@ -100,16 +100,16 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import IDE
 from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Result, Task, run
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects import refetch
-from ansible_collections.lifeboat.dr.plugins.module_utils.objects.refetch import Found
+from ansible_collections.lifeboat.dr.plugins.module_utils.objects.refetch import Refetched
 from ansible_collections.lifeboat.dr.plugins.module_utils.files import references
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import Check, verdict
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import Log
 
 
-def compared(opened: Opened, files: Sequence[Check], *, fetch: bool, log: Log) -> Found:
+def compared(opened: Opened, files: Sequence[Check], *, fetch: bool, log: Log) -> Refetched:
     """Rows with objects, and with the files that were compared already. What no query is set for is not asked."""
     if files and not opened.config.objects.keys_query:
-        return Found(verdict(files), tuple(files))
+        return Refetched(verdict(files), tuple(files))
     found = refetch.live(opened, fetch=fetch, log=log)
     checks = (*found.checks, *files)
     return replace(found, checks=checks, verdict=verdict(checks))

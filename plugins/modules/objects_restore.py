@@ -144,76 +144,12 @@ phase:
   type: dict
 """
 
-from dataclasses import dataclass
-
-from ansible_collections.lifeboat.dr.plugins.module_utils.base import clock, lock
-from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import ACCEPT, IDENTITY, RESTORE
-from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Diff, Result, Task, run
-from ansible_collections.lifeboat.dr.plugins.module_utils.objects import (
-    plan as objects_plan,
-)
-from ansible_collections.lifeboat.dr.plugins.module_utils.objects import (
-    recovery as objects_recovery,
-)
-from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import state as recovery_state
-from ansible_collections.lifeboat.dr.plugins.module_utils.repository import catalog
-from ansible_collections.lifeboat.dr.plugins.module_utils.repository import sources as sources_of
-from ansible_collections.lifeboat.dr.plugins.module_utils.site import granted
-from ansible_collections.lifeboat.dr.plugins.module_utils.stack import hooks
-from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
-from ansible_collections.lifeboat.dr.plugins.module_utils.repository.sources import Sources
-
-_OPTIONS = {
-    "prefix": {"type": "str", "default": ""},
-    "exact": {"type": "bool", "default": False},
-    "partial": {"type": "bool", "default": False},
-    "fresh": {"type": "bool", "default": False},
-    "asked": {"type": "bool", "default": True},
-    "state": {"type": "str", "default": ""},
-    "sample": {"type": "int", "default": 0},
-    "bucket": {"type": "str", "default": ""},
-    "others": {"type": "list", "elements": "str", "default": []},
-    "newer": {"type": "list", "elements": "str", "default": []},
-    "bucket_settings": {"type": "str", "choices": ["", "restore", "only"], "default": ""},
-}
-
-
-@dataclass(frozen=True)
-class Chosen:
-    id: str
-
-
-def work(task: Task) -> Result:
-    given, stack = task.params, task.config.stack
-    opened = granted.reached(Opened(task.config, task.params["identity"]))
-    sources = Sources(opened, "objects", given["id"], accept=task.accept)
-    chosen, _why = catalog.choose(sources.found, stack, identity=sources.identity, accept=task.accept)
-    place = chosen.place if given["place"] == "auto" else given["place"]
-    last = objects_plan.recovered(task.config, objects_plan.meant(opened, given["bucket"])[1])
-    diff = Diff(f"{last.id if last else ''}\n", f"{chosen.id}\n")
-    if last and last.id == chosen.id and last.prefix in ("", given["prefix"]) and not given["force"]:
-        return Result(Chosen(chosen.id))
-    if task.check:
-        return Result(Chosen(chosen.id), changed=True, diff=diff)
-    stamp = given["stamp"] or clock.stamp(task.now)
-    turn = recovery_state.own_turn(task.config, "restore the objects", given["stamp"])
-    hooked = hooks.continued(task.config, hooks.RECOVERY, "objects", task.log, alone=not given["stamp"])
-    with lock.held(stack, "restore objects", wait=60), turn, hooked:
-        result = objects_recovery.restore_objects(
-            opened,
-            chosen.id,
-            place=place,
-            stamp=stamp,
-            accept=task.accept,
-            log=task.log,
-            **{name: given[name] for name in _OPTIONS},
-        )
-    sources_of.release(opened, place, chosen.id, task.log)
-    return Result(result, changed=True, diff=diff)
+from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import run
+from ansible_collections.lifeboat.dr.plugins.module_utils.phases.objects_restore import OPTIONS, work
 
 
 def main() -> None:
-    run(work, {"id": {"type": "str", "default": "latest"}, **RESTORE, **ACCEPT, **IDENTITY, **_OPTIONS})
+    run(work, OPTIONS)
 
 
 if __name__ == "__main__":

@@ -164,7 +164,7 @@ def accepted(task: Task, override: int) -> Union[int, Override]:
 
 def work(task: Task) -> Result:
     opened, override = Opened(task.config), task.override
-    repo = repositories.of(opened)
+    repo = repositories.repository_of(opened)
     repo.check(writable=not task.check)
     found = young(task, repo)
     if found:
@@ -184,7 +184,7 @@ def work(task: Task) -> Result:
         point.notes,
         [{"id": manifest.id, "size": manifest.size, **manifest.details} for manifest in taken.manifests],
         taken.unheld,
-        taken.copied if taken.copied.place else None,
+        taken.copied if taken.copied.location else None,
     )
     done = Result(facts, changed=True, diff=added([point.id]))
     problem = copies.problem(task.config.stack, taken.failed)

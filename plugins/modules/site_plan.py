@@ -134,13 +134,13 @@ def work(task: Task) -> Result:
     )
     opened = granted.opened(Opened(task.config, given["identity"]))
     with recovery_state.planning(task.config):
-        here = scope.look(opened, deep=True, log=task.log)
+        here = scope.assess_host(opened, deep=True, log=task.log)
         made = site_plan.make(opened, request, here, given["others"], log=task.log)
     text = site_show.text(made, here)
     if made.needed:
         text += hooks.planned(task.config, *made.parts)
     if task.holds and made.needed and made.ready and made.backup:
-        text += sources.held(opened, made.place, made.backup.id, "recover_site", task.now)
+        text += sources.hold(opened, made.source, made.backup.id, "recover_site", task.now)
     return Result(Planned(typed.plain(made, nulls=True), made.needed, made.ready, text))
 
 

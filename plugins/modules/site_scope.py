@@ -70,7 +70,7 @@ class Facts:
 
 def work(task: Task) -> Result:
     own = (config.DIRECTORY / f"{task.config.stack}.json").exists()
-    found = scope.look(Opened(config.load(task.config.stack) if own else task.config), deep=True, log=task.log)
+    found = scope.assess_host(Opened(config.load(task.config.stack) if own else task.config), deep=True, log=task.log)
     return Result(Facts(typed.plain(found, nulls=True), scope.described(found.host, found)))
 
 

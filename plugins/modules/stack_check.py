@@ -122,10 +122,12 @@ def work(task: Task) -> Result:
     config, params = task.config, task.params
     retention.policy(config)
     places = typed.build(
-        tuple[preflight.Place, ...], params["places"], partial(UsageError, "read where the stacks keep their backups")
+        tuple[preflight.Location, ...],
+        params["places"],
+        partial(UsageError, "read where the stacks keep their backups"),
     )
     here = next((place.machine for place in places if place.host == params["host"]), params["host"])
-    own = preflight.Place(params["host"], here, config.stack, typed.plain(config.repository))
+    own = preflight.Location(params["host"], here, config.stack, typed.plain(config.repository))
     problems = [*preflight.addresses(config), *preflight.hooks(config)]
     problems += preflight.shared(own, places, Path(params["config_directory"]))
     # An address without a scheme cannot be asked.

@@ -86,7 +86,7 @@ def main() -> None:
     module = AnsibleModule(argument_spec={"project": {"type": "str", "default": ""}}, supports_check_mode=True)
     started = clock.start()
     try:
-        found = discover.look(module.params["project"])
+        found = discover.survey(module.params["project"])
     except LifeboatError as exc:
         refuse(module, exc, started)
     phase = typed.plain(started.phase())

@@ -60,34 +60,12 @@ phase:
   type: dict
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-
-from ansible_collections.lifeboat.dr.plugins.module_utils.base import checks
-from ansible_collections.lifeboat.dr.plugins.module_utils.database import logins, reopen
-from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Result, Task, run
-from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
-
-
-@dataclass(frozen=True)
-class Facts:
-    verdict: str
-    checks: Sequence[checks.Check]
-
-
-def work(task: Task) -> Result:
-    names, opened = task.params["services"], Opened(task.config)
-    needed = filter(None, [task.config.database.service, *names])
-    asleep = [item for item in needed if not opened.runtime.state(item).running]
-    shut = (task.config.state / logins.CLOSED).exists()
-    if task.check:
-        return Result(Facts(checks.COULD_NOT_VERIFY, ()), changed=bool(asleep) or shut)
-    found = reopen.reopen(opened, names, log=task.log)
-    return Result(Facts(checks.verdict(found), found), changed=bool(asleep) or shut)
+from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import run
+from ansible_collections.lifeboat.dr.plugins.module_utils.phases.stack_reopen import OPTIONS, work
 
 
 def main() -> None:
-    run(work, {"services": {"type": "list", "elements": "str", "default": []}})
+    run(work, OPTIONS)
 
 
 if __name__ == "__main__":

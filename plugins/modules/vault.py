@@ -116,7 +116,7 @@ def _additional(task: Task, warn: Log) -> tuple[str, ...]:
     """List the store's additional buckets that backups hold."""
     if not task.config.objects.buckets:
         return ()
-    seen = store.look(Opened(task.config))
+    seen = store.read_store(Opened(task.config))
     if seen.unlisted:
         warn(f"which buckets the stack's own store has is not known, so that they may have no place: {seen.unlisted}")
     return tuple(name for name in seen.protected if name != task.config.objects.bucket)

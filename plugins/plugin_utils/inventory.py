@@ -89,7 +89,7 @@ def draft_of(answer: Mapping[str, object]) -> Draft:
     draft = typed.build(Draft, {name: answer.get(name) for name in names}, _refusal)
     if not PLAIN.fullmatch(draft.stack):
         raise _refusal("stack", "is not the name of a stack")
-    for title, notes in (("unclear", draft.unclear), ("wanted", draft.wanted)):
+    for title, notes in (("unclear", draft.unclear), ("wanted", draft.required)):
         if len(notes) > _MOST_NOTES:
             raise _refusal(title, f"has more than {_MOST_NOTES} entries")
         for note in notes:
@@ -157,7 +157,7 @@ def text(draft: Draft) -> str:
     if draft.later:
         lines += ["", "# Complete these, then remove the comment signs."]
         lines += [f"# {line}" for line in _lines(draft.later)]
-    for title, items in (("Could not be interpreted:", draft.unclear), ("To be provided:", draft.wanted)):
+    for title, items in (("Could not be interpreted:", draft.unclear), ("To be provided:", draft.required)):
         if items:
             lines += ["", f"# {title}", *(f"# * {_ascii(item)}" for item in items)]
     return "\n".join([*lines, ""])

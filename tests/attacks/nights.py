@@ -75,7 +75,7 @@ class Host:
         for night in reversed(range(nights)):
             run, at = Opened(config.from_mapping(self.settings, self.secrets)), now - night * DAY
             made = make_manifest(at, stack=STACK)
-            with repositories.of(run).stage("database", made.id) as staging:
+            with repositories.repository_of(run).stage("database", made.id) as staging:
                 for name, data in CONTENT.items():
                     (staging.path / name).write_bytes(data)
                 repositories.publish(run, made, staging.publish)

@@ -96,7 +96,7 @@ def back_up(world: World, config: Config) -> None:
     world.take(**more(world), **clear(world))
     held = copies.catch_up(Opened(config), log=world.lines.append)
     assert held.failed == (), held.failed
-    points.seal(Opened(config), now=now, copies=held.held, log=world.lines.append)
+    points.seal(Opened(config), now=now, copies=held.copies, log=world.lines.append)
     assert copies.send_points(Opened(config), log=world.lines.append) == ()
 
 

@@ -43,7 +43,7 @@ def restore(directory: str, identity: str, database: str) -> dict[str, Any]:
     from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 
     run = Opened(config.load("", Path(directory)))
-    repo = repositories.of(run)
+    repo = repositories.repository_of(run)
     found = manifest.parse(repo.manifest("database", identity), component="database", expected_id=identity)
     server = database_server.of(run)
     with repo.materialise("database", identity) as folder:
@@ -99,8 +99,8 @@ def recover_objects(directory: str) -> dict[str, Any]:
     loaded = config.load("", Path(directory))
     made = plan.make(Opened(loaded), Request(), log=_quiet)
     recovery.protect(Opened(loaded), made, log=_quiet)
-    names = ("stamp", "prefix", "exact", "partial", "asked", "state", "bucket", "others")
-    asked = {name: getattr(made, name) for name in names}
+    names = ("stamp", "prefix", "exact", "partial", "state", "bucket")
+    asked = {"requested": made.asked, "additional": made.additional, **{name: getattr(made, name) for name in names}}
     done = recovery.restore_objects(Opened(loaded), str(made.backup["id"]), log=_quiet, **asked)
     bad = [f"{check.name}: {check.detail}" for check in done.checks if check.result == "FAIL"]
     return {"copied": done.copied.copied, "seconds": dict(done.seconds), "bad": bad}
@@ -127,12 +127,12 @@ def prune(directory: str, days: str) -> dict[str, Any]:
     from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 
     run = Opened(config.load("", Path(directory)))
-    repo = repositories.of(run)
+    repo = repositories.repository_of(run)
     kept = [entry.manifest for entry in catalog.entries(repo, "objects", run.config.stack) if entry.manifest]
     newest = datetime.now(timezone.utc) + timedelta(days=int(days))
     points = [mirror_listing.Point(repo, identity) for identity in kept]
     done = mirror_prune.prune(run, points, newest, dry_run=False)
-    return {"versions": done.versions, "bytes": done.bytes, "kept": list(done.kept), "backups": len(points)}
+    return {"versions": done.versions, "bytes": done.bytes, "kept": list(done.retained), "backups": len(points)}
 
 
 def files(directory: str) -> dict[str, Any]:

@@ -110,13 +110,13 @@ class Bench:
         data = path.read_bytes()
         listed = (Artefact(name, len(data), hashlib.sha256(data).hexdigest()),)
         made = self.made(listed, {"recipients": list(seal.recipients), "host_key": seal.host})
-        with repositories.of(run).stage("database", made.id) as staging:
+        with repositories.repository_of(run).stage("database", made.id) as staging:
             (staging.path / name).write_bytes(data)
             return repositories.publish(run, made, staging.publish)
 
     def read_back(self, config: Config, made: Manifest) -> None:
         (artefact,) = made.artefacts
-        found = catalog.entries(repositories.of(Opened(config)), "database", "shop")
+        found = catalog.entries(repositories.repository_of(Opened(config)), "database", "shop")
         (entry,) = [item for item in found if item.id == made.id]
         assert entry.good or not entry.problem, entry.problem
         path = Path(config.backup_directory) / "postgresql" / made.id / artefact.name
@@ -175,11 +175,11 @@ class Bench:
             config = self.config(f"list-{on}", safe=on, encryption={})
             for _number in range(self.asked.documents):
                 run, made = Opened(config), self.made((), {})
-                with repositories.of(run).stage("database", made.id) as staging:
+                with repositories.repository_of(run).stage("database", made.id) as staging:
                     repositories.publish(run, made, staging.publish)
 
             def listed(config: Config = config) -> None:
-                found = catalog.entries(repositories.of(Opened(config)), "database", "shop")
+                found = catalog.entries(repositories.repository_of(Opened(config)), "database", "shop")
                 assert len(found) == self.asked.documents
                 assert not any(item.untrusted for item in found)
 

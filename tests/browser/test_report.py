@@ -17,7 +17,7 @@ import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.command import report
 from ansible_collections.lifeboat.dr.plugins.module_utils.faces import site as faces_site
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import checklist_line
-from ansible_collections.lifeboat.dr.plugins.module_utils.operations.checklist_line import BY_HAND, Checklist, Line
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations.checklist_line import BY_HAND, Checklist, Item
 from builders import NOW
 from chromium import WIDE, Chromium
 from evidence_world import HOSTILE, drill, history, hostile, kept
@@ -78,12 +78,12 @@ DOCS = Path(__file__).resolve().parents[2] / "docs"
 EXAMPLES = [DOCS / "example" / name for name in ("drill-site-page.html", "fleet.html", "history.html")]
 
 
-def today() -> list[Line]:
+def today() -> list[Item]:
     """A line of each verdict, and one with a name and a figure that need all the room there is."""
     long = "x509-certificate-of-the-first-endpoint-of-the-second-vault"
     results = ("PASS", "FAIL", "COULD_NOT_VERIFY", BY_HAND)
-    named = [Line("Backups", "newest backup", result, "db_backup_20261124_120000, 2.0 h old") for result in results]
-    return [*named, Line("Vault", long, "PASS", f"{long} {'7' * 90}", f"at most {'9' * 40}")]
+    named = [Item("Backups", "newest backup", result, "db_backup_20261124_120000, 2.0 h old") for result in results]
+    return [*named, Item("Vault", long, "PASS", f"{long} {'7' * 90}", f"at most {'9' * 40}")]
 
 
 @pytest.fixture(scope="module")

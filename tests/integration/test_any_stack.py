@@ -24,7 +24,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import Usa
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import plan as database_plan
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import reopen
 from ansible_collections.lifeboat.dr.plugins.module_utils.evidence import record as evidence_record
-from ansible_collections.lifeboat.dr.plugins.module_utils.evidence.phases import Given, Plan
+from ansible_collections.lifeboat.dr.plugins.module_utils.evidence.phases import Plan, ReportedPhase
 from ansible_collections.lifeboat.dr.plugins.module_utils.files import plan, recovery
 from ansible_collections.lifeboat.dr.plugins.module_utils.files.plan import Request
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import backup as operations_backup
@@ -93,7 +93,7 @@ class Stack:
 
     def inventory(self) -> dict[str, Any]:
         """What init writes, read as Ansible reads it."""
-        drafted = discover.look(NAME)
+        drafted = discover.survey(NAME)
         text = inventory.text(inventory.draft_of(json.loads(json.dumps(typed.plain(drafted)))))
         print(text)
         loaded = yaml.safe_load(text)
@@ -183,7 +183,7 @@ def test_init_protects_a_stack_without_postgresql_and_a_total_loss_comes_back(st
     # The tasks of the role site_recovery, in their order, on a machine that has nothing but the inventory.
     on_spare = stack.settings("spare1", written, readback={"source": {"mounted": str(kept)}})
     run = granted.opened(opened(on_spare))
-    seen = scope.look(run, deep=True, log=say)
+    seen = scope.assess_host(run, deep=True, log=say)
     assert (seen.running, seen.stopped) == ((), ())
     made = site_plan.make(run, site_plan.Request(), seen, {"app1": "connection timed out"}, log=say)
     shown = site_show.text(made, seen)
@@ -191,7 +191,7 @@ def test_init_protects_a_stack_without_postgresql_and_a_total_loss_comes_back(st
     assert (made.ready, made.lacking, sorted(made.parts)) == (True, "", ["config", "files"])
     assert unproved(made.checks) == []
     assert not [line for line in shown if "a fresh" in line or "rows" in line or "roles" in line]
-    site_files.place(
+    site_files.place_files(
         run.config, open_place(run, VAULT), made.parts["config"], key="", which="files", stamp="20261201_150000",
         check=False, log=say,
     )  # fmt: skip
@@ -204,7 +204,7 @@ def test_init_protects_a_stack_without_postgresql_and_a_total_loss_comes_back(st
     assert unproved([*done.checks, *reopened]) == []
     assert stack.portrait() == before, "every file, owner, mode, time, link and row"
 
-    phase = Given(began, datetime.now(timezone.utc), None, "", name="files")
+    phase = ReportedPhase(began, datetime.now(timezone.utc), None, "", name="files")
     told = evidence_record.Recovery(
         "site", Plan(made.condition, made.findings, made.unchecked, (), made.target_seconds), (phase,),
         (*made.checks, *done.checks, *reopened),

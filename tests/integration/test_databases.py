@@ -80,7 +80,7 @@ def test_every_database_is_in_it_and_proved(three: Stack, tmp_path: Path, form: 
     }
     assert (details.missing, details.excluded, details.standby) == ({}, ("nowhere", "plain"), False)
     assert 0 < details.spread(entries(settings)[-1].manifest.taken_at) < 300  # type: ignore[union-attr]
-    names = [check["name"] for check in entries(settings)[-1].proof["restore"].said["checks"]]  # type: ignore[attr-defined]
+    names = [check["name"] for check in entries(settings)[-1].proof["restore"].record["checks"]]  # type: ignore[attr-defined]
     assert {"tables", "tables of la'tin\\n=1", "amcheck of postgres", "archive of raw\\xe9"} < set(names)
     assert entries(settings)[-1].id == identity and three.traces() == []
 

@@ -280,7 +280,7 @@ def test_what_was_dropped_comes_back_and_what_was_there_is_kept(stack: Stack) ->
     assert (stack.container("wiki") != wiki, stack.container("app")) == (True, app)
     kept = done.quarantine.split(", ")
     assert [path.endswith("/_data") or ".quarantine_" in path for path in kept] == [True, True]
-    listed = [entry.name for entry in operations_quarantine.look(Opened(one), now=datetime.now(timezone.utc)).kept]
+    listed = [entry.name for entry in operations_quarantine.survey(Opened(one), now=datetime.now(timezone.utc)).items]
     assert all(any(name in path for name in listed) for path in kept), (listed, kept)
 
     for line in done.way_back:  # as an operator types it

@@ -178,7 +178,7 @@ def test_a_name_like_those_that_lifeboat_gives_makes_no_database_its_own(stack: 
     kept = done.quarantined_database
     assert kept and kept not in {dump.name for dump in manifest.detailed(DumpDetails).databases}
     now = datetime.now(timezone.utc)
-    seen = quarantine.look(Opened(settings), now=now).kept
+    seen = quarantine.survey(Opened(settings), now=now).items
     assert [item.name for item in seen if item.kind == "database"] == [kept]
     quarantine.remove(Opened(settings), "database", kept, sure=True, now=now, log=say)
     assert not list((settings.state / "made").iterdir())

@@ -147,9 +147,9 @@ def recover(config: Any, log: Callable[[str], None], **request: Any) -> dict[str
     if done.mode == "started":
         return {**plan, **typed.plain(done)}
     restored = objects_recovery.restore_objects(
-        Opened(config), str(made.backup["id"]), log=log, fresh=done.fresh, others=made.others, bucket=made.bucket,
-        stamp=made.stamp, prefix=made.prefix, exact=made.exact, partial=made.partial, asked=made.asked,
-        state=made.state,
+        Opened(config), str(made.backup["id"]), log=log, fresh=done.fresh, additional=made.additional,
+        bucket=made.bucket, stamp=made.stamp, prefix=made.prefix, exact=made.exact, partial=made.partial,
+        requested=made.asked, state=made.state,
     )  # fmt: skip
     return {**plan, **typed.plain(done), **typed.plain(restored)}
 

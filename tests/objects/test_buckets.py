@@ -97,7 +97,7 @@ class Many(Case):
         return self.take(**options).detailed(ObjectsDetails)
 
     def good(self) -> bool:
-        repo = repositories.of(Opened(self.config))
+        repo = repositories.repository_of(Opened(self.config))
         return catalog.entries(repo, "objects", "shop")[-1].good
 
     def every(self) -> dict[str, Any]:
@@ -116,17 +116,17 @@ class Many(Case):
     def restore(self, made: dict[str, Any], protected: dict[str, Any]) -> dict[str, Any]:
         if protected["mode"] == "started":
             return {**made, **protected}
-        names = ("stamp", "prefix", "exact", "partial", "asked", "state", "bucket", "others")
+        names = ("stamp", "prefix", "exact", "partial", "state", "bucket")
         restored = objects_recovery.restore_objects(
             Opened(self.config), made["backup"]["id"], log=self.said.append, fresh=protected["fresh"],
             bucket_settings="only" if made["mode"] == "settings" else made["settings"],
-            **{name: made[name] for name in names},
+            requested=made["asked"], additional=made["others"], **{name: made[name] for name in names},
         )  # fmt: skip
         return {**made, **protected, **typed.plain(restored)}
 
     def prove(self, level: str = "restore", sample: int = 0) -> list[tuple[str, str]]:
         run = Opened(self.config)
-        repo = repositories.of(run)
+        repo = repositories.repository_of(run)
         entry = catalog.entries(repo, "objects", "shop")[-1]
         assert entry.manifest
         found = proof.levels(run, repo, entry.manifest, level, sample, self.said.append)
@@ -309,7 +309,7 @@ def test_a_rebuild_asks_before_it_moves_what_is_in_no_backup(case: Many) -> None
     with pytest.raises(UsageError, match="it would put the bucket plain aside, and nobody said so"):
         case.recover(force=True, method="rebuild")
     assert (case.every(), case.process.up) == (before, True)
-    found = case.recover(force=True, method="rebuild", others="restore")
+    found = case.recover(force=True, method="rebuild", other_buckets="restore")
     assert bad(found) == []
     assert case.every() == before, "the server still gave the one that is in no backup"
 
@@ -345,14 +345,14 @@ def test_a_rebuild_copies_out_first_what_no_backup_holds(case: Many) -> None:
     expected = uncovered(case)
     made = case.plan(force=True, method="rebuild")
     assert made["asks"] == ["young", "plain"]
-    made = case.plan(force=True, method="rebuild", others="restore")
+    made = case.plan(force=True, method="rebuild", other_buckets="restore")
     copied = {one["name"]: one["objects"] for one in made["buckets"] if one["action"] == "copied"}
     assert copied == {"plain": 8, "young": 1}
     told = " ".join([*objects_plan.text(case.made), *made["steps"]])
     assert "copied out of the old server first, and put back: the bucket young (in no backup)" in told
     assert "that is 9 objects, 16.8 MB" in told
     assert "the buckets young, plain, 9 objects, 16.8 MB, 2 objects that the point does not know" in told
-    found = case.recover(force=True, method="rebuild", others="restore")
+    found = case.recover(force=True, method="rebuild", other_buckets="restore")
     assert bad(found) == []
     assert case.every() == expected
     assert case.client.get_bucket_tagging(Bucket="young")["TagSet"] == [{"Key": "of", "Value": "somebody"}]
@@ -382,7 +382,7 @@ def test_what_the_old_server_does_not_give_is_named(case: Many) -> None:
     restored: list[str] = []
     with faulty(case.source, damaged) as proxy:
         case.settings(endpoint_url=proxy.url)
-        made = case.plan(force=True, method="rebuild", others="restore")
+        made = case.plan(force=True, method="rebuild", other_buckets="restore")
         fates = {one["name"]: (one["action"], one["why"]) for one in made["buckets"]}
         assert fates["young"][0] == "quarantined" and "it cannot be copied out" in fates["young"][1]
         protected = typed.plain(objects_recovery.protect(Opened(case.config), case.made, log=case.said.append))
@@ -405,7 +405,7 @@ def test_what_the_old_server_does_not_give_is_named(case: Many) -> None:
 def test_a_killed_rebuild_is_taken_up(case: Many) -> None:
     """Before anything is restored, and after all of the backup is back."""
     expected = uncovered(case)
-    made = case.plan(force=True, method="rebuild", others="restore")
+    made = case.plan(force=True, method="rebuild", other_buckets="restore")
     objects_recovery.protect(Opened(case.config), case.made, log=case.said.append)
     assert len(left(case)) == 1
 
@@ -431,9 +431,9 @@ def test_no_room_for_what_is_copied_out(case: Many) -> None:
 
     case.monkeypatch.setattr(spool.filesystem, "require_room", full)
     with pytest.raises(SpaceError):
-        case.recover(force=True, method="rebuild", others="restore")
+        case.recover(force=True, method="rebuild", other_buckets="restore")
     assert (case.every(), case.process.up, left(case)) == (expected, True, [])
-    case.recover(force=True, method="rebuild", others="aside", exact=True)
+    case.recover(force=True, method="rebuild", other_buckets="aside", exact=True)
     assert sorted(case.every()) == ["uploads"]
 
 
@@ -449,7 +449,7 @@ def test_a_store_that_does_not_answer_gives_nothing(case: Many) -> None:
 
 def test_others_that_are_to_stay_aside(case: Many) -> None:
     case.take()
-    found = case.recover(force=True, method="rebuild", others="aside")
+    found = case.recover(force=True, method="rebuild", other_buckets="aside")
     assert (bad(found), sorted(case.every())) == ([], ["uploads"])
     assert {one["action"] for one in found["buckets"][1:]} == {"quarantined"}
 
@@ -602,14 +602,14 @@ def test_another_stacks_vault_on_the_store_is_left_out(case: Many) -> None:
     details = case.details()
     assert (details.vaults, details.missing) == (("blog-backup", "blog-repository"), {})
     assert ([held.name for held in details.additional], details.unprotected) == (list(OTHERS), ())
-    repo = repositories.of(Opened(case.config))
+    repo = repositories.repository_of(Opened(case.config))
     manifest = catalog.entries(repo, "objects", "shop")[-1].manifest
     assert manifest
     judged = judgements._objects_judged(case.config, repo, manifest)
     ((result, words),) = [(one.result, one.detail) for one in judged if one.name == "buckets"]
     told = "the buckets blog-backup, blog-repository: another stack's vault, which no backup holds"
     assert result == PASS and words.endswith(told)
-    made = case.plan(force=True, method="rebuild", others="restore")
+    made = case.plan(force=True, method="rebuild", other_buckets="restore")
     aside = [(one["name"], one["why"]) for one in made["buckets"] if one["action"] == "quarantined"]
     assert aside == [("blog-backup", "another stack's vault"), ("blog-repository", "another stack's vault")]
     assert case.plan(force=True, method="rebuild")["asks"] == ["blog-backup", "blog-repository"]
@@ -657,7 +657,7 @@ def test_old_versions_go_from_every_place(case: Many) -> None:
     first = case.take()
     case.client.put_object(Bucket="docs", Key="same/1", Body=b"the second version")
     second = case.take()
-    repo = repositories.of(Opened(case.config))
+    repo = repositories.repository_of(Opened(case.config))
     later = datetime.now(timezone.utc).replace(year=datetime.now(timezone.utc).year + 1)
     both = [Point(repo, first), Point(repo, second)]
     assert prune.prune(Opened(case.config), both, later, dry_run=True).versions == 0

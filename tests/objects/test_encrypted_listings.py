@@ -84,7 +84,7 @@ def test_listings_exist_only_encrypted_and_a_prune_needs_no_key(
     lose(world)
     assert verdict(world, first) == COULD_NOT_VERIFY
     assert verdict(world, first, new_key(tmp_path)[0]) == COULD_NOT_VERIFY
-    assert run(world, [first, second], after=timedelta(days=31)).kept == ()
+    assert run(world, [first, second], after=timedelta(days=31)).retained == ()
     assert versions(world)["gone"][-1] == "object", "the first backup needs it"
     assert verdict(world, first, identity) == PASS
     # A mirror goes on without the last listing, which it cannot read.

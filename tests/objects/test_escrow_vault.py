@@ -43,7 +43,7 @@ def test_the_escrow_opens_the_vault(
     said: list[str] = world.lines
     held = copies.catch_up(Opened(mine), log=said.append)
     assert held.failed == ()
-    point, _ = points.seal(Opened(mine), now=now, copies=held.held, log=said.append)
+    point, _ = points.seal(Opened(mine), now=now, copies=held.copies, log=said.append)
     assert copies.send_points(Opened(mine), log=said.append) == ()
     # The host is gone; what is left is the vault, its credentials and the key.
     world.repo.root.rename(tmp_path / "gone")  # type: ignore[attr-defined]

@@ -40,7 +40,7 @@ def test_the_mirror_keeps_what_a_hidden_listing_names(
     }  # fmt: skip
     keys = {"s3_access_key": weed.access_key, "s3_secret_key": weed.secret_key}
     config = dataclasses.replace(make_config(tmp_path, repository=place, vault=vault, objects=source), secrets=keys)
-    repo, data, manifests = repositories.of(Opened(config)), b"listing", []
+    repo, data, manifests = repositories.repository_of(Opened(config)), b"listing", []
     for days in (2, 1, 0):
         at = now - timedelta(days=days)
         listing = Artefact("listing.jsonl.gz", len(data), hashlib.sha256(data).hexdigest())

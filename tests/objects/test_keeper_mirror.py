@@ -84,18 +84,18 @@ class Keeper:
         return code, json.loads(self.capsys.readouterr().out)
 
     def objects(self) -> list[ObjectsDetails]:
-        entries = catalog.entries(repositories.of(self.run), "objects", "shop")
+        entries = catalog.entries(repositories.repository_of(self.run), "objects", "shop")
         return [entry.manifest.detailed(ObjectsDetails) for entry in entries if entry.manifest]
 
     def held(self) -> dict[str, bytes]:
         """What the newest objects backup says of the store, by the versions of the vault."""
-        entry = catalog.entries(repositories.of(self.run), "objects", "shop")[-1]
+        entry = catalog.entries(repositories.repository_of(self.run), "objects", "shop")[-1]
         assert entry.manifest
         return {
             listed.key: self.vault.client.get_object(
                 Bucket=self.mirror, Key=listed.key, VersionId=listed.vault_version
             )["Body"].read()
-            for listed in Point(repositories.of(self.run), entry.manifest).entries()
+            for listed in Point(repositories.repository_of(self.run), entry.manifest).entries()
         }  # fmt: skip
 
     def status(self) -> dict[str, str]:
@@ -131,8 +131,8 @@ def test_the_store_is_mirrored_as_of_the_backup(keeper: Keeper) -> None:
     (details,) = keeper.objects()
     assert (details.primary.consistency, details.database_backup, details.primary.objects) == ("snapshot", database, 1)
     assert keeper.held() == {"a.txt": b"one"}
-    tied = json.loads(repositories.of(keeper.run).read_point(point))
-    repo, key = repositories.of(keeper.run), sealing.public(str(keeper.root / "etc/signing"))
+    tied = json.loads(repositories.repository_of(keeper.run).read_point(point))
+    repo, key = repositories.repository_of(keeper.run), sealing.public(str(keeper.root / "etc/signing"))
     made = {"manifest": (repo.manifest("objects", objects), objects), "recovery-point": (repo.read_point(point), point)}
     for document, (data, identity) in made.items():
         signed = sealing.opened(data, identity, document)

@@ -90,7 +90,7 @@ def test_what_was_replaced_goes_and_what_is_live_or_needed_stays(world: World) -
     # The first `new` and `back`, the marker on it, `gone` and the odd ones, each with its marker.
     assert planned.versions == 3 + 2 + 2 * len(ODD)
     done = run(world, taken[1:])
-    assert (done.versions, done.bytes, done.kept) == (planned.versions, planned.bytes, ())
+    assert (done.versions, done.bytes, done.retained) == (planned.versions, planned.bytes, ())
     assert versions(world) == {"stays": ["object"], "new": ["object"] * 2, "back": ["object"]}
     for taken_then in taken[1:]:  # every kept backup can be restored to the last byte
         for key, row in world.listing(taken_then).items():
@@ -130,7 +130,7 @@ def test_locked_versions_are_reported_and_no_failure(locked: World, mode: str) -
     taken = history(locked)
     whole = versions(locked)
     done = run(locked, taken[2:])
-    objects, checks = sorted(done.kept, key=lambda line: "checks" in line)
+    objects, checks = sorted(done.retained, key=lambda line: "checks" in line)
     assert "10 old versions, the first is '-rf': locked until 20" in objects
     assert "1 leftovers of Lifeboat's own checks, the first is '.lifeboat-name-" in checks
     assert f"({mode})" in objects and f"({mode})" in checks
@@ -154,8 +154,8 @@ def test_a_key_that_may_not_delete_versions(tmp_path: Path, weed: SeaweedFS, mak
         given = {"vault_access_key": key["access_key"], "vault_secret_key": key["secret_key"]}
         world.config = dataclasses.replace(world.config, secrets={**world.secrets, **given})
         done = run(world, taken[2:])
-        assert (done.versions, len(done.kept)) == (0, 1)
-        assert "the key may not delete it (AccessDenied); the bucket's own lifecycle rule has to" in done.kept[0]
+        assert (done.versions, len(done.retained)) == (0, 1)
+        assert "the key may not delete it (AccessDenied); the bucket's own lifecycle rule has to" in done.retained[0]
         assert versions(world) == whole
     finally:
         conftest.s3_servers.wipe(weed.client, name)
@@ -195,7 +195,7 @@ def test_what_is_refused_is_locked_only_where_its_lock_says_so(
     time.sleep(2.1)
     done = through(world, s3_quirks.refuses_deletion(("held", "ended", "free"), code, status), [last], weed)
     url = f"s3://{name} at "
-    said = sorted(line.partition(": ")[2] for line in done.kept if line.startswith(url))
+    said = sorted(line.partition(": ")[2] for line in done.retained if line.startswith(url))
     assert said == [
         "1 old versions, the first is 'held': locked by a legal hold",
         f"2 old versions, the first is 'ended': the key may not delete it ({code}); the bucket's own lifecycle rule has"
@@ -208,7 +208,7 @@ def test_who_refuses_several_at_once_is_asked_for_each(world: World, weed: Seawe
     taken = history(world)
     whole = versions(world)
     done = through(world, s3_quirks.rgw_refuses_several, taken[2:], weed)
-    assert (done.kept, versions(world)["new"], versions(world)["stays"]) == ((), ["object"], ["object"])
+    assert (done.retained, versions(world)["new"], versions(world)["stays"]) == ((), ["object"], ["object"])
     assert done.versions == sum(map(len, whole.values())) - 3, "all but the three that are live"
 
 
@@ -226,8 +226,8 @@ def test_a_key_that_may_delete_nothing_is_not_asked_for_all(
         return s3_quirks.rgw_refuses_several(call)
 
     done = through(world, fault, taken[2:], weed)
-    assert (done.versions, len(done.kept), len(denied)) == (0, 1, 3)
-    assert "the key may not delete it (AccessDenied)" in done.kept[0]
+    assert (done.versions, len(done.retained), len(denied)) == (0, 1, 3)
+    assert "the key may not delete it (AccessDenied)" in done.retained[0]
 
 
 def test_retention_does_it_and_only_where_it_knows_what_is_needed(

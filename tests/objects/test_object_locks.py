@@ -67,7 +67,7 @@ class Locked(Case):
         return made.detailed(ObjectsDetails)
 
     def lines(self) -> dict[str, str]:
-        point = Point(repositories.of(Opened(self.config)), self.manifest)
+        point = Point(repositories.repository_of(Opened(self.config)), self.manifest)
         return {entry.key: entry.properties for entry in point.entries()}
 
 
@@ -102,7 +102,7 @@ def test_what_was_locked_is_locked_again(case: Locked) -> None:
     case.put("old", "GOVERNANCE", datetime.now(timezone.utc) + timedelta(seconds=8))
     expected, held = case.locks(), case.portrait()
     details = case.details()
-    assert details.primary.properties == HeldProperties(retained=3, held=2)
+    assert details.primary.properties == HeldProperties(retained=3, legal_holds=2)
     assert (details.not_carried, details.primary.settings_denied) == ((), ())
     time.sleep(8)
     wiped(case)

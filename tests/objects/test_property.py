@@ -401,7 +401,7 @@ class Run:
         vault = self.world.vault
         guard.sweep(vault, take.STALE, datetime.now(timezone.utc) + FAR)
         done = self._prune(datetime.now(timezone.utc) + FAR)
-        assert not done.kept, self.told(str(done.kept))
+        assert not done.retained, self.told(str(done.retained))
         needed = {named for taken in self.points for named in taken.point.versions()}
         listed = list(bucket.versions(vault))
         left = [found for found in listed if not found.latest and (found.key, found.version) not in needed]

@@ -150,7 +150,7 @@ class Case:
             return {**made, **protected}
         restored = objects_recovery.restore_objects(
             Opened(self.config), made["backup"]["id"], log=self.said.append, fresh=protected["fresh"],
-            **{name: made[name] for name in ("stamp", "prefix", "exact", "partial", "asked", "state")},
+            requested=made["asked"], **{name: made[name] for name in ("stamp", "prefix", "exact", "partial", "state")},
         )  # fmt: skip
         return {**made, **protected, **typed.plain(restored)}
 

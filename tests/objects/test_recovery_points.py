@@ -123,7 +123,7 @@ def test_a_night_and_the_day_the_host_burns(host: Host) -> None:
     assert [(entry["component"], entry["id"], entry["good"]) for entry in listed] == [
         ("point", point, True), ("objects", objects, True), ("database", database, True),
     ]  # fmt: skip
-    assert (listed[0]["consistency"], listed[0]["copies"]) == ("snapshot", [copies.place(host.config)])
+    assert (listed[0]["consistency"], listed[0]["copies"]) == ("snapshot", [copies.location(host.config)])
     code, again = host.lifeboat("backup", "objects", "--seal")
     assert code == 0, again
     assert len(host.lifeboat("list", "--component", "point")[1]) == 2, "another objects backup, another point"
@@ -144,8 +144,8 @@ def test_a_night_and_the_day_the_host_burns(host: Host) -> None:
     for component, identity in (("database", database), ("objects", objects)):
         sources = Sources(Opened(host.config), component, point)
         assert sources.identity == identity
-        one = next(entry for entry in sources.found if entry.id == identity)
-        assert (one.place, one.good) == ("vault", True)
+        one = next(entry for entry in sources.entries if entry.id == identity)
+        assert (one.source, one.good) == ("vault", True)
     with sources.repo(one).materialise("objects", objects) as folder:
         assert (folder / "listing.jsonl.gz").stat().st_size
 

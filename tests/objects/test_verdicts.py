@@ -117,7 +117,7 @@ def test_a_listing_that_cannot_be_believed_prunes_nothing(
             vault = dataclasses.replace(world.config.vault, endpoint_url=proxy.url)
             run = Opened(dataclasses.replace(world.config, vault=vault))
             done = prune.prune(run, [kept], datetime.now(timezone.utc) + timedelta(days=40), dry_run=False)
-        assert (done.versions, [said in line for line in done.kept]) == (0, [True]), done
+        assert (done.versions, [said in line for line in done.retained]) == (0, [True]), done
     assert sorted(version.version for version in bucket.versions(world.vault)) == before
 
 

@@ -182,10 +182,11 @@ class Whole(Shop):
         text = objects_plan.text(made)
         protected = objects_recovery.protect(Opened(self.config), made, log=self.said.append)
         assert protected.mode != "started", "nothing was lost"
-        names = ("stamp", "prefix", "exact", "partial", "asked", "state", "bucket", "others")
+        names = ("stamp", "prefix", "exact", "partial", "state", "bucket")
         restored = objects_recovery.restore_objects(
-            Opened(self.config), str(made.backup["id"]), place=str(made.backup["place"]), log=self.said.append,
-            fresh=protected.fresh, **{name: getattr(made, name) for name in names},
+            Opened(self.config), str(made.backup["id"]), location=str(made.backup["place"]), log=self.said.append,
+            fresh=protected.fresh, requested=made.asked, additional=made.additional,
+            **{name: getattr(made, name) for name in names},
         )  # fmt: skip
         return {**dict(typed.plain(made)), **dict(typed.plain(protected)), **dict(typed.plain(restored)), "text": text}
 

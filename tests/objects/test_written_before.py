@@ -79,7 +79,12 @@ def test_a_bucket_comes_back_from_it(vault: SeaweedFS, tmp_path: Path) -> None:
     del after["photos/004 ü.jpg"]
     for stamp, (point, expected) in enumerate(((written.NEWER, after), (written.OLDER, before))):
         done = objects_recovery.restore_objects(
-            Opened(loaded), written.OBJECTS[point], place="vault", stamp=f"2026112600000{stamp}", exact=True, log=print
+            Opened(loaded),
+            written.OBJECTS[point],
+            location="vault",
+            stamp=f"2026112600000{stamp}",
+            exact=True,
+            log=print,
         )
         found = {check.name: check.result for check in done.checks}
         assert found.pop("rows and objects") == "COULD_NOT_VERIFY", "there are no rows here"
@@ -110,7 +115,7 @@ def test_several_buckets_come_back_from_it(store: SeaweedFS, tmp_path: Path) -> 
     expected = ((newest, {**uploads, "new.txt": b"new"}, after), (first, uploads, docs))
     for stamp, (identity, own, beside) in enumerate(expected):
         done = objects_recovery.restore_objects(
-            Opened(loaded), identity, stamp=f"2026120100000{stamp}", exact=True, others=("docs", "empty"), log=print
+            Opened(loaded), identity, stamp=f"2026120100000{stamp}", exact=True, additional=("docs", "empty"), log=print
         )
         assert {check.result for check in done.checks} <= {"PASS", "COULD_NOT_VERIFY"}, done.checks
         assert (bodies(store.client, "uploads"), bodies(store.client, "docs")) == (own, beside)

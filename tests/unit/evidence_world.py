@@ -19,7 +19,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import Lif
 from ansible_collections.lifeboat.dr.plugins.module_utils.evidence import drill as evidence_drill
 from ansible_collections.lifeboat.dr.plugins.module_utils.evidence import record as evidence_record
 from ansible_collections.lifeboat.dr.plugins.module_utils.evidence import schema
-from ansible_collections.lifeboat.dr.plugins.module_utils.evidence.phases import Given
+from ansible_collections.lifeboat.dr.plugins.module_utils.evidence.phases import ReportedPhase
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings.config import Config
 from builders import NOW, make_config
 
@@ -114,7 +114,7 @@ def proof(
     )
     made = evidence_record.of_verification(
         make_config(root), schema.Verification(part.id, level, (part,)), results=[Check("tables", result, "20 tables")],
-        phases=[Given(start, end, name=f"verify {part.id}", bytes=part.size)], started=start, finished=end,
+        phases=[ReportedPhase(start, end, name=f"verify {part.id}", bytes=part.size)], started=start, finished=end,
     )  # fmt: skip
     return schema.plain(made)
 

@@ -30,7 +30,7 @@ class LettersDetails:
 
 
 def take(run: Opened, override: bool, log: Log, text: str = TEXT) -> Manifest:
-    repo = repositories.of(run)
+    repo = repositories.repository_of(run)
     now = datetime.now(timezone.utc).replace(microsecond=0)
     identity = catalog.free_id(repo, "letters", now)
     with repo.stage("letters", identity) as staging:

@@ -64,7 +64,7 @@ class World:
 
     @property
     def repo(self) -> Repository:
-        return repositories.of(Opened(self.config))
+        return repositories.repository_of(Opened(self.config))
 
     def publish(self, taken_at: datetime, **changes: Any) -> Manifest:
         """On the host: a backup and the point of it."""

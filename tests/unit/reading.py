@@ -25,7 +25,7 @@ CALLS = {
 # By their last name, whatever they are called on.
 METHODS = {
     "read", "readline", "readlines", "read_text", "read_bytes", "read_plain", "read_file", "open", "open_file",
-    "open_at",
+    "open_at", "plain_at",
     "open_below", "recv", "feed", "urlopen", "exchange",
 }  # fmt: skip
 WRITES = frozenset("wax")

@@ -226,7 +226,7 @@ def test_a_wrong_key_is_told_from_a_damaged_file(sealed: Path, tmp_path: Path) -
         pass
     damaged = sealed / "globals.sql.gz.age"
     flip(damaged, -1)
-    keys = age.Keys(keys.host, keys.place, (tmp_path / "operator.key").read_text())
+    keys = age.Keys(keys.host, keys.directory, (tmp_path / "operator.key").read_text())
     with pytest.raises(IntegrityError, match="cut or damaged"), keys.opened(sealed, seal, subject="b"):
         pass
     with keys.opened(sealed, seal, subject="b", accept=True) as plain:
@@ -235,7 +235,7 @@ def test_a_wrong_key_is_told_from_a_damaged_file(sealed: Path, tmp_path: Path) -
 
 def test_what_a_killed_run_decrypted_is_removed_and_what_a_living_one_uses_is_not(sealed: Path, tmp_path: Path) -> None:
     keys, seal = opening(tmp_path)
-    left = keys.place / "opened-killed_1"
+    left = keys.directory / "opened-killed_1"
     left.mkdir()
     (left / "globals.sql.gz").write_bytes(b"roles")
     with keys.opened(sealed, seal, subject="b") as first:

@@ -306,7 +306,7 @@ def backup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> config.Config:
     files = {"compose.yml": ("right", 0o644), ".env": ("A=good", 0o600), "new/new.conf": ("new", 0o640)}
 
     def extract(repo: Any, identity: str, target: Path, *, keys: age.Keys, site: bool, log: Any) -> Any:
-        key = keys.given
+        key = keys.identity
         wanted = {name: file for name, file in files.items() if key or name != ".env"}
         entries = {}
         for name, (text, mode) in wanted.items():
@@ -444,7 +444,7 @@ def test_the_backup_is_held_until_its_files_are_in_place(
         redeploy.redeploy(Opened(backup), identity="latest", key="AGE", stamp="S", log=lambda _: None)
     ((identity, hold),) = store.holds().items()
     found = retention.hold_of(identity, "shop", hold, datetime.now(timezone.utc))
-    assert identity == "config_backup_20261124_033000" and found and "recover_backend" in found.words
+    assert identity == "config_backup_20261124_033000" and found and "recover_backend" in found.detail
     redeploy.redeploy(Opened(backup), identity="latest", key="AGE", stamp="S", log=lambda _: None)
     assert store.holds() == {}
 

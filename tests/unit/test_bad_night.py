@@ -242,7 +242,7 @@ def host(root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
     monkeypatch.setattr(server, "of", down)
     publish(root, datetime.now(timezone.utc).replace(microsecond=0) - timedelta(hours=1))
-    repositories.of(Opened(settings_config.load("shop", root / "etc"))).check(writable=True)
+    repositories.repository_of(Opened(settings_config.load("shop", root / "etc"))).check(writable=True)
     (root / "backup").rename(root / "the disk")
     (root / "backup").mkdir()
     assert lifeboat(root / "etc", "backup", "database", "--stack", "shop") != 0

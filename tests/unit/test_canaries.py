@@ -13,6 +13,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -33,8 +34,8 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.pipeline import C
 from ansible_collections.lifeboat.dr.plugins.module_utils.command import cli
 from ansible_collections.lifeboat.dr.plugins.module_utils.drill import drill
 from ansible_collections.lifeboat.dr.plugins.module_utils.evidence import store as evidence_store
-from ansible_collections.lifeboat.dr.plugins.module_utils.module import task
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import schedule
+from ansible_collections.lifeboat.dr.plugins.module_utils.phases import step
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import answer
 from builders import NOW, make_manifest, prove, publish, publish_config, publish_objects, settings
@@ -78,6 +79,7 @@ ARGUMENTS["site_phase"] = {"recovery_point": POINT, "begin": "restore"}
 ARGUMENTS["files_recover"] = ARGUMENTS["dumps_recover"] = {"plan": {"needed": True}}
 ARGUMENTS["frontend_recover"] = {"plan": {"needed": True}, "token": SECRETS["github_token"]}
 ARGUMENTS["vault"] = {"admin_access_key": "AKADMIN", "admin_secret_key": SECRETS["objects_admin_secret_key"]}
+HOST = socket.gethostname()
 # Every command, with the words that make it do most; {root} is the test's directory.
 COMMANDS: dict[str, list[list[str]]] = {
     "adopt": [[]],
@@ -87,9 +89,11 @@ COMMANDS: dict[str, list[list[str]]] = {
     "explain": [[], ["LifeboatRunFailed"], ["LifeboatNone"]],
     "keeper": [["status"]],
     "list": [[]],
+    "mark": [["before-upgrade"]],
     "metrics": [["--stdout", "--ask"]],
     "notify": [[], ["--test"]],
     "prune": [["--trust-clock"], ["--dry-run"]],
+    "recover": [["database", "--confirm", HOST], ["database", "--plan"]],
     "quarantine": [[], ["remove", "database", "x", "--yes"]],
     "report": [[], ["--output", "{root}/report"]],
     "review": [["database_20261121_120105", "--finding", "{said}", "--owner", "a", "--due", "2026-12-31"]],
@@ -98,6 +102,7 @@ COMMANDS: dict[str, list[list[str]]] = {
     "status": [[]],
     "transaction": [[]],
     "verify": [["--level", "archive"], [CONFIG], [POINT]],
+    "wal": [[], ["enable", "--dry-run"], ["disable", "--dry-run"], ["base"], ["receive"], ["send"]],
 }
 SETTINGS: dict[str, Any] = {
     "config": {"enabled": True},
@@ -240,7 +245,7 @@ def test_without_the_scrubber_secrets_leave(
 ) -> None:
     """What the others look for is there to be found: in a result, in what is printed, and in a file."""
     monkeypatch.setattr(pipeline, "scrub", lambda text, secrets=None: text)
-    monkeypatch.setattr(task, "_unmistakable", lambda known: [])
+    monkeypatch.setattr(step, "unmistakable", lambda known: [])
     assert world.seen(module(world, "backup_verify", capsys, check=False))
     cli.main(["checklist", "--period", "incident", "--config-directory", str(world.root / "etc")])
     assert world.seen(*capsys.readouterr())
@@ -252,10 +257,10 @@ def test_a_name_is_no_secret(world: World, tmp_path: Path) -> None:
     """A recovery goes by the names of a plan: a password that is one of them, or a short word, is left in a result."""
     given = settings(tmp_path, database={"name": "shop2026"})
     known = {"database_password": "shop2026", "vault_secret_key": "postgres", "objects_access_key": "AKOBJECTS1"}
-    assert task._unmistakable(config.from_mapping(given, known)) == []
-    found = task._unmistakable(config.from_mapping(given, {**known, "s3_secret_key": "aB3/x&yz"}))
+    assert step.unmistakable(config.from_mapping(given, known)) == []
+    found = step.unmistakable(config.from_mapping(given, {**known, "s3_secret_key": "aB3/x&yz"}))
     assert {"aB3/x&yz", "aB3%2Fx%26yz"} <= {*found}
-    made = task.Result(task.Diff("with aB3/x&yz", "shop2026"), diff=task.Diff("aB3/x&yz")).values(found)
+    made = step.Result(step.Diff("with aB3/x&yz", "shop2026"), diff=step.Diff("aB3/x&yz")).values(found)
     assert made == {
         "before": "with ********",
         "after": "shop2026",

@@ -19,7 +19,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.objects import reconci
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import checklist as operations_checklist
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import checklist_line, schedule, status
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import prune as operations_prune
-from ansible_collections.lifeboat.dr.plugins.module_utils.operations.checklist_line import BY_HAND, Line
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations.checklist_line import BY_HAND, Item
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import local
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.catalog import Entry
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.components import configured
@@ -32,7 +32,7 @@ GB = 10**9
 World = dict[str, Any]
 
 
-def lines(config: Any, period: str, **words: Any) -> dict[str, Line]:
+def lines(config: Any, period: str, **words: Any) -> dict[str, Item]:
     return {
         line.name: line
         for line in operations_checklist.work_through(Opened(config), period, **{"now": NOW, **words}).lines
@@ -55,7 +55,7 @@ def test_two_days_without_backups_turn_the_daily_list_red(tmp_path: Path) -> Non
     late = operations_checklist.work_through(Opened(config), "daily", now=at + 2 * DAY)
     assert late.verdict == FAIL
     (line,) = [line for line in late.lines if line.name == "newest backup"]
-    assert (line.result, line.seen, line.limit) == (FAIL, "db_backup_20261124_120000, 50.0 h old", "at most 26 h")
+    assert (line.result, line.figure, line.limit) == (FAIL, "db_backup_20261124_120000, 50.0 h old", "at most 26 h")
 
 
 def test_the_look_ahead_finds_the_same_and_says_that_it_is_one(tmp_path: Path) -> None:
@@ -71,9 +71,9 @@ ORDER = [BY_HAND, PASS, COULD_NOT_VERIFY, FAIL]
 @pytest.mark.parametrize("today", ORDER)
 @pytest.mark.parametrize("later", ORDER)
 def test_a_look_ahead_turns_nothing_green(today: str, later: str) -> None:
-    (line,) = operations_checklist._worse([Line("b", "n", today, "")], [Line("b", "n", later, "")])
+    (line,) = operations_checklist._worse([Item("b", "n", today, "")], [Item("b", "n", later, "")])
     assert line.result == max(today, later, key=ORDER.index)
-    assert len(operations_checklist._worse([Line("b", "n", FAIL, "")], [])) == 1, (
+    assert len(operations_checklist._worse([Item("b", "n", FAIL, "")], [])) == 1, (
         "a line that is gone in the future stays"
     )
 
@@ -84,7 +84,7 @@ def test_a_repository_that_is_gone_is_no_pass(tmp_path: Path) -> None:
     for period in ("daily", "weekly", "quarterly"):
         found = operations_checklist.work_through(Opened(config), period, now=NOW)
         assert found.verdict != PASS
-        assert "there is no such directory" in " ".join(line.seen for line in found.lines)
+        assert "there is no such directory" in " ".join(line.figure for line in found.lines)
 
 
 def test_a_look_ahead_asks_the_endpoints_in_the_present(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,14 +114,14 @@ def test_what_status_says_is_on_one_list_and_on_one_only(tmp_path: Path, monkeyp
     ]
     for name in names:
         (line,) = [line for line in found if line.name == name]
-        assert (line.result, line.seen, line.limit) == (FAIL, name, "at most 1 h")
+        assert (line.result, line.figure, line.limit) == (FAIL, name, "at most 1 h")
 
 
 def test_a_figure_and_its_limit_are_told_apart() -> None:
-    line = operations_checklist._line(
+    line = operations_checklist._item(
         "box", Check("recovery point", PASS, "x, 2.0 h old, limit 9 h, consistency snapshot", 2.0, 26, "h")
     )
-    assert (line.seen, line.limit) == ("x, 2.0 h old, limit 9 h, consistency snapshot", "at most 26 h"), (
+    assert (line.figure, line.limit) == ("x, 2.0 h old, limit 9 h, consistency snapshot", "at most 26 h"), (
         "a sentence decides nothing"
     )
 
@@ -204,7 +204,7 @@ def test_each_weekly_line_turns_red(
     broken(world)
     line = lines(world["config"], "weekly")[name]
     assert line.result == result
-    assert words in line.seen
+    assert words in line.figure
 
 
 def test_parts_that_an_earlier_config_backup_holds_are_counted(world: World) -> None:
@@ -232,7 +232,7 @@ def test_overdue_backups_turn_the_monthly_list_red(tmp_path: Path, monkeypatch: 
     old = publish(tmp_path, NOW - 500 * DAY)
     line = lines(config, "monthly")["retention"]
     assert line.result == FAIL
-    assert f"1 overdue: {old.id}; lifeboat prune deletes them" in line.seen
+    assert f"1 overdue: {old.id}; lifeboat prune deletes them" in line.figure
     assert folder(tmp_path, old).is_dir(), "a look deletes nothing"
 
 
@@ -243,7 +243,7 @@ def test_a_plan_that_is_not_known_is_no_pass(tmp_path: Path, monkeypatch: pytest
     plan = {"keep": {}, "delete": [], "unknown": {"a": "EIO"}, "versions": old, "locked": [], "failed": []}
     monkeypatch.setattr(operations_prune, "prune", lambda *_, **__: plan)
     line = lines(config, "monthly")["retention"]
-    assert (line.result, "not looked at: a: EIO; old versions: x" in line.seen) == (COULD_NOT_VERIFY, True)
+    assert (line.result, "not looked at: a: EIO; old versions: x" in line.figure) == (COULD_NOT_VERIFY, True)
 
     def fails(*_: Any, **__: Any) -> Any:
         raise LifeboatError("list", "it", "no answer")
@@ -279,7 +279,7 @@ def test_drills(tmp_path: Path, held: list[Any], result: str, words: str) -> Non
     store.write(config, evidence_world.typed(evidence_world.proof(tmp_path, 1)))
     found = lines(config, "quarterly")
     assert found["drill of the database"].result == result, found
-    assert words in found["drill of the database"].seen
+    assert words in found["drill of the database"].figure
     assert set(found) == {"drill of the database", "drill of the backend", "drill of the site"}
     later = operations_checklist.work_through(Opened(config), "quarterly", now=NOW, ahead=100 * DAY)
     assert next(line for line in later.lines if line.name == "drill of the database").result == FAIL
@@ -292,7 +292,7 @@ def test_a_drill_whose_record_was_edited_does_not_count(tmp_path: Path) -> None:
     path.write_text(path.read_text().replace("the data directory is wiped", "the data directory is damaged"))
     found = lines(config, "quarterly")
     assert found["drill of the database"].result == FAIL
-    assert (found["records"].result, "1 are no evidence" in found["records"].seen) == (FAIL, True)
+    assert (found["records"].result, "1 are no evidence" in found["records"].figure) == (FAIL, True)
 
 
 # --- how it is shown ---
@@ -303,8 +303,8 @@ HOSTILE = "<script>alert(1)</script> **x** | [y](http://z) \x1b[31m\nrow"
 def test_faces_are_harmless_and_say_all() -> None:
     made = checklist_line.Checklist(
         "shop", "daily", NOW,
-        (Line("a box", HOSTILE, FAIL, HOSTILE, HOSTILE), Line("a box", "ok", PASS, "1", "2"),
-         Line("another", "cause", BY_HAND, "why")),
+        (Item("a box", HOSTILE, FAIL, HOSTILE, HOSTILE), Item("a box", "ok", PASS, "1", "2"),
+         Item("another", "cause", BY_HAND, "why")),
     )  # fmt: skip
     page, marked, text = checklist_line.page(made), checklist_line.markdown(made), checklist_line.text(made)
     assert "<script" not in page
@@ -322,7 +322,7 @@ def test_faces_are_harmless_and_say_all() -> None:
 def test_what_is_for_people_passes_nothing_and_fails_nothing() -> None:
     def of(*results: str) -> str:
         return checklist_line.Checklist(
-            "s", "daily", NOW, tuple(Line("b", "n", result, "") for result in results)
+            "s", "daily", NOW, tuple(Item("b", "n", result, "") for result in results)
         ).verdict
 
     assert of(PASS, BY_HAND) == PASS

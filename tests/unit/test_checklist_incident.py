@@ -20,7 +20,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.frontend import plan a
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects import assess as objects_assess
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects import condition as objects_condition
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import checklist as operations_checklist
-from ansible_collections.lifeboat.dr.plugins.module_utils.operations.checklist_line import BY_HAND, Line
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations.checklist_line import BY_HAND, Item
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import copies, points
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import answer, runtime
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
@@ -76,7 +76,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     return found
 
 
-def look(world: dict[str, Any]) -> dict[str, Line]:
+def look(world: dict[str, Any]) -> dict[str, Item]:
     made = operations_checklist.work_through(Opened(world["config"]), "incident", now=NOW + timedelta(hours=2))
     assert made.verdict != PASS or not any(line.result in (FAIL, COULD_NOT_VERIFY) for line in made.lines)
     return {f"{line.box}: {line.name}": line for line in made.lines}
@@ -90,8 +90,8 @@ def test_all_is_well(world: dict[str, Any]) -> None:
         "the latest backup that can be used", *["the recovery"] * 3, "the system was seen to work",
     ]  # fmt: skip
     latest = found["the latest backup that can be used: recovery point"]
-    assert latest.seen.startswith(f"{POINT} in the repository, taken 2026-11-24T12:00:00")
-    assert "NOT proven by a restore" in latest.seen, "its objects are not"
+    assert latest.figure.startswith(f"{POINT} in the repository, taken 2026-11-24T12:00:00")
+    assert "NOT proven by a restore" in latest.figure, "its objects are not"
     people = [line.name for line in found.values() if line.result == BY_HAND]
     assert {"by a person", "cause", "prevention", "evidence", "database", "object storage"} <= set(people)
 
@@ -100,12 +100,12 @@ def test_a_broken_database_names_its_playbook(world: dict[str, Any]) -> None:
     world["database"] = database_assess.Assessment("damaged", ("the table public.t is missing",), "running")
     line = look(world)["the recovery: database"]
     assert line.result == FAIL
-    assert line.seen == (
+    assert line.figure == (
         "damaged: the table public.t is missing; run: ansible-playbook -i <inventory> lifeboat.dr.recover_database"
         " -e target=<host>, read its plan, then add -e confirm=<host>"
     )
     runbooks = [line for name, line in look(world).items() if name.startswith("the runbook")]
-    assert ["docs/runbook-database.md (docs/ja/runbook-database.md)" in line.seen for line in runbooks] == [True]
+    assert ["docs/runbook-database.md (docs/ja/runbook-database.md)" in line.figure for line in runbooks] == [True]
 
 
 def test_two_that_are_broken_are_recovered_to_one_instant(world: dict[str, Any]) -> None:
@@ -113,7 +113,7 @@ def test_two_that_are_broken_are_recovered_to_one_instant(world: dict[str, Any])
     world["objects"] = objects_condition.Assessment("damaged", ("the bucket uploads is missing",))
     found = look(world)
     for name in ("database", "object storage"):
-        assert f"-e target=<host> -e recovery_point={POINT}, read" in found[f"the recovery: {name}"].seen
+        assert f"-e target=<host> -e recovery_point={POINT}, read" in found[f"the recovery: {name}"].figure
 
 
 def test_a_whole_site_that_is_lost(world: dict[str, Any]) -> None:
@@ -121,10 +121,10 @@ def test_a_whole_site_that_is_lost(world: dict[str, Any]) -> None:
     world["objects"] = objects_condition.Assessment("down", ("no",))
     world["stack"].states = {"web": DEAD}
     found = look(world)
-    assert "lifeboat.dr.recover_site" in found["the runbook: site"].seen
+    assert "lifeboat.dr.recover_site" in found["the runbook: site"].figure
     line = found["the recovery: application"]
-    assert (line.result, "down: web is exited, exit code 1; run: " in line.seen) == (FAIL, True)
-    assert "recovery_point" not in line.seen
+    assert (line.result, "down: web is exited, exit code 1; run: " in line.figure) == (FAIL, True)
+    assert "recovery_point" not in line.figure
 
 
 UNKNOWN: list[tuple[str, str, Any, str]] = [
@@ -153,7 +153,7 @@ def test_what_could_not_be_looked_at_is_no_pass(
     world[part] = seen
     line = look(world)[name]
     assert line.result == COULD_NOT_VERIFY
-    assert words in line.seen
+    assert words in line.figure
 
 
 def test_a_public_site_that_is_not_served(world: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,7 +166,7 @@ def test_a_public_site_that_is_not_served(world: dict[str, Any], monkeypatch: py
     monkeypatch.setattr(frontend_plan, "make", lambda config, token, log: made[-1])
     found = look(world)
     assert found["the recovery: frontend"].result == FAIL
-    assert "lifeboat.dr.recover_frontend -e target=<host>, read" in found["the recovery: frontend"].seen
+    assert "lifeboat.dr.recover_frontend -e target=<host>, read" in found["the recovery: frontend"].figure
     assert "the runbook: site" not in found
     made.append(dataclasses.replace(FRONTEND_PLAN, condition="healthy", unchecked=("GitHub's API: no token",)))
     assert look(world)["the recovery: frontend"].result == COULD_NOT_VERIFY
@@ -180,21 +180,21 @@ def test_an_endpoint_that_does_not_answer(world: dict[str, Any]) -> None:
 def test_no_endpoint_is_no_pass(world: dict[str, Any], tmp_path: Path) -> None:
     world["config"] = make_config(tmp_path, **BUCKET)
     assert look(world)["the system was seen to work: endpoints"].result == COULD_NOT_VERIFY
-    assert "no service is named" in look(world)["the recovery: application"].seen
+    assert "no service is named" in look(world)["the recovery: application"].figure
 
 
 def test_a_point_that_is_broken_is_passed_over(world: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "backup/recovery-points/20261124_140000.json").write_text("{}")
     line = look(world)["the latest backup that can be used: recovery point"]
     assert line.result == PASS
-    assert "newer, and of no use: 20261124_140000: it is not a recovery point" in line.seen
+    assert "newer, and of no use: 20261124_140000: it is not a recovery point" in line.figure
 
 
 def test_without_a_point_the_newest_backup(world: dict[str, Any], tmp_path: Path) -> None:
     store(tmp_path).delete_point(POINT)
     line = look(world)["the latest backup that can be used: backup of the database"]
-    assert line.seen.startswith("db_backup_20261124_120000 in the repository, ")
-    assert "proven by a restore" in line.seen
+    assert line.figure.startswith("db_backup_20261124_120000 in the repository, ")
+    assert "proven by a restore" in line.figure
     for identity in store(tmp_path).published("database"):
         store(tmp_path).delete("database", identity)
     assert look(world)["the latest backup that can be used: recovery point"].result == FAIL
@@ -206,9 +206,9 @@ def test_where_the_repository_is_gone_the_vault_is_asked(
     (tmp_path / "backup").rename(tmp_path / "vault")
     line = look(world)["the latest backup that can be used: recovery point"]
     assert line.result == COULD_NOT_VERIFY
-    assert "there is no such directory" in line.seen
+    assert "there is no such directory" in line.figure
     (tmp_path / "copies").mkdir()
     (tmp_path / "vault").rename(tmp_path / "copies/backup")
     monkeypatch.setattr(copies, "vault", lambda config: store(tmp_path / "copies"))
     line = look(world)["the latest backup that can be used: recovery point"]
-    assert (line.result, line.seen.partition(", ")[0]) == (PASS, f"{POINT} in the vault")
+    assert (line.result, line.figure.partition(", ")[0]) == (PASS, f"{POINT} in the vault")

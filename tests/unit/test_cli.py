@@ -49,11 +49,14 @@ VERBS = [
     "report",
     "review",
     "transaction",
+    "recover",
     "quarantine",
     "keeper",
     "metrics",
     "explain",
     "ship",
+    "wal",
+    "mark",
 ]
 
 

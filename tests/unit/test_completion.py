@@ -73,6 +73,8 @@ STATIC = [
     ("lifeboat report --format j", ["junit", "json"]),
     ("lifeboat completion ", ["bash", "zsh"]),
     ("lifeboat completion --", ["--help"]),
+    ("lifeboat recover database --meth", ["--method"]),
+    ("lifeboat recover database --others ", ["ask", "restore", "aside"]),
     ("lifeboat quarantine ", ["list", "remove"]),
     ("lifeboat quarantine remove ", ["database", "volume", "directory", "bucket"]),
     ("lifeboat quarantine remove volume ", []),

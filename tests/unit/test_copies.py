@@ -138,7 +138,7 @@ def sealed(settings: Config, root: Path, at: Any = NOW) -> Point:
     database = publish(root, at)
     publish_objects(root, at + timedelta(hours=1), of=database)
     done = catch_up(settings)
-    point, _ = points.seal(Opened(settings), now=at + timedelta(hours=1), copies=done.held, log=lambda _: None)
+    point, _ = points.seal(Opened(settings), now=at + timedelta(hours=1), copies=done.copies, log=lambda _: None)
     assert copies.send_points(Opened(settings), log=lambda _: None) == ()
     return point
 
@@ -166,7 +166,7 @@ def test_which_vault(tmp_path: Path, changes: dict[str, Any], expected: bool) ->
     assert isinstance(made, S3Repository) is expected
     if made:
         assert (made.bucket, made.prefix) == ("copies", "shop")
-        assert copies.place(given) == PLACE
+        assert copies.location(given) == PLACE
 
 
 def test_a_vault_without_keys_is_a_failed_copy_and_no_crash(tmp_path: Path) -> None:
@@ -187,15 +187,15 @@ def test_everything_good_is_sent_once(tmp_path: Path, settings: Config, vault: V
     (folder(tmp_path, broken) / "database.dump").unlink()
     new = publish(tmp_path)
     done = catch_up(settings)
-    assert (done.place, done.copied, done.failed) == (PLACE, (new.id, old.id), ()), "the newest first"
-    assert done.held == {new.id: [PLACE], old.id: [PLACE]}
+    assert (done.location, done.copied, done.failed) == (PLACE, (new.id, old.id), ()), "the newest first"
+    assert done.copies == {new.id: [PLACE], old.id: [PLACE]}
     for manifest in (old, new):
         assert vault.manifest("database", manifest.id) == manifest.to_bytes()
         record = copies.read(store(tmp_path), manifest)
         assert record
-        assert (record.place, record.bytes) == (PLACE, manifest.size)
+        assert (record.location, record.bytes) == (PLACE, manifest.size)
     again = catch_up(settings)
-    assert (again.copied, again.held) == ((), done.held)
+    assert (again.copied, again.copies) == ((), done.copies)
 
 
 def test_what_the_vault_lost_is_sent_again(tmp_path: Path, settings: Config, vault: Vault) -> None:
@@ -354,7 +354,7 @@ def test_damage_here_is_not_copied_and_does_not_stop_the_rest(tmp_path: Path, se
     bad = publish(tmp_path)
     (folder(tmp_path, bad) / "database.dump").write_bytes(b"DUMP")
     done = catch_up(settings)
-    assert (done.copied, list(done.held)) == ((old.id,), [old.id])
+    assert (done.copied, list(done.copies)) == ((old.id,), [old.id])
     assert "it has another SHA-256" in done.failed[0]
     assert vault.published("database") == [old.id]
     said = copies.problem("shop", done.failed)
@@ -367,7 +367,7 @@ def test_a_vault_that_is_away_fails_the_copy_only(tmp_path: Path, settings: Conf
     one = publish(tmp_path)
     vault.away = "connection refused"
     done = catch_up(settings)
-    assert (done.copied, done.held) == ((), {})
+    assert (done.copied, done.copies) == ((), {})
     assert PLACE in done.failed[0]
     assert "connection refused" in done.failed[0]
     assert store(tmp_path).published("database") == [one.id]
@@ -403,9 +403,9 @@ def test_a_verdict_on_the_content_holds_for_the_copy_and_one_on_these_bytes_does
     assert catch_up(settings).copied == ()
     assert catalog.entry(vault, "database", one.id).good is good_there
     chosen = {"identity": one.id, "accept": False}
-    found = Sources(Opened(settings), "database", one.id).found
+    found = Sources(Opened(settings), "database", one.id).entries
     if good_there:
-        assert catalog.choose(found, "shop", **chosen)[0].place == "vault"
+        assert catalog.choose(found, "shop", **chosen)[0].source == "vault"
         return
     with pytest.raises(IntegrityError, match="tables: other content"):
         catalog.choose(found, "shop", **chosen)
@@ -504,7 +504,7 @@ def test_both_sides_are_pruned_by_one_plan(
     left = [made[2].parts["objects"].id, newest]
     assert [held for held, _ in mirror_held] == [left, left], "a dry run counts as what it would do"
     assert done["versions"] == {"deleted": 2, "bytes": 20, "waits": ""}
-    assert operations_prune.told(done, "deleted") == [
+    assert operations_prune.report(done, "deleted") == [
         "deleted  2 old versions in the mirror, 20 B",
         "kept by the store  x: locked",
     ]
@@ -529,7 +529,7 @@ def test_old_versions_wait_for_what_is_not_known(
     done = run_prune(settings, NOW + DAY, dry_run=why == "a recovery")
     wanted = {"a recovery": "a recovery of the bucket has begun", "unreadable": "its manifest cannot be read"}[why]
     assert wanted in done["versions"]["waits"]
-    assert wanted in operations_prune.told(done, "deleted")[0]
+    assert wanted in operations_prune.report(done, "deleted")[0]
     assert len(mirror_held) == 1, "the vault was not touched again"
 
 
@@ -665,12 +665,12 @@ def test_the_vault_stands_in(
 ) -> None:
     change(tmp_path)
     sources = Sources(Opened(settings), "database")
-    assert [(entry.id, entry.place, entry.good) for entry in sources.found] == [
+    assert [(entry.id, entry.source, entry.good) for entry in sources.entries] == [
         (two[0], places[0], True),
         (two[1], places[1], True),
     ]
     assert sources.notes == notes
-    with sources.repo(sources.found[1]).materialise("database", two[1]) as path:
+    with sources.repo(sources.entries[1]).materialise("database", two[1]) as path:
         assert (path / "database.dump").read_bytes() == b"dump"
 
 
@@ -678,7 +678,7 @@ def test_neither_place(tmp_path: Path, settings: Config, two: list[str], vault: 
     vault.away = "connection refused"
     damage(tmp_path)
     sources = Sources(Opened(settings), "database")
-    assert [entry.good for entry in sources.found] == [True, False], "what there is can be used"
+    assert [entry.good for entry in sources.entries] == [True, False], "what there is can be used"
     assert sources.notes == ["the copies in the vault cannot be used: connection refused"]
     lose(tmp_path)
     with pytest.raises(UsageError, match="there is no such directory"):
@@ -704,14 +704,14 @@ def test_a_point_is_found_in_the_vault_too(tmp_path: Path, settings: Config, vau
 
 def test_a_copy_is_one_of_the_very_same_backup(tmp_path: Path, settings: Config, two: list[str], vault: Vault) -> None:
     sources = Sources(Opened(settings), "database")
-    copy = sources.copy_of(sources.found[1])
+    copy = sources.copy_of(sources.entries[1])
     assert copy
-    assert (copy.id, copy.place) == (two[1], "vault")
+    assert (copy.id, copy.source) == (two[1], "vault")
     assert sources.copy_of(copy) is None, "a copy has none"
     store(tmp_path).delete("database", two[1])
     publish(tmp_path, details={"seconds": 9})
     another = Sources(Opened(settings), "database")
-    assert another.copy_of(another.found[1]) is None
+    assert another.copy_of(another.entries[1]) is None
 
 
 def test_no_vault_is_said(tmp_path: Path) -> None:

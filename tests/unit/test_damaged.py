@@ -48,7 +48,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.operations import (
     shipping,
     status,
 )
-from ansible_collections.lifeboat.dr.plugins.module_utils.operations.preflight import Place
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations.preflight import Location
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import state
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import catalog, points
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import documents, signed
@@ -220,7 +220,7 @@ def test_a_file_of_the_state_directory_that_is_none_is_forgotten(tmp_path: Path,
 def test_another_stacks_configuration_that_cannot_be_read_stops_nothing(tmp_path: Path) -> None:
     (tmp_path / "blog.json").mkdir()
     (tmp_path / "shop.json").write_text(json.dumps(settings(tmp_path)))
-    assert preflight.shared(Place("app1", "app1", "shop", {"type": "local", "path": "/backup"}), [], tmp_path) == []
+    assert preflight.shared(Location("app1", "app1", "shop", {"type": "local", "path": "/backup"}), [], tmp_path) == []
 
 
 @pytest.mark.parametrize(
@@ -777,7 +777,7 @@ def test_a_name_in_a_file_that_has_no_end_is_not_known(tmp_path: Path, odd: str)
         lambda at, cause: LifeboatError("read", at, cause), unknown="ignore",
     )  # fmt: skip
     environment = {"POSTGRES_USER_FILE": "/run/secrets/user"}
-    assert discover._said(project, environment, ("POSTGRES_USER",), discover.text_of) == "shop"
+    assert discover._setting(project, environment, ("POSTGRES_USER",), discover.text_of) == "shop"
     file.unlink()
     if odd == "pipe":
         os.mkfifo(file)
@@ -786,7 +786,7 @@ def test_a_name_in_a_file_that_has_no_end_is_not_known(tmp_path: Path, odd: str)
     else:
         file.touch()
         os.truncate(file, 1 << 40)
-    assert discover._said(project, environment, ("POSTGRES_USER",), discover.text_of) is None
+    assert discover._setting(project, environment, ("POSTGRES_USER",), discover.text_of) is None
 
 
 def test_a_line_of_the_log_of_a_mebibyte_is_looked_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

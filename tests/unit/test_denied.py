@@ -70,7 +70,7 @@ def test_objects_that_the_vaults_key_may_not_read_prove_nothing(
     monkeypatch.setattr(proof.mirror_verify, "verify_objects", lambda *_: [])
     with Inventory() as inventory:
         run = Opened(make_config(tmp_path, **BUCKET))
-        point: Any = SimpleNamespace(held=SimpleNamespace(name="uploads"))
+        point: Any = SimpleNamespace(held_bucket=SimpleNamespace(name="uploads"))
         every = proof._Which(0, None, remembered=False)
         found = list(proof._restored(run, inventory, Bucket("mirror"), point, every, len))
     assert [(check.name, check.result) for check in found] == [("restore", result)]

@@ -130,7 +130,7 @@ def details(manifest: Manifest) -> DumpsDetails:
 
 
 def levels(run: Opened, manifest: Manifest, level: str = "archive") -> list[Check]:
-    return list(proof.levels(run, repositories.of(run), manifest, level, silent))
+    return list(proof.levels(run, repositories.repository_of(run), manifest, level, silent))
 
 
 # --- settings ---
@@ -291,7 +291,7 @@ def test_a_dump_is_in_its_artefact_and_the_facts_beside_it(here: Path) -> None:
     told = subprocess.run(["zstd", "-dc", str(folder / entry.facts)], capture_output=True, check=True).stdout
     assert json.loads(told)["facts"] == {"rows of wiki.page": "3 17", "account root": "x"}
     assert {check.name: check.result for check in levels(run, manifest)} == {"dump of wiki": PASS}
-    assert "wiki 9 B" in COMPONENTS["dumps"].line(manifest)
+    assert "wiki 9 B" in COMPONENTS["dumps"].summary(manifest)
 
 
 def test_a_dump_that_ends_with_0_and_wrote_nothing_is_refused(here: Path) -> None:
@@ -398,7 +398,7 @@ def test_what_is_always_written_is_told(here: Path) -> None:
     manifest = backup.take(run, log=silent)
     entry = details(manifest).sources["wiki"]
     assert (entry.lines, entry.unsettled) == (2, 1)
-    facts = read_facts(repositories.of(run), manifest, "wiki", age.keys(run.config))
+    facts = read_facts(repositories.repository_of(run), manifest, "wiki", age.keys(run.config))
     assert (facts.facts, facts.before) == ({"rows": "6", "table": "x"}, {"rows": "5"})
     checks = list(proof.comparison("restore of wiki", "wiki", facts, {"rows": "9", "table": "x"}))
     assert [(check.name, check.result) for check in checks] == [
@@ -523,7 +523,7 @@ def test_a_source_that_is_named_no_more_cannot_be_restored(here: Path, monkeypat
     restores("x\n", monkeypatch, here)
     other = opened(here, source(here, name="other", service="other"))
     assert levels(other, manifest, "restore")[1].result == COULD_NOT_VERIFY
-    checks = list(JUDGEMENTS["dumps"](other.config, repositories.of(other), manifest))
+    checks = list(JUDGEMENTS["dumps"](other.config, repositories.repository_of(other), manifest))
     assert [(check.name, check.result) for check in checks] == [("dumps sources", COULD_NOT_VERIFY)]
 
 

@@ -52,13 +52,13 @@ class World:
 
     def look(self, *accept: str, now: datetime = NOW) -> tuple[str, str]:
         run = Opened(make_config(self.root, **self.changes))
-        result = escrow_look.look(run, path=self.seen, accept=accept, now=now, log=len)
+        result = escrow_look.compare(run, path=self.seen, accept=accept, now=now, log=len)
         return result.verdict, "; ".join(check.detail for check in result.checks if check.result == result.verdict)
 
 
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
-    monkeypatch.setattr(escrow_record, "store", repositories.of)
+    monkeypatch.setattr(escrow_record, "store", repositories.repository_of)
     return World(tmp_path)
 
 
@@ -221,19 +221,19 @@ def test_a_memory_that_would_be_too_large_is_not_written(world: World, monkeypat
 
 def test_a_sequence_that_went_back_is_an_alarm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The newest nights are gone, and the host wrote no other since: by its dates nothing is missing after its time."""
-    monkeypatch.setattr(escrow_record, "store", repositories.of)
+    monkeypatch.setattr(escrow_record, "store", repositories.repository_of)
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / "key")], check=True)
     run, made = Opened(make_config(tmp_path, signing_key=str(tmp_path / "key"))), []
     for nights in (2, 1):
         one = make_manifest(NOW - nights * DAY)
-        with repositories.of(run).stage("database", one.id) as staging:
+        with repositories.repository_of(run).stage("database", one.id) as staging:
             for item in one.artefacts:
                 (staging.path / item.name).write_bytes(b"dump")
             made.append(repositories.publish(run, one, staging.publish))
     seen, config = tmp_path / "look.json", make_config(tmp_path)
 
     def look() -> list[str]:
-        result = escrow_look.look(Opened(config), path=seen, now=NOW, log=len)
+        result = escrow_look.compare(Opened(config), path=seen, now=NOW, log=len)
         return [check.detail for check in result.checks if check.result == "FAIL"]
 
     assert look() == []
@@ -262,7 +262,7 @@ def test_the_command_needs_no_identity(
     loaded = escrow_kit.configured(cli.parser("escrow").parse_args(words))
     assert (loaded.retention, loaded.timezone) == (RetentionSettings(daily_days=4), "Asia/Tokyo")
     assert kit["retention"] == {"daily_days": 4}
-    monkeypatch.setattr(escrow_record, "store", lambda _: repositories.of(Opened(make_config(world.root))))
+    monkeypatch.setattr(escrow_record, "store", lambda _: repositories.repository_of(Opened(make_config(world.root))))
     words += ["--look", "--seen", str(world.seen)]
     assert [cli.main(words), cli.main(words)] == [3, 0]
     shutil.rmtree(world.folder(world.made[0]))

@@ -237,7 +237,7 @@ def test_no_secret_and_no_row(tmp_path: Path) -> None:
         results=[{"name": "x", "result": "PASS", "detail": "correct-horse-battery"}], now=NOW,
         error="it failed\nDETAIL:  Key (id)=(42) already exists.",
     )  # fmt: skip
-    log = evidence_phases.log([evidence_phases.given(ran) for ran in phases], secrets)
+    log = evidence_phases.log([evidence_phases.parse_phase(ran) for ran in phases], secrets)
     text = json.dumps(record) + log
     for word in ("correct-horse", "hunter2", "Ada", "(42)"):
         assert word not in text, word
@@ -262,7 +262,7 @@ def test_the_log_lies_beside_the_record_and_is_the_one_that_was_hashed(tmp_path:
     config, phases = make_config(tmp_path), [phase("restore", 0, 1, log=["one", "two"])]
     record = build(tmp_path, phases=phases)
     path, _ = store.write(
-        config, typed(record), log=evidence_phases.log([evidence_phases.given(ran) for ran in phases], {})
+        config, typed(record), log=evidence_phases.log([evidence_phases.parse_phase(ran) for ran in phases], {})
     )
     assert path.with_suffix(".log").read_text() == "restore: one\nrestore: two\n"
     assert path.with_suffix(".log").stat().st_mode & 0o777 == 0o600

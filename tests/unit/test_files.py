@@ -114,7 +114,7 @@ class World:
 
     @property
     def repo(self) -> Any:
-        return repositories.of(self.run)
+        return repositories.repository_of(self.run)
 
     def take(self, **how: Any) -> Manifest:
         return backup.take(self.run, log=self.said.append, **how)
@@ -208,7 +208,7 @@ def test_what_did_not_change_is_not_stored_again_and_the_earlier_pack_is_held(wo
     assert [pack.backup for pack in held.packs] == [first.id, second.id]
     assert (held.sources["uploads"].changed, held.previous) == (1, first.id)
     assert size_of(second) < 1000 < size_of(first)
-    assert KINDS["files"].held(held)[first.id] == size_of(first)
+    assert KINDS["files"].earlier(held)[first.id] == size_of(first)
     assert {entry.pack for path, entry in by_path(world, second).items() if path.endswith("more")} == {2}
     (again,) = [item.needs for item in catalog.for_retention(catalog.entries(world.repo, "files", "shop"))][1:]
     assert first.id in again, "no retention may take it away"
@@ -519,14 +519,14 @@ def test_a_file_that_cannot_be_read_is_named_and_the_others_are_in_the_backup(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world.fill()
-    real = backup.filesystem.open_at
+    real = backup.filesystem.plain_at
 
     def denied(at: int, name: str) -> Any:
         if name == "mode":
             raise PermissionError(13, "Permission denied")
         return real(at, name)
 
-    monkeypatch.setattr(backup.filesystem, "open_at", denied)
+    monkeypatch.setattr(backup.filesystem, "plain_at", denied)
     taken = world.take()
     held = details(taken).sources["uploads"]
     assert (held.skipped_count, dict(held.skipped)) == (1, {"uploads/mode": "Permission denied"})
@@ -1286,7 +1286,7 @@ def test_a_volume_that_cannot_be_read_from_here_is_no_empty_backup(
     world: World, monkeypatch: pytest.MonkeyPatch, problem: str
 ) -> None:
     world.settings["files"] = {"sources": [{"name": "uploads", "volume": "uploads"}]}
-    place = mounts.Place("uploads", "shop_uploads", True, str(world.root), ("app",), ("app",), problem)
+    place = mounts.MountLocation("uploads", "shop_uploads", True, str(world.root), ("app",), ("app",), problem)
     monkeypatch.setattr(sources.mounts, "places", lambda run: [place])
     with pytest.raises(UsageError, match=problem):
         world.take()

@@ -182,7 +182,7 @@ def test_with_signers_everything_is_read(world: World, monkeypatch: pytest.Monke
     repo.trust = object()  # type: ignore[assignment]
     asked: list[str] = []
     monkeypatch.setattr(points, "backups", lambda repo, stack: asked.append(stack) or {})
-    assert glances.everything(repo, "shop", root / "state") == glances.Seen({})
+    assert glances.everything(repo, "shop", root / "state") == glances.Listing({})
     assert asked == ["shop"]
 
 
@@ -208,9 +208,9 @@ def test_what_was_never_read_is_read_over_some_runs(world: World, monkeypatch: p
         (root / "state" / name).unlink()
     monkeypatch.setattr(glances, "_AT_ONCE", most)
     looked: list[str] = []
-    real = catalog.found
+    real = catalog.entry_of
     monkeypatch.setattr(
-        catalog, "found", lambda repo, name, id, stack: looked.append(id) or real(repo, name, id, stack)
+        catalog, "entry_of", lambda repo, name, id, stack: looked.append(id) or real(repo, name, id, stack)
     )
     known: set[str] = set()
     runs, found = 0, ""

@@ -183,14 +183,14 @@ def test_a_site_is_recovered_from_what_its_keeper_pulled(tmp_path: Path, monkeyp
     before = world.bytes()
     fetched = point_fetch.fetch(run, chosen.point.id, log=lambda _: None)
     assert fetched == [made.id, chosen.point.id]
-    own = repositories.of(run)
+    own = repositories.repository_of(run)
     assert own.manifest("database", made.id) == made.to_bytes()
     for artefact in made.artefacts:
         with own.open("database", made.id, artefact.name) as file:
             assert hashlib.sha256(file.read()).hexdigest() == artefact.sha256
     assert points.parse(own.read_point(chosen.point.id), expected_id=chosen.point.id).stack == "shop"
     assert world.bytes() == before and point_fetch.fetch(run, chosen.point.id, log=lambda _: None) == []
-    (said,) = sources.held(run, place, chosen.point.id, "recover_site", NOW)
+    (said,) = sources.hold(run, place, chosen.point.id, "recover_site", NOW)
     assert "no hold could be left" in said and "prunes by its own log" in said
 
 

@@ -18,13 +18,13 @@ DAY = timedelta(days=1)
 POLICY = Policy()
 
 
-def nightly(days: int, size: int, more: int = 0, good: bool = True) -> list[growth.Kept]:
+def nightly(days: int, size: int, more: int = 0, good: bool = True) -> list[growth.Sized]:
     """One backup a night, the newest of `size` bytes, each `more` larger than the one before."""
     found = [(Backup(f"b{n}", NOW - n * DAY, good), size - n * more) for n in range(days)]
     return found[::-1]
 
 
-SLOPES: list[tuple[str, list[growth.Kept], Optional[float]]] = [
+SLOPES: list[tuple[str, list[growth.Sized], Optional[float]]] = [
     ("steady", nightly(10, 1000), 0.0),
     ("growing", nightly(10, 1000, 50), 50.0),
     ("shrinking makes no room", nightly(10, 1000, -50), 0.0),
@@ -35,7 +35,7 @@ SLOPES: list[tuple[str, list[growth.Kept], Optional[float]]] = [
 
 
 @pytest.mark.parametrize(("kept", "expected"), [case[1:] for case in SLOPES], ids=[case[0] for case in SLOPES])
-def test_slope(kept: list[growth.Kept], expected: Optional[float]) -> None:
+def test_slope(kept: list[growth.Sized], expected: Optional[float]) -> None:
     found = growth.slope(kept, NOW)
     assert found == (None if expected is None else pytest.approx(expected))
 
@@ -67,7 +67,7 @@ def test_nothing_there_needs_nothing() -> None:
     assert growth.days_until_full(0, [[], nightly(3, GB, good=False)], POLICY, NOW) is None
 
 
-def sizes(*given: int) -> list[growth.Kept]:
+def sizes(*given: int) -> list[growth.Sized]:
     """One backup a night, the last one tonight."""
     return [
         (Backup(f"b{number}", NOW - (len(given) - 1 - number) * DAY, True), size) for number, size in enumerate(given)
@@ -75,7 +75,7 @@ def sizes(*given: int) -> list[growth.Kept]:
 
 
 TEN = [100 * 10**6] * 10
-JUMPS: list[tuple[str, list[growth.Kept], Optional[str]]] = [
+JUMPS: list[tuple[str, list[growth.Sized], Optional[str]]] = [
     ("steady", sizes(*TEN), None),
     ("half is no jump", sizes(*TEN, 50 * 10**6), None),
     ("less than half", sizes(*TEN, 49 * 10**6), "b10"),
@@ -94,6 +94,6 @@ JUMPS: list[tuple[str, list[growth.Kept], Optional[str]]] = [
 
 
 @pytest.mark.parametrize(("kept", "expected"), [case[1:] for case in JUMPS], ids=[case[0] for case in JUMPS])
-def test_a_size_that_those_before_do_not_explain(kept: list[growth.Kept], expected: Optional[str]) -> None:
+def test_a_size_that_those_before_do_not_explain(kept: list[growth.Sized], expected: Optional[str]) -> None:
     found = growth.jump(kept, NOW)
     assert (found[0] if found else None) == expected

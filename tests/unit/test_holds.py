@@ -41,7 +41,7 @@ def pruned(run: Opened, now: datetime = NOW, *, dry_run: bool = False) -> prune.
 
 
 def held(run: Opened, identity: str = OLD, now: datetime = NOW) -> list[str]:
-    return sources.held(run, sources.REPOSITORY, identity, WHY, now)
+    return sources.hold(run, sources.REPOSITORY, identity, WHY, now)
 
 
 def path(run: Opened, identity: str = OLD) -> Path:
@@ -81,7 +81,7 @@ def test_another_host_does_not_release_it(run: Opened, monkeypatch: pytest.Monke
 
 
 def test_a_point_holds_its_parts(run: Opened, tmp_path: Path) -> None:
-    manifest = sources.Sources(run, "database", OLD).found[0].manifest
+    manifest = sources.Sources(run, "database", OLD).entries[0].manifest
     assert manifest is not None
     parts = {"database": Part(OLD, manifest.seal), "objects": None, "config": None}
     tied = Point("20261104_130000", "shop", NOW - 20 * DAY, NOW - 20 * DAY, "eventual", parts, {}, (), ())

@@ -151,7 +151,7 @@ def backup(
                 raise LifeboatError("take it", name, "it broke")
             return publish(root, NOW + timedelta(seconds=len(name)))
 
-        return Component(taken, components.COMPONENTS[name].line)
+        return Component(taken, components.COMPONENTS[name].summary)
 
     for name in ("database", "config"):
         monkeypatch.setitem(components.COMPONENTS, name, take(name))

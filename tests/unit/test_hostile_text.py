@@ -640,7 +640,7 @@ def readers(  # noqa: C901, PLR0915 - one adapter for each way that a document c
         "ping": [served(lambda url: (healthchecks.Switch(url, timeout=10, patience=20, pause=0).end("", "a"), 1))],
         "taken": [served(lambda url: webhooks.post(webhooks.Request(url, {})), b"HTTP/1.1 404 No\r\n")],
         "endpoint": [served(at_url)],
-        "alerts": [served(lambda url: alertmanager.Client(url, timeout=10).found("a", "b"))],
+        "alerts": [served(lambda url: alertmanager.Client(url, timeout=10).find("a", "b"))],
         "process": [process(name) for name in ("cmdline", "comm", "cgroup")],
         "environment": [kept("environ", lambda path: b"LIFEBOAT_RUN=1-backup-page" in hook_debts._environment(path))],
         "looks": [kept("looks.json", escrow_look._read)],

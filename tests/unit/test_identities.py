@@ -32,7 +32,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.repository.details imp
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import identities
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import identities as stack_identities
-from ansible_collections.lifeboat.dr.plugins.module_utils.stack.identities import Kept
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.identities import Snapshot
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from builders import BUCKET, NOW, publish_config, publish_objects, settings, store
 from config_world import World
@@ -85,8 +85,8 @@ def zipped(found: Mapping[str, Any] = EXPORT, **members: Any) -> bytes:
     return identities.packed({name: text.encode() for name, text in {**files, **members}.items()})
 
 
-def kept(found: Mapping[str, Any] = EXPORT, **changes: Any) -> Kept:
-    return Kept("minio", {"iam.zip": zipped(found)}, **{"backup": "objects_1", **changes})
+def kept(found: Mapping[str, Any] = EXPORT, **changes: Any) -> Snapshot:
+    return Snapshot("minio", {"iam.zip": zipped(found)}, **{"backup": "objects_1", **changes})
 
 
 def changed(path: str, value: Any) -> dict[str, Any]:
@@ -305,30 +305,30 @@ class Fake(stack_identities.Store):
 
     def __init__(self, found: Mapping[str, Any] = EXPORT) -> None:
         self.found, self.error = kept(found), LifeboatError("x", "y", "")
-        self.lossy: Callable[[Kept], Kept] = lambda given: given
+        self.lossy: Callable[[Snapshot], Snapshot] = lambda given: given
         self.left_out: dict[str, str] = {}
         self.diary: list[str] = []
 
-    def export(self) -> Kept:
+    def export(self) -> Snapshot:
         if self.error.cause:
             raise self.error
         return self.found
 
-    def put(self, kept: Kept, log: Any) -> None:
+    def put(self, kept: Snapshot, log: Any) -> None:
         self.diary.append("put")
         self.found = self.lossy(kept)
 
-    def put_quotas(self, kept: Kept, log: Any) -> None:
+    def put_quotas(self, kept: Snapshot, log: Any) -> None:
         self.diary.append("quotas")
 
-    def exceptions(self, kept: Kept) -> Mapping[str, str]:
+    def exceptions(self, kept: Snapshot) -> Mapping[str, str]:
         return self.left_out
 
 
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> Fake:
     server = Fake()
-    monkeypatch.setattr(stack_identities, "of", lambda run: server)
+    monkeypatch.setattr(stack_identities, "store_of", lambda run: server)
     return server
 
 
@@ -349,11 +349,11 @@ def test_the_copy_is_what_was_written(tmp_path: Path) -> None:
 
 
 def test_without_an_admin_key_nothing_is_asked(tmp_path: Path) -> None:
-    assert stack_identities.of(Opened(make(tmp_path, ""))) is None
-    assert stack_identities.of(Opened(make(tmp_path, "elsewhere"))) is None
+    assert stack_identities.store_of(Opened(make(tmp_path, ""))) is None
+    assert stack_identities.store_of(Opened(make(tmp_path, "elsewhere"))) is None
     bare = replace(make(tmp_path), secrets={"objects_admin_access_key": "rootkey"})
     with pytest.raises(UsageError, match="objects_admin_access_key and objects_admin_secret_key are not both set"):
-        stack_identities.of(Opened(bare))
+        stack_identities.store_of(Opened(bare))
 
 
 @pytest.mark.parametrize("admin", [{"api": "seaweedfs"}, {"api": "minio", "identities_file": "/s3.json"},
@@ -374,7 +374,7 @@ def test_a_file_that_is_gone_is_written_again(tmp_path: Path) -> None:
     file.parent.rmdir()
     brought = objects_identities.bring(run, log=said.append)
     assert (brought.imported, json.loads(file.read_text()), file.stat().st_mode & 0o777) == (True, WEED, 0o600)
-    (check,) = objects_identities.checks(run, brought, fresh=True, made=False, log=said.append)
+    (check,) = objects_identities.checks(run, brought, fresh=True, created=False, log=said.append)
     assert (check.result, check.detail) == (PASS, "1 user, 0 groups, 1 policy, 1 access key, as with objects_1")
     file.write_text("mine")
     assert objects_identities.bring(run, log=said.append).error
@@ -418,7 +418,7 @@ def recovered(
 ) -> tuple[str, str]:
     run = Opened(make(root, api))
     brought = objects_identities.bring(run, log=lambda _: None)
-    found = objects_identities.checks(run, brought, fresh=fresh, made=made, log=lambda _: None)
+    found = objects_identities.checks(run, brought, fresh=fresh, created=made, log=lambda _: None)
     return (found[0].result, found[0].detail) if found else ("", "")
 
 
@@ -450,9 +450,9 @@ def test_what_came_back_otherwise_is_a_failure(tmp_path: Path, fake: Fake) -> No
 def test_quotas_of_the_buckets_that_are_there(
     tmp_path: Path, fake: Fake, there: set[str], has: bytes, result: str
 ) -> None:
-    def with_quota(data: bytes) -> Kept:
+    def with_quota(data: bytes) -> Snapshot:
         quotas = identities.packed({"uploads/quota.json": data})
-        return Kept("minio", {"iam.zip": zipped(), "quotas.zip": quotas}, buckets=frozenset(there))
+        return Snapshot("minio", {"iam.zip": zipped(), "quotas.zip": quotas}, buckets=frozenset(there))
 
     fake.found = with_quota(b'{"quota":5,"quotatype":"hard"}')
     take(tmp_path)
@@ -471,7 +471,7 @@ def test_a_run_that_was_ended_while_it_gave_them_is_taken_up(tmp_path: Path, fak
     take(tmp_path)
     fake.found = kept(NOBODY)
 
-    def dies(given: Kept) -> Kept:
+    def dies(given: Snapshot) -> Snapshot:
         fake.found = kept({**NOBODY, "users": EXPORT["users"]})
         raise LifeboatError("import", "x", "the line was cut")
 
@@ -520,7 +520,7 @@ def test_what_could_not_be_compared_is_no_pass(tmp_path: Path, fake: Fake, when:
         return
     brought = objects_identities.bring(Opened(make(tmp_path)), log=lambda _: None)
     fake.error = error
-    (check,) = objects_identities.checks(Opened(make(tmp_path)), brought, fresh=True, made=False, log=lambda _: None)
+    (check,) = objects_identities.checks(Opened(make(tmp_path)), brought, fresh=True, created=False, log=lambda _: None)
     assert check.result == COULD_NOT_VERIFY and "not compared: the admin key may not do that" in check.detail
 
 
@@ -533,7 +533,7 @@ def test_a_fresh_store_without_a_copy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, api: str, fresh: bool, result: str, words: str
 ) -> None:
     server = Fake()
-    monkeypatch.setattr(stack_identities, "of", lambda run: server if api == "minio" else None)
+    monkeypatch.setattr(stack_identities, "store_of", lambda run: server if api == "minio" else None)
     found, detail = recovered(tmp_path, server, fresh=fresh, api=api)
     assert (found, words in detail) == (result, True)
 

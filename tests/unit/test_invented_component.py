@@ -131,7 +131,7 @@ def republished(world: World, manifest: Manifest, days: int) -> Manifest:
 
 
 def test_the_checklist_and_the_schedule_ask_for_it(world: World) -> None:
-    assert schedule.wanted(world.config) == {
+    assert schedule.required(world.config) == {
         "backup database": "backup(?: database)?", "backup letters": "backup(?: letters)?", "verify": "verify",
     }  # fmt: skip
     one = take(Opened(world.config), False, print)
@@ -141,7 +141,7 @@ def test_the_checklist_and_the_schedule_ask_for_it(world: World) -> None:
         line.name: line for line in work_through(Opened(world.config), "weekly", now=datetime.now(timezone.utc)).lines
     }
     assert found["letters size"].result == PASS
-    assert "letters" in found["days until full"].seen
+    assert "letters" in found["days until full"].figure
     assert "letters proof" in found
     daily = {line.name for line in work_through(Opened(world.config), "daily", now=datetime.now(timezone.utc)).lines}
     assert "newest letters backup" in daily

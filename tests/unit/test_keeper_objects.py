@@ -263,7 +263,7 @@ def test_the_way_is_one_port_of_the_loopback() -> None:
 
 def test_a_port_that_may_not_be_forwarded_is_told(world: Mirroring, monkeypatch: pytest.MonkeyPatch) -> None:
     said = "channel 2: open failed: administratively prohibited: open failed"
-    monkeypatch.setattr(Source, "said", lambda self: said)
+    monkeypatch.setattr(Source, "last_error", lambda self: said)
     monkeypatch.setattr(Source, "store", "http://127.0.0.1:1")
     world.error = LifeboatError("mirror the bucket", "s3://uploads", "the connection was closed")
     _made, pulled = world.night(0)
@@ -446,7 +446,7 @@ def test_the_stacks_host_leaves_its_store_to_the_keeper(tmp_path: Path) -> None:
     given = settings(tmp_path, objects=STORE, vault={"mode": "pull"}, repository=local)
     found = config.from_mapping(given)
     assert found.mirrored_elsewhere
-    repositories.of(Opened(found))
+    repositories.repository_of(Opened(found))
     with pytest.raises(UsageError, match="no objects_bucket to mirror it to"):
         config.from_mapping(settings(tmp_path, objects=STORE))
 

@@ -33,7 +33,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(runtime, "connect", lambda config: None)
     monkeypatch.setattr(endpoints, "checks", lambda run, now: [])
     publish(tmp_path, NOW)
-    repositories.of(opened(tmp_path)).check(writable=True)
+    repositories.repository_of(opened(tmp_path)).check(writable=True)
     return tmp_path / "backup"
 
 
@@ -49,7 +49,7 @@ def unmount(root: Path) -> None:
 
 def test_an_empty_mount_point_is_not_backed_up_into(root: Path) -> None:
     unmount(root)
-    repo = repositories.of(opened(root.parent))
+    repo = repositories.repository_of(opened(root.parent))
     with (
         pytest.raises(OtherRepositoryError, match="its marker is not there") as refused,
         repo.stage("database", "db_backup_20261201_020000"),
@@ -63,7 +63,7 @@ def test_an_empty_mount_point_is_not_backed_up_into(root: Path) -> None:
 def test_nothing_is_written_there(root: Path, write: Any) -> None:
     unmount(root)
     with pytest.raises(OtherRepositoryError):
-        write(repositories.of(opened(root.parent)))
+        write(repositories.repository_of(opened(root.parent)))
     assert list(root.iterdir()) == []
 
 
@@ -79,32 +79,32 @@ def test_another_disk_is_refused(root: Path) -> None:
     other.stack = "shop"
     other.identity()
     with pytest.raises(OtherRepositoryError, match="is not the one that this host knows"):
-        repositories.of(opened(root.parent)).check(writable=True)
+        repositories.repository_of(opened(root.parent)).check(writable=True)
 
 
 def test_the_disk_comes_back(root: Path) -> None:
     unmount(root)
     root.rmdir()
     root.with_name("the disk").rename(root)
-    repositories.of(opened(root.parent)).check(writable=True)
+    repositories.repository_of(opened(root.parent)).check(writable=True)
 
 
 def test_another_path_is_a_choice(root: Path) -> None:
     new = root.with_name("new")
     new.mkdir()
     run = opened(root.parent, repository={"type": "local", "path": str(new)})
-    assert repositories.of(run).identity()
+    assert repositories.repository_of(run).identity()
 
 
 def test_an_operator_forgets_the_old_one(root: Path) -> None:
     unmount(root)
     run = opened(root.parent)
     (run.config.state / repositories.REPOSITORY).unlink()
-    assert repositories.of(run).identity()
+    assert repositories.repository_of(run).identity()
     with pytest.raises(OtherRepositoryError):
         shutil.rmtree(root)
         root.mkdir()
-        repositories.of(opened(root.parent)).identity()
+        repositories.repository_of(opened(root.parent)).identity()
 
 
 def test_status_fails(root: Path) -> None:
@@ -130,7 +130,7 @@ def test_a_path_that_must_be_a_mount(tmp_path: Path) -> None:
     publish(tmp_path, NOW)
     run = opened(tmp_path, repository={"type": "local", "path": str(tmp_path / "backup"), "mounted": True})
     with pytest.raises(UsageError, match="nothing is mounted there"):
-        repositories.of(run).check(writable=True)
+        repositories.repository_of(run).check(writable=True)
     assert KNOWN % 0 in metrics.textfile(opened(tmp_path, repository=vars(run.config.repository)), now=NOW)
     LocalRepository(Path("/dev/shm"), mounted=True).check()
 
@@ -150,7 +150,7 @@ def test_the_vault_refuses_the_copies_of_another_repository(
     vault.stack = "shop"
     monkeypatch.setattr(repositories, "in_vault", lambda run: vault)
     run = opened(tmp_path)
-    mine = repositories.of(run).identity()
+    mine = repositories.repository_of(run).identity()
     copies.require_source(run, vault, make=True)
     assert json.loads((vault.root / "source.json").read_bytes())["repository"] == mine
 
@@ -175,6 +175,6 @@ def test_a_rebuilt_host_begins_a_new_repository(root: Path, tmp_path: Path) -> N
     unmount(root)
     run = opened(tmp_path)
     (run.config.state / repositories.REPOSITORY).unlink()  # a new host remembers nothing
-    mine = repositories.of(run).identity()
+    mine = repositories.repository_of(run).identity()
     copies.require_source(run, vault, make=True)
     assert json.loads((vault.root / "source.json").read_bytes())["repository"] == mine

@@ -63,7 +63,8 @@ def test_a_module_takes_little_along() -> None:
     sizes = {path.stem: len(payload(path)) for path in MODULES if path.stem not in HEAVY}
     mean = sum(sizes.values()) / len(sizes)
     print(f"{mean:.1f} files of the core go along with a module, {max(sizes.values())} at most", sizes)
-    assert mean < 61  # the gauge of long work goes along with each
+    # The gauge of long work and the frame of a phase go along with each; the formats of WAL with prune and verify.
+    assert mean < 63
 
 
 def test_faults_go_to_hosts_marked_for_drills_only() -> None:

@@ -177,7 +177,7 @@ def test_a_listing_in_disorder_is_refused_encrypted_too(tmp_path: Path, seal: tu
 ONE = json.dumps(line("a", sha256="f" * 64, **RECORDED), separators=(",", ":")) + "\n"
 
 
-def lines_of(text: str) -> list[listing.Line | Listed]:
+def lines_of(text: str) -> list[listing.RawEntry | Listed]:
     return list(listing.read_lines(io.BytesIO(packed(text)), "one"))
 
 
@@ -190,8 +190,8 @@ def test_a_line_is_read_off_as_it_stands() -> None:
     for entry in rows:
         text = listing._lines(entry)[0]
         (found,) = lines_of(text)
-        assert isinstance(found, listing.Line), text
-        assert (found.line, listing.parsed(found.line)) == (text.encode(), entry)
+        assert isinstance(found, listing.RawEntry), text
+        assert (found.raw, listing.parsed(found.raw)) == (text.encode(), entry)
         said = {name: value for name, value in found._asdict().items() if name != "line" and value is not None}
         assert said == {name: value for name, value in json.loads(text).items() if value is not None}
 
@@ -250,11 +250,11 @@ def many(odd: str = "", at: int = 700) -> list[str]:
 def test_of_many_lines_only_the_odd_one_is_made_anew(odd: str, at: int) -> None:
     texts = many(odd, at)
     found = lines_of("".join(texts))
-    assert [each.line.decode() for each in found if isinstance(each, listing.Line)] == [
+    assert [each.raw.decode() for each in found if isinstance(each, listing.RawEntry)] == [
         text for number, text in enumerate(texts) if not odd or number != at
     ]
     read = listing.read(io.BytesIO(packed("".join(texts))), "one")
-    assert [listing.parsed(each.line) if isinstance(each, listing.Line) else each for each in found] == list(read)
+    assert [listing.parsed(each.raw) if isinstance(each, listing.RawEntry) else each for each in found] == list(read)
 
 
 @pytest.mark.parametrize(
@@ -272,14 +272,14 @@ def test_of_many_lines_those_before_a_broken_one_come_first(odd: str, why: str) 
 
 def test_of_a_cut_listing_the_whole_lines_come_first() -> None:
     text = "".join(many())
-    found = list[listing.Line | listing.Listed]()
+    found = list[listing.RawEntry | listing.Listed]()
     with pytest.raises(IntegrityError, match="ended before the end-of-stream"):
         for each in listing.read_lines(io.BytesIO(packed(text)[:-12]), "one"):
             found.append(each)
     assert len(found) > 500
     assert (
-        "".join(each.line.decode() for each in found if isinstance(each, listing.Line))
-        == text[: sum(len(each.line) for each in found if isinstance(each, listing.Line))]
+        "".join(each.raw.decode() for each in found if isinstance(each, listing.RawEntry))
+        == text[: sum(len(each.raw) for each in found if isinstance(each, listing.RawEntry))]
     )
 
 

@@ -583,11 +583,13 @@ def test_what_is_asked_for_because_its_second_may_have_gone_on(state: State) -> 
     assert state.know_source(WHOLE) == 3
 
 
-def written(tmp_path: Path, name: str, entries: Iterable[Listed | bytes]) -> tuple[listing.Summary, list[listing.Line]]:
+def written(
+    tmp_path: Path, name: str, entries: Iterable[Listed | bytes]
+) -> tuple[listing.Summary, list[listing.RawEntry]]:
     """A listing as it is in a backup, and what the next mirror reads of it."""
     summary = listing.write(tmp_path / name, entries)
     with (tmp_path / name).open("rb") as file:
-        return summary, [line for line in listing.read_lines(file, name) if isinstance(line, listing.Line)]
+        return summary, [line for line in listing.read_lines(file, name) if isinstance(line, listing.RawEntry)]
 
 
 def test_what_stays_as_it_is_stands_in_the_next_listing_as_it_is(state: State, tmp_path: Path) -> None:
@@ -601,7 +603,7 @@ def test_what_stays_as_it_is_stands_in_the_next_listing_as_it_is(state: State, t
     state.read_vault(
         [version(key, version="w1", at=WHOLE + (SECOND / 2 if key == "c" else 0 * SECOND)) for key in "abcde"]
     )
-    state.seen("d", "hold=1")
+    state.note_read("d", "hold=1")
     found = list(state.lines())
     assert [type(one) for one in found] == [bytes, Listed, Listed, Listed, bytes]
     changed = [
@@ -615,7 +617,7 @@ def test_what_stays_as_it_is_stands_in_the_next_listing_as_it_is(state: State, t
     assert state.tags_known() == (0, T.replace(microsecond=0))
     assert written(tmp_path, "now", found) == written(tmp_path, "made", changed)
     assert (tmp_path / "now").read_bytes() == (tmp_path / "made").read_bytes()
-    assert before == listing.write(tmp_path / "again", (line.line for line in lines))
+    assert before == listing.write(tmp_path / "again", (line.raw for line in lines))
     item = Object("a", 3, "a-etag", int((WHOLE - SECOND).timestamp() * 1000), "v1")
     state.copied(item, "w1", "a-etag", None)
     assert isinstance(next(state.lines()), Listed), "what this run looked at is said again"

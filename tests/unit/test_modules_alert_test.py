@@ -20,7 +20,7 @@ import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import COULD_NOT_VERIFY, FAIL, PASS
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import UsageError
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import alert_test, checklist
-from ansible_collections.lifeboat.dr.plugins.module_utils.operations.alert_test import Seen
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations.alert_test import Result
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations.checklist_line import BY_HAND
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from ansible_collections.lifeboat.dr.plugins.module_utils.tools.alertmanager import Client
@@ -110,17 +110,17 @@ def chain() -> Iterator[Alertmanager]:
     made.close()
 
 
-def sent(chain: Alertmanager, stack: str = "shop", arrived: str = "", **words: Any) -> Seen:
+def sent(chain: Alertmanager, stack: str = "shop", arrived: str = "", **words: Any) -> Result:
     """The clock of the test moves by what is slept."""
     slept: list[float] = []
     client = Client(chain.url, now=NOW.timestamp)
-    asked = alert_test.asked_of(stack, "critical", 60, arrived)
+    asked = alert_test.request_of(stack, "critical", 60, arrived)
     return alert_test.send(
         client, asked, now=NOW, log=lambda _line: None, sleep=slept.append, monotonic=lambda: sum(slept), **words
     )
 
 
-def results(found: Seen) -> dict[str, str]:
+def results(found: Result) -> dict[str, str]:
     return {check.name: check.result for check in found.checks}
 
 
@@ -202,7 +202,9 @@ def test_what_did_not_arrive_does_not_pass(
 ) -> None:
     change(chain)
     found = sent(chain)
-    assert (found.verdict, said in alert_test.words(found.checks)) == (verdict, True), alert_test.words(found.checks)
+    assert (found.verdict, said in alert_test.summary(found.checks)) == (verdict, True), alert_test.summary(
+        found.checks
+    )
     assert len(chain.alerts) in (0, 2), "what was begun is ended"
 
 
@@ -253,7 +255,7 @@ def test_without_a_stack_or_in_check_mode_nothing_is_sent_and_nothing_passes(cha
 @pytest.mark.parametrize("words", [("shop", "critical", 0, ""), ("shop", "critical", 60, "inbox")])
 def test_what_cannot_be_asked_is_refused(words: tuple[str, str, float, str]) -> None:
     with pytest.raises(UsageError, match="Nothing was sent"):
-        alert_test.asked_of(*words)
+        alert_test.request_of(*words)
 
 
 @pytest.mark.parametrize("url", ["127.0.0.1:9093", "file:///etc/passwd", "http://user:hunter2@x:9093", "http://"])
@@ -285,4 +287,4 @@ def test_the_monthly_list_asks_for_it_where_the_stack_is_watched(tmp_path: Path)
 
     assert lines() == []
     (line,) = lines(monitoring={"textfile_directory": "/var/lib/prometheus/node-exporter"})
-    assert line.result == BY_HAND and "lifeboat.dr.alert_test -e alert_stack=shop" in line.seen
+    assert line.result == BY_HAND and "lifeboat.dr.alert_test -e alert_stack=shop" in line.figure

@@ -162,12 +162,12 @@ def test_a_shop_with_a_bucket() -> None:
         "admin": {"api": "minio"}, "buckets": ["*"], "bucket": "uploads",
     }  # fmt: skip
     assert draft.unclear == ()
-    assert [line.partition(":")[0] for line in draft.wanted] == [
+    assert [line.partition(":")[0] for line in draft.required] == [
         "lifeboat_vault", "lifeboat_secrets", "lifeboat_secrets.objects_admin_access_key, objects_admin_secret_key",
         "lifeboat_config.recipients", "lifeboat_repository",
     ]  # fmt: skip
-    assert draft.wanted[2].endswith(": minio is given MINIO_ROOT_USER, MINIO_ROOT_PASSWORD")
-    assert "/srv/shop/.env" in draft.wanted[3]
+    assert draft.required[2].endswith(": minio is given MINIO_ROOT_USER, MINIO_ROOT_PASSWORD")
+    assert "/srv/shop/.env" in draft.required[3]
     assert "# lifeboat_vault:" in inventory.text(draft)
 
 
@@ -217,7 +217,7 @@ def test_a_store_with_a_certificate_of_its_own(tmp_path: Path, issuer: str) -> N
     assert any("name that its certificate names" in line for line in draft.unclear)
     assert any(line.startswith("lifeboat_objects.ca_bundle") for line in draft.unclear) is bool(issuer)
     assert HIDDEN not in inventory.text(draft) and "app-key-1" not in inventory.text(draft)
-    said = "\n".join(draft.wanted)
+    said = "\n".join(draft.required)
     assert f"minio is given MINIO_ROOT_USER_FILE (the file {tmp_path / 'user'}), MINIO_ROOT_PASSWORD" in said
     assert "objects_secret_key: web is given AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY" in said
 
@@ -240,7 +240,7 @@ def test_a_key_is_known_by_the_names_that_applications_give_it(name: str) -> Non
     project = {"name": "shop", "services": {**SHOP["services"], "minio": store, "web": web}}
     found = typed.build(Project, project, lambda at, why: LifeboatError("read", at, why), unknown="ignore")
     draft = discover.draft(found, "shop", {"project_directory": "/srv/shop"})
-    (line,) = [line for line in draft.wanted if "web is given" in line]
+    (line,) = [line for line in draft.required if "web is given" in line]
     assert line.endswith(f"web is given {name if KEYS[name] else 'S3_ACCESS_KEY'}")
 
 
@@ -290,7 +290,7 @@ def test_another_image_and_a_provider_of_buckets() -> None:
     said = "\n".join(draft.unclear)
     assert "lifeboat_objects.bucket: exports, media; name the one to protect" in said
     assert "no service depends on postgresql" in said
-    assert any(line.startswith("lifeboat_secrets.database_password") for line in draft.wanted)
+    assert any(line.startswith("lifeboat_secrets.database_password") for line in draft.required)
 
 
 def test_a_project_without_postgresql_says_so() -> None:

@@ -148,11 +148,11 @@ def test_objects_restore_changes_once(
     )
     assert run("objects_restore", **given(tmp_path, prefix="a", sample=3, stamp="S"))["changed"] is True
     (options,) = seen
-    assert {name: options[name] for name in ("id", "place", "stamp", "prefix", "sample")} == {
-        "id": ID, "place": "repository", "stamp": "S", "prefix": "a", "sample": 3,
+    assert {name: options[name] for name in ("id", "location", "stamp", "prefix", "sample")} == {
+        "id": ID, "location": "repository", "stamp": "S", "prefix": "a", "sample": 3,
     }  # fmt: skip
-    assert {name: options[name] for name in ("exact", "partial", "fresh", "asked", "state")} == {
-        "exact": False, "partial": False, "fresh": False, "asked": True, "state": "",
+    assert {name: options[name] for name in ("exact", "partial", "fresh", "requested", "state")} == {
+        "exact": False, "partial": False, "fresh": False, "requested": True, "state": "",
     }  # fmt: skip
     assert run("objects_restore", **given(tmp_path, prefix="a"))["changed"] is False
     assert run("objects_restore", **given(tmp_path))["changed"] is True, "only a part of it was"
@@ -175,7 +175,7 @@ def test_objects_restore_fails(
     assert (result["failed"], result["cause"]) == (True, "objects: a")
 
 
-FOUND = refetch.Found(
+FOUND = refetch.Refetched(
     verdict="FAIL",
     checks=(Check("rows without objects", "FAIL", "2 rows have no object: a, b"),),
     offers=(refetch.Offer("a", "v", 1, T, "", "its size is the row's"),),

@@ -24,7 +24,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.database import reach
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import server as database_server
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.methods.logical import dump
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import preflight
-from ansible_collections.lifeboat.dr.plugins.module_utils.operations.preflight import Place
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations.preflight import Location
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import files as stack_files
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import mounts
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import ComposeRuntime, ServiceState
@@ -377,8 +377,8 @@ BUCKET = {"type": "s3", "bucket": "b", "endpoint_url": "http://s3:9000"}
 def test_two_stacks_of_the_play_with_one_repository(
     own: dict[str, Any], other: dict[str, Any], same: bool, tmp_path: Path
 ) -> None:
-    mine = Place(**own)
-    found = preflight.shared(mine, [mine, Place(**other)], tmp_path)
+    mine = Location(**own)
+    found = preflight.shared(mine, [mine, Location(**other)], tmp_path)
     assert bool(found) is same, found
     if same:
         assert found[0].startswith(f"lifeboat_repository is also that of stack {other['stack']} on {other['host']}")

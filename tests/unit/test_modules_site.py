@@ -39,7 +39,7 @@ KEY = "AGE-SECRET-KEY-1TESTTESTTEST"
 
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scope, "look", lambda *_, **__: EMPTY)
+    monkeypatch.setattr(scope, "assess_host", lambda *_, **__: EMPTY)
 
 
 def test_site_scope_never_changes(run: Run, machine: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ def placing(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
         started = (configuration_services.Service("web", role="a writer"),) if more["which"] == "files" else ()
         return site_files.Placed(written, same=len(seen), aside={}, left=left, services=started)
 
-    monkeypatch.setattr(site_files, "place", place)
+    monkeypatch.setattr(site_files, "place_files", place)
     monkeypatch.setattr(config_deploy, "open_place", lambda *_: None)
     return seen
 
@@ -180,7 +180,7 @@ def test_config_deploy_fails_with_anothers_key(
     def refuse(*_: Any, **__: Any) -> Any:
         raise UsageError("decrypt", ID, "no identity matched any of the recipients")
 
-    monkeypatch.setattr(site_files, "place", refuse)
+    monkeypatch.setattr(site_files, "place_files", refuse)
     assert "no identity matched" in run("config_deploy", id=ID, identity=KEY)["msg"]
 
 
@@ -301,7 +301,7 @@ def test_point_fetch_fails_on_another_backup_of_that_id(run: Run, tmp_path: Path
 
 def test_a_key_that_is_a_name_is_not_hidden_in_results(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """`shop` as an access key must not blank /srv/shop; what is secret stays hidden, also where both are equal."""
-    monkeypatch.setattr(scope, "look", lambda *_, **__: replace(EMPTY, host="shop-spare and hunter3"))
+    monkeypatch.setattr(scope, "assess_host", lambda *_, **__: replace(EMPTY, host="shop-spare and hunter3"))
     secrets = {"objects_access_key": "shop", "objects_secret_key": "hunter3"}
     said = run("site_scope", secrets=secrets)["text"][0]
     assert said.startswith("shop-spare and ***")

@@ -152,3 +152,17 @@ def test_undeploy_fails_on_a_configuration_that_it_cannot_read(host: Host) -> No
     before = host.files()
     assert host.undeploy("shop")["failed"]
     assert host.files() == before
+
+
+def test_a_stack_whose_wal_is_received_is_refused(host: Host) -> None:
+    """Its slot would hold WAL back on the server, and nothing would be left to drop it."""
+    host.deployed("shop")
+    note = host.root / "state/shop/wal.json"
+    note.write_text("{}", encoding="utf-8")
+    before = host.files()
+    refused = host.undeploy("shop")
+    assert refused["failed"]
+    assert "lifeboat wal disable --stack shop" in refused["msg"]
+    assert host.files() == before
+    note.unlink()
+    assert host.undeploy("shop")["changed"]

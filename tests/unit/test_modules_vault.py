@@ -268,7 +268,7 @@ def test_endpoint_info_never_changes(run: Run, tmp_path: Path, monkeypatch: pyte
         return report(versioning="missing", object_lock="missing") if place == "source" else report()
 
     monkeypatch.setattr(endpoints, "report", tell)
-    monkeypatch.setattr(store, "look", lambda run: Store(("uploads",), ("docs",)))
+    monkeypatch.setattr(store, "read_store", lambda run: Store(("uploads",), ("docs",)))
     monkeypatch.setattr(endpoints, "permissions", lambda run: Check("source permissions", "FAIL", "the key may not x"))
     found = run("endpoint_info", **asked(tmp_path))
     assert (found["changed"], sorted(found["endpoints"])) == (False, ["source", "vault"])

@@ -210,7 +210,7 @@ def test_no_secret_and_no_row_is_in_them(tmp_path: Path) -> None:
 def asked(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """The database server, the engine and the vault are not there; how often they were asked is counted."""
     seen: list[str] = []
-    monkeypatch.setattr(quarantine, "look", lambda run, now: quarantine.Seen("shop", now, (), ()))
+    monkeypatch.setattr(quarantine, "survey", lambda run, now: quarantine.Contents("shop", now, (), ()))
     monkeypatch.setattr(clocks, "skews", lambda config: [("https://s3.example", -70.5)])
     real = status.status
     monkeypatch.setattr(status, "status", lambda *a, **kw: seen.append("status") or real(*a, **kw))  # type: ignore[func-returns-value]

@@ -25,7 +25,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.database import plan a
 from ansible_collections.lifeboat.dr.plugins.module_utils.drill import beside
 from ansible_collections.lifeboat.dr.plugins.module_utils.drill.faults import fault
 from ansible_collections.lifeboat.dr.plugins.module_utils.evidence import record as evidence_record
-from ansible_collections.lifeboat.dr.plugins.module_utils.evidence.phases import Given, Plan
+from ansible_collections.lifeboat.dr.plugins.module_utils.evidence.phases import Plan, ReportedPhase
 from ansible_collections.lifeboat.dr.plugins.module_utils.faces import history
 from ansible_collections.lifeboat.dr.plugins.module_utils.keeper import objects as keeper_objects
 from ansible_collections.lifeboat.dr.plugins.module_utils.keeper.receipts import Receipts
@@ -286,8 +286,8 @@ def test_nothing_is_awaited_that_does_not_exist(world: World) -> None:
     duties = metrics.duties(world.run.config)
     assert {of for _duty, of in duties} == {"files", "stack", "backend", "site"}
     assert ("recovery_point", "stack") in duties
-    assert list(metrics.HERE["database"](metrics.Look(world.run, NOW))) == []
-    assert set(schedule.wanted(world.run.config)) == {"backup files", "verify"}
+    assert list(metrics.HERE["database"](metrics.Facts(world.run, NOW))) == []
+    assert set(schedule.required(world.run.config)) == {"backup files", "verify"}
     assert "database" not in quarantine_kinds(world.run.config)
     answer = history.answer(world.run.config, ())
     assert not [text for text in json.dumps(typed.plain(answer)).split('"') if text == "database"]
@@ -330,20 +330,20 @@ def test_the_checklist_of_an_incident(world: World, services: Services) -> None:
     world.take()
     point = world.seal()
     lines = list(checklist_incident.lines(world.run, datetime.now(timezone.utc)))
-    assert not [line for line in lines if "database" in f"{line.name} {line.seen}"], lines
+    assert not [line for line in lines if "database" in f"{line.name} {line.figure}"], lines
     by_name = {line.name: line for line in lines}
-    assert (by_name["recovery point"].result, point.id in by_name["recovery point"].seen) == (PASS, True)
+    assert (by_name["recovery point"].result, point.id in by_name["recovery point"].figure) == (PASS, True)
     assert (by_name["application"].result, services.asked) == (PASS, ["wiki.service"])
     (world.root / "a" / "one.txt").unlink()
     again = {line.name: line for line in checklist_incident.lines(world.run, datetime.now(timezone.utc))}
-    assert (again["files"].result, "lifeboat.dr.recover_files" in again["files"].seen) == (FAIL, True)
+    assert (again["files"].result, "lifeboat.dr.recover_files" in again["files"].figure) == (FAIL, True)
 
 
 def test_the_backup_to_use_where_no_point_is(world: World) -> None:
     world.fill()
     taken = world.take()
     latest = next(iter(checklist_incident.lines(world.run, datetime.now(timezone.utc))))
-    assert (latest.name, latest.result, taken.id in latest.seen) == ("backup of the files", PASS, True)
+    assert (latest.name, latest.result, taken.id in latest.figure) == ("backup of the files", PASS, True)
 
 
 def test_the_lists_of_the_week_and_the_quarter(world: World) -> None:
@@ -352,9 +352,9 @@ def test_the_lists_of_the_week_and_the_quarter(world: World) -> None:
     world.take()
     for period in ("daily", "weekly", "quarterly"):
         found = checklist.work_through(world.run, period, now=datetime.now(timezone.utc))
-        told = [line for line in found.lines if "database" in f"{line.name} {line.seen}"]
+        told = [line for line in found.lines if "database" in f"{line.name} {line.figure}"]
         assert not told, (period, told)
-        assert [line for line in found.lines if "files" in f"{line.name} {line.seen}"] or period == "daily"
+        assert [line for line in found.lines if "files" in f"{line.name} {line.figure}"] or period == "daily"
 
 
 # --- objects ---
@@ -420,7 +420,7 @@ def test_reopening_starts_the_application_alone(world: World, services: Services
 
 
 def evidence(one: Config, scenario: str, checks: tuple[Check, ...]) -> Any:
-    phase = Given(NOW, NOW + timedelta(seconds=5), None, "", name="files")
+    phase = ReportedPhase(NOW, NOW + timedelta(seconds=5), None, "", name="files")
     told = evidence_record.Recovery(scenario, Plan("down", (), (), (), 600, None), (phase,), checks)
     return evidence_record.build(one, told, now=NOW)
 
@@ -447,7 +447,7 @@ def test_the_record_names_no_rows_that_were_not_restored(tmp_path: Path) -> None
 # --- the site ---
 
 MACHINE = site_scope.Machine("Debian", 2, 1 << 40, "/var/lib")
-SPARE = site_scope.Seen("spare1", machine=MACHINE)
+SPARE = site_scope.HostState("spare1", machine=MACHINE)
 
 
 def plan_site(world: World, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> site_show.Plan:

@@ -15,7 +15,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import COU
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.clock import stamp
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import IntegrityError
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import clocks
-from ansible_collections.lifeboat.dr.plugins.module_utils.operations.clocks import Seen
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations.clocks import Sighting
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import copies
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.base import Altered, Hidden
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest import backup_id
@@ -34,11 +34,11 @@ def backup(days: float) -> str:
 
 def test_the_days_begin_with_the_first_look_and_again_after_it_was_back() -> None:
     first = clocks.seen_hidden({}, [backup(1)], NOW)
-    assert first == {backup(1): Seen(NOW)}
-    assert clocks.seen_hidden(first, [backup(1), backup(2)], NOW + DAY) == {**first, backup(2): Seen(NOW + DAY)}
+    assert first == {backup(1): Sighting(NOW)}
+    assert clocks.seen_hidden(first, [backup(1), backup(2)], NOW + DAY) == {**first, backup(2): Sighting(NOW + DAY)}
     assert clocks.seen_hidden(first, [], NOW + DAY) == {}
     assert clocks.removed_hidden(first, [backup(1), backup(3)], NOW + DAY) == {
-        backup(1): Seen(NOW, removed=True), backup(3): Seen(NOW + DAY, removed=True),
+        backup(1): Sighting(NOW, removed=True), backup(3): Sighting(NOW + DAY, removed=True),
     }  # fmt: skip
 
 
@@ -56,15 +56,15 @@ DUE: list[tuple[str, Hidden, float | None, bool, bool]] = [
 @pytest.mark.parametrize(("item", "known", "alarm", "goes"), [case[1:] for case in DUE], ids=[case[0] for case in DUE])
 def test_what_may_go(item: Hidden, known: float | None, alarm: bool, goes: bool) -> None:
     name = backup(100)
-    record = {} if known is None else {name: Seen(NOW - known * DAY)}
+    record = {} if known is None else {name: Sighting(NOW - known * DAY)}
     assert clocks.due({name: item}, record, [name] if alarm else [], 30, NOW) == ([name] if goes else [])
 
 
-ALARMS: list[tuple[str, str, Hidden, dict[str, Seen], bool]] = [
+ALARMS: list[tuple[str, str, Hidden, dict[str, Sighting], bool]] = [
     ("nobody here removed it", backup(3), WHOLE, {}, True),
-    ("it was only seen", backup(3), WHOLE, {backup(3): Seen(NOW - 90 * DAY)}, True),
+    ("it was only seen", backup(3), WHOLE, {backup(3): Sighting(NOW - 90 * DAY)}, True),
     ("artefacts are left", backup(3), HALF, {}, True),
-    ("this pruner removed it", backup(3), WHOLE, {backup(3): Seen(NOW, removed=True)}, False),
+    ("this pruner removed it", backup(3), WHOLE, {backup(3): Sighting(NOW, removed=True)}, False),
     ("another pruner of the same rules would have", backup(50), WHOLE, {}, False),
     ("it never had a manifest", backup(3), RUBBISH, {}, False),
     ("a recovery point", stamp(NOW - 3 * DAY), WHOLE, {}, True),
@@ -75,10 +75,10 @@ ALARMS: list[tuple[str, str, Hidden, dict[str, Seen], bool]] = [
 @pytest.mark.parametrize(
     ("name", "item", "record", "alarm"), [case[1:] for case in ALARMS], ids=[case[0] for case in ALARMS]
 )
-def test_what_is_an_alarm(name: str, item: Hidden, record: dict[str, Seen], alarm: bool) -> None:
+def test_what_is_an_alarm(name: str, item: Hidden, record: dict[str, Sighting], alarm: bool) -> None:
     newest = {backup(0): WHOLE, stamp(NOW): WHOLE}  # so that the rules count from today
     hidden = {**newest, name: item}
-    known = {**{each: Seen(NOW, removed=True) for each in newest}, **record}
+    known = {**{each: Sighting(NOW, removed=True) for each in newest}, **record}
     found = clocks.alarms(
         {**hidden, backup(1): WHOLE, stamp(NOW - DAY): WHOLE}, known, {"database": []}, [], RULES, NOW
     )
@@ -89,7 +89,7 @@ def test_what_is_an_alarm(name: str, item: Hidden, record: dict[str, Seen], alar
 def test_what_is_written_is_read_and_private(tmp_path: Path) -> None:
     config = make_config(tmp_path)
     assert clocks.read_hidden(config) == {}
-    record = {"s3://vault/shop at http://vault1": {backup(1): Seen(NOW), backup(2): Seen(NOW, removed=True)}}
+    record = {"s3://vault/shop at http://vault1": {backup(1): Sighting(NOW), backup(2): Sighting(NOW, removed=True)}}
     for _time in range(2):
         clocks.write_hidden(config, record)
     assert clocks.read_hidden(config) == record
@@ -132,7 +132,7 @@ def test_a_record_that_is_not_as_written_is_an_error(
 
     config = make_config(tmp_path)
     monkeypatch.setattr(copies, "vault", lambda run: Store())
-    clocks.write_hidden(config, {"s3://vault": {backup(1): Seen(NOW)}})
+    clocks.write_hidden(config, {"s3://vault": {backup(1): Sighting(NOW)}})
     (check,) = clocks.hidden_checks(Opened(config), {"database": []}, [], NOW)
     assert (check.result, backup(3) in check.detail) == (FAIL, True)
     damage(config.state / clocks.HIDDEN)

@@ -467,7 +467,7 @@ def test_status_that_goes_from_well_to_ill_and_back_is_told(world: World, monkey
     def look(hours: float, *found: Check) -> list[dict[str, Any]]:
         monkeypatch.setattr(status, "status", checked(*found))
         before = len(world.webhook.taken)
-        notify_look.look(run, now=NOW + hours * HOUR)
+        notify_look.report(run, now=NOW + hours * HOUR)
         return [posted.body for posted in world.webhook.taken[before:]]
 
     good = Check("newest database backup", PASS, "2 h old", kind="newest", subject="database")
@@ -499,13 +499,13 @@ def test_status_that_goes_from_well_to_ill_and_back_is_told(world: World, monkey
 def test_a_status_that_cannot_be_asked_heals_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     run = Opened(world.config({"type": "webhook"}))
     monkeypatch.setattr(status, "status", checked(Check("space", FAIL, "full")))
-    notify_look.look(run, now=NOW)
+    notify_look.report(run, now=NOW)
 
     def broken(run: Opened, *, now: datetime) -> Any:
         raise UnverifiedError("read the repository", "/backup", "Input/output error")
 
     monkeypatch.setattr(status, "status", broken)
-    notify_look.look(run, now=NOW + HOUR)
+    notify_look.report(run, now=NOW + HOUR)
     last = world.webhook.taken[-1].body
     assert (last["kind"], last["well_again"]) == ("failure", [])
     assert [(trouble["name"], trouble["result"]) for trouble in last["failed"]] == [("status", COULD_NOT_VERIFY)]
@@ -522,7 +522,7 @@ def test_the_weekly_word_says_what_there_is_to_recover_from(world: World) -> Non
             notify_second=world.secrets["notify_webhook"],
         )
     )
-    assert environment and notify_look.look(run, now=NOW)
+    assert environment and notify_look.report(run, now=NOW)
     assert world.counts == {"webhook": 2, "slack": 1, "ntfy": 1, "pagerduty": 0}, "nobody is paged for it"
     text = world.webhook.taken[0].body["text"]
     assert "checks passed." in text and "Last proof of the database by a restore: 0.0 days ago" in text
@@ -536,14 +536,14 @@ def test_no_weekly_word_while_something_is_wrong(world: World, monkeypatch: pyte
     run = Opened(world.config({"type": "webhook"}, {"type": "slack", "weekly": False}))
     failed(run.config, "x")
     monkeypatch.setattr(status, "status", checked(Check("space", PASS, "room")))
-    notify_look.look(run, now=NOW + HOUR)
+    notify_look.report(run, now=NOW + HOUR)
     assert [posted.body["kind"] for posted in world.webhook.taken] == ["failure"], "a run failed"
     well(run.config, NOW + 2 * HOUR)
     monkeypatch.setattr(status, "status", checked())
-    notify_look.look(run, now=NOW + 3 * HOUR)
+    notify_look.report(run, now=NOW + 3 * HOUR)
     assert [posted.body["kind"] for posted in world.webhook.taken] == ["failure", "recovery"], "no check proves nothing"
     monkeypatch.setattr(status, "status", checked(Check("space", PASS, "room")))
-    notify_look.look(run, now=NOW + 4 * HOUR)
+    notify_look.report(run, now=NOW + 4 * HOUR)
     assert [posted.body["kind"] for posted in world.webhook.taken] == ["failure", "recovery", "weekly"]
     assert len(world.slack.taken) == 2, "who wants none gets none"
 
@@ -694,8 +694,8 @@ def test_without_a_receiver_the_command_says_so(etc: Path, tmp_path: Path, caplo
 
 
 def test_the_schedule_and_the_monthly_list_ask_for_it(world: World) -> None:
-    assert "notify" not in schedule.wanted(make_config(world.root))
-    assert schedule.wanted(world.config())["notify"] == "notify"
+    assert "notify" not in schedule.required(make_config(world.root))
+    assert schedule.required(world.config())["notify"] == "notify"
     made = checklist.work_through(Opened(world.config()), "monthly", now=NOW)
     (line,) = (line for line in made.lines if line.name == "alert test")
-    assert "lifeboat.dr.alert_test -e alert_stack=shop" in line.seen
+    assert "lifeboat.dr.alert_test -e alert_stack=shop" in line.figure

@@ -32,7 +32,7 @@ def test_without_versions_it_is_copied_into_a_bucket_of_its_own() -> None:
     kept.keep(iter(["a", "b"]))
     assert one.aside == {NAME: {"a": b"body of a", "b": b"body of b"}}
     assert sorted(one.objects) == ["a", "b", "c"]
-    assert (kept.bucket, kept.kept, said) == (NAME, 2, [f"what is overwritten is kept in the bucket {NAME}"])
+    assert (kept.bucket, kept.copied, said) == (NAME, 2, [f"what is overwritten is kept in the bucket {NAME}"])
 
 
 def test_with_versions_the_server_keeps_it() -> None:
@@ -73,7 +73,7 @@ def test_many_keys_go_in_batches() -> None:
     one = bucket_of(*(f"k{n:04d}" for n in range(2500)))
     kept = aside(one)
     kept.keep(iter(sorted(one.objects)))
-    assert (kept.kept, len(one.aside[NAME])) == (2500, 2500)
+    assert (kept.copied, len(one.aside[NAME])) == (2500, 2500)
 
 
 NAMES = [

@@ -365,7 +365,7 @@ def test_a_rebuild_asks_for_what_it_would_move_aside_for_good(case: Case) -> Non
     assert made["asks"] == ["docs"]
     assert any("a rebuild would move 1 bucket aside for good" in line for line in text(made))
     for others, action in (("restore", "copied"), ("aside", "quarantined")):
-        agreed = case.plan(force=True, method="rebuild", others=others)
+        agreed = case.plan(force=True, method="rebuild", other_buckets=others)
         assert (agreed["asks"], agreed["buckets"][1]["action"]) == ([], action)
     assert case.plan(force=True)["asks"] == ["docs"], "should the fill turn into a rebuild"
     assert case.plan()["asks"] == [], "nothing is done"
@@ -374,7 +374,7 @@ def test_a_rebuild_asks_for_what_it_would_move_aside_for_good(case: Case) -> Non
 def test_another_stacks_vault_is_asked_for_and_not_copied(case: Case) -> None:
     case.world.others = case.world.vaults = ["blog-backup"]
     assert case.plan(force=True, method="rebuild")["asks"] == ["blog-backup"]
-    made = case.plan(force=True, method="rebuild", others="restore")
+    made = case.plan(force=True, method="rebuild", other_buckets="restore")
     assert others(made) == [("blog-backup", "quarantined", "another stack's vault")]
 
 

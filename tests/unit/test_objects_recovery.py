@@ -572,7 +572,7 @@ def test_what_the_database_has_as_it_is_now_stays_unless_a_state_was_asked_for(c
     case.known(["a", 7], ["c"], ["d"])
     case.world.live.objects["a"] = Object(b"changed", AFTER)
     del case.world.live.objects["b"], case.world.live.objects["c"]
-    done = case.restore(asked=False)
+    done = case.restore(requested=False)
     assert case.copied == [["b", "c"]], "b is no row's: too many objects are told, too few are lost"
     assert case.bodies() == {"a": b"changed", **{key: f"body of {key}".encode() for key in "bcd"}}
     assert {check["name"]: check["result"] for check in done["checks"]}["rows without objects"] == PASS
@@ -586,7 +586,7 @@ def test_a_bucket_that_lost_everything_gets_everything_back(case: Case, missing:
     """Also what no row knows, and what a row has otherwise: none of it is there to be right."""
     case.known(["a", 7])
     case.world.live.missing, case.world.live.objects = missing, {}
-    done = case.restore(asked=False)
+    done = case.restore(requested=False)
     assert case.copied == [["a", "b", "c", "d"]]
     assert done["checks"][0]["result"] == PASS
 

@@ -49,7 +49,7 @@ class Many:
     def restore(self) -> Restored:
         self.said.clear()
         return objects_recovery.restore_objects(
-            self.opened, self.id, stamp="20261124_130000", others=self.others, log=self.said.append
+            self.opened, self.id, stamp="20261124_130000", additional=self.others, log=self.said.append
         )
 
     def before(self, module: Any, name: str, first: Any) -> None:

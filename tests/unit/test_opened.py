@@ -153,15 +153,17 @@ def test_each_is_opened_once_also_by_several_threads(tmp_path: Path) -> None:
 
     def opener(given: Opened) -> object:
         calls.append(1)
-        return repositories.of(given)  # an opener may ask another
+        return repositories.repository_of(given)  # an opener may ask another
 
     with ThreadPoolExecutor(8) as pool:
         assert len(set(map(id, pool.map(lambda _: run.once(opener), range(64))))) == 1
     assert calls == [1]
-    assert repositories.of(run) is repositories.of(run)
+    assert repositories.repository_of(run) is repositories.repository_of(run)
     assert copies.vault(run) is copies.vault(run) is not None
     assert buckets.vault(run) is buckets.vault(run)
-    assert repositories.of(Opened(run.config)) is not repositories.of(run), "another run opens its own"
+    assert repositories.repository_of(Opened(run.config)) is not repositories.repository_of(run), (
+        "another run opens its own"
+    )
 
 
 def test_what_could_not_be_opened_is_tried_again(tmp_path: Path) -> None:

@@ -622,7 +622,7 @@ def test_a_reference_that_cannot_be_read_is_passed_over(tmp_path: Path, world: d
     assert expected(sources) == fingerprint()
     publish(tmp_path, facts={**FACTS, "tables": []})
     sources = Sources(Opened(make_config(tmp_path)), "database")
-    assert [entry.good for entry in sources.found] == [True, True]
+    assert [entry.good for entry in sources.entries] == [True, True]
     assert expected(sources) == fingerprint()
     shutil.rmtree(folder(tmp_path, older))
     assert expected(Sources(Opened(make_config(tmp_path)), "database")) is None

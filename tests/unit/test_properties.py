@@ -93,7 +93,7 @@ def test_what_is_not_carried_is_counted_and_named() -> None:
     ]  # fmt: skip
     unasked = HeldProperties(checksums={"CRC32": 7, "CRC32C": 1, "CRC64NVME": 2})
     assert not list(unasked.not_carried("uploads")), "clients send one with every write"
-    assert not list(HeldProperties(retained=1, held=1).not_carried("uploads")), "these are given back"
+    assert not list(HeldProperties(retained=1, legal_holds=1).not_carried("uploads")), "these are given back"
     (lost,) = HeldProperties(lost={"expires": 2, "user metadata": 1}).not_carried("uploads")
     assert lost.what == "headers in the vault's copies of 2 objects (expires), 1 objects (user metadata) of uploads"
     assert "a recovery gives them from the backup's listing" in lost.why

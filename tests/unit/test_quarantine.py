@@ -21,7 +21,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.database import server
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.server import Made
 from ansible_collections.lifeboat.dr.plugins.module_utils.files import sources
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import quarantine
-from ansible_collections.lifeboat.dr.plugins.module_utils.operations.quarantine import Kept
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations.quarantine import Item
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery.state import RECOVERING_OBJECTS
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import bucket as s3_bucket
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import client as s3_client
@@ -96,10 +96,10 @@ class World:
         for key, body in list(bucket.aside[bucket.name].items()):
             yield s3_bucket.Version(key, len(body), "", SINCE)
 
-    def look(self) -> quarantine.Seen:
-        return quarantine.look(Opened(self.config), now=NOW)
+    def look(self) -> quarantine.Contents:
+        return quarantine.survey(Opened(self.config), now=NOW)
 
-    def remove(self, kind: str, name: str, *, sure: bool = True) -> Kept:
+    def remove(self, kind: str, name: str, *, sure: bool = True) -> Item:
         return quarantine.remove(Opened(self.config), kind, name, sure=sure, now=NOW, log=lambda _: None)
 
 
@@ -110,7 +110,7 @@ def world(tmp_path: Path, runner: Runner, monkeypatch: pytest.MonkeyPatch) -> Wo
 
 def test_everything_is_listed_and_nothing_that_only_looks_like_it(world: World) -> None:
     seen = world.look()
-    assert (seen.unseen, [(item.kind, item.name, item.at) for item in seen.kept]) == (
+    assert (seen.unseen, [(item.kind, item.name, item.at) for item in seen.items]) == (
         (),
         [
             ("database", DATABASE, SINCE),
@@ -120,7 +120,7 @@ def test_everything_is_listed_and_nothing_that_only_looks_like_it(world: World) 
             ("bucket", BUCKET_NAME, SINCE),
         ],
     )
-    assert [item.size for item in seen.kept] == [350_000_000, 8192, 8192, 8192, 8]
+    assert [item.size for item in seen.items] == [350_000_000, 8192, 8192, 8192, 8]
     head, first = seen.lines()[:2]
     assert head.split() == ["QUARANTINE", "KIND", "AGE", "SIZE", "REMOVE", "IT", "FOR", "GOOD"]
     command = f"lifeboat quarantine remove database {DATABASE} --yes --stack shop"
@@ -159,8 +159,8 @@ def test_nothing_is_said_to_be_nothing(tmp_path: Path, runner: Runner, monkeypat
     monkeypatch.setattr(database_server, "of", lambda run: server)
     runner.expect("volume ls")
     runner.expect("compose", (1, "", "no such project"))
-    seen = quarantine.look(Opened(make_config(tmp_path, runtime={"type": "host"})), now=NOW)
-    assert (seen.kept, seen.unseen, seen.lines()) == ((), (), ["nothing is in quarantine"])
+    seen = quarantine.survey(Opened(make_config(tmp_path, runtime={"type": "host"})), now=NOW)
+    assert (seen.items, seen.unseen, seen.lines()) == ((), (), ["nothing is in quarantine"])
 
 
 def test_what_could_not_be_looked_at_is_named_with_its_reason(world: World) -> None:
@@ -168,7 +168,7 @@ def test_what_could_not_be_looked_at_is_named_with_its_reason(world: World) -> N
     world.bucket.error = failure("AccessDenied", 403)
     world.runner.answers.insert(0, ("volume ls", (1, "", "Cannot connect to the Docker daemon")))
     seen = world.look()
-    assert [item.kind for item in seen.kept] == ["directory", "directory"]
+    assert [item.kind for item in seen.items] == ["directory", "directory"]
     assert [(check.name, check.result) for check in seen.unseen] == [
         (f"{kind} in quarantine", "COULD_NOT_VERIFY") for kind in ("database", "volume", "bucket")
     ]
@@ -184,19 +184,19 @@ NAMED = [("database", DATABASE), ("volume", VOLUME), ("directory", "objects"), (
 @pytest.mark.parametrize(("kind", "name"), NAMED, ids=[kind for kind, _ in NAMED])
 def test_it_goes_by_its_name_and_a_word_that_it_is_sure(world: World, kind: str, name: str) -> None:
     name = str(world.directory) if kind == "directory" else name
-    before = world.look().kept
+    before = world.look().items
     with pytest.raises(UsageError) as refused:
         world.remove(kind, name, sure=False)
     assert "would be gone for good" in str(refused.value)
     assert f"lifeboat quarantine remove {kind} {name} --yes" in str(refused.value)
-    assert world.look().kept == before
+    assert world.look().items == before
     assert not [words for words in world.runner.ran if " rm " in words]
     world.bucket.objects = {}
     assert world.remove(kind, name).name == name
     if kind == "volume":
         assert world.runner.ran[-1] == f"docker volume rm {VOLUME}"
     else:
-        assert [item.name for item in before if item.name not in {left.name for left in world.look().kept}] == [name]
+        assert [item.name for item in before if item.name not in {left.name for left in world.look().items}] == [name]
 
 
 OTHERS = [
@@ -211,7 +211,7 @@ OTHERS = [
 def test_nothing_else_is_removed(world: World, kind: str, name: str) -> None:
     with pytest.raises(NotFoundError, match="nothing of that kind and name is there"):
         world.remove(kind, str(world.data) if name == "objects" else name)
-    assert len(world.look().kept) == 5
+    assert len(world.look().items) == 5
 
 
 def test_what_was_copied_out_of_a_store_is_listed_once_no_recovery_waits_for_it(world: World) -> None:
@@ -220,7 +220,7 @@ def test_what_was_copied_out_of_a_store_is_listed_once_no_recovery_waits_for_it(
     (copies / "object").write_bytes(b"x" * 8192)
 
     def listed() -> list[str]:
-        return [item.name for item in world.look().kept if item.name.startswith(str(copies.parent / "buckets"))]
+        return [item.name for item in world.look().items if item.name.startswith(str(copies.parent / "buckets"))]
 
     assert listed() == [], "a copy without its index is of a run that was killed; the next one removes it"
     (copies / "index.json").write_text("{}")
@@ -247,7 +247,7 @@ def test_what_a_recovery_of_files_replaced_is_listed_and_removed(
     (data / others[1]).write_bytes(b"a file")
     world.config = replace(world.config, files=FilesSettings((FileSource("uploads", path=str(data)),)))
     monkeypatch.setattr(sources.mounts, "places", lambda _: [])
-    found = {item.name: item for item in world.look().kept if item.kind == "directory"}
+    found = {item.name: item for item in world.look().items if item.kind == "directory"}
     assert sorted(found) == sorted(map(str, (world.directory, world.replaced, kept)))
     assert (found[str(kept)].at, found[str(kept)].size) == (SINCE, 8192)
     with pytest.raises(NotFoundError):
@@ -262,7 +262,7 @@ def test_a_source_that_no_service_mounts_hides_nothing_else(world: World, monkey
     monkeypatch.setattr(sources.mounts, "places", lambda _: [])
     seen = world.look()
     assert [check.name for check in seen.unseen] == ["directory in quarantine"]
-    assert str(world.replaced) in [item.name for item in seen.kept]
+    assert str(world.replaced) in [item.name for item in seen.items]
 
 
 def test_a_database_that_somebody_reads_stays(world: World) -> None:

@@ -205,7 +205,7 @@ def test_a_bucket_that_is_looked_at_while_the_database_is_asked_gets_all_of_its_
         here = (
             run
             if bucket == "uploads"
-            else run.of(
+            else run.with_config(
                 replace(run.config, objects=replace(run.config.objects, bucket=bucket)),
                 {buckets._Whole: run.once(buckets._Whole)},
             )

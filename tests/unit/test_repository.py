@@ -400,6 +400,8 @@ def test_good_settings(tmp_path: Path) -> None:
         "files": "files",
         "dumps": "dumps",
         "config": "etc",
+        "base": "base",
+        "wal": "wal",
     }
     vault = repositories.from_settings(S3Settings(bucket="b", prefix="/web1/"), KEYS)
     assert vault.location("database", ID) == f"s3://b/web1/postgresql/{ID}"

@@ -145,8 +145,8 @@ def test_secrets_are_blanked_and_do_not_make_it_another_line() -> None:
     assert CANARY not in json.dumps(found.plain) and found.id == shipping.document(told, {}).id
 
 
-def kept(place: Path, told: Optional[list[str]] = None) -> shipping.Kept:
-    return shipping.Kept(place, (told if told is not None else []).append)
+def kept(place: Path, told: Optional[list[str]] = None) -> shipping.Queue:
+    return shipping.Queue(place, (told if told is not None else []).append)
 
 
 def given(place: Path, post: shipping.Post, *texts: bytes, told: Optional[list[str]] = None) -> list[str]:
@@ -864,7 +864,7 @@ def test_the_role_puts_what_the_store_needs_before_a_line_comes(
     assert bulk.objects[lifecycle] == json.loads((LOGS / f"{product}-lifecycle.json").read_text(encoding="utf-8"))
     store = shipping.Store(given["log_shipping_url"], "logs-lifeboat-default")
     told = list[str]()
-    found = shipping.Kept(tmp_path / "kept", told.append)
+    found = shipping.Queue(tmp_path / "kept", told.append)
     assert shipping.stored(documents("a"), store.post, found) == "" and told == [] and bulk.plain_index is False
     bulk.objects[lifecycle] = {"policy": {"description": "an operator's own: 30 days"}}
     done = role(tmp_path, given, "store", "-vvv")

@@ -81,7 +81,7 @@ class World:
 
     def backup(self, at: datetime = NOW, **changes: Any) -> Manifest:
         run, made = self.run, make_manifest(at, **changes)
-        with repositories.of(run).stage("database", made.id) as staging:
+        with repositories.repository_of(run).stage("database", made.id) as staging:
             for name, data in CONTENT.items():
                 (staging.path / name).write_bytes(data)
             return repositories.publish(run, made, staging.publish)
@@ -90,7 +90,7 @@ class World:
         return self.root / "backup/postgresql" / made.id / "manifest.json"
 
     def entries(self) -> list[catalog.Entry]:
-        return catalog.entries(repositories.of(self.run), "database", "shop")
+        return catalog.entries(repositories.repository_of(self.run), "database", "shop")
 
     def problems(self) -> dict[str, str]:
         return {entry.id: entry.problem for entry in self.entries()}
@@ -160,7 +160,7 @@ def test_another_key_begins_another_chain(world: World) -> None:
 
 def test_without_a_key_nothing_is_signed_and_nothing_changes(tmp_path: Path) -> None:
     made = publish(tmp_path)
-    repo = repositories.of(Opened(make_config(tmp_path)))
+    repo = repositories.repository_of(Opened(make_config(tmp_path)))
     raw = repo.manifest("database", made.id)
     assert b"signature" not in raw
     assert manifest.parse(raw, component="database", expected_id=made.id).to_bytes() == raw
@@ -555,11 +555,15 @@ def test_a_recovery_point_is_signed_and_believed_like_its_parts(world: World) ->
     made, new = points.seal(world.run, now=NOW, log=lambda line: None)
     assert new
     assert made.signature
-    (entry,) = points.entries(repositories.of(world.run), "shop", points.backups(repositories.of(world.run), "shop"))
+    (entry,) = points.entries(
+        repositories.repository_of(world.run), "shop", points.backups(repositories.repository_of(world.run), "shop")
+    )
     assert (entry.problem, entry.point) == ("", made)
     path = world.root / f"backup/recovery-points/{made.id}.json"
     path.write_bytes(dataclasses.replace(made, signature=None).to_bytes())
-    (entry,) = points.entries(repositories.of(world.run), "shop", points.backups(repositories.of(world.run), "shop"))
+    (entry,) = points.entries(
+        repositories.repository_of(world.run), "shop", points.backups(repositories.repository_of(world.run), "shop")
+    )
     assert (entry.untrusted, entry.problem) == (True, "untrusted: it is not signed")
 
 
@@ -567,7 +571,9 @@ def test_a_recovery_point_of_an_untrusted_backup_is_untrusted(world: World) -> N
     made = world.backup()
     points.seal(world.run, now=NOW, log=lambda line: None)
     world.path(made).write_bytes(unsigned(world, made))
-    (entry,) = points.entries(repositories.of(world.run), "shop", points.backups(repositories.of(world.run), "shop"))
+    (entry,) = points.entries(
+        repositories.repository_of(world.run), "shop", points.backups(repositories.repository_of(world.run), "shop")
+    )
     assert entry.untrusted
     assert entry.problem == f"{made.id}: untrusted: it is not signed"
 
@@ -731,7 +737,7 @@ def test_adopt_where_nothing_is_pinned_or_nothing_fits(world: World) -> None:
 def proved(world: World, made: Manifest, verdict: str = "PASS", at: datetime = NOW) -> Path:
     """What a verification that ran leaves beside the backup."""
     run, result = world.run, Result(made.id, "restore", (Check("tables", verdict, "x"),), at, at)
-    verify.keep(run, repositories.of(run), made, result)
+    verify.keep(run, repositories.repository_of(run), made, result)
     return world.path(made).with_name("verification.json")
 
 

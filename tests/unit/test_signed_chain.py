@@ -33,7 +33,7 @@ class Chain:
         self.config = make_config(root, signing_key=str(root / "host"), signers=signers)
         for night in reversed(range(NIGHTS)):
             run, made = Opened(self.config), make_manifest(NOW - timedelta(days=night), artefacts=())
-            with repositories.of(run).stage("database", made.id) as staging:
+            with repositories.repository_of(run).stage("database", made.id) as staging:
                 self.made.append(repositories.publish(run, made, staging.publish))
         real = sealing.verify
 
@@ -50,7 +50,10 @@ class Chain:
         """What is wrong with each, oldest first, as a reader finds it who remembers nothing."""
         (self.root / "state/signatures.json").unlink(missing_ok=True)
         self.checked.clear()
-        return [entry.problem for entry in catalog.entries(repositories.of(Opened(self.config)), "database", "shop")]
+        return [
+            entry.problem
+            for entry in catalog.entries(repositories.repository_of(Opened(self.config)), "database", "shop")
+        ]
 
 
 @pytest.fixture
@@ -95,7 +98,7 @@ def test_who_is_not_pinned_vouches_for_nothing(chain: Chain) -> None:
 def test_verifications_follow_one_another_too(chain: Chain) -> None:
     for made in chain.made:
         run, result = Opened(chain.config), Result(made.id, "restore", (Check("tables", "PASS", "x"),), NOW, NOW)
-        verify.keep(run, repositories.of(run), made, result)
+        verify.keep(run, repositories.repository_of(run), made, result)
     assert chain.list() == [""] * NIGHTS
     assert chain.checked.count("verification") == 1
     path = chain.path(1, "verification.json")

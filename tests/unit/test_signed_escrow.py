@@ -38,7 +38,7 @@ class Signing(World):
             words = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", name, "-f", str(root / name)]
             subprocess.run(words, check=True)
         self.pinned = (Signer("host", self.public("host")), Signer("safe", self.public("escrow"), ("escrow",)))
-        monkeypatch.setattr(escrow_record, "store", repositories.of)  # the bucket is of tests/objects
+        monkeypatch.setattr(escrow_record, "store", repositories.repository_of)  # the bucket is of tests/objects
 
     def public(self, name: str) -> str:
         return (self.root / f"{name}.pub").read_text().strip()
@@ -49,7 +49,7 @@ class Signing(World):
 
     def sealed(self) -> points.Point:
         run, made = Opened(self.configured()), make_manifest(datetime.now(timezone.utc))
-        with repositories.of(run).stage("database", made.id) as staging:
+        with repositories.repository_of(run).stage("database", made.id) as staging:
             for name, data in CONTENT.items():
                 (staging.path / name).write_bytes(data)
             repositories.publish(run, made, staging.publish)
@@ -158,7 +158,7 @@ def test_a_signature_of_another_document_is_none(tmp_path: Path, document: str) 
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / "key")], check=True)
     everything = ("manifest", "recovery-point", "verification", "escrow")
     pinned = [{"name": "a", "key": (tmp_path / "key.pub").read_text(), "documents": everything}]
-    repo = repositories.of(Opened(make_config(tmp_path, signers=pinned)))
+    repo = repositories.repository_of(Opened(make_config(tmp_path, signers=pinned)))
     place = sealing.Signature("r", 1, "")
     data = sealing.signed_record({"id": "x", "seal": "s", "stack": "shop"}, place, str(tmp_path / "key"), document)
     assert repo.trust is not None

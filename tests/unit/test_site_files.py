@@ -67,7 +67,7 @@ class Case:
     def place(
         self, which: str = site_files.FILES, *, check: bool = False, allow: Sequence[str] = (), **settings: Any
     ) -> site_files.Placed:
-        return site_files.place(
+        return site_files.place_files(
             make_config(self.root, **{"runtime": self.runtime, **settings}), None, "config_backup_x", key="",  # type: ignore[arg-type]
             which=which, stamp="S", check=check, log=lambda _: None, allow=allow,
         )  # fmt: skip

@@ -45,7 +45,7 @@ from config_world import keys as new_key
 from encryption_world import Lab
 
 MACHINE = scope.Machine("Debian", 2, 1 << 40, "/var/lib")
-EMPTY = scope.Seen("spare1", machine=MACHINE)
+EMPTY = scope.HostState("spare1", machine=MACHINE)
 LIVING: dict[str, Any] = typed.plain(
     replace(EMPTY, host="app1", running=("db", "web"), components=(scope.Component("database", "down"),)), nulls=True
 )
@@ -486,7 +486,7 @@ def test_a_machine_that_cannot_read_the_vault_yet_gets_a_plan_that_says_so(world
     assert any("not checked" in line for line in site_show.text(made, EMPTY))
 
 
-def recovered(point: str, *, ended: bool = True, rehearsal: bool = False) -> scope.Seen:
+def recovered(point: str, *, ended: bool = True, rehearsal: bool = False) -> scope.HostState:
     done = state.Phase("database", "2026-11-24T12:00:00Z", "2026-11-24T12:30:00Z", (Check("tables", PASS),))
     last = state.Recovery(point, rehearsal, "2026-11-24T13:00:00Z" if ended else "", (done,))
     return replace(EMPTY, running=("db",), components=(scope.Component("database", "healthy"),), recovery=last)

@@ -33,8 +33,8 @@ class Stack:
         return self.states[service]
 
 
-def look(root: Path, **changes: Any) -> scope.Seen:
-    return scope.look(Opened(make_config(root, **changes)), deep=True, log=lambda _: None)
+def look(root: Path, **changes: Any) -> scope.HostState:
+    return scope.assess_host(Opened(make_config(root, **changes)), deep=True, log=lambda _: None)
 
 
 def test_an_empty_machine(runner: Runner, tmp_path: Path) -> None:

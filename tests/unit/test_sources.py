@@ -120,8 +120,8 @@ def test_the_vault_stands_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, da
         shutil.rmtree(tmp_path / "backup")
     assert chosen(tmp_path, NOW) == of(second)
     one = sources(tmp_path, "objects", NOW)
-    entry = next(each for each in one.found if each.id == one.tied)
-    assert entry.place == "vault"
+    entry = next(each for each in one.entries if each.id == one.tied)
+    assert entry.source == "vault"
 
 
 def test_what_only_reading_finds_is_said(tmp_path: Path) -> None:
@@ -137,9 +137,9 @@ def taken(root: Path, identity: str, problem: str = "", **more: Any) -> tuple[st
     """The backup that is chosen where its bytes have that problem, and what was accepted of it."""
     one = Sources(Opened(make_config(root)), "database", identity, accept=True)
     entry, _passed = one.choose(
-        one.identity, None, lambda entry: problem if entry.place == "repository" else "", **more
+        one.identity, None, lambda entry: problem if entry.source == "repository" else "", **more
     )
-    return f"{entry.place} {entry.id}", one.accepted
+    return f"{entry.source} {entry.id}", one.accepted
 
 
 def test_what_was_accepted_is_known(tmp_path: Path) -> None:

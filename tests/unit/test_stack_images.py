@@ -118,5 +118,5 @@ def test_check_mode_brings_nothing(engine: Engine) -> None:
 
 def test_a_service_that_is_built_has_composes_name(engine: Engine) -> None:
     engine.model = Project("shop", services={"web": Service()})
-    (one,) = stack_images.wanted(engine, {})  # type: ignore[arg-type]
+    (one,) = stack_images.required_images(engine, {})  # type: ignore[arg-type]
     assert (one.name, one.digest) == ("shop-web", "")

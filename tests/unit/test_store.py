@@ -38,12 +38,12 @@ def run(root: Path, monkeypatch: pytest.MonkeyPatch, names: list[str], **given: 
 
 def test_every_bucket_is_protected_excluded_or_neither(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened = run(tmp_path, monkeypatch, ["uploads", "docs", "avatars", "cache"], objects={"exclude": ["cache", "gone"]})
-    assert store.look(opened) == Store(("uploads",), ("avatars", "docs"), ("cache",))
-    assert [(gap.what, gap.why) for gap in store.look(opened).left] == [
+    assert store.read_store(opened) == Store(("uploads",), ("avatars", "docs"), ("cache",))
+    assert [(gap.what, gap.why) for gap in store.read_store(opened).left] == [
         ("the buckets avatars, docs", "in no backup, as lifeboat_objects.bucket names uploads alone"),
         ("the bucket cache", "left out by lifeboat_objects.exclude"),
     ]
-    assert store.look(run(tmp_path, monkeypatch, ["uploads"])).left == ()
+    assert store.read_store(run(tmp_path, monkeypatch, ["uploads"])).left == ()
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_buckets_are_chosen_by_name_or_pattern(
 ) -> None:
     names = ["uploads", "docs", "avatars", "cache"]
     opened = run(tmp_path, monkeypatch, names, objects={"buckets": buckets, "exclude": exclude})
-    assert store.look(opened) == seen
+    assert store.read_store(opened) == seen
 
 
 def test_another_stacks_vault_is_neither_protected_nor_unprotected(
@@ -69,11 +69,11 @@ def test_another_stacks_vault_is_neither_protected_nor_unprotected(
 ) -> None:
     names = ["uploads", "docs", "vault-of-blog"]
     left_out = Store(("uploads", "docs"), vaults=("vault-of-blog",))
-    assert store.look(run(tmp_path, monkeypatch, names, objects={"buckets": ["*"]})) == left_out
+    assert store.read_store(run(tmp_path, monkeypatch, names, objects={"buckets": ["*"]})) == left_out
     named = run(tmp_path, monkeypatch, names, objects={"buckets": ["*", "vault-of-blog"]})
-    assert store.look(named).protected == ("uploads", "docs", "vault-of-blog")
+    assert store.read_store(named).protected == ("uploads", "docs", "vault-of-blog")
     excluded = run(tmp_path, monkeypatch, names, objects={"buckets": ["*"], "exclude": ["v*"]})
-    assert store.look(excluded).excluded == ("vault-of-blog",)
+    assert store.read_store(excluded).excluded == ("vault-of-blog",)
 
 
 def test_each_bucket_is_asked_once_whether_it_is_a_vault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,12 +85,12 @@ def test_each_bucket_is_asked_once_whether_it_is_a_vault(tmp_path: Path, monkeyp
         return lambda one: asked.append(f"{what} {one.name}") or answer
 
     monkeypatch.setattr(store, "_tagged", told("tag", False))
-    assert store.look(opened).vaults == ()
+    assert store.read_store(opened).vaults == ()
     assert sorted(asked) == ["tag a", "tag b", "tag c"]
     asked.clear()
     monkeypatch.setattr(store, "_tagged", told("tag", None))
     monkeypatch.setattr(store, "_ruled", told("rule", True))
-    assert store.look(opened).vaults == ("a", "b", "c")
+    assert store.read_store(opened).vaults == ("a", "b", "c")
     assert sorted(asked) == ["rule a", "rule b", "rule c", "tag a"]
 
 
@@ -98,13 +98,13 @@ def test_the_places_of_other_buckets_are_ours(tmp_path: Path, monkeypatch: pytes
     """Else a vault at the store's own address would be mirrored into itself, every night once more."""
     names = ["uploads", "docs", "uploads-backup", "uploads-backup-docs", "uploads-backup-gone"]
     given = {"objects": {"buckets": ["*"]}, "vault": {"endpoint_url": HERE}}
-    assert store.look(run(tmp_path, monkeypatch, names, **given), ["gone"]) == Store(("uploads", "docs"))
-    assert "uploads-backup-gone" in store.look(run(tmp_path, monkeypatch, names, **given)).protected
+    assert store.read_store(run(tmp_path, monkeypatch, names, **given), ["gone"]) == Store(("uploads", "docs"))
+    assert "uploads-backup-gone" in store.read_store(run(tmp_path, monkeypatch, names, **given)).protected
 
 
 def test_a_bucket_that_is_named_and_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened = run(tmp_path, monkeypatch, ["uploads"], objects={"buckets": ["docs", "d*"]})
-    assert store.absent(opened.config.objects, store.look(opened)) == ["docs"]
+    assert store.absent(opened.config.objects, store.read_store(opened)) == ["docs"]
 
 
 @pytest.mark.parametrize("name", ["../repository", "a/b", "", "..", "a..b", "a" * 300, "a b", "-a"])
@@ -196,7 +196,7 @@ def test_the_vault_and_the_repository_are_ours_at_the_stores_own_address(
     """A bucket elsewhere of the same name says nothing of the one that is here."""
     monkeypatch.setattr(store, "addresses", lambda host: {"127.0.0.1"} if host == "localhost" else {host})
     opened = run(tmp_path, monkeypatch, ["uploads", *OURS], **given)
-    assert store.look(opened).unprotected == tuple(left)
+    assert store.read_store(opened).unprotected == tuple(left)
 
 
 def test_buckets_of_a_moment_and_in_quarantine_are_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -207,7 +207,7 @@ def test_buckets_of_a_moment_and_in_quarantine_are_ours(tmp_path: Path, monkeypa
         store.quarantine_name("uploads", f"{at:%Y%m%d_%H%M%S}"),
     ]  # fmt: skip
     alike = ["docs-quarantine-20261124-030001", "lifeboat-check-ours", "uploads-quarantine-soon"]
-    found = store.look(run(tmp_path, monkeypatch, ["uploads", *ours, *alike]))
+    found = store.read_store(run(tmp_path, monkeypatch, ["uploads", *ours, *alike]))
     assert found.unprotected == tuple(sorted(alike)), "what only looks like ours is somebody's"
 
 
@@ -218,8 +218,11 @@ def test_a_key_that_may_not_list_buckets_is_no_error(tmp_path: Path, monkeypatch
         raise UsageError("list the buckets", one.endpoint_url, "access denied")
 
     monkeypatch.setattr(bucket, "names", denied)
-    assert store.look(opened) == Store(("uploads",), excluded=("cache",), unlisted="access denied")
-    assert [gap.what for gap in store.look(opened).left] == ["the bucket cache", "which other buckets the store has"]
+    assert store.read_store(opened) == Store(("uploads",), excluded=("cache",), unlisted="access denied")
+    assert [gap.what for gap in store.read_store(opened).left] == [
+        "the bucket cache",
+        "which other buckets the store has",
+    ]
 
 
 def test_a_thousand_buckets_are_counted_and_a_hostile_name_is_shown_plainly(tmp_path: Path) -> None:

@@ -179,7 +179,7 @@ def test_a_record_is_left_unless_told_not_to(tmp_path: Path) -> None:
     assert entries(tmp_path)[0].proof == {}
     result = run(tmp_path)
     proof = entries(tmp_path)[0].proof["checksum"]
-    assert proof.said == json.loads(json.dumps(result.as_dict()))
+    assert proof.record == json.loads(json.dumps(result.as_dict()))
     assert proof.verdict == PASS
 
 

@@ -64,7 +64,7 @@ def test_each_night_reads_another_part_and_all_parts_are_everything() -> None:
 
 def test_what_is_due_comes_first() -> None:
     turn = Turn(99, 100, NIGHTS)
-    due = [turn.due(key) for key in sorted(map(str, range(500)), key=turn.place)]
+    due = [turn.due(key) for key in sorted(map(str, range(500)), key=turn.distance)]
     assert due == sorted(due, reverse=True)
 
 
@@ -78,14 +78,14 @@ def night(config: Config, days: int) -> Turns:
 def test_when_objects_were_read_is_remembered_for_each_bucket(tmp_path: Path) -> None:
     config = make_config(tmp_path, vault={"objects_bucket": "v", "endpoint_url": "http://v", "read_days": 30})
     today = NIGHT.timestamp() // 86400
-    assert night(config, 0).of("uploads") == Turn(today - 7, today, 30), "nothing is known: as of last week"
+    assert night(config, 0).turn("uploads") == Turn(today - 7, today, 30), "nothing is known: as of last week"
     night(config, 0).read("uploads")
     night(config, 1).read("docs")
-    assert night(config, 3).of("uploads") == Turn(today, today + 3, 30)
-    assert night(config, 3).of("docs") == Turn(today + 1, today + 3, 30)
-    assert night(config, 0).of("uploads") == Turn(today - 1, today, 30), "twice in one night"
-    assert night(config, -5).of("uploads") == Turn(today - 6, today - 5, 30), "a clock that went back"
+    assert night(config, 3).turn("uploads") == Turn(today, today + 3, 30)
+    assert night(config, 3).turn("docs") == Turn(today + 1, today + 3, 30)
+    assert night(config, 0).turn("uploads") == Turn(today - 1, today, 30), "twice in one night"
+    assert night(config, -5).turn("uploads") == Turn(today - 6, today - 5, 30), "a clock that went back"
     path = config.state / proof._FILE
     for broken in ("", "[]", '{"nights": {"uploads": "x"}}', "{"):
         path.write_text(broken)
-        assert night(config, 0).of("uploads") == Turn(today - 7, today, 30)
+        assert night(config, 0).turn("uploads") == Turn(today - 7, today, 30)

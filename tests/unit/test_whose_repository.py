@@ -44,7 +44,7 @@ def test_status_fails(run: Opened) -> None:
 
 
 def test_prune_and_backup_stop(run: Opened) -> None:
-    repo = repositories.of(run)
+    repo = repositories.repository_of(run)
     before = repo.ids("database")
     with pytest.raises(OtherStackError, match=CAUSE):
         prune.prune(run, now=NOW, dry_run=False, log=len)
@@ -57,7 +57,7 @@ def test_prune_and_backup_stop(run: Opened) -> None:
 def test_deploy_refuses(run: Opened) -> None:
     (said,) = preflight.unreachable(run, stack=False)
     assert said.startswith("lifeboat_repository: Could not use the repository (")
-    marked(repositories.of(run), "shop")
+    marked(repositories.repository_of(run), "shop")
     assert preflight.unreachable(Opened(run.config), stack=False) == []
 
 
@@ -71,7 +71,7 @@ class Vault:
 
 
 def test_the_vaults_copies(run: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
-    marked(repositories.of(run), "shop")
+    marked(repositories.repository_of(run), "shop")
     monkeypatch.setattr(repositories, "in_vault", lambda run: Vault())
     said = copies.catch_up(run, log=len)
     assert [line.partition("): ")[2] for line in said.failed] == ["its marker names the stack wiki."]

@@ -35,7 +35,7 @@ FILE = "letters.txt"
 
 
 def take(run: Opened, *, log: Callable[[str], None]) -> Manifest:
-    repo = repositories.of(run)
+    repo = repositories.repository_of(run)
     now = datetime.now(timezone.utc).replace(microsecond=0)
     identity = catalog.free_id(repo, "letters", now)
     text = Path(run.config.runtime.project_directory, FILE).read_text(encoding="utf-8")
@@ -71,7 +71,7 @@ run = Opened(make_config(root))
 (root / "letters.txt").write_text("abc")
 (one,) = backup.take(run, "letters", log=print).manifests
 print("verified:", verify.verify(run, one.id, "restore", log=print).verdict)
-print("scheduled:", "backup letters" in schedule.wanted(run.config))
+print("scheduled:", "backup letters" in schedule.required(run.config))
 print("\\n".join(f"{check.result} {check.name}" for check in status.status(run, now=one.taken_at).checks))
 """
 EXPECTED = ("offered: True", "verified: PASS", "scheduled: True", "PASS newest letters backup", "PASS letters proof")

@@ -43,7 +43,7 @@ NAME = "physical"
 
 
 def take(run: Opened, *, log: Log) -> Manifest:
-    config, repo, server = run.config, repositories.of(run), database_server.for_backups(run)
+    config, repo, server = run.config, repositories.repository_of(run), database_server.for_backups(run)
     now = datetime.now(timezone.utc)
     identity = catalog.free_id(repo, "database", now)
     commands = {
@@ -131,7 +131,7 @@ settings = make_config(root, database={"method": "physical"})
 run = Opened(settings)
 made = components.COMPONENTS["database"].take(run, False, print)
 print("taken by:", made.detailed(DatabaseDetails).method)
-print("told:", components.COMPONENTS["database"].line(made).split("  ")[-1])
+print("told:", components.COMPONENTS["database"].summary(made).split("  ")[-1])
 print("verified:", verify.verify(run, made.id, "archive", log=print).verdict)
 later = publish(root, made.finished_at + timedelta(minutes=1))
 between = made.taken_at + (made.finished_at - made.taken_at) / 2

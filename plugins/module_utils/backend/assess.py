@@ -45,7 +45,7 @@ def redactor_of(config: Config, containers: Sequence[Container] = ()) -> Redacto
     redactor = Redactor(config.secrets.values())
     redactor.learn(secrets_of(environment(config)))
     for item in containers:
-        redactor.learn(secrets_of(assignments("\n".join(item.made.environment))))
+        redactor.learn(secrets_of(assignments("\n".join(item.config.environment))))
     return redactor
 
 
@@ -202,7 +202,7 @@ def _observe(config: Config, raw: Container, redactor: Redactor, once: set[str],
         restarts=raw.restarts,
         oom=state.oom_killed,
         error=redactor.one_line(state.error),
-        image=pipeline.one_line(raw.made.image),
+        image=pipeline.one_line(raw.config.image),
         made_from=raw.image,
         up=_age(state.started_at),
         once=service in once or (policy in ("no", "") and bare),
@@ -345,7 +345,7 @@ def _published(observations: Observations, stack: ComposeRuntime, stores: Collec
     whole = {container.project for container in every if container.service in stores}
     result = []
     for container in every:
-        here = bool(stack.directory) and container.made.labels.get(f"{_OWN}project.working_dir") == stack.directory
+        here = bool(stack.directory) and container.config.labels.get(f"{_OWN}project.working_dir") == stack.directory
         ours = here and container.project not in whole
         result += [_Published(port, pipeline.one_line(container.name), ours) for port in _bindings(container)]
     return result

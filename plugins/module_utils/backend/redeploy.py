@@ -28,7 +28,7 @@ from ..configuration.allowed import LeftOut
 from ..configuration.restore import Extracted
 from ..repository import catalog
 from ..repository.catalog import Entry
-from ..repository.sources import Sources, held, release
+from ..repository.sources import Sources, hold, release
 from ..settings.config import Config
 from ..stack.files import NAMES, OVERRIDES
 from ..stack.runtime import Opened
@@ -66,10 +66,10 @@ def candidates(run: Opened, identity: str = "latest", *, accept: bool = False) -
     accept: the one that was named, although it failed. Raises LifeboatError where there is none.
     """
     sources = Sources(run, "config", identity, accept=accept)
-    chosen, _why = catalog.choose(sources.found, run.config.stack, identity=sources.identity, accept=accept)
+    chosen, _why = catalog.choose(sources.entries, run.config.stack, identity=sources.identity, accept=accept)
     if sources.identity not in ("", "latest"):
         return sources, [chosen]
-    return sources, [entry for entry in reversed(sources.found) if entry.good and entry.id <= chosen.id][:BACK]
+    return sources, [entry for entry in reversed(sources.entries) if entry.good and entry.id <= chosen.id][:BACK]
 
 
 def redeploy(run: Opened, *, identity: str, key: str, stamp: str, accept: bool = False, log: Log) -> Redeployed:
@@ -85,7 +85,7 @@ def redeploy(run: Opened, *, identity: str, key: str, stamp: str, accept: bool =
     missing: tuple[str, ...] = ()
     for chosen in found:
         # What a killed run had chosen is still there when the same command goes on.
-        for line in held(run, chosen.place, chosen.id, "recover_backend", datetime.now(timezone.utc)):
+        for line in hold(run, chosen.source, chosen.id, "recover_backend", datetime.now(timezone.utc)):
             log(line.strip())
         with filesystem.scratch(".redeploying-", MEMORY if MEMORY.is_dir() else None) as folder:
             target = folder / "files"
@@ -93,7 +93,7 @@ def redeploy(run: Opened, *, identity: str, key: str, stamp: str, accept: bool =
             got = configuration_restore.extract(sources.repo(chosen), chosen.id, target, keys=keys, site=False, log=log)
             missing = missing or tuple(name for name in got.missing if _ours(run.config, name))
             done = _bring(run.config, got, run.config.state / QUARANTINE / stamp, stamp, log)
-        release(run, chosen.place, chosen.id, log)
+        release(run, chosen.source, chosen.id, log)
         if done.replaced or done.created or done.aside:
             return replace(done, backup=chosen.id, failed=chosen.failed, missing=missing)
     raise NotFoundError(

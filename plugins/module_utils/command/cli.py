@@ -186,7 +186,7 @@ def _configured(arguments: argparse.Namespace) -> config.Config:
     if arguments.verb == "escrow":
         from ..operations import escrow_kit
 
-        if escrow_kit.given(arguments):
+        if escrow_kit.names_vault(arguments):
             return escrow_kit.configured(arguments)
     usual = config.KEEPER_DIRECTORY if arguments.verb == "keeper" else config.DIRECTORY
     return config.load(arguments.stack, arguments.config_directory or usual)
@@ -319,7 +319,7 @@ def _prune(loaded: config.Config, arguments: argparse.Namespace, log: Log) -> An
     word = "would delete" if arguments.dry_run else "deleted"
     shown = [f"keep    {identity}  {', '.join(reasons)}" for identity, reasons in result["keep"].items()]
     shown += [f"{word}  {identity}" for identity in [*result["delete"], *result["swept"]]]
-    shown += operations_prune.told(result, word)
+    shown += operations_prune.report(result, word)
     shown.append(f"{len(result['keep'])} kept, {len(result['delete'])} {word}")
     said = operations_prune.alarm(loaded.stack, result) or operations_prune.unread(loaded.stack, result)
     if said:
@@ -333,13 +333,14 @@ def _list(loaded: config.Config, arguments: argparse.Namespace, log: Log) -> Ans
     from ..repository import show as repository_show
 
     run = Opened(loaded)
-    repo = repositories.of(run)
+    repo = repositories.repository_of(run)
     repo.check(writable=False)
     found = points.backups(repo, loaded.stack)
     tied = points.entries(repo, loaded.stack, found)
     now = datetime.now(timezone.utc)
     gone, gone_points = clocks.hidden_entries(run, found, tied, now)
     found = {name: [*gone.get(name, ()), *entries] for name, entries in found.items()}
+    found.update(points.continuous(repo, loaded.stack))
     tied = [*gone_points, *tied]
     if arguments.component:
         found = {name: entries for name, entries in found.items() if name == arguments.component}
@@ -369,7 +370,7 @@ def _escrow(loaded: config.Config, arguments: argparse.Namespace, log: Log) -> A
     if arguments.look:
         now = datetime.now(timezone.utc)
         run = Opened(loaded)
-        return _verification(escrow_look.look(run, path=arguments.seen, accept=arguments.accept, now=now, log=log))
+        return _verification(escrow_look.compare(run, path=arguments.seen, accept=arguments.accept, now=now, log=log))
     if arguments.print_kit:
         kit = escrow_kit.kit(loaded)
         return 0, kit, base_text.printable_json(kit, indent=1).split("\n")
@@ -387,7 +388,7 @@ def _status(loaded: config.Config, arguments: argparse.Namespace, log: Log) -> A
     if arguments.nagios:
         code, line = nagios.status(loaded.stack, seen.checks)
         return code, seen.as_dict(), [line]
-    kept = quarantine.look(stack, now=now)
+    kept = quarantine.survey(stack, now=now)
     going = runs.going(loaded)
     told = [f"running   {run}, {base_text.human(one.done)} since {format_time(one.at)}" for run, one in going.items()]
     shown = [*status.newest(seen), *told, "", *kept.lines(), "", *base_text.checks(seen.checks)]
@@ -401,7 +402,7 @@ def _quarantine(loaded: config.Config, arguments: argparse.Namespace, log: Log) 
 
     run, now = Opened(loaded), datetime.now(timezone.utc)
     if arguments.action == "list":
-        kept = quarantine.look(run, now=now)
+        kept = quarantine.survey(run, now=now)
         return (UnverifiedError.exit_code if kept.unseen else 0), kept.as_dict(), kept.lines()
     if not arguments.kind or not arguments.name:
         cause, remedy = "its kind and name are not given", "`lifeboat quarantine` lists both, with the command."
@@ -566,6 +567,18 @@ def _explain_options(parser: argparse.ArgumentParser) -> None:
     explain.options(parser)
 
 
+def _recover(loaded: config.Config, arguments: argparse.Namespace, log: Log) -> Answer:
+    from . import recover
+
+    return recover.run(loaded, arguments, log)
+
+
+def _recover_options(parser: argparse.ArgumentParser) -> None:
+    from . import recover
+
+    recover.options(parser)
+
+
 def _metrics(loaded: config.Config, arguments: argparse.Namespace, log: Log) -> Answer:
     from . import watched
 
@@ -603,6 +616,30 @@ def _transaction_options(parser: argparse.ArgumentParser) -> None:
     transaction.options(parser)
 
 
+def _wal(loaded: config.Config, arguments: argparse.Namespace, log: Log) -> Answer:
+    from . import wal
+
+    return wal.run(Opened(loaded), arguments, log)
+
+
+def _wal_options(parser: argparse.ArgumentParser) -> None:
+    from . import wal
+
+    wal.options(parser)
+
+
+def _mark(loaded: config.Config, arguments: argparse.Namespace, log: Log) -> Answer:
+    from . import wal
+
+    return wal.mark(Opened(loaded), arguments, log)
+
+
+def _mark_options(parser: argparse.ArgumentParser) -> None:
+    from . import wal
+
+    wal.mark_options(parser)
+
+
 def _status_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--nagios", action="store_true",
@@ -631,6 +668,11 @@ _VERBS = {
     "transaction": Verb(
         "Do what a user does, as lifeboat_drill says, and read it back.", _transaction_options, _transaction
     ),
+    "recover": Verb(
+        "Recover what is damaged, on this host alone: print the plan, and carry it out where the host is confirmed.",
+        _recover_options,
+        _recover,
+    ),
     "quarantine": Verb(
         "List what recoveries moved aside and is still there, or remove one thing of it.",
         _quarantine_options,
@@ -651,5 +693,7 @@ _VERBS = {
         _ship_options,
         _ship,
     ),
+    "wal": Verb("Protect the database continuously by its write-ahead log (WAL).", _wal_options, _wal),
+    "mark": Verb("Name this instant in the WAL, to go back to it.", _mark_options, _mark),
     "status": Verb("Say whether the stack is protected; fails when it is not.", _status_options, _status),
 }

@@ -26,6 +26,7 @@ _KNOWN = {
     ("", "stack"): "stacks",
     ("verify", "id"): "backups",
     ("escrow", "point"): "points",
+    ("recover", "recovery_point"): "backups",
     ("report", "id"): "records",
     ("review", "id"): "records",
     ("explain", "alert"): "alerts",
@@ -180,6 +181,6 @@ def _ids(kind: str, stack: str, directory: Path) -> list[str]:
         return store.ids(loaded)
     if not loaded.backup_directory:
         return []
-    repo = repositories.of(Opened(loaded))
+    repo = repositories.repository_of(Opened(loaded))
     named = components.KINDS if kind == "backups" else ()
     return [*(name for component in named for name in repo.published(component)), *repo.points()]

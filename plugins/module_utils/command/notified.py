@@ -34,7 +34,7 @@ def run(run: Opened, arguments: argparse.Namespace, log: Log) -> Answer:
         identity, checks = notify.test(config, now)
         log(f"sent the test {identity}")
     else:
-        identity, checks = "", notify_look.look(run, now=now)
+        identity, checks = "", notify_look.report(run, now=now)
     result = verdict(checks) if checks else PASS
     answer = {"verdict": result, "id": identity, "checks": [check.as_dict() for check in checks]}
     return CODES[result], answer, text.checks(checks) or ["nothing to tell: each receiver knows all"]

@@ -16,7 +16,7 @@ from ..base import filesystem
 from ..base.errors import IntegrityError, Log, present
 from ..base.filesystem import explained
 from ..evidence import record, store
-from ..evidence.store import Kept
+from ..evidence.store import StoredRecord
 from ..faces import site as faces_site
 from ..faces import words
 from ..faces.history import OK, Stack, answer, judge
@@ -94,14 +94,14 @@ def differing(folder: Path, files: Mapping[str, bytes]) -> list[str]:
         )  # fmt: skip
 
 
-def _checked(config: Config, item: Kept, allowed_signers: str) -> Kept:
+def _checked(config: Config, item: StoredRecord, allowed_signers: str) -> StoredRecord:
     if not allowed_signers or item.record is None:
         return item
     said = signature.check(store.folder(config) / f"{item.id}.json", allowed_signers)
     return replace(item, signature=said, problem=item.problem or (said if said.startswith(signature.BAD) else ""))
 
 
-def _show_record(item: Kept, form: str) -> Answer:
+def _show_record(item: StoredRecord, form: str) -> Answer:
     if item.record is None:
         raise IntegrityError("read the evidence", item.id, item.problem, "Keep it for inquiry; it proves nothing.")
     known = {"problem": item.problem, "signature": item.signature, "sha256": item.sha256}
@@ -114,7 +114,7 @@ def _show_record(item: Kept, form: str) -> Answer:
     return code, item.body, [*shown, f"NO EVIDENCE: {item.problem}"] if item.problem else shown
 
 
-def _summary(item: Kept) -> dict[str, object]:
+def _summary(item: StoredRecord) -> dict[str, object]:
     keys = ("kind", "scenario", "recorded_at", "verdict", "seconds", "target_seconds")
     known = {key: item.body.get(key) for key in keys}
     return {"id": item.id, "problem": item.problem, "signature": item.signature, **known}

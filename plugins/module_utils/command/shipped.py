@@ -62,7 +62,7 @@ def run(loaded: config.Config, arguments: argparse.Namespace, log: Log) -> Answe
         return (6 if left else 0), {"taken": taken, "left": left, "why": why}, [words]
     # rsyslog begins another when one of us does not end in time: that one waits for this to have ended.
     with contextlib.suppress(BrokenPipeError), lock.held(f"{loaded.stack}.ship", "ship", wait=_ENDS, directory=place):
-        shipping.run(sys.stdin.buffer, sys.stdout, store.post, secrets, shipping.Kept(place, log), log)
+        shipping.run(sys.stdin.buffer, sys.stdout, store.post, secrets, shipping.Queue(place, log), log)
     return 0, {}, []
 
 

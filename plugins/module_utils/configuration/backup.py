@@ -60,7 +60,7 @@ def take(run: Opened, *, log: Log, directory: Path = configuration.DIRECTORY) ->
     config = run.config
     recovery_state.refuse_while_unfinished(config, "start a backup", (recovery_state.RECOVERING_CONFIG,))
     started, taken_at = time.monotonic(), datetime.now(timezone.utc)
-    repo = repositories.of(run)
+    repo = repositories.repository_of(run)
     repo.check(writable=True)
     repo.sweep(older_than=STALE, now=taken_at)
     wanted = files.select(config, run.runtime, directory)

@@ -76,7 +76,7 @@ def _archive(config: Config, repo: Repository, manifest: Manifest, keys: age.Key
 def _opens(manifest: Manifest, part: Part, keys: age.Keys) -> bool:
     """Can the part be read here? Of one that an earlier backup keeps, the host's key of that week is gone."""
     own = part.backup == manifest.id or not part.recipients
-    return own or bool(keys.given or keys.host.text((*part.recipients, part.host_key)))
+    return own or bool(keys.identity or keys.host.text((*part.recipients, part.host_key)))
 
 
 def _proved_before(repo: Repository, name: str, part: Part) -> Check:
@@ -102,7 +102,7 @@ def held_elsewhere(repo: Repository, part: Part) -> Check:
     if wrong:
         return Check(name, FAIL, wrong)
     with repo.open("config", part.backup, part.artefact) as stream:
-        same = checksums.of(stream, part.artefact).sha256 == part.sha256
+        same = checksums.artefact_of(stream, part.artefact).sha256 == part.sha256
     other = [] if same else [f"{part.backup}: it has another SHA-256 than when it was written"]
     return compared(name, other, f"held by {part.backup}, {part.size} bytes")
 

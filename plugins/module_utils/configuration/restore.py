@@ -133,7 +133,7 @@ def extract(
     stay sealed and are told in `missing`. Raises UsageError where the key is another's, IntegrityError where anything
     is not as it was written.
     """
-    manifest, key = read_manifest(repo, identity), keys.given if keys and secrets else ""
+    manifest, key = read_manifest(repo, identity), keys.identity if keys and secrets else ""
     entries = listing(repo, identity, keys)
     archives = (PLAIN, SECRETS, parts.NAMES[parts.SITE])
     wanted = {name: {path: entry for path, entry in entries.items() if entry.archive == name} for name in archives}

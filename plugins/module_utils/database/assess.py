@@ -382,10 +382,10 @@ def reference_of(sources: Sources, asked: Optional[Entry] = None, target: str = 
     Their bytes are checked first: a damaged one would make a healthy database look damaged, or a damaged one healthy.
     asked: the backup whose state was named, of the database `target`, empty: of the application's.
     """
-    fitting = [entry for entry in reversed(sources.found) if entry.serves and entry.manifest]
+    fitting = [entry for entry in reversed(sources.entries) if entry.serves and entry.manifest]
     chosen = reference(sources, asked) if asked and asked.manifest else None
     for entry in fitting:
-        if catalog.shrunk(sources.found, entry.id, gone=False)[0]:
+        if catalog.shrunk(sources.entries, entry.id, gone=False)[0]:
             continue
         base = reference(sources, entry)
         if "" in base.fingerprints:

@@ -77,10 +77,10 @@ def _fits(rule: Rule, types: Sequence[str]) -> Optional[bool]:
         return None
     if "all" not in rule.databases or "all" not in rule.users:
         return False
-    return True if rule.type == "local" else _loopback(rule)
+    return True if rule.type == "local" else loopback(rule)
 
 
-def _loopback(rule: Rule) -> Optional[bool]:
+def loopback(rule: Rule) -> Optional[bool]:
     address = rule.address or ""
     if address in ("all", "samehost", "samenet", "localhost"):
         return True

@@ -101,7 +101,7 @@ def of(config: Config, entries: Sequence[Entry], chosen: Manifest, on_server: Op
 
 def with_tables(lacking: Lacking, sources: Sources, chosen: Entry, restored: Collection[str]) -> Lacking:
     """And the tables of the databases that are restored, as the fingerprints of the two backups tell."""
-    newest = next((entry for entry in reversed(sources.found) if entry.serves and entry.id > chosen.id), None)
+    newest = next((entry for entry in reversed(sources.entries) if entry.serves and entry.id > chosen.id), None)
     if newest is None:
         return lacking
     had, has = _tables(sources, chosen, restored), _tables(sources, newest, restored)

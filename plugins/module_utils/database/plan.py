@@ -147,7 +147,7 @@ def _make(
     now = datetime.now(timezone.utc)
     databases = scope.databases(manifest)
     back = [item.live for item in scope.restored(manifest)]
-    lacks = lacking.of(config, sources.found, manifest, seen.databases)
+    lacks = lacking.of(config, sources.entries, manifest, seen.databases)
     lacks = lacking.with_tables(lacks, sources, chosen, back) if needed else lacks
     stays = {*(seen.databases or ())} - {*seen.damaged} if mode == "swap" else ()
     one_offs: list[str] = []
@@ -167,7 +167,7 @@ def _make(
             *filter(None, [older, _wal_elsewhere(run) if mode in ("start", "rebuild") else ""]),
             *_another(config, seen, mode, chosen),
             *sources.notes,
-            *_warnings(sources.found, chosen),
+            *_warnings(sources.entries, chosen),
             *(scope.newer_copies(better) if mode in ("start", "rebuild", "fill") else ()),
             *lacks.warnings(back, seen.databases),
             *damaged,
@@ -228,7 +228,7 @@ def _asked(sources: Sources, before: Optional[datetime]) -> Optional[Entry]:
     with contextlib.suppress(LifeboatError):
         identity, stack = sources.tied or sources.identity, sources.run.config.stack
         entry, _newer = catalog.choose(
-            sources.found, stack, identity=identity, before=before, accept=sources.accept, partly=True,
+            sources.entries, stack, identity=identity, before=before, accept=sources.accept, partly=True,
             reach=methods.reach,
         )  # fmt: skip
         return entry if entry.manifest else None
@@ -480,7 +480,7 @@ def _choose(
         if (absent := scope.absent(manifest)) or scope.mode in ("none", "reopen"):
             return absent
         here = scope.fitting(manifest)
-        less, fuller = catalog.shrunk(sources.found, entry.id, gone=False)
+        less, fuller = catalog.shrunk(sources.entries, entry.id, gone=False)
         if less and identity in LATEST:
             raise UsageError(
                 "choose a backup", run.config.stack, f"{less}: which of them is right is not ours to guess",

@@ -99,7 +99,7 @@ class _Protection(Protection[assess.Assessment]):
 
     def assess(self) -> assess.Assessment:
         planned, sources = self.planned, Sources(self.run, "database")
-        named_by = (entry for entry in sources.found if planned.state and entry.id == planned.backup["id"])
+        named_by = (entry for entry in sources.entries if planned.state and entry.id == planned.backup["id"])
         reference = assess.reference_of(sources, next(named_by, None), planned.target if planned.named else "")
         seen = assess.assess(self.run, reference)
         self.seen = seen if seen.condition != DOWN else None

@@ -18,7 +18,7 @@ from ..base.errors import LifeboatError, Log, NotFoundError, UsageError
 from ..base.pipeline import Command
 from ..database import server as database_server
 from ..evidence import record
-from ..evidence.phases import Given, Plan, PlannedBackup
+from ..evidence.phases import Plan, PlannedBackup, ReportedPhase
 from ..evidence.schema import Record
 from ..operations import verify as operations_verify
 from ..recovery import state as recovery_state
@@ -83,7 +83,7 @@ def rehearse(run: Opened, scenario: str, *, reason: str, operator: str, target: 
     if scenario == DATABASE:
         database_server.refuse_without(run.config, "restore next to production")
     steady = "; ".join(f"{check.name}: {check.detail}" for check in drill.steady(run.config, scenario))
-    repo = repositories.of(run)
+    repo = repositories.repository_of(run)
     ids = [name for name in operations_verify.targets(run.config, repo, "latest")[0] if component_of(name) == component]
     if not ids:
         raise NotFoundError("restore next to production", component, "there is no backup of it", "Take one.")
@@ -93,7 +93,7 @@ def rehearse(run: Opened, scenario: str, *, reason: str, operator: str, target: 
     every = 0 if component == FILES else None  # what changed last night is no rehearsal of what would be lost
     result = operations_verify.verify(run, ids[0], "restore", sample=every, log=log, record=False)
     took = began.phase()
-    phase = Given(took.started_at, took.finished_at, took.monotonic, took.boot, "restore", result.size)
+    phase = ReportedPhase(took.started_at, took.finished_at, took.monotonic, took.boot, "restore", result.size)
     after: dict[str, str] = {}
     try:
         after = portrait(run)

@@ -65,7 +65,7 @@ def clean(run: Opened, record: Record, fault: str, *, log: Log) -> tuple[list[st
             tried(functools.partial(_remove_replaced, phase)) if record.scenario == FILES else False,
             *(tried(functools.partial(_drop, run, name)) for name in phase.quarantined_databases),
         )
-        left_over = tuple(replace(database, kept="") for database in phase.databases)
+        left_over = tuple(replace(database, retained_as="") for database in phase.databases)
         gone = replace(phase, quarantine="", quarantined_database="", way_back=(), databases=left_over)
         phases.append(gone if any(aside) else phase)
     for done in removed:

@@ -64,31 +64,33 @@ class Account:
     problems: tuple[str, ...] = ()
 
 
-def drilled(seen: Account, until: Optional[datetime]) -> Drilled:
+def drilled(account: Account, until: Optional[datetime]) -> Drilled:
     """(what the record says of the drill, its checks, seconds from fault to transaction or None, rpo).
 
     until: no earlier write may be lost: the recovery point's instant, or the fault's where nothing was restored.
     """
-    seconds, injected, served = seen.seconds, seen.injected_at, seen.transaction_at
+    seconds, injected, served = account.seconds, account.injected_at, account.transaction_at
     if seconds is None and injected and served:
         seconds = (served - injected).total_seconds()
     unseen = "nobody saw the fault take: this may have been a recovery of nothing"
-    unverified = "; ".join(["none was verified after the fault", *seen.problems])
+    unverified = "; ".join(["none was verified after the fault", *account.problems])
     verified = f"verified at {format_time(served)}" if served and injected else ""
     checks = [
-        Check("fault", PASS if seen.proof else COULD_NOT_VERIFY, seen.proof or unseen),
+        Check("fault", PASS if account.proof else COULD_NOT_VERIFY, account.proof or unseen),
         Check("business transaction", PASS if verified else COULD_NOT_VERIFY, verified or unverified),
     ]
-    ledger, target, lost = seen.ledger, seen.rpo_target_seconds, seen.rpo_seconds
+    ledger, target, lost = account.ledger, account.rpo_target_seconds, account.rpo_seconds
     if lost is None and ledger and not ledger.lost:
         lost = 0.0
     lost = None if lost is None else round(lost, 2)
-    checks.append(_loss(ledger, lost, target, seen.problems))
+    checks.append(_loss(ledger, lost, target, account.problems))
     if ledger and until:
         checks.append(_promise(ledger, until))
     how = "from the writer's ledger: acknowledged before the fault, and absent after the recovery"
     counted = Ledger(ledger.acknowledged, ledger.present, ledger.lost, ledger.unexpected) if ledger else None
-    facts = Drill(seen.fault, seen.proof, seen.seed, seen.steady_state, injected, served, counted, seen.evidence)
+    facts = Drill(
+        account.fault, account.proof, account.seed, account.steady_state, injected, served, counted, account.evidence
+    )
     return facts, checks, None if seconds is None else round(seconds, 2), Rpo(lost, target, how)
 
 

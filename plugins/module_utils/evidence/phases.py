@@ -67,25 +67,25 @@ class Copied:
 
 
 @dataclass(frozen=True)
-class Given(clock.Phase):
-    """A phase as modules and roles tell of it. kept: what the record keeps of it, see schema.KEPT."""
+class ReportedPhase(clock.Phase):
+    """A phase as modules and roles tell of it. recorded: what the record keeps of it, see schema.KEPT."""
 
     name: str = ""
     bytes: Optional[int] = None
     log: tuple[str, ...] = ()
-    kept: Mapping[str, object] = field(default_factory=dict)
+    recorded: Mapping[str, object] = field(default_factory=dict)
 
 
-def given(told: Mapping[str, object]) -> Given:
+def parse_phase(body: Mapping[str, object]) -> ReportedPhase:
     """A phase from JSON."""
-    known = {key: value for key, value in told.items() if value is not None}
-    known["kept"] = {key: told[key] for key in schema.KEPT if told.get(key)}
-    found = typed.build(Given, known, _WRONG, f"phase {told.get('name')}", unknown="ignore")
+    known = {key: value for key, value in body.items() if value is not None}
+    known["recorded"] = {key: body[key] for key in schema.KEPT if body.get(key)}
+    found = typed.build(ReportedPhase, known, _WRONG, f"phase {body.get('name')}", unknown="ignore")
     return dataclasses.replace(found, log=tuple(line for said in found.log for line in said.splitlines()))
 
 
 def timeline(
-    config: Config, scenario: str, phases: Sequence[Given], backup: Optional[PlannedBackup]
+    config: Config, scenario: str, phases: Sequence[ReportedPhase], backup: Optional[PlannedBackup]
 ) -> tuple[tuple[Phase, ...], Optional[Production]]:
     """The phases for the record, and the time at production size, None where unknown."""
     component = SCENARIOS[scenario].component if scenario in SCENARIOS else ""
@@ -105,32 +105,32 @@ def seconds(phases: Sequence[clock.Phase]) -> tuple[float, str]:
     return (wall, "wall") if monotonic is None else (monotonic, "monotonic")
 
 
-def _phase(told: Given, backup: Optional[PlannedBackup], wanted: int) -> Phase:
-    took, which = seconds([told])
-    moved = _bytes(told, backup)
+def _phase(phase: ReportedPhase, backup: Optional[PlannedBackup], production_bytes: int) -> Phase:
+    took, which = seconds([phase])
+    moved = _bytes(phase, backup)
     facts = {
-        **told.kept,
-        "name": told.name,
-        "started_at": told.started_at,
-        "finished_at": told.finished_at,
+        **phase.recorded,
+        "name": phase.name,
+        "started_at": phase.started_at,
+        "finished_at": phase.finished_at,
         "seconds": took,
         "monotonic_seconds": took if which == "monotonic" else None,
         "bytes": moved,
         "mb_per_second": round(moved / 1e6 / took, 2) if moved and took > 0 else None,
-        "production_seconds": round(took * wanted / moved, 2) if moved and wanted else None,
+        "production_seconds": round(took * production_bytes / moved, 2) if moved and production_bytes else None,
     }
-    return typed.build(Phase, facts, _WRONG, f"phase {told.name}")
+    return typed.build(Phase, facts, _WRONG, f"phase {phase.name}")
 
 
-def _bytes(told: Given, backup: Optional[PlannedBackup]) -> Optional[int]:
+def _bytes(phase: ReportedPhase, backup: Optional[PlannedBackup]) -> Optional[int]:
     """What the phase moved: as it says itself, the objects it copied, or the database that it restored."""
-    copied = told.kept.get("copied")
+    copied = phase.recorded.get("copied")
     moved = typed.build(Copied, copied, _WRONG, "copied", unknown="ignore").copied_bytes if copied else None
-    size = backup.details.database_size if backup and told.name == "restore" else None
-    return told.bytes or moved or size or None
+    size = backup.details.database_size if backup and phase.name == "restore" else None
+    return phase.bytes or moved or size or None
 
 
-def rpo(backup: Optional[Backup], phases: Sequence[Given]) -> Rpo:
+def rpo(backup: Optional[Backup], phases: Sequence[ReportedPhase]) -> Rpo:
     """How much time may be lost: from the backup's instant to when the writers were stopped. seconds: None unknown."""
     components = {scenario.component for scenario in SCENARIOS.values()}
     restored = any(phase.name == "restore" or phase.name in components for phase in phases)
@@ -164,7 +164,7 @@ def versions(backup: Optional[PlannedBackup], ansible: str, images: Mapping[str,
     return schema.Versions(VERSION, images, platform.python_version(), ansible, postgresql)
 
 
-def log(phases: Sequence[Given], secrets: Mapping[str, str]) -> str:
+def log(phases: Sequence[ReportedPhase], secrets: Mapping[str, str]) -> str:
     """What the phases said while they ran, without secrets and rows: kept beside the record, which has its hash."""
     said = [f"{phase.name}: {line}" for phase in phases for line in pipeline.without_rows(phase.log)]
     return "".join(f"{cleaned(line, secrets)}\n" for line in said)

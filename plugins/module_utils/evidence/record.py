@@ -30,8 +30,8 @@ from ..settings.scenarios import FILES, ROWS, SCENARIOS, SITE, Scenario
 from . import phases as evidence_phases
 from . import schema
 from .drill import Account, drilled
-from .phases import Given, Plan
-from .schema import Found, Record, Rto, Verification
+from .phases import Plan, ReportedPhase
+from .schema import Assessment, Record, Rto, Verification
 
 UNNOTICED = "the time until somebody noticed"
 _TIME = "recovery time"  # the check
@@ -57,7 +57,7 @@ class Recovery:
 
     scenario: str
     plan: Plan
-    phases: tuple[Given, ...]
+    phases: tuple[ReportedPhase, ...]
     checks: tuple[Check, ...]
     reason: str = ""
     operator: str = ""
@@ -66,48 +66,48 @@ class Recovery:
     untested: tuple[Gap, ...] = ()
 
 
-def recovery(told: Mapping[str, object], phases: Sequence[Mapping[str, object]]) -> Recovery:
+def recovery(body: Mapping[str, object], phases: Sequence[Mapping[str, object]]) -> Recovery:
     """The same from JSON. What a playbook tells besides is left out."""
     wrong = functools.partial(UsageError, "record the recovery")
-    found = typed.build(Recovery, {**told, "phases": ()}, wrong, unknown="ignore")
+    found = typed.build(Recovery, {**body, "phases": ()}, wrong, unknown="ignore")
     if found.scenario not in SCENARIOS:
         raise wrong("scenario", f"{found.scenario!r} is not one of {', '.join(SCENARIOS)}")
     checks = tuple(map(by_kind, found.checks))
-    return replace(found, phases=tuple(evidence_phases.given(phase) for phase in phases), checks=checks)
+    return replace(found, phases=tuple(evidence_phases.parse_phase(phase) for phase in phases), checks=checks)
 
 
 def build(
-    config: Config, told: Recovery, *, now: datetime, ansible: str = "", images: Optional[Mapping[str, str]] = None
+    config: Config, recovery: Recovery, *, now: datetime, ansible: str = "", images: Optional[Mapping[str, str]] = None
 ) -> Record:
     """The record of a recovery: FAIL on an error after something was changed, ABORTED before; FAIL also when it took
     longer than its target. ansible, images: what ran, where known."""
-    plan, phases, checks = told.plan, told.phases, list(told.checks)
+    plan, phases, checks = recovery.plan, recovery.phases, list(recovery.checks)
     seconds, clock = evidence_phases.seconds(phases)
     target = int(plan.target_seconds)
-    proofs = _proofs(config, SCENARIOS[told.scenario])
-    if not told.error:
+    proofs = _proofs(config, SCENARIOS[recovery.scenario])
+    if not recovery.error:
         if proofs and not any(check.kind in proofs for check in checks):
             checks.append(Check(proofs[-1], COULD_NOT_VERIFY, f"the {proofs[-1]} was compared with nothing"))
         if plan.accepted:
             checks.append(accepted(plan.accepted))
         checks.append(_in_time(seconds, target))
     touched = any(phase.name not in ("assess", "plan", "confirm") for phase in phases)
-    timeline, at_size = evidence_phases.timeline(config, told.scenario, phases, plan.backup)
+    timeline, at_size = evidence_phases.timeline(config, recovery.scenario, phases, plan.backup)
     backup = plan.backup
     noted = [note for phase in timeline for note in phase.notes if isinstance(note, str)]
     differing = [note[len(DIFFERS) :] for note in noted if note.startswith(DIFFERS)]
-    commits = [str(phase.kept["commit"]) for phase in phases if "commit" in phase.kept]
-    outcome = (FAIL if touched else ABORTED) if told.error else verdict(checks)
+    commits = [str(phase.recorded["commit"]) for phase in phases if "commit" in phase.recorded]
+    outcome = (FAIL if touched else ABORTED) if recovery.error else verdict(checks)
     made = replace(
-        _blank(config, schema.RECOVERY, told.scenario, now, outcome, checks),
-        reason=told.reason,
-        operator=told.operator,
-        error=_without_rows(told.error),
+        _blank(config, schema.RECOVERY, recovery.scenario, now, outcome, checks),
+        reason=recovery.reason,
+        operator=recovery.operator,
+        error=_without_rows(recovery.error),
         versions=evidence_phases.versions(backup, ansible, images or {}),
-        commit=told.commit or (commits[-1] if commits else ""),
+        commit=recovery.commit or (commits[-1] if commits else ""),
         started_at=phases[0].started_at if phases else None,
         finished_at=phases[-1].finished_at if phases else None,
-        found=Found(plan.condition, plan.findings, plan.unchecked),
+        assessment=Assessment(plan.condition, plan.findings, plan.unchecked),
         backup=schema.Backup(backup.id, backup.taken_at, backup.age_seconds, backup.size) if backup else None,
         chosen=evidence_phases.chosen(plan),
         passed_over=plan.passed_over,
@@ -120,14 +120,19 @@ def build(
         rpo=evidence_phases.rpo(backup, phases),
         production=at_size,
         untested=_untested(
-            _never(config, SCENARIOS[told.scenario]), plan, checks, at_size is not None, told.untested, differing
+            _never(config, SCENARIOS[recovery.scenario]),
+            plan,
+            checks,
+            at_size is not None,
+            recovery.untested,
+            differing,
         ),
     )
     return _finished(config, made, phases)
 
 
 def of_drill(
-    config: Config, recovery: Optional[Record], told: Account, *, scenario: str, reason: str, operator: str,
+    config: Config, recovery: Optional[Record], account: Account, *, scenario: str, reason: str, operator: str,
     target: int, error: str = "", now: datetime,
 ) -> Record:  # fmt: skip
     """The record of a drill, around that of the recovery that it rehearsed: ABORTED on an error before the fault, FAIL
@@ -137,29 +142,29 @@ def of_drill(
         plan = Plan("", (), (), (), target)
         recovery = build(config, Recovery(scenario, plan, (), (), reason, operator, error), now=now)
     else:
-        told = replace(told, evidence=told.evidence or (recovery.id,))
+        account = replace(account, evidence=account.evidence or (recovery.id,))
         error = error or recovery.error
     restored = recovery.backup if SCENARIOS[scenario].data else None
-    fault, found, seconds, rpo = drilled(told, restored.taken_at if restored else told.injected_at)
+    fault, found, seconds, rpo = drilled(account, restored.taken_at if restored else account.injected_at)
     checks = [check for check in recovery.checks if check.kind != _TIME] + found
     if seconds is not None:  # else it did not end with a transaction, which drilled() has said
         checks.append(_in_time(seconds, target))
     counted = "from the fault to the first verified business transaction"
-    broken = told.injected_at is not None
+    broken = account.injected_at is not None
     made = replace(
         recovery,
         id=_identity(f"{schema.DRILL}_{scenario}", now),
         kind=schema.DRILL,
         recorded_at=now,
-        started_at=told.injected_at or recovery.started_at,
-        finished_at=told.transaction_at or recovery.finished_at,
+        started_at=account.injected_at or recovery.started_at,
+        finished_at=account.transaction_at or recovery.finished_at,
         verdict=verdict(checks) if not error else FAIL if broken else ABORTED,
         error=_without_rows(error),
         seconds=recovery.seconds if seconds is None else seconds,
         target_seconds=target,
         rto=None if seconds is None else Rto(seconds, target, counted),
         rpo=rpo,
-        checks=_kept(checks) if broken else (),
+        checks=_schema_checks(checks) if broken else (),
         untested=tuple(gap for gap in recovery.untested if not gap.what.startswith(UNNOTICED)),
         drill=fault,
         findings=(),
@@ -176,7 +181,7 @@ def beside(record: Record, steady_state: str) -> Record:
 
 
 def of_verification(
-    config: Config, what: Verification, *, results: Sequence[Check], phases: Sequence[Given], started: datetime,
+    config: Config, what: Verification, *, results: Sequence[Check], phases: Sequence[ReportedPhase], started: datetime,
     finished: datetime, gaps: Sequence[Untested] = (),
 ) -> Record:  # fmt: skip
     """The record of a verification, next to the verification.json of each backup. gaps: what no backup holds."""
@@ -208,8 +213,8 @@ def _blank(
     return Record(
         "lifeboat.dr/evidence", schema.VERSION, _identity(scenario, now), scenario, config.stack, socket.gethostname(),
         operator="", reason="", tool=f"lifeboat {VERSION}", recorded_at=now, verdict=outcome, error="",
-        found=Found("", (), ()), backup=None, passed_over=(), phases=(), seconds=0, target_seconds=0,
-        checks=_kept(checks), kind=kind,
+        assessment=Assessment("", (), ()), backup=None, passed_over=(), phases=(), seconds=0, target_seconds=0,
+        checks=_schema_checks(checks), kind=kind,
     )  # fmt: skip
 
 
@@ -217,7 +222,7 @@ def _identity(name: str, now: datetime) -> str:
     return f"{name}_{clock.stamp(now)}"
 
 
-def _kept(checks: Sequence[Check]) -> tuple[schema.Check, ...]:
+def _schema_checks(checks: Sequence[Check]) -> tuple[schema.Check, ...]:
     return tuple(schema.Check(**vars(check.plain)) for check in checks)
 
 
@@ -229,7 +234,7 @@ def _without_rows(error: str) -> str:
     return "\n".join(pipeline.without_rows(error.splitlines()))
 
 
-def _finished(config: Config, record: Record, phases: Sequence[Given] = ()) -> Record:
+def _finished(config: Config, record: Record, phases: Sequence[ReportedPhase] = ()) -> Record:
     """Without secrets, with the hash of the log, sealed."""
     logs = evidence_phases.hashes(evidence_phases.log(phases, config.secrets))
     clean = evidence_phases.cleaned(record, config.secrets)
@@ -278,9 +283,9 @@ def _unmade(checks: Sequence[Check]) -> list[tuple[str, str]]:
 def lines(record: Record) -> list[str]:
     """The record for a terminal."""
     shown = [f"{record.scenario} of {record.stack} on {record.host}: {record.verdict}"]
-    if record.found.condition:
-        found = "".join(f"; {finding}" for finding in record.found.findings[:4])
-        shown.append(f"found:    {record.found.condition}{found}")
+    if record.assessment.condition:
+        found = "".join(f"; {finding}" for finding in record.assessment.findings[:4])
+        shown.append(f"found:    {record.assessment.condition}{found}")
     if record.backup:
         shown.append(f"backup:   {record.backup.id} taken {format_time(record.backup.taken_at)}")
     shown += [f"          ACCEPTED although it failed: {reason}" for reason in record.accepted]

@@ -64,7 +64,7 @@ class Versions:
 
 
 @dataclass(frozen=True)
-class Found:
+class Assessment:
     condition: Annotated[str, Says("healthy, damaged, down; empty in a verification.")]
     findings: Annotated[tuple[str, ...], Says("What was wrong.")]
     unchecked: Annotated[tuple[str, ...], Says("What could not be looked at.")]
@@ -90,8 +90,10 @@ class Database:
     name: str
     action: Annotated[str, Says("restored, copied, failed, quarantined or untouched.")]
     why: str = ""
-    kept: Annotated[str, Says("The name under which the old one is kept.")] = ""
-    SPARSE: ClassVar[tuple[str, ...]] = ("why", "kept")
+    retained_as: Annotated[str, Says("The name under which the old one is kept.")] = field(
+        default="", metadata={"json": "kept"}
+    )
+    SPARSE: ClassVar[tuple[str, ...]] = ("why", "retained_as")
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,7 @@ class Phase:
     @property
     def quarantined_databases(self) -> tuple[str, ...]:
         """The names under which old databases are kept."""
-        found = (self.quarantined_database, *(database.kept for database in self.databases))
+        found = (self.quarantined_database, *(database.retained_as for database in self.databases))
         return tuple(dict.fromkeys(filter(None, found)))
 
 
@@ -249,7 +251,7 @@ class Record:
              "COULD_NOT_VERIFY: something could not be checked. ABORTED: stopped before anything was changed."),
     ]  # fmt: skip
     error: Annotated[str, Says("What stopped it; empty when nothing did.")]
-    found: Annotated[Found, Says("The assessment.")]
+    assessment: Annotated[Assessment, Says("The assessment.")] = field(metadata={"json": "found"})
     backup: Annotated[Optional[Backup], Says("The backup that was used.")]
     passed_over: Annotated[tuple[PassedOver, ...], Says("Newer backups that could not be used.")]
     phases: Annotated[tuple[Phase, ...], Says("In order.")]

@@ -31,7 +31,7 @@ _REVIEW = "review the evidence"
 
 
 @dataclass(frozen=True)
-class Kept:
+class StoredRecord:
     """One record as a host has it. `problem`: why it is no evidence. `signature`: what is known of that.
 
     body: its JSON as it was written, which the seal is of; record: what that says, None where no face can show it.
@@ -59,7 +59,7 @@ def folder(config: Config) -> Path:
 
 
 def write(
-    config: Config, record: Record, *, log: str = "", say: Callable[[str], None] = lambda line: None
+    config: Config, record: Record, *, log: str = "", say: Callable[[str], None] = lambda message: None
 ) -> tuple[Path, Record]:
     """Keep the record, readable by root alone, whole or not at all. Returns where, and the record as it was kept: two
     records of one second get two names. The log that `logs` has the hash of goes next to it. The record of a drill is
@@ -138,7 +138,7 @@ def sign(config: Config, path: Path, log: Callable[[str], None]) -> str:
     return signature.PRESENT
 
 
-def load(config: Config, identity: str) -> Kept:
+def load(config: Config, identity: str) -> StoredRecord:
     """One record by its id. Raises NotFoundError."""
     if not ID.fullmatch(identity):
         raise UsageError("read the evidence", repr(identity), "not the id of a record", "`lifeboat report` lists them.")
@@ -148,25 +148,29 @@ def load(config: Config, identity: str) -> Kept:
     return _judged(config, _read(path))
 
 
-def everything(config: Config, *, newest: int = 2000) -> list[Kept]:
+def everything(config: Config, *, newest: int = 2000) -> list[StoredRecord]:
     """The host's records, oldest first. What cannot be read is in the list too, with its problem; so is the last drill
     that was signed here, where its record is gone."""
     named = ids(config)
     found = [_read(folder(config) / f"{identity}.json") for identity in named]
-    judged = [_judged(config, kept) for kept in sorted(found, key=lambda kept: kept.order)[-newest:]]
+    judged = [_judged(config, kept) for kept in sorted(found, key=lambda stored: stored.order)[-newest:]]
     if not config.signers:
         return judged
     drills = (kept.good for kept in judged if kept.good and kept.good.kind == schema.DRILL)
     why = signed.contradicted(drills)
     last = signed.gone(config, named)
-    lost = [Kept(last.id, {}, problem=f"it is gone: this host signed it with sequence {last.sequence}")] if last else []
+    lost = (
+        [StoredRecord(last.id, {}, problem=f"it is gone: this host signed it with sequence {last.sequence}")]
+        if last
+        else []
+    )
     return [*(replace(kept, problem=kept.problem or why.get(kept.id, "")) for kept in judged), *lost]
 
 
-def _judged(config: Config, kept: Kept) -> Kept:
+def _judged(config: Config, stored: StoredRecord) -> StoredRecord:
     """The record of a drill that no pinned signer signed is no evidence; it is kept."""
-    record = kept.good
-    return replace(kept, problem=signed.refused(config, record, kept.body)) if record else kept
+    record = stored.good
+    return replace(stored, problem=signed.refused(config, record, stored.body)) if record else stored
 
 
 def ids(config: Config) -> list[str]:
@@ -178,24 +182,24 @@ def ids(config: Config) -> list[str]:
     return sorted(found, key=lambda identity: (re.findall(r"\d{8}_\d{6}", identity)[0], identity))
 
 
-def _read(path: Path) -> Kept:
+def _read(path: Path) -> StoredRecord:
     try:
         with filesystem.open_below(path.parent, (path.name,)) as file:
             data = file.read(LARGEST + 1)
     except OSError as exc:
-        return Kept(path.stem, {}, problem=f"it cannot be read: {exc.strerror or exc}")
+        return StoredRecord(path.stem, {}, problem=f"it cannot be read: {exc.strerror or exc}")
     digest = filesystem.sha256(data)
     if len(data) > LARGEST:
-        return Kept(path.stem, {}, problem=f"it has more than {LARGEST} bytes", sha256=digest)
+        return StoredRecord(path.stem, {}, problem=f"it has more than {LARGEST} bytes", sha256=digest)
     try:
         body = typed.load(data, lambda _, cause: IntegrityError("read the evidence", str(path), cause))
     except IntegrityError as exc:
-        return Kept(path.stem, {}, problem=exc.cause, sha256=digest)
+        return StoredRecord(path.stem, {}, problem=exc.cause, sha256=digest)
     record, problem = schema.read(body, expected_id=path.stem)
     if record is None:
-        return Kept(path.stem, {}, problem=problem, sha256=digest)
+        return StoredRecord(path.stem, {}, problem=problem, sha256=digest)
     signed = signature.PRESENT if path.with_suffix(".json.sig").exists() else signature.NONE
-    return Kept(path.stem, body, record, problem or _log_problem(path, record), signed, digest)
+    return StoredRecord(path.stem, body, record, problem or _log_problem(path, record), signed, digest)
 
 
 def _log_problem(path: Path, record: Record) -> str:
@@ -213,7 +217,7 @@ def _log_problem(path: Path, record: Record) -> str:
 def review(
     config: Config, identity: str, *, finding: str = "", owner: str = "", due: str = "", by: str = "", note: str = "",
     now: datetime,
-) -> Kept:  # fmt: skip
+) -> StoredRecord:  # fmt: skip
     """Add a finding, or the sign-off, or both. What the machine saw is never changed. A record that was signed off is
     final; one with a signature is signed again, by the configured key, or not at all."""
     kept = load(config, identity)

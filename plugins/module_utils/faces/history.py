@@ -17,7 +17,7 @@ from ..base.checks import PASS
 from ..base.clock import parse_time
 from ..base.errors import LifeboatError, UnverifiedError, UsageError
 from ..evidence import schema
-from ..evidence.store import Kept
+from ..evidence.store import StoredRecord
 from ..repository.components import DATABASE, configured
 from ..repository.manifest import component_of
 from ..settings.config import Config
@@ -70,7 +70,7 @@ class Stack:
     stack: str
     problem: str = ""
     duties: tuple[Duty, ...] = ()
-    records: tuple[Kept, ...] = ()
+    records: tuple[StoredRecord, ...] = ()
     trends: Mapping[str, tuple[tuple[Point, ...], float]] = field(default_factory=dict)
     proofs: Mapping[str, Optional[datetime]] = field(default_factory=dict)
 
@@ -109,11 +109,11 @@ def judge(reply: Mapping[str, object], now: datetime) -> Stack:
     return Stack(host, stack, "", tuple(duties), records, _trends(good), proofs)
 
 
-def _stored_record(item: RecordAnswer) -> Kept:
+def _stored_record(item: RecordAnswer) -> StoredRecord:
     """Return the record with the problem that was found there or here."""
     record, problem = schema.read(item.record, expected_id=item.id)
     body = item.record if record and isinstance(item.record, Mapping) else {}
-    return Kept(item.id, body, record, item.problem or problem, item.signature, item.sha256)
+    return StoredRecord(item.id, body, record, item.problem or problem, item.signature, item.sha256)
 
 
 def _proved(records: Sequence[schema.Record], component: str, young: timedelta) -> list[Done]:
@@ -157,7 +157,7 @@ def _trends(records: Sequence[schema.Record]) -> dict[str, tuple[tuple[Point, ..
     return {name: (tuple(points), targets[name]) for name, points in found.items()}
 
 
-def answer(config: Config, records: Sequence[Kept]) -> dict[str, object]:
+def answer(config: Config, records: Sequence[StoredRecord]) -> dict[str, object]:
     """Return this host's records and duties, as judge() takes them."""
     told = tuple(RecordAnswer(kept.id, kept.body, kept.problem, kept.signature, kept.sha256) for kept in records)
     duties = tuple(scenario.name for scenario in config.scenarios)

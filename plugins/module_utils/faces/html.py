@@ -17,7 +17,7 @@ _OLDER = "The record does not say: it is of an older version."
 
 def html(record: Record, *, problem: str = "", signature: str = "", sha256: str = "") -> str:
     """Return the record's page. problem: why it is no evidence; then the page says that before anything else."""
-    found = record.found
+    found = record.assessment
     title = words.title(record)
     untested = [(gap.what, gap.why) for gap in record.untested]
     passed = [(backup.id, backup.problem) for backup in record.passed_over]

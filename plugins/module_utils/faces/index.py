@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from ..base.checks import FAIL, PASS
-from ..evidence.store import Kept
+from ..evidence.store import StoredRecord
 from . import charts, words
 from .history import OK, Duty, Stack
 from .page import badge, facts, page, section, table
@@ -65,7 +65,7 @@ def _duty(duty: Duty, now: datetime) -> tuple[object, ...]:
     return duty.name, state, last + since, f"{duty.days} days"
 
 
-def _row(item: Kept, link: str) -> tuple[object, ...]:
+def _row(item: StoredRecord, link: str) -> tuple[object, ...]:
     record = item.record
     if record is None:
         return item.id, badge("NO EVIDENCE"), item.problem, "", "", ""

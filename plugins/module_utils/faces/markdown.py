@@ -21,7 +21,7 @@ def text(value: object) -> str:
 
 
 def markdown(record: Record, *, problem: str = "", signature: str = "", sha256: str = "") -> str:
-    found = record.found
+    found = record.assessment
     when = words.moment(record.started_at or record.recorded_at)
     lines = [f"# {text(record.verdict)}: {text(words.title(record))}", "", f"{text(record.host)}, {text(when)}", ""]
     if problem:

@@ -15,7 +15,7 @@ from typing import Protocol
 
 from ..evidence import store
 from ..evidence.schema import Record
-from ..evidence.store import Kept
+from ..evidence.store import StoredRecord
 from . import fleet as faces_fleet
 from .history import Stack, judge
 from .html import html
@@ -85,7 +85,7 @@ def _proofs(stacks: Sequence[Stack]) -> list[Proof]:
     return [found[labels] for labels in sorted(found)]
 
 
-def _faces(path: str, item: Kept, record: Record) -> dict[str, bytes]:
+def _faces(path: str, item: StoredRecord, record: Record) -> dict[str, bytes]:
     known = {"problem": item.problem, "signature": item.signature, "sha256": item.sha256}
     found = {f"{path}.{ending}": _bytes(make(record, **known)) for ending, make in FACES.values()}
     return {**found, f"{path}.json": _bytes(as_json(item.body))}

@@ -14,7 +14,6 @@ did not is read again all the same, so that silent damage is found while a good 
 from __future__ import annotations
 
 import contextlib
-import io
 import os
 import socket
 import stat
@@ -40,13 +39,14 @@ from ..stack import standstill
 from ..stack.runtime import Opened
 from ..tools import age
 from . import contents, packs, sources, walk
-from .listing import LISTING, Entry, Rest, Row, Writer, order_of, status_of
+from .listing import LISTING, Entry, Rest, Row, Rows, Writer, order_of, status_of
 from .packs import AGAIN, FILES, Packing, listed
 from .rewrites import Rewrites
 from .sources import Directory
 from .walk import Node, Problems
 
 _TRIES = 3
+_NOTHING = filesystem.sha256(b"")
 _SMALL = 4 << 20  # bytes of a file that is read whole, before any of it is written
 
 
@@ -60,7 +60,7 @@ def take(run: Opened, *, log: Log, override: bool = False) -> Manifest:
     config = run.config
     recovery_state.refuse_while_unfinished(config, "start a backup", (recovery_state.RECOVERING_FILES,))
     started, taken_at = time.monotonic(), datetime.now(timezone.utc)
-    repo = repositories.of(run)
+    repo = repositories.repository_of(run)
     repo.check(writable=True)
     repo.sweep(older_than=STALE, now=taken_at)
     directories = sources.directories(run)
@@ -144,7 +144,7 @@ class _Earlier:
     good, too, so that nobody has to look at it first; what is found now is compared with that."""
 
     def __init__(self, run: Opened, seal: age.Seal, log: Log) -> None:
-        self._repo, self._keys, self._log = repositories.of(run), age.keys(run.config, run.key), log
+        self._repo, self._keys, self._log = repositories.repository_of(run), age.keys(run.config, run.key), log
         entries = catalog.entries(self._repo, FILES, run.config.stack)
         good = catalog.good(entries)
         held = [entry.manifest for entry in entries if entry.sound and entry.manifest]
@@ -232,11 +232,14 @@ class _Cursor:
 
     def __init__(self, lines: Iterator[Row]) -> None:
         self._lines = lines
+        self._unchanged = lines.unchanged if isinstance(lines, Rows) else None
         self._ahead: Optional[Row] = None
         self.passed: Callable[[Row], None] = lambda row: None
 
-    def at(self, path: str) -> Optional[Row]:
-        """The line of that path. What comes before it was not found."""
+    def at(self, path: str, status: str) -> Optional[Row]:
+        """The line of that path, which has that status if nothing changed. What comes before it was not found."""
+        if self._ahead is None and self._unchanged and (same := self._unchanged(path, status)) is not None:
+            return same
         while (row := self._next()) is not None:
             if row.path == path:
                 self._ahead = None
@@ -321,10 +324,10 @@ class _Work:
         return before.reference.sources.get(source, HeldFiles("")).files, self._counts.rewrites.count
 
     def _add(self, node: Node) -> None:
-        counts, before = self._counts, self._cursor.at(node.path)
-        reference = before if self._reference is self._cursor else self._reference.at(node.path)
+        counts, status = self._counts, status_of(node.status)
+        before = self._cursor.at(node.path, status)
+        reference = before if self._reference is self._cursor else self._reference.at(node.path, status)
         try:
-            status = status_of(node.status)
             same = before is not None and before.status == status
             if stat.S_ISREG(node.status.st_mode):
                 entry = self._file(node, status, before if same else None)
@@ -339,7 +342,9 @@ class _Work:
             return
         if entry is None:
             return
-        if self._earlier.reference_id:
+        if entry is reference:
+            counts.rewrites.same += bool(entry.digest)
+        elif self._earlier.reference_id:
             counts.rewrites.compare(reference, entry.digest, node)
         counts.entries += 1
         if isinstance(entry, Row):
@@ -397,7 +402,7 @@ class _Work:
                     self._counts.damaged.add(node.path, "its bytes are other ones, and nothing else says so")
                 if now != rest.sha256:
                     return None
-        elif '"database"' in row.raw.decode("ascii") and self._log_has_rows(node):
+        elif b'"database"' in row.raw and self._log_has_rows(node):
             return None
         self._count(node.status.st_size)
         if pack is not None:
@@ -419,20 +424,26 @@ class _Work:
 
     def _stored(self, node: Node) -> Entry:
         counts = self._counts
-        with filesystem.open_at(node.at, node.name) as file:
-            handle = file.fileno()
-            xattrs = walk.xattrs(node.at, node.name)
+        handle, before = filesystem.plain_at(node.at, node.name)
+        try:
+            xattrs = walk.attributes(handle, follow=True)
             if contents.is_database(handle):
                 entry = self._database(node, xattrs)
                 if entry is not None:
                     return entry
-            for left in reversed(range(_TRIES)):
                 before = os.fstat(handle)
+            for left in reversed(range(_TRIES)):
+                status = status_of(before)
                 stored = self._content(node.path, handle, before, xattrs)
-                if status_of(before) == status_of(os.fstat(handle)):
+                after = os.fstat(handle)
+                if status == status_of(after):
                     break
                 if not left:
                     counts.torn.add(node.path, f"it changed whenever it was read, {_TRIES} times")
+                    break
+                before = after
+        finally:
+            os.close(handle)
         self._count(before.st_size)
         counts.changed += 1
         counts.changed_bytes += before.st_size
@@ -440,31 +451,23 @@ class _Work:
 
     def _content(self, path: str, handle: int, status: os.stat_result, xattrs: Mapping[str, str]) -> Entry:
         """Write what an open file holds into a pack, as much as its status says."""
-        size, sparse = status.st_size, contents.is_sparse(status)
+        size, stored = status.st_size, 0
         if not size:
-            return Entry(path, status_of(status), 0, Rest(filesystem.sha256(b""), xattrs=xattrs))
-        archive = self._packing.sink()
-        number = self._packing.number
-        info = packs.member(
-            path, stat.S_IMODE(status.st_mode), (status.st_uid, status.st_gid), status.st_mtime_ns, xattrs
-        )
-        if sparse:
-            digest = packs.add_sparse(archive, info, handle, size)
-            size = info.size
+            return Entry(path, status_of(status), 0, Rest(_NOTHING, xattrs=xattrs))
+        packing = self._packing
+        number = packing.begin()
+        if contents.is_sparse(status):
+            digest, stored = packs.add_sparse(packing, path, status, xattrs, handle)
         elif size <= _SMALL:
             data = os.pread(handle, size, 0)
-            data += bytes(size - len(data))
-            info.size, digest = size, filesystem.sha256(data)
-            archive.addfile(info, io.BytesIO(data))
+            data = data if len(data) == size else data.ljust(size, b"\0")
+            digest = filesystem.sha256(data)
+            packing.add(packs.header(path, status, size, xattrs), size, (data,))
         else:
-            info.size = size
-            reader = packs.Reader(handle, size)
-            archive.addfile(info, reader)
-            digest = reader.sha256
-        self._packing.count(size)
+            digest = packs.add_large(packing, path, status, xattrs, handle, size)
         return Entry(
-            path, status_of(status), number, Rest(digest, sparse=sparse, stored=size if sparse else 0, xattrs=xattrs)
-        )
+            path, status_of(status), number, Rest(digest, sparse=bool(stored), stored=stored, xattrs=xattrs)
+        )  # fmt: skip
 
     def _database(self, node: Node, xattrs: Mapping[str, str]) -> Optional[Entry]:
         """A copy that SQLite makes; None where it cannot, so that the file itself is stored."""
@@ -481,20 +484,15 @@ class _Work:
         try:
             with target.open("rb") as file:
                 made = os.fstat(file.fileno())
-                archive, number = self._packing.sink(), self._packing.number
-                status = node.status
-                info = packs.member(
-                    node.path, stat.S_IMODE(status.st_mode), (status.st_uid, status.st_gid), status.st_mtime_ns, xattrs
-                )
-                info.size = made.st_size
-                reader = packs.Reader(file.fileno(), made.st_size)
-                archive.addfile(info, reader)
+                number = self._packing.begin()
+                digest = packs.add_large(
+                    self._packing, node.path, node.status, xattrs, file.fileno(), made.st_size
+                )  # fmt: skip
         finally:
             target.unlink(missing_ok=True)
-        self._packing.count(made.st_size)
         self._count(made.st_size)
         self._counts.databases += 1
         self._counts.changed += 1
         self._counts.changed_bytes += made.st_size
         words = status_of(node.status).rpartition(" ")[0]
-        return Entry(node.path, f"{words} {made.st_size}", number, Rest(reader.sha256, database=True, xattrs=xattrs))
+        return Entry(node.path, f"{words} {made.st_size}", number, Rest(digest, database=True, xattrs=xattrs))

@@ -104,9 +104,11 @@ def digest(handle: int, size: int, *, sparse: bool) -> str:
         for offset, data in read_pieces(handle, pieces(handle, size)):
             sparse_digest.add(offset, data)
         return sparse_digest.hexdigest()
-    plain = hashlib.sha256()
-    offset = 0
-    while data := os.pread(handle, CHUNK, offset):
+    data = os.pread(handle, min(size + 1, CHUNK), 0)
+    plain, offset = hashlib.sha256(data), len(data)
+    while offset != size or offset >= CHUNK:  # of a file that is as long as it was one call is enough
+        if not (data := os.pread(handle, CHUNK, offset)):
+            break
         plain.update(data)
         offset += len(data)
     return plain.hexdigest()

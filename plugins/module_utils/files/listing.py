@@ -20,10 +20,11 @@ import os
 import re
 import stat
 from array import array
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from json.encoder import encode_basestring_ascii
 from pathlib import Path
-from typing import IO, Annotated
+from typing import IO, Annotated, Callable, Optional
 
 from ..base import typed
 from ..base.errors import IntegrityError, UsageError
@@ -35,14 +36,18 @@ FILE, DIRECTORY, LINK, FIFO, SOCKET, DEVICE = "file", "directory", "link", "fifo
 _LINE = 1 << 20  # bytes of one entry: a path of 4,096, and 64 KiB of attributes in base64
 _DIGEST = '"sha256": "'
 _ONLY_DIGEST = re.compile(r'\{(?:"sha256": "([0-9a-f]{64})")?\}')
-_PLAIN = re.compile(r'"([ !#-\[\]-~]+)"')  # JSON that says what it looks like
 _LEAVES = re.compile(r"(?:\A|/)\.{0,2}(?:/|\Z)|\0")  # a part that is no name of an entry
 _HEAD = json.dumps({"schema": SCHEMA, "version": list(VERSION)}).encode() + b"\n"
-_STATUS = re.compile(
-    r"(file|directory|link|fifo|socket|device) ([0-7]{1,4}) (\d{1,10}) (\d{1,10}) (-?\d{1,20}) (-?\d{1,20}) (\d{1,20})"
-    r" (\d{1,19})"
+# The path as JSON, and as it is where that says what it looks like; the status; the pack; the rest as JSON.
+_SHAPE = re.compile(
+    r'("([ !#-\[\]-~]+)"|[^\t\n]*)\t'
+    r"((?:file|directory|link|fifo|socket|device) [0-7]{1,4} [0-9]{1,10} [0-9]{1,10} -?[0-9]{1,20} -?[0-9]{1,20}"
+    r" [0-9]{1,20} [0-9]{1,19})\t([0-9]{1,10})\t([^\t\n]*)\n"
 )
 _KINDS = {stat.S_IFREG: FILE, stat.S_IFDIR: DIRECTORY, stat.S_IFLNK: LINK, stat.S_IFIFO: FIFO, stat.S_IFSOCK: SOCKET}
+_END = re.compile(rb"([0-9]{1,9})\t([ -~]*)\n")  # of a line: the pack and the rest
+_READ = "read the listing"
+_quoted: Callable[[str], str] = encode_basestring_ascii  # what json.dumps() makes of a text
 
 
 @dataclass(frozen=True)
@@ -74,8 +79,12 @@ class Entry:
 
     @property
     def encoded(self) -> bytes:
-        rest = {name: value for name, value in vars(self.rest).items() if value}
-        return f"{json.dumps(self.path)}\t{self.status}\t{self.pack}\t{json.dumps(rest)}\n".encode("ascii")
+        rest = self.rest
+        if rest.xattrs or rest.target or rest.link or rest.sparse or rest.stored or rest.database or not rest.sha256:
+            text = json.dumps({name: value for name, value in vars(rest).items() if value})
+        else:
+            text = f'{{"sha256": {_quoted(rest.sha256)}}}'
+        return f"{_quoted(self.path)}\t{self.status}\t{self.pack}\t{text}\n".encode("ascii")
 
     @property
     def type(self) -> str:
@@ -103,13 +112,12 @@ class Entry:
     def size(self) -> int:
         return int(self.status.split(" ")[7])
 
-    @property
-    def lasting(self) -> tuple[object, ...]:
-        """What is the same after a restore: not the inode, nor when that was changed; of a directory not its size, nor
-        its time, which tells of what was made in it."""
-        words = self.status.split(" ")
-        of_content = () if words[0] == DIRECTORY else (words[4], words[7])
-        return (*words[:4], *of_content, self.rest.target, self.rest.link, tuple(sorted(self.rest.xattrs.items())))
+
+def lasting_of(status: str) -> Sequence[str]:
+    """What is the same after a restore: not the inode, nor when that was changed; of a directory not its size, nor its
+    time, which tells of what was made in it."""
+    words = status.split(" ")
+    return words[:4] if words[0] == DIRECTORY else (*words[:5], words[7])
 
 
 def order_of(path: str) -> str:
@@ -120,9 +128,9 @@ def order_of(path: str) -> str:
 def status_of(status: os.stat_result) -> str:
     """What the file system says: type, mode, owner, group, mtime and ctime in ns, inode, size. Where all of it is as it
     was, the content is, too: each change of it, of attributes or of links to it sets ctime, which nobody can choose."""
-    kind = _KINDS.get(stat.S_IFMT(status.st_mode), DEVICE)
+    mode = status.st_mode
     return (
-        f"{kind} {stat.S_IMODE(status.st_mode):o} {status.st_uid} {status.st_gid} {status.st_mtime_ns}"
+        f"{_KINDS.get(mode & 0o170000, DEVICE)} {mode & 0o7777:o} {status.st_uid} {status.st_gid} {status.st_mtime_ns}"
         f" {status.st_ctime_ns} {status.st_ino} {status.st_size}"
     )
 
@@ -139,21 +147,34 @@ class Row:
     __slots__ = ("_order", "_path", "_rest", "_wrong", "pack", "raw", "status", "text")
 
     def __init__(self, raw: bytes, wrong: typed.Wrong) -> None:
-        self.raw, self._wrong = raw, wrong
+        self.raw, self._wrong, self._order = raw, wrong, ""
         try:
-            self.text, self.status, pack, self._rest = raw.decode("ascii").rstrip("\n").split("\t")
-            self.pack = int(pack)
+            shape = _SHAPE.fullmatch(raw.decode("ascii"))
         except ValueError:
-            raise wrong("a line", "is none of a listing") from None
-        if not _STATUS.fullmatch(self.status) or not 0 <= self.pack < 2**31:
+            shape = None
+        if shape is None:
+            raise wrong("a line", "is none of a listing")
+        self.text, path, self.status, pack, self._rest = shape.groups()
+        self.pack = int(pack)
+        if self.pack >= 2**31:
             raise wrong("a line", "says what no file can be")
-        self._path = self._order = ""
+        if path:
+            _require_inside(path, path, wrong)
+        self._path: str = path or ""
+
+    @classmethod
+    def checked(cls, raw: bytes, wrong: typed.Wrong, parts: tuple[str, str, str, bytes, str]) -> Row:
+        """A line of which every part is known to be right."""
+        row = cls.__new__(cls)
+        row.raw, row._wrong, row._order = raw, wrong, ""
+        row.text, row._path, row.status, pack, row._rest = parts
+        row.pack = int(pack)
+        return row
 
     @property
     def path(self) -> str:
         if not self._path:
-            plain = _PLAIN.fullmatch(self.text)
-            path = plain[1] if plain else str(typed.load(self.text.encode(), self._wrong))
+            path = str(typed.load(self.text.encode(), self._wrong))
             _require_inside(path, path, self._wrong)
             self._path = path
         return self._path
@@ -192,33 +213,68 @@ class Row:
         return Entry(self.path, self.status, self.pack, rest)
 
 
+def leaves(path: str) -> bool:
+    """Has it a part that is no name of an entry, so that it could leave where it is restored to?"""
+    odd = "//" in path or "/." in path or "\0" in path or path[:1] in ("", "/", ".") or path[-1] == "/"
+    return odd and _LEAVES.search(path) is not None
+
+
 def _require_inside(path: str, owner: str, wrong: typed.Wrong) -> None:
     """A path that somebody else wrote: below its source, and below that of the entry that names it."""
-    if _LEAVES.search(path) or (path is not owner and path.partition("/")[0] != owner.partition("/")[0]):
+    if leaves(path) or (path is not owner and path.partition("/")[0] != owner.partition("/")[0]):
         raise wrong(typed.shown(path), "would leave the place that it is restored to")
 
 
-def read(stream: IO[bytes], subject: str) -> Iterator[Row]:
+class Rows(Iterator[Row]):
     """Every line of a listing, in order. IntegrityError where it is none, or not in order, so that nothing of it comes
     twice and a directory comes before what is in it; UsageError where a newer Lifeboat wrote it."""
-    attempted, another = "read the listing", "Choose another backup (lifeboat list)."
 
-    def wrong(name: str, cause: str) -> IntegrityError:
-        return IntegrityError(attempted, subject, f"{name} {cause}".strip(), another)
+    def __init__(self, stream: IO[bytes], subject: str) -> None:
+        self._stream, self._subject = stream, subject
+        self._raw, self._before, self._begun = b"", "", False
 
-    head = typed.build(_Head, typed.load(stream.readline(_LINE), wrong), wrong, unknown="ignore")
-    if (head.schema, head.version[:1]) != (SCHEMA, VERSION[:1]):
-        raise UsageError(attempted, subject, "its schema is not one that this Lifeboat reads", "Upgrade Lifeboat.")
-    before = ""
-    while raw := stream.readline(_LINE):
+    def _ahead(self) -> bytes:
+        """The next line, which is still to be taken; empty at the end."""
+        if not self._begun:
+            self._begun = True
+            data = typed.load(self._stream.readline(_LINE), self._wrong)
+            head = typed.build(_Head, data, self._wrong, unknown="ignore")
+            if (head.schema, head.version[:1]) != (SCHEMA, VERSION[:1]):
+                cause = "its schema is not one that this Lifeboat reads"
+                raise UsageError(_READ, self._subject, cause, "Upgrade Lifeboat.")
+        self._raw = self._raw or self._stream.readline(_LINE)
+        return self._raw
+
+    def _wrong(self, name: str, cause: str) -> IntegrityError:
+        return IntegrityError(_READ, self._subject, f"{name} {cause}".strip(), "Choose another backup (lifeboat list).")
+
+    def __next__(self) -> Row:
+        raw, self._raw = self._ahead(), b""
+        if not raw:
+            raise StopIteration
         if not raw.endswith(b"\n"):
-            raise wrong("a line", "is cut, or longer than any can be")
-        row = Row(raw, wrong)
-        order = row.order
-        if order <= before:
-            raise wrong(typed.shown(row.path), "is not in order")
-        before = order
-        yield row
+            raise self._wrong("a line", "is cut, or longer than any can be")
+        row = Row(raw, self._wrong)
+        if row.order <= order_of(self._before):
+            raise self._wrong(typed.shown(row.path), "is not in order")
+        self._before = row.path
+        return row
+
+    def unchanged(self, path: str, status: str) -> Optional[Row]:
+        """The next line, where it is of that path and says that status: what is compared byte by byte with what the
+        file system says needs no other check. Else None, and it is still the next one. path: behind the line before."""
+        raw, text = self._ahead(), _quoted(path)
+        begin = f"{text}\t{status}\t".encode("ascii")
+        end = _END.fullmatch(raw, len(begin)) if raw.startswith(begin) else None
+        if end is None:
+            return None
+        self._raw, self._before = b"", path
+        return Row.checked(raw, self._wrong, (text, path, status, end[1], end[2].decode("ascii")))
+
+
+def read(stream: IO[bytes], subject: str) -> Rows:
+    """The lines of a listing."""
+    return Rows(stream, subject)
 
 
 def by_source(rows: Iterable[Row]) -> Iterator[tuple[str, Iterator[Row]]]:

@@ -16,20 +16,21 @@ import contextlib
 import hashlib
 import io
 import os
-import tarfile
-from collections.abc import Iterable, Iterator, Mapping
+import stat
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Optional
 
 from ..base import filesystem, pipeline
-from ..base.errors import IntegrityError
+from ..base.errors import IntegrityError, present, printable
 from ..base.pipeline import Command, HashingWriter
 from ..repository.base import Repository
 from ..repository.details import FilesDetails, Pack
 from ..repository.manifest import Artefact, Manifest
-from ..tools import age, tar
-from . import contents
-from .listing import LISTING, Row, order_of, read
+from ..tools import age
+from . import contents, headers
+from .headers import Pair
+from .listing import LISTING, Row, leaves, order_of, read
 
 FILES = "files"  # the component, as repository/components has it
 AGAIN = 30  # days in which every file is read once, whatever the file system says of it
@@ -38,6 +39,7 @@ MOST = 48  # packs that a backup refers to: what it says of them goes into its m
 _COMPRESS, _DECOMPRESS = Command(["zstd", "-q", "-1", "-c"]), Command(["zstd", "-q", "-d", "-c"])
 _LONG = 24 * 3600.0
 _MEMBERS = 10_000_000
+_TOGETHER = 1 << 18  # bytes of small files that are written at once
 _MAP = 8 << 20  # bytes of a sparse file's map
 
 
@@ -73,9 +75,10 @@ class Packing:
         self.finished: list[Pack] = []
         self.artefacts: list[Artefact] = []
         self.number, self._folder, self._identity, self._seal = number, folder, identity, seal
-        self._files = self._bytes = 0
+        self._files = self._bytes = self._offset = self._waiting = 0
         self._open: Optional[contextlib.ExitStack] = None
-        self._tar: Optional[tarfile.TarFile] = None
+        self._sink: Optional[IO[bytes]] = None
+        self._parts: list[bytes] = []  # what is to be written
         self._hashed = HashingWriter()
 
     def __enter__(self) -> Packing:
@@ -88,29 +91,57 @@ class Packing:
             with contextlib.suppress(Exception):
                 self._open.close()
 
-    def sink(self) -> tarfile.TarFile:
-        """The tar of the pack that is written; `number` is its."""
-        if self._tar is not None and self._bytes >= LARGEST:
+    def begin(self) -> int:
+        """Return the number of the pack into which the next file goes."""
+        if self._open is not None and self._bytes >= LARGEST:
             self._close()
             self.number += 1
-        if self._tar is None:
+        if self._open is None:
             name = self._seal.named(self.name)
             self._open = contextlib.ExitStack()
-            stream, self._hashed = self._open.enter_context(
+            self._sink, self._hashed = self._open.enter_context(
                 compressed(self._folder / name, self._seal, f"{self._identity}/{name}")
             )
-            self._tar = self._open.enter_context(
-                tarfile.open(fileobj=stream, mode="w|", format=tarfile.PAX_FORMAT, errors="surrogateescape")
-            )
-        return self._tar
+            self._open.callback(self._end)  # inside, so that who compresses tells why that failed
+        return self.number
+
+    def add(self, header: bytes, size: int, chunks: Iterable[bytes]) -> None:
+        """Write a file of so many bytes; they come in pieces."""
+        left = size
+        self._write(header)
+        try:
+            for data in chunks:
+                left -= len(data)
+                self._write(data)
+        except OSError:  # what comes after a file that cannot be read to its end must stand where it is looked for
+            while left > 0:
+                self._write(bytes(min(left, _TOGETHER)))
+                left -= _TOGETHER
+            self._write(headers.padding(size))
+            raise
+        self._write(headers.padding(size))
+        self._files += 1
+        self._bytes += size
+
+    def _write(self, data: bytes) -> None:
+        self._parts.append(data)
+        self._waiting += len(data)
+        if self._waiting >= _TOGETHER:
+            self._flush()
+
+    def _flush(self) -> None:
+        self._offset += self._waiting
+        data, self._parts, self._waiting = b"".join(self._parts), [], 0
+        present(self._sink).write(data)
+
+    def _end(self) -> None:
+        self._write(headers.end(self._offset + self._waiting))
+        if self._parts:
+            self._flush()
 
     @property
     def name(self) -> str:
         return f"pack-{self.number}.tar.zst"
-
-    def count(self, size: int) -> None:
-        self._files += 1
-        self._bytes += size
 
     def _close(self) -> None:
         if self._open is None:
@@ -124,85 +155,68 @@ class Packing:
                 self._bytes, self._seal.recipients, self._seal.host,
             )
         )  # fmt: skip
-        self._open = self._tar = None
-        self._files = self._bytes = 0
+        self._open = self._sink = None
+        self._files = self._bytes = self._offset = 0
 
 
-def member(
-    entry_path: str, mode: int, owner: tuple[int, int], mtime: int, xattrs: Mapping[str, str]
-) -> tarfile.TarInfo:
-    """The header of a file. Attributes are in it for GNU tar, `tar --xattrs -x`."""
-    info = tarfile.TarInfo(entry_path)
-    info.mode, (info.uid, info.gid), info.mtime = mode, owner, mtime // 10**9
-    info.pax_headers = {
-        f"SCHILY.xattr.{name}": base64.b64decode(value).decode("utf-8", "surrogateescape")
-        for name, value in xattrs.items()
-    }
-    return info
+def header(
+    path: str, status: os.stat_result, size: int, xattrs: Mapping[str, str], records: Sequence[Pair] = ()
+) -> bytes:
+    """The header of a file of which so many bytes are stored. Attributes are in it for GNU tar, `tar --xattrs -x`."""
+    if xattrs:
+        attributes = (
+            (f"SCHILY.xattr.{name}".encode("utf-8", "surrogateescape"), base64.b64decode(value))
+            for name, value in xattrs.items()
+        )
+        records = [*attributes, *records]
+    owner = status.st_uid, status.st_gid
+    return headers.header(path, size, stat.S_IMODE(status.st_mode), owner, status.st_mtime_ns // 10**9, records)
 
 
-def add_sparse(archive: tarfile.TarFile, info: tarfile.TarInfo, handle: int, size: int) -> str:
-    """A sparse file by its pieces, in GNU's format 1.0, which GNU tar and bsdtar read. Returns its digest.
+def add_sparse(
+    packing: Packing, path: str, status: os.stat_result, xattrs: Mapping[str, str], handle: int
+) -> tuple[str, int]:
+    """A sparse file by its pieces, in GNU's format 1.0, which GNU tar and bsdtar read. Returns its digest, and how many
+    bytes are stored of it.
 
     https://www.gnu.org/software/tar/manual/html_section/Sparse-Formats.html#PAX-1
     """
-    wanted = contents.pieces(handle, size)
-    ends = [] if wanted and sum(wanted[-1]) == size else [(size, 0)]
-    numbers = [len(wanted) + len(ends), *(number for piece in [*wanted, *ends] for number in piece)]
+    size = status.st_size
+    segments = contents.pieces(handle, size)
+    ends = [] if segments and sum(segments[-1]) == size else [(size, 0)]
+    numbers = [len(segments) + len(ends), *(number for piece in [*segments, *ends] for number in piece)]
     head = "".join(f"{number}\n" for number in numbers).encode()
-    head += bytes(-len(head) % 512)
+    head += bytes(-len(head) % headers.BLOCK)
     digest = contents.SparseDigest()
-    info.pax_headers = {
-        **info.pax_headers, "GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.name": info.name,
-        "GNU.sparse.realsize": str(size),
-    }  # fmt: skip
-    info.size = len(head) + sum(length for _offset, length in wanted)
+    stored = len(head) + sum(length for _offset, length in segments)
+    records = (
+        (b"GNU.sparse.major", b"1"), (b"GNU.sparse.minor", b"0"),
+        (b"GNU.sparse.name", path.encode("utf-8", "surrogateescape")), (b"GNU.sparse.realsize", b"%d" % size),
+    )  # fmt: skip
 
-    def stream() -> Iterator[bytes]:
+    def chunks() -> Iterator[bytes]:
         yield head
-        for offset, data in contents.read_pieces(handle, wanted):
+        for offset, data in contents.read_pieces(handle, segments):
             digest.add(offset, data)
             yield data
 
-    archive.addfile(info, _Chunks(stream()))
+    packing.add(header(path, status, stored, xattrs, records), stored, chunks())
+    return digest.hexdigest(), stored
+
+
+def add_large(
+    packing: Packing, path: str, status: os.stat_result, xattrs: Mapping[str, str], handle: int, size: int
+) -> str:
+    """A file that is not read whole, of so many bytes. Returns its digest."""
+    digest = hashlib.sha256()
+
+    def chunks() -> Iterator[bytes]:
+        for _offset, data in contents.read_pieces(handle, [(0, size)]):
+            digest.update(data)
+            yield data
+
+    packing.add(header(path, status, size, xattrs), size, chunks())
     return digest.hexdigest()
-
-
-class _Chunks(io.RawIOBase):
-    """What an iterator yields, to be read as a file."""
-
-    def __init__(self, chunks: Iterator[bytes]) -> None:
-        super().__init__()
-        self._chunks, self._left = chunks, b""
-
-    def read(self, size: int = -1, /) -> bytes:
-        while size < 0 or len(self._left) < size:
-            more = next(self._chunks, None)
-            if more is None:
-                break
-            self._left += more
-        data, self._left = (self._left, b"") if size < 0 else (self._left[:size], self._left[size:])
-        return data
-
-
-class Reader(io.RawIOBase):
-    """So many bytes of an open file, and their digest. Zeros take the place of what it has not any more."""
-
-    def __init__(self, handle: int, size: int) -> None:
-        super().__init__()
-        self._handle, self._left, self._offset, self._digest = handle, size, 0, hashlib.sha256()
-
-    def read(self, size: int = -1, /) -> bytes:
-        wanted = self._left if size < 0 else min(size, self._left)
-        data = os.pread(self._handle, wanted, self._offset) or bytes(wanted)
-        self._left -= len(data)
-        self._offset += len(data)
-        self._digest.update(data)
-        return data
-
-    @property
-    def sha256(self) -> str:
-        return self._digest.hexdigest()
 
 
 @contextlib.contextmanager
@@ -230,10 +244,14 @@ def opened(repo: Repository, pack: Pack, keys: age.Keys) -> Iterator[Iterator[tu
 
 
 def _members(stream: IO[bytes], subject: str) -> Iterator[tuple[str, IO[bytes]]]:
-    for found, content in tar.plain_members(stream, subject, _MEMBERS, tar.SparseMember):
-        if content is None:
-            raise IntegrityError("read the pack", subject, f"{found.path!r} is no plain file")
-        yield found.path[1:], content
+    def damaged(cause: str) -> IntegrityError:
+        return IntegrityError("read the pack", subject, f"it is cut or damaged: {cause}")
+
+    for path, content in headers.members(stream, _MEMBERS, damaged):
+        if leaves(path):
+            cause = f"{printable(path)} would leave the directory that it is restored to"
+            raise IntegrityError("read the pack", subject, cause)
+        yield path, content
 
 
 def beside(rows: Iterator[Row], members: Iterable[tuple[str, IO[bytes]]]) -> Iterator[tuple[Row, Optional[IO[bytes]]]]:

@@ -133,7 +133,7 @@ def _check_earlier(repo: Repository, earlier: Sequence[Pack], turn: Sequence[Pac
             wrong.append(f"{pack.backup}/{pack.artefact} is missing or has another size")
         elif pack in turn:
             with repo.open(FILES, pack.backup, pack.artefact) as stream:
-                if checksums.of(stream, pack.artefact).sha256 != pack.sha256:
+                if checksums.artefact_of(stream, pack.artefact).sha256 != pack.sha256:
                     wrong.append(f"{pack.backup}/{pack.artefact} has another SHA-256 than when it was written")
     size = human(sum(pack.size for pack in earlier))
     words = f"{len(earlier)} packs of earlier backups, {size}, are there; every byte of {len(turn)} was read"
@@ -141,7 +141,7 @@ def _check_earlier(repo: Repository, earlier: Sequence[Pack], turn: Sequence[Pac
 
 
 def _opens(pack: Pack, keys: age.Keys) -> bool:
-    return not pack.recipients or bool(keys.given or keys.host.text((*pack.recipients, pack.host_key)))
+    return not pack.recipients or bool(keys.identity or keys.host.text((*pack.recipients, pack.host_key)))
 
 
 def _proved_before(repo: Repository, pack: Pack) -> Check:

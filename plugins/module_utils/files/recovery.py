@@ -10,6 +10,7 @@ Killed at any step, the same command goes on: what is in its place already does 
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -173,9 +174,15 @@ def _restored(
         filesystem.explained("restore the files", directory.path),
         Placer(directory.path, directory.name, aside) as placer,
     ):
+        busy = []
         for path in additional:
-            placer.move_aside(path)
-        lost = restore.restore(repo, details.packs, keys, selection, placer, log)
+            try:
+                placer.move_aside(path)
+            except OSError as exc:
+                if exc.errno != errno.EBUSY:
+                    raise
+                busy.append(f"{printable(path)}: {exc.strerror}")  # something is mounted there
+        lost = [*busy, *restore.restore(repo, details.packs, keys, selection, placer, log)]
         return f"{directory.path}/{aside}" if placer.moved else "", lost
 
 

@@ -76,7 +76,7 @@ def _checked(run: Opened, recovered: Optional[tuple[Repository, Manifest]], with
 def _read_rows(run: Opened, inventory: Inventory, known: Inventory) -> None:
     server = database_server.of(run)
     query = run.config.files.references
-    reconcile.read_rows(inventory, server, server.database, query, others=known, columns=FILE_COLUMNS)
+    reconcile.read_rows(inventory, server, server.database, query, additional=known, columns=FILE_COLUMNS)
 
 
 def _rows(run: Opened, inventory: Inventory, within: Within) -> list[Check]:
@@ -155,7 +155,7 @@ def _compared(
     """Hash nothing: a file that has the size and the time of a listing has the hash of it."""
     hashed = inventory.value("SELECT count(*) FROM rows WHERE sha256 <> ''") > 0
     if recovered or hashed:
-        repo, manifest = recovered or (repositories.of(run), _newest(run))
+        repo, manifest = recovered or (repositories.repository_of(run), _newest(run))
         if manifest is not None:
             inventory.add("point", _listed(run, repo, manifest, within))
             inventory.change(f"UPDATE live SET sha256 = ({_AS_LISTED}) WHERE EXISTS ({_AS_LISTED} AND p.sha256 <> '')")
@@ -166,7 +166,7 @@ def _compared(
 
 
 def _newest(run: Opened) -> Optional[Manifest]:
-    good = catalog.good(catalog.entries(repositories.of(run), FILES, run.config.stack))
+    good = catalog.good(catalog.entries(repositories.repository_of(run), FILES, run.config.stack))
     return good[-1] if good else None
 
 

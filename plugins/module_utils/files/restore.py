@@ -17,7 +17,7 @@ import hashlib
 import os
 import stat
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Callable, Optional, Union
 
@@ -27,7 +27,7 @@ from ..repository.base import Repository
 from ..repository.details import Pack
 from ..tools import age
 from . import contents, packs, walk
-from .listing import DEVICE, DIRECTORY, FILE, LINK, SOCKET, Entry, Rest, Row, Spool, order_of, status_of
+from .listing import DEVICE, DIRECTORY, FILE, LINK, SOCKET, Entry, Row, Spool, lasting_of, order_of, status_of
 from .walk import OWN, Node, Problems
 
 MISSING, ALTERED, ATTRIBUTES, ADDITIONAL = "missing", "altered", "attributes", "additional"
@@ -99,24 +99,25 @@ class _Comparison:
         return what
 
     def _difference(self, node: Node, status: str, entry: Entry) -> str:
-        now = Entry(node.path, status)
-        first = entry.rest.link
-        if now.type != entry.type:
+        first, rest = entry.rest.link, entry.rest
+        if status.partition(" ")[0] != entry.type:
             return ALTERED
-        if entry.type == LINK and os.readlink(node.name, dir_fd=node.at) != entry.rest.target:
+        if entry.type == LINK and os.readlink(node.name, dir_fd=node.at) != rest.target:
             return ALTERED
         if first:  # its attributes are those of the first name
             return "" if self._inodes.get(first) == node.status.st_ino else ALTERED
-        if entry.type == FILE and not _same_content(node, entry):
-            if not entry.rest.database:
+        if entry.type != FILE:
+            xattrs = walk.xattrs(node.at, node.name)
+        else:
+            same, xattrs = _contents(node, entry)
+            if not same and not rest.database:
                 return ALTERED
-            if not self._exact:
+            if not same and not self._exact:
                 return ALTERED if contents.check_database(Path(walk.inside(node.at, node.name))) else ""
-            if not self._same_pages(node, entry):
+            if not same and not self._same_pages(node, entry):
                 return ALTERED
-            now = replace(now, status=_with_times(now.status, entry.status))
-        rest = Rest(entry.rest.sha256, entry.rest.target, xattrs=walk.xattrs(node.at, node.name))
-        return "" if Entry(node.path, now.status, 0, rest).lasting == entry.lasting else ATTRIBUTES
+            status = status if same else _with_times(status, entry.status)
+        return "" if lasting_of(status) == lasting_of(entry.status) and xattrs == rest.xattrs else ATTRIBUTES
 
     def _same_pages(self, node: Node, entry: Entry) -> bool:
         """Is it the database of the backup, whose file its application has opened since?"""
@@ -131,12 +132,15 @@ def _with_times(status: str, other: str) -> str:
     return " ".join([*words[:4], *others[4:]])
 
 
-def _same_content(node: Node, entry: Entry) -> bool:
-    with filesystem.open_at(node.at, node.name) as file:
-        size = os.fstat(file.fileno()).st_size
-        if size != entry.size:
-            return False
-        return contents.digest(file.fileno(), size, sparse=entry.rest.sparse) == entry.rest.sha256
+def _contents(node: Node, entry: Entry) -> tuple[bool, Mapping[str, str]]:
+    """Has a file the content of the backup, and which attributes has it?"""
+    handle, status = filesystem.plain_at(node.at, node.name)
+    try:
+        size, rest = status.st_size, entry.rest
+        same = size == entry.size and contents.digest(handle, size, sparse=rest.sparse) == rest.sha256
+        return same, walk.attributes(handle, follow=True)
+    finally:
+        os.close(handle)
 
 
 class Placer:
@@ -235,11 +239,12 @@ class Placer:
         """Write it beside its place, with its attributes. Returns whether it is what the listing has."""
         at, _name = self._above(entry.path)
         handle = _fresh(at, _NEW)
-        with os.fdopen(handle, "wb") as file:
-            good = _filled(file, content, entry, subject)
+        try:
+            good = _filled(handle, content, entry, subject)
             if good:
-                file.flush()
                 _set_open(handle, entry)
+        finally:
+            os.close(handle)
         return good
 
     def put(self, entry: Entry) -> None:
@@ -315,38 +320,46 @@ def _is_directory(at: int, name: str) -> bool:
         return False
 
 
-def _filled(file: IO[bytes], content: Optional[IO[bytes]], entry: Entry, subject: str) -> bool:
+def _filled(handle: int, content: Optional[IO[bytes]], entry: Entry, subject: str) -> bool:
     """Write what it holds; whether that is what the listing has."""
     if entry.rest.sparse and content is not None:
-        return _filled_sparse(file, content, entry, subject)
+        return _filled_sparse(handle, content, entry, subject)
     digest, size = hashlib.sha256(), 0
     while content is not None and (data := content.read(filesystem.CHUNK)):
+        if size + len(data) > entry.size:
+            return False
         digest.update(data)
+        _write(handle, data, size)
         size += len(data)
-        file.write(data)
     return size == entry.size and digest.hexdigest() == entry.rest.sha256
 
 
-def _filled_sparse(file: IO[bytes], content: IO[bytes], entry: Entry, subject: str) -> bool:
+def _filled_sparse(handle: int, content: IO[bytes], entry: Entry, subject: str) -> bool:
     digest = contents.SparseDigest()
     for offset, length in packs.sparse_pieces(content, entry.size, subject):
-        file.seek(offset)
         left = length
         while left and (data := content.read(min(filesystem.CHUNK, left))):
-            file.write(data)
+            _write(handle, data, offset + length - left)
             digest.add(offset + length - left, data)
             left -= len(data)
-    file.truncate(entry.size)
+    os.ftruncate(handle, entry.size)
     return digest.hexdigest() == entry.rest.sha256
+
+
+def _write(handle: int, data: bytes, offset: int) -> None:
+    done = os.pwrite(handle, data, offset)
+    while done < len(data):
+        done += os.pwrite(handle, data[done:], offset + done)
 
 
 def _set_open(handle: int, entry: Entry) -> None:
     """The like of _set() for an open file."""
+    _type, mode, uid, gid, mtime, *_rest = entry.status.split(" ")
     if os.geteuid() == 0:
-        os.fchown(handle, *entry.owner)
+        os.fchown(handle, int(uid), int(gid))
     _set_xattrs(handle, entry.rest.xattrs)
-    os.fchmod(handle, entry.mode)
-    os.utime(handle, ns=(entry.mtime, entry.mtime))
+    os.fchmod(handle, int(mode, 8))
+    os.utime(handle, ns=(int(mtime), int(mtime)))
 
 
 def _set(at: int, name: str, entry: Entry) -> None:

@@ -61,9 +61,14 @@ def excluder(patterns: Sequence[str]) -> Callable[[str], bool]:
         inner = inner.replace(".*.*", "\0").replace(".*", "[^/]*").replace("\0", ".*")
         parts.append(f"{'' if anchored else '(?:.*/)?'}{inner}")
     if not parts:
-        return lambda path: False
+        return nothing
     matches = re.compile(f"(?s:{'|'.join(parts)})").fullmatch
     return lambda path: matches(path) is not None
+
+
+def nothing(_path: str) -> bool:
+    """What is left out where nothing is."""
+    return False
 
 
 def root(path: str) -> int:
@@ -71,16 +76,14 @@ def root(path: str) -> int:
     return filesystem.descend(Path("/"), filter(None, filesystem.real(path).split("/")))
 
 
-def walk(
-    directory: str, source: str, problems: Problems, left_out: Callable[[str], bool] = lambda path: False
-) -> Iterator[Node]:
+def walk(directory: str, source: str, problems: Problems, left_out: Callable[[str], bool] = nothing) -> Iterator[Node]:
     """Everything of the source, itself first, a directory before what is in it. Raises OSError where its root cannot be
     read; below it that is one of the problems."""
     _many_handles()
     top = root(directory)
     status = os.fstat(top)
     yield Node(source, top, ".", status)
-    stack = [(top, source, iter(_names(top)))]
+    stack, below_source = [(top, source, iter(_names(top)))], len(source) + 1
     try:
         while stack:
             at, path, names = stack[-1]
@@ -90,8 +93,7 @@ def walk(
                 os.close(at)
                 continue
             here = f"{path}/{name}"
-            inside = here[len(source) + 1 :]
-            if name.startswith(OWN) or left_out(inside):
+            if name.startswith(OWN) or (left_out is not nothing and left_out(here[below_source:])):
                 continue
             try:
                 found = os.stat(name, dir_fd=at, follow_symlinks=False)
@@ -135,14 +137,18 @@ def inside(at: int, name: str) -> str:
 
 
 def xattrs(at: int, name: str) -> Mapping[str, str]:
+    """The extended attributes of an entry, as attributes() has them."""
+    return attributes(inside(at, name), follow=False)
+
+
+def attributes(file: Union[str, int], *, follow: bool) -> Mapping[str, str]:
     """Extended attributes, access control lists among them, in base64; none where the file system has no such."""
-    place = inside(at, name)
     try:
-        names = os.listxattr(place, follow_symlinks=False)
+        names = os.listxattr(file, follow_symlinks=follow)
     except OSError:
         return {}
     found = {}
     for key in sorted(names):
         with contextlib.suppress(OSError):  # gone by now, or not for us
-            found[key] = base64.b64encode(os.getxattr(place, key, follow_symlinks=False)).decode("ascii")
+            found[key] = base64.b64encode(os.getxattr(file, key, follow_symlinks=follow)).decode("ascii")
     return found

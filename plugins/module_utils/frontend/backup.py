@@ -24,7 +24,7 @@ def last_site(run: Opened, folder: Path, *, log: Log) -> Built:
     NotFoundError where there is none, and says what was wrong with those there are."""
     attempted, problems = "find a built site in the config backups", []
     sources, keys = Sources(run, "config"), age.keys(run.config, run.key)
-    for entry in reversed([item for item in sources.found if item.good and item.manifest]):
+    for entry in reversed([item for item in sources.entries if item.good and item.manifest]):
         manifest = entry.manifest
         if manifest is None or parts.SITE not in parts.parts_of(manifest):
             continue

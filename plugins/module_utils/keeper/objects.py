@@ -101,7 +101,7 @@ def due(run: Opened, receipts: Receipts, now: datetime) -> list[Manifest]:
     None from before the last mirror, which holds what came after it; none that the store need not know of any more. A
     database backup that only lacks something counts, as everywhere.
     """
-    config, repo = run.config, repositories.of(run)
+    config, repo = run.config, repositories.repository_of(run)
     made = catalog.sound(catalog.entries(repo, OBJECTS, config.stack))
     since = now - timedelta(days=config.keeper.store.absence_days)
     after = max((manifest.taken_at for manifest in made), default=since)
@@ -118,13 +118,13 @@ def _reaching(run: Opened, source: Source) -> Opened:
     """Return the stack with the endpoint under which the SSH connection reaches its store."""
     objects = run.config.objects
     own = replace(objects, endpoint_url=objects.endpoint_url or source.store, service="")
-    return run.of(replace(run.config, objects=own), {})
+    return run.with_config(replace(run.config, objects=own), {})
 
 
 def _mirror_as_of(
     run: Opened, receipts: Receipts, todo: Sequence[Manifest], done: Mirrored, override: int, log: Log
 ) -> None:
-    database, repo = todo[0], repositories.of(run)
+    database, repo = todo[0], repositories.repository_of(run)
     rows = run.config.database.enabled
     doubts = Doubts(_forgotten(buckets.source(run), database, clock.now(), log), _HOSTILE)
     manifest = mirror.take(run, log=log, override=override, doubts=doubts, database=database)
@@ -179,7 +179,7 @@ def _forgotten(source: Bucket, database: Manifest, now: datetime, log: Log) -> s
 def _with_way(error: LifeboatError, source: Source) -> LifeboatError:
     """Return the same, with what the way there says: a port that may not be forwarded looks like a server that hangs
     up."""
-    said = source.said()
+    said = source.last_error()
     if not source.store or "open failed" not in said:
         return error
     return LifeboatError(

@@ -85,7 +85,7 @@ def _by_receipt(backups: Sequence[B], receipts: Receipts, holds: Mapping[str, st
             doubted=item.doubted and in_time(receipts, item.id),
             incomplete=item.incomplete and in_time(receipts, item.id),
             spoiled=item.spoiled if in_time(receipts, item.id) else (),
-            held=holds.get(item.id, ""),
+            hold=holds.get(item.id, ""),
         )
         for item in backups
     ]
@@ -93,7 +93,7 @@ def _by_receipt(backups: Sequence[B], receipts: Receipts, holds: Mapping[str, st
 
 def prune(run: Opened, *, now: datetime, dry_run: bool, log: Log) -> Pruned:
     """Delete what the plan deletes; nothing while there is an alarm. The caller holds the stack's lock."""
-    config, repo = run.config, repositories.of(run)
+    config, repo = run.config, repositories.repository_of(run)
     receipts = receipts_file.load(Path(config.keeper.directory), repair=not dry_run)
     receipts.require_clock(now)
     repo.check(writable=False)
@@ -140,15 +140,15 @@ def alarm(stack: str, raised: Sequence[Alarm]) -> IntegrityError:
 
 def _holds(run: Opened, now: datetime) -> dict[str, str]:
     """Return why recoveries that read here need an entry, by id; parts of points included."""
-    repo, holds = repositories.of(run), dict[str, str]()
+    repo, holds = repositories.repository_of(run), dict[str, str]()
     for identity, data in repo.holds().items():
         hold = retention.hold_of(identity, run.config.stack, data, now)
         if hold is None:
             continue
-        holds[identity] = hold.words
+        holds[identity] = hold.detail
         if points.is_id(identity) and identity in repo.points():
             parts = points.parse(repo.read_point(identity), expected_id=identity).parts.values()
-            holds.update({part.id: f"part of {identity}, {hold.words}" for part in parts if part.id not in holds})
+            holds.update({part.id: f"part of {identity}, {hold.detail}" for part in parts if part.id not in holds})
     return holds
 
 

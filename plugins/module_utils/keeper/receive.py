@@ -150,7 +150,7 @@ class _Pull:
     def __init__(self, run: Opened, source: Source, receipts: Receipts, began: datetime, log: Log) -> None:
         self._run, self._source, self._receipts, self._began, self._log = run, source, receipts, began, log
         self._keeper = run.config.keeper
-        self._repo: Repository = repositories.of(run)
+        self._repo: Repository = repositories.repository_of(run)
         self._directory = Path(self._keeper.directory)
         self._marker = self._refused = ""
         self._used = 0
@@ -212,7 +212,7 @@ class _Pull:
         if found and found.stack != self._run.config.stack:
             cause = f"its marker names the stack {printable(found.stack)[:80]}"
             remedy = "Nothing was received. If the stack was renamed, set up a keeper for the new name."
-            raise UsageError(_PULL, self._source.place, cause, remedy)
+            raise UsageError(_PULL, self._source.location, cause, remedy)
         marker, known = found.repository[:64] if found else "", self._receipts.repository
         if known and marker not in (known, *self._receipts.accepted):
             self._refused = marker or NO_MARKER
@@ -222,7 +222,7 @@ class _Pull:
                 "Nothing was received. Is the backup disk of the stack mounted? If the repository was replaced for"
                 " good: lifeboat keeper acknowledge --why '...', and pull again."
             )
-            raise UsageError(_PULL, self._source.place, cause, remedy)
+            raise UsageError(_PULL, self._source.location, cause, remedy)
         self._marker = marker
 
     def _adopt(self) -> None:

@@ -81,7 +81,7 @@ def status(run: Opened, *, now: datetime) -> Status:
         receipts.require_clock(now)
     except LifeboatError as exc:
         return Status(config.stack, (Check("log", FAIL, str(exc)),))
-    repo = repositories.of(run)
+    repo = repositories.repository_of(run)
     repo.check(writable=False)
     backups = points.backups(repo, config.stack, received(config))
     tied = points.entries(repo, config.stack, backups)

@@ -44,7 +44,7 @@ class CopiedBack:
 
 def copy_back(
     run: Opened, entries: Iterable[Listed], target: Bucket, *, log: Log, compare: bool = True, lock: bool = False,
-    encrypt: bool = True, shared: Optional[Shared] = None, held: Optional[Bucket] = None,
+    encrypt: bool = True, shared: Optional[Shared] = None, source: Optional[Bucket] = None,
 ) -> CopiedBack:  # fmt: skip
     """Copy the listing's `entries` from the vault into `target`; what is right there already is left as it is.
 
@@ -52,11 +52,11 @@ def copy_back(
     after it was killed, it copies the rest. compare=False: the target is known to be empty, or entries to be wrong
     there. lock: with the retention and the legal hold on record, for they are to stand from the first second, and
     SeaweedFS forgets the Content-Type where they are set later. encrypt: with the algorithm and the key on record. What
-    the target refuses of these it has the object without. shared: with what is copied back beside it. held:
+    the target refuses of these it has the object without. shared: with what is copied back beside it. source:
     where the objects are in place of the vault.
     """
     now = datetime.now(timezone.utc)
-    vault, told, refused = held or buckets.vault(run), _Told(log), _Refused()
+    vault, told, refused = source or buckets.vault(run), _Outcomes(log), _Refused()
     # Set once more where it was cut, a retention would cost the object its Content-Type there.
     whole = lock and server(target).startswith("SeaweedFS")
 
@@ -78,10 +78,10 @@ def copy_back(
 
     with Copier(vault, target, shared) as moving:
         throttle.each(bring, entries, run.config.objects.transfers)
-    return told.said(vault, target)
+    return told.result(vault, target)
 
 
-class _Told:
+class _Outcomes:
     """What became of each object, from many threads."""
 
     def __init__(self, log: Log) -> None:
@@ -114,7 +114,7 @@ class _Told:
         with self._lock:
             self._done[what] += 1
 
-    def said(self, vault: Bucket, target: Bucket) -> CopiedBack:
+    def result(self, vault: Bucket, target: Bucket) -> CopiedBack:
         """The result, which is also logged."""
         done = self._done
         self._log(
@@ -122,7 +122,7 @@ class _Told:
             f" {done['skipped']} were right already"
         )
         for lost, words in ((self._lost, "could not be had"), (self._untagged, "are there without their tags")):
-            lost.sort(key=lambda one: one.key)
+            lost.sort(key=lambda entry: entry.key)
             if lost:
                 count = done["lost" if lost is self._lost else "untagged"]
                 self._log(f"WARNING: {count} objects {words}, first {lost[0].key!r}: {lost[0].why}")

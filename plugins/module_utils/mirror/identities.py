@@ -18,7 +18,7 @@ from ..repository.details import HeldIdentities
 from ..s3 import identities
 from ..settings.config import ELSEWHERE
 from ..stack import identities as stack_identities
-from ..stack.identities import Kept
+from ..stack.identities import Snapshot
 from ..stack.runtime import Opened
 
 
@@ -31,11 +31,11 @@ def take(run: Opened, backup: str, *, override: bool, log: Log) -> Optional[Held
     if not api or api == ELSEWHERE:
         return HeldIdentities(api) if api else None
     try:
-        store = stack_identities.of(run)
+        store = stack_identities.store_of(run)
         if store is None:
             return None
         kept = replace(store.export(), backup=backup)
-        held = _held(kept)
+        held = _summary(kept)
         if not override:
             _guard(run, kept)
         stack_identities.keep(run.config, kept)
@@ -47,24 +47,26 @@ def take(run: Opened, backup: str, *, override: bool, log: Log) -> Optional[Held
     return held
 
 
-def _held(kept: Kept) -> HeldIdentities:
-    form = kept.form
+def _summary(snapshot: Snapshot) -> HeldIdentities:
+    form = snapshot.form
     numbers = asdict(identities.counts(form))
-    return HeldIdentities(kept.api, identities.digest(form), **numbers, quotas=len(kept.quotas), uses=kept.uses)
+    return HeldIdentities(
+        snapshot.api, identities.digest(form), **numbers, quotas=len(snapshot.quotas), uses=snapshot.uses
+    )
 
 
-def _guard(run: Opened, kept: Kept) -> None:
+def _guard(run: Opened, snapshot: Snapshot) -> None:
     """A store that has lost its identities must not replace the copy of them."""
     try:
         before = stack_identities.newest(run.config)
     except IntegrityError:
         return  # there is nothing to be lost
-    if before is None or before.api != kept.api:
+    if before is None or before.api != snapshot.api:
         return
     had = [name for name in before.form if not name.startswith(f"{identities.POLICY} ")]
-    gone = [name for name in had if name not in kept.form]
+    gone = [name for name in had if name not in snapshot.form]
     own = run.config.secrets.get("objects_access_key", "")
-    unknown = identities.knows(before.form, own) and not identities.knows(kept.form, own)
+    unknown = identities.knows(before.form, own) and not identities.knows(snapshot.form, own)
     if unknown or 2 * len(gone) > len(had):
         cause = f"{len(gone)} of {len(had)} users, groups and access keys are gone since {before.backup}"
         cause += ", the application's own key among them" if unknown else ""

@@ -73,10 +73,10 @@ _text = json.JSONEncoder(ensure_ascii=False).encode  # json.dumps would make one
 _decode = json.JSONDecoder().raw_decode  # json.loads would look for each line's encoding
 
 
-class Line(NamedTuple):
+class RawEntry(NamedTuple):
     """A line as write() makes it, and what it says. Times are text; what is not said is None."""
 
-    line: bytes
+    raw: bytes
     key: str
     size: int
     etag: str
@@ -111,7 +111,7 @@ def artefacts(folder: str, seal: age.Seal) -> list[str]:
 def write(path: Path, entries: Iterable[Union[Listed, bytes]], seal: age.Seal = age.OPEN) -> Summary:
     """Write a new listing as the entries come. Raises ValueError where they do not come in the order of their keys.
 
-    entries: also the `line` of a Line that goes on as it is. path: where it is called NAME; what seal.named() adds
+    entries: also the `raw` of a RawEntry that goes on as it is. path: where it is called NAME; what seal.named() adds
     comes to that.
     """
     with contextlib.ExitStack() as stack:
@@ -161,15 +161,15 @@ def _write(file: IO[bytes], entries: Iterable[Union[Listed, bytes]]) -> Summary:
     return Summary(count, total, digest.hexdigest())
 
 
-def _digested(line: bytes) -> tuple[bytes, int, bytes]:
-    """The key and the size of the `line` of a Line, and that of which the digest is. No text in it has an escape."""
-    key = line.index(b'"', 8) + 1
-    size = line.index(b",", key + 8)
-    etag = line.index(b'"', size + 9) + 1
-    start = line.index(b'"sha256":', etag) + 9
-    sha256 = b"null" if line[start] == _N else line[start : line.index(b'"', start + 1) + 1]
-    said = b"[%b,%b,%b,%b]\n" % (line[7:key], line[key + 8 : size], line[size + 8 : etag], sha256)
-    return line[8 : key - 1], int(line[key + 8 : size]), said
+def _digested(raw: bytes) -> tuple[bytes, int, bytes]:
+    """The key and the size of the `raw` of a RawEntry, and that of which the digest is. No text in it has an escape."""
+    key = raw.index(b'"', 8) + 1
+    size = raw.index(b",", key + 8)
+    etag = raw.index(b'"', size + 9) + 1
+    start = raw.index(b'"sha256":', etag) + 9
+    sha256 = b"null" if raw[start] == _N else raw[start : raw.index(b'"', start + 1) + 1]
+    said = b"[%b,%b,%b,%b]\n" % (raw[7:key], raw[key + 8 : size], raw[size + 8 : etag], sha256)
+    return raw[8 : key - 1], int(raw[key + 8 : size]), said
 
 
 @functools.lru_cache(maxsize=4096)
@@ -205,9 +205,9 @@ def read(file: IO[bytes], subject: str) -> Iterator[Listed]:
     return _read_with(_entry, file, subject)
 
 
-def read_lines(file: IO[bytes], subject: str) -> Iterator[Union[Line, Listed]]:
+def read_lines(file: IO[bytes], subject: str) -> Iterator[Union[RawEntry, Listed]]:
     """The same for one who goes through all of them and writes most of them again."""
-    return _read_with(_line, file, subject, _several)
+    return _read_with(_parse, file, subject, _several)
 
 
 def _read_with(
@@ -250,31 +250,31 @@ def _blocks(packed: gzip.GzipFile) -> Iterator[bytes]:
         yield rest
 
 
-def parsed(line: bytes) -> Listed:
-    """The `line` of a Line."""
-    return _entry(line, functools.partial(IntegrityError, "read the listing", NAME))
+def parsed(raw: bytes) -> Listed:
+    """The `raw` of a RawEntry."""
+    return _entry(raw, functools.partial(IntegrityError, "read the listing", NAME))
 
 
-def _several(block: bytes) -> Sequence[Line]:
+def _several(block: bytes) -> Sequence[RawEntry]:
     """The lines of a block, where each of them is as write() makes it; else none. It takes half the time of making them
     one after the other."""
     try:
         parts = _FORM.split(block.decode())
-        every = len(Line._fields)
+        every = len(RawEntry._fields)
         if len(block) > LONGEST or any(parts[::every]):
             return ()
         key, sizes, *more = (parts[place::every] for place in range(1, every))
         size = [*map(int, sizes)]
         _check(size, *more)
         # What matches has no line break but that at its end.
-        return [*map(Line, block.splitlines(keepends=True), key, size, *more)]
+        return [*map(RawEntry, block.splitlines(keepends=True), key, size, *more)]
     except (ValueError, LifeboatError):
         return ()
 
 
-def _line(line: bytes, wrong: typed.Wrong) -> Union[Line, Listed]:
-    found = _several(line)
-    return found[0] if found else _entry(line, wrong)
+def _parse(raw: bytes, wrong: typed.Wrong) -> Union[RawEntry, Listed]:
+    found = _several(raw)
+    return found[0] if found else _entry(raw, wrong)
 
 
 def _check(
@@ -293,10 +293,10 @@ def _check(
         properties.check(text or "")
 
 
-def _entry(line: bytes, wrong: typed.Wrong) -> Listed:
+def _entry(raw: bytes, wrong: typed.Wrong) -> Listed:
     """As typed.build() makes it of any line, and faster of one that is as write() makes it: there may be millions."""
     try:
-        text = line.decode()
+        text = raw.decode()
         row, end = _decode(text)
         key, size, etag, modified, version, vault_version, vault_etag, sha256 = values = [*map(row.pop, FIELDS)]
         line_of, headers, tags, as_of, seen, storage = more = [*map(row.pop, _MORE, _MORE.values())]
@@ -311,7 +311,7 @@ def _entry(line: bytes, wrong: typed.Wrong) -> Listed:
             return Listed(key, size, etag, at, *held, *noted, read, _read(seen) if seen else None, storage)
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError, LifeboatError):
         pass
-    found = typed.build(Listed, typed.load(line, wrong), wrong, unknown="ignore")
+    found = typed.build(Listed, typed.load(raw, wrong), wrong, unknown="ignore")
     for name, check in (("properties", properties.parse), ("headers", properties.check), ("tags", properties.check)):
         try:
             check(getattr(found, name) or "")
@@ -339,7 +339,7 @@ class Point:
         return self.manifest.taken_at
 
     @functools.cached_property
-    def held(self) -> HeldBucket:
+    def held_bucket(self) -> HeldBucket:
         """What the manifest says of it. Raises NotFoundError where the backup does not hold it."""
         for held in self.manifest.detailed(ObjectsDetails).buckets:
             if self.bucket == ("" if held.primary else held.name):
@@ -353,13 +353,13 @@ class Point:
     def holds(self) -> bool:
         """Does the backup hold the bucket?"""
         try:
-            return bool(self.held)
+            return bool(self.held_bucket)
         except NotFoundError:
             return False
 
     @property
     def settings(self) -> Mapping[str, object]:
-        return self.held.settings
+        return self.held_bucket.settings
 
     @property
     def artefact(self) -> str:
@@ -371,25 +371,25 @@ class Point:
         return age.Seal(self.manifest.recipients, self.manifest.host_key)
 
     def _named(self, name: str) -> str:
-        return f"{self.held.folder}/{name}" if self.held.folder else name
+        return f"{self.held_bucket.folder}/{name}" if self.held_bucket.folder else name
 
     def points(self) -> list[Point]:
         """Every bucket of the same backup, the application's first."""
         found = []
         for held in self.manifest.detailed(ObjectsDetails).buckets:
             point = Point(self.repo, self.manifest, "" if held.primary else held.name, self.keys)
-            vars(point)["held"] = held  # there may be a thousand, and each would read the manifest again
+            vars(point)["held_bucket"] = held  # there may be a thousand, and each would read the manifest again
             found.append(point)
         return found
 
     @property
     def settings_denied(self) -> tuple[str, ...]:
         """The settings that are not on record because the key might not read them."""
-        return self.held.settings_denied
+        return self.held_bucket.settings_denied
 
     def problem(self) -> str:
         """Why its listing cannot be used; empty when every byte is the one that was written. No key is needed."""
-        return "; ".join(filter(None, map(self._problem, artefacts(self.held.folder, self._seal))))
+        return "; ".join(filter(None, map(self._problem, artefacts(self.held_bucket.folder, self._seal))))
 
     def copied(self, folder: Path, seal: age.Seal) -> bool:
         """Lay the bucket's artefacts into a folder, as write() made them; where they are for other recipients, or are
@@ -414,7 +414,7 @@ class Point:
         if wanted is None:
             return f"it has no {name}"
         with self.repo.open("objects", self.id, name) as file:
-            right = checksums.of(file, name, copy) == wanted
+            right = checksums.artefact_of(file, name, copy) == wanted
         return "" if right else f"{name} has another SHA-256 than when it was written"
 
     def entries(self, prefix: str = "") -> Iterator[Listed]:
@@ -424,7 +424,7 @@ class Point:
                 if entry.key.startswith(prefix):
                     yield entry
 
-    def lines(self) -> Iterator[Union[Line, Listed]]:
+    def lines(self) -> Iterator[Union[RawEntry, Listed]]:
         """All of them, as read_lines()."""
         with self._plain() as plain:
             yield from read_lines(plain, self.id)

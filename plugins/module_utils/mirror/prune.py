@@ -71,34 +71,36 @@ class _Group(NamedTuple):
 
 @dataclass(frozen=True)
 class Pruned:
-    """versions, bytes: that went, or would go. kept: what the server keeps all the same, and why; no failure."""
+    """versions, bytes: that went, or would go. retained: what the server keeps all the same, and why; no failure."""
 
     versions: int = 0
     bytes: int = 0
-    kept: tuple[str, ...] = ()
+    retained: tuple[str, ...] = ()
 
 
-def prune(run: Opened, kept: Sequence[Point], newest: datetime, *, dry_run: bool) -> Pruned:
-    """The caller holds the stack's lock. `kept`: every backup that stays; the bytes of its listings are right.
+def prune(run: Opened, points: Sequence[Point], newest: datetime, *, dry_run: bool) -> Pruned:
+    """The caller holds the stack's lock. `points`: every backup that stays; the bytes of its listings are right.
 
     Age is counted from `newest`, the newest good backup: while no mirror is taken the window stands still.
     """
     own, others = list[Point](), dict[str, list[Point]]()  # others: by the bucket in the vault
-    for each in (each for point in kept for each in point.points()):
+    for each in (each for point in points for each in point.points()):
         place = others.setdefault(buckets.suffixed(run.config, each.bucket), []) if each.bucket else own
         place.append(each)
     vault = buckets.vault(run)
-    done = _one(run, vault, own, newest, dry_run=dry_run)
+    done = _prune_bucket(run, vault, own, newest, dry_run=dry_run)
     for more in throttle.mapped(
-        lambda item: _one(run, vault.sibling(item[0]), item[1], newest, dry_run=dry_run, share=throttle.SIDE_BY_SIDE),
+        lambda item: _prune_bucket(
+            run, vault.sibling(item[0]), item[1], newest, dry_run=dry_run, share=throttle.SIDE_BY_SIDE
+        ),
         sorted(others.items()),
     ):
-        done = Pruned(done.versions + more.versions, done.bytes + more.bytes, (*done.kept, *more.kept))
+        done = Pruned(done.versions + more.versions, done.bytes + more.bytes, (*done.retained, *more.retained))
     return done
 
 
-def _one(
-    run: Opened, vault: Bucket, kept: Iterable[Point], newest: datetime, *, dry_run: bool, share: int = 1
+def _prune_bucket(
+    run: Opened, vault: Bucket, points: Iterable[Point], newest: datetime, *, dry_run: bool, share: int = 1
 ) -> Pruned:
     """One of the vault's buckets. share: as of Inventory."""
     before = (newest - timedelta(days=run.config.vault.noncurrent_days)).timestamp()
@@ -112,9 +114,9 @@ def _one(
         inventory.add("versions", rows)
         if watch.order or watch.times:
             said = watch.times or f"it is not in order: {watch.order}"
-            return Pruned(kept=(f"{vault.url}: nothing was deleted, for its listing cannot be believed: {said}",))
+            return Pruned(retained=(f"{vault.url}: nothing was deleted, for its listing cannot be believed: {said}",))
         inventory.change(_OLD, before)
-        for point in kept if inventory.count("old") else ():
+        for point in points if inventory.count("old") else ():
             named = ((text(key), version) for key, version in point.versions())
             inventory.drop("old", ("key", "version"), named)
         if dry_run:
@@ -125,7 +127,7 @@ def _one(
         removal.run(inventory.each("SELECT key, version, size FROM old"), run.config.objects.transfers)
         if not removal.refused:
             removal.run(inventory.each(_LONE, before), run.config.objects.transfers)
-        return Pruned(removal.count, removal.bytes, tuple(removal.told()))
+        return Pruned(removal.count, removal.bytes, tuple(removal.remaining()))
 
 
 class _Removal:
@@ -145,7 +147,7 @@ class _Removal:
         batches = iter(lambda: list(itertools.islice(rows, _MOST)), [])
         throttle.each(self._batch, batches, workers)
 
-    def told(self) -> Iterator[str]:
+    def remaining(self) -> Iterator[str]:
         """What stays, by reason, as text. Of those with one answer some may be locked, and others not."""
         for group, total in self._stay.items():
             found: dict[bool, list[tuple[_Item, str]]] = {}

@@ -358,7 +358,7 @@ class VaultListing:
     def _why_in_full(self, source: Bucket, last: Optional[Point], now: datetime) -> str:
         """Why all versions are to be listed, and not current objects alone; empty where these suffice."""
         config = self._config
-        listed = last.held.versions_listed if last else None
+        listed = last.held_bucket.versions_listed if last else None
         if last is None or listed is None:
             return "no mirror before did so and noted it"
         if not self._same_places(source, last):
@@ -379,7 +379,7 @@ class VaultListing:
     def _same_places(self, source: Bucket, last: Point) -> bool:
         """Whether the last mirror was from here to there. Elsewhere its versions mean nothing, whatever looks alike."""
         details = last.manifest.detailed(ObjectsDetails)
-        before = [(details.endpoint, last.held.name), (details.vault.get("endpoint"), last.held.vault)]
+        before = [(details.endpoint, last.held_bucket.name), (details.vault.get("endpoint"), last.held_bucket.vault)]
         return before == [(side.endpoint_url, side.name) for side in (source, self.bucket)]
 
     def begin(self, source: Bucket, last: Optional[Point]) -> None:
@@ -411,7 +411,7 @@ class VaultListing:
             self.current = False
             watch = self.fetch()
         if self.current and last:
-            self.versions_listed = last.held.versions_listed
+            self.versions_listed = last.held_bucket.versions_listed
         elif not watch.order:
             self.versions_listed = self._started
         return f"the vault's listing is not in order: {watch.order}" if watch.order else ""
@@ -492,4 +492,4 @@ class VaultListing:
         known = properties.parse(line)
         lost = properties.lost(dict(properties.pairs(headers or "")), answer)
         if lost != known.lost:
-            self._state.seen(key, replace(known, lost=lost).encoded)
+            self._state.note_read(key, replace(known, lost=lost).encoded)

@@ -29,7 +29,7 @@ from ..s3.bucket import Listed, Version
 from ..s3.copier import UNRECORDED, Record
 from ..s3.inventory import Inventory
 from . import listing
-from .listing import Line
+from .listing import RawEntry
 
 NAME_CHECK = ".lifeboat-name-"  # names are tried in the vault by objects whose keys begin so, see sides
 _VERSION = "key TEXT PRIMARY KEY, size INT, etag TEXT, modified INT, version TEXT"
@@ -145,9 +145,9 @@ class _Tally:
         self.untagged = 0
         self.oldest: Optional[int] = None
 
-    def add(self, line: str, tags: Optional[str], tags_at: int, storage: str) -> None:
-        if line:
-            self.properties[line] += 1
+    def add(self, properties: str, tags: Optional[str], tags_at: int, storage: str) -> None:
+        if properties:
+            self.properties[properties] += 1
         if storage:
             self.storage[storage] += 1
         if tags is None:
@@ -163,7 +163,7 @@ class State(Inventory):
         super().__init__(_TABLES, share=share)
         self.function("spread", lambda key: zlib.crc32(str(key).encode("utf-8", "surrogatepass")))
         self._tally = _Tally()
-        self.held = 0  # bytes of all versions that the vault lists
+        self.vault_bytes = 0  # bytes of all versions that the vault lists
         self.removes = True  # False: a listing is not believed, and so nothing is removed for not being in it
         self._journal = Journal(journal)
         self.interrupted = self._journal.exists
@@ -227,14 +227,14 @@ class State(Inventory):
     def read_vault(self, versions: Iterable[Version], current: bool = False) -> None:
         """current: it is a list of current objects, which tells no versions; know_vault() looks for them."""
         self.change("DELETE FROM vault")
-        self.held = 0
+        self.vault_bytes = 0
         if current:
             self.add("vault", _unversioned(item for item in versions if item.key))
             return
 
         def counted() -> Iterator[Version]:
             for item in versions:
-                self.held += item.size
+                self.vault_bytes += item.size
                 yield item
 
         self.add("vault", (_row(item) for item in counted() if item.latest and not item.deleted and item.key))
@@ -246,9 +246,9 @@ class State(Inventory):
         else:
             self.change("DELETE FROM vault WHERE key = ?", key)
 
-    def read_copies(self, entries: Iterable[Union[Line, Listed]]) -> None:
+    def read_copies(self, entries: Iterable[Union[RawEntry, Listed]]) -> None:
         """The listing of the last backup, then what a killed run after it had done already."""
-        self.add("copies", (_line(entry) if isinstance(entry, Line) else _copy(entry) for entry in entries))
+        self.add("copies", (_entry_row(entry) if isinstance(entry, RawEntry) else _copy(entry) for entry in entries))
         self.add("copies", ((*row, 0, 0, "", None) for row in self._journal.read()))
 
     def know_vault(self, most: int) -> list[str]:
@@ -363,11 +363,11 @@ class State(Inventory):
     # Telling it what was done.
 
     def copied(
-        self, item: Object, vault_version: str, vault_etag: str, sha256: Optional[str], line: str = "",
+        self, item: Object, vault_version: str, vault_etag: str, sha256: Optional[str], properties: str = "",
         record: Record = UNRECORDED,
     ) -> None:  # fmt: skip
-        """line: the object's properties."""
-        row = (*item, vault_version, vault_etag, sha256 or "", line, *record)
+        """properties: the object's properties."""
+        row = (*item, vault_version, vault_etag, sha256 or "", properties, *record)
         self._journal.add(row)
         self.add("copies", [(*row, 1, 0, "", None)])
 
@@ -416,8 +416,8 @@ class State(Inventory):
             return line, headers
         return "", None
 
-    def seen(self, key: str, line: str) -> None:
-        self.add("seen", [(key, line)])
+    def note_read(self, key: str, properties: str) -> None:
+        self.add("seen", [(key, properties)])
 
     def changed(self, item: Object) -> None:
         """The source's object was another when it was read than when it was listed, or its version was not listed."""
@@ -493,8 +493,8 @@ def _unversioned(objects: Iterable[Version]) -> Iterator[_Row]:
     )
 
 
-def _row(one: Version) -> _Row:
-    key, size, etag, modified, version, _latest, deleted, storage = one
+def _row(item: Version) -> _Row:
+    key, size, etag, modified, version, _latest, deleted, storage = item
     return key, size, etag, (modified - _EPOCH) // _MILLISECOND, version, int(deleted), storage
 
 
@@ -507,13 +507,13 @@ def _copy(entry: Listed) -> tuple[Union[str, int, None], ...]:
     )  # fmt: skip
 
 
-def _line(said: Line) -> tuple[Union[str, int, bytes, None], ...]:
+def _entry_row(entry: RawEntry) -> tuple[Union[str, int, bytes, None], ...]:
     """The same of a line that may stand in the next listing as it is."""
     return (
-        said.key, said.size, said.etag, _time(said.modified), said.version, said.vault_version, said.vault_etag,
-        said.sha256 or "", said.properties or "", said.headers, said.tags,
-        _time(said.tags_as_of) // 1000 if said.tags_as_of else 0, 0,
-        _time(said.vault_modified) if said.vault_modified else 0, said.storage or "", said.line,
+        entry.key, entry.size, entry.etag, _time(entry.modified), entry.version, entry.vault_version, entry.vault_etag,
+        entry.sha256 or "", entry.properties or "", entry.headers, entry.tags,
+        _time(entry.tags_as_of) // 1000 if entry.tags_as_of else 0, 0,
+        _time(entry.vault_modified) if entry.vault_modified else 0, entry.storage or "", entry.raw,
     )  # fmt: skip
 
 

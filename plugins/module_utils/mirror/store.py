@@ -36,7 +36,7 @@ _PATTERN = re.compile(r"[*?[]")
 STAMPED = re.compile(r".*-quarantine-([0-9]{8}-[0-9]{6})")
 
 
-def look(run: Opened, known: Sequence[str] = ()) -> Store:
+def read_store(run: Opened, known: Sequence[str] = ()) -> Store:
     """Ask the store. A key sees no bucket that it may not list; one that may list none is no error.
 
     known: other buckets that backups hold, which may be gone.
@@ -48,18 +48,18 @@ def look(run: Opened, known: Sequence[str] = ()) -> Store:
         whole = tuple(name for name in objects.exclude if "/" not in name)
         return Store((objects.bucket, *_by_name(objects)), excluded=whole, unlisted=exc.cause)
     rest = [name for name in names if name != objects.bucket]
-    ours = {*_ours(run, names, [objects.bucket, *(name for name in rest if wanted(objects, name)), *known])}
+    ours = {*_ours(run, names, [objects.bucket, *(name for name in rest if is_selected(objects, name)), *known])}
     rest = [name for name in rest if name not in ours]
     excluded = tuple(name for name in rest if _fits(name, objects.exclude))
     by_name = _by_name(objects)
     vaults = _vaults(run, [name for name in rest if name not in excluded and name not in by_name])
     rest = [name for name in rest if name not in vaults]
-    more = [name for name in rest if wanted(objects, name)]
+    more = [name for name in rest if is_selected(objects, name)]
     left = tuple(name for name in rest if name not in excluded and name not in more)
     return Store((objects.bucket, *more), left, excluded, vaults=vaults)
 
 
-def wanted(objects: ObjectsSettings, name: str) -> bool:
+def is_selected(objects: ObjectsSettings, name: str) -> bool:
     """Is another bucket than the application's to be in the backups?"""
     return name != objects.bucket and _fits(name, objects.buckets) and not _fits(name, objects.exclude)
 
@@ -74,14 +74,14 @@ def outside(key: str, patterns: Sequence[str]) -> bool:
     return any(key.startswith(one[:-1]) if one.endswith("*") else key == one for one in patterns)
 
 
-def absent(objects: ObjectsSettings, seen: Store) -> list[str]:
+def absent(objects: ObjectsSettings, store: Store) -> list[str]:
     """The buckets that the configuration names, no pattern, and the store does not show."""
-    return [] if seen.unlisted else [name for name in _by_name(objects) if name not in seen.protected]
+    return [] if store.unlisted else [name for name in _by_name(objects) if name not in store.protected]
 
 
 def _by_name(objects: ObjectsSettings) -> list[str]:
     names = dict.fromkeys(name for name in objects.buckets if not _PATTERN.search(name))
-    return [name for name in names if wanted(objects, name)]
+    return [name for name in names if is_selected(objects, name)]
 
 
 def _fits(name: str, patterns: Sequence[str]) -> bool:
@@ -116,19 +116,19 @@ def _vaults(run: Opened, names: Sequence[str]) -> tuple[str, ...]:
     return tuple(name for name, is_vault in zip(names, found) if is_vault)
 
 
-def _tagged(one: Bucket) -> Optional[bool]:
+def _tagged(candidate: Bucket) -> Optional[bool]:
     """None where the server knows no tags of buckets."""
     try:
-        page = one.ask_xml("read the bucket's tags", {"tagging": ""})
+        page = candidate.ask_xml("read the bucket's tags", {"tagging": ""})
     except LifeboatError as exc:
         return None if client.code(exc) in client.UNSUPPORTED else False
     told = [fields(element) for element in page.iter() if plain(element.tag) == "Tag"]
     return any(tag.get("Key") == buckets.TAG and _MARK.fullmatch(tag.get("Value", "")) for tag in told)
 
 
-def _ruled(one: Bucket) -> bool:
+def _ruled(candidate: Bucket) -> bool:
     with contextlib.suppress(LifeboatError):
-        page = one.ask_xml("read the bucket's lifecycle", {"lifecycle": ""})
+        page = candidate.ask_xml("read the bucket's lifecycle", {"lifecycle": ""})
         rules = [fields(element).get("ID", "") for element in page.iter() if plain(element.tag) == "Rule"]
         return any(rule.startswith("lifeboat-") for rule in rules)
     return False
@@ -136,18 +136,20 @@ def _ruled(one: Bucket) -> bool:
 
 def _listed_with(run: Opened, endpoint_url: str, region: str) -> bool:
     """Does the stack's store list the buckets of that endpoint? Amazon lists those of all its regions."""
-    amazon = all(host_and_port(url, region)[0].endswith(".amazonaws.com") for url in (_own(run) or "-", endpoint_url))
+    amazon = all(
+        host_and_port(url, region)[0].endswith(".amazonaws.com") for url in (_endpoint(run) or "-", endpoint_url)
+    )
     return amazon or same_server(run, endpoint_url, region)
 
 
 def same_server(run: Opened, endpoint_url: str, region: str) -> bool:
     """Is that endpoint at the address where the stack's own store listens?"""
-    own = _own(run)
+    own = _endpoint(run)
     (ours, port), (theirs, other) = host_and_port(own, ""), host_and_port(endpoint_url, region)
     return bool(own) and port == other and (addresses(ours) or {ours}) == (addresses(theirs) or {theirs})
 
 
-def _own(run: Opened) -> str:
+def _endpoint(run: Opened) -> str:
     try:
         return buckets.source(run).endpoint_url
     except LifeboatError:

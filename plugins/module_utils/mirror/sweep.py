@@ -54,7 +54,7 @@ class Sweep:
         today = int(time.time()) // _DAY
         if days:
             self._ask_for_changed()
-            throttle.each(lambda due: self._look(*due), self._state.tags_due(today, days, int(before)), workers)
+            throttle.each(lambda due: self._read_tags(*due), self._state.tags_due(today, days, int(before)), workers)
         if self.changed:
             self._log(f"the tags of {self.changed} objects were changed in place; they were put onto {self._vault.url}")
         if self.unread_count:
@@ -68,7 +68,7 @@ class Sweep:
         return self._listed
 
     def _take(self, rows: Iterable[tuple[str, str, str]]) -> None:
-        self._state.tags_told((key, etag, _line(tags)) for key, etag, tags in rows)
+        self._state.tags_told((key, etag, _tags_text(tags)) for key, etag, tags in rows)
 
     def _ask_for_changed(self) -> None:
         """Let the source list all tags, where it does that and has not told them: whose are others is read this
@@ -102,7 +102,9 @@ class Sweep:
             self.unread_count += 1
             _note(self.unread, key, why)
 
-    def _look(self, item: Object, vault_version: str, vault_etag: str, sha256: str, line: str, known: Record) -> None:
+    def _read_tags(
+        self, item: Object, vault_version: str, vault_etag: str, sha256: str, properties_text: str, known: Record
+    ) -> None:
         if not self.read and self.unread_count >= _ENOUGH:
             return
         version = item.version if self._exact or item.version != NULL else ""
@@ -119,18 +121,18 @@ class Sweep:
         self._tagless = told is None  # a server that knows no tags: nothing has any, and it is not asked again
         now = Record(known.headers, properties.written(told or []), at)
         changed = self._bring(item.key, vault_version, known.tags, told or [])
-        self._state.tags_read(item, vault_version, vault_etag, (sha256, line), now)
+        self._state.tags_read(item, vault_version, vault_etag, (sha256, properties_text), now)
         with self._lock:
             self.read += 1
             self.changed += changed
 
-    def _bring(self, key: str, vault_version: str, known: Optional[str], told: copier.Tags) -> bool:
+    def _bring(self, key: str, vault_version: str, known: Optional[str], tags: copier.Tags) -> bool:
         """Give the vault's copy the tags that the source has now, where they are others than before."""
         # Older listings tell nothing, and what the vault has counts.
         before = self._of_copy(key, vault_version) if known is None else list(properties.pairs(known))
-        if before == told:
+        if before == tags:
             return False
-        why = copier.ensure_tags(self._vault, key, "" if vault_version == NULL else vault_version, told)
+        why = copier.ensure_tags(self._vault, key, "" if vault_version == NULL else vault_version, tags)
         if why:
             self.refuse(key, why)
         return True
@@ -146,7 +148,7 @@ class Sweep:
 
 
 @functools.lru_cache(maxsize=4096)
-def _line(tags: str) -> str:
+def _tags_text(tags: str) -> str:
     """Tags as a server lists them, as they are on record."""
     return properties.written(parse_qsl(tags, keep_blank_values=True))
 
@@ -154,5 +156,5 @@ def _line(tags: str) -> str:
 def _note(named: list[Unheld], key: str, why: str) -> None:
     """Keep the first few, by name."""
     named.append(Unheld(key, why))
-    named.sort(key=lambda one: one.key)
+    named.sort(key=lambda entry: entry.key)
     del named[SHOWN:]

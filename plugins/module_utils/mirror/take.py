@@ -183,7 +183,7 @@ def _before(run: Opened, repo: repository_base.Repository) -> _Before:
     sound = catalog.sound(catalog.entries(repo, "objects", run.config.stack))
     newest = sound[-1].detailed(ObjectsDetails) if sound else None
     known = {*(each.name for each in newest.additional), *newest.missing} if newest else set[str]()
-    listed = store.look(run, sorted(known))
+    listed = store.read_store(run, sorted(known))
     if not sound:
         return _Before(listed, known, {}, {})
     keys = age.keys(run.config, run.key)
@@ -201,7 +201,7 @@ def _before(run: Opened, repo: repository_base.Repository) -> _Before:
     oldest, gaps = format_time(sound[0].taken_at), dict[str, str]()
     for name, point in others.items():
         lacks = without.get(name)
-        gap = f"{format_time(point.at)}/{format_time(lacks.taken_at)}" if lacks else point.held.gap
+        gap = f"{format_time(point.at)}/{format_time(lacks.taken_at)}" if lacks else point.held_bucket.gap
         if gap >= oldest:  # else no backup is left of before it
             gaps[name] = gap
     return _Before(listed, known, {PRIMARY: Point(repo, sound[-1], keys=keys), **others}, gaps)
@@ -212,7 +212,7 @@ def _taken_over(last: Optional[Point], state: State, path: Path, seal: age.Seal)
     in the second run of a day. What it says in all is on record then. None where it is to be written."""
     if last is None or last.manifest.tool.get("lifeboat") != VERSION or not state.unchanged():
         return None
-    held = last.held
+    held = last.held_bucket
     return held if held.properties and held.tags and last.copied(path, seal) else None
 
 
@@ -290,7 +290,7 @@ class _Mirrors:
         source, vault = work.source.bucket, work.vault.bucket
         guard.guard(self._config, source, vault, work.numbers, self._override, state.lost, self._log)
         if self._shared:
-            self._shared.room.take(state.held + work.numbers.bytes, vault.url)
+            self._shared.room.take(state.vault_bytes + work.numbers.bytes, vault.url)
 
     def write(self, name: str, work: Transfer, root: Path, folder: str) -> HeldBucket:
         """Write the listing of a bucket that has been mirrored; what the manifest says of it."""
@@ -322,7 +322,7 @@ class _Mirrors:
         """All but the application's."""
         objects, listed = self._config.objects, self._before.listed
         wanted = [name for name in listed.protected if name != objects.bucket]
-        gone = [name for name in sorted(self._before.known) if name not in wanted and store.wanted(objects, name)]
+        gone = [name for name in sorted(self._before.known) if name not in wanted and store.is_selected(objects, name)]
         if listed.unlisted:
             wanted, gone = sorted({*wanted, *gone}), []
         tried = throttle.mapped(lambda numbered: self._tried(root, *numbered), list(enumerate(wanted, 1)))
@@ -418,6 +418,6 @@ def _open(run: Opened, *, writable: bool) -> repository_base.Repository:
     recovery_state.refuse_while_unfinished(
         run.config, "start a mirror", (recovery_state.RECOVERING, recovery_state.RECOVERING_OBJECTS)
     )
-    repo = repositories.of(run)
+    repo = repositories.repository_of(run)
     repo.check(writable=writable)
     return repo

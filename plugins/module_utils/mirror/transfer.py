@@ -23,7 +23,7 @@ from ..s3.copier import Copied, Copier, Shared
 from ..s3.signed import NULL
 from ..settings.config import Config
 from . import mc
-from .listing import Line, Point
+from .listing import Point, RawEntry
 from .sides import SourceListing, VaultListing, few_of
 from .state import Numbers, Object, State
 from .sweep import Sweep
@@ -81,7 +81,7 @@ class Transfer:
                 f" {keys[0]!r}: earlier backups cannot give these objects back; they are copied again"
             )
 
-    def _before(self, last: Optional[Point]) -> Iterator[Union[Line, Listed]]:
+    def _before(self, last: Optional[Point]) -> Iterator[Union[RawEntry, Listed]]:
         try:
             if last:
                 yield from last.lines()
@@ -213,7 +213,7 @@ class Transfer:
         locked = bool(self.source.settings.values.get(s3_settings.LOCK))
         if locked:
             self.source.see_whether_locks_are_shown()
-        if locked or last is None or last.held.properties is None:
+        if locked or last is None or last.held_bucket.properties is None:
             throttle.each(lambda row: self._look_again(*row), self.state.unlooked(), self._config.objects.transfers)
 
     def _look_again(self, item: Object, vault_version: str, recorded: str) -> None:
@@ -234,7 +234,7 @@ class Transfer:
         elif found.encryption:
             copy = self.vault.bucket.ask("HEAD", item.key, {"versionId": vault_version}, attempted=copier.READ)
             found = replace(found, clear=not properties.encryption(copy.headers))
-        self.state.seen(item.key, found.encoded)
+        self.state.note_read(item.key, found.encoded)
 
     def sweep(self, last: Optional[Point]) -> None:
         """Read this night's share of the tags again: they change without the object."""

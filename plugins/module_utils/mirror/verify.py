@@ -42,7 +42,7 @@ BYTES, FACTS = "bytes", "metadata and tags"
 _Row = tuple[str, int, str, str, str, Optional[str], Optional[str], Optional[str], str]
 
 
-class _Found:
+class _Findings:
     """What reading objects told, from many threads: by check what is wrong, and what nobody can say."""
 
     def __init__(self) -> None:
@@ -70,11 +70,11 @@ def verify_objects(
     failure: whether they belong there is the caller's to say. shared: with what else is copied and read at the same
     time; share: this is one of so many, as of an Inventory.
     """
-    vault, found, turn = buckets.vault(run), _Found(), (shared or Shared()).turn
+    vault, found, turn = buckets.vault(run), _Findings(), (shared or Shared()).turn
 
-    def look(row: _Row) -> None:
+    def check_row(row: _Row) -> None:
         with turn:
-            _look(bucket, vault, row, found)
+            _check_object(bucket, vault, row, found)
 
     with Inventory(_TABLES, share=share) as tables:
         rows = (
@@ -102,7 +102,7 @@ def verify_objects(
         drawn = f"SELECT w.* FROM {_JOINED} ORDER BY {order}"
         gauge = progress.Gauge(f"reading {bucket.url}", sample or total, unit=progress.OBJECTS)
         with progress.going(gauge):
-            throttle.each(look, gauge.counting(tables.each(drawn)), run.config.objects.transfers)
+            throttle.each(check_row, gauge.counting(tables.each(drawn)), run.config.objects.transfers)
     which = f"all {total} objects" if found.read == total else f"{found.read} of {total} objects"
     read = f"{which} were read ({found.size} bytes) and have their checksum"
     return [
@@ -180,18 +180,18 @@ def _presence(tables: Inventory, total: int, unknown: str) -> Check:
     return compared("objects", wrong, same + (f"; {more} others are there too" if more else ""))
 
 
-def _look(bucket: Bucket, vault: Bucket, row: _Row, found: _Found) -> None:
+def _check_object(bucket: Bucket, vault: Bucket, row: _Row, findings: _Findings) -> None:
     key, size, _etag, vault_version, *_rest = row
     told = {
         BYTES: _other_bytes(bucket, vault, row),
         FACTS: _facts_of(bucket, vault, key, vault_version, Record(*row[6:8])),
     }
-    with found.lock:
-        found.read += 1
-        found.size += size
+    with findings.lock:
+        findings.read += 1
+        findings.size += size
         for name, (wrong, unknown) in told.items():
-            found.wrong[name] += [f"{key!r}: {wrong}"] if wrong else []
-            found.unknown[name] += [unknown] if unknown else []
+            findings.wrong[name] += [f"{key!r}: {wrong}"] if wrong else []
+            findings.unknown[name] += [unknown] if unknown else []
 
 
 def _other_bytes(bucket: Bucket, vault: Bucket, row: _Row) -> tuple[str, str]:

@@ -34,16 +34,16 @@ class Aside:
         self._source = source
         self._versioned = versioned
         self._log = log
-        self._made = False
+        self._created = False
         self._lock = threading.Lock()
         self.name = quarantine_name(source.name, stamp)
-        self.kept = 0
+        self.copied = 0
         self.unreadable = 0
 
     @property
     def bucket(self) -> str:
         """The quarantine bucket's name; empty where none was needed."""
-        return self.name if self._made else ""
+        return self.name if self._created else ""
 
     def keep(self, keys: Iterable[str]) -> None:
         """See to it that what is under `keys` now is still to be had after they are overwritten."""
@@ -57,9 +57,9 @@ class Aside:
     def _copy(self, key: str) -> bool:
         client, name = self._source.client, self._source.name
         with self._lock:
-            if not self._made:
+            if not self._created:
                 s3_settings.make(replace(self._source, name=self.name))
-                self._made = True
+                self._created = True
                 self._log(f"what is overwritten is kept in the bucket {self.name}")
         try:
             with s3_client.translated_errors("put the object aside", f"{key} in {self._source.url}"):
@@ -80,7 +80,7 @@ class Aside:
                 self.unreadable += 1
             return False
         with self._lock:
-            self.kept += 1
+            self.copied += 1
         return True
 
     def _move(self, key: str) -> None:
@@ -92,9 +92,9 @@ class Aside:
             self._source.client.delete_object(Bucket=self._source.name, Key=key)
 
 
-def quarantined(source: Bucket, others: Sequence[str] = ()) -> list[Bucket]:
-    """Quarantine buckets of this one, and of the `others` at its endpoint, oldest first."""
-    protected = (source.name, *others)
+def quarantined(source: Bucket, additional: Sequence[str] = ()) -> list[Bucket]:
+    """Quarantine buckets of this one, and of the `additional` at its endpoint, oldest first."""
+    protected = (source.name, *additional)
     with s3_client.translated_errors("list the buckets in quarantine", source.endpoint_url):
         names = sorted(found["Name"] for found in source.client.list_buckets().get("Buckets", ()))
     matches = [found for name in names if (found := STAMPED.fullmatch(name))]

@@ -39,31 +39,31 @@ def assess(
     """
     before = list(older)
     unfinished = choose.unfinished_of(run.config)
-    seen = _own(run, reference, before, unfinished, log)
+    seen = _primary(run, reference, before, unfinished, log)
     others = _protected(run, reference, instead) if whole else []
     if seen.condition == DOWN or seen.emptied or not others:
         return seen
     here = buckets.addressed(run)
 
-    def look(point: Point) -> Assessment:
+    def assess_bucket(point: Point) -> Assessment:
         past = [replace(one, bucket=point.bucket) for one in before]
         return bucket(here, point, past, unfinished, log=log, share=len(others))
 
-    looked = {point.bucket: found for point, found in zip(others, throttle.mapped(look, others))}
+    looked = {point.bucket: found for point, found in zip(others, throttle.mapped(assess_bucket, others))}
     wrong = tuple(name for name, found in looked.items() if found.condition != HEALTHY)
     # A rebuild would move what is whole.
     ruined = seen.ruined and not any(name not in wrong and present_in(here, name) for name in looked)
     return replace(
         seen,
         condition=DAMAGED if wrong else seen.condition,
-        findings=(*seen.findings, *(_of(name, text) for name in wrong for text in looked[name].findings)),
-        unchecked=(*seen.unchecked, *_told(looked, "unchecked")),
-        warnings=(*seen.warnings, *_told(looked, "warnings")),
+        findings=(*seen.findings, *(_in_bucket(name, text) for name in wrong for text in looked[name].findings)),
+        unchecked=(*seen.unchecked, *_collect(looked, "unchecked")),
+        warnings=(*seen.warnings, *_collect(looked, "warnings")),
         held_by=seen.held_by or next((found.held_by for found in looked.values() if found.held_by), ""),
         rows_without=seen.rows_without + sum(found.rows_without for found in looked.values()),
-        lacking=(*seen.lacking, *_told(looked, "lacking")),
+        lacking=(*seen.lacking, *_collect(looked, "lacking")),
         ruined=ruined,
-        others=wrong,
+        additional=wrong,
     )
 
 
@@ -98,24 +98,24 @@ def _protected(run: Opened, reference: Optional[Point], instead: Sequence[Point]
     if reference is None or reference.bucket:
         return []
     included = choose.beside(run.config, reference)
-    return [*included, *(point for point in instead if store.wanted(run.config.objects, point.bucket))]
+    return [*included, *(point for point in instead if store.is_selected(run.config.objects, point.bucket))]
 
 
-def only_others(seen: Assessment) -> bool:
+def only_others(assessment: Assessment) -> bool:
     """Is it the store's other buckets alone with which something is wrong?"""
-    starts = tuple(_of(name, "") for name in seen.others)
-    return bool(starts) and all(finding.startswith(starts) for finding in seen.findings)
+    starts = tuple(_in_bucket(name, "") for name in assessment.additional)
+    return bool(starts) and all(finding.startswith(starts) for finding in assessment.findings)
 
 
-def _of(name: str, text: str) -> str:
+def _in_bucket(name: str, text: str) -> str:
     return f"the bucket {named(name)}: {text}"
 
 
-def _told(looked: Mapping[str, Assessment], what: str) -> list[str]:
-    return [_of(name, text) for name, found in looked.items() for text in getattr(found, what)]
+def _collect(looked: Mapping[str, Assessment], what: str) -> list[str]:
+    return [_in_bucket(name, text) for name, found in looked.items() for text in getattr(found, what)]
 
 
-def _own(
+def _primary(
     run: Opened, reference: Optional[Point], older: Iterable[Point], unfinished: Optional[Unfinished], log: Log
 ) -> Assessment:
     """The application's bucket, or the one that is looked at alone."""
@@ -137,7 +137,7 @@ def _look_inside(
     run: Opened,
     reference: Point,
     older: Iterable[Point],
-    words: str,
+    service: str,
     unfinished: Optional[Unfinished],
     log: Log,
     share: int = 1,
@@ -164,7 +164,7 @@ def _look_inside(
     unsure += [f"the bucket's {name}: the key may not read it" for name in sorted(unknown_settings)]
     unsure += [lacking] if lacking and not held_by else []
     return Assessment(
-        DAMAGED if findings else HEALTHY, tuple(findings), words, (*unsure, *unread), (*warnings, *told),
+        DAMAGED if findings else HEALTHY, tuple(findings), service, (*unsure, *unread), (*warnings, *told),
         unreadable=bool(bad), ruined=damaged >= compare.ENOUGH, held_by=held_by,
         rows_without=rows, lacking=(lacking,) if lacking else (),
     )  # fmt: skip

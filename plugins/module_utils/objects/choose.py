@@ -36,7 +36,7 @@ class Request:
 
     prefix: only these keys. exact: what the point does not know goes into quarantine. partial: recover what can be,
     where the vault no longer has all of it. accept: the backup that is named, although it failed. bucket: this one
-    of the store's alone. others: what a rebuild does with the other buckets; empty: it moves none aside that it cannot
+    of the store's alone. other_buckets: what a rebuild does with these; empty: it moves none aside that it cannot
     bring back. bucket_settings: `restore` puts settings back that are not those of the point. continues: the recovery
     that has not ended and whose state this is, where none was named.
     """
@@ -50,7 +50,7 @@ class Request:
     partial: bool = False
     accept: bool = False
     bucket: str = ""
-    others: str = ""
+    other_buckets: str = ""
     bucket_settings: str = ""
     continues: Optional[Unfinished] = None
 
@@ -62,7 +62,7 @@ class Request:
         return self.identity if self.identity not in LATEST else format_time(self.before) if self.before else ""
 
     @property
-    def asked(self) -> bool:
+    def explicit(self) -> bool:
         return bool(self.force or self.state or self.prefix or (self.continues and self.continues.requested))
 
     def continued(self, unfinished: Unfinished, answers: bool) -> Request:
@@ -94,9 +94,9 @@ def reference_of(sources: Sources, bucket: str = "") -> Optional[Point]:
     one brings back.
     """
     unfinished = unfinished_of(sources.run.config)
-    begun = [entry for entry in sources.found if unfinished and entry.id == unfinished.backup and entry.manifest]
-    for entry in [*begun, *reversed(sources.found)]:
-        if entry in begun or (entry.serves and not catalog.shrunk(sources.found, entry.id)[0]):
+    begun = [entry for entry in sources.entries if unfinished and entry.id == unfinished.backup and entry.manifest]
+    for entry in [*begun, *reversed(sources.entries)]:
+        if entry in begun or (entry.serves and not catalog.shrunk(sources.entries, entry.id)[0]):
             point = _point(sources, entry, bucket)
             if not _problem(point):
                 return point
@@ -107,19 +107,19 @@ def instead(sources: Sources, reference: Optional[Point]) -> list[Point]:
     """List the buckets that the reference could not include, each of the newest backup that has it whole."""
     found = []
     for name in reference.manifest.detailed(ObjectsDetails).missing if reference and not reference.bucket else ():
-        points = (_point(sources, entry, name) for entry in reversed(sources.found) if entry.serves)
+        points = (_point(sources, entry, name) for entry in reversed(sources.entries) if entry.serves)
         found += list(itertools.islice((point for point in points if point.holds and not point.problem()), 1))
     return found
 
 
 def beside(config: Config, point: Point) -> list[Point]:
     """List the other buckets of the same backup that the configuration still wants."""
-    return [each for each in point.points() if each.bucket and store.wanted(config.objects, each.bucket)]
+    return [each for each in point.points() if each.bucket and store.is_selected(config.objects, each.bucket)]
 
 
 def older(sources: Sources, reference: Optional[Point]) -> Iterator[Point]:
     """The good backups before that one, the newest first, as far as anyone would go back."""
-    before = [entry for entry in sources.found if entry.serves and reference and entry.id < reference.id]
+    before = [entry for entry in sources.entries if entry.serves and reference and entry.id < reference.id]
     for entry in list(reversed(before))[:_LOOKED_INTO]:
         yield _point(sources, entry, reference.bucket if reference else "")
 
@@ -131,7 +131,7 @@ def choose(
     wrong: the other buckets, where they alone are wrong: one that could include none of them will not do."""
 
     def problem(entry: Entry) -> str:
-        less, fuller = catalog.shrunk(sources.found, entry.id)
+        less, fuller = catalog.shrunk(sources.entries, entry.id)
         if less and request.identity in LATEST:
             raise UsageError(
                 "choose a backup", config.stack, f"{less}: which of them is right is not ours to guess",

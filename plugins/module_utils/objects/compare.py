@@ -70,25 +70,32 @@ def expected(*, keep: bool) -> str:
     return f"NOT EXISTS (SELECT 1 FROM settled s WHERE s.key = p.key AND s.how IN {left})"
 
 
-def leave_out_unheld(run: Opened, inventory: Inventory, prefix: str, wanted: str) -> str:
+def leave_out_unheld(run: Opened, inventory: Inventory, prefix: str, condition: str) -> str:
     """Settle as lost what the vault no longer has of what is wanted; returns how many, and the first of them."""
     vault = buckets.vault(run)
     inventory.add_held(bucket.versions(vault, prefix))
-    inventory.add_unlisted(vault, wanted)
-    lacking = f"point p WHERE {wanted} AND {UNHELD}"
+    inventory.add_unlisted(vault, condition)
+    lacking = f"point p WHERE {condition} AND {UNHELD}"
     told = inventory.summary(lacking)
     inventory.change(f"INSERT OR REPLACE INTO settled SELECT p.key, '{LOST}' FROM {lacking}")
     return told
 
 
 def hold(
-    run: Opened, inventory: Inventory, source: Bucket, point: Point, *, prefix: str = "", made: bool = False, log: Log
+    run: Opened,
+    inventory: Inventory,
+    source: Bucket,
+    point: Point,
+    *,
+    prefix: str = "",
+    created: bool = False,
+    log: Log,
 ) -> str:
     """Fill the tables from the live bucket and settle what differs; returns why the database could not be asked.
 
-    made: the bucket was made just now, so that what it does not list is not there.
+    created: the bucket was made just now, so that what it does not list is not there.
     """
-    unknown = load(run, inventory, source, point, prefix=prefix, made=made, log=log)
+    unknown = load(run, inventory, source, point, prefix=prefix, created=created, log=log)
     settle(inventory, source, known=not unknown)
     return unknown
 
@@ -102,14 +109,21 @@ def all_gone(inventory: Inventory, point: Point, *, prefix: str) -> None:
 
 
 def load(
-    run: Opened, inventory: Inventory, source: Bucket, point: Point, *, prefix: str = "", made: bool = False, log: Log
+    run: Opened,
+    inventory: Inventory,
+    source: Bucket,
+    point: Point,
+    *,
+    prefix: str = "",
+    created: bool = False,
+    log: Log,
 ) -> str:
     """Fill `point`, `live` and, where it can be asked, `rows`; returns why the database could not be, or nothing.
 
-    made: as in hold().
+    created: as in hold().
     """
     inventory.add_listing("point", point.entries(prefix))
-    _read_live(inventory, source, prefix, "point", made=made)
+    _read_live(inventory, source, prefix, "point", created=created)
     for pattern in store.left_out(run.config.objects, source.name):
         same = "substr(key, 1, length(?)) = ?" if pattern.endswith("*") else "key = ? AND key = ?"
         inventory.change(
@@ -140,17 +154,17 @@ def look_again(run: Opened, inventory: Inventory, source: Bucket, prefix: str = 
     _read_live(inventory, source, prefix, "rows")
 
 
-def _read_live(inventory: Inventory, source: Bucket, prefix: str, wanted: str, *, made: bool = False) -> None:
-    """Fill `live` from the bucket's listing, which is not believed for what it lacks of the keys in the table `wanted`.
+def _read_live(inventory: Inventory, source: Bucket, prefix: str, expected: str, *, created: bool = False) -> None:
+    """Fill `live` from the bucket's listing, not believed for what it lacks of the keys in the table `expected`.
 
     MinIO lists no `a/b` once there is `a`, and gives it all the same: of the keys that are not listed some at random
-    are asked for, and all of them if one of these is there, or the listing is not in order. made: as in hold().
+    are asked for, and all of them if one of these is there, or the listing is not in order. created: as in hold().
     """
     watch = bucket.Watch(datetime.now(timezone.utc) - bucket.SETTLED)
     listed = inventory.add("live", live_rows(source, prefix, watch))
-    if made and not listed:
+    if created and not listed:
         return
-    missing = f"SELECT DISTINCT w.key FROM {wanted} w WHERE w.key NOT IN (SELECT key FROM live)"
+    missing = f"SELECT DISTINCT w.key FROM {expected} w WHERE w.key NOT IN (SELECT key FROM live)"
     limit = -1 if watch.order else ASKED
     deadline = time.monotonic() + READ_SECONDS
 
@@ -202,22 +216,22 @@ def settle(inventory: Inventory, source: Bucket, *, known: bool) -> None:
     }  # a connection to SQLite is not for several threads
     deadline = time.monotonic() + READ_SECONDS
 
-    def look(differs: tuple[str, int, str, str, int]) -> Optional[tuple[str, str]]:
+    def compare_object(differs: tuple[str, int, str, str, int]) -> Optional[tuple[str, str]]:
         if time.monotonic() > deadline:
             return None
-        return differs[0], _settled(source, *differs, told=told[differs[0]] if known else [])
+        return differs[0], _settled(source, *differs, rows=told[differs[0]] if known else [])
 
     with ThreadPoolExecutor(READERS) as pool:
-        inventory.add("settled", filter(None, pool.map(look, differing)))
+        inventory.add("settled", filter(None, pool.map(compare_object, differing)))
     rest = f"{DIFFERS} AND NOT EXISTS (SELECT 1 FROM settled s WHERE s.key = p.key)"
     how = f"CASE WHEN {_BY_KMS} THEN '{UNREAD}' ELSE '{DOUBT}' END"
     inventory.change(f"INSERT INTO settled SELECT key, {how} FROM {rest}")
 
 
-def _settled(source: Bucket, key: str, size: int, etag: str, sha256: str, live_size: int, *, told: list[_Told]) -> str:
-    """One object that is not as listed. told: (size, sha256) of each row that names it."""
-    if size != live_size and not any(digest for _size, digest in told):
-        return RIGHT if live_size in [item for item, _digest in told] else WRONG if told else DOUBT
+def _settled(source: Bucket, key: str, size: int, etag: str, sha256: str, live_size: int, *, rows: list[_Told]) -> str:
+    """One object that is not as listed. rows: (size, sha256) of each row that names it."""
+    if size != live_size and not any(digest for _size, digest in rows):
+        return RIGHT if live_size in [item for item, _digest in rows] else WRONG if rows else DOUBT
     try:
         md5, own = digests(source, key)
     except LifeboatError as exc:
@@ -227,9 +241,9 @@ def _settled(source: Bucket, key: str, size: int, etag: str, sha256: str, live_s
         return DOUBT if cause else WRONG
     if size == live_size and (own == sha256 or md5 == etag):
         return SAME
-    if own in [digest for _size, digest in told]:
+    if own in [digest for _size, digest in rows]:
         return RIGHT
-    return WRONG if told else DOUBT
+    return WRONG if rows else DOUBT
 
 
 def digests(source: Bucket, key: str, version: str = "") -> tuple[str, str]:
@@ -309,7 +323,7 @@ def damaged(inventory: Inventory, source: Bucket, vault: Bucket, among: str) -> 
     Its headers and tags are held against those on record: another client may have changed them alone.
     """
 
-    def look(entry: tuple[str, str, str, str, str, Optional[str], Optional[str]]) -> tuple[str, str]:
+    def check_object(entry: tuple[str, str, str, str, str, Optional[str], Optional[str]]) -> tuple[str, str]:
         key, etag, sha256, line, version, headers, tags = entry
         if _damage(source, key, etag, sha256, line):
             return key, WRONG
@@ -318,13 +332,13 @@ def damaged(inventory: Inventory, source: Bucket, vault: Bucket, among: str) -> 
 
     columns = "p.key, p.etag, p.sha256, p.properties, p.version, p.headers, p.tags"
     several = inventory.each(f"SELECT {columns} FROM {among} ORDER BY p.key")
-    throttle.each(lambda entry: inventory.add("settled", [look(entry)]), several, READERS)
+    throttle.each(lambda entry: inventory.add("settled", [check_object(entry)]), several, READERS)
     return _is(WRONG)
 
 
-def _damage(source: Bucket, key: str, etag: str, sha256: str, line: str) -> str:
+def _damage(source: Bucket, key: str, etag: str, sha256: str, properties_text: str) -> str:
     """What is wrong with the bytes under a key; nothing where they are as listed, or nobody noted what they were.
-    line: its properties on record.
+    properties_text: its properties on record.
 
     Raises what refuses to let us look.
     """
@@ -334,7 +348,7 @@ def _damage(source: Bucket, key: str, etag: str, sha256: str, line: str) -> str:
         if error_registry.cause_of(exc):
             raise
         return f"{named(key)} cannot be read: {exc.cause}"
-    speaks = properties.is_md5(etag, properties.parse(line).encryption)
+    speaks = properties.is_md5(etag, properties.parse(properties_text).encryption)
     wrong = own != sha256 if sha256 else speaks and md5 != etag
     return f"{named(key)} has other bytes than its listing says" if wrong else ""
 
@@ -359,7 +373,7 @@ def sample(inventory: Inventory, source: Bucket, share: int = 1) -> tuple[list[s
     bad: list[str] = []
     withheld: list[LifeboatError] = []
 
-    def look(entry: tuple[str, int, str, str, str]) -> bool:
+    def read_object(entry: tuple[str, int, str, str, str]) -> bool:
         key, _size, etag, sha256, line = entry
         if time.monotonic() > deadline or len(bad) >= ENOUGH:
             return False
@@ -372,7 +386,7 @@ def sample(inventory: Inventory, source: Bucket, share: int = 1) -> tuple[list[s
         return True
 
     with ThreadPoolExecutor(READERS) as pool:
-        read = sum(pool.map(look, chosen))
+        read = sum(pool.map(read_object, chosen))
     told = [exc for exc in withheld if not read or present(error_registry.cause_of(exc)).whole]
     if told:
         raise told[0]

@@ -30,7 +30,7 @@ class Assessment:
     held_by: the newest backup that has objects which rows name and the newest backup of all lacks.
     rows_without: rows whose object neither the bucket nor that backup has; lacking: these in words, which are a finding
     where an older backup has the objects, and unchecked where none has.
-    others: the store's other buckets that a backup holds and that are not what it says.
+    additional: the store's other buckets that a backup holds and that are not what it says.
     refused: why the server does not let us look, which says nothing against its data; remedy: what to do about that.
     """
 
@@ -47,7 +47,7 @@ class Assessment:
     emptied: bool = False
     unreadable: bool = False
     ruined: bool = False
-    others: tuple[str, ...] = ()
+    additional: tuple[str, ...] = ()
 
 
 def answers(run: Opened) -> Assessment:

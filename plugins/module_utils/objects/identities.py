@@ -24,7 +24,7 @@ from ..s3 import identities
 from ..s3.identities import Form
 from ..settings.config import ELSEWHERE
 from ..stack import identities as stack_identities
-from ..stack.identities import Kept, Store
+from ..stack.identities import Snapshot, Store
 from ..stack.runtime import Opened
 
 SHOWN = 5
@@ -42,7 +42,7 @@ class Brought:
     be said."""
 
     store: Optional[Store] = None
-    kept: Optional[Kept] = None
+    snapshot: Optional[Snapshot] = None
     imported: bool = False
     error: Optional[LifeboatError] = field(default=None, compare=False)
 
@@ -54,7 +54,7 @@ def bring(run: Opened, *, log: Log) -> Brought:
     """
     config, giving = run.config, recovery_state.GIVING_IDENTITIES
     try:
-        store, kept = stack_identities.of(run), stack_identities.newest(run.config)
+        store, kept = stack_identities.store_of(run), stack_identities.newest(run.config)
         if store is None or kept is None:
             return Brought(store, kept)
         if not (config.state / giving).exists() and not lost(kept.form, _now(store)):
@@ -68,12 +68,12 @@ def bring(run: Opened, *, log: Log) -> Brought:
     return Brought(store, kept, imported=True)
 
 
-def checks(run: Opened, brought: Brought, *, fresh: bool, made: bool, log: Log) -> list[Check]:
+def checks(run: Opened, brought: Brought, *, fresh: bool, created: bool, log: Log) -> list[Check]:
     """Whether the store's identities are those that are kept, read once more.
 
-    fresh: the store is a new, empty one. made: the bucket was, and has no quota yet.
+    fresh: the store is a new, empty one. created: the bucket was, and has no quota yet.
     """
-    store, kept = brought.store, brought.kept
+    store, kept = brought.store, brought.snapshot
     if brought.error:
         return [
             Check(IDENTITIES, COULD_NOT_VERIFY, f"not compared: {brought.error.cause}. {brought.error.remedy}".strip())
@@ -85,39 +85,41 @@ def checks(run: Opened, brought: Brought, *, fresh: bool, made: bool, log: Log) 
         return [Check(IDENTITIES, COULD_NOT_VERIFY, words)]
     given = brought.imported or fresh
     try:
-        if given or made:
+        if given or created:
             store.put_quotas(kept, log)
         found = store.export()
         recovery_state.unmark(run.config, recovery_state.GIVING_IDENTITIES)
     except LifeboatError as exc:
         return [Check(IDENTITIES, COULD_NOT_VERIFY, f"not compared: {exc.cause}. {exc.remedy}".strip())]
-    return [_judged(kept, found, store.exceptions(kept) if given else {}, given=given)]
+    return [_judged(kept, found, store.exceptions(kept) if given else {}, imported=given)]
 
 
-def _judged(kept: Kept, found: Kept, left_out: Mapping[str, str], *, given: bool) -> Check:
-    left = {name: why for name, why in left_out.items() if found.form.get(name) != kept.form[name]}
-    differ = identities.differences({name: told for name, told in kept.form.items() if name not in left}, found.form)
-    quotas = found.buckets & kept.quotas.keys()  # what is told of a bucket that is gone is told of the bucket
+def _judged(expected: Snapshot, actual: Snapshot, left_out: Mapping[str, str], *, imported: bool) -> Check:
+    left = {name: why for name, why in left_out.items() if actual.form.get(name) != expected.form[name]}
+    differ = identities.differences(
+        {name: told for name, told in expected.form.items() if name not in left}, actual.form
+    )
+    quotas = actual.buckets & expected.quotas.keys()  # what is told of a bucket that is gone is told of the bucket
     differ += [
-        f"the quota of {named(name)} is not as it was" for name in sorted(quotas) if not _same(name, kept, found)
+        f"the quota of {named(name)} is not as it was" for name in sorted(quotas) if not _same(name, expected, actual)
     ]
-    if differ and given:
-        return Check(IDENTITIES, FAIL, _few(differ))
+    if differ and imported:
+        return Check(IDENTITIES, FAIL, _shortened(differ))
     if differ:
-        words = f"the store kept its own, which differ from those of {kept.backup}: {_few(differ)}"
+        words = f"the store kept its own, which differ from those of {expected.backup}: {_shortened(differ)}"
         return Check(IDENTITIES, COULD_NOT_VERIFY, words)
-    if given and kept.uses:
-        left[USES] = ", ".join(kept.uses)
+    if imported and expected.uses:
+        left[USES] = ", ".join(expected.uses)
     if left:
-        words = _few([f"the {named(name)}: {why}" for name, why in sorted(left.items())])
-        return Check(IDENTITIES, COULD_NOT_VERIFY, f"{kept}, as with {kept.backup}; not given back: {words}")
-    added = identities.added(kept.form, found.form)
-    more = f"; the store has others too: {_few(added)}" if added else ""
-    return Check(IDENTITIES, PASS, f"{kept}, as with {kept.backup}{more}")
+        words = _shortened([f"the {named(name)}: {why}" for name, why in sorted(left.items())])
+        return Check(IDENTITIES, COULD_NOT_VERIFY, f"{expected}, as with {expected.backup}; not given back: {words}")
+    added = identities.added(expected.form, actual.form)
+    more = f"; the store has others too: {_shortened(added)}" if added else ""
+    return Check(IDENTITIES, PASS, f"{expected}, as with {expected.backup}{more}")
 
 
-def _same(bucket: str, kept: Kept, found: Kept) -> bool:
-    wanted, have = (typed.maybe(_Quota, members.quotas.get(bucket)) for members in (kept, found))
+def _same(bucket: str, expected: Snapshot, actual: Snapshot) -> bool:
+    wanted, have = (typed.maybe(_Quota, members.quotas.get(bucket)) for members in (expected, actual))
     return wanted == have
 
 
@@ -134,7 +136,7 @@ def warnings(run: Opened) -> list[str]:
         if kept is None:
             return [f"this host has no copy of the {WHAT_THEY_ARE} of the object store: a fresh one has none of them"]
         with contextlib.suppress(NotFoundError):  # it is down, so that nothing is known of its address
-            store = stack_identities.of(run)
+            store = stack_identities.store_of(run)
             left_out = store.exceptions(kept) if store else {}
     except LifeboatError as exc:
         return [f"the identities of the object store cannot be given back: {exc.cause}"]
@@ -158,7 +160,7 @@ def needed(run: Opened) -> str:
     """
     own = run.config.secrets.get("objects_access_key", "")
     try:
-        store, kept = stack_identities.of(run), stack_identities.newest(run.config)
+        store, kept = stack_identities.store_of(run), stack_identities.newest(run.config)
         if store is None or kept is None or not lost(kept.form, _now(store)):
             return ""
     except LifeboatError:
@@ -173,10 +175,10 @@ def revive(run: Opened, *, log: Log) -> bool:
     return bool(needed(run)) and bring(run, log=log).imported
 
 
-def lost(expected: Form, found: Form) -> bool:
+def lost(expected: Form, actual: Form) -> bool:
     """Has the store none of the users, groups and access keys that it had? Policies are built in."""
     had = {name for name in expected if not name.startswith(f"{identities.POLICY} ")}
-    return bool(had) and not any(name in found for name in had)
+    return bool(had) and not any(name in actual for name in had)
 
 
 def _now(store: Store) -> Form:
@@ -186,6 +188,6 @@ def _now(store: Store) -> Form:
         return {}
 
 
-def _few(lines: list[str]) -> str:
+def _shortened(lines: list[str]) -> str:
     more = f" and {len(lines) - SHOWN} more" if len(lines) > SHOWN else ""
     return "; ".join(lines[:SHOWN]) + more

@@ -57,15 +57,17 @@ def _to_take(name: str, backup: str) -> str:
     return f"-e recovery_point={backup} -e bucket={named(name)}"
 
 
-def of(
+def find(
     objects: ObjectsSettings, entries: Sequence[Entry], chosen: Entry, in_store: Optional[Collection[str]]
 ) -> Lacking:
     """By the manifests alone, of the buckets that are to be in backups. entries: the backups, oldest first. in_store:
     as above."""
     readable = [entry for entry in entries if entry.manifest and not entry.unknown and not entry.ahead]
-    holders = {name: entry.id for entry in readable for name in _held(entry) if store.wanted(objects, name)}
-    own, newest = _held(chosen), readable[-1] if readable else None
-    in_newest = _held(newest) if newest else ()
+    holders = {
+        name: entry.id for entry in readable for name in _bucket_names(entry) if store.is_selected(objects, name)
+    }
+    own, newest = _bucket_names(chosen), readable[-1] if readable else None
+    in_newest = _bucket_names(newest) if newest else ()
     known = {*in_newest, *(in_store or ())}
     newer = {
         name: backup for name, backup in holders.items() if name in known and name not in own and backup > chosen.id
@@ -80,5 +82,5 @@ def of(
     return Lacking(chosen.id, newer, dropped, missing)
 
 
-def _held(entry: Entry) -> tuple[str, ...]:
+def _bucket_names(entry: Entry) -> tuple[str, ...]:
     return tuple(held.name for held in present(entry.manifest).detailed(ObjectsDetails).buckets)

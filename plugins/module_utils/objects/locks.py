@@ -37,8 +37,8 @@ _REQUESTS = {"retention": "retention", "legal hold": "legal-hold"}
 
 def may(source: Bucket, point: Point) -> bool:
     """Has the backup locks, and the bucket too, so that what is copied back can be written with them?"""
-    held = point.held.properties
-    return held is not None and bool(held.retained or held.held) and bool(_lock(source))
+    held = point.held_bucket.properties
+    return held is not None and bool(held.retained or held.legal_holds) and bool(_lock(source))
 
 
 def _lock(source: Bucket) -> object:
@@ -56,15 +56,15 @@ def _ends(current: Properties, recorded: Properties) -> list[datetime]:
 def bring(run: Opened, point: Point, inventory: Inventory, expected: str, *, log: Log) -> list[Check]:
     """One check on the locks, one on the encryption, where the backup has any. expected: the condition on a row p of
     the table `point` of an object that the bucket must have."""
-    held = point.held.properties
-    if held is None or not (held.retained or held.held or held.encrypted):
+    held = point.held_bucket.properties
+    if held is None or not (held.retained or held.legal_holds or held.encrypted):
         return []
     source = buckets.source(run)
     work = _Work(source, not _lock(source))
-    if held.retained or held.held:
-        log(f"locking objects as on record: {held.retained} with a retention, {held.held} with a legal hold")
+    if held.retained or held.legal_holds:
+        log(f"locking objects as on record: {held.retained} with a retention, {held.legal_holds} with a legal hold")
     entries = inventory.entries(f"point p WHERE p.properties <> '' AND {expected}")
-    throttle.each(work.look, entries, run.config.objects.transfers)
+    throttle.each(work.check, entries, run.config.objects.transfers)
     return list(work.checks())
 
 
@@ -77,7 +77,7 @@ def locking(source: Bucket) -> bool:
 def of_these(run: Opened, source: Bucket, entries: Iterable[Listed]) -> list[Check]:
     """As bring(), of a few objects that were copied back; `properties` of an entry is what is on record of it."""
     work = _Work(source, not _lock(source))
-    throttle.each(work.look, [entry for entry in entries if entry.properties], run.config.objects.transfers)
+    throttle.each(work.check, [entry for entry in entries if entry.properties], run.config.objects.transfers)
     return list(work.checks())
 
 
@@ -88,11 +88,11 @@ class _Work:
     source: Bucket
     unlockable: bool
     now: datetime = field(default_factory=lambda: datetime.now(timezone.utc))
-    _found: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    _examples: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     _counts: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def look(self, entry: Listed) -> None:
+    def check(self, entry: Listed) -> None:
         """One object that has something on record."""
         try:
             wanted = properties.parse(entry.properties)
@@ -118,27 +118,27 @@ class _Work:
                 self._note("locked")
                 self._bring(entry.key, answer, have, wanted)
 
-    def _note(self, what: str, words: str = "") -> None:
+    def _note(self, what: str, example: str = "") -> None:
         with self._lock:
             self._counts[what] += 1
-            if words and len(self._found[what]) < SHOWN:
-                self._found[what].append(words)
+            if example and len(self._examples[what]) < SHOWN:
+                self._examples[what].append(example)
 
     def _head(self, key: str) -> Answer:
         return self.source.ask("HEAD", key, headers=properties.ASK, attempted=copier.READ)
 
-    def _bring(self, key: str, answer: Answer, have: Properties, wanted: Properties) -> None:
-        lacking = have.lacks(wanted, self.now)
+    def _bring(self, key: str, answer: Answer, have: Properties, expected: Properties) -> None:
+        lacking = have.lacks(expected, self.now)
         if not lacking:
             return
         if self.unlockable:
             self._note("wrong", f"{key!r}: the bucket has no object lock")
             return
         now, still = answer, lacking
-        for until in _ends(have, wanted):
-            refused = self._put_all(key, answer.version, still, have, wanted, until)
+        for until in _ends(have, expected):
+            refused = self._put_all(key, answer.version, still, have, expected, until)
             now = self._head(key)
-            still = properties.from_headers(now.headers).lacks(wanted, self.now)
+            still = properties.from_headers(now.headers).lacks(expected, self.now)
             if "retention" not in still:
                 break
         if refused:
@@ -154,23 +154,23 @@ class _Work:
             self._note("wrong", f"{key!r}: its {' and '.join(still)} was set, and the server does not have it")
 
     def _put_all(
-        self, key: str, version: str, lacking: list[str], have: Properties, wanted: Properties, until: datetime
+        self, key: str, version: str, lacking: list[str], have: Properties, expected: Properties, until: datetime
     ) -> str:
         """Return why the server refused one of them."""
         for what in lacking:
             try:
-                self._put(key, version, what, have, wanted, until)
+                self._put(key, version, what, have, expected, until)
             except LifeboatError as exc:
                 if not client.status(exc):
                     raise
                 return f"its {what} is not set: {exc.cause}"
         return ""
 
-    def _put(self, key: str, version: str, what: str, have: Properties, wanted: Properties, until: datetime) -> None:
+    def _put(self, key: str, version: str, what: str, have: Properties, expected: Properties, until: datetime) -> None:
         """Of this very version; never weaker or shorter than what is there."""
         if what == "retention":
             parts = [
-                documents.new_element("Mode", content=have.mode if have.mode == "COMPLIANCE" else wanted.mode),
+                documents.new_element("Mode", content=have.mode if have.mode == "COMPLIANCE" else expected.mode),
                 documents.new_element("RetainUntilDate", content=properties.format_until(until)),
             ]
             body = documents.write(documents.new_element("Retention", parts))
@@ -189,7 +189,7 @@ class _Work:
         return False
 
     def checks(self) -> Iterator[Check]:
-        count, found = self._counts, self._found
+        count, found = self._counts, self._examples
         if count["locked"]:
             total = f"{count['locked']} objects"
             if count["wrong"]:

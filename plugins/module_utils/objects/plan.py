@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Literal, Optional
@@ -103,7 +103,7 @@ class Plan(Planned):
     settings (the objects are left alone, and nothing is stopped). settings: as in the request.
     asked, state, prefix, exact, partial: as in the request. unreadable: as in the assessment. target: the bucket.
     buckets: those of the store. untested: what of the store no recovery brings back, and why. bucket: as in the
-    request. others: the other buckets that are restored with it. asks: those that a rebuild would move aside for good,
+    request. additional: buckets that are restored with it. asks: those that a rebuild would move aside for good,
     and that nobody said may be; while there are any, none is done. rows_without, held_by: as in the assessment.
     aside: in a rebuild all other buckets are to stay aside, so that none is copied out of the old server. turn: the
     number of the host's changes when it was made. newer: buckets that newer backups hold and this one does not, and
@@ -121,7 +121,7 @@ class Plan(Planned):
     buckets: tuple[Bucket, ...] = ()
     untested: tuple[Untested, ...] = ()
     bucket: str = ""
-    others: tuple[str, ...] = ()
+    additional: tuple[str, ...] = field(default=(), metadata={"json": "others"})
     asks: tuple[str, ...] = ()
     rows_without: int = 0
     held_by: str = ""
@@ -189,7 +189,7 @@ def _make(run: Opened, request: Request, log: Log) -> Plan:
     writers = recovery_state.with_stopped(config, running)
     now = datetime.now(timezone.utc)
     given = counting.returning(back) if mode not in ("none", "reopen", "settings") else []
-    uncarried = [gap for point in given for gap in point.held.not_carried]
+    uncarried = [gap for point in given for gap in point.held_bucket.not_carried]
     rest, unlisted, in_store = _rest(whole, config, seen, present(entry.manifest).detailed(ObjectsDetails), mode, back)
     lacks = _lacking(config, sources, entry, request, in_store)
     rest = _copied(run, rest, request) if mode == "rebuild" else rest
@@ -201,7 +201,7 @@ def _make(run: Opened, request: Request, log: Log) -> Plan:
         warnings=(
             *sources.notes,
             *seen.warnings,
-            *_warnings(run, sources.found, entry, counts),
+            *_warnings(run, sources.entries, entry, counts),
             *lacks.warnings(in_store),
             *(identities.warnings(run) if lost or mode in ("start", "rebuild") else ()),
             *_of_fresh_key(fresh_key),
@@ -211,7 +211,7 @@ def _make(run: Opened, request: Request, log: Log) -> Plan:
             *no_key,
         ),
         why=why,
-        asked=request.asked,
+        asked=request.explicit,
         mode=mode,
         unreadable=seen.unreadable,
         backup={**entry.as_dict(now), "details": _told_of(entry, chosen)},
@@ -240,14 +240,14 @@ def _make(run: Opened, request: Request, log: Log) -> Plan:
             *uncarried,
             *(lacks.untested(in_store or () if mode == "fill" else ()) if given else ()),
         ),
-        newer=tuple(name for name in (*lacks.newer, *lacks.missing) if not request.state or name in seen.others),
+        newer=tuple(name for name in (*lacks.newer, *lacks.missing) if not request.state or name in seen.additional),
         bucket=request.bucket,
-        others=back,
+        additional=back,
         asks=_asks(rest, mode, request),
         rows_without=seen.rows_without,
         held_by=seen.held_by,
         settings=request.bucket_settings,
-        aside=request.others == "aside",
+        aside=request.other_buckets == "aside",
     )
     _require_room(run, made, counts.bytes)
     return replace(made, steps=tuple(_steps(made, entry.id, run, _locked(given)))) if needed else made
@@ -255,7 +255,7 @@ def _make(run: Opened, request: Request, log: Log) -> Plan:
 
 def _only_additional(assessment: Assessment, request: Request) -> tuple[str, ...]:
     """Return the additional buckets if nothing else is wrong and no state was requested."""
-    return assessment.others if assess.only_others(assessment) and not request.asked else ()
+    return assessment.additional if assess.only_others(assessment) and not request.explicit else ()
 
 
 def _lacking(
@@ -264,25 +264,25 @@ def _lacking(
     """Nothing where one bucket is meant, or a part of it."""
     if request.bucket or request.prefix:
         return lacking.Lacking(entry.id)
-    return lacking.of(config.objects, sources.found, entry, in_store)
+    return lacking.find(config.objects, sources.entries, entry, in_store)
 
 
 def _locked(points: Sequence[Point]) -> list[str]:
     """The step that gives objects their locks back; after it they cannot be removed."""
-    held = [point.held.properties for point in points if point.held.properties]
-    retained, held_back = sum(one.retained for one in held), sum(one.held for one in held)
+    held = [point.held_bucket.properties for point in points if point.held_bucket.properties]
+    retained, held_back = sum(one.retained for one in held), sum(one.legal_holds for one in held)
     said = [f"the retention of {retained} objects"] if retained else []
     said += [f"the legal hold of {held_back} objects"] if held_back else []
     return [f"restore: {' and '.join(said)}, where it still lasts"] if said else []
 
 
-def _with_rows(seen: Assessment, why: str, needed: bool) -> tuple[Assessment, str]:
+def _with_rows(assessment: Assessment, why: str, needed: bool) -> tuple[Assessment, str]:
     """A bucket is not healthy while rows have no object, as status says; what no backup has cannot be restored."""
-    if not seen.lacking or seen.condition != HEALTHY:
-        return seen, why
-    unchecked = tuple(thing for thing in seen.unchecked if thing not in seen.lacking)
-    seen = replace(seen, condition=DAMAGED, findings=seen.lacking, unchecked=unchecked)
-    return seen, why if needed else _NOWHERE_TO_BE_HAD
+    if not assessment.lacking or assessment.condition != HEALTHY:
+        return assessment, why
+    unchecked = tuple(thing for thing in assessment.unchecked if thing not in assessment.lacking)
+    assessment = replace(assessment, condition=DAMAGED, findings=assessment.lacking, unchecked=unchecked)
+    return assessment, why if needed else _NOWHERE_TO_BE_HAD
 
 
 def _fresh_key(run: Opened, mode: Mode) -> tuple[Optional[buckets.Key], tuple[str, ...]]:
@@ -358,7 +358,7 @@ def _needed(counting: _Counting) -> tuple[bool, str]:
         counting.count([chosen])
     counts = counting.total([chosen])
     only = {*seen.findings} <= {*seen.lacking}
-    if seen.held_by and only and not request.asked and not counts.gone + counts.differ:
+    if seen.held_by and only and not request.explicit and not counts.gone + counts.differ:
         raise _of_an_older_backup(run.config, seen)
     differing = "" if needed else _differing(counting)
     needed, why = (True, differing) if differing else (needed, why)
@@ -366,10 +366,10 @@ def _needed(counting: _Counting) -> tuple[bool, str]:
     return (True, _continued(unfinished, why)) if unfinished else (needed, why)
 
 
-def _of_newer_alone(chosen: Point, request: Request, seen: Assessment) -> bool:
+def _of_newer_alone(chosen: Point, request: Request, assessment: Assessment) -> bool:
     """A state was named, and what is wrong is with buckets that it does not hold: a reason to restore none of it."""
     held = {point.bucket for point in chosen.points()[1:]}
-    return bool(request.state) and assess.only_others(seen) and not held & {*seen.others}
+    return bool(request.state) and assess.only_others(assessment) and not held & {*assessment.additional}
 
 
 def _continuing(run: Opened, request: Request) -> Request:
@@ -389,7 +389,7 @@ def _told_of(entry: Entry, chosen: Point) -> dict[str, object]:
     """What the plan tells of the backup's details: of one bucket alone, that one's."""
     kept = ("objects", "bytes", "consistency", "database_backup", "versioned", "settings")
     details = {key: value for key, value in present(entry.manifest).details.items() if key in kept}
-    own = vars(chosen.held) if chosen.bucket else {}
+    own = vars(chosen.held_bucket) if chosen.bucket else {}
     return {**details, **{key: value for key, value in own.items() if key in details}}
 
 
@@ -406,7 +406,7 @@ def _differing(counting: _Counting) -> str:
 
     def differing(point: Point, where: str) -> list[str]:
         counts = counting.total([point])
-        changed = counts.gone + counts.differ if request.asked else 0
+        changed = counts.gone + counts.differ if request.explicit else 0
         told = [f"{changed} objects{where} are not those of {point.id}"] if changed else []
         if request.exact and counts.extra:
             told.append(f"{counts.extra} objects{where} are not in {point.id}, and exact was given")
@@ -416,7 +416,7 @@ def _differing(counting: _Counting) -> str:
     if request.state and not request.prefix:
         have = s3_settings.read(buckets.source(counting.run))
         words += [s3_settings.describe(name, chosen.settings, have) for name in s3_settings.lost(chosen.settings, have)]
-    if words or not (request.asked or request.exact):
+    if words or not (request.explicit or request.exact):
         return "; ".join(words)
     of_each = (differing(point, f" of the bucket {named(point.bucket)}") for point in counting.count(others))
     return "; ".join([text for some in of_each for text in some][:SHOWN])
@@ -429,8 +429,8 @@ def meant(run: Opened, bucket: str) -> tuple[Opened, str]:
     return (buckets.alone(run, other), other) if other else (run, "")
 
 
-def _of_the_whole_store(config: Config, seen: Assessment, request: Request) -> UsageError:
-    said = "; ".join(seen.findings[:2]) or "method=rebuild was given"
+def _of_the_whole_store(config: Config, assessment: Assessment, request: Request) -> UsageError:
+    said = "; ".join(assessment.findings[:2]) or "method=rebuild was given"
     return UsageError(
         "recover one bucket", f"{request.bucket} of {config.stack}", f"that needs another server: {said}",
         "Leave -e bucket= away: a server that is started again or rebuilt has all buckets of the store.",
@@ -443,10 +443,12 @@ def _back(counting: _Counting, mode: Mode, *, unseen: bool) -> tuple[str, ...]:
     unseen: it did not let us look at them. A recovery does, and leaves what is whole.
     """
     request = counting.request
-    if request.others == "aside":
+    if request.other_buckets == "aside":
         return ()
-    whole = request.asked or request.exact or unseen or mode in ("start", "rebuild")
-    return tuple(point.bucket for point in counting.points[1:] if whole or point.bucket in counting.assessment.others)
+    whole = request.explicit or request.exact or unseen or mode in ("start", "rebuild")
+    return tuple(
+        point.bucket for point in counting.points[1:] if whole or point.bucket in counting.assessment.additional
+    )
 
 
 def _asks(rest: Sequence[Bucket], mode: Mode, request: Request) -> tuple[str, ...]:
@@ -454,14 +456,14 @@ def _asks(rest: Sequence[Bucket], mode: Mode, request: Request) -> tuple[str, ..
     if mode == "fill":
         return tuple(one.name for one in rest)
     aside = [one.name for one in rest if one.action == "quarantined"]
-    return () if request.others or mode not in ("start", "rebuild") else tuple(aside)
+    return () if request.other_buckets or mode not in ("start", "rebuild") else tuple(aside)
 
 
-def _of_an_older_backup(config: Config, seen: Assessment) -> NotFoundError:
+def _of_an_older_backup(config: Config, assessment: Assessment) -> NotFoundError:
     return NotFoundError(
-        "choose a backup", config.stack, f"{seen.findings[0]}; the newest good backup has none of these",
+        "choose a backup", config.stack, f"{assessment.findings[0]}; the newest good backup has none of these",
         "lifeboat.dr.reconcile copies only these back, from the vault's older versions. For the whole bucket as it was"
-        f" then: -e recovery_point={seen.held_by}.",
+        f" then: -e recovery_point={assessment.held_by}.",
     )  # fmt: skip
 
 
@@ -473,11 +475,11 @@ def unasked(config: Config, names: Sequence[str]) -> UsageError:
     )  # fmt: skip
 
 
-def refusal(config: Config, said: str, remedy: str = "") -> UsageError:
+def refusal(config: Config, cause: str, remedy: str = "") -> UsageError:
     """An endpoint that lives and does not let us in may hold all its objects. remedy: of what it said; where there is
     none, what is wrong is most likely our key."""
     return UsageError(
-        "look at the bucket", f"{config.objects.bucket} of {config.stack}", said,
+        "look at the bucket", f"{config.objects.bucket} of {config.stack}", cause,
         f"{remedy} Nothing was found to be damaged, so nothing is rebuilt." if remedy else
         "Correct lifeboat_objects or lifeboat_secrets (objects_access_key, objects_secret_key) and deploy again."
         " Only if its data is lost, and with it the key: -e method=rebuild, which puts what is there aside.",
@@ -485,7 +487,7 @@ def refusal(config: Config, said: str, remedy: str = "") -> UsageError:
 
 
 def _rest(
-    run: Opened, target: Config, seen: Assessment, details: ObjectsDetails, mode: Mode, back: Sequence[str]
+    run: Opened, target: Config, assessment: Assessment, details: ObjectsDetails, mode: Mode, back: Sequence[str]
 ) -> tuple[tuple[Bucket, ...], tuple[str, ...], Optional[frozenset[str]]]:
     """The store's other buckets, and what is not known of them. Where it does not tell, those of the backup's time.
     Last: the names of all that it has, None where it does not tell.
@@ -494,7 +496,7 @@ def _rest(
     """
     own = target.objects.bucket
     held = [one.name for one in details.buckets if one.name != own]
-    found = Store((), unlisted="it does not answer") if seen.condition == DOWN else store.look(run, held)
+    found = Store((), unlisted="it does not answer") if assessment.condition == DOWN else store.read_store(run, held)
     unprotected, excluded = (*found.protected, *found.unprotected), found.excluded
     unknown: tuple[str, ...] = ()
     vaults = found.vaults
@@ -531,20 +533,22 @@ def _rest(
 
 def _copied(run: Opened, rest: Sequence[Bucket], request: Request) -> tuple[Bucket, ...]:
     """Which of them can be copied out of the server before it is rebuilt, and are where that was asked for."""
-    if request.others == "aside":
+    if request.other_buckets == "aside":
         return tuple(rest)
-    action: Action = "copied" if request.others == "restore" else "quarantined"
+    action: Action = "copied" if request.other_buckets == "restore" else "quarantined"
 
-    def look(one: Bucket) -> Bucket:
-        if one.action != "quarantined" or one.why == A_VAULT:  # copies of its newest versions would be none to recover
-            return one
+    def measure(item: Bucket) -> Bucket:
+        if (
+            item.action != "quarantined" or item.why == A_VAULT
+        ):  # copies of its newest versions would be none to recover
+            return item
         try:
-            found = [version.size for version in bucket.objects(buckets.source(run).sibling(one.name))]
-            return replace(one, action=action, objects=len(found), bytes=sum(found))
+            found = [version.size for version in bucket.objects(buckets.source(run).sibling(item.name))]
+            return replace(item, action=action, objects=len(found), bytes=sum(found))
         except LifeboatError as exc:
-            return replace(one, why=f"{one.why}, and it cannot be copied out: {exc.cause}")
+            return replace(item, why=f"{item.why}, and it cannot be copied out: {exc.cause}")
 
-    return tuple(throttle.mapped(look, rest))
+    return tuple(throttle.mapped(measure, rest))
 
 
 def _alike(rest: Sequence[Bucket]) -> list[tuple[tuple[Action, str], list[str]]]:
@@ -555,34 +559,42 @@ def _alike(rest: Sequence[Bucket]) -> list[tuple[tuple[Action, str], list[str]]]
     return list(found.items())
 
 
-def _mode(config: Config, seen: Assessment, method: str) -> Mode:
+def _mode(config: Config, assessment: Assessment, method: str) -> Mode:
     ours = bool(config.objects.service)
     attempted = "plan the recovery"
-    if seen.condition == DOWN and not ours:
+    if assessment.condition == DOWN and not ours:
         remedy = "Bring the endpoint back, then run this again; or set lifeboat_objects.service."
-        raise UsageError(attempted, config.stack, f"{seen.findings[0]}, and no service of the stack serves it", remedy)
+        raise UsageError(
+            attempted, config.stack, f"{assessment.findings[0]}, and no service of the stack serves it", remedy
+        )
     if method == "rebuild" and not ours:
         raise UsageError(attempted, config.stack, "method=rebuild needs lifeboat_objects.service", "Use method=fill.")
-    if method == "fill" and seen.condition == DOWN:
+    if method == "fill" and assessment.condition == DOWN:
         raise UsageError(attempted, config.stack, "method=fill needs a server that answers", "Leave method at auto.")
     if method in _ASKED:
         return _ASKED[method]
-    return "start" if seen.condition == DOWN else "rebuild" if ours and (seen.emptied or seen.ruined) else "fill"
+    return (
+        "start"
+        if assessment.condition == DOWN
+        else "rebuild"
+        if ours and (assessment.emptied or assessment.ruined)
+        else "fill"
+    )
 
 
-def _count(run: Opened, chosen: Point, request: Request, seen: Assessment, log: Log) -> Counts:
+def _count(run: Opened, chosen: Point, request: Request, assessment: Assessment, log: Log) -> Counts:
     """Hold the point against the live bucket, where there is one, and against what the vault still has."""
     with Inventory(share=throttle.SIDE_BY_SIDE if chosen.bucket else 1) as inventory:
         try:
-            if seen.condition == DOWN or seen.emptied:
+            if assessment.condition == DOWN or assessment.emptied:
                 raise NotFoundError("compare the bucket", run.config.objects.bucket, "there is none to be seen")
             compare.hold(run, inventory, buckets.source(run), chosen, prefix=request.prefix, log=log)
         except LifeboatError as exc:
-            if seen.condition == HEALTHY:
+            if assessment.condition == HEALTHY:
                 raise
             log(f"{run.config.objects.bucket} cannot be compared, all of it counts as gone: {exc.cause}")
             compare.all_gone(inventory, chosen, prefix=request.prefix)
-        vault, wanted = buckets.vault(run), to_restore(keep=not request.asked)
+        vault, wanted = buckets.vault(run), to_restore(keep=not request.explicit)
         inventory.add_held(bucket.versions(vault, request.prefix))
         inventory.add_unlisted(vault, wanted)
         return Counts(
@@ -621,15 +633,15 @@ def _require(run: Opened, chosen: Point, request: Request, counts: Counts, mode:
         raise NotFoundError(attempted, chosen.id, f"it has no object below {request.prefix!r}", remedy)
 
 
-def _require_room(run: Opened, made: Plan, needed: int) -> None:
+def _require_room(run: Opened, plan: Plan, needed: int) -> None:
     """Is there room for what is copied, and for what is copied out of the old server first and back?
 
     needed: bytes that come from the vault.
     """
     config = run.config
-    if not config.objects.service or not made.needed:
+    if not config.objects.service or not plan.needed:
         return
-    copied = sum(one.bytes for one in made.copied)
+    copied = sum(one.bytes for one in plan.copied)
     try:
         data = objects_mount(config, run.runtime).path
         sizes = {data: needed + copied}
@@ -643,7 +655,7 @@ def _require_room(run: Opened, made: Plan, needed: int) -> None:
         if free[path] < size * 1.1:
             told = f"{human(free[path])} free, about {human(size * 1.1)} needed"
             remedy = "Free space there: nothing was changed yet."
-            remedy += f" Or leave what is in no backup aside: -e others=aside ({_sum(made.copied)})." if copied else ""
+            remedy += f" Or leave what is in no backup aside: -e others=aside ({_sum(plan.copied)})." if copied else ""
             raise SpaceError("plan the recovery", str(path), told, remedy)
 
 
@@ -656,15 +668,15 @@ def same_server(run: Opened) -> bool:
     return store.same_server(run, run.config.vault.endpoint_url, run.config.vault.region)
 
 
-def _rights(run: Opened, seen: Assessment) -> list[str]:
+def _rights(run: Opened, assessment: Assessment) -> list[str]:
     """What the key of a store that answers may not do, and the next backup needs."""
-    denied = [] if seen.condition == DOWN else endpoints.denied(run)
+    denied = [] if assessment.condition == DOWN else endpoints.denied(run)
     lines = [f"the key may not {', '.join(denied)}, which every backup needs: see docs/mirror.md"] if denied else []
     return [*lines, *endpoints.recovery_denied(run.config)]
 
 
-def _warnings(run: Opened, found: list[Entry], chosen: Entry, counts: Counts) -> list[str]:
-    less, fuller = catalog.shrunk(found, chosen.id)
+def _warnings(run: Opened, entries: list[Entry], chosen: Entry, counts: Counts) -> list[str]:
+    less, fuller = catalog.shrunk(entries, chosen.id)
     lines = [f"{less}; to use that one: -e recovery_point={fuller}"] if less else []
     if counts.lacking:
         lines.append(f"the vault no longer has {counts.lacking}: they stay lost (partial=true)")
@@ -678,35 +690,35 @@ def _warnings(run: Opened, found: list[Entry], chosen: Entry, counts: Counts) ->
     return lines + ([f"{unheld} objects were never in the vault and cannot come back"] if unheld else [])
 
 
-def _steps(made: Plan, backup: str, run: Opened, locked: Sequence[str]) -> list[str]:
-    config, service, counts = run.config, made.service, made.counts
-    if made.mode == "settings":
+def _steps(plan: Plan, backup: str, run: Opened, locked: Sequence[str]) -> list[str]:
+    config, service, counts = run.config, plan.service, plan.counts
+    if plan.mode == "settings":
         return [
-            f"restore: {made.why}; what is replaced is kept on this host",
+            f"restore: {plan.why}; what is replaced is kept on this host",
             "verify: every setting that is on record; no object is touched, and nothing is stopped",
             "reopen: see that the application is well, ask its endpoints",
             "record: evidence with the time of each phase",
         ]
-    where = f" below {made.prefix}" if made.prefix else ""
+    where = f" below {plan.prefix}" if plan.prefix else ""
     copied = f"{counts.gone} missing and {counts.differ} other objects{where}"
-    what = copied if made.mode == "fill" else f"every object{where} that is missing or wrong"
-    out = [several("bucket", [one.name for one in made.copied]), _sum(made.copied)] if made.copied else []
-    if made.mode == "rebuild" and counts.extra and not made.exact:
+    what = copied if plan.mode == "fill" else f"every object{where} that is missing or wrong"
+    out = [several("bucket", [one.name for one in plan.copied]), _sum(plan.copied)] if plan.copied else []
+    if plan.mode == "rebuild" and counts.extra and not plan.exact:
         out.append(f"{counts.extra} objects that the point does not know")
     then = [
         *identities.step(run),
         f"restore: {what}, from {config.vault.objects_bucket} in the vault, then the bucket's settings that are"
-        f" {'not as they were' if made.settings else 'lost'}",
-        *([f"restore: likewise {several('bucket', made.others)}"] if made.others else []),
+        f" {'not as they were' if plan.settings else 'lost'}",
+        *([f"restore: likewise {several('bucket', plan.additional)}"] if plan.additional else []),
         *([f"restore: put back what was copied out of the old {service}, each bucket with its check"] if out else []),
-        *([f"restore: put {counts.extra} objects that the point does not know aside"] if made.exact else []),
+        *([f"restore: put {counts.extra} objects that the point does not know aside"] if plan.exact else []),
         *([f"verify: restart {service}, so that only what is on its disk counts"] if service else []),
         f"verify: every object{where} against {backup}, metadata, tags, settings; then rows and objects",
         *locked,
     ]
-    living = [f"restart {service}, to see what is really on its disk"] if made.unreadable and service else []
-    fresh = f"; make {made.target} with its versioning, lifecycle and policy"
-    steps = recovery_state.steps(made.mode, service, made.writers, then, living=living, fresh=fresh)
+    living = [f"restart {service}, to see what is really on its disk"] if plan.unreadable and service else []
+    fresh = f"; make {plan.target} with its versioning, lifecycle and policy"
+    steps = recovery_state.steps(plan.mode, service, plan.writers, then, living=living, fresh=fresh)
     if out:
         steps.insert(1, f"protect: copy out of {service} what it still gives of {', '.join(out)}, to {config.state}")
     return steps
@@ -727,53 +739,53 @@ def remembered(bucket: str) -> str:
     return name if bucket else RECOVERED
 
 
-def text(made: Plan) -> list[str]:
+def text(plan: Plan) -> list[str]:
     """The plan for a terminal, as an operator reads it before typing the confirmation."""
-    backup, counts = made.backup, made.counts
+    backup, counts = plan.backup, plan.counts
     details = plain(backup)["details"]
     proof = f"proven {backup['proven_at']}" if backup["proven_at"] else "NOT proven by a restore"
-    lines = assessed(f"the bucket {made.target}", made)
+    lines = assessed(f"the bucket {plan.target}", plan)
     lines.append(
         f"backup: {backup['id']} of {backup['taken_at']}, {details.get('objects')} objects,"
         f" {human(int(details.get('bytes') or 0))}, {proof}"
     )
-    lines += [f"  it is the bucket of recovery point {made.recovery_point}"] if made.recovery_point else []
-    lines += [f"  its listing is taken from the vault: {made.location}"] if backup["place"] in FROM_VAULT else []
-    lines += cautions(made.warnings, made.passed_over, made.accepted)
+    lines += [f"  it is the bucket of recovery point {plan.recovery_point}"] if plan.recovery_point else []
+    lines += [f"  its listing is taken from the vault: {plan.location}"] if backup["place"] in FROM_VAULT else []
+    lines += cautions(plan.warnings, plan.passed_over, plan.accepted)
     fates: dict[Action, str] = {
-        "restored": "its settings are put back too" if made.mode == "settings" else "restored too",
+        "restored": "its settings are put back too" if plan.mode == "settings" else "restored too",
         "untouched": "not touched",
         "copied": "copied out of the old server first, and put back",
         "quarantined": "put aside with the data directory, and not brought back"
-        if made.mode == "rebuild"
+        if plan.mode == "rebuild"
         else "where the data directory must be put aside, they go with it and are not brought back",
     }
-    for (action, why), names in _alike(made.buckets[1:]):
+    for (action, why), names in _alike(plan.buckets[1:]):
         lines.append(f"  {fates[action]}: {several('bucket', names, len(names))} ({why})")
-    if made.copied:
-        lines.append(f"    that is {_sum(made.copied)}; older versions are not copied")
-    if made.asks and made.mode in ("start", "rebuild"):
-        count = f"{len(made.asks)} bucket{'s' if len(made.asks) > 1 else ''}"
+    if plan.copied:
+        lines.append(f"    that is {_sum(plan.copied)}; older versions are not copied")
+    if plan.asks and plan.mode in ("start", "rebuild"):
+        count = f"{len(plan.asks)} bucket{'s' if len(plan.asks) > 1 else ''}"
         lines.append(f"  a rebuild would move {count} aside for good; it is not done before you say {_CHOICE}")
-    if made.mode in ("start", "rebuild") and made.condition == DOWN:
-        comes_up = "; unless it comes up when it is started, and gives it then" if made.mode == "start" else ""
+    if plan.mode in ("start", "rebuild") and plan.condition == DOWN:
+        comes_up = "; unless it comes up when it is started, and gives it then" if plan.mode == "start" else ""
         lines.append(
             f"the server does not answer, so nothing can be copied out of it: what is in no backup, such as objects"
             f" written after {backup['taken_at']}, goes aside with the data directory and is kept there{comes_up}"
         )
-    elif made.mode == "rebuild" and made.exact:
+    elif plan.mode == "rebuild" and plan.exact:
         lines.append(f"objects written after {backup['taken_at']} go aside with the data directory and are kept there")
-    elif made.mode == "rebuild":
+    elif plan.mode == "rebuild":
         lines.append(
             f"objects written after {backup['taken_at']} that the backup does not know ({counts.extra} are listed) are"
             " copied out of the old server first, as far as it gives them, and put back; those that were changed become"
             " as they were then"
         )
-    if made.mode == "fill":
-        fate = "are put into quarantine" if made.exact else "stay as they are"
+    if plan.mode == "fill":
+        fate = "are put into quarantine" if plan.exact else "stay as they are"
         lines.append(
             f"{counts.extra} objects that the backup does not know, {counts.later} of them written after"
             f" {backup['taken_at']}, {fate}; {counts.differ} that differ become as they were then, what they are now"
             " is kept as an older version or in a quarantine bucket"
         )
-    return lines + [f"  {number}. {step}" for number, step in enumerate(made.steps, 1)]
+    return lines + [f"  {number}. {step}" for number, step in enumerate(plan.steps, 1)]

@@ -77,13 +77,13 @@ class Turn:
     def _border(self, night: int) -> int:
         return (night % self.nights) * _RING // self.nights
 
-    def place(self, key: str) -> int:
+    def distance(self, key: str) -> int:
         """How far from where this verification begins. The lowest come first."""
         digest = hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()
         return (int.from_bytes(digest[:8], "big") - self._border(self.last + 1)) % _RING
 
     def due(self, key: str) -> bool:
-        return self.place(key) < self._width
+        return self.distance(key) < self._width
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ class Turns:
         except (OSError, LifeboatError):
             return {}
 
-    def of(self, bucket_name: str) -> Turn:
+    def turn(self, bucket_name: str) -> Turn:
         last = self._known().get(bucket_name, self._night - _UNKNOWN_NIGHTS)
         # The same night again, or a clock that went back: the part of this night.
         return Turn(min(last, self._night - 1), self._night, self._nights)
@@ -164,11 +164,11 @@ class _Which:
             drawn = f"WHERE key IN (SELECT key FROM point ORDER BY random() LIMIT {self.count})" if self.count else ""
             inventory.change(f"INSERT INTO settled SELECT key, 'drawn' FROM point {drawn}")
             return "chosen at random"
-        turn = self.turns.of(bucket_name)
+        turn = self.turns.turn(bucket_name)
         keys = (str(key) for (key,) in inventory.each("SELECT key FROM point"))
         inventory.add("settled", ((key, "drawn") for key in keys if turn.due(key)))
         keys = (str(key) for (key,) in inventory.each("SELECT key FROM point"))
-        inventory.add("settled", ((key, "drawn") for key in heapq.nsmallest(self.count, keys, key=turn.place)))
+        inventory.add("settled", ((key, "drawn") for key in heapq.nsmallest(self.count, keys, key=turn.distance)))
         return f"whose turn it is: each is read once in {turn.nights} days"
 
     def done(self, bucket_name: str, log: Log) -> None:
@@ -181,16 +181,17 @@ class _Which:
 
 
 def _share(sample: int, whole: int, point: Point) -> int:
-    return sample and max(1, sample * point.held.objects // whole)
+    return sample and max(1, sample * point.held_bucket.objects // whole)
 
 
 def placed(run: Opened, point: Point) -> Opened:
     """By the place that the configuration gives: a manifest cannot send us elsewhere."""
     wanted = buckets.suffixed(run.config, point.bucket)
-    if point.held.vault != wanted:
+    if point.held_bucket.vault != wanted:
         raise UsageError(
             "look into the vault", f"the bucket {named(point.bucket)} of {point.id}",
-            f"it was mirrored to {named(point.held.vault)}, and lifeboat_vault.objects_bucket makes it {named(wanted)}",
+            f"it was mirrored to {named(point.held_bucket.vault)}, and lifeboat_vault.objects_bucket makes it"
+            f" {named(wanted)}",
             "Set lifeboat_vault.objects_bucket as it was, and verify again.",
         )  # fmt: skip
     return buckets.alone(run, point.bucket)
@@ -210,7 +211,7 @@ def _levels(run: Opened, point: Point, level: str, which: _Which, log: Log) -> I
 
 def _archive(inventory: Inventory, point: Point, vault: Bucket) -> Iterator[Check]:
     has = (inventory.count("point"), int(inventory.value("SELECT coalesce(sum(size), 0) FROM point")))
-    told = (point.held.objects, point.held.bytes)
+    told = (point.held_bucket.objects, point.held_bucket.bytes)
     yield compared(
         "listing",
         [] if has == told else [f"it has {has[0]} objects, {has[1]} bytes; the manifest says {told[0]}, {told[1]}"],
@@ -235,10 +236,10 @@ def _archive(inventory: Inventory, point: Point, vault: Bucket) -> Iterator[Chec
 
 
 def _restored(
-    run: Opened, inventory: Inventory, vault: Bucket, point: Point, wanted: _Which, log: Log
+    run: Opened, inventory: Inventory, vault: Bucket, point: Point, selection: _Which, log: Log
 ) -> Iterator[Check]:
-    total, name = inventory.count("point"), point.held.name
-    how = wanted.draw(inventory, name)
+    total, name = inventory.count("point"), point.held_bucket.name
+    how = selection.draw(inventory, name)
     chosen = "point p WHERE EXISTS (SELECT 1 FROM settled s WHERE s.key = p.key)"
     count = inventory.count("settled")
     which = f"all {total} objects" if count == total else f"{count} of {total} objects, {how}"
@@ -254,7 +255,7 @@ def _restored(
         if not failed:
             checks = mirror_verify.verify_objects(run, inventory.entries(chosen), scratch)
             if all(check.result in (PASS, FAIL) for check in checks):
-                wanted.done(name, log)
+                selection.done(name, log)
             yield from checks
 
 

@@ -36,12 +36,12 @@ class _Replaced:
     buckets: Mapping[str, object]
 
 
-def differing(source: Bucket, wanted: Mapping[str, object]) -> list[str]:
+def differing(source: Bucket, expected: Mapping[str, object]) -> list[str]:
     """What would be put back, in words. A setting that the key may not read cannot be compared, and is not there."""
     have = s3_settings.read(source)
     return [
-        *(s3_settings.describe(name, wanted, have) for name in s3_settings.lost(wanted, have)),
-        *(f"the bucket's {name} is not what it was" for name in s3_settings.changed(wanted, have)),
+        *(s3_settings.describe(name, expected, have) for name in s3_settings.lost(expected, have)),
+        *(f"the bucket's {name} is not what it was" for name in s3_settings.changed(expected, have)),
     ]
 
 
@@ -78,7 +78,7 @@ def put_back(run: Opened, source: Bucket, point: Point, stamp: str, log: Log) ->
     return applied
 
 
-def kept(run: Opened, stamp: str) -> list[Check]:
+def check_replaced(run: Opened, stamp: str) -> list[Check]:
     """Where what was replaced lies."""
     path = run.config.state / _name(stamp)
     return [Check("settings that were replaced", PASS, f"kept in {path}")] if path.exists() else []

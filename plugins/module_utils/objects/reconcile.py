@@ -57,11 +57,11 @@ _AS_IN_POINT = "EXISTS (SELECT 1 FROM point p WHERE p.key = l.key AND p.size = l
 @dataclass(frozen=True)
 class Columns:
     """What an operator's query calls what its rows refer to. variable: the setting that has the query. key: the column
-    that names it; place: the one that says in which bucket, or which directory, it is. things: what it is."""
+    that names it; location: the one that says in which bucket, or which directory, it is. things: what it is."""
 
     variable: str
     key: str
-    place: str
+    location: str
     things: str
     example: str
 
@@ -81,7 +81,7 @@ class Group:
     examples: tuple[str, ...] = ()
 
     @property
-    def words(self) -> str:
+    def text(self) -> str:
         rest = self.count - min(SHOWN, len(self.examples))
         return ", ".join(map(named, self.examples[:SHOWN])) + (f" and {rest} more" if rest > 0 else "")
 
@@ -124,16 +124,16 @@ class Report:
         """
         things, one = columns.things, columns.things[:-1]
         missing, newer, unsure, young = self.rows_without_objects, self.newer, self.unsure, self.young
-        after = f"{newer.count} rows were written after {format_time(self.at)}, their {things} are lost: {newer.words}"
+        after = f"{newer.count} rows were written after {format_time(self.at)}, their {things} are lost: {newer.text}"
         undated = (
             f"{unsure.count} rows point to what the recovery point does not have: written after it, or wrong before;"
-            f" a column `at` in {columns.variable.rpartition('.')[2]} would tell: {unsure.words}"
+            f" a column `at` in {columns.variable.rpartition('.')[2]} would tell: {unsure.text}"
         )
         making = (
             f"{young.count} rows whose {one} is missing or another were written within {GRACE} s before"
-            f" {format_time(self.at)}: in the making then, or wrong; reconcile later to see which: {young.words}"
+            f" {format_time(self.at)}: in the making then, or wrong; reconcile later to see which: {young.text}"
         )
-        said = [f"{missing.count} rows have no {one}: {missing.words}"] if missing.count else []
+        said = [f"{missing.count} rows have no {one}: {missing.text}"] if missing.count else []
         said += [undated] if unsure.count else []
         said += [making] if young.count else []
         said += [after] if newer.count else []
@@ -142,11 +142,11 @@ class Report:
         found = [Check(f"rows without {things}", result, "; ".join(said) or whole)]
         if self.sizes or self.hashes:
             compared = f"{self.sizes} sizes and {self.hashes} hashes compared"
-            wrong = f"{self.mismatches.count} {things} are not what their row says: {self.mismatches.words}"
+            wrong = f"{self.mismatches.count} {things} are not what their row says: {self.mismatches.text}"
             bad = self.mismatches.count
             found.append(Check(f"rows and {things} agree", FAIL if bad else PASS, wrong if bad else compared))
         orphans = self.objects_without_rows
-        kept = f"{orphans.count} of {self.objects}, kept: {orphans.words}" if orphans.count else "none"
+        kept = f"{orphans.count} of {self.objects}, kept: {orphans.text}" if orphans.count else "none"
         written = f"; {self.in_flight.count} were just being written" if self.in_flight.count else ""
         return [*found, Check(f"{things} without rows", PASS, kept + written)]
 
@@ -160,15 +160,15 @@ def read_rows(
     server: Server,
     database: str,
     query: str,
-    own: str = "",
-    others: Optional[Inventory] = None,
+    primary: str = "",
+    additional: Optional[Inventory] = None,
     limit: int = 0,
     columns: Columns = OBJECTS,
 ) -> int:
     """Read what the database knows into the table `rows`, in a transaction that cannot write. Returns the count.
 
-    own: the application's bucket. others: takes into its table `known` what is of other buckets. limit: rows to read at
-    most; 0: all. columns: what the query calls them.
+    primary: the application's bucket. additional: takes into its table `known` what is of other buckets. limit: rows to
+    read at most; 0: all. columns: what the query calls them.
     """
     kept: list[_Known] = []
     besides: list[tuple[object, ...]] = []
@@ -176,8 +176,8 @@ def read_rows(
     def flush() -> None:
         inventory.add("rows", kept)
         kept.clear()
-        if others:
-            others.add("known", besides)
+        if additional:
+            additional.add("known", besides)
         besides.clear()
 
     def take(row: object) -> None:
@@ -185,10 +185,10 @@ def read_rows(
             raise database_server.wrong_answer("", f"wants a list, has {shown(row)}")
         if row[4] and row[0] is not None:  # a row that names no object has none to miss
             known = _row(columns, *row[:4])
-            if row[5] in (None, "", own):
+            if row[5] in (None, "", primary):
                 kept.append(known)
             else:
-                besides.append((_place(columns, row[5]), *known))
+                besides.append((_location(columns, row[5]), *known))
         elif not row[4]:
             raise UsageError(
                 "read the keys that the database knows", f"database {database}",
@@ -202,7 +202,7 @@ def read_rows(
         server.stream(
             f"{search_path.BEGIN}"
             f"SELECT json_build_array(j->'{columns.key}', j->'size', j->'sha256', j->'at', j ? '{columns.key}',"
-            f" j->'{columns.place}')"
+            f" j->'{columns.location}')"
             f" FROM (SELECT to_jsonb(q) AS j FROM (\n{plain}\n) AS q{some}) AS r;\nCOMMIT;",
             take,
             database=database,
@@ -231,7 +231,7 @@ def query_problem(run: Opened, columns: Columns = OBJECTS) -> str:
     return ""
 
 
-class _Others:
+class _AdditionalRows:
     """What the database knew of the store's other buckets when it was last asked. why: it could not be."""
 
     def __init__(self, run: Opened) -> None:
@@ -266,7 +266,7 @@ class _Others:
 def read_known(run: Opened, inventory: Inventory) -> int:
     """What the stack's own database knows of the bucket, as read_rows()."""
     whole, bucket = buckets.whole(run), run.config.objects.bucket
-    others = whole.once(_Others)
+    others = whole.once(_AdditionalRows)
     if bucket == whole.config.objects.bucket:
         return others.ask(whole, inventory)
     columns = "key, size, sha256, at"
@@ -278,7 +278,7 @@ def of_others(run: Opened) -> dict[str, int]:
     whole = buckets.whole(run)
     if not whole.config.objects.keys_query:
         return {}
-    rows = whole.once(_Others).known(whole)
+    rows = whole.once(_AdditionalRows).known(whole)
     return dict(rows.each("SELECT bucket, count(*) FROM known GROUP BY bucket ORDER BY bucket"))
 
 
@@ -299,7 +299,7 @@ def _row(columns: Columns, key: object, size: object, sha256: object, at: object
     raise _wrong_type(columns)
 
 
-def _place(columns: Columns, name: object) -> str:
+def _location(columns: Columns, name: object) -> str:
     if isinstance(name, str):
         return name
     raise _wrong_type(columns)
@@ -308,7 +308,7 @@ def _place(columns: Columns, name: object) -> str:
 def _wrong_type(columns: Columns) -> UsageError:
     return UsageError(
         "read the keys that the database knows", columns.variable, "a column has a wrong type",
-        f"{columns.key} is text, size a number of bytes, sha256 text or bytea, at a time, {columns.place} text.",
+        f"{columns.key} is text, size a number of bytes, sha256 text or bytea, at a time, {columns.location} text.",
     )  # fmt: skip
 
 
@@ -360,7 +360,7 @@ def database_with(run: Opened, objects: Iterable[Listed]) -> Report:
 def unprotected(run: Opened) -> list[Check]:
     """Of the rows that name a bucket which no backup is to hold."""
     objects = run.config.objects
-    left = {name: count for name, count in of_others(run).items() if not store.wanted(objects, name)}
+    left = {name: count for name, count in of_others(run).items() if not store.is_selected(objects, name)}
     told = "; ".join(f"{count} rows name the bucket {named(name)}" for name, count in list(left.items())[:SHOWN])
     rest = f"; and {len(left) - SHOWN} more buckets" if len(left) > SHOWN else ""
     words = f"{told}{rest}: lifeboat_objects.buckets does not name it, so no backup holds it"
@@ -369,7 +369,7 @@ def unprotected(run: Opened) -> list[Check]:
 
 def protected(run: Opened) -> list[str]:
     """The store's other buckets that rows name and backups are to hold."""
-    return [name for name in of_others(run) if store.wanted(run.config.objects, name)]
+    return [name for name in of_others(run) if store.is_selected(run.config.objects, name)]
 
 
 def checked(config: Config, work: Callable[[], Report]) -> tuple[list[Check], Optional[Report]]:

@@ -137,7 +137,7 @@ class _Protection(Protection[Assessment]):
         if self.stack.state(self.service).running:
             point = _point(self.run, str(planned.backup["place"]), str(planned.backup["id"]), "")
             spool.take(
-                self.run, self.stamp, _points(point, planned.others), whole=not planned.aside,
+                self.run, self.stamp, _points(point, planned.additional), whole=not planned.aside,
                 exact=planned.exact, prefix=planned.prefix, log=self.log,
             )  # fmt: skip
 
@@ -230,7 +230,7 @@ def protect(run: Opened, planned: plan.Plan, *, log: Log) -> Protected:
     if planned.mode == "rebuild" and planned.asks:
         raise plan.unasked(run.config, planned.asks)
     if planned.mode == work.restore:
-        work.require_rights([planned.target, *planned.others])
+        work.require_rights([planned.target, *planned.additional])
     left = spool.waiting(run.config)  # before this recovery marks itself as one that has not ended
     if not left:
         spool.settle(run.config)
@@ -246,7 +246,7 @@ def protect(run: Opened, planned: plan.Plan, *, log: Log) -> Protected:
 def _unfinished(planned: plan.Plan) -> Unfinished:
     return Unfinished(
         str(planned.backup["id"]), requested=planned.asked, state=planned.state, prefix=planned.prefix,
-        bucket=planned.bucket, exact=planned.exact, partial=planned.partial, additional=planned.others,
+        bucket=planned.bucket, exact=planned.exact, partial=planned.partial, additional=planned.additional,
         stamp=planned.stamp,
     )  # fmt: skip
 
@@ -256,8 +256,8 @@ def _returned(run: Opened, folders: Sequence[Path], log: Log) -> list[Check]:
     return spool.Return(run, folders, log).bring().checks()
 
 
-def _point(run: Opened, place: str, identity: str, bucket: str) -> Point:
-    repo = open_place(run, place)
+def _point(run: Opened, location: str, identity: str, bucket: str) -> Point:
+    repo = open_place(run, location)
     manifest = parse(repo.manifest("objects", identity), component="objects", expected_id=identity)
     return Point(repo, manifest, bucket, age.keys(run.config, run.key))
 
@@ -276,33 +276,33 @@ class Restored:
 
 
 def restore_objects(
-    run: Opened, identity: str, *, place: str = REPOSITORY, stamp: str, prefix: str = "", exact: bool = False,
-    partial: bool = False, fresh: bool = False, asked: bool = True, state: str = "", sample: int = 0,
-    accept: bool = False, bucket: str = "", others: Sequence[str] = (), bucket_settings: str = "",
+    run: Opened, identity: str, *, location: str = REPOSITORY, stamp: str, prefix: str = "", exact: bool = False,
+    partial: bool = False, fresh: bool = False, requested: bool = True, state: str = "", sample: int = 0,
+    accept: bool = False, bucket: str = "", additional: Sequence[str] = (), bucket_settings: str = "",
     newer: Sequence[str] = (), log: Log,
 ) -> Restored:  # fmt: skip
     """Bring the bucket to a backup, and prove it. Raises IntegrityError when objects cannot be made what they were.
 
-    place: where its listing is, the repository or the vault's copy of it. asked: a state was named, so that not even
-    what the database knows to be right now is left. sample: how many objects are read back, 0 for all. accept: objects
-    that are not what they were stay as failed checks, and end nothing. bucket: this one of the store's in place of the
-    application's. others: these of the same backup too; what is wrong with one of them is a failed check.
+    location: where its listing is, the repository or the vault's copy of it. requested: a state was named, so that not
+    even what the database knows to be right now is left. sample: how many objects are read back, 0 for all. accept:
+    objects that are not what they were stay as failed checks, and end nothing. bucket: this one of the store's in place
+    of the application's. additional: these of the same backup too; what is wrong with one of them is a failed check.
     bucket_settings: `restore` puts back those that differ, too; `only` does nothing else. newer: buckets that newer
     backups hold and this one does not; a check says whether the store has them.
     """
     run, alone = plan.meant(run, bucket)
     config = run.config
     when = format_time(parse_time(state)) if state and "T" in state else state
-    point = _point(run, place, identity, alone)
-    points = _points(point, others)
+    point = _point(run, location, identity, alone)
+    points = _points(point, additional)
     problem = "; ".join(filter(None, throttle.mapped(Point.problem, points)))
     if problem:
         raise IntegrityError("restore the objects", identity, problem, "Choose another (`lifeboat list`).")
     if bucket_settings == "only":
         return _settings_alone(run, points, stamp, log)
     done = Unfinished(
-        identity, requested=asked, state=state, prefix=prefix, bucket=alone, exact=exact, partial=partial,
-        additional=tuple(others), empty=fresh, stamp=stamp,
+        identity, requested=requested, state=state, prefix=prefix, bucket=alone, exact=exact, partial=partial,
+        additional=tuple(additional), empty=fresh, stamp=stamp,
     )  # fmt: skip
     earlier = choose.unfinished_of(config)
     recovery_state.mark(config, RECOVERING_OBJECTS, done)
@@ -310,7 +310,7 @@ def restore_objects(
     own_key = _key_for(run, log)
     clock = [time.monotonic()]
     how = _How(
-        stamp, fresh, asked, exact, partial, sample, bucket_settings, Shared(at_once=config.objects.transfers),
+        stamp, fresh, requested, exact, partial, sample, bucket_settings, Shared(at_once=config.objects.transfers),
         earlier is not None and earlier.stamp != stamp,
     )  # fmt: skip
     with Inventory() as inventory:
@@ -322,8 +322,8 @@ def restore_objects(
             log(f"starting {config.objects.service} again: only what is on its disk counts")
             _Protection(run, config.objects.service, log).restart()
         checks = store.prove(own, accept=accept)
-        checks += [*copies.checks(sample), *put_back.kept(run, stamp)]
-        checks += [*identities.checks(run, known, fresh=fresh, made=own.made, log=log), *own_key]
+        checks += [*copies.checks(sample), *put_back.check_replaced(run, stamp)]
+        checks += [*identities.checks(run, known, fresh=fresh, created=own.created, log=log), *own_key]
         reconciled, report = _rows(run, inventory, point, prefix)
     clock.append(time.monotonic())
     checks += [*_ended(config, done, store.incomplete, accept=accept), *_newer(run, newer, identity)]
@@ -377,12 +377,12 @@ def _settings_alone(run: Opened, points: Sequence[Point], stamp: str, log: Log) 
         source = first if point is points[0] else first.sibling(point.bucket)
         applied = put_back.put_back(run, source, point, stamp, log)
         made.extend(applied.changed if point is points[0] else ())
-        yield from _settings_checks(source, point, applied, made=False)
+        yield from _settings_checks(source, point, applied, created=False)
 
     checks = [*each(points[0]), *folded((point.bucket, each(point)) for point in points[1:])]
     return Restored(
         id=points[0].id,
-        checks=(*checks, *put_back.kept(run, stamp)),
+        checks=(*checks, *put_back.check_replaced(run, stamp)),
         copied=CopiedBack(0, 0, 0, 0, 0, ()),
         quarantine_bucket="",
         settings=tuple(made),
@@ -410,7 +410,7 @@ class _How(NamedTuple):
 
     stamp: str
     fresh: bool
-    asked: bool
+    requested: bool
     exact: bool
     partial: bool
     sample: int
@@ -420,15 +420,15 @@ class _How(NamedTuple):
 
 
 class _Brought(NamedTuple):
-    """One bucket that was brought back. lost: what the vault no longer has of it. made: the bucket was gone. lock: as
-    in copy_back(). keep: what the database has otherwise than the backup stays; left: its keys. aside: the bucket in
+    """One bucket that was brought back. lost: what the vault no longer has of it. created: the bucket was gone. lock:
+    as in copy_back(). keep: what the database has otherwise than the backup stays; left: its keys. aside: the bucket in
     which lies what was replaced."""
 
     point: Point
     copied: CopiedBack
     lost: str
     applied: s3_settings.Applied
-    made: bool
+    created: bool
     lock: bool
     keep: bool
     aside: str
@@ -436,16 +436,16 @@ class _Brought(NamedTuple):
 
 
 def _bring(
-    run: Opened, point: Point, inventory: Inventory, how: _How, log: Log, *, made: bool, prefix: str = ""
+    run: Opened, point: Point, inventory: Inventory, how: _How, log: Log, *, created: bool, prefix: str = ""
 ) -> _Brought:
     """Copy back what is missing or wrong of one bucket, and set again what is lost of its settings."""
     source = buckets.source(run)
-    first = _apply(source, point, log, made=made, first=True)
-    compare.hold(run, inventory, source, point, prefix=prefix, made=made, log=log)
+    first = _apply(source, point, log, created=created, first=True)
+    compare.hold(run, inventory, source, point, prefix=prefix, created=created, log=log)
     if inventory.count("point") and not inventory.count("live"):
         _mark_empty(run.config)
     # In a bucket that lost everything nothing was the application's own doing.
-    keep = not (how.asked or how.fresh or made) and inventory.count("live") > 0
+    keep = not (how.requested or how.fresh or created) and inventory.count("live") > 0
     wanted = to_restore(keep=keep)
     lost = compare.leave_out_unheld(run, inventory, prefix, wanted) if how.partial else ""
     aside = Aside(source, how.stamp, versioned=s3_bucket.versioning(source) == "Enabled", log=log)
@@ -458,10 +458,10 @@ def _bring(
     with progress.going(progress.Gauge(f"objects to {source.url}", count, unit=progress.OBJECTS)) as gauge:
         again = gauge.counting(inventory.entries(f"point p WHERE {wanted}"))
         copied = back.copy_back(run, again, source, log=log, compare=False, lock=lock, shared=how.shared)
-    applied = _both(first, _apply(source, point, log, made=made))
+    applied = _both(first, _apply(source, point, log, created=created))
     if how.settings:
         applied = put_back.and_what_differs(run, source, point, applied, how.stamp, log)
-    return _Brought(point, copied, lost, applied, made, lock, keep, aside.bucket)
+    return _Brought(point, copied, lost, applied, created, lock, keep, aside.bucket)
 
 
 class _Store:
@@ -476,7 +476,7 @@ class _Store:
         self, run: Opened, points: Sequence[Point], inventory: Inventory, prefix: str, how: _How, log: Log
     ) -> None:
         """inventory, prefix: of the first bucket, which is the one that `run` is of."""
-        self._run, self._first, self._others = run, points[0], points[1:]
+        self._run, self._first, self._additional = run, points[0], points[1:]
         self._inventory, self._prefix, self._how, self._log = inventory, prefix, how, log
         self._brought: list[_Brought] = []
         self._ended: list[Check] = []
@@ -487,31 +487,33 @@ class _Store:
 
     def bring(self) -> _Brought:
         """Returns what became of the first."""
-        here = buckets.addressed(self._run) if self._others else self._run
+        here = buckets.addressed(self._run) if self._additional else self._run
         own = self._beside(
             lambda: present(self._bring(here, self._first)),
-            lambda: throttle.each(lambda point: self._bring_other(here, point), self._others, throttle.SIDE_BY_SIDE),
+            lambda: throttle.each(
+                lambda point: self._bring_other(here, point), self._additional, throttle.SIDE_BY_SIDE
+            ),
         )
-        self._brought.sort(key=lambda one: one[0].bucket)  # they ended in any order
+        self._brought.sort(key=lambda brought: brought[0].bucket)  # they ended in any order
         self._ended.sort(key=lambda check: check.name)
         self._whole.sort()
         self.aside.sort()
         return own
 
-    def _beside(self, own: Callable[[], T], others: Callable[[], None]) -> T:
+    def _beside(self, primary: Callable[[], T], additional: Callable[[], None]) -> T:
         """Both at once. An error of the first is raised when the others have ended."""
         done: list[T] = []
         failed: list[LifeboatError] = []
 
         def first() -> None:
             try:
-                done.append(own())
+                done.append(primary())
             except LifeboatError as exc:
                 self._over = _of_the_store(exc)
                 failed.append(exc)
 
-        if self._others:
-            throttle.each(lambda work: work(), [first, others], 2)
+        if self._additional:
+            throttle.each(lambda work: work(), [first, additional], 2)
         else:
             first()
         if failed:
@@ -527,11 +529,11 @@ class _Store:
         """None of one of the others with which nothing is wrong, where no state was asked for."""
         first, how = point is self._first, self._how
         run = self._run if first else proof.placed(here, point)
-        made = _made(run.config, buckets.source(run), point, self._log)
-        if not (first or made or how.asked or how.exact or how.fresh or how.resumed) and self._left(here, point):
+        made = _create_bucket(run.config, buckets.source(run), point, self._log)
+        if not (first or made or how.requested or how.exact or how.fresh or how.resumed) and self._left(here, point):
             return None
         with self._compared(point) as inventory:
-            one = _bring(run, point, inventory, how, self._log, made=made, prefix=self._prefix if first else "")
+            one = _bring(run, point, inventory, how, self._log, created=made, prefix=self._prefix if first else "")
             left = () if first or not one.keep else inventory.each(f"SELECT key FROM settled WHERE how = '{RIGHT}'")
             return one._replace(left=tuple(key for (key,) in left))
 
@@ -559,13 +561,13 @@ class _Store:
             self._whole.append(point.bucket)
         return True
 
-    def prove(self, own: _Brought, *, accept: bool) -> list[Check]:
+    def prove(self, primary: _Brought, *, accept: bool) -> list[Check]:
         """The checks of the first, then those of the others. accept: as in restore_objects()."""
-        here = buckets.addressed(self._run) if self._others else self._run
+        here = buckets.addressed(self._run) if self._additional else self._run
         others: list[Check] = []
         try:
             checks = self._beside(
-                lambda: list(self._prove(here, own, accept=accept)), lambda: others.extend(self._prove_others(here))
+                lambda: list(self._prove(here, primary, accept=accept)), lambda: others.extend(self._prove_others(here))
             )
         except LifeboatError:
             for check in others:
@@ -600,7 +602,7 @@ class _Store:
             yield from locks.bring(run, point, inventory, expected, log=log)
             if not first:  # its rows are read when all the others are proved
                 yield from _rows(run, inventory, point, "")[0]
-        yield from _settings_checks(buckets.source(run), point, brought.applied, made=brought.made)
+        yield from _settings_checks(buckets.source(run), point, brought.applied, created=brought.created)
 
     def added(self, copied: CopiedBack) -> CopiedBack:
         """What was copied back of all buckets."""
@@ -624,28 +626,32 @@ def _of_the_store(error: LifeboatError) -> bool:
     return cause.whole if cause else error.exit_code == LifeboatError.exit_code and not s3_client.status(error)
 
 
-def _lost(one: _Brought) -> list[Check]:
-    return [Check("held by the vault", FAIL, f"lost, for the vault no longer has them: {one.lost}")] if one.lost else []
+def _lost(brought: _Brought) -> list[Check]:
+    return (
+        [Check("held by the vault", FAIL, f"lost, for the vault no longer has them: {brought.lost}")]
+        if brought.lost
+        else []
+    )
 
 
 def _prove(
-    run: Opened, inventory: Inventory, expected: str, one: _Brought, how: _How, log: Log, *, accept: bool
+    run: Opened, inventory: Inventory, expected: str, brought: _Brought, how: _How, log: Log, *, accept: bool
 ) -> list[Check]:
     """Compare with the listing. What is listed rightly and is wrong all the same is copied once more.
 
     expected: the condition on a row p of the table `point` of an object that the bucket must have.
     """
     log("comparing with the backup's listing")
-    among, copied = f"point p WHERE {expected}", one.copied
-    checks = _verified(run, inventory, among, one, how)
+    among, copied = f"point p WHERE {expected}", brought.copied
+    checks = _verified(run, inventory, among, brought, how)
     if verdict(checks) == FAIL:
         log(f"not yet: {'; '.join(check.detail for check in checks if check.result == FAIL)}")
         source = buckets.source(run)
         bad = compare.damaged(inventory, source, buckets.vault(run), among)
         with progress.going(progress.Gauge(f"objects to {source.url} again", unit=progress.OBJECTS)) as gauge:
             again = gauge.counting(inventory.entries(f"point p WHERE {bad}"))
-            copied = back.copy_back(run, again, source, log=log, compare=False, lock=one.lock, shared=how.shared)
-        checks = _verified(run, inventory, among, one, how)
+            copied = back.copy_back(run, again, source, log=log, compare=False, lock=brought.lock, shared=how.shared)
+        checks = _verified(run, inventory, among, brought, how)
     if verdict(checks) == FAIL and not accept:
         wrong = [f"{check.name}: {check.detail}" for check in checks if check.result == FAIL]
         wrong += [f"{lost.key}: {lost.why}" for lost in copied.failed[:3]]
@@ -654,9 +660,9 @@ def _prove(
     return checks
 
 
-def _verified(run: Opened, inventory: Inventory, among: str, one: _Brought, how: _How) -> list[Check]:
+def _verified(run: Opened, inventory: Inventory, among: str, brought: _Brought, how: _How) -> list[Check]:
     """An object that cannot be read is a failed check here: there is something to be done about it."""
-    share = throttle.SIDE_BY_SIDE if one.point.bucket else 1
+    share = throttle.SIDE_BY_SIDE if brought.point.bucket else 1
     try:
         return mirror_verify.verify_objects(
             run, inventory.entries(among), buckets.source(run), sample=how.sample or None, shared=how.shared,
@@ -687,11 +693,11 @@ def _key_for(run: Opened, log: Log) -> list[Check]:
         return [Check("the stack's own key", FAIL, words)]
 
 
-def _apply(source: Bucket, point: Point, log: Log, *, made: bool, first: bool = False) -> s3_settings.Applied:
+def _apply(source: Bucket, point: Point, log: Log, *, created: bool, first: bool = False) -> s3_settings.Applied:
     """Set again what is lost of the settings that come first, or of all others; in a bucket that was made just now what
     differs too. What the server refuses is a failed check later, and stops nothing."""
     wanted = {name: value for name, value in point.settings.items() if (name in s3_settings.FIRST) is first}
-    applied = s3_settings.apply(source, wanted, whole=made)
+    applied = s3_settings.apply(source, wanted, whole=created)
     for name in applied.changed:
         log(f"set the bucket's {name} as it was")
     for name, why in applied.refused.items():
@@ -699,7 +705,7 @@ def _apply(source: Bucket, point: Point, log: Log, *, made: bool, first: bool = 
     return applied
 
 
-def _made(config: Config, source: Bucket, point: Point, log: Log) -> bool:
+def _create_bucket(config: Config, source: Bucket, point: Point, log: Log) -> bool:
     """Make the bucket where it is missing; returns whether it was. From then on, until the recovery ends, the
     application would tell its users that their files are gone."""
     lock = bool(point.settings.get(s3_settings.LOCK))
@@ -717,7 +723,7 @@ def _both(first: s3_settings.Applied, then: s3_settings.Applied) -> s3_settings.
     return s3_settings.Applied((*first.changed, *then.changed), {**first.refused, **then.refused})
 
 
-def _settings_checks(source: Bucket, point: Point, applied: s3_settings.Applied, *, made: bool) -> Iterator[Check]:
+def _settings_checks(source: Bucket, point: Point, applied: s3_settings.Applied, *, created: bool) -> Iterator[Check]:
     """One check a setting that is on record, or that nobody could read when the backup was made."""
     told = s3_settings.inspect(source)
     wanted = {name: value for name, value in point.settings.items() if value}
@@ -727,7 +733,7 @@ def _settings_checks(source: Bucket, point: Point, applied: s3_settings.Applied,
         words = "not on record: the key might not read it when the backup was made"
         yield Check(f"bucket {name}", COULD_NOT_VERIFY, words)
     lock = s3_settings.LOCK
-    if made and lock in told.values and lock not in (*point.settings, *point.settings_denied):
+    if created and lock in told.values and lock not in (*point.settings, *point.settings_denied):
         words = "the backup is older than the record of it, so the bucket was made without"
         yield Check(f"bucket {lock}", COULD_NOT_VERIFY, words)
     extra = s3_settings.added(point.settings, told.values)
@@ -739,17 +745,17 @@ def _settings_checks(source: Bucket, point: Point, applied: s3_settings.Applied,
 
 
 def _setting(
-    name: str, wanted: Mapping[str, object], told: s3_settings.BucketSettings, applied: s3_settings.Applied
+    name: str, expected: Mapping[str, object], actual: s3_settings.BucketSettings, applied: s3_settings.Applied
 ) -> tuple[Verdict, str]:
     if name in applied.refused:
         return FAIL, f"not restored: {applied.refused[name]}"
-    if name not in told.values:
-        why = "the key may not read it" if name in told.denied else "the server does not tell it"
+    if name not in actual.values:
+        why = "the key may not read it" if name in actual.denied else "the server does not tell it"
         return COULD_NOT_VERIFY, why
-    only = {name: wanted[name]}
-    if s3_settings.lost(only, told.values):
-        return FAIL, s3_settings.describe(name, wanted, told.values)
-    if not s3_settings.changed(only, told.values):
+    only = {name: expected[name]}
+    if s3_settings.lost(only, actual.values):
+        return FAIL, s3_settings.describe(name, expected, actual.values)
+    if not s3_settings.changed(only, actual.values):
         return PASS, "as on record"
     if name in applied.changed:
         return FAIL, "it was set as on record, and the server made another of it"

@@ -47,7 +47,7 @@ class Offer:
 
 
 @dataclass(frozen=True)
-class Found:
+class Refetched:
     """offers: what the vault has for rows without an object; unfit: how many rows it has nothing for."""
 
     verdict: str
@@ -58,13 +58,13 @@ class Found:
     fetched: int = 0
 
 
-def live(run: Opened, *, fetch: bool = False, log: Log) -> Found:
+def live(run: Opened, *, fetch: bool = False, log: Log) -> Refetched:
     """Reconcile now, all buckets that rows name. fetch: copy back what the vault has for rows without an object."""
     database_server.refuse_without(run.config, "compare rows with objects")
     if not run.config.objects.keys_query:
         check = reconcile.unconfigured()
-        return Found(check.result, (check,))
-    several: list[Found] = []
+        return Refetched(check.result, (check,))
+    several: list[Refetched] = []
 
     def compare_bucket(whole: Opened, name: str) -> Iterator[Check]:
         several.append(found := _live(buckets.alone(whole, name) if name else whole, name, fetch, log))
@@ -83,11 +83,11 @@ def live(run: Opened, *, fetch: bool = False, log: Log) -> Found:
     )
 
 
-def _live(run: Opened, name: str, fetch: bool, log: Log) -> Found:
+def _live(run: Opened, name: str, fetch: bool, log: Log) -> Refetched:
     with Inventory() as inventory:
         report = _reconcile(run, inventory, log)
         missing = report.rows_without_objects.count
-        held = dict(_held(run, inventory, missing)) if missing else {}
+        held = dict(_offers(run, inventory, missing)) if missing else {}
         fetched, of_locks = 0, list[Check]()
         if fetch and held:
             log(f"fetching {len(held)} objects from the vault")
@@ -104,7 +104,7 @@ def _live(run: Opened, name: str, fetch: bool, log: Log) -> Found:
         for entry, why in held.items()
     )
     unfit = missing - len({offer.key for offer in offers})
-    return Found(verdict(checks), checks, report.as_dict(), offers, unfit, fetched)
+    return Refetched(verdict(checks), checks, report.as_dict(), offers, unfit, fetched)
 
 
 def _reconcile(run: Opened, inventory: Inventory, log: Log) -> reconcile.Report:
@@ -113,7 +113,7 @@ def _reconcile(run: Opened, inventory: Inventory, log: Log) -> reconcile.Report:
     return reconcile.compare(inventory, datetime.now(timezone.utc))
 
 
-def _held(run: Opened, inventory: Inventory, missing: int) -> Iterator[tuple[Listed, str]]:
+def _offers(run: Opened, inventory: Inventory, missing: int) -> Iterator[tuple[Listed, str]]:
     """What the vault has for rows without an object, and what it fits by."""
     vault = buckets.vault(run)
     wanted = "rows r WHERE NOT EXISTS (SELECT 1 FROM live l WHERE l.key = r.key)"
@@ -133,17 +133,17 @@ def _held(run: Opened, inventory: Inventory, missing: int) -> Iterator[tuple[Lis
             yield Listed(key, length, etag, at, "", version, etag, sha256 or None), why
 
 
-def _with_locks(run: Opened, name: str, held: Mapping[Listed, str], log: Log) -> tuple[list[Listed], list[str]]:
+def _with_locks(run: Opened, name: str, offers: Mapping[Listed, str], log: Log) -> tuple[list[Listed], list[str]]:
     """With what is on record of each of these versions, and the keys of which nothing is: a copy in the vault has the
     vault's lock, not the source's."""
-    wanted = {(entry.key, entry.vault_version): entry for entry in held}
+    wanted = {(entry.key, entry.vault_version): entry for entry in offers}
     found: dict[tuple[str, str], Listed] = {}
     try:
-        repo = repositories.of(run)
+        repo = repositories.repository_of(run)
         sound = catalog.sound(catalog.entries(repo, "objects", run.config.stack))
         for manifest in sound[: -_LOOKED_INTO - 1 : -1]:
             point = Point(repo, manifest, name, age.keys(run.config, run.key))
-            recorded = len(found) < len(wanted) and point.holds and point.held.properties is not None
+            recorded = len(found) < len(wanted) and point.holds and point.held_bucket.properties is not None
             for entry in point.entries() if recorded else ():
                 if before := wanted.get((entry.key, entry.vault_version)):
                     found.setdefault((entry.key, entry.vault_version), replace(before, properties=entry.properties))
@@ -164,14 +164,14 @@ def _where(offer: Offer) -> str:
     return named(f"{offer.bucket}/{offer.key}" if offer.bucket else offer.key)
 
 
-def text(found: Found) -> list[str]:
+def text(refetched: Refetched) -> list[str]:
     """For a terminal."""
-    lines = [f"{check.result:<16} {check.name}: {check.detail}" for check in found.checks]
-    told = "fetched" if found.fetched else "the vault has"
+    lines = [f"{check.result:<16} {check.name}: {check.detail}" for check in refetched.checks]
+    told = "fetched" if refetched.fetched else "the vault has"
     lines += [
         f"{told}: {_where(offer)}, version of {format_time(offer.modified)}: {offer.why}"
-        for offer in found.offers[:SHOWN]
+        for offer in refetched.offers[:SHOWN]
     ]
-    more = len(found.offers) - SHOWN
+    more = len(refetched.offers) - SHOWN
     lines += [f"{told}: {more} more"] if more > 0 else []
-    return lines + ([f"the vault has nothing for {found.unfit} of them"] if found.unfit else [])
+    return lines + ([f"the vault has nothing for {refetched.unfit} of them"] if refetched.unfit else [])

@@ -116,7 +116,7 @@ def take(
     try:
         source = buckets.source(run)
         wanted = [] if exact else [(point.bucket or source.name, point) for point in points]
-        names = _others(run, [source.name, *(point.bucket for point in points)], log) if whole else []
+        names = _additional(run, [source.name, *(point.bucket for point in points)], log) if whole else []
     except LifeboatError as exc:
         log(f"nothing can be copied out of the old server: {exc.cause}")
         return None
@@ -140,8 +140,8 @@ def take(
     return None
 
 
-def _others(run: Opened, returning: Sequence[str], log: Log) -> list[str]:
-    seen = store.look(run, returning)
+def _additional(run: Opened, returning: Sequence[str], log: Log) -> list[str]:
+    seen = store.read_store(run, returning)
     if seen.unlisted:
         log(f"which other buckets the old server has is not known: {seen.unlisted}")
         return []
@@ -294,7 +294,7 @@ class Return:
             missing = inventory.entries(GONE)
             with progress.going(progress.Gauge(f"objects to {source.url}", unit=progress.OBJECTS)) as gauge:
                 missing = gauge.counting(missing)
-                back.copy_back(self._run, missing, source, log=self._log, compare=False, lock=True, held=files)
+                back.copy_back(self._run, missing, source, log=self._log, compare=False, lock=True, source=files)
         rest = {name: value for name, value in settings.items() if name not in first}
         return {**refused, **s3_settings.apply(source, rest, whole=True).refused}
 

@@ -24,7 +24,7 @@ _ATTEMPTED = "list what is untrusted"
 
 
 @dataclass(frozen=True)
-class Found:
+class Adoptable:
     """documents: what can be adopted. left: of what cannot be, the id and why."""
 
     stack: str
@@ -43,7 +43,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def untrusted(run: Opened, only: Collection[str]) -> Found:
+def untrusted(run: Opened, only: Collection[str]) -> Adoptable:
     """Of the repository and of the copies in the vault, each document once. Raises UsageError where no signers are
     pinned, and NotFoundError where one that was named is not untrusted."""
     if not run.config.signers:
@@ -51,22 +51,22 @@ def untrusted(run: Opened, only: Collection[str]) -> Found:
         raise UsageError(_ATTEMPTED, run.config.stack, "no signers are pinned: everything is believed", remedy)
     found: dict[tuple[str, str, str], Listed] = {}
     left: dict[str, str] = {}
-    for store in filter(None, (repositories.of(run), copies.vault(run))):
-        _look(store, run.config.stack, only, found, left)
+    for store in filter(None, (repositories.repository_of(run), copies.vault(run))):
+        _collect(store, run.config.stack, only, found, left)
     missing = sorted(set(only) - {item.id for item in found.values()} - set(left))
     if missing:
         raise NotFoundError(
             _ATTEMPTED, ", ".join(missing), "nothing untrusted has that id", "`lifeboat list` shows all."
         )
     by_time = sorted(found.values(), key=lambda item: (item.id[-15:], item.id))
-    return Found(run.config.stack, tuple(by_time), left)
+    return Adoptable(run.config.stack, tuple(by_time), left)
 
 
-def _look(
+def _collect(
     store: Repository,
     stack: str,
     only: Collection[str],
-    found: dict[tuple[str, str, str], Listed],
+    documents: dict[tuple[str, str, str], Listed],
     left: dict[str, str],
 ) -> None:
     bare = copy.copy(store)
@@ -88,7 +88,7 @@ def _look(
             left[identity] = exc.cause
             continue
         if (read.stack, read.id, read.component) == (stack, identity, component):
-            found[document, identity, read.seal] = Listed(document, identity, read.seal)
+            documents[document, identity, read.seal] = Listed(document, identity, read.seal)
         else:
             left[identity] = why
 

@@ -32,7 +32,7 @@ _LASTS = timedelta(minutes=15)  # then it ends by itself, should this process no
 
 
 @dataclass(frozen=True)
-class Asked:
+class Request:
     """stack, severity: what the alert says, by which it is routed. seconds: how long to wait. arrived: a file, or an
     address, where what a receiver got can be read; empty: only Alertmanager is asked."""
 
@@ -43,7 +43,7 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Seen:
+class Result:
     """id: what the alert's label `test` says."""
 
     id: str
@@ -55,39 +55,41 @@ class Seen:
 
 
 def send(
-    client: Client, asked: Asked, *, now: datetime, log: Log, dry: bool = False,
+    client: Client, request: Request, *, now: datetime, log: Log, dry: bool = False,
     sleep: Callable[[float], None] = time.sleep, monotonic: Callable[[], float] = time.monotonic,
-) -> Seen:  # fmt: skip
+) -> Result:  # fmt: skip
     """dry: send nothing, so that nothing is verified."""
     identity = uuid.uuid4().hex
-    if not asked.stack:
-        return Seen(identity, (Check("stack", COULD_NOT_VERIFY, "none is named, so that no stack's alert was tried"),))
+    if not request.stack:
+        return Result(
+            identity, (Check("stack", COULD_NOT_VERIFY, "none is named, so that no stack's alert was tried"),)
+        )
     try:
         before = client.counts()
         if dry:
-            return Seen(identity, (Check("alert", COULD_NOT_VERIFY, "in check mode none is sent"),))
-        return Seen(identity, _through(client, asked, identity, before, now, log, sleep, monotonic))
+            return Result(identity, (Check("alert", COULD_NOT_VERIFY, "in check mode none is sent"),))
+        return Result(identity, _through(client, request, identity, before, now, log, sleep, monotonic))
     except IntegrityError as exc:
-        return Seen(identity, (Check("alertmanager", FAIL, str(exc)),))
+        return Result(identity, (Check("alertmanager", FAIL, str(exc)),))
     except LifeboatError as exc:
-        return Seen(identity, (Check("alertmanager", COULD_NOT_VERIFY, str(exc)),))
+        return Result(identity, (Check("alertmanager", COULD_NOT_VERIFY, str(exc)),))
 
 
 def _through(
-    client: Client, asked: Asked, identity: str, before: Counts, now: datetime, log: Log,
+    client: Client, request: Request, identity: str, before: Counts, now: datetime, log: Log,
     sleep: Callable[[float], None], monotonic: Callable[[], float],
 ) -> tuple[Check, ...]:  # fmt: skip
-    labels = {"alertname": NAME, "severity": asked.severity, "stack": asked.stack, _LABEL: identity}
+    labels = {"alertname": NAME, "severity": request.severity, "stack": request.stack, _LABEL: identity}
     annotations = {
-        "summary": f"{asked.stack}: this is a test of the alerts",
+        "summary": f"{request.stack}: this is a test of the alerts",
         "description": f"Nothing is wrong. Somebody runs lifeboat.dr.alert_test ({identity}).",
     }
     client.send(labels, annotations, now, now + _LASTS)
-    log(f"sent {NAME} {identity}: {asked.severity}, stack {asked.stack}")
-    deadline, good = monotonic() + asked.seconds, False
+    log(f"sent {NAME} {identity}: {request.severity}, stack {request.stack}")
+    deadline, good = monotonic() + request.seconds, False
     try:
         while True:
-            found = tuple(_judged(client.found(_LABEL, identity), before, client.counts(), asked, identity))
+            found = tuple(_judged(client.find(_LABEL, identity), before, client.counts(), request, identity))
             # A failure is counted a moment after the end of its request: what passes is looked at twice.
             before_it, good = good, checks.verdict(found) == PASS
             if (good and before_it) or any(check.kind == "kept back" for check in found):
@@ -106,7 +108,7 @@ def _end(client: Client, labels: dict[str, str], annotations: dict[str, str], no
         log(f"the alert ends by itself in {_LASTS}: {exc}")
 
 
-def _judged(alert: Optional[Alert], before: Counts, after: Counts, asked: Asked, identity: str) -> Iterator[Check]:
+def _judged(alert: Optional[Alert], before: Counts, after: Counts, request: Request, identity: str) -> Iterator[Check]:
     if alert is None:
         yield Check("route", FAIL, "Alertmanager took the alert, and does not have it")
         return
@@ -119,17 +121,17 @@ def _judged(alert: Optional[Alert], before: Counts, after: Counts, asked: Asked,
         yield Check("route", COULD_NOT_VERIFY, "its route leads to no receiver")
     elif after.started != before.started:
         yield Check("alertmanager", FAIL, "it was started again in the middle, so that its counts say nothing")
-    elif not after.sent and not asked.arrived:
+    elif not after.sent and not request.arrived:
         words = f"Alertmanager does not count by receiver; start it with {alertmanager.FEATURE}, or give arrived"
         yield Check("delivery", COULD_NOT_VERIFY, words)
     elif after.sent:
         for name in names:
-            yield from _sent(name, before, after, asked)
-    if asked.arrived:
-        yield _arrived(asked.arrived, identity)
+            yield from _sent(name, before, after, request)
+    if request.arrived:
+        yield _arrived(request.arrived, identity)
 
 
-def _sent(receiver: str, before: Counts, after: Counts, asked: Asked) -> Iterator[Check]:
+def _sent(receiver: str, before: Counts, after: Counts, request: Request) -> Iterator[Check]:
     integrations = sorted(integration for integration, name in after.sent if name == receiver)
     if not integrations:
         yield Check(receiver, COULD_NOT_VERIFY, "this receiver sends nowhere")
@@ -145,7 +147,7 @@ def _sent(receiver: str, before: Counts, after: Counts, asked: Asked) -> Iterato
         elif failed:
             yield Check(name, FAIL, f"all {failed} requests failed; why: journalctl -u prometheus-alertmanager")
         else:
-            yield Check(name, FAIL, f"no request ended within {asked.seconds:.0f} s")
+            yield Check(name, FAIL, f"no request ended within {request.seconds:.0f} s")
 
 
 def _arrived(where: str, identity: str) -> Check:
@@ -175,14 +177,14 @@ def _shown(where: str) -> str:
     return where.partition("?")[0] if "@" not in where else "what arrived"
 
 
-def asked_of(stack: str, severity: str, seconds: float, arrived: str) -> Asked:
+def request_of(stack: str, severity: str, seconds: float, arrived: str) -> Request:
     if arrived and not arrived.startswith(("/", "http://", "https://")):
         cause = "it is neither an absolute path nor an http or https address"
         raise UsageError("look for what arrived", arrived, cause, "Correct arrived. Nothing was sent.")
     if not 1 <= seconds <= 3600:
         raise UsageError("wait for the alert", f"{seconds:g} s", "it must be from 1 to 3600", "Nothing was sent.")
-    return Asked(stack, severity, seconds, arrived)
+    return Request(stack, severity, seconds, arrived)
 
 
-def words(found: Sequence[Check]) -> str:
-    return "; ".join(f"{check.name}: {check.detail}" for check in found if check.result != PASS)
+def summary(results: Sequence[Check]) -> str:
+    return "; ".join(f"{check.name}: {check.detail}" for check in results if check.result != PASS)

@@ -94,7 +94,7 @@ class Taken:
             notes = {"new": self.new, "notes": list(self.point.notes)}
             found = {**point, **notes, "backups": taken} if len(taken) != 1 else found
             found.setdefault("recovery_point", self.point.id)
-        if self.copied.place:
+        if self.copied.location:
             found["copies"] = {**self.copied.as_dict(), "failed": list(self.failed)}
         if self.pruned is not None:
             found["prune"] = self.pruned
@@ -104,18 +104,20 @@ class Taken:
 
     def lines(self) -> list[str]:
         """For a terminal; the last line says what is wrong, where something is."""
-        shown = [f"{manifest.id}  {COMPONENTS[manifest.component].line(manifest)}" for manifest in self.manifests]
+        shown = [f"{manifest.id}  {COMPONENTS[manifest.component].summary(manifest)}" for manifest in self.manifests]
         if self.point is not None:
             parts = ", ".join(self.point.parts)
             shown.append(f"{self.point.id}  recovery point of {parts}, consistency {self.point.consistency}")
             shown += [f"  {why}" for why in [points.why_apart(self.point)] if why]
-        if self.copied.place:
-            shown.append(f"{len(self.copied.copied)} copied to {self.copied.place}, {len(self.copied.held)} are there")
+        if self.copied.location:
+            shown.append(
+                f"{len(self.copied.copied)} copied to {self.copied.location}, {len(self.copied.copies)} are there"
+            )
         if self.pruned is not None:
             from . import prune
 
             shown.append(f"pruned {len(self.pruned['delete'])}")
-            shown += prune.told(self.pruned, "pruned")
+            shown += prune.report(self.pruned, "pruned")
         if self.not_pruned:
             shown.append(f"not pruned: {self.not_pruned}")
         if self.shrunk:
@@ -153,7 +155,7 @@ def take(
             copies.catch_up(run, log=log)
         raise
     unheard = _unanswered(run, log)
-    race = repositories.of(run).race
+    race = repositories.repository_of(run).race
     if race:
         log(race)
     # Where no verification runs, it does not keep the host's old keys alive.
@@ -164,7 +166,7 @@ def take(
     failed = list(copied.failed)
     point, new = None, False
     if seal or not component:
-        point, new = points.seal(run, now=datetime.now(timezone.utc), copies=copied.held, more=unheard, log=log)
+        point, new = points.seal(run, now=datetime.now(timezone.utc), copies=copied.copies, more=unheard, log=log)
         failed += copies.send_points(run, log=log) if not failed else []
     pruned, waits, refused = None, "", None
     if prune_after:
@@ -223,6 +225,6 @@ def _shrunk(run: Opened, manifests: Sequence[Manifest]) -> str:
     for manifest in manifests:
         if manifest.component == DATABASE:
             with contextlib.suppress(LifeboatError):  # the backup is good, and status looks again
-                backups = catalog.entries(repositories.of(run), DATABASE, run.config.stack)
+                backups = catalog.entries(repositories.repository_of(run), DATABASE, run.config.stack)
                 return catalog.shrunk(backups, manifest.id)[0]
     return ""

@@ -27,7 +27,7 @@ from ..repository.components import AnyKind, configured
 from ..settings.config import Config
 from ..stack.runtime import Opened
 from . import checklist_incident, prune, schedule, status
-from .checklist_line import BY_HAND, Checklist, Line
+from .checklist_line import BY_HAND, Checklist, Item
 
 PERIODS = ("daily", "weekly", "monthly", "quarterly", "incident")
 RAN = "backups ran"
@@ -63,7 +63,7 @@ def ahead_of(days: float) -> timedelta:
     return timedelta(days=days)
 
 
-def _worse(today: Sequence[Line], later: Sequence[Line]) -> list[Line]:
+def _worse(today: Sequence[Item], later: Sequence[Item]) -> list[Item]:
     """A look into the future may turn a line red, and none green."""
     order = (BY_HAND, PASS, COULD_NOT_VERIFY, FAIL)
     found = {(line.box, line.name): line for line in today}
@@ -73,131 +73,131 @@ def _worse(today: Sequence[Line], later: Sequence[Line]) -> list[Line]:
     return list(found.values())
 
 
-def _lines(run: Opened, period: str, now: datetime, present: datetime) -> Iterator[Line]:
+def _lines(run: Opened, period: str, now: datetime, present: datetime) -> Iterator[Item]:
     if period == "incident":
         yield from checklist_incident.lines(run, now)
         return
     try:
-        found = status.status(run, now=now, asked=present)
+        found = status.status(run, now=now, real_now=present)
     except LifeboatError as exc:
-        yield Line(RAN if period == "daily" else period, "repository", COULD_NOT_VERIFY, str(exc))
+        yield Item(RAN if period == "daily" else period, "repository", COULD_NOT_VERIFY, str(exc))
         found = status.Status(run.config.stack, now, (), (), {})
     kinds = configured(run.config)
     mine = [check for check in found.checks if _BELONGS.get(check.kind, "daily") == period]
     if period == "daily":
-        yield from (_line(RAN, check) for check in mine)
+        yield from (_item(RAN, check) for check in mine)
     elif period == "weekly":
         good = {kind.name: [entry for entry in found.backups.get(kind.name, ()) if entry.good] for kind in kinds}
         yield from (_trend(component, some) for component, some in good.items())
-        yield from (_line(SIZE, check) for check in mine if check.kind != "space")
+        yield from (_item(SIZE, check) for check in mine if check.kind != "space")
         if not any(check.kind == status.CONTENT for check in mine):
             yield _content({kind: good[kind.name] for kind in kinds if kind.counts and not kind.guarded})
-        yield from (_line(SPACE, check) for check in mine if check.kind == "space")
+        yield from (_item(SPACE, check) for check in mine if check.kind == "space")
         yield _days_until_full(run, good, now)
     elif period == "monthly":
         yield _overdue(run, now)
-        yield from (_line(SCRIPTS, check) for check in schedule.checks(run.config, now))
+        yield from (_item(SCRIPTS, check) for check in schedule.checks(run.config, now))
         if run.config.monitored:
             words = f"run lifeboat.dr.alert_test -e alert_stack={run.config.stack}; it must end with PASS"
-            yield Line(ALERTS, "alert test", BY_HAND, words)
+            yield Item(ALERTS, "alert test", BY_HAND, words)
     else:
         yield from _drills(run.config, now)
-        yield from (_line(DRILLS, check) for check in mine)
+        yield from (_item(DRILLS, check) for check in mine)
 
 
-def _line(box: str, check: Check) -> Line:
-    return Line(box, check.name, check.result, check.detail, f"at most {check.most}" if check.most else "")
+def _item(box: str, check: Check) -> Item:
+    return Item(box, check.name, check.result, check.detail, f"at most {check.most}" if check.most else "")
 
 
-def _trend(component: str, good: Sequence[Entry]) -> Line:
+def _trend(component: str, good: Sequence[Entry]) -> Item:
     name, limit = f"{component} size", f"half to three times the median of the {growth.BEFORE} before"
     if len(good) < 2:
         words = f"{good[0].id} has {human(status.bytes_of(good[0]))}" if good else "there is no good backup"
-        return Line(SIZE, name, COULD_NOT_VERIFY, f"{words}: no earlier one to compare it with", limit)
+        return Item(SIZE, name, COULD_NOT_VERIFY, f"{words}: no earlier one to compare it with", limit)
     sizes = [status.bytes_of(entry) for entry in good[-1 - growth.BEFORE :]]
     median = statistics.median(sizes[:-1])
     words = f"{good[-1].id} has {human(sizes[-1])}, the median before is {human(median)}"
-    return Line(SIZE, name, FAIL if growth.sudden(sizes[-1], median) else PASS, words, limit)
+    return Item(SIZE, name, FAIL if growth.sudden(sizes[-1], median) else PASS, words, limit)
 
 
-def _content(found: Mapping[AnyKind, Sequence[Entry]]) -> Line:
+def _content(by_kind: Mapping[AnyKind, Sequence[Entry]]) -> Item:
     """Status speaks of it only where it is wrong."""
-    limit = f"half of the {' and '.join(what for kind in found for what in kind.counts)} of the seven before"
-    if any(len(good) < 2 for good in found.values()):
-        return Line(SIZE, status.CONTENT, COULD_NOT_VERIFY, "there are no two good backups to compare", limit)
+    limit = f"half of the {' and '.join(what for kind in by_kind for what in kind.counts)} of the seven before"
+    if any(len(good) < 2 for good in by_kind.values()):
+        return Item(SIZE, status.CONTENT, COULD_NOT_VERIFY, "there are no two good backups to compare", limit)
     told = []
-    for kind, good in found.items():
+    for kind, good in by_kind.items():
         counted = kind.counted(present(good[-1].manifest).detailed(kind.details))
         told.append(f"{good[-1].id} holds {', '.join(f'{count} {what}' for what, count in counted.items())}")
-    return Line(SIZE, status.CONTENT, PASS, "; ".join(told), limit)
+    return Item(SIZE, status.CONTENT, PASS, "; ".join(told), limit)
 
 
-def _days_until_full(run: Opened, good: Mapping[str, Sequence[Entry]], now: datetime) -> Line:
+def _days_until_full(run: Opened, good: Mapping[str, Sequence[Entry]], now: datetime) -> Item:
     name, limit = "days until full", f"at least {DAYS_TO_ACT} days"
     try:
         free, days = until_full(run, good, now)
     except LifeboatError as exc:
-        return Line(SPACE, name, COULD_NOT_VERIFY, str(exc), limit)
+        return Item(SPACE, name, COULD_NOT_VERIFY, str(exc), limit)
     if free is None:
-        return Line(SPACE, name, PASS, "a repository without a limit", limit)
-    kept = {component: _kept(some) for component, some in good.items()}
+        return Item(SPACE, name, PASS, "a repository without a limit", limit)
+    kept = {component: _sizes(some) for component, some in good.items()}
     if not any(kept.values()):
-        return Line(SPACE, name, COULD_NOT_VERIFY, "there is no backup to measure by", limit)
+        return Item(SPACE, name, COULD_NOT_VERIFY, "there is no backup to measure by", limit)
     told = f"full in {days} days" if days is not None else f"not full within {growth.HORIZON} days"
     slopes = {component: growth.slope(some, now) for component, some in kept.items() if some}
     grows = ", ".join(f"{slope} grows by {human(more)} a day" for slope, more in slopes.items() if more is not None)
     words = f"{human(free)} free, {told}{'; ' + grows if grows else ''}"
     if days is not None and days < DAYS_TO_ACT:
-        return Line(SPACE, name, FAIL, words, limit)
+        return Item(SPACE, name, FAIL, words, limit)
     unknown = [slope for slope, more in slopes.items() if more is None]
     if unknown:
         words += f"; how much {', '.join(unknown)} grows is not known before there are backups of two days"
-        return Line(SPACE, name, COULD_NOT_VERIFY, words, limit)
-    return Line(SPACE, name, PASS, words, limit)
+        return Item(SPACE, name, COULD_NOT_VERIFY, words, limit)
+    return Item(SPACE, name, PASS, words, limit)
 
 
 def until_full(run: Opened, good: Mapping[str, Sequence[Entry]], now: datetime) -> tuple[Optional[int], Optional[int]]:
     """(bytes that are free where the backups are, None where there is no limit; days until they are used up, None where
     a year passes without it). good: by component."""
-    free, rules = repositories.of(run).free_bytes(), prune.policy(run.config)
-    kept = [_kept(some) for some in good.values()]
+    free, rules = repositories.repository_of(run).free_bytes(), prune.policy(run.config)
+    kept = [_sizes(some) for some in good.values()]
     return free, None if free is None else growth.days_until_full(free, kept, rules, now)
 
 
-def _kept(good: Sequence[Entry]) -> list[growth.Kept]:
+def _sizes(good: Sequence[Entry]) -> list[growth.Sized]:
     """Bytes on this disk, which for objects is the listing alone."""
     found = (present(entry.manifest) for entry in good)
     return [(retention.Backup(manifest.id, manifest.taken_at, True), manifest.size) for manifest in found]
 
 
-def _overdue(run: Opened, now: datetime) -> Line:
+def _overdue(run: Opened, now: datetime) -> Item:
     name, limit = "retention", "nothing is overdue"
     try:
         to_come = now > clock.now() + clock.TOLERANCE
         plan = prune.prune(run, now=now, dry_run=True, log=lambda _: None, trust_clock=to_come)
     except LifeboatError as exc:
-        return Line(OLD, name, COULD_NOT_VERIFY, str(exc), limit)
+        return Item(OLD, name, COULD_NOT_VERIFY, str(exc), limit)
     due, old = plan["delete"], plan["versions"]
     words = f"{len(plan['keep'])} kept by a rule, {len(due)} overdue"
     words += f": {', '.join(due[:5])}; lifeboat prune deletes them" if due else ""
     words += f"; {old['deleted']} old object versions ({human(old['bytes'])}) go next time" if old["deleted"] else ""
     words += f"; {len(plan['locked'])} are locked by the store" if plan["locked"] else ""
     if due:
-        return Line(OLD, name, FAIL, words, limit)
+        return Item(OLD, name, FAIL, words, limit)
     unread = [f"{identity}: {why}" for identity, why in plan["unknown"].items()]
     unknown = [*unread[:3], *plan["failed"], *([f"old versions: {old['waits']}"] if old["waits"] else [])]
     if unknown:
-        return Line(OLD, name, COULD_NOT_VERIFY, f"{words}; not looked at: {'; '.join(unknown)}", limit)
-    return Line(OLD, name, PASS, words, limit)
+        return Item(OLD, name, COULD_NOT_VERIFY, f"{words}; not looked at: {'; '.join(unknown)}", limit)
+    return Item(OLD, name, PASS, words, limit)
 
 
-def _drills(config: Config, now: datetime) -> Iterator[Line]:
+def _drills(config: Config, now: datetime) -> Iterator[Item]:
     """Which is overdue is for the history to say; a later one that failed is red, however young the last pass."""
     limit = f"one that passed in {config.alarms.drill_age_days} days"
     try:
         kept = store.everything(config)
     except LifeboatError as exc:
-        yield Line(DRILLS, "evidence", COULD_NOT_VERIFY, str(exc), limit)
+        yield Item(DRILLS, "evidence", COULD_NOT_VERIFY, str(exc), limit)
         return
     for duty in history.judge(history.answer(config, kept), now).duties:
         if not duty.name.startswith("drill"):
@@ -207,8 +207,8 @@ def _drills(config: Config, now: datetime) -> Iterator[Line]:
             words = f"the last that passed was {(now - duty.last) / timedelta(days=1):.0f} days ago"
         words += f"; a later one ended with {duty.failed}" if duty.failed else ""
         good = duty.state == history.OK and not duty.failed
-        yield Line(DRILLS, duty.name, PASS if good else FAIL, words if good else f"{words}; hold one", limit)
+        yield Item(DRILLS, duty.name, PASS if good else FAIL, words if good else f"{words}; hold one", limit)
     bad = [item for item in kept if item.problem]
     if bad:
         words = "; ".join(f"{item.id}: {item.problem}" for item in bad[:3])
-        yield Line(DRILLS, "records", FAIL, f"{len(bad)} are no evidence: {words}", "all can be read")
+        yield Item(DRILLS, "records", FAIL, f"{len(bad)} are no evidence: {words}", "all can be read")

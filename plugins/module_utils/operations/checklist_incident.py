@@ -35,11 +35,11 @@ from ..site import scope
 from ..stack import answer, runtime
 from ..stack.compose import ComposeRuntime
 from ..stack.runtime import Opened
-from .checklist_line import BY_HAND, Line
+from .checklist_line import BY_HAND, Item
 
 LATEST, RUNBOOK, RECOVER = "the latest backup that can be used", "the runbook", "the recovery"
 VERIFY, AFTER = "the system was seen to work", "cause and prevention"
-Seen = tuple[str, str, str]  # condition, words, what was not checked
+Assessed = tuple[str, str, str]  # condition, words, what was not checked
 _RECENT = timedelta(days=7)
 
 
@@ -49,7 +49,7 @@ class Part:
 
     scenario: Scenario
     condition: str = ""
-    words: str = ""
+    detail: str = ""
     unchecked: str = ""
 
     @property
@@ -57,20 +57,20 @@ class Part:
         return scope.APPLICATION if self.scenario.name == BACKEND else self.scenario.name.replace("_", " ")
 
 
-def lines(run: Opened, now: datetime) -> Iterator[Line]:
+def lines(run: Opened, now: datetime) -> Iterator[Item]:
     latest, point = _latest(run, now)
     yield latest
     parts = [_looked(run, item) for item in run.config.scenarios if item.component or item.name in _LOOKS]
     broken = [part for part in parts if part.condition not in (HEALTHY, "")]
     yield from _runbooks(parts, broken)
     for part in parts:
-        yield _line(part, broken, point)
+        yield _recovery(part, broken, point)
     yield from _endpoints(run.config)
-    yield Line(VERIFY, "by a person", BY_HAND, "log in, read, write, upload and download as a customer does")
+    yield Item(VERIFY, "by a person", BY_HAND, "log in, read, write, upload and download as a customer does")
     yield from _after(run.config, now)
 
 
-def _latest(run: Opened, now: datetime) -> tuple[Line, str]:
+def _latest(run: Opened, now: datetime) -> tuple[Item, str]:
     """The recovery point to use; of a stack that has none, its first component's newest backup. Here, else in the
     vault."""
     name, said = "recovery point", []
@@ -86,24 +86,24 @@ def _latest(run: Opened, now: datetime) -> tuple[Line, str]:
         usable = [entry for entry in tied if entry.good and entry.point]
         if usable and usable[-1].point:
             latest = usable[-1]
-            words = _told(latest, place, now, f"consistency {usable[-1].point.consistency}, ")
+            words = _described(latest, place, now, f"consistency {usable[-1].point.consistency}, ")
             passed = tied[tied.index(latest) + 1 :]
             words += "".join(f"; newer, and of no use: {other.id}: {other.problem}" for other in passed[:3])
-            return Line(LATEST, name, PASS, words, "one whose every part is there and whole"), latest.id
+            return Item(LATEST, name, PASS, words, "one whose every part is there and whole"), latest.id
         first = configured(run.config)[0].name
         alone = [entry for entry in found[first] if entry.good]
         if alone:
-            words = _told(alone[-1], place, now)
-            return Line(LATEST, f"backup of the {first}", PASS, words, "one that is whole"), ""
+            words = _described(alone[-1], place, now)
+            return Item(LATEST, f"backup of the {first}", PASS, words, "one that is whole"), ""
         said.append(f"{place}: none that can be used")
     result = FAIL if any("none that" in text for text in said) else COULD_NOT_VERIFY
-    return Line(LATEST, name, result, "; ".join(said), "one whose every part is there and whole"), ""
+    return Item(LATEST, name, result, "; ".join(said), "one whose every part is there and whole"), ""
 
 
-def _told(usable: Published, place: str, now: datetime, more: str = "") -> str:
+def _described(usable: Published, source: str, now: datetime, more: str = "") -> str:
     taken_at = present(usable.taken_at)
     age = f"taken {format_time(taken_at)}, {(now - taken_at).total_seconds() / 3600:.1f} h ago"
-    return f"{usable.id} in the {place}, {age}, {more}{'' if usable.proven_at else 'NOT '}proven by a restore"
+    return f"{usable.id} in the {source}, {age}, {more}{'' if usable.proven_at else 'NOT '}proven by a restore"
 
 
 def _looked(run: Opened, scenario: Scenario) -> Part:
@@ -122,7 +122,7 @@ def _sources(run: Opened, component: str) -> Optional[Sources]:
         return None
 
 
-def _component(run: Opened, name: str) -> Seen:
+def _component(run: Opened, name: str) -> Assessed:
     seen = scope.ASSESS[name](run, _sources(run, name), lambda _: None)
     if isinstance(seen, (files_plan.Plan, dumps_plan.Plan)):
         return seen.condition, "; ".join(seen.findings) or seen.target, "; ".join(seen.unchecked)
@@ -136,7 +136,7 @@ def _component(run: Opened, name: str) -> Seen:
     return seen.condition, "; ".join(seen.findings) or seen.service, "; ".join(seen.unchecked)
 
 
-def _application(run: Opened) -> Seen:
+def _application(run: Opened) -> Assessed:
     """Whether the services that need the data run. Why they do not is for the recovery's own plan to find out."""
     stack = run.runtime
     names = list(run.config.application.writers) or _users(run)
@@ -157,52 +157,52 @@ def _users(run: Opened) -> list[str]:
     return [name for name in services if name not in config.stores]
 
 
-def _frontend(run: Opened) -> Seen:
+def _frontend(run: Opened) -> Assessed:
     made = frontend_plan.make(run.config, frontend_assess.token_of(run.config, ""), log=lambda _: None)
     return made.condition, "; ".join(made.findings) or made.why, "; ".join(made.unchecked)
 
 
 # Besides the components, which have an assessment of their own.
-_LOOKS: Mapping[str, Callable[[Opened], Seen]] = {BACKEND: _application, FRONTEND: _frontend}
+_LOOKS: Mapping[str, Callable[[Opened], Assessed]] = {BACKEND: _application, FRONTEND: _frontend}
 
 
-def _runbooks(parts: Sequence[Part], broken: Sequence[Part]) -> Iterator[Line]:
+def _runbooks(parts: Sequence[Part], broken: Sequence[Part]) -> Iterator[Item]:
     read = "read docs/{0}.md (docs/ja/{0}.md) before you type"
     data = [part for part in parts if part.scenario.component]
     here = [part for part in parts if part.scenario.name != FRONTEND]
     if all(part in broken for part in here):
         site = SCENARIOS[SITE]
         words = f"all of it is broken. Where the machine itself is lost: {read.format(site.runbook)}"
-        yield Line(RUNBOOK, site.name, BY_HAND, f"{words}, then lifeboat.dr.{site.playbook}")
+        yield Item(RUNBOOK, site.name, BY_HAND, f"{words}, then lifeboat.dr.{site.playbook}")
     for part in broken or data:
-        yield Line(RUNBOOK, part.name, BY_HAND, read.format(part.scenario.runbook))
+        yield Item(RUNBOOK, part.name, BY_HAND, read.format(part.scenario.runbook))
 
 
-def _line(one: Part, broken: Sequence[Part], point: str) -> Line:
+def _recovery(part: Part, broken: Sequence[Part], point: str) -> Item:
     limit = "healthy"
-    if not one.condition:
-        return Line(RECOVER, one.name, COULD_NOT_VERIFY, one.words, limit)
-    if one.condition != HEALTHY:
+    if not part.condition:
+        return Item(RECOVER, part.name, COULD_NOT_VERIFY, part.detail, limit)
+    if part.condition != HEALTHY:
         # Two of them recovered to two instants would not fit one another.
-        both = sum(bool(part.scenario.component) for part in broken) > 1
-        same = f" -e recovery_point={point}" if point and both and one.scenario.component else ""
-        command = f"ansible-playbook -i <inventory> lifeboat.dr.{one.scenario.playbook} -e target=<host>{same}"
-        words = f"{one.condition}: {one.words}; run: {command}, read its plan, then add -e confirm=<host>"
-        return Line(RECOVER, one.name, FAIL, words, limit)
-    if one.unchecked:
-        return Line(RECOVER, one.name, COULD_NOT_VERIFY, f"{one.words}; not checked: {one.unchecked}", limit)
-    return Line(RECOVER, one.name, PASS, f"nothing to recover: {one.words}", limit)
+        both = sum(bool(other.scenario.component) for other in broken) > 1
+        same = f" -e recovery_point={point}" if point and both and part.scenario.component else ""
+        command = f"ansible-playbook -i <inventory> lifeboat.dr.{part.scenario.playbook} -e target=<host>{same}"
+        words = f"{part.condition}: {part.detail}; run: {command}, read its plan, then add -e confirm=<host>"
+        return Item(RECOVER, part.name, FAIL, words, limit)
+    if part.unchecked:
+        return Item(RECOVER, part.name, COULD_NOT_VERIFY, f"{part.detail}; not checked: {part.unchecked}", limit)
+    return Item(RECOVER, part.name, PASS, f"nothing to recover: {part.detail}", limit)
 
 
-def _endpoints(config: Config) -> Iterator[Line]:
+def _endpoints(config: Config) -> Iterator[Item]:
     if not config.application.checks:
-        yield Line(VERIFY, "endpoints", COULD_NOT_VERIFY, "none is named in lifeboat_application.checks")
+        yield Item(VERIFY, "endpoints", COULD_NOT_VERIFY, "none is named in lifeboat_application.checks")
     for item in config.application.checks:
         check = answer.endpoint(item, time.monotonic())
-        yield Line(VERIFY, check.name, check.result, check.detail, f"status {item.status}")
+        yield Item(VERIFY, check.name, check.result, check.detail, f"status {item.status}")
 
 
-def _after(config: Config, now: datetime) -> Iterator[Line]:
+def _after(config: Config, now: datetime) -> Iterator[Item]:
     words = "no recovery in the last 7 days"
     try:
         records = (kept.record for kept in store.everything(config) if kept.record)
@@ -210,8 +210,8 @@ def _after(config: Config, now: datetime) -> Iterator[Line]:
         words = f"the recoveries of the last 7 days: {', '.join(recent)}" if recent else words
     except LifeboatError as exc:
         words = f"the evidence cannot be read: {exc.cause}"
-    yield Line(AFTER, "evidence", BY_HAND, f"keep it with the report of the incident; {words}")
-    yield Line(
+    yield Item(AFTER, "evidence", BY_HAND, f"keep it with the report of the incident; {words}")
+    yield Item(
         AFTER, "cause", BY_HAND, "what broke, since when, how it was noticed; what is in quarantine is the witness"
     )
-    yield Line(AFTER, "prevention", BY_HAND, "what is changed, by whom, until when; what the runbook lacked")
+    yield Item(AFTER, "prevention", BY_HAND, "what is changed, by whom, until when; what the runbook lacked")

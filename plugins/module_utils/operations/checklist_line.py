@@ -6,10 +6,10 @@
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from ..base import typed
 from ..base.checks import PASS, Check, verdict
 from ..base.clock import format_time
 from ..faces import page as faces_page
@@ -21,13 +21,13 @@ BY_HAND = "BY_HAND"
 
 
 @dataclass(frozen=True)
-class Line:
-    """box: the line of the operator's list that this is a part of. seen: the figure; limit: what it may be."""
+class Item:
+    """box: the line of the operator's list that this is a part of. limit: what the figure may be."""
 
     box: str
     name: str
     result: str
-    seen: str
+    figure: str = field(metadata={"json": "seen"})
     limit: str = ""
 
 
@@ -38,7 +38,7 @@ class Checklist:
     stack: str
     period: str
     at: datetime
-    lines: tuple[Line, ...]
+    lines: tuple[Item, ...]
     ahead: timedelta = timedelta()
 
     @property
@@ -47,7 +47,7 @@ class Checklist:
         return verdict(Check(line.name, line.result) for line in self.lines if line.result != BY_HAND)
 
     @property
-    def boxes(self) -> dict[str, list[Line]]:
+    def boxes(self) -> dict[str, list[Item]]:
         names = dict.fromkeys(line.box for line in self.lines)
         return {name: [line for line in self.lines if line.box == name] for name in names}
 
@@ -58,41 +58,41 @@ class Checklist:
             "at": format_time(self.at),
             "ahead_days": self.ahead / timedelta(days=1),
             "verdict": self.verdict,
-            "lines": [dataclasses.asdict(line) for line in self.lines],
+            "lines": [typed.plain(line) for line in self.lines],
         }
 
 
-def _title(made: Checklist) -> str:
-    ahead = f", as if nothing ran for {made.ahead / timedelta(days=1):g} days" if made.ahead else ""
-    return f"{made.period} checklist of {made.stack} at {format_time(made.at)}{ahead}"
+def _title(checklist: Checklist) -> str:
+    ahead = f", as if nothing ran for {checklist.ahead / timedelta(days=1):g} days" if checklist.ahead else ""
+    return f"{checklist.period} checklist of {checklist.stack} at {format_time(checklist.at)}{ahead}"
 
 
-def text(made: Checklist) -> list[str]:
-    shown = [_title(made)]
-    for box, lines in made.boxes.items():
+def text(checklist: Checklist) -> list[str]:
+    shown = [_title(checklist)]
+    for box, lines in checklist.boxes.items():
         shown += ["", box]
         for item in lines:
             limit = f"  ({item.limit})" if item.limit else ""
-            words = f"{item.name}: {item.seen}{limit}"
+            words = f"{item.name}: {item.figure}{limit}"
             shown.append(f"  {item.result.replace('_', ' '):<16}  {terminal(words)}")
-    wrong = [terminal(line.name) for line in made.lines if line.result not in (PASS, BY_HAND)]
-    return [*shown, "", f"{made.verdict}  {made.stack}{': ' if wrong else ''}{', '.join(wrong)}"]
+    wrong = [terminal(line.name) for line in checklist.lines if line.result not in (PASS, BY_HAND)]
+    return [*shown, "", f"{checklist.verdict}  {checklist.stack}{': ' if wrong else ''}{', '.join(wrong)}"]
 
 
-def markdown(made: Checklist) -> str:
-    shown = [f"# {marked(_title(made))}", "", f"**{marked(made.verdict)}**"]
-    for box, lines in made.boxes.items():
+def markdown(checklist: Checklist) -> str:
+    shown = [f"# {marked(_title(checklist))}", "", f"**{marked(checklist.verdict)}**"]
+    for box, lines in checklist.boxes.items():
         shown += ["", f"## {marked(box)}", ""]
         for item in lines:
             limit = f" ({marked(item.limit)})" if item.limit else ""
-            words = f"**{marked(item.result)}** {marked(item.name)}: {marked(item.seen)}{limit}"
+            words = f"**{marked(item.result)}** {marked(item.name)}: {marked(item.figure)}{limit}"
             shown.append(f"- [{'x' if item.result == PASS else ' '}] {words}")
     return "\n".join([*shown, ""])
 
 
-def page(made: Checklist) -> str:
+def page(checklist: Checklist) -> str:
     body = []
-    for box, lines in made.boxes.items():
-        rows = [(badge(item.result), item.name, item.seen, item.limit) for item in lines]
+    for box, lines in checklist.boxes.items():
+        rows = [(badge(item.result), item.name, item.figure, item.limit) for item in lines]
         body.append(section(box, table(("Verdict", "Check", "Seen", "Allowed"), rows)))
-    return faces_page.page(_title(made), tag("h1", badge(made.verdict), " ", _title(made)), body)
+    return faces_page.page(_title(checklist), tag("h1", badge(checklist.verdict), " ", _title(checklist)), body)

@@ -125,7 +125,7 @@ def _skew(bucket: Bucket) -> Optional[float]:
 
 
 @dataclass(frozen=True)
-class Seen:
+class Sighting:
     """since: when this pruner first saw it hidden. removed: it was this pruner that hid it, as the retention says."""
 
     since: datetime
@@ -138,10 +138,10 @@ class _Hidden:
 
     schema: str = _SCHEMA
     version: tuple[int, ...] = (1, 0)
-    places: Mapping[str, Mapping[str, Seen]] = field(default_factory=dict)
+    places: Mapping[str, Mapping[str, Sighting]] = field(default_factory=dict)
 
 
-def read_hidden(config: Config) -> dict[str, dict[str, Seen]]:
+def read_hidden(config: Config) -> dict[str, dict[str, Sighting]]:
     """The record; empty where there is none yet. IntegrityError where it is not as this code writes it."""
     path = config.state / HIDDEN
 
@@ -167,7 +167,7 @@ def read_hidden(config: Config) -> dict[str, dict[str, Seen]]:
     return {place: dict(those) for place, those in found.places.items()}
 
 
-def write_hidden(config: Config, record: Mapping[str, Mapping[str, Seen]]) -> None:
+def write_hidden(config: Config, record: Mapping[str, Mapping[str, Sighting]]) -> None:
     path, data = config.state / HIDDEN, json.dumps(typed.plain(_Hidden(places=record)), indent=1).encode() + b"\n"
     with filesystem.explained("remember since when old versions are known", path):
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -176,19 +176,22 @@ def write_hidden(config: Config, record: Mapping[str, Mapping[str, Seen]]) -> No
         filesystem.write(path, data, temporary)
 
 
-def seen_hidden(before: Mapping[str, Seen], hidden: Iterable[str], now: datetime) -> dict[str, Seen]:
+def seen_hidden(before: Mapping[str, Sighting], hidden: Iterable[str], now: datetime) -> dict[str, Sighting]:
     """The record of one place as of now: what is hidden since then, what is newly hidden, and nothing that is back."""
-    return {identity: before.get(identity, Seen(now)) for identity in hidden}
+    return {identity: before.get(identity, Sighting(now)) for identity in hidden}
 
 
-def removed_hidden(record: Mapping[str, Seen], identities: Iterable[str], now: datetime) -> dict[str, Seen]:
+def removed_hidden(record: Mapping[str, Sighting], identities: Iterable[str], now: datetime) -> dict[str, Sighting]:
     """The record, with those that this pruner is about to hide."""
-    return {**record, **{identity: replace(record.get(identity, Seen(now)), removed=True) for identity in identities}}
+    return {
+        **record,
+        **{identity: replace(record.get(identity, Sighting(now)), removed=True) for identity in identities},
+    }
 
 
 def alarms(
     hidden: Mapping[str, Hidden],
-    record: Mapping[str, Seen],
+    record: Mapping[str, Sighting],
     backups: Mapping[str, Sequence[Entry]],
     tied: Sequence[PointEntry],
     policy: retention.Policy,
@@ -203,19 +206,19 @@ def alarms(
     for component in (*backups, ""):
         live = catalog.for_retention(backups[component]) if component else list(points.for_retention(tied))
         known = {item.id for item in live}
-        gone = [retention.Backup(name, dated(name), good=True) for name in lost - known if _of(name, component)]
+        gone = [retention.Backup(name, dated(name), good=True) for name in lost - known if _belongs(name, component)]
         if gone:
             lost -= set(retention.plan([*live, *gone], policy, now).delete)
     return sorted(lost)
 
 
-def _of(identity: str, component: str) -> bool:
+def _belongs(identity: str, component: str) -> bool:
     """component: empty for recovery points."""
     return ("" if points.is_id(identity) else component_of(identity)) == component
 
 
 def due(
-    hidden: Mapping[str, Hidden], record: Mapping[str, Seen], alarm: Iterable[str], days: int, now: datetime
+    hidden: Mapping[str, Hidden], record: Mapping[str, Sighting], alarm: Iterable[str], days: int, now: datetime
 ) -> list[str]:
     """The ids whose versions may go: nothing of them is live, and this pruner has known that for so many days."""
     kept = set(alarm)
@@ -231,10 +234,10 @@ def overwritten(altered: Mapping[str, Altered]) -> list[str]:
     return sorted(name for name, seen in altered.items() if not seen.gone)
 
 
-def hidden_words(identities: Sequence[str], place: str) -> str:
+def hidden_words(identities: Sequence[str], location: str) -> str:
     shown = ", ".join(identities[-3:]) + (" …" if len(identities) > 3 else "")
     return (
-        f"{len(identities)} had a manifest in {place} and have none now, or another one: {shown}. Neither this"
+        f"{len(identities)} had a manifest in {location} and have none now, or another one: {shown}. Neither this"
         " host's retention nor its plan removed them. Their old versions stay"
     )
 
@@ -243,11 +246,11 @@ def hidden_entries(
     run: Opened, backups: Mapping[str, Sequence[Entry]], tied: Sequence[PointEntry], now: datetime
 ) -> tuple[dict[str, list[Entry]], list[PointEntry]]:
     """What the repository had and hides now, read by version, but what retention removed: for a list."""
-    repo = repositories.of(run)
+    repo = repositories.repository_of(run)
     past = repo.past() if repo.hidden() else None
     if past is None:
         return {}, []
-    record = read_hidden(run.config).get(repo.place, {})
+    record = read_hidden(run.config).get(repo.address, {})
     lost = alarms(repo.hidden(), record, backups, tied, retention.policy(run.config), now)
     found = points.backups(past, run.config.stack)
     gone = {name: [entry for entry in some if entry.id in lost] for name, some in found.items()}
@@ -259,7 +262,7 @@ def hidden_checks(
 ) -> list[Check]:
     """For status: a line where something is hidden that should not be. An endpoint that fails has a line of its own."""
     found: list[Check] = []
-    for opener in (repositories.of, copies.vault):
+    for opener in (repositories.repository_of, copies.vault):
         try:
             store = opener(run)
             hidden, altered = store.look_back() if store is not None else ({}, {})
@@ -268,17 +271,17 @@ def hidden_checks(
         if store is None:
             continue
         if other := overwritten(altered):
-            said = "; ".join(f"{name}: {altered[name].words}" for name in other[-3:])
+            said = "; ".join(f"{name}: {altered[name].detail}" for name in other[-3:])
             more = f" ({len(other)} in all)" if len(other) > 3 else ""
-            found.append(Check("overwritten backups", FAIL, f"in {store.place}: {said}{more}"))
+            found.append(Check("overwritten backups", FAIL, f"in {store.address}: {said}{more}"))
         if not hidden:
             continue
         try:
-            record = read_hidden(run.config).get(store.place, {})
+            record = read_hidden(run.config).get(store.address, {})
         except LifeboatError as exc:
             found.append(Check("hidden backups", COULD_NOT_VERIFY, str(exc)))
             continue
         lost = alarms(hidden, record, backups, tied, retention.policy(run.config), now)
         if lost:
-            found.append(Check("hidden backups", FAIL, hidden_words(lost, store.place)))
+            found.append(Check("hidden backups", FAIL, hidden_words(lost, store.address)))
     return found

@@ -26,22 +26,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Component:
-    """take: makes a backup; its second argument accepts that much is gone. line: it, for a terminal."""
+    """take: makes a backup; its second argument accepts that much is gone. summary: of it, for a terminal."""
 
     take: Callable[[Opened, Union[int, Override], Log], Manifest]
-    line: Callable[[Manifest], str]
+    summary: Callable[[Manifest], str]
 
 
-def _database_line(one: Manifest) -> str:
-    details = one.detailed(DatabaseDetails)
+def _database_summary(manifest: Manifest) -> str:
+    details = manifest.detailed(DatabaseDetails)
     held = KINDS[DATABASE].counted(details)
     many = f"{held['databases']} databases, " if held["databases"] > 1 else ""
     what = f"{held['tables']} tables, {held['rows']} rows" if "tables" in held else COPY
-    return f"{human(one.size)}  {details.seconds} s  {many}{what}"
+    return f"{human(manifest.size)}  {details.seconds} s  {many}{what}"
 
 
-def _objects_line(one: Manifest) -> str:
-    details = one.detailed(ObjectsDetails)
+def _objects_summary(manifest: Manifest) -> str:
+    details = manifest.detailed(ObjectsDetails)
     objects, size, copied, removed = (
         sum(getattr(bucket, what) for bucket in details.buckets) for what in ("objects", "bytes", "copied", "removed")
     )
@@ -52,8 +52,8 @@ def _objects_line(one: Manifest) -> str:
     return f"{many}{objects} objects, {human(size)}  {details.seconds} s  {primary.consistency}{why}, {done}"
 
 
-def _files_line(one: Manifest) -> str:
-    details = one.detailed(FilesDetails)
+def _files_summary(manifest: Manifest) -> str:
+    details = manifest.detailed(FilesDetails)
     held = details.sources.values()
     files, size, changed, new = (
         sum(getattr(source, what) for source in held) for what in ("files", "bytes", "changed", "changed_bytes")
@@ -61,25 +61,25 @@ def _files_line(one: Manifest) -> str:
     gaps = sum(source.skipped_count + source.torn_count + source.damaged_count for source in held)
     wrong = f", {gaps} COULD NOT BE READ as they should" if gaps else ""
     return (
-        f"{human(one.size)}  {details.seconds} s  {files} files, {human(size)}; {changed} of them new or changed,"
+        f"{human(manifest.size)}  {details.seconds} s  {files} files, {human(size)}; {changed} of them new or changed,"
         f" {human(new)}{wrong}"
     )
 
 
-def _dumps_line(one: Manifest) -> str:
-    details = one.detailed(DumpsDetails)
+def _dumps_summary(manifest: Manifest) -> str:
+    details = manifest.detailed(DumpsDetails)
     dumped = ", ".join(f"{name} {human(entry.bytes)}" for name, entry in details.sources.items())
     changed = sum(entry.unsettled for entry in details.sources.values())
     meanwhile = f"; {changed} facts changed meanwhile" if changed else ""
-    return f"{human(one.size)}  {details.seconds} s  {dumped}{meanwhile}"
+    return f"{human(manifest.size)}  {details.seconds} s  {dumped}{meanwhile}"
 
 
-def _config_line(one: Manifest) -> str:
-    details = one.detailed(ConfigDetails)
+def _config_summary(manifest: Manifest) -> str:
+    details = manifest.detailed(ConfigDetails)
     secrets, left = f"{details.secrets} secrets sealed", len(details.left_out)
     secrets = f"{left} secrets LEFT OUT: no recipient is configured" if left else secrets
     skipped = f", {len(details.skipped)} could not be read" if details.skipped else ""
-    return f"{human(one.size)}  {details.seconds} s  {details.files} files, {secrets}{skipped}"
+    return f"{human(manifest.size)}  {details.seconds} s  {details.files} files, {secrets}{skipped}"
 
 
 # Each imports what takes its backup: all of them together take as long to import as a small database to dump.
@@ -116,9 +116,9 @@ def _take_config(run: Opened, override: Union[int, Override], log: Log) -> Manif
 
 
 COMPONENTS: dict[str, Component] = {
-    DATABASE: Component(_take_database, _database_line),
-    OBJECTS: Component(_take_objects, _objects_line),
-    FILES: Component(_take_files, _files_line),
-    DUMPS: Component(_take_dumps, _dumps_line),
-    CONFIG: Component(_take_config, _config_line),
+    DATABASE: Component(_take_database, _database_summary),
+    OBJECTS: Component(_take_objects, _objects_summary),
+    FILES: Component(_take_files, _files_summary),
+    DUMPS: Component(_take_dumps, _dumps_summary),
+    CONFIG: Component(_take_config, _config_summary),
 }

@@ -113,16 +113,16 @@ class _Listed:
 
 @dataclass(frozen=True)
 class Draft:
-    """An inventory. unclear: what an operator has to check. wanted: what only the operator can provide."""
+    """An inventory. unclear: what an operator has to check. required: what only the operator can provide."""
 
     stack: str
     variables: Mapping[str, object]
-    later: Mapping[str, Mapping[str, object]]  # written as comments: not complete without what is wanted
+    later: Mapping[str, Mapping[str, object]]  # written as comments: not complete without what is required
     unclear: tuple[str, ...]
-    wanted: tuple[str, ...]
+    required: tuple[str, ...] = field(metadata={"json": "wanted"})
 
 
-def look(name: str = "") -> Draft:
+def survey(name: str = "") -> Draft:
     """The project of that name, or the only one that there is."""
     listed = _projects()
     chosen = [item for item in listed if item.name == name] if name else listed
@@ -232,16 +232,16 @@ def draft(
 
 
 def _only(
-    services: Mapping[str, _Service], fits: Callable[[_Service], bool], wanted: str, variable: str, unclear: list[str]
+    services: Mapping[str, _Service], fits: Callable[[_Service], bool], expected: str, variable: str, unclear: list[str]
 ) -> str:
-    """The one service that fits; none is said where it is `wanted`, and of several the operator chooses."""
+    """The one service that fits; none is said where one is `expected`, and of several the operator chooses."""
     found = sorted(name for name, item in services.items() if fits(item))
     if len(found) > 1:
         unclear.append(f"{variable}: {', '.join(found)} fit; {found[0]} was taken, the others are not protected")
-    if not found and wanted:
+    if not found and expected:
         unclear.append(
-            f"{variable}: no service was recognised as {wanted}, so lifeboat_database is false; if one is, describe it:"
-            " lifeboat_database: {service: <its name>}; other databases are for lifeboat_dumps"
+            f"{variable}: no service was recognised as {expected}, so lifeboat_database is false; if one is, describe"
+            " it: lifeboat_database: {service: <its name>}; other databases are for lifeboat_dumps"
         )
     return found[0] if found else ""
 
@@ -251,11 +251,11 @@ def _is_database(item: _Service) -> bool:
 
 
 def _database(
-    project: Project, service: str, read: Callable[[str], str], unclear: list[str], wanted: list[str]
+    project: Project, service: str, read: Callable[[str], str], unclear: list[str], required: list[str]
 ) -> dict[str, object]:
     environment, found = project.services[service].environment, {"service": service}
     for key, names in _SAID.items():
-        text = _said(project, environment, names, read)
+        text = _setting(project, environment, names, read)
         if text is None:
             unclear.append(f"lifeboat_database.{key}: it comes from a file that could not be read")
         elif text:
@@ -265,11 +265,11 @@ def _database(
     if any(name.startswith("POSTGRESQL_") for name in environment) or "auth" in str(
         environment.get("POSTGRES_INITDB_ARGS", "")
     ):
-        wanted.append("lifeboat_secrets.database_password: this image may ask for it on its own socket, too")
+        required.append("lifeboat_secrets.database_password: this image may ask for it on its own socket, too")
     return dict(found)
 
 
-def _said(
+def _setting(
     project: Project, environment: Mapping[str, object], names: tuple[str, ...], read: Callable[[str], str]
 ) -> Optional[str]:
     """The name that the image was told, directly or by a file; empty where it was not, None where it cannot be read."""
@@ -382,7 +382,7 @@ def _certificate(project: Project, item: _Service, read: Callable[[str], str]) -
 def _keys(project: Project, store: str) -> Iterator[str]:
     """Where the keys are given that Lifeboat needs: the names of variables and files, never what they hold."""
     for name, item in project.services.items():
-        given = [key for key, value in item.environment.items() if value and _is_key(key, own=name == store)]
+        given = [key for key, value in item.environment.items() if value and _is_key(key, root=name == store)]
         files = [project.secrets.get(os.path.basename(str(item.environment[key])), Resource()).file for key in given]
         told = [f"{key} (the file {file})" if file else key for key, file in zip(given, files)]
         whose = "objects_admin" if name == store else "objects"
@@ -390,8 +390,8 @@ def _keys(project: Project, store: str) -> Iterator[str]:
             yield f"lifeboat_secrets.{whose}_access_key, {whose}_secret_key: {name} is given {', '.join(told)}"
 
 
-def _is_key(name: str, *, own: bool) -> bool:
-    return name.upper().removesuffix("_FILE") in _ROOT if own else bool(_KEYS.fullmatch(name.upper()))
+def _is_key(name: str, *, root: bool) -> bool:
+    return name.upper().removesuffix("_FILE") in _ROOT if root else bool(_KEYS.fullmatch(name.upper()))
 
 
 def _config(drafted: Draft) -> Config:
@@ -409,7 +409,7 @@ def _config(drafted: Draft) -> Config:
 
 
 def with_files(
-    drafted: Draft, inventory: StateInventory, places: Sequence[mounts.Place], directory: str
+    drafted: Draft, inventory: StateInventory, places: Sequence[mounts.MountLocation], directory: str
 ) -> Draft:  # fmt: skip
     """The draft with the directories that a stack without a database keeps its files in."""
     store = str(drafted.later.get("lifeboat_objects", {}).get("service", ""))
@@ -421,7 +421,7 @@ def with_files(
         " must fit one another, and delete what no backup needs to hold",
     )
     variables = {**drafted.variables, "lifeboat_files": {"sources": found}}
-    return replace(drafted, variables=variables, wanted=(*drafted.wanted, *wanted))
+    return replace(drafted, variables=variables, required=(*drafted.required, *wanted))
 
 
 def _preset(kind: str, image: str) -> str:
@@ -461,7 +461,7 @@ def with_state(drafted: Draft, inventory: StateInventory, images: Mapping[str, s
     left = len(inventory.unprotected) - len(dumps) - len(unprotected)
     if left:
         unclear.append(f"mounts: {left} more are in no backup")
-    later, wanted = dict(drafted.later), list(drafted.wanted)
+    later, wanted = dict(drafted.later), list(drafted.required)
     if dumps:
         services = ", ".join(source["service"] for source in dumps.values())
         wanted.append(
@@ -476,5 +476,5 @@ def with_state(drafted: Draft, inventory: StateInventory, images: Mapping[str, s
             " until they are protected, status says COULD_NOT_VERIFY"
         )
     return replace(
-        drafted, variables=variables, later=later, unclear=(*drafted.unclear, *unclear), wanted=tuple(wanted)
+        drafted, variables=variables, later=later, unclear=(*drafted.unclear, *unclear), required=tuple(wanted)
     )

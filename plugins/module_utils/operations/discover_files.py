@@ -14,7 +14,7 @@ from pathlib import Path
 from ..base.text import named
 from ..stack.compose import within
 from ..stack.contents import SQLITE
-from ..stack.mounts import Place
+from ..stack.mounts import MountLocation
 from ..stack.state import ANONYMOUS, BIND, StateMount
 
 MOST = 50  # sources of a draft
@@ -22,7 +22,7 @@ _LONGEST = 60  # characters of a name
 
 
 def sources(
-    unprotected: Sequence[StateMount], places: Sequence[Place], directory: str, stores: Sequence[str]
+    unprotected: Sequence[StateMount], places: Sequence[MountLocation], directory: str, stores: Sequence[str]
 ) -> list[dict[str, str]]:
     """Return a source for each mount that keeps plain files or SQLite.
 
@@ -50,7 +50,7 @@ def _plain(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:_LONGEST] or "files"
 
 
-def _unused(name: str, found: Sequence[dict[str, str]]) -> str:
-    taken = {source["name"] for source in found}
+def _unused(name: str, used: Sequence[dict[str, str]]) -> str:
+    taken = {source["name"] for source in used}
     numbered = (f"{name}-{number}" if number > 1 else name for number in range(1, len(taken) + 2))
     return next(text for text in numbered if text not in taken)

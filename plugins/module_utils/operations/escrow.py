@@ -63,48 +63,48 @@ def prove(run: Opened, identity: str, *, point: str = "latest", record: bool = T
     return result
 
 
-def _choose(config: Config, vault: Repository, point: str, found: list[Check]) -> Optional[Point]:
+def _choose(config: Config, vault: Repository, point: str, checks: list[Check]) -> Optional[Point]:
     """The recovery point to open; where there is nothing to look at, the last check says why."""
     try:
         vault.check(writable=False)
         there = points.backups(vault, config.stack)
         tied = points.entries(vault, config.stack, there)
-        place = copies.place(config) if config.vault.repository_bucket else getattr(config.repository, "bucket", "")
-        found.append(Check("vault credentials", PASS, f"they read {place}"))
+        place = copies.location(config) if config.vault.repository_bucket else getattr(config.repository, "bucket", "")
+        checks.append(Check("vault credentials", PASS, f"they read {place}"))
     except LifeboatError as exc:
         refused = s3_client.refuses(exc)  # not a clock that is wrong, or a package that is missing here
-        found.append(Check("vault credentials", FAIL if refused else COULD_NOT_VERIFY, str(exc)))
+        checks.append(Check("vault credentials", FAIL if refused else COULD_NOT_VERIFY, str(exc)))
         return None
     try:
         one, passed = points.choose(tied, config.stack, identity=point)
     except LifeboatError as exc:
         unread = point in LATEST and any(entry.unknown for entry in tied)
         seen = isinstance(exc, (IntegrityError, NotFoundError)) and not unread
-        found.append(Check("recovery point", FAIL if seen else COULD_NOT_VERIFY, exc.cause))
+        checks.append(Check("recovery point", FAIL if seen else COULD_NOT_VERIFY, exc.cause))
         return None
-    found.append(_newest(config, one, passed, [entry for entry in tied if entry.unknown]))
+    checks.append(_newest(config, one, passed, [entry for entry in tied if entry.unknown]))
     return present(one.point)
 
 
-def _newest(config: Config, one: PointEntry, passed: Sequence[PointEntry], unread: Sequence[PointEntry]) -> Check:
+def _newest(config: Config, chosen: PointEntry, passed: Sequence[PointEntry], unread: Sequence[PointEntry]) -> Check:
     """Whether the point that is opened is the newest one. None is by a date that is yet to come; one that could not be
     read may be it."""
-    name, opened = "recovery point", present(one.point)
+    name, opened = "recovery point", present(chosen.point)
     age, limit = (datetime.now(timezone.utc) - opened.taken_at).total_seconds() / 3600, config.alarms.backup_age_hours
-    words = f"{one.id}, {age:.1f} h old, consistency {opened.consistency}"
+    words = f"{chosen.id}, {age:.1f} h old, consistency {opened.consistency}"
     broken = [entry for entry in passed if entry.untrusted or not (entry.unknown or entry.ahead)]
     if broken:
-        return Check(name, FAIL, f"{words}; newer ones cannot be used: {_told(broken)}")
-    if one.ahead:
-        return Check(name, COULD_NOT_VERIFY, f"{one.id}, of an unknown age: {one.problem}")
+        return Check(name, FAIL, f"{words}; newer ones cannot be used: {_problems(broken)}")
+    if chosen.ahead:
+        return Check(name, COULD_NOT_VERIFY, f"{chosen.id}, of an unknown age: {chosen.problem}")
     if any(entry.unknown for entry in passed):
-        return Check(name, COULD_NOT_VERIFY, f"{words}; what could not be read may be newer: {_told(unread)}")
+        return Check(name, COULD_NOT_VERIFY, f"{words}; what could not be read may be newer: {_problems(unread)}")
     early = [entry for entry in passed if entry.ahead]
-    words += f"; passed over: {_told([*early, *unread])}" if early or unread else ""
+    words += f"; passed over: {_problems([*early, *unread])}" if early or unread else ""
     return at_most(name, age, limit, "h", words)
 
 
-def _told(entries: Sequence[PointEntry]) -> str:
+def _problems(entries: Sequence[PointEntry]) -> str:
     return "; ".join(f"{entry.id}: {entry.problem}" for entry in entries[-3:])
 
 

@@ -109,7 +109,7 @@ def signing(config: Config, path: str) -> Config:
     return replace(config, signing_key=str(Path(path).absolute())) if path else config
 
 
-def given(arguments: argparse.Namespace) -> bool:
+def names_vault(arguments: argparse.Namespace) -> bool:
     """Is the vault named here? Else this host's own configuration names it."""
     return bool(arguments.kit or arguments.repository_bucket)
 

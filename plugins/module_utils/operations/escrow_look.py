@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import NamedTuple, Optional
@@ -44,7 +44,7 @@ _READ = "read what was seen in the vault"
 
 
 @dataclass(frozen=True)
-class Seen:
+class Document:
     """A manifest or a recovery point. at: when it was first seen. seal: empty where it could not be read."""
 
     at: datetime
@@ -60,11 +60,11 @@ class Last:
 
 
 @dataclass(frozen=True)
-class Place:
+class Snapshot:
     """What was seen in one repository. accepted: ids that an operator said are right, and when."""
 
     at: datetime
-    seen: Mapping[str, Seen]
+    documents: Mapping[str, Document] = field(metadata={"json": "seen"})
     last: Mapping[str, Last]
     accepted: Mapping[str, datetime]
 
@@ -75,12 +75,12 @@ class _Looks:
 
     schema: str
     version: tuple[int, ...]
-    places: Mapping[str, Place]
+    places: Mapping[str, Snapshot]
 
 
 class Alarm(NamedTuple):
     id: str
-    words: str
+    detail: str
 
 
 class _Now(NamedTuple):
@@ -96,7 +96,9 @@ class _Now(NamedTuple):
     tied: Sequence[PointEntry]
 
 
-def look(run: Opened, *, path: Optional[Path] = None, accept: Collection[str] = (), now: datetime, log: Log) -> Result:
+def compare(
+    run: Opened, *, path: Optional[Path] = None, accept: Collection[str] = (), now: datetime, log: Log
+) -> Result:
     """Compare the vault with what was seen there the last time, and remember what is there now.
 
     path: of the memory. accept: ids whose alarm an operator has looked into. Raises IntegrityError where the memory is
@@ -113,8 +115,8 @@ def look(run: Opened, *, path: Optional[Path] = None, accept: Collection[str] = 
         refused = s3_client.refuses(exc)
         found = [Check("vault credentials", FAIL if refused else COULD_NOT_VERIFY, str(exc))]
         return Result(config.stack, LEVEL, tuple(found), started, datetime.now(timezone.utc))
-    place = before.places.get(vault.place)
-    known = place or Place(now, {}, {}, {})
+    place = before.places.get(vault.address)
+    known = place or Snapshot(now, {}, {}, {})
     alarms = _alarms(config, known, there, now)
     strange = sorted(set(accept) - {alarm.id for alarm in alarms})
     if strange:
@@ -122,11 +124,11 @@ def look(run: Opened, *, path: Optional[Path] = None, accept: Collection[str] = 
         raise NotFoundError("accept what is missing", ", ".join(strange), "no alarm has that id", remedy)
     accepted = {**known.accepted, **dict.fromkeys(accept, now)}
     kept = _remembered(known, there, alarms, accepted, now)
-    _write(path, replace(before, places={**before.places, vault.place: kept}))
+    _write(path, replace(before, places={**before.places, vault.address: kept}))
     for identity in accept:
         log(f"{identity}: accepted")
     alarms = [alarm for alarm in alarms if alarm.id not in accepted]
-    checks = (Check("vault credentials", PASS, f"they read {vault.place}"), *_checks(place, there, alarms))
+    checks = (Check("vault credentials", PASS, f"they read {vault.address}"), *_checks(place, there, alarms))
     return Result(config.stack, LEVEL, checks, started, datetime.now(timezone.utc))
 
 
@@ -161,17 +163,17 @@ def _chain(document: Sealed) -> str:
     return f"{document.document}/{opened.component} {opened.key}"
 
 
-def _alarms(config: Config, known: Place, there: _Now, now: datetime) -> list[Alarm]:
+def _alarms(config: Config, known: Snapshot, there: _Now, now: datetime) -> list[Alarm]:
     """Everything that is not as it was, accepted or not, by id."""
     hidden = {name: item for name, item in there.hidden.items() if name not in there.seals}
     # Of what was seen here it is known that it had a document, also where every version of that was destroyed.
-    hidden |= {name: Hidden(True, True) for name in known.seen if name not in there.seals}
+    hidden |= {name: Hidden(True, True) for name in known.documents if name not in there.seals}
     lost = clocks.alarms(hidden, {}, there.backups, there.tied, retention.policy(config), now)
     found = [Alarm(name, _lost(name, known, there)) for name in lost]
     for name in clocks.overwritten(there.altered):
         found.append(Alarm(name, f"{name}: {_versioned(there.altered[name])}"))
     told = {alarm.id for alarm in found}
-    for name, seen in known.seen.items():
+    for name, seen in known.documents.items():
         seal = there.seals.get(name, "")
         if name not in told and seal and seen.seal and seal != seen.seal:
             found.append(
@@ -181,42 +183,42 @@ def _alarms(config: Config, known: Place, there: _Now, now: datetime) -> list[Al
     return sorted(found)
 
 
-def _lost(name: str, known: Place, there: _Now) -> str:
+def _lost(name: str, known: Snapshot, there: _Now) -> str:
     altered = there.altered.get(name)
     if altered is not None:
         return f"{name}: {_versioned(altered)}"
-    first = known.seen.get(name)
+    first = known.documents.get(name)
     since = f"was seen since {format_time(first.at)}" if first else "was there"
     return f"{name}: its document {since}, and nothing of it is there now, in no version"
 
 
 def _versioned(altered: Altered) -> str:
-    return f"{altered.words}, {altered.version}" if altered.version else altered.words
+    return f"{altered.detail}, {altered.version}" if altered.version else altered.detail
 
 
-def _back(known: Place, there: _Now, told: Collection[str]) -> Iterator[Alarm]:
+def _back(known: Snapshot, there: _Now, alarmed: Collection[str]) -> Iterator[Alarm]:
     """The last of a chain is missing or another one, so that its sequence is lower than before. What retention removed
     of a key that signs no longer is not missing."""
     for chain, last in known.last.items():
         newest = there.last.get(chain)
         if newest is not None and newest.sequence >= last.sequence:
             continue
-        if last.id in told or (last.id in there.seals and last.id not in there.unread):
+        if last.id in alarmed or (last.id in there.seals and last.id not in there.unread):
             here = f"now the highest is {newest.sequence}, of {newest.id}" if newest else "none of its key is there"
             words = f"{last.id}: the sequence of {chain.partition(' ')[0]} went back: it was {last.sequence}, {here}"
             yield Alarm(last.id, words)
 
 
 def _remembered(
-    known: Place, there: _Now, alarms: Sequence[Alarm], accepted: Mapping[str, datetime], now: datetime
-) -> Place:
+    known: Snapshot, there: _Now, alarms: Sequence[Alarm], accepted: Mapping[str, datetime], now: datetime
+) -> Snapshot:
     """What is there, and what an alarm is about, so that it is one the next time as well."""
     about = {alarm.id for alarm in alarms}
-    seen = {name: item for name, item in known.seen.items() if name in about and name not in accepted}
+    seen = {name: item for name, item in known.documents.items() if name in about and name not in accepted}
     for name, seal in there.seals.items():
-        before = known.seen.get(name)
+        before = known.documents.get(name)
         if before is None or name in accepted:
-            seen[name] = Seen(now, seal)
+            seen[name] = Document(now, seal)
         else:  # with the first seal that could be read: another one is an alarm, also tomorrow
             seen[name] = replace(before, seal=before.seal or seal)
     last = dict(there.last)
@@ -225,15 +227,15 @@ def _remembered(
         if went_back and item.id in about and item.id not in accepted:
             last[chain] = item
     still = {name: at for name, at in accepted.items() if name in about}
-    return Place(now, seen, last, still)
+    return Snapshot(now, seen, last, still)
 
 
-def _checks(place: Optional[Place], there: _Now, alarms: Sequence[Alarm]) -> Iterator[Check]:
+def _checks(known: Optional[Snapshot], there: _Now, alarms: Sequence[Alarm]) -> Iterator[Check]:
     name = "what was seen before"
     if not there.seals:
         yield Check("backups", FAIL, "there is no backup and no recovery point")
     for alarm in alarms[:_SHOWN]:
-        yield Check(name, FAIL, alarm.words)
+        yield Check(name, FAIL, alarm.detail)
     if len(alarms) > _SHOWN:
         yield Check(name, FAIL, f"and {len(alarms) - _SHOWN} more")
     if there.versions:
@@ -242,11 +244,11 @@ def _checks(place: Optional[Place], there: _Now, alarms: Sequence[Alarm]) -> Ite
     if unread:
         words = "; ".join(unread[-3:])
         yield Check("documents", COULD_NOT_VERIFY, f"{len(unread)} could not be read or are untrusted: {words}")
-    if place is None:
+    if known is None:
         words = f"nothing was seen here before; {len(there.seals)} documents are remembered for the next look"
         yield Check(name, COULD_NOT_VERIFY, words)
     elif not alarms:
-        words = f"all of {len(place.seen)} documents of {format_time(place.at)} are there, or their time is over"
+        words = f"all of {len(known.documents)} documents of {format_time(known.at)} are there, or their time is over"
         yield Check(name, PASS, words)
 
 

@@ -70,13 +70,13 @@ def _whole(proof: Proof) -> Iterator[Check]:
     if not manifest.encrypted:
         return
     own = [(manifest.id, artefact.name) for artefact in manifest.artefacts if artefact.name.endswith(age.SUFFIX)]
-    held = [(part.backup, part.artefact) for part in _held(manifest) if part.recipients]
+    held = [(part.backup, part.artefact) for part in _earlier_parts(manifest) if part.recipients]
     size = sum(_opened(proof, *of) for of in (*own, *held))
     words = f"the key opens all of it: {len(own) + len(held)} artefacts, {size} bytes"
     yield Check(f"{manifest.component}: encryption", PASS, words)
 
 
-def _held(manifest: Manifest) -> Sequence[Union[Part, Pack]]:
+def _earlier_parts(manifest: Manifest) -> Sequence[Union[Part, Pack]]:
     """The parts of it that earlier backups keep."""
     if manifest.component == FILES:
         return [pack for pack in manifest.detailed(FilesDetails).packs if pack.backup != manifest.id]

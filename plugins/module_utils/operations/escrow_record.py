@@ -46,7 +46,7 @@ def store(run: Opened) -> Repository:
     if found is not None:
         return found
     if isinstance(run.config.repository, S3Settings):
-        return repositories.of(run)
+        return repositories.repository_of(run)
     remedy = "Set lifeboat_vault.repository_bucket and deploy, or name the vault (--bucket, --endpoint-url)."
     raise UsageError("prove the escrow", run.config.stack, "there is no vault: nothing survives the host", remedy)
 

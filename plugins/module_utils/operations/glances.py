@@ -9,7 +9,7 @@ and time of change, which only the kernel sets. What is not good is read every t
 are pinned (one document may contradict another) and where the repository is in S3 (its manifests have no such times).
 
 Where nothing is remembered, the first time or after an upgrade, a run reads a few hundred, the newest first, and the
-next runs read on. Until all were read once, `Seen.whole` is false, and the figures that need all are left out.
+next runs read on. Until all were read once, `Listing.whole` is false, and the figures that need all are left out.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _SETTLED = 5.0  # seconds: a file that changed again within a tick of the clock 
 
 
 @dataclass(frozen=True)
-class Kept:
+class Summary:
     """passed: by level, when a verification passed."""
 
     face: str
@@ -75,7 +75,7 @@ class Glance:
 
 
 @dataclass(frozen=True)
-class Seen:
+class Listing:
     """By component the backups that were looked at, oldest first. unread: components that have older ones."""
 
     backups: Mapping[str, Sequence[Glance]]
@@ -88,33 +88,33 @@ class Seen:
 
 @dataclass(frozen=True)
 class _Memory:
-    """backups: the good ones, by id. others: the ids of those that are read every time: bad ones, another stack's."""
+    """backups: the good ones, by id. reread: the ids of those that are read every time: bad ones, another stack's."""
 
-    backups: Mapping[str, Kept] = field(default_factory=dict)
-    others: frozenset[str] = frozenset()
+    backups: Mapping[str, Summary] = field(default_factory=dict)
+    reread: frozenset[str] = frozenset()
 
-    def same(self, id: str, face: str) -> Optional[Kept]:
+    def same(self, id: str, face: str) -> Optional[Summary]:
         """What it said, where it has not changed since."""
         kept = self.backups.get(id)
         return kept if kept and face and kept.face == face else None
 
     def knows(self, id: str, face: str) -> bool:
-        return id in self.others or self.same(id, face) is not None
+        return id in self.reread or self.same(id, face) is not None
 
-    def after(self, found: Iterable[Glance], looked: AbstractSet[str], faces: Mapping[str, str]) -> _Memory:
+    def after(self, glances: Iterable[Glance], looked: AbstractSet[str], faces: Mapping[str, str]) -> _Memory:
         """With what was looked at now, and without what is not there any more."""
         kept = {
-            glance.id: Kept(
+            glance.id: Summary(
                 faces[glance.id], present(glance.taken_at), glance.dated, present(glance.size), glance.passed
             )
-            for glance in found if glance.good and faces[glance.id]
+            for glance in glances if glance.good and faces[glance.id]
         }  # fmt: skip
         kept.update({id: old for id, old in self.backups.items() if id in faces and id not in looked})
-        others = {id for id in self.others if id in faces and id not in looked}
+        others = {id for id in self.reread if id in faces and id not in looked}
         return _Memory(kept, frozenset(others | (looked - kept.keys())))
 
 
-def of(repo: Repository, entry: Entry) -> Glance:
+def glance_of(repo: Repository, entry: Entry) -> Glance:
     passed = {
         level: proof.finished_at for level, proof in entry.proof.items()
         if proof.verdict == PASS and proof.finished_at
@@ -125,12 +125,12 @@ def of(repo: Repository, entry: Entry) -> Glance:
     )
 
 
-def everything(repo: Repository, stack: str, state: Path) -> Seen:
+def everything(repo: Repository, stack: str, state: Path) -> Listing:
     """By component, oldest first, as points.backups() has them; of those that were never read some hundred, the newest
     of all components first."""
     if not isinstance(repo, LocalRepository) or repo.trust:
         read = points.backups(repo, stack).items()
-        return Seen({name: [of(repo, entry) for entry in entries] for name, entries in read})
+        return Listing({name: [glance_of(repo, entry) for entry in entries] for name, entries in read})
     before = _recall(state, stack)
     listed = {name: repo.ids(name) for name in KINDS}
     faces = {id: _face(repo, name, id) for name, ids in listed.items() for id in ids}
@@ -145,7 +145,7 @@ def everything(repo: Repository, stack: str, state: Path) -> Seen:
         looked |= set(ids[first:])
         unread |= {name} if first else set()
     _remember(state, stack, before.after([glance for some in found.values() for glance in some], looked, faces), before)
-    return Seen(found, frozenset(unread))
+    return Listing(found, frozenset(unread))
 
 
 def _looked(
@@ -156,9 +156,9 @@ def _looked(
         if kept:
             yield Glance(id, component, True, False, kept.taken_at, kept.dated, kept.size, kept.passed, repo)
             continue
-        entry = catalog.found(repo, component, id, stack)
+        entry = catalog.entry_of(repo, component, id, stack)
         if entry:
-            yield of(repo, entry)
+            yield glance_of(repo, entry)
 
 
 def newest_point(repo: Repository, stack: str) -> Optional[datetime]:
@@ -234,16 +234,16 @@ def _recall(state: Path, stack: str) -> _Memory:
         memory = json.loads(filesystem.read_plain(state / FILE))
         if (memory["version"], memory["stack"]) != (VERSION, stack):
             return _Memory()
-        kept = {str(id): _kept(*row) for id, row in memory["backups"].items()}
+        kept = {str(id): _summary(*row) for id, row in memory["backups"].items()}
         return _Memory(kept, frozenset(map(str, memory["others"])))
     except (OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
         return _Memory()
 
 
-def _kept(face: str, taken_at: float, dated: float, size: int, passed: Mapping[str, float]) -> Kept:
+def _summary(face: str, taken_at: float, dated: float, size: int, passed: Mapping[str, float]) -> Summary:
     if not isinstance(face, str) or not isinstance(size, int):
         raise TypeError(face)
-    return Kept(face, _time(taken_at), _time(dated), size, {level: _time(at) for level, at in passed.items()})
+    return Summary(face, _time(taken_at), _time(dated), size, {level: _time(at) for level, at in passed.items()})
 
 
 def _time(seconds: float) -> datetime:
@@ -263,5 +263,5 @@ def _remember(state: Path, stack: str, now: _Memory, before: _Memory) -> None:
     path = state / FILE
     with filesystem.explained("remember what was seen of the backups", path):
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        body = {"version": VERSION, "stack": stack, "backups": rows, "others": sorted(now.others)}
+        body = {"version": VERSION, "stack": stack, "backups": rows, "others": sorted(now.reread)}
         filesystem.write(path, json.dumps(body).encode() + b"\n", path.with_name(f".{path.name}.{os.getpid()}"))

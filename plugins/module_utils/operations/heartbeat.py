@@ -40,12 +40,12 @@ class Heartbeat:
         except LifeboatError as exc:
             warn(f"the dead-man's switch is not told: {exc}")
 
-    def ended(self, code: Optional[int], ended: datetime, told: Sequence[str]) -> None:
+    def ended(self, code: Optional[int], ended: datetime, messages: Sequence[str]) -> None:
         """code: the exit code; None: the run was interrupted, or failed in a way that is not foreseen."""
         if self._switch is None:
             return
         signal = healthchecks.FAIL if code is None else str(code) if code else healthchecks.SUCCESS
-        cause = self._switch.end(signal, self._scrubbed(self._text(code, ended, told)))
+        cause = self._switch.end(signal, self._scrubbed(self._text(code, ended, messages)))
         if cause:
             cause = self._scrubbed(cause)
             self._warn(f"the dead-man's switch at {self._where} was not told how {self._run} ended: {cause}")
@@ -53,7 +53,7 @@ class Heartbeat:
     def _title(self) -> str:
         return f"{self._run} of stack {self._config.stack} on {socket.gethostname()}"
 
-    def _text(self, code: Optional[int], ended: datetime, told: Sequence[str]) -> str:
+    def _text(self, code: Optional[int], ended: datetime, messages: Sequence[str]) -> str:
         """What somebody needs who reads nothing but this."""
         times = [f"{moment:%Y-%m-%dT%H:%M:%SZ}" for moment in (self._began, ended)]
         when = f"from {times[0]} to {times[1]}, {max(0.0, (ended - self._began).total_seconds()):.0f} s"
@@ -64,7 +64,7 @@ class Heartbeat:
         look = f"Look on the host: grep ERROR /var/log/lifeboat/{stack}.log | tail; lifeboat status --stack {stack}"
         if self._config.keeper.directory:
             look = f"Look on the keeper: journalctl -u lifeboat-keeper-{stack}; lifeboat keeper status --stack {stack}"
-        return "\n".join([f"{self._title()} {how}", when, "", *told[-_LINES:], "", look, ""])
+        return "\n".join([f"{self._title()} {how}", when, "", *messages[-_LINES:], "", look, ""])
 
     def _scrubbed(self, text: str) -> str:
         return pipeline.scrub(text, self._secrets)

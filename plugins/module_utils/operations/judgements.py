@@ -100,7 +100,7 @@ def _lost_judged(details: ObjectsDetails) -> Iterator[Check]:
 
 
 def _identities_judged(
-    config: Config, repo: Repository, backup: str, held: Optional[HeldIdentities]
+    config: Config, repo: Repository, backup: str, identities: Optional[HeldIdentities]
 ) -> Iterator[Check]:
     """The users and keys of a store that is the stack's own."""
     api = config.objects.admin.api
@@ -112,12 +112,12 @@ def _identities_judged(
         return
     if not api:
         unknown = UNKEPT
-    elif held is None or held.api != api:
+    elif identities is None or identities.api != api:
         unknown = f"{backup} was taken without them; take a new one: lifeboat backup objects"
-    elif held.problem:
-        unknown = f"{backup} was taken without them: {held.problem}"
-    elif held.uses:
-        unknown = f"the {USES}: {', '.join(held.uses[:3])}"
+    elif identities.problem:
+        unknown = f"{backup} was taken without them: {identities.problem}"
+    elif identities.uses:
+        unknown = f"the {USES}: {', '.join(identities.uses[:3])}"
     else:
         unknown = _unsealed(config, repo)
     words = f"as with {backup}, sealed with the configuration"

@@ -47,7 +47,7 @@ from ..settings.parts import S3Settings
 from ..stack.runtime import Opened
 from ..stack.state import StateInventory
 from . import checklist, clocks, glances, quarantine, runs, status
-from .glances import Glance, Seen
+from .glances import Glance, Listing
 
 ASKED, CATALOG = "asked.json", "catalog.json"  # what is remembered of others, and of the repository
 HISTORY = "history"  # the collector of what needs all backups; those that were never read are read over some runs
@@ -106,47 +106,54 @@ METRICS: Mapping[str, str] = {
 }
 
 
-class Look:
-    """What the collectors share, each part read once. seen: what status read, where it did."""
+class Facts:
+    """What the collectors share, each part read once. assessment: what status read, where it did."""
 
-    def __init__(self, run: Opened, now: datetime, seen: Optional[status.Status] = None) -> None:
+    def __init__(self, run: Opened, now: datetime, assessment: Optional[status.Status] = None) -> None:
         self.run, self.config, self.now = run, run.config, now
-        self._seen = seen
+        self._assessment = assessment
 
     @functools.cached_property
     def backups(self) -> Mapping[str, Sequence[Entry]]:
-        return self._seen.backups if self._seen else points.backups(repositories.of(self.run), self.config.stack)
+        return (
+            self._assessment.backups
+            if self._assessment
+            else points.backups(repositories.repository_of(self.run), self.config.stack)
+        )
 
     @functools.cached_property
-    def glances(self) -> Seen:
-        repo = repositories.of(self.run)
-        if self._seen:
-            return Seen(
-                {name: [glances.of(repo, entry) for entry in some] for name, some in self._seen.backups.items()}
+    def glances(self) -> Listing:
+        repo = repositories.repository_of(self.run)
+        if self._assessment:
+            return Listing(
+                {
+                    name: [glances.glance_of(repo, entry) for entry in some]
+                    for name, some in self._assessment.backups.items()
+                }
             )
         return glances.everything(repo, self.config.stack, self.config.state)
 
     @functools.cached_property
     def newest_point(self) -> Optional[datetime]:
         """Of when the newest recovery point is that can be used."""
-        repo = repositories.of(self.run)
-        if self._seen or repo.trust or not isinstance(repo, LocalRepository):
+        repo = repositories.repository_of(self.run)
+        if self._assessment or repo.trust or not isinstance(repo, LocalRepository):
             return max((point.taken_at for point in self.points if point.good and point.taken_at), default=None)
         return glances.newest_point(repo, self.config.stack)
 
     @functools.cached_property
     def points(self) -> Sequence[PointEntry]:
-        if self._seen:
-            return self._seen.points
-        return points.entries(repositories.of(self.run), self.config.stack, self.backups)
+        if self._assessment:
+            return self._assessment.points
+        return points.entries(repositories.repository_of(self.run), self.config.stack, self.backups)
 
     def status(self) -> status.Status:
-        if self._seen is None:
-            self._seen = status.status(self.run, now=self.now)
-        return self._seen
+        if self._assessment is None:
+            self._assessment = status.status(self.run, now=self.now)
+        return self._assessment
 
 
-Collector = Callable[[Look], Iterator[Sample]]
+Collector = Callable[[Facts], Iterator[Sample]]
 
 
 def duties(config: Config) -> dict[tuple[str, str], timedelta]:
@@ -176,37 +183,37 @@ def _copied(config: Config) -> bool:
     )
 
 
-def _done(duty: str, of: str, at: Optional[datetime]) -> Sample:
-    return Sample(_DUTY, {"duty": duty, "of": of}, at.timestamp() if at else 0)
+def _done(duty: str, subject: str, at: Optional[datetime]) -> Sample:
+    return Sample(_DUTY, {"duty": duty, "of": subject}, at.timestamp() if at else 0)
 
 
-def _catalog(look: Look) -> Iterator[Sample]:
-    for kind in configured(look.config):
-        yield from _component(look, kind, look.glances.backups[kind.name], kind.name not in look.glances.unread)
+def _catalog(facts: Facts) -> Iterator[Sample]:
+    for kind in configured(facts.config):
+        yield from _component(facts, kind, facts.glances.backups[kind.name], kind.name not in facts.glances.unread)
         if kind.name == CONFIG:
-            yield from _backed_up_mounts(look)
-    yield _success(HISTORY, look.glances.whole)
-    if look.glances.whole:
-        oldest = min((glance.dated for some in look.glances.backups.values() for glance in some), default=look.now)
-        for scenario in look.config.scenarios:
-            due = oldest + duties(look.config)["drill", scenario.name]
+            yield from _backed_up_mounts(facts)
+    yield _success(HISTORY, facts.glances.whole)
+    if facts.glances.whole:
+        oldest = min((glance.dated for some in facts.glances.backups.values() for glance in some), default=facts.now)
+        for scenario in facts.config.scenarios:
+            due = oldest + duties(facts.config)["drill", scenario.name]
             yield Sample(_FIRST, {"duty": "drill", "of": scenario.name}, due.timestamp())
-    if ("recovery_point", STACK) in duties(look.config):
-        yield _done("recovery_point", STACK, look.newest_point)
-    sizes = [glance.size for some in look.glances.backups.values() for glance in some if glance.size is not None]
-    if sizes and look.glances.whole:
+    if ("recovery_point", STACK) in duties(facts.config):
+        yield _done("recovery_point", STACK, facts.newest_point)
+    sizes = [glance.size for some in facts.glances.backups.values() for glance in some if glance.size is not None]
+    if sizes and facts.glances.whole:
         yield Sample("lifeboat_repository_largest_backup_bytes", {}, max(sizes))
 
 
-def _disk(look: Look) -> Iterator[Sample]:
-    free = repositories.of(look.run).free_bytes()
+def _disk(facts: Facts) -> Iterator[Sample]:
+    free = repositories.repository_of(facts.run).free_bytes()
     if free is not None:
         yield Sample("lifeboat_repository_free_bytes", {}, free)
 
 
-def _known(look: Look) -> Iterator[Sample]:
+def _known(facts: Facts) -> Iterator[Sample]:
     """Of a directory on this host. 0 as well where it is not there: what else is wrong with it fails the collector."""
-    repo = repositories.of(look.run)
+    repo = repositories.repository_of(facts.run)
     if not isinstance(repo, LocalRepository):
         return
     try:
@@ -221,7 +228,7 @@ def _known(look: Look) -> Iterator[Sample]:
     yield Sample("lifeboat_repository_known", {}, known)
 
 
-def _component(look: Look, kind: AnyKind, entries: Sequence[Glance], whole: bool) -> Iterator[Sample]:
+def _component(facts: Facts, kind: AnyKind, entries: Sequence[Glance], whole: bool) -> Iterator[Sample]:
     """whole: there are no older ones that nobody read yet; else what they may change is left out."""
     labels = {"component": kind.name}
     good = [entry for entry in entries if entry.good]
@@ -229,10 +236,10 @@ def _component(look: Look, kind: AnyKind, entries: Sequence[Glance], whole: bool
     for state, count in {**counted, "bad": len(entries) - sum(counted.values())}.items() if whole else ():
         yield Sample("lifeboat_backups", {**labels, "state": state}, count)
     done = {"backup": good[-1].taken_at if good else None}
-    if whole or any(look.now - entry.dated > _young(look) for entry in good):
-        done.update({f"verify_{level}": _proved(look, good, level) for level in LEVELS})
-    if ("copy", kind.name) in duties(look.config):
-        done["copy"] = _copy(look, good)
+    if whole or any(facts.now - entry.dated > _young(facts) for entry in good):
+        done.update({f"verify_{level}": _proved(facts, good, level) for level in LEVELS})
+    if ("copy", kind.name) in duties(facts.config):
+        done["copy"] = _copy(facts, good)
     yield from (_done(duty, kind.name, at) for duty, at in done.items() if at or whole)
     if entries:
         yield Sample("lifeboat_backup_last_error_status", labels, not entries[-1].good)
@@ -255,12 +262,12 @@ def _component(look: Look, kind: AnyKind, entries: Sequence[Glance], whole: bool
         yield Sample("lifeboat_backup_items", {**labels, "item": what}, count)
 
 
-def _backed_up_mounts(look: Look) -> Iterator[Sample]:
+def _backed_up_mounts(facts: Facts) -> Iterator[Sample]:
     """What the newest backup of the configuration says, by the exclusions of today: as soon as it is taken, it tells of
     a mount that nobody has chosen yet."""
-    entry = next((entry for entry in reversed(look.glances.backups[CONFIG]) if entry.size is not None), None)
+    entry = next((entry for entry in reversed(facts.glances.backups[CONFIG]) if entry.size is not None), None)
     inventory = present(entry.full().manifest).detailed(ConfigDetails).state if entry else None
-    yield from _mounts("backup", inventory.judged(look.config)) if inventory else ()
+    yield from _mounts("backup", inventory.judged(facts.config)) if inventory else ()
 
 
 def _mounts(by: str, inventory: StateInventory) -> Iterator[Sample]:
@@ -268,50 +275,50 @@ def _mounts(by: str, inventory: StateInventory) -> Iterator[Sample]:
         yield Sample("lifeboat_mounts", {"seen_by": by, "protection": protection}, count)
 
 
-def _young(look: Look) -> timedelta:
+def _young(facts: Facts) -> timedelta:
     """How old a backup may be that a proof is to be of."""
-    return timedelta(days=look.config.alarms.proof_age_days, hours=look.config.alarms.backup_age_hours)
+    return timedelta(days=facts.config.alarms.proof_age_days, hours=facts.config.alarms.backup_age_hours)
 
 
-def _proved(look: Look, good: Sequence[Glance], level: str) -> Optional[datetime]:
+def _proved(facts: Facts, good: Sequence[Glance], level: str) -> Optional[datetime]:
     """When a young backup last passed at this level or a higher one. Where only old ones did, the age of the youngest
     of them counts, as `lifeboat status` has it: last year's backup, restored today, says nothing of the others."""
     recent: list[tuple[datetime, datetime]] = []
     older: list[tuple[datetime, datetime]] = []
     for entry in good:
         for at in (entry.passed[name] for name in LEVELS[LEVELS.index(level) :] if name in entry.passed):
-            if at <= look.now + TOLERANCE:
-                (recent if look.now - entry.dated <= _young(look) else older).append((at, entry.dated))
+            if at <= facts.now + TOLERANCE:
+                (recent if facts.now - entry.dated <= _young(facts) else older).append((at, entry.dated))
     return max((at for at, _dated in recent), default=None) or max((dated for _at, dated in older), default=None)
 
 
-def _copy(look: Look, good: Sequence[Glance]) -> Optional[datetime]:
+def _copy(facts: Facts, good: Sequence[Glance]) -> Optional[datetime]:
     """Of when the newest backup is that has been copied to the vault, by this host's own record."""
-    place = copies.place(look.config)
+    place = copies.location(facts.config)
     for entry in list(reversed(good))[:_COPIES_READ]:
-        found = copies.read(repositories.of(look.run), present(entry.full().manifest))
-        if found and found.place == place:
+        found = copies.read(repositories.repository_of(facts.run), present(entry.full().manifest))
+        if found and found.location == place:
             return entry.taken_at
     return None
 
 
-def _records(look: Look) -> Iterator[Sample]:
+def _records(facts: Facts) -> Iterator[Sample]:
     """Of each kind and scenario the newest records, back to one that passed: there may be thousands."""
     of_kind: dict[str, list[Record]] = {}
     passed = set()
     looked: dict[str, int] = {}
-    for identity in reversed(store.ids(look.config)):
+    for identity in reversed(store.ids(facts.config)):
         kind = re.sub(r"_\d{8}_\d{6}(_\d+)?$", "", identity)
         looked[kind] = looked.get(kind, 0) + 1
         if kind in passed or looked[kind] > _DRILLS_READ:
             continue
-        record = store.load(look.config, identity).good
-        if record and record.stack == look.config.stack and record.recorded_at <= look.now + TOLERANCE:
+        record = store.load(facts.config, identity).good
+        if record and record.stack == facts.config.stack and record.recorded_at <= facts.now + TOLERANCE:
             of_kind.setdefault(kind, []).append(record)
             passed |= {kind} if record.verdict == PASS else set()
     found = sorted((record for some in of_kind.values() for record in some), key=lambda record: record.recorded_at)
     yield from evidence(found)
-    for scenario in look.config.scenarios:
+    for scenario in facts.config.scenarios:
         drills = [
             record.recorded_at for record in found
             if (record.kind, record.scenario, record.verdict) == (schema.DRILL, scenario.name, PASS)
@@ -319,8 +326,8 @@ def _records(look: Look) -> Iterator[Sample]:
         yield _done("drill", scenario.name, max(drills, default=None))
 
 
-def _runs(look: Look) -> Iterator[Sample]:
-    for run, ended in runs.everything(look.config).items():
+def _runs(facts: Facts) -> Iterator[Sample]:
+    for run, ended in runs.everything(facts.config).items():
         yield Sample("lifeboat_run_last_end_timestamp_seconds", {"run": run}, ended.ended_at.timestamp())
         yield Sample("lifeboat_run_last_duration_seconds", {"run": run}, ended.seconds)
         yield Sample("lifeboat_run_last_exit_code", {"run": run}, ended.exit_code)
@@ -329,40 +336,40 @@ def _runs(look: Look) -> Iterator[Sample]:
         yield Sample("lifeboat_run_failures_total", {"run": run}, ended.failures)
 
 
-def _unfinished(look: Look) -> Iterator[Sample]:
+def _unfinished(facts: Facts) -> Iterator[Sample]:
     """Of each kind that was ever begun."""
-    now = runs.going(look.config)
+    now = runs.going(facts.config)
     for run in runs.names():
-        going, killed = runs.unfinished(look.config, run)
-        if going or killed or runs.read(look.config, run):
+        going, killed = runs.unfinished(facts.config, run)
+        if going or killed or runs.read(facts.config, run):
             yield Sample("lifeboat_run_killed", {"run": run}, killed is not None)
             yield Sample("lifeboat_run_began_timestamp_seconds", {"run": run}, going.timestamp() if going else 0)
             yield Sample("lifeboat_run_done_bytes", {"run": run}, now[run].done if run in now else 0)
 
 
-def _database(look: Look) -> Iterator[Sample]:
+def _database(facts: Facts) -> Iterator[Sample]:
     """pg_isready ends with 0 where the server takes connections, with 1 while it starts, and with 2 where it is silent.
     Where it cannot be asked at all nothing is told."""
-    if DATABASE not in (kind.name for kind in configured(look.config)):
+    if DATABASE not in (kind.name for kind in configured(facts.config)):
         return
     try:
-        database = server.of(look.run)
+        database = server.of(facts.run)
     except NotFoundError:  # its service does not run
         yield Sample("lifeboat_database_up", {}, False)
         return
     status, _out, stderr = pipeline.probe(database.tool("pg_isready", database="template1"), timeout=_PATIENCE)
     if status not in (0, 1, 2, TIMED_OUT):
-        raise UnverifiedError("ask whether the database answers", look.config.database.service, stderr.strip())
+        raise UnverifiedError("ask whether the database answers", facts.config.database.service, stderr.strip())
     yield Sample("lifeboat_database_up", {}, status == 0)
 
 
-def _retention(look: Look) -> Iterator[Sample]:
-    yield _done("prune", STACK, clocks.pruned_at(look.config))
+def _retention(facts: Facts) -> Iterator[Sample]:
+    yield _done("prune", STACK, clocks.pruned_at(facts.config))
 
 
-def _status(look: Look) -> Iterator[Sample]:
+def _status(facts: Facts) -> Iterator[Sample]:
     """Names of checks are ours, but for those of other buckets, which are told as one."""
-    seen = look.status()
+    seen = facts.status()
     yield Sample("lifeboat_status_passed", {}, seen.verdict == PASS)
     passed: dict[str, bool] = {}
     for check in seen.checks:
@@ -372,26 +379,26 @@ def _status(look: Look) -> Iterator[Sample]:
         yield Sample("lifeboat_check_passed", {"check": name}, whether)
     for check in seen.checks:
         if check.kind == "escrow" and check.measured is not None:
-            yield _done("escrow", STACK, look.now - timedelta(days=check.measured))
-    yield _done("status", STACK, look.now)
+            yield _done("escrow", STACK, facts.now - timedelta(days=check.measured))
+    yield _done("status", STACK, facts.now)
     yield from _mounts("status", seen.state) if seen.state else ()
 
 
-def _full(look: Look) -> Iterator[Sample]:
-    good = {name: [entry for entry in some if entry.good] for name, some in look.backups.items()}
+def _full(facts: Facts) -> Iterator[Sample]:
+    good = {name: [entry for entry in some if entry.good] for name, some in facts.backups.items()}
     if any(good.values()):
-        free, days = checklist.until_full(look.run, good, look.now)
+        free, days = checklist.until_full(facts.run, good, facts.now)
         if free is not None:
-            at = look.now + timedelta(days=growth.HORIZON if days is None else days)
+            at = facts.now + timedelta(days=growth.HORIZON if days is None else days)
             yield Sample("lifeboat_repository_full_timestamp_seconds", {}, at.timestamp())
 
 
-def _quarantine(look: Look) -> Iterator[Sample]:
-    seen = quarantine.look(look.run, now=look.now)
+def _quarantine(facts: Facts) -> Iterator[Sample]:
+    seen = quarantine.survey(facts.run, now=facts.now)
     if seen.unseen:
-        raise UnverifiedError("look into the quarantine", look.config.stack, seen.unseen[0].detail)
+        raise UnverifiedError("look into the quarantine", facts.config.stack, seen.unseen[0].detail)
     for kind in quarantine.KINDS:
-        kept = [item for item in seen.kept if item.kind == kind]
+        kept = [item for item in seen.items if item.kind == kind]
         yield Sample("lifeboat_quarantine_items", {"kind": kind}, len(kept))
         yield Sample("lifeboat_quarantine_bytes", {"kind": kind}, sum(item.size for item in kept))
         if kept:
@@ -399,15 +406,15 @@ def _quarantine(look: Look) -> Iterator[Sample]:
             yield Sample("lifeboat_quarantine_oldest_timestamp_seconds", {"kind": kind}, oldest)
 
 
-def _skew(look: Look) -> Iterator[Sample]:
-    told = [seconds for _url, seconds in clocks.skews(look.config)]
+def _skew(facts: Facts) -> Iterator[Sample]:
+    told = [seconds for _url, seconds in clocks.skews(facts.config)]
     if told:
         yield Sample("lifeboat_clock_skew_seconds", {}, max(map(abs, told)))
 
 
-def _certificates(look: Look) -> Iterator[Sample]:
+def _certificates(facts: Facts) -> Iterator[Sample]:
     """Of the addresses that are configured. One that cannot be looked at may have ended: then all are unknown."""
-    one = look.config
+    one = facts.config
     own = one.repository if isinstance(one.repository, S3Settings) else S3Settings()
     used = {
         "repository": (own.endpoint_url, own.ca_bundle),
@@ -436,7 +443,7 @@ OTHERS: Mapping[str, Collector] = {
 
 
 @dataclass(frozen=True)
-class _Kept:
+class _Stored:
     name: str
     labels: Mapping[str, str]
     value: float
@@ -447,7 +454,7 @@ class _Remembered:
     """What was seen at a time. listing: which backups and recovery points there were."""
 
     at: datetime
-    samples: tuple[_Kept, ...]
+    samples: tuple[_Stored, ...]
     listing: str = ""
 
     @property
@@ -461,7 +468,7 @@ class _Remembered:
 def textfile(run: Opened, *, now: datetime, ask: bool = False, again: bool = False) -> str:
     """Everything that is known of the stack, as node_exporter reads it. ask: others too. again: read the repository,
     although the list of its backups is the same: a verification may have written into one."""
-    config, look = run.config, Look(run, now)
+    config, facts = run.config, Facts(run, now)
     own = [
         Sample("lifeboat_build_info", {"version": VERSION}, 1),
         Sample("lifeboat_metrics_timestamp_seconds", {}, now.timestamp()),
@@ -471,42 +478,45 @@ def textfile(run: Opened, *, now: datetime, ask: bool = False, again: bool = Fal
         ),
     ]
     # Others first: status reads the repository, and what it read is not read twice.
-    samples = [*own, *_others(look, ask), *_repository(look, ask or again), *_collected(look, HERE)]
+    samples = [*own, *_external(facts, ask), *_repository(facts, ask or again), *_collected(facts, HERE)]
     return exposition(METRICS, (sample._replace(labels={STACK: config.stack, **sample.labels}) for sample in samples))
 
 
-def _others(look: Look, ask: bool) -> list[Sample]:
+def _external(facts: Facts, ask: bool) -> list[Sample]:
     """Where nobody was asked yet, the duty `status` was never done."""
     if not ask:
-        before = _recall(look.config, ASKED)
+        before = _recall(facts.config, ASKED)
         return before.plain if before else [_done("status", STACK, None)]
-    found = _collected(look, OTHERS)
-    _remember(look, ASKED, found)
+    found = _collected(facts, OTHERS)
+    _remember(facts, ASKED, found)
     return found
 
 
-def _repository(look: Look, again: bool) -> list[Sample]:
+def _repository(facts: Facts, again: bool) -> list[Sample]:
     """One in S3 is not even listed where nobody is to be asked: each look costs requests."""
-    before = _recall(look.config, CATALOG)
+    before = _recall(facts.config, CATALOG)
     try:
-        remote = isinstance(look.config.repository, S3Settings)
-        listing = before.listing if before and remote and not again else _listing(look)
+        remote = isinstance(facts.config.repository, S3Settings)
+        listing = before.listing if before and remote and not again else _listing(facts)
     except LifeboatError:
         return [_success("repository", False)]
     if before and not again and before.listing == listing:
         return before.plain
-    found = _collected(look, REPOSITORY)
+    found = _collected(facts, REPOSITORY)
     if _success("repository", True) in found:
         whole = _success(HISTORY, True) in found
-        _remember(look, CATALOG, found, listing if whole else "")  # no listing is empty: the next run reads on
+        _remember(facts, CATALOG, found, listing if whole else "")  # no listing is empty: the next run reads on
     return found
 
 
-def _listing(look: Look) -> str:
-    repo = repositories.of(look.run)
+def _listing(facts: Facts) -> str:
+    repo = repositories.repository_of(facts.run)
     repo.check(writable=False)
-    names = [*(identity for kind in configured(look.config) for identity in repo.ids(kind.name)), *repo.points()]
-    names += [VERSION, *(f"{duty} {of}" for duty, of in duties(look.config))]  # what is told of them changes with these
+    names = [*(identity for kind in configured(facts.config) for identity in repo.ids(kind.name)), *repo.points()]
+    names += [
+        VERSION,
+        *(f"{duty} {of}" for duty, of in duties(facts.config)),
+    ]  # what is told of them changes with these
     return filesystem.sha256("\n".join(names).encode())
 
 
@@ -514,22 +524,22 @@ def _success(collector: str, good: bool) -> Sample:
     return Sample("lifeboat_collector_success", {"collector": collector}, good)
 
 
-def _collected(look: Look, collectors: Mapping[str, Collector]) -> list[Sample]:
+def _collected(facts: Facts, collectors: Mapping[str, Collector]) -> list[Sample]:
     found: list[Sample] = []
     for name, collector in collectors.items():
         try:
-            found += [*collector(look), _success(name, True)]
+            found += [*collector(facts), _success(name, True)]
         except LifeboatError:
             found.append(_success(name, False))
     return found
 
 
-def _remember(look: Look, file: str, samples: Sequence[Sample], listing: str = "") -> None:
-    kept = tuple(_Kept(name, labels, float(value)) for name, labels, value in samples)
-    path = look.config.state / file
+def _remember(facts: Facts, file: str, samples: Sequence[Sample], listing: str = "") -> None:
+    kept = tuple(_Stored(name, labels, float(value)) for name, labels, value in samples)
+    path = facts.config.state / file
     with filesystem.explained("remember what was seen for the metrics", path):
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        data = json.dumps(typed.plain(_Remembered(look.now, kept, listing))).encode() + b"\n"
+        data = json.dumps(typed.plain(_Remembered(facts.now, kept, listing))).encode() + b"\n"
         filesystem.write(path, data, path.with_name(f".{path.name}.{os.getpid()}"))
 
 

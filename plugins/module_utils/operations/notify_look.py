@@ -21,7 +21,7 @@ from . import notify, receivers, status
 from .status import Status
 
 
-def look(run: Opened, *, now: datetime) -> list[Check]:
+def report(run: Opened, *, now: datetime) -> list[Check]:
     """Ask status, and tell what is new. Return a check for each receiver to which something was sent."""
     config, before = run.config, {trouble.key: trouble for trouble in notify.memory(run.config).troubles}
     try:

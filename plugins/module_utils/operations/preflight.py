@@ -69,7 +69,7 @@ _EACH = "give each stack a path or prefix of its own"
 
 
 @dataclass(frozen=True)
-class Place:
+class Location:
     """Where a stack of the play keeps its backups. machine: the hosts of one machine share its directories."""
 
     host: str
@@ -103,20 +103,20 @@ def refuse(problems: Sequence[str], subject: str) -> None:
         )  # fmt: skip
 
 
-def unknown(given: Iterable[str], known: Iterable[str]) -> list[str]:
+def unknown(variables: Iterable[str], known: Iterable[str]) -> list[str]:
     """The variables that nothing reads, each with the name that was probably meant."""
     names, found = {name.removeprefix(_PREFIX): name for name in known}, []
-    for name in sorted({*given} - {*names.values()}):
+    for name in sorted({*variables} - {*names.values()}):
         near = difflib.get_close_matches(name.removeprefix(_PREFIX), sorted(names), 1)
         meant = f"did you mean {names[near[0]]}? If not, rename it" if near else "rename it"
         found.append(f"{name} is unknown; {meant}: names that begin with {_PREFIX} are Lifeboat's own")
     return found
 
 
-def configuration(given: object, secrets: object) -> Config:
+def configuration(values: object, secrets: object) -> Config:
     """The stack's configuration; an error names the inventory's variable."""
     try:
-        return settings.from_mapping(given, secrets)
+        return settings.from_mapping(values, secrets)
     except LifeboatError as exc:
         variable = exc.subject.replace("settings.", "lifeboat_", 1)
         raise UsageError(exc.attempted, variable, exc.cause, f"Nothing was changed. {exc.remedy}") from exc
@@ -152,22 +152,26 @@ def hooks(config: Config) -> list[str]:
     ]
 
 
-def shared(own: Place, places: Iterable[Place], directory: Path = settings.DIRECTORY) -> list[str]:
+def shared(location: Location, places: Iterable[Location], directory: Path = settings.DIRECTORY) -> list[str]:
     """Other stacks with this one's repository: on the hosts of the play, or deployed on this host before."""
     found = []
     for place in places:
-        same = place.host == own.host or not place.stack or (place.stack, place.machine) == (own.stack, own.machine)
-        if place.address == own.address and not same:
+        same = (
+            place.host == location.host
+            or not place.stack
+            or (place.stack, place.machine) == (location.stack, location.machine)
+        )
+        if place.address == location.address and not same:
             found.append(f"lifeboat_repository is also that of stack {place.stack} on {place.host}; {_EACH}")
     for stack in settings.stacks(directory):
         path = directory / f"{stack}.json"
         try:
-            there = None if stack == own.stack else typed.maybe(_Deployed, filesystem.read_plain(path))
+            there = None if stack == location.stack else typed.maybe(_Deployed, filesystem.read_plain(path))
         except OSError:  # of another stack's file: its own runs tell of it
             there = None
         if there is None:
             continue
-        if Place(own.host, own.machine, stack, there.repository).address == own.address:
+        if Location(location.host, location.machine, stack, there.repository).address == location.address:
             found.append(
                 f"lifeboat_repository is also that of stack {stack}, which is deployed here ({path}); {_EACH}, or, if"
                 " that stack is gone, remove that file and its schedule in /etc/cron.d"
@@ -298,7 +302,10 @@ def _elsewhere(run: Opened) -> Iterator[str]:
 def _owned(run: Opened) -> Iterator[str]:
     """Repository and vault, where they are marked as another stack's. What cannot be read yet says nothing: a host has
     no boto3, and no directory for its backups, before it is deployed."""
-    for variable, opener in (("lifeboat_repository", repositories.of), ("lifeboat_vault", repositories.in_vault)):
+    for variable, opener in (
+        ("lifeboat_repository", repositories.repository_of),
+        ("lifeboat_vault", repositories.in_vault),
+    ):
         try:
             found = opener(run)
             if found is not None:

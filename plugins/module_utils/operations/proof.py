@@ -35,7 +35,7 @@ class Proof:
     folder: Path = Path()
     level: str = ""
     sample: Optional[int] = 0
-    log: Log = lambda line: None
+    log: Log = lambda _: None
     key: str = ""
     record: bool = True
     spoiled: Collection[str] = ()

@@ -32,14 +32,15 @@ from ..recovery.state import RECOVERING_OBJECTS, refuse_while_unfinished
 from ..repository import catalog, copies, points, repositories, retention
 from ..repository.base import Repository
 from ..repository.catalog import Entry
-from ..repository.components import KINDS, configured
+from ..repository.components import BASE, KINDS, WAL, configured
 from ..repository.manifest import component_of
 from ..repository.points import PointEntry
 from ..repository.retention import Plan
 from ..settings.config import Config
 from ..stack.runtime import Opened
+from ..wal import trail
 from . import clocks
-from .clocks import Seen
+from .clocks import Sighting
 
 E = TypeVar("E", Entry, PointEntry)
 B = TypeVar("B", retention.Backup, retention.Point)
@@ -111,8 +112,11 @@ def _prune(run: Opened, now: datetime, dry_run: bool, log: Log, trust_clock: boo
         clocks.require(run.config, _dates(sides), now)
     held = _holds(run.config, sides, now, dry_run, log)
     whole, own = plans(sides, policy(run.config), now, held)
+    trails = _trails(run.config, sides, now, held)
+    whole = Plan({**whole.keep, **_together(trails)}, [*whole.delete, *_gone(trails)])
     doomed_of = [
-        [text for text in whole.delete if text in side.ids and text not in plan.keep] for side, plan in zip(sides, own)
+        [*(text for text in whole.delete if text in side.ids and text not in plan.keep), *spans.delete]
+        for side, plan, spans in zip(sides, own, trails)
     ]
     deleted: set[str] = set()
     swept: list[str] = []
@@ -142,13 +146,13 @@ def _prune(run: Opened, now: datetime, dry_run: bool, log: Log, trust_clock: boo
     )
     if not dry_run:
         clocks.accept(run.config, now)
-    locked += old.kept
+    locked += old.retained
     for line in locked:
         log(f"kept by the store: {line}")
     for identity, name in hidden.items():
         log(f"ALARM: {identity} had a manifest in the {name} and has none or another one now; its old versions stay")
     return {
-        "keep": _kept(whole, sides, own, deleted),
+        "keep": _reasons(whole, sides, own, deleted),
         "delete": [text for text in whole.delete if text in deleted],
         "unknown": _unknown(sides, log),
         "untrusted": sorted({entry.id for side in sides for entry in side.entries if entry.untrusted}),
@@ -160,6 +164,29 @@ def _prune(run: Opened, now: datetime, dry_run: bool, log: Log, trust_clock: boo
     }
 
 
+def _trails(config: Config, sides: Sequence[Side], now: datetime, holds: Mapping[str, str]) -> list[Plan]:
+    """Of each side which bases and spans of WAL stay, by what that side has: one that lacks the newest, as its copies
+    fail, keeps its older ones. A base that was proved anywhere is proved. What was never written costs nothing."""
+    there = [{BASE: [], WAL: [], **points.continuous(side.repo, config.stack)} for side in sides]
+    proved = {entry.id for backups in there for entry in backups[BASE] if entry.good and entry.proven_at}
+    return [
+        trail.trail(
+            trail.bases_of(backups[BASE], proved, holds), trail.spans_of(backups[WAL], holds), config.wal.window_days,
+            now, policy(config).timezone,
+        )
+        for backups in there
+    ]  # fmt: skip
+
+
+def _together(trails: Sequence[Plan]) -> dict[str, list[str]]:
+    return {name: reasons for plan in reversed(trails) for name, reasons in plan.keep.items()}
+
+
+def _gone(trails: Sequence[Plan]) -> list[str]:
+    """What goes anywhere, each once."""
+    return list(dict.fromkeys(name for plan in trails for name in plan.delete))
+
+
 def _holds(config: Config, sides: Sequence[Side], now: datetime, dry_run: bool, log: Log) -> dict[str, str]:
     """What recoveries hold, on either side, and why: with the parts of a point. What does not count is removed."""
     held: dict[str, str] = {}
@@ -167,7 +194,7 @@ def _holds(config: Config, sides: Sequence[Side], now: datetime, dry_run: bool, 
         for identity, data in side.repo.holds().items():
             found = retention.hold_of(identity, config.stack, data, now)
             if found is not None:
-                held[identity] = found.words
+                held[identity] = found.detail
             elif not dry_run:
                 log(f"removing the hold on {identity} in the {side.name}: it is over, or not one of this stack's")
                 side.repo.remove_hold(identity)
@@ -178,26 +205,26 @@ def _holds(config: Config, sides: Sequence[Side], now: datetime, dry_run: bool, 
     return held
 
 
-def _by_version(sides: Sequence[Side], held: Mapping[str, str]) -> str:
+def _by_version(sides: Sequence[Side], holds: Mapping[str, str]) -> str:
     """Why the mirror's old versions wait: what a recovery holds is read by version, and its listing is not live."""
-    gone = sorted(set(held) - {identity for side in sides for identity in side.ids})
+    gone = sorted(set(holds) - {identity for side in sides for identity in side.ids})
     return f"a recovery holds {', '.join(gone[:3])}, which is not live" if gone else ""
 
 
 class _Keeper:
     """Old versions of one side: since when this pruner knows them, and which may go."""
 
-    def __init__(self, config: Config, side: Side, now: datetime, dry_run: bool, held: Collection[str]) -> None:
+    def __init__(self, config: Config, side: Side, now: datetime, dry_run: bool, holds: Collection[str]) -> None:
         self._config, self._side, self._now, self._dry_run = config, side, now, dry_run
-        self._held = held
+        self._holds = holds
 
-    def _record(self, known: dict[str, Seen]) -> None:
+    def _record(self, known: dict[str, Sighting]) -> None:
         if self._dry_run or (not known and not self._known()):
             return
-        clocks.write_hidden(self._config, {**clocks.read_hidden(self._config), self._side.repo.place: known})
+        clocks.write_hidden(self._config, {**clocks.read_hidden(self._config), self._side.repo.address: known})
 
-    def _known(self) -> dict[str, Seen]:
-        return clocks.read_hidden(self._config).get(self._side.repo.place, {})
+    def _known(self) -> dict[str, Sighting]:
+        return clocks.read_hidden(self._config).get(self._side.repo.address, {})
 
     def begin(self, doomed: Sequence[str]) -> None:
         """Record what this run is going to hide, before it does; and finish what a killed one began."""
@@ -219,7 +246,7 @@ class _Keeper:
         known = clocks.seen_hidden(self._known(), hidden, self._now)
         lost = clocks.alarms(hidden, known, self._side.backups, self._side.points, policy(self._config), self._now)
         lost += clocks.overwritten(altered)
-        due = clocks.due(hidden, known, [*lost, *self._held], days, self._now)
+        due = clocks.due(hidden, known, [*lost, *self._holds], days, self._now)
         gone, stays = repo.purge_hidden(self._now - timedelta(days=days), self._dry_run, due)
         self._record(known)
         return gone, stays, lost
@@ -269,7 +296,7 @@ def alarm(stack: str, result: Pruning) -> Optional[IntegrityError]:
 
 def _sides(run: Opened) -> tuple[list[Side], list[str]]:
     """The two places, and what of the vault could not be opened."""
-    repo = repositories.of(run)
+    repo = repositories.repository_of(run)
     repo.check(writable=False)  # a full disk is what pruning is for
     repo.require_ours()
     sides = [_side("repository", run.config, repo)]
@@ -280,7 +307,7 @@ def _sides(run: Opened) -> tuple[list[Side], list[str]]:
             store.require_ours()
             sides.append(_side("vault", run.config, store))
     except LifeboatError as exc:
-        return sides, [f"{copies.place(run.config)}: {exc}"]
+        return sides, [f"{copies.location(run.config)}: {exc}"]
     return sides, []
 
 
@@ -316,10 +343,10 @@ def _published(side: Side, stack: str) -> dict[str, list[Point]]:
     return found
 
 
-def _kept(whole: Plan, sides: Sequence[Side], own: Sequence[Plan], deleted: set[str]) -> dict[str, list[str]]:
+def _reasons(whole: Plan, sides: Sequence[Side], by_side: Sequence[Plan], deleted: set[str]) -> dict[str, list[str]]:
     """Why each that stays does, for a side's own reasons where the whole plan has none."""
     keep = {text: list(reasons) for text, reasons in whole.keep.items() if text not in deleted}
-    for side, plan in zip(sides, own):
+    for side, plan in zip(sides, by_side):
         for text, reasons in plan.keep.items():
             if text not in keep and text not in deleted:
                 keep[text] = [f"{reason} (of what the {side.name} has)" for reason in reasons]
@@ -333,7 +360,7 @@ def old_versions(
     dry_run: bool,
     failed: list[str],
     log: Log,
-    held: str,
+    hold: str,
 ) -> tuple[Pruned, str]:
     """Old versions in the mirror; and why they have to wait, where they do. What is not known to be free stays."""
     if not (run.config.vault.objects_bucket and any(kind.elsewhere for kind in configured(run.config))):
@@ -341,8 +368,8 @@ def old_versions(
     kept: list[Point] = []
     if failed:
         waits = "it is not known what the vault's backups need"
-    elif held:
-        waits = held
+    elif hold:
+        waits = hold
     elif (run.config.state / RECOVERING_OBJECTS).exists():  # of a dry run
         waits = "a recovery of the bucket has begun and not ended"
     else:
@@ -382,7 +409,7 @@ def _readable(left: Mapping[str, Sequence[Point]]) -> tuple[list[Point], str]:
     return kept, ""
 
 
-def told(result: Pruning, word: str) -> list[str]:
+def report(result: Pruning, word: str) -> list[str]:
     """What became of the mirror's old versions and of what a store keeps, for a terminal."""
     old = result["versions"]
     lines = [f"{word}  {old['deleted']} old versions in the mirror, {human(old['bytes'])}"] if old["deleted"] else []
@@ -391,25 +418,25 @@ def told(result: Pruning, word: str) -> list[str]:
 
 
 def plans(
-    sides: Sequence[Side], rules: retention.Policy, now: datetime, held: Mapping[str, str] = MappingProxyType({})
+    sides: Sequence[Side], rules: retention.Policy, now: datetime, holds: Mapping[str, str] = MappingProxyType({})
 ) -> tuple[Plan, list[Plan]]:
-    """The plan of all that any side has, and each side's own. What is good on one side is good. held: of _holds()."""
-    own = [_plan(side.points, side.backups, rules, now, held) for side in sides]
+    """The plan of all that any side has, and each side's own. What is good on one side is good. holds: of _holds()."""
+    own = [_plan(side.points, side.backups, rules, now, holds) for side in sides]
     components = {component: None for side in sides for component in side.backups}
     backups = {component: _merged([side.backups.get(component, ()) for side in sides]) for component in components}
-    return _plan(_merged([side.points for side in sides]), backups, rules, now, held), own
+    return _plan(_merged([side.points for side in sides]), backups, rules, now, holds), own
 
 
 def _plan(
     tied: Sequence[PointEntry], backups: Mapping[str, Sequence[Entry]], rules: retention.Policy, now: datetime,
-    held: Mapping[str, str],
+    holds: Mapping[str, str],
 ) -> Plan:  # fmt: skip
-    plain = [_held(catalog.for_retention(some), held) for some in backups.values()]
-    return retention.plan_all(_held(points.for_retention(tied), held), plain, rules, now)
+    plain = [_with_holds(catalog.for_retention(some), holds) for some in backups.values()]
+    return retention.plan_all(_with_holds(points.for_retention(tied), holds), plain, rules, now)
 
 
-def _held(found: Sequence[B], held: Mapping[str, str]) -> list[B]:
-    return [replace(item, held=held.get(item.id, "")) for item in found]
+def _with_holds(entries: Sequence[B], holds: Mapping[str, str]) -> list[B]:
+    return [replace(item, hold=holds.get(item.id, "")) for item in entries]
 
 
 def _merged(sides: Sequence[Sequence[E]]) -> list[E]:

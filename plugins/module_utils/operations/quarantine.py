@@ -41,7 +41,7 @@ REMOVE = "remove from quarantine"
 
 
 @dataclass(frozen=True)
-class Kept:
+class Item:
     """One thing in quarantine. at: when it was moved there. size: in bytes, as its server or file system counts."""
 
     kind: str
@@ -53,7 +53,7 @@ class Kept:
         """What removes it for good."""
         return shlex.join(["lifeboat", "quarantine", "remove", self.kind, self.name, "--yes", "--stack", stack])
 
-    def words(self, now: datetime) -> tuple[str, str]:
+    def age_and_size(self, now: datetime) -> tuple[str, str]:
         """Its age and its size."""
         return show.age(max(0, int((now - self.at).total_seconds()))), human(self.size)
 
@@ -73,13 +73,13 @@ class Alike:
 
 
 @dataclass(frozen=True)
-class Seen:
+class Contents:
     """Everything in quarantine at a time. unseen: the kinds that could not be looked at, and why. alike: what may have
     been put aside, without a record of it: it is backed up, and removed by nothing."""
 
     stack: str
     at: datetime
-    kept: tuple[Kept, ...]
+    items: tuple[Item, ...]
     unseen: tuple[Check, ...]
     alike: tuple[Alike, ...] = ()
 
@@ -93,28 +93,28 @@ class Seen:
                 "size": item.size,
                 "remove": item.command(self.stack),
             }
-            for item in self.kept
+            for item in self.items
         ]
         alike = [{"name": item.name, "size": item.size} for item in self.alike]
         return {"kept": found, "unseen": [check.as_dict() for check in self.unseen], "alike": alike}
 
     def lines(self) -> list[str]:
         rows = [("QUARANTINE", "KIND", "AGE", "SIZE", "REMOVE IT FOR GOOD")]
-        for item in self.kept:
+        for item in self.items:
             name, command = (
                 text if all(map(prints, text)) else ascii(text) for text in (item.name, item.command(self.stack))
             )
-            rows.append((name, item.kind, *item.words(self.at), command))
-        shown = show.aligned(rows) if self.kept else [] if self.unseen else ["nothing is in quarantine"]
+            rows.append((name, item.kind, *item.age_and_size(self.at), command))
+        shown = show.aligned(rows) if self.items else [] if self.unseen else ["nothing is in quarantine"]
         return [*shown, *map(str, self.alike), *base_text.checks(self.unseen)]
 
 
 @dataclass(frozen=True)
 class _Kind:
-    """where: does a stack have such? look: each that is there. remove: one that look() found, for good."""
+    """where: does a stack have such? entries: each that is there. remove: one of them, for good."""
 
     where: Callable[[Config], bool]
-    look: Callable[[Opened], Iterator[Union[Kept, Alike]]]
+    entries: Callable[[Opened], Iterator[Union[Item, Alike]]]
     remove: Callable[[Opened, str], None]
 
 
@@ -124,34 +124,34 @@ class _Sized:
     size: int
 
 
-def look(run: Opened, *, now: datetime) -> Seen:
+def survey(run: Opened, *, now: datetime) -> Contents:
     """Asks the database server, the engine, the file system and the object store; changes nothing."""
-    kept: list[Kept] = []
+    kept: list[Item] = []
     alike: list[Alike] = []
     unseen: list[Check] = []
     for name, kind in KINDS.items():
         if not kind.where(run.config):
             continue
         try:
-            for found in kind.look(run):  # also what was seen before it failed
-                kept.append(found) if isinstance(found, Kept) else alike.append(found)
+            for found in kind.entries(run):  # also what was seen before it failed
+                kept.append(found) if isinstance(found, Item) else alike.append(found)
         except LifeboatError as exc:
             unseen.append(Check(f"{name} in quarantine", COULD_NOT_VERIFY, str(exc)))
     order = list(KINDS)
     kept.sort(key=lambda item: (order.index(item.kind), item.at, item.name))
-    return Seen(run.config.stack, now, tuple(kept), tuple(unseen), tuple(alike))
+    return Contents(run.config.stack, now, tuple(kept), tuple(unseen), tuple(alike))
 
 
-def remove(run: Opened, kind: str, name: str, *, sure: bool, now: datetime, log: Log) -> Kept:
+def remove(run: Opened, kind: str, name: str, *, sure: bool, now: datetime, log: Log) -> Item:
     """Remove one thing for good, if it is in quarantine now. Not sure: say what would go, and refuse."""
     subject = f"{kind} {name}"
-    there = (item for item in KINDS[kind].look(run) if isinstance(item, Kept))
+    there = (item for item in KINDS[kind].entries(run) if isinstance(item, Item))
     found = next((item for item in there if item.name == name), None)
     if found is None:
         raise NotFoundError(
             REMOVE, subject, "nothing of that kind and name is there", "`lifeboat quarantine` lists what is."
         )
-    age, size = found.words(now)
+    age, size = found.age_and_size(now)
     if not sure:
         cause = f"it was not confirmed; {size}, {age} old, would be gone for good"
         raise UsageError(
@@ -162,7 +162,7 @@ def remove(run: Opened, kind: str, name: str, *, sure: bool, now: datetime, log:
     return found
 
 
-def _databases(run: Opened) -> Iterator[Union[Kept, Alike]]:
+def _databases(run: Opened) -> Iterator[Union[Item, Alike]]:
     sql = "SELECT jsonb_build_object('name', datname, 'size', coalesce(pg_database_size(oid), 0)) FROM pg_database;"
     server = database_server.of(run)
     rows, ours = server.execute(sql, attempted="list the databases in quarantine", timeout=60), server.made.names()
@@ -170,7 +170,7 @@ def _databases(run: Opened) -> Iterator[Union[Kept, Alike]]:
     for found in answers(_Sized, rows):
         at = since(found.name) if found.name in ours else None
         if at and found.name != run.config.database.name:
-            yield Kept("database", found.name, at, found.size)
+            yield Item("database", found.name, at, found.size)
         elif database_server.alike(found.name) and found.name not in {*known, *ours}:
             yield Alike(found.name, found.size)
 
@@ -180,21 +180,21 @@ def _drop(run: Opened, name: str) -> None:
     database_server.drop(database_server.of(run), name)
 
 
-def _volumes(run: Opened) -> Iterator[Kept]:
+def _volumes(run: Opened) -> Iterator[Item]:
     for name, place in stack_quarantine.volumes(run.config.stack).items():
         at = since(name)
         if at:
-            yield Kept("volume", name, at, stack_quarantine.size(place))
+            yield Item("volume", name, at, stack_quarantine.size(place))
 
 
-def _directories(run: Opened) -> Iterator[Kept]:
+def _directories(run: Opened) -> Iterator[Item]:
     """The project's files that a recovery replaced, what one copied out of an object store and could not put back, what
     lies next to the directories that one moves, and what it replaced of the application's files."""
     state = run.config.state
     for path in itertools.chain(stack_quarantine.files(state), _copied(state), _beside(run), _replaced(run)):
         at = since(str(path))
         if at:
-            yield Kept("directory", str(path), at, stack_quarantine.size(path))
+            yield Item("directory", str(path), at, stack_quarantine.size(path))
 
 
 def _copied(state: Path) -> list[Path]:
@@ -231,12 +231,12 @@ def _remove_directory(_run: Opened, name: str) -> None:
         filesystem.remove(Path(name))
 
 
-def _buckets(run: Opened) -> Iterator[Kept]:
-    others = store.look(run).protected if run.config.objects.buckets else ()
+def _buckets(run: Opened) -> Iterator[Item]:
+    others = store.read_store(run).protected if run.config.objects.buckets else ()
     for found in aside.quarantined(buckets.source(run), others):
         at = since(found.name)
         if at:
-            yield Kept("bucket", found.name, at, sum(listed.size for listed in bucket.objects(found)))
+            yield Item("bucket", found.name, at, sum(listed.size for listed in bucket.objects(found)))
 
 
 def _remove_bucket(run: Opened, name: str) -> None:

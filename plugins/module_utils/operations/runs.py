@@ -117,7 +117,7 @@ def going(config: Config) -> Mapping[str, Begun]:
     """The runs that go on now, by name; of each kind the first."""
     with filesystem.explained("read how the runs began", config.state / _FOLDER):
         found = {run: [one for _path, one in _begun(config, run) if one and _alive(one)] for run in names()}
-    return {run: min(some, key=lambda one: one.at) for run, some in found.items() if some}
+    return {run: min(some, key=lambda begun: begun.at) for run, some in found.items() if some}
 
 
 def _begun(config: Config, run: str) -> Iterator[tuple[Path, Optional[Begun]]]:
@@ -130,8 +130,8 @@ def _begun(config: Config, run: str) -> Iterator[tuple[Path, Optional[Begun]]]:
             yield path, None
 
 
-def _alive(found: Begun) -> bool:
-    return bool(found.since) and pipeline.started(found.process) == found.since
+def _alive(begun: Begun) -> bool:
+    return bool(begun.since) and pipeline.started(begun.process) == begun.since
 
 
 def _note(config: Config, run: str, process: int) -> Path:

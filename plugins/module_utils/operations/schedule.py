@@ -60,7 +60,7 @@ def checks(config: Config, now: datetime) -> list[Check]:
     return [found, _daemon(), _agent(text), _runs(config, now)]
 
 
-def wanted(config: Config) -> dict[str, str]:
+def required(config: Config) -> dict[str, str]:
     """What has to be scheduled: its name, and the words that its command has."""
     backups = {f"backup {kind.name}": rf"backup(?: {kind.name})?" for kind in configured(config)}
     return {**backups, "verify": "verify", **({"notify": "notify"} if config.notify else {})}
@@ -80,7 +80,7 @@ def _file(config: Config) -> tuple[str, Check]:
         return text, Check(name, FAIL, f"{path} is not root's alone to write, so that cron does not read it; {ask}")
     jobs = [job for line in text.splitlines() if (job := _JOB.fullmatch(line.strip())) and job["user"] == "root"]
     times: dict[str, str] = {}
-    for what, words in wanted(config).items():
+    for what, words in required(config).items():
         asked = rf"\blifeboat {words} (?=--).*--stack {re.escape(config.stack)}(?:\s|$)"
         found = (" ".join(job["when"].split()) for job in jobs if re.search(asked, job["command"]))
         times[what] = next(found, "")
@@ -136,7 +136,7 @@ def runs(config: Config) -> list[Run]:
     found: dict[tuple[str, str], Run] = {}
     begun: dict[str, tuple[str, str]] = {}  # by process
     for line in _lines(config):
-        said = _said(line)
+        said = _entry(line)
         at = _time(said.at) if said else None
         if said is None or at is None:  # not a line of ours
             continue
@@ -154,12 +154,12 @@ def runs(config: Config) -> list[Run]:
     return [run if run.over else replace(run, problem=_CUT) for key, run in found.items() if key not in running]
 
 
-def _said(line: str) -> Optional[ecs.Line]:
+def _entry(text: str) -> Optional[ecs.Line]:
     """What a line of scheduled work says; None for any other. A log that was turned to JSON has lines of both kinds."""
-    if not _MAYBE.search(line):
+    if not _MAYBE.search(text):
         return None
-    one = _LINE.fullmatch(line)
-    said = ecs.Line(*one.groups()) if one else ecs.read(line)
+    one = _LINE.fullmatch(text)
+    said = ecs.Line(*one.groups()) if one else ecs.read(text)
     return said if said and _WORK.search(said.text) else None
 
 

@@ -98,17 +98,17 @@ class Store:
         return answer.status, answer.body if len(answer.body) < most else b""
 
 
-def authorization(said: str) -> str:
+def authorization(text: str) -> str:
     """Of a file: a whole header such as `ApiKey …`, or user:password."""
-    words = said.strip()
+    words = text.strip()
     if not words or " " in words:
         return words
     return f"Basic {base64.b64encode(words.encode()).decode()}"
 
 
-def document(line: bytes, secrets: Mapping[str, str]) -> Document:
+def document(raw: bytes, secrets: Mapping[str, str]) -> Document:
     """What rsyslog tells of a line (monitoring/logs/rsyslog.conf), as it is stored."""
-    told = json.loads(line.decode("utf-8", "backslashreplace"), strict=False)
+    told = json.loads(raw.decode("utf-8", "backslashreplace"), strict=False)
     said = {name: str(value) for name, value in told.items()}
     text = said.pop("text", "")
     # By the line as it was read: a secret that is blanked tomorrow must not make it another line.
@@ -127,7 +127,7 @@ def document(line: bytes, secrets: Mapping[str, str]) -> Document:
     return Document(identity, own or {**plain, **{name: value for name, value in more.items() if value}}, plain)
 
 
-class Kept:
+class Queue:
     """Lines that rsyslog has given and the store has not answered for, and those that it does not take; blanked, in
     files that only root reads. A directory is used by one process at a time."""
 
@@ -136,7 +136,7 @@ class Kept:
         self.took = False  # has the store taken a line of this process?
         self.sample: Optional[Document] = None  # the smallest of those
         self._looked = False
-        self._log, self._began, self._told = log, time.monotonic(), False
+        self._log, self._began, self._reported = log, time.monotonic(), False
         self._refused = directory / "refused.ndjson"
         with filesystem.explained("keep lines that wait for the store", directory):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -154,14 +154,14 @@ class Kept:
             return
         self.waiting[item.id] = item
         size = os.fstat(self._handle).st_size
-        data = _line(asdict(item))
+        data = _encoded(asdict(item))
         try:
             if os.write(self._handle, data) < len(data):
                 raise OSError("the disk is full")
         except OSError as exc:
             os.ftruncate(self._handle, size)
-            if not self._told:
-                self._told = True
+            if not self._reported:
+                self._reported = True
                 self._log(f"lines that wait for the log store are only in memory: {exc.strerror or exc}")
 
     def sync(self) -> None:
@@ -177,13 +177,13 @@ class Kept:
         if item and (self.sample is None or len(str(item.body)) < len(str(self.sample.body))):
             self.sample = item
 
-    def look(self, said: bytes) -> None:
+    def check_index(self, answer: bytes) -> None:
         """Tell once of a store that keeps lines in a plain index, where a data stream should be: it came before the
         template. There dates are texts, nothing rolls over, and nothing is ever deleted."""
         if self._looked:
             return
         # An item that was refused may have the stream's own name: nobody looked yet which index is behind it.
-        items = [item["create"] for item in json.loads(said)["items"]]
+        items = [item["create"] for item in json.loads(answer)["items"]]
         index = next((str(item.get("_index", "")) for item in items if 200 <= int(item["status"]) < 300), "")
         self._looked = bool(index)
         if index.startswith("logs-"):
@@ -201,7 +201,7 @@ class Kept:
         the store takes no line at all, or too many are aside."""
         if not self.took and time.monotonic() - self._began < _DOUBT:
             return False
-        data = _line({"id": item.id, "cause": cause, "line": item.body})
+        data = _encoded({"id": item.id, "cause": cause, "line": item.body})
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
             with os.fdopen(os.open(self._refused, flags, 0o600), "ab") as file:
@@ -254,22 +254,22 @@ def again(directory: Path, post: Post) -> tuple[int, int, str]:
     return taken, len(left), why
 
 
-def run(lines: Iterable[bytes], out: TextIO, post: Post, secrets: Mapping[str, str], kept: Kept, log: Log) -> None:
+def run(lines: Iterable[bytes], out: TextIO, post: Post, secrets: Mapping[str, str], queue: Queue, log: Log) -> None:
     """Answer rsyslog line by line until it closes the pipe."""
 
-    def say(words: str) -> None:
-        out.write(" ".join(words.split()) + "\n")
+    def say(text: str) -> None:
+        out.write(" ".join(text.split()) + "\n")
         out.flush()
 
-    if kept.many:
-        _committed(out, post, kept, log)
+    if queue.many:
+        _committed(out, post, queue, log)
     say("OK")  # ready
     for line in lines:
         words = line.rstrip(b"\r\n")
         if words == BEGIN:  # what waits of a batch that broke off stays, and goes with this one
             say("OK")
         elif words == COMMIT:
-            problem = _committed(out, post, kept, log)
+            problem = _committed(out, post, queue, log)
             say(f"not stored: {problem}" if problem else "OK")
         else:
             try:
@@ -277,22 +277,22 @@ def run(lines: Iterable[bytes], out: TextIO, post: Post, secrets: Mapping[str, s
             except (ValueError, AttributeError):
                 # Not what our template writes. To refuse it would keep back all that comes after it.
                 found = document(json.dumps({"text": words.decode("utf-8", "replace")}).encode(), secrets)
-            kept.add(found)
+            queue.add(found)
             say("DEFER_COMMIT")
 
 
-def _committed(out: TextIO, post: Post, kept: Kept, log: Log) -> str:
+def _committed(out: TextIO, post: Post, queue: Queue, log: Log) -> str:
     """Send what waits until the store has it; why it has not, where that takes too long."""
     began, wait, problem = time.monotonic(), _WAITS[0], ""
     while True:
-        before, problem = problem, stored(list(kept.waiting.values()), post, kept)
+        before, problem = problem, stored(list(queue.waiting.values()), post, queue)
         if not problem:
-            kept.clear()
+            queue.clear()
             if before:
                 log("the log store takes lines again")
             return ""
         if not before:
-            kept.sync()
+            queue.sync()
             log(f"lines wait for the log store: {problem}")
         if time.monotonic() - began >= _HOLD:
             return problem
@@ -309,12 +309,12 @@ def _committed(out: TextIO, post: Post, kept: Kept, log: Log) -> str:
 def stored(
     batch: Sequence[Document],
     post: Post,
-    kept: Optional[Kept] = None,
+    queue: Optional[Queue] = None,
     monotonic: Callable[[], float] = time.monotonic,
 ) -> str:
     """Send them until the store has answered for each; why it has not, empty where it has.
 
-    kept: where they wait, and where one that the store does not take is put aside."""
+    queue: where they wait, and where one that the store does not take is put aside."""
     end = monotonic() + _ENOUGH
     items = {item.id: item for item in batch}  # the same line twice in a batch is one line
     waiting = {item.id: item.body for item in batch}
@@ -331,14 +331,14 @@ def stored(
             continue
         found = _items(part, said) if status == 200 else None
         if status == _LARGE:
-            found, problem = _too_large(part, [item for key, item in items.items() if key not in waiting], kept, post)
+            found, problem = _too_large(part, [item for key, item in items.items() if key not in waiting], queue, post)
             if problem:
                 return problem
-        elif found and kept:
-            kept.look(said)
+        elif found and queue:
+            queue.check_index(said)
         if found is None:
             return f"the store answered {status}" if status != 200 else "the store did not answer for each line"
-        busy, odd = _settled(found, waiting, items, kept)
+        busy, odd = _settled(found, waiting, items, queue)
         refused = odd or refused
         if busy:
             if monotonic() >= end:
@@ -349,19 +349,19 @@ def stored(
 
 
 def _too_large(
-    part: Mapping[str, bytes], taken: Sequence[Document], kept: Optional[Kept], post: Post
+    part: Mapping[str, bytes], taken: Sequence[Document], queue: Optional[Queue], post: Post
 ) -> tuple[dict[str, tuple[int, str]], str]:
     """What becomes of a line alone that is too large; or why it waits, where it is not the line."""
     ((identity, data),) = part.items()
-    if _takes_smaller(len(data), taken, kept, post):
+    if _takes_smaller(len(data), taken, queue, post):
         return {identity: (_LARGE, "it is too large")}, ""
     return {}, f"the store answered {_LARGE} for a request of {len(data)} bytes: is that a proxy's limit?"
 
 
-def _takes_smaller(size: int, taken: Sequence[Document], kept: Optional[Kept], post: Post) -> bool:
+def _takes_smaller(size: int, taken: Sequence[Document], queue: Optional[Queue], post: Post) -> bool:
     """Whether it is the line that is too large, and not the store or a proxy that takes nothing: a line that was taken
     before is sent again, which makes no second one."""
-    for sample in [*taken, *([kept.sample] if kept and kept.sample else [])]:
+    for sample in [*taken, *([queue.sample] if queue and queue.sample else [])]:
         part = _part({sample.id: sample.body}, _LARGEST)
         if len(part[sample.id]) >= size:
             continue
@@ -375,21 +375,21 @@ def _takes_smaller(size: int, taken: Sequence[Document], kept: Optional[Kept], p
 
 
 def _settled(
-    found: Mapping[str, tuple[int, str]],
+    results: Mapping[str, tuple[int, str]],
     waiting: dict[str, Mapping[str, object]],
     items: Mapping[str, Document],
-    kept: Optional[Kept],
+    queue: Optional[Queue],
 ) -> tuple[str, str]:
     """Take from what waits what the store has, and what it does not take, where that is put aside or not.
 
     Returns why something waits that it may take soon, and why something is left that it does not take."""
     busy = refused = ""
-    for identity in [one for one, (result, _cause) in found.items() if 200 <= result < 300 or result == _THERE]:
+    for identity in [one for one, (result, _cause) in results.items() if 200 <= result < 300 or result == _THERE]:
         del waiting[identity]
-        if kept:
-            kept.taken(identity)
-    for identity in [one for one in found if one in waiting]:
-        result, cause = found[identity]
+        if queue:
+            queue.taken(identity)
+    for identity in [one for one in results if one in waiting]:
+        result, cause = results[identity]
         told = f"the store answered {result} for a line" + (f": {cause}" if cause else "")
         if result not in (_ODD, _LARGE):  # it is of the store: no room, no right, no index
             busy = told
@@ -397,7 +397,7 @@ def _settled(
             waiting[identity] = items[identity].plain  # a field of it does not fit the index
         else:  # it would say the same of it at once
             del waiting[identity]
-            if not kept or not kept.refuse(items[identity], told):
+            if not queue or not queue.refuse(items[identity], told):
                 refused = told
     return busy, refused
 
@@ -408,7 +408,7 @@ def _reason(error: object) -> str:
     return pipeline.scrub(str(said or ""))[:200]
 
 
-def _line(value: object) -> bytes:
+def _encoded(value: object) -> bytes:
     return json.dumps(value, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
 
 
@@ -431,10 +431,10 @@ def _request(part: Mapping[str, bytes]) -> bytes:
     )
 
 
-def _items(part: Mapping[str, bytes], said: bytes) -> Optional[dict[str, tuple[int, str]]]:
+def _items(part: Mapping[str, bytes], answer: bytes) -> Optional[dict[str, tuple[int, str]]]:
     """What became of each line, and why; None where the answer is not one to this request."""
     try:
-        items = [item["create"] for item in json.loads(said)["items"]]
+        items = [item["create"] for item in json.loads(answer)["items"]]
         found = {str(item["_id"]): (int(item["status"]), _reason(item.get("error"))) for item in items}
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
         return None

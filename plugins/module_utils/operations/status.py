@@ -77,14 +77,14 @@ class Status:
         }
 
 
-def status(run: Opened, *, now: datetime, asked: Optional[datetime] = None) -> Status:
+def status(run: Opened, *, now: datetime, real_now: Optional[datetime] = None) -> Status:
     """Reads manifests, not artefacts; a backup nobody proved never passes.
 
     Of a stack with a bucket it also asks the two endpoints, and where keys_query or references is set the database;
-    of a Compose project it looks at every mount. asked: the time that it is, where `now` is a day to come: what an
+    of a Compose project it looks at every mount. real_now: the time that it is, where `now` is a day to come: what an
     endpoint said is remembered as of then.
     """
-    config, repo = run.config, repositories.of(run)
+    config, repo = run.config, repositories.repository_of(run)
     repo.check(writable=False)
     owned = list(_owned(repo))
     backups = points.backups(repo, config.stack)
@@ -118,8 +118,8 @@ def status(run: Opened, *, now: datetime, asked: Optional[datetime] = None) -> S
     checks += _signatures(run, backups, tied, now)
     checks += _holds(run, now)
     checks += escrow_record.checks(run, now)
-    checks += endpoints.checks(run, now=asked or now)
-    checks += notify.checks(config, asked or now)
+    checks += endpoints.checks(run, now=real_now or now)
+    checks += notify.checks(config, real_now or now)
     inventory = run.once(mounts.inventory)
     checks += [inventory.check] if inventory else []
     if config.objects.bucket and config.objects.keys_query:
@@ -129,17 +129,17 @@ def status(run: Opened, *, now: datetime, asked: Optional[datetime] = None) -> S
     return Status(config.stack, now, tuple(checks), tied, backups, inventory)
 
 
-def newest(seen: Status) -> list[str]:
+def newest(assessment: Status) -> list[str]:
     """The last few of each kind, for a terminal."""
-    last = {name: entries[-5 if name == DATABASE else -3 :] for name, entries in seen.backups.items()}
-    return show.table(seen.points[-3:], last, seen.at)
+    last = {name: entries[-5 if name == DATABASE else -3 :] for name, entries in assessment.backups.items()}
+    return show.table(assessment.points[-3:], last, assessment.at)
 
 
-def _encrypted(config: Config, found: Mapping[str, Sequence[Entry]]) -> Iterator[Check]:
+def _encrypted(config: Config, by_component: Mapping[str, Sequence[Entry]]) -> Iterator[Check]:
     """For whom the good backups are encrypted, by component, and by whom they can be opened. Nothing where none is."""
     wanted = config.encryption.recipients
     current = {*wanted, *config.config.recipients}
-    manifests = {name: [present(entry.manifest) for entry in entries] for name, entries in found.items()}
+    manifests = {name: [present(entry.manifest) for entry in entries] for name, entries in by_component.items()}
     newest = [made[-1] for made in manifests.values() if made]
     clear = [made for made in newest if wanted and not made.encrypted]
     words = [f"{made.id} is not encrypted" for made in clear]
@@ -154,12 +154,12 @@ def _encrypted(config: Config, found: Mapping[str, Sequence[Entry]]) -> Iterator
         few = f"{', '.join(made.id for made in closed[-3:])}{', …' if len(closed) > 3 else ''}"
         told = f"{len(closed)} backups can be opened by the key of none of the configured recipients ({few})"
         yield Check("keys of the past", PASS, f"{told}; keep the keys of {whose} for as long as these are kept")
-    yield from _host_key(config, [entries[-1] for entries in found.values() if entries])
+    yield from _host_key(config, [entries[-1] for entries in by_component.values() if entries])
 
 
-def _closed(made: Sequence[Manifest], recipients: Collection[str]) -> list[Manifest]:
+def _closed(manifests: Sequence[Manifest], recipients: Collection[str]) -> list[Manifest]:
     """Those that the key of none of the recipients opens."""
-    return [item for item in made if item.recipients and not set(item.recipients) & set(recipients)]
+    return [item for item in manifests if item.recipients and not set(item.recipients) & set(recipients)]
 
 
 def _host_key(config: Config, newest: Sequence[Entry]) -> Iterator[Check]:
@@ -211,7 +211,7 @@ def _signatures(
 def _holds(run: Opened, now: datetime) -> Iterator[Check]:
     """What recoveries keep from being pruned. What does not count is removed by the next prune."""
     told: list[str] = []
-    for opener in (repositories.of, copies.vault):
+    for opener in (repositories.repository_of, copies.vault):
         try:
             store = opener(run)
             found = store.holds() if store is not None else {}
@@ -219,7 +219,7 @@ def _holds(run: Opened, now: datetime) -> Iterator[Check]:
             continue
         for identity, data in found.items():
             hold = retention.hold_of(identity, run.config.stack, data, now)
-            told.append(f"{identity} {hold.words}" if hold else f"{identity}: over, or not one of this stack's")
+            told.append(f"{identity} {hold.detail}" if hold else f"{identity}: over, or not one of this stack's")
     if told:
         yield Check("holds", PASS, "; ".join(told[:5]) + (f"; {len(told) - 5} more" if len(told) > 5 else ""))
 
@@ -247,10 +247,10 @@ def _private(config: Config) -> Iterator[Check]:
         yield Check("secrets", FAIL, f"{words}; chmod 0600 {path}, and give the secrets new values")
 
 
-def _unfit(what: str, found: Sequence[Published]) -> Iterator[Check]:
+def _unfit(what: str, entries: Sequence[Published]) -> Iterator[Check]:
     """Those that are not good, by what is the matter with them."""
-    unfit = [entry for entry in found if not entry.good]
-    last = {entry.id[:-15]: entry.id for entry in found if entry.good}  # by kind: it has what an earlier one lacks
+    unfit = [entry for entry in entries if not entry.good]
+    last = {entry.id[:-15]: entry.id for entry in entries if entry.good}  # by kind: it has what an earlier one lacks
     lacking = [entry for entry in unfit if entry.incomplete and entry.id > last.get(entry.id[:-15], "")]
     for words, result, those in (
         (f"broken {what}", FAIL, [e for e in unfit if not e.unknown and not e.ahead and not e.incomplete]),
@@ -263,9 +263,9 @@ def _unfit(what: str, found: Sequence[Published]) -> Iterator[Check]:
             yield Check(words, result, "; ".join(f"{entry.id}: {entry.problem}" for entry in those[:3]))
 
 
-def _newest(config: Config, name: str, found: Sequence[Published], now: datetime, missing: str) -> Check:
-    good = [entry.sealed for entry in found if entry.good and entry.sealed]
-    last = next((entry for entry in reversed(found) if not entry.ahead), None)
+def _newest(config: Config, name: str, entries: Sequence[Published], now: datetime, missing: str) -> Check:
+    good = [entry.sealed for entry in entries if entry.good and entry.sealed]
+    last = next((entry for entry in reversed(entries) if not entry.ahead), None)
     unread = last if last and last.unknown else None
     if not good:
         words = f"{unread.id} could not be read: {unread.problem}" if unread else missing
@@ -284,14 +284,14 @@ def _consistency(point: Point) -> str:
     return f", consistency {point.consistency}" + (f" ({why})" if why else "")
 
 
-def _proof(config: Config, kind: AnyKind, found: Sequence[Entry], now: datetime) -> Check:
+def _proof(config: Config, kind: AnyKind, entries: Sequence[Entry], now: datetime) -> Check:
     """The newest proof of a backup that was young when restored: last year's, restored today, proves no other."""
     name, limit = f"{kind.word}{PROOF}", config.alarms.proof_age_days
-    proven = [(at, entry) for entry in found if (at := entry.proven_at) and at <= now + TOLERANCE]
+    proven = [(at, entry) for entry in entries if (at := entry.proven_at) and at <= now + TOLERANCE]
     if not proven:
-        last = found[-1].proof.get("restore") if found else None
+        last = entries[-1].proof.get("restore") if entries else None
         if last and last.verdict == COULD_NOT_VERIFY and last.gap:  # to verify it again would change nothing
-            return Check(name, COULD_NOT_VERIFY, f"{found[-1].id} could not be proved: {last.gap}")
+            return Check(name, COULD_NOT_VERIFY, f"{entries[-1].id} could not be proved: {last.gap}")
         words = f"no backup of the {kind.name} has been restored to prove it; run: lifeboat verify"
         return Check(name, COULD_NOT_VERIFY, words)
     young = timedelta(days=limit, hours=config.alarms.backup_age_hours)
@@ -311,11 +311,11 @@ def bytes_of(entry: Entry) -> int:
     return manifest.size + sum(catalog.held_of(entry).values()) if size is None else size
 
 
-def _sizes(found: Mapping[AnyKind, Sequence[Entry]], now: datetime) -> Iterator[Check]:
+def _sizes(by_kind: Mapping[AnyKind, Sequence[Entry]], now: datetime) -> Iterator[Check]:
     """A size that the backups before it do not explain is told for a week, or until an operator accepts it. It may be
     right, so that it is no failure; and nobody has said that it is."""
     told = []
-    for kind, entries in found.items():
+    for kind, entries in by_kind.items():
         good = [entry for entry in entries if entry.good and entry.manifest]
         accepted = [n for n, entry in enumerate(good) if kind.accepted(present(entry.manifest).detailed(kind.details))]
         since = good[accepted[-1] :] if accepted else good
@@ -331,9 +331,9 @@ def _days(age: timedelta) -> float:
     return age / timedelta(days=1)
 
 
-def _space(repo: repository_base.Repository, found: Sequence[Entry]) -> Check:
+def _space(repo: repository_base.Repository, entries: Sequence[Entry]) -> Check:
     free = repo.free_bytes()
-    sizes = [entry.manifest.size for entry in found if entry.manifest]
+    sizes = [entry.manifest.size for entry in entries if entry.manifest]
     if free is None or not sizes:
         words = "a repository without a limit" if sizes else "no backup to judge by"
         return Check("space", PASS if sizes else COULD_NOT_VERIFY, words)
@@ -354,12 +354,12 @@ def _rows_of_others(run: Opened) -> list[Check]:
     """The rows that name other buckets of the store, each against its bucket."""
     here = buckets.addressed(run)
 
-    def look(name: str) -> Iterator[Check]:
+    def judged(name: str) -> Iterator[Check]:
         one = buckets.alone(here, name)
         yield from reconcile.checked(one.config, lambda: _reconciled(one))[0]
 
     held, left = reconcile.protected(run), reconcile.unprotected(run)
-    return [*folded((name, look(name)) for name in held), *left]
+    return [*folded((name, judged(name)) for name in held), *left]
 
 
 def _reconciled(run: Opened) -> reconcile.Report:

@@ -18,7 +18,7 @@ from pathlib import Path
 from ..base import filesystem
 from ..base.errors import LockedError
 from ..recovery import state as recovery_state
-from ..settings.config import Config
+from ..settings.config import WAL_NOTE, Config
 from ..settings.parts import LocalSettings
 from ..stack import hook_debts
 
@@ -42,12 +42,16 @@ def plan(config: Config, directory: Path, shared: Sequence[Path]) -> Undeploymen
     which go with the last stack.
 
     Raises LockedError while a recovery or a hook of the stack has not ended: what it has left to do is in the
-    configuration.
+    configuration. And while WAL is received: the command that ends that must still be there.
     """
     for check in (*recovery_state.checked(config), *hook_debts.checked(config)):
         raise LockedError(
             "take the stack off this host", config.stack, check.detail, "Nothing was changed. Then run this again."
         )
+    if os.path.lexists(config.state / WAL_NOTE):
+        cause = "WAL is received, and its slot would go on to hold WAL back on the server"
+        remedy = f"Nothing was changed. Run `lifeboat wal disable --stack {config.stack}`, then this again."
+        raise LockedError("take the stack off this host", config.stack, cause, remedy)
     shipping = RSYSLOG / f"lifeboat-{config.stack}.conf"
     others = [name for name in deployed(directory) if name != config.stack]
     files = [

@@ -24,17 +24,18 @@ from ..base.errors import LifeboatError, Log, UnverifiedError, UsageError
 from ..base.text import Untested
 from ..evidence import record as evidence_record
 from ..evidence import store
-from ..evidence.phases import Given
+from ..evidence.phases import ReportedPhase
 from ..evidence.schema import Verification, Verified
 from ..repository import catalog, points, repositories
 from ..repository.base import Altered, Repository
 from ..repository.checksums import checksums
-from ..repository.components import CONFIG, KINDS, configured
+from ..repository.components import CONFIG, KINDS, WAL, component_kind, configured
 from ..repository.details import ConfigDetails
 from ..repository.manifest import Manifest, component_of, parse
 from ..settings.config import LEVELS, Config
 from ..stack.runtime import Opened
 from ..tools import age
+from ..wal import spans
 from .levels import PROOFS
 from .proof import Proof, Result
 
@@ -89,12 +90,12 @@ def targets(config: Config, repo: Repository, identity: str) -> tuple[list[str],
 
 def _by_version(identity: str, altered: Altered) -> Check:
     """What was overwritten is a difference that was seen; who hid a backup may have had the right to."""
-    return Check("old versions", PASS if altered.gone else FAIL, f"{identity}: {altered.words}; that is what was read")
+    return Check("old versions", PASS if altered.gone else FAIL, f"{identity}: {altered.detail}; that is what was read")
 
 
 def _opened(run: Opened, identity: str, log: Log) -> Repository:
     """The repository; its old versions, where what was named is not live as it was published."""
-    repo = repositories.of(run)
+    repo = repositories.repository_of(run)
     if identity in ("", "latest"):
         return repo
     component = "" if points.is_id(identity) else component_of(identity)
@@ -102,7 +103,7 @@ def _opened(run: Opened, identity: str, log: Log) -> Repository:
     past = repo.past() if altered else None
     if altered is None or past is None:
         return repo
-    log(f"{identity}: {altered.words}; that is what is read")
+    log(f"{identity}: {altered.detail}; that is what is read")
     return past
 
 
@@ -138,7 +139,7 @@ def _verified(run: Opened, identity: str, level: str, sample: Optional[int], log
     started = datetime.now(timezone.utc)
     repo = _opened(run, identity, log)
     ids, checks = targets(run.config, repo, identity)
-    parts = [_one(run, repo, text, level, sample, log, record) for text in ids]
+    parts = [_verify_backup(run, repo, text, level, sample, log, record) for text in ids]
     if record:
         _destroy_keys(run, log)
     if len(parts) == 1 and not checks:
@@ -160,7 +161,7 @@ def _destroy_keys(run: Opened, log: Log) -> None:
         return
     try:
         newest: dict[tuple[str, str], catalog.Entry] = {}
-        for component, entries in points.backups(repositories.of(run), run.config.stack).items():
+        for component, entries in points.backups(repositories.repository_of(run), run.config.stack).items():
             for entry in entries:
                 if entry.manifest:
                     newest[component, entry.manifest.host_key] = entry
@@ -173,7 +174,9 @@ def _destroy_keys(run: Opened, log: Log) -> None:
 def _recorded(config: Config, result: Result, log: Log) -> Result:
     parts = result.parts or (result,)
     backups = tuple(Verified(part.id, part.verdict, part.taken_at, part.size) for part in parts)
-    phases = [Given(part.started_at, part.finished_at, name=f"verify {part.id}", bytes=part.size) for part in parts]
+    phases = [
+        ReportedPhase(part.started_at, part.finished_at, name=f"verify {part.id}", bytes=part.size) for part in parts
+    ]
     kept = evidence_record.of_verification(
         config, Verification(result.id, result.level, backups), results=result.checks, phases=phases,
         started=result.started_at, finished=result.finished_at, gaps=result.gaps,
@@ -183,7 +186,7 @@ def _recorded(config: Config, result: Result, log: Log) -> Result:
     return result
 
 
-def _one(
+def _verify_backup(
     run: Opened, repo: Repository, identity: str, level: str, sample: Optional[int], log: Log, record: bool
 ) -> Result:
     component = component_of(identity)
@@ -240,9 +243,9 @@ def keep(run: Opened, repo: Repository, manifest: Manifest, result: Result) -> N
     replaced = {level: known[level] for level in included if level in known and known[level].verdict == FAIL}
     replaced.update({level: proof for level, proof in known.items() if level == result.level})
     before = [said for proof in replaced.values() for said in proof.history if said.get("verdict") != COULD_NOT_VERIFY]
-    before.sort(key=lambda said: str(said.get("finished_at")))
+    before.sort(key=lambda result: str(result.get("finished_at")))
     said = {**result.as_dict(), **({catalog.BEFORE: before[-HISTORY:]} if before else {})}
-    levels = {level: proof.said for level, proof in known.items() if level not in replaced}
+    levels = {level: proof.record for level, proof in known.items() if level not in replaced}
     levels[result.level] = said
     repositories.publish_verification(run, repo, manifest, levels)
 
@@ -255,21 +258,31 @@ def _levels(proof: Proof) -> Iterator[Check]:
         found = checksums(repo, manifest, folder)
         yield from found
         spoiled = [check.part for check in found if isinstance(check, PartCheck)]
-        kind = KINDS[manifest.component]
+        kind = component_kind(manifest.component)
+        if manifest.component == WAL:
+            found = [*found, spans.check(repo, manifest)]
+            yield found[-1]
         left = set(kind.alone(manifest.detailed(kind.details))).difference(spoiled)
         whole = all(check.result == PASS for check in found if not isinstance(check, PartCheck))
         if whole and (left or not spoiled) and proof.level != "checksum":
-            yield from PROOFS[manifest.component](replace(proof, folder=folder, spoiled=spoiled))
+            prove = PROOFS.get(manifest.component, _unproved)
+            yield from prove(replace(proof, folder=folder, spoiled=spoiled))
 
 
-def _by_database(manifest: Manifest, level: str, found: Sequence[Check]) -> dict[str, tuple[str, str]]:
+def _unproved(proof: Proof) -> Iterator[Check]:
+    """What continuous protection writes is proved by a server that replays it."""
+    cause = f"a backup of {proof.manifest.component} is verified at the level checksum; add --level checksum"
+    yield Check(proof.level, COULD_NOT_VERIFY, cause)
+
+
+def _by_database(manifest: Manifest, level: str, checks: Sequence[Check]) -> dict[str, tuple[str, str]]:
     """The verdict on each database, and the first of what was found of it; none where all passed, or where something
     that every one needs did not."""
-    kind = KINDS[manifest.component]
+    kind = component_kind(manifest.component)
     names = kind.alone(manifest.detailed(kind.details))
-    single = [check for check in found if isinstance(check, PartCheck)]
-    common = [check for check in found if not isinstance(check, PartCheck)]
-    if not names or verdict(found) == PASS or any(check.result != PASS for check in common):
+    single = [check for check in checks if isinstance(check, PartCheck)]
+    common = [check for check in checks if not isinstance(check, PartCheck)]
+    if not names or verdict(checks) == PASS or any(check.result != PASS for check in common):
         return {}
     verdicts: dict[str, tuple[str, str]] = {}
     for name in names:

@@ -31,7 +31,7 @@ from ..base.clock import stamped
 from ..base.errors import IntegrityError, NotFoundError, UsageError, printable
 from ..base.filesystem import explained, plain_name
 from ..settings.config import MANIFESTS, RECOVERY_POINTS
-from .components import KINDS
+from .components import CONTINUOUS, GROWING, KINDS
 
 MANIFEST = "manifest.json"
 MARKER = "repository.json"  # whose repository this is
@@ -47,6 +47,8 @@ _HOLD = 4096  # bytes of a hold that are read
 PARTIAL = ".partial-"
 DELETING = ".deleting-"
 OR_COMING = ", or another run is publishing one"
+NOTE = re.compile(r"note-[0-9]{6}\.json", re.ASCII)  # of what grows, beside its artefacts
+_NOTE_BYTES = 1 << 20
 CLAIM = re.compile(r"claim(-[0-9a-f]{16})?\.json")  # of a run that is publishing; gone when that is done
 ID = re.compile(r"([a-z][a-z0-9]*)_backup_(\d{8}_\d{6})", re.ASCII)
 POINT_ID = re.compile(r"\d{8}_\d{6}", re.ASCII)
@@ -70,15 +72,15 @@ class Altered(NamedTuple):
     server's name for what was published."""
 
     gone: bool
-    words: str
+    detail: str
     version: str = ""
 
 
 class Trust(Protocol):
     """Who may sign what lies in a repository. Without one everything is believed that its seal fits."""
 
-    def check(self, document: str, place: str, identity: str, data: bytes) -> None:
-        """Raise UntrustedError where nobody signed it who may. place: the component; empty for a recovery point."""
+    def check(self, document: str, component: str, identity: str, data: bytes) -> None:
+        """Raise UntrustedError where nobody signed it who may. component: empty for a recovery point."""
 
     def refused(self, component: str, identity: str, data: bytes) -> str:
         """Why the record of a verification does not count; empty where it does."""
@@ -86,10 +88,13 @@ class Trust(Protocol):
     def refused_escrow(self, point: str, data: bytes) -> str:
         """Why the record of an escrow check does not count; empty where it does."""
 
+    def refused_note(self, component: str, identity: str, data: bytes) -> str:
+        """Why a note of what grows does not count; empty where it does."""
+
     def contradicted(self, document: str, identity: str, seal: str) -> str:
         """Why a document that was checked is no choice, now that others were, too; empty where it is one."""
 
-    def newer(self, document: str, place: str, there: Iterable[str]) -> str:
+    def newer(self, document: str, component: str, there: Iterable[str]) -> str:
         """Which document was seen with a higher sequence than those that are there; empty where none was."""
 
     def keep(self) -> None:
@@ -100,7 +105,7 @@ class Memory(Protocol):
     """Which repository a host used at a place before."""
 
     @property
-    def place(self) -> str:
+    def path(self) -> str:
         """Where that is remembered, for a message."""
 
     def identity(self) -> str:
@@ -138,6 +143,9 @@ class Repository(abc.ABC):
         self.memory: Optional[Memory] = None
         self._owned = False
         self.folders = {**{name: kind.folder for name, kind in KINDS.items()}, **folders}
+        for name, kind in CONTINUOUS.items():  # a folder that an operator chose before there were such stays his
+            if kind.folder not in self.folders.values():
+                self.folders.setdefault(name, kind.folder)
         used = [*self.folders.values(), POINTS, HOLDS]
         for folder in used:
             if not isinstance(folder, str) or not _FOLDER.fullmatch(folder) or used.count(folder) > 1:
@@ -159,7 +167,7 @@ class Repository(abc.ABC):
         if data is None and make:
             others = self._other_stacks()
             if others:
-                raise self._others(
+                raise self._foreign(
                     f"it has no marker, and holds backups of {', '.join(map(printable, sorted(others)))}"
                 )
             self._write_new((MARKER,), _marker(self.stack))
@@ -169,9 +177,9 @@ class Repository(abc.ABC):
         found = marker_of(data)
         if found is None:
             remedy = f"Find out who wrote {MARKER} there, remove it and back up again."
-            raise IntegrityError("use the repository", self.place, "its marker cannot be read", remedy)
+            raise IntegrityError("use the repository", self.address, "its marker cannot be read", remedy)
         if found.stack != self.stack:
-            raise self._others(f"its marker names the stack {printable(found.stack)}")
+            raise self._foreign(f"its marker names the stack {printable(found.stack)}")
         if known and found.repository != known:
             raise self._another(f"it is {printable(found.repository[:12])}")
         if self.memory and not known:
@@ -198,30 +206,30 @@ class Repository(abc.ABC):
         found: set[str] = set()
         for component in self.folders:
 
-            def look(id: str, component: str = component) -> None:
+            def read(id: str, component: str = component) -> None:
                 owner = typed.maybe(_Owner, self._read((*self._backup(component, id), MANIFEST)))
                 found.update({owner.stack} if owner else ())
 
-            filesystem.parallel(look, self.ids(component), workers=8)
+            filesystem.parallel(read, self.ids(component), workers=8)
         return found - {self.stack}
 
-    def _others(self, cause: str) -> OtherStackError:
+    def _foreign(self, cause: str) -> OtherStackError:
         return OtherStackError(
-            "use the repository", self.place, f"it is not known as that of the stack {self.stack}: {cause}",
+            "use the repository", self.address, f"it is not known as that of the stack {self.stack}: {cause}",
             "Name another path, bucket or prefix for each stack (lifeboat_repository, lifeboat_vault.prefix). If the"
             f" stack was renamed, or the marker is wrong: look at {MARKER} there, remove it and back up again.",
         )  # fmt: skip
 
     def _another(self, cause: str) -> OtherRepositoryError:
         return OtherRepositoryError(
-            "use the repository", self.place, f"it is not the one that this host knows: {cause}",
+            "use the repository", self.address, f"it is not the one that this host knows: {cause}",
             "Is its disk mounted? Mount it and try again. If this repository replaces the old one for good, remove"
-            f" {self.memory.place if self.memory else 'what this host remembers of it'} on this host.",
+            f" {self.memory.path if self.memory else 'what this host remembers of it'} on this host.",
         )  # fmt: skip
 
     @property
     @abc.abstractmethod
-    def place(self) -> str:
+    def address(self) -> str:
         """The root, as text: a path or an s3:// address."""
 
     @property
@@ -381,6 +389,76 @@ class Repository(abc.ABC):
         self.manifest(component, id)
         self._write((*self._backup(component, id), name), data)
 
+    # What grows: a span of WAL is written file by file, and is a backup once it is closed.
+
+    def growing(self, component: str) -> list[str]:
+        """The ids that have no manifest yet, oldest first."""
+        return sorted({*self.ids(component)} - {*self.published(component)}) if component in GROWING else []
+
+    def grow(self, component: str, id: str, name: str, data: bytes) -> bool:
+        """Write one file of a backup that grows: once, whole, and on the disk when this returns. The manifest comes
+        last, and nothing after it. False where a file of that name is there already, which stays as it is. Raises
+        TakenError where it is closed."""
+        parts = (*self._grows(component, id), name if name == MANIFEST else _single(name))
+        self.require_ours(make=True)
+        if name != MANIFEST and self._read((*parts[:2], MANIFEST)) is not None:
+            raise exists(f"{self.location(component, id)}: {name}", ": the span is closed")
+        self._begin(parts[:2])
+        return self._write_new(parts, data)
+
+    def add(self, component: str, id: str, name: str, data: bytes) -> None:
+        """The like, and the same bytes once more are no error, as a run that was killed sends them again. Raises
+        TakenError where other bytes lie there."""
+        if self.grow(component, id, name, data):
+            return
+        with self._open((*self._backup(component, id), name)) as stream, explained("read", name):
+            same = stream.read(len(data) + 1) == data
+        if not same:
+            raise exists(f"{self.location(component, id)}: {name}", ", with other bytes")
+
+    def finish(self, component: str, id: str, manifest: bytes) -> None:
+        """Make what grew a backup. Raises as add() does."""
+        self.add(component, id, MANIFEST, manifest)
+
+    def read_file(self, component: str, id: str, name: str) -> Optional[bytes]:
+        """A small file of a backup, published or not; None where there is none of that name."""
+        return self._read((*self._backup(component, id), _single(name) if name != MANIFEST else name))
+
+    def notes(self, component: str, id: str) -> list[str]:
+        """The names of the notes that are there, in their order."""
+        self._grows(component, id)
+        return sorted(name for name in self._contents(component, id) if NOTE.fullmatch(name))
+
+    def read_note(self, component: str, id: str, name: str) -> bytes:
+        """Raises NotFoundError where there is none, IntegrityError where it is too long for one, or a link."""
+        if not NOTE.fullmatch(name):
+            remedy = "Write it like note-000001.json."
+            raise UsageError("read the note", repr(name), "that is not a note's name", remedy)
+        with self._open((*self._grows(component, id), name)) as stream, explained("read the note", name):
+            data = stream.read(_NOTE_BYTES + 1)
+        if len(data) > _NOTE_BYTES:
+            cause, remedy = f"it has more than {_NOTE_BYTES} bytes", "Find out who wrote it."
+            raise IntegrityError("read the note", f"{self.location(component, id)}: {name}", cause, remedy)
+        return data
+
+    def _grows(self, component: str, id: str) -> tuple[str, str]:
+        if component not in GROWING:
+            raise UsageError("add to the backup", id, f"no backup of {component} grows", "Take a new backup.")
+        return self._backup(component, id)
+
+    @abc.abstractmethod
+    def _begin(self, parts: tuple[str, ...]) -> None:
+        """Make the directory of what grows, where files need one."""
+
+    def _artefact(self, component: str, name: str) -> bool:
+        """Is it a file of the backup itself, and none of the repository's?"""
+        reserved = name in (MANIFEST, *RECORDS) or CLAIM.fullmatch(name)
+        return not reserved and not (component in GROWING and NOTE.fullmatch(name))
+
+    @abc.abstractmethod
+    def _contents(self, component: str, id: str) -> dict[str, int]:
+        """Name -> size in bytes of all that is there. Raises NotFoundError where nothing is."""
+
     def points(self) -> list[str]:
         """The ids of the recovery points, oldest first."""
         names = (name[: -len(".json")] for name in self._names(POINTS) if name.endswith(".json"))
@@ -531,10 +609,10 @@ def refuse_reserved(directory: Path) -> None:
             raise UsageError("publish the backup", name, "that name is the repository's own", "Rename the artefact.")
 
 
-def leftovers(folder: Path) -> Iterator[Path]:
-    """What killed runs may have left directly in `folder`."""
+def leftovers(folder: Path, grows: bool = False) -> Iterator[Path]:
+    """What killed runs may have left directly in `folder`. grows: what has no manifest there is open."""
     for path in sorted(folder.iterdir()) if folder.is_dir() else []:
-        unfinished = ID.fullmatch(path.name) and not path.is_symlink() and absent(path / MANIFEST)
+        unfinished = not grows and ID.fullmatch(path.name) and not path.is_symlink() and absent(path / MANIFEST)
         if path.name.startswith((PARTIAL, DELETING)) or unfinished:
             yield path
 
@@ -548,6 +626,13 @@ def absent(path: Path) -> bool:
     except OSError:
         return False
     return False
+
+
+def _single(name: str) -> str:
+    """The name of a file that may be added to what grows."""
+    if "/" in plain_name(name) or name in (MANIFEST, *RECORDS) or CLAIM.fullmatch(name):
+        raise UsageError("add to the backup", repr(name), "that name is not an artefact's", "Use another name.")
+    return name
 
 
 def _record(name: str) -> str:

@@ -21,7 +21,7 @@ from ..base.text import named
 from ..settings.config import LEVELS, MANIFESTS
 from . import retention
 from .base import ID, LATEST, VERIFICATION, Altered, Repository, Trust, dated
-from .components import CONFIG, DATABASE, FILES, KINDS
+from .components import CONFIG, DATABASE, FILES, component_kind
 from .manifest import Manifest, backup_id, outline, parse
 from .sealing import Sealed
 
@@ -129,28 +129,28 @@ class Published(ABC):
 
 @dataclass(frozen=True)
 class Proof:
-    """What one verification left on record. said: all of it, as it was written, and what it replaced: `before`."""
+    """What one verification left behind. record: all of it, as it was written, and what it replaced: `before`."""
 
     verdict: str
     finished_at: Optional[datetime]
-    said: Mapping[str, object]
+    record: Mapping[str, object]
 
     @property
     def history(self) -> list[Mapping[str, object]]:
         """The results that it replaced, oldest first, and its own."""
-        before = self.said.get(BEFORE)
-        own = {name: value for name, value in self.said.items() if name != BEFORE}
+        before = self.record.get(BEFORE)
+        own = {name: value for name, value in self.record.items() if name != BEFORE}
         return [*(item for item in before if isinstance(item, dict)), own] if isinstance(before, list) else [own]
 
     @property
     def failures(self) -> int:
         """How many results in a row failed, up to the last one."""
-        return len(list(itertools.takewhile(lambda said: said.get("verdict") == FAIL, reversed(self.history))))
+        return len(list(itertools.takewhile(lambda result: result.get("verdict") == FAIL, reversed(self.history))))
 
     @property
     def whole(self) -> bool:
         """Whether the bytes were those that were written: what failed all the same fails of every copy."""
-        found = self.said.get("checks")
+        found = self.record.get("checks")
         checks = [item for item in found if isinstance(item, dict)] if isinstance(found, list) else []
         results = [item.get("result") for item in checks if kind_of(str(item.get("name"))) == CHECKSUMS]
         return bool(results) and all(result == PASS for result in results)
@@ -158,7 +158,7 @@ class Proof:
     def by_database(self, names: Collection[str]) -> dict[str, tuple[str, str]]:
         """The verdict on each of these, which are all that the backup holds, and why it did not pass. None where the
         record does not tell that of each: of the time when a verdict was of the whole backup, or damaged."""
-        found = self.said.get(BY_DATABASE)
+        found = self.record.get(BY_DATABASE)
         items = found if isinstance(found, dict) else {}
         told = {name: item if isinstance(item, dict) else {} for name, item in items.items()}
         verdicts = {name: (str(item.get("verdict")), str(item.get("reason") or "")) for name, item in told.items()}
@@ -169,15 +169,15 @@ class Proof:
     @property
     def reason(self) -> str:
         """What failed, in the words of the first checks that did; empty where none is on record."""
-        return self._told(FAIL)
+        return self._details(FAIL)
 
     @property
     def gap(self) -> str:
         """What could not be verified, in the same way."""
-        return self._told(COULD_NOT_VERIFY)
+        return self._details(COULD_NOT_VERIFY)
 
-    def _told(self, result: str) -> str:
-        found = self.said.get("checks")
+    def _details(self, result: str) -> str:
+        found = self.record.get("checks")
         checks = [item for item in found if isinstance(item, dict)] if isinstance(found, list) else []
         told = [f"{item.get('name')}: {item.get('detail')}" for item in checks if item.get("result") == result]
         return "; ".join(told[:2])
@@ -185,14 +185,14 @@ class Proof:
 
 @dataclass(frozen=True)
 class Entry(Published):
-    """One published backup. `proof`: what verifications left. `place`: one of sources.PLACES."""
+    """One published backup. `proof`: what verifications left. `source`: one of sources.PLACES."""
 
     id: str
     manifest: Optional[Manifest] = None
     problem: str = ""
     proof: Mapping[str, Proof] = field(default_factory=dict)
     component: str = DATABASE
-    place: str = "repository"
+    source: str = "repository"
     unknown: bool = False
     failures: int = 0
     ahead: bool = False
@@ -225,7 +225,7 @@ class Entry(Published):
         return {
             **super().as_dict(now),
             "component": self.component,
-            "place": self.place,
+            "place": self.source,
             "verification": {level: result.verdict for level, result in self.proof.items()},
             "size": self.manifest.size if self.manifest else None,
             "details": dict(self.manifest.details) if self.manifest else {},
@@ -240,7 +240,7 @@ def entry(repo: Repository, component: str, identity: str) -> Entry:
     return _judged(repo, found, repo.altered(component, identity))
 
 
-def found(repo: Repository, component: str, identity: str, stack: str) -> Optional[Entry]:
+def entry_of(repo: Repository, component: str, identity: str, stack: str) -> Optional[Entry]:
     """One of those that entries() would return; None where there is no manifest, or another stack's. Nothing is seen
     of what others contradict, so that it is for a repository without signers."""
     published = _published(repo, component, identity)
@@ -250,21 +250,21 @@ def found(repo: Repository, component: str, identity: str, stack: str) -> Option
     return judged if judged.manifest is None or judged.unknown or judged.manifest.stack == stack else None
 
 
-def _judged(repo: Repository, found: Entry, altered: Mapping[str, Altered]) -> Entry:
+def _judged(repo: Repository, entry: Entry, altered: Mapping[str, Altered]) -> Entry:
     """A manifest that was overwritten says nothing of what was published, and nothing is concluded from it."""
-    seen = altered.get(found.id)
+    seen = altered.get(entry.id)
     if seen is None:
-        return found
+        return entry
     if repo.by_version:
-        return replace(found, hidden=seen.words)
-    return replace(found, problem=seen.words, unknown=True, failures=0, ahead=False, incomplete=False, spoiled={})
+        return replace(entry, hidden=seen.detail)
+    return replace(entry, problem=seen.detail, unknown=True, failures=0, ahead=False, incomplete=False, spoiled={})
 
 
-def _consistent(repo: Repository, found: Entry) -> Entry:
+def _consistent(repo: Repository, entry: Entry) -> Entry:
     """Once all are read: what others that are as well signed contradict is no choice."""
-    manifest, trust = found.manifest, repo.trust
-    cause = trust.contradicted(MANIFESTS, found.id, manifest.seal) if trust and manifest else ""
-    return Entry(found.id, problem=cause, component=found.component, unknown=True, untrusted=True) if cause else found
+    manifest, trust = entry.manifest, repo.trust
+    cause = trust.contradicted(MANIFESTS, entry.id, manifest.seal) if trust and manifest else ""
+    return Entry(entry.id, problem=cause, component=entry.component, unknown=True, untrusted=True) if cause else entry
 
 
 def _outlined(repo: Repository, component: str, identity: str) -> Optional[Entry]:
@@ -290,7 +290,7 @@ def _published(repo: Repository, component: str, identity: str) -> Optional[Entr
     early = clock.ahead(manifest.written_at)
     problems += [_failed(level, item) for level, item in proof.items() if item.verdict == FAIL]
     problems += [doubt] if doubt else []
-    kind = KINDS[component]
+    kind = component_kind(component)
     lacks = kind.lacks(manifest.detailed(kind.details))
     said = "; ".join([*problems, *lacks, *filter(None, [early])][:4])
     spoiled = {} if doubt or early or lacks else _spoiled(manifest, wrong, proof)
@@ -324,7 +324,7 @@ def _spoiled(manifest: Manifest, artefacts: Mapping[str, str], proof: Mapping[st
 
     A failure counts until the database passes at the same level or a higher one.
     """
-    kind = KINDS[manifest.component]
+    kind = component_kind(manifest.component)
     details = manifest.detailed(kind.details)
     names = kind.alone(details)
     found: dict[str, str] = {}
@@ -390,15 +390,15 @@ def _on_record(repo: Repository, component: str, manifest: Manifest) -> tuple[di
     return found, doubt if lost else ""
 
 
-def _proof(said: Mapping[str, object]) -> Optional[Proof]:
+def _proof(record: Mapping[str, object]) -> Optional[Proof]:
     """A verdict as verify.keep() writes one. The record has no seal of its own, and a pass without a time is none."""
-    verdict = str(said.get("verdict"))
+    verdict = str(record.get("verdict"))
     try:
-        finished = parse_time(str(said.get("finished_at")))
+        finished = parse_time(str(record.get("finished_at")))
     except UsageError:
         finished = None
     counts = verdict in (FAIL, COULD_NOT_VERIFY) or (verdict == PASS and finished is not None)
-    return Proof(verdict, finished, said) if counts else None
+    return Proof(verdict, finished, record) if counts else None
 
 
 def entries(repo: Repository, component: str, stack: str, *, outlined: bool = False) -> list[Entry]:
@@ -424,14 +424,14 @@ def proved(entry: Entry) -> str:
     return passed[-1] if passed else ""
 
 
-def good(found: Iterable[Entry]) -> list[Manifest]:
+def good(entries: Iterable[Entry]) -> list[Manifest]:
     """The manifests of those that are fit to recover from."""
-    return [item.manifest for item in found if item.good and item.manifest]
+    return [item.manifest for item in entries if item.good and item.manifest]
 
 
-def sound(found: Iterable[Entry]) -> list[Manifest]:
+def sound(entries: Iterable[Entry]) -> list[Manifest]:
     """Of those too that only lack something: each is the newest state of what is in it."""
-    return [item.manifest for item in found if item.sound and item.manifest]
+    return [item.manifest for item in entries if item.sound and item.manifest]
 
 
 E = TypeVar("E", bound=Published)
@@ -452,7 +452,7 @@ def require_named(accept: Optional[bool], identity: str) -> None:
 
 
 def choose(
-    found: Sequence[E],
+    entries: Sequence[E],
     stack: str,
     *,
     what: str = "backup",
@@ -474,9 +474,9 @@ def choose(
     attempted = f"choose a {what}"
     require_named(accept, identity)
     if identity not in LATEST:
-        asked = next((item for item in found if item.id == identity), None)
+        asked = next((item for item in entries if item.id == identity), None)
         if asked is None:
-            near = ", ".join(item.id for item in found[-5:]) or "none at all"
+            near = ", ".join(item.id for item in entries[-5:]) or "none at all"
             raise NotFoundError(attempted, identity, f"the repository has {near}", "`lifeboat list` shows all.")
         if asked.unknown:
             raise _unknown(attempted, asked)
@@ -489,7 +489,7 @@ def choose(
         if asked.stack != stack:
             raise UsageError(attempted, identity, f"it is of the stack {asked.stack}, not {stack}")
         return asked, []
-    fit = [item for item in found if item.stack in ("", stack)]
+    fit = [item for item in entries if item.stack in ("", stack)]
     if before is not None:
         instants = ((item, reach(item, before)) for item in fit)
         early = [item for item, _at in sorted(((item, at) for item, at in instants if at), key=lambda pair: pair[1])]
@@ -517,21 +517,21 @@ def although(identity: str) -> str:
     )
 
 
-def require_newest(trust: Optional[Trust], document: str, component: str, found: Iterable[Published]) -> None:
+def require_newest(trust: Optional[Trust], document: str, component: str, entries: Iterable[Published]) -> None:
     """Refuse `latest` where a newer document was seen, signed, and is not there as it was: which of the others will do
     is for an operator to say. component: empty for recovery points."""
-    there = [item.id for item in found if not item.untrusted]
+    there = [item.id for item in entries if not item.untrusted]
     gone = trust.newer(document, component, there) if trust else ""
     if gone:
         remedy = "Find out what became of it. To take one that is there, name it: -e recovery_point=<id>."
         raise UntrustedError("choose the newest", component or "recovery point", gone, remedy)
 
 
-def _unknown(attempted: str, asked: Published) -> LifeboatError:
-    if asked.untrusted:
+def _unknown(attempted: str, entry: Published) -> LifeboatError:
+    if entry.untrusted:
         remedy = "Choose another (`lifeboat list`). If it is yours: docs/signatures.md#adopt-older-backups."
-        return UntrustedError(attempted, asked.id, asked.problem, remedy)
-    return UnverifiedError(attempted, asked.id, asked.problem, "Try again, or choose another (`lifeboat list`).")
+        return UntrustedError(attempted, entry.id, entry.problem, remedy)
+    return UnverifiedError(attempted, entry.id, entry.problem, "Try again, or choose another (`lifeboat list`).")
 
 
 def free_id(repo: Repository, component: str, moment: datetime) -> str:
@@ -546,7 +546,7 @@ def unused(taken: Sequence[str], named: Callable[[datetime], str], moment: datet
     return identity
 
 
-def for_retention(found: Sequence[Entry]) -> list[retention.Backup]:
+def for_retention(entries: Sequence[Entry]) -> list[retention.Backup]:
     """What the retention plan needs."""
     return [
         retention.Backup(
@@ -560,7 +560,7 @@ def for_retention(found: Sequence[Entry]) -> list[retention.Backup]:
             unknown=item.problem if item.unknown else "",
             spoiled=tuple(sorted(item.spoiled)),
         )
-        for item in found
+        for item in entries
         if item.manifest or ID.fullmatch(item.id)
     ]
 
@@ -569,8 +569,8 @@ def held_of(entry: Entry) -> dict[str, int]:
     """The earlier backups that hold parts of this one, and how many bytes of it."""
     if entry.manifest is None:
         return {}
-    kind = KINDS[entry.component]
-    held = kind.held(entry.manifest.detailed(kind.details))
+    kind = component_kind(entry.component)
+    held = kind.earlier(entry.manifest.detailed(kind.details))
     return {identity: size for identity, size in held.items() if identity != entry.id}
 
 
@@ -579,7 +579,7 @@ def _named(entry: Entry, identity: str) -> bool:
     return entry.id == identity and entry.serves
 
 
-def shrunk(found: Sequence[Entry], identity: str = "", *, accepts: bool = True, gone: bool = True) -> tuple[str, str]:
+def shrunk(entries: Sequence[Entry], identity: str = "", *, accepts: bool = True, gone: bool = True) -> tuple[str, str]:
     """Does a backup (the newest good one, where none is named) hold far less than one before it did?
 
     An emptied database backs up without an error, and a wiped bucket may be mirrored too. Far less: under half of what
@@ -590,10 +590,10 @@ def shrunk(found: Sequence[Entry], identity: str = "", *, accepts: bool = True, 
 
     Returns (what to say, the id of the larger one), or ("", "").
     """
-    usable = [entry.manifest for entry in found if entry.manifest and (entry.good or _named(entry, identity))]
+    usable = [entry.manifest for entry in entries if entry.manifest and (entry.good or _named(entry, identity))]
     last = len(usable) - 1
     index = next((n for n, manifest in enumerate(usable) if manifest.id == identity), 0) if identity else last
-    kind = KINDS[usable[index].component] if usable else None
+    kind = component_kind(usable[index].component) if usable else None
     if kind is None or not kind.counts:
         return "", ""
     details = [manifest.detailed(kind.details) for manifest in usable[: index + 1]]

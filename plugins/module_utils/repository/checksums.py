@@ -17,7 +17,7 @@ from ..base.checks import CHECKSUMS, FAIL, Check, PartCheck, compared
 from ..base.errors import NotFoundError, present
 from ..base.text import named, of_other
 from .base import Repository
-from .components import KINDS
+from .components import component_kind
 from .manifest import Artefact, Manifest
 
 
@@ -40,7 +40,7 @@ class Artefacts:
 def checksums(repo: Repository, manifest: Manifest, folder: Path) -> list[Check]:
     """Every artefact's size and SHA-256, and nothing there that the manifest does not name. One check of all where
     they are right, or where what every part needs is not; else one of each part that differs."""
-    kind = KINDS[manifest.component]
+    kind = component_kind(manifest.component)
     details = manifest.detailed(kind.details)
     parts = kind.alone(details)
     found = by_part(repo, manifest, folder, parts, lambda name: kind.part_of(details, name))
@@ -93,7 +93,7 @@ def in_place(repo: Repository, manifest: Manifest) -> list[str]:
 
 def checks_in_place(repo: Repository, manifest: Manifest, title: str, same: str) -> list[Check]:
     """The like as one check; and where all that differs is of single parts, one of each of these besides."""
-    kind = KINDS[manifest.component]
+    kind = component_kind(manifest.component)
     details = manifest.detailed(kind.details)
     found = artefacts_in_place(repo, manifest)
     parts = {name: kind.part_of(details, name) for name in found}
@@ -115,7 +115,7 @@ def artefacts_in_place(repo: Repository, manifest: Manifest) -> dict[str, str]:
         for artefact in manifest.artefacts:
             try:
                 with repo.open(manifest.component, manifest.id, artefact.name) as file:
-                    had = of(file, artefact.name, gauge)
+                    had = artefact_of(file, artefact.name, gauge)
             except NotFoundError:
                 differences[artefact.name] = f"{artefact.name} is missing"
                 continue
@@ -131,10 +131,10 @@ def _gauge(manifest: Manifest) -> progress.Gauge:
 def measure(path: Path, name: str, copy: Optional[pipeline.Sink] = None) -> Artefact:
     """Size and SHA-256 of a file, in bounded memory; what is read is written to `copy`."""
     with path.open("rb") as file:
-        return of(file, name, copy)
+        return artefact_of(file, name, copy)
 
 
-def of(file: IO[bytes], name: str, copy: Optional[pipeline.Sink] = None) -> Artefact:
+def artefact_of(file: IO[bytes], name: str, copy: Optional[pipeline.Sink] = None) -> Artefact:
     """Size and SHA-256 of what is read from it, and written to `copy`."""
     writer = pipeline.HashingWriter(copy)
     shutil.copyfileobj(file, writer, pipeline.CHUNK)

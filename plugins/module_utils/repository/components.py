@@ -16,9 +16,20 @@ from typing import Any, Callable, Generic, Optional, TypeVar
 
 from ..base.text import named, several
 from ..settings.config import Config
-from .details import ConfigDetails, Content, DatabaseDetails, DumpDetails, DumpsDetails, FilesDetails, ObjectsDetails
+from .details import (
+    BaseDetails,
+    ConfigDetails,
+    Content,
+    DatabaseDetails,
+    DumpDetails,
+    DumpsDetails,
+    FilesDetails,
+    ObjectsDetails,
+    WalDetails,
+)
 
 DATABASE, OBJECTS, FILES, DUMPS, CONFIG = "database", "objects", "files", "dumps", "config"
+BASE, WAL = "base", "wal"
 NO_DATABASE = "the stack has no database"  # stands in recovery points, which are read by it: never another text
 D = TypeVar("D")
 Counts = Mapping[str, int]
@@ -32,8 +43,8 @@ class Kind(Generic[D]):
 
     silent: a recovery point of a stack that does not have it does not name it, so that an earlier Lifeboat can read it.
     needed: a recovery point of a stack that has it cannot do without. tied: its backup should be of the instant of the
-    rows. absent: what a point says where the stack does not have it, kept: where another host backs it up, else empty;
-    notes: what it says of the backup. lacks: what should be in a backup and is not, or has to be looked at, so
+    rows. absent: what a point says where the stack does not have it, other_host: where another host backs it up, else
+    empty; notes: what it says of the backup. lacks: what should be in a backup and is not, or has to be looked at, so
     that it is not good.
     unchosen: how much there is that nobody chose to back up or to leave out. impossible: why its details cannot be true
     of artefacts of these names; empty where they can.
@@ -42,7 +53,7 @@ class Kind(Generic[D]):
     whether an operator said that a backup is right, however much less it holds; guarded: a backup that shrank is
     refused when it is taken, unless an operator insists.
     elsewhere: what it stands for lies in the vault's mirror: an error there says nothing of the backup, and the mirror
-    keeps what a backup needs. bytes: how much it is; held: the earlier backups that hold some of it, and how much.
+    keeps what a backup needs. bytes: how much it is; earlier: the earlier backups that hold some of it, and how much.
     alone: its parts that recover without one another, where it has several; part_of: to which of them an artefact of
     that name belongs, None where every one of them needs it.
     """
@@ -56,7 +67,7 @@ class Kind(Generic[D]):
     needed: bool = False
     tied: bool = False
     absent: str = "no backup of it is wanted"
-    kept: Callable[[Config], str] = lambda config: ""
+    other_host: Callable[[Config], str] = lambda config: ""
     notes: Callable[[D], list[str]] = lambda details: []
     lacks: Callable[[D], list[str]] = lambda details: []
     unchosen: Callable[[D], int] = lambda details: 0
@@ -68,7 +79,7 @@ class Kind(Generic[D]):
     guarded: bool = False
     elsewhere: bool = False
     bytes: Callable[[D], Optional[int]] = lambda details: None
-    held: Callable[[D], Mapping[str, int]] = lambda details: {}
+    earlier: Callable[[D], Mapping[str, int]] = lambda details: {}
     alone: Callable[[D], Sequence[str]] = lambda details: ()
     part_of: Callable[[D, str], Optional[str]] = lambda details, artefact: None
 
@@ -123,7 +134,7 @@ def _bucket(details: ObjectsDetails, name: str) -> Optional[Counts]:
     return _buckets(details).get("" if name == details.primary.name else name)
 
 
-def _held(details: ConfigDetails) -> Mapping[str, int]:
+def _earlier_parts(details: ConfigDetails) -> Mapping[str, int]:
     held: dict[str, int] = {}
     for part in details.parts.values():
         held[part.backup] = held.get(part.backup, 0) + part.size
@@ -136,7 +147,7 @@ def _left_out(details: ConfigDetails) -> list[str]:
     return words + (details.state.notes if details.state else [])
 
 
-def _held_packs(details: FilesDetails) -> Mapping[str, int]:
+def _earlier_packs(details: FilesDetails) -> Mapping[str, int]:
     held: dict[str, int] = {}
     for pack in details.packs:
         held[pack.backup] = held.get(pack.backup, 0) + pack.size
@@ -253,7 +264,7 @@ KINDS: dict[str, AnyKind] = {
         Kind(
             OBJECTS, "objects", "objects", ObjectsDetails,
             lambda config: bool(config.objects.bucket) and not config.mirrored_elsewhere,
-            needed=True, tied=True, absent="the stack has no bucket", kept=_by_keeper, notes=_of_the_store,
+            needed=True, tied=True, absent="the stack has no bucket", other_host=_by_keeper, notes=_of_the_store,
             lacks=_buckets_not_in_it,
             impossible=lambda details, artefacts: details.impossible(artefacts),
             counts=_OBJECTS, parts=_buckets, part=_bucket, guarded=True, elsewhere=True,
@@ -266,7 +277,7 @@ KINDS: dict[str, AnyKind] = {
             impossible=lambda details, artefacts: details.impossible(artefacts),
             counts={"files": lambda details: sum(held.files for held in details.sources.values())},
             parts=_sources, part=_source, accepted=lambda details: details.accepted,
-            bytes=lambda details: sum(held.bytes for held in details.sources.values()), held=_held_packs,
+            bytes=lambda details: sum(held.bytes for held in details.sources.values()), earlier=_earlier_packs,
         ),
         Kind(
             DUMPS, "dumps", "dumps", DumpsDetails, lambda config: bool(config.dumps.sources), silent=True,
@@ -278,10 +289,38 @@ KINDS: dict[str, AnyKind] = {
         ),
         Kind(
             CONFIG, "config", "config", ConfigDetails, lambda config: config.config.enabled, notes=_left_out,
-            held=_held,
+            earlier=_earlier_parts,
         ),
     )
 }  # fmt: skip
+
+# What continuous protection writes. No recovery point names them, and what is said of a stack's components is not said
+# of them: a stack without them is as it was before there were any. See wal/spans.py.
+CONTINUOUS: dict[str, AnyKind] = {
+    kind.name: kind
+    for kind in (
+        Kind(
+            BASE, "base", "base", BaseDetails, lambda config: config.wal.enabled, silent=True,
+            impossible=lambda details, artefacts: details.impossible(artefacts),
+            bytes=lambda details: details.bytes,
+        ),
+        Kind(
+            WAL, "wal", "wal", WalDetails, lambda config: config.wal.enabled, silent=True,
+            impossible=lambda details, artefacts: details.impossible(artefacts),
+            bytes=lambda details: sum(details.lengths.values()),
+        ),
+    )
+}  # fmt: skip
+GROWING = (WAL,)  # written over an hour: without a manifest they are open, and no leftovers of a run that was killed
+
+
+def every() -> dict[str, AnyKind]:
+    """All that may lie in a repository, those of continuous protection last."""
+    return {**KINDS, **CONTINUOUS}
+
+
+def component_kind(component: str) -> AnyKind:
+    return KINDS[component] if component in KINDS else CONTINUOUS[component]
 
 
 def configured(config: Config) -> list[AnyKind]:

@@ -44,15 +44,20 @@ _SHOWN = 5
 
 @dataclass(frozen=True)
 class Outcome:
-    """place: where copies are kept, empty where none are. held: backup id -> places, of all that is there now."""
+    """location: where copies are kept, empty where none are. copies: backup id -> places, of all that is there now."""
 
-    place: str = ""
+    location: str = ""
     copied: tuple[str, ...] = ()
-    held: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    copies: Mapping[str, Sequence[str]] = field(default_factory=dict)
     failed: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, object]:
-        return {"place": self.place, "copied": list(self.copied), "held": len(self.held), "failed": list(self.failed)}
+        return {
+            "place": self.location,
+            "copied": list(self.copied),
+            "held": len(self.copies),
+            "failed": list(self.failed),
+        }
 
 
 @dataclass(frozen=True)
@@ -62,7 +67,7 @@ class Copy:
     marks: the digest of what the vault said of its artefacts when their bytes were compared; earlier records lack it.
     """
 
-    place: str
+    location: str = field(metadata={"json": "place"})
     at: datetime
     bytes: Count
     proof: str = ""
@@ -80,7 +85,7 @@ def vault(run: Opened) -> Optional[S3Repository]:
     return repositories.in_vault(run)
 
 
-def place(config: Config) -> str:
+def location(config: Config) -> str:
     """Where the copies are, as plans and records say it."""
     settings, prefix = config.vault, config.vault.prefix or config.stack
     return f"s3://{settings.repository_bucket}/{prefix} at {settings.endpoint_url or 'Amazon S3'}"
@@ -94,16 +99,16 @@ def catch_up(run: Opened, *, log: Log) -> Outcome:
     Only what looks good here is sent, and only what its manifest says arrives. Of one that was sent and is flawed the
     verdict is. The caller holds the stack's lock.
     """
-    where = place(run.config)
+    where = location(run.config)
     try:
         store = vault(run)
     except LifeboatError as exc:
         return Outcome(where, failed=(str(exc),))
     if store is None:
         return Outcome()
-    repo = repositories.of(run)
-    every = points.backups(repo, run.config.stack).values()
-    found = [entry for some in every for entry in some if entry.manifest and (entry.sound or entry.flawed)]
+    repo = repositories.repository_of(run)
+    every = {**points.continuous(repo, run.config.stack), **points.backups(repo, run.config.stack)}
+    found = [entry for some in every.values() for entry in some if entry.manifest and (entry.sound or entry.flawed)]
     held: dict[str, list[str]] = {}
     copied, failed = [], []
     try:
@@ -135,16 +140,17 @@ def require_source(run: Opened, store: Repository, *, make: bool = False) -> Non
     A host that began a new repository, when it knew of none or was told to forget the old one, sends that from now on.
     make: put on record which one it is.
     """
-    repo = repositories.of(run)
+    repo = repositories.repository_of(run)
     if not isinstance(repo.memory, repositories.HostMemory):
         return  # a bucket has a name of its own
     before = store.source()
     if before is None and not make:
         return
-    mine, kept = repo.identity(), repo.memory.kept
+    mine, kept = repo.identity(), repo.memory.remembered
     if before not in (None, mine) and not (kept and kept.new):
         raise OtherRepositoryError(
-            "bring the vault up to date", store.place, f"it has copies of another repository than that in {repo.place}",
+            "bring the vault up to date", store.address,
+            f"it has copies of another repository than that in {repo.address}",
             "Is the right disk mounted? Mount it. If this repository replaces the other for good, remove source.json"
             " there.",
         )  # fmt: skip
@@ -159,8 +165,8 @@ def _bring(repo: Repository, store: S3Repository, entry: Entry, there: bool, whe
     sent: list[str] = []
     if entry.sound:
         record = read(repo, manifest)
-        if not there or record is None or _look(store, manifest, record, marks) != Seen():
-            ours = record is not None and record.place == where
+        if not there or record is None or _compare(store, manifest, record, marks) != Comparison():
+            ours = record is not None and record.location == where
             sent = _send(repo, store, manifest, where, ours, log)
     if entry.sound or there:
         _send_proof(repo, store, manifest, marks.get(VERIFICATION))
@@ -184,14 +190,14 @@ def _send(repo: Repository, store: S3Repository, manifest: Manifest, where: str,
 
 
 @dataclass(frozen=True)
-class Seen:
+class Comparison:
     """A copy, looked at in the vault. wrong: missing, or another than was sent; unknown: why its bytes are unknown."""
 
     wrong: tuple[str, ...] = ()
     unknown: str = ""
 
 
-def _look(store: S3Repository, manifest: Manifest, record: Optional[Copy], marks: Mapping[str, Mark]) -> Seen:
+def _compare(store: S3Repository, manifest: Manifest, record: Optional[Copy], marks: Mapping[str, Mark]) -> Comparison:
     """Whether the manifest and every artefact are there as they were sent, by size and the mark that the server gives
     to the bytes."""
     wanted = {artefact.name: artefact.size for artefact in manifest.artefacts}
@@ -205,24 +211,28 @@ def _look(store: S3Repository, manifest: Manifest, record: Optional[Copy], marks
         if name in marks and marks[name].size != size:
             wrong.append(f"{name} has {marks[name].size} bytes instead of {size}")
     if wrong:
-        return Seen(tuple(wrong))
+        return Comparison(tuple(wrong))
     if record is None or not record.marks:
-        return Seen(unknown="its bytes were not compared")
+        return Comparison(unknown="its bytes were not compared")
     return (
-        Seen() if _digest(manifest, marks) == record.marks else Seen(unknown="it was written again since it was sent")
+        Comparison()
+        if _digest(manifest, marks) == record.marks
+        else Comparison(unknown="it was written again since it was sent")
     )
 
 
-def _look_at_proof(repo: Repository, store: S3Repository, manifest: Manifest, marks: Mapping[str, Mark]) -> Seen:
+def _look_at_proof(repo: Repository, store: S3Repository, manifest: Manifest, marks: Mapping[str, Mark]) -> Comparison:
     """Whether the verifications that were sent are still there. A verdict that is yet to be sent is no matter; another
     one may be that of a verification that ran on the vault itself."""
     raw, record = repo.read_record(manifest.component, manifest.id, VERIFICATION), read(repo, manifest)
     if not raw or record is None or record.proof != filesystem.sha256(raw):
-        return Seen()
+        return Comparison()
     if VERIFICATION not in marks:
-        return Seen((f"{VERIFICATION} is missing",))
+        return Comparison((f"{VERIFICATION} is missing",))
     return (
-        Seen() if _proof_is(store, manifest, marks[VERIFICATION], raw) else Seen(unknown=f"{VERIFICATION} is another")
+        Comparison()
+        if _proof_is(store, manifest, marks[VERIFICATION], raw)
+        else Comparison(unknown=f"{VERIFICATION} is another")
     )
 
 
@@ -281,7 +291,7 @@ def send_points(run: Opened, *, log: Log) -> tuple[str, ...]:
         store = vault(run)
         if store is None:
             return ()
-        repo = repositories.of(run)
+        repo = repositories.repository_of(run)
         there = store.point_marks()
         for identity in repo.points():
             try:
@@ -300,7 +310,7 @@ def send_points(run: Opened, *, log: Log) -> tuple[str, ...]:
             elif ours:
                 store.write_point(identity, data)
             if ours:
-                log(f"{identity}: recovery point copied to {place(run.config)}")
+                log(f"{identity}: recovery point copied to {location(run.config)}")
     except LifeboatError as exc:
         log(f"recovery points not copied: {exc}")
         return (str(exc),)
@@ -330,22 +340,22 @@ def problem(what: str, failed: Sequence[str]) -> Optional[CopyError]:
     return CopyError("bring the vault up to date", what, "; ".join(failed[:3]), remedy)
 
 
-def checks(run: Opened, found: Mapping[str, Sequence[Entry]], tied: Sequence[points.PointEntry]) -> list[Check]:
+def checks(run: Opened, by_component: Mapping[str, Sequence[Entry]], tied: Sequence[points.PointEntry]) -> list[Check]:
     """Whether the vault has what the repository has, by asking the vault; none where no copies are kept."""
-    where = place(run.config)
+    where = location(run.config)
     try:
         store = vault(run)
         if store is None:
             return []
         store.require_ours()
         require_source(run, store)
-        there = {name for component, some in found.items() if some for name in store.published(component)}
+        there = {name for component, some in by_component.items() if some for name in store.published(component)}
         point_marks = store.point_marks()
         there |= set(point_marks)
     except LifeboatError as exc:
         others = isinstance(exc, (OtherStackError, OtherRepositoryError))
         return [Check("copies", FAIL if others else COULD_NOT_VERIFY, f"{where}: {exc.cause}")]
-    backups = [entry.id for some in found.values() for entry in some if entry.sound]
+    backups = [entry.id for some in by_component.values() for entry in some if entry.sound]
     tied_ids = [entry.id for entry in tied if entry.sound]
     missing = [name for name in [*backups, *tied_ids] if name not in there]
     if missing:
@@ -354,7 +364,7 @@ def checks(run: Opened, found: Mapping[str, Sequence[Entry]], tied: Sequence[poi
     if not backups:
         return [Check("copies", COULD_NOT_VERIFY, f"there is no good backup to be in {where}")]
     try:
-        looked = {**_looked(run, store, found), **_looked_at_points(run, store, tied_ids, point_marks)}
+        looked = {**_looked(run, store, by_component), **_looked_at_points(run, store, tied_ids, point_marks)}
     except LifeboatError as exc:
         return [Check("copies", COULD_NOT_VERIFY, f"{where}: {exc.cause}")]
     wrong = [f"{name}: {'; '.join(seen.wrong[:2])}" for name, seen in looked.items() if seen.wrong]
@@ -368,24 +378,26 @@ def checks(run: Opened, found: Mapping[str, Sequence[Entry]], tied: Sequence[poi
     return [Check("copies", PASS, f"{len(backups)} backups, {len(tied_ids)} recovery points are in {where} too")]
 
 
-def _looked(run: Opened, store: S3Repository, found: Mapping[str, Sequence[Entry]]) -> dict[str, Seen]:
-    repo = repositories.of(run)
-    seen: dict[str, Seen] = {}
+def _looked(run: Opened, store: S3Repository, by_component: Mapping[str, Sequence[Entry]]) -> dict[str, Comparison]:
+    repo = repositories.repository_of(run)
+    seen: dict[str, Comparison] = {}
 
-    def look(identity: str) -> None:
+    def compare(identity: str) -> None:
         manifest = good[identity]
         marks = store.marks(manifest.component, identity)
-        looked = _look(store, manifest, read(repo, manifest), marks)
-        seen[identity] = looked if looked != Seen() else _look_at_proof(repo, store, manifest, marks)
+        looked = _compare(store, manifest, read(repo, manifest), marks)
+        seen[identity] = looked if looked != Comparison() else _look_at_proof(repo, store, manifest, marks)
 
-    good = {entry.id: entry.manifest for some in found.values() for entry in some if entry.sound and entry.manifest}
-    filesystem.parallel(look, good, workers=8)
+    good = {
+        entry.id: entry.manifest for some in by_component.values() for entry in some if entry.sound and entry.manifest
+    }
+    filesystem.parallel(compare, good, workers=8)
     return dict(sorted(seen.items()))
 
 
 def _looked_at_points(
     run: Opened, store: S3Repository, named: Sequence[str], marks: Mapping[str, Mark]
-) -> dict[str, Seen]:
-    repo = repositories.of(run)
+) -> dict[str, Comparison]:
+    repo = repositories.repository_of(run)
     others = [name for name in named if not _point_is(store, name, marks[name], repo.read_point(name))]
-    return {name: Seen(("it is another than the repository's",)) for name in others}
+    return {name: Comparison(("it is another than the repository's",)) for name in others}

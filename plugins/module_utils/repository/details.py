@@ -265,8 +265,8 @@ class HeldProperties:
     """What the single objects of a bucket have beside bytes, headers and tags: how many have it, by what it is.
 
     encrypted: by kind. clear: those of them whose copies in the vault are not. storage: by class, but the usual one.
-    checksums: those that the server keeps with the object, by kind. retained, held: retention and legal hold, which are
-    in the listing and are given back. lost: what the vault's copies have not, by header, and `user metadata`.
+    checksums: those that the server keeps with the object, by kind. retained, legal_holds: retention and legal hold,
+    which are in the listing and are given back. lost: what the vault's copies have not, by header, and `user metadata`.
     """
 
     encrypted: Mapping[str, Count] = field(default_factory=dict)
@@ -274,7 +274,7 @@ class HeldProperties:
     storage: Mapping[str, Count] = field(default_factory=dict)
     checksums: Mapping[str, Count] = field(default_factory=dict)
     retained: Count = 0
-    held: Count = 0
+    legal_holds: Count = field(default=0, metadata={"json": "held"})
     lost: Mapping[str, Count] = field(default_factory=dict)
 
     def not_carried(self, bucket: str) -> Iterator[Untested]:
@@ -707,3 +707,149 @@ class FilesDetails:
         """Why no backup of ours can say this of itself, by the names of its artefacts; empty where one can."""
         numbers = [str(pack.number) for pack in self.packs]
         return _repeated(numbers) or _repeated([f"{pack.backup}/{pack.artefact}" for pack in self.packs])
+
+
+SPAN_PIECES = 512  # a span of so many pieces is closed
+MOST_SPAN_PIECES = 4096  # more are not read of one
+_SYSTEM = re.compile(r"[1-9][0-9]{0,19}", re.ASCII)
+_LSN = re.compile(r"(0|[1-9A-F][0-9A-F]{0,7})/(0|[1-9A-F][0-9A-F]{0,7})", re.ASCII)
+_OF_WAL = re.compile(r"(?!0{8})[0-9A-F]{8}(?:[0-9A-F]{16}\.[0-9a-f]{8}\.zst|\.history)(?:\.age)?", re.ASCII)
+_OF_BASE = re.compile(r"(?:(?:base|[1-9][0-9]{0,9})\.tar|relations\.jsonl)\.zst(?:\.age)?", re.ASCII)
+Timeline = Annotated[int, Range(1, (1 << 32) - 1)]
+SegmentSize = Annotated[int, Range(1 << 20, 1 << 30)]
+Major = Annotated[int, Range(100_000, 999_999)]  # server_version_num
+
+
+@dataclass(frozen=True)
+class Gap:
+    """Where the WAL that was sent has a hole. start, end: the last position before it and the first one behind it, as
+    LSNs; end is empty where that server's WAL never goes on. at: when it was noticed. A new base closes it, and nothing
+    repairs it."""
+
+    system: str
+    timeline: Timeline
+    start: str = field(metadata={"json": "from"})
+    end: str = field(metadata={"json": "to"})
+    why: str = ""
+    at: Optional[datetime] = None
+
+    @property
+    def impossible(self) -> str:
+        """Why no gap can be like this; empty where one can."""
+        if not _SYSTEM.fullmatch(self.system):
+            return f"{typed.shown(self.system)} is not a system identifier"
+        positions = (self.start, self.end or "0/0")
+        return next((f"{typed.shown(at)} is not an LSN" for at in positions if not _LSN.fullmatch(at)), "")
+
+
+@dataclass(frozen=True)
+class WalDetails:
+    """What the manifest of a span, an hour of WAL, says beside its artefacts, which are its pieces and history files.
+
+    system_identifier, timeline, segment_size: of the server's WAL; another server or timeline is another span. start:
+    the LSN of its first byte. end: that of the first byte behind its last piece, where the next span goes on. reached:
+    every commit that was acknowledged before last_at is before this LSN. lengths: by piece, how many bytes of WAL it
+    has. notes, last_note: how many were written while it was open, and the SHA-256 of the last. closed_by: who wrote
+    the manifest, where it was not the host. recipients, host_key: for whom it is encrypted.
+    """
+
+    system_identifier: str
+    server_version_num: Major
+    segment_size: SegmentSize
+    timeline: Timeline
+    start: str
+    end: str
+    reached: str
+    first_at: datetime
+    last_at: datetime
+    lengths: Mapping[str, Annotated[int, Range(1, 1 << 30)]] = field(default_factory=dict)
+    gaps: tuple[Gap, ...] = ()
+    notes: Count = 0
+    last_note: str = ""
+    closed_by: str = "host"
+    host: str = ""
+    recipients: tuple[str, ...] = ()
+    host_key: str = ""
+
+    def impossible(self, artefacts: Iterable[str]) -> str:
+        """Why no span of ours can say this of itself, by the names of its artefacts; empty where one can.
+
+        wal/spans.py looks closer, at who reads what is in it.
+        """
+        names = list(artefacts)
+        if len(names) > MOST_SPAN_PIECES:
+            return f"it has more than {MOST_SPAN_PIECES} artefacts"
+        if not _SYSTEM.fullmatch(self.system_identifier):
+            return f"{typed.shown(self.system_identifier)} is not a system identifier"
+        for at in (self.start, self.end, self.reached):
+            if not _LSN.fullmatch(at):
+                return f"{typed.shown(at)} is not an LSN"
+        strange = [name for name in names if not _OF_WAL.fullmatch(name)]
+        if strange:
+            return f"{typed.shown(strange[0])} is neither a piece nor a history file"
+        differ = sorted({name for name in names if ".history" not in name} ^ {*self.lengths})
+        if differ:
+            return f"its artefacts and its lengths do not name the same pieces: {', '.join(map(named, differ[:3]))}"
+        return next((gap.impossible for gap in self.gaps if gap.impossible), "") or _repeated(names)
+
+
+@dataclass(frozen=True)
+class Tablespace:
+    """A tablespace of a base: its archive is called after its OID. bytes: unpacked."""
+
+    oid: Annotated[int, Range(1, (1 << 32) - 1)]
+    name: str
+    path: str = ""
+    bytes: Count = 0
+
+
+@dataclass(frozen=True)
+class BaseDetails:
+    """What the manifest of a base, a copy of a server's files, says beside its artefacts.
+
+    image, architecture, collversion: what the server ran in; another major, architecture or collation cannot use it.
+    timeline, start, stop: the WAL that it needs to be whole. wal: whether that is inside, or in the spans alone.
+    superuser: the account that made the cluster. preload: shared_preload_libraries. settings: the max_* settings, of
+    which a standby must not have less. bytes: unpacked. incremental_of: reserved.
+    """
+
+    system_identifier: str
+    server_version_num: Major
+    timeline: Timeline
+    start: str
+    stop: str
+    wal: str = "inside"
+    image: str = ""
+    architecture: str = ""
+    collversion: Mapping[str, str] = field(default_factory=dict)
+    data_checksums: bool = False
+    segment_size: SegmentSize = 16 << 20
+    tablespaces: tuple[Tablespace, ...] = ()
+    superuser: str = ""
+    preload: tuple[str, ...] = ()
+    settings: Mapping[str, Count] = field(default_factory=dict)
+    bytes: Count = 0
+    seconds: float = 0.0
+    incremental_of: str = ""
+    host: str = ""
+    recipients: tuple[str, ...] = ()
+    host_key: str = ""
+
+    def impossible(self, artefacts: Iterable[str]) -> str:
+        """Why no base of ours can say this of itself, by the names of its artefacts; empty where one can."""
+        names = list(artefacts)
+        if not _SYSTEM.fullmatch(self.system_identifier):
+            return f"{typed.shown(self.system_identifier)} is not a system identifier"
+        if self.wal not in ("inside", "spans"):
+            return f"wal: {typed.shown(self.wal)} is neither inside nor spans"
+        for at in (self.start, self.stop):
+            if not _LSN.fullmatch(at):
+                return f"{typed.shown(at)} is not an LSN"
+        strange = [name for name in names if not _OF_BASE.fullmatch(name)]
+        if strange:
+            return f"{typed.shown(strange[0])} is no file of a base"
+        tars = {name.split(".")[0] for name in names if ".tar." in name}
+        expected = {"base", *(str(space.oid) for space in self.tablespaces)}
+        if tars != expected:
+            return f"its archives are {', '.join(sorted(tars))}, and its tablespaces are {', '.join(sorted(expected))}"
+        return _repeated([*names, *(str(space.oid) for space in self.tablespaces)])

@@ -23,7 +23,8 @@ from ..base import filesystem
 from ..base.errors import IntegrityError, NotFoundError, UsageError
 from ..base.filesystem import explained
 from . import base
-from .base import CLAIM, DELETING, ID, MANIFEST, PARTIAL, POINTS, RECORDS, OtherRepositoryError, Repository, Staging
+from .base import DELETING, ID, MANIFEST, PARTIAL, POINTS, OtherRepositoryError, Repository, Staging
+from .components import GROWING
 
 
 class LocalRepository(Repository):
@@ -43,7 +44,7 @@ class LocalRepository(Repository):
         self.root = root
 
     @property
-    def place(self) -> str:
+    def address(self) -> str:
         return str(self.root)
 
     def location(self, component: str, id: str) -> str:
@@ -87,14 +88,25 @@ class LocalRepository(Repository):
             filesystem.sync(target.parent)
 
     def files(self, component: str, id: str) -> dict[str, int]:
+        found = self._contents(component, id)
+        return {name: size for name, size in found.items() if self._artefact(component, name)}
+
+    def _contents(self, component: str, id: str) -> dict[str, int]:
         path = self._directory(component, id)
         with explained("list the backup's files", path):
-            found = filesystem.relative_files(path)
-        return {
-            name: status.st_size
-            for name, status in found.items()
-            if name not in (MANIFEST, *RECORDS) and not CLAIM.fullmatch(name)
-        }
+            return {name: status.st_size for name, status in filesystem.relative_files(path).items()}
+
+    def _begin(self, parts: tuple[str, ...]) -> None:
+        path = self.root.joinpath(*parts)
+        with explained("begin the backup", path):
+            folder = self._make_folder(parts[0])
+            try:
+                (folder / parts[1]).mkdir(mode=0o700)
+            except FileExistsError:
+                os.close(filesystem.descend(folder, parts[1:]))  # a link that somebody put there is refused
+            else:
+                self._open_to_readers(folder / parts[1])
+                filesystem.sync(folder)
 
     @contextlib.contextmanager
     def materialise(self, component: str, id: str) -> Iterator[Path]:
@@ -113,9 +125,12 @@ class LocalRepository(Repository):
     def sweep(self, older_than: timedelta, now: datetime, dry_run: bool = False) -> list[str]:
         self.require_ours()
         stale = []
-        for folder in [self.root, *(self.root / name for name in [*self.folders.values(), POINTS])]:
+        growing = [self.folders[name] for name in GROWING if name in self.folders]
+        for name in ["", *self.folders.values(), POINTS]:
+            folder = self.root / name
             with explained("sweep the repository", folder):
-                stale += [path for path in base.leftovers(folder) if filesystem.untouched(path, older_than, now)]
+                left = base.leftovers(folder, name in growing)
+                stale += [path for path in left if filesystem.untouched(path, older_than, now)]
         for path in [] if dry_run else stale:
             with explained("sweep the repository", path):
                 filesystem.remove(path)

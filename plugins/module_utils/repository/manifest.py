@@ -16,7 +16,7 @@ from ..base.clock import stamp
 from ..base.errors import LifeboatError
 from ..settings.config import MANIFESTS
 from .base import ID, no_id
-from .components import KINDS
+from .components import component_kind, every
 from .details import VERSIONS, Count
 from .sealing import VERSION, Sealed, Signature, render, unseal
 
@@ -25,13 +25,13 @@ D = TypeVar("D")
 
 def backup_id(component: str, moment: datetime) -> str:
     """The seed's name for a backup, `db_backup_YYYYMMDD_HHMMSS`, in UTC so that no clock change repeats one."""
-    return f"{KINDS[component].prefix}_backup_{stamp(moment)}"
+    return f"{component_kind(component).prefix}_backup_{stamp(moment)}"
 
 
 def component_of(identity: str) -> str:
     """The component that a backup's id names. UsageError when it is no backup's id."""
     match = ID.fullmatch(identity)
-    known = next((name for name, kind in KINDS.items() if match and kind.prefix == match.group(1)), "")
+    known = next((name for name, kind in every().items() if match and kind.prefix == match.group(1)), "")
     if not known:
         raise no_id(identity)
     return known
@@ -148,8 +148,8 @@ def parse(data: bytes, *, component: str, expected_id: str) -> Manifest:
     manifest = unseal(Manifest, data, expected_id, "manifest.json")
     if manifest.component != component:
         raise manifest.error(expected_id, f"it is the manifest of {manifest.component} {manifest.id}")
-    if component in KINDS:
-        kind = KINDS[component]
+    if component in every():
+        kind = component_kind(component)
         cause = kind.impossible(manifest.detailed(kind.details), [artefact.name for artefact in manifest.artefacts])
         if cause:
             raise manifest.error(expected_id, f"manifest.json: details: {cause}")

@@ -26,7 +26,7 @@ from ..stack.runtime import Opened
 from . import catalog, repositories, retention
 from .base import POINT_ID, Altered, Repository, Trust
 from .catalog import Entry, Published
-from .components import DATABASE, FILES, KINDS, NO_DATABASE, OBJECTS, Kind
+from .components import CONTINUOUS, DATABASE, FILES, KINDS, NO_DATABASE, OBJECTS, Kind, every
 from .details import FilesDetails, ObjectsDetails
 from .manifest import D, Manifest, component_of
 from .sealing import Sealed, Signature, unseal
@@ -157,7 +157,13 @@ def backups(repo: Repository, stack: str, outlined: Iterable[str] = ()) -> dict[
     return {name: catalog.entries(repo, name, stack, outlined=name in {*outlined}) for name in KINDS}
 
 
-def entry(repo: Repository, identity: str, found: Mapping[str, Entry], altered: Optional[Altered] = None) -> PointEntry:
+def continuous(repo: Repository, stack: str) -> dict[str, list[Entry]]:
+    """The like of what continuous protection wrote, closed spans alone; nothing where it never wrote anything."""
+    there = [name for name in CONTINUOUS if name in repo.folders and repo.ids(name)]
+    return {name: catalog.entries(repo, name, stack) for name in there}
+
+
+def entry(repo: Repository, identity: str, by_id: Mapping[str, Entry], altered: Optional[Altered] = None) -> PointEntry:
     """Read one recovery point and compare it with the backups that are there, by id."""
     try:
         point = _read(repo, identity, altered)
@@ -171,7 +177,7 @@ def entry(repo: Repository, identity: str, found: Mapping[str, Entry], altered: 
     for name, part in point.parts.items():
         if name not in KINDS:
             continue
-        one = found.get(part.id)
+        one = by_id.get(part.id)
         if one is None:
             problems.append(f"{part.id} is missing")
         elif one.unknown:
@@ -193,10 +199,10 @@ def entry(repo: Repository, identity: str, found: Mapping[str, Entry], altered: 
     failed = max(failures, default=0) if counted else 0
     unknown, whole = bool(unread) and not problems, not problems and not unread
     ahead, incomplete = bool(early) and whole, bool(lacks) and whole
-    hidden = _hidden(point, found, altered)
-    untrusted = unknown and any(found[part.id].untrusted for part in point.parts.values() if part.id in found)
+    hidden = _hidden(point, by_id, altered)
+    untrusted = unknown and any(by_id[part.id].untrusted for part in point.parts.values() if part.id in by_id)
     rows = point.parts.get(DATABASE)
-    own = found.get(rows.id) if rows else None
+    own = by_id.get(rows.id) if rows else None
     fits = own and rows and own.sealed and own.sealed.seal == rows.seal
     spoiled = own.spoiled if own and fits and len(said) == 1 else {}
     return PointEntry(
@@ -208,22 +214,22 @@ def entry(repo: Repository, identity: str, found: Mapping[str, Entry], altered: 
 def _read(repo: Repository, identity: str, altered: Optional[Altered]) -> Point:
     if altered and not repo.by_version:  # what is live says nothing of what was published
         if repo.trust:
-            raise UntrustedError("read the recovery point", identity, f"untrusted: {altered.words}")
-        raise LifeboatError("read the recovery point", identity, altered.words)
+            raise UntrustedError("read the recovery point", identity, f"untrusted: {altered.detail}")
+        raise LifeboatError("read the recovery point", identity, altered.detail)
     return parse(repo.read_point(identity), expected_id=identity)
 
 
-def _hidden(point: Point, found: Mapping[str, Entry], altered: Optional[Altered]) -> str:
+def _hidden(point: Point, by_id: Mapping[str, Entry], altered: Optional[Altered]) -> str:
     """Of a point that is read by version: what became of it and of its parts."""
-    parts = [found[part.id] for part in point.parts.values() if part.id in found]
+    parts = [by_id[part.id] for part in point.parts.values() if part.id in by_id]
     return "; ".join(
-        [*([altered.words] if altered else []), *(f"{one.id}: {one.hidden}" for one in parts if one.hidden)]
+        [*([altered.detail] if altered else []), *(f"{one.id}: {one.hidden}" for one in parts if one.hidden)]
     )
 
 
-def entries(repo: Repository, stack: str, found: Mapping[str, Sequence[Entry]]) -> list[PointEntry]:
+def entries(repo: Repository, stack: str, by_component: Mapping[str, Sequence[Entry]]) -> list[PointEntry]:
     """The stack's recovery points, oldest first. One that cannot be read may be ours, so it is shown."""
-    by_id = {item.id: item for some in found.values() for item in some}
+    by_id = {item.id: item for some in by_component.values() for item in some}
     altered = repo.altered("")
     newest_first = [entry(repo, identity, by_id, altered.get(identity)) for identity in reversed(repo.points())]
     read = newest_first[::-1]  # as catalog.entries()
@@ -233,32 +239,34 @@ def entries(repo: Repository, stack: str, found: Mapping[str, Sequence[Entry]]) 
     return [item for item in read if item.point is None or item.point.stack == stack]
 
 
-def _consistent(trust: Trust, found: PointEntry) -> PointEntry:
+def _consistent(trust: Trust, entry: PointEntry) -> PointEntry:
     """Once all are read: what others that are as well signed contradict is no choice."""
-    cause = trust.contradicted(RECOVERY_POINTS, found.id, found.point.seal) if found.point else ""
-    return PointEntry(found.id, problem=cause, unknown=True, untrusted=True) if cause else found
+    cause = trust.contradicted(RECOVERY_POINTS, entry.id, entry.point.seal) if entry.point else ""
+    return PointEntry(entry.id, problem=cause, unknown=True, untrusted=True) if cause else entry
 
 
-def listing(tied: Sequence[PointEntry], found: Mapping[str, Sequence[Entry]], now: datetime) -> list[dict[str, object]]:
+def listing(
+    tied: Sequence[PointEntry], by_component: Mapping[str, Sequence[Entry]], now: datetime
+) -> list[dict[str, object]]:
     """Recovery points, then backups, each oldest first, for JSON.
 
     The database's come last: the last good one of the list is what a database recovery would take.
     """
     shown = [entry.as_dict(now) for entry in tied]
-    return shown + [entry.as_dict(now) for name in reversed(tuple(KINDS)) for entry in found.get(name, ())]
+    return shown + [entry.as_dict(now) for name in reversed(tuple(every())) for entry in by_component.get(name, ())]
 
 
 def choose(
-    found: Sequence[PointEntry], stack: str, *, identity: str = "latest", before: Optional[datetime] = None,
+    entries: Sequence[PointEntry], stack: str, *, identity: str = "latest", before: Optional[datetime] = None,
     accept: Optional[bool] = None, partly: bool = False,
 ) -> tuple[PointEntry, list[PointEntry]]:  # fmt: skip
     """The recovery point to use, and newer ones passed over because they cannot be used; errors as catalog.choose()."""
     return catalog.choose(
-        found, stack, what="recovery point", identity=identity, before=before, accept=accept, partly=partly
+        entries, stack, what="recovery point", identity=identity, before=before, accept=accept, partly=partly
     )
 
 
-def part_of(repo: Repository, stack: str, identity: str, component: str, note: Log = lambda words: None) -> str:
+def part_of(repo: Repository, stack: str, identity: str, component: str, note: Log = lambda _: None) -> str:
     """What an operator typed as recovery_point, as the id of a backup of `component`, or `latest`.
 
     A recovery point's id stands for the backup that it names, and that must be the very one that was sealed. What else
@@ -269,7 +277,7 @@ def part_of(repo: Repository, stack: str, identity: str, component: str, note: L
     attempted, another = "use the recovery point", "Choose another (`lifeboat list`)."
     altered = repo.altered("", identity).get(identity)
     if altered and not repo.by_version and not altered.gone:
-        raise IntegrityError(attempted, identity, altered.words, another)
+        raise IntegrityError(attempted, identity, altered.detail, another)
     point = parse(repo.read_point(identity), expected_id=identity)
     if point.stack != stack:
         raise UsageError(attempted, identity, f"it is of the stack {point.stack}, not {stack}")
@@ -280,7 +288,7 @@ def part_of(repo: Repository, stack: str, identity: str, component: str, note: L
     if found.manifest is not None and found.manifest.seal != part.seal:
         raise IntegrityError(attempted, identity, f"{part.id} is another than the one that was sealed", another)
     if altered:
-        note(f"recovery point {identity}: {altered.words}")
+        note(f"recovery point {identity}: {altered.detail}")
     if point.strange:
         note(f"recovery point {identity}: {point.strange}; only its {component} is recovered by this")
     return part.id
@@ -297,7 +305,7 @@ def seal(
     Returns it and whether it is new: the same backups are tied once. copies: backup id -> where else it is.
     Raises NotFoundError where a component of the stack has no good backup: half a point is none.
     """
-    config, repo = run.config, repositories.of(run)
+    config, repo = run.config, repositories.repository_of(run)
     found = backups(repo, config.stack)
     if config.database.enabled:
         database = database or _newest(config, found[DATABASE], DATABASE)
@@ -316,7 +324,7 @@ def seal(
             consistency = EVENTUAL
             apart = abs((chosen.taken_at - database.taken_at).total_seconds())
             said.append(f"{_APART}, {apart:.0f} s apart ({_why_apart(chosen, database)}); reconcile after a recovery")
-        missing = "no backup of it exists yet" if kind.configured(config) else kind.kept(config) or kind.absent
+        missing = "no backup of it exists yet" if kind.configured(config) else kind.other_host(config) or kind.absent
         said += kind.notes(chosen.detailed(kind.details)) if chosen else [missing]
         notes[:0] = [f"{name}: {note}" for note in said]
     names = [part.id for part in parts.values() if part]
@@ -372,20 +380,22 @@ def _instants(manifests: Mapping[str, Manifest]) -> str:
     return "; ".join(words)
 
 
-def _chosen(config: Config, kind: Kind[D], found: Sequence[Entry], database: Optional[Manifest]) -> Optional[Manifest]:
+def _chosen(
+    config: Config, kind: Kind[D], entries: Sequence[Entry], database: Optional[Manifest]
+) -> Optional[Manifest]:
     """The newest good backup; of a component that is tied to the rows, the newest one of their instant."""
     if not kind.configured(config):
         return None
-    usable = catalog.sound(found)
+    usable = catalog.sound(entries)
     if kind.tied and database:
         usable = [manifest for manifest in usable if _of_one_instant(manifest, database)] or usable
     if not usable:
-        return _newest(config, found, kind.name) if kind.needed else None
+        return _newest(config, entries, kind.name) if kind.needed else None
     return usable[-1]
 
 
-def _newest(config: Config, found: Sequence[Entry], component: str) -> Manifest:
-    usable = catalog.sound(found)
+def _newest(config: Config, entries: Sequence[Entry], component: str) -> Manifest:
+    usable = catalog.sound(entries)
     if not usable:
         cause = f"there is no good backup of {component}"
         raise NotFoundError("seal a recovery point", config.stack, cause, f"Take one: lifeboat backup {component}.")
@@ -420,10 +430,10 @@ def _of_one_instant(objects: Manifest, database: Manifest) -> bool:
     return details.primary.consistency == SNAPSHOT and details.database_backup == database.id
 
 
-def for_retention(found: Sequence[PointEntry]) -> list[retention.Point]:
+def for_retention(entries: Sequence[PointEntry]) -> list[retention.Point]:
     """What the retention plan needs. One that is broken holds nothing."""
     plain = []
-    for item in found:
+    for item in entries:
         holds = tuple(part.id for part in item.point.parts.values()) if item.point else ()
         why = item.problem if item.unknown else ""
         strange = bool(item.point and item.point.strange)

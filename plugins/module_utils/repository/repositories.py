@@ -27,12 +27,12 @@ from ..base.errors import (
     present,
     printable,
 )
-from ..settings.config import ADOPTIONS, ESCROWS, MANIFESTS, RECOVERY_POINTS, VERIFICATIONS, Config
+from ..settings.config import ADOPTIONS, ESCROWS, MANIFESTS, NOTES, RECOVERY_POINTS, VERIFICATIONS, Config
 from ..settings.parts import LocalSettings, S3Settings
 from ..stack.runtime import Opened
 from . import sealing
 from .base import LATEST, POINT_ID, VERIFICATION, Repository, dated
-from .components import CONFIG
+from .components import CONFIG, CONTINUOUS
 from .details import ConfigDetails
 from .local import LocalRepository
 from .manifest import Manifest
@@ -50,7 +50,7 @@ _TRIED = 50  # backups that are read for the last one that this host signed
 _CHECK = "check the signature"
 
 
-def of(run: Opened) -> Repository:
+def repository_of(run: Opened) -> Repository:
     """The stack's own repository, opened once a run."""
     return run.once(_open)
 
@@ -60,7 +60,7 @@ def _open(run: Opened) -> Repository:
     found.stack = run.config.stack
     # A bucket is never an empty mount point. A keeper has its log on the same disk.
     if isinstance(found, LocalRepository) and not run.config.keeper.directory:
-        found.memory = HostMemory(run.config, found.place)
+        found.memory = HostMemory(run.config, found.address)
     return _believed(run, found)
 
 
@@ -72,7 +72,7 @@ class Remembered:
     """new: this host made it, when it knew of no other."""
 
     repository: str
-    place: str
+    path: str = field(metadata={"json": "place"})
     new: bool
 
 
@@ -83,11 +83,11 @@ class HostMemory:
         self._path, self._repository = config.state / REPOSITORY, path
 
     @property
-    def place(self) -> str:
+    def path(self) -> str:
         return str(self._path)
 
     @property
-    def kept(self) -> Optional[Remembered]:
+    def remembered(self) -> Optional[Remembered]:
         """None where there was none at that path. Raises LifeboatError where the file is there and cannot be read."""
         try:
             data = filesystem.read_plain(self._path)
@@ -95,15 +95,15 @@ class HostMemory:
             return None
         except OSError as exc:
             remedy = "Look at it. Without it this host cannot tell its repository from another one."
-            raise UsageError("recall the repository", self.place, exc.strerror or str(exc), remedy) from exc
+            raise UsageError("recall the repository", self.path, exc.strerror or str(exc), remedy) from exc
         found = typed.maybe(Remembered, data)
         if found is None:
             remedy = "Look whether the right disk is mounted, and remove the file: the next run writes it again."
-            raise UsageError("recall the repository", self.place, "it is damaged", remedy)
-        return found if found.place == self._repository else None
+            raise UsageError("recall the repository", self.path, "it is damaged", remedy)
+        return found if found.path == self._repository else None
 
     def identity(self) -> str:
-        kept = self.kept
+        kept = self.remembered
         return kept.repository if kept else ""
 
     def remember(self, identity: str, new: bool) -> None:
@@ -165,12 +165,12 @@ def _open_vault(run: Opened) -> Optional[S3Repository]:
     return _believed(run, found)
 
 
-def _believed(run: Opened, found: R) -> R:
+def _believed(run: Opened, repo: R) -> R:
     pinned = trust(run)
     if pinned and run.config.pin:
-        pinned.find(found)
-    found.trust = pinned
-    return found
+        pinned.find(repo)
+    repo.trust = pinned
+    return repo
 
 
 def from_settings(settings: Union[LocalSettings, S3Settings], secrets: Mapping[str, str]) -> Repository:
@@ -201,7 +201,7 @@ class Known:
     """A document whose signature this host has checked. key: that signed it. at: when it was first seen here."""
 
     document: str
-    place: str
+    component: str = field(metadata={"json": "place"})
     id: str
     key: str
     seal: str
@@ -212,11 +212,11 @@ class Known:
 
     @property
     def chain(self) -> tuple[str, str, str]:
-        return self.key, self.document, self.place
+        return self.key, self.document, self.component
 
 
 @dataclass(frozen=True)
-class _Kept:
+class _Checked:
     """By the SHA-256 of the document's bytes."""
 
     schema: str = _KNOWN_SCHEMA
@@ -287,14 +287,14 @@ class SignedTrust:
         self._known: dict[str, Known] = self._read()
         self.verifications: dict[str, str] = {}  # which do not count, and why
         self._verified: dict[tuple[str, str, str], int] = {}
-        self._of: dict[tuple[str, str, str], Known] = {}
+        self._by_seal: dict[tuple[str, str, str], Known] = {}
         self._by_id: dict[tuple[str, str, str], set[str]] = {}
         self._by_sequence: dict[tuple[tuple[str, str, str], int], set[tuple[str, str]]] = {}
         self._after: dict[tuple[tuple[str, str, str], int], str] = {}
         for item in self._known.values():
             self._index(item)
         self._adopted = set(self._adoptions())
-        self._held: set[str] = set()
+        self._with_parts: set[str] = set()
         self.pinned = ""  # the id of the recovery point that an operator named by its seal
 
     def find(self, store: Repository) -> None:
@@ -329,20 +329,20 @@ class SignedTrust:
             data = store.manifest(component, part.id)
             held = typed.maybe(_Holding, data)
             if sealing.opened(data, part.id, MANIFESTS, unsigned=True).seal == part.seal and held:
-                self._held |= {one.backup for one in held.details.parts.values()}
+                self._with_parts |= {one.backup for one in held.details.parts.values()}
 
-    def check(self, document: str, place: str, identity: str, data: bytes) -> None:
+    def check(self, document: str, component: str, identity: str, data: bytes) -> None:
         if not self.signers:
             return
         digest = filesystem.sha256(data)
         item = self._known.get(digest)
         if item is None:
-            item = self._checked(document, place, identity, data)
+            item = self._checked(document, component, identity, data)
             if item is None:
                 return
             self._known[digest], self._changed = item, True
             self._index(item)
-        elif (item.document, item.place, item.id) != (document, place, identity):
+        elif (item.document, item.component, item.id) != (document, component, identity):
             raise self._untrusted(identity, f"it is the {item.document} {item.id}")
         elif self._vouched(document, identity, item.seal):
             return
@@ -352,10 +352,10 @@ class SignedTrust:
         if cause:
             raise self._untrusted(identity, cause)
 
-    def _checked(self, document: str, place: str, identity: str, data: bytes) -> Optional[Known]:
+    def _checked(self, document: str, component: str, identity: str, data: bytes) -> Optional[Known]:
         """None: somebody vouches for it in a list, or by a seal."""
         try:
-            if self._adopted or self._held:
+            if self._adopted or self._with_parts:
                 bare = sealing.opened(data, identity, document, unsigned=True)
                 if self._vouched(document, identity, bare.seal):
                     return None
@@ -364,25 +364,25 @@ class SignedTrust:
             raise self._untrusted(identity, exc.cause) from exc
         if found.signature is None:
             raise self._untrusted(identity, "it is not signed")
-        if (found.stack, found.id, found.component) != (self._config.stack, identity, place):
+        if (found.stack, found.id, found.component) != (self._config.stack, identity, component):
             raise self._untrusted(identity, f"it is {printable(found.id)} of the stack {printable(found.stack)}")
         self._permitted(document, identity, found.key)
-        why = self._wrong(document, place, found, found.signature)
+        why = self._wrong(document, component, found, found.signature)
         if why:
             raise self._untrusted(identity, f"its signature is wrong: {why}")
-        return _known(document, place, identity, found.key, found.seal, found.signature)
+        return _known(document, component, identity, found.key, found.seal, found.signature)
 
-    def _wrong(self, document: str, place: str, found: sealing.Opened, bound: Signature) -> str:
+    def _wrong(self, document: str, component: str, opened: sealing.Opened, bound: Signature) -> str:
         """Why the signature is not that key's. The document after it, which is known to be the key's, names it by its
         seal, and the seal is of all of it, the signature too: then that key has vouched for it, and no process has to.
         So a chain costs one process where its newest document is read first."""
-        if self._after.get(((found.key, document, place), bound.sequence)) == found.seal:
+        if self._after.get(((opened.key, document, component), bound.sequence)) == opened.seal:
             return ""
-        return sealing.verify(found.message, bound.value, document, found.key)
+        return sealing.verify(opened.message, bound.value, document, opened.key)
 
     def _vouched(self, document: str, identity: str, seal: str) -> bool:
         """Whether a list or a pin vouches for it."""
-        return (document, identity, seal) in self._adopted or (document == MANIFESTS and identity in self._held)
+        return (document, identity, seal) in self._adopted or (document == MANIFESTS and identity in self._with_parts)
 
     def _permitted(self, document: str, identity: str, key: str) -> None:
         """Refuse a key that may not sign it; whether it did is not known by this."""
@@ -396,13 +396,13 @@ class SignedTrust:
 
     def _index(self, item: Known) -> None:
         if item.document not in (MANIFESTS, RECOVERY_POINTS):
-            last = (item.key, item.place, item.id)
+            last = (item.key, item.component, item.id)
             self._verified[last] = max(item.sequence, self._verified.get(last, 0))
             self._by_sequence.setdefault((item.chain, item.sequence), set()).add((item.id, item.seal))
             self._after.setdefault((item.chain, item.sequence - 1), item.previous)
             return
-        self._of[item.document, item.id, item.seal] = item
-        self._by_id.setdefault((item.document, item.place, item.id), set()).add(item.seal)
+        self._by_seal[item.document, item.id, item.seal] = item
+        self._by_id.setdefault((item.document, item.component, item.id), set()).add(item.seal)
         self._by_sequence.setdefault((item.chain, item.sequence), set()).add((item.id, item.seal))
         if item.previous:
             self._after.setdefault((item.chain, item.sequence - 1), item.previous)
@@ -411,7 +411,7 @@ class SignedTrust:
         """Why it is no choice although its signature is right, unless somebody vouches for it."""
         if (item.document, item.id, item.seal) in self._adopted:
             return ""
-        if len(self._by_id.get((item.document, item.place, item.id), ())) > 1:
+        if len(self._by_id.get((item.document, item.component, item.id), ())) > 1:
             return "two valid documents with this id were seen: someone with the key signed another one"
         there = self._by_sequence.get((item.chain, item.sequence), set())
         if len(there) > 1:
@@ -435,7 +435,7 @@ class SignedTrust:
                 self._known[digest], self._changed = item, True
                 self._index(item)
             newest = self._verified.get((item.key, component, identity), 0)
-            fits = (item.document, item.place, item.id) == (VERIFICATIONS, component, identity)
+            fits = (item.document, item.component, item.id) == (VERIFICATIONS, component, identity)
             cause = "" if fits and item.sequence >= newest else "untrusted: it is an older one, put back"
             twice = [seal for id, seal in self._by_sequence[item.chain, item.sequence] if id == identity]
             if not cause and len(twice) > 1:
@@ -469,6 +469,15 @@ class SignedTrust:
             return exc.cause
         return ""
 
+    def refused_note(self, component: str, identity: str, data: bytes) -> str:
+        """Why a note does not count. It is of a span, whose chain of notes another one may not continue."""
+        try:
+            if self.signers:
+                self._record(component, identity, data, NOTES)
+        except LifeboatError as exc:
+            return exc.cause
+        return ""
+
     def learn(self, signed: Sealed, key: str, data: bytes) -> None:
         """What this host has just signed itself."""
         place, bound = getattr(signed, "component", ""), present(signed.signature)
@@ -479,13 +488,13 @@ class SignedTrust:
 
     def contradicted(self, document: str, identity: str, seal: str) -> str:
         """Why a document that was checked in this run is no choice, now that the others were, too."""
-        item = self._of.get((document, identity, seal)) if self._changed else None
+        item = self._by_seal.get((document, identity, seal)) if self._changed else None
         cause = self._contradicted(item) if item else ""
         return f"untrusted: {cause}" if cause else ""
 
-    def newer(self, document: str, place: str, there: Iterable[str]) -> str:
+    def newer(self, document: str, component: str, there: Iterable[str]) -> str:
         """Of a chain whose newest document is gone: which that was; empty where it is there."""
-        return next(iter(self._gone(document, place, there)), "")
+        return next(iter(self._gone(document, component, there)), "")
 
     def _untrusted(self, identity: str, cause: str) -> UntrustedError:
         remedy = "If you know that it is yours: docs/signatures.md#adopt-older-backups. Else find out who wrote it."
@@ -516,20 +525,20 @@ class SignedTrust:
             raise self._untrusted(subject, f"its signature is wrong: {why}")
         yield from ((item.document, item.id, item.seal) for item in listed.documents)
 
-    def _chains(self, document: str, place: str, there: Iterable[str]) -> Iterator[tuple[Known, list[Known]]]:
+    def _chains(self, document: str, component: str, there: Iterable[str]) -> Iterator[tuple[Known, list[Known]]]:
         """Of each chain what was seen last, and what of it is there, by sequence."""
         ids, chains = set(there), dict[str, list[Known]]()
         for item in self._known.values():
-            if item.key in self.signers and (item.document, item.place) == (document, place):
+            if item.key in self.signers and (item.document, item.component) == (document, component):
                 chains.setdefault(item.key, []).append(item)
         for chain in chains.values():
             chain.sort(key=lambda known: known.sequence)
             yield chain[-1], [item for item in chain if item.id in ids]
 
-    def _gone(self, document: str, place: str, there: Iterable[str]) -> list[str]:
+    def _gone(self, document: str, component: str, there: Iterable[str]) -> list[str]:
         """Of the chain that was continued last. The last document of a key that signs no longer is removed by retention
         before those that represent its weeks and months."""
-        chains = list(self._chains(document, place, there))
+        chains = list(self._chains(document, component, there))
         last, here = max(chains, key=lambda chain: (chain[0].at, chain[0].id[-15:])) if chains else (None, [])
         if last is None or (here and here[-1].sequence >= last.sequence):
             return []
@@ -538,11 +547,11 @@ class SignedTrust:
             newest = f"the newest that is there is {here[-1].id} with {here[-1].sequence}"
         return [f"{last.id} was seen with sequence {last.sequence}; {newest}"]
 
-    def alarms(self, document: str, place: str, there: Sequence[str], since: datetime) -> list[str]:
+    def alarms(self, document: str, component: str, there: Sequence[str], since: datetime) -> list[str]:
         """What the signed documents that are there tell of those that are not. there: the ids. since: what is of after
         that time no retention has removed yet."""
-        said = self._gone(document, place, there)
-        for _last_seen, here in self._chains(document, place, there):
+        said = self._gone(document, component, there)
+        for _last_seen, here in self._chains(document, component, there):
             for before, after in zip(here, here[1:]):
                 missing = after.sequence - before.sequence - 1
                 if missing > 0 and dated(before.id) >= since:
@@ -555,7 +564,7 @@ class SignedTrust:
             return
         self._known = {**self._read(), **self._known}  # another reader may have added to it
         newest = dict(sorted(self._known.items(), key=lambda pair: pair[1].at)[-_MOST:])
-        data = json.dumps(typed.plain(_Kept(known=newest)), separators=(",", ":")).encode() + b"\n"
+        data = json.dumps(typed.plain(_Checked(known=newest)), separators=(",", ":")).encode() + b"\n"
         temporary = self._path.with_name(f".{self._path.name}.{os.getpid()}")
         with contextlib.suppress(OSError):
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -572,7 +581,7 @@ class SignedTrust:
             if not isinstance(exc, (FileNotFoundError, NotFoundError)):
                 self.problem = f"{self._path}: {exc.cause if isinstance(exc, LifeboatError) else exc.strerror}"
             return {}
-        found = typed.maybe(_Kept, data)
+        found = typed.maybe(_Checked, data)
         if mode.st_mode & 0o077 or mode.st_uid != os.geteuid():
             self.problem = f"{self._path} is not a private file of this user (0600)"
         elif found is None or (found.schema, found.version[:1]) != (_KNOWN_SCHEMA, (1,)):
@@ -580,9 +589,9 @@ class SignedTrust:
         return dict(found.known) if found and not self.problem else {}
 
 
-def _known(document: str, place: str, identity: str, key: str, seal: str, bound: Signature) -> Known:
+def _known(document: str, component: str, identity: str, key: str, seal: str, bound: Signature) -> Known:
     now = datetime.now(timezone.utc).replace(microsecond=0)
-    return Known(document, place, identity, key, seal, bound.repository, bound.sequence, bound.previous, now)
+    return Known(document, component, identity, key, seal, bound.repository, bound.sequence, bound.previous, now)
 
 
 def _bare(key: str) -> str:
@@ -600,7 +609,7 @@ def named(run: Opened, identity: str) -> str:
     config, found = run.config, trust(run)
     if not config.pin or found is None or not (identity in LATEST or POINT_ID.fullmatch(identity)):
         return identity
-    for opener in (of, in_vault):
+    for opener in (repository_of, in_vault):
         if not found.pinned:
             opener(run)
     if not found.pinned:
@@ -641,20 +650,23 @@ class _Signed:
 
 def publish(run: Opened, document: S, write: Callable[[bytes], object]) -> S:
     """Sign the document with this host's key, where it has one, and give its bytes to `write`. The caller holds the
-    stack's lock. Returns it as it was written. Raises LifeboatError where it cannot be signed: nothing is written then.
+    stack's lock; for what continuous protection writes, that of its sender. Returns it as it was written. Raises
+    LifeboatError where it cannot be signed: nothing is written then.
     """
     key = run.config.signing_key
     if not key:
         write(document.to_bytes())
         return document
-    repo, mine, place = of(run), sealing.public(key), getattr(document, "component", "")
+    repo, mine, place = repository_of(run), sealing.public(key), getattr(document, "component", "")
     chain = f"{document.document}/{place}"
-    kept = _signed(run.config, mine)
+    # A sender runs beside a backup: of two that write one file, one would forget what the other one signed.
+    file = f"signed-{place}.json" if place in CONTINUOUS else SIGNED
+    kept = _signed(run.config, mine, file)
     head = _last(repo, document.document, place, mine, kept.heads.get(chain, _Head()))
     signed = document.signed(Signature(repo.identity(), head.sequence + 1, head.seal), key)
     data = signed.to_bytes()
     write(data)
-    _remember(run.config, replace(kept, heads={**kept.heads, chain: _Head(head.sequence + 1, signed.seal)}))
+    _remember(run.config, replace(kept, heads={**kept.heads, chain: _Head(head.sequence + 1, signed.seal)}), file)
     pinned = trust(run)
     if pinned:
         pinned.learn(signed, mine, data)
@@ -710,15 +722,15 @@ def _last_record(repo: Repository, component: str, mine: str) -> _Head:
     return head
 
 
-def _last(repo: Repository, document: str, place: str, mine: str, known: _Head) -> _Head:
+def _last(repo: Repository, document: str, component: str, mine: str, known: _Head) -> _Head:
     """The head of the chain: as this host remembers it, or as it lies in the repository, where a run was killed before
     it remembered, or the memory was lost."""
     point = document == RECOVERY_POINTS
-    ids = repo.points() if point else repo.published(place)
+    ids = repo.points() if point else repo.published(component)
     for identity in list(reversed(ids))[: 1 if known.sequence else _TRIED]:
         try:
             found = sealing.opened(
-                repo.read_point(identity) if point else repo.manifest(place, identity), identity, document
+                repo.read_point(identity) if point else repo.manifest(component, identity), identity, document
             )
         except (IntegrityError, NotFoundError):
             continue

@@ -71,7 +71,7 @@ def _zone(name: str) -> tzinfo:
 class Backup:
     """One backup as retention sees it. `good`: published and not known to be damaged. `needs`: ids of backups of the
     same component that hold a part of it. `doubted`: not good, because one verification failed and for nothing else.
-    `incomplete`: not good, because something is not in it and for nothing else. `held`: why a recovery needs it.
+    `incomplete`: not good, because something is not in it and for nothing else. `hold`: why a recovery needs it.
     `unknown`: why it could not be read, where it could not; it is not good. `spoiled`: the databases for which it is
     not good, where it is good for others."""
 
@@ -84,7 +84,7 @@ class Backup:
     incomplete: bool = False
     needs: tuple[str, ...] = ()
     unknown: str = ""
-    held: str = ""
+    hold: str = ""
     spoiled: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -121,7 +121,7 @@ class Hold:
         return min(self.until, self.made_at + HELD_MOST)
 
     @property
-    def words(self) -> str:
+    def detail(self) -> str:
         return f"held until {format_time(self.end)} by {printable(self.by)[:80]} for {printable(self.why)[:80]}"
 
 
@@ -205,8 +205,8 @@ def _plan(backups: Sequence[Backup], policy: Policy, now: datetime) -> Plan:
 
     reasons: dict[str, list[str]] = defaultdict(list)
     for backup in ordered:
-        if backup.pinned or backup.held:
-            reasons[backup.id] += [*(["pinned"] if backup.pinned else []), *filter(None, [backup.held])]
+        if backup.pinned or backup.hold:
+            reasons[backup.id] += [*(["pinned"] if backup.pinned else []), *filter(None, [backup.hold])]
         if backup.taken_at > now:
             reasons[backup.id].append("future: taken after now")
         elif not backup.good:
@@ -233,7 +233,7 @@ def plan_all(points: Sequence[Point], backups: Sequence[Sequence[Backup]], polic
     """One plan over recovery points and the backups of each component. Points come first: none outlives its parts."""
     whole = plan(points, policy, now)
     holders: dict[str, list[str]] = defaultdict(list)
-    for point in sorted(points, key=lambda one: one.taken_at):
+    for point in sorted(points, key=lambda point: point.taken_at):
         for id_ in point.holds if point.id in whole.keep else ():
             holders[id_].append(point.id)
     keep, delete = dict(whole.keep), list(whole.delete)

@@ -50,6 +50,7 @@ from .base import (
     Staging,
     TakenError,
 )
+from .components import GROWING
 from .manifest import Artefact
 
 DAMAGED = "damaged"  # what was found in a copy that was sent again, where the bucket keeps no versions
@@ -112,7 +113,7 @@ class S3Repository(Repository):
         )
 
     @property
-    def place(self) -> str:
+    def address(self) -> str:
         return f"{self._url(self.prefix)} at {self._endpoint or 'Amazon S3'}"
 
     def location(self, component: str, id: str) -> str:
@@ -136,11 +137,11 @@ class S3Repository(Repository):
         """The ids of which `ask`, given the key, finds something."""
         folder, found = self._folder(component), []
 
-        def look(id: str) -> None:
+        def add(id: str) -> None:
             if ask(self._key(folder, id)) is not None:
                 found.append(id)
 
-        filesystem.parallel(look, filter(ID.fullmatch, self._names(folder, directories=True)), workers=8)
+        filesystem.parallel(add, filter(ID.fullmatch, self._names(folder, directories=True)), workers=8)
         return sorted(found)
 
     @contextlib.contextmanager
@@ -192,7 +193,7 @@ class S3Repository(Repository):
         an earlier backup of that id may have some below these names.
         """
         if self._head(key) is not None:
-            if not self._holds(key, _of(manifest)):
+            if not self._holds(key, _facts(manifest)):
                 return
             self._drop(key)
         filesystem.parallel(self._drop, sent, workers=8)
@@ -221,26 +222,31 @@ class S3Repository(Repository):
             raise
         self._release(claim, own, mine)
 
-    def _release(self, claim: str, own: str, mine: bytes) -> None:
+    def _release(self, claim: str, own_key: str, mine: bytes) -> None:
         """A claim that stays hinders nobody: a backup of that id is there, or its leftovers are."""
         with contextlib.suppress(LifeboatError):
-            self._drop(own)
-            if self._holds(claim, _of(mine)):
+            self._drop(own_key)
+            if self._holds(claim, _facts(mine)):
                 self._drop(claim)
 
     def _claims(self, key: str) -> list[str]:
         return [item.key for item in self._objects(f"{key}/claim") if CLAIM.fullmatch(item.key[len(key) + 1 :])]
 
     def files(self, component: str, id: str) -> dict[str, int]:
+        found = self._contents(component, id)
+        return {name: size for name, size in found.items() if self._artefact(component, name)}
+
+    def _begin(self, parts: tuple[str, ...]) -> None:
+        """Nothing: a bucket has no directories."""
+
+    def _contents(self, component: str, id: str) -> dict[str, int]:
         key = self._key(*self._backup(component, id)) + "/"
         found = {item.key[len(key) :]: item.size for item in self._objects(key)}
         if not found:
             raise NotFoundError(
                 "find the backup", self.location(component, id), "it is not there", "Choose another (lifeboat list)."
             )
-        return {
-            name: size for name, size in found.items() if name not in (MANIFEST, *RECORDS) and not CLAIM.fullmatch(name)
-        }
+        return found
 
     @contextlib.contextmanager
     def materialise(self, component: str, id: str) -> Iterator[Path]:
@@ -280,9 +286,9 @@ class S3Repository(Repository):
         self._cover(key)
         return self._purge(key + "/")
 
-    def _purge(self, place: str) -> list[str]:
+    def _purge(self, prefix: str) -> list[str]:
         """Returns what stays and why. Old versions of claims hold nothing of a backup, and are not told."""
-        stays = purge(self.client, self.bucket, place, exact=not place.endswith("/"))
+        stays = purge(self.client, self.bucket, prefix, exact=not prefix.endswith("/"))
         return [line for line in stays if not CLAIM.fullmatch(line.partition(": ")[0].rpartition("/")[2])]
 
     def marks(self, component: str, id: str) -> dict[str, Mark]:
@@ -330,7 +336,7 @@ class S3Repository(Repository):
     def _bring(self, key: str, folder: Path, artefacts: Mapping[str, str], manifest: bytes, ours: bool) -> int:
         """Send what is not there as it should be. With no manifest there the id is claimed."""
         there = set(self._marks(key + "/"))
-        other = MANIFEST in there and not self._holds(f"{key}/{MANIFEST}", _of(manifest))
+        other = MANIFEST in there and not self._holds(f"{key}/{MANIFEST}", _facts(manifest))
         if other and not ours:
             raise IntegrityError("copy the backup", self._url(key), "another backup of that id is there", _TWO_STACKS)
         filesystem.parallel(
@@ -369,7 +375,7 @@ class S3Repository(Repository):
         with explained("sweep the staging directory", self.staging_root):
             local = [path for path in base.leftovers(self.staging_root) if filesystem.untouched(path, older_than, now)]
         stale: list[str] = []
-        for component in self.folders:
+        for component in [name for name in self.folders if name not in GROWING]:
             for id in sorted(set(self.ids(component)) & set(self._those(component, self._unpublished))):
                 key = self._key(*self._backup(component, id))
                 newest = max((item.modified for item in self._objects(key + "/")), default=now)
@@ -398,7 +404,7 @@ class S3Repository(Repository):
         had, live, shown, named = set[str](), set[str](), set[str](), dict[str, str]()
         try:
             for found in self._versions():
-                place = self._place(found.key)
+                place = self._root(found.key)
                 if not place or CHECK.search(place):
                     continue
                 named[place] = _name(place)
@@ -431,7 +437,7 @@ class S3Repository(Repository):
     def _altered(self, history: _Kept) -> dict[str, Altered]:
         found: dict[str, Altered] = {}
 
-        def look(key: str) -> None:
+        def compare(key: str) -> None:
             first, live = history[key][-1], next((item for item in history[key] if item.latest), None)
             what, said = f"it, as of {format_time(first.at)}, is there as an old version", ""
             if live is None:
@@ -439,12 +445,12 @@ class S3Repository(Repository):
             elif live.id != first.id and self._bytes(key, live) != self._bytes(key, first):
                 said = f"was overwritten at {format_time(live.at)}; {what}"
             if said:
-                place = self._place(key)
+                place = self._root(key)
                 kind = "its manifest" if place.endswith("/") else "the recovery point"
                 found[_name(place)] = Altered(live is None, f"{kind} {said}", first.id)
 
-        documents = [key for key in history if (place := self._place(key)) and key in (place, f"{place}{MANIFEST}")]
-        filesystem.parallel(look, [key for key in documents if not CHECK.search(key)], workers=8)
+        documents = [key for key in history if (place := self._root(key)) and key in (place, f"{place}{MANIFEST}")]
+        filesystem.parallel(compare, [key for key in documents if not CHECK.search(key)], workers=8)
         return found
 
     def past(self) -> Optional[Repository]:
@@ -476,7 +482,7 @@ class S3Repository(Repository):
         newest: dict[str, datetime] = {}
         try:
             for found in self._versions():
-                place = self._place(found.key)
+                place = self._root(found.key)
                 newest[place] = max(found.at, newest.get(place, found.at))
                 live |= {place} if found.latest else set()
         except LifeboatError as exc:
@@ -485,11 +491,11 @@ class S3Repository(Repository):
                 f"{self._url(self.prefix)}: its versions could not be listed: {exc.cause}"
             ]
 
-        def meant(place: str) -> bool:
+        def meant(prefix: str) -> bool:
             """What the caller names goes whatever time the server gives it; without names that time counts."""
-            if only is None or CHECK.search(place):
-                return newest[place] < before
-            return _name(place) in only
+            if only is None or CHECK.search(prefix):
+                return newest[prefix] < before
+            return _name(prefix) in only
 
         gone = sorted(place for place in newest if place and place not in live and meant(place))
         kept: list[str] = []
@@ -516,7 +522,7 @@ class S3Repository(Repository):
                     for item in page.get("DeleteMarkers", ()):
                         yield _Version(item["Key"], item["LastModified"], False, True)
 
-    def _place(self, key: str) -> str:
+    def _root(self, key: str) -> str:
         """What a key is a part of: the folder of a backup, or itself; empty where the name is not one of ours."""
         below = key[len(self.prefix) + 1 :] if self.prefix else key
         for folder in self.folders.values():
@@ -614,17 +620,17 @@ class S3Repository(Repository):
 
         What a server has that ignores the condition is looked at before.
         """
-        if self._conditional is not True and self._head(key) is not None and not self._holds(key, _of(data)):
+        if self._conditional is not True and self._head(key) is not None and not self._holds(key, _facts(data)):
             return False
         # An answer that was lost is asked for again, and then it is our own object that is in the way.
-        written = self._written_if_new(key, data) or self._holds(key, _of(data))
+        written = self._written_if_new(key, data) or self._holds(key, _facts(data))
         if written:
-            self._confirm(key, _of(data))
+            self._confirm(key, _facts(data))
         return written
 
     def _written_if_new(self, key: str, data: bytes) -> bool:
         """Write it on the condition that nothing is there; False where the server refuses that."""
-        facts = _of(data)
+        facts = _facts(data)
         try:
             self._put_object(key, data, {"sha256": facts.sha256, _NEW: facts.sha256[:16]})
         except LifeboatError as exc:
@@ -637,7 +643,7 @@ class S3Repository(Repository):
         return True
 
     def _put(self, key: str, data: bytes) -> None:
-        facts = _of(data)
+        facts = _facts(data)
         self._put_object(key, data, {"sha256": facts.sha256})
         self._confirm(key, facts)
 
@@ -714,7 +720,7 @@ class S3Repository(Repository):
         if same and head.etag != facts.etag:
             try:
                 with self._read_key(key) as stream:
-                    same = checksums.of(stream, key).sha256 == facts.sha256
+                    same = checksums.artefact_of(stream, key).sha256 == facts.sha256
             except NotFoundError:  # another run's claim, released since we looked
                 head, same = _Head(0, ""), False
         if not same:
@@ -760,17 +766,17 @@ class _Version(NamedTuple):
 _Kept = dict[str, list[_Version]]  # what has bytes, by key, the newest first
 
 
-def _history(found: Iterator[_Version]) -> _Kept:
+def _history(versions: Iterator[_Version]) -> _Kept:
     kept: _Kept = {}
-    for item in found:
+    for item in versions:
         if not item.marker:
             kept.setdefault(item.key, []).append(item)
     return kept
 
 
-def _name(place: str) -> str:
+def _name(prefix: str) -> str:
     """The id of a backup or recovery point, from where it is."""
-    return place.rstrip("/").rpartition("/")[2].removesuffix(".json")
+    return prefix.rstrip("/").rpartition("/")[2].removesuffix(".json")
 
 
 @dataclass(frozen=True)
@@ -791,16 +797,16 @@ class _Past(S3Repository):
 
     def __init__(self, live: S3Repository) -> None:
         vars(self).update(vars(live))
-        self._kept = _history(live._versions())
+        self._by_key = _history(live._versions())
         self._below: dict[str, list[str]] = {}
-        for key in self._kept:
-            self._below.setdefault(self._place(key), []).append(key)
-        self._wanted: dict[str, dict[str, Artefact]] = {}
+        for key in self._by_key:
+            self._below.setdefault(self._root(key), []).append(key)
+        self._listed: dict[str, dict[str, Artefact]] = {}
         self._right: dict[str, _Version] = {}
 
     @property
-    def place(self) -> str:
-        return f"{super().place}, old versions"
+    def address(self) -> str:
+        return f"{super().address}, old versions"
 
     def location(self, component: str, id: str) -> str:
         return f"{super().location(component, id)}, old versions"
@@ -811,10 +817,10 @@ class _Past(S3Repository):
     def altered(self, component: str, id: str = "") -> dict[str, Altered]:
         if id:
             place = self._key(*self._backup(component, id), "") if component else self._key(POINTS, f"{id}.json")
-            kept = {key: self._kept[key] for key in self._below.get(place, ())}
+            kept = {key: self._by_key[key] for key in self._below.get(place, ())}
         else:
             start = self._key(self._folder(component) if component else POINTS, "")
-            kept = {key: versions for key, versions in self._kept.items() if key.startswith(start)}
+            kept = {key: versions for key, versions in self._by_key.items() if key.startswith(start)}
         return self._altered(kept)
 
     def ids(self, component: str) -> list[str]:
@@ -832,7 +838,7 @@ class _Past(S3Repository):
     def require_ours(self, *, make: bool = False) -> None:
         """Whatever writes or deletes asks this first."""
         del make
-        raise UsageError("write to the repository", self.place, "old versions are only read")
+        raise UsageError("write to the repository", self.address, "old versions are only read")
 
     def _put(self, key: str, data: bytes) -> None:
         del key, data
@@ -842,21 +848,21 @@ class _Past(S3Repository):
         del key
         self.require_ours()
 
-    def _has(self, place: str) -> bool:
-        return place.endswith("/") and f"{place}{MANIFEST}" in self._kept
+    def _has(self, prefix: str) -> bool:
+        return prefix.endswith("/") and f"{prefix}{MANIFEST}" in self._by_key
 
-    def _artefacts(self, place: str) -> dict[str, Artefact]:
-        if place not in self._wanted:
-            found = typed.maybe(_Listed, self._read_whole(f"{place}{MANIFEST}") if self._has(place) else None)
-            self._wanted[place] = {item.name: item for item in found.artefacts} if found else {}
-        return self._wanted[place]
+    def _artefacts(self, prefix: str) -> dict[str, Artefact]:
+        if prefix not in self._listed:
+            found = typed.maybe(_Listed, self._read_whole(f"{prefix}{MANIFEST}") if self._has(prefix) else None)
+            self._listed[prefix] = {item.name: item for item in found.artefacts} if found else {}
+        return self._listed[prefix]
 
     def _read_whole(self, key: str) -> bytes:
-        return self._bytes(key, self._kept[key][-1])
+        return self._bytes(key, self._by_key[key][-1])
 
     def _fit(self, key: str) -> list[_Version]:
         """The versions that may be the one that was published, the oldest first."""
-        kept, place = self._kept.get(key, []), self._place(key)
+        kept, place = self._by_key.get(key, []), self._root(key)
         name = key[len(place) :]
         if not kept or name in RECORDS:
             return kept[:1]
@@ -869,7 +875,7 @@ class _Past(S3Repository):
         """Of several that have the size of the artefact the one that has its bytes; they are read for that."""
         fit = self._fit(key)
         if key not in self._right and fit:
-            place = self._place(key)
+            place = self._root(key)
             wanted = self._artefacts(place).get(key[len(place) :]) if len(fit) > 1 else None
             self._right[key] = next((item for item in fit if wanted and self._is(key, item, wanted.sha256)), fit[0])
         return self._right.get(key)
@@ -877,12 +883,12 @@ class _Past(S3Repository):
     def _is(self, key: str, version: _Version, sha256: str) -> bool:
         try:
             with self._read_version(key, version) as stream:
-                return checksums.of(stream, key).sha256 == sha256
+                return checksums.artefact_of(stream, key).sha256 == sha256
         except IntegrityError:
             return False
 
     def _objects(self, prefix: str) -> Iterator[_Object]:
-        keys = self._below.get(self._place(prefix), []) if self._place(prefix) else list(self._kept)
+        keys = self._below.get(self._root(prefix), []) if self._root(prefix) else list(self._by_key)
         for key in keys:
             fit = self._fit(key) if key.startswith(prefix) else []
             if fit:
@@ -890,7 +896,7 @@ class _Past(S3Repository):
 
     def _names(self, folder: str, directories: bool = False) -> list[str]:
         start = self._key(folder, "")
-        below = {key[len(start) :] for key in self._kept if key.startswith(start)}
+        below = {key[len(start) :] for key in self._by_key if key.startswith(start)}
         if directories:
             return sorted({name.partition("/")[0] for name in below if "/" in name})
         return sorted(name for name in below if "/" not in name)
@@ -931,7 +937,7 @@ def _only_new(params: Mapping[str, MutableMapping[str, str]], **more: object) ->
         params["headers"]["If-None-Match"] = "*"
 
 
-def _of(data: bytes) -> _Facts:
+def _facts(data: bytes) -> _Facts:
     return _measure(io.BytesIO(data), len(data) + 1)
 
 

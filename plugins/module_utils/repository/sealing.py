@@ -80,11 +80,11 @@ class Sealed(ABC):
         body = {"schema": self.schema, "version": list(VERSION), **typed.plain(self, nulls=True)}
         return {key: value for key, value in body.items() if key != "signature" or value is not None}
 
-    def signed(self: S, place: Signature, key: str) -> S:
+    def signed(self: S, signature: Signature, key: str) -> S:
         """The same, signed with the private key. Raises LifeboatError where it cannot be."""
-        unsigned = replace(self, signature=replace(place, value=""))  # type: ignore[type-var]
+        unsigned = replace(self, signature=replace(signature, value=""))  # type: ignore[type-var]
         value = sign(_unsigned(unsigned._body()), key, self.document)
-        return replace(unsigned, signature=replace(place, value=value))  # type: ignore[type-var]
+        return replace(unsigned, signature=replace(signature, value=value))  # type: ignore[type-var]
 
     @property
     def seal(self) -> str:
@@ -227,9 +227,9 @@ def opened(data: bytes, subject: str, document: str, *, unsigned: bool = False) 
     return Opened(named.seal, named.stack, named.id, named.component, named.signature, key, _unsigned(body))
 
 
-def signed_record(body: Mapping[str, object], place: Signature, key: str, document: str) -> bytes:
+def signed_record(body: Mapping[str, object], signature: Signature, key: str, document: str) -> bytes:
     """A document without a seal of its own, which may be written again: all of it is signed."""
-    bound = {name: value for name, value in typed.plain(place).items() if name != "value"}
+    bound = {name: value for name, value in typed.plain(signature).items() if name != "value"}
     value = sign(canonical({**body, "signature": bound}), key, document)
     return render({**body, "signature": {**bound, "value": value}})
 

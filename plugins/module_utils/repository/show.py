@@ -13,18 +13,18 @@ from typing import Optional, Union
 from ..base.clock import TOLERANCE
 from ..base.text import human, several
 from .catalog import Entry
-from .components import DATABASE, KINDS
+from .components import DATABASE, KINDS, component_kind, every
 from .points import PointEntry
 
 Row = tuple[str, ...]
 
 
-def table(tied: Sequence[PointEntry], found: Mapping[str, Sequence[Entry]], now: datetime) -> list[str]:
+def table(tied: Sequence[PointEntry], by_component: Mapping[str, Sequence[Entry]], now: datetime) -> list[str]:
     """Recovery points, where there are any, then backups, in the order of points.listing()."""
-    points, backups = _points(tied, now), _backups(found, now)
+    points, backups = _points(tied, now), _backups(by_component, now)
     if not tied:
         return backups
-    return [*points, "", *backups] if any(found.values()) else points
+    return [*points, "", *backups] if any(by_component.values()) else points
 
 
 def _points(tied: Sequence[PointEntry], now: datetime) -> list[str]:
@@ -37,28 +37,28 @@ def _points(tied: Sequence[PointEntry], now: datetime) -> list[str]:
     return aligned(rows)
 
 
-def _backups(found: Mapping[str, Sequence[Entry]], now: datetime) -> list[str]:
-    rows_only = not any(found.values())
+def _backups(by_component: Mapping[str, Sequence[Entry]], now: datetime) -> list[str]:
+    rows_only = not any(by_component.values())
     columns = [
-        what for name, kind in KINDS.items() if found.get(name) or (rows_only and name == DATABASE)
+        what for name, kind in KINDS.items() if by_component.get(name) or (rows_only and name == DATABASE)
         for what in kind.counts
     ]  # fmt: skip
     rows: list[Row] = [("ID", "AGE", "SIZE", *(what.upper() for what in columns), "PROVEN")]
-    for name in reversed(tuple(KINDS)):
-        for entry in found.get(name, ()):
+    for name in reversed(tuple(every())):
+        for entry in by_component.get(name, ()):
             rows.append((entry.id, *_cells(entry, columns, now), _proven(entry)))
-    return [*aligned(rows), *_notes(found.get(DATABASE, ()))]
+    return [*aligned(rows), *_notes(by_component.get(DATABASE, ()))]
 
 
-def _notes(found: Sequence[Entry]) -> list[str]:
+def _notes(entries: Sequence[Entry]) -> list[str]:
     """What an operator must know of the newest backup of the database server."""
-    last = next((entry.manifest for entry in reversed(found) if entry.manifest), None)
+    last = next((entry.manifest for entry in reversed(entries) if entry.manifest), None)
     kind = KINDS[DATABASE]
     return [f"{last.id}: {note}" for note in kind.notes(last.detailed(kind.details))] if last else []
 
 
 def _cells(entry: Entry, columns: Iterable[str], now: datetime) -> Row:
-    kind, manifest = KINDS[entry.component], entry.manifest
+    kind, manifest = component_kind(entry.component), entry.manifest
     if manifest is None:
         return ("-", "-", *("-" for _what in columns))
     details = manifest.detailed(kind.details)

@@ -46,18 +46,18 @@ def in_vault(run: Opened) -> Optional[Repository]:
 def vault_place(run: Opened) -> str:
     """Where that is, as plans say it."""
     keeper = repositories.granted(run)
-    return keeper.place if keeper else copies.place(run.config)
+    return keeper.address if keeper else copies.location(run.config)
 
 
-def open_place(run: Opened, place: str) -> Repository:
-    """The repository of that place. Raises UsageError where there is no vault with copies, or no versions are kept."""
-    if place in PAST.values():
-        found = past(run, place)
+def open_place(run: Opened, source: str) -> Repository:
+    """The repository of that source. Raises UsageError where there is no vault with copies, or no versions are kept."""
+    if source in PAST.values():
+        found = past(run, source)
         if found is None:
             raise UsageError("open the old versions", run.config.stack, "none are kept there")
         return found
-    if place == REPOSITORY:
-        return repositories.of(run)
+    if source == REPOSITORY:
+        return repositories.repository_of(run)
     store = in_vault(run)
     if store is None:
         remedy = "Set lifeboat_vault.repository_bucket and deploy."
@@ -65,13 +65,13 @@ def open_place(run: Opened, place: str) -> Repository:
     return store
 
 
-def past(run: Opened, place: str) -> Optional[Repository]:
+def past(run: Opened, source: str) -> Optional[Repository]:
     """What PAST names, listed once a run; None where no versions are kept, or there is no vault with copies."""
-    return run.once(_own_past if place == PAST[REPOSITORY] else _vault_past)
+    return run.once(_own_past if source == PAST[REPOSITORY] else _vault_past)
 
 
 def _own_past(run: Opened) -> Optional[Repository]:
-    return repositories.of(run).past()
+    return repositories.repository_of(run).past()
 
 
 def _vault_past(run: Opened) -> Optional[Repository]:
@@ -79,21 +79,21 @@ def _vault_past(run: Opened) -> Optional[Repository]:
     return store.past() if store is not None else None
 
 
-def held(run: Opened, place: str, identity: str, why: str, now: datetime) -> list[str]:
+def hold(run: Opened, source: str, identity: str, why: str, now: datetime) -> list[str]:
     """Keep what a recovery has chosen from being pruned between its steps, for HELD. Returns what a plan says of it:
     where it could not, which ends no recovery."""
     made = Hold(identity, run.config.stack, platform.node(), why, now, now + HELD)
     try:
-        open_place(run, _live(place)).write_hold(identity, json.dumps(plain(made), indent=1).encode() + b"\n")
+        open_place(run, _live(source)).write_hold(identity, json.dumps(plain(made), indent=1).encode() + b"\n")
     except LifeboatError as exc:
         return [f"  WARNING: no hold could be left on {identity}; a prune may delete it before that: {exc.cause}"]
     return [f"  {identity} is held for {HELD / timedelta(hours=1):.0f} hours: no prune deletes it meanwhile"]
 
 
-def release(run: Opened, place: str, identity: str, log: Log) -> None:
+def release(run: Opened, source: str, identity: str, log: Log) -> None:
     """The end of a recovery. A hold of another host stays; one that cannot be removed ends by itself."""
     try:
-        store = open_place(run, _live(place))
+        store = open_place(run, _live(source))
         found = maybe(Hold, store.holds().get(identity))
         if found and found.by == platform.node():
             store.remove_hold(identity)
@@ -101,12 +101,12 @@ def release(run: Opened, place: str, identity: str, log: Log) -> None:
         log(f"the hold on {identity} stays until it ends: {exc.cause}")
 
 
-def _live(place: str) -> str:
-    return next((live for live, older in PAST.items() if place == older), place)
+def _live(source: str) -> str:
+    return next((live for live, older in PAST.items() if source == older), source)
 
 
 class Sources:
-    """`found`: the backups, oldest first, each once, with the `place` to take it from. `notes`: what did not do.
+    """`entries`: the backups, oldest first, each once, with the `source` to take it from. `notes`: what did not do.
 
     `identity`: what was asked for; a recovery point's id has become that of its backup. `point`: the recovery point
     that was named, or is the newest at `before`; of the latter `tied` is the backup. `accepted`: why the chosen one
@@ -128,16 +128,16 @@ class Sources:
         self.accept, self._reach = accept, reach
         self.accepted: tuple[str, ...] = ()
         self.run, self._stack, self._component = run, run.config.stack, component
-        self.found: list[Entry] = []
+        self.entries: list[Entry] = []
         self.notes: list[str] = []
         self._copies: Optional[dict[str, Entry]] = None
         problem = self._read()
-        if problem or not self.found or not all(entry.good for entry in self.found):
+        if problem or not self.entries or not all(entry.good for entry in self.entries):
             self._add_copies()
-        if problem and not self.found:
+        if problem and not self.entries:
             raise problem
         self.identity = self._resolved(identity)
-        if self.identity not in (*LATEST, *(entry.id for entry in self.found)):
+        if self.identity not in (*LATEST, *(entry.id for entry in self.entries)):
             self._add_copies()
         self._add_past()
         self.point = identity if points.is_id(identity) else ""
@@ -159,7 +159,7 @@ class Sources:
         something of such bytes, so that `accept` lets them through. partly: one that is good for some databases will
         do, unless `problem` says that these are not the ones.
         """
-        stack, passed, candidates = self._stack, list[PassedOver](), list(self.found)
+        stack, passed, candidates = self._stack, list[PassedOver](), list(self.entries)
         while True:
             chosen, newer = catalog.choose(
                 candidates, stack, identity=self.tied or identity, before=before, accept=self.accept, partly=partly,
@@ -174,8 +174,8 @@ class Sources:
                 return chosen, passed
             copy = self.copy_of(chosen)
             if copy:
-                instead = "the vault has a copy" if copy.place == VAULT else "old versions of it are there"
-                passed.append(PassedOver(chosen.id, f"{why} in the {chosen.place}; {instead}"))
+                instead = "the vault has a copy" if copy.source == VAULT else "old versions of it are there"
+                passed.append(PassedOver(chosen.id, f"{why} in the {chosen.source}; {instead}"))
                 candidates = [copy if entry is chosen else entry for entry in candidates]
                 continue
             if self.accept and bearable:
@@ -206,10 +206,10 @@ class Sources:
         if identity not in LATEST or before is not None:
             return
         try:
-            catalog.require_newest(trust, MANIFESTS, self._component, self.found)
+            catalog.require_newest(trust, MANIFESTS, self._component, self.entries)
         except UntrustedError:
             self._add_copies()
-            catalog.require_newest(trust, MANIFESTS, self._component, self.found)
+            catalog.require_newest(trust, MANIFESTS, self._component, self.entries)
 
     def untie(self, problem: str) -> None:
         """The backup of the recovery point at that time cannot be used: another one has to do, and that is said."""
@@ -221,32 +221,32 @@ class Sources:
 
     def repo(self, entry: Entry) -> Repository:
         """The repository that holds it."""
-        return open_place(self.run, entry.place)
+        return open_place(self.run, entry.source)
 
     def copy_of(self, entry: Entry) -> Optional[Entry]:
         """The very same backup elsewhere, where this one turned out damaged: the vault's, else by older versions."""
-        if entry.manifest is None or entry.place in PAST.values():
+        if entry.manifest is None or entry.source in PAST.values():
             return None
-        copy = self._vault().get(entry.id) if entry.place == REPOSITORY else None
+        copy = self._vault().get(entry.id) if entry.source == REPOSITORY else None
         if copy and copy.sound and copy.manifest and copy.manifest.seal == entry.manifest.seal:
             return copy
-        for place in LIVE[LIVE.index(entry.place) :]:
+        for place in LIVE[LIVE.index(entry.source) :]:
             older = self._as_published(place, entry.id)
             if older and older.sound and older.manifest and older.manifest.seal == entry.manifest.seal:
                 return replace(older, hidden=older.hidden or "what is live of it is not what was published")
         return None
 
     def where(self, entry: Entry) -> str:
-        if entry.place in FROM_VAULT:
-            versions = ", old versions" if entry.place != VAULT else ""
+        if entry.source in FROM_VAULT:
+            versions = ", old versions" if entry.source != VAULT else ""
             return vault_place(self.run) + versions
         return self.repo(entry).location(self._component, entry.id)
 
     def _read(self) -> Optional[LifeboatError]:
         try:
-            repo = repositories.of(self.run)
+            repo = repositories.repository_of(self.run)
             repo.check(writable=False)
-            self.found = catalog.entries(repo, self._component, self._stack)
+            self.entries = catalog.entries(repo, self._component, self._stack)
         except LifeboatError as exc:
             self.notes.append(f"the repository cannot be used: {exc.cause}")
             return exc
@@ -260,7 +260,7 @@ class Sources:
                 store = in_vault(self.run)
                 if store is not None:
                     read = catalog.entries(store, self._component, self._stack)
-                    self._copies = {entry.id: replace(entry, place=VAULT) for entry in read}
+                    self._copies = {entry.id: replace(entry, source=VAULT) for entry in read}
             except LifeboatError as exc:
                 self.notes.append(f"the copies in the vault cannot be used: {exc.cause}")
         return self._copies
@@ -268,11 +268,11 @@ class Sources:
     def _add_past(self) -> None:
         """What was published stands in for a backup that was named, or for all where none that is live will do."""
         named = self.identity not in LATEST
-        own = {entry.id: entry for entry in self.found}
+        own = {entry.id: entry for entry in self.entries}
         asked = own.get(self.identity)
         if asked and (asked.sound or asked.ahead or (asked.failed and self.accept)):
             return
-        if not named and any(entry.good for entry in self.found):
+        if not named and any(entry.good for entry in self.entries):
             self._tell_hidden()
             return
         for place in LIVE:
@@ -282,48 +282,48 @@ class Sources:
                     unlike = own[identity].problem if identity in own else "nothing of it is live"
                     words = entry.hidden or f"what is live is not what was published: {unlike}"
                     own[identity] = replace(entry, hidden=words)
-        self.found = [own[identity] for identity in sorted(own)]
+        self.entries = [own[identity] for identity in sorted(own)]
 
     def _tell_hidden(self) -> None:
         """Newer ones than the newest good one, where they were hidden: an operator may want one of them."""
-        newest = max(entry.id for entry in self.found if entry.good)
+        newest = max(entry.id for entry in self.entries if entry.good)
         for place in LIVE if self._copies is not None else (REPOSITORY,):
             try:
                 altered = open_place(self.run, place).altered(self._component)
             except LifeboatError:
                 continue
-            known = {entry.id for entry in self.found}
+            known = {entry.id for entry in self.entries}
             for identity in sorted(name for name, seen in altered.items() if seen.gone and name > newest):
                 if identity not in known:
                     self.notes.append(
-                        f"{identity} is newer, and in the {place} {altered[identity].words}; to take it:"
+                        f"{identity} is newer, and in the {place} {altered[identity].detail}; to take it:"
                         f" -e recovery_point={identity}"
                     )
 
-    def _past(self, place: str) -> Optional[Repository]:
+    def _past(self, source: str) -> Optional[Repository]:
         try:
-            return past(self.run, PAST[place])
+            return past(self.run, PAST[source])
         except LifeboatError as exc:
-            self.notes.append(f"the old versions in the {place} cannot be used: {exc.cause}")
+            self.notes.append(f"the old versions in the {source} cannot be used: {exc.cause}")
             return None
 
-    def _published_ids(self, place: str) -> list[str]:
-        store = self._past(place)
+    def _published_ids(self, source: str) -> list[str]:
+        store = self._past(source)
         return store.ids(self._component) if store else []
 
-    def _as_published(self, place: str, identity: str) -> Optional[Entry]:
+    def _as_published(self, source: str, identity: str) -> Optional[Entry]:
         """A backup of the stack, read by version; None where none of that id was published."""
-        store = self._past(place)
+        store = self._past(source)
         if store is None:
             return None
         found = catalog.entry(store, self._component, identity)
         if found.manifest is None or found.manifest.stack != self._stack:
             return None
-        return replace(found, place=PAST[place])
+        return replace(found, source=PAST[source])
 
     def _add_copies(self) -> None:
         """A good copy stands in for what is broken or not there."""
-        own = {entry.id: entry for entry in self.found}
+        own = {entry.id: entry for entry in self.entries}
         if not own and self._vault() and not self.notes:
             self.notes.append("the repository holds no backup")
         for identity, copy in self._vault().items():
@@ -333,13 +333,13 @@ class Sources:
                 )
                 own[identity] = copy
             own.setdefault(identity, copy)
-        self.found = [own[identity] for identity in sorted(own)]
+        self.entries = [own[identity] for identity in sorted(own)]
 
     def _tie(self, before: datetime) -> None:
         """Choose a recovery point, so that rows and objects that are asked for by one time are of one instant. Not
         where a backup reaches that very time from an earlier snapshot: no point does."""
         component = self._component
-        wide = [entry for entry in self.found if entry.good and entry.taken_at not in (None, before)]
+        wide = [entry for entry in self.entries if entry.good and entry.taken_at not in (None, before)]
         if any(self._reach(entry, before) == before for entry in wide):
             self.notes.append(f"a backup reaches that very time: the {component} is taken by itself")
             return
@@ -356,10 +356,10 @@ class Sources:
             self.notes.append(f"recovery point {chosen.id} has no {component}: they are taken by themselves")
             return
         self.point, self.tied = chosen.id, part.id
-        if part.id not in (entry.id for entry in self.found):
+        if part.id not in (entry.id for entry in self.entries):
             self._add_copies()
         self.notes += [f"recovery point {entry.id} is passed over: {entry.problem}" for entry in passed]
-        others = [entry for entry in self.found if entry.good and entry.id != part.id]
+        others = [entry for entry in self.entries if entry.good and entry.id != part.id]
         later = [entry.id for entry in others if point.taken_at < entry.dated <= before]
         if later:
             self.notes.append(
@@ -380,16 +380,16 @@ class Sources:
                 found.update({entry.id: entry for entry in self._points_of(place) if entry.good})
         return [found[identity] for identity in sorted(found)]
 
-    def _points_of(self, place: str) -> list[PointEntry]:
+    def _points_of(self, source: str) -> list[PointEntry]:
         try:
-            if place == VAULT and in_vault(self.run) is None:
+            if source == VAULT and in_vault(self.run) is None:
                 return []
-            if place in PAST.values() and past(self.run, place) is None:
+            if source in PAST.values() and past(self.run, source) is None:
                 return []
-            repo = open_place(self.run, place)
+            repo = open_place(self.run, source)
             return points.entries(repo, self._stack, points.backups(repo, self._stack))
         except LifeboatError as exc:
-            self.notes.append(f"the recovery points in the {place} cannot be read: {exc.cause}")
+            self.notes.append(f"the recovery points in the {source} cannot be read: {exc.cause}")
             return []
 
     def _resolved(self, identity: str) -> str:

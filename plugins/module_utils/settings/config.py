@@ -40,14 +40,18 @@ from .parts import (
     ReadbackSettings,
     RetentionSettings,
     S3Settings,
+    WalSettings,
     hook_problems,
     problems,
+    wal_problems,
 )
 from .scenarios import SCENARIOS, Scenario
 
 DIRECTORY = Path("/etc/lifeboat")
 KEEPER_DIRECTORY = Path("/etc/lifeboat-keeper")  # of the stacks that this host keeps; read by other users than root
 STATE_DIRECTORY = Path("/var/lib/lifeboat")
+WAL_NOTE = "wal.json"  # in the state directory, as long as WAL is received
+SPOOL_DIRECTORY = Path("/var/lib/lifeboat-wal")  # not below the state directory, which root alone may enter
 ELSEWHERE = "elsewhere"  # kept by other means
 METHODS = ("logical",)  # by which the component takes its backups
 FINGERPRINTS = ("content", "rows")
@@ -55,7 +59,8 @@ LEVELS = ("checksum", "archive", "restore")
 # The documents that are signed, each in a namespace of its own (repository/sealing.py).
 MANIFESTS, RECOVERY_POINTS, VERIFICATIONS, ADOPTIONS = "manifest", "recovery-point", "verification", "adoption"
 DRILLS = "drill"
-OF_HOST = (MANIFESTS, RECOVERY_POINTS, VERIFICATIONS, DRILLS)  # what a host signs
+NOTES = "note"  # what is in a span of WAL while it is open
+OF_HOST = (MANIFESTS, RECOVERY_POINTS, VERIFICATIONS, DRILLS, NOTES)  # what a host signs
 ESCROWS = "escrow"  # what another machine than the host signs: `signers` says so of its key
 DOCUMENTS = (*OF_HOST, ADOPTIONS, ESCROWS)
 HEARTBEAT = "heartbeat_url"  # the secret address of a dead-man's switch
@@ -336,6 +341,7 @@ class Config:
     timeout: Seconds = 4 * 3600
     runtime: RuntimeSettings = field(default_factory=RuntimeSettings)
     database: DatabaseSettings = field(default_factory=DatabaseSettings)
+    wal: WalSettings = field(default_factory=WalSettings)
     repository: Union[LocalSettings, S3Settings] = field(default_factory=lambda: LocalSettings(path="/backup"))
     retention: RetentionSettings = field(default_factory=RetentionSettings)
     objects: ObjectsSettings = field(default_factory=ObjectsSettings)
@@ -373,6 +379,11 @@ class Config:
     def state(self) -> Path:
         """Where this host keeps what it remembers of the stack: recoveries, evidence."""
         return Path(self.state_directory) if self.state_directory else STATE_DIRECTORY / self.stack
+
+    @property
+    def spool(self) -> Path:
+        """Return where received WAL waits to be sent."""
+        return Path(self.wal.spool_directory) if self.wal.spool_directory else SPOOL_DIRECTORY / self.stack
 
     def textfile(self, whose: str = "lifeboat") -> Path:
         """One file a stack for node_exporter: two stacks of one name are two hosts' matter."""
@@ -449,6 +460,8 @@ def from_mapping(data: object, secrets: object = None, where: str = "settings") 
         config.mounts, config.files, config.dumps, config.frontend, config.drill, config.keeper, config.readback,
         config.notify,
     ):  # fmt: skip
+        raise _wrong(f"{where}{name}", cause)
+    for name, cause in wal_problems(config.wal, config.database.enabled):
         raise _wrong(f"{where}{name}", cause)
     for name, cause in hook_problems(config.hooks, config.runtime.type, config.secrets):
         raise _wrong(f"{where}{name}", cause)

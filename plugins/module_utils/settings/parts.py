@@ -156,6 +156,26 @@ class S3Settings:
 
 
 @dataclass(frozen=True)
+class WalSettings:
+    """Continuous protection of the database by its write-ahead log (WAL). `enabled` false: there is none.
+
+    `interval`: seconds between two sends to the repository. `alarm_seconds`: how old the newest protected instant may
+    be before `lifeboat wal status` fails. `window_days`: how far back any instant can be gone to.
+    `slot_limit`: how much WAL the server holds back for the receiver while it is away, max_slot_wal_keep_size; empty: a
+    quarter of what is free where pg_wal lies, at most 16G, at least 2G. `spool_directory`: where received WAL waits to
+    be sent, empty: /var/lib/lifeboat-wal/<stack>; `spool_limit`: how much of it may wait there, such as 4G.
+    """
+
+    enabled: bool = False
+    interval: Annotated[int, Range(5, 3600)] = 30
+    alarm_seconds: Annotated[int, Range(10, 86_400)] = 120
+    window_days: Annotated[int, Range(1, 366)] = 7
+    slot_limit: str = ""
+    spool_directory: str = ""
+    spool_limit: str = "4G"
+
+
+@dataclass(frozen=True)
 class RetentionSettings:
     """What is kept. Days and months of 0 switch that rule off; the floors cannot be switched off. `timezone`: empty is
     that of the stack."""
@@ -489,6 +509,20 @@ def problems(
     yield from ((f".frontend{name}", cause) for name, cause in _frontend_problems(frontend))
     yield from ((f".drill{name}", cause) for name, cause in _drill_problems(drill))
     yield from _receiver_problems(notify)
+
+
+def wal_problems(wal: WalSettings, database: bool) -> Iterator[tuple[str, str]]:
+    """Yield the setting's name and what is wrong with it. database: whether the stack has one."""
+    if wal.enabled and not database:
+        yield ".wal.enabled", "lifeboat_database is false: there is no server to receive from"
+    directory = wal.spool_directory
+    if directory and (os.path.normpath(directory) != directory or directory.count("/") < 2 or directory[0] != "/"):
+        yield ".wal.spool_directory", f"{directory!r} is not a plain absolute path below a directory"
+    if directory and any(letter in directory for letter in ',"\n\0'):
+        yield ".wal.spool_directory", f"{directory!r} has a character that no mount of Docker takes"
+    for name, text in (("slot_limit", wal.slot_limit), ("spool_limit", wal.spool_limit or "-")):
+        if text and not _BYTES.fullmatch(text):
+            yield f".wal.{name}", f"{text!r} is not a number with K, M, G or T, such as 4G"
 
 
 def _mount_problems(mounts: MountSettings) -> Iterator[tuple[str, str]]:

@@ -111,7 +111,7 @@ def plan(config: Config, store: Repository, identity: str, *, key: str, allow: S
         return replace(made, unknown=f"{exc.cause}. {_LATER}")
 
 
-def place(
+def place_files(
     config: Config, store: Repository, identity: str, *, key: str, which: str, stamp: str, check: bool, log: Log,
     allow: Sequence[str] = (),
 ) -> Placed:  # fmt: skip
@@ -176,11 +176,11 @@ def _foreign(config: Config, entries: Mapping[str, Entry]) -> dict[str, Entry]:
     }
 
 
-def _of_backup(config: Config, found: Extracted, allow: Sequence[str]) -> tuple[Service, ...]:
+def _of_backup(config: Config, extracted: Extracted, allow: Sequence[str]) -> tuple[Service, ...]:
     """What would be started, read from the unpacked backup."""
-    project = str(found.where(config.runtime.project_directory))
+    project = str(extracted.where(config.runtime.project_directory))
     allowed = configuration_allowed.allowed_paths(config, allow)
-    return configuration_services.read(config, allowed, allow, directory=project, root=str(found.root))
+    return configuration_services.read(config, allowed, allow, directory=project, root=str(extracted.root))
 
 
 def _what(entry: Entry, path: Path) -> str:
@@ -214,10 +214,10 @@ def _guarded(
         placed.left.append(LeftOut(printable(entry.path), out))
         return
     with explained(_ATTEMPTED, entry.path):
-        _one(config, entry, new, Path(entry.path), placed, stamp, check)
+        _place_entry(config, entry, new, Path(entry.path), placed, stamp, check)
 
 
-def _one(config: Config, entry: Entry, new: Path, path: Path, placed: Placed, stamp: str, check: bool) -> None:
+def _place_entry(config: Config, entry: Entry, new: Path, path: Path, placed: Placed, stamp: str, check: bool) -> None:
     if entry.type == DIRECTORY and filesystem.is_directory(path):
         return  # a directory that is there is its machine's own: /etc, /srv
     if _same(entry, path):
@@ -231,7 +231,7 @@ def _one(config: Config, entry: Entry, new: Path, path: Path, placed: Placed, st
     _make_parents(path)
     if entry.type == DIRECTORY:
         path.mkdir(mode=0o700)
-        _own(path, entry)
+        _set_owner(path, entry)
         return
     for left in path.parent.iterdir():  # of a run that was killed
         if re.fullmatch(rf"\.{re.escape(path.name)}\.lifeboat-[0-9]{{8}}_[0-9]{{6}}", left.name):
@@ -246,7 +246,7 @@ def _one(config: Config, entry: Entry, new: Path, path: Path, placed: Placed, st
             shutil.copyfileobj(source, sink, filesystem.CHUNK)
             sink.flush()
             os.fsync(sink.fileno())
-        _own(partial, entry)
+        _set_owner(partial, entry)
     partial.replace(path)
     filesystem.sync(path.parent)
 
@@ -259,7 +259,7 @@ def _make_parents(path: Path) -> None:
             parent.chmod(0o755)
 
 
-def _own(path: Path, entry: Entry) -> None:
+def _set_owner(path: Path, entry: Entry) -> None:
     os.chown(path, entry.uid, entry.gid)
     path.chmod(entry.mode)
     os.utime(path, (entry.mtime, entry.mtime))

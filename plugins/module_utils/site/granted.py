@@ -22,7 +22,7 @@ from ..base import filesystem
 from ..base.errors import IntegrityError, LifeboatError, NotFoundError, UsageError
 from ..base.filesystem import CHUNK, explained
 from ..repository import repositories
-from ..repository.base import ID, MANIFEST, RECORDS, Repository, Staging
+from ..repository.base import ID, MANIFEST, Repository, Staging
 from ..repository.s3 import STAGING
 from ..settings.parts import ReadbackSettings
 from ..stack.runtime import Opened
@@ -45,8 +45,8 @@ def opened(run: Opened) -> Opened:
     if one.objects_bucket:
         vault = replace(config.vault, objects_bucket=one.objects_bucket, endpoint_url=url or one.endpoint_url)
         config = replace(config, vault=replace(vault, region=one.region, ca_bundle=one.ca_bundle))
-    found = run.of(config, {})
-    folders = {**repositories.of(run).folders, **one.source.folders}
+    found = run.with_config(config, {})
+    folders = {**repositories.repository_of(run).folders, **one.source.folders}
     repositories.grant(found, lambda: Granted(_reach(one, forward, url), partial(_reach, one), folders))
     return found
 
@@ -58,9 +58,9 @@ def reached(run: Opened) -> Opened:
     return found
 
 
-def _reach(one: ReadbackSettings, forward: str = "", url: str = "") -> Source:
-    source = one.source
-    budget = Budget(one.timeout)
+def _reach(readback: ReadbackSettings, forward: str = "", url: str = "") -> Source:
+    source = readback.source
+    budget = Budget(readback.timeout)
     if source.mounted:
         return Directory(Path(source.mounted), budget)
     remedy = (
@@ -88,11 +88,11 @@ class Granted(Repository):
         self._idle, self._lock = [first], threading.Lock()
 
     @property
-    def place(self) -> str:
-        return self._first.place
+    def address(self) -> str:
+        return self._first.location
 
     def location(self, component: str, id: str) -> str:
-        return "/".join((self.place, *self._backup(component, id)))
+        return "/".join((self.address, *self._backup(component, id)))
 
     def ids(self, component: str) -> list[str]:
         return [name for name in self._names(self._folder(component)) if ID.fullmatch(name)]
@@ -102,11 +102,14 @@ class Granted(Repository):
             return [id for id in self.ids(component) if _there(source, (*self._backup(component, id), MANIFEST))]
 
     def files(self, component: str, id: str) -> dict[str, int]:
+        return {name: size for name, size in self._contents(component, id).items() if self._artefact(component, name)}
+
+    def _contents(self, component: str, id: str) -> dict[str, int]:
         with self._source() as source:
             found = dict(_below(source, self._backup(component, id), _DEPTH))
         if not found:
             raise NotFoundError("find the backup", self.location(component, id), "it is not there", "Choose another.")
-        return {name: size for name, size in found.items() if name not in (MANIFEST, *RECORDS)}
+        return found
 
     @contextlib.contextmanager
     def materialise(self, component: str, id: str) -> Iterator[Path]:
@@ -174,9 +177,12 @@ class Granted(Repository):
 
     def _read_only(self) -> UsageError:
         cause = "it may be read only; the keeper itself writes there, and prunes by its own log"
-        return UsageError("write to the keeper's repository", self.place, cause)
+        return UsageError("write to the keeper's repository", self.address, cause)
 
     def stage(self, component: str, id: str) -> contextlib.AbstractContextManager[Staging]:
+        raise self._read_only()
+
+    def _begin(self, parts: Parts) -> None:
         raise self._read_only()
 
     def delete(self, component: str, id: str) -> list[str]:

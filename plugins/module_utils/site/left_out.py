@@ -50,7 +50,7 @@ class LeftOut:
     spoiled: dict[str, str]
 
     @classmethod
-    def of(cls, config: Config, manifest: Optional[Manifest], spoiled: Mapping[str, str]) -> LeftOut:
+    def of_backup(cls, config: Config, manifest: Optional[Manifest], spoiled: Mapping[str, str]) -> LeftOut:
         return cls(config, manifest, dict(spoiled))
 
     @property

@@ -55,7 +55,7 @@ from . import files as site_files
 from . import left_out, show, state
 from . import scope as site_scope
 from .left_out import LeftOut
-from .scope import Machine, Seen
+from .scope import HostState, Machine
 from .show import Backup, Details, Plan
 from .state import Recovery
 from .store import open_store
@@ -115,14 +115,15 @@ class Chosen:
         return next(self.parts[name] for name in KINDS if name in self.parts)
 
 
-def make(run: Opened, request: Request, here: Seen, others: Mapping[str, object], *, log: Log) -> Plan:
+def make(run: Opened, request: Request, here: HostState, machines: Mapping[str, object], *, log: Log) -> Plan:
     """The plan. Raises LifeboatError when the site cannot, or must not, be recovered on this machine.
 
-    here: scope.look() of this machine. others: the stack's other machines by name, each as scope.answered() takes it.
+    here: scope.assess_host() of this machine. machines: the stack's other machines by name, each as
+    scope.answered() takes it.
     """
     config = run.config
     catalog.require_named(request.accept, request.identity)
-    elsewhere = {name: site_scope.answered(said) for name, said in others.items()}
+    elsewhere = {name: site_scope.answered(said) for name, said in machines.items()}
     refuse_living(config, request, here, elsewhere)
     last = here.recovery
     scope = [line for name, seen in elsewhere.items() for line in site_scope.described(name, seen)]
@@ -168,7 +169,7 @@ def make(run: Opened, request: Request, here: Seen, others: Mapping[str, object]
         accepted=chosen.accepted,
         parts={name: manifest.id for name, manifest in chosen.parts.items()},
         databases=chosen.databases,
-        place=place,
+        source=place,
         images=point.images,
         recovery_point=request.identity if request.identity not in LATEST else "",
         location=vault_place(run) if place in FROM_VAULT else store.location(leading.component, leading.id),
@@ -192,27 +193,27 @@ def make(run: Opened, request: Request, here: Seen, others: Mapping[str, object]
     return replace(made, steps=show.steps(config, made))
 
 
-def _configured(made: Plan, run: Opened, store: Repository, manifest: Manifest, request: Request, log: Log) -> Plan:
+def _configured(plan: Plan, run: Opened, store: Repository, manifest: Manifest, request: Request, log: Log) -> Plan:
     """The plan with what would be placed and started of the configuration, and what must be given before that."""
     try:
         placing = site_files.plan(run.config, store, manifest.id, key=request.key, allow=request.allow, log=log)
     except age.NoKeyError as exc:
         placing = site_files.Planned(unknown=exc.cause)
-    made = replace(made, placing=placing)
+    plan = replace(plan, placing=placing)
     lacking, refused = [], configuration_services.refused(placing.services)
     if locked(manifest, request):
         lacking.append(f"the key that opens the secrets of {manifest.id}: -e identity_file=<a file here>")
-        made = replace(made, unchecked=(f"whether the key opens the configuration: none was given ({lacking[0]})",))
+        plan = replace(plan, unchecked=(f"whether the key opens the configuration: none was given ({lacking[0]})",))
     if refused:
         lacking.append(
             f"permission for what reaches out of its container: {configuration_services.allow_option(refused)}"
         )
-    return replace(made, lacking="; ".join(lacking))
+    return replace(plan, lacking="; ".join(lacking))
 
 
-def refuse_living(config: Config, request: Request, here: Seen, others: Mapping[str, Seen]) -> None:
+def refuse_living(config: Config, request: Request, here: HostState, machines: Mapping[str, HostState]) -> None:
     """Two living sites are worse than none: each takes writes that the other never sees, and both fill one vault."""
-    for name, seen in others.items():
+    for name, seen in machines.items():
         if request.rehearsal:
             break
         if seen.unknown:
@@ -226,7 +227,7 @@ def refuse_living(config: Config, request: Request, here: Seen, others: Mapping[
         if seen.running:
             raise UsageError(
                 _ATTEMPTED, config.stack, f"the site still lives on {name}: {', '.join(seen.running)} run there."
-                f" {_told(seen)}",
+                f" {_component_needs(seen)}",
                 "Recover it where it is; or, to leave it for good, stop it there first (docker compose stop) and keep"
                 " it stopped. To rehearse beside it: -e rehearsal=true, which takes no backups and does not cut over.",
             )  # fmt: skip
@@ -243,20 +244,20 @@ def refuse_living(config: Config, request: Request, here: Seen, others: Mapping[
         )  # fmt: skip
 
 
-def _off(others: Mapping[str, Seen]) -> tuple[str, ...]:
+def _off(machines: Mapping[str, HostState]) -> tuple[str, ...]:
     """From here a machine that is off and one that is only cut off look the same."""
     return tuple(
         f"{name} was not reached, which does not prove that it is off. If its users still reach it, two sites will"
         " live: see that it is off, or cut off from everybody, before you confirm"
-        for name, seen in others.items()
+        for name, seen in machines.items()
         if seen.lost
     )
 
 
-def _told(seen: Seen) -> str:
+def _component_needs(host: HostState) -> str:
     """What each component there needs, in one line."""
     return ", ".join(
-        component.words + (f" ({component.scenario})" if component.scenario else "") for component in seen.components
+        component.summary + (f" ({component.scenario})" if component.scenario else "") for component in host.components
     )
 
 
@@ -271,13 +272,13 @@ def _frontend(config: Config) -> list[str]:
     return [f"the frontend {config.frontend.url} {how}"]
 
 
-def _condition(others: Mapping[str, Seen]) -> str:
-    lost = [name for name, seen in others.items() if seen.lost]
+def _condition(machines: Mapping[str, HostState]) -> str:
+    lost = [name for name, seen in machines.items() if seen.lost]
     if lost:
         return f"lost with {', '.join(lost)}"
-    if any(seen.unknown for seen in others.values()):
+    if any(seen.unknown for seen in machines.values()):
         return "unknown elsewhere"
-    return "alive elsewhere" if any(seen.running for seen in others.values()) else "not running anywhere"
+    return "alive elsewhere" if any(seen.running for seen in machines.values()) else "not running anywhere"
 
 
 def _same(ended: Recovery, request: Request, run: Opened) -> bool:
@@ -290,10 +291,10 @@ def _same(ended: Recovery, request: Request, run: Opened) -> bool:
     return request.identity in (*LATEST, ended.point)
 
 
-def _require_well(here: Seen, ended: Recovery) -> None:
+def _require_well(here: HostState, ended: Recovery) -> None:
     ill = [component for component in here.components if component.condition != HEALTHY]
     if here.stopped or ill or not here.running:
-        told = [component.words for component in ill] or [f"{', '.join(here.stopped) or 'all'} stopped"]
+        told = [component.summary for component in ill] or [f"{', '.join(here.stopped) or 'all'} stopped"]
         backend = f"lifeboat.dr.{SCENARIOS[BACKEND].playbook}"
         remedy = next((component.scenario for component in ill if component.scenario), backend)
         raise UsageError(
@@ -303,13 +304,13 @@ def _require_well(here: Seen, ended: Recovery) -> None:
 
 
 def choose_anywhere(
-    run: Opened, store: Repository, place: str, request: Request, log: Log
+    run: Opened, store: Repository, location: str, request: Request, log: Log
 ) -> tuple[Chosen, Repository, str]:
     """What is live, or else what was published, read by version; and from where. That is said in the plan."""
     try:
         chosen = choose(run, store, request, log=log)
     except (IntegrityError, NotFoundError, UnverifiedError) as exc:
-        older = past(run, PAST[place])
+        older = past(run, PAST[location])
         if older is None:
             raise
         log(f"no recovery point that is live will do ({exc.cause}): looking at old versions")
@@ -319,12 +320,12 @@ def choose_anywhere(
             raise exc from None
         words = chosen.hidden or f"what is live is not what was published ({exc.cause})"
         said = f"{chosen.point.id} is read from old versions: {words}"
-        return replace(chosen, warnings=(said, *chosen.warnings), hidden=words), older, PAST[place]
-    newer = {name: seen.words for name, seen in store.altered("").items() if seen.gone and name > chosen.point.id}
+        return replace(chosen, warnings=(said, *chosen.warnings), hidden=words), older, PAST[location]
+    newer = {name: seen.detail for name, seen in store.altered("").items() if seen.gone and name > chosen.point.id}
     told = tuple(f"{name} is newer: {words}; to take it: -e recovery_point={name}" for name, words in newer.items())
     if request.identity not in LATEST:
         told = ()
-    return replace(chosen, warnings=(*told, *chosen.warnings)), store, place
+    return replace(chosen, warnings=(*told, *chosen.warnings)), store, location
 
 
 def choose(run: Opened, store: Repository, request: Request, *, log: Log) -> Chosen:
@@ -351,7 +352,7 @@ def choose(run: Opened, store: Repository, request: Request, *, log: Log) -> Cho
         if not by_name:
             _refuse_shrunk(config, found, point)
         log(f"reading every artefact of {point.id} in the vault")
-        left = LeftOut.of(config, parts.get(DATABASE), {} if request.accept else entry.spoiled)
+        left = LeftOut.of_backup(config, parts.get(DATABASE), {} if request.accept else entry.spoiled)
         checks: list[Check] = []
         bad = left.required
         accepted = list(filter(None, [entry.failed]))
@@ -369,7 +370,7 @@ def choose(run: Opened, store: Repository, request: Request, *, log: Log) -> Cho
             checks += [*_tried(store, good, request), *left.checks, *left_out.buckets(good.get(OBJECTS))]
             lacks = lacking.of(config, found[DATABASE], good[DATABASE], None) if DATABASE in good else None
             objects = by_id[good[OBJECTS].id] if OBJECTS in good else None
-            without = objects_lacking.of(config.objects, found[OBJECTS], objects, None) if objects else None
+            without = objects_lacking.find(config.objects, found[OBJECTS], objects, None) if objects else None
             warnings = (
                 *point.notes, *(_elsewhere(lacks) if lacks else ()), *left.instead(found[DATABASE]),
                 *(_buckets_elsewhere(without) if without else ()),
@@ -481,11 +482,11 @@ def _opened_artefact(store: Repository, manifest: Manifest, key: str) -> Check:
         return Check(f"{manifest.id}, encryption", PASS, "the key opens it")
 
 
-def _refuse_shrunk(config: Config, found: Mapping[str, Sequence[Entry]], point: Point) -> None:
+def _refuse_shrunk(config: Config, entries: Mapping[str, Sequence[Entry]], point: Point) -> None:
     """An emptied database and a wiped bucket back up without an error; which point is right is not ours to say. A
     database that was dropped stops nothing: a warning names it."""
     for name, part in point.parts.items():
-        less, _larger = catalog.shrunk(found[name], part.id, gone=False)
+        less, _larger = catalog.shrunk(entries[name], part.id, gone=False)
         if less:
             raise UsageError(
                 _ATTEMPTED, point.id, f"{less}: which of them is right is not ours to guess",
@@ -506,7 +507,7 @@ def _untested(parts: Mapping[str, Manifest]) -> tuple[Untested, ...]:
     return (*details.left, *details.not_carried) if details else ()
 
 
-def _warnings(config: Config, here: Seen, chosen: Chosen) -> list[str]:
+def _warnings(config: Config, here: HostState, chosen: Chosen) -> list[str]:
     lines = []
     if not config.signers and not config.pin:
         lines.append(

@@ -35,7 +35,7 @@ def fetch(run: Opened, identity: str, *, check: bool = False, log: Log) -> list[
     """Returns the ids that were not here. What is here already must be the very same, or IntegrityError. Raises
     UsageError for a point that names a component which this Lifeboat does not know: it would not be whole here."""
     store, place = open_store(run)
-    repo = repositories.of(run)
+    repo = repositories.repository_of(run)
     repo.check(writable=not check)
     try:
         return _fetch(run, store, repo, identity, check, log)
@@ -53,7 +53,7 @@ def fetch(run: Opened, identity: str, *, check: bool = False, log: Log) -> list[
 def _fetch(run: Opened, store: Repository, repo: Repository, identity: str, check: bool, log: Log) -> list[str]:
     altered = store.altered("", identity).get(identity)
     if altered and not store.by_version:
-        raise IntegrityError(_ATTEMPTED, identity, altered.words, "Choose another: -e recovery_point=<id>.")
+        raise IntegrityError(_ATTEMPTED, identity, altered.detail, "Choose another: -e recovery_point=<id>.")
     sealed = store.read_point(identity)
     point = points.parse(sealed, expected_id=identity)
     if point.strange:
@@ -63,7 +63,7 @@ def _fetch(run: Opened, store: Repository, repo: Repository, identity: str, chec
     for name, part in point.parts.items():
         kind = KINDS[name]
         manifest = parse(store.manifest(name, part.id), component=name, expected_id=part.id)
-        wanted = [*sorted({*kind.held(manifest.detailed(kind.details))} - {part.id}), *wanted]
+        wanted = [*sorted({*kind.earlier(manifest.detailed(kind.details))} - {part.id}), *wanted]
     done = [name for name in wanted if _bring(run, store, repo, name, check, log)]
     if not check:
         recovery_state.adopt_unanswered(run.config, point.notes, point.taken_at)
@@ -79,7 +79,7 @@ def _bring(run: Opened, store: Repository, repo: Repository, identity: str, chec
     raw = store.manifest(component, identity)
     altered = store.altered(component, identity).get(identity)
     if altered and not store.by_version:
-        raise IntegrityError(_ATTEMPTED, identity, altered.words, "Choose another: -e recovery_point=<id>.")
+        raise IntegrityError(_ATTEMPTED, identity, altered.detail, "Choose another: -e recovery_point=<id>.")
     if identity in repo.published(component):
         if repo.manifest(component, identity) != raw:
             raise IntegrityError(

@@ -63,7 +63,7 @@ class Component:
         return {**vars(self), "scenario": self.scenario}
 
     @property
-    def words(self) -> str:
+    def summary(self) -> str:
         return f"{self.name} is {self.condition}"
 
 
@@ -86,7 +86,7 @@ class Machine:
 
 
 @dataclass(frozen=True)
-class Seen:
+class HostState:
     """What is on a machine. running, stopped: the stack's services with a container (or unit) there.
 
     unknown: why these could not be told; a new machine's engine need not run yet. recovery: what a recovery of the site
@@ -104,9 +104,9 @@ class Seen:
     lost: str = ""
 
 
-def look(run: Opened, *, deep: bool, log: Log) -> Seen:
+def assess_host(run: Opened, *, deep: bool, log: Log) -> HostState:
     """What is on this machine. deep: assess the components too, where anything of the stack is here."""
-    seen = Seen(socket.gethostname(), machine=machine(run.config), recovery=site_state.read(run.config))
+    seen = HostState(socket.gethostname(), machine=machine(run.config), recovery=site_state.read(run.config))
     try:
         running, stopped = services(run)
     except UnverifiedError as exc:
@@ -119,20 +119,21 @@ def look(run: Opened, *, deep: bool, log: Log) -> Seen:
     return replace(seen, running=running, stopped=stopped, components=tuple(components))
 
 
-def answered(said: object) -> Seen:
-    """What another machine said of itself: what look() saw; {"failed": why}; or as text why it was not reached.
+def answered(answer: object) -> HostState:
+    """What another machine said of itself: what assess_host() returned; {"failed": why}; or as text why it was
+    not reached.
 
     A machine that answers and cannot be looked at is no lost one: containers outlive an engine that was killed, and
     users reach them.
     """
-    if not isinstance(said, Mapping):
-        return Seen(lost=str(said) or "it did not say why")
-    if "running" not in said:
-        return Seen(unknown=str(said.get("failed") or "it did not say why"))
+    if not isinstance(answer, Mapping):
+        return HostState(lost=str(answer) or "it did not say why")
+    if "running" not in answer:
+        return HostState(unknown=str(answer.get("failed") or "it did not say why"))
     try:
-        return typed.build(Seen, {**said, "recovery": None, "lost": ""}, _wrong, unknown="ignore")
+        return typed.build(HostState, {**answer, "recovery": None, "lost": ""}, _wrong, unknown="ignore")
     except LifeboatError as exc:
-        return Seen(unknown=f"its answer is of another shape: {exc.subject} {exc.cause}")
+        return HostState(unknown=f"its answer is of another shape: {exc.subject} {exc.cause}")
 
 
 def _wrong(where: str, cause: str) -> LifeboatError:
@@ -254,16 +255,16 @@ def _system(path: Path = Path("/etc/os-release")) -> str:
     return next((line.partition("=")[2].strip('"') for line in lines if line.startswith("PRETTY_NAME=")), "Linux")
 
 
-def described(where: str, seen: Seen) -> list[str]:
+def described(where: str, host: HostState) -> list[str]:
     """One machine for a terminal."""
-    if seen.lost:
-        return [f"{where}: lost, it cannot be reached ({seen.lost})"]
-    if seen.unknown:
-        return [f"{where}: what runs there could not be seen ({seen.unknown})"]
-    if not seen.running and not seen.stopped:
+    if host.lost:
+        return [f"{where}: lost, it cannot be reached ({host.lost})"]
+    if host.unknown:
+        return [f"{where}: what runs there could not be seen ({host.unknown})"]
+    if not host.running and not host.stopped:
         return [f"{where}: nothing of the stack is on it"]
-    lines = [f"{where}: {len(seen.running)} services run, {len(seen.stopped)} do not"]
-    for component in seen.components:
+    lines = [f"{where}: {len(host.running)} services run, {len(host.stopped)} do not"]
+    for component in host.components:
         told = "".join(f"; {finding}" for finding in component.findings[:3])
         mends = f" -> {component.scenario}" if component.scenario else ""
         lines.append(f"  {component.name}: {component.condition}{told}{mends}")

@@ -70,7 +70,7 @@ class Plan:
     location: Optional[str] = None
     parts: Mapping[str, str] = field(default_factory=dict)
     databases: tuple[str, ...] = ()
-    place: str = ""
+    source: str = field(default="", metadata={"json": "place"})
     images: Mapping[str, str] = field(default_factory=dict)
     checks: tuple[Check, ...] = ()
     done: tuple[str, ...] = ()
@@ -80,16 +80,16 @@ class Plan:
     placing: Planned = field(default_factory=Planned)
 
 
-def steps(config: Config, made: Plan) -> tuple[str, ...]:
+def steps(config: Config, plan: Plan) -> tuple[str, ...]:
     """What will be done, in the words of the runbook and the order of the seed, one line a step."""
-    machine, parts = made.machine, made.parts
+    machine, parts = plan.machine, plan.parts
     from_ = f" from {parts['config']}" if parts.get("config") else ""
     engine = (
         f"Docker Engine {machine.engine} and Compose {machine.compose} are here already"
         if machine.engine and machine.compose
         else "install Docker Engine and Compose from the distribution, start and enable them"
     )
-    checked = f"done: {len(made.checks)} checks" if made.ready else "first, as soon as it can be read"
+    checked = f"done: {len(plan.checks)} checks" if plan.ready else "first, as soon as it can be read"
     found = [
         "scope: what is lost and what lives: done, see above",
         f"verify the backups: every artefact in the vault, by its SHA-256, and the key: {checked}",
@@ -97,7 +97,7 @@ def steps(config: Config, made: Plan) -> tuple[str, ...]:
         f"configure: compose files, .env and secrets{from_}, what is in the way put aside; what the inventory does"
         " not name left out; then Lifeboat's own",
         "fetch: the recovery point out of the vault into this machine's repository",
-        f"images: {len(made.images) or 'all'} services, from the backup's archive, else pulled",
+        f"images: {len(plan.images) or 'all'} services, from the backup's archive, else pulled",
     ]
     if config.database.enabled:
         dump = parts.get("database", "the dump")
@@ -113,45 +113,45 @@ def steps(config: Config, made: Plan) -> tuple[str, ...]:
         )
     rows = ", rows against objects" if config.database.enabled else ""
     found.append(f"verify: start all services, wait for their health, ask the endpoints{rows}")
-    if made.rehearsal:
+    if plan.rehearsal:
         return (*found, "record: evidence; a rehearsal does not cut over and takes no backup")
     hook = (
-        f"run {made.cutover}"
-        if made.cutover
+        f"run {plan.cutover}"
+        if plan.cutover
         else "no hook is set (site_recovery_cutover): send your users here yourself"
     )
     return (
         *found,
-        f"cutover, only after every check passed{' that was not accepted' if made.accepted else ''}: {hook}",
+        f"cutover, only after every check passed{' that was not accepted' if plan.accepted else ''}: {hook}",
         "backups: install them and their schedule here, take the first recovery point",
         "record: evidence with the time of each phase",
     )
 
 
-def text(made: Plan, here: scope.Seen) -> list[str]:
+def text(plan: Plan, here: scope.HostState) -> list[str]:
     """The plan for a terminal, as an operator reads it before typing the confirmation."""
-    machine, backup = made.machine, made.backup
-    lines = [f"the site is {made.condition}", *(f"  {finding}" for finding in made.findings)]
+    machine, backup = plan.machine, plan.backup
+    lines = [f"the site is {plan.condition}", *(f"  {finding}" for finding in plan.findings)]
     engine = f"engine {machine.engine}, Compose {machine.compose or 'missing'}" if machine.engine else "no engine"
     lines.append(
         f"target {here.host}: {machine.system}, {machine.cpus} CPUs, {human(machine.free_bytes)} free at"
         f" {machine.free_at}, {engine}"
     )
     lines += [f"  {word}" for word in scope.described("it", here)]
-    lines += [f"  not checked: {item}" for item in made.unchecked]
-    lines.append(f"{'to do' if made.needed else 'nothing to do'}: {made.why}")
+    lines += [f"  not checked: {item}" for item in plan.unchecked]
+    lines.append(f"{'to do' if plan.needed else 'nothing to do'}: {plan.why}")
     if backup and backup.taken_at and backup.age_seconds is not None:
-        rows = "rows" if "database" in made.parts else "data"
+        rows = "rows" if "database" in plan.parts else "data"
         lines.append(
             f"recovery point: {backup.id}, the {rows} of {format_time(backup.taken_at)}, {backup.age_seconds // 60}"
             f" minutes old, consistency {backup.consistency}; what was written later is lost"
         )
-        lines += [f"  {name}: {identity}" for name, identity in made.parts.items()]
-    lines += [f"  {check.result}  {check.name}: {check.detail}" for check in made.checks]
-    lines += _placing(made.placing)
-    lines += cautions(made.warnings, made.passed_over, made.accepted)
-    lines += [f"  done by an earlier run: {', '.join(made.done)}"] if made.done else []
-    return lines + [f"  {number}. {step}" for number, step in enumerate(made.steps, 1)]
+        lines += [f"  {name}: {identity}" for name, identity in plan.parts.items()]
+    lines += [f"  {check.result}  {check.name}: {check.detail}" for check in plan.checks]
+    lines += _placing(plan.placing)
+    lines += cautions(plan.warnings, plan.passed_over, plan.accepted)
+    lines += [f"  done by an earlier run: {', '.join(plan.done)}"] if plan.done else []
+    return lines + [f"  {number}. {step}" for number, step in enumerate(plan.steps, 1)]
 
 
 def _placing(placing: Planned) -> list[str]:

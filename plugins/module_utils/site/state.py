@@ -70,24 +70,28 @@ def read(config: Config) -> Optional[Recovery]:
         return None
 
 
-def _phase(kept: Mapping[str, object]) -> Phase:
-    own = [name for name in kept if name in ("name", "started_at", "finished_at", "checks")]
-    facts = {name: value for name, value in kept.items() if name not in own}
-    return typed.build(Phase, {**{name: kept[name] for name in own}, "facts": facts}, _wrong)
+def _phase(body: Mapping[str, object]) -> Phase:
+    own = [name for name in body if name in ("name", "started_at", "finished_at", "checks")]
+    facts = {name: value for name, value in body.items() if name not in own}
+    return typed.build(Phase, {**{name: body[name] for name in own}, "facts": facts}, _wrong)
 
 
 def _wrong(where: str, cause: str) -> LifeboatError:
     return UsageError("remember the recovery of the site", where, cause)
 
 
-def unfinished(found: Optional[Recovery], point: str = "") -> bool:
+def unfinished(recovery: Optional[Recovery], point: str = "") -> bool:
     """Whether a recovery (to that point) was begun here and has not ended."""
-    return found is not None and not found.finished_at and point in ("", found.point)
+    return recovery is not None and not recovery.finished_at and point in ("", recovery.point)
 
 
-def done(found: Optional[Recovery], point: str) -> tuple[str, ...]:
+def done(recovery: Optional[Recovery], point: str) -> tuple[str, ...]:
     """The phases of an unfinished recovery to that point that need not be done again: their checks are on record."""
-    return tuple(phase.name for phase in found.phases if phase.checks) if found and unfinished(found, point) else ()
+    return (
+        tuple(phase.name for phase in recovery.phases if phase.checks)
+        if recovery and unfinished(recovery, point)
+        else ()
+    )
 
 
 def begin(
@@ -116,9 +120,9 @@ def begin(
     return found
 
 
-def _refuse_another(config: Config, found: Optional[Recovery], since: str) -> None:
+def _refuse_another(config: Config, recovery: Optional[Recovery], since: str) -> None:
     """Raise LockedError where another run acted since this one's assessment began: its plan may be untrue by now."""
-    last = found.phases[-1] if found and found.phases else None
+    last = recovery.phases[-1] if recovery and recovery.phases else None
     moments = [last.started_at, last.finished_at or last.started_at] if last else []
     if since and any(parse_time(moment) > parse_time(since) for moment in moments):
         raise LockedError(
@@ -129,7 +133,7 @@ def _refuse_another(config: Config, found: Optional[Recovery], since: str) -> No
         )  # fmt: skip
 
 
-def checks_of(found: Recovery) -> list[Check]:
+def checks_of(recovery: Recovery) -> list[Check]:
     """What was checked, phase by phase; of a phase that was done twice, what it checked the last time."""
-    last = {phase.name: phase.checks for phase in found.phases if phase.checks}
+    last = {phase.name: phase.checks for phase in recovery.phases if phase.checks}
     return [check for checks in last.values() for check in checks]

@@ -26,4 +26,4 @@ def open_store(run: Opened) -> tuple[Repository, str]:
             "If that disk is at hand, mount it here and recover the database from it. docs/vault.md keeps this from"
             " happening.",
         )  # fmt: skip
-    return repositories.of(run), REPOSITORY
+    return repositories.repository_of(run), REPOSITORY

@@ -73,8 +73,8 @@ class _Connected:
         del run
         self._first: dict[Bucket, Bucket] = {}
 
-    def over(self, found: Bucket) -> Bucket:
-        return self._first.setdefault(replace(found, name=""), found).sibling(found.name)
+    def over(self, bucket: Bucket) -> Bucket:
+        return self._first.setdefault(replace(bucket, name=""), bucket).sibling(bucket.name)
 
 
 class _Instead:
@@ -137,18 +137,18 @@ def alone(run: Opened, name: str) -> Opened:
     place = suffixed(config, name)
     objects = replace(config.objects, bucket=name, buckets=())
     held = replace(config.vault, objects_bucket=place)
-    return run.of(replace(config, objects=objects, vault=held), _kept(run, vault(run).sibling(place)))
+    return run.with_config(replace(config, objects=objects, vault=held), _cached(run, vault(run).sibling(place)))
 
 
-def _kept(run: Opened, held: Bucket) -> Mapping[object, object]:
-    return {_vault: held, **{kind: run.once(kind) for kind in (_Instead, _Connected, _Whole)}}
+def _cached(run: Opened, vault: Bucket) -> Mapping[object, object]:
+    return {_vault: vault, **{kind: run.once(kind) for kind in (_Instead, _Connected, _Whole)}}
 
 
 def addressed(run: Opened) -> Opened:
     """The stack with the address that its store has now: for a look at each of its buckets, and no longer."""
     with contextlib.suppress(LifeboatError):  # a service that is down has none
         objects = replace(run.config.objects, endpoint_url=source(run).endpoint_url)
-        return run.of(replace(run.config, objects=objects), _kept(run, vault(run)))
+        return run.with_config(replace(run.config, objects=objects), _cached(run, vault(run)))
     return run
 
 

@@ -89,7 +89,7 @@ class Project:
     secrets: Mapping[str, Resource] = field(default_factory=dict)
 
 
-def _of(name: str, default: T) -> T:
+def _engine_field(name: str, default: T) -> T:
     """A field by the name that the engine gives it."""
     given: T = field(default=default, metadata={"json": name})
     return given
@@ -102,55 +102,55 @@ def _by_name(name: str) -> Mapping[str, T]:
 
 @dataclass(frozen=True)
 class _Probe:
-    output: str = _of("Output", "")
+    output: str = _engine_field("Output", "")
 
 
 @dataclass(frozen=True)
 class _Health:
-    status: str = _of("Status", "none")
-    log: tuple[_Probe, ...] = _of("Log", ())
+    status: str = _engine_field("Status", "none")
+    log: tuple[_Probe, ...] = _engine_field("Log", ())
 
 
 @dataclass(frozen=True)
 class _State:
-    status: str = _of("Status", "")
-    running: bool = _of("Running", False)
-    restarting: bool = _of("Restarting", False)
-    paused: bool = _of("Paused", False)
-    oom_killed: bool = _of("OOMKilled", False)
-    exit_code: int = _of("ExitCode", 0)
-    error: str = _of("Error", "")
-    started_at: str = _of("StartedAt", "")
-    pid: int = _of("Pid", 0)
-    health: Optional[_Health] = _of("Health", None)
+    status: str = _engine_field("Status", "")
+    running: bool = _engine_field("Running", False)
+    restarting: bool = _engine_field("Restarting", False)
+    paused: bool = _engine_field("Paused", False)
+    oom_killed: bool = _engine_field("OOMKilled", False)
+    exit_code: int = _engine_field("ExitCode", 0)
+    error: str = _engine_field("Error", "")
+    started_at: str = _engine_field("StartedAt", "")
+    pid: int = _engine_field("Pid", 0)
+    health: Optional[_Health] = _engine_field("Health", None)
 
 
 @dataclass(frozen=True)
-class _Made:
-    image: str = _of("Image", "")
-    environment: tuple[str, ...] = _of("Env", ())
+class _ContainerConfig:
+    image: str = _engine_field("Image", "")
+    environment: tuple[str, ...] = _engine_field("Env", ())
     labels: Mapping[str, str] = _by_name("Labels")
-    stop_signal: str = _of("StopSignal", "")
-    stop_timeout: Optional[int] = _of("StopTimeout", None)
+    stop_signal: str = _engine_field("StopSignal", "")
+    stop_timeout: Optional[int] = _engine_field("StopTimeout", None)
 
 
 @dataclass(frozen=True)
 class _Binding:
-    address: str = _of("HostIp", "")
-    port: str = _of("HostPort", "")
+    address: str = _engine_field("HostIp", "")
+    port: str = _engine_field("HostPort", "")
 
 
 @dataclass(frozen=True)
 class _Host:
-    network_mode: str = _of("NetworkMode", "")
+    network_mode: str = _engine_field("NetworkMode", "")
     restart_policy: Mapping[str, object] = _by_name("RestartPolicy")
     port_bindings: Mapping[str, tuple[_Binding, ...]] = _by_name("PortBindings")
 
 
 @dataclass(frozen=True)
 class _Network:
-    address: str = _of("IPAddress", "")
-    address6: str = _of("GlobalIPv6Address", "")
+    address: str = _engine_field("IPAddress", "")
+    address6: str = _engine_field("GlobalIPv6Address", "")
 
 
 @dataclass(frozen=True)
@@ -162,26 +162,26 @@ class _Networks:
 class Mount:
     """What is mounted in a container. name: of a volume. source: of a bind mount, on the host."""
 
-    type: str = _of("Type", "")
-    name: str = _of("Name", "")
-    source: str = _of("Source", "")
-    destination: str = _of("Destination", "")
-    writable: bool = _of("RW", True)
+    type: str = _engine_field("Type", "")
+    name: str = _engine_field("Name", "")
+    source: str = _engine_field("Source", "")
+    destination: str = _engine_field("Destination", "")
+    writable: bool = _engine_field("RW", True)
 
 
 @dataclass(frozen=True)
 class Container:
     """What the engine says of a container. https://docs.docker.com/reference/api/engine/version/v1.47/#operation/ContainerInspect"""
 
-    id: str = _of("Id", "")
-    path: str = _of("Name", "")
-    image: str = _of("Image", "")
-    restarts: int = _of("RestartCount", 0)
-    state: _State = _of("State", _State())
-    made: _Made = _of("Config", _Made())
-    host: _Host = _of("HostConfig", _Host())
-    mounts: tuple[Mount, ...] = _of("Mounts", ())
-    network: _Networks = _of("NetworkSettings", _Networks())
+    id: str = _engine_field("Id", "")
+    path: str = _engine_field("Name", "")
+    image: str = _engine_field("Image", "")
+    restarts: int = _engine_field("RestartCount", 0)
+    state: _State = _engine_field("State", _State())
+    config: _ContainerConfig = _engine_field("Config", _ContainerConfig())
+    host: _Host = _engine_field("HostConfig", _Host())
+    mounts: tuple[Mount, ...] = _engine_field("Mounts", ())
+    network: _Networks = _engine_field("NetworkSettings", _Networks())
 
     @property
     def name(self) -> str:
@@ -189,21 +189,21 @@ class Container:
 
     @property
     def service(self) -> str:
-        return self.made.labels.get(f"{_LABEL}service", "")
+        return self.config.labels.get(f"{_LABEL}service", "")
 
     @property
     def project(self) -> str:
-        return self.made.labels.get(f"{_LABEL}project", "")
+        return self.config.labels.get(f"{_LABEL}project", "")
 
     @property
     def stop_signal(self) -> str:
-        return self.made.stop_signal or "SIGTERM"
+        return self.config.stop_signal or "SIGTERM"
 
     @property
     def deaf(self) -> bool:
         """Does only the engine's kill end it? A time of its own (stop_grace_period) is left to it: a program may end
         without being told."""
-        patient = self.made.stop_timeout is not None or not self.state.running
+        patient = self.config.stop_timeout is not None or not self.state.running
         return not patient and signal_in_vain(self.id, self.state.pid, self.stop_signal)
 
     @property
@@ -244,10 +244,10 @@ def foreign(kind: type[T], answer: object, wrong: typed.Wrong) -> T:
     return typed.build(kind, _without_nulls(answer), wrong, unknown="ignore")
 
 
-def _without_nulls(said: object) -> object:
-    if isinstance(said, dict):
-        return {name: _without_nulls(inner) for name, inner in said.items() if inner is not None}
-    return [_without_nulls(inner) for inner in said] if isinstance(said, list) else said
+def _without_nulls(value: object) -> object:
+    if isinstance(value, dict):
+        return {name: _without_nulls(inner) for name, inner in value.items() if inner is not None}
+    return [_without_nulls(inner) for inner in value] if isinstance(value, list) else value
 
 
 class ComposeRuntime:
@@ -292,12 +292,12 @@ class ComposeRuntime:
             self._ahead = pool.submit(self.read, Project, "config")
             pool.shutdown(wait=False)
 
-    def read(self, kind: type[T], *words: str) -> T:
+    def read(self, kind: type[T], *arguments: str) -> T:
         """What `docker compose config` says of the project, asked in these words."""
-        text, wrong = self._asked(*words)
+        text, wrong = self._query(*arguments)
         return foreign(kind, typed.load(text, wrong), wrong)
 
-    def _asked(self, *words: str) -> tuple[str, typed.Wrong]:
+    def _query(self, *arguments: str) -> tuple[str, typed.Wrong]:
         attempted, subject = "read the Compose project", self._directory or self._project
         if self._directory and not Path(self._directory).is_dir():
             raise NotFoundError(
@@ -307,13 +307,13 @@ class ComposeRuntime:
             "`docker compose config` in that directory shows the same, except for what the project includes from the"
             " network: Lifeboat does not fetch it. Keep a copy in the project."
         )
-        asked = replace(self.compose(*words, "--format", "json"), memory=MOST_MEMORY)
+        asked = replace(self.compose(*arguments, "--format", "json"), memory=MOST_MEMORY)
         text = pipeline.output(asked, attempted=attempted, subject=subject, timeout=60, remedy=remedy)
         return text, _wrong(attempted, subject, remedy)
 
     def note_judged(self) -> None:
         """From now on, until the recovery ends, start the project only as it is."""
-        judged.note(self._state, self._asked("config")[0])
+        judged.note(self._state, self._query("config")[0])
 
     @property
     def directory(self) -> str:
@@ -441,7 +441,11 @@ class ComposeRuntime:
             return ()
         found = [one for one in self.containers() if one.service in services and one.state.running]
         hearing = {one.service for one in found if not one.deaf}
-        deaf = {one.service: one for one in sorted(found, key=lambda one: one.service) if one.service not in hearing}
+        deaf = {
+            one.service: one
+            for one in sorted(found, key=lambda container: container.service)
+            if one.service not in hearing
+        }
         rest, names = [name for name in services if name not in deaf], ", ".join(services)
 
         def stop(arguments: Sequence[str]) -> None:
@@ -455,13 +459,13 @@ class ComposeRuntime:
         attempted = "remove the container of services"
         self.control("rm", "--stop", "--force", service, attempted=attempted, subject=service, timeout=timeout)
 
-    def control(self, *words: str, attempted: str, subject: str, timeout: float, remedy: str = "") -> None:
+    def control(self, *arguments: str, attempted: str, subject: str, timeout: float, remedy: str = "") -> None:
         """A command of Compose that changes what runs."""
         shows = f"docker compose --project-directory {self._directory} ps -a"
         remedy = remedy or f"Look at `{shows}` and the services' logs."
-        if words[0] == "up" and judged.pending(self._state):
-            judged.require(self._state, self._asked("config")[0])
-        pipeline.run([self.compose(*words)], attempted=attempted, subject=subject, timeout=timeout, remedy=remedy)
+        if arguments[0] == "up" and judged.pending(self._state):
+            judged.require(self._state, self._query("config")[0])
+        pipeline.run([self.compose(*arguments)], attempted=attempted, subject=subject, timeout=timeout, remedy=remedy)
 
     def data_path(self, service: str) -> str:
         """Where the server keeps its data, inside the container."""
@@ -577,7 +581,7 @@ class ComposeRuntime:
 
     def images(self) -> dict[str, str]:
         """Service -> what its container was made from: name@digest as a registry knows it, else name@image id."""
-        used = {container.service: (container.made.image, container.image) for container in self.containers()}
+        used = {container.service: (container.config.image, container.image) for container in self.containers()}
         if not used:
             return {}
         # An image that is gone while its container runs on fails the whole question; its id is known all the same.
@@ -616,7 +620,7 @@ def _newest_of(containers: Sequence[Container]) -> Optional[Container]:
 
 
 def _state(container: Container) -> ServiceState:
-    state, made = container.state, container.made
+    state, made = container.state, container.config
     return ServiceState(
         exists=True,
         running=_runs(container),

@@ -77,7 +77,7 @@ def watch() -> None:
         quiet = time.monotonic() if _busy(config) else quiet
     for debt in reversed(debts):
         hook_debts.pay(
-            config, debt, hook_debts.KILLED, lambda line: syslog.syslog(f"{config.stack}: {line}"), left=True
+            config, debt, hook_debts.KILLED, lambda message: syslog.syslog(f"{config.stack}: {message}"), left=True
         )
 
 

@@ -44,7 +44,7 @@ class _About:
 
 
 @dataclass(frozen=True)
-class Kept:
+class Snapshot:
     """The identities of one moment. backup: the objects backup that they were taken with. members: secrets.
 
     uses: what of the server's configuration buckets depend on, and no backup holds. buckets: those that are there, of
@@ -83,20 +83,20 @@ class Store(abc.ABC):
     """Where the identities of a store are. Each call asks again. Errors are LifeboatErrors and show no secret."""
 
     @abc.abstractmethod
-    def export(self) -> Kept:
+    def export(self) -> Snapshot:
         """What they are now. Reads only."""
 
     @abc.abstractmethod
-    def put(self, kept: Kept, log: Log) -> None:
+    def put(self, snapshot: Snapshot, log: Log) -> None:
         """Make the identities what they were. What the store has besides stays."""
 
-    def put_quotas(self, kept: Kept, log: Log) -> None:
+    def put_quotas(self, snapshot: Snapshot, log: Log) -> None:
         """Set the quotas of buckets again, which are there by now."""
-        del kept, log
+        del snapshot, log
 
-    def exceptions(self, kept: Kept) -> Mapping[str, str]:
+    def exceptions(self, snapshot: Snapshot) -> Mapping[str, str]:
         """The identities that put() leaves out, and why."""
-        del kept
+        del snapshot
         return {}
 
 
@@ -104,27 +104,27 @@ class _MinIO(Store):
     def __init__(self, server: admin.Admin, access_key: str, environment: Mapping[str, str]) -> None:
         self._server, self._access_key, self._environment = server, access_key, environment
 
-    def export(self) -> Kept:
+    def export(self) -> Snapshot:
         members = {_IAM: self._server.export_identities()}
         metadata = self._server.export_buckets()
         found = identities.quotas(metadata)
         members[_QUOTAS] = identities.packed({f"{bucket}/{identities.QUOTA}": data for bucket, data in found.items()})
         uses = tuple(identities.uses(metadata, self._environment))
-        return Kept(MINIO, members, uses=uses, buckets=identities.buckets(metadata))
+        return Snapshot(MINIO, members, uses=uses, buckets=identities.buckets(metadata))
 
-    def put(self, kept: Kept, log: Log) -> None:
-        left_out = [name.partition(f"{identities.KEY} ")[2] for name in self.exceptions(kept)]
+    def put(self, snapshot: Snapshot, log: Log) -> None:
+        left_out = [name.partition(f"{identities.KEY} ")[2] for name in self.exceptions(snapshot)]
         # A user with the name of the server's root would end the import. It signs this request, so it is there.
         without = {*filter(None, left_out), self._access_key}
-        done = self._server.import_identities(identities.importable(kept.members[_IAM], without=without))
-        for name, told in kept.form.items():  # an import enables every group
+        done = self._server.import_identities(identities.importable(snapshot.members[_IAM], without=without))
+        for name, told in snapshot.form.items():  # an import enables every group
             if name.startswith(f"{identities.GROUP} ") and told.get("status") == "disabled":
                 self._server.set_group(name.partition(" ")[2], enabled=False)
         log(f"the server took {done.added.count} identities and mappings, {done.failed.count} failed")
 
-    def put_quotas(self, kept: Kept, log: Log) -> None:
+    def put_quotas(self, snapshot: Snapshot, log: Log) -> None:
         there = identities.buckets(self._server.export_buckets())  # an import would make the others
-        for bucket, data in sorted(kept.quotas.items()):
+        for bucket, data in sorted(snapshot.quotas.items()):
             if bucket not in there:
                 continue
             try:
@@ -132,10 +132,10 @@ class _MinIO(Store):
             except LifeboatError as exc:
                 log(f"the quota of {bucket} could not be set: {exc.cause}")
 
-    def exceptions(self, kept: Kept) -> Mapping[str, str]:
-        found = identities.not_carried(kept.form, datetime.now(timezone.utc))
+    def exceptions(self, snapshot: Snapshot) -> Mapping[str, str]:
+        found = identities.not_carried(snapshot.form, datetime.now(timezone.utc))
         root = f"{identities.USER} {self._access_key}"
-        return {**found, **({root: "it has the name of the admin key"} if root in kept.form else {})}
+        return {**found, **({root: "it has the name of the admin key"} if root in snapshot.form else {})}
 
 
 class _SeaweedFS(Store):
@@ -144,22 +144,22 @@ class _SeaweedFS(Store):
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def export(self) -> Kept:
+    def export(self) -> Snapshot:
         with filesystem.explained("read the identities", self._path), self._path.open("rb") as file:
             data = file.read(identities.LIMIT + 1)
-        return Kept(SEAWEEDFS, {_FILE: data})
+        return Snapshot(SEAWEEDFS, {_FILE: data})
 
-    def put(self, kept: Kept, log: Log) -> None:
+    def put(self, snapshot: Snapshot, log: Log) -> None:
         """Only where it is gone: a file that is there is the operator's."""
         if self._path.exists():
             return
         with filesystem.explained("write the identities", self._path):
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            _write(self._path, kept.members[_FILE])
+            _write(self._path, snapshot.members[_FILE])
         log(f"wrote {self._path}")
 
 
-def of(run: Opened) -> Optional[Store]:
+def store_of(run: Opened) -> Optional[Store]:
     """The store's identities, by what the configuration says of them; None where it does not say how to read them.
 
     Raises UsageError where it has no keys, NotFoundError where the server is not up and its address is unknown.
@@ -186,11 +186,11 @@ def _variables(run: Opened) -> Mapping[str, str]:
     return {}
 
 
-def keep(config: Config, kept: Kept) -> None:
+def keep(config: Config, snapshot: Snapshot) -> None:
     file = config.identities
     with filesystem.explained("keep the identities", file):
         config.state.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _write(file, kept.to_bytes())
+        _write(file, snapshot.to_bytes())
 
 
 def _write(file: Path, data: bytes) -> None:
@@ -199,7 +199,7 @@ def _write(file: Path, data: bytes) -> None:
     filesystem.write(file, data, temporary)
 
 
-def newest(config: Config) -> Optional[Kept]:
+def newest(config: Config) -> Optional[Snapshot]:
     """The copy that this host keeps; None where it has none. Raises IntegrityError where it is not what was written."""
     file = config.identities
     try:
@@ -218,4 +218,4 @@ def newest(config: Config) -> Optional[Kept]:
         raise wrong("", "it is not a copy that this Lifeboat reads")
     if (_IAM if about.api == MINIO else _FILE) not in members:
         raise wrong("", "it holds no identities")
-    return Kept(about.api, members, about.backup, about.uses, about.taken_at)
+    return Snapshot(about.api, members, about.backup, about.uses, about.taken_at)

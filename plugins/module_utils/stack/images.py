@@ -25,7 +25,7 @@ PULL_SECONDS = 1800
 
 
 @dataclass(frozen=True)
-class Wanted:
+class RequiredImage:
     """name: as the Compose file has it. recorded: name@digest when the recovery point was sealed; empty: unknown."""
 
     service: str
@@ -37,10 +37,10 @@ class Wanted:
         return self.recorded.rpartition("@")[2] if "@" in self.recorded else ""
 
 
-def wanted(runtime: ComposeRuntime, recorded: Mapping[str, str]) -> list[Wanted]:
+def required_images(runtime: ComposeRuntime, recorded: Mapping[str, str]) -> list[RequiredImage]:
     """The image of each service, by the project's own definition; one that is built is known by Compose's name."""
     return [
-        Wanted(service, item.image or f"{runtime.project}-{service}", recorded.get(service, ""))
+        RequiredImage(service, item.image or f"{runtime.project}-{service}", recorded.get(service, ""))
         for service, item in sorted(runtime.model.services.items())
     ]
 
@@ -53,10 +53,10 @@ def provide(
     load: puts the backup's archive into the engine; raises NotFoundError where there is none. Raises NotFoundError
     that names every image that is to be had from nowhere, and where it was looked for.
     """
-    wants = wanted(runtime, recorded)
+    wants = required_images(runtime, recorded)
     lacking = [item for item in wants if not _right(item)]
     if check or not lacking:
-        return [_said(item) for item in wants if item not in lacking], [item.service for item in lacking]
+        return [_image_check(item) for item in wants if item not in lacking], [item.service for item in lacking]
     tried: dict[str, list[str]] = {item.service: [] for item in lacking}
     try:
         load()
@@ -75,10 +75,10 @@ def provide(
             "Bring them here (docker load, docker login and docker pull, or docker compose build where the source is),"
             " then run the same command again; lifeboat_config.images=archive keeps them in the backup.",
         )  # fmt: skip
-    return [_said(item) for item in wants], [item.service for item in lacking]
+    return [_image_check(item) for item in wants], [item.service for item in lacking]
 
 
-def _right(image: Wanted) -> bool:
+def _right(image: RequiredImage) -> bool:
     """Is the recorded image here under the name that the Compose file uses?"""
     ids = _ids(image.name)
     return bool(ids) and (not image.digest or image.digest in ids)
@@ -93,7 +93,7 @@ def _ids(reference: str) -> set[str]:
     return {digest.rpartition("@")[2] for digest in out.split()}
 
 
-def _pull(image: Wanted, tried: list[str], log: Log) -> None:
+def _pull(image: RequiredImage, tried: list[str], log: Log) -> None:
     """The recorded digest first; a registry that no longer has it may have the name."""
     for reference in dict.fromkeys([image.recorded, image.name] if image.digest else [image.name]):
         log(f"{image.service}: pulling {reference}")
@@ -109,7 +109,7 @@ def _pull(image: Wanted, tried: list[str], log: Log) -> None:
         return
 
 
-def _said(image: Wanted) -> Check:
+def _image_check(image: RequiredImage) -> Check:
     ids, name = _ids(image.name), f"image {image.service}"
     if not ids:
         return Check(name, FAIL, f"{image.name} is not here")

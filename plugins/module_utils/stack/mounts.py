@@ -273,7 +273,7 @@ def inventory(run: Opened) -> Optional[StateInventory]:
 
 
 @dataclass(frozen=True)
-class Place:
+class MountLocation:
     """Where one mount of the stack lies. volume: it is one that has a name. writers: the services that may write to
     it, of its users. problem: why nothing of it is there, or can be read from here."""
 
@@ -286,12 +286,12 @@ class Place:
     problem: str = ""
 
 
-def places(run: Opened) -> list[Place]:
+def places(run: Opened) -> list[MountLocation]:
     """Every mount of the stack, as far as the engine and the Compose files tell."""
     return places_of(run.runtime) if isinstance(run.runtime, ComposeRuntime) else []
 
 
-def places_of(runtime: ComposeRuntime) -> list[Place]:
+def places_of(runtime: ComposeRuntime) -> list[MountLocation]:
     """The like of a project that has no configuration yet."""
     problems: list[str] = []
     found = _mounts(runtime, problems)
@@ -301,7 +301,7 @@ def places_of(runtime: ComposeRuntime) -> list[Place]:
         foreign_driver = f"it is of the volume driver {named(mount.driver)}" if mount.driver != "local" else ""
         memory = "it is in memory" if mount.in_memory else ""
         made.append(
-            Place(
+            MountLocation(
                 mount.name or mount.source, mount.source, mount.type == VOLUME, mount.path, tuple(mount.writers()),
                 tuple(sorted({use.partition(":")[0] for use in mount.uses})), mount.gone or foreign_driver or memory,
             )
@@ -412,8 +412,8 @@ def _volumes(names: Sequence[str], problems: list[str]) -> Optional[dict[str, _V
     def wrong(at: str, cause: str) -> LifeboatError:
         return LifeboatError(attempted, subject, f"{at} {cause}".strip())
 
-    def output(*words: str) -> str:
-        command = Command(["docker", "volume", *words])
+    def output(*arguments: str) -> str:
+        command = Command(["docker", "volume", *arguments])
         return pipeline.output(command, attempted=attempted, subject=subject, timeout=60)
 
     try:

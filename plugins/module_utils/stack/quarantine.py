@@ -93,10 +93,10 @@ def _make_again(stack_name: str, mount: DataMount, log: Callable[[str], None]) -
     log(f"made {mount.path} again, which an earlier run had put aside")
 
 
-def way_back(stack: Runtime, service: str, mount: DataMount, kept: Path) -> tuple[str, ...]:
+def way_back(stack: Runtime, service: str, mount: DataMount, quarantined: Path) -> tuple[str, ...]:
     """Commands that put the old data back, for an operator to type."""
     stop, start = stack.by_hand(service)
-    old, new = shlex.quote(str(kept)), shlex.quote(str(mount.path))
+    old, new = shlex.quote(str(quarantined)), shlex.quote(str(mount.path))
     return stop, f"mv {new} {shlex.quote(f'{mount.path}.recovered')}", f"mv {old} {new}", start
 
 

@@ -188,7 +188,7 @@ class Opened:
     def __init__(self, config: Config, key: str = "") -> None:
         self.config, self.key = config, key
         self.runtime = connect(config)
-        self._kept: dict[object, object] = {}
+        self._cache: dict[object, object] = {}
         self._lock = threading.RLock()
 
     def read_ahead(self) -> None:
@@ -199,14 +199,14 @@ class Opened:
     def once(self, opener: Callable[[Opened], T]) -> T:
         """What the opener opens, opened when it is first asked for. One that fails is tried again."""
         with self._lock:
-            if opener not in self._kept:
-                self._kept[opener] = opener(self)
-            return cast(T, self._kept[opener])
+            if opener not in self._cache:
+                self._cache[opener] = opener(self)
+            return cast(T, self._cache[opener])
 
-    def of(self, config: Config, kept: Mapping[object, object]) -> Opened:
-        """The same stack by other settings of it, over the same runtime. kept: by opener, what is open of that."""
+    def with_config(self, config: Config, cache: Mapping[object, object]) -> Opened:
+        """The same stack by other settings of it, over the same runtime. cache: by opener, what is open of that."""
         found = copy.copy(self)
-        found.config, found._kept, found._lock = config, dict(kept), threading.RLock()
+        found.config, found._cache, found._lock = config, dict(cache), threading.RLock()
         return found
 
     def reread(self) -> Runtime:

@@ -96,22 +96,22 @@ class StateInventory:
     problems: tuple[str, ...] = ()
     unused: tuple[str, ...] = ()
 
-    def of(self, protection: str) -> tuple[StateMount, ...]:
+    def with_protection(self, protection: str) -> tuple[StateMount, ...]:
         return tuple(mount for mount in self.mounts if mount.protection == protection)
 
     @property
     def unprotected(self) -> tuple[StateMount, ...]:
-        return self.of(UNPROTECTED)
+        return self.with_protection(UNPROTECTED)
 
     @property
     def counts(self) -> dict[str, int]:
-        return {name: len(self.of(name)) for name in (PROTECTED, EXCLUDED, UNPROTECTED)}
+        return {name: len(self.with_protection(name)) for name in (PROTECTED, EXCLUDED, UNPROTECTED)}
 
     @property
     def table(self) -> list[str]:
         """A line for each mount, what is in no backup first; then what could not be looked at."""
         order = (UNPROTECTED, EXCLUDED, PROTECTED, NO_STATE)
-        rows = [mount.row for protection in order for mount in self.of(protection)]
+        rows = [mount.row for protection in order for mount in self.with_protection(protection)]
         rows += [f"NOT KNOWN: {problem}" for problem in self.problems]
         return rows + [f"{EXCLUDE} names {name}, which matches no mount of the stack" for name in self.unused]
 
@@ -124,9 +124,9 @@ class StateInventory:
         words += [REMEDY] if words else []
         words += self.problems[:SHOWN]
         result = COULD_NOT_VERIFY if words else PASS
-        words += [f"excluded by name: {mount.display}: {mount.why}" for mount in self.of(EXCLUDED)]
+        words += [f"excluded by name: {mount.display}: {mount.why}" for mount in self.with_protection(EXCLUDED)]
         words += [f"{EXCLUDE} names {name}, which matches no mount of the stack" for name in self.unused[:SHOWN]]
-        protected = self.of(PROTECTED)
+        protected = self.with_protection(PROTECTED)
         if protected and result == PASS:
             words.insert(0, f"{len(protected)} protected ({', '.join(mount.name for mount in protected[:SHOWN])})")
         return Check(CHECK, result, "; ".join(words) or "the stack mounts nothing that keeps state")
@@ -135,13 +135,15 @@ class StateInventory:
     def notes(self) -> list[str]:
         """What a list of backups and a recovery point say of it."""
         found = [f"in no backup: {mount.display}" for mount in self.unprotected]
-        found += [f"excluded by name: {mount.display}: {mount.why}" for mount in self.of(EXCLUDED)]
+        found += [f"excluded by name: {mount.display}: {mount.why}" for mount in self.with_protection(EXCLUDED)]
         return found[:SHOWN] + ([f"and {len(found) - SHOWN} more mounts"] if len(found) > SHOWN else [])
 
     @property
     def untested(self) -> tuple[Untested, ...]:
         """What is excluded, for records: it is named every time and lowers no verdict."""
-        return tuple(Untested(mount.display, f"excluded by name: {mount.why}") for mount in self.of(EXCLUDED))
+        return tuple(
+            Untested(mount.display, f"excluded by name: {mount.why}") for mount in self.with_protection(EXCLUDED)
+        )
 
     @property
     def gaps(self) -> tuple[Untested, ...]:
@@ -160,7 +162,7 @@ class StateInventory:
         """The same in at most so many bytes of JSON, for a manifest: a keeper refuses one whose details are long. What
         is in no backup comes first; that there was no room for more is a problem, unless it is all protected."""
         order = (UNPROTECTED, EXCLUDED, PROTECTED)
-        short = [mount.shortened for protection in order for mount in self.of(protection)]
+        short = [mount.shortened for protection in order for mount in self.with_protection(protection)]
         problems = tuple(_cut(problem) for problem in self.problems[:SHOWN])
         size, mounts = len(json.dumps(problems)), []
         for mount in short:

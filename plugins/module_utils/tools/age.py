@@ -158,12 +158,12 @@ class WrongKeyError(UsageError):
 
 def decrypt_bytes(path: Path, identity: str, *, subject: str, recipients: Sequence[str] = (), limit: int) -> bytes:
     """As decrypt(), into memory, so that no plain secret touches a disk."""
-    kept = _Kept(limit, subject)
+    kept = _BoundedBuffer(limit, subject)
     decrypt(path, identity, kept, subject=subject, recipients=recipients)
     return bytes(kept.data)
 
 
-class _Kept:
+class _BoundedBuffer:
     def __init__(self, limit: int, subject: str) -> None:
         self.data = bytearray()
         self._limit, self._subject = limit, subject
@@ -265,10 +265,10 @@ def require(attempted: str, subject: str) -> None:
 
 @dataclass(frozen=True)
 class HostKey:
-    """made: when, by the name of its file."""
+    """created: when, by the name of its file."""
 
     path: Path
-    made: datetime
+    created: datetime
     recipient: str
 
 
@@ -293,7 +293,7 @@ class HostKeys:
 
     def usable(self, now: datetime, days: int) -> Optional[HostKey]:
         """The one that a new backup is for: the newest, while it is not older than that, nor of a time to come."""
-        fit = [key for key in self.all() if key.made <= now + _EARLY and now - key.made < timedelta(days=days)]
+        fit = [key for key in self.all() if key.created <= now + _EARLY and now - key.created < timedelta(days=days)]
         return fit[-1] if fit else None
 
     def recipient(self, now: datetime, days: int, log: Log) -> str:
@@ -331,15 +331,15 @@ class HostKeys:
                     found.append(key.path.read_text(encoding="ascii"))
         return "\n".join(found)
 
-    def destroy(self, now: datetime, days: int, wanted: Callable[[str], bool], log: Log) -> None:
-        """Remove those that no backup is made for any more, once nothing is left to verify with them. wanted: is there
+    def destroy(self, now: datetime, days: int, needed: Callable[[str], bool], log: Log) -> None:
+        """Remove those that no backup is made for any more, once nothing is left to verify with them. needed: is there
         anything left, by the recipient. A week later they go in any case: a thief of the host shall read days."""
         usable = self.usable(now, days)
         for key in self.all():
             if key == usable:
                 continue
-            worn_out = not key.made <= now + _EARLY or now - key.made >= timedelta(days=days) + _WORN_OUT
-            if not worn_out and wanted(key.recipient):
+            worn_out = not key.created <= now + _EARLY or now - key.created >= timedelta(days=days) + _WORN_OUT
+            if not worn_out and needed(key.recipient):
                 continue
             try:
                 key.path.unlink()
@@ -348,7 +348,7 @@ class HostKeys:
                 log(f"{key.path}, an old key of this host, could not be destroyed: {exc.strerror or exc}")
                 continue
             left = "; what was not verified with it can be opened by the escrowed key alone" if worn_out else ""
-            log(f"the host's key of {key.made:%Y-%m-%d} is destroyed{left}")
+            log(f"the host's key of {key.created:%Y-%m-%d} is destroyed{left}")
 
 
 class NoKeyError(UnverifiedError):
@@ -357,18 +357,18 @@ class NoKeyError(UnverifiedError):
 
 @dataclass(frozen=True)
 class Keys:
-    """What opens backups here: the identity that an operator gave, and the host's own keys. place: where to decrypt to,
-    a directory of the host's."""
+    """What opens backups here: the identity that an operator gave, and the host's own keys. directory: where
+    to decrypt to, one of the host's."""
 
     host: HostKeys
-    place: Path
-    given: str = ""
+    directory: Path
+    identity: str = ""
 
     def opening(self, seal: Seal, subject: str) -> str:
         """The identities that may open it. Raises NoKeyError where there is none."""
         own = self.host.text(seal.everybody)
-        if self.given:
-            check_identity(self.given)
+        if self.identity:
+            check_identity(self.identity)
         elif not own:
             gone = "; this host's own key that opened it is gone" if seal.host else ""
             raise NoKeyError(
@@ -376,7 +376,7 @@ class Keys:
                 "Give the identity of one of them: -e identity_file=<a file on the controller> (lifeboat verify:"
                 " --identity FILE).",
             )  # fmt: skip
-        return "\n".join(filter(None, (self.given, own)))
+        return "\n".join(filter(None, (self.identity, own)))
 
     @contextlib.contextmanager
     def opened(
@@ -426,15 +426,15 @@ class Keys:
     def _private(self) -> Iterator[Path]:
         """A directory for what is decrypted, gone afterwards. What a killed run left there is removed first."""
         with contextlib.ExitStack() as stack:
-            with filesystem.explained("decrypt the backup", self.place):
-                self.place.mkdir(mode=0o700, parents=True, exist_ok=True)
-                root = stack.enter_context(filesystem.scratch(_OPENED, self.place))
+            with filesystem.explained("decrypt the backup", self.directory):
+                self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+                root = stack.enter_context(filesystem.scratch(_OPENED, self.directory))
             yield root
 
 
-def keys_of(given: str = "") -> Keys:
+def keys_of(identity: str = "") -> Keys:
     """Where there is no host of a stack: what the identity that was given opens, and it alone."""
-    return Keys(HostKeys(Path(os.devnull)), Path(tempfile.gettempdir()), given)
+    return Keys(HostKeys(Path(os.devnull)), Path(tempfile.gettempdir()), identity)
 
 
 class _Encryption(Protocol):
@@ -458,11 +458,11 @@ class Settings(Protocol):
     def state(self) -> Path: ...
 
 
-def sealing(config: Settings, log: Log, own: Sequence[str] = ()) -> Seal:
-    """For whom a new backup is encrypted. own: the component's recipients, where there are none for all of them. Raises
-    UnverifiedError where that cannot be: it is then not taken at all."""
+def sealing(config: Settings, log: Log, fallback: Sequence[str] = ()) -> Seal:
+    """For whom a new backup is encrypted. fallback: the component's recipients, where there are none for all of them.
+    Raises UnverifiedError where that cannot be: it is then not taken at all."""
     encryption = config.encryption
-    recipients = tuple(encryption.recipients or own)
+    recipients = tuple(encryption.recipients or fallback)
     if not recipients:
         return OPEN
     require("encrypt", "the backup")
@@ -471,9 +471,9 @@ def sealing(config: Settings, log: Log, own: Sequence[str] = ()) -> Seal:
     return Seal(recipients, host)
 
 
-def keys(config: Settings, given: str = "") -> Keys:
-    """What opens the stack's backups here. given: the identity that an operator gave, as text."""
-    return Keys(HostKeys(config.state), Path(config.encryption.directory or config.state), given)
+def keys(config: Settings, identity: str = "") -> Keys:
+    """What opens the stack's backups here. identity: the identity that an operator gave, as text."""
+    return Keys(HostKeys(config.state), Path(config.encryption.directory or config.state), identity)
 
 
 def _open(path: Path, target: Path, identity: str, seal: Seal, subject: str) -> None:

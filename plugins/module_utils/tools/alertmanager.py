@@ -115,7 +115,7 @@ class Client:
         body = json.dumps([{"labels": dict(labels), "annotations": dict(annotations), **times}]).encode()
         self._ask("send an alert to Alertmanager", "/api/v2/alerts", body)
 
-    def found(self, label: str, value: str) -> Optional[Alert]:
+    def find(self, label: str, value: str) -> Optional[Alert]:
         """The alert that has this label; None where Alertmanager has none."""
         attempted = "look for the alert in Alertmanager"
         answer = self._ask(attempted, "/api/v2/alerts?" + urlencode({"filter": f'{label}="{value}"'}))

@@ -71,8 +71,10 @@ class Remote:
             remedy="Nothing was lost. If somebody else has pushed meanwhile, run it again: it reads the branch again.",
         )
 
-    def _git(self, words: Sequence[str], attempted: str, *, timeout: Optional[float] = None, remedy: str = "") -> str:
-        return _git(words, attempted, self.url, self.environment(), timeout or self._timeout, remedy)
+    def _git(
+        self, arguments: Sequence[str], attempted: str, *, timeout: Optional[float] = None, remedy: str = ""
+    ) -> str:
+        return _git(arguments, attempted, self.url, self.environment(), timeout or self._timeout, remedy)
 
 
 class Clone:
@@ -81,8 +83,10 @@ class Clone:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def git(self, *words: str, env: Optional[Mapping[str, str]] = None) -> str:
-        return _git(["-C", str(self.path), *words], f"run git {words[0]}", str(self.path), {**AUTHOR, **(env or {})})
+    def git(self, *arguments: str, env: Optional[Mapping[str, str]] = None) -> str:
+        return _git(
+            ["-C", str(self.path), *arguments], f"run git {arguments[0]}", str(self.path), {**AUTHOR, **(env or {})}
+        )
 
     def has(self, commit: str) -> bool:
         """Whether the branch's history has it."""
@@ -160,11 +164,16 @@ class Clone:
 
 
 def _git(
-    words: Sequence[str], attempted: str, subject: str, env: Mapping[str, str], timeout: float = 300, remedy: str = ""
+    arguments: Sequence[str],
+    attempted: str,
+    subject: str,
+    env: Mapping[str, str],
+    timeout: float = 300,
+    remedy: str = "",
 ) -> str:
     try:
         return pipeline.output(
-            Command(["git", *words], env={"LC_ALL": "C.UTF-8", **env}), attempted=attempted, subject=subject,
+            Command(["git", *arguments], env={"LC_ALL": "C.UTF-8", **env}), attempted=attempted, subject=subject,
             timeout=timeout, remedy=remedy,
         )  # fmt: skip
     except LifeboatError as exc:

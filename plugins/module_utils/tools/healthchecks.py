@@ -87,13 +87,13 @@ class Switch:
         last.join(self._patience)
         return said[0] if said else f"no answer within {self._patience:.0f} s"
 
-    def _end(self, signal: str, data: bytes, said: list[str]) -> None:
+    def _end(self, signal: str, data: bytes, causes: list[str]) -> None:
         if self._first is not None:  # or the run would begin after its end
             self._first.join(self._timeout)
         for attempt in range(1, ATTEMPTS + 1):
             cause, again = self._sent(signal, data)
             if not again or attempt == ATTEMPTS:
-                said.append(cause)
+                causes.append(cause)
                 return
             time.sleep(self._pause)
 
@@ -122,11 +122,11 @@ def _started(thread: threading.Thread) -> bool:
     return True
 
 
-def _judged(status: int, said: str) -> tuple[str, bool]:
+def _judged(status: int, answer: str) -> tuple[str, bool]:
     if 300 <= status < 400:
         return f"it answered {status} and sends elsewhere, which is not followed", False
     if status >= 400:
         return f"it answered {status}", status >= 500 or status == 429
-    if said.startswith("OK ("):  # OK (not found), OK (rate limited): answered with 200, and not counted
-        return f"it answered {said!r}", False
+    if answer.startswith("OK ("):  # OK (not found), OK (rate limited): answered with 200, and not counted
+        return f"it answered {answer!r}", False
     return "", False

@@ -58,7 +58,7 @@ def send(server: Server, message: bytes, sender: str, recipients: Sequence[str])
     except smtplib.SMTPRecipientsRefused as exc:
         return Sent(_refused(exc.recipients))
     except smtplib.SMTPResponseException as exc:
-        return Sent(f"the server answered {exc.smtp_code}: {_words(exc.smtp_error)}")
+        return Sent(f"the server answered {exc.smtp_code}: {_answer_text(exc.smtp_error)}")
     except (smtplib.SMTPException, OSError, ValueError) as exc:
         return Sent(getattr(exc, "strerror", None) or str(exc) or type(exc).__name__)
     except LifeboatError as exc:
@@ -84,10 +84,10 @@ def _connected(server: Server) -> smtplib.SMTP:
 
 
 def _refused(recipients: dict[str, tuple[int, bytes]]) -> str:
-    return "; ".join(f"{name} was refused: {code} {_words(words)}" for name, (code, words) in recipients.items())
+    return "; ".join(f"{name} was refused: {code} {_answer_text(words)}" for name, (code, words) in recipients.items())
 
 
-def _words(answer: object) -> str:
+def _answer_text(answer: object) -> str:
     return pipeline.one_line(answer if isinstance(answer, (bytes, str)) else str(answer))
 
 

@@ -87,10 +87,10 @@ def way(address: str, port: int) -> tuple[str, str]:
 class Sftp(Source):
     """The repository behind an SFTP server. `argv`: the process that speaks it, of command()."""
 
-    def __init__(self, argv: Sequence[str], place: str, root: str, budget: Budget, store: str = "") -> None:
+    def __init__(self, argv: Sequence[str], location: str, root: str, budget: Budget, store: str = "") -> None:
         super().__init__(budget)
         self.store = store
-        self._place, self._root = place, root.rstrip("/")
+        self._location, self._root = location, root.rstrip("/")
         self._number, self._block = 0, BLOCK
         self._late: set[int] = set()  # requests whose answers nobody waits for any more
         self._buffer = bytearray()
@@ -102,7 +102,7 @@ class Sftp(Source):
             )  # fmt: skip
         except OSError as exc:
             self._errors.close()
-            raise LifeboatError("reach the stack's host", place, f"{argv[0]}: {exc.strerror or exc}") from exc
+            raise LifeboatError("reach the stack's host", location, f"{argv[0]}: {exc.strerror or exc}") from exc
         os.set_blocking(present(self._process.stdin).fileno(), False)
         self._errors.started()
         # Who reads the store through this connection waits for its own answers: with the process they end too.
@@ -120,10 +120,10 @@ class Sftp(Source):
             raise
 
     @property
-    def place(self) -> str:
-        return self._place
+    def location(self) -> str:
+        return self._location
 
-    def said(self) -> str:
+    def last_error(self) -> str:
         """What the process complained of last, such as that the port may not be forwarded."""
         return printable(" / ".join(_lines(self._errors)[-3:]))[:500]
 
@@ -159,7 +159,7 @@ class Sftp(Source):
                 if (
                     len(found) > most + 2
                 ):  # the folder itself and the one above it are listed too, and by some many times
-                    raise too_many(self.place, folder, most)
+                    raise too_many(self.location, folder, most)
 
     def size(self, parts: Parts) -> int:
         kind, answer = self._ask(LSTAT, _bytes(self._path(parts)))
@@ -168,7 +168,7 @@ class Sftp(Source):
             raise self._unlike("an answer of another kind than was asked for")
         size, mode = answer.attributes()
         if mode is None or not stat.S_ISREG(mode) or size is None:
-            raise not_plain(self.place, parts)
+            raise not_plain(self.location, parts)
         return size
 
     def chunks(self, parts: Parts, offset: int, size: int) -> Iterator[bytes]:
@@ -312,9 +312,9 @@ class Sftp(Source):
             return
         code = answer.number()
         if code == NO_SUCH_FILE:
-            raise missing(self.place, parts)
-        cause = f"the server says: {_said(answer)} ({code})"
-        subject = f"{self.place}: {'/'.join(parts)}"
+            raise missing(self.location, parts)
+        cause = f"the server says: {_answer_text(answer)} ({code})"
+        subject = f"{self.location}: {'/'.join(parts)}"
         if code == PERMISSION_DENIED:
             remedy = "The keeper's account must be in the group of lifeboat_repository.group: deploy the stack's host."
             raise UsageError(_READ, subject, cause, remedy)
@@ -323,22 +323,24 @@ class Sftp(Source):
     def _only_end(self, answer: _Answer, parts: Parts) -> None:
         code = answer.number()
         if code != EOF:
-            raise LifeboatError(_READ, f"{self.place}: {'/'.join(parts)}", f"the server says: {_said(answer)} ({code})")
+            raise LifeboatError(
+                _READ, f"{self.location}: {'/'.join(parts)}", f"the server says: {_answer_text(answer)} ({code})"
+            )
 
     def _unlike(self, cause: str) -> LifeboatError:
         """Of the connection and not of one file: after that no answer can be told from another."""
-        return LifeboatError(_READ, self.place, f"the answer is not SFTP: {cause}", "Look at the stack's host.")
+        return LifeboatError(_READ, self.location, f"the answer is not SFTP: {cause}", "Look at the stack's host.")
 
     def _lost(self) -> LifeboatError:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(2)
-        said = self.said()
+        said = self.last_error()
         status = self._process.returncode
         remedy = "Try it by hand, as the keeper's user: docs/keeper.md#when-a-pull-fails."
         if "Host key verification failed" in said:
             remedy = "Its key is not the pinned one. Find out why before anything else; then deploy the keeper again."
         return LifeboatError(
-            "reach the stack's host", self.place, said or "the connection was closed", remedy, exit_status=status
+            "reach the stack's host", self.location, said or "the connection was closed", remedy, exit_status=status
         )
 
 
@@ -380,7 +382,7 @@ def _bytes(data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + data
 
 
-def _said(answer: _Answer) -> str:
+def _answer_text(answer: _Answer) -> str:
     return printable(answer.text()[:200].decode("utf-8", "replace"))
 
 

@@ -23,7 +23,7 @@ BAD = "BAD SIGNATURE"
 _REMEDY = "Correct lifeboat_evidence.signing_key; it must be a private key on the host, without a passphrase."
 
 
-def of(path: Path) -> Path:
+def path_of(path: Path) -> Path:
     return path.with_name(path.name + ".sig")
 
 
@@ -33,14 +33,14 @@ def make(path: Path, key: str) -> Path:
     if not Path(key).is_file():
         raise NotFoundError(attempted, key, "there is no such key", _REMEDY)
     with explained(attempted, path):
-        of(path).unlink(missing_ok=True)  # ssh-keygen asks before it overwrites
+        path_of(path).unlink(missing_ok=True)  # ssh-keygen asks before it overwrites
     # SSH_ASKPASS_REQUIRE: a key with a passphrase must fail, not wait for a terminal.
     words = ["ssh-keygen", "-Y", "sign", "-f", key, "-n", NAMESPACE, str(path)]
     status, _out, err = pipeline.probe(Command(words, {"SSH_ASKPASS_REQUIRE": "never"}), timeout=30)
-    if status or not of(path).is_file():
+    if status or not path_of(path).is_file():
         said = err.strip().splitlines() or [f"ssh-keygen ended with {status}"]
         raise LifeboatError(attempted, str(path), said[-1], _REMEDY)
-    return of(path)
+    return path_of(path)
 
 
 def check(path: Path, allowed_signers: str) -> str:
@@ -48,12 +48,12 @@ def check(path: Path, allowed_signers: str) -> str:
 
     allowed_signers: `name ssh-ed25519 AAAA…` a line, as in ssh-keygen(1). Raises LifeboatError when it cannot be asked.
     """
-    if not of(path).is_file():
+    if not path_of(path).is_file():
         return NONE
     attempted = "check the signature"
     if not Path(allowed_signers).is_file():
         raise NotFoundError(attempted, allowed_signers, "there is no such file", "Name a file of allowed signers.")
-    words = ["ssh-keygen", "-Y", "find-principals", "-f", allowed_signers, "-s", str(of(path))]
+    words = ["ssh-keygen", "-Y", "find-principals", "-f", allowed_signers, "-s", str(path_of(path))]
     status, who, err = pipeline.probe(Command(words), timeout=30)
     if status in (126, 127):
         raise LifeboatError(attempted, str(path), err, "Install openssh-client.")
@@ -63,7 +63,7 @@ def check(path: Path, allowed_signers: str) -> str:
     with explained(attempted, path), path.open("rb") as file:
         try:
             words = ["ssh-keygen", "-Y", "verify", "-f", allowed_signers, "-I", names[0], "-n", NAMESPACE]
-            verify = Command([*words, "-s", str(of(path))])
+            verify = Command([*words, "-s", str(path_of(path))])
             pipeline.run([verify], attempted=attempted, subject=str(path), source=file, timeout=30)
         except LifeboatError as exc:
             return f"{BAD}: {exc.cause}"

@@ -67,7 +67,7 @@ class Source(abc.ABC):
 
     @property
     @abc.abstractmethod
-    def place(self) -> str:
+    def location(self) -> str:
         """Where it is, as text."""
 
     @abc.abstractmethod
@@ -85,13 +85,13 @@ class Source(abc.ABC):
     def read(self, parts: Parts, most: int) -> bytes:
         """A small file. Raises BoundError where it has more bytes."""
         if self.size(parts) > most:
-            raise BoundError(_READ, f"{self.place}: {'/'.join(parts)}", f"it has more than {most} bytes")
+            raise BoundError(_READ, f"{self.location}: {'/'.join(parts)}", f"it has more than {most} bytes")
         data = b"".join(self.chunks(parts, 0, most + 1))
         if len(data) > most:
-            raise BoundError(_READ, f"{self.place}: {'/'.join(parts)}", f"it does not end after {most} bytes")
+            raise BoundError(_READ, f"{self.location}: {'/'.join(parts)}", f"it does not end after {most} bytes")
         return data
 
-    def said(self) -> str:
+    def last_error(self) -> str:
         """What the way there complained of last."""
         return ""
 
@@ -115,7 +115,7 @@ class Directory(Source):
         self.root = root
 
     @property
-    def place(self) -> str:
+    def location(self) -> str:
         return str(self.root)
 
     def names(self, folder: str, most: int) -> list[str]:
@@ -131,7 +131,7 @@ class Directory(Source):
                 for entry in entries:
                     found.append(entry.name)
                     if len(found) > most:
-                        raise too_many(self.place, folder, most)
+                        raise too_many(self.location, folder, most)
         return sorted(found)
 
     def size(self, parts: Parts) -> int:
@@ -139,7 +139,7 @@ class Directory(Source):
         with explained(_READ, path):
             status = path.lstat()
         if not stat.S_ISREG(status.st_mode):
-            raise not_plain(self.place, parts)
+            raise not_plain(self.location, parts)
         return status.st_size
 
     def chunks(self, parts: Parts, offset: int, size: int) -> Iterator[bytes]:
@@ -152,16 +152,16 @@ class Directory(Source):
                 yield data
 
 
-def too_many(place: str, folder: str, most: int) -> BoundError:
+def too_many(location: str, folder: str, most: int) -> BoundError:
     cause = f"{folder} holds more than {most} names"
     return BoundError(
-        "list the stack's repository", place, cause, "Look there; raise keeper.limits.names if it is right."
+        "list the stack's repository", location, cause, "Look there; raise keeper.limits.names if it is right."
     )
 
 
-def not_plain(place: str, parts: Parts) -> IntegrityError:
-    return IntegrityError(_READ, f"{place}: {'/'.join(parts)}", "it is not a plain file")
+def not_plain(location: str, parts: Parts) -> IntegrityError:
+    return IntegrityError(_READ, f"{location}: {'/'.join(parts)}", "it is not a plain file")
 
 
-def missing(place: str, parts: Parts) -> NotFoundError:
-    return NotFoundError(_READ, f"{place}: {'/'.join(parts)}", "it is not there")
+def missing(location: str, parts: Parts) -> NotFoundError:
+    return NotFoundError(_READ, f"{location}: {'/'.join(parts)}", "it is not there")

@@ -22,7 +22,7 @@ import zlib
 from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import IO, Annotated, Callable, Optional, cast
+from typing import IO, Annotated, Callable, Optional
 
 from ..base import filesystem, typed
 from ..base.errors import IntegrityError, SpaceError, printable
@@ -140,7 +140,7 @@ class Packer:
             self.packed.skipped[path] = exc.strerror or str(exc)
             return
         try:
-            self._one(at, name, real, 0 if content else DEPTH + 1)
+            self._add(at, name, real, 0 if content else DEPTH + 1)
         finally:
             os.close(at)
 
@@ -148,7 +148,7 @@ class Packer:
         with contextlib.suppress(OSError):
             self._record(path, os.lstat(path), target=str(Path(path).readlink()))
 
-    def _one(self, at: int, name: str, path: str, depth: int) -> None:
+    def _add(self, at: int, name: str, path: str, depth: int) -> None:
         if path in self.packed.entries or path in self._exclude:
             return
         try:
@@ -175,7 +175,7 @@ class Packer:
         below = os.open(name or "/", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=at)
         try:
             for text in sorted(os.listdir(below)):  # noqa: PTH208 - of a handle, which nobody can swap
-                self._one(below, text, os.path.join(path, text), depth + 1)
+                self._add(below, text, os.path.join(path, text), depth + 1)
         finally:
             os.close(below)
 
@@ -279,23 +279,16 @@ def members(stream: IO[bytes], subject: str, most: int = MEMBERS) -> Iterator[tu
     leave the place it is unpacked to.
     """
     with whole(subject), gzip.GzipFile(fileobj=stream, mode="rb") as plain:
-        yield from plain_members(cast(IO[bytes], plain), subject, most)
-
-
-def plain_members(
-    stream: IO[bytes], subject: str, most: int, member_type: Optional[type[Member]] = None
-) -> Iterator[tuple[Entry, Optional[IO[bytes]]]]:
-    """The like of a tar that is not compressed. member_type: what reads a header."""
-    with whole(subject), tarfile.open(fileobj=stream, mode="r|", tarinfo=member_type or Member) as archive:
-        number = 0
-        while (member := archive.next()) is not None:
-            number += 1
-            if number > most:
-                raise IntegrityError("read the archive", subject, f"it has more than {most} files")
-            yield _entry(member, subject), archive.extractfile(member) if member.isreg() else None
-            archive.members.clear()  # type: ignore[attr-defined,unused-ignore]  # it would keep each of them
-    while stream.read(filesystem.CHUNK):  # what comes after the end, such as gzip's own checksum
-        pass
+        with tarfile.open(fileobj=plain, mode="r|", tarinfo=Member) as archive:
+            number = 0
+            while (member := archive.next()) is not None:
+                number += 1
+                if number > most:
+                    raise IntegrityError("read the archive", subject, f"it has more than {most} files")
+                yield _entry(member, subject), archive.extractfile(member) if member.isreg() else None
+                archive.members.clear()  # type: ignore[attr-defined,unused-ignore]  # it would keep each of them
+        while plain.read(filesystem.CHUNK):  # what comes after the end, such as gzip's own checksum
+            pass
 
 
 class Member(tarfile.TarInfo):
@@ -323,17 +316,6 @@ class Member(tarfile.TarInfo):
             raise tarfile.ReadError(str(exc)) from exc
         except RecursionError as exc:  # a name before a name before a name
             raise tarfile.ReadError("headers without a file") from exc
-
-
-class SparseMember(Member):
-    """Of a sparse file (GNU's format 1.0) what is stored: the map, then its pieces. The real size is in a listing."""
-
-    def _proc_gnusparse_10(self, *found: object) -> tarfile.TarInfo:
-        _member, pax_headers, _archive = found
-        cast(dict[str, str], pax_headers).pop(
-            "GNU.sparse.realsize", None
-        )  # it would be taken for the size of what is stored
-        return self
 
 
 @contextlib.contextmanager
@@ -372,25 +354,25 @@ def read(stream: IO[bytes], subject: str) -> dict[str, Entry]:
     return found
 
 
-def unpack(stream: IO[bytes], target: Path, wanted: Mapping[str, Entry], subject: str) -> list[str]:
-    """Unpack below `target` what `wanted` lists, all of it and nothing else. Returns the paths.
+def unpack(stream: IO[bytes], target: Path, listing: Mapping[str, Entry], subject: str) -> list[str]:
+    """Unpack below `target` what `listing` lists, all of it and nothing else. Returns the paths.
 
     Owner and group are set where we are root. Nothing is written through a link, and nothing that is there replaced.
     """
     done: list[Entry] = []
     for entry, content in members(stream, subject):
-        listed = wanted.get(entry.path)
+        listed = listing.get(entry.path)
         if listed is None:
             raise IntegrityError("unpack", subject, f"{entry.path!r} is in it and not in the listing")
         if entry.size != listed.size:  # before a byte of it is written: the listing is what room was reckoned by
             raise IntegrityError("unpack", subject, f"{entry.path!r} is not as the listing has it")
         with whole(subject), filesystem.explained("unpack", str(target) + entry.path):
-            had = _place(entry, content, target, subject)
+            had = _write_entry(entry, content, target, subject)
         if had.same != listed.same:
             raise IntegrityError("unpack", subject, f"{entry.path!r} is not as the listing has it")
         done.append(entry)
     paths = [entry.path for entry in done]
-    missing = sorted(set(wanted) - set(paths))
+    missing = sorted(set(listing) - set(paths))
     if missing:
         raise IntegrityError("unpack", subject, f"{missing[0]!r} is in the listing and not in it")
     for entry in reversed(done):  # last, and the deepest first: a closed directory could not be filled
@@ -402,7 +384,7 @@ def unpack(stream: IO[bytes], target: Path, wanted: Mapping[str, Entry], subject
     return paths
 
 
-def _place(entry: Entry, content: Optional[IO[bytes]], target: Path, subject: str) -> Entry:
+def _write_entry(entry: Entry, content: Optional[IO[bytes]], target: Path, subject: str) -> Entry:
     above, name = os.path.split(entry.path)
     at = filesystem.descend(target, filter(None, above.split("/")), make=True)
     root = os.geteuid() == 0
@@ -439,10 +421,10 @@ def _hashed(entry: Entry, content: Optional[IO[bytes]], sink: Optional[IO[bytes]
     return replace(entry, sha256=writer.sha256)
 
 
-def differences(found: Mapping[str, Entry], listed: Mapping[str, Entry], name: str) -> list[str]:
+def differences(archived: Mapping[str, Entry], listed: Mapping[str, Entry], name: str) -> list[str]:
     """What an archive and its listing do not agree on, in words."""
-    wrong = [f"{name}: {path!r} is missing" for path in listed if path not in found]
-    wrong += [f"{name}: {path!r} is not in the listing" for path in found if path not in listed]
-    both = (path for path in listed if path in found)
-    wrong += [f"{name}: {path!r} is not as listed" for path in both if found[path].same != listed[path].same]
+    wrong = [f"{name}: {path!r} is missing" for path in listed if path not in archived]
+    wrong += [f"{name}: {path!r} is not in the listing" for path in archived if path not in listed]
+    both = (path for path in listed if path in archived)
+    wrong += [f"{name}: {path!r} is not as listed" for path in both if archived[path].same != listed[path].same]
     return wrong

@@ -86,7 +86,7 @@ def take(run: Opened, *, log: Log, override: bool = False) -> Manifest:
     config, stack = run.config, run.runtime
     _refuse_in_recovery(config)
     seal = age.sealing(config, log)
-    repo = repositories.of(run)
+    repo = repositories.repository_of(run)
     repo.check(writable=True)
     repo.sweep(older_than=STALE, now=datetime.now(timezone.utc))
     server = database_server.for_backups(run)

@@ -14,7 +14,7 @@ from ..base.checks import FAIL, Check, verdict
 from ..base.errors import LifeboatError
 from ..database import reopen
 from ..stack.runtime import Opened
-from .task import Task
+from .step import Step
 
 
 @dataclass(frozen=True)
@@ -27,14 +27,14 @@ class Reopened:
     phase: clock.Phase
 
 
-def after(task: Task, opened: Opened, done: object, services: Sequence[str]) -> dict[str, object]:
+def after(step: Step, opened: Opened, done: object, services: Sequence[str]) -> dict[str, object]:
     """Return the module's values: those of its own phase, which ends here, and `reopened`. An error is a
     failed check."""
-    own, said = task.clock.phase(), list(task.lines)
+    own, said = step.clock.phase(), list(step.lines)
     began = clock.start()
     try:
-        found = reopen.reopen(opened, services, log=task.log)
+        found = reopen.reopen(opened, services, log=step.log)
     except LifeboatError as exc:
         found = [Check("services", FAIL, exc.cause)]
-    reopened = Reopened(verdict(found), found, task.lines[len(said) :], began.phase())
+    reopened = Reopened(verdict(found), found, step.lines[len(said) :], began.phase())
     return {**typed.plain(done), **typed.plain({"reopened": reopened, "phase": own, "log": said})}

@@ -1,0 +1,175 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Take a base: a copy of the server's files with the WAL that makes it whole, from which spans lead to any instant.
+
+By PostgreSQL's own pg_basebackup to standard output, through zstd and age, so that no plain byte lies anywhere and
+memory stays flat. `-X fetch`: it holds what it needs to stand by itself; a temporary slot holds that WAL back until
+then.
+The plain format on purpose: a server that compresses cannot write a manifest to standard output.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from typing import Optional
+
+from ...base import lock, pipeline
+from ...base.errors import IntegrityError, Log, SpaceError, UsageError
+from ...base.filesystem import STALE, create
+from ...base.pipeline import Command, HashingWriter
+from ...base.text import human, named
+from ...base.typed import plain
+from ...base.version import VERSION
+from ...recovery.state import RECOVERING, refuse_while_unfinished
+from ...repository import catalog, repositories
+from ...repository.components import BASE
+from ...repository.details import BaseDetails
+from ...repository.manifest import Artefact, Manifest
+from ...stack.runtime import Opened
+from ...tools import age
+from ...wal.segments import format_lsn, parse_lsn
+from .. import server as database_server
+from ..server import Server, answers
+from . import preflight, receiver
+from .receiver import Way
+
+TAKE = "take a base"
+_SLOT = "lifeboat_base"
+_COMPRESS = ("zstd", "-1", "-q", "-c")
+# What pg_basebackup says with --verbose, in English: its tools run with LC_ALL=C.
+_POINTS = re.compile(r"write-ahead log (start|end) point: ([0-9A-F]{1,8}/[0-9A-F]{1,8})(?: on timeline (\d{1,10}))?")
+
+
+@dataclass(frozen=True)
+class _About:
+    """What a server must be like that takes the base."""
+
+    size: int
+    tablespaces: tuple[str, ...]
+    superuser: str
+    preload: str
+    checksums: bool
+    collations: Mapping[str, str] = field(default_factory=dict)
+    settings: Mapping[str, int] = field(default_factory=dict)
+
+
+_ABOUT = """SELECT jsonb_build_object(
+  'size', (SELECT sum(pg_tablespace_size(oid))::bigint FROM pg_tablespace),
+  'tablespaces', (SELECT coalesce(jsonb_agg(spcname ORDER BY spcname), '[]') FROM pg_tablespace
+     WHERE spcname NOT IN ('pg_default', 'pg_global')),
+  'superuser', (SELECT rolname FROM pg_roles WHERE oid = 10), 'preload', current_setting('shared_preload_libraries'),
+  'checksums', current_setting('data_checksums') = 'on',
+  'collations', (SELECT coalesce(jsonb_object_agg(datname, version), '{}') FROM (SELECT datname,
+     to_jsonb(d) ->> 'datcollversion' AS version FROM pg_database d) v WHERE version IS NOT NULL),
+  'settings', (SELECT jsonb_object_agg(name, setting::bigint) FROM pg_settings WHERE name IN ('max_connections',
+     'max_wal_senders', 'max_worker_processes', 'max_prepared_transactions', 'max_locks_per_transaction')));"""
+
+
+def take(run: Opened, log: Log) -> Manifest:
+    """Take one base of the server whose WAL is received, and publish it. Raises LifeboatError; whatever fails, nothing
+    is published, and the server is as it was."""
+    config = run.config
+    if receiver.enabled(config) is None:
+        remedy = "Run: lifeboat wal enable."
+        raise UsageError(TAKE, config.stack, "no WAL is received: nothing would lead on from a base", remedy)
+    refuse_while_unfinished(config, TAKE, (RECOVERING,))
+    with lock.held(f"{config.stack}.base", TAKE):
+        return _take(run, log)
+
+
+def _take(run: Opened, log: Log) -> Manifest:
+    config, started = run.config, time.monotonic()
+    seal = age.sealing(config, log)
+    repo = repositories.repository_of(run)
+    repo.check(writable=True)
+    repo.sweep(older_than=STALE, now=datetime.now(timezone.utc))
+    server = database_server.connect(config, run.runtime)
+    facts = preflight.read(server)
+    (about,) = answers(_About, server.execute(_ABOUT, attempted=TAKE, timeout=60))
+    if about.tablespaces:
+        names = ", ".join(map(named, about.tablespaces))
+        raise UsageError(
+            TAKE, config.stack, f"the server has tablespaces ({names}), and pg_basebackup streams none but its own",
+            "Move their tables to pg_default, or go on with the dumps alone.",
+        )  # fmt: skip
+    free = repo.free_bytes()
+    if free is not None and free < about.size:
+        remedy = "Make room, or prune: lifeboat prune."
+        cause = f"{human(free)} are free there, and the server has {human(about.size)}"
+        raise SpaceError(TAKE, repo.address, cause, remedy)
+    route = receiver.way(run, server, facts)
+    taken_at = datetime.now(timezone.utc)
+    identity = catalog.free_id(repo, BASE, taken_at)
+    log(f"{identity}: copying the server's files ({human(about.size)})")
+    with repo.stage(BASE, identity) as staging, server.session("template1") as session:
+        # It is gone with the session, whatever ends that.
+        slot = f"SELECT to_json(pg_create_physical_replication_slot('{_SLOT}', true, true)::text);"
+        session.rows(slot, attempted="hold the WAL of the base back")
+        name = seal.named("base.tar.zst")
+        with create(staging.path / name) as file:
+            writer = HashingWriter(file)
+            finished = pipeline.run(
+                [_command(run, server, route), Command(_COMPRESS), *seal.chain], attempted=TAKE, subject=identity,
+                sink=writer, timeout=config.timeout, remedy="See the server's log. Nothing was published.",
+            )  # fmt: skip
+        start, stop, timeline = points(finished[0].stderr, identity)
+        details = BaseDetails(
+            system_identifier=facts.system,
+            server_version_num=facts.version,
+            timeline=timeline,
+            start=start,
+            stop=stop,
+            image=route.image,
+            architecture=_architecture(server),
+            collversion=about.collations,
+            data_checksums=about.checksums,
+            segment_size=facts.segment,
+            superuser=about.superuser,
+            preload=tuple(filter(None, (text.strip() for text in about.preload.split(",")))),
+            settings=about.settings,
+            bytes=about.size,
+            seconds=round(time.monotonic() - started, 2),
+            host=socket.gethostname(),
+            recipients=seal.recipients,
+            host_key=seal.host,
+        )
+        manifest = Manifest(
+            identity, BASE, config.stack, taken_at, datetime.now(timezone.utc),
+            (Artefact(name, writer.size, writer.sha256),), {"lifeboat": VERSION}, plain(details),
+        )  # fmt: skip
+        manifest = repositories.publish(run, manifest, staging.publish)
+    log(f"{identity}: published, {human(writer.size)} in {details.seconds} s; WAL from {start} to {stop} is inside")
+    return manifest
+
+
+def _command(run: Opened, server: Server, route: Way) -> Command:
+    words = ["pg_basebackup", *(["--host", route.host] if route.host else []), "--port", str(route.port)]
+    words += ["--username", route.user, "--no-password", "--checkpoint", "fast", "--wal-method", "fetch"]
+    words += ["--format", "tar", "--pgdata", "-", "--verbose", "--label", "lifeboat"]
+    user = run.config.database.os_user if route.container else route.user
+    return run.runtime.command(run.config.database.service, words, env={"LC_ALL": "C"}, user=user)
+
+
+def points(stderr: str, identity: str) -> tuple[str, str, int]:
+    """Where the WAL of a base begins and ends, and on which timeline, by what pg_basebackup said."""
+    said: dict[str, str] = {}
+    timeline: Optional[int] = None
+    for which, lsn, number in _POINTS.findall(stderr):
+        said[which] = format_lsn(parse_lsn(lsn))
+        timeline = int(number) if number else timeline
+    if set(said) != {"start", "end"} or not timeline:
+        cause = "pg_basebackup did not say from where to where its WAL goes"
+        raise IntegrityError(TAKE, identity, cause, "Is it PostgreSQL's own pg_basebackup? Nothing was published.")
+    return said["start"], said["end"], timeline
+
+
+def _architecture(server: Server) -> str:
+    status, out, _err = pipeline.probe(server.run_command(["uname", "-m"]))
+    return out.strip() if status == 0 else ""

@@ -1,0 +1,445 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Continuous protection of a database by its WAL: switch it on and off, and say how it stands."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Optional
+
+from ..base import clock, filesystem, pipeline
+from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check, verdict
+from ..base.clock import format_time
+from ..base.errors import LifeboatError, Log, SpaceError, UnverifiedError, UsageError
+from ..base.filesystem import explained
+from ..base.pipeline import Command
+from ..base.text import human, named
+from ..base.throttle import parse_rate
+from ..database import server as database_server
+from ..database.server import Server, literal
+from ..database.wal import preflight, receiver, send, watch
+from ..database.wal.preflight import ENABLE, ROLE, SLOT, Facts
+from ..database.wal.receiver import Enabled, Way
+from ..database.wal.send import Ledger
+from ..repository import repositories
+from ..settings.config import Config
+from ..settings.parts import LocalSettings
+from ..stack.runtime import Opened
+
+UNITS = Path("/etc/systemd/system")
+AGENT = "/usr/local/bin/lifeboat"
+DISABLE = "disable continuous protection"
+_RUNS = Path("/run/systemd/system")  # https://www.freedesktop.org/software/systemd/man/latest/sd_booted.html
+_MEBI = 1 << 20
+_PATIENCE = 90.0  # seconds until the first note
+_SENT = 3600  # seconds that one pass may take
+
+_RECEIVER = """\
+# By Lifeboat (lifeboat wal enable), which writes it again.
+[Unit]
+Description=Receive the WAL of {stack}
+After=docker.service postgresql.service
+StartLimitIntervalSec=0
+RequiresMountsFor={spool}
+
+[Service]
+ExecStart={agent} wal receive --stack {stack}
+{stop}# The server holds the WAL back until the receiver is there again.
+Restart=always
+RestartSec=5
+UMask=0077
+
+[Install]
+WantedBy=multi-user.target
+"""
+_SENDER = """\
+# By Lifeboat (lifeboat wal enable), which writes it again.
+[Unit]
+Description=Send the WAL of {stack} to its repository
+
+[Service]
+Type=oneshot
+ExecStart={agent} wal send --stack {stack}
+TimeoutStartSec={timeout}
+Nice=5
+UMask=0077
+"""
+_TIMER = """\
+# By Lifeboat (lifeboat wal enable), which writes it again.
+[Unit]
+Description=Send the WAL of {stack} every {interval} s
+
+[Timer]
+OnBootSec={interval}
+OnActiveSec=1
+OnUnitInactiveSec={interval}
+AccuracySec=1
+
+[Install]
+WantedBy=timers.target
+"""
+
+
+def units(config: Config) -> dict[Path, str]:
+    """The units of a stack, by their files."""
+    stack, docker = config.stack, shutil.which("docker") or "/usr/bin/docker"
+    stop = f"ExecStopPost=-{docker} stop --time 5 {name}\n" if (name := _container(config)) else ""
+    words = {
+        "stack": stack, "agent": shutil.which("lifeboat") or AGENT, "spool": config.spool, "stop": stop,
+        "timeout": _SENT, "interval": config.wal.interval,
+    }  # fmt: skip
+    return {
+        UNITS / f"lifeboat-wal-{stack}.service": _RECEIVER.format(**words),
+        UNITS / f"lifeboat-send-{stack}.service": _SENDER.format(**words),
+        UNITS / f"lifeboat-send-{stack}.timer": _TIMER.format(**words),
+    }
+
+
+def _container(config: Config) -> str:
+    return f"lifeboat-wal-{config.stack}" if config.runtime.type == "compose" else ""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """steps: what is still to be done, in order; empty where all of it is. limit: bytes that the slot may hold back."""
+
+    steps: tuple[str, ...]
+    limit: int
+    facts: Facts
+    way: Way
+    server: Server
+
+    def as_dict(self) -> dict[str, object]:
+        return {"changed": bool(self.steps), "steps": list(self.steps), "slot_limit": self.limit}
+
+
+def plan(run: Opened) -> Plan:
+    """Read what is there and what is in the way of it. Changes nothing; raises UsageError with all obstacles."""
+    config = run.config
+    if not config.wal.enabled:
+        remedy = "Set lifeboat_wal: {enabled: true} and run lifeboat.dr.deploy, then this again."
+        raise UsageError(ENABLE, config.stack, "lifeboat_wal.enabled is false on this host", remedy)
+    receiver.refuse_elsewhere(config)
+    if not isinstance(config.repository, LocalSettings):
+        cause = "the repository is a bucket, and spans of WAL are written to a directory of this host only"
+        remedy = "Use lifeboat_repository: {type: local, …}, with the bucket as lifeboat_vault."
+        raise UsageError(ENABLE, config.stack, cause, remedy)
+    _require_tools(config)
+    server = database_server.connect(config, run.runtime)
+    facts = preflight.read(server)
+    receiver.refuse_without_tool(server)
+    route = receiver.way(run, server, facts)
+    rules = preflight.rules(server)
+    container = bool(route.container)
+    preflight.refuse(
+        config.stack, list(preflight.obstacles(facts, rules, config.wal, container=container, user=route.user))
+    )
+    limit = _limit(config, server, facts)
+    _require_room(run, facts, limit)
+    repositories.repository_of(run).check(writable=True)
+    return Plan(tuple(_steps(config, facts, route, limit)), limit, facts, route, server)
+
+
+def _require_tools(config: Config) -> None:
+    if not shutil.which("systemctl") or not _RUNS.is_dir():
+        cause = "systemd does not run here, and nothing else would start the receiver again"
+        raise UsageError(ENABLE, config.stack, cause, "Protect the stack from a host that runs systemd.")
+    for tool in ("zstd", *(["age"] if config.encryption.recipients else [])):
+        if not shutil.which(tool):
+            raise UnverifiedError(ENABLE, config.stack, f"{tool} is not installed here", f"apt install {tool}")
+
+
+def _limit(config: Config, server: Server, facts: Facts) -> int:
+    """Bytes that the slot may hold back: what is set stays, unless the inventory says otherwise."""
+    if facts.limit >= 0 and not config.wal.slot_limit:
+        return facts.limit * _MEBI
+    return preflight.slot_limit(server.free_bytes(f"{facts.data}/pg_wal"), config.wal.slot_limit)
+
+
+def _require_room(run: Opened, facts: Facts, limit: int) -> None:
+    config = run.config
+    there = next(path for path in (config.spool, *config.spool.parents) if path.exists())
+    used = watch.size(str(config.spool)) if config.spool.is_dir() else 0
+    need = preflight.spool_limit(config.wal) + preflight.floor(limit, receiver.shared_disk(run, facts)) - used
+    if filesystem.free(there) < need:
+        raise SpaceError(
+            ENABLE, str(config.spool),
+            f"{human(filesystem.free(there))} are free there, and {human(need)} are needed: for the spool, for what the"
+            " slot may hold back on the same disk, and 1 GB that stays free",
+            "Make room, lower lifeboat_wal.spool_limit or slot_limit, or set lifeboat_wal.spool_directory to another"
+            " disk.",
+        )  # fmt: skip
+
+
+def _steps(config: Config, facts: Facts, route: Way, limit: int) -> Iterator[str]:
+    if route.container and facts.role is None:
+        yield f"make the role {ROLE} (LOGIN REPLICATION, no password)"
+    if facts.limit * _MEBI != limit:
+        yield f"set max_slot_wal_keep_size to {human(limit)}, without a restart"
+    if facts.ours is None or facts.ours.lost:
+        yield f"make the replication slot {SLOT}"
+    for path, text in units(config).items():
+        if _differs(path, text):
+            yield f"write {path}"
+    note = receiver.enabled(config)
+    if note is None or note.limit != limit or note.system != facts.system:
+        yield f"receive into {config.spool}, send every {config.wal.interval} s"
+
+
+def _differs(path: Path, text: str) -> bool:
+    try:
+        return filesystem.read_plain(path) != text.encode()
+    except OSError:
+        return True
+
+
+def enable(run: Opened, log: Log, *, wait: float = _PATIENCE) -> Plan:
+    """Carry out the plan; what is there already stays. Where the server refuses the receiver the role that was made for
+    it is gone again. Returns the plan as it was before."""
+    config, before = run.config, plan(run)
+    server, facts, route = before.server, before.facts, before.way
+    old = receiver.enabled(config)
+    made = bool(route.container) and facts.role is None
+    if made:
+        receiver.make_role(server)
+        log(f"made the role {ROLE}")
+    try:
+        receiver.try_connection(run, route, facts)
+    except LifeboatError:
+        if made:
+            server.execute(f"DROP ROLE {ROLE};", attempted="take the role away again")
+        raise
+    set_now = facts.limit * _MEBI != before.limit
+    note = Enabled(
+        facts.system,
+        before.limit,
+        limit_set=set_now or bool(old and old.limit_set),
+        role_made=made or bool(old and old.role_made),
+        at=old.at if old else format_time(clock.now()),
+    )
+    receiver.remember(config, note)  # first: what is undone is what was noted
+    if set_now:
+        _set_limit(server, before.limit)
+        log(f"max_slot_wal_keep_size is {human(before.limit)}")
+    receiver.make_slot(server, facts, log)
+    receiver.make_spool(config, facts.system, route.owner)
+    _start(config, log)
+    _wait(config, note, wait, log)
+    return before
+
+
+def _set_limit(server: Server, limit: int) -> None:
+    value = literal(f"{limit // _MEBI}MB")
+    # ALTER SYSTEM runs outside of a transaction block: each statement by itself.
+    server.execute(f"ALTER SYSTEM SET max_slot_wal_keep_size = {value};", attempted="bound what the slot may hold back")
+    server.execute("SELECT to_json(pg_reload_conf());", attempted="reload the server's settings")
+
+
+def _start(config: Config, log: Log) -> None:
+    changed = False
+    for path, text in units(config).items():
+        if _differs(path, text):
+            changed = True
+            with explained("write the unit", path):
+                filesystem.write(path, text.encode(), path.with_name(f".{path.name}.new"))
+                path.chmod(0o644)
+    names = [path.name for path in units(config) if "send" not in path.name or path.suffix == ".timer"]
+    if changed:
+        _systemctl("daemon-reload")
+    _systemctl("enable", "--now", *names)
+    if changed:
+        _systemctl("restart", *names)
+    log(f"started {' and '.join(names)}")
+
+
+def _systemctl(*arguments: str) -> None:
+    pipeline.run(
+        [Command(["systemctl", *arguments])], attempted=f"{arguments[0]} the units",
+        subject=" ".join(arguments[1:]) or "systemd", timeout=120, remedy="Look at `journalctl -u 'lifeboat-*'`.",
+    )  # fmt: skip
+
+
+def _wait(config: Config, note: Enabled, seconds: float, log: Log) -> None:
+    """Until the first note of this server is in the repository."""
+    began = time.monotonic()
+    while True:
+        state = send.ledger(config)
+        if state and state.system == note.system and state.number and state.reached:
+            log(f"any instant from {format_time(state.reached.at)} on is received; it can be gone back to with a base")
+            return
+        if time.monotonic() - began >= seconds:
+            raise UnverifiedError(
+                ENABLE, config.stack, f"no WAL was sent within {seconds:.0f} s",
+                f"Look at `journalctl -u lifeboat-wal-{config.stack} -u lifeboat-send-{config.stack}`, then run:"
+                f" lifeboat wal status --stack {config.stack}",
+            )  # fmt: skip
+        clock.pause(began)
+
+
+def disable(run: Opened, log: Log, *, dry_run: bool = False) -> list[str]:
+    """Stop receiving, give the WAL that the server holds back free, and undo what `enable` did, no more. What was sent
+    stays. The slot goes before anything else that could fail: it is what costs the server disk."""
+    config, note = run.config, receiver.enabled(run.config)
+    paths = [path for path in units(config) if os.path.lexists(path)]
+    if note is None and not paths:
+        return []
+    server = database_server.connect(config, run.runtime)
+    facts = preflight.read(server)
+    undone = _undoing(note, facts)
+    steps = [
+        *([f"stop {', '.join(path.name for path in paths)}"] if paths else []),
+        *([f"drop the slot {SLOT}"] if facts.ours else []),
+        *(step for step, _sql in undone),
+        *(f"remove {path}" for path in paths),
+    ]
+    if dry_run:
+        return steps
+    if paths:  # first: a receiver that starts again would make the slot again
+        _systemctl("disable", "--now", *(path.name for path in paths))
+    if _container(config):
+        receiver.remove(config.stack)
+    receiver.drop_slot(server)
+    for step, statements in undone:
+        for sql in statements:
+            server.execute(sql, attempted=step)
+    if receiver.spools(config) and send.ledger(config):
+        send.send(run, log, close=True)
+    _remove(config, paths)
+    return steps
+
+
+def _remove(config: Config, paths: Sequence[Path]) -> None:
+    """What `enable` wrote on this host."""
+    for path in paths:
+        with explained("remove the unit", path):
+            path.unlink(missing_ok=True)
+    if paths:
+        _systemctl("daemon-reload")
+    for folder in receiver.spools(config):
+        with explained("remove the spool", folder):
+            filesystem.remove(folder)
+    receiver.remember(config, None)  # last: until then the same command continues
+
+
+def _undoing(note: Optional[Enabled], facts: Facts) -> list[tuple[str, list[str]]]:
+    """What `enable` did to the server besides the slot, and the SQL that undoes it."""
+    undone: list[tuple[str, list[str]]] = []
+    if note and note.limit_set and facts.limit * _MEBI == note.limit:  # else somebody has set another since
+        reset = ["ALTER SYSTEM RESET max_slot_wal_keep_size;", "SELECT to_json(pg_reload_conf());"]
+        undone.append(("reset max_slot_wal_keep_size", reset))
+    if note and note.role_made and facts.role:
+        undone.append((f"drop the role {ROLE}", [f"DROP ROLE {ROLE};"]))
+    return undone
+
+
+def mark(run: Opened, name: str) -> str:
+    """Write a name into the WAL, by which its place is found again. Returns the LSN behind it."""
+    if not name or len(name.encode()) > 63 or not name.isprintable():
+        cause = "a name has 1 to 63 bytes, all printable"
+        raise UsageError("mark the WAL", repr(name)[:80], cause, "Write it like before-upgrade.")
+    if receiver.enabled(run.config) is None:
+        remedy = "Run: lifeboat wal enable."
+        raise UsageError("mark the WAL", run.config.stack, "no WAL is received: the mark could not be gone to", remedy)
+    server = database_server.connect(run.config, run.runtime)
+    sql = f"SELECT to_json(pg_create_restore_point({literal(name)})::text);"
+    (position,) = database_server.answers(str, server.execute(sql, attempted=f"mark the WAL as {named(name)}"))
+    return position
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How continuous protection stands. reached: every commit that was acknowledged before is in the repository."""
+
+    checks: tuple[Check, ...]
+    state: Optional[Ledger]
+
+    @property
+    def verdict(self) -> str:
+        return verdict(self.checks)
+
+    def as_dict(self) -> dict[str, object]:
+        reached = self.state.reached if self.state else None
+        return {
+            "verdict": self.verdict,
+            "checks": [check.as_dict() for check in self.checks],
+            "reached": {"at": format_time(reached.at), "lsn": reached.lsn} if reached else None,
+            "span": self.state.span if self.state else "",
+            "gaps": [
+                {"timeline": gap.timeline, "from": gap.start, "to": gap.end, "why": gap.why}
+                for gap in (self.state.gaps if self.state else ())
+            ],
+        }
+
+
+def status(run: Opened, now: datetime) -> Standing:
+    """What was not checked does not pass: where the server does not answer, its checks could not be made."""
+    config = run.config
+    note = receiver.enabled(config)
+    state = send.ledger(config)
+    if note is None:
+        detail = "continuous protection is not enabled: lifeboat wal enable"
+        return Standing((Check("wal", FAIL if config.wal.enabled else PASS, detail),), state)
+    checks: list[Check] = []
+    try:
+        server = database_server.connect(config, run.runtime)
+        facts = preflight.read(server)
+        checks += _of_server(facts, note)
+    except LifeboatError as exc:
+        checks.append(Check("wal receiver", COULD_NOT_VERIFY, f"the server does not answer: {exc.cause}"))
+    checks.append(_behind(config, state, now))
+    checks.append(_spool(config))
+    gaps = state.gaps if state else ()
+    words = "; ".join(f"from {gap.start} to {gap.end or 'another server'}: {gap.why}" for gap in gaps[-3:])
+    checks.append(Check("wal gaps", FAIL if gaps else PASS, words or "none"))
+    return Standing(tuple(checks), state)
+
+
+def _of_server(facts: Facts, note: Enabled) -> Iterator[Check]:
+    slot = facts.ours
+    if facts.system != note.system:
+        detail = f"the server is {facts.system}, and {note.system} is received: the receiver changes over by itself"
+        yield Check("wal receiver", FAIL, detail)
+        return
+    if slot is None or slot.lost:
+        detail = "is lost: more WAL was written than it may hold back" if slot else "is not there"
+        yield Check("wal slot", FAIL, f"the slot {SLOT} {detail}; the receiver makes it again, with a gap")
+        return
+    if slot.theirs:
+        yield Check("wal receiver", FAIL, f"another receiver has the slot: {slot.theirs}")
+    elif slot.pid is None:
+        yield Check("wal receiver", FAIL, f"nothing receives; the slot holds WAL back since {slot.restart}")
+    else:
+        yield Check("wal receiver", PASS, f"receives, from {slot.restart} on")
+    if slot.safe is None:
+        yield Check("wal slot", FAIL, "max_slot_wal_keep_size is not set: a receiver that is away could fill the disk")
+    else:
+        half = note.limit // 2
+        words = f"{human(slot.safe)} more may be written before the slot is lost, of {human(note.limit)}"
+        yield Check("wal slot", PASS if slot.safe >= half else FAIL, words)
+    if facts.idle_timeout:
+        yield Check("wal slot", FAIL, f"idle_replication_slot_timeout is {facts.idle_timeout} min: set it to 0")
+
+
+def _behind(config: Config, state: Optional[Ledger], now: datetime) -> Check:
+    reached = state.reached if state else None
+    if reached is None:
+        return Check("wal behind", FAIL, "nothing was sent yet")
+    age = (now - reached.at).total_seconds()
+    words = f"every commit before {format_time(reached.at)} is in the repository ({reached.lsn})"
+    good = -60 <= age <= config.wal.alarm_seconds
+    return Check("wal behind", PASS if good else FAIL, words, round(age, 1), config.wal.alarm_seconds, "s")
+
+
+def _spool(config: Config) -> Check:
+    limit = int(parse_rate(config.wal.spool_limit))
+    used = watch.size(str(config.spool)) if config.spool.is_dir() else 0
+    words = f"{human(used)} in {config.spool}, of at most {human(limit)}"
+    return Check("wal spool", PASS if used < limit // 2 else FAIL, words)

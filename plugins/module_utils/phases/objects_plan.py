@@ -1,0 +1,62 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Assess the object store and plan its recovery."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..objects import plan as objects_plan
+from ..objects.choose import Request
+from ..repository import sources
+from ..site import granted
+from ..stack import hooks
+from ..stack.runtime import Opened
+from .step import ACCEPT, HOLD, IDENTITY, TARGET, Options, Result, Step
+
+OPTIONS: Options = {
+    **TARGET,
+    **ACCEPT,
+    **HOLD,
+    **IDENTITY,
+    "force": {"type": "bool", "default": False},
+    "method": {"type": "str", "choices": ["auto", "fill", "rebuild"], "default": "auto"},
+    "prefix": {"type": "str", "default": ""},
+    "exact": {"type": "bool", "default": False},
+    "partial": {"type": "bool", "default": False},
+    "bucket": {"type": "str", "default": ""},
+    "others": {"type": "str", "choices": ["", "restore", "aside"], "default": ""},
+    "bucket_settings": {"type": "str", "choices": ["", "restore"], "default": ""},
+}
+
+
+@dataclass(frozen=True)
+class Planned:
+    plan: object
+    needed: bool
+    text: Sequence[str]
+
+
+def work(step: Step) -> Result:
+    given = step.params
+    request = Request(
+        identity=given["recovery_point"],
+        before=step.before(),
+        accept=step.accept,
+        other_buckets=given["others"],
+        **{
+            name: given[name] for name in ("force", "method", "prefix", "exact", "partial", "bucket", "bucket_settings")
+        },
+    )
+    opened = granted.reached(Opened(step.config, step.params["identity"]))
+    made = objects_plan.make(opened, request, log=step.log)
+    text = objects_plan.text(made)
+    if made.needed:
+        text += hooks.planned(step.config, "objects")
+    if step.holds and made.mode not in ("none", "reopen"):
+        place, identity = str(made.backup["place"]), str(made.backup["id"])
+        text += sources.hold(opened, place, identity, "recover_object_storage", step.now)
+    return Result(Planned(made, made.needed, text))
