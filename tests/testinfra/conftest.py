@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
-from support import APP, Host, Stack
+from support import APP, Clock, Host, Stack
 
 
 @pytest.fixture(scope="session")
 def app1() -> Host:
     return Host(APP)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cron(app1: Host) -> Iterator[Clock]:
+    """Whatever the hour, no scheduled job comes between two lines of a test."""
+    clock = Clock(app1)
+    clock.stop()
+    yield clock
+    clock.run()
 
 
 @pytest.fixture(scope="session")

@@ -221,6 +221,27 @@ class Host:
         }
 
 
+@dataclass(frozen=True)
+class Clock:
+    """Cron of a host. It stands still, so that no job of the hour changes what a test compares or holds the lock that
+    it needs; the daemon is stopped, not its unit, which a deployment would start again."""
+
+    host: Host
+
+    def stop(self) -> None:
+        """Returns when what cron had begun has ended."""
+        self.host.probe("systemctl", "kill", "--kill-whom=main", "--signal=STOP", "cron")
+        daemon = "pid=$(systemctl show --property MainPID --value cron)"
+        jobs = daemon + "; ps --no-headers -o stat= --ppid ${pid#0} | grep -qv ^Z"
+        deadline = time.monotonic() + 1800
+        while self.host.probe("sh", "-c", jobs).returncode == 0:
+            assert time.monotonic() < deadline, "a job of cron has not ended: " + self.host.run("ps", "axf")
+            time.sleep(1)
+
+    def run(self) -> None:
+        self.host.probe("systemctl", "kill", "--kill-whom=main", "--signal=CONT", "cron")
+
+
 @dataclass
 class Stack:
     """One Compose project with a PostgreSQL service, seen from outside Lifeboat."""

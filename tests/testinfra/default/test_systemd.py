@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import test_default
-from support import LAB, LEDGER, ROOT, Host, Run, Stack, playbook
+from support import LAB, LEDGER, ROOT, Clock, Host, Run, Stack, playbook
 
 DEPLOY = "lifeboat.dr.deploy"
 CRON = test_default.CRON
@@ -44,7 +44,7 @@ systemctl enable --quiet --now ledger
 
 
 @pytest.fixture(scope="module")
-def clock(app1: Host, shop: Stack) -> Iterator[dict[str, Any]]:
+def clock(app1: Host, shop: Stack, cron: Clock) -> Iterator[dict[str, Any]]:
     """Both jobs of the sample stack every minute for once: only the time of what the deployment wrote is another. The
     backup that was there before, so that the proof finds something in the first minute; and `schedule`, what was
     deployed."""
@@ -57,8 +57,10 @@ def clock(app1: Host, shop: Stack) -> Iterator[dict[str, Any]]:
     often, number = re.subn(jobs, r"* * * * * \1", deployed)
     assert number == 2, deployed
     app1.run("sh", "-c", f"cat > {CRON}", stdin=often)
+    cron.run()
     yield {**typed, "schedule": deployed}
     app1.run("sh", "-c", f"cat > {CRON}", stdin=deployed)
+    cron.stop()
     test_default.test_the_schedule_is_the_strategy(app1)
 
 

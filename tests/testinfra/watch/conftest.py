@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import pytest
 import watching
-from support import Host, identity
+from support import Clock, Host, identity
 from watching import Chain, alerts, until
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cron(app1: Host) -> Clock:
+    """Here it runs: the agent's figures come from its job of each minute."""
+    return Clock(app1)
 
 
 @pytest.fixture(scope="session")
