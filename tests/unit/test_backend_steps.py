@@ -323,7 +323,7 @@ def backup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> config.Config:
         def repo(self, one: Any) -> None:
             return None
 
-    entry = type("E", (), {"id": "config_backup_20261124_033000", "failed": "", "hidden": "", "place": "repository"})()
+    entry = type("E", (), {"id": "config_backup_20261124_033000", "failed": "", "hidden": "", "source": "repository"})()
     monkeypatch.setattr(configuration_restore, "extract", extract)
     monkeypatch.setattr(redeploy, "candidates", lambda *_, **__: (FakeSources(), [entry]))
     return make_config(tmp_path, runtime={"project_directory": str(live)})

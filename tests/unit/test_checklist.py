@@ -91,8 +91,8 @@ def test_a_look_ahead_asks_the_endpoints_in_the_present(tmp_path: Path, monkeypa
     """What they said is remembered with its time: a day to come would keep them from being asked until then."""
     seen: list[tuple[datetime, datetime]] = []
 
-    def said(config: Any, *, now: datetime, asked: datetime) -> Any:
-        seen.append((now, asked))
+    def said(config: Any, *, now: datetime, real_now: datetime) -> Any:
+        seen.append((now, real_now))
         return status.Status("shop", now, (), (), {})
 
     monkeypatch.setattr(status, "status", said)

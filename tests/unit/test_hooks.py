@@ -584,10 +584,12 @@ def test_a_recovery_does_not_begin_where_a_before_fails(tmp_path: Path, log: lis
 
 def test_what_changes_the_host_in_its_turn_runs_the_hooks() -> None:
     """Every module that takes a turn, and every one that takes a backup on a way of its own."""
-    calls = {}
-    for path in sorted((layers.ROOT / "plugins" / "modules").glob("*.py")):
+    calls: dict[str, set[str]] = {}
+    core = layers.CORE / "phases"
+    for path in sorted([*(layers.ROOT / "plugins" / "modules").glob("*.py"), *core.glob("*.py")]):
         called = (node.func for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call))
-        calls[path.stem] = {function.attr for function in called if isinstance(function, ast.Attribute)}
+        names = calls.setdefault(path.stem, set())  # a module's phase has its name
+        names |= {function.attr for function in called if isinstance(function, ast.Attribute)}
     # A fault is broken within a drill, whose own hooks run before it and after its end.
     turns = {name for name, names in calls.items() if "own_turn" in names} - {"drill_fault"}
     assert len(turns) == 8

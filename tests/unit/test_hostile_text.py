@@ -16,6 +16,7 @@ import io
 import json
 import shutil
 import socket
+import struct
 import tarfile
 import threading
 import time
@@ -36,6 +37,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import Che
 from ansible_collections.lifeboat.dr.plugins.module_utils.command import cli
 from ansible_collections.lifeboat.dr.plugins.module_utils.configuration import restore
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import cluster, fingerprint, majors, server
+from ansible_collections.lifeboat.dr.plugins.module_utils.database.wal import spool
 from ansible_collections.lifeboat.dr.plugins.module_utils.drill import transaction as drill_transaction
 from ansible_collections.lifeboat.dr.plugins.module_utils.dumps import facts as dumps_facts
 from ansible_collections.lifeboat.dr.plugins.module_utils.evidence import store as evidence_store
@@ -73,6 +75,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.tools import (
     tar,
     webhooks,
 )
+from ansible_collections.lifeboat.dr.plugins.module_utils.wal import notes, segments
 from ansible_collections.lifeboat.dr.plugins.plugin_utils import inventory
 from builders import entries, make_config, make_manifest, settings, store
 from keeper_world import PULLED, World
@@ -157,6 +160,14 @@ def test_spaces_that_people_type_are_shown_as_they_are() -> None:
 SEED, DAMAGES = 32, 12  # documents of each kind that are damaged at random; always the same ones
 MARKER, POINT = "repository.json", "recovery-points/20261124_020000.json"
 NIGHT = datetime(2026, 11, 24, 2, tzinfo=timezone.utc)
+NOTE = notes.Note(
+    "wal_backup_20261124_020000", "shop", 1, notes.Reached("7412345678901234567", 1, "0/A4160000", NIGHT),
+    segments.DEFAULT, 170_002, (notes.Entry("0000000100000000000000A4.0012c000.zst", 48211, "9f" * 32, 212992),),
+)  # fmt: skip
+# XLogLongPageHeaderData, as PostgreSQL 17 writes it: magic, info, timeline, address, system, size of segment and page.
+SEGMENT_HEAD = struct.pack(
+    "<HHIQIxxxxQII", 0xD116, 2, 1, segments.DEFAULT, 0, int(NOTE.reached.system), segments.DEFAULT, 8192
+)
 DEEP = (900, 100_000)  # what Python's parser follows, and what it does not
 PAIRS = (("[", "]"), ('{"a":', "}"), ("<a>", "</a>"))
 ATOMS = (
@@ -219,6 +230,9 @@ def documents() -> dict[str, bytes]:
         "age": b"age-encryption.org/v1\n-> X25519 a\n--- " + b"a" * 43 + b"\nx",
         "github": b'{"message": "a", "sha": "b"}',
         "repository": backup.to_bytes(),
+        "note": notes.to_bytes(NOTE),
+        "history": b"1\t0/3000000\tno recovery target specified\n",
+        "segment": SEGMENT_HEAD + bytes(8192 - len(SEGMENT_HEAD)),
         "hold": b'{"schema": "lifeboat.dr/hold", "version": [1, 0], "stack": "shop", "why": "a"}',
         "receipts": receipt(),
         "version": b"17\n",
@@ -264,6 +278,8 @@ HEADS = tuple(
 # The kinds of documents, and so the readers of them, by the row of the table of docs/security.md.
 ROWS = {
     "documents of a repository or a vault": ("manifest", "repository"),
+    "a span of WAL in a repository": ("note", "history"),
+    "WAL that pg_receivewal wrote": ("segment", "history"),
     "holds of a repository": ("hold",),
     "the repository that a keeper pulls": ("pulled",),
     "a keeper's backup on its way back": ("pulled",),
@@ -629,6 +645,9 @@ def readers(  # noqa: C901, PLR0915 - one adapter for each way that a document c
             in_repository(MARKER, lambda world: base.marker_of(store(world.root)._read((MARKER,)) or b"")),
             in_artefact,
         ],
+        "note": [lambda data: notes.parse(data, NOTE.id, NOTE.number, NOTE.stack)],
+        "history": [lambda data: segments.parse_history(data, 2)],
+        "segment": [kept("segment", lambda path: spool.written(path, segments.Segment(1, 1), NOTE.reached.system))],
         "hold": [in_repository(f"holds/{id}.json", lambda world: store(world.root).holds())],
         "pulled": [*map(pulled, ("", MARKER, POINT)), brought],
         "receipts": [kept(receipts.NAME, lambda path: receipts.load(path.parent).pulls)],

@@ -375,7 +375,7 @@ def test_no_contributor_signs_an_agreement() -> None:
 # --- the archive ---
 
 # What runs is 618 files and 1.07 MB of these, packed. The core needs no Ansible, and roles are made of short files.
-MOST_FILES, MOST_BYTES = 860, 1_700_000
+MOST_FILES, MOST_BYTES = 920, 1_750_000
 # Of the checkout: a page of the archive leads to these, and says so.
 OUTSIDE = {"tests/lab/README.md", "tests/lab/power_off.yml"}
 

@@ -192,7 +192,7 @@ def test_a_line_is_read_off_as_it_stands() -> None:
         (found,) = lines_of(text)
         assert isinstance(found, listing.RawEntry), text
         assert (found.raw, listing.parsed(found.raw)) == (text.encode(), entry)
-        said = {name: value for name, value in found._asdict().items() if name != "line" and value is not None}
+        said = {name: value for name, value in found._asdict().items() if name != "raw" and value is not None}
         assert said == {name: value for name, value in json.loads(text).items() if value is not None}
 
 

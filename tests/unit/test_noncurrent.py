@@ -125,7 +125,7 @@ def test_a_record_that_is_not_as_written_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: Callable[[Path], object]
 ) -> None:
     class Store:
-        place = "s3://vault"
+        address = "s3://vault"
 
         def look_back(self) -> tuple[dict[str, Hidden], dict[str, Altered]]:
             return {backup(3): WHOLE}, {}

@@ -22,9 +22,9 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import C
 from builders import make_config, settings
 from object_world import OBJECTS, VAULT
 
-# What opens something -> the files that may.
+# Phases are what modules and `lifeboat recover` run. What opens something -> the files that may.
 OPENERS = {
-    "stack/runtime.Opened": {"command/cli", "command/completion", "modules"},
+    "stack/runtime.Opened": {"command/cli", "command/completion", "modules", "phases"},
     # A hook's service is looked for each time: a recovery makes containers again.
     "stack/runtime.connect": {"stack/runtime", "stack/hooks", "stack/hook_debts"},
     # stack_images loads images: Compose stacks only; discover looks at a project without a configuration, services

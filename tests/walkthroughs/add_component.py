@@ -84,7 +84,7 @@ def add(root: Path) -> None:
         '@dataclass(frozen=True)\nclass LettersDetails:\n    """Of the letters."""\n\n    letters: Count\n\n\n',
     )  # fmt: skip
     kinds = core / "repository/components.py"
-    insert(kinds, "    )\n}  # fmt: skip\n\n\ndef configured", (
+    insert(kinds, "    )\n}  # fmt: skip\n\n# What continuous", (
         '        Kind(\n            "letters", "letters", "letters", LettersDetails,\n'
         '            counts={"letters": lambda details: details.letters},\n        ),\n'
     ))  # fmt: skip

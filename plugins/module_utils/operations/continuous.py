@@ -18,7 +18,7 @@ from typing import Optional
 from ..base import clock, filesystem, pipeline
 from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check, verdict
 from ..base.clock import format_time
-from ..base.errors import LifeboatError, Log, SpaceError, UnverifiedError, UsageError
+from ..base.errors import LifeboatError, Log, SpaceError, UnverifiedError, UsageError, printable
 from ..base.filesystem import explained
 from ..base.pipeline import Command
 from ..base.text import human, named
@@ -133,7 +133,7 @@ def plan(run: Opened) -> Plan:
         remedy = "Use lifeboat_repository: {type: local, …}, with the bucket as lifeboat_vault."
         raise UsageError(ENABLE, config.stack, cause, remedy)
     _require_tools(config)
-    server = database_server.connect(config, run.runtime)
+    server = database_server.of(run)
     facts = preflight.read(server)
     receiver.refuse_without_tool(server)
     route = receiver.way(run, server, facts)
@@ -174,8 +174,8 @@ def _require_room(run: Opened, facts: Facts, limit: int) -> None:
             ENABLE, str(config.spool),
             f"{human(filesystem.free(there))} are free there, and {human(need)} are needed: for the spool, for what the"
             " slot may hold back on the same disk, and 1 GB that stays free",
-            "Make room, lower lifeboat_wal.spool_limit or slot_limit, or set lifeboat_wal.spool_directory to another"
-            " disk.",
+            "Make room, lower lifeboat_wal.spool_limit or lifeboat_wal.slot_limit, or set lifeboat_wal.spool_directory to"
+            " another disk.",
         )  # fmt: skip
 
 
@@ -291,7 +291,7 @@ def disable(run: Opened, log: Log, *, dry_run: bool = False) -> list[str]:
     paths = [path for path in units(config) if os.path.lexists(path)]
     if note is None and not paths:
         return []
-    server = database_server.connect(config, run.runtime)
+    server = database_server.of(run)
     facts = preflight.read(server)
     undone = _undoing(note, facts)
     steps = [
@@ -342,13 +342,13 @@ def _undoing(note: Optional[Enabled], facts: Facts) -> list[tuple[str, list[str]
 
 def mark(run: Opened, name: str) -> str:
     """Write a name into the WAL, by which its place is found again. Returns the LSN behind it."""
-    if not name or len(name.encode()) > 63 or not name.isprintable():
+    if not name or len(name.encode()) > 63 or name != printable(name):
         cause = "a name has 1 to 63 bytes, all printable"
         raise UsageError("mark the WAL", repr(name)[:80], cause, "Write it like before-upgrade.")
     if receiver.enabled(run.config) is None:
         remedy = "Run: lifeboat wal enable."
         raise UsageError("mark the WAL", run.config.stack, "no WAL is received: the mark could not be gone to", remedy)
-    server = database_server.connect(run.config, run.runtime)
+    server = database_server.of(run)
     sql = f"SELECT to_json(pg_create_restore_point({literal(name)})::text);"
     (position,) = database_server.answers(str, server.execute(sql, attempted=f"mark the WAL as {named(name)}"))
     return position
@@ -389,7 +389,7 @@ def status(run: Opened, now: datetime) -> Standing:
         return Standing((Check("wal", FAIL if config.wal.enabled else PASS, detail),), state)
     checks: list[Check] = []
     try:
-        server = database_server.connect(config, run.runtime)
+        server = database_server.of(run)
         facts = preflight.read(server)
         checks += _of_server(facts, note)
     except LifeboatError as exc:

@@ -6,14 +6,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ..settings.scenarios import BACKEND
 from . import backend_plan, backend_recover
-from .recovery import NEXT, Phase, Recovery, State, Values, texts
+from .recovery import NEXT, Phase, Recovery, State, texts
 
 
-def _plan(state: State) -> Values:
+def _plan(state: State) -> Mapping[str, object]:
     asked = state.request
     return {
         "recovery_point": asked.text("recovery_point") or "latest",
@@ -25,11 +25,11 @@ def _plan(state: State) -> Values:
     }
 
 
-def _recover(state: State) -> Values:
+def _recover(state: State) -> Mapping[str, object]:
     return {"plan": state.plan, "identity": state.request.identity}
 
 
-def _steps(state: State) -> Sequence[tuple[str, Values]]:
+def _steps(state: State) -> Sequence[tuple[str, Mapping[str, object]]]:
     """With what the plan saw, and the record keeps: the services' last lines, and the machine."""
     seen = {"logs": state.plan.get("logs", {}), "notes": state.plan.get("machine", [])}
     return (("assess", {**state.result("plan"), **seen}), ("restore", state.result("recovered")))

@@ -7,17 +7,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ..settings.scenarios import DATABASE
 from . import database_plan, database_protect, database_restore, stack_reopen
-from .recovery import Phase, Recovery, State, Values, mapping, sequence, texts
+from .recovery import Phase, Recovery, State, mapping, sequence, texts
 
 _IN_PLACE = re.compile("Already in place of what was found: .*")
 CLOSED = "the application stays stopped"  # what reopen says where a recovery into an empty server has not ended
 
 
-def _plan(state: State) -> Values:
+def _plan(state: State) -> Mapping[str, object]:
     asked = state.request
     return {
         "recovery_point": asked.text("recovery_point") or "latest",
@@ -32,11 +32,11 @@ def _plan(state: State) -> Values:
     }
 
 
-def _protect(state: State) -> Values:
+def _protect(state: State) -> Mapping[str, object]:
     return {"plan": state.plan, "reopen": True}
 
 
-def _restore(state: State) -> Values:
+def _restore(state: State) -> Mapping[str, object]:
     plan, protected = state.plan, state.result("protected")
     backup = mapping(plan.get("backup"))
     return {
@@ -60,7 +60,7 @@ def _is_needed(state: State) -> bool:
     return state.result("protected").get("mode") != "started"
 
 
-def _services(state: State) -> Values:
+def _services(state: State) -> Mapping[str, object]:
     return {"services": state.plan.get("writers")}
 
 
@@ -69,12 +69,12 @@ def _is_as_found(state: State) -> bool:
     return state.result("protected").get("mode") == "swap" and state.failed("restored")
 
 
-def _reopened(state: State) -> Values:
+def _reopened(state: State) -> Mapping[str, object]:
     """By the phase before it, whichever that was."""
     return mapping(state.result("restored").get("reopened") or state.result("protected").get("reopened"))
 
 
-def _steps(state: State) -> Sequence[tuple[str, Values]]:
+def _steps(state: State) -> Sequence[tuple[str, Mapping[str, object]]]:
     return (
         ("assess", state.result("plan")),
         ("protect", state.result("protected")),

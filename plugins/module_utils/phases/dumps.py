@@ -6,14 +6,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ..settings.scenarios import DUMPS
 from . import dumps_plan, dumps_recover
-from .recovery import Phase, Recovery, State, Values, texts
+from .recovery import Phase, Recovery, State, texts
 
 
-def _plan(state: State) -> Values:
+def _plan(state: State) -> Mapping[str, object]:
     asked = state.request
     return {
         "recovery_point": asked.text("recovery_point") or "latest",
@@ -26,11 +26,11 @@ def _plan(state: State) -> Values:
     }
 
 
-def _recover(state: State) -> Values:
+def _recover(state: State) -> Mapping[str, object]:
     return {"plan": state.plan, "identity": state.request.identity}
 
 
-def _steps(state: State) -> Sequence[tuple[str, Values]]:
+def _steps(state: State) -> Sequence[tuple[str, Mapping[str, object]]]:
     return (("assess", state.result("plan")), ("restore", state.result("done")))
 
 

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ..base import clock
 from ..base.checks import PASS
@@ -18,7 +18,7 @@ from ..stack.runtime import Opened
 from ..vault import endpoints
 from . import objects_plan, objects_protect, objects_restore, stack_reopen
 from .database import CLOSED, is_closed
-from .recovery import Phase, Recovery, State, Values, mapping, texts
+from .recovery import Phase, Recovery, State, mapping, texts
 from .step import Options
 
 _MOVED = re.compile("The old data lies in .*")
@@ -44,7 +44,7 @@ def ready(config: Config, state: State) -> None:
         )  # fmt: skip
 
 
-def _plan(state: State) -> Values:
+def _plan(state: State) -> Mapping[str, object]:
     asked = state.request
     return {
         "recovery_point": asked.text("recovery_point") or "latest",
@@ -63,11 +63,11 @@ def _plan(state: State) -> Values:
     }
 
 
-def _protect(state: State) -> Values:
+def _protect(state: State) -> Mapping[str, object]:
     return {"plan": state.plan, "identity": state.request.identity}
 
 
-def _restore(state: State) -> Values:
+def _restore(state: State) -> Mapping[str, object]:
     plan, asked = state.plan, state.request
     backup = mapping(plan.get("backup"))
     return {
@@ -95,7 +95,7 @@ def _is_needed(state: State) -> bool:
     return state.result("protected").get("mode") != "started"
 
 
-def _services(state: State) -> Values:
+def _services(state: State) -> Mapping[str, object]:
     """The object store itself, too: an endpoint that is not of this stack has no service."""
     return {"services": [name for name in (*texts(state.plan.get("writers")), state.plan.get("service")) if name]}
 
@@ -105,7 +105,7 @@ def _is_as_found(state: State) -> bool:
     return state.result("protected").get("mode") == "fill" and state.failed("restored")
 
 
-def _steps(state: State) -> Sequence[tuple[str, Values]]:
+def _steps(state: State) -> Sequence[tuple[str, Mapping[str, object]]]:
     return (
         ("assess", state.result("plan")),
         ("protect", state.result("protected")),

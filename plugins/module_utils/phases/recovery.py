@@ -20,7 +20,6 @@ from ..settings.config import Config
 from . import evidence
 from .step import Failed, Options, Result, Step
 
-Values = Mapping[str, object]  # what a phase returned, as its module returns it
 _DETAILS = frozenset(schema.KEPT) - {"seconds_of", "recovery_point"}  # of what a phase returns, what the record keeps
 _FOLLOW = ("hold", "identity", "host")  # from what else an operator gives
 NEXT = "mend the cause, then run the same command again"
@@ -40,7 +39,7 @@ class Request:
     """What the operator asks for. options: by the names that the playbook has; identity: the age identity as text."""
 
     host: str
-    options: Values
+    options: Mapping[str, object]
     identity: str = ""
     confirmed: bool = False
     reason: str = ""
@@ -55,7 +54,7 @@ class State:
     """A recovery under way. results: by the phase's key. error: what stopped it, empty while nothing did."""
 
     request: Request
-    results: dict[str, Values] = field(default_factory=dict)
+    results: dict[str, Mapping[str, object]] = field(default_factory=dict)
     error: str = ""
     failure: Optional[Failed] = None
 
@@ -63,7 +62,7 @@ class State:
         """Remember what stopped it: the first failure, as the role tells it."""
         self.error, self.failure = self.error or str(failure), self.failure or failure
 
-    def result(self, key: str) -> Values:
+    def result(self, key: str) -> Mapping[str, object]:
         """Return what that phase left behind; nothing where it was not reached."""
         return self.results.get(key, {})
 
@@ -71,7 +70,7 @@ class State:
         return bool(self.result(key).get("failed"))
 
     @property
-    def plan(self) -> Values:
+    def plan(self) -> Mapping[str, object]:
         return mapping(self.result("plan").get("plan"))
 
     @property
@@ -91,7 +90,7 @@ class Phase:
 
     key: str
     work: Work
-    options: Callable[[State], Values]
+    options: Callable[[State], Mapping[str, object]]
     when: Callable[[State], bool] = always
 
 
@@ -107,7 +106,7 @@ class Recovery:
     role: str
     assess: Phase
     phases: Sequence[Phase]
-    steps: Callable[[State], Sequence[tuple[str, Values]]]
+    steps: Callable[[State], Sequence[tuple[str, Mapping[str, object]]]]
     state: Callable[[State], str]
     way_back: Callable[[State], Sequence[str]] = lambda state: ()
     remedy: Callable[[State], str] = lambda state: NEXT
@@ -141,7 +140,7 @@ class Runner:
             state.stop(exc)
         return not state.failed(phase.key)
 
-    def call(self, work: Work, options: Values) -> Values:
+    def call(self, work: Work, options: Mapping[str, object]) -> Mapping[str, object]:
         """Return what the module would return. Raises Failed with what it would fail with."""
         step = Step(self.config, complete(work.OPTIONS, options), check=False, say=self.log)
         try:
@@ -189,7 +188,7 @@ class Runner:
         self.run(Phase("evidence", evidence, lambda _state: options), state)
 
 
-def complete(options: Options, values: Values) -> dict[str, object]:
+def complete(options: Options, values: Mapping[str, object]) -> dict[str, object]:
     """Return the options of a module with their defaults, as Ansible does. Raises KeyError for one that it lacks."""
     unknown = sorted(values.keys() - options.keys())
     if unknown:
@@ -197,7 +196,7 @@ def complete(options: Options, values: Values) -> dict[str, object]:
     return {name: values[name] if name in values else option.get("default") for name, option in options.items()}
 
 
-def phases(steps: Sequence[tuple[str, Values]]) -> list[Values]:
+def phases(steps: Sequence[tuple[str, Mapping[str, object]]]) -> list[Mapping[str, object]]:
     """Return the phases for the record. One that was not reached or was skipped has no times, and is left out."""
     return [
         {
@@ -212,7 +211,7 @@ def phases(steps: Sequence[tuple[str, Values]]) -> list[Values]:
     ]
 
 
-def mapping(value: object) -> Values:
+def mapping(value: object) -> Mapping[str, object]:
     return value if isinstance(value, Mapping) else {}
 
 

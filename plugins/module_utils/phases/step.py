@@ -11,14 +11,27 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from typing import Any, NoReturn, Optional, TypeVar
+from typing import Any, NoReturn, Optional, TypedDict, TypeVar
 
 from ..base import clock, pipeline, typed
 from ..base.errors import Log, UsageError
 from ..settings.config import Config
 
 T = TypeVar("T")
-Options = Mapping[str, Mapping[str, object]]  # as Ansible's argument_spec
+
+
+class Option(TypedDict, total=False):
+    """One option, as Ansible's argument_spec has it."""
+
+    type: str
+    required: bool
+    default: object
+    choices: Sequence[str]
+    elements: str
+    no_log: bool
+
+
+Options = Mapping[str, Option]
 _HALF = re.compile("[\udc80-\udcff]")
 _NO_WORD = 16  # letters, from which on a secret is no word
 

@@ -90,7 +90,7 @@ def _take(run: Opened, log: Log) -> Manifest:
     repo = repositories.repository_of(run)
     repo.check(writable=True)
     repo.sweep(older_than=STALE, now=datetime.now(timezone.utc))
-    server = database_server.connect(config, run.runtime)
+    server = database_server.of(run)
     facts = preflight.read(server)
     (about,) = answers(_About, server.execute(_ABOUT, attempted=TAKE, timeout=60))
     if about.tablespaces:

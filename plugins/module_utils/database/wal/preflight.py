@@ -242,7 +242,7 @@ def _of_limit(facts: Facts, wal: WalSettings) -> Iterator[Obstacle]:
     if others and not wal.slot_limit:
         yield Obstacle(
             f"max_slot_wal_keep_size is not set, and a bound for our slot is one for {others}, too",
-            "lifeboat_wal: {slot_limit: 16G}, or what these may fall behind",
+            "set lifeboat_wal.slot_limit to 16G, or to what these may fall behind",
         )
     set_it = "ALTER SYSTEM SET max_slot_wal_keep_size = '4GB'; SELECT pg_reload_conf();"
     if facts.limit_source == "command line":

@@ -302,7 +302,7 @@ def receive(run: Opened, log: Log) -> NoReturn:
         remedy = "Set lifeboat_wal.enabled and deploy, then: lifeboat wal enable."
         raise UsageError(RECEIVE, config.stack, "continuous protection is not enabled on this host", remedy)
     refuse_elsewhere(config)
-    server = database_server.connect(config, run.runtime)
+    server = database_server.of(run)
     facts = preflight.read(server)
     if facts.standby:
         raise UsageError(RECEIVE, config.stack, "the server is a standby", "Receive from its primary.")

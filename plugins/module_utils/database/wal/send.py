@@ -186,7 +186,7 @@ class _Pass:
     def _ask(self) -> Optional[Answer]:
         """None where the server is away: what was received is sent all the same."""
         try:
-            return ask(database_server.connect(self.config, self.run.runtime))
+            return ask(database_server.of(self.run))
         except LifeboatError as exc:
             self.log(f"the server does not answer, what was received is sent: {exc.cause}")
             return None
