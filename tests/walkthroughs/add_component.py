@@ -88,7 +88,7 @@ def add(root: Path) -> None:
         '        Kind(\n            "letters", "letters", "letters", LettersDetails,\n'
         '            counts={"letters": lambda details: details.letters},\n        ),\n'
     ))  # fmt: skip
-    insert(kinds, "ObjectsDetails\n\nDATABASE", "LettersDetails, ")
+    insert(kinds, "    ObjectsDetails,\n", "    LettersDetails,\n")
     write(core / "configuration/letters.py", CODE)
     register(core / "operations/components.py", "from ..repository.components", (
         '    "letters": Component(\n'
