@@ -322,7 +322,9 @@ def test_every_fault_of_a_drill_takes_and_comes_back(stack: Stack, name: str) ->
     print(fault.inject(Opened(one), fault.choose("dumps", name), "3", log=say))
     recover(one)
     assert stack.running() == ["app", "db", "jobs", "wiki"]
-    assert stack.portrait() == before
+    # InnoDB writes the counter of a table as the statement ended, or not: after a kill it is that, or the last id.
+    counted = re.compile(r" AUTO_INCREMENT=\d+") if name == "killed" else re.compile("(?!)")
+    assert [counted.sub("", line) for line in stack.portrait()] == [counted.sub("", line) for line in before]
 
 
 @pytest.mark.parametrize(

@@ -174,8 +174,8 @@ def _require_room(run: Opened, facts: Facts, limit: int) -> None:
             ENABLE, str(config.spool),
             f"{human(filesystem.free(there))} are free there, and {human(need)} are needed: for the spool, for what the"
             " slot may hold back on the same disk, and 1 GB that stays free",
-            "Make room, lower lifeboat_wal.spool_limit or lifeboat_wal.slot_limit, or set lifeboat_wal.spool_directory to"
-            " another disk.",
+            "Make room, lower lifeboat_wal.spool_limit or lifeboat_wal.slot_limit, or set"
+            " lifeboat_wal.spool_directory to another disk.",
         )  # fmt: skip
 
 
