@@ -59,4 +59,4 @@ def watch(process: int, directory: str, limit: int, free: int) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(watch(int(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])))
+    raise SystemExit(watch(int(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])))
