@@ -185,6 +185,8 @@ def project(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     (directory / "compose.yaml").write_text(json.dumps(definition))
     (directory / "root.txt").write_text(PASSWORD + "\n")
     (directory / "own.cnf").write_text("[mariadbd]\nlower_case_table_names = 1\ninnodb_page_size = 8k\n")
+    for name in ("root.txt", "own.cnf"):  # read by the server's own user, whatever the umask here
+        (directory / name).chmod(0o644)
     (directory / "jobs").mkdir()
     stack = Stack(directory, directory)
     with contextlib.ExitStack() as ended:
