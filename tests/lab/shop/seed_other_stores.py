@@ -19,7 +19,9 @@ from stores import database
 WORDS = ("invoice", "delivery", "photo", "contract", "写真", "note")
 
 
-def make_tables() -> None:
+def make_places() -> None:
+    for number in range(256):  # later uploads make none, so that a comparison finds the same directories
+        (other_stores.UPLOADS / f"{number:02x}").mkdir(exist_ok=True)
     with closing(sqlite3.connect(other_stores.LIST)) as connection, connection:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("CREATE TABLE IF NOT EXISTS upload (path TEXT PRIMARY KEY, name TEXT, sha256 TEXT)")
@@ -63,7 +65,7 @@ def odd_files() -> None:
 
 def main() -> None:
     count = int(sys.argv[1])
-    make_tables()
+    make_places()
     with other_stores.rows() as cursor:
         cursor.execute("SELECT count(*) AS n FROM app.uploads")
         there = cursor.fetchone()["n"]
