@@ -652,6 +652,26 @@ def test_a_recovery_that_has_not_ended_is_gone_on_with(dumped: Opened) -> None:
     assert (found.needed, found.why) == (True, "wiki: a recovery of it has not ended")
 
 
+def test_what_an_earlier_recovery_stopped_is_started_though_nothing_is_missing(
+    dumped: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was killed when every server was back, and nobody else would start who uses them."""
+    started: list[tuple[str, ...]] = []
+
+    def reopened(_run: Any, services: Any, **_how: Any) -> list[Check]:
+        started.append(tuple(services))
+        return [Check("services", PASS)]
+
+    assert not planned(dumped).needed
+    recovery_state.keep(dumped.config, recovery_state.STOPPED, '["app"]')
+    made = planned(dumped)
+    assert (made.needed, made.why) == (True, "an earlier recovery stopped app and did not come to its end")
+    assert ([step.partition(":")[0] for step in made.steps], made.condition) == (["reopen", "record"], "healthy")
+    monkeypatch.setattr(reopen, "reopen", reopened)
+    assert {check.result for check in recovery.recover(dumped, made, log=silent).checks} == {PASS}
+    assert started == [("app",)]
+
+
 def test_a_name_that_nobody_has_is_refused(dumped: Opened) -> None:
     with pytest.raises(UsageError, match="there are wiki"):
         planned(dumped, sources=("shop",))

@@ -1300,3 +1300,36 @@ def test_many_files_in_one_directory_are_walked_in_order(world: World) -> None:
     taken = world.take()
     assert details(taken).sources["uploads"].files == 3000
     assert world.levels(taken, "archive")["listing"][0] == PASS
+
+
+@pytest.mark.parametrize("left", ["stopped", "a mark"])
+def test_what_an_earlier_recovery_stopped_is_started_though_nothing_is_missing(
+    world: World, monkeypatch: pytest.MonkeyPatch, left: str
+) -> None:
+    """It was killed when every file was back: the application would stay stopped, and its files without a backup."""
+    world.fill()
+    world.take()
+    assert not world.plan().needed
+    config, started = world.run.config, list[tuple[str, ...]]()
+    recovery_state.mark(config, recovery_state.RECOVERING_FILES, recovery_state.Unfinished(world.plan().backup["id"]))
+    if left == "stopped":
+        recovery_state.keep(config, recovery_state.STOPPED, '["app"]')
+        recovery_state.unmark(config, recovery_state.RECOVERING_FILES)
+    made = world.plan()
+    stopped = "app" if left == "stopped" else "nothing"
+    assert (made.needed, made.why) == (True, f"an earlier recovery stopped {stopped} and did not come to its end")
+    assert (made.condition, made.steps[0].partition(":")[0], len(made.steps)) == ("healthy", "reopen", 2)
+    run = world.run
+    run.runtime = SimpleNamespace(stop=lambda *_, **__: ())  # type: ignore[assignment]
+
+    def reopened(_run: Any, services: Any, **_how: Any) -> list[Check]:
+        started.append(tuple(services))
+        (config.state / recovery_state.STOPPED).unlink()
+        return [Check("services", PASS)]
+
+    monkeypatch.setattr(reopen, "reopen", reopened)
+    done = recovery.recover(run, made, log=world.said.append)
+    assert {check.result for check in done.checks} == {PASS}
+    assert started == ([("app",)] if left == "stopped" else [])
+    assert not world.plan().needed
+    world.take()

@@ -34,6 +34,9 @@ from .sources import Server
 
 _SHOWN = 5
 RECOVERED = "recovered_dumps_"  # and the name of the source: what it was recovered to last
+_REOPENS = (
+    "reopen: start what was stopped, see that the application is well", "record: evidence with the time of each phase",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -150,15 +153,19 @@ def _make(run: Opened, request: Request, log: Log) -> Plan:
     warnings = [*catalogue.notes, *(w for each in assessed for w in _warnings(run, servers[each.name], each, entry))]
     warnings += [f"{name} is not in {entry.id}: it was taken before that was named" for name in absent]
     now = datetime.now(timezone.utc)
-    why = "; ".join(f"{each.name}: {each.why}" for each in differ) or f"everything that {entry.id} has is there"
+    left = recovery_state.interrupted(config, RECOVERING_DUMPS)
+    why = "; ".join(f"{each.name}: {each.why}" for each in differ)
+    why = why or left or f"everything that {entry.id} has is there"
     return Plan(
-        needed=bool(differ), condition=condition, why=why, findings=tuple(filter(None, map(_finding, assessed))),
+        needed=bool(differ or left), condition=condition, why=why,
+        findings=tuple(filter(None, map(_finding, assessed))),
         unchecked=(), warnings=tuple(warnings),
         backup={**entry.as_dict(now), "details": {}, "location": catalogue.where(entry)},
         recovery_point=catalogue.point, state=clock.format_time(request.before) if request.before else "",
         location=catalogue.where(entry), passed_over=tuple(passed), accepted=catalogue.accepted,
         sources=tuple(assessed), requested=request.requested, writers=writers,
-        steps=tuple(_steps(differ, writers, request)), target=", ".join(each.name for each in assessed),
+        steps=tuple(_steps(differ, writers, request) if differ else _REOPENS if left else ()),
+        target=", ".join(each.name for each in assessed),
         stamp=clock.stamp(), target_seconds=config.target(SCENARIO),
     )  # fmt: skip
 
@@ -273,8 +280,6 @@ def _finding(each: Source) -> str:
 
 
 def _steps(differ: Sequence[Source], writers: Sequence[str], request: Request) -> Iterator[str]:
-    if not differ:
-        return
     for each in differ:
         if each.condition == DOWN and not request.requested and each.path:
             yield f"start: {each.service}; if it comes up with all that the backup has, nothing of it is restored"
@@ -285,8 +290,7 @@ def _steps(differ: Sequence[Source], writers: Sequence[str], request: Request) -
     yield f"stop: {', '.join(writers)}" if writers else "stop: nobody, no service depends on it"
     for each in differ:
         yield f"swap: the data of {each.service} into quarantine, the restored data in its place; start it, compare"
-    yield "reopen: start what was stopped, see that the application is well"
-    yield "record: evidence with the time of each phase"
+    yield from _REOPENS
 
 
 def text(plan: Plan) -> list[str]:

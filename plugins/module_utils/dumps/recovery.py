@@ -196,6 +196,7 @@ class _Recovery:
         self.writers = sorted({name for each in ready for name in each.source.writers}) if self._reopens else []
         if not self.writers:
             return
+        self.writers = recovery_state.with_stopped(self._run.config, self.writers)
         recovery_state.keep(self._run.config, STOPPED, json.dumps(self.writers))
         self._log(f"stopping {', '.join(self.writers)}")
         for words in self._run.runtime.stop(tuple(self.writers), timeout=120) or ():

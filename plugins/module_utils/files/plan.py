@@ -37,6 +37,9 @@ from .sources import Directory
 from .walk import Problems
 
 _SHOWN = 5
+_REOPENS = (
+    "reopen: start what was stopped, see that the application is well", "record: evidence with the time of each phase",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -158,7 +161,8 @@ def _make(run: Opened, request: Request, log: Log) -> Plan:
     }
     told = ", ".join(f"{count} {how}" for how, count in counts.items() if count)
     names = ", ".join(each.name for each in differ)
-    why = f"{names}: {told}" if differ else f"everything that {entry.id} has is there"
+    left = recovery_state.interrupted(config, RECOVERING_FILES)
+    why = f"{names}: {told}" if differ else left or f"everything that {entry.id} has is there"
     changed = sum(each.changed for each in counted)
     warnings = [*found.notes]
     if changed:
@@ -171,14 +175,15 @@ def _make(run: Opened, request: Request, log: Log) -> Plan:
     warnings += recovery_state.warnings_of_unanswered(run.config, answer.PATIENCE) if differ else []
     now = datetime.now(timezone.utc)
     return Plan(
-        needed=bool(differ), condition=condition, why=why,
+        needed=bool(differ or left), condition=condition, why=why,
         findings=tuple(itertools.chain.from_iterable(map(_findings, counted))),
         unchecked=tuple(f"{path}: {words}" for path, words in unread.first.items()),
         warnings=tuple(warnings), backup={**entry.as_dict(now), "details": {}, "location": found.where(entry)},
         recovery_point=found.point, state=clock.format_time(request.before) if request.before else "",
         location=found.where(entry), passed_over=tuple(passed), accepted=found.accepted, sources=tuple(counted),
         paths=request.paths, exact=request.exact, requested=request.requested, writers=writers,
-        steps=tuple(_steps(entry, differ, writers, request)), target=", ".join(each.name for each in counted),
+        steps=tuple(_steps(entry, differ, writers, request) if differ else _REOPENS if left else ()),
+        target=", ".join(each.name for each in counted),
         stamp=clock.stamp(), target_seconds=config.target(SCENARIO),
     )  # fmt: skip
 
@@ -310,8 +315,6 @@ def _findings(each: Source) -> Iterator[str]:
 
 
 def _steps(entry: Entry, differ: Sequence[Source], writers: Sequence[str], request: Request) -> Iterator[str]:
-    if not differ:
-        return
     yield f"stop: {', '.join(writers)}" if writers else "stop: no service, as none writes there"
     for each in differ:
         count, where = each.missing + each.altered + each.attributes, each.path or f"a new volume {each.volume}"
@@ -319,8 +322,7 @@ def _steps(entry: Entry, differ: Sequence[Source], writers: Sequence[str], reque
         if request.exact and each.additional:
             yield f"move aside: {each.additional} entries of {each.name} that {entry.id} does not have"
     yield "verify: every entry that came back against the listing: content, mode, owner, time, attributes"
-    yield "reopen: start what was stopped, see that the application is well"
-    yield "record: evidence with the time of each phase"
+    yield from _REOPENS
 
 
 def text(plan: Plan) -> list[str]:

@@ -180,9 +180,8 @@ def _make(run: Opened, request: Request, log: Log) -> Plan:
     elif unlike:
         needed, mode, back = True, "settings", tuple(name for name in unlike if name)
         why = f"not as in {chosen.id}: {'; '.join(text for words in unlike.values() for text in words)}"
-    elif (left := recovery_state.stopped(config)) or recovery_state.unfinished(config, RECOVERING_OBJECTS):
-        needed, mode = True, "reopen"
-        why = f"an earlier recovery stopped {', '.join(left) or 'nothing'} and did not come to its end"
+    elif left := recovery_state.interrupted(config, RECOVERING_OBJECTS):
+        needed, mode, why = True, "reopen", left
     seen, why = _with_rows(seen, why, needed)
     service = config.objects.service
     running = list(config.application.writers) or (stack.dependants(service) if service else [])

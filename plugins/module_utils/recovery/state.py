@@ -234,6 +234,15 @@ def _took_turn(config: Config, what: str, stamp: str) -> None:
     keep(config, TURN, json.dumps(typed.plain(taken)))
 
 
+def interrupted(config: Config, name: str) -> str:
+    """Return why a recovery is needed that has nothing to bring back: the one before was killed when all was back.
+    Empty where it is not. name: of its mark."""
+    left = stopped(config)
+    if not left and unfinished(config, name) is None:
+        return ""
+    return f"an earlier recovery stopped {', '.join(left) or 'nothing'} and did not come to its end"
+
+
 def with_stopped(config: Config, writers: Sequence[str]) -> list[str]:
     """Return the writers, and what an earlier recovery stopped and did not start again, such as a service
     of a profile."""
