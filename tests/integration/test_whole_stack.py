@@ -1,9 +1,9 @@
 # Copyright: Lifeboat contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Somebody else's stack with all that one keeps without PostgreSQL: a volume, a directory, SQLite, MariaDB, Valkey. init
-protects all of it; it is destroyed with its host, and recovered on another from a copy of the repository. Compared by
-the kernel, SQLite, mariadb-dump and valkey-cli."""
+"""Somebody else's stack without PostgreSQL: a volume, a directory, SQLite, MariaDB, Valkey. init protects all of it; it
+is destroyed with its host, and recovered on another from a copy of the repository. Compared by the kernel, SQLite,
+mariadb-dump and valkey-cli."""
 
 from __future__ import annotations
 
@@ -146,7 +146,8 @@ def mounts_of(settings: dict[str, Any]) -> tuple[str, str]:
     return check.result, check.detail
 
 
-def test_all_of_a_foreign_stack_comes_back_on_another_host(stack: Stack) -> None:
+def chosen(stack: Stack) -> dict[str, Any]:
+    """What init writes, which protects all of it, without the line of the cache: whoever deletes it chooses."""
     written = stack.inventory()
     assert written["lifeboat_database"] is False
     assert {source["name"]: source.get("volume") for source in written["lifeboat_files"]["sources"]} == {
@@ -157,31 +158,63 @@ def test_all_of_a_foreign_stack_comes_back_on_another_host(stack: Stack) -> None
         {"name": "pages", "service": "pages", "preset": "mariadb"},
     ]
     assert mounts_of(stack.settings("app1", written))[0] == PASS, "init protects all of it"
-
-    # Who deletes a line chooses: named as in no backup until he says why, and named after that too.
     sources = written["lifeboat_files"]["sources"]
     written["lifeboat_files"]["sources"] = [source for source in sources if source["name"] != "cache"]
     result, detail = mounts_of(stack.settings("app1", written))
     assert (result, "cache" in detail) == (COULD_NOT_VERIFY, True), detail
     written["lifeboat_mounts"] = {"exclude": [{"name": "cache", "reason": "thumbnails, made again"}]}
-    on_host = stack.settings("app1", written)
-    result, detail = mounts_of(on_host)
+    result, detail = mounts_of(stack.settings("app1", written))
     assert (result, "excluded by name" in detail, "cache" in detail) == (PASS, True, True), detail
+    return written
 
-    run = opened(on_host)
+
+def protected(settings: dict[str, Any]) -> None:
+    """deploy's checks, a backup, its proof and status."""
+    run = opened(settings)
     assert preflight.unreachable(run, stack=True) == []
     notes = preflight.notes(run)
     assert [note for note in notes if "IN NO BACKUP" in note] == []
-    assert len([note for note in notes if note.startswith("mount protected by files: ")]) == 2, notes
-    assert len([note for note in notes if note.startswith("mount protected by dumps: ")]) == 2, notes
-    before = stack.portrait()
-    for words in ("user.origin", "INSERT INTO `orders`", "CREATE TABLE file", "sparse", "with \\xff bytes"):
-        assert [line for line in before if words in line], f"{words} is not compared"
+    for component in ("files", "dumps"):
+        assert len([note for note in notes if note.startswith(f"mount protected by {component}: ")]) == 2, notes
     taken = operations_backup.take(run, log=say)
     assert {manifest.component for manifest in taken.manifests} == {"files", "dumps", "config"}
     assert taken.point is not None
     assert unproved(operations_verify.verify(run, taken.point.id, "restore", log=say).checks) == []
-    assert unproved(status.status(opened(on_host), now=datetime.now(timezone.utc)).checks) == []
+    assert unproved(status.status(opened(settings), now=datetime.now(timezone.utc)).checks) == []
+
+
+def recovered(stack: Stack, settings: dict[str, Any]) -> evidence_record.Record:
+    """By the tasks of the role site_recovery, in their order, on a machine that has nothing but the inventory."""
+    stack.directory.mkdir(parents=True)
+    stack.bring_secret()
+    run = granted.opened(opened(settings))
+    seen = scope.assess_host(run, deep=True, log=say)
+    made = site_plan.make(run, site_plan.Request(), seen, {"app1": "connection timed out"}, log=say)
+    print("\n".join(site_show.text(made, seen)))
+    assert (made.ready, made.lacking, sorted(made.parts)) == (True, "", ["config", "dumps", "files"])
+    site_files.place_files(
+        run.config, open_place(run, VAULT), made.parts["config"], key="", which="files", stamp="20261202_150000",
+        check=False, log=say,
+    )  # fmt: skip
+    point_fetch.fetch(run, str(made.backup.id if made.backup else ""), log=say)
+    run, began = opened(settings), datetime.now(timezone.utc)
+    of_files = plan.make(run, Request(made.parts["files"], exact=True), log=say)
+    checks = [*made.checks, *recovery.recover(run, of_files, reopens=False, log=say).checks]
+    of_dumps = dumps_plan.make(run, dumps_plan.Request(made.parts["dumps"]), log=say)
+    checks += dumps_recovery.recover(run, of_dumps, reopens=False, log=say).checks
+    checks += reopen.reopen(run, SERVICES, log=say)
+    assert unproved(checks) == []
+    phase = ReportedPhase(began, datetime.now(timezone.utc), None, "", name="files")
+    assessed = Plan(made.condition, made.findings, made.unchecked, (), made.target_seconds)
+    told = evidence_record.Recovery("site", assessed, (phase,), tuple(checks))
+    return evidence_record.build(run.config, told, now=datetime.now(timezone.utc))
+
+
+def test_all_of_a_foreign_stack_comes_back_on_another_host(stack: Stack) -> None:
+    written, before = chosen(stack), stack.portrait()
+    for words in ("user.origin", "INSERT INTO `orders`", "CREATE TABLE file", "sparse", "with \\xff bytes"):
+        assert [line for line in before if words in line], f"{words} is not compared"
+    protected(stack.settings("app1", written))
 
     # Another machine keeps a copy of the repository; the host and all that is on it are gone.
     kept = stack.root / "keeper1"
@@ -189,39 +222,11 @@ def test_all_of_a_foreign_stack_comes_back_on_another_host(stack: Stack) -> None
     stack.destroy()
     shutil.rmtree(stack.root / "app1")
 
-    # The tasks of the role site_recovery, in their order, on a machine that has nothing but the inventory.
     on_spare = stack.settings("spare1", written, readback={"source": {"mounted": str(kept)}})
-    run = granted.opened(opened(on_spare))
-    seen = scope.assess_host(run, deep=True, log=say)
-    made = site_plan.make(run, site_plan.Request(), seen, {"app1": "connection timed out"}, log=say)
-    print("\n".join(site_show.text(made, seen)))
-    assert (made.ready, made.lacking, sorted(made.parts)) == (True, "", ["config", "dumps", "files"])
-    assert unproved(made.checks) == []
-    stack.directory.mkdir(parents=True)
-    stack.bring_secret()
-    site_files.place_files(
-        run.config, open_place(run, VAULT), made.parts["config"], key="", which="files", stamp="20261202_150000",
-        check=False, log=say,
-    )  # fmt: skip
-    point_fetch.fetch(run, str(made.backup.id if made.backup else ""), log=say)
-    run = opened(on_spare)
-    began = datetime.now(timezone.utc)
-    planned = plan.make(run, Request(made.parts["files"], exact=True), log=say)
-    of_files = recovery.recover(run, planned, reopens=False, log=say)
-    of_servers = dumps_plan.make(run, dumps_plan.Request(made.parts["dumps"]), log=say)
-    of_dumps = dumps_recovery.recover(run, of_servers, reopens=False, log=say)
-    reopened = reopen.reopen(run, SERVICES, log=say)
-    checks = [*made.checks, *of_files.checks, *of_dumps.checks, *reopened]
-    assert unproved(checks) == []
+    record = recovered(stack, on_spare)
     assert stack.portrait() == before, "every file, owner, mode, time, attribute, row and key"
-    assert sorted(stack.compose("ps", "--services", "--status", "running").split()) == SERVICES
-
-    phase = ReportedPhase(began, datetime.now(timezone.utc), None, "", name="files")
-    told = evidence_record.Recovery(
-        "site", Plan(made.condition, made.findings, made.unchecked, (), made.target_seconds), (phase,), tuple(checks)
-    )
-    record = evidence_record.build(run.config, told, now=datetime.now(timezone.utc))
     assert record.verdict == PASS, unproved(record.checks)
+    assert sorted(stack.compose("ps", "--services", "--status", "running").split()) == SERVICES
     assert not plan.make(opened(on_spare), Request(), log=say).needed, "a second run has nothing to do"
     assert not dumps_plan.make(opened(on_spare), dumps_plan.Request(), log=say).needed
     again = operations_backup.take(opened(on_spare), log=say)

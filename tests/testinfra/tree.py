@@ -1,6 +1,6 @@
-"""A directory as the kernel and SQLite have it, in lines. Nothing here is Lifeboat's. Runs on a host: tree.py DIRECTORY...
+"""A directory as the kernel and SQLite have it, in lines, by nothing of Lifeboat. On a host: tree.py DIRECTORY...
 
-A line for each entry: name, type and mode, owner, group, names, size, time, attributes, holes, content; a line for each
+A line for each entry: name, type and mode, owner, group, attributes, names, size, time, holes, content; a line for each
 row of a SQLite database. Left out is what a running application changes: a directory's time, and all of a database but
 its rows; and what a recovery put aside.
 """
@@ -15,38 +15,39 @@ import stat
 import sys
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 _SQLITE = b"SQLite format 3\0"
-_BESIDE = (b"-wal", b"-shm", b"-journal")
+_BESIDE = ("-wal", "-shm", "-journal")
 
 
-def lines(top: bytes) -> Iterator[str]:
-    for folder, folders, names in os.walk(top):
-        folders[:] = sorted(name for name in folders if not name.startswith(b".lifeboat-"))
-        links = [name for name in folders if os.path.islink(os.path.join(folder, name))]
+def lines(top: Path) -> Iterator[str]:
+    for found, folders, names in os.walk(top):
+        folder = Path(found)
+        folders[:] = sorted(name for name in folders if not name.startswith(".lifeboat-"))
         yield from entry(top, folder)
-        for name in sorted([*names, *links]):
-            if not name.startswith(b".lifeboat-") and not _beside(folder, name):
-                yield from entry(top, os.path.join(folder, name))
+        for path in [folder / name for name in sorted([*names, *folders])]:
+            if (path.is_symlink() or not path.is_dir()) and not path.name.startswith(".lifeboat-"):
+                yield from [] if _beside(path) else entry(top, path)
 
 
-def _beside(folder: bytes, name: bytes) -> bool:
-    """Is it the log of a database that lies beside it?"""
-    return any(name.endswith(end) and _is_sqlite(os.path.join(folder, name[: -len(end)])) for end in _BESIDE)
+def _beside(path: Path) -> bool:
+    """Is it the log of a database that lies there?"""
+    return any(path.name.endswith(end) and _is_sqlite(Path(str(path)[: -len(end)])) for end in _BESIDE)
 
 
-def _is_sqlite(path: bytes) -> bool:
-    if not os.path.isfile(path) or os.path.islink(path):
+def _is_sqlite(path: Path) -> bool:
+    if path.is_symlink() or not path.is_file():
         return False
-    with open(path, "rb") as file:
+    with path.open("rb") as file:
         return file.read(len(_SQLITE)) == _SQLITE
 
 
-def entry(top: bytes, path: bytes) -> Iterator[str]:
-    status = os.lstat(path)
+def entry(top: Path, path: Path) -> Iterator[str]:
+    status = path.lstat()
     kind = stat.S_IFMT(status.st_mode)
-    words = [repr(os.path.relpath(path, top)), stat.filemode(status.st_mode), f"{status.st_uid}:{status.st_gid}"]
-    words += [f"{name}={os.getxattr(path, name, follow_symlinks=False).hex()}" for name in attributes(path)]
+    words = [ascii(str(path.relative_to(top))), stat.filemode(status.st_mode), f"{status.st_uid}:{status.st_gid}"]
+    words += attributes(path)
     if kind == stat.S_IFDIR:
         yield " ".join(words)
         return
@@ -59,31 +60,32 @@ def entry(top: bytes, path: bytes) -> Iterator[str]:
     if kind == stat.S_IFREG:
         sparse = status.st_size > 1 << 20 and status.st_blocks * 512 < status.st_size // 2
         words += ["sparse"] if sparse else []
-        with open(path, "rb") as file:
-            digest = hashlib.sha256()
+        digest = hashlib.sha256()
+        with path.open("rb") as file:
             for block in iter(lambda: file.read(1 << 20), b""):
                 digest.update(block)
         words.append(digest.hexdigest())
     elif kind == stat.S_IFLNK:
-        words.append(repr(os.readlink(path)))
+        words.append(ascii(str(path.readlink())))
     yield " ".join(words)
 
 
-def attributes(path: bytes) -> list[str]:
+def attributes(path: Path) -> list[str]:
     try:
-        return sorted(os.listxattr(path, follow_symlinks=False))
-    except OSError:
+        names = sorted(os.listxattr(path, follow_symlinks=False))
+    except OSError:  # the file system has none
         return []
+    return [f"{name}={os.getxattr(path, name, follow_symlinks=False).hex()}" for name in names]
 
 
-def rows(path: bytes) -> list[str]:
+def rows(path: Path) -> list[str]:
     """Of a copy with its log, as whoever opens it may write into it."""
     with tempfile.TemporaryDirectory() as folder:
-        copy = os.path.join(os.fsencode(folder), b"copy")
-        for end in (b"", *_BESIDE):
-            if os.path.exists(path + end):
-                shutil.copyfile(path + end, copy + end)
-        connection = sqlite3.connect(os.fsdecode(copy))
+        copy = Path(folder, "copy")
+        for end in ("", *_BESIDE):
+            if Path(f"{path}{end}").exists():
+                shutil.copyfile(f"{path}{end}", f"{copy}{end}")
+        connection = sqlite3.connect(copy)
         try:
             checked = connection.execute("PRAGMA integrity_check").fetchall()
             return [f"integrity_check: {checked}", *connection.iterdump()]
@@ -93,5 +95,6 @@ def rows(path: bytes) -> list[str]:
 
 if __name__ == "__main__":
     for directory in sys.argv[1:]:
-        print(f"== {directory}")
-        print("\n".join(lines(os.fsencode(directory))))
+        print(f"== {Path(directory).name}")
+        for text in lines(Path(directory)):
+            print(text.encode("utf-8", "backslashreplace").decode())
