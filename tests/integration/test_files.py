@@ -454,7 +454,16 @@ class Command:
             time.sleep(seconds)
             ended = process.poll() is not None
             process.kill()
+        wait(lambda: not group_is_alive(process.pid))  # a docker that it had started ends by itself
         return ended
+
+
+def group_is_alive(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 MOMENTS = int(os.environ.get("MOMENTS", "30"))
