@@ -8,7 +8,7 @@ import pytest
 
 
 @pytest.fixture(scope="session", autouse=True)
-def other_stores() -> Iterator[None]:
+def with_other_stores() -> Iterator[None]:
     """Whatever a test runs finds the inventory's group of that name."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("LIFEBOAT_OTHER_STORES", "1")

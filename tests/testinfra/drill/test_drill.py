@@ -34,7 +34,9 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def drill(report: Path, scenario: str, **extra: object) -> Run:
-    return playbook("lifeboat.dr.drill", scenario=scenario, report_directory=str(report), **QUIET, **extra)
+    return playbook(
+        "lifeboat.dr.drill", scenario=scenario, report_directory=str(report), seconds=1800, **QUIET, **extra
+    )
 
 
 def row(run: Run) -> dict[str, str]:

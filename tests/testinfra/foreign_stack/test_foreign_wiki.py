@@ -198,7 +198,7 @@ def inventory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(inventory: Path, name: str, **extra: object) -> Run:
-    done = playbook(f"lifeboat.dr.{name}", inventories=(str(inventory),), **extra)
+    done = playbook(f"lifeboat.dr.{name}", inventories=(str(inventory),), seconds=1800, **extra)
     assert done.status == 0, f"{name}: {done.said}"
     return done
 
