@@ -24,6 +24,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.dumps import plan as d
 from ansible_collections.lifeboat.dr.plugins.module_utils.dumps import recovery as dumps_recovery
 from ansible_collections.lifeboat.dr.plugins.module_utils.evidence import record as evidence_record
 from ansible_collections.lifeboat.dr.plugins.module_utils.evidence.phases import Plan, ReportedPhase
+from ansible_collections.lifeboat.dr.plugins.module_utils.evidence.schema import Record
 from ansible_collections.lifeboat.dr.plugins.module_utils.files import plan, recovery
 from ansible_collections.lifeboat.dr.plugins.module_utils.files.plan import Request
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import backup as operations_backup
@@ -183,7 +184,7 @@ def protected(settings: dict[str, Any]) -> None:
     assert unproved(status.status(opened(settings), now=datetime.now(timezone.utc)).checks) == []
 
 
-def recovered(stack: Stack, settings: dict[str, Any]) -> evidence_record.Record:
+def recovered(stack: Stack, settings: dict[str, Any]) -> Record:
     """By the tasks of the role site_recovery, in their order, on a machine that has nothing but the inventory."""
     stack.directory.mkdir(parents=True)
     stack.bring_secret()
