@@ -46,8 +46,10 @@ class Archive:
         self.run, self.repo, self.folder = run, repo, folder
         self.passed_over: list[str] = []
         self.spans = tuple(self._spans())
+        self.marks: tuple[Reached, ...] = ()
         self._segments: dict[str, list[tuple[Span, Piece]]] = {}
         self._histories: dict[tuple[str, str], tuple[Span, Artefact]] = {}
+        self._seals: dict[str, age.Seal] = {}
         self._system = ""
         for span in self.spans:
             for artefact in span.histories:
@@ -64,7 +66,8 @@ class Archive:
     def catalogue(self) -> Catalogue:
         """What can be gone back to. Raises LifeboatError where what is there cannot be read."""
         histories = {key: self._forks(*key) for key in sorted({(span.system, span.timeline) for span in self.spans})}
-        return catalogue.of(self._bases(), self.spans, histories, [*self._marks()])
+        self.marks = tuple(self._marks())
+        return catalogue.of(self._bases(), self.spans, histories, self.marks)
 
     def _bases(self) -> list[Base]:
         bases = []
@@ -135,14 +138,21 @@ class Archive:
         if span is None or artefact is None:
             return None
         stored = b"".join(spans.stored(self.repo, span.id, artefact))
-        return self._decrypted(span, artefact.name, stored, segments.HISTORY_BYTES)
+        seal = self._seal(span) if artefact.name.endswith(age.SUFFIX) else age.OPEN
+        return self._decrypted(stored, seal, f"{span.id}/{name}", segments.HISTORY_BYTES)
 
     def _plain(self, span: Span, piece: Piece) -> Iterable[bytes]:
         """The bytes of the log that a piece has."""
         stored = b"".join(spans.stored(self.repo, span.id, piece.artefact))
-        subject = f"{span.id}/{piece.name}"
-        packed = self._decrypted(span, piece.artefact.name, stored, notes.MOST_PIECE + notes.MORE_STORED)
-        sink = _Bounded(piece.bytes, subject)
+        subject, name = f"{span.id}/{piece.name}", piece.artefact.name
+        seal = self._seal(span) if name.endswith(age.SUFFIX) else age.OPEN
+        return [self.unpacked(stored, seal, subject, piece.bytes)]
+
+    def unpacked(self, stored: bytes, seal: age.Seal, subject: str, limit: int) -> bytes:
+        """What was compressed and then encrypted. Raises IntegrityError where it is more than `limit` bytes, or
+        damaged."""
+        packed = self._decrypted(stored, seal, subject, limit + notes.MORE_STORED)
+        sink = _Bounded(limit, subject)
         try:
             pipeline.run(
                 [Command(_UNPACK)], attempted=READ, subject=subject, source=io.BytesIO(packed), sink=sink, timeout=300
@@ -153,13 +163,11 @@ class Archive:
             if exc.exit_status is None or unable(exc.exit_status):
                 raise UnverifiedError(READ, subject, exc.cause, "apt install zstd") from exc
             raise wrong(READ, subject, f"it cannot be unpacked: {exc.cause}") from exc
-        return [bytes(sink.data)]
+        return bytes(sink.data)
 
-    def _decrypted(self, span: Span, name: str, stored: bytes, limit: int) -> bytes:
-        if not name.endswith(age.SUFFIX):
+    def _decrypted(self, stored: bytes, seal: age.Seal, subject: str, limit: int) -> bytes:
+        if not seal.recipients:
             return stored
-        subject = f"{span.id}/{name}"
-        seal = self._seal(span)
         identity = age.keys(self.run.config, self.run.key).opening(seal, subject)
         with filesystem.scratch("piece-", self.folder) as private, explained(READ, private):
             with filesystem.create(private / "sealed") as file:
@@ -171,12 +179,15 @@ class Archive:
     def _seal(self, span: Span) -> age.Seal:
         """For whom a span is encrypted. One that is open does not say yet: for those of the configuration, and for any
         key of this host."""
-        if span.closed:
-            manifest = manifests.parse(self.repo.manifest(WAL, span.id), component=WAL, expected_id=span.id)
-            details = manifest.detailed(WalDetails)
-            return age.Seal(details.recipients, details.host_key)
-        own = [key.recipient for key in age.HostKeys(self.run.config.state).all()]
-        return age.Seal((*self.run.config.encryption.recipients, *own))
+        if span.id not in self._seals:
+            own = [key.recipient for key in age.HostKeys(self.run.config.state).all()]
+            seal = age.Seal((*self.run.config.encryption.recipients, *own))
+            if span.closed:
+                manifest = manifests.parse(self.repo.manifest(WAL, span.id), component=WAL, expected_id=span.id)
+                details = manifest.detailed(WalDetails)
+                seal = age.Seal(details.recipients, details.host_key)
+            self._seals[span.id] = seal
+        return self._seals[span.id]
 
     # Where it ends.
 
