@@ -103,9 +103,7 @@ def stand(run: Opened, instant: Instant, log: Log, timeline: int = 0) -> Stood:
     with lock.verifying(config.stack, "wal verify"), _opened(run) as (archive, catalogue):
         route = catalogue.route(instant, clock.now(), timeline)
         if isinstance(instant, (Transaction, Mark)):
-            with when.dump(run, archive, route.window, 0, log) as dump:
-                position = when.resolved(dump, instant)
-            log(f"{instant} is at {position}")
+            position = when.resolved(run, archive, route.window, instant, log)
             route = catalogue.route(position, clock.now(), route.timeline)
         with standing.standing(run, archive, route, log) as server:
             if server.reached is None:

@@ -37,7 +37,7 @@ from ...repository.details import BaseDetails
 from ...repository.manifest import Manifest
 from ...stack.runtime import Opened, exec_command
 from ...tools import age
-from ...wal.catalogue import Catalogue, Route
+from ...wal.catalogue import Route
 from ...wal.instants import At, Instant, Mark, Position, Transaction
 from ...wal.segments import format_lsn, parse_lsn
 from .. import scratch
@@ -129,10 +129,6 @@ def archive(run: Opened, repo: Repository) -> Iterator[Archive]:
         yield Archive(run, repo, folder)
 
 
-def route_of(catalogue: Catalogue, instant: Instant, timeline: int = 0) -> Route:
-    return catalogue.route(instant, clock.now(), timeline)
-
-
 @contextlib.contextmanager
 def standing(run: Opened, source: Archive, route: Route, log: Log, image: str = "") -> Iterator[Standing]:
     """A server that stands at the route's instant. image: instead of the one that the base names.
@@ -149,6 +145,7 @@ def standing(run: Opened, source: Archive, route: Route, log: Log, image: str = 
     with contextlib.ExitStack() as stack:
         with filesystem.explained(STAND, exchange):
             exchange.mkdir()
+        stack.callback(filesystem.remove, exchange)
         feeder = stack.enter_context(Feeder(source, exchange, scratch.MOUNT, details.segment_size))
         name = stack.enter_context(
             scratch.container(image or image_of(run, details), run.config.stack, exchange, timeout=run.config.timeout)
@@ -297,6 +294,13 @@ class Standing:
         """On to a later instant. UsageError where it is an earlier one, or of another base or timeline."""
         if (route.base, route.timeline) != (self.route.base, self.route.timeline):
             raise UsageError(STAND, str(route.instant), "it needs another base or timeline", "Start from its base.")
+        instant, reached = route.instant, self.reached
+        behind = reached is not None and (
+            (isinstance(instant, At) and reached.at is not None and instant.moment <= reached.at)
+            or (isinstance(instant, Position) and instant.lsn < parse_lsn(reached.lsn))
+        )
+        if behind:
+            raise UsageError(STAND, str(instant), "the server is behind it already", "Start from its base.")
         self.stop()
         return self.go(route)
 
@@ -305,7 +309,8 @@ class Standing:
         scratch.step(self.name, "stop it", argv, self._user)
 
     def promote(self) -> None:
-        """Open it for writing, on a new timeline: what is proved until then cannot be replayed further."""
+        """Open it for writing, on a new timeline: no more is replayed then. What a transaction locked that had not ended
+        at the instant is free from here on, as the table of a DROP before which the server stands."""
         self.server.execute("SELECT to_json(pg_promote(true, 300));", attempted="promote the server", timeout=330)
         if self._state().recovering:
             raise UnverifiedError("promote the server", self.name, "it is still in recovery after 300 s")
@@ -316,7 +321,8 @@ class Standing:
             **scratch.COMMON,
             **least,
             **target(route.instant),
-            "log_min_messages": "warning",  # a setting that is too small is a warning
+            "log_min_messages": "warning",  # a setting that is too small is a warning,
+            "log_error_verbosity": "default",  # and which one is in its DETAIL
             "hot_standby": "on",
             "archive_mode": "off",
             "primary_conninfo": "",

@@ -116,24 +116,24 @@ class Dump:
 
 
 @contextlib.contextmanager
-def dump(run: Opened, archive: Archive, window: Window, start: int, log: Log, image: str = "") -> Iterator[Dump]:
-    """The WAL of a window from a position on, to be read by pg_waldump."""
+def dump(run: Opened, archive: Archive, window: Window, start: int, log: Log, end: int = 0) -> Iterator[Dump]:
+    """The WAL of a window from a position on, to be read by pg_waldump. end: 0: to the window's."""
     base = window.bases[-1]
     manifest = manifests.parse(archive.repo.manifest(BASE, base.id), component=BASE, expected_id=base.id)
     details = manifest.detailed(BaseDetails)
     archive.use(window.system)
     start = max(start, window.run.start, min(each.start for each in window.bases))
-    reach = Range(window.timeline, start, window.until.position)
+    reach = Range(window.timeline, start, end or window.until.position)
     folder = archive.folder / "segments"
     with filesystem.explained(FIND, folder):
         folder.mkdir()
         folder.chmod(0o755)
     try:
-        log(f"reading the WAL from {format_lsn(start)} to {window.until.lsn} ({human(max(reach.end - start, 0))})")
+        log(f"reading the WAL from {format_lsn(start)} to {format_lsn(reach.end)}")
         _put_together(archive, folder, reach, details.segment_size)
         scratch.sweep(run.config.stack)
-        name = image or standing.image_of(run, details)
-        with scratch.container(name, run.config.stack, folder, timeout=run.config.timeout) as container:
+        image = standing.image_of(run, details)
+        with scratch.container(image, run.config.stack, folder, timeout=run.config.timeout) as container:
             standing.refuse_unlike(container, details, base.id)
             yield Dump(run, archive, container, window, details.segment_size, reach)
     finally:
@@ -254,12 +254,17 @@ class _Finder:
                 self.position = parse_lsn(lsn.group(1))
 
 
-def resolved(found: Dump, instant: Instant) -> Position:
-    """The position just before what the instant names. NotFoundError where the WAL does not have it."""
-    finder = _Finder(instant)
-    found.read("--rmgr=XLOG" if isinstance(instant, Mark) else "--rmgr=Transaction", reader=finder)
-    if finder.position is None:
-        reach = found.reach
-        cause = f"it is not in the WAL from {format_lsn(reach.start)} to {format_lsn(reach.end)}"
-        raise NotFoundError(FIND, str(instant), cause, "Name an earlier --since, or find it: lifeboat when.")
-    return Position(finder.position)
+def resolved(run: Opened, archive: Archive, window: Window, instant: Instant, log: Log) -> Position:
+    """The position just before what the instant names: from the newest base on, then from the one before it.
+    NotFoundError where the window does not have it."""
+    end = window.until.position
+    for base in reversed(window.bases):
+        finder = _Finder(instant)
+        with dump(run, archive, window, base.start, log, end) as found:
+            found.read("--rmgr=XLOG" if isinstance(instant, Mark) else "--rmgr=Transaction", reader=finder)
+        if finder.position is not None:
+            log(f"{instant} is at {format_lsn(finder.position)}")
+            return Position(finder.position)
+        end = base.start
+    cause = f"it is not in the WAL from {format_lsn(end)} to {window.until.lsn} of timeline {window.timeline}"
+    raise NotFoundError(FIND, str(instant), cause, "Find what happened, and when: lifeboat when.")
