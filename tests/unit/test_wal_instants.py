@@ -73,7 +73,9 @@ def test_what_an_instant_is_before(text: str, instant: object) -> None:
     assert instants.parse_before(text) == instant
 
 
-@pytest.mark.parametrize("text", ["", "app.items", "2", "0", "-5", str(1 << 32), "0/", "mark:", f"mark:{'x' * 64}", "mark:a\nb", "½"])
+@pytest.mark.parametrize(
+    "text", ["", "app.items", "2", "0", "-5", str(1 << 32), "0/", "mark:", f"mark:{'x' * 64}", "mark:a\nb", "½"]
+)
 def test_what_is_none_of_them_is_refused(text: str) -> None:
     with pytest.raises(LifeboatError) as refused:
         instants.parse_before(text)

@@ -92,7 +92,9 @@ class World:
 
     def base(self) -> None:
         details = BaseDetails(SYSTEM, 170_012, 1, "0/900028", "0/900120", image="postgres:17", segment_size=MIB)
-        listed = relations.to_bytes([Entry(5, 16395, "app", "items", "r", 16395), Entry(5, 16400, "app", "old", "r", 1)])
+        listed = relations.to_bytes(
+            [Entry(5, 16395, "app", "items", "r", 16395), Entry(5, 16400, "app", "old", "r", 1)]
+        )
         files = {"base.tar.zst": b"files", relations.FILE: listed}
         with self.repo.stage("base", BASE) as staging:
             for name, data in files.items():
@@ -172,7 +174,7 @@ def test_pg_waldump_reads_the_segments_that_are_needed(world: World) -> None:
     assert world.mounts == [[Segment(1, number, MIB).name for number in range(10, 17)]]
     effects = next(argv for argv in world.argv if "--xid=750" in argv)
     assert effects[effects.index("--end") + 1] == "0/B7FB38", "no further than to its COMMIT"
-    assert not [path for path in (world.run.config.state).glob("standing-*")], "nothing decrypted is left"
+    assert not list(world.run.config.state.glob("standing-*")), "nothing decrypted is left"
 
 
 def test_the_living_server_names_what_the_base_does_not(world: World) -> None:
@@ -186,9 +188,7 @@ def test_only_one_table_is_asked_for_by_its_file(world: World) -> None:
     world.living = [Entry(5, 16408, "app", "deleted", "r", 16408)]
     result, _shown = world.when(table="app.deleted")
     assert {event["what"] for event in result["events"]} >= {"DELETE"}
-    assert all(
-        event["relations"] == ["app.deleted"] or event["what"] == "DROP DATABASE" for event in result["events"]
-    )
+    assert all(event["relations"] == ["app.deleted"] or event["what"] == "DROP DATABASE" for event in result["events"])
     assert any("--relation=1663/5/16408" in argv for argv in world.argv)
     assert not any("--rmgr=Heap" in argv for argv in world.argv), "which takes ten times as long"
     with pytest.raises(NotFoundError, match="a table of that name"):
@@ -289,7 +289,7 @@ def test_an_instant_is_verified(world: World, monkeypatch: pytest.MonkeyPatch) -
     status, result, shown = command.run(world.run, words, world.log.append)
     assert (status, result["lsn"], result["base"]) == (0, "0/A0C3D0", BASE)
     assert str(routes[0].instant) == "2026-12-02T04:11:00.000Z"
-    assert list(shown)[0] == "stood at 0/A0C3D0, the last commit was 2026-12-02T04:10:50.000Z"
+    assert next(iter(shown)) == "stood at 0/A0C3D0, the last commit was 2026-12-02T04:10:50.000Z"
     command.run(world.run, arguments(action="verify"), world.log.append)
     assert str(routes[1].instant) == "latest"
 

@@ -37,9 +37,14 @@ def options(parser: argparse.ArgumentParser) -> None:
     help_text = "; ".join(f"{name}: {words}" for name, words in ACTIONS.items())
     parser.add_argument("action", nargs="?", choices=list(ACTIONS), default="status", help=help_text)
     parser.add_argument("--dry-run", action="store_true", help="enable, disable: print the steps, change nothing")
-    parser.add_argument("--at", default="", metavar="TIME", help="verify: what was committed before this time; or latest")
     parser.add_argument(
-        "--before", default="", metavar="WHAT", help="verify: a position, a transaction, or mark:NAME, as `when` says it"
+        "--at", default="", metavar="TIME", help="verify: what was committed before this time; or latest"
+    )
+    parser.add_argument(
+        "--before",
+        default="",
+        metavar="WHAT",
+        help="verify: a position, a transaction, or mark:NAME, as `when` says it",
     )
     parser.add_argument("--timeline", type=int, default=0, help="verify: the one that is meant, where two lived then")
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What the relations of a server are called: WAL has only their numbers. A base has the list, for those that are gone."""
+"""What the relations of a server are called: WAL has only their numbers. A base lists them, for those that are gone."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class _Database:
 
 
 def read(server: Server) -> list[Entry]:
-    """Of every database that answers; nothing where the server does not. Names are a help, and nobody waits for them."""
+    """Of every database that answers; nothing where the server does not: names are a help, and no more."""
     entries: list[Entry] = []
     try:
         for database in answers(_Database, server.execute(_DATABASES, attempted=_READ, timeout=60)):

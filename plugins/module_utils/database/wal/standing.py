@@ -2,11 +2,11 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A throw-away server without a network that stands at an instant: a base, and the WAL behind it, replayed exactly to it.
+"""A throw-away server without a network that stands at an instant: a base, and the WAL behind it, replayed to it.
 
 In standby mode, whatever the instant: a server that recovers by itself takes the first file that is missing for the end
-of the WAL, and opens with what it has. A standby waits there, and we say why. It is stopped before the first commit that
-is not before the instant, and pauses; nothing is promoted unless promote() is called.
+of the WAL, and opens with what it has. A standby waits there, and we say why. It pauses before the first commit that is
+not before the instant; nothing is promoted unless promote() is called.
 
 https://www.postgresql.org/docs/current/runtime-config-wal.html#RUNTIME-CONFIG-WAL-RECOVERY-TARGET
 """
@@ -309,8 +309,8 @@ class Standing:
         scratch.step(self.name, "stop it", argv, self._user)
 
     def promote(self) -> None:
-        """Open it for writing, on a new timeline: no more is replayed then. What a transaction locked that had not ended
-        at the instant is free from here on, as the table of a DROP before which the server stands."""
+        """Open it for writing, on a new timeline: no more is replayed then. What a transaction locked that had not
+        ended at the instant is free from here on, as the table of a DROP before which the server stands."""
         self.server.execute("SELECT to_json(pg_promote(true, 300));", attempted="promote the server", timeout=330)
         if self._state().recovering:
             raise UnverifiedError("promote the server", self.name, "it is still in recovery after 300 s")
