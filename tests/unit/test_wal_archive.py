@@ -193,6 +193,15 @@ def test_what_cannot_be_read_is_passed_over_by_name(world: World) -> None:
     assert [each.partition(":")[0] for each in archive.passed_over] == [SPAN, BASE]
 
 
+def test_a_span_that_has_just_begun_is_no_damage(world: World) -> None:
+    world.span([(5 * MIB, 6 * MIB)])
+    to = Writer(world.repo, "shop", "wal_backup_20261201_140000", MIB, 170_002)
+    to.add(f"{name(6)}.00000000.zst", b"x", 1)
+    archive = world.archive()
+    assert [span.id for span in archive.spans] == [SPAN]
+    assert archive.passed_over == []
+
+
 @pytest.mark.parametrize(
     ("length", "ends"),
     [(0, True), (500, True), (64, False)],

@@ -71,7 +71,7 @@ def refused(found: Catalogue, instant: Instant, timeline: int = 0) -> UsageError
 
 # One timeline.
 
-PLAIN = catalogue.of([base(2, 5), base(10, 20)], [span(5, 15, (1, 8)), span(15, 40, (8, 16))], {})
+PLAIN = catalogue.assemble([base(2, 5), base(10, 20)], [span(5, 15, (1, 8)), span(15, 40, (8, 16))], {})
 
 
 def test_the_newest_base_before_the_instant_is_taken() -> None:
@@ -113,11 +113,11 @@ def test_what_is_outside_the_window_is_refused(instant: Instant, cause: str, nea
 
 
 def test_without_a_base_or_without_wal_there_is_no_instant() -> None:
-    assert "no WAL was received" in refused(catalogue.of([base(2, 5)], [], {}), Latest()).cause
-    assert "no base leads" in refused(catalogue.of([], [span(5, 15, (1, 8))], {}), Latest()).cause
-    early = catalogue.of([base(2, 3)], [span(5, 15, (1, 8))], {})
+    assert "no WAL was received" in refused(catalogue.assemble([base(2, 5)], [], {}), Latest()).cause
+    assert "no base leads" in refused(catalogue.assemble([], [span(5, 15, (1, 8))], {}), Latest()).cause
+    early = catalogue.assemble([base(2, 3)], [span(5, 15, (1, 8))], {})
     assert "no base leads" in refused(early, Latest()).cause, "between the base and the first piece there is a hole"
-    foreign = catalogue.of([base(2, 5, system="8")], [span(5, 15, (1, 8))], {})
+    foreign = catalogue.assemble([base(2, 5, system="8")], [span(5, 15, (1, 8))], {})
     assert "no base leads" in refused(foreign, Latest()).cause, "of another server"
 
 
@@ -125,7 +125,7 @@ def test_without_a_base_or_without_wal_there_is_no_instant() -> None:
 
 
 def holed(*bases: Base, marks: Sequence[Reached] = (mark(5, 9), mark(6, 13))) -> Catalogue:
-    return catalogue.of(bases, [span(5, 20, (1, 8), gaps=[(10, 12)])], {}, marks)
+    return catalogue.assemble(bases, [span(5, 20, (1, 8), gaps=[(10, 12)])], {}, marks)
 
 
 def test_a_hole_ends_the_window_and_a_base_behind_it_begins_another() -> None:
@@ -154,7 +154,7 @@ def test_behind_a_hole_nothing_is_the_latest_until_a_base_was_taken() -> None:
 
 
 def test_a_piece_that_is_missing_without_a_gap_on_record_is_a_hole() -> None:
-    found = catalogue.of([base(2, 5)], [span(5, 10, (1, 4)), span(12, 20, (4, 8))], {})
+    found = catalogue.assemble([base(2, 5)], [span(5, 10, (1, 4)), span(12, 20, (4, 8))], {})
     (window,) = found.windows
     assert window.until.at == at(4)
     assert window.run.hole is not None
@@ -170,7 +170,7 @@ FORK = 20 * MIB + 500
 def forked(*bases: Base, histories: Optional[dict[tuple[str, int], Sequence[Fork]]] = None) -> Catalogue:
     spans = [span(5, 30, (1, 12)), span(20, 50, (12.5, 18), timeline=2)]
     known = {(SYSTEM, 2): (Fork(1, FORK),)} if histories is None else histories
-    return catalogue.of(bases or [base(2, 5)], spans, known, [mark(9, 19), mark(9.1, 21)])
+    return catalogue.assemble(bases or [base(2, 5)], spans, known, [mark(9, 19), mark(9.1, 21)])
 
 
 def test_what_both_timelines_have_needs_no_choice() -> None:
@@ -202,7 +202,7 @@ def test_where_two_lived_the_timeline_is_named() -> None:
 
 def test_an_abandoned_timeline_is_gone_to_only_by_name() -> None:
     # A base of the new timeline, and nothing that leads there from the old one: at 10:00 only the old one lived.
-    found = catalogue.of(
+    found = catalogue.assemble(
         [base(2, 5), base(13, 25, 2)], [span(5, 30, (1, 12)), span(24, 50, (12.5, 18), timeline=2)],
         {(SYSTEM, 2): (Fork(1, FORK),)}, [mark(9, 19)],
     )  # fmt: skip
@@ -230,22 +230,22 @@ def test_a_base_behind_the_fork_does_not_lead_to_the_new_timeline() -> None:
 def test_a_hole_before_the_fork_cuts_the_way() -> None:
     spans = [span(5, 30, (1, 12), gaps=[(10, 12)]), span(20, 50, (12.5, 18), timeline=2)]
     histories = {(SYSTEM, 2): (Fork(1, FORK),)}
-    found = catalogue.of([base(2, 5)], spans, histories)
+    found = catalogue.assemble([base(2, 5)], spans, histories)
     assert [window.timeline for window in found.windows] == [1]
-    found = catalogue.of([base(2, 5), base(8, 14)], spans, histories)
+    found = catalogue.assemble([base(2, 5), base(8, 14)], spans, histories)
     assert [base.id for base in found.windows[-1].bases] == ["base_8"]
     assert found.windows[-1].timeline == 2
 
 
 def test_the_segment_of_a_fork_is_not_needed_of_the_old_timeline() -> None:
     spans = [span(5, 20, (1, 12)), span(20, 50, (12.5, 18), timeline=2)]
-    found = catalogue.of([base(2, 5)], spans, {(SYSTEM, 2): (Fork(1, FORK),)})
+    found = catalogue.assemble([base(2, 5)], spans, {(SYSTEM, 2): (Fork(1, FORK),)})
     assert [window.timeline for window in found.windows] == [1, 2]
 
 
 def test_a_server_that_was_initialised_again_has_windows_of_its_own() -> None:
     other = span(1, 9, (13, 18), system="8")
-    found = catalogue.of([base(2, 5), base(14, 2, system="8")], [span(5, 30, (1, 12)), other], {})
+    found = catalogue.assemble([base(2, 5), base(14, 2, system="8")], [span(5, 30, (1, 12)), other], {})
     assert [window.system for window in found.windows] == [SYSTEM, "8"]
     assert go(found, 10).base.id == "base_2"
     assert go(found, 15).base.id == "base_14"

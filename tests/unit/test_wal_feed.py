@@ -99,6 +99,16 @@ def test_an_archive_that_cannot_be_read_is_not_the_end_of_the_wal(world: World) 
     assert world.ask(name(5)) == feed.UNREACHABLE, "and so it stays"
 
 
+def test_whatever_goes_wrong_is_not_the_end_of_the_wal(world: World) -> None:
+    def write(file: str, target: Path) -> bool:
+        raise ValueError("nobody expected that")
+
+    world.files.write = write  # type: ignore[method-assign]
+    assert world.ask(name(5)) == feed.UNREACHABLE
+    assert world.feeder.error is not None
+    assert world.feeder.error.cause == "nobody expected that"
+
+
 def test_a_file_that_was_prepared_and_never_asked_for_may_be_damaged(world: World) -> None:
     real = world.files.write
 

@@ -261,7 +261,7 @@ def test_the_instants_are_listed(world: World) -> None:
     assert status == 0
     assert result["windows"][0]["bases"] == [BASE]  # type: ignore[index]
     assert list(shown) == [
-        "any instant from 2026-12-02T04:10:50.000Z to 2026-12-02T04:15:50.000Z (0/1088118), timeline 1; 1 bases, the"
+        "any instant from 2026-12-02T04:10:50.000Z to 2026-12-02T04:15:50.000Z (0/1088118), timeline 1; 1 base, the"
         f" newest {BASE}"
     ]
 

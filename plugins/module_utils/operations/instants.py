@@ -47,10 +47,11 @@ class Known:
         """For a terminal."""
         shown = []
         for window in self.catalogue.windows:
-            last = window.bases[-1].id
+            last, many = window.bases[-1].id, len(window.bases)
             shown.append(
                 f"any instant from {format_time(window.since)} to {format_time(window.until.at)}"
-                f" ({window.until.lsn}), timeline {window.timeline}; {len(window.bases)} bases, the newest {last}"
+                f" ({window.until.lsn}), timeline {window.timeline}; {many} base{'s' if many > 1 else ''}, the newest"
+                f" {last}"
             )
             if window.shared is not None:
                 shown.append(f"  left: behind {format_time(window.shared)} nothing of it is in a newer timeline")

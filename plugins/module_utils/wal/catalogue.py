@@ -259,7 +259,7 @@ def _ambiguous(instant: Instant, there: Sequence[Window], left: Sequence[Window]
     return UsageError(GO, str(instant), cause, f"Name it: {options[0]}.{other}")
 
 
-def of(
+def assemble(
     bases: Sequence[Base], spans: Sequence[Span], histories: Mapping[Stream, Sequence[Fork]],
     marks: Sequence[Reached] = (),
 ) -> Catalogue:  # fmt: skip

@@ -57,7 +57,10 @@ class Archive:
                 self._histories[span.system, plain] = (span, artefact)
 
     def _spans(self) -> Iterator[Span]:
+        begun = {*self.repo.growing(WAL)}
         for identity in self.repo.ids(WAL):
+            if identity in begun and not self.repo.notes(WAL, identity):
+                continue  # no note names what is in it yet
             try:
                 yield spans.read(self.repo, identity, self.run.config.stack)
             except IntegrityError as exc:
@@ -67,7 +70,7 @@ class Archive:
         """What can be gone back to. Raises LifeboatError where what is there cannot be read."""
         histories = {key: self._forks(*key) for key in sorted({(span.system, span.timeline) for span in self.spans})}
         self.marks = tuple(self._marks())
-        return catalogue.of(self._bases(), self.spans, histories, self.marks)
+        return catalogue.assemble(self._bases(), self.spans, histories, self.marks)
 
     def _bases(self) -> list[Base]:
         bases = []

@@ -148,8 +148,8 @@ class Feeder:
         except LifeboatError as exc:
             self.error = exc
             return UNREACHABLE
-        except OSError as exc:
-            self.error = LifeboatError(_FEED, name, exc.strerror or str(exc))
+        except Exception as exc:  # whatever it is, the server must not take it for the end of the WAL
+            self.error = LifeboatError(_FEED, name, str(exc) or type(exc).__name__)
             return UNREACHABLE
         return HANDED if there else MISSING
 

@@ -186,24 +186,24 @@ def listed(run: Opened, archive: Archive, manifest: Manifest) -> list[Entry]:
     return relations.parse(archive.unpacked(stored, seal, subject, relations.MOST_BYTES), manifest.id)
 
 
-def events(found: Dump, names: Names, *, table: str, rows: int, since: Optional[datetime], log: Log) -> list[Event]:
+def events(source: Dump, names: Names, *, table: str, rows: int, since: Optional[datetime], log: Log) -> list[Event]:
     """What happened, oldest first. table: only to that one, `schema.name`. rows: of one transaction, from which on
     DELETE and UPDATE count; 0: they are not looked for, which takes ten times as long as the rest."""
-    happened = [*_removed(found, names, log)]
+    happened = [*_removed(source, names, log)]
     if rows:
-        happened += _tallied(found, names, table, rows)
+        happened += _tallied(source, names, table, rows)
     chosen = [event for event in happened if not since or event.at >= since]
     if table:
         chosen = [event for event in chosen if table in event.names or event.what == records.DROP_DATABASE]
     return sorted(chosen, key=lambda event: (event.lsn, event.what))
 
 
-def _removed(found: Dump, names: Names, log: Log) -> Iterator[Event]:
+def _removed(source: Dump, names: Names, log: Log) -> Iterator[Event]:
     locks = Locks()
-    found.read("--rmgr=Standby", reader=locks)
+    source.read("--rmgr=Standby", reader=locks)
     commits = Commits(locks)
     # A DROP DATABASE locks no relation, and is in the same lines.
-    found.read("--rmgr=Transaction", reader=commits)
+    source.read("--rmgr=Transaction", reader=commits)
     if len(commits.chosen) > MOST_EVENTS:
         log(f"{len(commits.chosen)} transactions removed files; the newest {MOST_EVENTS} of them are looked at")
     for commit, before in commits.chosen[-MOST_EVENTS:]:
@@ -211,25 +211,25 @@ def _removed(found: Dump, names: Names, log: Log) -> Iterator[Event]:
         for xid in commit.xids:
             if xid in locks.relations:
                 locked += locks.relations[xid]
-                found.read(f"--xid={xid}", reader=effects, start=locks.first[xid], end=commit.lsn)
-        yield from records.removals(commit, before, locked, effects, names, found.reach.timeline)
+                source.read(f"--xid={xid}", reader=effects, start=locks.first[xid], end=commit.lsn)
+        yield from records.removals(commit, before, locked, effects, names, source.reach.timeline)
 
 
-def _tallied(found: Dump, names: Names, table: str, rows: int) -> list[Event]:
-    tally = Tally(rows, names, found.reach.timeline)
+def _tallied(source: Dump, names: Names, table: str, rows: int) -> list[Event]:
+    tally = Tally(rows, names, source.reach.timeline)
     if table:
         files = [relation for relation, (name, _kind) in names.by_file.items() if name == table]
         if not files:
             cause = "neither the newest base nor the living server has a table of that name"
             raise NotFoundError(FIND, named(table), cause, "Write it as schema.name; without --table all are read.")
         for database, file in files:
-            found.read(f"--relation=1663/{database}/{file}", reader=tally)
-        found.read("--rmgr=Transaction", reader=tally)
-    elif found.version >= _SEVERAL:
-        found.read("--rmgr=Heap", "--rmgr=Transaction", reader=tally)
+            source.read(f"--relation=1663/{database}/{file}", reader=tally)
+        source.read("--rmgr=Transaction", reader=tally)
+    elif source.version >= _SEVERAL:
+        source.read("--rmgr=Heap", "--rmgr=Transaction", reader=tally)
     else:
-        found.read("--rmgr=Heap", reader=tally)
-        found.read("--rmgr=Transaction", reader=tally)
+        source.read("--rmgr=Heap", reader=tally)
+        source.read("--rmgr=Transaction", reader=tally)
     return tally.events
 
 
@@ -260,8 +260,8 @@ def resolved(run: Opened, archive: Archive, window: Window, instant: Instant, lo
     end = window.until.position
     for base in reversed(window.bases):
         finder = _Finder(instant)
-        with dump(run, archive, window, base.start, log, end) as found:
-            found.read("--rmgr=XLOG" if isinstance(instant, Mark) else "--rmgr=Transaction", reader=finder)
+        with dump(run, archive, window, base.start, log, end) as source:
+            source.read("--rmgr=XLOG" if isinstance(instant, Mark) else "--rmgr=Transaction", reader=finder)
         if finder.position is not None:
             log(f"{instant} is at {format_lsn(finder.position)}")
             return Position(finder.position)
