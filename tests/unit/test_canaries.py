@@ -103,7 +103,15 @@ COMMANDS: dict[str, list[list[str]]] = {
     "transaction": [[]],
     "verify": [["--level", "archive"], [CONFIG], [POINT]],
     "wal": [
-        [], ["enable", "--dry-run"], ["disable", "--dry-run"], ["base"], ["receive"], ["send"], ["instants"], ["verify"],
+        [],
+        ["enable", "--dry-run"],
+        ["disable", "--dry-run"],
+        ["base"],
+        ["receive"],
+        ["send"],
+        ["instants"],
+        ["verify"],
+        ["dump"],
     ],
     "when": [[]],
 }

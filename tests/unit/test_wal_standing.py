@@ -8,12 +8,16 @@ What the server says is what 17.12 said when this was tried with it. tests/integ
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any, Optional
 
+import fake_age
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils.base import clock, pipeline
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import clock, filesystem, pipeline
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
     IntegrityError,
     LifeboatError,
@@ -21,11 +25,16 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
     UnverifiedError,
     UsageError,
 )
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.pipeline import Command
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.typed import plain
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import scratch
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.wal import standing
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.wal.standing import Standing
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository import repositories
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.details import BaseDetails
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest import Artefact, Manifest
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
+from ansible_collections.lifeboat.dr.plugins.module_utils.tools import age
 from ansible_collections.lifeboat.dr.plugins.module_utils.wal.catalogue import Base, Route, Run, Window
 from ansible_collections.lifeboat.dr.plugins.module_utils.wal.instants import (
     At,
@@ -276,6 +285,99 @@ def test_an_image_that_sorts_otherwise_is_refused(world: World) -> None:
     world.sorting = {"shop": "2.41", "other": "1"}
     with pytest.raises(UsageError, match=r"sorts text of shop by version 2\.36, and the image by 2\.41"):
         world.room.refuse_other_order()
+
+
+class PackedBase:
+    """A base in a repository, and a container that is this machine: tar is real, PostgreSQL's programs do nothing."""
+
+    def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch, encrypted: bool) -> None:
+        self.inside, self.verified, self.argv = root / "inside", (0, "", ""), list[list[str]]()
+        self.inside.mkdir()
+        identity = fake_age.identity() if encrypted else ""
+        recipients = [row.split()[-1] for row in identity.splitlines() if "public key" in row]
+        self.run = Opened(make_config(root), identity)
+        self.repo = repositories.repository_of(self.run)
+        (root / "files").mkdir()
+        for name in ("PG_VERSION", "postgresql.conf", "postgresql.auto.conf", "standby.signal"):
+            (root / "files" / name).write_text(name)
+        archive = root / "base.tar"
+        subprocess.run(["tar", "-cf", archive, "-C", root / "files", "."], check=True)
+        data = archive.read_bytes()
+        if encrypted:
+            words = ["age", "--encrypt", "--recipient", recipients[0]]
+            data = subprocess.run(words, input=data, capture_output=True, check=True).stdout
+        self.name = "base.tar.zst.age" if encrypted else "base.tar.zst"
+        details = replace(DETAILS, recipients=tuple(recipients), bytes=10)
+        self.manifest = Manifest(
+            "base_backup_20261202_041000", "base", "shop", AT, AT,
+            (Artefact(self.name, len(data), filesystem.sha256(data)),), {"lifeboat": "1"}, plain(details),
+        )  # fmt: skip
+        with self.repo.stage("base", self.manifest.id) as staging:
+            (staging.path / self.name).write_bytes(data)
+            staging.publish(self.manifest.to_bytes())
+        monkeypatch.setattr(scratch, "INSIDE", str(self.inside))
+        monkeypatch.setattr(scratch, "account", lambda name: "postgres")
+        monkeypatch.setattr(scratch, "ended", lambda name: "")
+        monkeypatch.setattr(scratch, "step", lambda name, what, argv, user: self.step(argv))
+        monkeypatch.setattr(standing, "exec_command", self.command)
+        monkeypatch.setattr(standing, "_UNPACK", ("cat",))
+        self.room = Standing(
+            self.run, self, route(Latest()), Feeder(), "scratch", details, root, lambda text: None,  # type: ignore[arg-type]
+        )  # fmt: skip
+
+    def step(self, argv: list[str]) -> None:
+        if argv[0] != "chown":
+            subprocess.run(argv, check=True)
+
+    def command(self, name: str, argv: list[str], **_: Any) -> Command:
+        self.argv.append(argv)
+        if argv[0] == "pg_verifybackup":
+            status, _out, err = self.verified
+            return Command(["sh", "-c", 'printf %s "$1" >&2; exit "$0"', str(status), err])
+        return Command(argv)
+
+
+@pytest.mark.parametrize("encrypted", [False, True], ids=["plain", "encrypted"])
+def test_a_base_is_unpacked_and_its_settings_put_aside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encrypted: bool
+) -> None:
+    made = PackedBase(tmp_path, monkeypatch, encrypted)
+    made.room.unpack(made.manifest)
+    assert sorted(path.name for path in (made.inside / "data").iterdir()) == ["PG_VERSION"]
+    aside = sorted(path.name for path in (made.inside / "settings").iterdir())
+    assert aside == ["postgresql.auto.conf", "postgresql.conf"]
+    names = [argv[0] for argv in made.argv]
+    assert names.index("pg_verifybackup") < names.index("test"), "before anything of it is moved"
+
+
+def test_a_base_that_is_damaged_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = PackedBase(tmp_path, monkeypatch, encrypted=False)
+    path = made.repo.root / "base" / made.manifest.id / made.name  # type: ignore[attr-defined]
+    path.chmod(0o600)
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(IntegrityError, match="bytes instead of"):
+        made.room.unpack(made.manifest)
+    assert list((made.inside / "data").iterdir()) == []
+
+
+def test_what_pg_verifybackup_finds_is_damage_and_what_stops_it_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = PackedBase(tmp_path, monkeypatch, encrypted=False)
+    made.verified = (1, "", 'pg_verifybackup: error: checksum mismatch for file "base/5/1259"')
+    with pytest.raises(IntegrityError, match="checksum mismatch"):
+        made.room.unpack(made.manifest)
+    shutil.rmtree(made.inside / "data")
+    made.verified = (137, "", "")
+    with pytest.raises(UnverifiedError, match="ended with 137"):
+        made.room.unpack(made.manifest)
+
+
+def test_a_base_that_no_key_here_opens_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = PackedBase(tmp_path, monkeypatch, encrypted=True)
+    made.run.key = ""
+    with pytest.raises(age.NoKeyError, match="it is encrypted for"):
+        made.room.unpack(made.manifest)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import clock, filesystem
@@ -149,12 +149,12 @@ def test_what_happened_is_told_with_the_command_to_paste(world: World) -> None:
         "what": "DROP TABLE", "transaction": 741, "at": "2026-12-02T04:10:56.167Z", "before": "0/A0C3D0",
         "last_commit_before": "2026-12-02T04:10:51.529Z", "timeline": 1, "database": 5, "relations": ["app.items"],
         "oids": [16395], "rows": 0,
-        "command": "lifeboat wal verify --stack shop --before 0/A0C3D0 --timeline 1",
+        "command": "lifeboat wal dump --stack shop --before 0/A0C3D0 --timeline 1",
     }  # fmt: skip
     assert shown[:3] == [
         "2026-12-02T04:10:56.167Z  DROP TABLE app.items, transaction 741",
         "  the instant before it: 0/A0C3D0, last commit 2026-12-02T04:10:51.529Z",
-        "  lifeboat wal verify --stack shop --before 0/A0C3D0 --timeline 1",
+        "  lifeboat wal dump --stack shop --before 0/A0C3D0 --timeline 1",
     ]
     what = [(event["what"], event["transaction"]) for event in result["events"]]
     assert ("TRUNCATE", 742) in what
@@ -268,6 +268,13 @@ def test_the_instants_are_listed(world: World) -> None:
 
 class Room:
     reached = standing.Reached("0/A0C3D0", AT, "recovery stopping before commit", 1.0, 2.0, 3)
+    server = "the throw-away server"
+
+    def __init__(self, route: Any) -> None:
+        self.route, self.promoted = route, False
+
+    def promote(self) -> None:
+        self.promoted = True
 
 
 def stands(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
@@ -277,7 +284,7 @@ def stands(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     @contextlib.contextmanager
     def stand(run: Opened, source: Any, route: Any, log: Any) -> Iterator[Room]:
         routes.append(route)
-        yield Room()
+        yield Room(route)
 
     monkeypatch.setattr(standing, "standing", stand)
     return routes
@@ -324,6 +331,74 @@ def test_a_refusal_comes_before_anything_is_started(
     with pytest.raises(kind) as error:
         command.run(world.run, arguments(action="verify", **words), world.log.append)
     assert error.value.exit_code == code
+    assert routes == []
+
+
+class Living:
+    """The stack's server. away: why it does not answer."""
+
+    def __init__(self, away: str = "") -> None:
+        self.away = away
+
+    def problem(self) -> Optional[LifeboatError]:
+        return LifeboatError("ask", "db", self.away) if self.away else None
+
+
+@pytest.mark.parametrize(
+    ("words", "moment"),
+    [({"at": "2026-12-02T04:11:00Z"}, AT + timedelta(seconds=10)), ({"before": "0/A0C3D0"}, AT)],
+    ids=["a time", "the last commit before a position"],
+)
+def test_a_dump_is_a_backup_of_the_instant(
+    world: World, monkeypatch: pytest.MonkeyPatch, words: dict[str, Any], moment: datetime
+) -> None:
+    routes, living, taken = stands(monkeypatch), Living(), list[Any]()
+
+    def take(run: Opened, *, log: Any, override: bool, earlier: Any) -> Manifest:
+        taken.append((run.config.database.format, override, earlier))
+        return Manifest("db_backup_20261202_041100", "database", "shop", earlier.moment, AT, (), {}, {})
+
+    monkeypatch.setattr(database_server, "for_backups", lambda run: living)
+    monkeypatch.setattr(instants.logical, "take", take)
+    monkeypatch.setattr(instants.sources, "hold", lambda *_: ["  it is held for 24 hours"])
+    monkeypatch.setattr(instants.lock, "held", lambda *_args, **_words: contextlib.nullcontext())
+    status, result, shown = command.run(world.run, arguments(action="dump", **words), world.log.append)
+    ((form, accepted, earlier),) = taken
+    assert (status, form, accepted, len(routes)) == (0, "custom", True, 1)
+    assert (earlier.server, earlier.living, earlier.moment) == (Room.server, living, moment)
+    assert (result["id"], result["taken_at"]) == ("db_backup_20261202_041100", format_time(moment))
+    assert list(shown)[-1].endswith("lifeboat recover database -e recovery_point=db_backup_20261202_041100")
+    assert "it is held for 24 hours" in world.log
+    assert world.run.config.database.format == "directory", "of nights it is as it was"
+
+
+def test_a_dump_unlocks_what_was_dropped(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The table is locked by the transaction that has not ended: a dump of a standby would wait for ever."""
+    rooms: list[Room] = []
+
+    @contextlib.contextmanager
+    def stand(run: Opened, source: Any, route: Any, log: Any) -> Iterator[Room]:
+        rooms.append(Room(route))
+        yield rooms[-1]
+
+    def take(run: Opened, **_: Any) -> Manifest:
+        assert rooms[-1].promoted
+        raise LifeboatError("dump", "shop", "the disk is full")
+
+    monkeypatch.setattr(standing, "standing", stand)
+    monkeypatch.setattr(database_server, "for_backups", lambda run: Living())
+    monkeypatch.setattr(instants.logical, "take", take)
+    monkeypatch.setattr(instants.lock, "held", lambda *_args, **_words: contextlib.nullcontext())
+    with pytest.raises(LifeboatError, match="the disk is full"):
+        command.run(world.run, arguments(action="dump"), world.log.append)
+    assert world.repo.ids("database") == []
+
+
+def test_without_a_living_server_nothing_is_dumped(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    routes = stands(monkeypatch)
+    monkeypatch.setattr(database_server, "for_backups", lambda run: Living("connection refused"))
+    with pytest.raises(UsageError, match="the server does not answer: connection refused"):
+        command.run(world.run, arguments(action="dump"), world.log.append)
     assert routes == []
 
 

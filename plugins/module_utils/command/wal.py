@@ -28,6 +28,7 @@ ACTIONS = {
     "base": "copy the server's files, from which the WAL leads on",
     "instants": "list what can be gone back to",
     "verify": "stand a throw-away server at an instant (--at or --before; else at the latest one), and remove it",
+    "dump": "the like, and take a backup of the databases as they were then, to be recovered by its name",
     "receive": "for its unit: receive until the connection ends",
     "send": "for its timer: send what was received",
 }
@@ -38,15 +39,17 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("action", nargs="?", choices=list(ACTIONS), default="status", help=help_text)
     parser.add_argument("--dry-run", action="store_true", help="enable, disable: print the steps, change nothing")
     parser.add_argument(
-        "--at", default="", metavar="TIME", help="verify: what was committed before this time; or latest"
+        "--at", default="", metavar="TIME", help="verify, dump: what was committed before this time; or latest"
     )
     parser.add_argument(
         "--before",
         default="",
         metavar="WHAT",
-        help="verify: a position, a transaction, or mark:NAME, as `when` says it",
+        help="verify, dump: a position, a transaction, or mark:NAME",
     )
-    parser.add_argument("--timeline", type=int, default=0, help="verify: the one that is meant, where two lived then")
+    parser.add_argument(
+        "--timeline", type=int, default=0, help="verify, dump: the one that is meant, where two lived then"
+    )
 
 
 def mark_options(parser: argparse.ArgumentParser) -> None:
@@ -115,15 +118,27 @@ def _instants(run: Opened, arguments: argparse.Namespace, log: Log) -> Answer:
     return 0, known.as_dict(), known.lines()
 
 
-def _verify(run: Opened, arguments: argparse.Namespace, log: Log) -> Answer:
+def _instant(arguments: argparse.Namespace) -> wal_instants.Instant:
     if arguments.at and arguments.before:
         raise UsageError("read the instant", arguments.at, "--at and --before are two instants", "Name one of them.")
     if arguments.before:
-        instant = wal_instants.parse_before(arguments.before)
-    else:
-        instant = wal_instants.parse(arguments.at or wal_instants.LATEST_WORD)
-    stood = instants.stand(run, instant, log, arguments.timeline)
+        return wal_instants.parse_before(arguments.before)
+    return wal_instants.parse(arguments.at or wal_instants.LATEST_WORD)
+
+
+def _verify(run: Opened, arguments: argparse.Namespace, log: Log) -> Answer:
+    stood = instants.stand(run, _instant(arguments), log, arguments.timeline)
     return 0, stood.as_dict(), stood.lines()
+
+
+def _dump(run: Opened, arguments: argparse.Namespace, log: Log) -> Answer:
+    manifest = instants.dump(run, _instant(arguments), log, arguments.timeline)
+    at = format_time(manifest.taken_at)
+    shown = [
+        f"{manifest.id}: the databases as they were at {at}, {text.human(manifest.size)}",
+        f"  bring them back: lifeboat recover database -e recovery_point={manifest.id}",
+    ]
+    return 0, {"id": manifest.id, "taken_at": at, "bytes": manifest.size}, shown
 
 
 def when(run: Opened, arguments: argparse.Namespace, log: Log) -> Answer:
@@ -138,6 +153,6 @@ def when(run: Opened, arguments: argparse.Namespace, log: Log) -> Answer:
 
 
 _ACTIONS = {
-    "instants": _instants, "verify": _verify,
+    "instants": _instants, "verify": _verify, "dump": _dump,
     "status": _status, "enable": _enable, "disable": _disable, "base": _base, "receive": _receive, "send": _send,
 }  # fmt: skip

@@ -9,21 +9,23 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Optional
 
 from ..base import clock, lock
 from ..base.clock import format_time, parse_time
-from ..base.errors import LifeboatError, Log, UsageError
+from ..base.errors import LifeboatError, Log, UsageError, present
 from ..base.text import named
 from ..database import server as database_server
+from ..database.methods.logical import dump as logical
 from ..database.wal import relations, standing, when
 from ..database.wal.archive import Archive
-from ..repository import repositories
+from ..repository import repositories, sources
+from ..repository.manifest import Manifest
 from ..stack.runtime import Opened
 from ..wal.catalogue import Catalogue, Route, Window
-from ..wal.instants import Instant, Mark, Transaction
+from ..wal.instants import At, Instant, Mark, Transaction
 from ..wal.records import Event
 from ..wal.segments import format_lsn
 
@@ -100,16 +102,47 @@ def _opened(run: Opened) -> Iterator[tuple[Archive, Catalogue]]:
 
 def stand(run: Opened, instant: Instant, log: Log, timeline: int = 0) -> Stood:
     """Stand at the instant in a throw-away server, which is gone afterwards. Nothing of the stack is touched."""
-    config = run.config
-    with lock.verifying(config.stack, "wal verify"), _opened(run) as (archive, catalogue):
+    with _standing(run, instant, log, timeline) as server:
+        return Stood(server.route, present(server.reached))
+
+
+@contextlib.contextmanager
+def _standing(run: Opened, instant: Instant, log: Log, timeline: int) -> Iterator[standing.Standing]:
+    with lock.verifying(run.config.stack, "wal verify"), _opened(run) as (archive, catalogue):
         route = catalogue.route(instant, clock.now(), timeline)
         if isinstance(instant, (Transaction, Mark)):
             position = when.resolved(run, archive, route.window, instant, log)
             route = catalogue.route(position, clock.now(), route.timeline)
         with standing.standing(run, archive, route, log) as server:
-            if server.reached is None:
-                raise LifeboatError(standing.STAND, str(instant), "it does not say where it stands")
-            return Stood(route, server.reached)
+            yield server
+
+
+def dump(run: Opened, instant: Instant, log: Log, timeline: int = 0) -> Manifest:
+    """Take a backup of the databases as they were at the instant, out of a throw-away server that stands there. It is
+    a backup as any other, and recovered by its name. Nothing of the stack is touched.
+
+    Settings and access rules in it are the living server's: without that one there would be those of the throw-away
+    one, so it is asked first.
+    """
+    config = run.config
+    living = database_server.for_backups(run)
+    if problem := living.problem():
+        remedy = "Recover the server by its newest backup (lifeboat.dr.recover_database), then dump the instant."
+        raise UsageError("dump an instant", config.stack, f"the server does not answer: {problem.cause}", remedy)
+    with _standing(run, instant, log, timeline) as server:
+        reached = present(server.reached)
+        # Else the table of a DROP just before which it stands is locked for ever.
+        server.promote()
+        moment = server.route.instant.moment if isinstance(server.route.instant, At) else reached.at
+        # In the directory format pg_dump would need to write in the container, which is read-only.
+        inside = replace(config, database=replace(config.database, format="custom"))
+        earlier = logical.Earlier(server.server, living, moment or server.route.base.at)
+        with lock.held(config.stack, "wal dump", wait=60):
+            manifest = logical.take(run.with_config(inside, {}), log=log, override=True, earlier=earlier)
+    why = f"the databases as they were at {instant}"
+    for row in sources.hold(run, sources.REPOSITORY, manifest.id, why, clock.now()):
+        log(row.strip())
+    return manifest
 
 
 def moment(text: str, now: datetime) -> datetime:
@@ -151,8 +184,8 @@ def _window(catalogue: Catalogue, timeline: int) -> Window:
 
 
 def command(stack: str, event: Event) -> str:
-    """What to type to stand just before it."""
-    return f"lifeboat wal verify --stack {stack} --before {format_lsn(event.lsn)} --timeline {event.timeline}"
+    """What to type to have the databases as they were just before it."""
+    return f"lifeboat wal dump --stack {stack} --before {format_lsn(event.lsn)} --timeline {event.timeline}"
 
 
 def event_dict(stack: str, event: Event) -> dict[str, object]:

@@ -187,8 +187,9 @@ class Standing:
         execute = partial(exec_command, name, user="0")
         self.server = Server(
             execute, user=details.superuser or "postgres", host=scratch.INSIDE, application="lifeboat-standing",
-            timeout=run.config.timeout, mount=scratch.MOUNT,
+            timeout=run.config.timeout, mount=scratch.MOUNT, database=run.config.database.name,
         )  # fmt: skip
+        self.server.image = details.image
         self._unpacked = 0.0
         self.reached: Optional[Reached] = None
 
