@@ -212,8 +212,8 @@ class Catalogue:
         """The window that is meant; None where none has the instant. left: those whose timeline was left before it."""
         if timeline:
             there = [window for window in there if window.timeline == timeline or window not in left]
-            exact = [window for window in there if window.timeline == timeline]
-            return (exact or list(there) or [None])[-1]
+            there = [window for window in there if window.timeline == timeline] or there
+            return there[-1] if there else None
         if left or len({window.timeline for window in there if window.system == there[-1].system}) > 1:
             raise _ambiguous(instant, there, left)
         return there[-1] if there else None
