@@ -19,10 +19,11 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.database import server
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.wal import base, receiver, standing
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import instants
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import repositories
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from ansible_collections.lifeboat.dr.plugins.module_utils.wal import instants as wal_instants
 from ansible_collections.lifeboat.dr.plugins.module_utils.wal.instants import At, Instant, Latest, Mark, Position
 from ansible_collections.lifeboat.dr.plugins.module_utils.wal.segments import parse_lsn
-from postgres_stack import Stack, docker
+from postgres_stack import Stack, docker, recover
 from test_wal import Receiving
 
 ROWS = "SELECT to_json(count(*)) FROM public.standing;"
@@ -119,6 +120,36 @@ def test_rows_that_were_deleted_are_counted(protected: Protected) -> None:
         (event,) = instants.happened(protected.run, print, since=since, rows=50, table=table)
         assert (event.what, event.rows, event.names) == ("DELETE", 60, ("public.standing",))
     assert protected.rows(Position(event.lsn)) == 100
+
+
+def test_a_table_that_was_dropped_comes_back_by_a_dump_of_the_instant_before(
+    protected: Protected, tmp_path: Path
+) -> None:
+    """Beside the living database and by a swap, as any backup; what was written to the others since stays."""
+    stack = protected.stack
+    stack.psql("CREATE DATABASE standing_app")
+    try:
+        settings = stack.config(
+            tmp_path, wal={"enabled": True, "spool_directory": str(protected.run.config.spool)},
+            database={"name": "standing_app"},
+        )  # fmt: skip
+        stack.psql("CREATE TABLE items AS SELECT generate_series(1, 100) AS n", "standing_app")
+        stack.psql("DROP TABLE items", "standing_app")
+        protected.add()
+        protected.sent()
+        run = Opened(settings)
+        events = instants.happened(run, print, since=datetime.now(timezone.utc) - timedelta(minutes=30), rows=0)
+        (event,) = [event for event in events if event.names == ("public.items",) or "relation" in str(event.names)]
+        manifest = instants.dump(run, Position(event.lsn), print)
+        assert manifest.taken_at < event.at
+        made, _protected, _done = recover(settings, identity=manifest.id)
+        assert made.mode == "swap"
+        assert stack.psql("SELECT count(*) FROM items", "standing_app") == ["100"]
+        assert stack.psql("SELECT count(*) FROM standing") == ["100"], "written after it, in another database"
+    finally:
+        names = [name for name in stack.psql("SELECT datname FROM pg_database") if "standing_app" in name]
+        for name in names:
+            stack.psql(f'DROP DATABASE "{name}" WITH (FORCE)')
 
 
 def test_a_mark_and_a_transaction_are_instants(protected: Protected) -> None:
