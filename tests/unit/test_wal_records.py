@@ -60,10 +60,10 @@ def removals(names: Names, major: int, *, statistics: bool = True) -> dict[int, 
     statistics: False as on 14."""
     locks = Locks()
     for row in rows("standby", major):
-        locks.feed(row)
+        locks.add(row)
     commits = Commits(locks)
     for row in rows("transaction", major):
-        commits.feed(row if statistics else re.sub(r"; dropped stats: (?!1/)[\d/ ]+", "", row))
+        commits.add(row if statistics else re.sub(r"; dropped stats: (?!1/)[\d/ ]+", "", row))
     found = {}
     for commit, before in commits.chosen:
         effects, locked = Effects(), list[Relation]()
@@ -71,7 +71,7 @@ def removals(names: Names, major: int, *, statistics: bool = True) -> dict[int, 
             locked += locks.relations.get(xid, [])
             for row in rows("effects", major):
                 if re.search(rf"tx: +{xid},", row):
-                    effects.feed(row)
+                    effects.add(row)
         found[commit.xid] = list(records.removals(commit, before, locked, effects, names, 1))
     return {xid - FIRST[major] + 741: events for xid, events in found.items() if events}
 
@@ -136,7 +136,7 @@ def tallied(many: int, major: int, *, by_kind: bool = False) -> list[Event]:
     """by_kind: as pg_waldump 14 gives them, which takes one kind of records at a time."""
     tally, every = Tally(many, NAMES, 1), list(rows("heap", major))
     for row in sorted(every, key=lambda row: "rmgr: Transaction" in row) if by_kind else every:
-        tally.feed(row)
+        tally.add(row)
     return tally.events
 
 
@@ -178,6 +178,6 @@ def test_what_is_no_record_is_passed_over(row: str) -> None:
     locks, effects, tally = Locks(), Effects(), Tally(1, NAMES, 1)
     commits = Commits(locks)
     for reader in (locks, effects, tally, commits):
-        reader.feed(row)
+        reader.add(row)
     assert (locks.relations, effects, tally.events, commits.chosen) == ({}, Effects(), [], [])
     assert records.ended(row) is None

@@ -188,7 +188,7 @@ def test_only_one_table_is_asked_for_by_its_file(world: World) -> None:
     world.living = [Entry(5, 16408, "app", "deleted", "r", 16408)]
     result, _shown = world.when(table="app.deleted")
     assert {event["what"] for event in result["events"]} >= {"DELETE"}
-    assert all(event["relations"] == ["app.deleted"] or event["what"] == "DROP DATABASE" for event in result["events"])
+    assert all("app.deleted" in event["relations"] or event["what"] == "DROP DATABASE" for event in result["events"])
     assert any("--relation=1663/5/16408" in argv for argv in world.argv)
     assert not any("--rmgr=Heap" in argv for argv in world.argv), "which takes ten times as long"
     with pytest.raises(NotFoundError, match="a table of that name"):

@@ -88,7 +88,7 @@ class Locks:
     relations: dict[int, list[Relation]] = field(default_factory=dict)
     first: dict[int, int] = field(default_factory=dict)
 
-    def feed(self, row: str) -> None:
+    def add(self, row: str) -> None:
         """A line of `pg_waldump --rmgr=Standby`."""
         if " desc: LOCK " not in row:
             return
@@ -135,7 +135,7 @@ class Commits:
     chosen: list[tuple[Commit, Optional[datetime]]] = field(default_factory=list)
     _last: str = ""
 
-    def feed(self, row: str) -> None:
+    def add(self, row: str) -> None:
         """A line of `pg_waldump --rmgr=Transaction`."""
         if " desc: COMMIT" not in row:
             return
@@ -161,7 +161,7 @@ class Effects:
     made: set[Relation] = field(default_factory=set)
     indexes: set[Relation] = field(default_factory=set)
 
-    def feed(self, row: str) -> None:
+    def add(self, row: str) -> None:
         """A line of `pg_waldump --xid`."""
         head = _HEAD.match(row)
         if head is None:
@@ -242,7 +242,7 @@ class Tally:
     _counts: dict[int, Counter[tuple[str, int, int]]] = field(default_factory=dict)
     _last: str = ""
 
-    def feed(self, row: str) -> None:
+    def add(self, row: str) -> None:
         """A line of `pg_waldump --rmgr=Heap`, or of `--rmgr=Transaction`, or of both."""
         match = _ROW.search(row)
         if match:

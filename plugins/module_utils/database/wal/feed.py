@@ -32,6 +32,7 @@ SCRIPT = "restore.sh"
 _FILES = "files"
 _WANT, _HAVE = "want", "have"
 _AHEAD = 2  # segments that are put together before they are asked for
+_MOST = 4096  # bytes that are read at once, and of a line
 _EVERY = 200  # milliseconds in which the end is noticed
 _NAME = re.compile(r"[0-9A-F]{24}|[0-9A-F]{8}\.history", re.ASCII)
 _FEED = "hand the server its WAL"
@@ -116,8 +117,9 @@ class Feeder:
         while not self._done.is_set():
             if not waiting.poll(_EVERY):
                 continue
-            text += os.read(self._want, 4096).decode("ascii", "replace")
+            text += os.read(self._want, _MOST).decode("ascii", "replace")
             *names, text = text.split("\n")
+            text = text[:_MOST]
             for name in names:
                 self._answer(name)
 
@@ -132,7 +134,7 @@ class Feeder:
     def _drain(self) -> None:
         """Take away what nobody read: the script of a server that was stopped."""
         try:
-            while os.read(self._have, 4096):
+            while os.read(self._have, _MOST):
                 pass
         except BlockingIOError:
             return

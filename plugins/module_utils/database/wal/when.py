@@ -50,7 +50,7 @@ _LSN = re.compile(r"lsn: ([0-9A-F]+/[0-9A-F]+)")
 class Reader(Protocol):
     """Takes the lines of pg_waldump."""
 
-    def feed(self, row: str) -> None: ...
+    def add(self, row: str) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class _Rows:
         for row in rows:
             text = row.decode("utf-8", "replace")
             for reader in self._readers:
-                reader.feed(text)
+                reader.add(text)
 
 
 class Dump:
@@ -86,7 +86,7 @@ class Dump:
         self.reach, self.version = reach, window.bases[-1].version
         self._user = scratch.account(name)
 
-    def read(self, *options: str, reader: Reader, start: int = 0, end: int = 0) -> None:
+    def scan(self, *options: str, reader: Reader, start: int = 0, end: int = 0) -> None:
         """Raises IntegrityError where the WAL cannot be read before its end."""
         start, end = start or self.reach.start, end or self.reach.end
         if start >= end:
@@ -200,10 +200,10 @@ def events(source: Dump, names: Names, *, table: str, rows: int, since: Optional
 
 def _removed(source: Dump, names: Names, log: Log) -> Iterator[Event]:
     locks = Locks()
-    source.read("--rmgr=Standby", reader=locks)
+    source.scan("--rmgr=Standby", reader=locks)
     commits = Commits(locks)
     # A DROP DATABASE locks no relation, and is in the same lines.
-    source.read("--rmgr=Transaction", reader=commits)
+    source.scan("--rmgr=Transaction", reader=commits)
     if len(commits.chosen) > MOST_EVENTS:
         log(f"{len(commits.chosen)} transactions removed files; the newest {MOST_EVENTS} of them are looked at")
     for commit, before in commits.chosen[-MOST_EVENTS:]:
@@ -211,7 +211,7 @@ def _removed(source: Dump, names: Names, log: Log) -> Iterator[Event]:
         for xid in commit.xids:
             if xid in locks.relations:
                 locked += locks.relations[xid]
-                source.read(f"--xid={xid}", reader=effects, start=locks.first[xid], end=commit.lsn)
+                source.scan(f"--xid={xid}", reader=effects, start=locks.first[xid], end=commit.lsn)
         yield from records.removals(commit, before, locked, effects, names, source.reach.timeline)
 
 
@@ -223,13 +223,13 @@ def _tallied(source: Dump, names: Names, table: str, rows: int) -> list[Event]:
             cause = "neither the newest base nor the living server has a table of that name"
             raise NotFoundError(FIND, named(table), cause, "Write it as schema.name; without --table all are read.")
         for database, file in files:
-            source.read(f"--relation=1663/{database}/{file}", reader=tally)
-        source.read("--rmgr=Transaction", reader=tally)
+            source.scan(f"--relation=1663/{database}/{file}", reader=tally)
+        source.scan("--rmgr=Transaction", reader=tally)
     elif source.version >= _SEVERAL:
-        source.read("--rmgr=Heap", "--rmgr=Transaction", reader=tally)
+        source.scan("--rmgr=Heap", "--rmgr=Transaction", reader=tally)
     else:
-        source.read("--rmgr=Heap", reader=tally)
-        source.read("--rmgr=Transaction", reader=tally)
+        source.scan("--rmgr=Heap", reader=tally)
+        source.scan("--rmgr=Transaction", reader=tally)
     return tally.events
 
 
@@ -243,7 +243,7 @@ class _Finder:
     instant: Instant
     position: Optional[int] = None
 
-    def feed(self, row: str) -> None:
+    def add(self, row: str) -> None:
         if isinstance(self.instant, Transaction):
             outcome = records.ended(row)
             if outcome and outcome[0] and self.instant.xid in outcome[1].xids:
@@ -261,7 +261,7 @@ def resolved(run: Opened, archive: Archive, window: Window, instant: Instant, lo
     for base in reversed(window.bases):
         finder = _Finder(instant)
         with dump(run, archive, window, base.start, log, end) as source:
-            source.read("--rmgr=XLOG" if isinstance(instant, Mark) else "--rmgr=Transaction", reader=finder)
+            source.scan("--rmgr=XLOG" if isinstance(instant, Mark) else "--rmgr=Transaction", reader=finder)
         if finder.position is not None:
             log(f"{instant} is at {format_lsn(finder.position)}")
             return Position(finder.position)
