@@ -152,13 +152,13 @@ class Commits:
 
 @dataclass
 class Effects:
-    """What transactions did to the catalogue of relations, and to files. made: files; indexes: those of them that got
+    """What transactions did to the catalogue of relations, and to files. created: files; indexes: those of them that got
     pages which are no table's."""
 
     inserted: int = 0
     updated: int = 0
     deleted: int = 0
-    made: set[Relation] = field(default_factory=set)
+    created: set[Relation] = field(default_factory=set)
     indexes: set[Relation] = field(default_factory=set)
 
     def add(self, row: str) -> None:
@@ -170,13 +170,13 @@ class Effects:
         file = _FILE.search(row[head.end(3) :])
         relation = (int(file.group(1)), int(file.group(2))) if file else None
         if manager == "Storage" and what == "CREATE" and relation:
-            self.made.add(relation)
+            self.created.add(relation)
         elif manager == "Heap" and relation and relation[1] == PG_CLASS:
             plain = what.replace("HOT_", "").partition("+")[0]
             self.inserted += plain == "INSERT"
             self.updated += plain == "UPDATE"
             self.deleted += plain == "DELETE"
-        elif manager not in ("Heap", "Heap2") and relation in self.made:
+        elif manager not in ("Heap", "Heap2") and relation in self.created:
             self.indexes.add(relation)
 
 
@@ -211,7 +211,7 @@ def removals(
     for database in commit.databases:
         shown = (names.databases.get(database, f"database {database}"),)
         yield Event(DROP_DATABASE, commit.xid, commit.at, commit.lsn, timeline, database, (), 0, before, shown)
-    there = [relation for relation in locked if relation not in effects.made]
+    there = [relation for relation in locked if relation not in effects.created]
     rewritten = effects.inserted > 0
     if commit.dropped is None:
         gone = there if effects.deleted and not (effects.updated or rewritten) else []
@@ -220,7 +220,7 @@ def removals(
     if dropped := _tables(gone, names, known_only=rewritten):
         yield event(DROP, dropped)
     emptied = [relation for relation in there if relation not in gone]
-    if not rewritten and effects.made - effects.indexes and (tables := _tables(emptied, names, known_only=False)):
+    if not rewritten and effects.created - effects.indexes and (tables := _tables(emptied, names, known_only=False)):
         yield event(TRUNCATE, tables)
 
 
