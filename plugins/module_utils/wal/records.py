@@ -152,7 +152,7 @@ class Commits:
 
 @dataclass
 class Effects:
-    """What transactions did to the catalogue of relations, and to files. created: files; indexes: those of them that got
+    """What transactions did to the catalogue of relations and to files. created: files; indexes: those of them that got
     pages which are no table's."""
 
     inserted: int = 0
