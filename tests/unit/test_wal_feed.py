@@ -103,7 +103,7 @@ def test_whatever_goes_wrong_is_not_the_end_of_the_wal(world: World) -> None:
     def write(file: str, target: Path) -> bool:
         raise ValueError("nobody expected that")
 
-    world.files.write = write  # type: ignore[method-assign]
+    world.files.write = write  # type: ignore[method-assign, assignment]
     assert world.ask(name(5)) == feed.UNREACHABLE
     assert world.feeder.error is not None
     assert world.feeder.error.cause == "nobody expected that"
@@ -116,7 +116,7 @@ def test_a_file_that_was_prepared_and_never_asked_for_may_be_damaged(world: Worl
         world.files.away = file == name(6)
         return real(file, target)
 
-    world.files.write = write  # type: ignore[method-assign]
+    world.files.write = write  # type: ignore[method-assign, assignment]
     assert world.ask(name(5)) == feed.HANDED
     assert world.ask(name(11)) == feed.HANDED
     assert world.feeder.error is None
