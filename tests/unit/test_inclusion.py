@@ -437,3 +437,36 @@ def test_a_page_of_the_archive_leads_to_what_is_in_it(archive: Path) -> None:
             if path not in names and path not in folders and not any(name.startswith(f"{path}/") for name in folders):
                 broken.add(path)
     assert broken == OUTSIDE
+
+
+@pytest.mark.slow
+def test_the_archive_is_installed_and_used_as_the_page_says(archive: Path, tmp_path: Path) -> None:
+    """In an empty directory, by the page's own commands, on the machine itself. A misspelt variable is refused."""
+    page = read("docs/first-steps.md").partition("\n## Without a checkout\n")[2].partition("\n## ")[0]
+    (block,) = re.findall(r"^```\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    shutil.copy(archive, tmp_path)
+    typed = block.replace(
+        "lifeboat-dr-<version>.tar.gz", f"{archive.name} --no-deps"
+    )  # as the page has it without Galaxy
+    assert typed.count(archive.name) == 1
+    environment = {
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "HOME": str(tmp_path),
+        "LC_ALL": "C.UTF-8",
+    }
+
+    def run(*argv: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            argv, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=600
+        )
+
+    done = run("bash", "-euc", typed)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (tmp_path / "inventory/hosts.yml").is_file()
+    host = {"ansible_connection": "local", "ansible_become": False, "ansible_python_interpreter": sys.executable}
+    group = {"hosts": {"shop1": host}, "vars": {"lifeboat_stack": "shop", "lifeboat_databse": {"name": "shop"}}}
+    (tmp_path / "own.yml").write_text(yaml.safe_dump({"lifeboat_stacks": group}), encoding="utf-8")
+    done = run("ansible-playbook", "-i", "own.yml", "lifeboat.dr.deploy")
+    assert done.returncode != 0
+    assert "lifeboat_databse is unknown; did you mean lifeboat_database?" in done.stdout, done.stdout + done.stderr
+    assert "TASK [" not in done.stdout, "the page's two lines give the page's output"
