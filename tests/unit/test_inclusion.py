@@ -340,6 +340,80 @@ def test_a_finding_that_is_ignored_without_a_reason_is_noticed() -> None:
     assert unjustified("\n".join([*bad, "plugins/x.py pylint:y # it is a long story"])) == bad
 
 
+# --- modules ---
+
+
+def documentation(path: Path) -> dict[str, Any]:
+    """What a module says of itself, without its fragments."""
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "DOCUMENTATION":
+            loaded: dict[str, Any] = yaml.safe_load(ast.literal_eval(node.value))
+            return loaded
+    raise AssertionError(f"{path.name} has no documentation")
+
+
+MODULES = {path.stem: documentation(path) for path in sorted((ROOT / "plugins/modules").glob("*.py"))}
+# They only gather information, and are renamed to end in _info with 1.0.0, with redirects from these names.
+RENAMED_WITH_1_0_0 = {
+    "backend_plan", "checklist", "database_plan", "dumps_plan", "files_plan", "frontend_plan", "objects_plan",
+    "site_plan", "site_scope", "stack_check", "stack_inspect",
+}  # fmt: skip
+
+
+def reads_only(document: dict[str, Any]) -> bool:
+    return "lifeboat.dr.stack.reads_only" in document["extends_documentation_fragment"]
+
+
+def test_a_module_that_only_gathers_information_is_called_info() -> None:
+    gathering = {name for name, document in MODULES.items() if reads_only(document)}
+    assert {name for name in gathering if not name.endswith("_info")} == RENAMED_WITH_1_0_0
+    assert GALAXY["version"] < "1.0.0" or not RENAMED_WITH_1_0_0
+    assert len(gathering - RENAMED_WITH_1_0_0) >= 4
+    # endpoint_info tries what it asks for: it makes a bucket, and removes it.
+    assert {name for name in MODULES if name.endswith("_info")} - gathering == {"endpoint_info"}
+
+
+def test_every_module_says_that_it_supports_check_mode() -> None:
+    for name, document in MODULES.items():
+        given = document.get("attributes", {}).get("check_mode", {}).get("support")
+        assert given in (None, "full", "partial") and (given or reads_only(document)), name
+
+
+def answers_by_state(document: dict[str, Any]) -> bool:
+    """Whether an option makes a module query instead of act, which the requirements leave to modules of their own."""
+    choices = {
+        str(choice) for name, option in document.get("options", {}).items() if name == "state"
+        for choice in option.get("choices", [])
+    }  # fmt: skip
+    return bool(choices & {"get", "list", "query", "info"})
+
+
+def test_no_module_queries_by_its_state() -> None:
+    assert [name for name, document in MODULES.items() if answers_by_state(document)] == []
+    assert answers_by_state({"options": {"state": {"choices": ["present", "query"]}}})
+
+
+def test_no_module_returns_facts_and_none_is_called_so() -> None:
+    sources = [path.read_text(encoding="utf-8") for path in (ROOT / "plugins/modules").glob("*.py")]
+    assert not [name for name in MODULES if name.endswith("_facts")]
+    assert not [source for source in sources if "ansible_facts" in source]
+
+
+def test_options_say_the_version_of_this_collection_that_added_them() -> None:
+    for name, document in MODULES.items():
+        added = [document, *document.get("options", {}).values()]
+        versions = {str(entry["version_added"]) for entry in added if "version_added" in entry}
+        assert versions and all(re.fullmatch(r"[01]\.\d+\.\d+", version) for version in versions), name
+
+
+def test_git_has_no_large_and_no_temporary_file() -> None:
+    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout.decode()
+    names = [name for name in tracked.split("\0") if name and (ROOT / name).is_file()]
+    assert len(names) > 1000
+    assert [name for name in names if (ROOT / name).stat().st_size > 2 * 2**20] == []
+    assert [name for name in names if re.search(r"(?:~|\.(?:orig|rej|bak|tmp|swp|pyc|retry|tar\.gz))$", name)] == []
+
+
 # --- releases ---
 
 # When a Fedora ends: four weeks after the next but one, https://docs.fedoraproject.org/en-US/releases/eol/
