@@ -16,7 +16,7 @@ description:
   - The file and the marks are those of C(ansible.builtin.cron), so a job that an earlier version set is replaced and
     not repeated.
   - With O(scheduler=systemd) each job is a timer and a service, C(lifeboat-<job>@<stack>), and no line of the cron
-    file. A timer catches up after a boot what was due meanwhile, unless it is due more often than once an hour.
+    file. A timer catches up after a boot what was due meanwhile, unless it is due every hour or more often.
   - Makes the directory of a local repository, and tells whether cron runs.
 options:
   scheduler:

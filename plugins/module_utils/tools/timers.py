@@ -31,7 +31,7 @@ _ELAPSES = re.compile(r"^OnCalendar=(.*)$", re.MULTILINE)
 _RUNS = re.compile(r'^ExecStart=/bin/sh -c "(.*)"$', re.MULTILINE)
 _ESCAPED: Mapping[str, str] = MappingProxyType({"\\": "\\\\", '"': '\\"', "$": "$$", "%": "%%"})
 # In the order in which a night's jobs begin: after a boot all that was missed would begin at once, and the last seals.
-_ORDER = ("backup-database", "backup-dumps", "backup-objects", "backup-files", "backup-config", "verify", "notify")
+_ORDER = ("backup-database", "backup-dumps", "backup-objects", "backup-files", "backup-config", "verify")
 # A stack is up some time after its host is. A backup that begins before it fails, and tells somebody.
 SETTLED = 300
 _SETTLE = f"read -r up rest </proc/uptime; up=${{up%%.*}}; test $up -ge {SETTLED} || sleep $(({SETTLED} - up))"
@@ -115,7 +115,8 @@ def read(expression: str) -> Times:
     either = not fields[2].startswith("*") and not fields[4].startswith("*")  # crontab(5): one of the two is enough
     dates = [("", days), (names, _FIELDS[2].read("*"))] if either else [(names, days)]
     calendar = tuple(f"{name}*-{month}-{_listed(which, 1, 31)} {time}" for name, which in dates)
-    return Times(calendar, caught_up=len(minutes) == 1)  # what is due more often is due again in a moment
+    hourly = len(minutes) > 1 or len(hours) == 24  # what is due so often is due again soon
+    return Times(calendar, caught_up=not hourly)
 
 
 def _listed(numbers: frozenset[int], first: int, last: int) -> str:
