@@ -311,7 +311,7 @@ def test_what_is_behind_or_has_a_gap_fails(world: World) -> None:
     world.sends(at=NOW - timedelta(minutes=3))
     assert checks(world)["wal behind"][0] == "FAIL"
     world.sends(at=NOW + timedelta(hours=1))
-    assert checks(world)["wal behind"][0] == "FAIL", "a time to come is no instant that was reached"
+    assert checks(world)["wal behind"][0] == "FAIL", "a time in the future was not reached"
     world.sends(gaps=(GAP,))
     result, detail = checks(world)["wal gaps"]
     assert result == "FAIL"

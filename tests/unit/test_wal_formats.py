@@ -358,7 +358,7 @@ def test_details_are_read_as_they_were_written() -> None:
         (span(), [PIECE] * 5000, "more than 4096"),
         (BaseDetails("1", 170_002, 1, "0/0", "0/1"), [], "its archives are"),
         (BaseDetails("1", 170_002, 1, "0/0", "0/1"), ["base.tar.zst", "16385.tar.zst"], "its archives are"),
-        (BaseDetails("1", 170_002, 1, "0/0", "0/1"), ["base.tar.zst", "../x"], "no file of a base"),
+        (BaseDetails("1", 170_002, 1, "0/0", "0/1"), ["base.tar.zst", "../x"], "not a file that a base has"),
         (BaseDetails("1", 170_002, 1, "0/0", "0/1", wal="none"), ["base.tar.zst"], "neither inside nor spans"),
         (BaseDetails("1", 170_002, 1, "0/0", ""), ["base.tar.zst"], "not an LSN"),
         (BaseDetails("", 170_002, 1, "0/0", "0/1"), ["base.tar.zst"], "not a system identifier"),

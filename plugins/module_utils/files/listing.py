@@ -214,7 +214,7 @@ class Row:
 
 
 def leaves(path: str) -> bool:
-    """Has it a part that is no name of an entry, so that it could leave where it is restored to?"""
+    """Whether a part of it cannot be an entry's name, so that it could leave where it is restored to."""
     odd = "//" in path or "/." in path or "\0" in path or path[:1] in ("", "/", ".") or path[-1] == "/"
     return odd and _LEAVES.search(path) is not None
 

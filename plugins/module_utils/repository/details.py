@@ -847,7 +847,7 @@ class BaseDetails:
                 return f"{typed.shown(at)} is not an LSN"
         strange = [name for name in names if not _OF_BASE.fullmatch(name)]
         if strange:
-            return f"{typed.shown(strange[0])} is no file of a base"
+            return f"{typed.shown(strange[0])} is not a file that a base has"
         tars = {name.split(".")[0] for name in names if ".tar." in name}
         expected = {"base", *(str(space.oid) for space in self.tablespaces)}
         if tars != expected:

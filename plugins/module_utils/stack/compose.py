@@ -439,20 +439,17 @@ class ComposeRuntime:
         """Returns what is to be told of it: which were not given the time in which a program ends by itself."""
         if not services:
             return ()
-        found = [one for one in self.containers() if one.service in services and one.state.running]
-        hearing = {one.service for one in found if not one.deaf}
-        deaf = {
-            one.service: one
-            for one in sorted(found, key=lambda container: container.service)
-            if one.service not in hearing
-        }
+        running = [each for each in self.containers() if each.service in services and each.state.running]
+        hearing = {each.service for each in running if not each.deaf}
+        by_service = sorted(running, key=lambda each: each.service)
+        deaf = {each.service: each for each in by_service if each.service not in hearing}
         rest, names = [name for name in services if name not in deaf], ", ".join(services)
 
         def stop(arguments: Sequence[str]) -> None:
             self.control("stop", *arguments, attempted="stop services", subject=names, timeout=timeout)
 
         _beside(stop, list(deaf), rest)
-        return tuple(f"{name}: {one.killed}" for name, one in deaf.items())
+        return tuple(f"{name}: {each.killed}" for name, each in deaf.items())
 
     def discard(self, service: str, *, timeout: float) -> None:
         """Remove the service's container; its volumes stay."""
@@ -544,7 +541,7 @@ class ComposeRuntime:
             )  # fmt: skip
 
         _beside(stop, sorted(deaf), sorted({*there} - {*deaf}))
-        return tuple(f"{name}: {one.killed}" for name, one in deaf.items())
+        return tuple(f"{name}: {each.killed}" for name, each in deaf.items())
 
     def addresses(self, services: Sequence[str], one_offs: Sequence[str]) -> set[str]:
         """Where these services and containers of `docker compose run` connect from."""

@@ -179,7 +179,7 @@ def opened(data: bytes, identity: str, number: int) -> Opened:
 
 
 def refuse(note: Note) -> None:
-    """Raise IntegrityError where no note of ours can be like this, whoever signed it."""
+    """Raise IntegrityError where the note has what to_bytes() never writes, even where its signature is good."""
 
     def bad(cause: str) -> LifeboatError:
         return wrong(_READ, f"{note.id}/{note.name}", cause)

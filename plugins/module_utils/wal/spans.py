@@ -221,7 +221,7 @@ def unfollowed(end: int, piece: Piece, gaps: Iterable[Gap], system: str) -> str:
 
 def damaged(repo: Repository, span: Span) -> dict[str, str]:
     """What is wrong with the files of a span, by name, each read to its end: for an open one what `verify` does for a
-    backup. What no note names yet is no part of it."""
+    backup. A file that no note names yet does not belong to it."""
     differences: dict[str, str] = {}
     for artefact in (*(piece.artefact for piece in span.pieces), *span.histories):
         try:
