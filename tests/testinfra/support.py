@@ -91,7 +91,7 @@ def playbook(name: str, *, inventories: Sequence[str] = (), check: bool = False,
     }
     done = subprocess.run(
         [*argv, *(["--check"] if check else [])],
-        cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600, check=False,
+        cwd=ROOT, env=environment, capture_output=True, text=True, timeout=1800, check=False,
     )  # fmt: skip
     start = done.stdout.find("{")
     assert start >= 0, f"{name} printed no result: {done.stdout}{done.stderr}"
@@ -176,7 +176,7 @@ class Host:
         done = subprocess.run(
             [*words, self.name, *argv],
             input=stdin.encode() if isinstance(stdin, str) else stdin,
-            env={**os.environ, **(env or {})}, capture_output=True, timeout=600, check=False,
+            env={**os.environ, **(env or {})}, capture_output=True, timeout=1800, check=False,
         )  # fmt: skip
         out, err = done.stdout.decode("utf-8", "replace"), done.stderr.decode("utf-8", "replace")
         return subprocess.CompletedProcess(done.args, done.returncode, out, err)
