@@ -102,7 +102,18 @@ COMMANDS: dict[str, list[list[str]]] = {
     "status": [[]],
     "transaction": [[]],
     "verify": [["--level", "archive"], [CONFIG], [POINT]],
-    "wal": [[], ["enable", "--dry-run"], ["disable", "--dry-run"], ["base"], ["receive"], ["send"]],
+    "wal": [
+        [],
+        ["enable", "--dry-run"],
+        ["disable", "--dry-run"],
+        ["base"],
+        ["receive"],
+        ["send"],
+        ["instants"],
+        ["verify"],
+        ["dump"],
+    ],
+    "when": [[]],
 }
 SETTINGS: dict[str, Any] = {
     "config": {"enabled": True},
