@@ -1,0 +1,97 @@
+#!/usr/bin/python
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: database_plan_info
+short_description: Assess a stack's database and plan its recovery
+version_added: 0.1.0
+description:
+  - Reads only, but for O(hold).
+  - Says what is wrong, which backup would be used and why, what happens to each database of the server,
+    and every step that would be taken.
+  - Fails when no recovery is possible, before anything is touched.
+extends_documentation_fragment:
+  - lifeboat.dr.stack
+  - lifeboat.dr.stack.reads_only
+  - lifeboat.dr.options.target
+  - lifeboat.dr.options.accept
+  - lifeboat.dr.options.hold
+  - lifeboat.dr.options.identity
+options:
+  force:
+    description: Recover even where the database is healthy and already what was asked for.
+    type: bool
+    default: false
+  method:
+    description:
+      - V(auto) chooses. V(swap) restores next to a living server's database and renames. V(rebuild) quarantines the
+        data directory and starts from an empty one.
+    type: str
+    choices: [auto, swap, rebuild]
+    default: auto
+  database:
+    description:
+      - The only database to replace in a server that answers. Empty means the application's, and each other one that
+        is damaged.
+    type: str
+    default: ""
+  others:
+    description:
+      - What becomes of databases that the server has and the backup does not hold, where the server is rebuilt.
+        V(restore) copies each into the fresh server and compares it; V(aside) leaves it in the data directory that is
+        put aside; V(ask) refuses such a plan, and the error names them.
+    type: str
+    choices: [ask, restore, aside]
+    default: ask
+"""
+
+EXAMPLES = r"""
+- name: Plan
+  lifeboat.dr.database_plan_info:
+    stack: shop
+  register: plan
+
+- name: Show the plan
+  ansible.builtin.debug:
+    var: plan.text
+"""
+
+RETURN = r"""
+plan:
+  description: The plan, as C(database_protect), C(database_restore) and C(evidence) take it.
+  returned: success
+  type: dict
+needed:
+  description: Whether there is anything to do.
+  returned: success
+  type: bool
+text:
+  description: The plan as lines of text.
+  returned: success
+  type: list
+  elements: str
+log:
+  description: What was done, line by line, as also written to the journal.
+  returned: always
+  type: list
+  elements: str
+phase:
+  description: When the module started and finished, UTC.
+  returned: always
+  type: dict
+"""
+
+from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import run
+from ansible_collections.lifeboat.dr.plugins.module_utils.phases.database_plan import OPTIONS, work
+
+
+def main() -> None:
+    run(work, OPTIONS)
+
+
+if __name__ == "__main__":
+    main()
