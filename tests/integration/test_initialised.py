@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -145,14 +146,18 @@ def recovered(stack: Stack, root: Path, backup: str, *, mode: str) -> database_r
 def test_the_labs_image_is_initialised_at_the_port_of_its_environment(engine: None, tmp_path: Path) -> None:
     """As the official image is: the server and psql both take PGPORT, and no host of the environment is asked."""
     del engine
-    entry = Path(__file__).parents[1] / "lab/images/postgres/docker-entrypoint.sh"
-    (tmp_path / "one.sql").write_text("CREATE TABLE begun (a int);")
-    tmp_path.chmod(0o755)
+    # The container's user reads both, whatever the checkout's modes are.
+    entry, script = tmp_path / "docker-entrypoint.sh", tmp_path / "begin/one.sql"
+    shutil.copy(Path(__file__).parents[1] / "lab/images/postgres/docker-entrypoint.sh", entry)
+    script.parent.mkdir()
+    script.write_text("CREATE TABLE begun (a int);")
+    for path, mode in ((entry, 0o755), (script, 0o644), (script.parent, 0o755)):
+        path.chmod(mode)
     environment = {"POSTGRES_PASSWORD": "x", "POSTGRES_DB": "shop", "PGPORT": "5433", "PGHOST": "elsewhere.invalid"}
     name = f"{STACK}-port"
     docker(
         "run", "--detach", "--name", name, "--volume", f"{entry}:/usr/local/bin/docker-entrypoint.sh:ro",
-        "--volume", f"{tmp_path}:/docker-entrypoint-initdb.d:ro",
+        "--volume", f"{script.parent}:/docker-entrypoint-initdb.d:ro",
         *(word for key, value in environment.items() for word in ("--env", f"{key}={value}")), IMAGE,
     )  # fmt: skip
     try:

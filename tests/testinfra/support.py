@@ -79,7 +79,7 @@ class Run:
 
 
 def playbook(
-    name: str, *, inventories: Sequence[str] = (), check: bool = False, seconds: float = 600, **extra: object
+    name: str, *, inventories: Sequence[str] = (), check: bool = False, seconds: float = 1800, **extra: object
 ) -> Run:
     """Run one playbook; a failure is for the caller to judge. `extra` are variables, as with -e."""
     argv = ["ansible-playbook", name, "-e", json.dumps(extra)]
@@ -178,7 +178,7 @@ class Host:
         done = subprocess.run(
             [*words, self.name, *argv],
             input=stdin.encode() if isinstance(stdin, str) else stdin,
-            env={**os.environ, **(env or {})}, capture_output=True, timeout=600, check=False,
+            env={**os.environ, **(env or {})}, capture_output=True, timeout=1800, check=False,
         )  # fmt: skip
         out, err = done.stdout.decode("utf-8", "replace"), done.stderr.decode("utf-8", "replace")
         return subprocess.CompletedProcess(done.args, done.returncode, out, err)

@@ -310,6 +310,23 @@ def test_the_files_are_restored_beside_production(world: World, monkeypatch: pyt
     assert portrait(world.root) == before
 
 
+def test_the_volumes_of_other_stacks_are_no_part_of_production(world: World, runner: Runner) -> None:
+    """Red where every volume of the engine was compared: on a host with two stacks, either's rehearsal failed by the
+    other's recovery."""
+    runtime = {"type": "compose", "project_directory": str(world.root), "project": "shop"}
+    world.settings.update(runtime=runtime, database={"enabled": False})
+    runner.expect("^docker compose .* config ", json.dumps({"name": "shop", "services": {}}))
+    runner.expect("^docker ps ", "")
+    runner.expect("^docker volume ls --quiet .*label=com.docker.compose.project=shop$", "shop_uploads\n")
+    runner.expect("^docker volume ls --quiet .*label=lifeboat.quarantine=shop$", "")
+    runner.expect("^docker volume ls --quiet$", "shop_uploads\n")
+    before = beside.portrait(world.run)
+    runner.answers[-1] = ("^docker volume ls --quiet$", "shop_uploads\nwiki_data\n")
+    after = beside.portrait(world.run)
+    assert [name for name in after if name.startswith("volume ")] == ["volume shop_uploads"]
+    assert beside.untouched(before, after).result == PASS
+
+
 @pytest.mark.parametrize(("another", "result"), [(False, FAIL), (True, COULD_NOT_VERIFY)])
 def test_what_another_run_changed_meanwhile_was_not_the_rehearsal(
     world: World, monkeypatch: pytest.MonkeyPatch, another: bool, result: str

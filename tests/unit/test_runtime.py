@@ -115,6 +115,32 @@ def test_state(
         assert f"label=com.docker.compose.{label}" in asked
 
 
+def test_a_container_that_went_since_it_was_listed_is_left_out(runner: Runner, compose: ComposeRuntime) -> None:
+    """The engine's other stacks come and go between the two commands."""
+    gone = "Error: No such object: 1\n"
+    runner.expect("^docker compose .* config --format json$", json.dumps(PROJECT))
+    runner.expect("^docker ps ", "0\n1\n")
+    runner.expect("^docker inspect 0 1$", (1, json.dumps([container()]), gone))
+    assert [found.id for found in compose.containers()] == ["c0ffee"]
+    runner.answers[-1] = ("^docker inspect ", (1, json.dumps([container()]), f"{gone}permission denied\n"))
+    with pytest.raises(LifeboatError, match="permission denied"):
+        compose.containers()
+    runner.answers[-1] = ("^docker inspect ", (1, "", ""))
+    with pytest.raises(LifeboatError, match="exit 1"):
+        compose.containers()
+
+
+def test_the_volumes_of_a_stack_are_those_that_it_made_and_mounts(runner: Runner, compose: ComposeRuntime) -> None:
+    """An external one has no label of the project; another stack's is none of ours."""
+    mounts = [
+        {"Type": "volume", "Name": "elsewhere", "Destination": "/a"},
+        {"Type": "bind", "Source": "/srv", "Destination": "/b"},
+    ]
+    answer(runner, container(mounts=mounts))
+    runner.expect("^docker volume ls --quiet --filter label=com.docker.compose.project=shop$", "shop_data\n")
+    assert compose.volumes() == ["elsewhere", "shop_data"]
+
+
 def test_several_services_are_asked_for_at_once(runner: Runner, compose: ComposeRuntime) -> None:
     """Each look at a stack was two programs for each of its services."""
     found = []

@@ -11,11 +11,10 @@ from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 
-from ..base import clock, filesystem, pipeline
+from ..base import clock, filesystem
 from ..base.checks import COULD_NOT_VERIFY, FAIL, Check, by_kind, compared
 from ..base.clock import parse_time
 from ..base.errors import LifeboatError, Log, NotFoundError, UsageError
-from ..base.pipeline import Command
 from ..database import server as database_server
 from ..evidence import record
 from ..evidence.phases import Plan, PlannedBackup, ReportedPhase
@@ -27,6 +26,7 @@ from ..repository.components import FILES
 from ..repository.manifest import component_of
 from ..settings.scenarios import DATABASE, SCENARIOS
 from ..stack import files as stack_files
+from ..stack import quarantine
 from ..stack.compose import ComposeRuntime
 from ..stack.runtime import Opened
 from . import drill
@@ -34,7 +34,7 @@ from . import drill
 
 def portrait(run: Opened) -> dict[str, str]:
     """Return what a drill next to it must leave as it is, name -> what it is now: containers or units with when they
-    were started, volumes, databases, and the project's files."""
+    were started, the stack's volumes, databases, and the project's files."""
     config, stack = run.config, run.runtime
     found: dict[str, str] = {}
     if isinstance(stack, ComposeRuntime):
@@ -42,9 +42,9 @@ def portrait(run: Opened) -> dict[str, str]:
             state = container.state
             now = f"{container.id[:12]} {state.status} since {state.started_at}, restarted {container.restarts} times"
             found[f"container {container.name}"] = now
-        volumes = Command(["docker", "volume", "ls", "--quiet"])
-        names = pipeline.output(volumes, attempted="list the volumes", subject=config.stack, timeout=60)
-        found.update({f"volume {name}": "there" for name in names.split()})
+        # Other stacks of the host come and go.
+        volumes = {*stack.volumes(), *quarantine.volumes(config.stack)}
+        found.update({f"volume {name}": "there" for name in volumes})
         for path in (*stack_files.project_files(config), Path(stack.directory) / ".env"):
             if path.is_file():
                 found[f"file {path}"] = project_digest(path)

@@ -176,12 +176,12 @@ def _address(run: Opened) -> str:
     found = run.runtime.state(service)
     attempted = "find the object store's address"
     if found.running:
-        (inspected,) = compose.inspect([found.id], attempted=attempted, subject=service)
-        if inspected.host.network_mode == "host":
-            return "127.0.0.1"
-        addresses = [network.address for network in inspected.network.networks.values() if network.address]
-        if addresses:
-            return addresses[0]
+        for inspected in compose.inspect([found.id], attempted=attempted, subject=service):
+            if inspected.host.network_mode == "host":
+                return "127.0.0.1"
+            for network in inspected.network.networks.values():
+                if network.address:
+                    return network.address
     raise NotFoundError(
         attempted, service, f"its container is {found.describe()}" if not found.running else "it has no network",
         f"Start it (docker compose up -d {service}), recover it with lifeboat.dr.recover_object_storage,"

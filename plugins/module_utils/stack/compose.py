@@ -224,10 +224,15 @@ class _Inspected:
 
 
 def inspect(ids: Sequence[str], *, attempted: str, subject: str) -> tuple[Container, ...]:
-    """Ask the engine for containers. Holds secrets: their environment."""
+    """Ask the engine for containers; one that has gone since it was listed is left out. Holds secrets: their
+    environment."""
     if not ids:
         return ()
-    raw = pipeline.output(Command(["docker", "inspect", *ids]), attempted=attempted, subject=subject, timeout=60)
+    command = Command(["docker", "inspect", *ids])
+    status, raw, err = pipeline.probe(command, timeout=60)
+    # The engine prints the others nevertheless.
+    if status and not (err and all("no such object" in line.lower() for line in err.splitlines())):
+        raise pipeline.failed(attempted, subject, pipeline.Finished(command, status, err))
     wrong = _wrong(attempted, subject, "Is it Docker's own engine? `docker version`.")
     return foreign(_Inspected, {"containers": typed.load(raw, wrong)}, wrong).containers
 
@@ -353,6 +358,13 @@ class ComposeRuntime:
         """What the engine says of each container of the project. one_off: of those that `docker compose run` made."""
         attempted, subject = "ask the engine for the containers", self.project
         return inspect(self._ids(attempted, subject, one_off=one_off), attempted=attempted, subject=subject)
+
+    def volumes(self) -> list[str]:
+        """The names of those that Compose made for the project, and of those that its containers mount."""
+        labelled = Command(["docker", "volume", "ls", "--quiet", "--filter", f"label={_LABEL}project={self.project}"])
+        names = pipeline.output(labelled, attempted="list the volumes", subject=self.project, timeout=60).split()
+        mounted = (mount for container in self.containers() for mount in container.mounts if mount.type == "volume")
+        return sorted({*names, *(mount.name for mount in mounted)})
 
     def _ids(
         self, attempted: str, subject: str, *labels: str, one_off: bool = False, shown: Sequence[str] = ("--quiet",)

@@ -105,7 +105,7 @@ class Operator:
         done = subprocess.run(
             ["bash", "-c", f"source .venv/bin/activate 2>/dev/null; {self.typed(command)}"],
             cwd=ROOT, env=self.environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            text=True, timeout=600, check=False,
+            text=True, timeout=1800, check=False,
         )  # fmt: skip
         return done.returncode, done.stdout
 
