@@ -121,6 +121,28 @@ def test_parents_that_are_not_listed_are_open_to_the_stack(case: Case) -> None:
     assert [folder.stat().st_mode & 0o777 for folder in (path.parent, path.parent.parent)] == [0o755, 0o755]
 
 
+def test_a_directory_has_its_mode_from_the_first_moment(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that was killed between making it and giving it its mode left 0700, and the next one took that for the
+    machine's own."""
+    conf = case.add("srv/conf", kind=DIRECTORY, mode=0o751)
+    real, killed = Path.chmod, [0o755, 0o751]
+
+    def chmod(path: Path, mode: int) -> None:
+        if killed and mode == killed[0]:
+            del killed[0]
+            raise KeyboardInterrupt
+        real(path, mode)
+
+    monkeypatch.setattr(Path, "chmod", chmod)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            case.place()
+        assert not conf.exists()
+    assert case.place().written == [str(conf)]
+    assert [path.stat().st_mode & 0o7777 for path in (conf, conf.parent)] == [0o751, 0o755]
+    assert [path.name for path in case.host.rglob("*")] == ["srv", "conf"]
+
+
 def test_the_way_to_a_named_file_comes_back_as_it_was(case: Case) -> None:
     """An application that runs as another user than root finds its file below a directory of its own."""
     case.add(str(case.root / "var"), kind=DIRECTORY, mode=0o711)

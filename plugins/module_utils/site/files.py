@@ -233,16 +233,15 @@ def _place_entry(config: Config, entry: Entry, new: Path, path: Path, placed: Pl
     if os.path.lexists(path):
         placed.aside[str(path)] = str(_aside(config, path, stamp))
     _make_parents(path)
-    if entry.type == DIRECTORY:
-        path.mkdir(mode=0o700)
-        _set_owner(path, entry)
-        return
     for left in path.parent.iterdir():  # of a run that was killed
         if re.fullmatch(rf"\.{re.escape(path.name)}\.lifeboat-[0-9]{{8}}_[0-9]{{6}}", left.name):
             filesystem.remove(left)
     partial = path.with_name(f".{path.name}.lifeboat-{stamp}")
     filesystem.remove(partial)
-    if entry.type == LINK:
+    if entry.type == DIRECTORY:
+        partial.mkdir(mode=0o700)
+        _set_owner(partial, entry)
+    elif entry.type == LINK:
         partial.symlink_to(entry.target)
         os.chown(partial, entry.uid, entry.gid, follow_symlinks=False)
     else:
@@ -259,8 +258,11 @@ def _make_parents(path: Path) -> None:
     """Those that the backup does not list, as a system has them: our own umask would close them to the stack."""
     for parent in reversed(path.parents):
         if not parent.exists():
-            parent.mkdir()
-            parent.chmod(0o755)
+            partial = parent.with_name(f".{parent.name}.lifeboat")
+            filesystem.remove(partial)
+            partial.mkdir()
+            partial.chmod(0o755)
+            partial.replace(parent)
 
 
 def _set_owner(path: Path, entry: Entry) -> None:

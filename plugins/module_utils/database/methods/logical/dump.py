@@ -483,6 +483,8 @@ class _Dumps:
         (_name, waiting), self._waiting = present(self._waiting), None
         self._writing = writing = present(self._brought)
         waiting.set_result(target)
+        while not wait((writing,), timeout=1).done:  # Ctrl-C, which a wait without an end may not notice
+            pass
         return writing.result()
 
     def _comes_out(self, size: int) -> None:
