@@ -381,7 +381,7 @@ def test_the_services_own_address(
 ) -> None:
     found = runtime.ServiceState(exists=True, running=True, status="running", id="abc")
     monkeypatch.setattr(runtime.ComposeRuntime, "state", lambda *_: found)
-    monkeypatch.setattr(buckets.compose.pipeline, "output", lambda *_, **__: inspected)
+    runner.expect("^docker inspect abc$", inspected)
     assert buckets.source(Opened(stack(tmp_path))).endpoint_url == f"http://{address}:9000"
 
 
