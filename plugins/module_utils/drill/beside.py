@@ -42,7 +42,7 @@ def portrait(run: Opened) -> dict[str, str]:
             state = container.state
             now = f"{container.id[:12]} {state.status} since {state.started_at}, restarted {container.restarts} times"
             found[f"container {container.name}"] = now
-        # Other stacks of the host come and go.
+        # The volumes of other stacks change at any time.
         volumes = {*stack.volumes(), *quarantine.volumes(config.stack)}
         found.update({f"volume {name}": "there" for name in volumes})
         for path in (*stack_files.project_files(config), Path(stack.directory) / ".env"):
