@@ -418,6 +418,7 @@ def readers(  # noqa: C901, PLR0915 - one adapter for each way that a document c
     said: list[bytes] = [b""]
     real_output, real_probe, real_send = pipeline.output, pipeline.probe, stack_answer.send
     monkeypatch.setattr(pipeline, "output", lambda *_, **__: said[0].decode("utf-8", "replace"))
+    monkeypatch.setattr(pipeline, "probe", lambda *_, **__: (0, said[0].decode("utf-8", "replace"), ""))
     monkeypatch.setattr(stack_answer, "send", lambda *_, **__: (200, said[0]))
     check = EndpointCheck("http://127.0.0.1/", "GET", 200, json={"id": "x"})
     asked = {"write": {"url": "http://127.0.0.1/{token}"}, "read": {"url": "http://127.0.0.1/{id}"}}
