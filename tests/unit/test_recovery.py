@@ -238,6 +238,7 @@ def test_a_volume_is_quarantined_as_a_volume(tmp_path: Path, world: Stack, data:
     other = tmp_path / "volumes" / "quarantine"
     other.mkdir(parents=True)
     world.mount = DataMount("volume", "shop_data", data)
+    runner.expect("^docker volume ls .*lifeboat.quarantine=shop$", "")
     runner.expect(
         "^docker volume create --label lifeboat.quarantine=shop shop_data_quarantine_S$", "shop_data_quarantine_S\n"
     )
@@ -246,6 +247,32 @@ def test_a_volume_is_quarantined_as_a_volume(tmp_path: Path, world: Stack, data:
     assert done["quarantine"] == str(other)
     assert (other / "PG_VERSION").exists()
     assert list(data.iterdir()) == []
+
+
+def test_what_a_killed_run_left_without_data_is_removed_first(
+    tmp_path: Path, world: Stack, data: Path, runner: Runner
+) -> None:
+    """One was killed before the rmdir in the new volume, one after it, one while a container looked at it."""
+    names = [f"shop_data_quarantine_{name}" for name in ("before", "after", "used", "full")]
+    places = {name: tmp_path / "volumes" / name for name in [*names, "shop_data_quarantine_S", "wiki_quarantine_S"]}
+    for name, place in places.items():
+        if not name.endswith("after"):
+            place.mkdir(parents=True)
+    (places[names[3]] / "PG_VERSION").touch()
+    world.mount = DataMount("volume", "shop_data", data)
+    runner.expect("^docker volume ls .*lifeboat.quarantine=shop$", "\n".join([*names, "wiki_quarantine_S"]))
+    for name in names[:2]:
+        runner.expect(f"^docker volume rm {name}$")
+    runner.expect(f"^docker volume rm {names[2]}$", (1, "", "volume is in use"))
+    runner.expect("^docker volume create .* shop_data_quarantine_S$", "shop_data_quarantine_S\n")
+    runner.expect("^docker volume inspect .*}} shop_data_quarantine_S$", f"{places['shop_data_quarantine_S']}\n")
+    listed = "\n".join(f"{name} {place}" for name, place in places.items() if name != "shop_data_quarantine_S")
+    runner.expect("^docker volume inspect .*{{.Name}}", listed)
+    done = protect(tmp_path, mode="rebuild")
+    assert done["quarantine"] == str(places["shop_data_quarantine_S"])
+    assert [command for command in runner.ran if "volume rm" in command] == [
+        f"docker volume rm {name}" for name in names[:3]
+    ]
 
 
 def test_a_volume_that_is_gone_needs_no_quarantine(tmp_path: Path, world: Stack) -> None:

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import os
 import re
@@ -39,6 +40,7 @@ def aside(stack_name: str, mount: DataMount, stamp: str) -> Path:
     attempted, where = "quarantine the data directory", str(mount.path)
     info, moved = mount.path.stat(), False
     if mount.kind == "volume":
+        _remove_empty(stack_name, mount)
         label, name = f"{_LABEL}={stack_name}", f"{mount.name}_quarantine_{stamp}"
         create = Command(["docker", "volume", "create", "--label", label, name])
         made = pipeline.output(create, attempted=attempted, subject=where).strip()
@@ -61,6 +63,22 @@ def aside(stack_name: str, mount: DataMount, stamp: str) -> Path:
     return target
 
 
+def _earlier(stack_name: str, mount: DataMount) -> dict[str, Path]:
+    """The volumes in which data of this one was put aside, each with its directory."""
+    prefix = f"{mount.name}_quarantine_"
+    return {name: path for name, path in volumes(stack_name).items() if name.startswith(prefix)}
+
+
+def _remove_empty(stack_name: str, mount: DataMount) -> None:
+    """A run that was killed in aside() before its rename left a volume in which nothing is, or not even a directory."""
+    for name, path in _earlier(stack_name, mount).items():
+        with explained("look whether a volume in quarantine is empty", path):
+            empty = not path.is_dir() or not any(path.iterdir())
+        if empty:
+            with contextlib.suppress(LifeboatError):  # a container has it: it stays
+                remove(name)
+
+
 def put_aside(
     stack_name: str, stack: Runtime, service: str, mount: DataMount, stamp: str, *, log: Callable[[str], None]
 ) -> tuple[str, tuple[str, ...]]:
@@ -81,8 +99,7 @@ def _make_again(stack_name: str, mount: DataMount, log: Callable[[str], None]) -
     """A run that was killed between aside()'s two steps left no directory: the engine starts nothing without it. Where
     nothing was ever put aside, Compose makes it."""
     if mount.kind == "volume":
-        label = f"{mount.name}_quarantine_"
-        earlier = [path for name, path in volumes(stack_name).items() if name.startswith(label) and path.is_dir()]
+        earlier = [path for path in _earlier(stack_name, mount).values() if path.is_dir()]
     else:
         earlier = directories(mount.path) if mount.path.parent.is_dir() else []
     if not earlier:
