@@ -188,7 +188,8 @@ def test_an_archive_that_goes_away_ends_it_and_nothing_is_promoted(
     repo = repositories.repository_of(protected.run)
     with standing.archive(protected.run, repo) as archive:
         route = archive.catalogue().route(At(last), clock.now())
-        real, promoted = archive.write, []
+        real = archive.write
+        promoted: list[str] = []
 
         def write(name: str, target: Path) -> bool:
             if len(promoted) > 2:

@@ -322,8 +322,9 @@ def _like(initialised: Optional[Initialised]) -> list[str]:
 
 
 def forget(name: str) -> None:
-    """Empty the log of the server in the container: what is in it is of a database that was looked at before."""
-    pipeline.probe(exec_command(name, ["cp", "/dev/null", LOG], user="0"))
+    """Empty the log of the server in the container: what is in it is of a database that was looked at before. Where it
+    has none yet, none is made: the server could not write into one of root's."""
+    pipeline.probe(exec_command(name, ["truncate", "-c", "-s", "0", LOG], user="0"))
 
 
 def ended(name: str) -> str:
