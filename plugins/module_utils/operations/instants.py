@@ -165,7 +165,7 @@ def happened(
         since = since or clock.now() - SINCE
         living = []
         with contextlib.suppress(LifeboatError):  # the names help, and the server may be the one that is lost
-            living = relations.read(database_server.connect(run.config, run.runtime))
+            living = relations.read(database_server.of(run))
         names = when.names_of(run, archive, window, living)
         with when.dump(run, archive, window, when.start_of(archive, window, since), log) as dump:
             return when.events(dump, names, table=table, rows=rows, since=since, log=log)

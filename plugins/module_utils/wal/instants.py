@@ -99,7 +99,7 @@ def parse_before(text: str) -> Instant:
     plain = text.strip()
     if plain.startswith(_MARK):
         name = plain[len(_MARK) :]
-        if not name or len(name.encode()) > _MARK_BYTES or not name.isprintable():
+        if not name or len(name.encode()) > _MARK_BYTES or named(name) != name:
             raise UsageError(READ, plain, f"a mark's name has 1 to {_MARK_BYTES} bytes, all printable", _FORMS)
         return Mark(name)
     if _LSN.fullmatch(plain):
