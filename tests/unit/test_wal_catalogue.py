@@ -241,6 +241,7 @@ def test_the_segment_of_a_fork_is_not_needed_of_the_old_timeline() -> None:
     spans = [span(5, 20, (1, 12)), span(20, 50, (12.5, 18), timeline=2)]
     found = catalogue.assemble([base(2, 5)], spans, {(SYSTEM, 2): (Fork(1, FORK),)})
     assert [window.timeline for window in found.windows] == [1, 2]
+    assert [go(found, hour).timeline for hour in (12, 12.2, 12.5)] == [1, 2, 2], "what was not received of the old one"
 
 
 def test_a_server_that_was_initialised_again_has_windows_of_its_own() -> None:

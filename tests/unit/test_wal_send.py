@@ -352,12 +352,23 @@ def test_a_timeline_that_nobody_can_join_to_the_last_is_a_gap(world: World, know
     old = put(world.folder, 7, 5000)
     world.says(old.start + 5000)
     world.send()
+    new = put(world.folder, 8, 6000, timeline=2)
     if known:
-        fork_at(world, old.start + 5001)
+        fork_at(world, new.start + 100)
+    world.says(new.start + 6000, timeline=2)
+    (gap,) = world.send().gaps
+    assert (gap.timeline, gap.start, gap.end) == (1, format_lsn(old.start + 5000), format_lsn(new.start))
+
+
+def test_what_was_not_received_of_a_timeline_is_in_the_segment_of_its_fork(world: World) -> None:
+    """A server that is stopped and promoted writes to its end what no receiver took."""
+    old = put(world.folder, 7, 5000)
+    world.says(old.start + 5000)
+    world.send()
+    fork_at(world, old.start + 5200)
     put(world.folder, 7, 6000, timeline=2)
     world.says(old.start + 6000, timeline=2)
-    (gap,) = world.send().gaps
-    assert gap.timeline == 1
+    assert world.send().gaps == ()
 
 
 def test_another_server_is_never_mixed_with_the_last(world: World) -> None:

@@ -179,7 +179,8 @@ class Catalogue:
         since = window.since
         if window.path and window.bases[0].timeline != window.timeline:
             parent = (window.system, window.path[-1].parent)
-            shared = [each.shared for each in self.windows if (each.system, each.timeline) == parent and each.shared]
+            # One that ended before the fork goes on in this one, whose first segment begins with a copy of its last.
+            shared = [each.shared or each.until.at for each in self.windows if (each.system, each.timeline) == parent]
             if shared and max(shared) < since:
                 return max(shared) < moment <= window.until.at
         return since <= moment <= window.until.at
