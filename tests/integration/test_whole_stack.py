@@ -94,6 +94,7 @@ class Stack(test_any_stack.Stack):
     def bring_secret(self) -> None:
         """The inventory says that the secrets are elsewhere: an operator brings them."""
         (self.directory / "root.txt").write_text(PASSWORD + "\n")
+        (self.directory / "root.txt").chmod(0o644)  # read by the server's own user, whatever the umask here
 
     def mariadb(self, *argv: str, stdin: str = "") -> str:
         words = ("exec", "-T", "-e", f"MYSQL_PWD={PASSWORD}", "pages", *argv)

@@ -404,6 +404,26 @@ def test_a_database_is_compared_by_its_pages_and_not_by_how_it_is_kept(world: Wo
     assert rows(path) == [(1,)]
 
 
+def test_the_log_of_a_database_is_not_moved_aside_as_something_else(world: World) -> None:
+    """Rows may be in it alone. What looks like a log, and lies beside none, goes."""
+    path, like = world.root / "app.db", world.root / "else-wal"
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        database.execute("PRAGMA journal_mode = WAL")
+        database.execute("PRAGMA wal_autocheckpoint = 0")
+        database.execute("CREATE TABLE t (n INTEGER)")
+        database.execute("INSERT INTO t VALUES (1)")
+        database.commit()
+        taken = world.take()
+        assert (world.root / "app.db-wal").stat().st_size > 0
+        assert not world.plan(identity=taken.id, exact=True).needed
+        like.touch()
+        assert world.plan(identity=taken.id, exact=True).why == "uploads: 1 not in the backup"
+        world.recover(identity=taken.id, exact=True)
+        assert not like.exists()
+        assert (world.root / "app.db-wal").exists()
+        assert rows(path) == [(1,)]
+
+
 def test_a_database_that_is_no_database_any_more_is_altered(world: World) -> None:
     path = world.root / "app.db"
     with contextlib.closing(sqlite3.connect(path)) as database:

@@ -52,7 +52,9 @@ def compare(
     directory: str, source: str, lines: Iterable[Row], problems: Problems, *, left_out: Callable[[str], bool],
     scratch: Path, hashed: Callable[[Row], bool] = lambda row: True, exact: bool = True,
 ) -> Iterator[Difference]:  # fmt: skip
-    """What of the listing differs from what is there, and what is there besides, in order. lines: those of the source.
+    """What of the listing differs from what is there, and what is there besides, in order; what SQLite keeps beside a
+    database of the listing is none of it: rows may be in it, and put() moves it with the database. lines: those of the
+    source.
     hashed: is the content of a file compared, too, that has the size and the times of the backup? exact: a database
     that is another one differs, also where SQLite finds nothing wrong with it. scratch: where there is room for a copy
     of one."""
@@ -62,14 +64,16 @@ def compare(
     found = next(here, None)
     for line in lines:
         while found is not None and found.path != line.path and order_of(found.path) < line.order:
-            yield Difference(found.path, ADDITIONAL)
+            if not seen.is_beside(found.path):
+                yield Difference(found.path, ADDITIONAL)
             found = next(here, None)
         there = found if found is not None and found.path == line.path else None
         if what := seen.differs(there, line):
             yield Difference(line.path, what, line)
         found = next(here, None) if there else found
     while found is not None:
-        yield Difference(found.path, ADDITIONAL)
+        if not seen.is_beside(found.path):
+            yield Difference(found.path, ADDITIONAL)
         found = next(here, None)
 
 
@@ -80,8 +84,15 @@ class _Comparison:
         self._problems, self._hashed, self._exact, self._scratch = problems, hashed, exact, scratch
         self._inodes: dict[str, int] = {}  # of files with several names that are as they were: by the first name
         self._instead = ""  # a directory in whose place something else is
+        self._databases: set[str] = set()
+
+    def is_beside(self, path: str) -> bool:
+        """Does SQLite keep it beside a database of an earlier row?"""
+        return any(path.endswith(suffix) and path[: -len(suffix)] in self._databases for suffix in contents.BESIDE)
 
     def differs(self, node: Optional[Node], row: Row) -> str:
+        if row.database:
+            self._databases.add(row.path)
         if node is None:
             if row.type in UNMADE:
                 return ""
