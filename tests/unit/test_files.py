@@ -459,6 +459,45 @@ def test_what_was_changed_since_the_backup_stays_unless_that_state_is_asked_for(
     assert not world.plan(identity=taken.id, exact=True).needed, "the second run has nothing to do"
 
 
+def test_two_names_of_one_file_are_that_again_when_the_first_comes_back(world: World) -> None:
+    world.fill()
+    before = portrait(world.root)
+    world.take()
+    first, again = world.root / "a" / "one.txt", world.root / "z-one-again"
+    first.unlink()
+    assert world.plan().sources[0].missing == 2, "the file, and what made the other name one of it"
+    assert [check.result for check in world.recover().checks] == [PASS]
+    assert portrait(world.root) == before
+    assert first.stat().st_ino == again.stat().st_ino
+    assert not world.plan().needed
+
+
+def test_another_name_that_was_written_since_stays_as_it_is(world: World) -> None:
+    world.fill()
+    world.take()
+    first, again = world.root / "a" / "one.txt", world.root / "z-one-again"
+    again.write_text("edited\n")
+    first.unlink()
+    assert world.plan().sources[0].missing == 1
+    assert [check.result for check in world.recover().checks] == [PASS]
+    assert again.read_text() == "edited\n"
+    assert first.read_text() != "edited\n"
+
+
+def test_another_name_stays_where_the_file_does_not_come_back(world: World) -> None:
+    world.fill()
+    taken = world.take()
+    (world.root / "a" / "one.txt").unlink()
+    content = (world.root / "z-one-again").read_bytes()
+    made = world.plan()
+    pack = world.backups / "files" / taken.id / "pack-1.tar.zst"
+    pack.write_bytes(b"")
+    checks = recovery.recover(world.run, made, log=world.said.append).checks
+    assert [check.result for check in checks] == [FAIL]
+    assert "z-one-again" in checks[0].detail
+    assert (world.root / "z-one-again").read_bytes() == content
+
+
 def test_the_plan_counts_what_differs_and_nothing_else(world: World) -> None:
     world.fill()
     taken = world.take()
