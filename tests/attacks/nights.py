@@ -160,7 +160,7 @@ def plan(kind: str, host: Host, identity: str) -> Job:
     path = host.root / f"{kind}-{identity}.json"
     path.touch(mode=0o600)
     path.write_text(json.dumps({"ANSIBLE_MODULE_ARGS": options(host, identity)}))
-    return f"modules.{kind}_plan", [str(path)]
+    return f"modules.{kind}_plan_info", [str(path)]
 
 
 def lifeboat(host: Host, *words: str, json_too: bool = True) -> Job:
