@@ -40,9 +40,9 @@ timed() { # LANE SCENARIO STEP COMMAND...
 }
 
 scenario() { # LANE SCENARIO
-    # The scenarios without a converge.yml of their own share one deployment without schedules.
+    # The scenarios without a converge of their own share one deployment without schedules.
     local deployment=shared only=
-    [ ! -e "molecule/$2/converge.yml" ] || deployment=$2
+    ! grep -q '^    converge:' "molecule/$2/molecule.yml" || deployment=$2
     if [ "$deployment" != "$deployed" ]; then
         timed "$1" "$2" converge molecule converge --no-command-borders --scenario-name "$2" || return
         deployed=$deployment

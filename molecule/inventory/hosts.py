@@ -2,7 +2,7 @@
 """The scenarios' own set of hosts, apart from that of `make lab`. What a stack needs to be protected is the same.
 
 Two sets may stand at the same time: LIFEBOAT_LANE names the set, and its hosts' names begin with it. tests/molecule.sh
-runs three lanes; by hand it is `test`.
+runs three lanes; by hand it is `test`. Where LIFEBOAT_OTHER_STORES is set the shop keeps more than rows and objects.
 """
 
 from __future__ import annotations
@@ -26,6 +26,9 @@ INVENTORY: dict[str, object] = {
     **{group: {"hosts": [HOSTS[role]]} for role, group in ROLES.items()},
     "_meta": {"hostvars": {}},
 }
+
+if os.environ.get("LIFEBOAT_OTHER_STORES"):
+    INVENTORY["other_stores"] = {"children": ["shop"]}
 
 if __name__ == "__main__":
     print(json.dumps(INVENTORY))

@@ -47,7 +47,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import pri
 P = ParamSpec("P")
 COLLECTION = "lifeboat.dr."
 # Steps that an operator does not wait for.
-SILENT = {"endpoint_info", "evidence", "evidence_info", "site_phase", "site_scope"}
+SILENT = {"endpoint_info", "evidence", "evidence_info", "site_phase", "site_scope_info"}
 # What a record's text repeats, by the module that returned it: the plan and the phases were shown while it ran.
 SEEN = ("found:", "backup:", "          passed over", "phase:")
 RECORDS = {"evidence": SEEN, "drill_end": SEEN, "drill_beside": ()}
@@ -240,7 +240,7 @@ class CallbackModule(Default):  # type: ignore[misc] # Ansible has no types
         if name in RECORDS:
             self._records[host] = (text, RECORDS[name])
             self._phases.pop(host, None)
-        elif name.endswith("_plan"):
+        elif name.endswith("_plan_info"):
             self._plans[host] = text
 
     def _step(self, result: CallbackTaskResult, name: str) -> None:

@@ -23,7 +23,7 @@ extends_documentation_fragment:
   - lifeboat.dr.options.identity
 options:
   plan:
-    description: What M(lifeboat.dr.backend_plan) returned as C(plan).
+    description: What M(lifeboat.dr.backend_plan_info) returned as C(plan).
     type: dict
     required: true
 attributes:
@@ -37,7 +37,7 @@ attributes:
 
 EXAMPLES = r"""
 - name: Plan
-  lifeboat.dr.backend_plan:
+  lifeboat.dr.backend_plan_info:
     stack: shop
   register: plan
 

@@ -10,7 +10,7 @@ module: database_protect
 short_description: Stop the writers and put damaged data aside
 version_added: 0.1.0
 description:
-  - The protect phase of a database recovery, as planned by M(lifeboat.dr.database_plan).
+  - The protect phase of a database recovery, as planned by M(lifeboat.dr.database_plan_info).
   - Runs first what the recovery's hooks (C(lifeboat_hooks)) have before it; M(lifeboat.dr.evidence) runs what they have
     after.
   - Services and containers of C(docker compose run) are stopped. Then the database that will be replaced is closed to
@@ -22,7 +22,7 @@ extends_documentation_fragment:
   - lifeboat.dr.stack
 options:
   plan:
-    description: What M(lifeboat.dr.database_plan) returned as RV(lifeboat.dr.database_plan#module:plan).
+    description: What M(lifeboat.dr.database_plan_info) returned as RV(lifeboat.dr.database_plan_info#module:plan).
     type: dict
     required: true
   reopen:

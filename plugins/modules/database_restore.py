@@ -34,8 +34,8 @@ options:
     default: []
   newer:
     description:
-      - Databases that newer backups hold and this one does not, as RV(lifeboat.dr.database_plan#module:plan) has them.
-        A check says whether the server has them.
+      - Databases that newer backups hold and this one does not, as RV(lifeboat.dr.database_plan_info#module:plan) has
+        them. A check says whether the server has them.
     type: list
     elements: str
     default: []

@@ -10,8 +10,8 @@ module: dumps_recover
 short_description: Bring the other database servers of a stack back
 version_added: 0.1.0
 description:
-  - Carries out what M(lifeboat.dr.dumps_plan) planned. Each dump is restored into a fresh server of the same image,
-    without a network, next to the living one, and compared with the facts that were taken with it. Only then the
+  - Carries out what M(lifeboat.dr.dumps_plan_info) planned. Each dump is restored into a fresh server of the same
+    image, without a network, next to the living one, and compared with the facts that were taken with it. Only then the
     services that write there are stopped, and its data takes the place of the living server's.
   - "Nothing is lost: what is replaced is moved into quarantine."
   - Killed at any step, the same plan made again goes on.
@@ -22,7 +22,7 @@ extends_documentation_fragment:
   - lifeboat.dr.options.identity
 options:
   plan:
-    description: What M(lifeboat.dr.dumps_plan) returned as RV(lifeboat.dr.dumps_plan#module:plan).
+    description: What M(lifeboat.dr.dumps_plan_info) returned as RV(lifeboat.dr.dumps_plan_info#module:plan).
     type: dict
     required: true
   reopen:

@@ -22,7 +22,7 @@ options:
     type: str
     required: true
   plan:
-    description: What M(lifeboat.dr.database_plan) returned.
+    description: What M(lifeboat.dr.database_plan_info) returned.
     type: dict
     required: true
   phases:

@@ -10,8 +10,8 @@ module: files_recover
 short_description: Bring the files of an application back
 version_added: 0.1.0
 description:
-  - Carries out what M(lifeboat.dr.files_plan) planned. The services that write there are stopped, what is missing or
-    altered is written beside its place, compared with the backup and put there, and the services are started again.
+  - Carries out what M(lifeboat.dr.files_plan_info) planned. The services that write there are stopped, what is missing
+    or altered is written beside its place, compared with the backup and put there, and the services are started again.
   - "Nothing is lost: what is replaced is moved aside, into a directory beside it."
   - Killed at any step, the same plan made again goes on.
   - What is not as in the backup afterwards is a check with result C(FAIL), not an error. The caller decides.
@@ -21,7 +21,7 @@ extends_documentation_fragment:
   - lifeboat.dr.options.identity
 options:
   plan:
-    description: What M(lifeboat.dr.files_plan) returned as RV(lifeboat.dr.files_plan#module:plan).
+    description: What M(lifeboat.dr.files_plan_info) returned as RV(lifeboat.dr.files_plan_info#module:plan).
     type: dict
     required: true
   reopen:

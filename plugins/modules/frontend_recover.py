@@ -10,9 +10,9 @@ module: frontend_recover
 short_description: Bring a static site on GitHub Pages back, the smallest step first
 version_added: 0.1.0
 description:
-  - "Carries out what M(lifeboat.dr.frontend_plan) planned: run the failed jobs again; build in a clean clone at the
-    newest and at the last good commit; deploy the last good commit by a dispatch or a reverting commit; switch Pages on
-    and set the custom domain again; publish the built site to the fallback."
+  - "Carries out what M(lifeboat.dr.frontend_plan_info) planned: run the failed jobs again; build in a clean clone at
+    the newest and at the last good commit; deploy the last good commit by a dispatch or a reverting commit; switch
+    Pages on and set the custom domain again; publish the built site to the fallback."
   - After each step it waits until the public site serves the commit. The first step that heals is the last.
   - "Nothing is lost: the remote is never forced, no working copy is touched, and what lay in the fallback's directory
     is moved aside."
@@ -23,7 +23,7 @@ extends_documentation_fragment:
   - lifeboat.dr.options.identity
 options:
   plan:
-    description: What M(lifeboat.dr.frontend_plan) returned as RV(lifeboat.dr.frontend_plan#module:plan).
+    description: What M(lifeboat.dr.frontend_plan_info) returned as RV(lifeboat.dr.frontend_plan_info#module:plan).
     type: dict
     required: true
   token:
@@ -112,7 +112,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import IDE
 
 
 def work(task: Task) -> Result:
-    planned = task.plan(Plan, "frontend_plan")
+    planned = task.plan(Plan, "frontend_plan_info")
     if task.check:
         return Result(frontend_recovery.Recovered(), changed=planned.needed)
     token = frontend_assess.token_of(task.config, task.params["token"])

@@ -10,7 +10,7 @@ module: objects_protect
 short_description: Stop the writers and see to a server that can be filled
 version_added: 0.1.0
 description:
-  - The protect phase of a bucket's recovery, as planned by M(lifeboat.dr.objects_plan).
+  - The protect phase of a bucket's recovery, as planned by M(lifeboat.dr.objects_plan_info).
   - "A server that is down is started first: if it comes up with its objects, nothing needs to be restored. Otherwise,
     and where it takes no objects, its data directory is moved aside, never deleted, and a fresh server is started."
 extends_documentation_fragment:
@@ -18,7 +18,7 @@ extends_documentation_fragment:
   - lifeboat.dr.options.identity
 options:
   plan:
-    description: What M(lifeboat.dr.objects_plan) returned as RV(lifeboat.dr.objects_plan#module:plan).
+    description: What M(lifeboat.dr.objects_plan_info) returned as RV(lifeboat.dr.objects_plan_info#module:plan).
     type: dict
     required: true
 attributes:

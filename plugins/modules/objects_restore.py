@@ -65,8 +65,8 @@ options:
     default: []
   newer:
     description:
-      - Buckets that newer backups hold and this one does not, as RV(lifeboat.dr.objects_plan#module:plan) has them. A
-        check says whether the store has them.
+      - Buckets that newer backups hold and this one does not, as RV(lifeboat.dr.objects_plan_info#module:plan) has
+        them. A check says whether the store has them.
     type: list
     elements: str
     default: []

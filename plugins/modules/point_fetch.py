@@ -21,7 +21,7 @@ options:
     type: str
     required: true
   release:
-    description: Fetch nothing, and end the hold that M(lifeboat.dr.site_plan) left on the point.
+    description: Fetch nothing, and end the hold that M(lifeboat.dr.site_plan_info) left on the point.
     type: bool
     default: false
 attributes:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: schedule
-short_description: Set or remove jobs of a stack in its cron file
+short_description: Set or remove jobs of a stack, in its cron file or as timers of systemd
 version_added: 0.1.0
 description:
   - Keeps C(/etc/cron.d/lifeboat-<stack>), one file for each stack. The jobs that are given are set or removed; every
@@ -15,8 +15,16 @@ description:
     with a dot in its name.
   - The file and the marks are those of C(ansible.builtin.cron), so a job that an earlier version set is replaced and
     not repeated.
+  - With O(scheduler=systemd) each job is a timer and a service, C(lifeboat-<job>@<stack>), and no line of the cron
+    file. A timer catches up after a boot what was due meanwhile, unless it is due every hour or more often.
   - Makes the directory of a local repository, and tells whether cron runs.
 options:
+  scheduler:
+    description:
+      - What starts the jobs. What the other one has of these jobs is removed.
+    type: str
+    choices: [cron, systemd]
+    default: cron
   stack_name:
     description: The stack, which need not be configured yet.
     type: str
@@ -69,6 +77,15 @@ EXAMPLES = r"""
       - name: lifeboat backup database
         schedule: 0 2 * * *
         job: lifeboat backup database --stack shop >/dev/null
+
+- name: Set it as a timer, which is caught up after a boot
+  lifeboat.dr.schedule:
+    stack_name: shop
+    scheduler: systemd
+    jobs:
+      - name: lifeboat backup database
+        schedule: 0 2 * * *
+        job: lifeboat backup database --stack shop >/dev/null
 """
 
 RETURN = r"""
@@ -77,10 +94,18 @@ path:
   returned: success
   type: str
 cron:
-  description: Which C(service) it is, and whether it C(runs) now and after a boot.
+  description:
+    - Which C(service) it is, and whether it C(runs) now and after a boot. With timers C(service) is empty and C(runs)
+      true, as no service has to be started.
   returned: success
   type: dict
   sample: {service: cron, runs: true}
+timers:
+  description: The timers of these jobs. Empty with cron.
+  returned: success
+  type: list
+  elements: str
+  sample: [lifeboat-backup-database@shop.timer]
 log:
   description: What was done, line by line. Empty, as the diff has it.
   returned: success
@@ -93,9 +118,10 @@ phase:
 """
 
 import grp
+import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -104,9 +130,10 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base import clock, fil
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LifeboatError, UsageError
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.pipeline import Command
 from ansible_collections.lifeboat.dr.plugins.module_utils.module.placing import Placing
+from ansible_collections.lifeboat.dr.plugins.module_utils.tools import timers
 
 CRON = Path("/etc/cron.d")
-PATH = 'PATH="/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"'
+PATH = f'PATH="{timers.PATH}"'
 MARK = "#Ansible: "
 DEBIAN = Path("/etc/debian_version")
 TIMES = re.compile(r"[\d*/,\-A-Za-z]+(?:[ \t]+[\d*/,\-A-Za-z]+){4}")
@@ -141,6 +168,7 @@ def read(value: object) -> tuple[Job, ...]:
             raise UsageError("read the schedule", job.name, cause, "Correct it in the inventory. Nothing was changed.")
         if not PLAIN.fullmatch(job.name) or not PLAIN.fullmatch(job.job):
             raise UsageError("read the jobs", typed.shown(job.name), "a job is one line", "Nothing was changed.")
+        timers.read(job.schedule)  # cron reads no line of a file in which one is wrong, and says so in its log only
     return jobs
 
 
@@ -175,6 +203,39 @@ def put(placing: Placing, path: Path, content: str) -> None:
         placing.file(path, content.encode("utf-8", "surrogateescape"), 0o644)
     else:
         placing.absent(path)
+
+
+def set_timers(placing: Placing, stack: str, jobs: Sequence[Job]) -> list[str]:
+    """Have a timer for each job that is enabled, and none for the others; return the timers."""
+    enabled, absent, changed = dict[str, Job](), list[Path](), list[str]()
+    for job in jobs:
+        path = timers.UNITS / timers.unit(stack, job.name)
+        paths = [path.with_name(f"{path.name}{suffix}") for suffix in (timers.TIMER, timers.SERVICE)]
+        if not job.enabled:
+            absent += [unit for unit in paths if os.path.lexists(unit)]
+        elif enabled.setdefault(paths[0].name, job) is not job:
+            cause = f"{enabled[paths[0].name].name} would have the same timer, {paths[0].name}"
+            raise UsageError("name the timer", job.name, cause, "Name one of them otherwise. Nothing was changed.")
+    waits = timers.waiting(list(enabled)) if enabled else {}
+    if absent and not placing.check:
+        timers.stop([path.name for path in absent if path.suffix == timers.TIMER])
+    for path in absent:
+        placing.absent(path)
+    for name, job in enabled.items():
+        times, path = timers.read(job.schedule), timers.UNITS / name
+        before = placing.after
+        unit = timers.service(stack, job.name, job.job, caught_up=times.caught_up)
+        placing.file(path.with_suffix(timers.SERVICE), unit.encode(), 0o644)
+        placing.file(path, timers.timer(stack, job.name, times).encode(), 0o644)
+        changed += [name] if placing.after != before else []
+        if not waits[name]:
+            placing.state(name, "not started now and at each boot", "started now and at each boot")
+    if not placing.check and (absent or changed or not all(waits.values())):
+        if enabled:
+            timers.start(enabled, [name for name in changed if waits[name]])
+        else:
+            timers.reload()
+    return list(enabled)
 
 
 def leave(placing: Placing, before: Path, path: Path, stack: str) -> None:
@@ -224,6 +285,7 @@ def main() -> None:
                 "type": "list", "elements": "dict", "required": True,
                 "options": {**job, "enabled": {"type": "bool", "default": True}},
             },
+            "scheduler": {"type": "str", "choices": ["cron", "systemd"], "default": "cron"},
             "repository": {"type": "str", "default": ""},
             "group": {"type": "str", "default": ""},
         },
@@ -236,13 +298,20 @@ def main() -> None:
         if module.params["repository"]:
             _make(placing, Path(module.params["repository"]), module.params["group"])
         leave(placing, CRON / f"lifeboat-{stack.replace('.', '_')}", path, stack)
-        put(placing, path, edited(text(path), jobs))
+        by_timers = module.params["scheduler"] == "systemd"
+        off = [replace(job, enabled=False) for job in jobs]
+        # The new ones first: killed in between a job is done twice, and not never.
+        names = set_timers(placing, stack, jobs) if by_timers else []
+        put(placing, path, edited(text(path), off if by_timers else jobs))
+        if not by_timers:
+            set_timers(placing, stack, off)
     except LifeboatError as exc:
         module.fail_json(msg=pipeline.scrub(str(exc)))
     except OSError as exc:
         module.fail_json(msg=f"Could not set the schedule ({exc.filename or path}): {exc.strerror or exc}.")
     module.exit_json(
-        changed=placing.changed, path=str(path), cron=typed.plain(cron()), log=[],
+        changed=placing.changed, path=str(path), timers=names, log=[],
+        cron=typed.plain(Cron("", True) if by_timers else cron()),
         phase=typed.plain(started.phase()), diff={"before": placing.before, "after": placing.after},
     )  # fmt: skip
 

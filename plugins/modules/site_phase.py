@@ -38,7 +38,8 @@ options:
     type: bool
     default: false
   since:
-    description: When the assessment began that led to this recovery, as RV(lifeboat.dr.site_plan#module:phase) says.
+    description:
+      - When the assessment began that led to this recovery, as RV(lifeboat.dr.site_plan_info#module:phase) says.
     type: str
     default: ""
   finished:

@@ -81,6 +81,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.module.placing import 
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import undeployment
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations.undeployment import Undeployment
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
+from ansible_collections.lifeboat.dr.plugins.module_utils.tools import timers
 
 
 def work(module: AnsibleModule, placing: Placing) -> Undeployment:
@@ -92,8 +93,12 @@ def work(module: AnsibleModule, placing: Placing) -> Undeployment:
     known = config.load(stack, directory)
     with lock.held(stack, "undeploy"), lock.verifying(stack, "undeploy"):
         planned = undeployment.plan(known, directory, shared)
+        units = [] if placing.check else [path for path in planned.remove if timers.is_ours(str(path))]
+        timers.stop([path.name for path in units if path.suffix == timers.TIMER])
         for path in planned.remove:
             placing.absent(path)
+        if units:
+            timers.reload()
     return planned
 
 

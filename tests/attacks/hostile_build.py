@@ -234,7 +234,7 @@ def recovering(world: World, case: str) -> Iterator[subprocess.Popen[str]]:
         try:
             for last in (False, True) if case == "leaves" else (True,):
                 asked = {"settings": settings, "method": "fallback", "force": True}
-                plan = machine.planned(world.root, "frontend_plan", asked, environment)
+                plan = machine.planned(world.root, "frontend_plan_info", asked, environment)
                 process = subprocess.Popen(
                     machine.module(world.root, "frontend_recover", {"settings": settings, "plan": plan}),
                     stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, text=True,

@@ -160,7 +160,7 @@ def plan(kind: str, host: Host, identity: str) -> Job:
     path = host.root / f"{kind}-{identity}.json"
     path.touch(mode=0o600)
     path.write_text(json.dumps({"ANSIBLE_MODULE_ARGS": options(host, identity)}))
-    return f"modules.{kind}_plan", [str(path)]
+    return f"modules.{kind}_plan_info", [str(path)]
 
 
 def lifeboat(host: Host, *words: str, json_too: bool = True) -> Job:
@@ -194,7 +194,7 @@ def options(host: Host, identity: str) -> dict[str, Any]:
 
 def played(root: Path, hosts: Sequence[Host]) -> list[dict[str, Any]]:
     """What recover_site would do, as its role asks it, by a playbook: that takes four times as long as plan()."""
-    tasks = [{"lifeboat.dr.site_plan": options(host, "latest"), "ignore_errors": True} for host in hosts]
+    tasks = [{"lifeboat.dr.site_plan_info": options(host, "latest"), "ignore_errors": True} for host in hosts]
     made = root / "playbook.json"
     made.touch(mode=0o600)
     made.write_text(json.dumps([{"hosts": "localhost", "gather_facts": False, "tasks": tasks}]))

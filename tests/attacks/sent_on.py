@@ -149,7 +149,7 @@ def mirror(url: str, directory: Path) -> list[str]:
 def deploying(url: str, directory: Path) -> list[str]:
     given = settings(directory, repository={"type": "s3", "bucket": "b", "endpoint_url": url})
     secrets = {"s3_access_key": KEY, "s3_secret_key": "secret"}
-    return module(directory, "stack_check", {"settings": given, "secrets": secrets, "reach": False})
+    return module(directory, "stack_check_info", {"settings": given, "secrets": secrets, "reach": False})
 
 
 def github(url: str, directory: Path) -> list[str]:
@@ -159,7 +159,7 @@ def github(url: str, directory: Path) -> list[str]:
         "api_url": url,
         "remote_url": str(directory / "none.git"),
     }
-    return module(directory, "frontend_plan", {"settings": settings(directory, frontend=site), "token": KEY})
+    return module(directory, "frontend_plan_info", {"settings": settings(directory, frontend=site), "token": KEY})
 
 
 def git_of_a_frontend(url: str, directory: Path) -> list[str]:
@@ -169,7 +169,7 @@ def git_of_a_frontend(url: str, directory: Path) -> list[str]:
         "api_url": "http://127.0.0.1:9",
         "remote_url": f"{url}/x.git",
     }
-    return module(directory, "frontend_plan", {"settings": settings(directory, frontend=site), "token": KEY})
+    return module(directory, "frontend_plan_info", {"settings": settings(directory, frontend=site), "token": KEY})
 
 
 def git_of_a_backup(url: str, directory: Path) -> list[str]:

@@ -110,7 +110,7 @@ class World:
         if target == "product":
             own = {"settings": self.settings()}
             again = {**own, "method": "redeploy", "force": True}
-            plan = machine.planned(self.root, "backend_plan", again, environment)
+            plan = machine.planned(self.root, "backend_plan_info", again, environment)
             words = machine.module(self.root, "backend_recover", {**own, "plan": plan})
         done = subprocess.run(words, check=False, capture_output=True, text=True, env=environment)
         if done.returncode and '"failed": true' not in done.stdout:  # a module's answer that it refuses is one

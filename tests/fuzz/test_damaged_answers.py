@@ -148,8 +148,8 @@ ASKED: tuple[Callable[[World], object], ...] = (
     lambda world: age.HostKeys(world.root / "state").recipient(NOW, 7, len),
     plain("checklist", "--period", "incident"), plain("quarantine", "--json"), plain("backup", "config", "--json"),
     plain("backup", "database", "--json"), plain("verify", "--level", "archive", "--json"),
-    called("stack_inspect", project="/srv/shop"), called("site_scope"), called("database_plan"),
-    called("backend_plan"), called("database_info"), called("stack_check"),
+    called("stack_info", project="/srv/shop"), called("site_scope_info"), called("database_plan_info"),
+    called("backend_plan_info"), called("database_info"), called("stack_check_info"),
 )  # fmt: skip
 
 

@@ -287,9 +287,10 @@ PAST: tuple[Operation, ...] = (
     plain("prune", "--trust-clock"), plain("checklist", "--period", "daily"), plain("quarantine", "--json"),
     plain("checklist", "--period", "monthly", "--json"), plain("checklist", "--period", "incident"),
     plain("escrow", "--print-kit"), plain("backup", "config", "--seal", "--json"),
-    called("backup_verify", level="checksum"), called("backup_prune"), called("recovery_point"), called("checklist"),
-    called("site_plan", recovery_point=POINT), called("point_fetch", recovery_point=POINT),
-    called("config_deploy", id=CONFIG), called("database_plan"), called("site_scope"), called("vault"),
+    called("backup_verify", level="checksum"), called("backup_prune"), called("recovery_point"),
+    called("checklist_info"),
+    called("site_plan_info", recovery_point=POINT), called("point_fetch", recovery_point=POINT),
+    called("config_deploy", id=CONFIG), called("database_plan_info"), called("site_scope_info"), called("vault"),
 )  # fmt: skip
 EVIDENCE: tuple[Operation, ...] = (
     _report, plain("report"), plain("checklist", "--period", "quarterly", "--json"), plain("metrics", "--stdout"),

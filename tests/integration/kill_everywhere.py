@@ -171,7 +171,7 @@ def _judged(checks: Sequence[dict[str, Any]]) -> None:
 
 def database(call: Callable[..., dict[str, Any]], asked: Job) -> str:
     """As the role database_recovery."""
-    made = call("database_plan", hold=True, **asked)
+    made = call("database_plan_info", hold=True, **asked)
     plan = made["plan"]
     if not made["needed"]:
         return ""
@@ -199,7 +199,7 @@ def database(call: Callable[..., dict[str, Any]], asked: Job) -> str:
 
 def backend(call: Callable[..., dict[str, Any]], asked: Job) -> str:
     """As the role backend_recovery."""
-    made = call("backend_plan", **asked)
+    made = call("backend_plan_info", **asked)
     if not made["needed"]:
         return ""
     if made["blocked"]:
@@ -212,7 +212,7 @@ def backend(call: Callable[..., dict[str, Any]], asked: Job) -> str:
 
 def frontend(call: Callable[..., dict[str, Any]], asked: Job) -> str:
     """As the role frontend_recovery."""
-    made = call("frontend_plan", **asked)
+    made = call("frontend_plan_info", **asked)
     if not made["needed"]:
         return ""
     done = call("frontend_recover", plan=made["plan"], token=asked.get("token", ""))
@@ -230,7 +230,7 @@ def files(call: Callable[..., dict[str, Any]], asked: Job) -> str:
 
 def application_files(call: Callable[..., dict[str, Any]], asked: Job) -> str:
     """As the role files_recovery."""
-    made = call("files_plan", hold=True, **asked)
+    made = call("files_plan_info", hold=True, **asked)
     if not made["needed"]:
         return ""
     done = call("files_recover", plan=made["plan"])
@@ -259,7 +259,7 @@ def images(call: Callable[..., dict[str, Any]], asked: Job) -> str:
 
 def objects(call: Callable[..., dict[str, Any]], asked: Job) -> str:
     """As the role object_storage_recovery."""
-    made = call("objects_plan", hold=True, **asked)
+    made = call("objects_plan_info", hold=True, **asked)
     plan = made["plan"]
     if not made["needed"]:
         return ""

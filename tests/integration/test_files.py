@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -25,6 +26,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.files import backup, p
 from ansible_collections.lifeboat.dr.plugins.module_utils.files.plan import Request
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects import reconcile
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import verify as operations_verify
+from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import state as recovery_state
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import catalog
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.details import FilesDetails
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest import Manifest
@@ -145,6 +147,24 @@ def slow(*place, **how):
 walk.walk = slow
 taken = backup.take(Opened(config.from_mapping({settings!r})), log=print)
 print("published", taken.id, flush=True)
+"""
+# What the command does, in a process that can be killed: a backup, or where a state is asked for a recovery to it.
+COMMAND = """
+import sys
+sys.path[:0] = {path!r}
+from ansible_collections.lifeboat.dr.plugins.module_utils.files import backup, plan, recovery
+from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
+asked = {asked!r}
+run = Opened(config.from_mapping({settings!r}))
+print("begun", flush=True)
+if not asked:
+    print("published", backup.take(run, log=print).id)
+    sys.exit()
+made = plan.make(run, plan.Request(**asked), log=print)
+if made.needed:  # as the role does: what a plan does not find to be needed is not done
+    done = recovery.recover(run, made, log=print)
+    sys.exit(any(check.result != "PASS" for check in done.checks))
 """
 
 
@@ -409,3 +429,104 @@ def test_who_reads_for_too_long_lets_the_services_go_on_and_says_so(stack: Stack
     (entry,) = catalog.entries(store(stack.config()), "files", NAME)
     assert entry.manifest is not None
     assert held(entry.manifest).sources["media"].consistency == "live"
+
+
+class Command:
+    """A backup or a recovery of the files, as the operator's command runs it. asked: of a recovery."""
+
+    def __init__(self, stack: Stack, asked: dict[str, Any]) -> None:
+        path = [entry for entry in sys.path if entry]
+        self.words = [sys.executable, "-c", COMMAND.format(path=path, asked=asked, settings=stack.settings())]
+
+    def run(self) -> float:
+        """To its end; returns how long it took from its first step."""
+        with subprocess.Popen(self.words, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None and process.stdout.readline() == "begun\n"
+            began = time.monotonic()
+            said = process.stdout.read()
+        assert process.returncode == 0, said
+        return time.monotonic() - began
+
+    def kill_after(self, seconds: float) -> bool:
+        """Begin, and kill it with -9 after so long. Returns whether it had ended by then."""
+        with subprocess.Popen(self.words, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
+            assert process.stdout is not None and process.stdout.readline() == "begun\n"
+            time.sleep(seconds)
+            ended = process.poll() is not None
+            process.kill()
+        wait(lambda: not group_is_alive(process.pid))  # a docker that it had started ends by itself
+        return ended
+
+
+def group_is_alive(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+MOMENTS = int(os.environ.get("MOMENTS", "30"))
+
+
+@pytest.mark.slow
+def test_backups_that_are_killed_at_random_moments(stack: Stack) -> None:
+    """Half of the moments: the services go on, no backup is half, and the next one is whole."""
+    lot = random.Random(os.environ.get("SEED", "35"))  # noqa: S311 - a lot, no secret
+    command, one = Command(stack, {}), stack.config()
+    whole = command.run()
+    told: list[str] = []
+    for number in range(MOMENTS // 2):
+        (stack.uploads / f"new-{number}").write_bytes(os.urandom(200_000))
+        before = {entry.id for entry in catalog.entries(store(one), "files", NAME)}
+        after = lot.uniform(0, whole)
+        ended = command.kill_after(after)
+        took = wait(lambda: stack.paused() == [] and stack.running() == ["app", "db"], 30)
+        entries = catalog.entries(store(one), "files", NAME)
+        assert [entry.id for entry in entries if not entry.good] == [], f"killed after {after:.2f} s"
+        assert ended or len({entry.id for entry in entries} - before) <= 1
+        told.append(f"killed after {after:.2f} of {whole:.2f} s: the services went on {took:.1f} s later")
+        time.sleep(1)  # the next one's id is another second's
+        command.run()
+    print("\n".join(told))
+    newest = catalog.entries(store(one), "files", NAME)[-1]
+    proof = operations_verify.verify(Opened(one), newest.id, "restore", log=say)
+    assert [(check.name, check.detail) for check in proof.checks if check.result != PASS] == []
+    portrait = stack.portrait()
+    stack.compose("rm", "--stop", "--force", "app")
+    docker("volume", "rm", VOLUME)
+    recover(one, identity=newest.id, exact=True)
+    assert stack.portrait() == portrait
+
+
+@pytest.mark.slow
+def test_recoveries_that_are_killed_at_random_moments(stack: Stack) -> None:
+    """The other half: the same command ends it, everything is as it was, and the services run again."""
+    lot = random.Random(os.environ.get("SEED", "53"))  # noqa: S311 - a lot, no secret
+    one, before = stack.config(), stack.portrait()
+    taken = take(one)
+    command = Command(stack, {"identity": taken.id, "exact": True})
+
+    def lose() -> None:
+        stack.compose("rm", "--stop", "--force", "app")
+        docker("volume", "rm", VOLUME)
+        shutil.rmtree(stack.uploads / "2026")
+        (stack.uploads / "again").write_text("somebody's other one")
+        (stack.uploads / "additional").write_text("somebody's new one")
+
+    lose()
+    whole = command.run()
+    assert stack.portrait() == before
+    told: list[str] = []
+    for _number in range(MOMENTS - MOMENTS // 2):
+        lose()
+        after = lot.uniform(0, whole)
+        ended = command.kill_after(after)
+        told.append(f"killed after {after:.2f} of {whole:.2f} s{', when it had ended' if ended else ''}")
+        print(told[-1])
+        command.run()
+        assert stack.running() == ["app", "db"], told[-1]
+        assert stack.portrait() == before, told[-1]
+        assert not plan.make(Opened(one), Request(identity=taken.id, exact=True), log=say).needed, told[-1]
+        assert recovery_state.unfinished(one, recovery_state.RECOVERING_FILES) is None, told[-1]
+        assert recovery_state.stopped(one) == [], told[-1]

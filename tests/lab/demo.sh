@@ -4,7 +4,9 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 . tests/lab/progress.sh
-export DEPLOYED=1 WRITE=2
+TABLE=$(mktemp)
+trap 'rm -f "$TABLE"' EXIT
+export DEPLOYED=1 WRITE=2 TABLE
 
 step "Deploy the agent, the backups and their schedule on app1"
 play lifeboat.dr.deploy
@@ -21,7 +23,16 @@ play lifeboat.dr.escrow -e target=spare1
 step "Lose the object store, its whole data directory, and bring the bucket back to one instant from vault1"
 tests/lab/drill.sh object_storage
 
-step "Compare rows with objects"
+step "An attacker encrypts every upload; they come back as they were, and what he left goes aside"
+FAULT=files_encrypted tests/lab/drill.sh files
+
+step "Lose MariaDB with its volume, or Valkey: it comes back from its dump"
+tests/lab/drill.sh dumps
+
+step "Compare rows with objects and with files"
 play lifeboat.dr.reconcile
+
+step "All that was lost, and how long it took to come back"
+table "$TABLE"
 
 step "Done. The lab stays up: docker exec app1 lifeboat status shows more, make lab-down removes it; report: .lab/report/index.html"

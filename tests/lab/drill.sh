@@ -2,6 +2,7 @@
 # Hold a drill on the lab, then recover once more, which must change nothing. Usage: drill.sh [SCENARIO]
 # SCENARIO: database (default), object_storage, files, dumps, backend, frontend, site, or all.
 # WRITE: seconds that the writer continues after the recovery point. FAULT, SEED: which of the scenario's faults (docs/drills.md). DEPLOYED=1: the lab is deployed already.
+# TABLE: a file to which the drill's row of the table is added.
 # VAULT=pull: vault1 is a keeper, and the site is recovered from what it pulled.
 # SABOTAGE=1: take the step out of the recovery that brings the data back. The drill must turn red, or it proves nothing.
 set -euo pipefail
@@ -29,7 +30,7 @@ play() { logged ansible-playbook -i inventories/lab "${pull[@]}" "$@"; }
 case $scenario in
 database | object_storage | files | dumps | backend | frontend) scenarios=("$scenario") ;;
 site) scenarios=(site) ;;
-all) scenarios=(database object_storage files backend frontend site) ;;
+all) scenarios=(database object_storage files dumps backend frontend site) ;;
 *)
     echo "drill: there is no scenario '$scenario' to rehearse; there are: database object_storage files dumps backend frontend site all" >&2
     exit 2
@@ -69,7 +70,15 @@ fi
 
 step "Drill: $scenario"
 play lifeboat.dr.drill "${words[@]}"
-told | sed -nE 's/^ *"((SCENARIO|database|object_storage|files|backend|frontend|site)  .*|report: .*)",?$/    \1/p'
+shown=$(told | sed -nE 's/^ *"((SCENARIO|database|object_storage|files|dumps|backend|frontend|site)  .*|report: .*)",?$/    \1/p')
+printf '%s\n' "$shown"
+[ -z "${TABLE:-}" ] || sed '/^    report: /d' <<<"$shown" >>"$TABLE"
+
+if [ "$scenario" = files ]; then
+    # What the writer wrote before the point is in its backup, and the drill has removed it: it would come back.
+    step "Back up what there is now"
+    play lifeboat.dr.backup
+fi
 
 for one in "${scenarios[@]}"; do
     [[ $scenario != all || $one == site ]] || continue # the machine of the others is gone by now

@@ -35,3 +35,25 @@ logged() { # COMMAND...
 told() { tail -c "+$((from + 1))" "$log"; } # what the last command said
 
 play() { logged ansible-playbook -i inventories/lab "$@"; }
+
+table() { # FILE: the rows of several drills under one head, each column as wide as it must be
+    awk '{
+        sub(/^ +/, "")
+        count = split($0, cells, /  +/)
+        if (cells[1] == "SCENARIO" && heads++) next
+        rows++
+        if (count > most) most = count
+        for (i = 1; i <= count; i++) {
+            cell[rows, i] = cells[i]
+            if (length(cells[i]) > width[i]) width[i] = length(cells[i])
+        }
+    }
+    END {
+        for (row = 1; row <= rows; row++) {
+            text = "   "
+            for (i = 1; i <= most; i++) text = text sprintf(" %-" (width[i] + 1) "s", cell[row, i])
+            sub(/ +$/, "", text)
+            print text
+        }
+    }' "$1"
+}

@@ -7,7 +7,7 @@ note=${LIFEBOAT_LAB_STANDING:-.lab/standing}
 
 state() { # the machines since they were booted, that the application in them is well, and the files that make the lab
     docker inspect --format '{{.Id}} {{.State.StartedAt}} {{.State.Running}}' app1 vault1 spare1 forge1 &&
-        [ "$(docker exec app1 docker ps --quiet --filter health=healthy | wc -l)" = 4 ] &&
+        [ "$(docker exec app1 docker ps --quiet --filter health=healthy | wc -l)" = 6 ] &&
         find tests/lab molecule/shared inventories/lab -type f -not -name '*.pyc' -print0 | sort -z | xargs -0 sha256sum | sha256sum
 }
 

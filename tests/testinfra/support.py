@@ -78,7 +78,9 @@ class Run:
         return "\n".join([*map(str, lines), self.errors])
 
 
-def playbook(name: str, *, inventories: Sequence[str] = (), check: bool = False, **extra: object) -> Run:
+def playbook(
+    name: str, *, inventories: Sequence[str] = (), check: bool = False, seconds: float = 1800, **extra: object
+) -> Run:
     """Run one playbook; a failure is for the caller to judge. `extra` are variables, as with -e."""
     argv = ["ansible-playbook", name, "-e", json.dumps(extra)]
     for inventory in inventories or ("molecule/inventory",):
@@ -91,7 +93,7 @@ def playbook(name: str, *, inventories: Sequence[str] = (), check: bool = False,
     }
     done = subprocess.run(
         [*argv, *(["--check"] if check else [])],
-        cwd=ROOT, env=environment, capture_output=True, text=True, timeout=1800, check=False,
+        cwd=ROOT, env=environment, capture_output=True, text=True, timeout=seconds, check=False,
     )  # fmt: skip
     start = done.stdout.find("{")
     assert start >= 0, f"{name} printed no result: {done.stdout}{done.stderr}"

@@ -238,7 +238,7 @@ def collection(tmp_path: Path) -> Path:
         (copy / "plugins" / part).symlink_to(ROOT / "plugins" / part)
     (copy / "galaxy.yml").symlink_to(ROOT / "galaxy.yml")
     (copy / "plugins/modules").mkdir()
-    for name in ("database_plan", "database_protect", "database_restore", "evidence", "site_phase"):
+    for name in ("database_plan_info", "database_protect", "database_restore", "evidence", "site_phase"):
         (copy / "plugins/modules" / f"{name}.py").write_text(MODULE)
     return tmp_path
 
@@ -249,7 +249,7 @@ def told(module: str, name: str, **result: object) -> dict[str, Any]:
 
 FOLLOW = "Restore (follow it on the host with journalctl -f)"
 RECOVERY = [
-    told("database_plan", "plan | Assess the database", text=TEXT),
+    told("database_plan_info", "plan | Assess the database", text=TEXT),
     debug(TEXT),
     told("database_protect", "protect | Stop the writers"),
     told("database_restore", f"restore | {FOLLOW}", seconds={"restore": 8.0, "swap": 0.25}, reopened={"phase": PHASE}),

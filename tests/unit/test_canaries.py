@@ -59,12 +59,13 @@ CONFIG, POINT = ID.replace("db_", "config_"), ID[-15:]
 # knows a secret by its form only.
 ARGUMENTS: dict[str, dict[str, Any]] = {
     **{name: {} for name in (
-        "agent", "backend_plan", "backup_info", "backup_prune", "backup_verify", "checklist", "database_backup",
-        "database_info", "database_plan", "database_restore", "dumps_plan", "endpoint_info", "evidence_info",
-        "files_plan",
-        "frontend_plan",
-        "objects_mirror", "objects_plan", "objects_reconcile", "objects_restore", "recovery_point", "report",
-        "site_plan", "site_scope", "stack_check", "stack_images", "stack_inspect", "stack_reopen", "vault",
+        "agent", "backend_plan_info", "backup_info", "backup_prune", "backup_verify", "checklist_info",
+        "database_backup",
+        "database_info", "database_plan_info", "database_restore", "dumps_plan_info", "endpoint_info", "evidence_info",
+        "files_plan_info",
+        "frontend_plan_info",
+        "objects_mirror", "objects_plan_info", "objects_reconcile", "objects_restore", "recovery_point", "report",
+        "site_plan_info", "site_scope_info", "stack_check_info", "stack_images", "stack_info", "stack_reopen", "vault",
     )},
     **REQUIRED,
 }  # fmt: skip
@@ -102,7 +103,18 @@ COMMANDS: dict[str, list[list[str]]] = {
     "status": [[]],
     "transaction": [[]],
     "verify": [["--level", "archive"], [CONFIG], [POINT]],
-    "wal": [[], ["enable", "--dry-run"], ["disable", "--dry-run"], ["base"], ["receive"], ["send"]],
+    "wal": [
+        [],
+        ["enable", "--dry-run"],
+        ["disable", "--dry-run"],
+        ["base"],
+        ["receive"],
+        ["send"],
+        ["instants"],
+        ["verify"],
+        ["dump"],
+    ],
+    "when": [[]],
 }
 SETTINGS: dict[str, Any] = {
     "config": {"enabled": True},
@@ -276,7 +288,7 @@ PLAY = """\
   ignore_errors: true
   tasks:
     - ansible.builtin.copy: {content: "{{ control }}", dest: "{{ root }}/control", mode: "0600"}
-    - lifeboat.dr.stack_check: {settings: "{{ settings }}", secrets: "{{ secrets }}"}
+    - lifeboat.dr.stack_check_info: {settings: "{{ settings }}", secrets: "{{ secrets }}"}
     - lifeboat.dr.database_backup: {stack: shop, config_directory: "{{ root }}/etc"}
     - lifeboat.dr.vault: {stack: shop, config_directory: "{{ root }}/etc", admin_access_key: AK, admin_secret_key: "{{ secrets.s3_secret_key }}"}
 """  # noqa: E501 - a task is a line

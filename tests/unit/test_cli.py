@@ -57,6 +57,7 @@ VERBS = [
     "ship",
     "wal",
     "mark",
+    "when",
 ]
 
 

@@ -194,7 +194,7 @@ def test_the_action_group_holds_every_module_that_takes_a_stack() -> None:
         "fleet_info",
         "report",
         "schedule",
-        "stack_inspect",
+        "stack_info",
         "undeploy",
     ]
 

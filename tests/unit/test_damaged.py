@@ -437,7 +437,7 @@ def test_a_cron_file_and_a_log_that_are_pipes(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(schedule, "LOGS", tmp_path)
     os.mkfifo(tmp_path / "lifeboat-shop")
     os.mkfifo(tmp_path / "shop.log")
-    text, found = schedule._file(make_config(tmp_path))
+    text, found = schedule._file(make_config(tmp_path), tmp_path / "lifeboat-shop")
     assert (text, found.result) == ("", checks.COULD_NOT_VERIFY)
     assert schedule.runs(make_config(tmp_path)) == []
 

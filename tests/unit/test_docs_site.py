@@ -94,7 +94,7 @@ def test_a_page_that_is_behind_is_noticed(tmp_path: Path) -> None:
     assert (code, said) == (1, "docs/playbooks/deploy.md is not what the playbooks say: run make docs\n")
     (tmp_path / "playbooks" / "sail.yml").write_text(
         "---\n- name: Sail away\n  hosts: \"{{ lookup('lifeboat.dr.hosts', 'lifeboat_stacks') }}\"\n  tasks:\n"
-        "    - name: Look\n      lifeboat.dr.checklist:\n"
+        "    - name: Look\n      lifeboat.dr.checklist_info:\n"
         "        period: \"{{ lookup('lifeboat.dr.answer', 'period', default='weekly') }}\"\n"
     )
     (tmp_path / "docs" / "playbooks" / "gone.md").write_text("# gone\n")

@@ -19,10 +19,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils.base import pipeline, text
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import clock, pipeline, text
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
     LifeboatError,
     LockedError,
@@ -652,3 +653,32 @@ def test_a_full_disk_where_the_tools_run_is_told_from_what_a_database_refuses(tm
     (tmp_path / "full").mkdir()
     (tmp_path / "full/lifeboat").symlink_to("/dev/full")
     assert here().is_full(str(tmp_path / "full"))
+
+
+def test_a_backup_of_an_earlier_instant_is_of_that_instant() -> None:
+    """Out of a throw-away server: its own clock says nothing."""
+    head = {"taken_at": "2026-12-02T04:10:56+00:00", "snapshot": "s", "size": 1, "version": 170012, "relations": 1,
+            "encoding": "UTF8"}  # fmt: skip
+
+    class Session:
+        def rows(self, sql: str, *, attempted: str) -> list[Any]:
+            return [head]
+
+    moment = NOW - timedelta(days=1)
+    assert dump._read_head(Session(), moment).taken_at == moment  # type: ignore[arg-type]
+    assert dump._read_head(Session(), None).taken_at == clock.parse_time(head["taken_at"])  # type: ignore[arg-type]
+
+
+def test_what_surrounds_an_earlier_instant_is_the_living_servers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which may not have every database any more."""
+
+    class Living:
+        def living(self) -> list[Any]:
+            return [SimpleNamespace(name="shop")]
+
+    monkeypatch.setattr(dump.cluster, "take", lambda server, names: (server, list(names)))
+    server: Any = Living()
+    assert dump._look_around(server, ["shop", "gone"], complete=False) == (server, ["shop"])
+    assert dump._look_around(server, ["shop", "gone"], complete=True) == (server, ["shop", "gone"])
+    earlier = dump.Earlier(server, Living(), NOW)  # type: ignore[arg-type]
+    assert dump._servers(Opened.__new__(Opened), earlier) == (server, earlier.living, NOW)

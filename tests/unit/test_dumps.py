@@ -28,6 +28,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
 )
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.pipeline import Command
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import scratch
+from ansible_collections.lifeboat.dr.plugins.module_utils.drill import beside, drill
 from ansible_collections.lifeboat.dr.plugins.module_utils.dumps import (
     backup,
     fresh,
@@ -504,6 +505,21 @@ def test_a_restore_is_proved_by_the_facts(
     assert [(check.name, check.result) for check in found] == [("dump of wiki", PASS), ("restore of wiki", result)]
     assert words in found[1].detail
     assert (here / "restored").read_bytes() == b"the dump\n"
+
+
+@pytest.mark.parametrize(("now", "verdict"), [("x\n", PASS), ("y\n", FAIL)])
+def test_a_rehearsal_beside_production_is_proved_by_the_facts(
+    here: Path, monkeypatch: pytest.MonkeyPatch, now: str, verdict: str
+) -> None:
+    """Red where only a recovery's check counted as one: "the dumps was compared with nothing"."""
+    monkeypatch.setattr(beside, "portrait", lambda _: {"volume shop_wiki": "there"})
+    monkeypatch.setattr(drill, "steady", lambda *_: [])
+    run = opened(here)
+    (here / "facts").write_text("x\n")
+    backup.take(run, log=silent)
+    restores(now, monkeypatch, here)
+    made = beside.rehearse(run, "dumps", reason="r", operator="o", target=60, log=silent)
+    assert made.verdict == verdict, made.checks
 
 
 def test_a_restore_that_could_not_be_tried_proves_nothing(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -404,6 +404,26 @@ def test_a_database_is_compared_by_its_pages_and_not_by_how_it_is_kept(world: Wo
     assert rows(path) == [(1,)]
 
 
+def test_the_log_of_a_database_is_not_moved_aside_as_something_else(world: World) -> None:
+    """Rows may be in it alone. What looks like a log, and lies beside none, goes."""
+    path, like = world.root / "app.db", world.root / "else-wal"
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        database.execute("PRAGMA journal_mode = WAL")
+        database.execute("PRAGMA wal_autocheckpoint = 0")
+        database.execute("CREATE TABLE t (n INTEGER)")
+        database.execute("INSERT INTO t VALUES (1)")
+        database.commit()
+        taken = world.take()
+        assert (world.root / "app.db-wal").stat().st_size > 0
+        assert not world.plan(identity=taken.id, exact=True).needed
+        like.touch()
+        assert world.plan(identity=taken.id, exact=True).why == "uploads: 1 not in the backup"
+        world.recover(identity=taken.id, exact=True)
+        assert not like.exists()
+        assert (world.root / "app.db-wal").exists()
+        assert rows(path) == [(1,)]
+
+
 def test_a_database_that_is_no_database_any_more_is_altered(world: World) -> None:
     path = world.root / "app.db"
     with contextlib.closing(sqlite3.connect(path)) as database:
@@ -437,6 +457,45 @@ def test_what_was_changed_since_the_backup_stays_unless_that_state_is_asked_for(
     assert (Path(aside) / "new").read_text() == "new"
     assert (Path(aside) / "a" / "one.txt").read_text() == "edited\n"
     assert not world.plan(identity=taken.id, exact=True).needed, "the second run has nothing to do"
+
+
+def test_two_names_of_one_file_are_that_again_when_the_first_comes_back(world: World) -> None:
+    world.fill()
+    before = portrait(world.root)
+    world.take()
+    first, again = world.root / "a" / "one.txt", world.root / "z-one-again"
+    first.unlink()
+    assert world.plan().sources[0].missing == 2, "the file, and what made the other name one of it"
+    assert [check.result for check in world.recover().checks] == [PASS]
+    assert portrait(world.root) == before
+    assert first.stat().st_ino == again.stat().st_ino
+    assert not world.plan().needed
+
+
+def test_another_name_that_was_written_since_stays_as_it_is(world: World) -> None:
+    world.fill()
+    world.take()
+    first, again = world.root / "a" / "one.txt", world.root / "z-one-again"
+    again.write_text("edited\n")
+    first.unlink()
+    assert world.plan().sources[0].missing == 1
+    assert [check.result for check in world.recover().checks] == [PASS]
+    assert again.read_text() == "edited\n"
+    assert first.read_text() != "edited\n"
+
+
+def test_another_name_stays_where_the_file_does_not_come_back(world: World) -> None:
+    world.fill()
+    taken = world.take()
+    (world.root / "a" / "one.txt").unlink()
+    content = (world.root / "z-one-again").read_bytes()
+    made = world.plan()
+    pack = world.backups / "files" / taken.id / "pack-1.tar.zst"
+    pack.write_bytes(b"")
+    checks = recovery.recover(world.run, made, log=world.said.append).checks
+    assert [check.result for check in checks] == [FAIL]
+    assert "z-one-again" in checks[0].detail
+    assert (world.root / "z-one-again").read_bytes() == content
 
 
 def test_the_plan_counts_what_differs_and_nothing_else(world: World) -> None:

@@ -65,3 +65,45 @@ def test_the_steps_by_hand_bring_everything_back(page: Path, tmp_path: Path) -> 
     assert f"{earlier.id}/pack-1.tar.zst.age" in done.stdout, "an earlier backup holds some of it"
     assert portrait(tmp_path / "restored" / "uploads") == portrait(world.root)
     assert (tmp_path / "restored" / "uploads" / "sparse").stat().st_blocks < 1000
+
+
+@needs_root
+@pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}")
+@pytest.mark.parametrize("page", [DOCS / "files.md", DOCS / "ja" / "files.md"], ids=["en", "ja"])
+def test_the_three_lines_of_the_page_open_a_pack_and_the_listing(page: Path, tmp_path: Path) -> None:
+    """Typed as they are there, but for the number of the pack."""
+    world = World(tmp_path)
+    world.settings["encryption"] = {"recipients": [key(tmp_path)]}
+    world.fill()
+    (world.root / "a" / "invoice.txt").write_text("42\n", encoding="utf-8")
+    (world.root / "a" / "invoice.txt").chmod(0o644)
+    os.setxattr(world.root / "mode", "user.a", b"\xff1")
+    backup = world.take()
+    there = tmp_path / "there"
+    shutil.copytree(world.backups / "files" / backup.id, there)
+    shutil.copy(tmp_path / "key.txt", there / "shop-backup.key")
+    block = re.findall(r"^```\n(age -d .*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    listed, unpacked, found = (
+        subprocess.run(
+            ["bash", "-o", "pipefail", "-c", line.replace("pack-7", "pack-1")],
+            cwd=there, check=True, capture_output=True,
+        ).stdout
+        for line in block[0].splitlines()
+    )  # fmt: skip
+    shown = {name.removeprefix(b"uploads/") for name in listed.splitlines()}
+    assert {b"a/invoice.txt", b"a/b/two.bin", b"mode"} <= shown
+    assert unpacked == b""
+    here = [path for path in (there / "uploads").rglob("*") if path.is_file()]
+    contents = {
+        path.stat().st_ino
+        for path in world.root.rglob("*")
+        if path.is_file() and not path.is_symlink() and path.stat().st_size
+    }
+    assert len(here) == len(shown) == len(contents), "each content once, that of a file with two names too"
+    for path in here:
+        saved = world.root / path.relative_to(there / "uploads")
+        assert path.read_bytes() == saved.read_bytes(), path
+        assert (path.stat().st_mode, path.stat().st_mtime) == (saved.stat().st_mode, int(saved.stat().st_mtime)), path
+    assert os.getxattr(there / "uploads" / "mode", "user.a") == b"\xff1"
+    (line,) = found.splitlines()
+    assert line.startswith(b'"uploads/a/invoice.txt"\tfile 644 ') and line.split(b"\t")[2] == b"1"

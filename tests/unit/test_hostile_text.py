@@ -37,7 +37,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import Che
 from ansible_collections.lifeboat.dr.plugins.module_utils.command import cli
 from ansible_collections.lifeboat.dr.plugins.module_utils.configuration import restore
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import cluster, fingerprint, majors, server
-from ansible_collections.lifeboat.dr.plugins.module_utils.database.wal import spool
+from ansible_collections.lifeboat.dr.plugins.module_utils.database.wal import feed, relations, spool
 from ansible_collections.lifeboat.dr.plugins.module_utils.drill import transaction as drill_transaction
 from ansible_collections.lifeboat.dr.plugins.module_utils.dumps import facts as dumps_facts
 from ansible_collections.lifeboat.dr.plugins.module_utils.evidence import store as evidence_store
@@ -231,6 +231,8 @@ def documents() -> dict[str, bytes]:
         "github": b'{"message": "a", "sha": "b"}',
         "repository": backup.to_bytes(),
         "note": notes.to_bytes(NOTE),
+        "relations": b'{"database": 5, "oid": 16384, "schema": "a", "name": "b", "kind": "r", "file": 1}\n',
+        "wanted": b"000000010000000000000001",
         "history": b"1\t0/3000000\tno recovery target specified\n",
         "segment": SEGMENT_HEAD + bytes(8192 - len(SEGMENT_HEAD)),
         "hold": b'{"schema": "lifeboat.dr/hold", "version": [1, 0], "stack": "shop", "why": "a"}',
@@ -280,6 +282,8 @@ ROWS = {
     "documents of a repository or a vault": ("manifest", "repository"),
     "a span of WAL in a repository": ("note", "history"),
     "WAL that pg_receivewal wrote": ("segment", "history"),
+    "a base in a repository": ("relations",),
+    "what a throw-away server asks": ("wanted",),
     "holds of a repository": ("hold",),
     "the repository that a keeper pulls": ("pulled",),
     "a keeper's backup on its way back": ("pulled",),
@@ -322,6 +326,13 @@ def test_each_reader_of_the_table_is_given_hostile_text(
     given = readers(tmp_path, monkeypatch, answering)
     assert {kind for kinds in ROWS.values() for kind in kinds} == set(given) == set(documents())
     assert [kind for kind, each in given.items() if not each] == []
+
+
+class Nothing:
+    """An archive that has no file."""
+
+    def write(self, name: str, target: Path) -> bool:
+        return False
 
 
 class Answering:
@@ -581,6 +592,17 @@ def readers(  # noqa: C901, PLR0915 - one adapter for each way that a document c
         names = said[0].decode("utf-8", "replace").splitlines()
         return typed.plain(mounts._volumes(names, problems)), problems
 
+    def asked_of_feeder(data: bytes) -> object:
+        exchange = tmp_path / "exchange"
+        exchange.mkdir()
+        with feed.Feeder(Nothing(), exchange, str(exchange), 1 << 24), contextlib.ExitStack() as stack:
+            have, want = (stack.enter_context((exchange / name).open("r+b", buffering=0)) for name in ("have", "want"))
+            want.write(data[:2048] + b"\n")
+            said = have.read(1 << 16)
+        shutil.rmtree(exchange)
+        return said
+
+    monkeypatch.setattr(feed, "_EVERY", 1)  # how soon it ends
     (tmp_path / "mount").mkdir()
     (tmp_path / "log").mkdir()
     monkeypatch.setattr(schedule, "LOGS", tmp_path / "log")
@@ -647,6 +669,8 @@ def readers(  # noqa: C901, PLR0915 - one adapter for each way that a document c
             in_artefact,
         ],
         "note": [lambda data: notes.parse(data, NOTE.id, NOTE.number, NOTE.stack)],
+        "relations": [lambda data: relations.parse(data, id)],
+        "wanted": [asked_of_feeder],
         "history": [lambda data: segments.parse_history(data, 2)],
         "segment": [kept("segment", lambda path: spool.written(path, segments.Segment(1, 1), NOTE.reached.system))],
         "hold": [in_repository(f"holds/{id}.json", lambda world: store(world.root).holds())],

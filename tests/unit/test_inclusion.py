@@ -10,6 +10,7 @@ https://docs.ansible.com/projects/ansible/latest/community/collection_contributo
 from __future__ import annotations
 
 import ast
+import json
 import os
 import posixpath
 import re
@@ -340,6 +341,116 @@ def test_a_finding_that_is_ignored_without_a_reason_is_noticed() -> None:
     assert unjustified("\n".join([*bad, "plugins/x.py pylint:y # it is a long story"])) == bad
 
 
+# --- modules ---
+
+
+def documentation(path: Path) -> dict[str, Any]:
+    """What a module says of itself, without its fragments."""
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "DOCUMENTATION":
+            loaded: dict[str, Any] = yaml.safe_load(ast.literal_eval(node.value))
+            return loaded
+    raise AssertionError(f"{path.name} has no documentation")
+
+
+MODULES = {path.stem: documentation(path) for path in sorted((ROOT / "plugins/modules").glob("*.py"))}
+# What a module was called before 1.0.0, and is called now.
+RENAMED = {
+    "backend_plan": "backend_plan_info", "checklist": "checklist_info", "database_plan": "database_plan_info",
+    "dumps_plan": "dumps_plan_info", "files_plan": "files_plan_info", "frontend_plan": "frontend_plan_info",
+    "objects_plan": "objects_plan_info", "site_plan": "site_plan_info", "site_scope": "site_scope_info",
+    "stack_check": "stack_check_info", "stack_inspect": "stack_info",
+}  # fmt: skip
+
+
+def reads_only(document: dict[str, Any]) -> bool:
+    return "lifeboat.dr.stack.reads_only" in document["extends_documentation_fragment"]
+
+
+def test_a_module_that_only_gathers_information_is_called_info() -> None:
+    gathering = {name for name, document in MODULES.items() if reads_only(document)}
+    assert [name for name in sorted(gathering) if not name.endswith("_info")] == []
+    # endpoint_info tries what it asks for: it makes a bucket, and removes it.
+    assert {name for name in MODULES if name.endswith("_info")} - gathering == {"endpoint_info"}
+    assert set(RENAMED.values()) <= gathering and not set(RENAMED) & set(MODULES)
+
+
+@pytest.mark.slow
+def test_what_a_module_was_called_goes_on_to_work() -> None:
+    """As Ansible itself resolves it: the module, and the action that keeps its secrets off the host's disk."""
+    routed = load("meta/runtime.yml")["plugin_routing"]
+    redirects = {name: route["redirect"] for name, route in routed["modules"].items() if "redirect" in route}
+    assert redirects == {old: f"lifeboat.dr.{new}" for old, new in RENAMED.items()}
+    assert routed["action"] == {"stack_inspect": {"redirect": "lifeboat.dr.stack_info"}}
+    script = """
+import json, sys
+from ansible.plugins.loader import action_loader, init_plugin_loader, module_loader
+init_plugin_loader()
+found = [module_loader.find_plugin_with_context(f"lifeboat.dr.{name}") for name in json.loads(sys.argv[1])]
+action = action_loader.find_plugin_with_context("lifeboat.dr." + sys.argv[2])
+print(json.dumps([[[one.resolved, one.resolved_fqcn, one.action_plugin] for one in found], action.resolved_fqcn]))
+"""
+    (action,) = routed["action"]
+    environment = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}
+    argv = [sys.executable, "-c", script, json.dumps([*RENAMED, "nothing_plan"]), action]
+    done = subprocess.run(argv, cwd=ROOT, env=environment, capture_output=True, text=True, check=True, timeout=300)
+    (*found, nothing), resolved = json.loads(done.stdout)
+    for new, seen in zip(RENAMED.values(), found):
+        assert seen == [True, f"lifeboat.dr.{new}", routed["modules"].get(new, {}).get("action_plugin")]
+    assert nothing[0] is False and resolved == "lifeboat.dr.stack_info"
+
+
+def test_nothing_here_uses_a_name_of_before() -> None:
+    names = "|".join(name for name in RENAMED if name != "checklist")  # which is a playbook too
+    listed = ["git", "ls-files", "-z", "playbooks", "roles", "plugins", "docs", "molecule", "tests"]
+    tracked = subprocess.run(listed, cwd=ROOT, capture_output=True, check=True).stdout.decode().split("\0")
+    paths = [ROOT / name for name in tracked if name.endswith((".yml", ".md", ".py")) and (ROOT / name).is_file()]
+    old = [path for path in paths if re.search(rf"lifeboat\.dr\.(?:{names})\b", path.read_text(encoding="utf-8"))]
+    assert old == []
+    assert len(paths) > 800
+
+
+def test_every_module_says_that_it_supports_check_mode() -> None:
+    for name, document in MODULES.items():
+        given = document.get("attributes", {}).get("check_mode", {}).get("support")
+        assert given in (None, "full", "partial") and (given or reads_only(document)), name
+
+
+def answers_by_state(document: dict[str, Any]) -> bool:
+    """Whether an option makes a module query instead of act, which the requirements leave to modules of their own."""
+    choices = {
+        str(choice) for name, option in document.get("options", {}).items() if name == "state"
+        for choice in option.get("choices", [])
+    }  # fmt: skip
+    return bool(choices & {"get", "list", "query", "info"})
+
+
+def test_no_module_queries_by_its_state() -> None:
+    assert [name for name, document in MODULES.items() if answers_by_state(document)] == []
+    assert answers_by_state({"options": {"state": {"choices": ["present", "query"]}}})
+
+
+def test_no_module_returns_facts_and_none_is_called_so() -> None:
+    sources = [path.read_text(encoding="utf-8") for path in (ROOT / "plugins/modules").glob("*.py")]
+    assert not [name for name in MODULES if name.endswith("_facts")]
+    assert not [source for source in sources if "ansible_facts" in source]
+
+
+def test_options_say_the_version_of_this_collection_that_added_them() -> None:
+    for name, document in MODULES.items():
+        added = [document, *document.get("options", {}).values()]
+        versions = {str(entry["version_added"]) for entry in added if "version_added" in entry}
+        assert versions and all(re.fullmatch(r"[01]\.\d+\.\d+", version) for version in versions), name
+
+
+def test_git_has_no_large_and_no_temporary_file() -> None:
+    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout.decode()
+    names = [name for name in tracked.split("\0") if name and (ROOT / name).is_file()]
+    assert len(names) > 1000
+    assert [name for name in names if (ROOT / name).stat().st_size > 2 * 2**20] == []
+    assert [name for name in names if re.search(r"(?:~|\.(?:orig|rej|bak|tmp|swp|pyc|retry|tar\.gz))$", name)] == []
+
+
 # --- releases ---
 
 # When a Fedora ends: four weeks after the next but one, https://docs.fedoraproject.org/en-US/releases/eol/
@@ -374,8 +485,8 @@ def test_no_contributor_signs_an_agreement() -> None:
 
 # --- the archive ---
 
-# What runs is 618 files and 1.07 MB of these, packed. The core needs no Ansible, and roles are made of short files.
-MOST_FILES, MOST_BYTES = 920, 1_750_000
+# What runs is 691 files and 1.16 MB of these, packed. The core needs no Ansible, and roles are made of short files.
+MOST_FILES, MOST_BYTES = 960, 1_850_000
 # Of the checkout: a page of the archive leads to these, and says so.
 OUTSIDE = {"tests/lab/README.md", "tests/lab/power_off.yml"}
 
@@ -437,3 +548,36 @@ def test_a_page_of_the_archive_leads_to_what_is_in_it(archive: Path) -> None:
             if path not in names and path not in folders and not any(name.startswith(f"{path}/") for name in folders):
                 broken.add(path)
     assert broken == OUTSIDE
+
+
+@pytest.mark.slow
+def test_the_archive_is_installed_and_used_as_the_page_says(archive: Path, tmp_path: Path) -> None:
+    """In an empty directory, by the page's own commands, on the machine itself. A misspelt variable is refused."""
+    page = read("docs/first-steps.md").partition("\n## Without a checkout\n")[2].partition("\n## ")[0]
+    (block,) = re.findall(r"^```\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    shutil.copy(archive, tmp_path)
+    typed = block.replace(
+        "lifeboat-dr-<version>.tar.gz", f"{archive.name} --no-deps"
+    )  # as the page has it without Galaxy
+    assert typed.count(archive.name) == 1
+    environment = {
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "HOME": str(tmp_path),
+        "LC_ALL": "C.UTF-8",
+    }
+
+    def run(*argv: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            argv, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=600
+        )
+
+    done = run("bash", "-euc", typed)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (tmp_path / "inventory/hosts.yml").is_file()
+    host = {"ansible_connection": "local", "ansible_become": False, "ansible_python_interpreter": sys.executable}
+    group = {"hosts": {"shop1": host}, "vars": {"lifeboat_stack": "shop", "lifeboat_databse": {"name": "shop"}}}
+    (tmp_path / "own.yml").write_text(yaml.safe_dump({"lifeboat_stacks": group}), encoding="utf-8")
+    done = run("ansible-playbook", "-i", "own.yml", "lifeboat.dr.deploy")
+    assert done.returncode != 0
+    assert "lifeboat_databse is unknown; did you mean lifeboat_database?" in done.stdout, done.stdout + done.stderr
+    assert "TASK [" not in done.stdout, "the page's two lines give the page's output"

@@ -70,6 +70,29 @@ def test_the_advice_is_for_the_cause(monkeypatch: pytest.MonkeyPatch, said: str,
     assert wanted in script("images", monkeypatch).advice(said)
 
 
+def test_a_privileged_container_is_started_before_an_image_is_built(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it may not be started the lab stopped after three minutes of building, in the cache."""
+    images = script("images", monkeypatch)
+    calls: list[str] = []
+
+    def docker(*argv: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+        del timeout
+        calls.append(" ".join(argv))
+        refused = argv[0] == "run" and "mount: operation not permitted"
+        return subprocess.CompletedProcess(argv, 125 if refused else 0, "", refused or "")
+
+    monkeypatch.setattr(images, "docker", docker)
+    monkeypatch.setattr(images, "ensure", lambda name, *_arguments: calls.append(f"build {name.tag}"))
+    with pytest.raises(images.BuildError, match=r"exited 125: mount: operation not permitted\nNext: .*--privileged"):
+        images.ensure_all(list(images.IMAGES), check=False)
+    assert calls[-1] == f"run --rm --privileged --network=none {images.BASE} true"
+    assert not [call for call in calls if call.startswith("build")]
+    calls.clear()
+    images.ensure_all(["postgres"], check=False)
+    assert "build lifeboat-lab/postgres:17" in calls, "tests that need no host need no such container"
+    assert not [call for call in calls if call.startswith("run")]
+
+
 def tasks() -> list[dict[str, Any]]:
     loaded = yaml.safe_load((ROOT / "molecule/shared/roles/lab/tasks/engine.yml").read_text(encoding="utf-8"))
     return [inner for task in loaded for inner in task.get("block", [task])]

@@ -73,7 +73,7 @@ def test_every_module_is_tested() -> None:
             assert f"def test_{name}_{what}" in source or f"def test_{name}_never_changes" in source, f"{name}: {what}"
 
 
-WITHOUT_STACK = ("agent", "alert_test", "fleet_info", "report", "schedule", "stack_inspect", "undeploy")
+WITHOUT_STACK = ("agent", "alert_test", "fleet_info", "report", "schedule", "stack_info", "undeploy")
 WITH_STACK = [name for name in MODULES if name not in WITHOUT_STACK]
 REQUIRED: dict[str, dict[str, Any]] = {
     "drill_begin": {"scenario": "database"},
@@ -111,7 +111,8 @@ def test_every_module_fails_clearly_on_bad_settings(run: Run, tmp_path: Path, na
 
 
 @pytest.mark.parametrize(
-    "name", ["backup_info", "backup_prune", "backup_verify", "database_backup", "database_plan", "database_restore"]
+    "name",
+    ["backup_info", "backup_prune", "backup_verify", "database_backup", "database_plan_info", "database_restore"],
 )
 def test_every_module_that_reads_the_repository_says_when_it_is_not_there(run: Run, tmp_path: Path, name: str) -> None:
     result = run(name, settings={**settings(tmp_path), "repository": {"type": "local", "path": "/nowhere"}})
@@ -120,7 +121,7 @@ def test_every_module_that_reads_the_repository_says_when_it_is_not_there(run: R
     assert "there is no such directory" in result["msg"]
 
 
-@pytest.mark.parametrize("name", [*WITH_STACK, "agent", "schedule", "stack_inspect", "alert_test", "undeploy"])
+@pytest.mark.parametrize("name", [*WITH_STACK, "agent", "schedule", "stack_info", "alert_test", "undeploy"])
 def test_every_module_refuses_an_option_it_does_not_know(run: Run, name: str) -> None:
     result = run(name, plain=True, no_such_option=1, **REQUIRED.get(name, {}))
     assert result["failed"]
@@ -839,20 +840,20 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     return use
 
 
-def test_database_plan_never_changes(run: Run, tmp_path: Path, seen: Any) -> None:
+def test_database_plan_info_never_changes(run: Run, tmp_path: Path, seen: Any) -> None:
     old, new = publish(tmp_path, NOW - timedelta(days=1)), publish(tmp_path)
     seen(recovery_state.HEALTHY)
     for check in (True, False):
-        result = run("database_plan", check=check)
+        result = run("database_plan_info", check=check)
         assert (result["changed"], result["needed"], result["plan"]["mode"]) == (False, False, "none")
     seen(recovery_state.DAMAGED)
-    result = run("database_plan")
+    result = run("database_plan_info")
     assert (result["changed"], result["needed"], result["plan"]["backup"]["id"]) == (False, True, new.id)
     assert result["text"][0] == "the database is damaged"
-    earlier = run("database_plan", recovery_time="2026-11-24T20:59:59+09:00")
+    earlier = run("database_plan_info", recovery_time="2026-11-24T20:59:59+09:00")
     assert earlier["plan"]["backup"]["id"] == old.id
-    assert run("database_plan", recovery_point=old.id)["plan"]["backup"]["id"] == old.id
-    assert run("database_plan", method="rebuild")["plan"]["mode"] == "rebuild"
+    assert run("database_plan_info", recovery_point=old.id)["plan"]["backup"]["id"] == old.id
+    assert run("database_plan_info", method="rebuild")["plan"]["mode"] == "rebuild"
 
 
 def test_only_a_plan_that_is_carried_out_leaves_a_hold(run: Run, tmp_path: Path, seen: Any) -> None:
@@ -864,10 +865,10 @@ def test_only_a_plan_that_is_carried_out_leaves_a_hold(run: Run, tmp_path: Path,
         (recovery_state.HEALTHY, {"hold": True}),
     ):  # fmt: skip
         seen(condition)
-        assert said not in run("database_plan", **options)["text"]
+        assert said not in run("database_plan_info", **options)["text"]
         assert not hold.exists()
     seen(recovery_state.DAMAGED)
-    assert said in run("database_plan", hold=True)["text"]
+    assert said in run("database_plan_info", hold=True)["text"]
     assert hold.exists()
 
 
@@ -875,18 +876,18 @@ def test_database_plan_accepts_a_failed_backup_that_is_named(run: Run, tmp_path:
     one = publish(tmp_path)
     prove(tmp_path, one, checks.FAIL)
     seen(recovery_state.DAMAGED)
-    assert "-e accept=failed" in run("database_plan", recovery_point=one.id)["remedy"]
-    result = run("database_plan", recovery_point=one.id, accept="failed")
+    assert "-e accept=failed" in run("database_plan_info", recovery_point=one.id)["remedy"]
+    result = run("database_plan_info", recovery_point=one.id, accept="failed")
     assert (result["failed"], result["changed"], result["plan"]["backup"]["id"]) == (False, False, one.id)
     (why,) = result["plan"]["accepted"]
     assert f"  ACCEPTED although it failed: {why}" in result["text"]
-    assert "it needs the id of a backup" in run("database_plan", accept="failed")["cause"]
-    assert "must be one of: , failed" in run("database_plan", plain=True, accept="all")["msg"]
+    assert "it needs the id of a backup" in run("database_plan_info", accept="failed")["cause"]
+    assert "must be one of: , failed" in run("database_plan_info", plain=True, accept="all")["msg"]
 
 
-def test_database_plan_fails(run: Run, tmp_path: Path, seen: Any) -> None:
+def test_database_plan_info_fails(run: Run, tmp_path: Path, seen: Any) -> None:
     seen(recovery_state.DAMAGED)
-    assert "the repository holds no backup" in run("database_plan")["msg"]
+    assert "the repository holds no backup" in run("database_plan_info")["msg"]
     publish(tmp_path)
     for asked, words in (
         ({"recovery_time": "yesterday"}, "it is not ISO 8601"),
@@ -894,7 +895,7 @@ def test_database_plan_fails(run: Run, tmp_path: Path, seen: Any) -> None:
         ({"recovery_point": "db_backup_20200101_000000"}, "the repository has"),
         ({"method": "magic"}, "must be one of: auto, swap, rebuild"),
     ):
-        result = run("database_plan", plain="method" in asked, **asked)
+        result = run("database_plan_info", plain="method" in asked, **asked)
         assert result["failed"]
         assert words in result["msg"]
 

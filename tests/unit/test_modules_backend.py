@@ -74,12 +74,12 @@ def given(root: Path, **more: Any) -> dict[str, Any]:
 
 
 def plan_of(run: Run, root: Path, **more: Any) -> dict[str, Any]:
-    planned: dict[str, Any] = run("backend_plan", **given(root, host="shop1", **more))
+    planned: dict[str, Any] = run("backend_plan_info", **given(root, host="shop1", **more))
     assert (planned["failed"], planned["changed"]) == (False, False)
     return planned
 
 
-def test_backend_plan_never_changes(run: Run, tmp_path: Path, world: World) -> None:
+def test_backend_plan_info_never_changes(run: Run, tmp_path: Path, world: World) -> None:
     planned = plan_of(run, tmp_path)
     assert (planned["needed"], planned["plan"]["condition"]) == (False, "healthy")
     assert planned["text"][-1] == "nothing to do: every service is well and every endpoint answers"
@@ -126,10 +126,10 @@ def test_a_plan_that_another_recovery_disturbs_says_so(
         return world.looks[0]
 
     monkeypatch.setattr(backend_assess, "observe", observe)
-    alone = run("backend_plan", **given(tmp_path))
+    alone = run("backend_plan_info", **given(tmp_path))
     assert alone["failed"] is (sees == "an error") and "another run" not in json.dumps(alone)
     with other():
-        during = run("backend_plan", **given(tmp_path))
+        during = run("backend_plan_info", **given(tmp_path))
     assert during["failed"] and "another run (recover the backend, at 2" in during["cause"], during
     assert during["cause"].endswith("nothing was done") and "Run the same command again" in during["remedy"]
 
@@ -174,7 +174,7 @@ def test_a_failed_configuration_that_is_named_is_accepted(
     result = run("backend_recover", **given(tmp_path, plan=planned["plan"]))
     assert worked == [("config_backup_x", True)]
     assert {check["name"]: check["result"] for check in result["checks"]}["backup accepted"] == COULD_NOT_VERIFY
-    refused = run("backend_plan", **given(tmp_path, host="shop1", accept="failed"))
+    refused = run("backend_plan_info", **given(tmp_path, host="shop1", accept="failed"))
     assert "it needs the id of a backup" in refused["cause"]
 
 
@@ -220,7 +220,7 @@ def test_a_plan_that_the_other_module_did_not_return_is_refused(
     wrong = run("backend_recover", **given(tmp_path, plan={**planned, **change}))
     assert (wrong["failed"], wrong["attempted"], wrong["subject"], world.done) == (True, "read the plan", field, [])
     assert words in wrong["cause"]
-    assert "lifeboat.dr.backend_plan" in wrong["remedy"]
+    assert "lifeboat.dr.backend_plan_info" in wrong["remedy"]
 
 
 def test_backend_recover_changes_with_the_smallest_step_that_heals(run: Run, tmp_path: Path, world: World) -> None:
@@ -298,7 +298,7 @@ def test_the_plan_shows_the_machine_every_step_and_the_log(run: Run, tmp_path: P
 def test_without_an_endpoint_nobody_has_seen_it_answer(run: Run, tmp_path: Path, world: World) -> None:
     world.looks = [seen(KILLED), HEALTHY]
     bare = {"settings": settings(tmp_path), "secrets": {}}
-    planned = run("backend_plan", **bare, host="shop1")
+    planned = run("backend_plan_info", **bare, host="shop1")
     assert "no endpoint is configured" in planned["plan"]["unchecked"][0]
     result = run("backend_recover", **bare, plan=planned["plan"])
     assert {check["name"]: check["result"] for check in result["checks"]}["application"] == "COULD_NOT_VERIFY"
@@ -318,7 +318,7 @@ def test_the_last_look_can_fail(run: Run, tmp_path: Path, world: World, monkeypa
 @pytest.mark.parametrize("method", ["image", "recreate", "redeploy", "space"])
 def test_units_have_no_images(run: Run, tmp_path: Path, world: World, method: str) -> None:
     of_units = {"settings": settings(tmp_path, runtime={"type": "host"}), "secrets": {}}
-    refused = run("backend_plan", **of_units, method=method)
+    refused = run("backend_plan_info", **of_units, method=method)
     assert refused["failed"]
     assert "the stack is of systemd units" in refused["msg"]
 

@@ -24,10 +24,10 @@ def young(root: Path) -> None:
 
 
 @pytest.mark.parametrize("check", [False, True])
-def test_checklist_never_changes(run: Run, tmp_path: Path, check: bool) -> None:
+def test_checklist_info_never_changes(run: Run, tmp_path: Path, check: bool) -> None:
     young(tmp_path)
     before = sorted(tmp_path.rglob("*"))
-    result = run("checklist", check=check)
+    result = run("checklist_info", check=check)
     assert (result["changed"], result["verdict"]) == (False, "PASS")
     assert sorted(tmp_path.rglob("*")) == before
     assert {line["name"] for line in result["lines"]} == {"newest backup"}
@@ -36,9 +36,9 @@ def test_checklist_never_changes(run: Run, tmp_path: Path, check: bool) -> None:
     assert result["html"].startswith("<!doctype html>")
 
 
-def test_checklist_fails_after_two_days(run: Run, tmp_path: Path) -> None:
+def test_checklist_info_fails_after_two_days(run: Run, tmp_path: Path) -> None:
     young(tmp_path)
-    result = run("checklist", ahead_days=2)
+    result = run("checklist_info", ahead_days=2)
     assert (result["failed"], result["verdict"]) == (False, "FAIL")
     assert result["text"][-1] == "FAIL  shop: newest backup"
 
@@ -46,13 +46,13 @@ def test_checklist_fails_after_two_days(run: Run, tmp_path: Path) -> None:
 @pytest.mark.parametrize("days", [-1, 100000])
 def test_checklist_looks_ahead_only(run: Run, tmp_path: Path, days: float) -> None:
     """Back in time a list that is red could be green."""
-    result = run("checklist", ahead_days=days)
+    result = run("checklist_info", ahead_days=days)
     assert result["failed"]
     assert "it must be from 0 to" in result["msg"]
 
 
 def test_checklist_refuses_a_period_that_there_is_not(run: Run) -> None:
-    assert "value of period must be one of" in run("checklist", plain=True, period="yearly")["msg"]
+    assert "value of period must be one of" in run("checklist_info", plain=True, period="yearly")["msg"]
 
 
 def command(root: Path, *words: str) -> int:
@@ -81,6 +81,6 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeyp
 @pytest.mark.parametrize("period", operations_checklist.PERIODS)
 def test_every_list_has_a_line(run: Run, tmp_path: Path, period: str) -> None:
     """With nothing there and nothing that answers: red, line by line, and no traceback."""
-    result = run("checklist", period=period)
+    result = run("checklist_info", period=period)
     assert result["lines"]
     assert result["verdict"] != "PASS"

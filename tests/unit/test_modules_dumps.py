@@ -27,25 +27,25 @@ def given(here: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     return {"settings": settings(here, dumps={"sources": [named]})}
 
 
-def test_dumps_plan_never_changes(run: Run, given: dict[str, Any], here: Path) -> None:
-    healthy = run("dumps_plan", **given)
+def test_dumps_plan_info_never_changes(run: Run, given: dict[str, Any], here: Path) -> None:
+    healthy = run("dumps_plan_info", **given)
     assert (healthy["changed"], healthy["needed"]) == (False, False)
     (here / "facts").write_text("account root\tx\n")
-    found = run("dumps_plan", **given)
+    found = run("dumps_plan_info", **given)
     assert (found["changed"], found["needed"]) == (False, True)
     assert any(line.endswith("is damaged") for line in found["text"])
     assert not (here / "restored").exists()
 
 
-def test_dumps_plan_fails_without_dumps(run: Run) -> None:
-    result = run("dumps_plan")
+def test_dumps_plan_info_fails_without_dumps(run: Run) -> None:
+    result = run("dumps_plan_info")
     assert result["failed"]
     assert result["cause"] == "the stack has no dumps to recover from"
 
 
 def test_dumps_recover_changes(run: Run, given: dict[str, Any], here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (here / "facts").write_text("account root\tx\n")
-    planned = run("dumps_plan", **given)["plan"]
+    planned = run("dumps_plan_info", **given)["plan"]
     checked = run("dumps_recover", check=True, plan=planned, **given)
     assert (checked["changed"], (here / "restored").exists()) == (True, False)
     restores("account root\tx\n", monkeypatch, here)
@@ -60,7 +60,7 @@ def test_dumps_recover_changes(run: Run, given: dict[str, Any], here: Path, monk
 
 def test_dumps_recover_fails_where_the_backup_is_gone(run: Run, given: dict[str, Any], here: Path) -> None:
     (here / "facts").write_text("account root\tx\n")
-    planned = run("dumps_plan", **given)["plan"]
+    planned = run("dumps_plan_info", **given)["plan"]
     gone = {**planned, "backup": {**planned["backup"], "id": "dumps_backup_20200101_000000"}}
     result = run("dumps_recover", plan=gone, **given)
     assert result["failed"]

@@ -30,12 +30,12 @@ def backed_up(root: Path) -> dict[str, Any]:
     return found
 
 
-def test_files_plan_never_changes(run: Run, tmp_path: Path) -> None:
+def test_files_plan_info_never_changes(run: Run, tmp_path: Path) -> None:
     found = backed_up(tmp_path)
-    healthy = run("files_plan", **found)
+    healthy = run("files_plan_info", **found)
     assert (healthy["changed"], healthy["needed"]) == (False, False)
     shutil.rmtree(tmp_path / "uploads" / "a")
-    result = run("files_plan", **found)
+    result = run("files_plan_info", **found)
     assert (result["changed"], result["needed"]) == (False, True)
     assert result["text"][0] == "the files of uploads are damaged"
     assert [source["missing"] for source in result["plan"]["sources"]] == [2]
@@ -47,13 +47,13 @@ def test_an_endpoint_that_was_down_before_the_loss_is_in_the_plan(
 ) -> None:
     monkeypatch.setattr(recovery_state, "warnings_of_unanswered", lambda config, patience: [f"it is {patience}"])
     found = backed_up(tmp_path)
-    assert "it is 30.0" not in run("files_plan", **found)["plan"]["warnings"], "nobody will wait for it"
+    assert "it is 30.0" not in run("files_plan_info", **found)["plan"]["warnings"], "nobody will wait for it"
     shutil.rmtree(tmp_path / "uploads" / "a")
-    assert "it is 30.0" in run("files_plan", **found)["plan"]["warnings"]
+    assert "it is 30.0" in run("files_plan_info", **found)["plan"]["warnings"]
 
 
-def test_files_plan_fails_without_files(run: Run) -> None:
-    result = run("files_plan")
+def test_files_plan_info_fails_without_files(run: Run) -> None:
+    result = run("files_plan_info")
     assert result["failed"]
     assert result["cause"] == "the stack has no files to recover"
 
@@ -61,7 +61,7 @@ def test_files_plan_fails_without_files(run: Run) -> None:
 def test_files_recover_changes(run: Run, tmp_path: Path) -> None:
     found = backed_up(tmp_path)
     shutil.rmtree(tmp_path / "uploads")
-    planned = run("files_plan", **found)["plan"]
+    planned = run("files_plan_info", **found)["plan"]
     checked = run("files_recover", check=True, plan=planned, **found)
     assert (checked["changed"], (tmp_path / "uploads").exists()) == (True, False)
     done = run("files_recover", plan=planned, **found)
@@ -70,7 +70,7 @@ def test_files_recover_changes(run: Run, tmp_path: Path) -> None:
         ("files", "uploads", "PASS")
     ]
     assert (tmp_path / "uploads" / "a" / "one").read_text() == "one"
-    assert run("files_plan", **found)["needed"] is False
+    assert run("files_plan_info", **found)["needed"] is False
     again = run("files_recover", plan=planned, **found)
     assert again["failed"]
     assert "another run" in again["cause"], "by the same plan, again"
@@ -79,7 +79,7 @@ def test_files_recover_changes(run: Run, tmp_path: Path) -> None:
 def test_files_recover_fails_where_the_backup_is_gone(run: Run, tmp_path: Path) -> None:
     found = backed_up(tmp_path)
     shutil.rmtree(tmp_path / "uploads" / "a")
-    planned = run("files_plan", **found)["plan"]
+    planned = run("files_plan_info", **found)["plan"]
     gone = {**planned, "backup": {**planned["backup"], "id": "files_backup_20200101_000000"}}
     result = run("files_recover", plan=gone, **found)
     assert result["failed"]

@@ -25,7 +25,7 @@ def given(root: Path, **more: Any) -> dict[str, Any]:
     return {"settings": settings(root, frontend=frontend), "secrets": {"github_token": "hunter2"}, **more}
 
 
-def test_frontend_plan_never_changes(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_frontend_plan_info_never_changes(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[str, bool, str]] = []
 
     def make(config: Any, token: str, *, force: bool, method: str, log: Any) -> frontend_plan.Plan:
@@ -33,15 +33,15 @@ def test_frontend_plan_never_changes(run: Run, tmp_path: Path, monkeypatch: pyte
         return FRONTEND_PLAN
 
     monkeypatch.setattr(frontend_plan, "make", make)
-    result = run("frontend_plan", **given(tmp_path))
+    result = run("frontend_plan_info", **given(tmp_path))
     assert (result["changed"], result["needed"], result["plan"]) == (False, True, PLAN)
     assert result["text"][0] == "the site https://www.shop.test/ is down: transient"
-    run("frontend_plan", **given(tmp_path, token="mine-hunter2", force=True, method="revert"))
+    run("frontend_plan_info", **given(tmp_path, token="mine-hunter2", force=True, method="revert"))
     assert asked == [("hunter2", False, "auto"), ("mine-hunter2", True, "revert")]
 
 
-def test_frontend_plan_fails_without_a_frontend(run: Run) -> None:
-    result = run("frontend_plan")
+def test_frontend_plan_info_fails_without_a_frontend(run: Run) -> None:
+    result = run("frontend_plan_info")
     assert result["failed"]
     assert (result["cause"], result["remedy"]) == ("the stack has no frontend", "Set lifeboat_frontend.url.")
 
@@ -69,4 +69,4 @@ def test_frontend_recover_fails(run: Run, tmp_path: Path, monkeypatch: pytest.Mo
     assert (result["failed"], result["remedy"]) == (True, "Mend that.")
     wrong = run("frontend_recover", **given(tmp_path, plan={**PLAN, "steps": "rerun"}))
     assert (wrong["attempted"], wrong["subject"]) == ("read the plan", "steps")
-    assert wrong["remedy"] == "Give what lifeboat.dr.frontend_plan returned as plan."
+    assert wrong["remedy"] == "Give what lifeboat.dr.frontend_plan_info returned as plan."

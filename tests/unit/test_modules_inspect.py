@@ -263,7 +263,7 @@ def test_each_mount_of_the_project_that_no_backup_holds_is_in_the_draft_by_its_n
 ) -> None:
     """Volumes with and without a name, and the directories that are mounted, too."""
     docker.project, docker.listed[0]["Name"] = WIKI, "wiki"
-    found = run("stack_inspect", plain=True)
+    found = run("stack_info", plain=True)
     assert found["failed"] is False, found.get("msg")
     said = "\n".join(found["unclear"])
     for words in ("the volume uploads (wiki:/app/uploads) is in no backup", "redis:/data"):
@@ -375,9 +375,9 @@ def docker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Docker:
     return found
 
 
-def test_stack_inspect_never_changes(run: Run, docker: Docker, tmp_path: Path) -> None:
+def test_stack_info_never_changes(run: Run, docker: Docker, tmp_path: Path) -> None:
     for check in (True, False):
-        found = run("stack_inspect", check=check, plain=True)
+        found = run("stack_info", check=check, plain=True)
         assert (found["failed"], found["changed"], found["stack"]) == (False, False, "shop")
         runtime = {"project_directory": str(tmp_path), "files": ["prod.yml"], "project": "shop"}
         assert found["variables"]["lifeboat_runtime"] == runtime
@@ -389,9 +389,9 @@ def test_stack_inspect_never_changes(run: Run, docker: Docker, tmp_path: Path) -
     ("names", "asked", "words"),
     [([], "", "there is none"), (["shop", "wiki"], "", "there is shop, wiki"), (["shop"], "wiki", "there is shop")],
 )
-def test_stack_inspect_fails(run: Run, docker: Docker, names: list[str], asked: str, words: str) -> None:
+def test_stack_info_fails(run: Run, docker: Docker, names: list[str], asked: str, words: str) -> None:
     docker.listed = [{"Name": name, "ConfigFiles": f"/srv/{name}/compose.yml"} for name in names]
-    found = run("stack_inspect", plain=True, project=asked)
+    found = run("stack_info", plain=True, project=asked)
     assert found["failed"]
     assert words in found["msg"]
 

@@ -44,8 +44,8 @@ def given(root: Path, **more: Any) -> dict[str, Any]:
     return {"settings": settings(root, objects=dict(OBJECTS), vault=dict(VAULT)), "secrets": dict(SECRETS), **more}
 
 
-def test_objects_plan_never_changes(run: Run, tmp_path: Path, bucket: World) -> None:
-    result = run("objects_plan", **given(tmp_path))
+def test_objects_plan_info_never_changes(run: Run, tmp_path: Path, bucket: World) -> None:
+    result = run("objects_plan_info", **given(tmp_path))
     assert (result["failed"], result["changed"], result["needed"], result["plan"]["mode"]) == (
         False,
         False,
@@ -53,10 +53,12 @@ def test_objects_plan_never_changes(run: Run, tmp_path: Path, bucket: World) -> 
         "none",
     )
     assert "nothing to do: the bucket is healthy and no recovery point was asked for" in result["text"]
-    asked = run("objects_plan", **given(tmp_path, recovery_time="2026-11-24T21:00:00+09:00", prefix="a", exact=True))
+    asked = run(
+        "objects_plan_info", **given(tmp_path, recovery_time="2026-11-24T21:00:00+09:00", prefix="a", exact=True)
+    )
     assert (asked["changed"], asked["needed"], asked["plan"]["state"]) == (False, True, "2026-11-24T12:00:00.000Z")
     assert (asked["plan"]["prefix"], asked["plan"]["exact"], asked["plan"]["backup"]["id"]) == ("a", True, ID)
-    forced = run("objects_plan", **given(tmp_path, force=True, method="rebuild", partial=True))
+    forced = run("objects_plan_info", **given(tmp_path, force=True, method="rebuild", partial=True))
     assert (forced["plan"]["mode"], forced["plan"]["partial"]) == ("rebuild", True)
 
 
@@ -72,12 +74,12 @@ def test_a_failed_backup_that_is_named_is_accepted(
         return {"id": identity, "checks": []}
 
     monkeypatch.setattr(objects_recovery, "restore_objects", restored)
-    for module, named in (("objects_plan", "recovery_point"), ("objects_restore", "id")):
+    for module, named in (("objects_plan_info", "recovery_point"), ("objects_restore", "id")):
         assert "-e accept=failed" in run(module, **given(tmp_path, **{named: ID}))["remedy"]
         assert "it needs the id of a backup" in run(module, **given(tmp_path, accept="failed"))["cause"]
         assert run(module, **given(tmp_path, accept="failed", **{named: ID}))["failed"] is False
     assert asked == [True]
-    made = run("objects_plan", **given(tmp_path, accept="failed", recovery_point=ID))
+    made = run("objects_plan_info", **given(tmp_path, accept="failed", recovery_point=ID))
     assert made["plan"]["accepted"] == ["verification at level restore failed (tables: x)"]
 
 
@@ -89,14 +91,14 @@ def test_a_failed_backup_that_is_named_is_accepted(
         ({"recovery_point": "20200101_000000"}, "there is none of that name"),
     ],
 )
-def test_objects_plan_fails_before_it_looks(
+def test_objects_plan_info_fails_before_it_looks(
     run: Run,
     tmp_path: Path,
     bucket: World,
     options: dict[str, Any],
     words: str,
 ) -> None:
-    result = run("objects_plan", **given(tmp_path, **options))
+    result = run("objects_plan_info", **given(tmp_path, **options))
     assert result["failed"]
     assert words in result["msg"]
 

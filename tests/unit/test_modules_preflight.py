@@ -103,8 +103,8 @@ def check(run: Run, root: Path, *, plain: bool = False, key: str = KEY, **more: 
     directory = root / "etc"
     directory.mkdir(exist_ok=True)
     return run(
-        "stack_check", plain=plain, settings=settings(root, **more), secrets=secrets, config_directory=str(directory),
-        **options,
+        "stack_check_info", plain=plain, settings=settings(root, **more), secrets=secrets,
+        config_directory=str(directory), **options,
     )  # fmt: skip
 
 
@@ -112,7 +112,7 @@ def checks(*urls: str) -> dict[str, Any]:
     return {"checks": [{"url": url} for url in urls]}
 
 
-def test_stack_check_never_changes(run: Run, tmp_path: Path, s3: str) -> None:
+def test_stack_check_info_never_changes(run: Run, tmp_path: Path, s3: str) -> None:
     given = {"repository": {"type": "s3", "bucket": "b", "endpoint_url": s3}, **vault(s3)}
     found = check(run, tmp_path, application=checks(f"{s3}/health"), variables=KNOWN, known=KNOWN, **given)
     assert (found["failed"], found["changed"]) == (False, False), found.get("msg")
@@ -185,7 +185,7 @@ def test_what_each_backup_will_hold_is_said_at_once(
     assert note.endswith("d4 (1.5 MB) and 35 more")
 
 
-def test_stack_check_fails_where_a_variable_is_unknown(run: Run, tmp_path: Path) -> None:
+def test_stack_check_info_fails_where_a_variable_is_unknown(run: Run, tmp_path: Path) -> None:
     """Before the configuration is read: its error would be about the variable that was not given."""
     given = ["lifeboat_repositry", "lifeboat_shop_bucket", "lifeboat_stack"]
     found = check(run, tmp_path, variables=given, known=KNOWN, runtime={}, host="shop1")

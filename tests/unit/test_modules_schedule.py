@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import yaml
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import pipeline
+from ansible_collections.lifeboat.dr.plugins.module_utils.tools import timers
 from ansible_collections.lifeboat.dr.plugins.modules import schedule
 from builders import Run
 from test_awx import render
@@ -36,6 +37,7 @@ EARLIER = BOTH.replace("root lifeboat backup config", f"root {PATH.strip()} life
 def cron(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "cron.d").mkdir()
     monkeypatch.setattr(schedule, "CRON", tmp_path / "cron.d")
+    monkeypatch.setattr(timers, "UNITS", tmp_path / "units")
     answer(monkeypatch, "Id=cron.service\nLoadState=loaded\nActiveState=active\nUnitFileState=enabled\n")
     return tmp_path / "cron.d" / "lifeboat-shop"
 
@@ -128,6 +130,7 @@ def test_a_mark_without_its_job_takes_no_other_along(asked: Callable[..., dict[s
         ({"schedule": "0 2 * *"}, "'0 2 * *' is not minute, hour, day, month and weekday"),
         ({"schedule": "0 2 * * *\n* * * * * root rm"}, "is not minute"),
         ({"schedule": "@daily"}, "is not minute"),
+        ({"schedule": "0 25 * * *"}, "'25' is no hour (0 to 23)"),
         ({"job": "lifeboat\n* * * * * root rm"}, "a job is one line"),
         ({"name": "a\nb"}, "a job is one line"),
     ],
@@ -308,3 +311,127 @@ def test_a_keepers_group_may_read_the_repository_after_every_deployment(
     said = asked(BACKUP, repository=str(place), group="nobody-made-it")
     assert said["failed"] and "there is no group nobody-made-it" in said["msg"]
     assert asked(BACKUP, repository=str(place))["changed"] is True and place.stat().st_mode & 0o7777 == 0o700
+
+
+class Systemd:
+    """Keeps of each timer whether it is started, as systemctl is told."""
+
+    def __init__(self) -> None:
+        self.started: set[str] = set()
+        self.calls: list[str] = []
+        self.answers = True
+
+    def probe(self, command: Any) -> tuple[int, str, str]:
+        words = list(command.argv)
+        if "Id,ActiveState,UnitFileState" not in words:
+            return 0, "", ""
+        if not self.answers:
+            return 1, "", "System has not been booted with systemd"
+        state = {True: "ActiveState=active\nUnitFileState=enabled", False: "ActiveState=inactive\nUnitFileState="}
+        return 0, "\n\n".join(f"Id={name}\n{state[name in self.started]}" for name in words[4:]), ""
+
+    def run(self, commands: Any, **_words: Any) -> list[Any]:
+        for command in commands:
+            verb, *names = [word for word in command.argv[1:] if word != "--now"]
+            self.calls.append(" ".join([verb, *names]))
+            after = {"enable": self.started | set(names), "disable": self.started - set(names)}
+            self.started = after.get(verb, self.started)
+        return []
+
+
+@pytest.fixture
+def systemd(cron: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Systemd:
+    simulated = Systemd()
+    (tmp_path / "units").mkdir()
+    monkeypatch.setattr(pipeline, "probe", simulated.probe)
+    monkeypatch.setattr(pipeline, "run", simulated.run)
+    return simulated
+
+
+DATABASE, CONFIGURATION = "lifeboat-backup-database@shop.timer", "lifeboat-backup-config@shop.timer"
+BY_TIMERS = {"scheduler": "systemd"}
+
+
+def unit_names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_schedule_sets_timers_once_and_takes_the_jobs_out_of_the_cron_file(
+    asked: Callable[..., dict[str, Any]], cron: Path, systemd: Systemd, tmp_path: Path
+) -> None:
+    asked(BACKUP, CONFIG)
+    cron.write_text(f"{cron.read_text()}5 5 * * * root echo of an operator\n")
+    planned = asked(BACKUP, CONFIG, check=True, **BY_TIMERS)
+    assert (planned["changed"], unit_names(tmp_path / "units"), systemd.calls) == (True, [], [])
+    done = asked(BACKUP, CONFIG, **BY_TIMERS)
+    assert (done["diff"], done["timers"]) == (planned["diff"], [DATABASE, CONFIGURATION])
+    assert done["cron"] == {"service": "", "runs": True}
+    assert systemd.started == {DATABASE, CONFIGURATION}
+    assert cron.read_text() == f"{PATH}5 5 * * * root echo of an operator\n"
+    assert {path.stat().st_mode & 0o777 for path in (tmp_path / "units").iterdir()} == {0o644}
+    systemd.calls.clear()
+    for check in (True, False):
+        assert asked(BACKUP, CONFIG, check=check, **BY_TIMERS)["changed"] is False
+    assert systemd.calls == []
+
+
+def test_a_timer_that_somebody_stopped_is_started_and_one_of_another_time_started_again(
+    asked: Callable[..., dict[str, Any]], systemd: Systemd
+) -> None:
+    asked(BACKUP, **BY_TIMERS)
+    systemd.started.clear()
+    systemd.calls.clear()
+    planned = asked(BACKUP, check=True, **BY_TIMERS)
+    assert f"{DATABASE}: started now and at each boot" in planned["diff"]["after"] and systemd.calls == []
+    assert asked(BACKUP, **BY_TIMERS)["diff"] == planned["diff"]
+    assert systemd.calls == ["daemon-reload", f"enable {DATABASE}"]
+    systemd.calls.clear()
+    assert asked({**BACKUP, "schedule": "5 2 * * *"}, **BY_TIMERS)["changed"] is True
+    assert systemd.calls == ["daemon-reload", f"enable {DATABASE}", f"restart {DATABASE}"]
+
+
+def test_the_way_back_to_cron_leaves_no_timer(
+    asked: Callable[..., dict[str, Any]], cron: Path, systemd: Systemd, tmp_path: Path
+) -> None:
+    asked(BACKUP, CONFIG, **BY_TIMERS)
+    asked({**CONFIG, "enabled": False}, **BY_TIMERS)
+    assert systemd.started == {DATABASE} and not (tmp_path / f"units/{CONFIGURATION}").exists()
+    planned = asked(BACKUP, CONFIG, check=True)
+    assert systemd.started == {DATABASE}
+    assert asked(BACKUP, CONFIG)["diff"] == planned["diff"]
+    assert (unit_names(tmp_path / "units"), systemd.started, cron.read_text()) == ([], set(), BOTH)
+    systemd.calls.clear()
+    assert asked(BACKUP, CONFIG)["changed"] is False
+    assert systemd.calls == []
+
+
+def test_schedule_fails_where_there_is_no_systemd_and_for_two_jobs_of_one_name(
+    asked: Callable[..., dict[str, Any]], cron: Path, systemd: Systemd, tmp_path: Path
+) -> None:
+    asked(BACKUP)
+    two = asked(BACKUP, {**BACKUP, "name": "lifeboat backup-database"}, **BY_TIMERS)
+    assert f"lifeboat backup database would have the same timer, {DATABASE}" in two["msg"]
+    systemd.answers = False
+    missing = asked(BACKUP, **BY_TIMERS)["msg"]
+    assert "System has not been booted with systemd" in missing and "set lifeboat_scheduler: cron" in missing
+    assert (cron.read_text(), unit_names(tmp_path / "units")) == (WRITTEN, [])
+
+
+def test_one_setting_is_that_of_every_role_with_a_job() -> None:
+    calls = []
+    for path in sorted(ROOT.glob("roles/*/tasks/*.yml")):
+        tasks = yaml.safe_load(path.read_text(encoding="utf-8")) or []
+        calls += [(path.parts[-3], task["lifeboat.dr.schedule"]) for task in tasks if "lifeboat.dr.schedule" in task]
+    backups = {f"{name}_backup" for name in ("database", "object_storage", "files", "dumps", "config")}
+    assert {role for role, _options in calls} >= {*backups, "monitoring_agent"}
+    for role, options in calls:
+        assert options["scheduler"] == f"{{{{ {role}_scheduler }}}}"
+        for given, expected in (({}, "cron"), ({"lifeboat_scheduler": "systemd"}, "systemd")):
+            assert render(load(role, "defaults")[f"{role}_scheduler"], given) == expected
+
+
+def test_without_cron_it_is_not_installed() -> None:
+    packages = load("agent", "vars")["__agent_packages"]
+    given = {f"__agent_{name}_packages": list[str]() for name in ("s3", "config", "files", "signing")}
+    assert render(packages, {**given, "agent_scheduler": "systemd"}) == ["logrotate", "tzdata"]
+    assert render(packages, {**given, "agent_scheduler": "cron"}) == ["cron", "logrotate", "tzdata"]

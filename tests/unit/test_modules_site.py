@@ -42,17 +42,19 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scope, "assess_host", lambda *_, **__: EMPTY)
 
 
-def test_site_scope_never_changes(run: Run, machine: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_site_scope_info_never_changes(
+    run: Run, machine: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr(config, "DIRECTORY", tmp_path)
-    result = run("site_scope")
+    result = run("site_scope_info")
     assert (result["failed"], result["changed"], result["scope"]["running"]) == (False, False, [])
     assert result["text"] == ["spare1: nothing of the stack is on it"]
     (tmp_path / "shop.json").write_text(json.dumps({"stack": "shop"}))
     monkeypatch.setattr(config, "load", lambda stack: pytest.fail("") if stack != "shop" else make_config(tmp_path))
-    assert not run("site_scope")["failed"], "its own configuration was taken"
+    assert not run("site_scope_info")["failed"], "its own configuration was taken"
 
 
-def test_site_plan_never_changes(run: Run, machine: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_site_plan_info_never_changes(run: Run, machine: None, monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[Any] = []
 
     def make(_: Any, request: Any, here: Any, others: Any, log: Any) -> site_show.Plan:
@@ -62,7 +64,7 @@ def test_site_plan_never_changes(run: Run, machine: None, monkeypatch: pytest.Mo
     monkeypatch.setattr(site_plan, "make", make)
     monkeypatch.setattr(site_show, "text", lambda made, here: ["the plan"])
     result = run(
-        "site_plan",
+        "site_plan_info",
         others={"app1": "gone"},
         recovery_time="2026-11-24T12:00:00Z",
         identity=KEY,
@@ -75,16 +77,16 @@ def test_site_plan_never_changes(run: Run, machine: None, monkeypatch: pytest.Mo
     request, others = given[0]
     assert (request.before, request.key, request.rehearsal, others) == (NOW, KEY, True, {"app1": "gone"})
     assert request.accept is True
-    assert run("site_plan")["failed"] is False
+    assert run("site_plan_info")["failed"] is False
     assert given[1][0].accept is False
     assert KEY not in json.dumps(result)
-    assert run("site_plan", recovery_time="yesterday")["failed"]
+    assert run("site_plan_info", recovery_time="yesterday")["failed"]
 
     def refuse(*_: Any, **__: Any) -> Any:
         raise UsageError("plan the recovery of the site", "shop", "the site still lives on app1")
 
     monkeypatch.setattr(site_plan, "make", refuse)
-    assert "the site still lives on app1" in run("site_plan")["msg"]
+    assert "the site still lives on app1" in run("site_plan_info")["msg"]
 
 
 def test_a_plan_of_the_site_that_another_recovery_disturbs_says_so(
@@ -96,10 +98,10 @@ def test_a_plan_of_the_site_that_another_recovery_disturbs_says_so(
         raise NotFoundError("plan the recovery of the site", "shop", "no recovery point is whole")
 
     monkeypatch.setattr(site_plan, "make", refuse)
-    assert "another run" not in run("site_plan")["msg"]
+    assert "another run" not in run("site_plan_info")["msg"]
     conf = make_config(tmp_path)
     with lock.held("shop", "prune"), recovery_state.own_turn(conf, "recover the objects", "S"):
-        during = run("site_plan")
+        during = run("site_plan_info")
     assert "another run (recover the objects, at 2" in during["cause"] and "nothing was done" in during["cause"]
 
 
@@ -303,7 +305,7 @@ def test_a_key_that_is_a_name_is_not_hidden_in_results(run: Run, monkeypatch: py
     """`shop` as an access key must not blank /srv/shop; what is secret stays hidden, also where both are equal."""
     monkeypatch.setattr(scope, "assess_host", lambda *_, **__: replace(EMPTY, host="shop-spare and hunter3"))
     secrets = {"objects_access_key": "shop", "objects_secret_key": "hunter3"}
-    said = run("site_scope", secrets=secrets)["text"][0]
+    said = run("site_scope_info", secrets=secrets)["text"][0]
     assert said.startswith("shop-spare and ***")
     same = {"objects_access_key": "hunter3", "objects_secret_key": "hunter3"}
-    assert "hunter3" not in json.dumps(run("site_scope", secrets=same))
+    assert "hunter3" not in json.dumps(run("site_scope_info", secrets=same))

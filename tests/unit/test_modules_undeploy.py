@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils.base import lock
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import lock, pipeline
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import undeployment
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import state as recovery_state
+from ansible_collections.lifeboat.dr.plugins.module_utils.tools import timers
 from builders import Run, settings
 
 SHARED = ("lifeboat", "completion", "logrotate")
@@ -50,6 +51,7 @@ class Host:
 def host(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
     monkeypatch.setattr(undeployment, "CRON", tmp_path / "cron")
     monkeypatch.setattr(undeployment, "RSYSLOG", tmp_path / "rsyslog")
+    monkeypatch.setattr(timers, "UNITS", tmp_path / "units")
     shared = [str(tmp_path / name) for name in SHARED]
 
     def undeploy(stack: str, **options: Any) -> dict[str, Any]:
@@ -166,3 +168,24 @@ def test_a_stack_whose_wal_is_received_is_refused(host: Host) -> None:
     assert host.files() == before
     note.unlink()
     assert host.undeploy("shop")["changed"]
+
+
+def test_timers_are_stopped_before_the_command_goes(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [f"lifeboat-verify@{stack}{suffix}" for stack in ("shop", "blog") for suffix in (".timer", ".service")]
+    host.deployed("shop")
+    (host.root / "units").mkdir()
+    for name in names:
+        (host.root / "units" / name).write_text("x")
+    calls: list[list[str]] = []
+
+    def run(commands: Any, **_words: Any) -> list[Any]:
+        calls.append([*commands[0].argv[1:], str((host.root / "lifeboat").exists())])
+        return []
+
+    monkeypatch.setattr(pipeline, "run", run)
+    planned = host.undeploy("shop", check=True)
+    assert calls == []
+    done = host.undeploy("shop")
+    assert (done["removed"], done["diff"]) == (planned["removed"], planned["diff"])
+    assert calls == [["disable", "--now", names[0], "True"], ["daemon-reload", "False"]]
+    assert sorted(path.name for path in (host.root / "units").iterdir()) == sorted(names[2:])

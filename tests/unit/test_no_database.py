@@ -390,7 +390,7 @@ def test_recover_database_refuses_with_a_clear_sentence(tmp_path: Path, run: Run
     one = make_config(tmp_path, **FILES)
     with pytest.raises(UsageError, match=SAID):
         database_plan.make(Opened(one), log=lambda _: None)
-    for name, more in (("database_plan", {}), ("database_backup", {}), ("database_info", {})):
+    for name, more in (("database_plan_info", {}), ("database_backup", {}), ("database_info", {})):
         found = run(name, settings=settings(tmp_path, **FILES), **more)
         assert (found["failed"], SAID in found["msg"]) == (True, True), (name, found)
 
@@ -532,7 +532,7 @@ def test_a_mount_with_a_database_that_was_denied_is_in_no_backup(tmp_path: Path)
 
 def test_the_modules_of_a_deployment_ask_no_database(world: World, run: Run, services: Services) -> None:
     world.fill()
-    checked = run("stack_check", settings=world.settings, host="a", places=[])
+    checked = run("stack_check_info", settings=world.settings, host="a", places=[])
     assert not checked["failed"], checked
     planned = run("recovery_point", settings=world.settings, check=True)
     assert (planned["failed"], planned["changed"]) == (False, True), planned

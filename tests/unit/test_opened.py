@@ -54,7 +54,11 @@ OPENERS = {
     "repository/local.LocalRepository": {"repository/repositories"},
     "repository/s3.S3Repository": {"repository/repositories"},
     "database/server.connect": {"database/server"},
-    "database/server.Server": {"database/server", "database/scratch"},  # scratch: a throw-away server of its own
+    "database/server.Server": {
+        "database/server",
+        "database/scratch",
+        "database/wal/standing",
+    },  # throw-away ones of their own
 }
 CLASSES = tuple(name for name in OPENERS if name.rpartition(".")[2][0].isupper())
 COMPOSE = {"stack/runtime.ComposeRuntime": "stack/compose.ComposeRuntime"}  # runtime gives it on

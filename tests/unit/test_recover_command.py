@@ -140,7 +140,8 @@ def module(task: dict[str, Any]) -> str:
 
 
 def name(phase: Phase) -> str:
-    return str(getattr(phase.work, "__name__", "")).rpartition(".")[2]
+    stem = str(getattr(phase.work, "__name__", "")).rpartition(".")[2]
+    return f"{stem}_info" if stem.endswith("_plan") else stem
 
 
 def variables(scenario: str, results: dict[str, Any]) -> dict[str, Any]:

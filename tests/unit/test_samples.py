@@ -64,7 +64,7 @@ PROGRAMS = re.compile(
     r"(?:\$ |sudo |[A-Z_]+=\S* |export |nice )*(?:-u \S+ )?(?:ansible[\w-]*|lifeboat|make|cd|cp|mv|rm|ls|ps|cat|tail"
     r"|install|mkdir|git|gh|npm|ssh|ssh-keygen|sftp|docker|systemctl|journalctl|curl|openssl|age|age-keygen|apt-get|psql|createdb"
     r"|pg_restore|pg|gunzip|zstd|tar|jq|rclone|amtool|promtool|python3?|pytest|runuser|uptime|ss|wc|rsyslogd|source|for"
-    r"|sha256sum|mc|grep|chmod|timedatectl|echo|(?:tests|docs)/\S+|…|#|\w+=|\w+\(\))(?=\W|$)|\("
+    r"|sha256sum|mc|grep|chmod|timedatectl|echo|printf|(?:tests|docs)/\S+|…|#|\w+=|\w+\(\))(?=\W|$)|\("
 )
 # What a sample names: its stack, its services, its host, how much was compared. Whatever has a digit is a value.
 VALUES = re.compile(

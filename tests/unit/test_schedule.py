@@ -18,6 +18,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base import pipeline
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.version import VERSION
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import schedule
+from ansible_collections.lifeboat.dr.plugins.module_utils.tools import timers
 from builders import BUCKET, NOW, Runner, make_config
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -48,6 +49,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(schedule, "CRON", tmp_path / "cron")
     monkeypatch.setattr(schedule, "LOGS", tmp_path / "log")
     monkeypatch.setattr(schedule, "PROCESSES", tmp_path / "proc")
+    monkeypatch.setattr(timers, "UNITS", tmp_path / "units")
     write(tmp_path / "cron/lifeboat-shop", CRON.format(bin=tmp_path / "bin"))
     write(tmp_path / "log/shop.log", LOG)
     write(tmp_path / "bin/lifeboat", "")
@@ -216,3 +218,85 @@ def test_the_roles_schedule_what_is_looked_for() -> None:
     assert {"backup database", "backup objects", "verify"} <= {job.strip() for job in found}
     for job in found:
         assert re.fullmatch(r"(backup (database|objects|files|dumps|config)|verify)", job.strip()), job
+
+
+JOBS = {
+    "lifeboat backup database": ("0 2 * * *", "lifeboat backup database --stack shop --wait 3600 --prune >/dev/null"),
+    "lifeboat verify": ("30 4 * * 0", "lifeboat verify --stack shop --level restore --wait 3600 >/dev/null"),
+    "lifeboat backup objects": ("0 3 * * *", "lifeboat backup objects --stack shop --wait 3600 --seal >/dev/null"),
+}
+SHOWN = "\n\n".join(f"Id={timers.unit('shop', job)}.timer\nActiveState=active\nUnitFileState=enabled\n" for job in JOBS)
+
+
+@pytest.fixture
+def by_timers(host: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The same host, with timers in place of the cron file, and without cron."""
+    (host / "cron/lifeboat-shop").unlink()
+    (host / "units").mkdir()
+    for job, (times, command) in JOBS.items():
+        name = timers.unit("shop", job)
+        write(host / f"units/{name}.service", timers.service("shop", job, command, caught_up=True))
+        write(host / f"units/{name}.timer", timers.timer("shop", job, timers.read(times)))
+    monkeypatch.setattr(timers, "PATH", f"{host}/bin")
+    answer("is-active", (3, "inactive\ninactive\n", ""))(host)
+    answer("UnitFileState", SHOWN)(host)
+    return host
+
+
+def test_timers_are_green_without_cron(by_timers: Path) -> None:
+    found = look(by_timers)
+    assert {check.result for check in found.values()} == {PASS}, found
+    assert list(found) == ["schedule", "timers", "command", "last runs"]
+    assert "backup objects *-*-* 03:00:00, verify Sun *-*-* 04:30:00" in found["schedule"].detail
+    assert found["timers"].detail == "3 started now and at each boot"
+
+
+def without(suffix: str) -> Callable[[Path], None]:
+    return lambda root: (root / f"units/lifeboat-verify@shop{suffix}").unlink()
+
+
+def changed(old: str, new: str) -> Callable[[Path], None]:
+    def work(root: Path) -> None:
+        path = root / "units/lifeboat-verify@shop.service"
+        assert old in path.read_text()
+        write(path, path.read_text().replace(old, new))
+
+    return work
+
+
+NO_TIMERS: list[tuple[str, Callable[[Path], None], str, str, str]] = [
+    ("no proof", without(".timer"), "schedule", FAIL, "no job for verify"),
+    ("no service", without(".service"), "schedule", FAIL, "no job for verify"),
+    ("another command", changed("lifeboat verify", "lifeboat list"), "schedule", FAIL, "no job for verify"),
+    ("another stack's", changed("--stack shop", "--stack shopping"), "schedule", FAIL, "no job for verify"),
+    (
+        "writable", lambda root: (root / "units/lifeboat-verify@shop.service").chmod(0o666), "schedule", FAIL,
+        "lifeboat-verify@shop.service is not root's alone to write",
+    ),
+    (
+        "stopped", answer("UnitFileState", SHOWN.replace("=active", "=inactive", 1)), "timers", FAIL,
+        "systemctl enable --now lifeboat-backup-database@shop.timer",
+    ),
+    ("no systemd", answer("UnitFileState", (1, "", "no bus")), "timers", COULD_NOT_VERIFY, "no bus"),
+    ("command gone", lambda root: (root / "bin/lifeboat").unlink(), "command", FAIL, "systemd finds no lifeboat"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("breaks", "name", "result", "words"), [case[1:] for case in NO_TIMERS], ids=[case[0] for case in NO_TIMERS]
+)
+def test_each_of_the_timers_turns_red(
+    by_timers: Path, breaks: Callable[[Path], None], name: str, result: str, words: str
+) -> None:
+    assert look(by_timers)[name].result == PASS
+    breaks(by_timers)
+    found = look(by_timers)[name]
+    assert found.result == result
+    assert words in found.detail
+
+
+def test_a_job_in_the_cron_file_counts_and_then_cron_must_run(by_timers: Path) -> None:
+    without(".timer")(by_timers)
+    write(by_timers / "cron/lifeboat-shop", "30 4 * * 0 root lifeboat verify --stack shop\n")
+    found = look(by_timers)
+    assert (found["schedule"].result, found["cron"].result) == (PASS, FAIL)

@@ -25,6 +25,7 @@ EXCEPTIONS = {
     "database/methods/logical/cause _title": "what stopped a restore is told as well; nothing is decided",
     "database/search_path explained": "where the table is that an operator's query misses is told; nothing is decided",
     "database/wal/base points": "pg_basebackup says nowhere else where the WAL of a base begins and ends",
+    "database/wal/when _judge": "pg_waldump says nowhere else at which position it could not go on",
     "tools/age _explained": "age ends with 1 for a wrong key, a damaged file and an identity that is none",
     "tools/age _plain": "age's invitation to report its words is left out; nothing is decided",
     "mirror/mc find": "both programs called mc end with 0; which of them it is only its version's text says",

@@ -150,12 +150,19 @@ def test_every_module_that_places_is_told_what_is_allowed() -> None:
     for name in ("plan", "build", "open"):
         for task in yaml.safe_load((ROOT / f"roles/site_recovery/tasks/{name}.yml").read_text("utf-8")):
             told += [
-                task[key]["allow"] for key in ("lifeboat.dr.site_plan", "lifeboat.dr.config_deploy") if key in task
+                task[key]["allow"] for key in ("lifeboat.dr.site_plan_info", "lifeboat.dr.config_deploy") if key in task
             ]
     assert told == ["{{ site_recovery_allow }}"] * 3
 
 
-ACCEPTS = ["database_plan", "database_restore", "objects_plan", "objects_restore", "backend_plan", "site_plan"]
+ACCEPTS = [
+    "database_plan_info",
+    "database_restore",
+    "objects_plan_info",
+    "objects_restore",
+    "backend_plan_info",
+    "site_plan_info",
+]
 
 
 @pytest.mark.parametrize("role", ["database", "object_storage", "backend", "site"])

@@ -150,7 +150,7 @@ def test_the_units_survive_what_may_happen(world: World) -> None:
     unit = texts["lifeboat-wal-shop.service"]
     assert "ExecStart=/usr/bin/lifeboat wal receive --stack shop\n" in unit
     assert "ExecStopPost=-/usr/bin/docker stop --time 5 lifeboat-wal-shop\n" in unit
-    for setting in ("Restart=always", "StartLimitIntervalSec=0", "WantedBy=multi-user.target"):
+    for setting in ("Restart=always", "RestartSec=2", "StartLimitIntervalSec=0", "WantedBy=multi-user.target"):
         assert f"{setting}\n" in unit
     assert "OnUnitInactiveSec=30\n" in texts["lifeboat-send-shop.timer"]
     assert "{" not in "".join(texts.values())

@@ -27,7 +27,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.database.wal.send impo
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import repositories
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from ansible_collections.lifeboat.dr.plugins.module_utils.tools import age
-from ansible_collections.lifeboat.dr.plugins.module_utils.wal import segments, spans
+from ansible_collections.lifeboat.dr.plugins.module_utils.wal import notes, segments, spans
 from ansible_collections.lifeboat.dr.plugins.module_utils.wal.segments import PieceName, Segment, format_lsn
 from ansible_collections.lifeboat.dr.plugins.module_utils.wal.spans import Span
 from builders import make_config
@@ -112,6 +112,19 @@ def test_cuts_go_on_where_the_last_piece_ended(tmp_path: Path, monkeypatch: pyte
     assert list(spool.cuts(files, PieceName(second, 5000), False)) == []
     monkeypatch.setattr(spool, "MOST", 600_000)
     assert [len(cut.data) for cut in spool.cuts(files[:1], None, False)] == [600_000, SIZE - 600_000]
+
+
+def test_no_piece_is_longer_than_a_note_takes(tmp_path: Path) -> None:
+    size = 64 << 20
+    segment = Segment(1, 3, size)
+    path = tmp_path / segment.name
+    with path.open("wb") as file:
+        file.truncate(size)  # a hole in a file: no disk is used
+    closed = spool.Written(path, segment, False, size)
+    lengths = [(cut.name.offset, len(cut.data)) for cut in spool.cuts([closed], None, False)]
+    assert lengths == [(number * notes.MOST_PIECE, notes.MOST_PIECE) for number in range(4)]
+    (rest,) = spool.cuts([closed], PieceName(segment, size - 5), False)
+    assert (rest.name.offset, len(rest.data)) == (size - 5, 5)
 
 
 def test_the_newest_closed_segment_stays_for_the_receiver(tmp_path: Path) -> None:
@@ -339,12 +352,23 @@ def test_a_timeline_that_nobody_can_join_to_the_last_is_a_gap(world: World, know
     old = put(world.folder, 7, 5000)
     world.says(old.start + 5000)
     world.send()
+    new = put(world.folder, 8, 6000, timeline=2)
     if known:
-        fork_at(world, old.start + 5001)
+        fork_at(world, new.start + 100)
+    world.says(new.start + 6000, timeline=2)
+    (gap,) = world.send().gaps
+    assert (gap.timeline, gap.start, gap.end) == (1, format_lsn(old.start + 5000), format_lsn(new.start))
+
+
+def test_what_was_not_received_of_a_timeline_is_in_the_segment_of_its_fork(world: World) -> None:
+    """A server that is stopped and promoted writes to its end what no receiver took."""
+    old = put(world.folder, 7, 5000)
+    world.says(old.start + 5000)
+    world.send()
+    fork_at(world, old.start + 5200)
     put(world.folder, 7, 6000, timeline=2)
     world.says(old.start + 6000, timeline=2)
-    (gap,) = world.send().gaps
-    assert gap.timeline == 1
+    assert world.send().gaps == ()
 
 
 def test_another_server_is_never_mixed_with_the_last(world: World) -> None:

@@ -634,6 +634,18 @@ def _mark(loaded: config.Config, arguments: argparse.Namespace, log: Log) -> Ans
     return wal.mark(Opened(loaded), arguments, log)
 
 
+def _when(loaded: config.Config, arguments: argparse.Namespace, log: Log) -> Answer:
+    from . import wal
+
+    return wal.when(Opened(loaded), arguments, log)
+
+
+def _when_options(parser: argparse.ArgumentParser) -> None:
+    from . import wal
+
+    wal.when_options(parser)
+
+
 def _mark_options(parser: argparse.ArgumentParser) -> None:
     from . import wal
 
@@ -695,5 +707,6 @@ _VERBS = {
     ),
     "wal": Verb("Protect the database continuously by its write-ahead log (WAL).", _wal_options, _wal),
     "mark": Verb("Name this instant in the WAL, to go back to it.", _mark_options, _mark),
+    "when": Verb("Find what was dropped, truncated or deleted, and the instant before it.", _when_options, _when),
     "status": Verb("Say whether the stack is protected; fails when it is not.", _status_options, _status),
 }

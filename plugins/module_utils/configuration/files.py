@@ -20,6 +20,7 @@ from ..settings.config import Config
 from ..stack import files as stack_files
 from ..stack.compose import ComposeRuntime
 from ..stack.runtime import Opened, Runtime
+from ..tools import timers
 from ..tools.tar import followed
 
 CRON = "/etc/cron.d"
@@ -52,6 +53,7 @@ def select(config: Config, stack: Runtime, directory: Path) -> Selection:
     own = directory / f"{config.stack}.json"
     cron = Path(CRON) / filesystem.cron_name(config.stack)
     selection.plain += [str(path) for path in (own, cron) if path.exists()]
+    selection.plain += [str(path) for path in timers.files(config.stack)]
     secrets = directory / f"{config.stack}.secrets.json"
     if secrets.exists():
         (selection.secret if config.secrets else selection.plain).append(str(secrets))

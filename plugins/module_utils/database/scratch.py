@@ -28,9 +28,9 @@ from .server import AS_STORED, Server
 
 LABEL = "lifeboat.scratch"
 _RUN = f"{LABEL}.run"  # whose it is: the process, and when it began
-_INSIDE = "/lifeboat"
+INSIDE = "/lifeboat"
 MOUNT = "/backup"
-_LOG = "/dev/shm/lifeboat.log"  # noqa: S108 - in the container, in memory: a full disk can be told there
+LOG = "/dev/shm/lifeboat.log"  # noqa: S108 - in the container, in memory: a full disk can be told there
 # What a dump brings runs here as a superuser, who can run programs: it gets no more than the server needs. Root gives
 # the server its directory, and reads its log.
 _STRIPPED = (
@@ -46,14 +46,12 @@ _ASKED_EVERY = 2.0  # seconds, where only the container can tell: to ask takes a
 _FULL: dict[str, str] = {}  # why a container was ended, by its name
 _LOCKS = 64  # PostgreSQL's own default
 # Nothing here survives, so nothing needs to be safe on disk.
-_FAST = {
+COMMON = {
     "listen_addresses": "",
-    "unix_socket_directories": _INSIDE,
+    "unix_socket_directories": INSIDE,
     "fsync": "off",
     "synchronous_commit": "off",
     "full_page_writes": "off",
-    "wal_level": "minimal",
-    "max_wal_senders": "0",
     "max_wal_size": "4GB",
     "autovacuum": "off",
     "maintenance_work_mem": "256MB",
@@ -66,8 +64,10 @@ _FAST = {
     "lc_messages": "C",  # what is read of its words is English
     "restart_after_crash": "off",  # one that was killed shall not look as if it had refused the data
 }
+_FAST = {**COMMON, "wal_level": "minimal", "max_wal_senders": "0"}
 # What a session leaves in the log that was cut off because another one had failed, or by us.
 _CUT_OFF = ("57014", "57P01")
+_NOT_YET = "57P03"  # a session that came before the server was ready
 _SQLSTATE = re.compile(r"([0-9A-Z]{5}) (.*)")
 
 
@@ -121,7 +121,7 @@ def container(image: str, stack: str, artefacts: Path, *, timeout: float) -> Ite
     status, _out, err = pipeline.probe(
         Command([
             "docker", "run", "--detach", "--name", name, *labels(stack), "--network", "none",
-            *_STRIPPED, "--memory", str(memory()), "--user", "0", "--entrypoint", "sleep", "--volume", _INSIDE,
+            *_STRIPPED, "--memory", str(memory()), "--user", "0", "--entrypoint", "sleep", "--volume", INSIDE,
             "--mount", f"type=bind,{field(f'source={artefacts}')},target={MOUNT},readonly", image, str(int(timeout)),
         ]),
         timeout=600,
@@ -200,7 +200,7 @@ def _volumes(name: str) -> list[_Volume]:
     form = '{{range .Mounts}}{{if .RW}}{{.Source}}\t{{.Destination}}{{"\\n"}}{{end}}{{end}}'
     _status, out, _err = pipeline.probe(Command(["docker", "inspect", "--format", form, name]))
     found = [line.split("\t") for line in out.splitlines()]
-    return [_Volume(*words) for words in found if len(words) == 2] or [_Volume("", _INSIDE)]
+    return [_Volume(*words) for words in found if len(words) == 2] or [_Volume("", INSIDE)]
 
 
 def _free(volumes: Sequence[_Volume]) -> Optional[tuple[int, int]]:
@@ -238,7 +238,7 @@ def field(text: str) -> str:
     return '"' + text.replace('"', '""') + '"'
 
 
-def _user(name: str) -> str:
+def account(name: str) -> str:
     """The account the image runs PostgreSQL as: initdb and postgres refuse to run as root."""
     for user in ("postgres", "1001", "nobody"):
         if pipeline.probe(exec_command(name, ["id", user], user="0"))[0] == 0 or user.isdigit():
@@ -257,7 +257,7 @@ def server(
     server was initialised with; where it is not known, template1 has no encoding, so that names of roles and databases
     may be any bytes. A database made of template0 has the encoding it is given.
     """
-    user = _user(name)
+    user = account(name)
     data = make_data(name, user, superuser, initialised)
     # The lock table has this many entries for each of at least 100 sessions, and ours is all but alone.
     # https://www.postgresql.org/docs/current/runtime-config-locks.html
@@ -267,30 +267,30 @@ def server(
     start(name, user, data, options)
     # Root, because the artefacts are readable by root alone; the server itself runs as `user`.
     execute = partial(exec_command, name, user="0")
-    yield Server(execute, user=superuser, host=_INSIDE, application="lifeboat-verify", timeout=timeout, mount=MOUNT)
+    yield Server(execute, user=superuser, host=INSIDE, application="lifeboat-verify", timeout=timeout, mount=MOUNT)
 
 
 def make_data(name: str, user: str, superuser: str, initialised: Optional[Initialised] = None) -> str:
     """Make a data directory in the container, of the account `user` there; returns its path. initialised: see
     server()."""
-    data = f"{_INSIDE}/data"
-    _step(name, "prepare its directory", ["chown", user, _INSIDE], "0")
+    data = f"{INSIDE}/data"
+    step(name, "prepare its directory", ["chown", user, INSIDE], "0")
     options = ["--auth=trust", *_like(initialised), "--no-sync", "--data-checksums"]
-    _step(name, "initialise it", ["initdb", "-D", data, "-U", superuser, *options], user)
+    step(name, "initialise it", ["initdb", "-D", data, "-U", superuser, *options], user)
     return data
 
 
 def start(name: str, user: str, data: str, options: Mapping[str, str]) -> None:
     """Start a server in the container on that data directory, with these settings."""
     words = " ".join(f"-c {key}='{value}'" for key, value in options.items())
-    argv = ["pg_ctl", "-D", data, "-w", "-t", "120", "-l", _LOG, "-o", words, "start"]
-    _step(name, "start it", argv, user)
+    argv = ["pg_ctl", "-D", data, "-w", "-t", "120", "-l", LOG, "-o", words, "start"]
+    step(name, "start it", argv, user)
 
 
-def _step(name: str, what: str, argv: list[str], user: str) -> None:
+def step(name: str, what: str, argv: list[str], user: str) -> None:
     status, out, err = pipeline.probe(exec_command(name, argv, user=user), timeout=300)
     if status:
-        log = _logged(name)
+        log = logged(name)
         output = (err.strip() or out.strip() or log.strip()).splitlines()
         lines = [words for _code, words in _errors(log)] or output[-1:]
         raise UnverifiedError(
@@ -322,8 +322,9 @@ def _like(initialised: Optional[Initialised]) -> list[str]:
 
 
 def forget(name: str) -> None:
-    """Empty the log of the server in the container: what is in it is of a database that was looked at before."""
-    pipeline.probe(exec_command(name, ["cp", "/dev/null", _LOG], user="0"))
+    """Empty the log of the server in the container: what is in it is of a database that was looked at before. Where it
+    has none yet, none is made: the server could not write into one of root's."""
+    pipeline.probe(exec_command(name, ["truncate", "-c", "-s", "0", LOG], user="0"))
 
 
 def ended(name: str) -> str:
@@ -338,7 +339,7 @@ def trouble(name: str, server: Server) -> str:
     """What the machine lacked for the server in the container: space, memory, locks. Empty where it lacked nothing."""
     if gone := ended(name):
         return gone
-    told = [words for code, words in _errors(_logged(name)) if of_machine(code) and code[:2] != "08"]
+    told = [words for code, words in _errors(logged(name)) if of_machine(code) and code[:2] != "08"]
     if told:
         return " / ".join(pipeline.without_rows(told)[:1])
     problem = server.problem()
@@ -347,12 +348,19 @@ def trouble(name: str, server: Server) -> str:
 
 def first_error(name: str) -> tuple[str, str]:
     """The SQLSTATE of the first error of the server in the container, and its words; empty where it had none."""
-    code, words = next(iter(_errors(_logged(name))), ("", ""))
+    code, words = next(iter(_errors(logged(name))), ("", ""))
     return code, " / ".join(pipeline.without_rows([words]))
 
 
-def _logged(name: str) -> str:
-    return pipeline.probe(exec_command(name, ["cat", _LOG], user="0"))[1]
+def last_fatal(name: str) -> str:
+    """What ended the server in the container, in its own words; empty where its log does not say."""
+    errors = [words for code, words in _errors(logged(name)) if code != _NOT_YET]
+    fatal = [words for words in errors if words.startswith(("FATAL:", "PANIC:"))]
+    return fatal[-1].partition(":")[2].strip() if fatal else ""
+
+
+def logged(name: str) -> str:
+    return pipeline.probe(exec_command(name, ["cat", LOG], user="0"))[1]
 
 
 def _errors(log: str) -> list[tuple[str, str]]:

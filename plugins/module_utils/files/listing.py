@@ -197,6 +197,11 @@ class Row:
         return self.entry.rest.stored if '"sparse"' in self._rest else int(self.status.rpartition(" ")[2])
 
     @property
+    def database(self) -> bool:
+        """Is it a database that SQLite copied?"""
+        return '"database"' in self._rest and self.entry.rest.database
+
+    @property
     def digest(self) -> str:
         """Of what it holds, without reading the rest for that; empty where that is nothing."""
         _head, found, rest = self._rest.partition(_DIGEST)

@@ -52,36 +52,50 @@ def compare(
     directory: str, source: str, lines: Iterable[Row], problems: Problems, *, left_out: Callable[[str], bool],
     scratch: Path, hashed: Callable[[Row], bool] = lambda row: True, exact: bool = True,
 ) -> Iterator[Difference]:  # fmt: skip
-    """What of the listing differs from what is there, and what is there besides, in order. lines: those of the source.
+    """What of the listing differs from what is there, and what is there besides, in order; what SQLite keeps beside a
+    database of the listing is none of it: rows may be in it, and put() moves it with the database. lines: those of the
+    source.
     hashed: is the content of a file compared, too, that has the size and the times of the backup? exact: a database
     that is another one differs, also where SQLite finds nothing wrong with it. scratch: where there is room for a copy
     of one."""
     gone = not directory or not Path(directory).is_dir()  # a volume that is gone has no place
     here: Iterator[Node] = iter(()) if gone else walk.walk(directory, source, problems, left_out)
-    seen = _Comparison(problems, hashed, exact, scratch)
+    seen = _Comparison(directory, problems, hashed, exact, scratch)
     found = next(here, None)
     for line in lines:
         while found is not None and found.path != line.path and order_of(found.path) < line.order:
-            yield Difference(found.path, ADDITIONAL)
+            if not seen.is_beside(found.path):
+                yield Difference(found.path, ADDITIONAL)
             found = next(here, None)
         there = found if found is not None and found.path == line.path else None
         if what := seen.differs(there, line):
             yield Difference(line.path, what, line)
         found = next(here, None) if there else found
     while found is not None:
-        yield Difference(found.path, ADDITIONAL)
+        if not seen.is_beside(found.path):
+            yield Difference(found.path, ADDITIONAL)
         found = next(here, None)
 
 
 class _Comparison:
     """What a comparison has to know of entries before this one."""
 
-    def __init__(self, problems: Problems, hashed: Callable[[Row], bool], exact: bool, scratch: Path) -> None:
+    def __init__(
+        self, directory: str, problems: Problems, hashed: Callable[[Row], bool], exact: bool, scratch: Path
+    ) -> None:
+        self._directory = directory
         self._problems, self._hashed, self._exact, self._scratch = problems, hashed, exact, scratch
         self._inodes: dict[str, int] = {}  # of files with several names that are as they were: by the first name
         self._instead = ""  # a directory in whose place something else is
+        self._databases: set[str] = set()
+
+    def is_beside(self, path: str) -> bool:
+        """Does SQLite keep it beside a database of an earlier row?"""
+        return any(path.endswith(suffix) and path[: -len(suffix)] in self._databases for suffix in contents.BESIDE)
 
     def differs(self, node: Optional[Node], row: Row) -> str:
+        if row.database:
+            self._databases.add(row.path)
         if node is None:
             if row.type in UNMADE:
                 return ""
@@ -104,8 +118,12 @@ class _Comparison:
             return ALTERED
         if entry.type == LINK and os.readlink(node.name, dir_fd=node.at) != rest.target:
             return ALTERED
-        if first:  # its attributes are those of the first name
-            return "" if self._inodes.get(first) == node.status.st_ino else ALTERED
+        if first and self._inodes.get(first) == node.status.st_ino:  # its attributes are those of the first name
+            return ""
+        if first:
+            # The first name comes back as a file of its own: what is the name of both is missing then.
+            alone = lasting_of(status) == lasting_of(entry.status) and _lacks(self._directory, first.split("/")[1:])
+            return MISSING if alone else ALTERED
         if entry.type != FILE:
             xattrs = walk.xattrs(node.at, node.name)
         else:
@@ -212,21 +230,31 @@ class Placer:
         """A link, a pipe, or a further name of a file that is in its place."""
         if entry.type in UNMADE:
             return
+        if entry.rest.link:
+            self._link(entry)
+            return
         self.move_aside(entry.path)
         at, name = self._above(entry.path)
-        if entry.rest.link:
-            _source, *inner, first = entry.rest.link.split("/")
-            first_at = _descended(self.top, inner)
-            try:
-                os.link(first, name, src_dir_fd=first_at, dst_dir_fd=at, follow_symlinks=False)
-            finally:
-                os.close(first_at)
-            return
         if entry.type == LINK:
             os.symlink(entry.rest.target, name, dir_fd=at)
         else:
             os.mkfifo(name, 0o600, dir_fd=at)
         _set(at, name, entry)
+
+    def _link(self, entry: Entry) -> None:
+        """Beside it first: where the file did not come back, what has this name stays."""
+        at, _name = self._above(entry.path)
+        _source, *inner, first = entry.rest.link.split("/")
+        first_at = _descended(self.top, inner)
+        try:
+            if _exists(at, _NEW):
+                _clear(at, _NEW)
+            os.link(first, _NEW, src_dir_fd=first_at, dst_dir_fd=at, follow_symlinks=False)
+        finally:
+            os.close(first_at)
+        self.move_aside(entry.path)
+        at, name = self._above(entry.path)
+        os.rename(_NEW, name, src_dir_fd=at, dst_dir_fd=at)
 
     def empty(self, entry: Entry) -> None:
         """A file that holds nothing."""
@@ -277,6 +305,20 @@ def _descended(top: int, parts: Sequence[str]) -> int:
         os.close(at)
         raise
     return at
+
+
+def _lacks(directory: str, parts: Sequence[str]) -> bool:
+    """Is nothing there that has this name, nor anything in the place of a directory on the way?"""
+    try:
+        at = filesystem.descend(Path(directory), parts[:-1])
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    try:
+        return not _exists(at, parts[-1])
+    finally:
+        os.close(at)
 
 
 def _fresh_directory(at: int, name: str) -> None:

@@ -80,10 +80,14 @@ class Placing:
         if not self.check:
             path.unlink()
 
-    def _differs(self, path: Path, before: str, after: str) -> None:
+    def state(self, subject: str, before: str, after: str) -> None:
+        """Note a difference that is in no file, such as whether a unit is started; the caller mends it."""
         self.changed = True
-        self.before += f"{path}: {before}\n"
-        self.after += f"{path}: {after}\n"
+        self.before += f"{subject}: {before}\n"
+        self.after += f"{subject}: {after}\n"
+
+    def _differs(self, path: Path, before: str, after: str) -> None:
+        self.state(str(path), before, after)
 
 
 def _facts(path: Path, *, follow: bool = False) -> Optional[os.stat_result]:

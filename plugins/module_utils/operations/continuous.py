@@ -54,7 +54,7 @@ RequiresMountsFor={spool}
 ExecStart={agent} wal receive --stack {stack}
 {stop}# The server holds the WAL back until the receiver is there again.
 Restart=always
-RestartSec=5
+RestartSec=2
 UMask=0077
 
 [Install]

@@ -2,15 +2,16 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Do the scheduled runs happen? The cron file, cron itself, the command that it calls, and how its last runs ended."""
+"""Do the scheduled runs happen? The jobs, cron or systemd's timers, the command, and how its last runs ended."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -18,11 +19,13 @@ from typing import Optional
 
 from ..base import ecs, filesystem, pipeline
 from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check, at_most
+from ..base.errors import LifeboatError
 from ..base.pipeline import Command
 from ..base.version import VERSION
 from ..repository.base import ID
 from ..repository.components import configured
 from ..settings.config import Config
+from ..tools import timers
 
 CRON = Path("/etc/cron.d")
 LOGS = Path("/var/log/lifeboat")
@@ -55,8 +58,21 @@ class Run:
     over: bool = True
 
 
+@dataclass(frozen=True)
+class Job:
+    """A job that is scheduled: when, and what it runs as root."""
+
+    when: str
+    command: str
+
+
 def checks(config: Config, now: datetime) -> list[Check]:
-    text, found = _file(config)
+    path = CRON / filesystem.cron_name(config.stack)
+    units = timers.files(config.stack)
+    if units:
+        services = [_waiting(units), *([_daemon()] if path.exists() else [])]
+        return [_timers(config, units, path), *services, _agent(f"PATH={timers.PATH}", "systemd"), _runs(config, now)]
+    text, found = _file(config, path)
     return [found, _daemon(), _agent(text), _runs(config, now)]
 
 
@@ -66,8 +82,7 @@ def required(config: Config) -> dict[str, str]:
     return {**backups, "verify": "verify", **({"notify": "notify"} if config.notify else {})}
 
 
-def _file(config: Config) -> tuple[str, Check]:
-    path = CRON / filesystem.cron_name(config.stack)
+def _file(config: Config, path: Path) -> tuple[str, Check]:
     name, ask = "schedule", "run lifeboat.dr.deploy"
     try:
         facts, text = path.stat(), filesystem.read_file(path).decode("utf-8", "replace")
@@ -75,19 +90,55 @@ def _file(config: Config) -> tuple[str, Check]:
         return "", Check(name, FAIL, f"there is no {path}; {ask}")
     except OSError as exc:
         return "", Check(name, COULD_NOT_VERIFY, f"{path}: {exc.strerror or exc}")
-    if facts.st_uid != 0 or facts.st_mode & (stat.S_IWGRP | stat.S_IWOTH) or not stat.S_ISREG(facts.st_mode):
+    if not _of_root_alone(facts):
         # cron(8): such a file is not read
         return text, Check(name, FAIL, f"{path} is not root's alone to write, so that cron does not read it; {ask}")
+    return text, _scheduled(config, _cron_jobs(text), path)
+
+
+def _of_root_alone(facts: os.stat_result) -> bool:
+    return facts.st_uid == 0 and not facts.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and stat.S_ISREG(facts.st_mode)
+
+
+def _cron_jobs(text: str) -> list[Job]:
     jobs = [job for line in text.splitlines() if (job := _JOB.fullmatch(line.strip())) and job["user"] == "root"]
+    return [Job(" ".join(job["when"].split()), job["command"]) for job in jobs]
+
+
+def _scheduled(config: Config, jobs: Sequence[Job], where: object) -> Check:
     times: dict[str, str] = {}
     for what, words in required(config).items():
         asked = rf"\blifeboat {words} (?=--).*--stack {re.escape(config.stack)}(?:\s|$)"
-        found = (" ".join(job["when"].split()) for job in jobs if re.search(asked, job["command"]))
-        times[what] = next(found, "")
+        times[what] = next((job.when for job in jobs if re.search(asked, job.command)), "")
     missing = [what for what, when in times.items() if not when]
     if missing:
-        return text, Check(name, FAIL, f"{path} has no job for {', '.join(missing)}; {ask}")
-    return text, Check(name, PASS, f"{path}: {', '.join(f'{what} {when}' for what, when in times.items())}")
+        return Check("schedule", FAIL, f"{where} has no job for {', '.join(missing)}; run lifeboat.dr.deploy")
+    return Check("schedule", PASS, f"{where}: {', '.join(f'{what} {when}' for what, when in times.items())}")
+
+
+def _timers(config: Config, units: Sequence[Path], path: Path) -> Check:
+    """The jobs of the timers, and of the cron file, which may have jobs of the operator's own."""
+    try:
+        writable = next((unit for unit in units if not _of_root_alone(unit.stat())), None)
+        jobs = [Job(" and ".join(unit.calendar), unit.command) for unit in timers.load(config.stack) if unit.calendar]
+        jobs += _cron_jobs(filesystem.read_file(path).decode("utf-8", "replace")) if path.exists() else []
+    except OSError as exc:
+        return Check("schedule", COULD_NOT_VERIFY, f"{exc.filename or timers.UNITS}: {exc.strerror or exc}")
+    if writable:
+        return Check("schedule", FAIL, f"{writable} is not root's alone to write; run lifeboat.dr.deploy")
+    return _scheduled(config, jobs, f"timers of {timers.UNITS}")
+
+
+def _waiting(units: Sequence[Path]) -> Check:
+    names = [path.name for path in units if path.suffix == timers.TIMER]
+    try:
+        idle = [name for name, waits in timers.waiting(names).items() if not waits] if names else []
+    except LifeboatError as exc:
+        return Check("timers", COULD_NOT_VERIFY, exc.cause)
+    if idle:
+        cause = f"{', '.join(idle)} not started now and at each boot"
+        return Check("timers", FAIL, f"{cause}; start: systemctl enable --now {' '.join(idle)}")
+    return Check("timers", PASS if names else FAIL, f"{len(names)} started now and at each boot")
 
 
 def _daemon() -> Check:
@@ -99,12 +150,12 @@ def _daemon() -> Check:
     return Check("cron", FAIL, "the service does not run; start it: systemctl enable --now cron")
 
 
-def _agent(text: str) -> Check:
-    """The command as cron finds it, which need not be the one that an operator's PATH has."""
+def _agent(text: str, caller: str = "cron") -> Check:
+    """The command as cron or systemd finds it, which need not be the one that an operator's PATH has."""
     path = (re.findall(r"^\s*(?:[^#\n]*\s)?PATH\s*=\s*(\S+)", text, re.MULTILINE) or [USUAL_PATH])[0]
     command = shutil.which("lifeboat", path=path)
     if command is None:
-        return Check("command", FAIL, f"cron finds no lifeboat in {path}; run lifeboat.dr.deploy")
+        return Check("command", FAIL, f"{caller} finds no lifeboat in {path}; run lifeboat.dr.deploy")
     status, out, err = pipeline.probe(Command([command, "--version"]))
     if status:
         return Check("command", FAIL, f"{command} ended with {status}: {(err or out).strip()[-200:]}")

@@ -21,6 +21,7 @@ from ..recovery import state as recovery_state
 from ..settings.config import WAL_NOTE, Config
 from ..settings.parts import LocalSettings
 from ..stack import hook_debts
+from ..tools import timers
 
 CRON = Path("/etc/cron.d")
 RSYSLOG = Path("/etc/rsyslog.d")
@@ -56,6 +57,7 @@ def plan(config: Config, directory: Path, shared: Sequence[Path]) -> Undeploymen
     others = [name for name in deployed(directory) if name != config.stack]
     files = [
         CRON / filesystem.cron_name(config.stack),  # first: no job may call a command that is gone
+        *timers.files(config.stack),
         *([config.textfile()] if config.monitoring.textfile_directory else []),
         *(() if others else shared),
         shipping,

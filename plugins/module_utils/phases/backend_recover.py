@@ -29,7 +29,7 @@ class Nothing:
 
 
 def work(step: Step) -> Result:
-    planned = step.plan(Plan, "backend_plan")
+    planned = step.plan(Plan, "backend_plan_info")
     if not planned.needed or step.check:
         return Result(Nothing(), changed=planned.needed)
     turn = recovery_state.own_turn(step.config, "recover the backend", planned.stamp, planned.turn)

@@ -34,7 +34,7 @@ class Foreseen:
 
 
 def work(step: Step) -> Result:
-    planned = step.plan(Plan, "database_plan")
+    planned = step.plan(Plan, "database_plan_info")
     if step.check:
         return Result(
             Foreseen(

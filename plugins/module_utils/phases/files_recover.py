@@ -23,7 +23,7 @@ OPTIONS: Options = {
 
 
 def work(step: Step) -> Result:
-    planned = step.plan(Plan, "files_plan")
+    planned = step.plan(Plan, "files_plan_info")
     if step.check:
         return Result(files_recovery.Recovered(), changed=planned.needed)
     turn = recovery_state.own_turn(step.config, "recover the files", planned.stamp, planned.turn)

@@ -33,7 +33,7 @@ class Foreseen:
 
 
 def work(step: Step) -> Result:
-    planned = step.plan(Plan, "objects_plan")
+    planned = step.plan(Plan, "objects_plan_info")
     if step.check:
         return Result(Foreseen(planned.mode, planned.mode == "rebuild", planned.writers), changed=True)
     opened = granted.reached(Opened(step.config, step.params["identity"]))

@@ -67,7 +67,7 @@ SCENARIOS = {
         ),
         Scenario(
             DUMPS, 4 * 3600, ("volume_removed", "data_directory_emptied", "killed"),
-            component="dumps", setting="dumps.sources", proofs=("dumps",),
+            component="dumps", setting="dumps.sources", proofs=("restore", "dumps"),
             untested=(_LATER, ROWS, _OBJECTS),
         ),
         Scenario(

@@ -38,7 +38,7 @@ from ..repository.base import Repository
 from ..repository.checksums import measure
 from ..settings.config import Config
 from ..stack.compose import ComposeRuntime
-from ..tools import age
+from ..tools import age, timers
 from ..tools.tar import DIRECTORY, FILE, LINK, Entry
 
 FILES, SCHEDULES = "files", "schedules"
@@ -172,8 +172,12 @@ def _foreign(config: Config, entries: Mapping[str, Entry]) -> dict[str, Entry]:
     return {
         path: entry
         for path, entry in entries.items()
-        if entry.archive in archives and (not f"{path}/".startswith(_OURS) or path == str(config.identities))
+        if entry.archive in archives and (not _is_ours(path) or path == str(config.identities))
     }
+
+
+def _is_ours(path: str) -> bool:
+    return f"{path}/".startswith(_OURS) or timers.is_ours(path)
 
 
 def _of_backup(config: Config, extracted: Extracted, allow: Sequence[str]) -> tuple[Service, ...]:

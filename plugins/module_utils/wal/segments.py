@@ -33,7 +33,7 @@ _HISTORY = re.compile(r"([0-9A-F]{8})\.history(\.age)?", re.ASCII)
 _SYSTEM = re.compile(r"[1-9][0-9]{0,19}", re.ASCII)
 _FORK = re.compile(r"[ \t]*([0-9]{1,10})[ \t]+([0-9A-F]{1,8}/[0-9A-F]{1,8})(?:[ \t]+(.*))?", re.ASCII)
 PARTIAL = ".partial"  # pg_receivewal's open segment
-_REMEDY = "Keep the backup for inquiry, and take a new base: lifeboat backup base."
+_REMEDY = "Keep the backup for inquiry, and take a new base: lifeboat wal base."
 
 
 def wrong(attempted: str, subject: str, cause: str) -> IntegrityError:

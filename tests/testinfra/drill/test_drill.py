@@ -1,4 +1,6 @@
-"""All five disasters, broken for real and recovered; and each once more with a recovery that does not do its work.
+"""Every disaster, broken for real and recovered; and each once more with a recovery that does not do its work.
+
+The shop keeps uploads, SQLite, MariaDB and Valkey here, and the writer writes into all of them.
 
 A drill that has never been seen to fail proves nothing: test_a_recovery_without_its_work_turns_the_drill_red.
 """
@@ -13,13 +15,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import other_stores
 import pytest
 import store
 from support import APP, ROOT, SPARE, Host, Run, Stack, job, playbook
 
 CONFIGURATION = "/etc/lifeboat/shop.json"
-ON_THE_HOST = ("database", "object_storage", "backend", "frontend")
-QUIET = {"database_backup_enabled": False, "object_storage_backup_enabled": False, "config_backup_enabled": False}
+DATA = ("database", "object_storage", "files", "dumps")
+ON_THE_HOST = (*DATA, "backend", "frontend")
+QUIET = {
+    f"{component}_backup_enabled": False for component in ("database", "object_storage", "files", "dumps", "config")
+}
 
 
 @pytest.fixture(scope="session")
@@ -28,7 +34,9 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def drill(report: Path, scenario: str, **extra: object) -> Run:
-    return playbook("lifeboat.dr.drill", scenario=scenario, report_directory=str(report), **QUIET, **extra)
+    return playbook(
+        "lifeboat.dr.drill", scenario=scenario, report_directory=str(report), seconds=1800, **QUIET, **extra
+    )
 
 
 def row(run: Run) -> dict[str, str]:
@@ -67,7 +75,7 @@ def test_a_host_that_is_deployed_as_production_is_refused_whatever_the_inventory
     app1.run("sh", "-c", f"cat > {CONFIGURATION}", stdin=json.dumps({**deployed, "environment": "production"}))
     try:
         run = drill(report, "database", confirm=APP)
-        beside = [drill(report, scenario, mode="beside") for scenario in ("database", "object_storage")]
+        beside = [drill(report, scenario, mode="beside") for scenario in DATA]
     finally:
         app1.run("sh", "-c", f"cat > {CONFIGURATION}", stdin=json.dumps(deployed))
     assert run.status != 0
@@ -146,12 +154,19 @@ def test_a_recovery_without_its_work_turns_the_drill_red(
     [
         ("database", "table_dropped"),
         pytest.param("object_storage", "bucket_deleted", marks=pytest.mark.long),
+        ("files", "files_encrypted"),
+        pytest.param("files", "volume_removed", marks=pytest.mark.long),
+        pytest.param("files", "files_deleted", marks=pytest.mark.long),
+        pytest.param("files", "files_altered", marks=pytest.mark.long),
+        ("dumps", "volume_removed"),
+        pytest.param("dumps", "data_directory_emptied", marks=pytest.mark.long),
+        pytest.param("dumps", "killed", marks=pytest.mark.long),
         pytest.param("backend", "bad_image", marks=pytest.mark.long),
         pytest.param("frontend", "build_broken", marks=pytest.mark.long),
     ],
 )
 def test_a_drill_passes(shop: Stack, report: Path, scenario: str, fault: str) -> None:
-    contents = content(shop)
+    contents, others = content(shop), other_stores.portrait(shop.host)
     quarantine = [volume for volume in shop.host.volumes() if "quarantine" in volume]
     databases = shop.sql("SELECT datname FROM pg_database ORDER BY 1;")
     settings = {**QUIET, "report_directory": str(report)}
@@ -161,6 +176,7 @@ def test_a_drill_passes(shop: Stack, report: Path, scenario: str, fault: str) ->
     assert (made["kind"], made["scenario"], made["verdict"]) == ("drill", scenario, "PASS")
     assert made["drill"]["proof"] and made["drill"]["steady_state"]
     assert made["drill"]["ledger"]["acknowledged"] > 10
+    assert counted(shop.host) == other_stores.KINDS, "the ledger counts the writes to every store"
     if scenario in ("backend", "frontend"):
         assert made["drill"]["ledger"]["lost"] == 0
     assert made["rto"]["seconds"] < made["target_seconds"]
@@ -177,8 +193,19 @@ def test_a_drill_passes(shop: Stack, report: Path, scenario: str, fault: str) ->
         assert (recovered["mode"], [taken["step"] for taken in recovered["tried"]]) == ("image", ["image"])
         assert {check["name"]: check["result"] for check in made["checks"]}["application"] == "PASS"
         assert content(shop) == contents
+    if scenario in ("files", "dumps"):
+        assert other_stores.portrait(shop.host) == others
+    if scenario == "files":  # its backup has what the writer wrote before the point, and the drill has removed
+        code, taken = shop.host.lifeboat("backup", "--stack", "shop")
+        assert code == 0, taken
     again = playbook(f"lifeboat.dr.recover_{scenario}", confirm=APP)
     assert (again.status, again.changed) == (0, 0), again.said
+
+
+def counted(host: Host) -> set[str]:
+    """Which of the transactions the ledger has acknowledged writes of."""
+    lines = [json.loads(line) for line in host.run("cat", other_stores.LEDGER).splitlines()]
+    return {line["name"] for line in lines if not line.get("error")}
 
 
 def content(shop: Stack) -> dict[str, Any]:
@@ -200,7 +227,7 @@ def test_a_lot_is_drawn_again_by_its_seed(report: Path) -> None:
 def test_the_loss_of_the_whole_site(shop: Stack, report: Path) -> None:
     """The machine is destroyed, and with it its disk."""
     passwords = "SELECT rolname, rolpassword FROM pg_authid WHERE rolcanlogin AND NOT rolsuper ORDER BY 1;"
-    before = shop.sql(passwords)
+    before, others = shop.sql(passwords), other_stores.portrait(shop.host)
     run = drill(report, "site", confirm=f"{APP},{SPARE}")
     assert run.status == 0, run.said
     made = record(run)
@@ -213,5 +240,9 @@ def test_the_loss_of_the_whole_site(shop: Stack, report: Path) -> None:
         volume="shop_pgdata",
     )  # fmt: skip
     assert recovered.sql(passwords) == before
+    assert counted(recovered.host) == other_stores.KINDS
+    # What was uploaded between the rows' instant and that of the files has no row, and is there besides.
+    after = {*other_stores.portrait(recovered.host)}
+    assert [line for line in others if line not in after] == []
     pages = [path.name for path in report.rglob("*.html")]
     assert any("drill_site" in page for page in pages), pages

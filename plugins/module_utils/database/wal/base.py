@@ -12,12 +12,14 @@ The plain format on purpose: a server that compresses cannot write a manifest to
 
 from __future__ import annotations
 
+import io
 import re
 import socket
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import Optional
 
 from ...base import lock, pipeline
@@ -37,7 +39,7 @@ from ...tools import age
 from ...wal.segments import format_lsn, parse_lsn
 from .. import server as database_server
 from ..server import Server, answers
-from . import preflight, receiver
+from . import preflight, receiver, relations
 from .receiver import Way
 
 TAKE = "take a base"
@@ -119,6 +121,7 @@ def _take(run: Opened, log: Log) -> Manifest:
                 [_command(run, server, route), Command(_COMPRESS), *seal.chain], attempted=TAKE, subject=identity,
                 sink=writer, timeout=config.timeout, remedy="See the server's log. Nothing was published.",
             )  # fmt: skip
+        listed = _list_relations(server, seal, staging.path, identity)
         start, stop, timeline = points(finished[0].stderr, identity)
         details = BaseDetails(
             system_identifier=facts.system,
@@ -142,11 +145,26 @@ def _take(run: Opened, log: Log) -> Manifest:
         )
         manifest = Manifest(
             identity, BASE, config.stack, taken_at, datetime.now(timezone.utc),
-            (Artefact(name, writer.size, writer.sha256),), {"lifeboat": VERSION}, plain(details),
+            (Artefact(name, writer.size, writer.sha256), *listed), {"lifeboat": VERSION}, plain(details),
         )  # fmt: skip
         manifest = repositories.publish(run, manifest, staging.publish)
     log(f"{identity}: published, {human(writer.size)} in {details.seconds} s; WAL from {start} to {stop} is inside")
     return manifest
+
+
+def _list_relations(server: Server, seal: age.Seal, folder: Path, identity: str) -> list[Artefact]:
+    """Write what relations are called, for `lifeboat when`: of one that is gone WAL has only the number."""
+    entries = relations.read(server)
+    if not entries:
+        return []
+    name = seal.named(relations.FILE)
+    with create(folder / name) as file:
+        writer = HashingWriter(file)
+        pipeline.run(
+            [Command(_COMPRESS), *seal.chain], attempted="list the relations", subject=identity, sink=writer,
+            source=io.BytesIO(relations.to_bytes(entries)), timeout=600,
+        )  # fmt: skip
+    return [Artefact(name, writer.size, writer.sha256)]
 
 
 def _command(run: Opened, server: Server, route: Way) -> Command:

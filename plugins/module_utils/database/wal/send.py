@@ -295,7 +295,8 @@ class _Pass:
         position, timeline = parse_lsn(state.position), first.segment.timeline
         if timeline != state.timeline:
             fork = _fork(folder, timeline, state.timeline)
-            lacks = fork is None or position < fork or first.start > fork
+            # The segment in which a timeline was left is in the newer one as well, whole.
+            lacks = fork is None or first.start > min(position, fork)
         else:
             lacks = first.start > position
         if not lacks:

@@ -23,9 +23,10 @@ from typing import BinaryIO, NamedTuple, Optional
 from ...base import filesystem
 from ...base.errors import IntegrityError
 from ...base.filesystem import explained
+from ...wal.notes import MOST_PIECE
 from ...wal.segments import PARTIAL, PieceName, Segment, parse_segment
 
-MOST = 16 << 20  # bytes of WAL in a piece: they are held in memory
+MOST = MOST_PIECE  # segments may have 1 GiB, and a note takes no longer piece
 _PAGE = 8192  # until the segment itself says otherwise
 _SEGMENT = re.compile(r"[0-9A-F]{24}(\.partial)?", re.ASCII)
 _HISTORY = re.compile(r"[0-9A-F]{8}\.history", re.ASCII)

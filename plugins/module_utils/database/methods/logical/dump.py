@@ -75,11 +75,22 @@ rm -rf -- "$directory" || :
 """
 
 
-def take(run: Opened, *, log: Log, override: bool = False) -> Manifest:
+@dataclass(frozen=True)
+class Earlier:
+    """A throw-away server with the data of an earlier instant, which is the backup's. server: it takes writes. living:
+    the stack's own, of which the settings and access rules are: the throw-away one has others."""
+
+    server: Server
+    living: Server
+    moment: datetime
+
+
+def take(run: Opened, *, log: Log, override: bool = False, earlier: Optional[Earlier] = None) -> Manifest:
     """Take one backup of the stack's database server and publish it. The caller holds the stack's lock.
 
     The application's database comes first, then every other one. What cannot be read of these is in details.missing,
-    and such a backup is not good. override: what it holds is right, even if it is far less than before.
+    and such a backup is not good. override: what it holds is right, even if it is far less than before. earlier: of
+    that instant, and not of now.
 
     Raises LifeboatError; whatever fails, nothing is published and earlier backups stay as they were.
     """
@@ -89,7 +100,7 @@ def take(run: Opened, *, log: Log, override: bool = False) -> Manifest:
     repo = repositories.repository_of(run)
     repo.check(writable=True)
     repo.sweep(older_than=STALE, now=datetime.now(timezone.utc))
-    server = database_server.for_backups(run)
+    server, living, moment = _servers(run, earlier)
     database = server.database
     _refuse_excluded(config, database)
     started, moved = time.monotonic(), pipeline.moved()
@@ -105,9 +116,9 @@ def take(run: Opened, *, log: Log, override: bool = False) -> Manifest:
         except LifeboatError as exc:
             raise _not_let_in(server, database, exc) from exc
         server.reap(session)
-        (head,) = answers(_Head, session.rows(_HEAD, attempted=_SNAPSHOT))
+        head = _read_head(session, moment)
         (around,) = answers(_Around, session.rows(_AROUND, attempted="look at the server"))
-        others, missing = _others(config, around, database, server.made.names(), log)
+        others, missing = _others(config, around, database, living.made.names(), log)
         last = _require_space(config, repo, {database: head.size, **{item.name: item.size for item in others}})
         taken_at = head.taken_at
         identity = catalog.free_id(repo, DATABASE, taken_at)
@@ -120,9 +131,9 @@ def take(run: Opened, *, log: Log, override: bool = False) -> Manifest:
             progress.going(_gauge(config, identity, last, moved)), repo.stage(DATABASE, identity) as staging,
             _named_errors(config),
         ):  # fmt: skip
-            work = _Work(pool, config, server, sessions, dumps, identity, staging.path, log, seal)
+            work = _Work(pool, config, server, sessions, dumps, identity, staging.path, log, seal, moment)
             naming = pool.submit(_globals, server, around, staging.path, seal)
-            around_it = pool.submit(cluster.take, server, [database, *(item.name for item in others)])
+            around_it = pool.submit(_look_around, living, [database, *(item.name for item in others)], earlier is None)
             done = [_database(work, session, head, database, "", naming)]
             sessions.ended(session)
             if place := elsewhere.result():
@@ -154,6 +165,20 @@ def take(run: Opened, *, log: Log, override: bool = False) -> Manifest:
     log(f"{identity}: published, {human(manifest.size)} in {details.seconds} s{spread}")
     _tell(identity, details, log)
     return manifest
+
+
+def _servers(run: Opened, earlier: Optional[Earlier]) -> tuple[Server, Server, Optional[datetime]]:
+    """What is dumped, what surrounds it, and of when it is where that is not now."""
+    if earlier:
+        return earlier.server, earlier.living, earlier.moment
+    server = database_server.for_backups(run)
+    return server, server, None
+
+
+def _look_around(server: Server, names: Sequence[str], complete: bool) -> cluster.Cluster:
+    """complete: the server has all of these databases."""
+    there = {*names} if complete else {item.name for item in server.living()}
+    return cluster.take(server, [name for name in names if name in there])
 
 
 def _gauge(config: Config, identity: str, last: Optional[int], before: int) -> progress.Gauge:
@@ -236,6 +261,12 @@ SELECT jsonb_build_object('taken_at', transaction_timestamp(), 'snapshot', pg_ex
   'size', pg_database_size(current_database()), 'version', current_setting('server_version_num')::int,
   'relations', (SELECT count(*) FROM pg_class WHERE oid >= 16384), 'encoding', pg_encoding_to_char(encoding))
 FROM pg_database WHERE datname = current_database();"""
+
+
+def _read_head(session: Session, moment: Optional[datetime]) -> _Head:
+    """Begin the snapshot. moment: see _Work."""
+    (head,) = answers(_Head, session.rows(_HEAD, attempted=_SNAPSHOT))
+    return replace(head, taken_at=moment) if moment else head
 
 
 @dataclass(frozen=True)
@@ -393,7 +424,8 @@ class _Noticed:
 
 @dataclass(frozen=True)
 class _Work:
-    """What every database of one backup is dumped with. root: where its artefacts go. seal: for whom."""
+    """What every database of one backup is dumped with. root: where its artefacts go. seal: for whom. moment: of its
+    data, where that is not now."""
 
     pool: ThreadPoolExecutor
     config: Config
@@ -404,6 +436,7 @@ class _Work:
     root: Path
     log: Log
     seal: age.Seal = age.OPEN
+    moment: Optional[datetime] = None
 
 
 @dataclass(frozen=True)
@@ -514,8 +547,7 @@ def _other(work: _Work, item: Listed, folder: str, missing: dict[str, str]) -> O
     path.mkdir(mode=0o700, parents=True)
     try:
         with work.sessions.session(item.name) as session:
-            (head,) = answers(_Head, session.rows(_HEAD, attempted=_SNAPSHOT))
-            return _database(work, session, head, item.name, folder)
+            return _database(work, session, _read_head(session, work.moment), item.name, folder)
     except LifeboatError as exc:
         shutil.rmtree(path)
         with contextlib.suppress(OSError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -24,7 +25,12 @@ async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         database().close()
 
 
+OTHER_STORES = bool(os.environ.get("UPLOADS_DIRECTORY"))
 app = FastAPI(title="shop", lifespan=lifespan)
+if OTHER_STORES:  # a shop without them starts sooner
+    import other_stores
+
+    app.include_router(other_stores.router)
 
 
 class NewItem(BaseModel):
@@ -46,10 +52,15 @@ def store_unavailable(_request: Request, error: Exception) -> JSONResponse:
     return JSONResponse({"detail": f"store unavailable: {type(error).__name__}"}, status_code=503)
 
 
+if OTHER_STORES:
+    for kind in other_stores.ERRORS:
+        app.exception_handler(kind)(store_unavailable)
+
+
 @app.get("/health")
 def health() -> JSONResponse:
-    """Use both stores for real: a role, a table, a bucket."""
-    checks: dict[str, str] = {}
+    """Use the stores for real: a role, a table, a bucket."""
+    checks: dict[str, str] = other_stores.health() if OTHER_STORES else {}
     try:
         with query() as cursor:
             cursor.execute("SELECT id FROM app.items LIMIT 1")

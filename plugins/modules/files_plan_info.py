@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 DOCUMENTATION = r"""
-module: files_plan
+module: files_plan_info
 short_description: Assess the files of an application and plan their recovery
 version_added: 0.1.0
 description:
@@ -36,7 +36,7 @@ options:
 
 EXAMPLES = r"""
 - name: Plan
-  lifeboat.dr.files_plan:
+  lifeboat.dr.files_plan_info:
     stack: shop
   register: plan
 

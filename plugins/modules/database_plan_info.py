@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 DOCUMENTATION = r"""
-module: database_plan
+module: database_plan_info
 short_description: Assess a stack's database and plan its recovery
 version_added: 0.1.0
 description:
@@ -51,7 +51,7 @@ options:
 
 EXAMPLES = r"""
 - name: Plan
-  lifeboat.dr.database_plan:
+  lifeboat.dr.database_plan_info:
     stack: shop
   register: plan
 

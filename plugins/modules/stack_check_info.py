@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 DOCUMENTATION = r"""
-module: stack_check
+module: stack_check_info
 short_description: Refuse an inventory that cannot work, before anything is installed
 version_added: 0.1.0
 description:
@@ -54,7 +54,7 @@ options:
 
 EXAMPLES = r"""
 - name: Refuse an inventory that cannot work
-  lifeboat.dr.stack_check:
+  lifeboat.dr.stack_check_info:
     settings: "{{ agent_configuration }}"
     secrets: "{{ agent_secrets }}"
     variables: [lifeboat_stack, lifeboat_repositry]

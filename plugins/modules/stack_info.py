@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 DOCUMENTATION = r"""
-module: stack_inspect
+module: stack_info
 short_description: Read a running Compose project and draft the inventory of its stack
 version_added: 0.1.0
 description:
@@ -28,7 +28,7 @@ requirements:
 
 EXAMPLES = r"""
 - name: Read the project
-  lifeboat.dr.stack_inspect:
+  lifeboat.dr.stack_info:
     project: shop
   register: inspected
 

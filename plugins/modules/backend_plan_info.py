@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 DOCUMENTATION = r"""
-module: backend_plan
+module: backend_plan_info
 short_description: Assess a stack's backend, name the likely cause, and plan its recovery
 version_added: 0.1.0
 description:
@@ -45,7 +45,7 @@ options:
 
 EXAMPLES = r"""
 - name: Plan
-  lifeboat.dr.backend_plan:
+  lifeboat.dr.backend_plan_info:
     stack: shop
     host: "{{ inventory_hostname }}"
   register: plan

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 DOCUMENTATION = r"""
-module: site_plan
+module: site_plan_info
 short_description: Plan the recovery of a whole site on this machine
 version_added: 0.1.0
 description:
@@ -27,9 +27,9 @@ extends_documentation_fragment:
   - lifeboat.dr.options.allow
 options:
   others:
-    description: The stack's other machines, by name; what M(lifeboat.dr.site_scope) returned as
-      RV(lifeboat.dr.site_scope#module:scope); a mapping C(failed) with the reason where it answered and could not be
-      looked at, which counts as living; or, as text, why it was not reached.
+    description: The stack's other machines, by name; what M(lifeboat.dr.site_scope_info) returned as
+      RV(lifeboat.dr.site_scope_info#module:scope); a mapping C(failed) with the reason where it answered and could not
+      be looked at, which counts as living; or, as text, why it was not reached.
     type: dict
     default: {}
   recovery_point:
@@ -48,7 +48,7 @@ options:
 
 EXAMPLES = r"""
 - name: Plan
-  lifeboat.dr.site_plan:
+  lifeboat.dr.site_plan_info:
     stack: shop
     others:
       shop1: >-

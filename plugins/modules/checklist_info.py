@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 DOCUMENTATION = r"""
-module: checklist
+module: checklist_info
 short_description: Work through a checklist of operation, maintenance or an incident
 version_added: 0.1.0
 description:
@@ -32,7 +32,7 @@ options:
 
 EXAMPLES = r"""
 - name: Work through the weekly list
-  lifeboat.dr.checklist:
+  lifeboat.dr.checklist_info:
     stack: shop
     period: weekly
   register: list

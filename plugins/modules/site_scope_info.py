@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 DOCUMENTATION = r"""
-module: site_scope
+module: site_scope_info
 short_description: Say what of a stack is on a machine and which recovery it needs
 version_added: 0.1.0
 description:
@@ -20,7 +20,7 @@ extends_documentation_fragment:
 
 EXAMPLES = r"""
 - name: See what is left of the stack
-  lifeboat.dr.site_scope:
+  lifeboat.dr.site_scope_info:
     stack: shop
   register: seen
 

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 DOCUMENTATION = r"""
-module: dumps_plan
+module: dumps_plan_info
 short_description: Assess the other database servers of a stack and plan their recovery
 version_added: 0.1.0
 description:
@@ -36,7 +36,7 @@ options:
 
 EXAMPLES = r"""
 - name: Plan
-  lifeboat.dr.dumps_plan:
+  lifeboat.dr.dumps_plan_info:
     stack: shop
   register: plan
 

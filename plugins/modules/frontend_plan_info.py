@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 DOCUMENTATION = r"""
-module: frontend_plan
+module: frontend_plan_info
 short_description: Assess a static site on GitHub Pages and plan its recovery
 version_added: 0.1.0
 description:
@@ -41,7 +41,7 @@ options:
 
 EXAMPLES = r"""
 - name: Plan
-  lifeboat.dr.frontend_plan:
+  lifeboat.dr.frontend_plan_info:
     stack: shop
   register: plan
 

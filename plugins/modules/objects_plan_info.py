@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 DOCUMENTATION = r"""
-module: objects_plan
+module: objects_plan_info
 short_description: Assess a stack's bucket and plan its recovery
 version_added: 0.1.0
 description:
@@ -68,7 +68,7 @@ options:
 
 EXAMPLES = r"""
 - name: Plan
-  lifeboat.dr.objects_plan:
+  lifeboat.dr.objects_plan_info:
     stack: shop
   register: plan
 
