@@ -149,7 +149,7 @@ def mounts_of(settings: dict[str, Any]) -> tuple[str, str]:
 
 
 def chosen(stack: Stack) -> dict[str, Any]:
-    """What init writes, which protects all of it, without the line of the cache: whoever deletes it chooses."""
+    """What init writes, which protects all of it, without the line of the cache: to delete it is the choice."""
     written = stack.inventory()
     assert written["lifeboat_database"] is False
     assert {source["name"]: source.get("volume") for source in written["lifeboat_files"]["sources"]} == {

@@ -79,7 +79,7 @@ def attributes(path: Path) -> list[str]:
 
 
 def rows(path: Path) -> list[str]:
-    """Of a copy with its log, as whoever opens it may write into it."""
+    """Of a copy with its log, as SQLite may write into a database that it opens."""
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder, "copy")
         for end in ("", *_BESIDE):

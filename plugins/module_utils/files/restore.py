@@ -87,7 +87,7 @@ class _Comparison:
         self._problems, self._hashed, self._exact, self._scratch = problems, hashed, exact, scratch
         self._inodes: dict[str, int] = {}  # of files with several names that are as they were: by the first name
         self._instead = ""  # a directory in whose place something else is
-        self._databases: set[str] = set()
+        self._databases: set[str] = set()  # by path: what SQLite keeps beside them follows them in the order
 
     def is_beside(self, path: str) -> bool:
         """Does SQLite keep it beside a database of an earlier row?"""

@@ -238,7 +238,7 @@ def test_everything_comes_back_on_an_empty_machine(machines: tuple[Host, Host], 
     run(inventory, "deploy", **QUIET)
     assert mounts_of(host)[0] == "PASS", "init protects all of it"
 
-    # Whoever deletes a line chooses; it is named until he says why, and after that too.
+    # To delete a line is the choice; it is named until he says why, and after that too.
     sources = written["lifeboat_files"]["sources"]
     written["lifeboat_files"]["sources"] = [source for source in sources if source["name"] != "cache"]
     written["lifeboat_mounts"] = {"exclude": [{"name": "cache", "reason": "thumbnails, made again"}]}
