@@ -15,7 +15,7 @@ from typing import Optional
 
 from ..base import clock, lock
 from ..base.clock import format_time, parse_time
-from ..base.errors import Log, UsageError, present
+from ..base.errors import LifeboatError, Log, UsageError, present
 from ..base.text import named
 from ..database import server as database_server
 from ..database.methods.logical import dump as logical
@@ -32,6 +32,7 @@ from ..wal.segments import format_lsn
 
 SINCE = timedelta(hours=2)
 ROWS = 1000
+LOSSES = 5  # offered as what to go back before
 _AGO = re.compile(r"([1-9][0-9]{0,4})([smhd])", re.ASCII)
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
@@ -220,6 +221,29 @@ def happened(
         names = when.names_of(run, archive, window, when.surviving(run))
         with when.dump(run, archive, window, when.start_of(archive, window, since), log) as dump:
             return when.events(dump, names, table=table, rows=rows, since=since, log=log)
+
+
+def choices(run: Opened, backup: str, taken_at: str, log: Log) -> list[str]:
+    """What a damaged server can be brought back to, as what an operator adds to the command, the newest loss first.
+    backup, taken_at: the newest backup that will do. Empty where nothing but that is known."""
+    try:
+        windows = known(run).catalogue.windows
+        losses = happened(run, log, rows=0)
+    except LifeboatError as exc:
+        log(f"continuous protection is of no use now: {exc}")
+        return []
+    if not windows:
+        return []
+    until = windows[-1].until
+    return [
+        *(f"-e before={format_lsn(event.lsn)}  before {_happening(event)}" for event in reversed(losses[-LOSSES:])),
+        f"-e recovery_point={backup}  the newest backup that will do, of {taken_at}",
+        f"-e recovery_time=latest  all that was received until {format_time(until.at)}, with each loss",
+    ]
+
+
+def _happening(event: Event) -> str:
+    return f"{event.what} {', '.join(map(named, event.names))} at {format_time(event.at)}, transaction {event.xid}"
 
 
 def _window(catalogue: Catalogue, timeline: int) -> Window:

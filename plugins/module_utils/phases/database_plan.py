@@ -7,14 +7,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Optional
 
+from ..base import clock
+from ..base.clock import format_time
 from ..base.errors import UsageError
 from ..database import plan as database_plan
 from ..database.planned import Plan, Replay
 from ..operations import instants as operations_instants
+from ..recovery.state import DAMAGED
 from ..repository import sources
 from ..repository.base import LATEST
 from ..stack import hooks
@@ -53,7 +56,23 @@ def work(step: Step) -> Result:
     if instant and point in LATEST:
         replay = operations_instants.replay(opened, instant, step.log, timeline)
     before = instant.moment if isinstance(instant, instants.At) and not replay else None
-    return Result(planned(step, opened, point, before, replay.instant if replay else "", replay))
+    done = planned(step, opened, point, before, replay.instant if replay else "", replay)
+    return Result(done if done.plan.asked else _without_a_guess(step, opened, done))
+
+
+def _without_a_guess(step: Step, opened: Opened, done: Planned) -> Planned:
+    """With continuous protection a server that lives and is damaged can be brought back to more than the newest backup:
+    which of it is meant is for an operator to say. UsageError where the plan was confirmed without that."""
+    made = done.plan
+    if not (step.config.wal.enabled and made.needed and made.mode == "swap" and made.condition == DAMAGED):
+        return done
+    taken_at = format_time(clock.parse_time(str(made.backup["taken_at"])))
+    choices = operations_instants.choices(opened, str(made.backup["id"]), taken_at, step.log)
+    if choices and step.holds:
+        cause = "the database is damaged, and it can be brought back to more than one state"
+        raise UsageError("recover the database", step.config.stack, cause, f"Add one of these: {'; '.join(choices)}")
+    lead = ["what it is brought back to is yours to say; add one of these:"] if choices else []
+    return replace(done, text=[*done.text, *lead, *(f"  {choice}" for choice in choices)])
 
 
 def planned(
