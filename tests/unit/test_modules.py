@@ -904,6 +904,35 @@ def test_database_plan_info_fails(run: Run, tmp_path: Path, seen: Any) -> None:
         assert words in result["msg"]
 
 
+def test_what_a_damaged_database_is_brought_back_to_is_no_guess(
+    run: Run, tmp_path: Path, seen: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    newest = publish(tmp_path)
+    asked: list[tuple[str, str]] = []
+
+    def choices(_: Any, backup: str, taken_at: str, __: Any) -> list[str]:
+        asked.append((backup, taken_at))
+        return ["-e before=0/1  before DROP TABLE app.items"]
+
+    monkeypatch.setattr(instants, "choices", choices)
+    protected = {**settings(tmp_path), "wal": {"enabled": True, "spool_directory": f"{tmp_path}/spool"}}
+    seen(recovery_state.DAMAGED)
+    shown = run("database_plan_info", settings=protected)
+    assert shown["text"][-2:] == [
+        "what it is brought back to is yours to say; add one of these:", "  -e before=0/1  before DROP TABLE app.items",
+    ]  # fmt: skip
+    refused = run("database_plan_info", settings=protected, hold=True)
+    assert refused["failed"]
+    assert "it can be brought back to more than one state" in refused["cause"]
+    assert refused["remedy"] == "Add one of these: -e before=0/1  before DROP TABLE app.items"
+    assert asked == [(newest.id, format_time(newest.taken_at))] * 2
+    for options in ({"recovery_point": newest.id}, {"check": True, "hold": True}):
+        assert run("database_plan_info", settings=protected, **options)["needed"]
+    assert run("database_plan_info", hold=True)["needed"], "without continuous protection there is the backup alone"
+    seen(recovery_state.HEALTHY)
+    assert not run("database_plan_info", settings=protected, hold=True)["needed"]
+
+
 # --- database_instant ---
 
 

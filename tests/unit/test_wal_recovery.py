@@ -11,13 +11,14 @@ from typing import Optional
 
 import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.clock import format_time
-from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import UsageError
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import UnverifiedError, UsageError
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.planned import Replay
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.wal import when
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import instants
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from ansible_collections.lifeboat.dr.plugins.module_utils.wal import instants as wal_instants
 from ansible_collections.lifeboat.dr.plugins.module_utils.wal.instants import At, Latest, Position, Table
+from ansible_collections.lifeboat.dr.plugins.module_utils.wal.records import Event
 from ansible_collections.lifeboat.dr.plugins.module_utils.wal.segments import format_lsn
 from builders import make_config
 from test_wal_archive import AT, BASE, MIB, World
@@ -98,3 +99,34 @@ def test_two_instants_are_refused() -> None:
     with pytest.raises(UsageError, match=r"before=0/1 is another instant.*Name one of them"):
         wal_instants.asked("latest", "0/1")
     assert wal_instants.asked("", "") is None
+
+
+def test_what_a_damaged_server_can_be_brought_back_to(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The newest loss first, then the newest backup, then all that there is."""
+    losses = [
+        Event(what, xid, AT, lsn, 1, 5, (1,), names=(name,))
+        for what, xid, lsn, name in (("TRUNCATE", 800, 0x5000100, "app.a"), ("DROP TABLE", 900, 0x5000200, "app.b"))
+    ]
+    monkeypatch.setattr(instants, "happened", lambda *_, **__: losses)
+    at = format_time(AT)
+    assert instants.choices(world.run, "db_backup_x", at, lambda _: None) == [
+        f"-e before=0/5000200  before DROP TABLE app.b at {at}, transaction 900",
+        f"-e before=0/5000100  before TRUNCATE app.a at {at}, transaction 800",
+        f"-e recovery_point=db_backup_x  the newest backup that will do, of {at}",
+        f"-e recovery_time=latest  all that was received until {format_time(AT + 2 * HOUR)}, with each loss",
+    ]
+
+
+def test_an_archive_that_cannot_be_read_leaves_the_newest_backup(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(*_: object, **__: object) -> None:
+        raise UnverifiedError("find what happened", "the WAL", "the disk is gone")
+
+    told: list[str] = []
+    monkeypatch.setattr(instants, "happened", away)
+    assert instants.choices(world.run, "db_backup_x", "T", told.append) == []
+    assert "the disk is gone" in told[0]
+
+
+def test_without_a_base_there_is_nothing_to_choose(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(instants, "happened", lambda *_, **__: [])
+    assert instants.choices(World(tmp_path, monkeypatch).run, "db_backup_x", "T", lambda _: None) == []
