@@ -36,6 +36,25 @@ class Database:
 
 
 @dataclass(frozen=True)
+class Replay:
+    """How the databases come to be as they were at an instant: a throw-away server replays the WAL behind a base.
+
+    instant: that was asked for, as it is shown. recovery_time, before: the one of the two that names it now, where the
+    WAL was read for what the instant names. base: its id; taken_at: of the base. wal: bytes that are replayed, at most.
+    since: from when on written data will be missing, as far as it is known without replaying.
+    """
+
+    instant: str
+    recovery_time: str
+    before: str
+    timeline: int
+    base: str
+    taken_at: str
+    wal: int
+    since: str
+
+
+@dataclass(frozen=True)
 class Plan(Planned):
     """What is wrong and what will be done. Roles see it as JSON, with these names.
 
@@ -48,10 +67,11 @@ class Plan(Planned):
     one_offs: containers of `docker compose run` that are stopped with the writers, and not started again.
     lost: what does not come back as it was, a line each. turn: the number of the host's changes when it was made.
     untested: what newer backups hold and this one does not, for the record. newer: the databases among that which
-    ought to be there afterwards. until: the instant that comes back, where that is not the backup's snapshot.
+    ought to be there afterwards. until: the instant that comes back, where that is not the backup's snapshot. replay:
+    how a backup of that instant is taken first; the one in the plan is the newest then, and only says what to expect.
     """
 
-    SPARSE: ClassVar[tuple[str, ...]] = ("until",)
+    SPARSE: ClassVar[tuple[str, ...]] = ("until", "replay")
 
     mode: Mode
     backup: Mapping[str, object]
@@ -63,6 +83,7 @@ class Plan(Planned):
     untested: tuple[Untested, ...] = ()
     newer: tuple[str, ...] = ()
     until: str = ""
+    replay: Optional[Replay] = None
 
     @property
     def replaced(self) -> tuple[str, ...]:

@@ -73,11 +73,11 @@ def restore_database(
 ) -> Recovered:
     """Restore by the method of the backup. Raises IntegrityError, the live database untouched, if it proves wrong.
 
-    place: the repository, or the vault with its copy. accept: what is not as it was backed up is let through, as
-    failed checks, of the databases that the verdict of the backup names, or where it names none of every one; what
-    cannot be restored at all is an error still.
+    place: the repository, or the vault with its copy. asked: the state that an operator named, as the plan has it.
+    accept: what is not as it was backed up is let through, as failed checks, of the databases that the verdict of the
+    backup names, or where it names none of every one; what cannot be restored at all is an error still.
     """
-    wished = parse_time(asked) if asked else None
+    wished = _moment(asked)
     repo = open_place(run, place)
     manifest = parse(repo.manifest("database", identity), component="database", expected_id=identity)
     method = methods.of(manifest)
@@ -124,7 +124,7 @@ def restore_database(
     outcomes += more
     _end(config, identity, outcomes, fresh=fresh, accepted=[item.shown for item in accepted])
     back = [outcome.name for outcome in outcomes if outcome.action == "restored"]
-    when = {"at": format_time(datetime.now(timezone.utc)), "asked": format_time(wished) if wished else ""}
+    when = {"at": format_time(datetime.now(timezone.utc)), "asked": format_time(wished) if wished else asked}
     remember(config, {"id": identity, **when, "databases": back})
     there = [named(database.name) for database in server.living()] if wanted.newer or (outcomes and not fresh) else []
     if outcomes and not fresh:
@@ -137,6 +137,13 @@ def restore_database(
         notes=tuple(f"{DIFFERS}{note}" for note in restored.notes),
     )
     return Recovered(**vars(done), id=identity)
+
+
+def _moment(asked: str) -> Optional[datetime]:
+    """The time that was asked for; None where it was a backup, or an instant of another kind."""
+    with contextlib.suppress(LifeboatError):
+        return parse_time(asked)
+    return None
 
 
 def _required(chosen: Sequence[Held], fresh: bool) -> Optional[Held]:
