@@ -38,7 +38,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
 
 
 def replayed(world: World, recovery_time: str = "", before: str = "", timeline: int = 0) -> Optional[Replay]:
-    instant = wal_instants.asked(recovery_time, before)
+    instant = wal_instants.requested(recovery_time, before)
     assert instant is not None
     return instants.replay(world.run, instant, lambda _: None, timeline)
 
@@ -97,8 +97,8 @@ def test_without_continuous_protection_a_time_alone_can_be_asked_for(tmp_path: P
 
 def test_two_instants_are_refused() -> None:
     with pytest.raises(UsageError, match=r"before=0/1 is another instant.*Name one of them"):
-        wal_instants.asked("latest", "0/1")
-    assert wal_instants.asked("", "") is None
+        wal_instants.requested("latest", "0/1")
+    assert wal_instants.requested("", "") is None
 
 
 def test_what_a_damaged_server_can_be_brought_back_to(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

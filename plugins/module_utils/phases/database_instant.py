@@ -16,9 +16,9 @@ from ..operations import instants as operations_instants
 from ..stack.runtime import Opened
 from ..wal import instants
 from .database_plan import SCOPE, planned
-from .step import Options, Result, Step, added
+from .step import IDENTITY, Options, Result, Step, added
 
-OPTIONS: Options = {**SCOPE, "plan": {"type": "dict", "required": True}}
+OPTIONS: Options = {**IDENTITY, **SCOPE, "plan": {"type": "dict", "required": True}}
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ def work(step: Step) -> Result:
     if replay is None:
         cause = "it goes back to a backup that there is"
         raise UsageError("take a backup of an instant", foreseen.target, cause, "Leave this phase out.")
-    instant = instants.asked(replay.recovery_time, replay.before)
+    instant = instants.requested(replay.recovery_time, replay.before)
     if step.check or instant is None:
         return Result(Stood(foreseen, foreseen.needed, ()), changed=True, diff=added(["a backup of that instant"]))
     opened = Opened(step.config, step.params["identity"])

@@ -28,13 +28,12 @@ from .step import ACCEPT, HOLD, IDENTITY, INSTANT, TARGET, Options, Result, Step
 SCOPE: Options = {
     **ACCEPT,
     **HOLD,
-    **IDENTITY,
     "force": {"type": "bool", "default": False},
     "method": {"type": "str", "choices": ["auto", "swap", "rebuild"], "default": "auto"},
     "database": {"type": "str", "default": ""},
     "others": {"type": "str", "choices": ["ask", "restore", "aside"], "default": "ask"},
 }
-OPTIONS: Options = {**TARGET, **INSTANT, **SCOPE}
+OPTIONS: Options = {**TARGET, **INSTANT, **IDENTITY, **SCOPE}
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ class Planned:
 
 def work(step: Step) -> Result:
     opened = Opened(step.config, step.params["identity"])
-    instant = instants.asked(step.params["recovery_time"], step.params["before"])
+    instant = instants.requested(step.params["recovery_time"], step.params["before"])
     point, timeline = step.params["recovery_point"], step.params["timeline"]
     if instant and point not in LATEST and not isinstance(instant, instants.At):
         raise UsageError(

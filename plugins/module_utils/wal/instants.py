@@ -105,7 +105,7 @@ def parse(text: str) -> Instant:
     return At(_local(zoned.group(1), zoned.group(2), plain) if zoned else parse_time(plain).astimezone(timezone.utc))
 
 
-def asked(recovery_time: str, before: str) -> Optional[Instant]:
+def requested(recovery_time: str, before: str) -> Optional[Instant]:
     """The instant that an operator names by one of the two; None where both are empty. UsageError where both are not,
     or where it is no instant."""
     if recovery_time and before:
