@@ -111,8 +111,8 @@ def _point(value: object) -> str:
     return f"{digits[1]}_{digits[2]}" if digits else _text(value)
 
 
-def _numeral(value: object) -> str:
-    """Any number will do, however it was written."""
+def _seed(value: object) -> str:
+    """Any number is a seed, however it was written."""
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else _text(value)
 
 
@@ -157,7 +157,7 @@ ANSWERS: Mapping[str, Callable[[object], Answer]] = {
     "alertmanager_url": _text,
     "allow": _names,
     "arrived": _text,
-    "before": _numeral,
+    "before": _text,
     "bucket": _text,
     "checklist_directory": _path,
     "confirm": _text,
@@ -189,7 +189,7 @@ ANSWERS: Mapping[str, Callable[[object], Answer]] = {
     "sample": _integer,
     "scenario": _text,
     "seal": _text,
-    "seed": _numeral,
+    "seed": _seed,
     "settings": _text,
     "severity": _text,
     "signing_key_file": _path,

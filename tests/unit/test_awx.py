@@ -104,6 +104,8 @@ def test_a_survey_that_a_person_wrote_down() -> None:
         "seal": ("text", [], ""),
         "accept": ("text", [], ""),
         "recovery_time": ("text", [], ""),
+        "before": ("text", [], ""),
+        "timeline": ("integer", [], 0),
         "reason": ("text", [], ""),
         "force": ("multiplechoice", ["false", "true"], "false"),
         "method": ("multiplechoice", ["auto", "swap", "rebuild"], "auto"),
