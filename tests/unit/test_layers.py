@@ -63,7 +63,8 @@ def test_a_module_takes_little_along() -> None:
     sizes = {path.stem: len(payload(path)) for path in MODULES if path.stem not in HEAVY}
     mean = sum(sizes.values()) / len(sizes)
     print(f"{mean:.1f} files of the core go along with a module, {max(sizes.values())} at most", sizes)
-    # The gauge of long work and the frame of a phase go along with each; the formats of WAL with prune and verify.
+    # The gauge of long work and the frame of a phase go along with each; the formats of WAL with prune and verify, and
+    # what stands at an instant with the plan of a database.
     assert mean < 64
 
 

@@ -919,12 +919,14 @@ def test_what_a_damaged_database_is_brought_back_to_is_no_guess(
     seen(recovery_state.DAMAGED)
     shown = run("database_plan_info", settings=protected)
     assert shown["text"][-2:] == [
-        "what it is brought back to is yours to say; add one of these:", "  -e before=0/1  before DROP TABLE app.items",
+        "it can be brought back to more than one state; add one of these to the command:",
+        "  -e before=0/1  before DROP TABLE app.items",
     ]  # fmt: skip
     refused = run("database_plan_info", settings=protected, hold=True)
     assert refused["failed"]
     assert "it can be brought back to more than one state" in refused["cause"]
     assert refused["remedy"] == "Add one of these: -e before=0/1  before DROP TABLE app.items"
+    assert not (tmp_path / "backup/holds").exists(), "a plan that is refused leaves nothing"
     assert asked == [(newest.id, format_time(newest.taken_at))] * 2
     for options in ({"recovery_point": newest.id}, {"check": True, "hold": True}):
         assert run("database_plan_info", settings=protected, **options)["needed"]
@@ -981,8 +983,11 @@ def test_database_instant_fails(run: Run, tmp_path: Path, seen: Any, monkeypatch
     result = run("database_instant", plan=plan)
     assert result["failed"]
     assert (result["cause"], result["remedy"]) == ("the archive cannot be read", "Mount it.")
+    assert "a timeline alone is no instant" in run("database_plan_info", timeline=2)["msg"]
+    nowhere = {**plan, "replay": {**plan["replay"], "recovery_time": ""}}
+    assert "goes back to a backup that there is" in run("database_instant", plan=nowhere)["msg"], "it names no instant"
     other = run("database_plan_info")["plan"]
-    assert "it goes back to a backup that there is" in run("database_instant", plan=other)["msg"]
+    assert "the plan goes back to a backup that there is" in run("database_instant", plan=other)["msg"]
 
 
 # --- stack_reopen ---

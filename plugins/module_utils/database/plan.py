@@ -115,7 +115,7 @@ def _make(run: Opened, request: Request, log: Log) -> Plan:
     identity, before, force, method = request.identity, request.before, request.force, request.method
     database, replay = request.database, request.replay
     config, stack = run.config, run.runtime
-    continues = None if replay else resumed(config)
+    continues = resumed(config)
     sources, state = _sources(run, request, continues)
     log("assessing the database")
     asked = _asked(sources, before) if state and not replay else None
@@ -209,20 +209,20 @@ def _make(run: Opened, request: Request, log: Log) -> Plan:
     )
 
 
-def _assess(run: Opened, sources: Sources, asked: Optional[Entry], request: Request) -> tuple[assess.Assessment, str]:
-    """What is there, and a warning where its data is an older major's."""
-    seen = assess.assess(run, assess.reference_of(sources, asked, request.database))
-    if seen.refused and request.method != "rebuild":
-        raise assess.refusal(run.config, seen.refused)
-    older = majors.older_data(run) if seen.condition == DOWN else ""
+def _assess(run: Opened, sources: Sources, entry: Optional[Entry], request: Request) -> tuple[assess.Assessment, str]:
+    """What is there, and a warning where its data is an older major's. entry: the backup whose state was named."""
+    assessment = assess.assess(run, assess.reference_of(sources, entry, request.database))
+    if assessment.refused and request.method != "rebuild":
+        raise assess.refusal(run.config, assessment.refused)
+    older = majors.older_data(run) if assessment.condition == DOWN else ""
     if older and request.method != "rebuild":
         raise majors.refusal(run, older)
-    return seen, older
+    return assessment, older
 
 
-def _require_answer(config: Config, seen: assess.Assessment, replay: Replay) -> None:
+def _require_answer(config: Config, assessment: assess.Assessment, replay: Replay) -> None:
     """What surrounds the databases in a backup of an instant is the living server's."""
-    if seen.condition == DOWN:
+    if assessment.condition == DOWN:
         raise UsageError(
             "plan the recovery", config.stack, f"{replay.instant} needs a server that answers, for its settings and"
             " access rules", "Recover the server by its newest backup first: the same command without an instant.",
@@ -439,7 +439,7 @@ class Scope:
 def _sources(run: Opened, request: Request, continues: Optional[Unfinished]) -> tuple[Sources, str]:
     """The backups, and the state that was named. Where none is, a recovery that has not ended goes on with its own."""
     identity, before, accept = request.identity, request.before, request.accept
-    if continues and continues.backup and not _named(identity, before):
+    if continues and continues.backup and not (request.state or _named(identity, before)):
         return Sources(run, DATABASE, continues.backup, None, accept=accept), continues.state
     sources = Sources(run, DATABASE, identity, before, accept=accept, reach=methods.reach)
     return sources, request.state or _named(sources.identity, before)
@@ -684,15 +684,15 @@ def _replayed(replay: Replay) -> list[str]:
     ]
 
 
-def _late(made: Plan, taken_at: str) -> list[str]:
+def _late(plan: Plan, taken_at: str) -> list[str]:
     """What has to be read first: that a time was asked for, and what comes back is older."""
     try:
-        wished, back = clock.parse_time(made.state), clock.parse_time(made.until or taken_at)
+        wished, back = clock.parse_time(plan.state), clock.parse_time(plan.until or taken_at)
     except LifeboatError:
         return []  # a backup was named, or nothing was
-    if made.replay or not made.needed or wished - back < timedelta(seconds=1):
+    if plan.replay or not plan.needed or wished - back < timedelta(seconds=1):
         return []
-    what = f"NOT the instant that was asked for, {made.state}"
+    what = f"NOT the instant that was asked for, {plan.state}"
     return [f"{what}: what comes back is of {format_time(back)}, {wished - back} earlier"]
 
 

@@ -139,10 +139,10 @@ def restore_database(
     return Recovered(**vars(done), id=identity)
 
 
-def _moment(asked: str) -> Optional[datetime]:
+def _moment(state: str) -> Optional[datetime]:
     """The time that was asked for; None where it was a backup, or an instant of another kind."""
     with contextlib.suppress(LifeboatError):
-        return parse_time(asked)
+        return parse_time(state)
     return None
 
 

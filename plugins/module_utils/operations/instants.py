@@ -225,19 +225,19 @@ def happened(
 
 def choices(run: Opened, backup: str, taken_at: str, log: Log) -> list[str]:
     """What a damaged server can be brought back to, as what an operator adds to the command, the newest loss first.
-    backup, taken_at: the newest backup that will do. Empty where nothing but that is known."""
+    backup, taken_at: the newest backup that will do. Empty where there is nothing but that."""
+    newest = f"-e recovery_point={backup}  the newest backup that will do, of {taken_at}"
     try:
         windows = known(run).catalogue.windows
-        losses = happened(run, log, rows=0)
+        losses = happened(run, log, rows=0) if windows else []
     except LifeboatError as exc:
-        log(f"continuous protection is of no use now: {exc}")
-        return []
+        return [f"{newest}; what else there is is not known: {exc.cause}"]
     if not windows:
         return []
-    until = windows[-1].until
+    until = max((window.until for window in windows), key=lambda reached: reached.at)
     return [
         *(f"-e before={format_lsn(event.lsn)}  before {_happening(event)}" for event in reversed(losses[-LOSSES:])),
-        f"-e recovery_point={backup}  the newest backup that will do, of {taken_at}",
+        newest,
         f"-e recovery_time=latest  all that was received until {format_time(until.at)}, with each loss",
     ]
 

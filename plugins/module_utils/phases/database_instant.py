@@ -15,7 +15,7 @@ from ..database.planned import Plan
 from ..operations import instants as operations_instants
 from ..stack.runtime import Opened
 from ..wal import instants
-from .database_plan import SCOPE, planned
+from .database_plan import SCOPE, hold, planned
 from .step import IDENTITY, Options, Result, Step, added
 
 OPTIONS: Options = {**IDENTITY, **SCOPE, "plan": {"type": "dict", "required": True}}
@@ -34,13 +34,13 @@ class Stood:
 def work(step: Step) -> Result:
     foreseen = step.plan(Plan, "database_plan_info")
     replay = foreseen.replay
-    if replay is None:
-        cause = "it goes back to a backup that there is"
+    instant = instants.requested(replay.recovery_time, replay.before) if replay else None
+    if replay is None or instant is None:
+        cause = "the plan goes back to a backup that there is"
         raise UsageError("take a backup of an instant", foreseen.target, cause, "Leave this phase out.")
-    instant = instants.requested(replay.recovery_time, replay.before)
-    if step.check or instant is None:
+    if step.check:
         return Result(Stood(foreseen, foreseen.needed, ()), changed=True, diff=added(["a backup of that instant"]))
     opened = Opened(step.config, step.params["identity"])
     manifest = operations_instants.dump(opened, instant, step.log, replay.timeline)
-    made = planned(step, opened, manifest.id, None, replay.instant)
+    made = hold(step, opened, planned(step, opened, manifest.id, None, replay.instant))
     return Result(Stood(made.plan, made.needed, made.text, manifest.id), changed=True, diff=added([manifest.id]))

@@ -47,6 +47,9 @@ def work(step: Step) -> Result:
     opened = Opened(step.config, step.params["identity"])
     instant = instants.requested(step.params["recovery_time"], step.params["before"])
     point, timeline = step.params["recovery_point"], step.params["timeline"]
+    if timeline and not instant:
+        remedy = "Name the instant, too: recovery_time or before."
+        raise UsageError("plan the recovery", f"timeline={timeline}", "a timeline alone is no instant", remedy)
     if instant and point not in LATEST and not isinstance(instant, instants.At):
         raise UsageError(
             "plan the recovery", f"recovery_point={point}", f"{instant} is another state", "Name one of them."
@@ -56,10 +59,10 @@ def work(step: Step) -> Result:
         replay = operations_instants.replay(opened, instant, step.log, timeline)
     before = instant.moment if isinstance(instant, instants.At) and not replay else None
     done = planned(step, opened, point, before, replay.instant if replay else "", replay)
-    return Result(done if done.plan.asked else _without_a_guess(step, opened, done))
+    return Result(hold(step, opened, done if done.plan.asked else _with_choices(step, opened, done)))
 
 
-def _without_a_guess(step: Step, opened: Opened, done: Planned) -> Planned:
+def _with_choices(step: Step, opened: Opened, done: Planned) -> Planned:
     """With continuous protection a server that lives and is damaged can be brought back to more than the newest backup:
     which of it is meant is for an operator to say. UsageError where the plan was confirmed without that."""
     made = done.plan
@@ -70,14 +73,14 @@ def _without_a_guess(step: Step, opened: Opened, done: Planned) -> Planned:
     if choices and step.holds:
         cause = "the database is damaged, and it can be brought back to more than one state"
         raise UsageError("recover the database", step.config.stack, cause, f"Add one of these: {'; '.join(choices)}")
-    lead = ["what it is brought back to is yours to say; add one of these:"] if choices else []
+    lead = ["it can be brought back to more than one state; add one of these to the command:"] if choices else []
     return replace(done, text=[*done.text, *lead, *(f"  {choice}" for choice in choices)])
 
 
 def planned(
     step: Step, opened: Opened, identity: str, before: Optional[datetime], state: str, replay: Optional[Replay] = None
 ) -> Planned:
-    """The plan, and where it is carried out the hold on what it recovers from."""
+    """The plan and its text."""
     request = database_plan.Request(
         identity=identity,
         before=before,
@@ -93,7 +96,14 @@ def planned(
     text = database_plan.text(made)
     if made.needed:
         text += hooks.planned(step.config, "database")
-    if step.holds and made.mode not in ("none", "reopen") and not made.replay:
-        place, backup = str(made.backup["place"]), str(made.backup["id"])
-        text += sources.hold(opened, place, backup, "recover_database", step.now)
     return Planned(made, made.needed, text)
+
+
+def hold(step: Step, opened: Opened, done: Planned) -> Planned:
+    """The same, with a hold on what it recovers from where it is going to be carried out."""
+    made = done.plan
+    if not step.holds or made.mode in ("none", "reopen") or made.replay:
+        return done
+    place, backup = str(made.backup["place"]), str(made.backup["id"])
+    shown = sources.hold(opened, place, backup, "recover_database", step.now)
+    return replace(done, text=[*done.text, *shown])
