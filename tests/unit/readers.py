@@ -237,6 +237,7 @@ READERS = (
             "database/assess.py": "_fingerprint",
             "database/cluster.py": "read of _alike",
             "database/server.py": "parsed",
+            "database/wal/proof.py": "_expected",
         },
         "{database/fingerprint.py:LARGEST|b}, unpacked; of the settings {base/filesystem.py:LARGEST|b}",
         ENTRIES,
