@@ -371,7 +371,7 @@ def test_a_fingerprint_that_cannot_be_read_leaves_its_database_unchecked(tmp_pat
 
 
 def make(tmp_path: Path, **asked: Any) -> planned.Plan:
-    return database_plan.make(Opened(make_config(tmp_path)), log=lambda _: None, **asked)
+    return database_plan.make(Opened(make_config(tmp_path)), database_plan.Request(**asked), log=lambda _: None)
 
 
 def actions(made: planned.Plan) -> tuple[str, ...]:

@@ -31,6 +31,7 @@ from ..settings.config import Config
 from ..settings.scenarios import DATABASE
 from ..stack import answer
 from ..stack.runtime import Opened, Runtime, database_mount, wal_elsewhere
+from ..wal.instants import At, Instant
 from . import (
     aside,
     assess,
@@ -47,6 +48,7 @@ from . import (
 from . import server as database_server
 from .held import Held
 from .methods import registry as methods
+from .methods.physical import choice
 from .planned import ASIDE, ASK, RESTORE, Action, Database, Mode, Plan, resumed
 
 UNKNOWN_OTHERS = (
@@ -78,64 +80,71 @@ def _warnings(found: list[Entry], chosen: Entry) -> list[str]:
     return lines
 
 
-def make(
-    run: Opened,
-    *,
-    identity: str = "latest",
-    before: Optional[datetime] = None,
-    force: bool = False,
-    method: str = "auto",
-    accept: bool = False,
-    database: str = "",
-    others: str = ASK,
-    log: Log,
-) -> Plan:
-    """The plan of a database recovery. Reads only. Raises LifeboatError when no recovery is possible.
+@dataclass(frozen=True)
+class Request:
+    """What an operator asks for.
 
-    identity: of a backup or a recovery point, or `latest`. accept: the one that is named, although it failed. database:
-    the only one to be replaced in a server that lives. others: `restore`, `aside` or `ask`, for databases that the
-    backup does not hold and a rebuild would lose.
+    identity: of a backup or a recovery point, or `latest`. before: nothing later. accept: the one that is named,
+    although it failed. database: the only one to be replaced in a server that lives. others: `restore`, `aside` or
+    `ask`, for databases that the backup does not hold and a rebuild would lose. instant: to which a server that is lost
+    comes back, where WAL is received; on that timeline, 0: nobody named one.
     """
+
+    identity: str = "latest"
+    before: Optional[datetime] = None
+    force: bool = False
+    method: str = "auto"
+    accept: bool = False
+    database: str = ""
+    others: str = ASK
+    instant: Optional[Instant] = None
+    timeline: int = 0
+
+    def physical(self, continues: Optional[Unfinished], sources: Sources) -> choice.Wish:
+        """What of it may be a matter of a base and WAL."""
+        newest = max((entry.dated for entry in sources.entries if entry.good), default=None)
+        instant = self.instant or (At(self.before) if self.before else None)
+        backup = "" if self.identity in LATEST else self.identity
+        return choice.Wish(instant, self.timeline, self.method, backup, self.database, continues, newest)
+
+
+ANYTHING = Request()
+
+
+def make(run: Opened, request: Request = ANYTHING, *, log: Log) -> Plan:
+    """The plan of a database recovery. Reads only. Raises LifeboatError when no recovery is possible."""
     database_server.refuse_without(run.config, "plan the recovery of the database")
     with recovery_state.planning(run.config) as number:  # before anything is looked at
-        made = _make(run, identity, before, force, method, accept, database, others, log)
+        made = _make(run, request, log)
     return replace(made, turn=number)
 
 
-def _make(
-    run: Opened, identity: str, before: Optional[datetime], force: bool, method: str, accept: bool, database: str,
-    others: str, log: Log,
-) -> Plan:  # fmt: skip
+def _make(run: Opened, request: Request, log: Log) -> Plan:
+    identity, before, force, method = request.identity, request.before, request.force, request.method
+    database = request.database
     config, stack = run.config, run.runtime
     continues = resumed(config)
-    sources, state = _sources(run, identity, before, accept, continues)
+    sources, state = _sources(run, request, continues)
     log("assessing the database")
     asked = _asked(sources, before) if state else None
-    seen = assess.assess(run, assess.reference_of(sources, asked, database))
-    if seen.refused and method != "rebuild":
-        raise assess.refusal(config, seen.refused)
-    older = majors.older_data(run) if seen.condition == DOWN else ""
-    if older and method != "rebuild":
-        raise majors.refusal(run, older)
+    seen, older = _assess(run, sources, asked, request)
     own = held.of(present(asked.manifest), config.database.name) if asked else None
     holds = {item.shown for item in own} if own else None
-    needed, why = _needed(config, seen, sources.identity if not continues else identity, before, force, database, holds)
+    wish = _named(identity, before) if continues else state
+    needed, why = _needed(config, seen, wish, force, database, holds)
     if seen.initialised_again and not database:
         why = "the server is lost: what answers was initialised again and holds nothing"
     if continues and not database:
         needed, why = True, f"the recovery of {continues.backup} that began at {continues.since} has not ended; {why}"
     identity = sources.identity
-    mode: Mode = "none"
-    left, shut = stopped(config), (config.state / logins.CLOSED).exists()
     copies = aside.copied(config)
-    if not needed and (left or shut or copies or recovery_state.unfinished(config, recovery_state.RECOVERING)):
-        mode = "reopen"
-        why = f"an earlier recovery stopped {', '.join(left)} and did not start them again" if left else (
-            "an earlier recovery closed the database to logins and did not come to its end"
-        )  # fmt: skip
-    elif needed:
-        mode = _mode(config, seen, method, database, continues)
-    scope = Scope(run, seen, mode, database, bool(state) or force, others, method=method)
+    mode = _mode(config, seen, method, database, continues) if needed else _left(config, copies)
+    why = _why_left(config) if mode == "reopen" else why
+    way = choice.choose(run, seen, request.physical(continues, sources), log) if needed else choice.BY_DUMP
+    if way.route:
+        warnings = list(filter(None, [older, _wal_elsewhere(run), *_copies(copies)]))
+        return choice.plan(run, seen, way, why, state, force=force, warnings=warnings)
+    scope = Scope(run, seen, mode, database, bool(state) or force, request.others, method=method)
     chosen, passed_over, damaged, lost, better = _choose(run, sources, identity, before, scope, log)
     manifest = present(chosen.manifest)
     scope = scope.fitting(manifest)
@@ -199,7 +208,33 @@ def _make(
         untested=(*lacks.untested(stays), *scope.untested) if mode not in ("none", "reopen") else (),
         newer=tuple(named(name) for name in (*lacks.newer, *lacks.missing) if not state or name in seen.damaged),
         until=format_time(until) if until != manifest.taken_at else "",
+        headline=way.headline(until) if needed else "",
     )
+
+
+def _assess(run: Opened, sources: Sources, asked: Optional[Entry], request: Request) -> tuple[assess.Assessment, str]:
+    """What is there, and a warning where its data is an older major's."""
+    seen = assess.assess(run, assess.reference_of(sources, asked, request.database))
+    if seen.refused and request.method not in ("rebuild", choice.METHOD):
+        raise assess.refusal(run.config, seen.refused)
+    older = majors.older_data(run) if seen.condition == DOWN else ""
+    if older and request.method != "rebuild":
+        raise majors.refusal(run, older)
+    return seen, older
+
+
+def _left(config: Config, copies: Sequence[str]) -> Mode:
+    """Where nothing is to be brought back: whether an earlier recovery left anything to do."""
+    shut = (config.state / logins.CLOSED).exists()
+    left = stopped(config) or shut or copies or recovery_state.unfinished(config, recovery_state.RECOVERING)
+    return "reopen" if left else "none"
+
+
+def _why_left(config: Config) -> str:
+    left = stopped(config)
+    if left:
+        return f"an earlier recovery stopped {', '.join(left)} and did not start them again"
+    return "an earlier recovery closed the database to logins and did not come to its end"
 
 
 def _mode(config: Config, seen: assess.Assessment, method: str, database: str, continues: Optional[Unfinished]) -> Mode:
@@ -407,14 +442,14 @@ class Scope:
         return (UNKNOWN_OTHERS,)
 
 
-def _sources(
-    run: Opened, identity: str, before: Optional[datetime], accept: bool, continues: Optional[Unfinished]
-) -> tuple[Sources, str]:
+def _sources(run: Opened, request: Request, continues: Optional[Unfinished]) -> tuple[Sources, str]:
     """The backups, and the state that was named. Where none is, a recovery that has not ended goes on with its own."""
-    if continues and continues.backup and not _named(identity, before):
+    identity, before, accept = request.identity, request.before, request.accept
+    state = str(request.instant) if request.instant else ""
+    if continues and continues.backup and not continues.replay and not (state or _named(identity, before)):
         return Sources(run, DATABASE, continues.backup, None, accept=accept), continues.state
     sources = Sources(run, DATABASE, identity, before, accept=accept, reach=methods.reach)
-    return sources, _named(sources.identity, before)
+    return sources, state or _named(sources.identity, before)
 
 
 def _named(identity: str, before: Optional[datetime]) -> str:
@@ -424,8 +459,7 @@ def _named(identity: str, before: Optional[datetime]) -> str:
 def _needed(
     config: Config,
     seen: assess.Assessment,
-    identity: str,
-    before: Optional[datetime],
+    requested: str,
     force: bool,
     database: str = "",
     holds: Optional[Collection[str]] = None,
@@ -442,7 +476,7 @@ def _needed(
         return True, f"{', '.join(wrong)}: {'damaged' if len(wrong) == 1 else 'these databases are damaged'}"
     if last and last.databases and (database or named(config.database.name) or last.databases[0]) not in last.databases:
         last = None  # it brought back others
-    return recovery_state.needed(what, condition, _named(identity, before), force, last)
+    return recovery_state.needed(what, condition, requested, force, last)
 
 
 def _require_told(entry: Entry, wrong: Mapping[Held, str]) -> None:
@@ -617,7 +651,8 @@ def _steps(
     manifest = present(chosen.manifest)
     live = ", ".join(item.name for item in databases if item.action == "restored")
     method = methods.of(manifest)
-    then = method.steps(manifest, method.instant(manifest, before), live or config.database.name or "the database")
+    source = f"{chosen.id} ({format_time(method.instant(manifest, before))})"
+    then = method.steps(source, live or config.database.name or "the database")
     copied = ", ".join(item.name for item in databases if item.action == "copied")
     shut = "close what is replaced to logins, end the sessions that are left"
     fresh = ", whose databases take no logins until they are filled"
@@ -642,10 +677,12 @@ class _Listed:
 
 def text(made: Plan) -> list[str]:
     """The plan for a terminal, as an operator reads it before typing the confirmation."""
+    if made.physical:
+        return list(map(named, choice.text(made, made.physical)))
     backup = typed.build(_Listed, made.backup, partial(UsageError, "show the plan"), "backup", unknown="ignore")
     summary, proof = backup.details.primary.content, backup.proven_at
     tables = f"{summary.tables} tables, {summary.rows} rows" if summary else COPY
-    lines = assessed("the database", made)
+    lines = [*filter(None, [made.headline]), *assessed("the database", made)]
     lines.append(
         f"backup: {backup.id} taken {backup.taken_at}, {human(backup.size)}, {tables},"
         f" {f'proven {proof}' if proof else 'NOT proven by a restore'}"

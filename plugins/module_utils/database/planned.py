@@ -36,6 +36,32 @@ class Database:
 
 
 @dataclass(frozen=True)
+class PhysicalRoute:
+    """How the new data directory of a lost server is filled: from a base, and the WAL behind it until an instant.
+
+    instant: as it is shown. recovery_time, before: the one of the two that names it. base: its id; timeline: the one
+    that is followed from there. first, last: between which any instant can be gone to; end: the position of the last
+    one. at: all that was committed before that is back, as far as is known without replaying. unpacked, wal: bytes of
+    the base, and of WAL. unpack, replay: about how many seconds; measured: when on this host, empty where never.
+    """
+
+    instant: str
+    recovery_time: str
+    before: str
+    base: str
+    timeline: int
+    first: str
+    last: str
+    end: str
+    at: str
+    unpacked: int
+    wal: int
+    unpack: float
+    replay: float
+    measured: str = ""
+
+
+@dataclass(frozen=True)
 class Plan(Planned):
     """What is wrong and what will be done. Roles see it as JSON, with these names.
 
@@ -49,9 +75,11 @@ class Plan(Planned):
     lost: what does not come back as it was, a line each. turn: the number of the host's changes when it was made.
     untested: what newer backups hold and this one does not, for the record. newer: the databases among that which
     ought to be there afterwards. until: the instant that comes back, where that is not the backup's snapshot.
+    physical: the way of a rebuilt server that is filled from a base and WAL; the backup is the base then. headline:
+    what has to be read first.
     """
 
-    SPARSE: ClassVar[tuple[str, ...]] = ("until",)
+    SPARSE: ClassVar[tuple[str, ...]] = ("until", "physical", "headline")
 
     mode: Mode
     backup: Mapping[str, object]
@@ -63,6 +91,8 @@ class Plan(Planned):
     untested: tuple[Untested, ...] = ()
     newer: tuple[str, ...] = ()
     until: str = ""
+    physical: Optional[PhysicalRoute] = None
+    headline: str = ""
 
     @property
     def replaced(self) -> tuple[str, ...]:

@@ -33,7 +33,7 @@ def _plan(state: State) -> Mapping[str, object]:
 
 
 def _protect(state: State) -> Mapping[str, object]:
-    return {"plan": state.plan, "reopen": True}
+    return {"plan": state.plan, "identity": state.request.identity, "reopen": True}
 
 
 def _restore(state: State) -> Mapping[str, object]:

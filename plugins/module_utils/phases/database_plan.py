@@ -37,8 +37,7 @@ class Planned:
 
 def work(step: Step) -> Result:
     opened = Opened(step.config, step.params["identity"])
-    made = database_plan.make(
-        opened,
+    request = database_plan.Request(
         identity=step.params["recovery_point"],
         before=step.before(),
         force=step.params["force"],
@@ -46,8 +45,8 @@ def work(step: Step) -> Result:
         accept=step.accept,
         database=step.params["database"],
         others=step.params["others"],
-        log=step.log,
     )
+    made = database_plan.make(opened, request, log=step.log)
     text = database_plan.text(made)
     if made.needed:
         text += hooks.planned(step.config, "database")
