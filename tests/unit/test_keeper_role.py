@@ -53,6 +53,10 @@ CASES: dict[str, dict[str, Any]] = {
         "lifeboat_objects": {},
         "lifeboat_files": {"sources": [{"name": "uploads", "volume": "uploads"}]},
     },
+    "follows": {
+        "lifeboat_keeper": {"host": "keeper1"},
+        "lifeboat_wal": {"enabled": True, "window_days": 9, "spool_limit": "9G", "interval": 10},
+    },
     "told": {"lifeboat_keeper": {"host": "keeper1"}, "switch": "https://hc-ping.com/1\n", "figures": "/var/lib/x"},
 }
 PLAY = [{
@@ -112,6 +116,17 @@ def test_a_keeper_of_a_stack_without_a_database_awaits_its_files(rendered: Path)
     made = found(rendered, "files")[0]
     assert [kind.name for kind in configured(made)] == ["files"]
     assert [kind.name for kind in configured(found(rendered, "plain")[0])] == ["database", "config"]
+
+
+@pytest.mark.slow
+def test_it_follows_the_wal_where_that_is_received(rendered: Path) -> None:
+    made = found(rendered, "follows")[0]
+    assert (made.wal.enabled, made.wal.window_days, made.wal.spool_limit) == (True, 9, "4G")
+    assert not found(rendered, "plain")[0].wal.enabled
+    service, timer = ((ROLE / f"templates/follow-{kind}.j2").read_text() for kind in ("service", "timer"))
+    assert "keeper follow --stack {{ vault_keeper_stack }}\n" in service
+    assert "\nOnUnitInactiveSec=60\n" in timer
+    assert (ROLE / "templates/service.j2").read_text().splitlines()[-16:] == service.splitlines()[-16:]
 
 
 @pytest.mark.slow

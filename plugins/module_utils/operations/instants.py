@@ -23,6 +23,7 @@ from ..database.wal import relations, standing, when
 from ..database.wal.archive import Archive
 from ..repository import sources
 from ..repository.manifest import Manifest
+from ..site import granted
 from ..stack.runtime import Opened
 from ..wal.catalogue import Catalogue, Route, Window
 from ..wal.instants import At, Instant, Mark, Transaction
@@ -96,7 +97,8 @@ def known(run: Opened, source: str = sources.REPOSITORY) -> Known:
 
 @contextlib.contextmanager
 def _opened(run: Opened, source: str = sources.REPOSITORY) -> Iterator[tuple[Archive, Catalogue]]:
-    with standing.archive(run, sources.open_place(run, source)) as archive:
+    place = sources.open_place(run if source == sources.REPOSITORY else granted.opened(run), source)
+    with standing.archive(run, place) as archive:
         yield archive, archive.catalogue()
 
 
