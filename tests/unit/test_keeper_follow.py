@@ -453,6 +453,25 @@ def test_a_piece_that_is_withheld_is_waited_for_until_the_next_span(world: Follo
     assert world.span(first).notes == 1
 
 
+def test_a_note_that_was_changed_while_its_pieces_came_is_strange(world: Followed) -> None:
+    """Its pieces came, and it did not: then it names the same pieces with other bytes."""
+    world.write()
+    world.follow()
+    (identity,) = world.spans
+    name = world.write()
+    text = note_of(world, 2).read_text()
+    world.repo.add("wal", identity, name, (world.there(identity) / name).read_bytes())
+    other = b"?" * 1000
+    (world.there(identity) / name).chmod(0o600)
+    (world.there(identity) / name).write_bytes(other)
+    before = json.loads(text)["pieces"][0]["sha256"]
+    note_of(world, 2).write_text(text.replace(before, filesystem.sha256(other)))
+    done = world.follow()
+    assert [(item.what, item.why) for item in done.strange] == [(identity, f"the keeper has {name} with other bytes")]
+    assert spans.damaged(world.repo, world.span(identity)) == {}
+    assert world.span(identity).notes == 1
+
+
 def test_more_than_the_quota_does_not_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     world = Followed(tmp_path, monkeypatch, quota="200K")
     for _ in range(20):
@@ -468,13 +487,14 @@ def test_more_than_the_quota_does_not_come(tmp_path: Path, monkeypatch: pytest.M
 def test_a_thousand_spans_in_a_minute_do_not_come(world: Followed) -> None:
     world.write()
     world.follow()
-    world.with_limits(per_day=3)
+    world.with_limits(per_day=1)
+    world.config = dataclasses.replace(world.config, wal=WalSettings(enabled=True, window_days=1))
     for _ in range(5):
         world.begin()
         world.write()
     done = world.follow()
-    assert any("more than 3 new spans" in item.what for item in done.strange)
-    assert len(world.repo.ids("wal")) == 4
+    assert any("more than 4 new spans" in item.what for item in done.strange)
+    assert len(world.repo.ids("wal")) == 5
 
 
 def test_names_without_end_end_it(world: Followed) -> None:

@@ -15,7 +15,6 @@ came before. Receipts are written when a span closes, and only while no pull run
 from __future__ import annotations
 
 import contextlib
-import math
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -196,10 +195,8 @@ class _Follow:
         return found
 
     def _within_rate(self, fresh: list[str]) -> list[str]:
-        """As many as may have begun since the last run, the oldest first; at the first run all."""
-        before, most = self.state.tried_at, self._keeper.limits.names
-        if before:
-            most = self._keeper.limits.per_day * max(1, math.ceil((self._began - before) / timedelta(days=1)))
+        """As many as a host may have that keeps what its proved bases need, the oldest first."""
+        most = self._keeper.limits.per_day * 2 * (self._config.wal.window_days + 1)
         if len(fresh) > most:
             self._strange(f"{self._folder}: more than {most} new spans", "they are not followed")
         return fresh[:most]
@@ -266,10 +263,11 @@ class _Follow:
         return note, notes.digest(data)
 
     def _fetch(self, identity: str, artefact: Artefact) -> None:
-        """One piece, compared as it comes. What is here was compared then."""
+        """One piece, compared as it comes. One that came in a run that ended before its note did is compared again: the
+        note may be another now."""
         name = artefact.name
         if name in self._here:
-            if self._here[name] != artefact.size:
+            if spans.damaged_piece(self._repo, identity, artefact):
                 raise wrong(_FOLLOW, identity, f"the keeper has {name} with other bytes")
             return
         parts = (self._folder, identity, name)
@@ -310,8 +308,10 @@ class _Follow:
             why = why or (spans.unlike_notes(span, chain) if chain else "")
             if why:
                 raise wrong(_FOLLOW, identity, why)
+            noted = {entry.name for note, _digest in chain for entry in note.pieces}
             for artefact in manifest.artefacts:
-                self._fetch(identity, artefact)
+                if artefact.name not in noted:  # those are what the notes say
+                    self._fetch(identity, artefact)
         except IntegrityError:
             self._room(len(data))
             receive.put_aside(self._directory, identity, data)

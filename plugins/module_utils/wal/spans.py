@@ -226,12 +226,19 @@ def damaged(repo: Repository, span: Span) -> dict[str, str]:
     backup. A file that no note names yet does not belong to it."""
     differences: dict[str, str] = {}
     for artefact in (*(piece.artefact for piece in span.pieces), *span.histories):
-        try:
-            for _chunk in stored(repo, span.id, artefact):
-                pass
-        except LifeboatError as exc:
-            differences[artefact.name] = f"{artefact.name}: {exc.cause}"
+        if cause := damaged_piece(repo, span.id, artefact):
+            differences[artefact.name] = f"{artefact.name}: {cause}"
     return differences
+
+
+def damaged_piece(repo: Repository, identity: str, artefact: Artefact) -> str:
+    """What is wrong with one file of a span, which is read to its end; empty where nothing is."""
+    try:
+        for _chunk in stored(repo, identity, artefact):
+            pass
+    except LifeboatError as exc:
+        return exc.cause
+    return ""
 
 
 def stored(repo: Repository, identity: str, artefact: Artefact) -> Iterator[bytes]:
