@@ -348,15 +348,15 @@ class _Follow:
                 if data is None:
                     span = spans.of_notes(identity, self._chain(identity))
                     made = spans.manifest_of(span, clock.now(), closed_by=KEEPER)
-                    repositories.publish(self._run, made, partial(self._place, receipts, identity, "made"))
+                    repositories.publish(self._run, made, partial(self._publish, receipts, identity, "made"))
                 else:
-                    self._place(receipts, identity, "received", data)
+                    self._publish(receipts, identity, "received", data)
                 self.done.closed.append(identity)
             few, more = bounded(item for item in self.done.strange if item not in receipts.reported)
             if few:
                 receipts.append(Record(0, self._began, "", "followed", strange=few, more=more), clock.now())
 
-    def _place(self, receipts: Receipts, identity: str, kind: Literal["received", "made"], data: bytes) -> None:
+    def _publish(self, receipts: Receipts, identity: str, kind: Literal["received", "made"], data: bytes) -> None:
         """What has no receipt was never there, so that comes first."""
         if identity not in receipts.received:
             receipts.append(Record(0, self._began, "", kind, identity, filesystem.sha256(data)), clock.now())

@@ -135,11 +135,11 @@ def catch_up(run: Opened, *, log: Log) -> Outcome:
     return Outcome(where, tuple(copied), held, tuple(failed))
 
 
-def _ordered(found: Sequence[Entry], there: Mapping[str, Collection[str]], *, sent: bool) -> list[Entry]:
+def _ordered(entries: Sequence[Entry], there: Mapping[str, Collection[str]], *, sent: bool) -> list[Entry]:
     """The newest first. sent: what grows is brought by its sender, in order and with its notes (database/wal/vault.py);
     what of it is there is compared as everything is."""
     left = GROWING if sent else ()
-    due = [entry for entry in found if entry.component not in left or entry.id in there[entry.component]]
+    due = [entry for entry in entries if entry.component not in left or entry.id in there[entry.component]]
     return sorted(due, key=lambda item: item.id.rpartition("backup_")[2], reverse=True)
 
 
