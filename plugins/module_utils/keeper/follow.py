@@ -344,7 +344,8 @@ class _Follow:
             return
         with lock.held(self._config.stack, "keeper follow", directory=self._directory):
             receipts = receipts_file.load(self._directory, repair=True)
-            for identity, data in sorted(self.ready.items()):
+            for identity in sorted(self.ready):
+                data = self.ready[identity]
                 if data is None:
                     span = spans.of_notes(identity, self._chain(identity))
                     made = spans.manifest_of(span, clock.now(), closed_by=KEEPER)

@@ -373,8 +373,9 @@ def _retention(facts: Facts) -> Iterator[Sample]:
 def _wal(facts: Facts) -> Iterator[Sample]:
     """By the sender's own record: each pass of it asks the vault. A repository in a bucket is off the host itself."""
     if ("copy", WAL) in duties(facts.config):
-        sent = vault.copied(facts.config) if _copied(facts.config) else send.ledger(facts.config)
-        yield _done("copy", WAL, sent.reached.at if sent and sent.reached else None)
+        copied, ledger = vault.copied(facts.config), send.ledger(facts.config)
+        reached = copied and copied.reached if _copied(facts.config) else ledger and ledger.reached
+        yield _done("copy", WAL, reached.at if reached else None)
 
 
 def _status(facts: Facts) -> Iterator[Sample]:
