@@ -28,9 +28,14 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
 from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import changes, follow, guard
 from ansible_collections.lifeboat.dr.plugins.module_utils.mirror.changes import Change, Note, Reached, Trail
 from ansible_collections.lifeboat.dr.plugins.module_utils.mirror.listing import Point
+from ansible_collections.lifeboat.dr.plugins.module_utils.mirror.state import State
+from ansible_collections.lifeboat.dr.plugins.module_utils.objects import choose
+from ansible_collections.lifeboat.dr.plugins.module_utils.objects.choose import Request
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations import following
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import notes
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.details import ChangesDetails
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest import parse
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository.sources import Sources
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import bucket
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3.bucket import Doubts, Listed, Version
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3.copier import Copied
@@ -484,6 +489,73 @@ def test_a_look_that_takes_long_is_taken_more_seldom(world: World) -> None:
     follow.remember(config, slow)
     assert follow.interval(config, slow) == 700
     assert not follow.is_due(config, world.at + timedelta(seconds=600))
+
+
+# What an operator sees.
+
+
+def test_an_instant_is_taken_from_changes_where_they_reach_it(world: World) -> None:
+    world.put("a")
+    point = world.backup()
+    world.later(90 * 60)
+    world.put("b")
+    at = world.later()
+    world.look()
+    for instant, says in ((at, "the objects as of "), (world.later(3600), "NOT the objects of ")):
+        run = Opened(world.run.config)
+        sources = Sources(run, "objects", "latest", instant, reach=choose.reach(run))
+        entry, chosen, _passed = choose.choose(run.config, sources, Request(before=instant))
+        assert (entry.id, chosen.manifest.seal) == (point.id, point.manifest.seal)
+        assert choose.instant_text(chosen, instant).startswith(f"{says}{clock.format_time(instant)}: ")
+        assert [row.key for row in chosen.entries()] == (["a", "b"] if instant == at else ["a"])
+    assert "2 h 31 min before" in choose.instant_text(chosen, instant)
+    assert choose.instant_text(point, point.at) == choose.instant_text(point, None) == ""
+    assert choose.instant_of(clock.format_time(at)) == clock.parse_time(clock.format_time(at))
+    assert choose.instant_of(point.id) is None
+
+
+def test_status_says_until_when_and_what_a_loss_would_cost(world: World) -> None:
+    config = world.run.config
+    assert [one.result for one in following.checks(config, world.at)] == ["FAIL"]
+    world.put("a")
+    world.backup()
+    world.later()
+    world.look()
+    behind, rpo = following.checks(config, world.later(30))
+    assert (behind.name, behind.result, rpo.name, rpo.result) == ("object changes", "PASS", "rpo", "PASS")
+    assert rpo.detail.startswith("objects 30 s here (1 objects, a look takes 0.")
+    behind, _rpo = following.checks(config, world.later(3600))
+    assert behind.result == "FAIL"
+    off = replace(config, objects=replace(config.objects, changes_seconds=0))
+    assert [*following.checks(off, world.at)] == []
+
+
+def test_a_timer_is_started_and_stopped(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    called: list[tuple[str, ...]] = []
+    monkeypatch.setattr(following, "systemctl", lambda *words: called.append(words))
+    monkeypatch.setattr(following.continuous, "UNITS", world.root)
+    monkeypatch.setattr(following.endpoints, "doubts", lambda run, log: Doubts())
+    service, timer = (world.root / f"lifeboat-changes-shop.{kind}" for kind in ("service", "timer"))
+    assert following.enable(world.run, world.lines.append, dry_run=True) == [f"write {service}", f"write {timer}"]
+    assert (called, service.exists()) == ([], False)
+    assert len(following.enable(world.run, world.lines.append)) == 2
+    assert "OnUnitInactiveSec=60\n" in timer.read_text()
+    assert "changes look --stack shop\n" in service.read_text()
+    assert following.enable(world.run, world.lines.append) == []
+    assert called == [("daemon-reload",), ("enable", "--now", timer.name), ("restart", timer.name)]
+    assert len(following.disable(world.run, world.lines.append)) == 2
+    assert (called[3:], timer.exists()) == ([("disable", "--now", timer.name), ("daemon-reload",)], False)
+    assert following.disable(world.run, world.lines.append) == []
+
+
+def test_what_a_look_copied_counts_as_overwritten_since_the_last_backup(tmp_path: Path) -> None:
+    with State(tmp_path / "journal") as state:
+        state.read_source([Version("a", 1, "new", T, "s2"), Version("b", 1, "same", T, "s1")], None)
+        state.read_vault([Version("a", 1, "new", T, "v2"), Version("b", 1, "same", T, "v1")])
+        before = (Listed("a", 1, "old", T, "s1", "v1", "old"), Listed("b", 1, "same", T, "s1", "v1", "same"))
+        state.read_copies(before)
+        numbers = state.numbers()
+    assert (numbers.copy, numbers.alike, numbers.overwritten, numbers.share) == (0, 1, 1, 50.0)
 
 
 # What goes.

@@ -454,7 +454,7 @@ def _older(change: Change, entry: Union[RawEntry, Listed]) -> bool:
 
 def as_of(point: Point, trail: Trail, target: Optional[datetime]) -> Point:
     """The bucket as it was at that instant; the backup's own where its changes do not reach it. None: as is known."""
-    if not point.holds:
+    if not point.holds or (target is not None and target <= point.manifest.taken_at):
         return point
     name, since = point.held_bucket.name, point.manifest.taken_at
     if target is not None and trail.reach(name, since, target) != target:
