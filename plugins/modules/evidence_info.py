@@ -10,8 +10,8 @@ module: evidence_info
 short_description: Read the records of recoveries, drills and verifications
 version_added: 0.1.0
 description:
-  - Returns every record that the host keeps of a stack, what is wrong with those that are no evidence, and what must be
-    drilled how often.
+  - Returns every record that the host keeps of a stack, what is wrong with those that are not evidence, and what must
+    be drilled how often.
   - M(lifeboat.dr.report) makes pages of it.
 extends_documentation_fragment:
   - lifeboat.dr.stack

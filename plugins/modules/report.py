@@ -72,7 +72,7 @@ overdue:
   type: list
   elements: dict
 broken:
-  description: Records that are no evidence, each with C(host), C(stack), C(id), C(problem).
+  description: Records that are not evidence, each with C(host), C(stack), C(id), C(problem).
   returned: success
   type: list
   elements: dict

@@ -306,7 +306,7 @@ def test_a_rebuild_asks_before_it_moves_what_is_in_no_backup(case: Many) -> None
     before = case.every()
     made = case.plan(force=True, method="rebuild")
     assert made["asks"] == ["plain"]
-    with pytest.raises(UsageError, match="it would put the bucket plain aside, and nobody said so"):
+    with pytest.raises(UsageError, match="rebuilding would also move the bucket plain aside"):
         case.recover(force=True, method="rebuild")
     assert (case.every(), case.process.up) == (before, True)
     found = case.recover(force=True, method="rebuild", other_buckets="restore")

@@ -71,8 +71,8 @@ VAULT: list[tuple[str, Fault, type[LifeboatError], str, str, str]] = [
     ("silence", when(listing, SILENT), LifeboatError, "s3://", "Read timeout", "Check endpoint_url"),
     ("silence in mid-mirror", when(writing(8), SILENT), LifeboatError, "'key ", "Read timeout", "Check endpoint_url"),
     ("200 with an error in it", when(listing, error(200, "InternalError")), LifeboatError, "s3://", "InternalError: no", "Look up"),
-    ("200 with a web page", when(listing, Reply(body="<html><body>hello</body></html>")), LifeboatError, "s3://", "what is no listing: <html>", "Is that an S3 endpoint"),
-    ("200 with nothing", when(listing, Reply()), LifeboatError, "s3://", "what is not S3's: no XML", "Is that an S3 endpoint"),
+    ("200 with a web page", when(listing, Reply(body="<html><body>hello</body></html>")), LifeboatError, "s3://", "is not a bucket listing: <html>", "Is that an S3 endpoint"),
+    ("200 with nothing", when(listing, Reply()), LifeboatError, "s3://", "is not S3's: it is not XML", "Is that an S3 endpoint"),
     ("its disk is full", when(writing(8), error(507, "XMinioStorageFull")), SpaceError, "'key ", "the server's storage is full", "Free space there"),
     ("its drives are read-only", when(writing(8), Reply(400, "<Error><Code>Forbidden</Code><Message>drive is read-only</Message></Error>")), LifeboatError, "'key ", "cannot write to its drives", "Make them writable"),
     ("its quota is used up", when(writing(8), error(403, "QuotaExceeded")), SpaceError, "'key ", "the bucket's quota is used up", "Raise the bucket's quota"),
@@ -176,7 +176,7 @@ def test_a_web_page_in_place_of_tags(world: World, weed: SeaweedFS) -> None:
         weed, when(lambda call: bool(call.key) and "tagging" in call.query, Reply(body="<p>sign in<br>"))
     ) as proxy:
         objects = dataclasses.replace(world.config.objects, endpoint_url=proxy.url)
-        with pytest.raises(LifeboatError, match=r"read the tags \('key .*the server answered what is not S3's: no XML"):
+        with pytest.raises(LifeboatError, match=r"read the tags \('key .*the server's answer is not S3's: it is not XML"):
             take.take(Opened(dataclasses.replace(world.config, objects=objects)), log=world.lines.append)
 
 

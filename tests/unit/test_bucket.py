@@ -273,16 +273,16 @@ LOOP = "<NextKeyMarker>a</NextKeyMarker>"
         pytest.param([(403, error("InvalidAccessKeyId"))], 1, "refuses the key", id="wrong key"),
         pytest.param([(403, "")], 1, "access denied", id="no words"),
         pytest.param([(404, error("NoSuchBucket"))], 1, "no such bucket", id="no bucket"),
-        pytest.param([(200, "<html>hello</html>")], 1, "what is no listing: <html>", id="another site"),
-        pytest.param([(200, "hello")], 1, "what is not S3's: no XML", id="not even XML"),
+        pytest.param([(200, "<html>hello</html>")], 1, "is not a bucket listing: <html>", id="another site"),
+        pytest.param([(200, "hello")], 1, "is not S3's: it is not XML", id="not even XML"),
         pytest.param([page(item("a"), more=LOOP)], 2, "followed by itself", id="endless"),
         pytest.param([page(item("a"), more="<x/>")], 1, "followed by itself", id="more without a mark"),
-        pytest.param([page(item("a", Size="many"))], 1, "what is no listing", id="a size that is none"),
-        pytest.param([page(item("a", LastModified="yesterday"))], 1, "what is no listing", id="a time that is none"),
-        pytest.param([page(item("a", Size="-5"))], 1, "what is no listing", id="less than nothing"),
-        pytest.param([page(item("a", Size="9" * 20))], 1, "what is no listing", id="more than there can be"),
+        pytest.param([page(item("a", Size="many"))], 1, "is not a bucket listing", id="a size that is none"),
+        pytest.param([page(item("a", LastModified="yesterday"))], 1, "is not a bucket listing", id="a time that is none"),
+        pytest.param([page(item("a", Size="-5"))], 1, "is not a bucket listing", id="less than nothing"),
+        pytest.param([page(item("a", Size="9" * 20))], 1, "is not a bucket listing", id="more than there can be"),
         pytest.param(
-            [page(item("a", LastModified="9999-12-31T23:59:59Z"))], 1, "what is no listing", id="the end of all times"
+            [page(item("a", LastModified="9999-12-31T23:59:59Z"))], 1, "is not a bucket listing", id="the end of all times"
         ),
     ],
 )
@@ -425,7 +425,7 @@ def test_every_bucket_that_the_key_sees(server: dict[str, Any]) -> None:
     ("answer", "words"),
     [
         ((403, error("AccessDenied")), "access denied"),
-        (page(item("a")), "what is no listing"),
+        (page(item("a")), "is not a bucket listing"),
         ((200, "<p>"), "no XML"),
     ],
 )
@@ -656,7 +656,7 @@ def test_a_clock_that_tells_no_time(server: dict[str, Any]) -> None:
 )
 def test_an_upload_that_is_listed_by_half_is_no_listing(server: dict[str, Any], row: str) -> None:
     server["answers"] = [page(f"<Upload>{row}</Upload>", kind="ListMultipartUploadsResult")]
-    with pytest.raises(LifeboatError, match="what is no listing"):
+    with pytest.raises(LifeboatError, match="is not a bucket listing"):
         list(bucket.uploads(server["bucket"]))
 
 

@@ -292,7 +292,7 @@ def test_a_drill_whose_record_was_edited_does_not_count(tmp_path: Path) -> None:
     path.write_text(path.read_text().replace("the data directory is wiped", "the data directory is damaged"))
     found = lines(config, "quarterly")
     assert found["drill of the database"].result == FAIL
-    assert (found["records"].result, "1 are no evidence" in found["records"].figure) == (FAIL, True)
+    assert (found["records"].result, "1 are not evidence" in found["records"].figure) == (FAIL, True)
 
 
 # --- how it is shown ---

@@ -465,8 +465,8 @@ def test_the_directory_must_be_empty(world: World) -> None:
 HOSTILE: list[tuple[str, dict[str, Any], str]] = [
     ("climbs", {"name": "srv/../../../etc/cron.d/x"}, "would leave the place"),
     ("absolute", {"name": "/etc/cron.d/x"}, "would leave the place"),
-    ("hard link", {"name": "x", "type": tarfile.LNKTYPE, "linkname": "etc/passwd"}, "is no plain file"),
-    ("device", {"name": "x", "type": tarfile.CHRTYPE}, "is no plain file"),
+    ("hard link", {"name": "x", "type": tarfile.LNKTYPE, "linkname": "etc/passwd"}, "is not a plain file"),
+    ("device", {"name": "x", "type": tarfile.CHRTYPE}, "is not a plain file"),
     ("unlisted", {"name": "srv/evil"}, "is in it and not in the listing"),
 ]
 

@@ -154,8 +154,8 @@ def resealed(world: World, manifest: Manifest, name: str, data: bytes, **details
 
 SEALED_WRONG: list[tuple[str, str, Callable[[bytes], bytes], str, str]] = [
     ("an archive cut", "config.tar.gz", lambda data: data[:-9], "verification|archive|manifest", "cut or damaged"),
-    ("no age file", "secrets.tar.gz.age", lambda data: b"plain" + data, "", "it is no age file"),
-    ("an age file cut at its header", "secrets.json.age", lambda data: data[:60], "", "it is no age file"),
+    ("no age file", "secrets.tar.gz.age", lambda data: b"plain" + data, "", "it is not an age file"),
+    ("an age file cut at its header", "secrets.json.age", lambda data: data[:60], "", "it is not an age file"),
     ("a bundle cut", "git/app.bundle", lambda data: data[:-20], "", "early EOF"),
     ("no images", "images.tar.gz", lambda data: data[:-9], "", "cut or damaged"),
     (
@@ -305,7 +305,8 @@ def test_secrets_that_are_kept_elsewhere_are_named_and_no_gap(world: World) -> N
     assert "kept elsewhere: 3 secret files are left out" in "".join(world.lines)
     found = look(world, taken, recipients=[], secrets="elsewhere")
     assert found["verdict"][0] == PASS
-    assert "kept elsewhere, as lifeboat_config.secrets says; 3 files are in no backup: " in found["secrets"][1]
+    assert "3 files are in no backup: " in found["secrets"][1]
+    assert found["secrets"][1].endswith(" (lifeboat_config.secrets: elsewhere)")
     assert judged(world, recipients=[], secrets="elsewhere")["config secrets"] == found["secrets"]
     assert judged(world, recipients=[])["config secrets"][0] == COULD_NOT_VERIFY
     assert judged(world)["config secrets"][0] == FAIL, "the recipients are given now, and it has none"

@@ -227,8 +227,8 @@ def test_a_page_says_what_it_must(tmp_path: Path) -> None:
 def test_a_record_that_is_no_evidence_says_so_first(tmp_path: Path) -> None:
     page = faces_site.face("html", typed(record(tmp_path)), problem="it was edited", signature="", sha256="")
     shown = "".join(Seen(page).words)
-    assert shown.index("This is no evidence: it was edited.") < shown.index("Recovery time")
-    assert "This is no evidence" in faces_site.face("markdown", typed(record(tmp_path)), problem="it was edited")
+    assert shown.index("This is not evidence: it was edited.") < shown.index("Recovery time")
+    assert "This is not evidence" in faces_site.face("markdown", typed(record(tmp_path)), problem="it was edited")
 
 
 def test_a_record_of_version_1_0_has_every_face(tmp_path: Path) -> None:

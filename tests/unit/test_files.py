@@ -558,7 +558,7 @@ def test_a_disk_that_is_not_mounted_any_more_is_no_backup(
     world.take()
     monkeypatch.undo()
     later()
-    with pytest.raises(UsageError, match="is no mount point any more"):
+    with pytest.raises(UsageError, match="is not a mount point any more"):
         world.take()
 
 

@@ -170,7 +170,7 @@ def test_the_report_has_it_and_both_pages_lead_to_each_other(tmp_path: Path) -> 
     alone = faces_site.site(given, NOW)[1]
     assert "fleet.html" not in alone and b"fleet.html" not in alone["index.html"], "a host knows of itself only"
     bad = {**said(), **evidence, "records": [kept(body, problem="edited")]}
-    assert "1 that are no evidence" in faces_site.site([bad], NOW, fleet=True)[1]["fleet.html"].decode()
+    assert "1 that are not evidence" in faces_site.site([bad], NOW, fleet=True)[1]["fleet.html"].decode()
 
 
 def playbook(inventory: Path, *words: str) -> subprocess.CompletedProcess[str]:

@@ -603,7 +603,7 @@ HELD = {"api": "minio", "users": 1}
 
 @pytest.mark.parametrize(("api", "held", "result", "words"), [
     ("", None, COULD_NOT_VERIFY, "access keys of the object store are in no backup; set lifeboat_objects.admin"),
-    ("elsewhere", None, PASS, "kept elsewhere, as lifeboat_objects.admin says"),
+    ("elsewhere", None, PASS, "not in any backup (lifeboat_objects.admin: elsewhere)"),
     ("minio", None, COULD_NOT_VERIFY, "was taken without them; take a new one: lifeboat backup objects"),
     ("seaweedfs", HELD, COULD_NOT_VERIFY, "was taken without them; take a new one: lifeboat backup objects"),
     ("minio", {**HELD, "problem": "access denied"}, COULD_NOT_VERIFY, "was taken without them: access denied"),

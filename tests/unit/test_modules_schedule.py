@@ -130,7 +130,7 @@ def test_a_mark_without_its_job_takes_no_other_along(asked: Callable[..., dict[s
         ({"schedule": "0 2 * *"}, "'0 2 * *' is not minute, hour, day, month and weekday"),
         ({"schedule": "0 2 * * *\n* * * * * root rm"}, "is not minute"),
         ({"schedule": "@daily"}, "is not minute"),
-        ({"schedule": "0 25 * * *"}, "'25' is no hour (0 to 23)"),
+        ({"schedule": "0 25 * * *"}, "the hour must be 0 to 23, not '25'"),
         ({"job": "lifeboat\n* * * * * root rm"}, "a job is one line"),
         ({"name": "a\nb"}, "a job is one line"),
     ],

@@ -109,7 +109,7 @@ FAULTS: list[tuple[dict[str, Any], type[LifeboatError], str]] = [
     ({"status": 503, "body": error("SlowDown"), "delay": 0.2}, LifeboatError, r"at this rate \(SlowDown"),
     ({"status": 200, "body": error("InternalError")}, LifeboatError, r"InternalError"),
     ({"status": 200, "body": "<html><p>It works!</p></html>"}, IntegrityError, r"did not keep.*It works.*a web server"),
-    ({"status": 200, "body": "<html><p>It works!"}, LifeboatError, r"Internal Server Error|what is not S3's"),
+    ({"status": 200, "body": "<html><p>It works!"}, LifeboatError, r"Internal Server Error|is not S3's"),
     ({"status": 404, "body": "<html><body>no</body></html>"}, UsageError, r"no S3 server.*endpoint_url and port"),
     ({"delay": 5}, LifeboatError, r"Read timeout.*the server runs"),
 ]  # fmt: skip

@@ -44,7 +44,7 @@ def add_review(parser: argparse.ArgumentParser) -> None:
 
 
 def report(config: Config, arguments: argparse.Namespace, log: Log) -> Answer:
-    """Show the records. It fails, with exit code 6, if a record is no evidence or a signature is bad."""
+    """Show the records. It fails, with exit code 6, if a record is not evidence or a signature is bad."""
     if arguments.id:
         kept = _checked(config, store.load(config, arguments.id), arguments.allowed_signers)
         return _show_record(kept, arguments.format)

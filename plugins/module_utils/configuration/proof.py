@@ -129,7 +129,7 @@ def left_out(config: Config, left: Sequence[str]) -> Check:
     """Return what status and a verification say of secret files that are in no backup."""
     named = f"{len(left)} files are in no backup: {', '.join(left[:3])}{', …' if len(left) > 3 else ''}"
     if config.config.secrets == "elsewhere":
-        return Check("secrets", PASS, f"kept elsewhere, as lifeboat_config.secrets says; {named}")
+        return Check("secrets", PASS, f"{named} (lifeboat_config.secrets: elsewhere)")
     remedy = "name a key in lifeboat_config.recipients, or say secrets: elsewhere"
     if config.config.recipients:
         remedy = "it was taken when there was no recipient; take a new one: lifeboat backup config"

@@ -96,7 +96,7 @@ def _judged(answer: Mapping[str, object], stack: Optional[Stack]) -> StackRow:
         found.append(Check(duty.name, FAIL, f"{last}, every {duty.days} days"))
     bad = [held for held in stack.records if not held.good] if stack else []
     if bad:
-        found.append(Check("records", FAIL, f"{len(bad)} that are no evidence, such as {bad[-1].id}"))
+        found.append(Check("records", FAIL, f"{len(bad)} that are not evidence, such as {bad[-1].id}"))
     wrong = sorted((check for check in found if check.result != PASS), key=lambda check: check.result != FAIL)
     return StackRow(host, name, checks.verdict(found), tuple(wrong), _oldest(found, NEWEST), _oldest(found, PROOF))
 

@@ -25,7 +25,7 @@ def html(record: Record, *, problem: str = "", signature: str = "", sha256: str 
     body = [
         tag("h1", badge(record.verdict), " ", title),
         tag("p", f"{record.host}, {words.moment(record.started_at or record.recorded_at)}", class_="soft"),
-        tag("p", badge("FAIL"), " ", tag("strong", f"This is no evidence: {problem}.")) if problem else None,
+        tag("p", badge("FAIL"), " ", tag("strong", f"This is not evidence: {problem}.")) if problem else None,
         facts([*words.facts(record), *words.vouched(record, signature)]),
         section("Error", tag("pre", record.error)) if record.error else None,
         section("Timeline", _timeline(record)),

@@ -25,7 +25,7 @@ def markdown(record: Record, *, problem: str = "", signature: str = "", sha256: 
     when = words.moment(record.started_at or record.recorded_at)
     lines = [f"# {text(record.verdict)}: {text(words.title(record))}", "", f"{text(record.host)}, {text(when)}", ""]
     if problem:
-        lines += [f"**This is no evidence: {text(problem)}.**", ""]
+        lines += [f"**This is not evidence: {text(problem)}.**", ""]
     lines += [
         f"* {text(name)}: **{text(value)}**"
         for name, value in (*words.facts(record), *words.vouched(record, signature))

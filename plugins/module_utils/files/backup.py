@@ -111,7 +111,7 @@ def _refuse_emptied(earlier: _Earlier, now_held: Mapping[str, HeldFiles], stack:
             continue
         if before.mounted and not now.mounted and before.path == now.path:
             since = earlier.reference_id
-            cause = f"{before.path} is no mount point any more, as it was in {since}: its disk is not mounted"
+            cause = f"{before.path} is not a mount point any more, as it was in {since}: its disk is not mounted"
         elif before.files > FEW_FILES and 2 * now.files < before.files:
             cause = f"{name} holds {now.files} files, and in {earlier.reference_id} {before.files}"
         else:

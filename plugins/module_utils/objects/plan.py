@@ -469,8 +469,8 @@ def _of_an_older_backup(config: Config, assessment: Assessment) -> NotFoundError
 def unasked(config: Config, names: Sequence[str]) -> UsageError:
     """A rebuild would move aside what it does not bring back."""
     return UsageError(
-        "rebuild the object store", config.stack, f"it would put {several('bucket', names)} aside, and nobody said so",
-        f"Nothing was moved. Look at the plan of -e method=rebuild, then say {_CHOICE}.",
+        "rebuild the object store", config.stack, f"rebuilding would also move {several('bucket', names)} aside",
+        f"Nothing was moved. Look at the plan of -e method=rebuild, then decide: {_CHOICE}.",
     )  # fmt: skip
 
 

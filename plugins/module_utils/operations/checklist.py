@@ -211,4 +211,4 @@ def _drills(config: Config, now: datetime) -> Iterator[Item]:
     bad = [item for item in kept if item.problem]
     if bad:
         words = "; ".join(f"{item.id}: {item.problem}" for item in bad[:3])
-        yield Item(DRILLS, "records", FAIL, f"{len(bad)} are no evidence: {words}", "all can be read")
+        yield Item(DRILLS, "records", FAIL, f"{len(bad)} are not evidence: {words}", "all can be read")

@@ -108,7 +108,7 @@ def _identities_judged(
         return
     name, unknown = IDENTITIES, ""
     if api == ELSEWHERE:
-        yield Check(name, PASS, "kept elsewhere, as lifeboat_objects.admin says")
+        yield Check(name, PASS, "not in any backup (lifeboat_objects.admin: elsewhere)")
         return
     if not api:
         unknown = UNKEPT

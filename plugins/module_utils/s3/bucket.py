@@ -857,4 +857,4 @@ def _too_many(attempted: str, subject: str, cause: str) -> IntegrityError:
 
 def _unintelligible(bucket: Bucket, attempted: str, what: str) -> LifeboatError:
     remedy = "Is that an S3 endpoint? Correct endpoint_url and port, or look at the server's log."
-    return LifeboatError(attempted, bucket.url, f"the server answered what is no listing: {what}", remedy)
+    return LifeboatError(attempted, bucket.url, f"the server's answer is not a bucket listing: {what}", remedy)

@@ -294,7 +294,7 @@ def translate(exc: BaseException, attempted: str, subject: str) -> LifeboatError
     if isinstance(exc, known.SSLError) or error_registry.answered("", str(exc)) is tls:
         return tls.kind(attempted, subject, f"{tls.description}: {exc}", tls.remedy)
     if isinstance(exc, of_a_parser) or _raised_in(exc, "botocore.parsers"):
-        cause = "the server answered what is not S3's: " + " ".join(str(exc).split())[:200]
+        cause = "the server's answer is not S3's: " + " ".join(str(exc).split())[:200]
         return LifeboatError(attempted, subject, cause, "Is that an S3 endpoint? Correct endpoint_url and port.")
     if isinstance(exc, known.ParamValidationError):
         return UsageError(attempted, subject, str(exc), "Correct the bucket's name or the prefix.")

@@ -398,7 +398,7 @@ def xml(body: bytes, attempted: str, subject: str) -> ElementTree.Element:
         with contextlib.suppress(ElementTree.ParseError):
             return ElementTree.fromstring(_sayable(body))  # noqa: S314
         raise LifeboatError(
-            attempted, subject, f"the server answered what is not S3's: no XML ({exc})",
+            attempted, subject, f"the server's answer is not S3's: it is not XML ({exc})",
             "Is that an S3 endpoint? Correct endpoint_url and port, or look at the server's log.",
         ) from exc  # fmt: skip
 

@@ -231,7 +231,7 @@ def stanzas(stream: IO[bytes], subject: str) -> tuple[str, ...]:
     data = stream.read(_HEADER)
     mac = _MAC.search(data)
     if not data.startswith(_INTRO) or mac is None:
-        raise IntegrityError("read the age header", subject, "it is no age file, or its header is cut or damaged")
+        raise IntegrityError("read the age header", subject, "it is not an age file, or its header is cut or damaged")
     kinds = tuple(item.decode("ascii", "replace") for item in _STANZA.findall(data[: mac.start()]))
     if not kinds or len(data) <= mac.end():
         raise IntegrityError("read the age header", subject, "it names no recipient or ends after its header")

@@ -186,7 +186,7 @@ class Packer:
             for _attempt in range(TRIES):
                 before = os.fstat(handle)
                 if not stat.S_ISREG(before.st_mode):
-                    self.packed.skipped[path] = "it is no plain file any more"
+                    self.packed.skipped[path] = "it is not a plain file any more"
                     return
                 size, digest = self._read(file, spool, path)
                 after = os.fstat(handle)
@@ -331,7 +331,7 @@ def _entry(member: tarfile.TarInfo, subject: str) -> Entry:
     kind = FILE if member.isreg() else DIRECTORY if member.isdir() else LINK if member.issym() else ""
     name = member.name.rstrip("/")
     if not kind:
-        raise IntegrityError("read the archive", subject, f"{name!r} is no plain file, directory or symbolic link")
+        raise IntegrityError("read the archive", subject, f"{name!r} is not a plain file, directory or symbolic link")
     if name != "." and (any(part in ("", ".", "..") for part in name.split("/")) or "\0" in name):
         raise IntegrityError("read the archive", subject, f"{name!r} would leave the place it is unpacked to")
     mtime = int(member.mtime)

@@ -68,7 +68,7 @@ class _Field:
         if text.lower() in self.names:
             return self.names.index(text.lower()) + self.offset
         if not text.isdigit() or not self.first <= int(text) <= self.last:
-            raise ValueError(f"{text!r} is no {self.what} ({self.first} to {self.last})")
+            raise ValueError(f"the {self.what} must be {self.first} to {self.last}, not {text!r}")
         return int(text)
 
 

@@ -53,7 +53,7 @@ def break_build(run: Opened, _lot: random.Random, log: Log) -> str:
 
 
 def _conclusion(config: Config, commit: str, log: Log) -> str:
-    """Return how the workflow run of that commit ended; empty where it did not in the time that it has."""
+    """Return how the workflow run of that commit ended; empty where it did not end in time."""
     settings, client = config.frontend, frontend_assess.client_of(config.frontend, _token(config))
     seen: Optional[Run] = None
 
