@@ -97,16 +97,10 @@ phase:
 """
 
 
-from ansible_collections.lifeboat.dr.plugins.module_utils.base import lock
-from ansible_collections.lifeboat.dr.plugins.module_utils.frontend import (
-    assess as frontend_assess,
-)
-from ansible_collections.lifeboat.dr.plugins.module_utils.frontend import (
-    recovery as frontend_recovery,
-)
+from ansible_collections.lifeboat.dr.plugins.module_utils.frontend import assess as frontend_assess
+from ansible_collections.lifeboat.dr.plugins.module_utils.frontend import recovery as frontend_recovery
 from ansible_collections.lifeboat.dr.plugins.module_utils.frontend.plan import Plan
-from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import state as recovery_state
-from ansible_collections.lifeboat.dr.plugins.module_utils.stack import hooks
+from ansible_collections.lifeboat.dr.plugins.module_utils.recovery.turn import changing
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import IDENTITY, Result, Task, run
 
@@ -116,9 +110,7 @@ def work(task: Task) -> Result:
     if task.check:
         return Result(frontend_recovery.Recovered(), changed=planned.needed)
     token = frontend_assess.token_of(task.config, task.params["token"])
-    turn = recovery_state.own_turn(task.config, "recover the frontend", planned.stamp, planned.turn)
-    hooked = hooks.continued(task.config, hooks.RECOVERY, "", task.log)
-    with lock.held(task.config.stack, "recover frontend", wait=60), turn, hooked:
+    with changing(task.config, "frontend", planned.stamp, task.log, planned=planned.turn):
         changed, recovered = frontend_recovery.recover(
             Opened(task.config, task.params["identity"]), planned, token, log=task.log
         )

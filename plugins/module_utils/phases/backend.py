@@ -10,23 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from ..settings.scenarios import BACKEND
 from . import backend_plan, backend_recover
-from .recovery import NEXT, Phase, Recovery, State, texts
-
-
-def _plan(state: State) -> Mapping[str, object]:
-    asked = state.request
-    return {
-        "recovery_point": asked.text("recovery_point") or "latest",
-        "accept": asked.text("accept"),
-        "method": asked.text("method") or "auto",
-        "force": bool(asked.options.get("force")),
-        "identity": asked.identity,
-        "host": asked.host,
-    }
-
-
-def _recover(state: State) -> Mapping[str, object]:
-    return {"plan": state.plan, "identity": state.request.identity}
+from .recovery import NEXT, Phase, Recovery, State, assessment, of_plan, texts
 
 
 def _steps(state: State) -> Sequence[tuple[str, Mapping[str, object]]]:
@@ -54,8 +38,8 @@ def _way_back(state: State) -> Sequence[str]:
 RECOVERY = Recovery(
     scenario=BACKEND,
     role="backend_recovery",
-    assess=Phase("plan", backend_plan, _plan),
-    phases=(Phase("recovered", backend_recover, _recover),),
+    assess=assessment(backend_plan),
+    phases=(Phase("recovered", backend_recover, of_plan),),
     steps=_steps,
     state=_state,
     way_back=_way_back,

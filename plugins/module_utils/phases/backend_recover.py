@@ -11,10 +11,8 @@ from dataclasses import dataclass
 
 from ..backend import recovery as backend_recovery
 from ..backend.planned import Plan
-from ..base import lock
 from ..base.checks import Check
-from ..recovery import state as recovery_state
-from ..stack import hooks
+from ..recovery.turn import changing
 from ..stack.runtime import Opened
 from .step import IDENTITY, Options, Result, Step
 
@@ -32,9 +30,7 @@ def work(step: Step) -> Result:
     planned = step.plan(Plan, "backend_plan_info")
     if not planned.needed or step.check:
         return Result(Nothing(), changed=planned.needed)
-    turn = recovery_state.own_turn(step.config, "recover the backend", planned.stamp, planned.turn)
-    hooked = hooks.continued(step.config, hooks.RECOVERY, "", step.log)
-    with lock.held(step.config.stack, "recover backend", wait=60), turn, hooked:
+    with changing(step.config, "backend", planned.stamp, step.log, planned=planned.turn):
         done, error = backend_recovery.recover(Opened(step.config), planned, key=step.params["identity"], log=step.log)
     if error:
         step.fail(error, Result(done))

@@ -6,14 +6,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-
 from ..dumps import plan as dumps_plan
-from ..repository import sources
+from ..settings.scenarios import DUMPS
 from ..site import granted
-from ..stack import hooks
 from ..stack.runtime import Opened
+from .planning import planned
 from .step import ACCEPT, HOLD, IDENTITY, TARGET, Options, Result, Step
 
 OPTIONS: Options = {
@@ -26,13 +23,6 @@ OPTIONS: Options = {
 }
 
 
-@dataclass(frozen=True)
-class Planned:
-    plan: object
-    needed: bool
-    text: Sequence[str]
-
-
 def work(step: Step) -> Result:
     given = step.params
     request = dumps_plan.Request(
@@ -41,10 +31,4 @@ def work(step: Step) -> Result:
     )  # fmt: skip
     opened = granted.reached(Opened(step.config, given["identity"]))
     made = dumps_plan.make(opened, request, log=step.log)
-    text = dumps_plan.text(made)
-    if made.needed:
-        text += hooks.planned(step.config, "dumps")
-    if step.holds and made.needed:
-        place, identity = str(made.backup["place"]), str(made.backup["id"])
-        text += sources.hold(opened, place, identity, "recover_dumps", step.now)
-    return Result(Planned(made, made.needed, text))
+    return planned(step, opened, made, dumps_plan.text(made), DUMPS, restores=made.needed)

@@ -6,12 +6,10 @@
 
 from __future__ import annotations
 
-from ..base import lock
 from ..dumps import recovery as dumps_recovery
 from ..dumps.plan import Plan
-from ..recovery import state as recovery_state
+from ..recovery.turn import changing
 from ..site import granted
-from ..stack import hooks
 from ..stack.runtime import Opened
 from .step import IDENTITY, Options, Result, Step
 
@@ -26,9 +24,7 @@ def work(step: Step) -> Result:
     planned = step.plan(Plan, "dumps_plan_info")
     if step.check:
         return Result(dumps_recovery.Recovered(), changed=planned.needed)
-    turn = recovery_state.own_turn(step.config, "recover the dumps", planned.stamp, planned.turn)
-    hooked = hooks.continued(step.config, hooks.RECOVERY, "dumps", step.log)
-    with lock.held(step.config.stack, "recover dumps", wait=60), turn, hooked:
+    with changing(step.config, "dumps", planned.stamp, step.log, planned=planned.turn, component="dumps"):
         opened = granted.reached(Opened(step.config, step.params["identity"]))
         recovered = dumps_recovery.recover(opened, planned, reopens=step.params["reopen"], log=step.log)
     return Result(recovered, changed=True)

@@ -6,14 +6,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-
 from ..files import plan as files_plan
-from ..repository import sources
+from ..settings.scenarios import FILES
 from ..site import granted
-from ..stack import hooks
 from ..stack.runtime import Opened
+from .planning import planned
 from .step import ACCEPT, HOLD, IDENTITY, TARGET, Options, Result, Step
 
 OPTIONS: Options = {
@@ -26,13 +23,6 @@ OPTIONS: Options = {
 }
 
 
-@dataclass(frozen=True)
-class Planned:
-    plan: object
-    needed: bool
-    text: Sequence[str]
-
-
 def work(step: Step) -> Result:
     given = step.params
     request = files_plan.Request(
@@ -40,10 +30,4 @@ def work(step: Step) -> Result:
     )
     opened = granted.reached(Opened(step.config, given["identity"]))
     made = files_plan.make(opened, request, log=step.log)
-    text = files_plan.text(made)
-    if made.needed:
-        text += hooks.planned(step.config, "files")
-    if step.holds and made.needed:
-        place, identity = str(made.backup["place"]), str(made.backup["id"])
-        text += sources.hold(opened, place, identity, "recover_files", step.now)
-    return Result(Planned(made, made.needed, text))
+    return planned(step, opened, made, files_plan.text(made), FILES, restores=made.needed)

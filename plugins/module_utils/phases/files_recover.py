@@ -6,12 +6,10 @@
 
 from __future__ import annotations
 
-from ..base import lock
 from ..files import recovery as files_recovery
 from ..files.plan import Plan
-from ..recovery import state as recovery_state
+from ..recovery.turn import changing
 from ..site import granted
-from ..stack import hooks
 from ..stack.runtime import Opened
 from .step import IDENTITY, Options, Result, Step
 
@@ -26,9 +24,7 @@ def work(step: Step) -> Result:
     planned = step.plan(Plan, "files_plan_info")
     if step.check:
         return Result(files_recovery.Recovered(), changed=planned.needed)
-    turn = recovery_state.own_turn(step.config, "recover the files", planned.stamp, planned.turn)
-    hooked = hooks.continued(step.config, hooks.RECOVERY, "files", step.log)
-    with lock.held(step.config.stack, "recover files", wait=60), turn, hooked:
+    with changing(step.config, "files", planned.stamp, step.log, planned=planned.turn, component="files"):
         opened = granted.reached(Opened(step.config, step.params["identity"]))
         recovered = files_recovery.recover(opened, planned, reopens=step.params["reopen"], log=step.log)
     return Result(recovered, changed=True)

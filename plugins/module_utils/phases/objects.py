@@ -18,7 +18,7 @@ from ..stack.runtime import Opened
 from ..vault import endpoints
 from . import objects_plan, objects_protect, objects_restore, stack_reopen
 from .database import CLOSED, is_closed
-from .recovery import Phase, Recovery, State, mapping, texts
+from .recovery import Phase, Recovery, State, assessment, mapping, of_plan, steps, texts
 from .step import Options
 
 _MOVED = re.compile("The old data lies in .*")
@@ -42,29 +42,6 @@ def ready(config: Config, state: State) -> None:
             "If only services that an earlier recovery stopped are to be started again, run the same command with"
             " --preflight-vault false",
         )  # fmt: skip
-
-
-def _plan(state: State) -> Mapping[str, object]:
-    asked = state.request
-    return {
-        "recovery_point": asked.text("recovery_point") or "latest",
-        "accept": asked.text("accept"),
-        "identity": asked.identity,
-        "recovery_time": asked.text("recovery_time"),
-        "prefix": asked.text("prefix"),
-        "exact": bool(asked.options.get("exact")),
-        "partial": bool(asked.options.get("partial")),
-        "force": bool(asked.options.get("force")),
-        "method": asked.text("method") or "auto",
-        "bucket": asked.text("bucket"),
-        "others": asked.text("others"),
-        "bucket_settings": asked.text("settings"),
-        "hold": asked.confirmed,
-    }
-
-
-def _protect(state: State) -> Mapping[str, object]:
-    return {"plan": state.plan, "identity": state.request.identity}
 
 
 def _restore(state: State) -> Mapping[str, object]:
@@ -105,15 +82,6 @@ def _is_as_found(state: State) -> bool:
     return state.result("protected").get("mode") == "fill" and state.failed("restored")
 
 
-def _steps(state: State) -> Sequence[tuple[str, Mapping[str, object]]]:
-    return (
-        ("assess", state.result("plan")),
-        ("protect", state.result("protected")),
-        ("restore", state.result("restored")),
-        ("reopen", state.result("reopened")),
-    )
-
-
 def _moved(state: State) -> list[str]:
     """How to go back; a protect phase that failed after it had moved the data says in its remedy where that is."""
     protected = state.result("protected")
@@ -147,24 +115,20 @@ def _way_back(state: State) -> Sequence[str]:
     return (f"way back to the old data: {'; '.join(_moved(state)) or 'not needed'}",)
 
 
-def _remedy(state: State) -> str:
-    return "mend the cause, then run the same command again; what is right already is not copied again"
-
-
 RECOVERY = Recovery(
     scenario=OBJECT_STORAGE,
     role="object_storage_recovery",
     ready=ready,
     options=OPTIONS,
-    assess=Phase("plan", objects_plan, _plan),
+    assess=assessment(objects_plan, bucket_settings="settings"),
     phases=(
-        Phase("protected", objects_protect, _protect),
+        Phase("protected", objects_protect, of_plan),
         Phase("restored", objects_restore, _restore, _is_needed),
         Phase("reopened", stack_reopen, _services),
     ),
     after_failure=(Phase("restarted", stack_reopen, _services, _is_as_found),),
-    steps=_steps,
+    steps=steps(plan="assess", protected="protect", restored="restore", reopened="reopen"),
     state=_state,
     way_back=_way_back,
-    remedy=_remedy,
+    remedy=lambda state: "mend the cause, then run the same command again; what is right already is not copied again",
 )

@@ -6,15 +6,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-
 from ..objects import plan as objects_plan
 from ..objects.choose import Request
-from ..repository import sources
+from ..settings.scenarios import OBJECT_STORAGE
 from ..site import granted
-from ..stack import hooks
 from ..stack.runtime import Opened
+from .planning import planned
 from .step import ACCEPT, HOLD, IDENTITY, TARGET, Options, Result, Step
 
 OPTIONS: Options = {
@@ -33,13 +30,6 @@ OPTIONS: Options = {
 }
 
 
-@dataclass(frozen=True)
-class Planned:
-    plan: object
-    needed: bool
-    text: Sequence[str]
-
-
 def work(step: Step) -> Result:
     given = step.params
     request = Request(
@@ -53,10 +43,5 @@ def work(step: Step) -> Result:
     )
     opened = granted.reached(Opened(step.config, step.params["identity"]))
     made = objects_plan.make(opened, request, log=step.log)
-    text = objects_plan.text(made)
-    if made.needed:
-        text += hooks.planned(step.config, "objects")
-    if step.holds and made.mode not in ("none", "reopen"):
-        place, identity = str(made.backup["place"]), str(made.backup["id"])
-        text += sources.hold(opened, place, identity, "recover_object_storage", step.now)
-    return Result(Planned(made, made.needed, text))
+    restores = made.mode not in ("none", "reopen")
+    return planned(step, opened, made, objects_plan.text(made), OBJECT_STORAGE, restores=restores)

@@ -9,13 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..base import lock
 from ..base.checks import Check
 from ..objects import recovery as objects_recovery
 from ..objects.plan import Plan
-from ..recovery import state as recovery_state
+from ..recovery.turn import changing
 from ..site import granted
-from ..stack import hooks
 from ..stack.runtime import Opened
 from .step import IDENTITY, Options, Result, Step
 
@@ -37,7 +35,5 @@ def work(step: Step) -> Result:
     if step.check:
         return Result(Foreseen(planned.mode, planned.mode == "rebuild", planned.writers), changed=True)
     opened = granted.reached(Opened(step.config, step.params["identity"]))
-    turn = recovery_state.own_turn(step.config, "recover the objects", planned.stamp, planned.turn)
-    hooked = hooks.continued(step.config, hooks.RECOVERY, "objects", step.log)
-    with lock.held(step.config.stack, "recover objects", wait=60), turn, hooked:
+    with changing(step.config, "objects", planned.stamp, step.log, planned=planned.turn, component="objects"):
         return Result(objects_recovery.protect(opened, planned, log=step.log), changed=True)

@@ -8,19 +8,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..base import clock, lock
-from ..objects import (
-    plan as objects_plan,
-)
-from ..objects import (
-    recovery as objects_recovery,
-)
-from ..recovery import state as recovery_state
+from ..base import clock
+from ..objects import plan as objects_plan
+from ..objects import recovery as objects_recovery
+from ..recovery.turn import changing
 from ..repository import catalog
 from ..repository import sources as sources_of
 from ..repository.sources import Sources
 from ..site import granted
-from ..stack import hooks
 from ..stack.runtime import Opened
 from .step import ACCEPT, IDENTITY, RESTORE, Diff, Options, Result, Step
 
@@ -59,9 +54,10 @@ def work(step: Step) -> Result:
     if step.check:
         return Result(Chosen(chosen.id), changed=True, diff=diff)
     stamp = given["stamp"] or clock.stamp(step.now)
-    turn = recovery_state.own_turn(step.config, "restore the objects", given["stamp"])
-    hooked = hooks.continued(step.config, hooks.RECOVERY, "objects", step.log, alone=not given["stamp"])
-    with lock.held(stack, "restore objects", wait=60), turn, hooked:
+    with changing(
+        step.config, "objects", given["stamp"], step.log,
+        component="objects", verb="restore", alone=not given["stamp"],
+    ):  # fmt: skip
         result = objects_recovery.restore_objects(
             opened,
             chosen.id,

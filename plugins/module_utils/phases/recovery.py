@@ -18,10 +18,10 @@ from ..base.errors import LifeboatError, Log
 from ..evidence import schema
 from ..settings.config import Config
 from . import evidence
-from .step import Failed, Options, Result, Step
+from .step import Failed, Option, Options, Result, Step
 
 _DETAILS = frozenset(schema.KEPT) - {"seconds_of", "recovery_point"}  # of what a phase returns, what the record keeps
-_FOLLOW = ("hold", "identity", "host")  # from what else an operator gives
+_FOLLOW = ("hold", "identity", "host")  # from what else an operator gives, see State.requested()
 NEXT = "mend the cause, then run the same command again"
 
 
@@ -79,6 +79,15 @@ class State:
         cause = self.result("plan").get("blocked")
         return f"{cause}. Nothing was changed. Next: {self.plan.get('next')}" if cause else ""
 
+    def requested(self, options: Options, **names: str) -> dict[str, object]:
+        """Return what the operator gave of a module's options. names: the playbook's, where the module's are others."""
+        request = self.request
+        follows = {"hold": request.confirmed, "identity": request.identity, "host": request.host}
+        return {
+            name: follows[name] if name in follows else _typed(option, request.options.get(names.get(name, name)))
+            for name, option in options.items()
+        }
+
 
 def always(state: State) -> bool:
     return True
@@ -92,6 +101,21 @@ class Phase:
     work: Work
     options: Callable[[State], Mapping[str, object]]
     when: Callable[[State], bool] = always
+
+
+def assessment(work: Work, **names: str) -> Phase:
+    """Return the phase that plans a recovery, with the options that the operator gave. names: see State.requested()."""
+    return Phase("plan", work, lambda state: state.requested(work.OPTIONS, **names))
+
+
+def of_plan(state: State) -> Mapping[str, object]:
+    """Return the options of a phase that carries the plan out."""
+    return {"plan": state.plan, "identity": state.request.identity}
+
+
+def steps(**names: str) -> Callable[[State], Sequence[tuple[str, Mapping[str, object]]]]:
+    """Return what tells the phases of the record: for the key of each phase its name there."""
+    return lambda state: [(name, state.result(key)) for key, name in names.items()]
 
 
 @dataclass(frozen=True)
@@ -186,6 +210,13 @@ class Runner:
             "error": state.error,
         }
         self.run(Phase("evidence", evidence, lambda _state: options), state)
+
+
+def _typed(option: Option, value: object) -> object:
+    """Return what the command line has of an option as the module takes it."""
+    if option["type"] == "bool":
+        return bool(value)
+    return texts(value) if option["type"] == "list" else str(value or option.get("default") or "")
 
 
 def complete(options: Options, values: Mapping[str, object]) -> dict[str, object]:
