@@ -58,10 +58,11 @@ class PassedOver:
 
 
 @dataclass(frozen=True)
-class Planned:
+class Outline:
     """What every plan says that restores a backup. Roles see it as JSON, with these names.
 
-    accepted: why the backup failed, which an operator named and accepted; empty where it did not.
+    state: the time that was asked for. writers: who is stopped meanwhile. accepted: why the backup failed, which an
+    operator named and accepted; empty where it did not.
     """
 
     needed: bool
@@ -70,7 +71,6 @@ class Planned:
     unchecked: tuple[str, ...]
     warnings: tuple[str, ...]
     why: str
-    asked: bool
     state: str
     location: str
     recovery_point: str
@@ -83,10 +83,17 @@ class Planned:
     target_seconds: int
 
 
-def assessed(what: str, plan: Planned) -> list[str]:
+@dataclass(frozen=True)
+class Planned(Outline):
+    """The like for a server. asked: for a state, which it is to have again."""
+
+    asked: bool
+
+
+def assessed(what: str, plan: Outline, verb: str = "is") -> list[str]:
     """How the text of a plan begins: what was seen, and whether anything is to be done."""
     return [
-        f"{what} is {plan.condition}",
+        f"{what} {verb} {plan.condition}",
         *(f"  found: {finding}" for finding in plan.findings),
         *(f"  not checked: {thing}" for thing in plan.unchecked),
         f"{'to do' if plan.needed else 'nothing to do'}: {plan.why}",

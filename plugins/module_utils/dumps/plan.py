@@ -11,19 +11,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Optional
 
 from ..base import clock, filesystem
 from ..base.errors import Log, NotFoundError, SpaceError, UsageError
-from ..base.text import PassedOver, cautions, human, named
+from ..base.text import human, named
+from ..recovery import sources as recovery_sources
 from ..recovery import state as recovery_state
+from ..recovery.sources import REOPENS, SHOWN, SourcesPlan, manifest_of
 from ..recovery.state import DAMAGED, DOWN, HEALTHY, RECOVERING_DUMPS
 from ..repository import checksums
-from ..repository.base import LATEST
 from ..repository.catalog import Entry
 from ..repository.details import DumpsDetails, HeldDump
-from ..repository.manifest import Manifest
-from ..repository.sources import FROM_VAULT, Sources
+from ..repository.sources import Sources
 from ..settings.scenarios import DUMPS as SCENARIO
 from ..stack.compose import within
 from ..stack.runtime import DataMount, Opened
@@ -32,29 +31,16 @@ from . import fresh, sources
 from .facts import DUMPS, Differences, Facts, read_facts
 from .sources import Server
 
-_SHOWN = 5
 RECOVERED = "recovered_dumps_"  # and the name of the source: what it was recovered to last
-_REOPENS = (
-    "reopen: start what was stopped, see that the application is well", "record: evidence with the time of each phase",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
-class Request:
-    """What an operator wants. sources: these only; empty: all. force: also what is healthy. reads: a backup of which an
-    artefact has other bytes than were written gives way to its copy."""
+class Request(recovery_sources.Request):
+    """force: also what is healthy. reads: a backup of which an artefact has other bytes than were written gives way to
+    its copy."""
 
-    identity: str = "latest"
-    before: Optional[datetime] = None
-    accept: bool = False
-    sources: tuple[str, ...] = ()
     force: bool = False
     reads: bool = True
-
-    @property
-    def requested(self) -> bool:
-        """Is a state asked for, so that what was changed since then is changed back?"""
-        return self.identity not in LATEST or self.before is not None
 
 
 @dataclass(frozen=True)
@@ -84,29 +70,10 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What is wrong and what would be done. Roles see it as JSON, with these names. backup: as `lifeboat list` has it.
-    state: the time that was asked for. turn: see recovery/state.Turn."""
+class Plan(SourcesPlan):
+    """turn: see recovery/state.Turn."""
 
-    needed: bool
-    condition: str
-    why: str
-    findings: tuple[str, ...]
-    unchecked: tuple[str, ...]
-    warnings: tuple[str, ...]
-    backup: Mapping[str, object]
-    recovery_point: str
-    state: str
-    location: str
-    passed_over: tuple[PassedOver, ...]
-    accepted: tuple[str, ...]
     sources: tuple[Source, ...]
-    requested: bool
-    writers: tuple[str, ...]
-    steps: tuple[str, ...]
-    target: str
-    stamp: str
-    target_seconds: int
     turn: int = 0
     untested: tuple[Mapping[str, str], ...] = field(default=())
 
@@ -129,11 +96,11 @@ def _make(run: Opened, request: Request, log: Log) -> Plan:
         request = replace(request, identity=mark.backup)
 
     def problem(entry: Entry) -> str:
-        return "; ".join(checksums.in_place(catalogue.repo(entry), _manifest(entry))) if request.reads else ""
+        return "; ".join(checksums.in_place(catalogue.repo(entry), manifest_of(entry))) if request.reads else ""
 
     catalogue = Sources(run, DUMPS, request.identity, request.before, accept=request.accept)
     entry, passed = catalogue.choose(catalogue.identity, request.before, problem)
-    manifest = _manifest(entry)
+    manifest = manifest_of(entry)
     repo, details, keys = catalogue.repo(entry), manifest.detailed(DumpsDetails), age.keys(config, run.key)
     servers = {server.name: server for server in sources.servers(run)}
     assessed = []
@@ -149,9 +116,8 @@ def _make(run: Opened, request: Request, log: Log) -> Plan:
     conditions = {each.condition for each in assessed}
     condition = DOWN if DOWN in conditions else DAMAGED if DAMAGED in conditions else HEALTHY
     writers = tuple(sorted({name for each in differ for name in each.writers}))
-    absent = sorted({*servers} - {*details.sources})
     warnings = [*catalogue.notes, *(w for each in assessed for w in _warnings(run, servers[each.name], each, entry))]
-    warnings += [f"{name} is not in {entry.id}: it was taken before that was named" for name in absent]
+    warnings += recovery_sources.not_in(entry, servers, details.sources)
     now = datetime.now(timezone.utc)
     left = recovery_state.interrupted(config, RECOVERING_DUMPS)
     why = "; ".join(f"{each.name}: {each.why}" for each in differ)
@@ -164,16 +130,10 @@ def _make(run: Opened, request: Request, log: Log) -> Plan:
         recovery_point=catalogue.point, state=clock.format_time(request.before) if request.before else "",
         location=catalogue.where(entry), passed_over=tuple(passed), accepted=catalogue.accepted,
         sources=tuple(assessed), requested=request.requested, writers=writers,
-        steps=tuple(_steps(differ, writers, request) if differ else _REOPENS if left else ()),
+        steps=tuple(_steps(differ, writers, request) if differ else REOPENS if left else ()),
         target=", ".join(each.name for each in assessed),
         stamp=clock.stamp(), target_seconds=config.target(SCENARIO),
     )  # fmt: skip
-
-
-def _manifest(entry: Entry) -> Manifest:
-    if entry.manifest is None:
-        raise NotFoundError("use the backup", entry.id, entry.problem, "Choose another (`lifeboat list`).")
-    return entry.manifest
 
 
 def _chosen(request: Request, servers: Mapping[str, Server], details: DumpsDetails) -> list[str]:
@@ -208,7 +168,7 @@ def _assessed(
         server.name, server.service, condition, why, mount.kind, mount.name,
         "" if mount.path == Path() else str(mount.path), len(missing),
         sum(item.endswith(" differs") for item in wrong), sum(item.endswith(" is additional") for item in wrong),
-        tuple(map(named, (missing or wrong)[:_SHOWN])), dumped.bytes, _writers(run, server), needed,
+        tuple(map(named, (missing or wrong)[:SHOWN])), dumped.bytes, _writers(run, server), needed,
     )  # fmt: skip
 
 
@@ -290,18 +250,12 @@ def _steps(differ: Sequence[Source], writers: Sequence[str], request: Request) -
     yield f"stop: {', '.join(writers)}" if writers else "stop: nobody, no service depends on it"
     for each in differ:
         yield f"swap: the data of {each.service} into quarantine, the restored data in its place; start it, compare"
-    yield from _REOPENS
+    yield from REOPENS
 
 
 def text(plan: Plan) -> list[str]:
     """The plan for a terminal, as an operator reads it before typing the confirmation."""
-    backup = plan.backup
     lines = [f"{each.name} ({each.service}) is {each.condition}" for each in plan.sources]
     lines += [f"  found: {finding}" for finding in plan.findings]
     lines.append(f"{'to do' if plan.needed else 'nothing to do'}: {plan.why}")
-    proof = "proved" if backup.get("proven") else "not proved"
-    lines.append(f"backup: {backup['id']} of {backup['taken_at']}, {proof}")
-    lines += [f"  it is that of recovery point {plan.recovery_point}"] if plan.recovery_point else []
-    lines += [f"  it is taken from the vault: {plan.location}"] if backup.get("place") in FROM_VAULT else []
-    lines += cautions(plan.warnings, plan.passed_over, plan.accepted)
-    return lines + [f"  {number}. {step}" for number, step in enumerate(plan.steps, 1)]
+    return recovery_sources.described(plan, lines)

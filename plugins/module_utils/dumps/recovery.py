@@ -23,13 +23,12 @@ from typing import Optional
 from ..base import filesystem
 from ..base.checks import FAIL, PASS, Check, ended
 from ..base.clock import format_time
-from ..base.errors import LifeboatError, Log, NotFoundError, UnverifiedError
+from ..base.errors import LifeboatError, Log, UnverifiedError
 from ..database import scratch
 from ..recovery import reopen
 from ..recovery import state as recovery_state
-from ..recovery.state import DOWN, HEALTHY, RECOVERING_DUMPS, STOPPED, Unfinished
-from ..repository import catalog
-from ..repository import sources as repository_sources
+from ..recovery.sources import planned_backup, stop
+from ..recovery.state import DOWN, HEALTHY, RECOVERING_DUMPS, Unfinished
 from ..repository.base import Repository
 from ..repository.details import DumpsDetails
 from ..repository.manifest import Manifest
@@ -194,13 +193,9 @@ class _Recovery:
     def stop(self, ready: Sequence[_Prepared]) -> None:
         """Who writes there, until all are swapped."""
         self.writers = sorted({name for each in ready for name in each.source.writers}) if self._reopens else []
-        if not self.writers:
-            return
-        self.writers = recovery_state.with_stopped(self._run.config, self.writers)
-        recovery_state.keep(self._run.config, STOPPED, json.dumps(self.writers))
-        self._log(f"stopping {', '.join(self.writers)}")
-        for words in self._run.runtime.stop(tuple(self.writers), timeout=120) or ():
-            self._log(words)
+        if self.writers:
+            self.writers = recovery_state.with_stopped(self._run.config, self.writers)
+            stop(self._run, self.writers, self._log)
 
     def _created_mount(self, each: Source, server: Server) -> DataMount:
         """Its volume as Compose makes it, with its labels, by making its container; of a bind mount the directory."""
@@ -224,17 +219,14 @@ def recover(run: Opened, planned: Plan, *, reopens: bool = True, log: Log) -> Re
     """
     config = run.config
     identity = str(planned.backup["id"])
-    repo = repository_sources.open_place(run, str(planned.backup.get("place") or repository_sources.REPOSITORY))
-    entry = catalog.entry(repo, DUMPS, identity)
-    if entry.manifest is None:
-        raise NotFoundError("use the backup", identity, entry.problem, "Run the same command again: it plans again.")
+    repo, manifest = planned_backup(run, DUMPS, planned)
     scratch.sweep(config.stack)
     scratch.sweep_volumes(config.stack)
     todo = [each for each in planned.sources if each.needed]
     empty = {each.name for each in todo if not _filled(each.data)}
     earlier = recovery_state.unfinished(config, RECOVERING_DUMPS)
     begun = earlier.additional if earlier else ()
-    work = _Recovery(run, planned, repo, entry.manifest, reopens, log)
+    work = _Recovery(run, planned, repo, manifest, reopens, log)
     with contextlib.ExitStack() as open_until:
         ready = [made for each in todo if (made := work.prepare(each, open_until, begun=each.name in begun))]
         if ready:  # until now nothing was changed

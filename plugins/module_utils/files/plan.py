@@ -12,19 +12,21 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Callable, Optional
+from typing import Callable
 
 from ..base import clock, filesystem
 from ..base.errors import Log, NotFoundError, SpaceError, UsageError, printable
-from ..base.text import PassedOver, cautions, human, named
+from ..base.text import assessed, human, named
+from ..recovery import sources as recovery_sources
 from ..recovery import state as recovery_state
+from ..recovery.sources import REOPENS, SHOWN, SourcesPlan, manifest_of
 from ..recovery.state import DAMAGED, DOWN, HEALTHY, RECOVERING_FILES
 from ..repository import catalog
-from ..repository.base import LATEST, Repository
+from ..repository.base import Repository
 from ..repository.catalog import Entry
 from ..repository.details import FilesDetails
-from ..repository.manifest import Artefact, Manifest
-from ..repository.sources import FROM_VAULT, Sources
+from ..repository.manifest import Artefact
+from ..repository.sources import Sources
 from ..settings.scenarios import FILES as SCENARIO
 from ..stack import answer
 from ..stack.runtime import Opened
@@ -36,28 +38,13 @@ from .restore import ADDITIONAL, ALTERED, ATTRIBUTES, MISSING, Difference
 from .sources import Directory
 from .walk import Problems
 
-_SHOWN = 5
-_REOPENS = (
-    "reopen: start what was stopped, see that the application is well", "record: evidence with the time of each phase",
-)  # fmt: skip
-
 
 @dataclass(frozen=True)
-class Request:
-    """What an operator wants. sources: these only; empty: all. paths: only what lies there, `uploads/2026`; empty: all.
-    exact: what the backup does not know is moved aside."""
+class Request(recovery_sources.Request):
+    """paths: only what lies there, `uploads/2026`; empty: all. exact: what the backup does not know is moved aside."""
 
-    identity: str = "latest"
-    before: Optional[datetime] = None
-    accept: bool = False
-    sources: tuple[str, ...] = ()
     paths: tuple[str, ...] = ()
     exact: bool = False
-
-    @property
-    def requested(self) -> bool:
-        """Is a state asked for, so that what was changed since then is changed back?"""
-        return self.identity not in LATEST or self.before is not None
 
 
 @dataclass(frozen=True)
@@ -89,31 +76,12 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What is wrong and what would be done. Roles see it as JSON, with these names. backup: as `lifeboat list` has it.
-    state: the time that was asked for. writers: who is stopped meanwhile. turn: see recovery/state.Turn."""
+class Plan(SourcesPlan):
+    """turn: see recovery/state.Turn."""
 
-    needed: bool
-    condition: str
-    why: str
-    findings: tuple[str, ...]
-    unchecked: tuple[str, ...]
-    warnings: tuple[str, ...]
-    backup: Mapping[str, object]
-    recovery_point: str
-    state: str
-    location: str
-    passed_over: tuple[PassedOver, ...]
-    accepted: tuple[str, ...]
     sources: tuple[Source, ...]
     paths: tuple[str, ...]
     exact: bool
-    requested: bool
-    writers: tuple[str, ...]
-    steps: tuple[str, ...]
-    target: str
-    stamp: str
-    target_seconds: int
     turn: int = 0
     untested: tuple[Mapping[str, str], ...] = field(default=())
 
@@ -133,7 +101,7 @@ def _make(run: Opened, request: Request, log: Log) -> Plan:
     request = _continuing(run, request)
     found = Sources(run, FILES, request.identity, request.before, accept=request.accept)
     entry, passed = found.choose(found.identity, request.before, lambda entry: _incomplete(found.repo(entry), entry))
-    manifest = _manifest(entry)
+    manifest = manifest_of(entry)
     repo, details = found.repo(entry), manifest.detailed(FilesDetails)
     directories = {each.name: each for each in sources.directories(run, there=False)}
     chosen = _chosen(request, directories, details)
@@ -170,8 +138,7 @@ def _make(run: Opened, request: Request, log: Log) -> Plan:
             f"{changed} files were changed after the backup and stay as they are; to have them as they were:"
             f" -e recovery_point={entry.id}"
         )
-    absent = sorted(set(directories) - set(details.sources))
-    warnings += [f"{name} is not in {entry.id}: it was taken before that was named" for name in absent]
+    warnings += recovery_sources.not_in(entry, directories, details.sources)
     warnings += recovery_state.warnings_of_unanswered(run.config, answer.PATIENCE) if differ else []
     now = datetime.now(timezone.utc)
     return Plan(
@@ -182,7 +149,7 @@ def _make(run: Opened, request: Request, log: Log) -> Plan:
         recovery_point=found.point, state=clock.format_time(request.before) if request.before else "",
         location=found.where(entry), passed_over=tuple(passed), accepted=found.accepted, sources=tuple(counted),
         paths=request.paths, exact=request.exact, requested=request.requested, writers=writers,
-        steps=tuple(_steps(entry, differ, writers, request) if differ else _REOPENS if left else ()),
+        steps=tuple(_steps(entry, differ, writers, request) if differ else REOPENS if left else ()),
         target=", ".join(each.name for each in counted),
         stamp=clock.stamp(), target_seconds=config.target(SCENARIO),
     )  # fmt: skip
@@ -196,15 +163,9 @@ def _continuing(run: Opened, request: Request) -> Request:
     return replace(request, identity=mark.backup, exact=mark.exact, paths=request.paths or mark.additional)
 
 
-def _manifest(entry: Entry) -> Manifest:
-    if entry.manifest is None:
-        raise NotFoundError("use the backup", entry.id, entry.problem, "Choose another (`lifeboat list`).")
-    return entry.manifest
-
-
 def _incomplete(repo: Repository, entry: Entry) -> str:
     """Why a backup cannot be used: a pack that an earlier one holds is not there."""
-    details = _manifest(entry).detailed(FilesDetails)
+    details = manifest_of(entry).detailed(FilesDetails)
     holders: dict[str, Entry] = {}
     for pack in details.packs:
         if pack.backup == entry.id:
@@ -267,7 +228,7 @@ def _compared(directory: Directory, lines: Iterable[Row], unread: Problems, requ
         if found.row is not None:
             counts["bytes"] += found.row.need
             needed.add(found.row.pack)
-            first += [printable(found.path)] if len(first) < _SHOWN else []
+            first += [printable(found.path)] if len(first) < SHOWN else []
     return Source(
         directory.name, directory.path, directory.volume, counts[MISSING], counts[ALTERED], counts[ATTRIBUTES],
         counts[ADDITIONAL], counts["changed"], counts["bytes"], tuple(first), directory.services,
@@ -322,26 +283,10 @@ def _steps(entry: Entry, differ: Sequence[Source], writers: Sequence[str], reque
         if request.exact and each.additional:
             yield f"move aside: {each.additional} entries of {each.name} that {entry.id} does not have"
     yield "verify: every entry that came back against the listing: content, mode, owner, time, attributes"
-    yield from _REOPENS
+    yield from REOPENS
 
 
 def text(plan: Plan) -> list[str]:
     """The plan for a terminal, as an operator reads it before typing the confirmation."""
-    backup = plan.backup
     what = "the files" if len(plan.sources) > 1 else f"the files of {plan.target}"
-    lines = _assessed(what, plan)
-    proof = "proved" if backup.get("proven") else "not proved"
-    lines.append(f"backup: {backup['id']} of {backup['taken_at']}, {proof}")
-    lines += [f"  it is that of recovery point {plan.recovery_point}"] if plan.recovery_point else []
-    lines += [f"  it is taken from the vault: {plan.location}"] if backup.get("place") in FROM_VAULT else []
-    lines += cautions(plan.warnings, plan.passed_over, plan.accepted)
-    return lines + [f"  {number}. {step}" for number, step in enumerate(plan.steps, 1)]
-
-
-def _assessed(what: str, plan: Plan) -> list[str]:
-    return [
-        f"{what} are {plan.condition}",
-        *(f"  found: {finding}" for finding in plan.findings),
-        *(f"  not checked: {thing}" for thing in plan.unchecked),
-        f"{'to do' if plan.needed else 'nothing to do'}: {plan.why}",
-    ]
+    return recovery_sources.described(plan, assessed(what, plan, "are"))

@@ -11,19 +11,17 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..base import filesystem
 from ..base.checks import PASS, Check, compared
-from ..base.errors import Log, NotFoundError, printable
+from ..base.errors import Log, printable
 from ..recovery import reopen
 from ..recovery import state as recovery_state
-from ..recovery.state import RECOVERING_FILES, STOPPED, Unfinished
-from ..repository import catalog
-from ..repository import sources as repository_sources
+from ..recovery.sources import planned_backup, stop
+from ..recovery.state import RECOVERING_FILES, Unfinished
 from ..repository.base import Repository
 from ..repository.details import FilesDetails
 from ..repository.manifest import Manifest
@@ -58,11 +56,7 @@ def recover(run: Opened, planned: Plan, *, reopens: bool = True, log: Log) -> Re
     """
     config = run.config
     identity = str(planned.backup["id"])
-    repo = repository_sources.open_place(run, str(planned.backup.get("place") or repository_sources.REPOSITORY))
-    entry = catalog.entry(repo, FILES, identity)
-    if entry.manifest is None:
-        raise NotFoundError("use the backup", identity, entry.problem, "Run the same command again: it plans again.")
-    manifest = entry.manifest
+    repo, manifest = planned_backup(run, FILES, planned)
     # With a volume the containers of all that mount it were lost, also of those that only read it.
     removed = {name for each in planned.sources if each.volume and not each.there for name in each.users}
     writers = recovery_state.with_stopped(config, sorted({*planned.writers, *removed})) if reopens else []
@@ -71,10 +65,7 @@ def recover(run: Opened, planned: Plan, *, reopens: bool = True, log: Log) -> Re
         additional=planned.paths, stamp=planned.stamp,
     )  # fmt: skip
     if writers:
-        recovery_state.keep(config, STOPPED, json.dumps(writers))
-        log(f"stopping {', '.join(writers)}")
-        for words in run.runtime.stop(tuple(writers), timeout=120) or ():
-            log(words)
+        stop(run, writers, log)
     recovery_state.mark(config, RECOVERING_FILES, doing)
     made = {each.name for each in planned.sources if not each.there}
     _make_volumes(run, planned, log)
