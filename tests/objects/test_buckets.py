@@ -20,7 +20,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import Not
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import server
 from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import guard, prune, take
 from ansible_collections.lifeboat.dr.plugins.module_utils.mirror.listing import Point
-from ansible_collections.lifeboat.dr.plugins.module_utils.objects import plan as objects_plan
+from ansible_collections.lifeboat.dr.plugins.module_utils.objects import planned as objects_planned
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects import proof, refetch, spool
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects import recovery as objects_recovery
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import judgements, status
@@ -348,7 +348,7 @@ def test_a_rebuild_copies_out_first_what_no_backup_holds(case: Many) -> None:
     made = case.plan(force=True, method="rebuild", other_buckets="restore")
     copied = {one["name"]: one["objects"] for one in made["buckets"] if one["action"] == "copied"}
     assert copied == {"plain": 8, "young": 1}
-    told = " ".join([*objects_plan.text(case.made), *made["steps"]])
+    told = " ".join([*objects_planned.text(case.made), *made["steps"]])
     assert "copied out of the old server first, and put back: the bucket young (in no backup)" in told
     assert "that is 9 objects, 16.8 MB" in told
     assert "the buckets young, plain, 9 objects, 16.8 MB, 2 objects that the point does not know" in told
@@ -442,7 +442,7 @@ def test_a_store_that_does_not_answer_gives_nothing(case: Many) -> None:
     case.process.stop(["objects"], timeout=1)
     made = case.plan()
     assert (made["mode"], made["asks"]) == ("start", ["plain"])
-    told = " ".join(objects_plan.text(case.made))
+    told = " ".join(objects_planned.text(case.made))
     assert "the server does not answer, so nothing can be copied out of it" in told
     assert "it is not done before you say -e others=restore" in told
 

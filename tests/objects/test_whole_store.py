@@ -31,6 +31,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.configuration import b
 from ansible_collections.lifeboat.dr.plugins.module_utils.configuration import restore as configuration_restore
 from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import take
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects import plan as objects_plan
+from ansible_collections.lifeboat.dr.plugins.module_utils.objects import planned as objects_planned
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects import recovery as objects_recovery
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects.choose import Request
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import status
@@ -179,7 +180,7 @@ class Whole(Shop):
     def recover_all(self) -> dict[str, Any]:
         """As the role does it; `text` is what an operator reads before the confirmation."""
         made = objects_plan.make(Opened(self.config), Request(), log=self.said.append)
-        text = objects_plan.text(made)
+        text = objects_planned.text(made)
         protected = objects_recovery.protect(Opened(self.config), made, log=self.said.append)
         assert protected.mode != "started", "nothing was lost"
         names = ("stamp", "prefix", "exact", "partial", "state", "bucket")

@@ -29,6 +29,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.database import server
 from ansible_collections.lifeboat.dr.plugins.module_utils.mirror.listing import Point
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects import assess as objects_assess
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects import plan as objects_plan
+from ansible_collections.lifeboat.dr.plugins.module_utils.objects import planned as objects_planned
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects.choose import Request
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import state as recovery_state
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import points
@@ -118,7 +119,7 @@ class Case:
 
 
 def text(made: dict[str, Any]) -> list[str]:
-    return objects_plan.text(typed.build(objects_plan.Plan, made, lambda *why: UsageError("read it", *why)))
+    return objects_planned.text(typed.build(objects_planned.Plan, made, lambda *why: UsageError("read it", *why)))
 
 
 @pytest.fixture

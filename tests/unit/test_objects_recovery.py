@@ -23,6 +23,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.mirror.back import Cop
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects import assess as objects_assess
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects import condition as objects_condition
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects import plan as objects_plan
+from ansible_collections.lifeboat.dr.plugins.module_utils.objects import planned as objects_planned
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects import recovery as objects_recovery
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import protect
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import state as recovery_state
@@ -38,11 +39,11 @@ from object_world import row as as_row
 UP = ServiceState(exists=True, running=True, status="running")
 CRASHED = ServiceState(exists=True, status="exited", exit_code=1)
 STAMP = "20261124_130000"
-PLANNED = objects_plan.Plan(
+PLANNED = objects_planned.Plan(
     needed=True, condition="damaged", findings=(), unchecked=(), warnings=(), why="", asked=False, mode="fill",
     unreadable=False, backup={}, location="", recovery_point="", passed_over=(), accepted=(), service="objects",
     writers=("backend", "worker"), stamp=STAMP, target="uploads", target_seconds=0, prefix="", exact=False,
-    partial=False, state="", counts=objects_plan.Difference(0, 0, 0, 0), steps=(),
+    partial=False, state="", counts=objects_planned.Difference(0, 0, 0, 0), steps=(),
 )  # fmt: skip
 
 

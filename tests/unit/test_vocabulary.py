@@ -18,7 +18,7 @@ import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.backend.planned import Plan, Rung
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import typed
 from ansible_collections.lifeboat.dr.plugins.module_utils.evidence import schema
-from ansible_collections.lifeboat.dr.plugins.module_utils.objects import plan as objects_plan
+from ansible_collections.lifeboat.dr.plugins.module_utils.objects import planned as objects_planned
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import checklist_line, discover, escrow_look
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery.state import Last, Unfinished
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import copies, details, repositories
@@ -101,7 +101,7 @@ def test_what_is_done_leaves_the_list() -> None:
 
 # Users have these keys in files, facts and results, whatever the field is called.
 KEYS: dict[type, set[str]] = {
-    objects_plan.Plan: {"others"},
+    objects_planned.Plan: {"others"},
     schema.Record: {"found"},
     schema.Database: {"kept"},
     show.Plan: {"place"},
@@ -120,7 +120,7 @@ KEYS: dict[type, set[str]] = {
     writer.Rights: {"of"},
     drill_begin.Chosen: {"words"},
 }
-ALIKE: dict[type, str] = {show.Plan: "Plan of the site", objects_plan.Plan: "Plan of the objects"}
+ALIKE: dict[type, str] = {show.Plan: "Plan of the site", objects_planned.Plan: "Plan of the objects"}
 
 
 @pytest.mark.parametrize("kind", KEYS, ids=lambda kind: ALIKE.get(kind, kind.__name__))

@@ -9,16 +9,15 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Literal, Optional
+from typing import Optional
 
 from ..base import clock, filesystem, throttle
 from ..base.checks import SHOWN
 from ..base.errors import IntegrityError, LifeboatError, Log, NotFoundError, SpaceError, UsageError, present
-from ..base.text import Planned, Untested, assessed, cautions, human, named, several
-from ..base.typed import plain
+from ..base.text import Untested, human, named, several
 from ..mirror import store
 from ..mirror.listing import Point
 from ..recovery import state as recovery_state
@@ -26,7 +25,7 @@ from ..recovery.state import DAMAGED, DOWN, HEALTHY, RECOVERING_OBJECTS, Unfinis
 from ..repository import catalog
 from ..repository.catalog import Entry
 from ..repository.details import A_VAULT, EXCLUDED, ObjectsDetails, Store
-from ..repository.sources import FROM_VAULT, Sources
+from ..repository.sources import Sources
 from ..s3 import bucket
 from ..s3 import settings as s3_settings
 from ..s3.inventory import UNHELD, Inventory
@@ -39,19 +38,10 @@ from . import assess, choose, compare, condition, identities, lacking, put_back
 from .choose import Request, reference_of
 from .compare import DIFFERS, GONE, UNKNOWN_TO_POINT, to_restore
 from .condition import Assessment
+from .planned import CHOICE, Action, Bucket, Difference, Mode, Plan, alike, amount
 
 RECOVERED = f"{recovery_state.RECOVERED_OBJECTS}.json"
 METHODS = ("auto", "fill", "rebuild")
-
-
-@dataclass(frozen=True)
-class Difference:
-    """What stands between the bucket and the point: keys that are gone, that differ, and that the point has not."""
-
-    gone: int = 0
-    differ: int = 0
-    extra: int = 0
-    later: int = 0  # of the extra ones, written after the point's instant
 
 
 @dataclass(frozen=True)
@@ -63,76 +53,13 @@ class Counts(Difference):
     lacking: str = ""  # what the vault no longer has of what is to be copied
 
 
-Mode = Literal["none", "start", "fill", "rebuild", "reopen", "settings"]
-Action = Literal["restored", "untouched", "copied", "quarantined"]
 NOWHERE = "in no backup"
 NOT_IN_IT = "the backup could not include it"
 NOT_THERE = "the store does not have it, and it is not brought back"
 _NO_KEY: tuple[Optional[buckets.Key], tuple[str, ...]] = (None, ())
-_CHOICE = (
-    "-e others=restore (what is in the backup comes back, the rest is copied out of the old server first, as far as"
-    " that gives it) or -e others=aside (all of them stay aside)"
-)
 OF_THE_BACKUP = "of the same backup"
 _NOWHERE_TO_BE_HAD = "no backup that could be read has the objects of those rows; lifeboat.dr.reconcile lists the rows"
 _ASKED: Mapping[str, Mode] = {"fill": "fill", "rebuild": "rebuild"}
-
-
-@dataclass(frozen=True)
-class Bucket:
-    """What happens to one bucket of the store, and why. action: restored (of the backup), copied (out of the server
-    that is put aside, into the fresh one), quarantined (it stays in the data directory that is put aside), untouched.
-
-    objects, bytes: of one that is copied, or that an operator may have copied.
-    """
-
-    name: str
-    action: Action
-    why: str
-    objects: int = 0
-    bytes: int = 0
-
-
-@dataclass(frozen=True)
-class Plan(Planned):
-    """What is wrong and what will be done. Roles see it as JSON, with these names.
-
-    mode: none; start (it is down: start it and look; if it does not come up, or empty, rebuild); fill (it lives: make
-    the bucket where it is gone, copy back what is missing or wrong); rebuild (quarantine the data directory, fresh
-    server, buckets as they were); reopen (a recovery was killed when the data was back and the writers were not);
-    settings (the objects are left alone, and nothing is stopped). settings: as in the request.
-    asked, state, prefix, exact, partial: as in the request. unreadable: as in the assessment. target: the bucket.
-    buckets: those of the store. untested: what of the store no recovery brings back, and why. bucket: as in the
-    request. additional: buckets that are restored with it. asks: those that a rebuild would move aside for good,
-    and that nobody said may be; while there are any, none is done. rows_without, held_by: as in the assessment.
-    aside: in a rebuild all other buckets are to stay aside, so that none is copied out of the old server. turn: the
-    number of the host's changes when it was made. newer: buckets that newer backups hold and this one does not, and
-    that ought to be there afterwards.
-    """
-
-    mode: Mode
-    unreadable: bool
-    backup: Mapping[str, object]
-    service: str
-    prefix: str
-    exact: bool
-    partial: bool
-    counts: Difference
-    buckets: tuple[Bucket, ...] = ()
-    untested: tuple[Untested, ...] = ()
-    bucket: str = ""
-    additional: tuple[str, ...] = field(default=(), metadata={"json": "others"})
-    asks: tuple[str, ...] = ()
-    rows_without: int = 0
-    held_by: str = ""
-    settings: str = ""
-    aside: bool = False
-    turn: int = 0
-    newer: tuple[str, ...] = ()
-
-    @property
-    def copied(self) -> tuple[Bucket, ...]:
-        return tuple(one for one in self.buckets if one.action == "copied")
 
 
 def make(run: Opened, request: Request, *, log: Log) -> Plan:
@@ -141,85 +68,128 @@ def make(run: Opened, request: Request, *, log: Log) -> Plan:
         return replace(_make(run, request, log), turn=number)
 
 
+@dataclass(frozen=True)
+class _Decision:
+    """What is done, and why. back: the other buckets that come back. key, no_key: warnings of a fresh store's key."""
+
+    mode: Mode
+    why: str
+    counts: Counts
+    back: tuple[str, ...] = ()
+    key: tuple[str, ...] = ()
+    no_key: tuple[str, ...] = ()
+
+    @property
+    def needed(self) -> bool:
+        return self.mode != "none"
+
+
 def _make(run: Opened, request: Request, log: Log) -> Plan:
-    config, stack = run.config, run.runtime
-    if not config.objects.bucket:
-        raise UsageError("plan the recovery", config.stack, "the stack has no bucket", "Set lifeboat_objects.bucket.")
+    if not run.config.objects.bucket:
+        cause = "the stack has no bucket"
+        raise UsageError("plan the recovery", run.config.stack, cause, "Set lifeboat_objects.bucket.")
     whole, request = run, _continuing(run, request)
     run, alone = meant(run, request.bucket)
-    config = run.config
     sources = Sources(run, "objects", request.identity, request.before, accept=request.accept)
     request = replace(request, identity=sources.identity)
     log("assessing the bucket")
+    assessment, lost = _assess(run, sources, request, alone, log)
+    only = _only_additional(assessment, request)
+    entry, chosen, passed_over = choose.choose(run.config, sources, request, alone, only)
+    counting = _Counting(run, _points(run.config, chosen, request), request, assessment, log)
+    decision = _decide(counting, lost=bool(lost))
+    made = _described(whole, counting, sources, entry, decision, lost=bool(lost))
+    made = replace(made, passed_over=tuple(passed_over))
+    _require_room(run, made, decision.counts.bytes)
+    locked = _locked(_returning(counting, decision))
+    return replace(made, steps=tuple(_steps(made, entry.id, run, locked))) if decision.needed else made
+
+
+def _assess(run: Opened, sources: Sources, request: Request, alone: str, log: Log) -> tuple[Assessment, str]:
+    """The bucket as it is; and why its store needs its identities back, empty where it has them."""
     reference = reference_of(sources, alone)
-    seen = assess.assess(
+    assessment = assess.assess(
         run, reference, choose.older(sources, reference), instead=choose.instead(sources, reference),
         whole=not request.bucket, log=log,
     )  # fmt: skip
-    lost = ""
-    if seen.refused and request.method != "rebuild":
-        lost = identities.needed(run)
-        if not lost:
-            raise refusal(config, seen.refused, seen.remedy)
-        seen = replace(seen, condition=DAMAGED, findings=(lost,), refused="")
-    entry, chosen, passed_over = choose.choose(config, sources, request, alone, _only_additional(seen, request))
-    counting = _Counting(run, _points(config, chosen, request), request, seen, log)
+    if not assessment.refused or request.method == "rebuild":
+        return assessment, ""
+    lost = identities.needed(run)
+    if not lost:
+        raise refusal(run.config, assessment.refused, assessment.remedy)
+    return replace(assessment, condition=DAMAGED, findings=(lost,), refused=""), lost
+
+
+def _decide(counting: _Counting, *, lost: bool) -> _Decision:
+    """lost: the store's identities are."""
+    run, chosen, request, assessment = counting.run, counting.points[0], counting.request, counting.assessment
     needed, why = _needed(counting)
-    counts, unlike = counting.total([chosen]), {} if needed else _unlike(counting)
-    mode: Mode = "none"
-    fresh_key, no_key = _NO_KEY
-    back: tuple[str, ...] = ()
     if needed:
-        mode = _mode(config, seen, request.method)
+        mode = _mode(run.config, assessment, request.method)
         if request.bucket and mode != "fill":
-            raise _of_the_whole_store(config, seen, request)
-        fresh_key, no_key = _fresh_key(run, mode)
-        back = _back(counting, mode, unseen=bool(lost or seen.emptied or choose.unfinished_of(config)))
+            raise _of_the_whole_store(run.config, assessment, request)
+        key, no_key = _fresh_key(run, mode)
+        unseen = lost or assessment.emptied or bool(choose.unfinished_of(run.config))
+        back = _back(counting, mode, unseen=unseen)
         counts = counting.total(counting.count(counting.returning(back)))
         _require(run, chosen, request, counts, mode)
-    elif unlike:
-        needed, mode, back = True, "settings", tuple(name for name in unlike if name)
+        return _Decision(mode, why, counts, back, tuple(_of_fresh_key(key)), no_key)
+    counts, unlike = counting.total([chosen]), _unlike(counting)
+    if unlike:
         why = f"not as in {chosen.id}: {'; '.join(text for words in unlike.values() for text in words)}"
-    elif left := recovery_state.interrupted(config, RECOVERING_OBJECTS):
-        needed, mode, why = True, "reopen", left
-    seen, why = _with_rows(seen, why, needed)
-    service = config.objects.service
-    running = list(config.application.writers) or (stack.dependants(service) if service else [])
-    writers = recovery_state.with_stopped(config, running)
-    now = datetime.now(timezone.utc)
-    given = counting.returning(back) if mode not in ("none", "reopen", "settings") else []
-    uncarried = [gap for point in given for gap in point.held_bucket.not_carried]
-    rest, unlisted, in_store = _rest(whole, config, seen, present(entry.manifest).detailed(ObjectsDetails), mode, back)
+        return _Decision("settings", why, counts, tuple(name for name in unlike if name))
+    left = recovery_state.interrupted(run.config, RECOVERING_OBJECTS)
+    return _Decision("reopen", left, counts) if left else _Decision("none", why, counts)
+
+
+def _returning(counting: _Counting, decision: _Decision) -> list[Point]:
+    """The buckets whose objects come back."""
+    return [] if decision.mode in ("none", "reopen", "settings") else counting.returning(decision.back)
+
+
+def _described(
+    whole: Opened, counting: _Counting, sources: Sources, entry: Entry, decision: _Decision, *, lost: bool
+) -> Plan:
+    """The plan without its steps. whole: the stack with all its buckets."""
+    run, request, chosen = counting.run, counting.request, counting.points[0]
+    config, mode, counts, now = run.config, decision.mode, decision.counts, datetime.now(timezone.utc)
+    assessment, why = _with_rows(counting.assessment, decision.why, decision.needed)
+    details = present(entry.manifest).detailed(ObjectsDetails)
+    rest, unlisted, in_store = _rest(whole, config, assessment, details, mode, decision.back)
     lacks = _lacking(config, sources, entry, request, in_store)
     rest = _copied(run, rest, request) if mode == "rebuild" else rest
-    made = Plan(
-        needed=needed,
-        condition=seen.condition,
-        findings=seen.findings,
-        unchecked=(*seen.unchecked, *unlisted),
+    given = _returning(counting, decision)
+    uncarried = [gap for point in given for gap in point.held_bucket.not_carried]
+    newer = [name for name in (*lacks.newer, *lacks.missing) if not request.state or name in assessment.additional]
+    target = Bucket(config.objects.bucket, "untouched" if mode in ("none", "reopen") else "restored", why)
+    return Plan(
+        needed=decision.needed,
+        condition=assessment.condition,
+        findings=assessment.findings,
+        unchecked=(*assessment.unchecked, *unlisted),
         warnings=(
             *sources.notes,
-            *seen.warnings,
+            *assessment.warnings,
             *_warnings(run, sources.entries, entry, counts),
             *lacks.warnings(in_store),
             *(identities.warnings(run) if lost or mode in ("start", "rebuild") else ()),
-            *_of_fresh_key(fresh_key),
+            *decision.key,
             *(f"{gap.what}: {gap.why}" for gap in uncarried),
-            *_rights(run, seen),
-            *(recovery_state.warnings_of_unanswered(run.config, answer.PATIENCE) if needed else ()),
-            *no_key,
+            *_rights(run, assessment),
+            *(recovery_state.warnings_of_unanswered(config, answer.PATIENCE) if decision.needed else ()),
+            *decision.no_key,
         ),
         why=why,
         asked=request.explicit,
         mode=mode,
-        unreadable=seen.unreadable,
+        unreadable=assessment.unreadable,
         backup={**entry.as_dict(now), "details": _told_of(entry, chosen)},
         location=sources.where(entry),
         recovery_point=sources.point,
-        passed_over=tuple(passed_over),
+        passed_over=(),
         accepted=sources.accepted,
-        service=service,
-        writers=() if mode == "settings" else tuple(writers),
+        service=config.objects.service,
+        writers=() if mode == "settings" else _writers(whole),
         stamp=clock.stamp(now),
         target=config.objects.bucket,
         target_seconds=config.target(OBJECT_STORAGE),
@@ -229,27 +199,36 @@ def _make(run: Opened, request: Request, log: Log) -> Plan:
         state=request.state,
         counts=Difference(counts.gone, counts.differ, counts.extra, counts.later),
         steps=(),
-        buckets=(Bucket(config.objects.bucket, "untouched" if mode in ("none", "reopen") else "restored", why), *rest),
+        buckets=(target, *rest),
         untested=(
-            *(
-                Untested(several("bucket", names), why)
-                for (action, why), names in _alike(rest)
-                if action != "copied" and (action == "quarantined" or why in (NOWHERE, EXCLUDED))
-            ),
+            *_untested(rest),
             *uncarried,
             *(lacks.untested(in_store or () if mode == "fill" else ()) if given else ()),
         ),
-        newer=tuple(name for name in (*lacks.newer, *lacks.missing) if not request.state or name in seen.additional),
+        newer=tuple(newer),
         bucket=request.bucket,
-        additional=back,
+        additional=decision.back,
         asks=_asks(rest, mode, request),
-        rows_without=seen.rows_without,
-        held_by=seen.held_by,
+        rows_without=assessment.rows_without,
+        held_by=assessment.held_by,
         settings=request.bucket_settings,
         aside=request.other_buckets == "aside",
     )
-    _require_room(run, made, counts.bytes)
-    return replace(made, steps=tuple(_steps(made, entry.id, run, _locked(given)))) if needed else made
+
+
+def _writers(run: Opened) -> tuple[str, ...]:
+    service = run.config.objects.service
+    running = list(run.config.application.writers) or (run.runtime.dependants(service) if service else [])
+    return tuple(recovery_state.with_stopped(run.config, running))
+
+
+def _untested(rest: Sequence[Bucket]) -> list[Untested]:
+    """The other buckets that no recovery brings back."""
+    return [
+        Untested(several("bucket", names), why)
+        for (action, why), names in alike(rest)
+        if action != "copied" and (action == "quarantined" or why in (NOWHERE, EXCLUDED))
+    ]
 
 
 def _only_additional(assessment: Assessment, request: Request) -> tuple[str, ...]:
@@ -470,7 +449,7 @@ def unasked(config: Config, names: Sequence[str]) -> UsageError:
     """A rebuild would move aside what it does not bring back."""
     return UsageError(
         "rebuild the object store", config.stack, f"rebuilding would also move {several('bucket', names)} aside",
-        f"Nothing was moved. Look at the plan of -e method=rebuild, then decide: {_CHOICE}.",
+        f"Nothing was moved. Look at the plan of -e method=rebuild, then decide: {CHOICE}.",
     )  # fmt: skip
 
 
@@ -548,14 +527,6 @@ def _copied(run: Opened, rest: Sequence[Bucket], request: Request) -> tuple[Buck
             return replace(item, why=f"{item.why}, and it cannot be copied out: {exc.cause}")
 
     return tuple(throttle.mapped(measure, rest))
-
-
-def _alike(rest: Sequence[Bucket]) -> list[tuple[tuple[Action, str], list[str]]]:
-    """Their names by what happens to them, and why."""
-    found: dict[tuple[Action, str], list[str]] = {}
-    for one in rest:
-        found.setdefault((one.action, one.why), []).append(one.name)
-    return list(found.items())
 
 
 def _mode(config: Config, assessment: Assessment, method: str) -> Mode:
@@ -654,7 +625,8 @@ def _require_room(run: Opened, plan: Plan, needed: int) -> None:
         if free[path] < size * 1.1:
             told = f"{human(free[path])} free, about {human(size * 1.1)} needed"
             remedy = "Free space there: nothing was changed yet."
-            remedy += f" Or leave what is in no backup aside: -e others=aside ({_sum(plan.copied)})." if copied else ""
+            if copied:
+                remedy += f" Or leave what is in no backup aside: -e others=aside ({amount(plan.copied)})."
             raise SpaceError("plan the recovery", str(path), told, remedy)
 
 
@@ -701,7 +673,7 @@ def _steps(plan: Plan, backup: str, run: Opened, locked: Sequence[str]) -> list[
     where = f" below {plan.prefix}" if plan.prefix else ""
     copied = f"{counts.gone} missing and {counts.differ} other objects{where}"
     what = copied if plan.mode == "fill" else f"every object{where} that is missing or wrong"
-    out = [several("bucket", [one.name for one in plan.copied]), _sum(plan.copied)] if plan.copied else []
+    out = [several("bucket", [one.name for one in plan.copied]), amount(plan.copied)] if plan.copied else []
     if plan.mode == "rebuild" and counts.extra and not plan.exact:
         out.append(f"{counts.extra} objects that the point does not know")
     then = [
@@ -723,10 +695,6 @@ def _steps(plan: Plan, backup: str, run: Opened, locked: Sequence[str]) -> list[
     return steps
 
 
-def _sum(copied: Sequence[Bucket]) -> str:
-    return f"{sum(one.objects for one in copied)} objects, {human(sum(one.bytes for one in copied))}"
-
-
 def recovered(config: Config, bucket: str = "") -> Optional[recovery_state.Last]:
     """The last recovery that this host completed, of the other bucket that is named; None when there was none."""
     return recovery_state.recovered(config, remembered(bucket))
@@ -736,55 +704,3 @@ def remembered(bucket: str) -> str:
     """Under what name."""
     name = f"{recovery_state.RECOVERED_OBJECTS}_{hashlib.sha256(bucket.encode()).hexdigest()[:16]}.json"
     return name if bucket else RECOVERED
-
-
-def text(plan: Plan) -> list[str]:
-    """The plan for a terminal, as an operator reads it before typing the confirmation."""
-    backup, counts = plan.backup, plan.counts
-    details = plain(backup)["details"]
-    proof = f"proven {backup['proven_at']}" if backup["proven_at"] else "NOT proven by a restore"
-    lines = assessed(f"the bucket {plan.target}", plan)
-    lines.append(
-        f"backup: {backup['id']} of {backup['taken_at']}, {details.get('objects')} objects,"
-        f" {human(int(details.get('bytes') or 0))}, {proof}"
-    )
-    lines += [f"  it is the bucket of recovery point {plan.recovery_point}"] if plan.recovery_point else []
-    lines += [f"  its listing is taken from the vault: {plan.location}"] if backup["place"] in FROM_VAULT else []
-    lines += cautions(plan.warnings, plan.passed_over, plan.accepted)
-    fates: dict[Action, str] = {
-        "restored": "its settings are put back too" if plan.mode == "settings" else "restored too",
-        "untouched": "not touched",
-        "copied": "copied out of the old server first, and put back",
-        "quarantined": "put aside with the data directory, and not brought back"
-        if plan.mode == "rebuild"
-        else "where the data directory must be put aside, they go with it and are not brought back",
-    }
-    for (action, why), names in _alike(plan.buckets[1:]):
-        lines.append(f"  {fates[action]}: {several('bucket', names, len(names))} ({why})")
-    if plan.copied:
-        lines.append(f"    that is {_sum(plan.copied)}; older versions are not copied")
-    if plan.asks and plan.mode in ("start", "rebuild"):
-        count = f"{len(plan.asks)} bucket{'s' if len(plan.asks) > 1 else ''}"
-        lines.append(f"  a rebuild would move {count} aside for good; it is not done before you say {_CHOICE}")
-    if plan.mode in ("start", "rebuild") and plan.condition == DOWN:
-        comes_up = "; unless it comes up when it is started, and gives it then" if plan.mode == "start" else ""
-        lines.append(
-            f"the server does not answer, so nothing can be copied out of it: what is in no backup, such as objects"
-            f" written after {backup['taken_at']}, goes aside with the data directory and is kept there{comes_up}"
-        )
-    elif plan.mode == "rebuild" and plan.exact:
-        lines.append(f"objects written after {backup['taken_at']} go aside with the data directory and are kept there")
-    elif plan.mode == "rebuild":
-        lines.append(
-            f"objects written after {backup['taken_at']} that the backup does not know ({counts.extra} are listed) are"
-            " copied out of the old server first, as far as it gives them, and put back; those that were changed become"
-            " as they were then"
-        )
-    if plan.mode == "fill":
-        fate = "are put into quarantine" if plan.exact else "stay as they are"
-        lines.append(
-            f"{counts.extra} objects that the backup does not know, {counts.later} of them written after"
-            f" {backup['taken_at']}, {fate}; {counts.differ} that differ become as they were then, what they are now"
-            " is kept as an older version or in a quarantine bucket"
-        )
-    return lines + [f"  {number}. {step}" for number, step in enumerate(plan.steps, 1)]

@@ -47,6 +47,7 @@ from . import assess, choose, compare, condition, identities, locks, plan, proof
 from .aside import Aside
 from .compare import RIGHT, UNKNOWN_TO_POINT, to_restore
 from .condition import Assessment
+from .planned import Plan
 
 T = TypeVar("T")
 SCRATCH = "lifeboat-check-"
@@ -66,7 +67,7 @@ class _Protection(Protection[Assessment]):
     unreadable = False
     remedy = ""
     fresh_key: Optional[buckets.Key] = None
-    planned: Optional[plan.Plan] = None
+    planned: Optional[Plan] = None
 
     def ask(self, state: ServiceState) -> Optional[str]:
         """Whether the endpoint says that the bucket is there. What it refuses is for the operator, not for us."""
@@ -221,7 +222,7 @@ class _Protection(Protection[Assessment]):
         return took
 
 
-def protect(run: Opened, planned: plan.Plan, *, log: Log) -> Protected:
+def protect(run: Opened, planned: Plan, *, log: Log) -> Protected:
     """What Protection.protect() does, for the stack's object store."""
     work = _Protection(run, run.config.objects.service, log)
     work.stamp, work.unreadable, work.planned = planned.stamp, planned.unreadable, planned
@@ -243,7 +244,7 @@ def protect(run: Opened, planned: plan.Plan, *, log: Log) -> Protected:
     return replace(done, checks=(*done.checks, *checks))
 
 
-def _unfinished(planned: plan.Plan) -> Unfinished:
+def _unfinished(planned: Plan) -> Unfinished:
     return Unfinished(
         str(planned.backup["id"]), requested=planned.asked, state=planned.state, prefix=planned.prefix,
         bucket=planned.bucket, exact=planned.exact, partial=planned.partial, additional=planned.additional,
@@ -294,10 +295,7 @@ def restore_objects(
     config = run.config
     when = format_time(parse_time(state)) if state and "T" in state else state
     point = _point(run, location, identity, alone)
-    points = _points(point, additional)
-    problem = "; ".join(filter(None, throttle.mapped(Point.problem, points)))
-    if problem:
-        raise IntegrityError("restore the objects", identity, problem, "Choose another (`lifeboat list`).")
+    points = _whole(_points(point, additional))
     if bucket_settings == "only":
         return _settings_alone(run, points, stamp, log)
     done = Unfinished(
@@ -338,6 +336,14 @@ def restore_objects(
         reconciled=report.as_dict() if report else {},
         seconds={name: round(end - start, 2) for name, start, end in zip(("restore", "verify"), clock, clock[1:])},
     )
+
+
+def _whole(points: Sequence[Point]) -> Sequence[Point]:
+    """Return them if the listing of each can be used."""
+    problem = "; ".join(filter(None, throttle.mapped(Point.problem, points)))
+    if problem:
+        raise IntegrityError("restore the objects", points[0].id, problem, "Choose another (`lifeboat list`).")
+    return points
 
 
 def _newer(run: Opened, names: Sequence[str], identity: str) -> Iterator[Check]:

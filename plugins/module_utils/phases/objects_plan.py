@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from ..objects import plan as objects_plan
+from ..objects import planned as objects_planned
 from ..objects.choose import Request
 from ..settings.scenarios import OBJECT_STORAGE
 from ..site import granted
@@ -44,4 +45,4 @@ def work(step: Step) -> Result:
     opened = granted.reached(Opened(step.config, step.params["identity"]))
     made = objects_plan.make(opened, request, log=step.log)
     restores = made.mode not in ("none", "reopen")
-    return planned(step, opened, made, objects_plan.text(made), OBJECT_STORAGE, restores=restores)
+    return planned(step, opened, made, objects_planned.text(made), OBJECT_STORAGE, restores=restores)

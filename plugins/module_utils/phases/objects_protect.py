@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from ..base.checks import Check
 from ..objects import recovery as objects_recovery
-from ..objects.plan import Plan
+from ..objects.planned import Plan
 from ..recovery.turn import changing
 from ..site import granted
 from ..stack.runtime import Opened
