@@ -21,7 +21,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.evidence import schema
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects import planned as objects_planned
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import checklist_line, discover, escrow_look
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery.state import Last, Unfinished
-from ansible_collections.lifeboat.dr.plugins.module_utils.repository import copies, details, repositories
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository import copies, details, repositories, trust
 from ansible_collections.lifeboat.dr.plugins.module_utils.site import show
 from ansible_collections.lifeboat.dr.plugins.module_utils.vault import endpoints, writer
 from ansible_collections.lifeboat.dr.plugins.modules import drill_begin
@@ -114,8 +114,8 @@ KEYS: dict[type, set[str]] = {
     escrow_look.Snapshot: {"seen"},
     copies.Copy: {"place"},
     details.HeldProperties: {"held"},
-    repositories.Known: {"place"},
     repositories.Remembered: {"place"},
+    trust.Known: {"place"},
     endpoints._Remembered: {"of"},
     writer.Rights: {"of"},
     drill_begin.Chosen: {"words"},

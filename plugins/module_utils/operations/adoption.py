@@ -16,7 +16,7 @@ from ..base.errors import LifeboatError, NotFoundError, UsageError
 from ..repository import copies, repositories, sealing
 from ..repository.base import Repository
 from ..repository.components import KINDS
-from ..repository.repositories import ADOPTION_SCHEMA, Listed
+from ..repository.trust import ADOPTION_SCHEMA, Listed
 from ..settings.config import ADOPTIONS, MANIFESTS, RECOVERY_POINTS
 from ..stack.runtime import Opened
 
