@@ -382,19 +382,13 @@ def run(
     over = functools.partial(_over, deadline, unwanted)
     words = f"no end after {timeout:.0f} s"
     late = LifeboatError(attempted, subject, words, "Raise lifeboat_timeout.", exit_status=TIMED_OUT)
-    processes: list[subprocess.Popen[bytes]] = []
     with contextlib.ExitStack() as stack:
         errors = [stack.enter_context(Tail()) for _command in commands]
         fed, read = (subprocess.DEVNULL if end is None else subprocess.PIPE for end in (source, sink))
-        for command, error in zip(commands, errors):
-            try:
-                stdout = read if command is commands[-1] else subprocess.PIPE
-                processes.append(_start(command, processes[-1].stdout if processes else fed, stdout, error.fileno()))
-                error.started()
-            except OSError as exc:
-                _end(processes)
-                cause = f"{command.name}: {exc.strerror or exc}"
-                raise LifeboatError(attempted, subject, cause, remedy, exit_status=_not_run(exc)) from exc
+        try:
+            processes = _chain(commands, errors, fed, read)
+        except _NotStarted as exc:
+            raise LifeboatError(attempted, subject, str(exc), remedy, exit_status=exc.exit_status) from exc.__cause__
 
         feeder = _Feeder(source, processes[0]) if source is not None else None
         try:
@@ -423,6 +417,26 @@ def run(
         if feeder is not None and feeder.error is not None and not isinstance(feeder.error, BrokenPipeError):
             raise LifeboatError(attempted, subject, f"reading its input: {feeder.error}", remedy)
         return finished
+
+
+class _NotStarted(Exception):
+    def __init__(self, command: Command, error: OSError) -> None:
+        super().__init__(f"{command.name}: {error.strerror or error}")
+        self.exit_status = _not_run(error)
+
+
+def _chain(commands: Sequence[Command], errors: Sequence[Tail], fed: int, read: int) -> list[subprocess.Popen[bytes]]:
+    """Start each command with the output of the one before; all of them, or none."""
+    processes: list[subprocess.Popen[bytes]] = []
+    for command, error in zip(commands, errors):
+        try:
+            stdout = read if command is commands[-1] else subprocess.PIPE
+            processes.append(_start(command, processes[-1].stdout if processes else fed, stdout, error.fileno()))
+            error.started()
+        except OSError as exc:
+            _end(processes)
+            raise _NotStarted(command, exc) from exc
+    return processes
 
 
 def _over(deadline: float, unwanted: Optional[threading.Event]) -> bool:

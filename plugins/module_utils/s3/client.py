@@ -97,22 +97,7 @@ def connect(
             "connect to S3", where, f"the Python package boto3 is missing ({exc})", "Install python3-boto3.",
             exit_status=NOT_INSTALLED,
         ) from exc  # fmt: skip
-    options: dict[str, Any] = {
-        "connect_timeout": CONNECT_TIMEOUT,
-        "read_timeout": patience,
-        "retries": {"total_max_attempts": attempts, "mode": "standard"},
-        "max_pool_connections": 32,
-        "signature_version": "s3v4",
-        # Servers other than Amazon's seldom have a DNS name for each bucket.
-        "s3": {"addressing_style": "path" if endpoint_url else "auto"},
-    }
-    try:
-        # botocore 1.36 began to send CRC trailers unasked, which older servers reject; before it, no such options.
-        config = Config(
-            **options, request_checksum_calculation="when_required", response_checksum_validation="when_required"
-        )
-    except TypeError:
-        config = Config(**options)
+    config = _config(Config, endpoint_url, patience, attempts)
     with translated_errors("connect to S3", where), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -132,6 +117,26 @@ def connect(
     if endpoint_url:
         made.meta.events.register("before-call.s3", _stays)
     return made
+
+
+def _config(make: Any, endpoint_url: str, patience: float, attempts: int) -> Any:
+    """Return botocore's Config. make: its class."""
+    options: dict[str, Any] = {
+        "connect_timeout": CONNECT_TIMEOUT,
+        "read_timeout": patience,
+        "retries": {"total_max_attempts": attempts, "mode": "standard"},
+        "max_pool_connections": 32,
+        "signature_version": "s3v4",
+        # Servers other than Amazon's seldom have a DNS name for each bucket.
+        "s3": {"addressing_style": "path" if endpoint_url else "auto"},
+    }
+    try:
+        # botocore 1.36 began to send CRC trailers unasked, which older servers reject; before it, no such options.
+        return make(
+            **options, request_checksum_calculation="when_required", response_checksum_validation="when_required"
+        )
+    except TypeError:
+        return make(**options)
 
 
 class _Socket:

@@ -157,6 +157,11 @@ def make(run: Opened, request: Request, here: HostState, machines: Mapping[str, 
             "For another state of it: lifeboat.dr.recover_database and lifeboat.dr.recover_object_storage with"
             f" -e recovery_point={request.identity}.",
         )  # fmt: skip
+    return _with_point(made, run, request, here, log)
+
+
+def _with_point(made: Plan, run: Opened, request: Request, here: HostState, log: Log) -> Plan:
+    """The plan with the recovery point that the site goes to, as it was read in the vault."""
     store, place = open_store(run)
     chosen, store, place = choose_anywhere(run, store, place, request, log)
     _require_room(here.machine, chosen.needs)
@@ -164,7 +169,7 @@ def make(run: Opened, request: Request, here: HostState, machines: Mapping[str, 
     made = replace(
         made,
         ready=True,
-        warnings=(*made.warnings, *chosen.warnings, *_warnings(config, here, chosen)),
+        warnings=(*made.warnings, *chosen.warnings, *_warnings(run.config, here, chosen)),
         passed_over=tuple(PassedOver(entry.id, entry.problem) for entry in chosen.passed),
         accepted=chosen.accepted,
         parts={name: manifest.id for name, manifest in chosen.parts.items()},
@@ -174,7 +179,7 @@ def make(run: Opened, request: Request, here: HostState, machines: Mapping[str, 
         recovery_point=request.identity if request.identity not in LATEST else "",
         location=vault_place(run) if place in FROM_VAULT else store.location(leading.component, leading.id),
         checks=chosen.checks,
-        done=state.done(last, point.id),
+        done=state.done(here.recovery, point.id),
         untested=(*chosen.lacks, *_untested(chosen.parts), *chosen.untested),
         backup=Backup(
             point.id,
@@ -190,7 +195,7 @@ def make(run: Opened, request: Request, here: HostState, machines: Mapping[str, 
         made = _configured(made, run, store, chosen.parts[CONFIG], request, log)
     if locked(leading, request) and not made.lacking:
         made = replace(made, lacking=f"the key that opens {leading.id}: -e identity_file=<a file here>")
-    return replace(made, steps=show.steps(config, made))
+    return replace(made, steps=show.steps(run.config, made))
 
 
 def _configured(plan: Plan, run: Opened, store: Repository, manifest: Manifest, request: Request, log: Log) -> Plan:
