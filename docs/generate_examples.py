@@ -22,7 +22,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 from plugins.module_utils.evidence import schema  # noqa: E402
-from plugins.module_utils.faces import fleet, site  # noqa: E402
+from plugins.module_utils.reports import fleet, site  # noqa: E402
 
 DOCS = ROOT / "docs"
 EXAMPLE = DOCS / "example"

@@ -46,7 +46,7 @@ phase:
 from dataclasses import dataclass
 
 from ansible_collections.lifeboat.dr.plugins.module_utils.evidence import store
-from ansible_collections.lifeboat.dr.plugins.module_utils.faces import history
+from ansible_collections.lifeboat.dr.plugins.module_utils.reports import history
 from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Result, Task, run
 
 

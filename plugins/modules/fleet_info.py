@@ -77,7 +77,7 @@ phase:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import clock, typed
-from ansible_collections.lifeboat.dr.plugins.module_utils.faces import fleet
+from ansible_collections.lifeboat.dr.plugins.module_utils.reports import fleet
 
 
 def main() -> None:

@@ -99,7 +99,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import clock, typed
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LifeboatError
 from ansible_collections.lifeboat.dr.plugins.module_utils.command import report
-from ansible_collections.lifeboat.dr.plugins.module_utils.faces import site as faces_site
+from ansible_collections.lifeboat.dr.plugins.module_utils.reports import site as reports_site
 from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import refuse
 
 
@@ -119,7 +119,7 @@ def main() -> None:
         if not item.get("problem") and not item.get("evidence"):
             item["problem"] = "nothing was read"
     try:
-        stacks, files = faces_site.site(given, started.started_at, fleet=True)
+        stacks, files = reports_site.site(given, started.started_at, fleet=True)
         touch = report.differing if module.check_mode else report.write
         changed = touch(folder, files)
     except LifeboatError as exc:

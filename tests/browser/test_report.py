@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.command import report
-from ansible_collections.lifeboat.dr.plugins.module_utils.faces import site as faces_site
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import checklist_line
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations.checklist_line import BY_HAND, Checklist, Item
+from ansible_collections.lifeboat.dr.plugins.module_utils.reports import site as reports_site
 from builders import NOW
 from chromium import WIDE, Chromium
 from evidence_world import HOSTILE, drill, history, hostile, kept
@@ -95,7 +95,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, seconds in (("twice", 7200), ("soon", 20), ("once", 0.4)):
         drills = [drill(root, 1 - part * seconds / 86400) for part in (0, 1)]
         given.append({**evil, "host": name, "stack": name, "records": [kept(body) for body in drills]})
-    _, files = faces_site.site(given, NOW, fleet=True)
+    _, files = reports_site.site(given, NOW, fleet=True)
     folder = tmp_path_factory.mktemp("site")
     report.write(folder, files)
     made = Checklist("shop", "daily", NOW, tuple(today()), timedelta(days=2))

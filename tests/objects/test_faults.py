@@ -176,7 +176,9 @@ def test_a_web_page_in_place_of_tags(world: World, weed: SeaweedFS) -> None:
         weed, when(lambda call: bool(call.key) and "tagging" in call.query, Reply(body="<p>sign in<br>"))
     ) as proxy:
         objects = dataclasses.replace(world.config.objects, endpoint_url=proxy.url)
-        with pytest.raises(LifeboatError, match=r"read the tags \('key .*the server's answer is not S3's: it is not XML"):
+        with pytest.raises(
+            LifeboatError, match=r"read the tags \('key .*the server's answer is not S3's: it is not XML"
+        ):
             take.take(Opened(dataclasses.replace(world.config, objects=objects)), log=world.lines.append)
 
 

@@ -17,7 +17,7 @@ CORE = ROOT / "plugins" / "module_utils"
 # From the ground up: a package imports only packages that stand above it here.
 RANKS = (
     "base", "tools", "s3", "settings", "stack", "repository", "wal", "recovery", "database", "mirror", "vault",
-    "objects", "configuration", "files", "dumps", "backend", "frontend", "evidence", "faces", "site", "operations",
+    "objects", "configuration", "files", "dumps", "backend", "frontend", "evidence", "reports", "site", "operations",
     "keeper", "drill", "phases", "command", "module",
 )  # fmt: skip
 

@@ -278,11 +278,16 @@ LOOP = "<NextKeyMarker>a</NextKeyMarker>"
         pytest.param([page(item("a"), more=LOOP)], 2, "followed by itself", id="endless"),
         pytest.param([page(item("a"), more="<x/>")], 1, "followed by itself", id="more without a mark"),
         pytest.param([page(item("a", Size="many"))], 1, "is not a bucket listing", id="a size that is none"),
-        pytest.param([page(item("a", LastModified="yesterday"))], 1, "is not a bucket listing", id="a time that is none"),
+        pytest.param(
+            [page(item("a", LastModified="yesterday"))], 1, "is not a bucket listing", id="a time that is none"
+        ),
         pytest.param([page(item("a", Size="-5"))], 1, "is not a bucket listing", id="less than nothing"),
         pytest.param([page(item("a", Size="9" * 20))], 1, "is not a bucket listing", id="more than there can be"),
         pytest.param(
-            [page(item("a", LastModified="9999-12-31T23:59:59Z"))], 1, "is not a bucket listing", id="the end of all times"
+            [page(item("a", LastModified="9999-12-31T23:59:59Z"))],
+            1,
+            "is not a bucket listing",
+            id="the end of all times",
         ),
     ],
 )

@@ -24,12 +24,12 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import COU
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.version import VERSION
 from ansible_collections.lifeboat.dr.plugins.module_utils.command import cli
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.methods.logical import dump
-from ansible_collections.lifeboat.dr.plugins.module_utils.faces import nagios
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import backup as operations_backup
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import prune as operations_prune
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import schedule
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import verify as operations_verify
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations.proof import Result
+from ansible_collections.lifeboat.dr.plugins.module_utils.reports import nagios
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import copies, points, show
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened

@@ -18,13 +18,13 @@ import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.clock import format_time
 from ansible_collections.lifeboat.dr.plugins.module_utils.command import cli
 from ansible_collections.lifeboat.dr.plugins.module_utils.evidence import schema, store
-from ansible_collections.lifeboat.dr.plugins.module_utils.faces import charts
-from ansible_collections.lifeboat.dr.plugins.module_utils.faces import history as faces_history
-from ansible_collections.lifeboat.dr.plugins.module_utils.faces import page as faces_page
-from ansible_collections.lifeboat.dr.plugins.module_utils.faces import site as faces_site
-from ansible_collections.lifeboat.dr.plugins.module_utils.faces import words as faces_words
-from ansible_collections.lifeboat.dr.plugins.module_utils.faces.history import NEVER, OK, OVERDUE, judge
-from ansible_collections.lifeboat.dr.plugins.module_utils.faces.markdown import text
+from ansible_collections.lifeboat.dr.plugins.module_utils.reports import charts
+from ansible_collections.lifeboat.dr.plugins.module_utils.reports import history as reports_history
+from ansible_collections.lifeboat.dr.plugins.module_utils.reports import page as reports_page
+from ansible_collections.lifeboat.dr.plugins.module_utils.reports import site as reports_site
+from ansible_collections.lifeboat.dr.plugins.module_utils.reports import words as reports_words
+from ansible_collections.lifeboat.dr.plugins.module_utils.reports.history import NEVER, OK, OVERDUE, judge
+from ansible_collections.lifeboat.dr.plugins.module_utils.reports.markdown import text
 from builders import NOW, make_config, settings
 from evidence_schema_check import problems, published
 from evidence_world import HOSTILE, drill, history, hostile, kept, proof, record, resealed, typed
@@ -64,8 +64,8 @@ ELEMENTS = {"html", "head", "meta", "link", "title", "style", "body", "main", "f
 
 def faces(body: dict[str, Any]) -> dict[str, str]:
     known = {"problem": "", "signature": HOSTILE, "sha256": "0" * 64}
-    made = {name: faces_site.face(name, typed(body), **known) for name in ("html", "markdown", "junit", "metrics")}
-    return {**made, "json": faces_site.as_json(body)}
+    made = {name: reports_site.face(name, typed(body), **known) for name in ("html", "markdown", "junit", "metrics")}
+    return {**made, "json": reports_site.as_json(body)}
 
 
 def test_the_hostile_record_is_one_that_the_schema_lets_in(tmp_path: Path) -> None:
@@ -86,8 +86,8 @@ def test_html_shows_hostile_words_and_nothing_else(tmp_path: Path) -> None:
         assert letter not in page
     assert "\\u202eevil\\u200b" in shown
     assert "日本語" in shown
-    assert faces_page.POLICY.startswith("default-src 'none'")
-    assert faces_words.escaped(faces_page.POLICY) in page
+    assert reports_page.POLICY.startswith("default-src 'none'")
+    assert reports_words.escaped(reports_page.POLICY) in page
 
 
 def test_the_history_shows_hostile_words_and_nothing_else(tmp_path: Path) -> None:
@@ -96,7 +96,7 @@ def test_the_history_shows_hostile_words_and_nothing_else(tmp_path: Path) -> Non
         "proof_age_days": 8,
     }  # fmt: skip
     given = [{**evil, "records": [kept(hostile(tmp_path), signature=HOSTILE)]}, {"host": HOSTILE, "problem": HOSTILE}]
-    _, files = faces_site.site([*given, *history(tmp_path)], NOW)
+    _, files = reports_site.site([*given, *history(tmp_path)], NOW)
     seen = Seen(files["index.html"].decode())
     assert (seen.open, seen.elements <= ELEMENTS) == ([], True)
     for path in files:
@@ -186,7 +186,7 @@ def test_junit_is_green_only_for_a_pass(
     tmp_path: Path, changes: dict[str, Any], wanted: dict[str, str], problem: str
 ) -> None:
     found = outcomes(
-        faces_site.face("junit", typed(record(tmp_path, **changes)), problem=problem, signature="", sha256="")
+        reports_site.face("junit", typed(record(tmp_path, **changes)), problem=problem, signature="", sha256="")
     )
     assert wanted.items() <= found.items()
     assert found["not tested: the bucket's objects"] == "skipped"
@@ -204,7 +204,7 @@ def test_metrics(tmp_path: Path) -> None:
     assert all(re.fullmatch(r'lifeboat_evidence_\w+\{(\w+="[^"\n]*",?)+\} \d+(\.\d+)?', value) for value in values)
     for line in faces(hostile(tmp_path))["metrics"].splitlines():
         assert re.fullmatch(r'# .*|\w+\{(\w+="([^"\\\n]|\\["\\])*",?)+\} [\d.]+', line)
-    assert faces_site.face("metrics", typed(record(tmp_path)), problem="edited").count("{") == 0, (
+    assert reports_site.face("metrics", typed(record(tmp_path)), problem="edited").count("{") == 0, (
         "an edited one is not fresh"
     )
 
@@ -225,10 +225,10 @@ def test_a_page_says_what_it_must(tmp_path: Path) -> None:
 
 
 def test_a_record_that_is_no_evidence_says_so_first(tmp_path: Path) -> None:
-    page = faces_site.face("html", typed(record(tmp_path)), problem="it was edited", signature="", sha256="")
+    page = reports_site.face("html", typed(record(tmp_path)), problem="it was edited", signature="", sha256="")
     shown = "".join(Seen(page).words)
     assert shown.index("This is not evidence: it was edited.") < shown.index("Recovery time")
-    assert "This is not evidence" in faces_site.face("markdown", typed(record(tmp_path)), problem="it was edited")
+    assert "This is not evidence" in reports_site.face("markdown", typed(record(tmp_path)), problem="it was edited")
 
 
 def test_a_record_of_version_1_0_has_every_face(tmp_path: Path) -> None:
@@ -246,7 +246,7 @@ def luminance(colour: str) -> float:
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
-@pytest.mark.parametrize("palette", [faces_page.LIGHT, faces_page.DARK], ids=["light", "dark"])
+@pytest.mark.parametrize("palette", [reports_page.LIGHT, reports_page.DARK], ids=["light", "dark"])
 def test_contrast_is_aa(palette: dict[str, str]) -> None:
     pairs = [(front, back) for front in ("text", "soft", "link") for back in ("back", "card")]
     pairs += [("badge", back) for back in ("pass", "fail", "unsure", "aborted")]
@@ -282,7 +282,7 @@ def test_what_was_tried_is_shown(tmp_path: Path) -> None:
     body = record(tmp_path)
     body["phases"][2].update(tried=[{"step": "redeploy", "healed": True, "problem": ""}, "x"], notes=["load 16.75"])
     said = ["restore: step redeploy, healed True", "restore: x", "restore: load 16.75"]
-    assert faces_words.tried(typed(body)) == said
+    assert reports_words.tried(typed(body)) == said
     body["phases"][2].update(tried="x")
     assert schema.read(body) == (None, "phases[2].tried: wants a list, has 'x'")
 
@@ -357,7 +357,7 @@ def test_numbers_of_a_crowd_do_not_touch_and_the_last_the_longest_and_the_shorte
 def test_who_did_it_and_the_signature_stand_before_the_timeline(tmp_path: Path) -> None:
     known = {"problem": "", "signature": "signed by auditor", "sha256": "0" * 64}
     for name, after in (("html", "<h2>Timeline</h2>"), ("markdown", "## Timeline")):
-        top = faces_site.face(name, typed(record(tmp_path)), **known).partition(after)[0]
+        top = reports_site.face(name, typed(record(tmp_path)), **known).partition(after)[0]
         for words in ("Operator", "mika", "Signature", "signed by auditor"):
             assert words in top, (name, words)
 
@@ -365,7 +365,7 @@ def test_who_did_it_and_the_signature_stand_before_the_timeline(tmp_path: Path) 
 # --- the history ---
 
 
-def stack(*records: dict[str, Any], **changes: Any) -> faces_history.Stack:
+def stack(*records: dict[str, Any], **changes: Any) -> reports_history.Stack:
     known = {"host": "app1", "stack": "shop", "scenarios": ["database"], "drill_age_days": 92, "proof_age_days": 8}
     return judge({**known, "records": [kept(body) for body in records], **changes}, NOW)
 
@@ -422,14 +422,14 @@ def test_metrics_name_a_component_that_was_never_proved(tmp_path: Path) -> None:
     known = {"host": "the inventory's", "stack": "shop", "scenarios": [], "drill_age_days": 92, "proof_age_days": 8}
     body = proof(tmp_path, 1)
     given = {**known, "components": THREE, "records": [kept(body)]}
-    lines = faces_site.site([given], NOW)[1]["lifeboat.prom"].decode().splitlines()
+    lines = reports_site.site([given], NOW)[1]["lifeboat.prom"].decode().splitlines()
     name, host = "lifeboat_evidence_proof_timestamp_seconds", "the inventory's"
     at = (NOW - timedelta(days=1)).timestamp()
     assert [line for line in lines if line.startswith(name)] == [
         f'{name}{{stack="shop",host="{host}",component="{component}"}} {value:.15g}'
         for component, value in (("config", 0), ("database", at), ("objects", 0))
     ]
-    none = faces_site.site([{**given, "records": []}], NOW)[1]["lifeboat.prom"].decode()
+    none = reports_site.site([{**given, "records": []}], NOW)[1]["lifeboat.prom"].decode()
     assert f'{name}{{stack="shop",host="the inventory\'s",component="database"}} 0\n' in none
 
 
@@ -442,7 +442,7 @@ def test_a_host_says_nothing_of_another_stack_or_host(tmp_path: Path) -> None:
         {**known, "host": "shop1", "stack": honest["stack"], "records": [kept(honest)]},
         {**known, "host": "blog1", "stack": "blog", "records": [kept(forged)]},
     ]
-    lines = faces_site.site(given, NOW)[1]["lifeboat.prom"].decode().splitlines()
+    lines = reports_site.site(given, NOW)[1]["lifeboat.prom"].decode().splitlines()
     samples = [line for line in lines if not line.startswith("#")]
     assert samples and all('host="shop1"' in line for line in samples), samples
     assert not [line for line in samples if "blog" in line]
@@ -450,7 +450,7 @@ def test_a_host_says_nothing_of_another_stack_or_host(tmp_path: Path) -> None:
 
 def test_the_history_counts_what_is_there(tmp_path: Path) -> None:
     given = history(tmp_path)
-    shown = " ".join("".join(Seen(faces_site.site(given, NOW)[1]["index.html"].decode()).words).split())
+    shown = " ".join("".join(Seen(reports_site.site(given, NOW)[1]["index.html"].decode()).words).split())
     for words in ("Records11", "Passed7", "Overdue2", "No evidence2", "Not reached1", "it was not reached", "it is not JSON", "under another's name",
                   "NEVER DONE", "target 4 h", "drill of the object storage"):  # fmt: skip
         assert words in shown.replace(" Records", "Records"), words
@@ -483,7 +483,7 @@ def test_a_lying_host_is_looked_at_again(tmp_path: Path) -> None:
     assert "edited" in one.problem
     odd = kept(record(tmp_path), id="../../../etc/cron.d/x")
     known = {"host": "../..", "stack": "/etc", "scenarios": [], "drill_age_days": 92, "proof_age_days": 8}
-    _, files = faces_site.site([{**known, "records": [odd]}, {**known, "records": [kept(record(tmp_path))]}], NOW)
+    _, files = reports_site.site([{**known, "records": [odd]}, {**known, "records": [kept(record(tmp_path))]}], NOW)
     assert not [path for path in files if ".." in path or path.startswith("/")]
 
 

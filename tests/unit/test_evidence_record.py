@@ -23,8 +23,8 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import Lif
 from ansible_collections.lifeboat.dr.plugins.module_utils.evidence import phases as evidence_phases
 from ansible_collections.lifeboat.dr.plugins.module_utils.evidence import record as evidence_record
 from ansible_collections.lifeboat.dr.plugins.module_utils.evidence import schema, store
-from ansible_collections.lifeboat.dr.plugins.module_utils.faces import site
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import verify as operations_verify
+from ansible_collections.lifeboat.dr.plugins.module_utils.reports import site
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings.scenarios import SCENARIOS
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from ansible_collections.lifeboat.dr.plugins.module_utils.tools import signature

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import pipeline
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import COULD_NOT_VERIFY, FAIL, PASS
-from ansible_collections.lifeboat.dr.plugins.module_utils.faces import fleet
-from ansible_collections.lifeboat.dr.plugins.module_utils.faces import site as faces_site
+from ansible_collections.lifeboat.dr.plugins.module_utils.reports import fleet
+from ansible_collections.lifeboat.dr.plugins.module_utils.reports import site as reports_site
 from builders import NOW
 from evidence_world import HOSTILE, kept, record
 from test_evidence_faces import ELEMENTS, Seen
@@ -159,7 +159,7 @@ def test_the_report_has_it_and_both_pages_lead_to_each_other(tmp_path: Path) -> 
         "records": [kept(body)],
     }  # fmt: skip
     given = [{**said(), **evidence}, {"host": "app2", "stack": "blog", "problem": "away"}]
-    _, files = faces_site.site(given, NOW, fleet=True)
+    _, files = reports_site.site(given, NOW, fleet=True)
     page, index = files["fleet.html"].decode(), files["index.html"].decode()
     assert 'href="fleet.html"' in index and 'href="index.html"' in page
     shown = "".join(Seen(page).words)
@@ -167,10 +167,10 @@ def test_the_report_has_it_and_both_pages_lead_to_each_other(tmp_path: Path) -> 
     assert shown.index("shop0") < shown.index("blog")
     assert [link for link in Seen(page).links if "/" in link] == [f"app0/shop0/{body['id']}.html"]
     assert all(link in files for link in Seen(page).links[1:])
-    alone = faces_site.site(given, NOW)[1]
+    alone = reports_site.site(given, NOW)[1]
     assert "fleet.html" not in alone and b"fleet.html" not in alone["index.html"], "a host knows of itself only"
     bad = {**said(), **evidence, "records": [kept(body, problem="edited")]}
-    assert "1 that are not evidence" in faces_site.site([bad], NOW, fleet=True)[1]["fleet.html"].decode()
+    assert "1 that are not evidence" in reports_site.site([bad], NOW, fleet=True)[1]["fleet.html"].decode()
 
 
 def playbook(inventory: Path, *words: str) -> subprocess.CompletedProcess[str]:

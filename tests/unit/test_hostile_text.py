@@ -41,7 +41,6 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.database.wal import fe
 from ansible_collections.lifeboat.dr.plugins.module_utils.drill import transaction as drill_transaction
 from ansible_collections.lifeboat.dr.plugins.module_utils.dumps import facts as dumps_facts
 from ansible_collections.lifeboat.dr.plugins.module_utils.evidence import store as evidence_store
-from ansible_collections.lifeboat.dr.plugins.module_utils.faces import metrics, nagios
 from ansible_collections.lifeboat.dr.plugins.module_utils.files import contents as files_contents
 from ansible_collections.lifeboat.dr.plugins.module_utils.files import listing as files_listing
 from ansible_collections.lifeboat.dr.plugins.module_utils.files import packs
@@ -50,6 +49,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.keeper import receipts
 from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import listing
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import backup as operations_backup
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import discover, escrow_look, schedule, shipping
+from ansible_collections.lifeboat.dr.plugins.module_utils.reports import metrics, nagios
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import (
     base,
     checksums,

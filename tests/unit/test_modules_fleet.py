@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import COULD_NOT_VERIFY, FAIL, PASS
-from ansible_collections.lifeboat.dr.plugins.module_utils.faces import fleet
+from ansible_collections.lifeboat.dr.plugins.module_utils.reports import fleet
 from builders import Run
 from test_fleet import hundred, said
 

@@ -31,7 +31,6 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
     UsageError,
 )
 from ansible_collections.lifeboat.dr.plugins.module_utils.command import cli, watched
-from ansible_collections.lifeboat.dr.plugins.module_utils.faces import metrics as faces_metrics
 from ansible_collections.lifeboat.dr.plugins.module_utils.frontend import site as frontend_site
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import (
     clocks,
@@ -41,6 +40,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.operations import (
     runs,
     status,
 )
+from ansible_collections.lifeboat.dr.plugins.module_utils.reports import metrics as reports_metrics
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import points
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.components import KINDS
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest import backup_id
@@ -182,7 +182,7 @@ HOSTILE = 'a"b\\c\nd\u202e' + "x" * 300
 
 
 def test_labels_are_escaped_and_bounded() -> None:
-    text = faces_metrics.exposition({"m": "w\n\\"}, [faces_metrics.Sample("m", {"l": HOSTILE}, 1)])
+    text = reports_metrics.exposition({"m": "w\n\\"}, [reports_metrics.Sample("m", {"l": HOSTILE}, 1)])
     heads, line = text.splitlines()[:2], text.splitlines()[2]
     assert heads == ["# HELP m w \\\\", "# TYPE m gauge"]
     assert re.fullmatch(r'm\{l="a\\"b\\\\c d\\\\u202ex+"\} 1', line)
@@ -191,8 +191,8 @@ def test_labels_are_escaped_and_bounded() -> None:
 
 def test_two_samples_of_the_same_labels_are_one() -> None:
     """node_exporter refuses a file with both."""
-    both = [faces_metrics.Sample("m", {"l": "1"}, 1), faces_metrics.Sample("m", {"l": "1"}, 2)]
-    assert faces_metrics.exposition({"m": "words"}, both).splitlines()[2:] == ['m{l="1"} 2']
+    both = [reports_metrics.Sample("m", {"l": "1"}, 1), reports_metrics.Sample("m", {"l": "1"}, 2)]
+    assert reports_metrics.exposition({"m": "words"}, both).splitlines()[2:] == ['m{l="1"} 2']
 
 
 def test_no_secret_and_no_row_is_in_them(tmp_path: Path) -> None:

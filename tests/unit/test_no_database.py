@@ -26,7 +26,6 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.drill import beside
 from ansible_collections.lifeboat.dr.plugins.module_utils.drill.faults import fault
 from ansible_collections.lifeboat.dr.plugins.module_utils.evidence import record as evidence_record
 from ansible_collections.lifeboat.dr.plugins.module_utils.evidence.phases import Plan, ReportedPhase
-from ansible_collections.lifeboat.dr.plugins.module_utils.faces import history
 from ansible_collections.lifeboat.dr.plugins.module_utils.keeper import objects as keeper_objects
 from ansible_collections.lifeboat.dr.plugins.module_utils.keeper.receipts import Receipts
 from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import guard
@@ -42,6 +41,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.operations import (
     verify,
 )
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import reopen
+from ansible_collections.lifeboat.dr.plugins.module_utils.reports import history
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import copies, points, show
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.components import configured
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest import Manifest

@@ -55,7 +55,6 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.database.methods.logic
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.server import Living, Reached
 from ansible_collections.lifeboat.dr.plugins.module_utils.evidence import record as evidence_record
 from ansible_collections.lifeboat.dr.plugins.module_utils.evidence import schema
-from ansible_collections.lifeboat.dr.plugins.module_utils.faces.words import quarantined
 from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Result
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import prune as operations_prune
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import verify as operations_verify
@@ -63,6 +62,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.operations.proof impor
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import state as recovery_state
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery.protect import Protected
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery.state import DAMAGED, DOWN, HEALTHY
+from ansible_collections.lifeboat.dr.plugins.module_utils.reports.words import quarantined
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import details
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest import Artefact, Manifest
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.sources import Sources

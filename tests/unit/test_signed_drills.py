@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.evidence import schema, store
-from ansible_collections.lifeboat.dr.plugins.module_utils.faces import history
+from ansible_collections.lifeboat.dr.plugins.module_utils.reports import history
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings.config import Config
 from builders import NOW, make_config
 from evidence_world import drill, record, typed

@@ -47,7 +47,7 @@ TASKS = """---
 """
 SHOWN = """
 from ansible_collections.lifeboat.dr.plugins.module_utils.drill.faults import fault
-from ansible_collections.lifeboat.dr.plugins.module_utils.faces import history
+from ansible_collections.lifeboat.dr.plugins.module_utils.reports import history
 from ansible_collections.lifeboat.dr.plugins.module_utils.module import task
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
 stack = config.from_mapping({"stack": "shop", "runtime": {"project": "shop"}, "targets": {"proxy": 60}})

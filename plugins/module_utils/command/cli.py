@@ -162,7 +162,7 @@ def _failed(arguments: argparse.Namespace, stack: str, exc: LifeboatError, secre
         parts = {name: pipeline.scrub(getattr(exc, name), secrets) for name in names}
         sys.stdout.write(json.dumps({"error": parts}) + "\n")
     elif getattr(arguments, "nagios", False):  # a code of ours would mean something else there
-        from ..faces import nagios
+        from ..reports import nagios
 
         code, line = nagios.unknown(stack, pipeline.scrub(str(exc), secrets))
         sys.stdout.write(line + "\n")
@@ -380,8 +380,8 @@ def _escrow(loaded: config.Config, arguments: argparse.Namespace, log: Log) -> A
 
 
 def _status(loaded: config.Config, arguments: argparse.Namespace, log: Log) -> Answer:
-    from ..faces import nagios
     from ..operations import quarantine, runs, status
+    from ..reports import nagios
 
     stack, now = Opened(loaded), datetime.now(timezone.utc)
     seen = status.status(stack, now=now)

@@ -17,9 +17,9 @@ from ..base.errors import IntegrityError, Log, present
 from ..base.filesystem import explained
 from ..evidence import record, store
 from ..evidence.store import StoredRecord
-from ..faces import site as faces_site
-from ..faces import words
-from ..faces.history import OK, Stack, answer, judge
+from ..reports import site as reports_site
+from ..reports import words
+from ..reports.history import OK, Stack, answer, judge
 from ..settings.config import Config
 from ..tools import signature
 
@@ -52,7 +52,7 @@ def report(config: Config, arguments: argparse.Namespace, log: Log) -> Answer:
     said = {**answer(config, records), "host": "this host"}
     now = datetime.now(timezone.utc)
     if arguments.output:
-        _stacks, files = faces_site.site([said], now)
+        _stacks, files = reports_site.site([said], now)
         write(arguments.output, files)
     judged = judge(said, now)
     code = IntegrityError.exit_code if any(not item.good for item in judged.records) else 0
@@ -107,7 +107,7 @@ def _show_record(item: StoredRecord, form: str) -> Answer:
     known = {"problem": item.problem, "signature": item.signature, "sha256": item.sha256}
     code = IntegrityError.exit_code if item.problem else 0
     if form != "text":
-        page = faces_site.as_json(item.body) if form == "json" else faces_site.face(form, item.record, **known)
+        page = reports_site.as_json(item.body) if form == "json" else reports_site.face(form, item.record, **known)
         return code, item.body, [page.rstrip("\n")]
     shown = [words.terminal(line) for line in record.lines(item.record)]
     shown += [f"signature: {item.signature}"]

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from ..base.checks import PASS
 from ..base.errors import LifeboatError
-from ..faces.metrics import Sample, exposition
 from ..operations import metrics
+from ..reports.metrics import Sample, exposition
 from ..settings.config import Config
 from ..stack.runtime import Opened
 from . import status

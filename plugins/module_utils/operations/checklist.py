@@ -20,7 +20,7 @@ from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, PROOF, Check
 from ..base.errors import LifeboatError, UsageError, present
 from ..base.text import human
 from ..evidence import store
-from ..faces import history
+from ..reports import history
 from ..repository import growth, repositories, retention
 from ..repository.catalog import Entry
 from ..repository.components import AnyKind, configured

@@ -12,10 +12,10 @@ from datetime import datetime, timedelta
 from ..base import typed
 from ..base.checks import PASS, Check, verdict
 from ..base.clock import format_time
-from ..faces import page as faces_page
-from ..faces.markdown import text as marked
-from ..faces.page import badge, section, table
-from ..faces.words import tag, terminal
+from ..reports import page as reports_page
+from ..reports.markdown import text as marked
+from ..reports.page import badge, section, table
+from ..reports.words import tag, terminal
 
 BY_HAND = "BY_HAND"
 
@@ -95,4 +95,4 @@ def page(checklist: Checklist) -> str:
     for box, lines in checklist.boxes.items():
         rows = [(badge(item.result), item.name, item.figure, item.limit) for item in lines]
         body.append(section(box, table(("Verdict", "Check", "Seen", "Allowed"), rows)))
-    return faces_page.page(_title(checklist), tag("h1", badge(checklist.verdict), " ", _title(checklist)), body)
+    return reports_page.page(_title(checklist), tag("h1", badge(checklist.verdict), " ", _title(checklist)), body)

@@ -33,8 +33,8 @@ from ..base.version import VERSION
 from ..database import server
 from ..evidence import schema, store
 from ..evidence.schema import Record
-from ..faces.metrics import EVIDENCE, Sample, evidence, exposition
 from ..frontend import site as frontend_site
+from ..reports.metrics import EVIDENCE, Sample, evidence, exposition
 from ..repository import copies, growth, points, repositories
 from ..repository.base import OtherRepositoryError
 from ..repository.catalog import Entry

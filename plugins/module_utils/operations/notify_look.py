@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from ..base.checks import COULD_NOT_VERIFY, FAIL, NEWEST, PASS, PROOF, Check, Verdict, ended, verdict
 from ..base.errors import LifeboatError
 from ..evidence import store
-from ..faces import history
+from ..reports import history
 from ..repository.components import KINDS
 from ..settings.config import Config
 from ..stack.runtime import Opened

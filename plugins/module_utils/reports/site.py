@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""All faces of all records as files: the history page, and of each record its page, Markdown, JUnit and JSON."""
+"""All reports of all records as files: the history page, and of each record its page, Markdown, JUnit and JSON."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from typing import Protocol
 from ..evidence import store
 from ..evidence.schema import Record
 from ..evidence.store import StoredRecord
-from . import fleet as faces_fleet
+from . import fleet as reports_fleet
 from .history import Stack, judge
-from .html import html
 from .index import index
 from .junit import junit
 from .markdown import markdown
 from .metrics import Proof, metrics
+from .record_html import html
 
 
 class Face(Protocol):
@@ -65,7 +65,7 @@ def site(
     if fleet:
         newest = {(stack.host, stack.stack): stack.records[-1].id for stack in stacks if stack.records}
         pages = {at: link for at, id in newest.items() if (link := links.get((*at, id)))}
-        files[_FLEET] = _bytes(faces_fleet.html(faces_fleet.judge(answers, stacks), now, pages))
+        files[_FLEET] = _bytes(reports_fleet.html(reports_fleet.judge(answers, stacks), now, pages))
     # Labels are the inventory's: a host that was taken over could say of another's stack that it is well.
     good = [
         replace(record, host=stack.host) for stack in stacks for held in stack.records
