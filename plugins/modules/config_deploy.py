@@ -99,7 +99,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import ALL
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.sources import PLACES, VAULT, open_place
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from ansible_collections.lifeboat.dr.plugins.module_utils.site import files as site_files
-from ansible_collections.lifeboat.dr.plugins.module_utils.site import granted
+from ansible_collections.lifeboat.dr.plugins.module_utils.site import keeper_readback
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def work(task: Task) -> Result:
     with contextlib.nullcontext() if task.check else lock.held(task.config.stack, purpose, wait=60):
         placed = site_files.place_files(
             task.config,
-            open_place(granted.opened(Opened(task.config)), given["place"]),
+            open_place(keeper_readback.opened(Opened(task.config)), given["place"]),
             given["id"],
             key=given["identity"],
             which=given["which"],

@@ -64,7 +64,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Res
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import sources
 from ansible_collections.lifeboat.dr.plugins.module_utils.site.store import open_store
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
-from ansible_collections.lifeboat.dr.plugins.module_utils.site import granted, point_fetch
+from ansible_collections.lifeboat.dr.plugins.module_utils.site import keeper_readback, point_fetch
 
 
 @dataclass(frozen=True)
@@ -74,12 +74,12 @@ class Facts:
 
 def work(task: Task) -> Result:
     if task.params["release"]:
-        opened = granted.opened(Opened(task.config))
+        opened = keeper_readback.opened(Opened(task.config))
         if not task.check:
             sources.release(opened, open_store(opened)[1], task.params["recovery_point"], task.log)
         return Result(Facts(()))
     with lock.held(task.config.stack, "fetch the recovery point", wait=60):
-        opened = granted.opened(Opened(task.config))
+        opened = keeper_readback.opened(Opened(task.config))
         fetched = point_fetch.fetch(opened, task.params["recovery_point"], check=task.check, log=task.log)
     return Result(Facts(fetched), changed=bool(fetched), diff=added(fetched))
 

@@ -107,7 +107,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import (
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import state as recovery_state
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import sources
 from ansible_collections.lifeboat.dr.plugins.module_utils.site import plan as site_plan
-from ansible_collections.lifeboat.dr.plugins.module_utils.site import granted, scope
+from ansible_collections.lifeboat.dr.plugins.module_utils.site import keeper_readback, scope
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import hooks
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from ansible_collections.lifeboat.dr.plugins.module_utils.site import show as site_show
@@ -132,7 +132,7 @@ def work(task: Task) -> Result:
         accept=task.accept,
         allow=tuple(given["allow"]),
     )
-    opened = granted.opened(Opened(task.config, given["identity"]))
+    opened = keeper_readback.opened(Opened(task.config, given["identity"]))
     with recovery_state.planning(task.config):
         here = scope.assess_host(opened, deep=True, log=task.log)
         made = site_plan.make(opened, request, here, given["others"], log=task.log)

@@ -92,7 +92,7 @@ def mirror(directory: str) -> dict[str, Any]:
 
 def recover_objects(directory: str) -> dict[str, Any]:
     from ansible_collections.lifeboat.dr.plugins.module_utils.objects import plan, recovery
-    from ansible_collections.lifeboat.dr.plugins.module_utils.objects.choose import Request
+    from ansible_collections.lifeboat.dr.plugins.module_utils.objects.selection import Request
     from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
     from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 

@@ -26,7 +26,7 @@ from ansible.module_utils.testing import patch_module_args
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import checks
 from ansible_collections.lifeboat.dr.plugins.module_utils.command import cli
 from ansible_collections.lifeboat.dr.plugins.module_utils.evidence import store as evidence_store
-from ansible_collections.lifeboat.dr.plugins.module_utils.operations import clocks
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations import clock_guard
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import state as recovery_state
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import points
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest import Artefact, Manifest
@@ -97,7 +97,7 @@ def build(root: Path) -> None:
         evidence_world.proof(root, 1.5, checks.FAIL), evidence_world.proof(root, 1.7, checks.COULD_NOT_VERIFY),
     ):  # fmt: skip
         evidence_store.write(run.config, evidence_world.typed(body))
-    clocks.accept(run.config, NOW)
+    clock_guard.accept(run.config, NOW)
     recovery_state.keep(run.config, recovery_state.RECOVERED, json.dumps({"id": made[0].id, "asked": "", "at": "x"}))
     for name in ("signatures.json", "objects-read.json", "endpoint-vault.json", "closed.json.was", "noncurrent.json"):
         (root / "state" / name).write_text(json.dumps({"schema": "x", "version": [1, 0], "at": "2026-11-24T12:00:00Z"}))

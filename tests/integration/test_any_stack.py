@@ -33,7 +33,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.operations import veri
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.sources import VAULT, open_place
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
 from ansible_collections.lifeboat.dr.plugins.module_utils.site import files as site_files
-from ansible_collections.lifeboat.dr.plugins.module_utils.site import granted, point_fetch, scope
+from ansible_collections.lifeboat.dr.plugins.module_utils.site import keeper_readback, point_fetch, scope
 from ansible_collections.lifeboat.dr.plugins.module_utils.site import plan as site_plan
 from ansible_collections.lifeboat.dr.plugins.module_utils.site import show as site_show
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
@@ -182,7 +182,7 @@ def test_init_protects_a_stack_without_postgresql_and_a_total_loss_comes_back(st
 
     # The tasks of the role site_recovery, in their order, on a machine that has nothing but the inventory.
     on_spare = stack.settings("spare1", written, readback={"source": {"mounted": str(kept)}})
-    run = granted.opened(opened(on_spare))
+    run = keeper_readback.opened(opened(on_spare))
     seen = scope.assess_host(run, deep=True, log=say)
     assert (seen.running, seen.stopped) == ((), ())
     made = site_plan.make(run, site_plan.Request(), seen, {"app1": "connection timed out"}, log=say)

@@ -14,7 +14,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import COU
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import recovery as database_recovery
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.methods.logical import dump
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import verify as operations_verify
-from ansible_collections.lifeboat.dr.plugins.module_utils.operations.proof import Result
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations.verify_proof import Result
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.details import DumpDetails
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from postgres_stack import IMAGE, MakeDatabase, Stack, assert_pass, back_up_and_prove, docker, entries, say

@@ -32,7 +32,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.operations import pref
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import verify as operations_verify
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.sources import VAULT, open_place
 from ansible_collections.lifeboat.dr.plugins.module_utils.site import files as site_files
-from ansible_collections.lifeboat.dr.plugins.module_utils.site import granted, point_fetch, scope
+from ansible_collections.lifeboat.dr.plugins.module_utils.site import keeper_readback, point_fetch, scope
 from ansible_collections.lifeboat.dr.plugins.module_utils.site import plan as site_plan
 from ansible_collections.lifeboat.dr.plugins.module_utils.site import show as site_show
 from postgres_stack import docker, say
@@ -189,7 +189,7 @@ def recovered(stack: Stack, settings: dict[str, Any]) -> Record:
     """By the tasks of the role site_recovery, in their order, on a machine that has nothing but the inventory."""
     stack.directory.mkdir(parents=True)
     stack.bring_secret()
-    run = granted.opened(opened(settings))
+    run = keeper_readback.opened(opened(settings))
     seen = scope.assess_host(run, deep=True, log=say)
     made = site_plan.make(run, site_plan.Request(), seen, {"app1": "connection timed out"}, log=say)
     print("\n".join(site_show.text(made, seen)))

@@ -21,7 +21,7 @@ from typing import Any, Callable
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import typed
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects import plan as objects_plan
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects import recovery as objects_recovery
-from ansible_collections.lifeboat.dr.plugins.module_utils.objects.choose import Request
+from ansible_collections.lifeboat.dr.plugins.module_utils.objects.selection import Request
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import protect as recovery_protect
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import state as recovery_state
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime

@@ -20,10 +20,10 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import Not
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import server
 from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import guard, prune, take
 from ansible_collections.lifeboat.dr.plugins.module_utils.mirror.listing import Point
+from ansible_collections.lifeboat.dr.plugins.module_utils.objects import carry_over, proof, refetch
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects import planned as objects_planned
-from ansible_collections.lifeboat.dr.plugins.module_utils.objects import proof, refetch, spool
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects import recovery as objects_recovery
-from ansible_collections.lifeboat.dr.plugins.module_utils.operations import judgements, status
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations import status, status_checks
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import protect
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import catalog, repositories
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.components import KINDS
@@ -413,7 +413,7 @@ def test_a_killed_rebuild_is_taken_up(case: Many) -> None:
         raise KeyboardInterrupt
 
     with case.monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(spool.Return, "bring", killed)
+        patched.setattr(carry_over.Return, "bring", killed)
         case.recover()
     assert case.plan()["mode"] == "fill", "what the backup holds is back, and nothing has compared it"
     found = case.recover()
@@ -429,7 +429,7 @@ def test_no_room_for_what_is_copied_out(case: Many) -> None:
     def full(directory: Path, size: int) -> None:
         raise SpaceError("write below", str(directory), "No space left on device")
 
-    case.monkeypatch.setattr(spool.filesystem, "require_room", full)
+    case.monkeypatch.setattr(carry_over.filesystem, "require_room", full)
     with pytest.raises(SpaceError):
         case.recover(force=True, method="rebuild", other_buckets="restore")
     assert (case.every(), case.process.up, left(case)) == (expected, True, [])
@@ -605,7 +605,7 @@ def test_another_stacks_vault_on_the_store_is_left_out(case: Many) -> None:
     repo = repositories.repository_of(Opened(case.config))
     manifest = catalog.entries(repo, "objects", "shop")[-1].manifest
     assert manifest
-    judged = judgements._objects_judged(case.config, repo, manifest)
+    judged = status_checks._objects_judged(case.config, repo, manifest)
     ((result, words),) = [(one.result, one.detail) for one in judged if one.name == "buckets"]
     told = "the buckets blog-backup, blog-repository: another stack's vault, which no backup holds"
     assert result == PASS and words.endswith(told)

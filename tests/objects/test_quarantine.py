@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 from dataclasses import replace
 
-from ansible_collections.lifeboat.dr.plugins.module_utils.objects import aside
+from ansible_collections.lifeboat.dr.plugins.module_utils.objects import quarantine
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import bucket as s3_bucket
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import settings
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3.bucket import Bucket
@@ -23,13 +23,13 @@ KEYS = ["a b/ü", "deep/er", "plain"]
 def test_a_quarantine_bucket_is_found_counted_and_removed(server: Server, make_bucket: MakeBucket) -> None:
     name, other = make_bucket(server), make_bucket(server)
     source = Bucket(name, server.url, "us-east-1", "", server.access_key, server.secret_key)
-    kept = aside.Aside(source, STAMP, versioned=False, log=lambda _: None)
+    kept = quarantine.Aside(source, STAMP, versioned=False, log=lambda _: None)
     for key in KEYS:
         server.client.put_object(Bucket=name, Key=key, Body=b"four")
     kept.remove(KEYS)
-    aside.Aside(replace(source, name=other), STAMP, versioned=False, log=lambda _: None)
+    quarantine.Aside(replace(source, name=other), STAMP, versioned=False, log=lambda _: None)
     try:
-        (found,) = aside.quarantined(source)
+        (found,) = quarantine.quarantined(source)
         assert found.name == kept.bucket == f"{name}-quarantine-20261121-120000"
         assert sorted(version.key for version in s3_bucket.objects(found)) == sorted(KEYS)
         assert sum(version.size for version in s3_bucket.objects(found)) == 4 * len(KEYS)
@@ -37,8 +37,8 @@ def test_a_quarantine_bucket_is_found_counted_and_removed(server: Server, make_b
         with contextlib.suppress(ClientError):
             server.client.put_bucket_versioning(Bucket=found.name, VersioningConfiguration={"Status": "Enabled"})
             server.client.put_object(Bucket=found.name, Key="a b/ü", Body=b"a second version")
-        assert aside.quarantined(replace(source, name=other)) == []
+        assert quarantine.quarantined(replace(source, name=other)) == []
     finally:
-        aside.remove(replace(source, name=kept.name))
-    assert (aside.quarantined(source), settings.exists(replace(source, name=kept.name))) == ([], False)
+        quarantine.remove(replace(source, name=kept.name))
+    assert (quarantine.quarantined(source), settings.exists(replace(source, name=kept.name))) == ([], False)
     assert settings.exists(source)

@@ -17,7 +17,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import Int
 from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import take
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects import plan as objects_plan
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects import recovery as objects_recovery
-from ansible_collections.lifeboat.dr.plugins.module_utils.objects.choose import Request
+from ansible_collections.lifeboat.dr.plugins.module_utils.objects.selection import Request
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import protect
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime

@@ -33,7 +33,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import take
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects import plan as objects_plan
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects import planned as objects_planned
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects import recovery as objects_recovery
-from ansible_collections.lifeboat.dr.plugins.module_utils.objects.choose import Request
+from ansible_collections.lifeboat.dr.plugins.module_utils.objects.selection import Request
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import status
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import protect
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import copies

@@ -23,7 +23,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.database import planne
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.fingerprint import Fingerprint
 from ansible_collections.lifeboat.dr.plugins.module_utils.frontend import plan as frontend_plan
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import verify as operations_verify
-from ansible_collections.lifeboat.dr.plugins.module_utils.operations.proof import Result
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations.verify_proof import Result
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import base as repository_base
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import catalog, manifest, repositories
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest import Artefact, Manifest

@@ -13,7 +13,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import Che
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import Log
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.typed import plain
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations.components import Component
-from ansible_collections.lifeboat.dr.plugins.module_utils.operations.proof import Proof
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations.verify_proof import Proof
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import catalog, repositories
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.checksums import measure
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.components import Kind

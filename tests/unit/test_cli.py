@@ -28,7 +28,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.operations import back
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import prune as operations_prune
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import schedule
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import verify as operations_verify
-from ansible_collections.lifeboat.dr.plugins.module_utils.operations.proof import Result
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations.verify_proof import Result
 from ansible_collections.lifeboat.dr.plugins.module_utils.reports import nagios
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import copies, points, show
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime

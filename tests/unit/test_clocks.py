@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import lock
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import UsageError
-from ansible_collections.lifeboat.dr.plugins.module_utils.operations import clocks, prune
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations import clock_guard, prune
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings.config import Config
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from builders import NOW, entries, make_config, publish
@@ -77,7 +77,7 @@ def test_a_dry_run_is_refused_too_and_leaves_no_record(tmp_path: Path) -> None:
     with pytest.raises(UsageError):
         prune.prune(Opened(config), now=FAR, dry_run=True, log=len)
     prune.prune(Opened(config), now=NOW, dry_run=True, log=len)
-    assert not (config.state / clocks.MARK).exists()
+    assert not (config.state / clock_guard.MARK).exists()
 
 
 def test_a_clock_that_went_back(tmp_path: Path) -> None:
@@ -98,7 +98,7 @@ def test_backups_explain_a_long_time_without_pruning(tmp_path: Path) -> None:
 def test_a_record_that_cannot_be_read_is_none(tmp_path: Path, record: str) -> None:
     config = fifty(tmp_path)
     config.state.mkdir()
-    (config.state / clocks.MARK).write_text(record)
+    (config.state / clock_guard.MARK).write_text(record)
     assert pruned(config, NOW) == []
     with pytest.raises(UsageError):
         pruned(config, FAR)
@@ -155,4 +155,4 @@ def test_the_vaults_clock_agrees(tmp_path: Path) -> None:
 
 def test_a_vault_that_does_not_answer_is_no_clock(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no server's clock to compare with"):
-        clocks.require(with_vault(tmp_path, "http://127.0.0.1:9"), [NOW - 900 * DAY], NOW)
+        clock_guard.require(with_vault(tmp_path, "http://127.0.0.1:9"), [NOW - 900 * DAY], NOW)

@@ -15,9 +15,9 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base import lock
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import COULD_NOT_VERIFY, FAIL, PASS
 from ansible_collections.lifeboat.dr.plugins.module_utils.configuration import parts
 from ansible_collections.lifeboat.dr.plugins.module_utils.configuration import restore as configuration_restore
-from ansible_collections.lifeboat.dr.plugins.module_utils.operations import escrow_opened, judgements
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations import escrow_opened, status_checks
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import verify as operations_verify
-from ansible_collections.lifeboat.dr.plugins.module_utils.operations.proof import Proof
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations.verify_proof import Proof
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import catalog
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest import Manifest
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
@@ -224,7 +224,7 @@ def test_older_backups_with_sealed_secrets_alone_go_on_to_count(world: World, mo
     plain = {item.id: item.needs for item in catalog.for_retention(catalog.entries(world.repo, "config", "shop"))}
     assert plain == {first.id: (), second.id: (first.id,), third.id: ()}
     for made, rest in ((second, True), (third, False)):
-        found = {check.name: check for check in judgements.judged(world.configured(**asked), world.repo, made)}
+        found = {check.name: check for check in status_checks.judged(world.configured(**asked), world.repo, made)}
         assert found["config secrets"].result == PASS
         assert ("the rest is not encrypted" in found["config secrets"].detail) == rest
     lose(world)

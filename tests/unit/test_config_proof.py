@@ -24,7 +24,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.configuration import f
 from ansible_collections.lifeboat.dr.plugins.module_utils.configuration import parts as configuration_parts
 from ansible_collections.lifeboat.dr.plugins.module_utils.configuration import restore as configuration_restore
 from ansible_collections.lifeboat.dr.plugins.module_utils.evidence import store as evidence_store
-from ansible_collections.lifeboat.dr.plugins.module_utils.operations import judgements
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations import status_checks
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import verify as operations_verify
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import catalog
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest import Artefact, Manifest
@@ -319,7 +319,7 @@ def test_secrets_that_are_kept_elsewhere_are_named_and_no_gap(world: World) -> N
 
 def judged(world: World, **changes: Any) -> dict[str, tuple[str, str]]:
     last = configuration_restore.read_manifest(world.repo, world.repo.ids("config")[-1])
-    found = judgements.judged(world.configured(**changes), world.repo, last)
+    found = status_checks.judged(world.configured(**changes), world.repo, last)
     return {check.name: (check.result, check.detail) for check in found}
 
 

@@ -35,9 +35,9 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.drill import beside
 from ansible_collections.lifeboat.dr.plugins.module_utils.drill import transaction as drill_transaction
 from ansible_collections.lifeboat.dr.plugins.module_utils.frontend import site as frontend_site
 from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import listing
-from ansible_collections.lifeboat.dr.plugins.module_utils.objects import put_back
+from ansible_collections.lifeboat.dr.plugins.module_utils.objects import restore_settings
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import (
-    clocks,
+    clock_guard,
     discover,
     escrow_kit,
     glances,
@@ -211,10 +211,10 @@ def test_a_file_of_the_state_directory_that_is_none_is_forgotten(tmp_path: Path,
     """A link to /dev/zero was read until 20 GB of memory were full, a pipe for ever."""
     made = make_config(tmp_path)
     made.state.mkdir()
-    ODD[odd](made.state / clocks.MARK)
+    ODD[odd](made.state / clock_guard.MARK)
     ODD[odd](made.state / state.RECOVERED)
     assert state.recovered(made) is None
-    clocks.require(made, [NOW], NOW)
+    clock_guard.require(made, [NOW], NOW)
 
 
 def test_another_stacks_configuration_that_cannot_be_read_stops_nothing(tmp_path: Path) -> None:
@@ -521,11 +521,11 @@ def test_a_damaged_record_of_replaced_settings_is_kept(tmp_path: Path, text: str
     path.parent.mkdir()
     path.write_text(text)
     with pytest.raises(IntegrityError, match="keep what is replaced"):
-        put_back._keep(run, "uploads", {"tags": None}, "S", print)
+        restore_settings._keep(run, "uploads", {"tags": None}, "S", print)
     assert path.read_text() == text
     path.unlink()
-    put_back._keep(run, "uploads", {"tags": None}, "S", print)
-    put_back._keep(run, "more", {"tags": "x"}, "S", print)
+    restore_settings._keep(run, "uploads", {"tags": None}, "S", print)
+    restore_settings._keep(run, "more", {"tags": "x"}, "S", print)
     assert json.loads(path.read_text()) == {"uploads": {"tags": None}, "more": {"tags": "x"}}
 
 

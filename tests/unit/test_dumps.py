@@ -42,7 +42,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.dumps.facts import Fac
 from ansible_collections.lifeboat.dr.plugins.module_utils.dumps.plan import Request
 from ansible_collections.lifeboat.dr.plugins.module_utils.dumps.sources import Reached, Server
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations.components import COMPONENTS
-from ansible_collections.lifeboat.dr.plugins.module_utils.operations.judgements import JUDGEMENTS
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations.status_checks import JUDGEMENTS
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import reopen
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import state as recovery_state
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery.state import DAMAGED, DOWN, HEALTHY, Unfinished

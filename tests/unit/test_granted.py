@@ -29,9 +29,9 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.repository.base import
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest import Manifest
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings.config import Config
-from ansible_collections.lifeboat.dr.plugins.module_utils.site import granted, point_fetch
+from ansible_collections.lifeboat.dr.plugins.module_utils.site import keeper_readback, point_fetch
 from ansible_collections.lifeboat.dr.plugins.module_utils.site import plan as site_plan
-from ansible_collections.lifeboat.dr.plugins.module_utils.site.granted import Granted
+from ansible_collections.lifeboat.dr.plugins.module_utils.site.keeper_readback import Granted
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from ansible_collections.lifeboat.dr.plugins.module_utils.tools.sftp import Sftp
 from ansible_collections.lifeboat.dr.plugins.module_utils.tools.source import Budget, Directory, Source
@@ -174,7 +174,7 @@ def test_a_site_is_recovered_from_what_its_keeper_pulled(tmp_path: Path, monkeyp
     world.forget_host()
     (tmp_path / "new").mkdir()
     one = spare(tmp_path, mounted=str(tmp_path / "kept/repository"))
-    run = granted.opened(Opened(one))
+    run = keeper_readback.opened(Opened(one))
     store, place = site_plan.open_store(run)
     chosen = site_plan.choose(run, store, site_plan.Request(), log=lambda _: None)
     assert (place, chosen.parts["database"].id) == ("vault", made.id)
@@ -198,7 +198,7 @@ def test_a_damaged_backup_of_the_keeper_is_passed_over(tmp_path: Path, monkeypat
     world = World(tmp_path, monkeypatch)
     (older, _first), (newer, _second) = world.night(0), world.night(1)
     (world.kept / "repository/postgresql" / newer.id / newer.artefacts[0].name).write_bytes(b"x")
-    run = granted.opened(Opened(spare(tmp_path, mounted=str(tmp_path / "kept/repository"))))
+    run = keeper_readback.opened(Opened(spare(tmp_path, mounted=str(tmp_path / "kept/repository"))))
     chosen = site_plan.choose(run, site_plan.open_store(run)[0], site_plan.Request(), log=lambda _: None)
     assert chosen.parts["database"].id == older.id and newer.id[-15:] in chosen.passed[0].id
 
@@ -206,7 +206,7 @@ def test_a_damaged_backup_of_the_keeper_is_passed_over(tmp_path: Path, monkeypat
 def test_without_a_grant_it_is_said_who_gives_one(tmp_path: Path) -> None:
     (tmp_path / "new").mkdir()
     given = {"host": "keeper1", "user": "keeper-shop", "identity_file": "/gone/k", "known_hosts": "/gone/h"}
-    run = granted.opened(Opened(spare(tmp_path, **given)))
+    run = keeper_readback.opened(Opened(spare(tmp_path, **given)))
     with pytest.raises(LifeboatError) as raised:
         site_plan.open_store(run)
     assert "there is no /gone/k here" in raised.value.cause and "lifeboat.dr.readback" in raised.value.remedy
@@ -214,7 +214,7 @@ def test_without_a_grant_it_is_said_who_gives_one(tmp_path: Path) -> None:
 
 def test_without_a_keeper_nothing_changes(tmp_path: Path, made: Manifest) -> None:
     run = Opened(config.from_mapping(settings(tmp_path)))
-    assert granted.opened(run) is run and granted.reached(run) is run
+    assert keeper_readback.opened(run) is run and keeper_readback.reached(run) is run
     with pytest.raises(UsageError, match="no copies are kept in a vault"):
         site_plan.open_store(run)
 
@@ -222,9 +222,9 @@ def test_without_a_keeper_nothing_changes(tmp_path: Path, made: Manifest) -> Non
 def test_its_vault_is_where_the_objects_are_read(tmp_path: Path) -> None:
     one = spare(tmp_path, mounted="/kept")
     directly = replace(one.readback, objects_bucket="shop-objects", endpoint_url="https://s3.example.org", region="eu")
-    found = granted.opened(Opened(replace(one, readback=directly))).config.vault
+    found = keeper_readback.opened(Opened(replace(one, readback=directly))).config.vault
     assert (found.objects_bucket, found.endpoint_url, found.region) == ("shop-objects", "https://s3.example.org", "eu")
-    through = granted.opened(Opened(replace(one, readback=replace(directly, port=8333)))).config.vault
+    through = keeper_readback.opened(Opened(replace(one, readback=replace(directly, port=8333)))).config.vault
     assert through.endpoint_url.startswith("http://127.0.0.1:"), "by the connection's own port"
     assert one.mirrored_elsewhere and one.vault.objects_bucket == "", "the host itself mirrors nothing"
 
@@ -250,7 +250,7 @@ def test_settings_that_cannot_work_are_refused(tmp_path: Path, given: dict[str, 
 def over_ssh(host: Host, root: Path, **changes: Any) -> Opened:
     given = {"host": "127.0.0.1", "port": host.port, "user": "root", "directory": str(root / "backup"),
              "identity_file": str(host.root / "client"), "known_hosts": str(host.root / "known")}  # fmt: skip
-    return granted.opened(Opened(spare(root, **{**given, **changes})))
+    return keeper_readback.opened(Opened(spare(root, **{**given, **changes})))
 
 
 @needs_sshd

@@ -27,7 +27,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.configuration import f
 from ansible_collections.lifeboat.dr.plugins.module_utils.configuration import restore as configuration_restore
 from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import identities as mirror_identities
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects import identities as objects_identities
-from ansible_collections.lifeboat.dr.plugins.module_utils.operations import judgements, preflight
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations import preflight, status_checks
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.details import HeldIdentities
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import identities
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
@@ -594,7 +594,7 @@ def judged(root: Path, api: str, **details: Any) -> tuple[str, str]:
     made = make(root, api, **({"identities_file": "/s3.json"} if api == "seaweedfs" else {}))
     made = replace(made, config=replace(made.config, enabled=True))
     manifest = publish_objects(root, NOW, **details)
-    found = {check.name: check for check in judgements.judged(made, store(root), manifest)}
+    found = {check.name: check for check in status_checks.judged(made, store(root), manifest)}
     return (found["identities"].result, found["identities"].detail) if "identities" in found else ("", "")
 
 
@@ -629,4 +629,4 @@ def test_a_store_that_is_not_ours_is_not_judged(tmp_path: Path) -> None:
     made = make(tmp_path, "")
     made = replace(made, objects=replace(made.objects, service="", endpoint_url="http://127.0.0.1:9000"))
     manifest = publish_objects(tmp_path, NOW)
-    assert [check.name for check in judgements.judged(made, store(tmp_path), manifest)] == []
+    assert [check.name for check in status_checks.judged(made, store(tmp_path), manifest)] == []

@@ -36,7 +36,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.database import server
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.methods.logical import dump
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.methods.logical.method import Logical
 from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import take as mirror_take
-from ansible_collections.lifeboat.dr.plugins.module_utils.operations import clocks
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations import clock_guard
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import reopen as recovery_reopen
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import state as recovery_state
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery.protect import Protected
@@ -319,7 +319,7 @@ def test_backup_prune_changes(run: Run, tmp_path: Path) -> None:
 def test_backup_prune_by_a_clock_that_jumped(run: Run, tmp_path: Path) -> None:
     old, new = publish(tmp_path, NOW - timedelta(days=9)), publish(tmp_path)
     asked = {**settings(tmp_path), "retention": SHORT}
-    clocks.accept(make_config(tmp_path), datetime.now(timezone.utc) + timedelta(days=900))
+    clock_guard.accept(make_config(tmp_path), datetime.now(timezone.utc) + timedelta(days=900))
     refused = run("backup_prune", settings=asked)
     assert refused["failed"]
     assert "lifeboat.dr.prune with -e trust_clock=true" in refused["msg"]

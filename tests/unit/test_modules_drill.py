@@ -23,7 +23,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.drill import beside, l
 from ansible_collections.lifeboat.dr.plugins.module_utils.drill.faults import database as drill_database
 from ansible_collections.lifeboat.dr.plugins.module_utils.drill.faults import fault
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import verify as operations_verify
-from ansible_collections.lifeboat.dr.plugins.module_utils.operations.proof import Result
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations.verify_proof import Result
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import state as recovery_state
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import answer
 from builders import NOW, Run, make_config, publish

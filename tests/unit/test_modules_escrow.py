@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import FAIL, PASS, Check
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import escrow
-from ansible_collections.lifeboat.dr.plugins.module_utils.operations.proof import Result
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations.verify_proof import Result
 from builders import NOW, Run, settings
 
 

@@ -33,7 +33,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
 from ansible_collections.lifeboat.dr.plugins.module_utils.command import cli, watched
 from ansible_collections.lifeboat.dr.plugins.module_utils.frontend import site as frontend_site
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import (
-    clocks,
+    clock_guard,
     glances,
     metrics,
     quarantine,
@@ -211,7 +211,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """The database server, the engine and the vault are not there; how often they were asked is counted."""
     seen: list[str] = []
     monkeypatch.setattr(quarantine, "survey", lambda run, now: quarantine.Contents("shop", now, (), ()))
-    monkeypatch.setattr(clocks, "skews", lambda config: [("https://s3.example", -70.5)])
+    monkeypatch.setattr(clock_guard, "skews", lambda config: [("https://s3.example", -70.5)])
     real = status.status
     monkeypatch.setattr(status, "status", lambda *a, **kw: seen.append("status") or real(*a, **kw))  # type: ignore[func-returns-value]
     yield seen

@@ -14,8 +14,8 @@ import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import COULD_NOT_VERIFY, FAIL
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.clock import stamp
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import IntegrityError
-from ansible_collections.lifeboat.dr.plugins.module_utils.operations import clocks
-from ansible_collections.lifeboat.dr.plugins.module_utils.operations.clocks import Sighting
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations import clock_guard
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations.clock_guard import Sighting
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import copies
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.base import Altered, Hidden
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest import backup_id
@@ -33,11 +33,14 @@ def backup(days: float) -> str:
 
 
 def test_the_days_begin_with_the_first_look_and_again_after_it_was_back() -> None:
-    first = clocks.seen_hidden({}, [backup(1)], NOW)
+    first = clock_guard.seen_hidden({}, [backup(1)], NOW)
     assert first == {backup(1): Sighting(NOW)}
-    assert clocks.seen_hidden(first, [backup(1), backup(2)], NOW + DAY) == {**first, backup(2): Sighting(NOW + DAY)}
-    assert clocks.seen_hidden(first, [], NOW + DAY) == {}
-    assert clocks.removed_hidden(first, [backup(1), backup(3)], NOW + DAY) == {
+    assert clock_guard.seen_hidden(first, [backup(1), backup(2)], NOW + DAY) == {
+        **first,
+        backup(2): Sighting(NOW + DAY),
+    }
+    assert clock_guard.seen_hidden(first, [], NOW + DAY) == {}
+    assert clock_guard.removed_hidden(first, [backup(1), backup(3)], NOW + DAY) == {
         backup(1): Sighting(NOW, removed=True), backup(3): Sighting(NOW + DAY, removed=True),
     }  # fmt: skip
 
@@ -57,7 +60,7 @@ DUE: list[tuple[str, Hidden, float | None, bool, bool]] = [
 def test_what_may_go(item: Hidden, known: float | None, alarm: bool, goes: bool) -> None:
     name = backup(100)
     record = {} if known is None else {name: Sighting(NOW - known * DAY)}
-    assert clocks.due({name: item}, record, [name] if alarm else [], 30, NOW) == ([name] if goes else [])
+    assert clock_guard.due({name: item}, record, [name] if alarm else [], 30, NOW) == ([name] if goes else [])
 
 
 ALARMS: list[tuple[str, str, Hidden, dict[str, Sighting], bool]] = [
@@ -79,7 +82,7 @@ def test_what_is_an_alarm(name: str, item: Hidden, record: dict[str, Sighting], 
     newest = {backup(0): WHOLE, stamp(NOW): WHOLE}  # so that the rules count from today
     hidden = {**newest, name: item}
     known = {**{each: Sighting(NOW, removed=True) for each in newest}, **record}
-    found = clocks.alarms(
+    found = clock_guard.alarms(
         {**hidden, backup(1): WHOLE, stamp(NOW - DAY): WHOLE}, known, {"database": []}, [], RULES, NOW
     )
     assert (name in found) is alarm
@@ -88,12 +91,12 @@ def test_what_is_an_alarm(name: str, item: Hidden, record: dict[str, Sighting], 
 
 def test_what_is_written_is_read_and_private(tmp_path: Path) -> None:
     config = make_config(tmp_path)
-    assert clocks.read_hidden(config) == {}
+    assert clock_guard.read_hidden(config) == {}
     record = {"s3://vault/shop at http://vault1": {backup(1): Sighting(NOW), backup(2): Sighting(NOW, removed=True)}}
     for _time in range(2):
-        clocks.write_hidden(config, record)
-    assert clocks.read_hidden(config) == record
-    assert (config.state / clocks.HIDDEN).stat().st_mode & 0o777 == 0o600
+        clock_guard.write_hidden(config, record)
+    assert clock_guard.read_hidden(config) == record
+    assert (config.state / clock_guard.HIDDEN).stat().st_mode & 0o777 == 0o600
 
 
 def replaced(path: Path) -> None:
@@ -132,11 +135,11 @@ def test_a_record_that_is_not_as_written_is_an_error(
 
     config = make_config(tmp_path)
     monkeypatch.setattr(copies, "vault", lambda run: Store())
-    clocks.write_hidden(config, {"s3://vault": {backup(1): Sighting(NOW)}})
-    (check,) = clocks.hidden_checks(Opened(config), {"database": []}, [], NOW)
+    clock_guard.write_hidden(config, {"s3://vault": {backup(1): Sighting(NOW)}})
+    (check,) = clock_guard.hidden_checks(Opened(config), {"database": []}, [], NOW)
     assert (check.result, backup(3) in check.detail) == (FAIL, True)
-    damage(config.state / clocks.HIDDEN)
+    damage(config.state / clock_guard.HIDDEN)
     with pytest.raises(IntegrityError, match="read since when old versions are known"):
-        clocks.read_hidden(config)
-    (check,) = clocks.hidden_checks(Opened(config), {"database": []}, [], NOW)
+        clock_guard.read_hidden(config)
+    (check,) = clock_guard.hidden_checks(Opened(config), {"database": []}, [], NOW)
     assert check.result == COULD_NOT_VERIFY

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import UsageError
-from ansible_collections.lifeboat.dr.plugins.module_utils.objects.aside import Aside, quarantine_name
+from ansible_collections.lifeboat.dr.plugins.module_utils.objects.quarantine import Aside, quarantine_name
 from object_world import FakeBucket, Object, failure
 
 STAMP = "20261124_030000"

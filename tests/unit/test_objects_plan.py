@@ -30,7 +30,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.mirror.listing import 
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects import assess as objects_assess
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects import plan as objects_plan
 from ansible_collections.lifeboat.dr.plugins.module_utils.objects import planned as objects_planned
-from ansible_collections.lifeboat.dr.plugins.module_utils.objects.choose import Request
+from ansible_collections.lifeboat.dr.plugins.module_utils.objects.selection import Request
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import state as recovery_state
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import points
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.points import Part

@@ -43,10 +43,10 @@ OPENERS = {
         "stack/buckets",
         "vault/vault",
         "vault/writer",
-        "operations/clocks",
+        "operations/clock_guard",
         "operations/preflight",
     },
-    "s3/bucket.Bucket": {"stack/buckets", "operations/clocks", "operations/preflight"},
+    "s3/bucket.Bucket": {"stack/buckets", "operations/clock_guard", "operations/preflight"},
     # Of a bucket, of a repository, and of the bucket that serves the site where GitHub Pages does not.
     "s3/client.connect": {"s3/bucket", "repository/s3", "frontend/build"},
     "repository/repositories.from_settings": {"repository/repositories"},

@@ -15,8 +15,8 @@ from ansible_collections.lifeboat.dr.plugins.doc_fragments.options import Module
 from ansible_collections.lifeboat.dr.plugins.module_utils.drill.faults import fault
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations.components import COMPONENTS
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations.escrow_opened import OPENED
-from ansible_collections.lifeboat.dr.plugins.module_utils.operations.judgements import JUDGEMENTS
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations.levels import PROOFS
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations.status_checks import JUDGEMENTS
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.components import KINDS
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings.scenarios import SCENARIOS
 from ansible_collections.lifeboat.dr.plugins.module_utils.site import scope
@@ -70,8 +70,8 @@ def test_the_words_of_the_specifications_are_those_of_the_registries() -> None:
 NAMES = {"DATABASE": "database", "OBJECTS": "objects", "CONFIG": "config"}
 NAMES |= {"OBJECT_STORAGE": "object_storage", "BACKEND": "backend", "FRONTEND": "frontend", "SITE": "site"}
 REGISTRIES = (
-    "repository/components.py", "operations/components.py", "operations/escrow_opened.py", "operations/judgements.py",
-    "operations/levels.py", "settings/scenarios.py", "stack/mounts.py",
+    "repository/components.py", "operations/components.py", "operations/escrow_opened.py",
+    "operations/status_checks.py", "operations/levels.py", "settings/scenarios.py", "stack/mounts.py",
 )  # fmt: skip
 # What has two components or three scenarios in one literal, and why it does not list them.
 SERVICES = "the role of a service, of which two are stores: what lies below a backend is not what is backed up"

@@ -58,7 +58,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.evidence import schema
 from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import Result
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import prune as operations_prune
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import verify as operations_verify
-from ansible_collections.lifeboat.dr.plugins.module_utils.operations.proof import Result as Judged
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations.verify_proof import Result as Judged
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import state as recovery_state
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery.protect import Protected
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery.state import DAMAGED, DOWN, HEALTHY

@@ -25,8 +25,14 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
     present,
 )
 from ansible_collections.lifeboat.dr.plugins.module_utils.command import cli
-from ansible_collections.lifeboat.dr.plugins.module_utils.operations import adoption, escrow, prune, status, verify
-from ansible_collections.lifeboat.dr.plugins.module_utils.operations.proof import Result
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations import (
+    escrow,
+    prune,
+    status,
+    trust_adoption,
+    verify,
+)
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations.verify_proof import Result
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import (
     catalog,
     manifest,
@@ -725,10 +731,10 @@ def test_what_is_broken_cannot_be_adopted(world: World, capsys: pytest.CaptureFi
 def test_adopt_where_nothing_is_pinned_or_nothing_fits(world: World) -> None:
     made = world.backup()
     with pytest.raises(NotFoundError, match="nothing untrusted has that id"):
-        adoption.untrusted(world.run, [made.id])
+        trust_adoption.untrusted(world.run, [made.id])
     del world.settings["signers"]
     with pytest.raises(UsageError, match="no signers are pinned"):
-        adoption.untrusted(world.run, [])
+        trust_adoption.untrusted(world.run, [])
 
 
 # Verifications.

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import Check
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import verify
-from ansible_collections.lifeboat.dr.plugins.module_utils.operations.proof import Result
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations.verify_proof import Result
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import catalog, repositories, sealing
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest import Manifest
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened

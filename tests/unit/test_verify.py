@@ -36,7 +36,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.database.methods.logic
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.methods.logical import restore as database_restore
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import prune as operations_prune
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import verify as operations_verify
-from ansible_collections.lifeboat.dr.plugins.module_utils.operations.proof import Proof, Result
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations.verify_proof import Proof, Result
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import local as repository_local
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import show
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.checksums import measure

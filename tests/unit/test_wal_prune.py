@@ -17,7 +17,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base import lock, type
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import COULD_NOT_VERIFY, FAIL, PASS
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import components, prune, verify
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations.levels import PROOFS
-from ansible_collections.lifeboat.dr.plugins.module_utils.operations.proof import Proof
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations.verify_proof import Proof
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import points, show
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.components import CONTINUOUS, KINDS, configured
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.details import BaseDetails

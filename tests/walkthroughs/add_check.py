@@ -34,7 +34,7 @@ EXPECTED = ("status: PASS role passwords", "weekly: PASS role passwords", "then:
 
 def add(root: Path) -> None:
     operations = root / "plugins" / "module_utils" / "operations"
-    insert(operations / "judgements.py", "    if not details.surveyed:", CODE)
+    insert(operations / "status_checks.py", "    if not details.surveyed:", CODE)
     insert(operations / "checklist.py", '    status.CONTENT: "weekly"', '    "role passwords": "weekly",\n')
 
 

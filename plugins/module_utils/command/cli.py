@@ -33,7 +33,7 @@ from ..stack import hook_debts
 from ..stack.runtime import Opened
 
 if TYPE_CHECKING:
-    from ..operations.proof import Result
+    from ..operations.verify_proof import Result
     from .report import Answer
 
 EXIT_CODES = """exit codes:
@@ -328,7 +328,7 @@ def _prune(loaded: config.Config, arguments: argparse.Namespace, log: Log) -> An
 
 
 def _list(loaded: config.Config, arguments: argparse.Namespace, log: Log) -> Answer:
-    from ..operations import clocks
+    from ..operations import clock_guard
     from ..repository import points, repositories
     from ..repository import show as repository_show
 
@@ -338,7 +338,7 @@ def _list(loaded: config.Config, arguments: argparse.Namespace, log: Log) -> Ans
     found = points.backups(repo, loaded.stack)
     tied = points.entries(repo, loaded.stack, found)
     now = datetime.now(timezone.utc)
-    gone, gone_points = clocks.hidden_entries(run, found, tied, now)
+    gone, gone_points = clock_guard.hidden_entries(run, found, tied, now)
     found = {name: [*gone.get(name, ()), *entries] for name, entries in found.items()}
     found.update(points.continuous(repo, loaded.stack))
     tied = [*gone_points, *tied]
@@ -349,9 +349,9 @@ def _list(loaded: config.Config, arguments: argparse.Namespace, log: Log) -> Ans
 
 
 def _adopt(loaded: config.Config, arguments: argparse.Namespace, log: Log) -> Answer:
-    from ..operations import adoption
+    from ..operations import trust_adoption
 
-    found = adoption.untrusted(Opened(loaded), arguments.id)
+    found = trust_adoption.untrusted(Opened(loaded), arguments.id)
     for identity, why in found.left.items():
         log(f"{identity} cannot be adopted: {why}")
     text = found.text()
@@ -359,9 +359,9 @@ def _adopt(loaded: config.Config, arguments: argparse.Namespace, log: Log) -> An
 
 
 def _adopt_options(parser: argparse.ArgumentParser) -> None:
-    from ..operations import adoption
+    from ..operations import trust_adoption
 
-    adoption.options(parser)
+    trust_adoption.options(parser)
 
 
 def _escrow(loaded: config.Config, arguments: argparse.Namespace, log: Log) -> Answer:

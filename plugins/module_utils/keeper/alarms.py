@@ -16,7 +16,7 @@ from typing import Optional
 
 from ..base.clock import format_time
 from ..base.text import named
-from ..operations.clocks import JUMP
+from ..operations.clock_guard import JUMP
 from ..repository import catalog
 from ..repository.catalog import Entry
 from ..repository.components import configured

@@ -25,7 +25,7 @@ from ..base.errors import IntegrityError, LifeboatError, Log
 from ..base.text import named
 from ..mirror import take as mirror
 from ..operations import verify
-from ..operations.proof import Result
+from ..operations.verify_proof import Result
 from ..repository import catalog, points, repositories
 from ..repository.base import Repository
 from ..repository.checksums import in_place

@@ -36,7 +36,7 @@ from ..base.filesystem import explained, plain_name
 from ..base.text import human
 from ..base.throttle import parse_rate
 from ..operations import verify
-from ..operations.proof import Result
+from ..operations.verify_proof import Result
 from ..repository import points, repositories
 from ..repository.base import CLAIM, ID, MANIFEST, MARKER, PARTIAL, POINT_ID, POINTS, RECORDS, Repository, marker_of
 from ..repository.components import KINDS

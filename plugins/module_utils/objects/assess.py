@@ -23,7 +23,7 @@ from ..s3 import settings as s3_settings
 from ..s3.inventory import Inventory
 from ..stack import buckets
 from ..stack.runtime import Opened
-from . import choose, compare, condition
+from . import compare, condition, selection
 from .condition import Assessment
 
 
@@ -38,7 +38,7 @@ def assess(
     older: the backups before it, newest first; they are read where rows name objects that it does not have.
     """
     before = list(older)
-    unfinished = choose.unfinished_of(run.config)
+    unfinished = selection.unfinished_of(run.config)
     seen = _primary(run, reference, before, unfinished, log)
     others = _protected(run, reference, instead) if whole else []
     if seen.condition == DOWN or seen.emptied or not others:
@@ -97,7 +97,7 @@ def _protected(run: Opened, reference: Optional[Point], instead: Sequence[Point]
     """List what the backup holds besides, or could not include, and the configuration still wants."""
     if reference is None or reference.bucket:
         return []
-    included = choose.beside(run.config, reference)
+    included = selection.beside(run.config, reference)
     return [*included, *(point for point in instead if store.is_selected(run.config.objects, point.bucket))]
 
 

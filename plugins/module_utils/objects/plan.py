@@ -34,11 +34,11 @@ from ..settings.scenarios import OBJECT_STORAGE
 from ..stack import answer, buckets
 from ..stack.runtime import Opened, objects_mount
 from ..vault import endpoints
-from . import assess, choose, compare, condition, identities, lacking, put_back
-from .choose import Request, reference_of
+from . import assess, compare, condition, identities, lacking, restore_settings, selection
 from .compare import DIFFERS, GONE, UNKNOWN_TO_POINT, to_restore
 from .condition import Assessment
 from .planned import CHOICE, Action, Bucket, Difference, Mode, Plan, alike, amount
+from .selection import Request, reference_of
 
 RECOVERED = f"{recovery_state.RECOVERED_OBJECTS}.json"
 METHODS = ("auto", "fill", "rebuild")
@@ -95,7 +95,7 @@ def _make(run: Opened, request: Request, log: Log) -> Plan:
     log("assessing the bucket")
     assessment, lost = _assess(run, sources, request, alone, log)
     only = _only_additional(assessment, request)
-    entry, chosen, passed_over = choose.choose(run.config, sources, request, alone, only)
+    entry, chosen, passed_over = selection.choose(run.config, sources, request, alone, only)
     counting = _Counting(run, _points(run.config, chosen, request), request, assessment, log)
     decision = _decide(counting, lost=bool(lost))
     made = _described(whole, counting, sources, entry, decision, lost=bool(lost))
@@ -109,7 +109,7 @@ def _assess(run: Opened, sources: Sources, request: Request, alone: str, log: Lo
     """The bucket as it is; and why its store needs its identities back, empty where it has them."""
     reference = reference_of(sources, alone)
     assessment = assess.assess(
-        run, reference, choose.older(sources, reference), instead=choose.instead(sources, reference),
+        run, reference, selection.older(sources, reference), instead=selection.instead(sources, reference),
         whole=not request.bucket, log=log,
     )  # fmt: skip
     if not assessment.refused or request.method == "rebuild":
@@ -129,7 +129,7 @@ def _decide(counting: _Counting, *, lost: bool) -> _Decision:
         if request.bucket and mode != "fill":
             raise _of_the_whole_store(run.config, assessment, request)
         key, no_key = _fresh_key(run, mode)
-        unseen = lost or assessment.emptied or bool(choose.unfinished_of(run.config))
+        unseen = lost or assessment.emptied or bool(selection.unfinished_of(run.config))
         back = _back(counting, mode, unseen=unseen)
         counts = counting.total(counting.count(counting.returning(back)))
         _require(run, chosen, request, counts, mode)
@@ -283,7 +283,7 @@ def _of_fresh_key(key: Optional[buckets.Key]) -> list[str]:
 
 def _points(config: Config, chosen: Point, request: Request) -> list[Point]:
     """The buckets that a recovery is about: the chosen one, and those beside it that the configuration still wants."""
-    return [chosen, *([] if request.bucket or request.prefix else choose.beside(config, chosen))]
+    return [chosen, *([] if request.bucket or request.prefix else selection.beside(config, chosen))]
 
 
 class _Counting:
@@ -332,7 +332,7 @@ def _needed(counting: _Counting) -> tuple[bool, str]:
     same = last if last and last.prefix in ("", request.prefix) else None
     judged = HEALTHY if _of_newer_alone(chosen, request, seen) else seen.condition
     needed, why = recovery_state.needed("bucket", judged, request.state, request.force, same)
-    if needed or request.prefix or request.state or request.exact or choose.unfinished_of(run.config):
+    if needed or request.prefix or request.state or request.exact or selection.unfinished_of(run.config):
         counting.count([chosen])
     counts = counting.total([chosen])
     only = {*seen.findings} <= {*seen.lacking}
@@ -340,7 +340,7 @@ def _needed(counting: _Counting) -> tuple[bool, str]:
         raise _of_an_older_backup(run.config, seen)
     differing = "" if needed else _differing(counting)
     needed, why = (True, differing) if differing else (needed, why)
-    unfinished = choose.unfinished_of(run.config)
+    unfinished = selection.unfinished_of(run.config)
     return (True, _continued(unfinished, why)) if unfinished else (needed, why)
 
 
@@ -351,7 +351,7 @@ def _of_newer_alone(chosen: Point, request: Request, assessment: Assessment) -> 
 
 
 def _continuing(run: Opened, request: Request) -> Request:
-    unfinished = choose.unfinished_of(run.config)
+    unfinished = selection.unfinished_of(run.config)
     return request.continued(unfinished, condition.answers(run).condition == HEALTHY) if unfinished else request
 
 
@@ -374,7 +374,7 @@ def _told_of(entry: Entry, chosen: Point) -> dict[str, object]:
 def _unlike(counting: _Counting) -> dict[str, list[str]]:
     """The settings that are not those of the point, where these were asked for, by bucket."""
     asked = counting.request.bucket_settings and counting.assessment.condition == HEALTHY
-    return put_back.assess(counting.run, counting.points) if asked else {}
+    return restore_settings.assess(counting.run, counting.points) if asked else {}
 
 
 def _differing(counting: _Counting) -> str:

@@ -43,11 +43,23 @@ from ..settings.config import Config
 from ..stack import buckets
 from ..stack.runtime import DataMount, Opened, ServiceState, objects_mount
 from ..tools import age
-from . import assess, choose, compare, condition, identities, locks, plan, proof, put_back, reconcile, spool
-from .aside import Aside
+from . import (
+    assess,
+    carry_over,
+    compare,
+    condition,
+    identities,
+    locks,
+    plan,
+    proof,
+    reconcile,
+    restore_settings,
+    selection,
+)
 from .compare import RIGHT, UNKNOWN_TO_POINT, to_restore
 from .condition import Assessment
 from .planned import Plan
+from .quarantine import Aside
 
 T = TypeVar("T")
 SCRATCH = "lifeboat-check-"
@@ -103,8 +115,8 @@ class _Protection(Protection[Assessment]):
     def assess(self) -> Assessment:
         """A store that has just been started may list its objects long before it finds their bytes: until it does."""
         sources = Sources(self.run, "objects")
-        reference = choose.reference_of(sources)
-        instead = choose.instead(sources, reference)
+        reference = selection.reference_of(sources)
+        instead = selection.instead(sources, reference)
         deadline = time.monotonic() + min(self.config.application.timeout, SETTLING)
         while True:
             seen = assess.assess(self.run, reference, instead=instead, log=self.log)
@@ -137,7 +149,7 @@ class _Protection(Protection[Assessment]):
         mirror_identities.take(self.run, f"{self.stamp}, before the rebuild", override=False, log=self.log)
         if self.stack.state(self.service).running:
             point = _point(self.run, str(planned.backup["place"]), str(planned.backup["id"]), "")
-            spool.take(
+            carry_over.take(
                 self.run, self.stamp, _points(point, planned.additional), whole=not planned.aside,
                 exact=planned.exact, prefix=planned.prefix, log=self.log,
             )  # fmt: skip
@@ -232,9 +244,9 @@ def protect(run: Opened, planned: Plan, *, log: Log) -> Protected:
         raise plan.unasked(run.config, planned.asks)
     if planned.mode == work.restore:
         work.require_rights([planned.target, *planned.additional])
-    left = spool.waiting(run.config)  # before this recovery marks itself as one that has not ended
+    left = carry_over.waiting(run.config)  # before this recovery marks itself as one that has not ended
     if not left:
-        spool.settle(run.config)
+        carry_over.settle(run.config)
     checks = _returned(run, left, log) if planned.mode == "reopen" else []
     done = work.protect(
         planned.mode, planned.writers, requested=planned.asked, unchecked=planned.unchecked, stamp=planned.stamp
@@ -254,7 +266,7 @@ def _unfinished(planned: Plan) -> Unfinished:
 
 def _returned(run: Opened, folders: Sequence[Path], log: Log) -> list[Check]:
     """Into a store that is whole: what a recovery copied out of the old server that did not end."""
-    return spool.Return(run, folders, log).bring().checks()
+    return carry_over.Return(run, folders, log).bring().checks()
 
 
 def _point(run: Opened, location: str, identity: str, bucket: str) -> Point:
@@ -302,7 +314,7 @@ def restore_objects(
         identity, requested=requested, state=state, prefix=prefix, bucket=alone, exact=exact, partial=partial,
         additional=tuple(additional), empty=fresh, stamp=stamp,
     )  # fmt: skip
-    earlier = choose.unfinished_of(config)
+    earlier = selection.unfinished_of(config)
     recovery_state.mark(config, RECOVERING_OBJECTS, done)
     known = identities.bring(run, log=log)  # first: without them the stack's own key may be unknown
     own_key = _key_for(run, log)
@@ -314,13 +326,13 @@ def restore_objects(
     with Inventory() as inventory:
         store = _Store(run, points, inventory, prefix, how, log)
         own = store.bring()
-        copies = spool.Return(run, [] if alone else spool.waiting(config), log).bring()
+        copies = carry_over.Return(run, [] if alone else carry_over.waiting(config), log).bring()
         clock.append(time.monotonic())
         if config.objects.service:
             log(f"starting {config.objects.service} again: only what is on its disk counts")
             _Protection(run, config.objects.service, log).restart()
         checks = store.prove(own, accept=accept)
-        checks += [*copies.checks(sample), *put_back.check_replaced(run, stamp)]
+        checks += [*copies.checks(sample), *restore_settings.check_replaced(run, stamp)]
         checks += [*identities.checks(run, known, fresh=fresh, created=own.created, log=log), *own_key]
         reconciled, report = _rows(run, inventory, point, prefix)
     clock.append(time.monotonic())
@@ -381,14 +393,14 @@ def _settings_alone(run: Opened, points: Sequence[Point], stamp: str, log: Log) 
 
     def each(point: Point) -> Iterator[Check]:
         source = first if point is points[0] else first.sibling(point.bucket)
-        applied = put_back.put_back(run, source, point, stamp, log)
+        applied = restore_settings.put_back(run, source, point, stamp, log)
         made.extend(applied.changed if point is points[0] else ())
         yield from _settings_checks(source, point, applied, created=False)
 
     checks = [*each(points[0]), *folded((point.bucket, each(point)) for point in points[1:])]
     return Restored(
         id=points[0].id,
-        checks=(*checks, *put_back.check_replaced(run, stamp)),
+        checks=(*checks, *restore_settings.check_replaced(run, stamp)),
         copied=CopiedBack(0, 0, 0, 0, 0, ()),
         quarantine_bucket="",
         settings=tuple(made),
@@ -466,7 +478,7 @@ def _bring(
         copied = back.copy_back(run, again, source, log=log, compare=False, lock=lock, shared=how.shared)
     applied = _both(first, _apply(source, point, log, created=created))
     if how.settings:
-        applied = put_back.and_what_differs(run, source, point, applied, how.stamp, log)
+        applied = restore_settings.and_what_differs(run, source, point, applied, how.stamp, log)
     return _Brought(point, copied, lost, applied, created, lock, keep, aside.bucket)
 
 

@@ -5,7 +5,7 @@
 """What is done with each component of a stack: how it is taken and told.
 
 A list of all of them, as is repository/components.py, which holds what their backups are called and where they lie.
-How each is proved is in levels.py; what is said of some only, in judgements.py and escrow_opened.py.
+How each is proved is in levels.py; what is said of some only, in status_checks.py and escrow_opened.py.
 """
 
 from __future__ import annotations

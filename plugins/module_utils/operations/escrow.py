@@ -33,7 +33,7 @@ from ..stack.runtime import Opened
 from ..tools import age as tools_age
 from . import escrow_opened, escrow_record
 from .escrow_record import SCHEMA, EscrowProof
-from .proof import Proof, Result
+from .verify_proof import Proof, Result
 
 LEVEL = "escrow"
 

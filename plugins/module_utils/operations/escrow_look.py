@@ -32,8 +32,8 @@ from ..repository.sealing import Sealed
 from ..s3 import client as s3_client
 from ..settings.config import Config
 from ..stack.runtime import Opened
-from . import clocks, escrow_record
-from .proof import Result
+from . import clock_guard, escrow_record
+from .verify_proof import Result
 
 LEVEL = "look"
 NAME = "escrow-look.json"
@@ -168,9 +168,9 @@ def _alarms(config: Config, known: Snapshot, there: _Now, now: datetime) -> list
     hidden = {name: item for name, item in there.hidden.items() if name not in there.seals}
     # Of what was seen here it is known that it had a document, also where every version of that was destroyed.
     hidden |= {name: Hidden(True, True) for name in known.documents if name not in there.seals}
-    lost = clocks.alarms(hidden, {}, there.backups, there.tied, retention.policy(config), now)
+    lost = clock_guard.alarms(hidden, {}, there.backups, there.tied, retention.policy(config), now)
     found = [Alarm(name, _lost(name, known, there)) for name in lost]
-    for name in clocks.overwritten(there.altered):
+    for name in clock_guard.overwritten(there.altered):
         found.append(Alarm(name, f"{name}: {_versioned(there.altered[name])}"))
     told = {alarm.id for alarm in found}
     for name, seen in known.documents.items():

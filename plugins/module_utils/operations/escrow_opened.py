@@ -24,7 +24,7 @@ from ..repository.components import CONFIG, DATABASE, DUMPS, FILES, OBJECTS
 from ..repository.details import ConfigDetails, FilesDetails, Pack, Part
 from ..repository.manifest import Manifest
 from ..tools import age, tar
-from .proof import Proof, Prove
+from .verify_proof import Proof, Prove
 
 _LONG = 24 * 3600
 

@@ -16,7 +16,7 @@ from ..files import proof as files_proof
 from ..objects import proof as objects_proof
 from ..repository.components import CONFIG, DATABASE, DUMPS, FILES, OBJECTS
 from ..repository.details import DatabaseDetails
-from .proof import Proof, Prove
+from .verify_proof import Proof, Prove
 
 
 def _database(proof: Proof) -> Iterator[Check]:

@@ -46,7 +46,7 @@ from ..settings.config import LEVELS, Config
 from ..settings.parts import S3Settings
 from ..stack.runtime import Opened
 from ..stack.state import StateInventory
-from . import checklist, clocks, glances, quarantine, runs, status
+from . import checklist, clock_guard, glances, quarantine, runs, status
 from .glances import Glance, Listing
 
 ASKED, CATALOG = "asked.json", "catalog.json"  # what is remembered of others, and of the repository
@@ -364,7 +364,7 @@ def _database(facts: Facts) -> Iterator[Sample]:
 
 
 def _retention(facts: Facts) -> Iterator[Sample]:
-    yield _done("prune", STACK, clocks.pruned_at(facts.config))
+    yield _done("prune", STACK, clock_guard.pruned_at(facts.config))
 
 
 def _status(facts: Facts) -> Iterator[Sample]:
@@ -407,7 +407,7 @@ def _quarantine(facts: Facts) -> Iterator[Sample]:
 
 
 def _skew(facts: Facts) -> Iterator[Sample]:
-    told = [seconds for _url, seconds in clocks.skews(facts.config)]
+    told = [seconds for _url, seconds in clock_guard.skews(facts.config)]
     if told:
         yield Sample("lifeboat_clock_skew_seconds", {}, max(map(abs, told)))
 

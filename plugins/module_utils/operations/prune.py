@@ -8,7 +8,7 @@ The plan is made of all that either side has. A side deletes what that plan dele
 alone would delete too: one that lacks the newest ones (its copies fail) keeps its older ones, as when backups fail.
 
 Where a store keeps versions, what the plan deletes is hidden at first. Its versions go `noncurrent_days` after this
-pruner has recorded that (clocks.py): the plan is made of manifests and verifications, which may be a writer's lies.
+pruner has recorded that (clock_guard.py): a plan is made of manifests and verifications, which may be a writer's lies.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ from ..repository.retention import Plan
 from ..settings.config import Config
 from ..stack.runtime import Opened
 from ..wal import trail
-from . import clocks
-from .clocks import Sighting
+from . import clock_guard
+from .clock_guard import Sighting
 
 E = TypeVar("E", Entry, PointEntry)
 B = TypeVar("B", retention.Backup, retention.Point)
@@ -109,7 +109,7 @@ def prune(run: Opened, *, now: datetime, dry_run: bool, log: Log, trust_clock: b
 def _prune(run: Opened, now: datetime, dry_run: bool, log: Log, trust_clock: bool) -> Pruning:
     sides, failed = _sides(run)
     if not trust_clock:
-        clocks.require(run.config, _dates(sides), now)
+        clock_guard.require(run.config, _dates(sides), now)
     held = _holds(run.config, sides, now, dry_run, log)
     whole, own = plans(sides, policy(run.config), now, held)
     trails = _trails(run.config, sides, now, held)
@@ -145,7 +145,7 @@ def _prune(run: Opened, now: datetime, dry_run: bool, log: Log, trust_clock: boo
         run, _mirrored(sides, doomed_of, run.config.stack), now, dry_run, failed, log, _by_version(sides, held)
     )
     if not dry_run:
-        clocks.accept(run.config, now)
+        clock_guard.accept(run.config, now)
     locked += old.retained
     for line in locked:
         log(f"kept by the store: {line}")
@@ -221,18 +221,20 @@ class _Keeper:
     def _record(self, known: dict[str, Sighting]) -> None:
         if self._dry_run or (not known and not self._known()):
             return
-        clocks.write_hidden(self._config, {**clocks.read_hidden(self._config), self._side.repo.address: known})
+        clock_guard.write_hidden(
+            self._config, {**clock_guard.read_hidden(self._config), self._side.repo.address: known}
+        )
 
     def _known(self) -> dict[str, Sighting]:
-        return clocks.read_hidden(self._config).get(self._side.repo.address, {})
+        return clock_guard.read_hidden(self._config).get(self._side.repo.address, {})
 
     def begin(self, doomed: Sequence[str]) -> None:
         """Record what this run is going to hide, before it does; and finish what a killed one began."""
         if not self._side.repo.keeps_versions:
             return
         hidden = self._side.repo.hidden()
-        known = clocks.seen_hidden(self._known(), hidden, self._now)
-        self._record(clocks.removed_hidden(known, doomed, self._now))
+        known = clock_guard.seen_hidden(self._known(), hidden, self._now)
+        self._record(clock_guard.removed_hidden(known, doomed, self._now))
         for identity, item in hidden.items():
             if known[identity].removed and not item.whole and not self._dry_run:
                 _hide(self._side.repo, identity)
@@ -243,10 +245,10 @@ class _Keeper:
         if not repo.keeps_versions:
             return [], [], []
         hidden, altered = repo.look_back()
-        known = clocks.seen_hidden(self._known(), hidden, self._now)
-        lost = clocks.alarms(hidden, known, self._side.backups, self._side.points, policy(self._config), self._now)
-        lost += clocks.overwritten(altered)
-        due = clocks.due(hidden, known, [*lost, *self._holds], days, self._now)
+        known = clock_guard.seen_hidden(self._known(), hidden, self._now)
+        lost = clock_guard.alarms(hidden, known, self._side.backups, self._side.points, policy(self._config), self._now)
+        lost += clock_guard.overwritten(altered)
+        due = clock_guard.due(hidden, known, [*lost, *self._holds], days, self._now)
         gone, stays = repo.purge_hidden(self._now - timedelta(days=days), self._dry_run, due)
         self._record(known)
         return gone, stays, lost
@@ -289,7 +291,7 @@ def alarm(stack: str, result: Pruning) -> Optional[IntegrityError]:
     found = result["hidden"]
     if not found:
         return None
-    cause = clocks.hidden_words(sorted(found), f"the {' and the '.join(sorted({*found.values()}))}")
+    cause = clock_guard.hidden_words(sorted(found), f"the {' and the '.join(sorted({*found.values()}))}")
     remedy = "Find out who removed them, and change that key: docs/vault.md#hidden-backups."
     return IntegrityError("find every backup that was there", stack, cause, remedy)
 

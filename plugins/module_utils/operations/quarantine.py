@@ -26,7 +26,7 @@ from ..database import server as database_server
 from ..database.server import answers
 from ..files import sources as files_sources
 from ..mirror import store
-from ..objects import aside
+from ..objects import quarantine
 from ..recovery.state import RECOVERING_OBJECTS
 from ..repository import show
 from ..repository.components import DATABASE, configured
@@ -233,14 +233,14 @@ def _remove_directory(_run: Opened, name: str) -> None:
 
 def _buckets(run: Opened) -> Iterator[Item]:
     others = store.read_store(run).protected if run.config.objects.buckets else ()
-    for found in aside.quarantined(buckets.source(run), others):
+    for found in quarantine.quarantined(buckets.source(run), others):
         at = since(found.name)
         if at:
             yield Item("bucket", found.name, at, sum(listed.size for listed in bucket.objects(found)))
 
 
 def _remove_bucket(run: Opened, name: str) -> None:
-    aside.remove(replace(buckets.source(run), name=name))
+    quarantine.remove(replace(buckets.source(run), name=name))
 
 
 def _has_database(config: Config) -> bool:

@@ -38,7 +38,7 @@ from ..stack.runtime import Opened
 from ..stack.state import StateInventory
 from ..tools import age
 from ..vault import endpoints
-from . import clocks, escrow_record, judgements, notify
+from . import clock_guard, escrow_record, notify, status_checks
 
 CONTENT, SIZES = "content against earlier backups", "size against earlier backups"
 
@@ -99,7 +99,7 @@ def status(run: Opened, *, now: datetime, real_now: Optional[datetime] = None) -
         checks.append(replace(newest_one, kind=NEWEST, subject=kind.name))
         checks.append(replace(_proof(config, kind, found, now), kind=PROOF, subject=kind.name))
         good = catalog.good(found)
-        checks += judgements.judged(config, repo, good[-1]) if good else ()
+        checks += status_checks.judged(config, repo, good[-1]) if good else ()
         checks += _recovery_rights(config, good[-1]) if good and kind.name == DATABASE else ()
     if any(kind.tied for kind in kinds) or not config.database.enabled:  # a point is as old as its rows
         words = "there is none that can be used; take one: lifeboat backup"
@@ -114,7 +114,7 @@ def status(run: Opened, *, now: datetime, real_now: Optional[datetime] = None) -
     checks.append(_space(repo, every))
     checks += _encrypted(config, {kind.name: [entry for entry in backups[kind.name] if entry.good] for kind in kinds})
     checks += copies.checks(run, backups, tied)
-    checks += clocks.hidden_checks(run, backups, tied, now)
+    checks += clock_guard.hidden_checks(run, backups, tied, now)
     checks += _signatures(run, backups, tied, now)
     checks += _holds(run, now)
     checks += escrow_record.checks(run, now)

@@ -37,7 +37,7 @@ from ..stack.runtime import Opened
 from ..tools import age
 from ..wal import spans
 from .levels import PROOFS
-from .proof import Proof, Result
+from .verify_proof import Proof, Result
 
 HISTORY = 50  # results that a record keeps of what was found before
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from ..dumps import plan as dumps_plan
 from ..settings.scenarios import DUMPS
-from ..site import granted
+from ..site import keeper_readback
 from ..stack.runtime import Opened
 from .planning import planned
 from .step import ACCEPT, HOLD, IDENTITY, TARGET, Options, Result, Step
@@ -29,6 +29,6 @@ def work(step: Step) -> Result:
         given["recovery_point"], step.before(), accept=step.accept, sources=tuple(given["sources"]),
         force=given["force"],
     )  # fmt: skip
-    opened = granted.reached(Opened(step.config, given["identity"]))
+    opened = keeper_readback.reached(Opened(step.config, given["identity"]))
     made = dumps_plan.make(opened, request, log=step.log)
     return planned(step, opened, made, dumps_plan.text(made), DUMPS, restores=made.needed)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from ..dumps import recovery as dumps_recovery
 from ..dumps.plan import Plan
 from ..recovery.turn import changing
-from ..site import granted
+from ..site import keeper_readback
 from ..stack.runtime import Opened
 from .step import IDENTITY, Options, Result, Step
 
@@ -25,6 +25,6 @@ def work(step: Step) -> Result:
     if step.check:
         return Result(dumps_recovery.Recovered(), changed=planned.needed)
     with changing(step.config, "dumps", planned.stamp, step.log, planned=planned.turn, component="dumps"):
-        opened = granted.reached(Opened(step.config, step.params["identity"]))
+        opened = keeper_readback.reached(Opened(step.config, step.params["identity"]))
         recovered = dumps_recovery.recover(opened, planned, reopens=step.params["reopen"], log=step.log)
     return Result(recovered, changed=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from ..files import plan as files_plan
 from ..settings.scenarios import FILES
-from ..site import granted
+from ..site import keeper_readback
 from ..stack.runtime import Opened
 from .planning import planned
 from .step import ACCEPT, HOLD, IDENTITY, TARGET, Options, Result, Step
@@ -28,6 +28,6 @@ def work(step: Step) -> Result:
     request = files_plan.Request(
         given["recovery_point"], step.before(), accept=step.accept, paths=tuple(given["paths"]), exact=given["exact"]
     )
-    opened = granted.reached(Opened(step.config, given["identity"]))
+    opened = keeper_readback.reached(Opened(step.config, given["identity"]))
     made = files_plan.make(opened, request, log=step.log)
     return planned(step, opened, made, files_plan.text(made), FILES, restores=made.needed)

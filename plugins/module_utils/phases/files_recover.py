@@ -9,7 +9,7 @@ from __future__ import annotations
 from ..files import recovery as files_recovery
 from ..files.plan import Plan
 from ..recovery.turn import changing
-from ..site import granted
+from ..site import keeper_readback
 from ..stack.runtime import Opened
 from .step import IDENTITY, Options, Result, Step
 
@@ -25,6 +25,6 @@ def work(step: Step) -> Result:
     if step.check:
         return Result(files_recovery.Recovered(), changed=planned.needed)
     with changing(step.config, "files", planned.stamp, step.log, planned=planned.turn, component="files"):
-        opened = granted.reached(Opened(step.config, step.params["identity"]))
+        opened = keeper_readback.reached(Opened(step.config, step.params["identity"]))
         recovered = files_recovery.recover(opened, planned, reopens=step.params["reopen"], log=step.log)
     return Result(recovered, changed=True)

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from ..objects import plan as objects_plan
 from ..objects import planned as objects_planned
-from ..objects.choose import Request
+from ..objects.selection import Request
 from ..settings.scenarios import OBJECT_STORAGE
-from ..site import granted
+from ..site import keeper_readback
 from ..stack.runtime import Opened
 from .planning import planned
 from .step import ACCEPT, HOLD, IDENTITY, TARGET, Options, Result, Step
@@ -42,7 +42,7 @@ def work(step: Step) -> Result:
             name: given[name] for name in ("force", "method", "prefix", "exact", "partial", "bucket", "bucket_settings")
         },
     )
-    opened = granted.reached(Opened(step.config, step.params["identity"]))
+    opened = keeper_readback.reached(Opened(step.config, step.params["identity"]))
     made = objects_plan.make(opened, request, log=step.log)
     restores = made.mode not in ("none", "reopen")
     return planned(step, opened, made, objects_planned.text(made), OBJECT_STORAGE, restores=restores)

@@ -13,7 +13,7 @@ from ..base.checks import Check
 from ..objects import recovery as objects_recovery
 from ..objects.planned import Plan
 from ..recovery.turn import changing
-from ..site import granted
+from ..site import keeper_readback
 from ..stack.runtime import Opened
 from .step import IDENTITY, Options, Result, Step
 
@@ -34,6 +34,6 @@ def work(step: Step) -> Result:
     planned = step.plan(Plan, "objects_plan_info")
     if step.check:
         return Result(Foreseen(planned.mode, planned.mode == "rebuild", planned.writers), changed=True)
-    opened = granted.reached(Opened(step.config, step.params["identity"]))
+    opened = keeper_readback.reached(Opened(step.config, step.params["identity"]))
     with changing(step.config, "objects", planned.stamp, step.log, planned=planned.turn, component="objects"):
         return Result(objects_recovery.protect(opened, planned, log=step.log), changed=True)

@@ -15,7 +15,7 @@ from ..recovery.turn import changing
 from ..repository import catalog
 from ..repository import sources as sources_of
 from ..repository.sources import Sources
-from ..site import granted
+from ..site import keeper_readback
 from ..stack.runtime import Opened
 from .step import ACCEPT, IDENTITY, RESTORE, Diff, Options, Result, Step
 
@@ -43,7 +43,7 @@ class Chosen:
 
 def work(step: Step) -> Result:
     given, stack = step.params, step.config.stack
-    opened = granted.reached(Opened(step.config, step.params["identity"]))
+    opened = keeper_readback.reached(Opened(step.config, step.params["identity"]))
     sources = Sources(opened, "objects", given["id"], accept=step.accept)
     chosen, _why = catalog.choose(sources.entries, stack, identity=sources.identity, accept=step.accept)
     place = chosen.source if given["place"] == "auto" else given["place"]

@@ -5,7 +5,7 @@
 """The components of a stack that are backed up, and what a repository and a recovery point must know of each.
 
 This is the only list of them. operations/components.py says how each is taken, levels.py there how each is verified;
-judgements.py and escrow_opened.py, how some are judged and opened.
+status_checks.py and escrow_opened.py, how some are judged and opened.
 """
 
 from __future__ import annotations

@@ -27,8 +27,8 @@ from ..database import assess as database_assess
 from ..dumps import plan as dumps_plan
 from ..files import plan as files_plan
 from ..objects import assess as objects_assess
-from ..objects import choose
 from ..objects import condition as objects_condition
+from ..objects import selection
 from ..recovery.state import DAMAGED, DOWN, HEALTHY
 from ..repository.components import DATABASE, DUMPS, FILES, OBJECTS, configured
 from ..repository.sources import Sources
@@ -166,8 +166,8 @@ def services(run: Opened) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 
 def _objects(run: Opened, sources: Optional[Sources], log: Log) -> Assessment:
-    reference = choose.reference_of(sources) if sources else None
-    instead = choose.instead(sources, reference) if sources else ()
+    reference = selection.reference_of(sources) if sources else None
+    instead = selection.instead(sources, reference) if sources else ()
     return objects_assess.assess(run, reference, instead=instead, log=log)
 
 

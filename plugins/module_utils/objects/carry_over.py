@@ -38,7 +38,7 @@ from ..s3.signed import Answer
 from ..settings.config import Config
 from ..stack import buckets, quarantine
 from ..stack.runtime import Opened
-from . import locks, put_back
+from . import locks, restore_settings
 from .compare import GONE
 
 _COPY = "copy what no backup holds out of the object store"
@@ -329,7 +329,7 @@ class Return:
         checks += locks.of_these(self._run, source, _entries(folder, copied))
         refused = self._refused.get((folder, copied.folder), {})
         told = [f"the bucket's {name} is not restored: {why}" for name, why in refused.items()]
-        told += [] if refused else put_back.differing(source, copied.settings)
+        told += [] if refused else restore_settings.differing(source, copied.settings)
         checks += [Check("settings", FAIL, "; ".join(told))] if told else []
         if copied.settings_denied:
             words = f"not on record, as the key might not read it: {', '.join(copied.settings_denied)}"
