@@ -73,6 +73,14 @@ options:
     default: false
 """
 
+    REOPEN = r"""
+options:
+  reopen:
+    description: Start the services again that were stopped. False where none of them runs, and the caller starts them.
+    type: bool
+    default: true
+"""
+
     RESTORE = r"""
 options:
   place:

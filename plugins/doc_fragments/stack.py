@@ -73,3 +73,14 @@ attributes:
     support: none
     details: Changes nothing.
 """
+
+    # The support of a module that carries a plan out.
+    CARRIES_OUT = r"""
+attributes:
+  check_mode:
+    support: full
+    details: Does nothing; the plan says what it would do.
+  diff_mode:
+    support: none
+    details: The plan says it.
+"""

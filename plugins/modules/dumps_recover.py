@@ -20,22 +20,13 @@ description:
 extends_documentation_fragment:
   - lifeboat.dr.stack
   - lifeboat.dr.options.identity
+  - lifeboat.dr.options.reopen
+  - lifeboat.dr.stack.carries_out
 options:
   plan:
     description: What M(lifeboat.dr.dumps_plan_info) returned as RV(lifeboat.dr.dumps_plan_info#module:plan).
     type: dict
     required: true
-  reopen:
-    description: Start the services again that were stopped. False where none of them runs, and the caller starts them.
-    type: bool
-    default: true
-attributes:
-  check_mode:
-    support: full
-    details: Does nothing; the plan says what it would do.
-  diff_mode:
-    support: none
-    details: The plan says it.
 """
 
 EXAMPLES = r"""

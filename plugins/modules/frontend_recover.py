@@ -21,6 +21,7 @@ description:
 extends_documentation_fragment:
   - lifeboat.dr.stack
   - lifeboat.dr.options.identity
+  - lifeboat.dr.stack.carries_out
 options:
   plan:
     description: What M(lifeboat.dr.frontend_plan_info) returned as RV(lifeboat.dr.frontend_plan_info#module:plan).
@@ -31,13 +32,6 @@ options:
       remote's host only.
     type: str
     default: ""
-attributes:
-  check_mode:
-    support: full
-    details: Does nothing; the plan says what it would do.
-  diff_mode:
-    support: none
-    details: The plan says it.
 """
 
 EXAMPLES = r"""

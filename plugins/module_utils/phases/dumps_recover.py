@@ -11,12 +11,12 @@ from ..dumps.plan import Plan
 from ..recovery.turn import changing
 from ..site import keeper_readback
 from ..stack.runtime import Opened
-from .step import IDENTITY, Options, Result, Step
+from .step import IDENTITY, REOPEN, Options, Result, Step
 
 OPTIONS: Options = {
     "plan": {"type": "dict", "required": True},
     **IDENTITY,
-    "reopen": {"type": "bool", "default": True},
+    **REOPEN,
 }
 
 

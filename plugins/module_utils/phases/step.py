@@ -43,6 +43,7 @@ TARGET: Options = {
 }
 ACCEPT: Options = {"accept": {"type": "str", "choices": ["", "failed"], "default": ""}}
 HOLD: Options = {"hold": {"type": "bool", "default": False}}
+REOPEN: Options = {"reopen": {"type": "bool", "default": True}}
 RESTORE: Options = {
     "place": {
         "type": "str",
