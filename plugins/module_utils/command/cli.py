@@ -440,8 +440,8 @@ def _backup_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seal", action="store_true", help="tie the newest backups into a recovery point afterwards")
     parser.add_argument(
         "--override", type=_number, nargs="?", const=1, default=0, metavar="N",
-        help="what is there is right: mirror the bucket where up to N objects would be removed or overwritten,"
-        " call no database shrunk",
+        help="accept a loss of data as intended: mirror the bucket although up to N objects would be removed or"
+        " overwritten, and back a database up although it shrank",
     )  # fmt: skip
     parser.add_argument("--prune", action="store_true", help="apply retention afterwards, only if the backup is good")
     parser.add_argument("--wait", type=float, default=0, metavar="SECONDS", help="wait for the lock this long")
@@ -455,8 +455,8 @@ def _verify_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--sample", type=int, metavar="N",
-        help="restore so many objects, chosen at random; 0: all of them (default: those whose turn it is, so that each"
-        " is read once in vault.read_days)",
+        help="how many objects to restore, chosen at random; 0: all (default: those whose turn it is, so that each is"
+        " read once in vault.read_days)",
     )  # fmt: skip
     parser.add_argument(
         "--identity", default="", metavar="FILE",
@@ -470,7 +470,9 @@ def _verify_options(parser: argparse.ArgumentParser) -> None:
 def _prune_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dry-run", action="store_true", help="print the plan, delete nothing")
     parser.add_argument(
-        "--trust-clock", action="store_true", help="prune although this host's clock seems to have jumped: it is right"
+        "--trust-clock",
+        action="store_true",
+        help="prune although this host's clock seems to have jumped, because it is right",
     )
     parser.add_argument("--wait", type=float, default=0, metavar="SECONDS", help="wait for the lock this long")
 
@@ -491,10 +493,12 @@ def _checklist_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--period", choices=PERIODS, default="daily", help="which list (default: daily)")
     parser.add_argument(
         "--ahead-days", type=float, default=0, metavar="DAYS",
-        help="look at it as after so many days without a backup too; a line is never better for it",
+        help="show the worse of today and of the day this many days from now, if no backup is taken until then",
     )  # fmt: skip
-    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write it there as well, as Markdown")
-    parser.add_argument("--html", type=Path, metavar="FILE", help="write it there as well, as one page of HTML")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="also write the list to this file, as Markdown")
+    parser.add_argument(
+        "--html", type=Path, metavar="FILE", help="also write the list to this file, as one page of HTML"
+    )
 
 
 def _quarantine_options(parser: argparse.ArgumentParser) -> None:
@@ -502,8 +506,8 @@ def _quarantine_options(parser: argparse.ArgumentParser) -> None:
 
     parser.add_argument("action", nargs="?", choices=["list", "remove"], default="list", help="default: list")
     parser.add_argument("kind", nargs="?", choices=list(MOVED), help="remove: what kind of thing")
-    parser.add_argument("name", nargs="?", default="", help="remove: its name, as the list has it")
-    parser.add_argument("--yes", action="store_true", help="remove: it is sure; without it nothing is removed")
+    parser.add_argument("name", nargs="?", default="", help="remove: its name, as listed")
+    parser.add_argument("--yes", action="store_true", help="remove: confirm; without it nothing is removed")
 
 
 def _report(loaded: config.Config, arguments: argparse.Namespace, log: Log) -> Answer:
@@ -659,16 +663,12 @@ def _status_options(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
-def _no_options(parser: argparse.ArgumentParser) -> None:
-    del parser
-
-
 _VERBS = {
     "backup": Verb("Take a recovery point now, or a backup of one component.", _backup_options, _backup),
     "verify": Verb("Prove a recovery point or a backup.", _verify_options, _verify),
     "prune": Verb("Apply retention: delete backups that no rule keeps.", _prune_options, _prune),
     "list": Verb("List the recovery points and the backups, newest last.", _list_options, _list),
-    "adopt": Verb("Print the list of what is untrusted, for an operator to sign.", _adopt_options, _adopt),
+    "adopt": Verb("Print the list of untrusted documents, for an operator to sign.", _adopt_options, _adopt),
     "escrow": Verb(
         "Prove that the escrowed key and the vault's credentials open a recovery point.", _escrow_options, _escrow
     ),
@@ -678,7 +678,7 @@ _VERBS = {
     "report": Verb("List the records of recoveries, drills and verifications; show one.", _report_options, _report),
     "review": Verb("Add a finding, or your sign-off, to a record.", _review_options, _review),
     "transaction": Verb(
-        "Do what a user does, as lifeboat_drill says, and read it back.", _transaction_options, _transaction
+        "Run the business transaction of lifeboat_drill, and read it back.", _transaction_options, _transaction
     ),
     "recover": Verb(
         "Recover what is damaged, on this host alone: print the plan, and carry it out where the host is confirmed.",
@@ -686,13 +686,13 @@ _VERBS = {
         _recover,
     ),
     "quarantine": Verb(
-        "List what recoveries moved aside and is still there, or remove one thing of it.",
+        "List what recoveries moved into quarantine, or remove one item of it.",
         _quarantine_options,
         _quarantine,
     ),
     "keeper": Verb("On a keeper's host: pull a stack's backups, and keep them.", _keeper_options, _keeper),
     "metrics": Verb(
-        "Write what a monitoring system wants to know, for node_exporter's textfile collector.",
+        "Write the stack's metrics, for node_exporter's textfile collector.",
         _metrics_options,
         _metrics,
     ),

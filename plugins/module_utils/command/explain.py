@@ -61,10 +61,10 @@ class Runbook:
 
 def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "alert", nargs="?", default="", metavar="ALERT", help="its name; without one the alerts are listed"
+        "alert", nargs="?", default="", metavar="ALERT", help="the alert's name (default: list the alerts)"
     )
     parser.add_argument(
-        "--language", choices=LANGUAGES, default="", help="of the text (default: that of the terminal, else en)"
+        "--language", choices=LANGUAGES, default="", help="the language of the text (default: the terminal's, else en)"
     )
 
 

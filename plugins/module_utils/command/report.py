@@ -28,16 +28,25 @@ Answer = tuple[int, object, list[str]]
 
 
 def add_report(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("id", nargs="?", default="", help="of a record (default: list all, and what is overdue)")
-    parser.add_argument("--format", choices=FORMATS, default="text", help="of that record, on standard output")
-    parser.add_argument("--output", type=Path, metavar="DIRECTORY", help="write the history page and all records there")
-    parser.add_argument("--allowed-signers", default="", metavar="FILE", help="check the signatures: ssh-keygen(1)")
+    parser.add_argument(
+        "id", nargs="?", default="", help="the record's id (default: list all records, and what is overdue)"
+    )
+    parser.add_argument("--format", choices=FORMATS, default="text", help="how to print that record (default: text)")
+    parser.add_argument(
+        "--output", type=Path, metavar="DIRECTORY", help="write the history page and all records into this directory"
+    )
+    parser.add_argument(
+        "--allowed-signers",
+        default="",
+        metavar="FILE",
+        help="check the signatures against this file, see ssh-keygen(1)",
+    )
 
 
 def add_review(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("id", help="of the record (lifeboat report lists them)")
+    parser.add_argument("id", help="the record's id (lifeboat report lists them)")
     parser.add_argument("--finding", default="", metavar="WORDS", help="what is to be improved; with --owner and --due")
-    parser.add_argument("--owner", default="", metavar="NAME", help="who sees to it")
+    parser.add_argument("--owner", default="", metavar="NAME", help="who will do it")
     parser.add_argument("--due", default="", metavar="YYYY-MM-DD", help="by when")
     parser.add_argument("--sign-off", default="", metavar="NAME", help="who read the record and accepts it; final")
     parser.add_argument("--note", default="", metavar="WORDS", help="with the sign-off")

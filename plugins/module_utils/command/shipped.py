@@ -28,7 +28,9 @@ _ENDS = 40.0  # seconds: of one try of a batch, and less than rsyslog waits for 
 def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--url", required=True, help="the store, such as https://logs.example.org:9200")
     parser.add_argument("--index", default="logs-lifeboat-default", help="the data stream or index")
-    parser.add_argument("--ca", default="", metavar="FILE", help="the CA of its certificate; the system's if not given")
+    parser.add_argument(
+        "--ca", default="", metavar="FILE", help="the CA of the store's certificate (default: the system's)"
+    )
     parser.add_argument(
         "--authorization", type=Path, default=None, metavar="FILE",
         help="a private file with user:password, or a whole header such as ApiKey ...",
@@ -36,7 +38,7 @@ def options(parser: argparse.ArgumentParser) -> None:
 
     parser.add_argument(
         "--again", action="store_true",
-        help="send what the store did not take (refused.ndjson) once more, and end; what it takes now is removed there",
+        help="send what the store refused (refused.ndjson) once more, remove what it accepts now, and end",
     )  # fmt: skip
 
 

@@ -20,13 +20,18 @@ from ..settings.config import Config
 
 def options(parser: argparse.ArgumentParser) -> None:
     what = parser.add_mutually_exclusive_group()
-    what.add_argument("--ledger", type=Path, metavar="FILE", help="go on until stopped, and note what was acknowledged")
-    what.add_argument("--compare", type=Path, metavar="FILE", help="say what of a ledger is there, and what is lost")
     what.add_argument(
-        "--remove", type=Path, metavar="FILE", help="take away what a ledger's writer wrote, after a drill"
+        "--ledger", type=Path, metavar="FILE", help="repeat until stopped, and note what was acknowledged"
     )
+    what.add_argument(
+        "--compare", type=Path, metavar="FILE", help="say which entries of a ledger are there, and which are lost"
+    )
+    what.add_argument("--remove", type=Path, metavar="FILE", help="remove what a ledger's writer wrote, after a drill")
     parser.add_argument(
-        "--seconds", type=float, default=ledger.LONGEST, help="with --ledger: stop after so long (default: %(default)s)"
+        "--seconds",
+        type=float,
+        default=ledger.LONGEST,
+        help="with --ledger: stop after this many seconds (default: %(default)s)",
     )
 
 

@@ -77,13 +77,15 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--print-kit", action="store_true", help="print the kit of this host's stack; no secret is in it"
     )
-    parser.add_argument("--endpoint-url", default="", help="of the vault")
-    parser.add_argument("--region", default="", help="of the vault")
+    parser.add_argument("--endpoint-url", default="", help="the vault's endpoint")
+    parser.add_argument("--region", default="", help="the vault's region")
     parser.add_argument("--ca-bundle", default="", help="the CA of the vault's certificate")
-    copies = "with the copies of the repository"
+    copies = "the bucket with the copies of the repository"
     parser.add_argument("--bucket", dest="repository_bucket", default="", metavar="BUCKET", help=copies)
-    parser.add_argument("--prefix", default="", help="below which they lie (default: the stack's name)")
-    parser.add_argument("--objects-bucket", default="", help="with the mirror of the stack's bucket")
+    parser.add_argument(
+        "--prefix", default="", help="the prefix of the copies in that bucket (default: the stack's name)"
+    )
+    parser.add_argument("--objects-bucket", default="", help="the bucket with the mirror of the stack's bucket")
     parser.add_argument(
         "--signing-key", default="", metavar="FILE",
         help="sign the record with it: a private SSH key of this machine, 0600, without a passphrase, whose public part"
@@ -99,7 +101,11 @@ def options(parser: argparse.ArgumentParser) -> None:
         help="where --look remembers that (default: /var/lib/lifeboat/<stack>/escrow-look.json)",
     )  # fmt: skip
     parser.add_argument(
-        "--accept", action="append", default=[], metavar="ID", help="--look: what is said of this backup is right"
+        "--accept",
+        action="append",
+        default=[],
+        metavar="ID",
+        help="--look: what is reported of this backup was intended",
     )
     parser.add_argument("--no-record", action="store_true", help="write nothing into the vault")
 
