@@ -163,9 +163,7 @@ def _described(
     newer = [name for name in (*lacks.newer, *lacks.missing) if not request.state or name in assessment.additional]
     target = Bucket(config.objects.bucket, "untouched" if mode in ("none", "reopen") else "restored", why)
     return Plan(
-        needed=decision.needed,
-        condition=assessment.condition,
-        findings=assessment.findings,
+        needed=decision.needed, condition=assessment.condition, findings=assessment.findings,
         unchecked=(*assessment.unchecked, *unlisted),
         warnings=(
             *sources.notes,
@@ -179,41 +177,22 @@ def _described(
             *(recovery_state.warnings_of_unanswered(config, answer.PATIENCE) if decision.needed else ()),
             *decision.no_key,
         ),
-        why=why,
-        asked=request.explicit,
-        mode=mode,
-        unreadable=assessment.unreadable,
-        backup={**entry.as_dict(now), "details": _told_of(entry, chosen)},
-        location=sources.where(entry),
-        recovery_point=sources.point,
-        passed_over=(),
-        accepted=sources.accepted,
-        service=config.objects.service,
-        writers=() if mode == "settings" else _writers(whole),
-        stamp=clock.stamp(now),
-        target=config.objects.bucket,
-        target_seconds=config.target(OBJECT_STORAGE),
-        prefix=request.prefix,
-        exact=request.exact,
-        partial=request.partial,
-        state=request.state,
-        counts=Difference(counts.gone, counts.differ, counts.extra, counts.later),
-        steps=(),
-        buckets=(target, *rest),
+        why=why, asked=request.explicit, mode=mode, unreadable=assessment.unreadable,
+        backup={**entry.as_dict(now), "details": _told_of(entry, chosen)}, location=sources.where(entry),
+        recovery_point=sources.point, passed_over=(), accepted=sources.accepted, service=config.objects.service,
+        writers=() if mode == "settings" else _writers(whole), stamp=clock.stamp(now),
+        target=config.objects.bucket, target_seconds=config.target(OBJECT_STORAGE),
+        prefix=request.prefix, exact=request.exact, partial=request.partial, state=request.state,
+        counts=Difference(counts.gone, counts.differ, counts.extra, counts.later), steps=(), buckets=(target, *rest),
         untested=(
             *_untested(rest),
             *uncarried,
             *(lacks.untested(in_store or () if mode == "fill" else ()) if given else ()),
         ),
-        newer=tuple(newer),
-        bucket=request.bucket,
-        additional=decision.back,
-        asks=_asks(rest, mode, request),
-        rows_without=assessment.rows_without,
-        held_by=assessment.held_by,
-        settings=request.bucket_settings,
+        newer=tuple(newer), bucket=request.bucket, additional=decision.back, asks=_asks(rest, mode, request),
+        rows_without=assessment.rows_without, held_by=assessment.held_by, settings=request.bucket_settings,
         aside=request.other_buckets == "aside",
-    )
+    )  # fmt: skip
 
 
 def _writers(run: Opened) -> tuple[str, ...]:

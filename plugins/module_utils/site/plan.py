@@ -370,21 +370,8 @@ def choose(run: Opened, store: Repository, request: Request, *, log: Log) -> Cho
             (accepted if borne else bad).extend(f"{item.name}: {item.detail}" for item in proved if item.result == FAIL)
         if not bad:
             good = {name: manifest for name, manifest in parts.items() if manifest}
-            inventory = state_of(config, good.get(CONFIG))
-            checks += [inventory.check] if inventory else []
-            checks += [*_tried(store, good, request), *left.checks, *left_out.buckets(good.get(OBJECTS))]
-            lacks = lacking.of(config, found[DATABASE], good[DATABASE], None) if DATABASE in good else None
-            objects = by_id[good[OBJECTS].id] if OBJECTS in good else None
-            without = objects_lacking.find(config.objects, found[OBJECTS], objects, None) if objects else None
-            warnings = (
-                *point.notes, *(_elsewhere(lacks) if lacks else ()), *left.instead(found[DATABASE]),
-                *(_buckets_elsewhere(without) if without else ()),
-            )  # fmt: skip
-            return Chosen(
-                point, good, tuple(checks), tuple(passed), warnings, tuple(accepted), entry.hidden,
-                (*(lacks.untested(()) if lacks else ()), *(without.untested(()) if without else ())), left.databases,
-                inventory.untested if inventory else (),
-            )  # fmt: skip
+            whole = _chosen(config, store, request, entry, found, good, left, checks)
+            return replace(whole, passed=tuple(passed), accepted=tuple(accepted))
         if by_name:
             raise IntegrityError(
                 _ATTEMPTED, point.id, f"{'; '.join(bad)}. Nothing was built",
@@ -397,6 +384,28 @@ def choose(run: Opened, store: Repository, request: Request, *, log: Log) -> Cho
                 _ATTEMPTED, config.stack, "; ".join(f"{item.id}: {item.problem}" for item in passed[:3]),
                 "No recovery point in the vault is whole. Nothing was built.",
             )  # fmt: skip
+
+
+def _chosen(
+    config: Config, store: Repository, request: Request, entry: PointEntry, found: Mapping[str, Sequence[Entry]],
+    good: Mapping[str, Manifest], left: LeftOut, checks: Sequence[Check],
+) -> Chosen:  # fmt: skip
+    """A recovery point that is whole, with what else is checked and told of it."""
+    point, inventory = present(entry.point), state_of(config, good.get(CONFIG))
+    state_check = [inventory.check] if inventory else []
+    more = (*state_check, *_tried(store, good, request), *left.checks, *left_out.buckets(good.get(OBJECTS)))
+    lacks = lacking.of(config, found[DATABASE], good[DATABASE], None) if DATABASE in good else None
+    objects = next((item for item in found[OBJECTS] if item.id == good[OBJECTS].id), None) if OBJECTS in good else None
+    without = objects_lacking.find(config.objects, found[OBJECTS], objects, None) if objects else None
+    warnings = (
+        *point.notes, *(_elsewhere(lacks) if lacks else ()), *left.instead(found[DATABASE]),
+        *(_buckets_elsewhere(without) if without else ()),
+    )  # fmt: skip
+    return Chosen(
+        point, good, (*checks, *more), (), warnings, (), entry.hidden,
+        (*(lacks.untested(()) if lacks else ()), *(without.untested(()) if without else ())), left.databases,
+        inventory.untested if inventory else (),
+    )  # fmt: skip
 
 
 def state_of(config: Config, manifest: Optional[Manifest]) -> Optional[StateInventory]:
