@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: drill_end
-short_description: Hold what a drill recovered against its writer's ledger, and record it
+short_description: Compare what a drill recovered with its writer's ledger, and record it
 version_added: 0.1.0
 description:
   - Waits for the first business transaction that holds, which ends the clock that began with the fault. Stops the

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: endpoint_info
-short_description: Say what a stack's S3 endpoints really do
+short_description: Report what a stack's S3 endpoints can do
 version_added: 0.1.0
 description:
   - Tries versioning, the listed times of versions, lifecycle rules, object lock, tags, metadata and uploads in parts

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: fleet_info
-short_description: Weigh what many stacks say of themselves, worst first
+short_description: List the state of many stacks, worst first
 version_added: 0.1.0
 description:
   - One table and one verdict of all stacks; that of the worst. What was not asked, or cannot be read, is

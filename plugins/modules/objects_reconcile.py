@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: objects_reconcile
-short_description: Hold a stack's rows against its objects, and fetch what rows miss
+short_description: Compare a stack's rows with its objects, and fetch the objects that rows lack
 version_added: 0.1.0
 description:
   - Asks the database which keys it knows (C(lifeboat_objects.keys_query)) and the bucket which it holds. Reports rows

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: site_scope_info
-short_description: Say what of a stack is on a machine and which recovery it needs
+short_description: Report what of a stack is on a machine, and which recovery it needs
 version_added: 0.1.0
 description:
   - Reads only. Works on a machine that has nothing, and on one where the stack is half dead.
