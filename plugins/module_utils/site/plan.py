@@ -160,16 +160,16 @@ def make(run: Opened, request: Request, here: HostState, machines: Mapping[str, 
     return _with_point(made, run, request, here, log)
 
 
-def _with_point(made: Plan, run: Opened, request: Request, here: HostState, log: Log) -> Plan:
+def _with_point(plan: Plan, run: Opened, request: Request, here: HostState, log: Log) -> Plan:
     """The plan with the recovery point that the site goes to, as it was read in the vault."""
     store, place = open_store(run)
     chosen, store, place = choose_anywhere(run, store, place, request, log)
     _require_room(here.machine, chosen.needs)
     point, leading = chosen.point, chosen.leading
     made = replace(
-        made,
+        plan,
         ready=True,
-        warnings=(*made.warnings, *chosen.warnings, *_warnings(run.config, here, chosen)),
+        warnings=(*plan.warnings, *chosen.warnings, *_warnings(run.config, here, chosen)),
         passed_over=tuple(PassedOver(entry.id, entry.problem) for entry in chosen.passed),
         accepted=chosen.accepted,
         parts={name: manifest.id for name, manifest in chosen.parts.items()},
@@ -387,18 +387,19 @@ def choose(run: Opened, store: Repository, request: Request, *, log: Log) -> Cho
 
 
 def _chosen(
-    config: Config, store: Repository, request: Request, entry: PointEntry, found: Mapping[str, Sequence[Entry]],
+    config: Config, store: Repository, request: Request, entry: PointEntry, entries: Mapping[str, Sequence[Entry]],
     good: Mapping[str, Manifest], left: LeftOut, checks: Sequence[Check],
 ) -> Chosen:  # fmt: skip
     """A recovery point that is whole, with what else is checked and told of it."""
     point, inventory = present(entry.point), state_of(config, good.get(CONFIG))
     state_check = [inventory.check] if inventory else []
     more = (*state_check, *_tried(store, good, request), *left.checks, *left_out.buckets(good.get(OBJECTS)))
-    lacks = lacking.of(config, found[DATABASE], good[DATABASE], None) if DATABASE in good else None
-    objects = next((item for item in found[OBJECTS] if item.id == good[OBJECTS].id), None) if OBJECTS in good else None
-    without = objects_lacking.find(config.objects, found[OBJECTS], objects, None) if objects else None
+    lacks = lacking.of(config, entries[DATABASE], good[DATABASE], None) if DATABASE in good else None
+    of_objects = entries[OBJECTS] if OBJECTS in good else ()
+    objects = next((item for item in of_objects if item.id == good[OBJECTS].id), None)
+    without = objects_lacking.find(config.objects, entries[OBJECTS], objects, None) if objects else None
     warnings = (
-        *point.notes, *(_elsewhere(lacks) if lacks else ()), *left.instead(found[DATABASE]),
+        *point.notes, *(_elsewhere(lacks) if lacks else ()), *left.instead(entries[DATABASE]),
         *(_buckets_elsewhere(without) if without else ()),
     )  # fmt: skip
     return Chosen(
