@@ -255,7 +255,7 @@ def test_a_plan_that_is_not_known_is_no_pass(tmp_path: Path, monkeypatch: pytest
 # --- quarterly ---
 
 
-FAILED = {"proof": ""}  # nobody saw the fault take
+FAILED = {"proof": ""}  # the fault was not observed
 
 
 DRILLS: list[tuple[str, list[tuple[float, str, dict[str, Any]]], str, str]] = [

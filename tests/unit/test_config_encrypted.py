@@ -159,7 +159,7 @@ def test_a_part_whose_host_key_is_gone_counts_by_its_backups_proof(world: World)
     found = look(world, second)
     assert found["archive images"] == (
         COULD_NOT_VERIFY,
-        f"no key here opens what {first.id} keeps, and nobody proved that: lifeboat verify --identity FILE",
+        f"no key on this host opens what {first.id} keeps, which was never verified: lifeboat verify --identity FILE",
     )
     assert look(world, first, world.key)[""][0] == PASS
     assert parts.parts_of(world.take(**asked))["images"].backup == first.id, "it was proved"

@@ -379,7 +379,7 @@ def test_no_ledger_is_no_pass(tmp_path: Path, app: Application) -> None:
         ledger.compare(held, tmp_path / "none")
     path = filled(held, 1)
     path.write_text(path.read_text().replace('"item"', '"other"'))
-    with pytest.raises(UnverifiedError, match="nobody knows how to read back other"):
+    with pytest.raises(UnverifiedError, match="there is no way to read back other"):
         ledger.compare(held, path)
 
 

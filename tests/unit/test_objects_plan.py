@@ -269,7 +269,7 @@ def test_what_nobody_can_say_is_said_to_be_unchecked(case: Case) -> None:
     made = case.plan()
     assert made["condition"] == "healthy"
     assert made["unchecked"] == [
-        f"of 4 objects are gone or overwritten since {ID}: 1 (d); rightly or not, nobody can say",
+        f"of 4 objects are gone or overwritten since {ID}: 1 (d); whether rightly, is not known",
         "what the database says of the objects: lifeboat_objects.keys_query is not set",
     ]
 

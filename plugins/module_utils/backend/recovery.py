@@ -192,7 +192,7 @@ def prove(run: Opened, *, log: Log) -> list[Check]:
     if not checks:
         return [Check("application", COULD_NOT_VERIFY, "no service and no endpoint is known")]
     if not endpoints:
-        nobody = "no endpoint is configured (lifeboat_application.checks), so nobody has seen it answer"
+        nobody = "no endpoint is configured (lifeboat_application.checks), so it is not known whether it answers"
         return [*checks, Check("application", FAIL if verdict(checks) == FAIL else COULD_NOT_VERIFY, nobody)]
     bad = [check for check in checks if check.result != PASS]
     words = f"{len(seen.units)} services are well, {len(endpoints)} endpoints answer as expected"

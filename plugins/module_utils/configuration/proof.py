@@ -85,7 +85,9 @@ def _proved_before(repo: Repository, name: str, part: Part) -> Check:
     good = catalog.proved(catalog.entry(repo, "config", part.backup))
     if good:
         return Check(what, PASS, f"it was read when {part.backup} was proved ({good}), and has the bytes of then")
-    words = f"no key here opens what {part.backup} keeps, and nobody proved that: lifeboat verify --identity FILE"
+    words = (
+        f"no key on this host opens what {part.backup} keeps, which was never verified: lifeboat verify --identity FILE"
+    )
     return Check(what, COULD_NOT_VERIFY, words)
 
 

@@ -31,7 +31,7 @@ def begin(config: Config, scenario: str, command: str, *, log: Log) -> str:
     """See that all is well, then start a writer. Returns the steady state in words. Raises LifeboatError where it is
     not: what is broken already cannot be broken, and a recovery of it would be no drill."""
     if not config.drill.transactions:
-        cause = "lifeboat_drill.transactions is empty: nobody could tell what a user would have lost"
+        cause = "lifeboat_drill.transactions is empty: what users would have lost cannot be measured"
         remedy = "Name at least one thing that a user writes and reads back, and deploy. Nothing was touched."
         raise UsageError("see the steady state", config.stack, cause, remedy)
     words = [f"{check.name}: {check.detail}" for check in steady(config, scenario)]

@@ -291,7 +291,7 @@ def _known(config: Config, path: Path, writes: Sequence[Write]) -> dict[str, Tra
     known = {asked.name: asked for asked in config.drill.transactions}
     strange = sorted({write.name for write in writes} - set(known))
     if strange:
-        raise UnverifiedError("read the ledger", str(path), f"nobody knows how to read back {', '.join(strange)}")
+        raise UnverifiedError("read the ledger", str(path), f"there is no way to read back {', '.join(strange)}")
     return known
 
 

@@ -247,7 +247,7 @@ def _steps(differ: Sequence[Source], writers: Sequence[str], request: Request) -
             f"restore: {each.name}, a dump of {human(each.bytes)}, into a fresh server next to the living one, and"
             " compare its facts"
         )
-    yield f"stop: {', '.join(writers)}" if writers else "stop: nobody, no service depends on it"
+    yield f"stop: {', '.join(writers)}" if writers else "stop: no service, as none depends on it"
     for each in differ:
         yield f"swap: the data of {each.service} into quarantine, the restored data in its place; start it, compare"
     yield from REOPENS

@@ -72,7 +72,7 @@ def drilled(account: Account, until: Optional[datetime]) -> Drilled:
     seconds, injected, served = account.seconds, account.injected_at, account.transaction_at
     if seconds is None and injected and served:
         seconds = (served - injected).total_seconds()
-    unseen = "nobody saw the fault take: this may have been a recovery of nothing"
+    unseen = "the fault was not observed: this may have been a recovery of nothing"
     unverified = "; ".join(["none was verified after the fault", *account.problems])
     verified = f"verified at {format_time(served)}" if served and injected else ""
     checks = [
@@ -115,7 +115,7 @@ def _loss(
         f" {ledger.unexpected} unexpected"
     )
     if ledger.unexpected:
-        return Check(name, FAIL, f"{words}: something is there that nobody wrote")
+        return Check(name, FAIL, f"{words}: something is there that was never written")
     if seconds is None:
         return Check(name, COULD_NOT_VERIFY, f"{words}: of which time is not known")
     allowed = "" if target is None else f", target {target:.0f} s"

@@ -149,7 +149,9 @@ def _proved_before(repo: Repository, pack: Pack) -> Check:
     name = f"pack {pack.number}"
     if good := catalog.proved(catalog.entry(repo, FILES, pack.backup)):
         return Check(name, PASS, f"it was read when {pack.backup} was proved ({good}), and has the bytes of then")
-    words = f"no key here opens what {pack.backup} keeps, and nobody proved that: lifeboat verify --identity FILE"
+    words = (
+        f"no key on this host opens what {pack.backup} keeps, which was never verified: lifeboat verify --identity FILE"
+    )
     return Check(name, COULD_NOT_VERIFY, words)
 
 

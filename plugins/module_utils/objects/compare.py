@@ -289,7 +289,7 @@ def judge(config: Config, inventory: Inventory, point: Point, unknown: str) -> t
     elif count:
         if doubtful := inventory.summary(f"settled WHERE how = '{DOUBT}'"):
             changed = f"of {total} objects are gone or overwritten since {point.id}: {doubtful}"
-            unsure.append(f"{changed}; rightly or not, nobody can say")
+            unsure.append(f"{changed}; whether rightly, is not known")
         if loose := inventory.summary(f"settled WHERE how = '{LOOSE}'"):
             told.append(f"objects are gone since {point.id} that no row knows: {loose}; a recovery brings them back")
     if unread := inventory.summary(f"settled WHERE how = '{UNREAD}'"):

@@ -64,7 +64,7 @@ def checks(run: Opened, now: datetime) -> list[Check]:
         return [Check(name, COULD_NOT_VERIFY, exc.cause)]
     opened = typed.maybe(EscrowProof, raw)
     if opened is None or opened.version[:1] != (1,) or opened.stack != config.stack or not points.is_id(opened.point):
-        return [Check(name, COULD_NOT_VERIFY, f"nobody has shown that the escrowed key opens a backup; {ask}")]
+        return [Check(name, COULD_NOT_VERIFY, f"it was never shown that the escrowed key opens a backup; {ask}")]
     refused = vault.trust.refused_escrow(opened.point, raw or b"") if vault.trust else ""
     if refused:
         return [Check(name, COULD_NOT_VERIFY, f"the record that the key opened {opened.point} is {refused}. {SIGN}")]

@@ -196,7 +196,7 @@ class Sftp(Source):
                 while number not in came:
                     which, kind, answer = self._next()
                     if which != number and which not in (other for other, _length in waiting):
-                        raise self._unlike("an answer that nobody asked for")
+                        raise self._unlike("an answer that was not requested")
                     came[which] = (kind, answer)
                 kind, answer = came.pop(number)
                 if kind == STATUS:
@@ -253,7 +253,7 @@ class Sftp(Source):
         number = self._request(kind, body)
         which, answered, answer = self._next()
         if which != number:
-            raise self._unlike("an answer that nobody asked for")
+            raise self._unlike("an answer that was not requested")
         return answered, answer
 
     def _request(self, kind: int, body: bytes) -> int:

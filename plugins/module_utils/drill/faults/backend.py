@@ -51,7 +51,7 @@ def _compose(run: Opened) -> ComposeRuntime:
 def _down(config: Config) -> str:
     """Return what the application does not answer any more: without that, nothing is broken for anybody."""
     if not config.application.checks:
-        cause = "lifeboat_application.checks is empty: nobody can say what broke"
+        cause = "lifeboat_application.checks is empty: it cannot be seen what broke"
         remedy = "Name an endpoint that the application answers when it is well."
         raise UsageError("see that the fault took", config.stack, cause, remedy)
     deadline = time.monotonic() + _PATIENCE
