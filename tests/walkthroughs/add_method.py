@@ -83,8 +83,8 @@ class Physical(Method):
     def mode(self, assessment: Assessment) -> ServerMode:
         return "empty"
 
-    def steps(self, manifest: Manifest, until: datetime, live: str) -> tuple[str, ...]:
-        return (f"restore: the whole server from {manifest.id} as it was at {format_time(until)}, {live} with it",)
+    def steps(self, source: str, live: str) -> tuple[str, ...]:
+        return (f"restore: the whole server from {source}, {live} with it",)
 
     def restore(self, wanted: Restoration) -> Restored:
         subject, until = wanted.manifest.id, format_time(wanted.until)
