@@ -26,7 +26,7 @@ from ..repository import repositories, sources
 from ..repository.manifest import Manifest
 from ..stack.runtime import Opened
 from ..wal.catalogue import GO, Catalogue, Route, Window
-from ..wal.instants import At, Instant, Latest, Mark, Position, Table, Transaction
+from ..wal.instants import At, Instant, Latest, Mark, Position, Table, Transaction, options
 from ..wal.records import Event
 from ..wal.segments import format_lsn
 
@@ -124,6 +124,11 @@ def _resolved(run: Opened, archive: Archive, catalogue: Catalogue, route: Route,
     return catalogue.route(position, clock.now(), route.timeline)
 
 
+def shown(instant: Instant, timeline: int) -> str:
+    """The instant as a recovery's plan and its record name it."""
+    return f"{instant} on timeline {timeline}" if timeline else str(instant)
+
+
 def replay(run: Opened, instant: Instant, log: Log, timeline: int = 0) -> Optional[Replay]:
     """How the databases come to be as they were at the instant, by base and WAL. Reads only.
 
@@ -144,11 +149,12 @@ def replay(run: Opened, instant: Instant, log: Log, timeline: int = 0) -> Option
             return None
         route = _resolved(run, archive, catalogue, catalogue.route(instant, clock.now(), timeline), log)
         end = _end(archive, route)
+    recovery_time, before = options(route.instant)
     last = {Position: "", Latest: format_time(route.until.at)}
     return Replay(
-        instant=str(instant),
-        recovery_time=str(route.instant) if isinstance(route.instant, (At, Latest)) else "",
-        before=str(route.instant) if isinstance(route.instant, Position) else "",
+        instant=shown(instant, timeline),
+        recovery_time=recovery_time,
+        before=before,
         timeline=route.timeline,
         base=route.base.id,
         taken_at=format_time(route.base.at),
