@@ -203,7 +203,7 @@ def test_the_window_goes_on_without_a_hole(shop: Shop) -> None:
     assert len(newest.bases) == 2, "the old base leads there, too"
     for first in newest.bases:
         with stands(shop, At(after), first.id) as server:
-            (count,) = server.server.execute("SELECT to_json(count(*)) FROM items;", database="shop", attempted="count")
+            (count,) = server.server.execute("SELECT to_json(count(*)) FROM public.items;", database="shop", attempted="count")
         assert count == 200
 
 

@@ -266,7 +266,7 @@ def _window(catalogue: Catalogue, timeline: int) -> Window:
 
 def command(stack: str, event: Event) -> str:
     """What to type to have the databases as they were just before it."""
-    return f"lifeboat wal dump --stack {stack} --before {format_lsn(event.lsn)} --timeline {event.timeline}"
+    return f"lifeboat recover database --stack {stack} --before {format_lsn(event.lsn)} --timeline {event.timeline}"
 
 
 def event_dict(stack: str, event: Event) -> dict[str, object]:
