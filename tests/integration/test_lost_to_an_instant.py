@@ -36,6 +36,7 @@ from test_standing import recovered
 from test_wal import Receiving
 
 LABEL = "lifeboat.scratch"
+ROWS = "SELECT to_json(count(*)) FROM public.items;"
 OPTIONS = ("max_prepared_transactions=5", "max_connections=40")
 
 
