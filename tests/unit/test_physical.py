@@ -237,7 +237,7 @@ class Engine:
     def server(self, name: str, **_: Any) -> Iterator[object]:
         yield SimpleNamespace(execute=lambda sql, **_: list(self.sorting))
 
-    def require(self, **changes: Any) -> fill.Required:
+    def require(self, **changes: Any) -> fill.Usable:
         publish(self.run, **changes)
         return fill.require(self.run, self.source, route(Latest()), lambda text: None)
 
@@ -638,13 +638,13 @@ class Choosing:
     def archive(self, run: Opened, repo: object) -> Iterator[Source]:
         yield self.source
 
-    def require(self, run: Opened, source: object, way: Route, log: object) -> fill.Required:
+    def require(self, run: Opened, source: object, way: Route, log: object) -> fill.Usable:
         self.required.append(way)
         if self.error:
             raise self.error
         if way.base.id in self.damaged:
             raise fill.DamagedBaseError("use", way.base.id, "base.tar.zst has another SHA-256")
-        return fill.Required(None, replace(DETAILS, bytes=2_900_000_000), 1_760_000_000, 7)  # type: ignore[arg-type]
+        return fill.Usable(None, replace(DETAILS, bytes=2_900_000_000), 1_760_000_000, 7)  # type: ignore[arg-type]
 
     def choose(self, seen: assess.Assessment = LOST, **wish: Any) -> Choice:
         return choice.choose(self.run, seen, replace(NONE, **wish), lambda text: None)
@@ -912,8 +912,8 @@ class Lost:
     def archive(self, run: Opened, repo: object) -> Iterator[Source]:
         yield self.source
 
-    def require(self, run: Opened, source: object, way: Route, log: object) -> fill.Required:
-        return fill.Required(self.manifest, replace(DETAILS, bytes=2_900_000_000), 1_760_000_000, 7)
+    def require(self, run: Opened, source: object, way: Route, log: object) -> fill.Usable:
+        return fill.Usable(self.manifest, replace(DETAILS, bytes=2_900_000_000), 1_760_000_000, 7)
 
     def fill(self, run: Opened, source: object, way: Route, mount: DataMount, log: object) -> None:
         self.filled.append(way)

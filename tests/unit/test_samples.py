@@ -50,6 +50,9 @@ SAMPLES = {
     "docs/upgrade.md": {"$ ansible-playbook -i inventories/mine lifeboat.dr.undeploy": HERE},
     "docs/retention.md": {"keep    db_backup": "tests/unit/test_samples.py::test_the_example_of_retention_is_right"},
     "docs/vault.md": {"the writer's key has service accounts": HERE},
+    "docs/continuous.md": {
+        "the whole server comes": "tests/unit/test_physical.py::test_the_plan_says_by_what_from_when_to_when_and_what_is_lost",
+    },
     "docs/files.md": {'{"schema": "lifeboat.dr/file-listing"': "tests/unit/test_samples.py::test_a_listing_begins_so"},
 }
 # Blocks that are no output of ours: files to be written, and trees that people drew.

@@ -25,7 +25,7 @@ from ..recovery import state as recovery_state
 from ..repository import base as repository_base
 from ..repository import catalog, copies, growth, points, repositories, retention, sealing, show
 from ..repository.catalog import Entry, Published
-from ..repository.components import BASE, DATABASE, TAKEN, AnyKind, component_kind, watched
+from ..repository.components import BASE, DATABASE, AnyKind, component_kind, taken, watched
 from ..repository.details import DatabaseDetails
 from ..repository.manifest import Manifest
 from ..repository.points import Point, PointEntry
@@ -63,7 +63,7 @@ class Status:
     def proof_age_days(self) -> dict[str, Optional[float]]:
         """By component, as its check measured it; None where no restore ever proved it."""
         found = {check.subject: check.measured for check in self.checks if check.kind == PROOF}
-        return {name: found[name] for name in TAKEN if name in found}
+        return {name: found[name] for name in taken() if name in found}
 
     def as_dict(self) -> dict[str, object]:
         return {

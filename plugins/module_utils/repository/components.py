@@ -311,7 +311,6 @@ CONTINUOUS: dict[str, AnyKind] = {
         ),
     )
 }  # fmt: skip
-TAKEN = (*KINDS, BASE)  # what `lifeboat backup` takes, each by its name
 GROWING = (WAL,)  # written over an hour: without a manifest they are open, and no leftovers of a run that was killed
 
 
@@ -322,6 +321,11 @@ def every() -> dict[str, AnyKind]:
 
 def component_kind(component: str) -> AnyKind:
     return KINDS[component] if component in KINDS else CONTINUOUS[component]
+
+
+def taken() -> tuple[str, ...]:
+    """What `lifeboat backup` takes, each by its name."""
+    return (*KINDS, BASE)
 
 
 def configured(config: Config) -> list[AnyKind]:

@@ -31,7 +31,7 @@ from ...planned import Database, Mode, PhysicalRoute, Plan
 from ...wal import standing
 from ...wal.archive import Archive
 from . import fill
-from .fill import Required
+from .fill import Usable
 
 METHOD = "physical"
 _BY_DUMP = "Or take the newest dump of that time or earlier: -e method=rebuild."
@@ -69,7 +69,7 @@ class Choice:
     time that was meant then."""
 
     route: Optional[Route] = None
-    required: Optional[Required] = None
+    required: Optional[Usable] = None
     at: Optional[datetime] = None
     tries: bool = True
     passed_over: tuple[PassedOver, ...] = ()

@@ -95,7 +95,7 @@ class DamagedBaseError(IntegrityError):
 
 
 @dataclass(frozen=True)
-class Required:
+class Usable:
     """What a plan tells of a base that can be used. wal: bytes of WAL between the base and the instant; stored: what it
     takes in the repository."""
 
@@ -105,7 +105,7 @@ class Required:
     stored: int
 
 
-def require(run: Opened, source: Archive, route: Route, log: Log) -> Required:
+def require(run: Opened, source: Archive, route: Route, log: Log) -> Usable:
     """Raise a LifeboatError where the server cannot be brought back by that route, with what can be done about it.
     Nothing is touched."""
     identity = route.base.id
@@ -127,7 +127,7 @@ def require(run: Opened, source: Archive, route: Route, log: Log) -> Required:
     if bad:
         raise DamagedBaseError(FILL, identity, bad[0].detail, f"Name an instant before it. {_BY_DUMP}")
     log(f"checking the bytes of the WAL behind it, {human(wal)}")
-    return Required(manifest, details, wal, source.require(route, end))
+    return Usable(manifest, details, wal, source.require(route, end))
 
 
 def _require_room(run: Opened, details: BaseDetails, wal: int) -> None:
