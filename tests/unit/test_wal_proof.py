@@ -195,6 +195,16 @@ def test_tables_that_wal_does_not_have_are_left_out_and_named(world: World) -> N
     assert (check.result, "public.t" in check.detail) == (PASS, True)
 
 
+def test_sequences_that_wal_does_not_have_are_left_out(world: World) -> None:
+    world.dump()
+    world.replayed["sequences"]["before"]["public.a"].update(last=None)  # it begins anew
+    assert worst(world.levels())[:2] == ("sequences", FAIL)
+    world.unlogged = ["public.a"]
+    checks = world.levels()
+    assert {check.result for check in checks} == {PASS}
+    assert not any("unlogged" in check.detail for check in checks), "it is no table"
+
+
 CUTS: dict[str, tuple[Cut, str]] = {
     "one COMMIT later": (dataclasses.replace(GOOD, lsn=COMMIT[746], until=COMMIT[753]), f"it is at {COMMIT[746]}"),
     "one COMMIT earlier": (dataclasses.replace(GOOD, lsn=COMMIT[744]), f"it is at {COMMIT[744]}"),

@@ -180,6 +180,26 @@ def test_what_the_server_is_told(world: World, instant: Instant, setting: str) -
     assert not any("recovery.signal" in step for step in world.steps)
 
 
+@pytest.mark.parametrize(
+    ("version", "libraries", "there"),
+    [
+        (170_012, (), ["event_triggers = 'off'"]),
+        (160_001, ("auto_explain",), []),
+        (160_001, ("pg_cron", "timescaledb"), [
+            "cron.launch_active_jobs = 'off'", "timescaledb.max_background_workers = '0'",
+        ]),
+    ],
+)  # fmt: skip
+def test_nothing_writes_into_it_by_itself(
+    world: World, version: int, libraries: tuple[str, ...], there: list[str]
+) -> None:
+    world.room.details = replace(DETAILS, server_version_num=version, preload=libraries)
+    world.log = STOPPED
+    world.go(At(AT), state(paused="paused"))
+    quiet = ("event_triggers", "cron.", "timescaledb.")
+    assert [row for row in world.conf.read_text().splitlines() if row.startswith(quiet)] == there
+
+
 def test_it_stands_where_it_was_stopped(world: World) -> None:
     world.log = f"00000 LOG:  starting\n{STOPPED}"
     reached = world.go(At(AT), None, state("0/900120"), state(paused="pause requested"), state(paused="paused"))

@@ -15,7 +15,7 @@ replays.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from typing import Optional
 
@@ -48,9 +48,9 @@ PROVE = "prove a base"
 REPLAY, CUT, PROMOTION = "replay", "cut", "promotion"
 _WRITE = "CREATE SCHEMA lifeboat_verify; DROP SCHEMA lifeboat_verify;"
 _PATIENCE = "SET lock_timeout = '60s';"  # of a prepared transaction that holds a table
-# A replay leaves them empty, and WAL has nothing of them.
+# A replay leaves such a table empty and such a sequence at its beginning, and WAL has nothing of them.
 _UNLOGGED = """SELECT to_json(format('%I.%I', n.nspname, c.relname)) FROM pg_class c
-  JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind = 'r' AND c.relpersistence = 'u';"""
+  JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind IN ('r', 'S') AND c.relpersistence = 'u';"""
 
 
 @dataclass(frozen=True)
@@ -219,13 +219,18 @@ def _equal(room: Standing, name: str, expected: Fingerprint) -> Iterator[Check]:
         found = fingerprint.take(session, expected.level, expected.scheme, expected.facts.major)
         ahead = fingerprint.reserve(session)
         unlogged = answers(str, session.rows(_UNLOGGED, attempted=attempted))
-    expected, found = (
-        replace(each, tables={table: rows for table, rows in each.tables.items() if table not in unlogged})
-        for each in (expected, found)
-    )
+    tables = sorted({*unlogged} & {*expected.tables, *found.tables})
+    expected, found = (_logged(each, unlogged) for each in (expected, found))
     for check in fingerprint.compare(expected, found, ahead=ahead):
-        if check.name == "tables" and unlogged:
-            words = f"{check.detail}; without {several('unlogged table', unlogged)}, of which WAL has nothing"
+        if check.name == "tables" and tables:
+            words = f"{check.detail}; without {several('unlogged table', tables)}, of which WAL has nothing"
             yield replace(check, detail=words)
         else:
             yield check
+
+
+def _logged(facts: Fingerprint, unlogged: Collection[str]) -> Fingerprint:
+    """Without what WAL has nothing of."""
+    tables = {name: table for name, table in facts.tables.items() if name not in unlogged}
+    before = {name: stood for name, stood in facts.sequences.before.items() if name not in unlogged}
+    return replace(facts, tables=tables, sequences=replace(facts.sequences, before=before))

@@ -59,6 +59,11 @@ _SIGNALS = ("standby.signal", "recovery.signal", "postmaster.pid", "postmaster.o
 # What a base and its replay leave beside the data.
 _TRACES = ("backup_manifest", "backup_label.old", "tablespace_map.old")
 _MAJOR = 10000
+# What would write into it by itself once it is open: the triggers of logins, and jobs of extensions.
+_NO_EVENTS, _EVENTS = {"event_triggers": "off"}, 170000
+_NO_JOBS: Mapping[str, Mapping[str, str]] = {
+    "pg_cron": {"cron.launch_active_jobs": "off"}, "timescaledb": {"timescaledb.max_background_workers": "0"},
+}  # fmt: skip
 _ANOTHER = "Go by another base: name an instant before it."
 _STOPPED = re.compile(r"recovery stopping (?:before|after|at) .*")
 _TOO_SMALL = re.compile(r"(\w+) = \d+ is a lower setting than on the primary server, where its value was (\d+)")
@@ -389,6 +394,8 @@ class Standing:
             "restore_command": self._feeder.command,
             "wal_retrieve_retry_interval": "200ms",
             "max_standby_archive_delay": "-1",
+            **(_NO_EVENTS if self.details.server_version_num >= _EVENTS else {}),
+            **{name: value for library in self.details.preload for name, value in _NO_JOBS.get(library, {}).items()},
             **({"shared_preload_libraries": ", ".join(self.details.preload)} if self.details.preload else {}),
         }
 

@@ -259,7 +259,7 @@ _TIMELINE = "SELECT to_json(('x' || substr(pg_walfile_name(pg_current_wal_lsn())
 def _prove(run: Opened, room: Standing, log: Log) -> Proved:
     """Look at what stands there, then open it. The tables are read before: what reads them afterwards writes, too."""
     reading = proof.Reading(room, log)
-    reading.read()
+    reading.read_tables()
     room.promote()
     if receiver.enabled(run.config) is not None:
         # From here on, so that no WAL of the new timeline is missing when the receiver is back.

@@ -61,7 +61,7 @@ class _Prepared:
 
 @dataclass
 class Reading:
-    """Reads what stands there. read() before the promotion, read_rest() after it, then proved()."""
+    """Reads what stands there. read_tables() before the promotion, read_rest() after it, then proved()."""
 
     room: Standing
     log: Log
@@ -77,7 +77,7 @@ class Reading:
     def _server(self) -> Server:
         return self.room.server
 
-    def read(self) -> None:
+    def read_tables(self) -> None:
         """Every table that no transaction has locked."""
         for database in self._server.living():
             self.databases.append(database.name)
