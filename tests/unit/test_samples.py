@@ -69,9 +69,9 @@ PROGRAMS = re.compile(
     r"|pg_restore|pg|gunzip|zstd|tar|jq|rclone|amtool|promtool|python3?|pytest|runuser|uptime|ss|wc|rsyslogd|source|for"
     r"|sha256sum|mc|grep|chmod|timedatectl|echo|printf|(?:tests|docs)/\S+|…|#|\w+=|\w+\(\))(?=\W|$)|\("
 )
-# What a sample names: its stack, its services, its host, how much was compared. Whatever has a digit is a value.
+# What a sample names: its stack, its services, its host, how much was compared. Whatever has a digit is a value, with its unit.
 VALUES = re.compile(
-    r"\S*\d\S*|\bshop\S*|\bweb\b|\bwiki\b|\bpublic\S*|\bentry\S*|\bpostgres\b|\brows and content\b|\bsetuid\b"
+    r"\S*\d\S*(?: (?:[kMG]?B|s)\b)?|\bshop\S*|\bweb\b|\bwiki\b|\bpublic\S*|\bentry\S*|\bpostgres\b|\brows and content\b|\bsetuid\b"
     r"|/\S+|\bs3://\S+|\b(?:database|objects|config|files)\b"
 )
 

@@ -222,7 +222,7 @@ def _equal(room: Standing, name: str, expected: Fingerprint) -> Iterator[Check]:
     tables = sorted({*unlogged} & {*expected.tables, *found.tables})
     expected, found = (_logged(each, unlogged) for each in (expected, found))
     for check in fingerprint.compare(expected, found, ahead=ahead):
-        if check.name == "tables" and tables:
+        if check.kind == "tables" and tables:
             words = f"{check.detail}; without {several('unlogged table', tables)}, of which WAL has nothing"
             yield replace(check, detail=words)
         else:
