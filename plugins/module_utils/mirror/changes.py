@@ -36,7 +36,7 @@ from ..base.version import VERSION
 from ..repository import notes
 from ..repository.base import Repository, dated
 from ..repository.components import CHANGES
-from ..repository.details import CHANGES_FILE, ChangesDetails, Count, HeldBucket, ObjectsDetails
+from ..repository.details import CHANGES_FILE, VERSIONS, ChangesDetails, Count, HeldBucket, ObjectsDetails
 from ..repository.manifest import Manifest, parse
 from ..repository.notes import MOST_FILE, MOST_NOTES, Entry
 from ..repository.points import EVENTUAL
@@ -324,7 +324,7 @@ class Trail:
                 continue
             skew = timedelta(seconds=span.details.clock_skew)
             for entry in span.files:
-                if entry.name.endswith(listing.VERSIONS):
+                if entry.name.endswith(VERSIONS):
                     continue
                 for change in lines(self.repo, span, entry, keys):
                     early = change.at <= since + skew - MARGIN

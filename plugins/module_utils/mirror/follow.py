@@ -55,7 +55,9 @@ _BATCH = 500  # changes that one note names, so that a long way to catch up is n
 _BATCH_BYTES = 4 << 20
 _FEW = 3  # backups, back from the newest one, whose changes are read
 _OLDER = 30  # backups that are looked into for what the newest does not have
+_KEYS = 100  # that are asked for their versions at once
 _PAST = 1000  # versions of one key that are copied at once
+_PAGE = 1000  # versions that one answer lists: to read them all costs nothing more
 _TRIES, _PAUSE = 3, 0.2  # SeaweedFS lists a version a moment before it is the latest
 _MILLISECOND, _EPOCH = timedelta(milliseconds=1), datetime(1970, 1, 1, tzinfo=timezone.utc)
 _TABLES = {
@@ -185,6 +187,14 @@ class _Known(NamedTuple):
     version: str
 
 
+class _Item(NamedTuple):
+    """A key that differs. gone: size and ETag of what is not listed any more."""
+
+    key: str
+    known: Optional[_Known]
+    gone: Optional[tuple[int, str]] = None
+
+
 class _Base(NamedTuple):
     """A bucket, and what it is held against. newest: the newest backup, where it is another one. fresh: nobody followed
     it before, or a backup of that time is gone."""
@@ -204,10 +214,11 @@ class _Pass:
         self.repo.check(writable=True)
         self.source, self.vault = buckets.source(run), buckets.vault(run)
         self.seal, self.keys = age.sealing(self.config, log), age.keys(self.config, run.key)
-        self.started = clock.now()
+        self.started = clock.parse_time(format_time(clock.now()))  # as it is written
         lead = bucket.lead(self.source)
         # A header tells whole seconds: what may be none is taken for none.
-        self.skew = round(min(lead, key=abs), 3) if lead and not lead[0] <= 0 <= lead[1] else 0.0
+        least, most = lead or (0.0, 0.0)
+        self.skew = 0.0 if least <= 0 <= most else round(least if least > 0 else most, 3)
         if abs(self.skew) > guard.MAX_SKEW:
             remedy = "Set both clocks (timedatectl), then try again."
             raise UsageError(FOLLOW, self.source.url, f"its clock is {self.skew:+.0f} s off this host's", remedy)
@@ -447,6 +458,7 @@ class _BucketPass:
         self._listed_at = whole.started + self._skew
         self._unsure: list[str] = []
         self._refused: list[str] = []
+        self._left = 0
 
     def run(self) -> bool:
         whole, base = self._whole, self._base
@@ -455,66 +467,68 @@ class _BucketPass:
             known = changes.as_of(base.point, whole.trail, None)
             inventory.add("known", (_row(entry) for entry in known.lines()))
             whole.objects += self._list(inventory)
-            differing: list[tuple[str, Optional[_Known]]] = []
-            out, left = store.left_out(self._config.objects, base.name), 0
-            for key, modified, version in inventory.each(f"{_DIFFERING} ORDER BY c.key"):
-                if store.outside(key, out):
-                    continue
-                if version is None and sides.odd(key):
-                    left += 1  # whether the vault keeps such a name is found out by the mirror
-                    continue
-                differing.append((key, None if version is None else _Known(modified, version)))
-            gone = [row for row in inventory.each(f"{_GONE} ORDER BY key") if not store.outside(row[0], out)]
-            if base.newest.id != base.point.id and (differing or gone):
+            sums = (inventory.value(f"SELECT count(*) FROM ({several})") for several in (_DIFFERING, _GONE))
+            if sum(map(int, sums)) and base.newest.id != base.point.id:
                 inventory.add("copied", (_vault_row(entry) for entry in base.newest.lines()))
             whole.looked += time.monotonic() - began
-            if left:
-                self._log(f"{left} keys of {named(base.name)} with odd names are left to the next mirror")
             shared = Shared(throttle.parse_rate(self._config.objects.bandwidth), self._config.objects.transfers)
             with Copier(self._source, self._vault, shared, for_owner=True) as moving:
-                self._bring(moving, inventory, [*differing, *((row[0], _Known(row[1], row[2])) for row in gone)],
-                            {row[0]: (row[3], row[4]) for row in gone})  # fmt: skip
+                self._bring(moving, inventory)
+        if self._left:
+            self._log(f"{self._left} keys of {named(base.name)} with odd names are left to the next mirror")
         if self._refused:
             self._log(f"WARNING: {len(self._refused)} objects could not be copied, first {self._refused[0]}")
         return not (self._unsure or self._refused)
 
     def _list(self, inventory: Inventory) -> int:
-        """The current objects. Raises LifeboatError where the listing is not to be believed."""
-        watch = Watch(datetime.now(timezone.utc) + self._skew - bucket.SETTLED)
-        found = bucket.objects(self._source, watch=watch)
-        count = inventory.add(
-            "current", ((each.key, each.size, each.etag, _milliseconds(each.modified)) for each in found)
-        )
-        garbled = inventory.value("SELECT count(*) FROM current WHERE instr(key, char(65533))")
-        if watch.order or watch.unread or garbled:
-            why = watch.order or "some names are not in it"
-            raise LifeboatError(
-                FOLLOW, self._source.url, f"its listing is not to be believed: {why}", "Try again later."
+        """The current objects. SeaweedFS lists them in another order where one key begins another, so that some may be
+        missing, and every version in order. Raises LifeboatError where neither listing is to be believed."""
+        order = ""
+        for listed in (bucket.objects, bucket.versions):
+            watch = Watch(datetime.now(timezone.utc) + self._skew - bucket.SETTLED)
+            inventory.change("DELETE FROM current")
+            found = (each for each in listed(self._source, watch=watch) if each.latest and not each.deleted)
+            count = inventory.add(
+                "current", ((each.key, each.size, each.etag, _milliseconds(each.modified)) for each in found)
             )
-        return count
+            if not watch.order:
+                self._unsure += watch.topless  # on its way
+                self._left += len(watch.unread)
+                return count
+            order = watch.order
+        raise LifeboatError(FOLLOW, self._source.url, f"its listing is not to be believed: {order}", "Try again later.")
 
-    def _bring(
-        self, moving: Copier, inventory: Inventory, keys: Sequence[tuple[str, Optional[_Known]]],
-        gone: Mapping[str, tuple[int, str]],
-    ) -> None:  # fmt: skip
-        whole = self._whole
-        for start in range(0, len(keys), _BATCH):
+    def _differing(self, inventory: Inventory) -> Iterator[_Item]:
+        out = store.left_out(self._config.objects, self._base.name)
+        for key, modified, version in inventory.each(f"{_DIFFERING} ORDER BY c.key"):
+            if store.outside(key, out):
+                continue
+            if version is None and (sides.odd(key) or "\ufffd" in key):
+                self._left += 1  # whether the vault keeps such a name is found out by the mirror
+                continue
+            yield _Item(key, None if version is None else _Known(modified, version))
+        for key, modified, version, size, etag in inventory.each(f"{_GONE} ORDER BY key"):
+            if not store.outside(key, out):
+                yield _Item(key, _Known(modified, version), (size, etag))
+
+    def _bring(self, moving: Copier, inventory: Inventory) -> None:
+        """As they come: of a store that was wiped each key differs."""
+        items = self._differing(inventory)
+        while batch := list(itertools.islice(items, _KEYS)):
             changed: dict[str, list[Change]] = {}
 
-            def each(item: tuple[str, Optional[_Known]], changed: dict[str, list[Change]] = changed) -> None:
-                key, known = item
-                changed[key] = list(self._changes(moving, inventory, key, known, gone.get(key)))
+            def each(item: _Item, changed: dict[str, list[Change]] = changed) -> None:
+                changed[item.key] = list(self._changes(moving, inventory, *item))
 
-            batch = keys[start : start + _BATCH]
-            throttle.each(each, iter(batch), self._config.objects.transfers)
-            for key, _known in batch:
-                whole.note(changed.get(key, []))
+            throttle.each(each, batch, self._config.objects.transfers)
+            for item in batch:
+                self._whole.note(changed.get(item.key, []))
 
     def _changes(
         self, moving: Copier, inventory: Inventory, key: str, known: Optional[_Known], gone: Optional[tuple[int, str]]
     ) -> Iterator[Change]:
         """What became of one key since it was known, oldest first."""
-        name, past = self._base.name, self._past(key)
+        name, past = self._base.name, self._past(key, empty=gone is not None)
         if past is None:
             self._unsure.append(key)
             return
@@ -539,13 +553,19 @@ class _BucketPass:
             elif entry := self._copy(moving, inventory, version):
                 yield Change(name, at, entry)
 
-    def _past(self, key: str) -> Optional[list[Version]]:
-        """Its versions, the newest first; None where the server does not tell which is the latest."""
+    def _past(self, key: str, *, empty: bool) -> Optional[list[Version]]:
+        """Its versions, the newest first; None where the server does not tell which is the latest. empty: there may be
+        none, as it is not listed any more."""
         for attempt in range(_TRIES):
             time.sleep(_PAUSE if attempt else 0)
-            listed = bucket.versions(self._source, key)  # in the order of the keys, and this key is the first
-            past = list(itertools.islice(itertools.takewhile(lambda version: version.key == key, listed), _PAST))
-            if not past or any(version.latest for version in past):
+            past: list[Version] = []
+            for number, version in enumerate(bucket.versions(self._source, key)):
+                # SeaweedFS lists `a-1` and `a b` before `a`: no other key says that this one does not follow.
+                if version.key == key:
+                    past.append(version)
+                if len(past) == _PAST or (past and version.key != key and number >= _PAGE):
+                    break
+            if any(version.latest for version in past) or (empty and not past):
                 return sorted(past, key=lambda version: not version.latest)  # stays as it was but for that
         return None
 
