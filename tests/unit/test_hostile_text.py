@@ -48,7 +48,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.files import listing a
 from ansible_collections.lifeboat.dr.plugins.module_utils.files import packs
 from ansible_collections.lifeboat.dr.plugins.module_utils.frontend import site
 from ansible_collections.lifeboat.dr.plugins.module_utils.keeper import receipts
-from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import listing
+from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import changes, listing
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import backup as operations_backup
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import discover, escrow_look, schedule, shipping
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import (
@@ -61,7 +61,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.repository import (
 )
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import client as s3_client
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import identities, listing_parser, signed
-from ansible_collections.lifeboat.dr.plugins.module_utils.s3.bucket import Bucket
+from ansible_collections.lifeboat.dr.plugins.module_utils.s3.bucket import Bucket, Listed
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings.config import EndpointCheck
 from ansible_collections.lifeboat.dr.plugins.module_utils.site import point_fetch
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import answer as stack_answer
@@ -165,6 +165,7 @@ NOTE = notes.Note(
     "wal_backup_20261124_020000", "shop", 1, notes.Reached("7412345678901234567", 1, "0/A4160000", NIGHT),
     segments.DEFAULT, 170_002, (notes.Entry("0000000100000000000000A4.0012c000.zst", 48211, "9f" * 32, 212992),),
 )  # fmt: skip
+CHANGE = changes.Change("uploads", NIGHT, Listed("a", 1, "b", NIGHT, "v", "w", "c"))
 # XLogLongPageHeaderData, as PostgreSQL 17 writes it: magic, info, timeline, address, system, size of segment and page.
 SEGMENT_HEAD = struct.pack(
     "<HHIQIxxxxQII", 0xD116, 2, 1, segments.DEFAULT, 0, int(NOTE.reached.system), segments.DEFAULT, 8192
@@ -233,6 +234,7 @@ def documents() -> dict[str, bytes]:
         "github": b'{"message": "a", "sha": "b"}',
         "repository": backup.to_bytes(),
         "note": notes.to_bytes(NOTE),
+        "change": CHANGE.encoded,
         "relations": b'{"database": 5, "oid": 16384, "schema": "a", "name": "b", "kind": "r", "file": 1}\n',
         "wanted": b"000000010000000000000001",
         "waldump": b"rmgr: Transaction len (rec/tot): 34/34, tx: 745, lsn: 0/00AEF350, prev 0/00AEF300, desc: COMMIT"
@@ -285,6 +287,7 @@ HEADS = tuple(
 ROWS = {
     "documents of a repository or a vault": ("manifest", "repository"),
     "a span of WAL in a repository": ("note", "history"),
+    "the changes of objects in such a span": ("change",),
     "WAL that pg_receivewal wrote": ("segment", "history"),
     "a base in a repository": ("relations",),
     "what a throw-away server asks": ("wanted",),
@@ -678,6 +681,7 @@ def readers(  # noqa: C901, PLR0915 - one adapter for each way that a document c
             in_artefact,
         ],
         "note": [lambda data: notes.parse(data, NOTE.id, NOTE.number, NOTE.stack)],
+        "change": [lambda data: changes.parse_line(data, "line 1")],
         "relations": [lambda data: relations.parse(data, id)],
         "wanted": [asked_of_feeder],
         "waldump": [dumped],

@@ -971,7 +971,7 @@ def assessed(monkeypatch: pytest.MonkeyPatch, condition: str, **more: Any) -> No
     monkeypatch.setattr(assess, "assess", look)
 
 
-def test_the_plan_says_by_what_from_when_to_when_and_what_is_lost(lost: Lost, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_plan_says_by_what_and_what_is_lost(lost: Lost, monkeypatch: pytest.MonkeyPatch) -> None:
     """A stack that has no dump at all is planned for, too."""
     found = choice.Choice(
         replace(PLAIN.route(Latest(), NOW), base=replace(PLAIN.windows[0].bases[1], id=BASE)),

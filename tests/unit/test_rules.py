@@ -62,6 +62,10 @@ CASES: dict[str, dict[str, str]] = {
     },
     "LifeboatStatusOld": duty('duty="status",of="stack"'),
     "LifeboatBackupStale": duty('duty="backup",of="database"'),
+    "LifeboatChangesBehind": {
+        'lifeboat_changes_reached_timestamp_seconds{stack="shop"}': DONE,
+        'lifeboat_changes_allowed_age_seconds{stack="shop"}': HOUR,
+    },
     "LifeboatRecoveryPointStale": duty('duty="recovery_point",of="stack"'),
     "LifeboatCopyStale": duty('duty="copy",of="database"'),
     "LifeboatVerificationOverdue": duty('duty="verify_restore",of="database"'),

@@ -51,7 +51,7 @@ SAMPLES = {
     "docs/retention.md": {"keep    db_backup": "tests/unit/test_samples.py::test_the_example_of_retention_is_right"},
     "docs/vault.md": {"the writer's key has service accounts": HERE},
     "docs/continuous.md": {
-        "the whole server comes": "tests/unit/test_physical.py::test_the_plan_says_by_what_from_when_to_when_and_what_is_lost",
+        "the whole server comes": "tests/unit/test_physical.py::test_the_plan_says_by_what_and_what_is_lost",
     },
     "docs/files.md": {'{"schema": "lifeboat.dr/file-listing"': "tests/unit/test_samples.py::test_a_listing_begins_so"},
 }
@@ -69,9 +69,10 @@ PROGRAMS = re.compile(
     r"|pg_restore|pg|gunzip|zstd|tar|jq|rclone|amtool|promtool|python3?|pytest|runuser|uptime|ss|wc|rsyslogd|source|for"
     r"|sha256sum|mc|grep|chmod|timedatectl|echo|printf|(?:tests|docs)/\S+|…|#|\w+=|\w+\(\))(?=\W|$)|\("
 )
-# What a sample names: its stack, its services, its host, how much was compared. Whatever has a digit is a value, with its unit.
+# What a sample names: its stack, its services, its host, how much was compared. Whatever has a digit is a value.
 VALUES = re.compile(
-    r"\S*\d\S*(?: (?:[kMG]?B|s)\b)?|\bshop\S*|\bweb\b|\bwiki\b|\bpublic\S*|\bentry\S*|\bpostgres\b|\brows and content\b|\bsetuid\b"
+    r"\S*\d\S*(?: (?:[kMG]?B|s)\b)?"  # with its unit
+    r"|\bshop\S*|\bweb\b|\bwiki\b|\bpublic\S*|\bentry\S*|\bpostgres\b|\brows and content\b|\bsetuid\b"
     r"|/\S+|\bs3://\S+|\b(?:database|objects|config|files)\b"
 )
 

@@ -628,6 +628,18 @@ def _wal_options(parser: argparse.ArgumentParser) -> None:
     wal.options(parser)
 
 
+def _changes(loaded: config.Config, arguments: argparse.Namespace, log: Log) -> Answer:
+    from . import changes
+
+    return changes.run(Opened(loaded), arguments, log)
+
+
+def _changes_options(parser: argparse.ArgumentParser) -> None:
+    from . import changes
+
+    changes.options(parser)
+
+
 def _mark(loaded: config.Config, arguments: argparse.Namespace, log: Log) -> Answer:
     from . import wal
 
@@ -706,6 +718,7 @@ _VERBS = {
         _ship,
     ),
     "wal": Verb("Protect the database continuously by its write-ahead log (WAL).", _wal_options, _wal),
+    "changes": Verb("Write down what changes in the object store between two backups.", _changes_options, _changes),
     "mark": Verb("Name this instant in the WAL, to go back to it.", _mark_options, _mark),
     "when": Verb("Find what was dropped, truncated or deleted, and the instant before it.", _when_options, _when),
     "status": Verb("Say whether the stack is protected; fails when it is not.", _status_options, _status),

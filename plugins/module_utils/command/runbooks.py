@@ -68,6 +68,18 @@ last runs ended, then take one by hand:
     grep ERROR /var/log/lifeboat/<stack>.log | tail
     lifeboat backup database --stack <stack>
 
+## LifeboatChangesBehind critical the stack's host, as root
+
+The changes of objects (docs/continuous.md) between two backups are not written down any more: the store, the \
+vault or the repository does not answer, a look takes longer than it may, or a bucket changed so much while \
+it was looked at. The log says which:
+
+    lifeboat changes status --stack <stack>
+    journalctl -u lifeboat-changes-<stack>.service -n 50
+    lifeboat changes look --now --stack <stack>
+
+The next look that ends well finds all that changed meanwhile, but what was written and deleted again.
+
 ## LifeboatRecoveryPointStale critical the stack's host, as root
 
 The backups are there and no recovery point ties them, or the newest cannot be used.
@@ -396,6 +408,19 @@ LifeboatFactsUnreadable も発火します。`escrow` \
 
     grep ERROR /var/log/lifeboat/<stack>.log | tail
     lifeboat backup database --stack <stack>
+
+## LifeboatChangesBehind critical スタックのホスト（root）
+
+バックアップの間のオブジェクトの変更 (docs/ja/continuous.md)が記録されなくなっています。ストア、保管庫、リポジ\
+トリのいずれかが応答しないか、一回の確認に時間がかかりすぎているか、確認中にバケットが大きく変わりました。どれ\
+であるかはログが示します:
+
+    lifeboat changes status --stack <stack>
+    journalctl -u lifeboat-changes-<stack>.service -n 50
+    lifeboat changes look --now --stack <stack>
+
+次に正常に終わった確認が、その間の変更をすべて見つけます。ただし、書かれてすぐに削除されたものは見つかりません\
+。
 
 ## LifeboatRecoveryPointStale critical スタックのホスト（root）
 

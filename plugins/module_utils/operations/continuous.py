@@ -208,14 +208,14 @@ def _steps(config: Config, facts: Facts, route: Way, limit: int) -> Iterator[str
     if facts.ours is None or facts.ours.lost:
         yield f"make the replication slot {SLOT}"
     for path, text in units(config).items():
-        if _differs(path, text):
+        if differs(path, text):
             yield f"write {path}"
     note = receiver.enabled(config)
     if note is None or note.limit != limit or note.system != facts.system:
         yield f"receive into {config.spool}, send every {config.wal.interval} s"
 
 
-def _differs(path: Path, text: str) -> bool:
+def differs(path: Path, text: str) -> bool:
     try:
         return filesystem.read_plain(path) != text.encode()
     except OSError:
@@ -267,21 +267,21 @@ def _set_limit(server: Server, limit: int) -> None:
 def _start(config: Config, log: Log) -> None:
     changed = False
     for path, text in units(config).items():
-        if _differs(path, text):
+        if differs(path, text):
             changed = True
             with explained("write the unit", path):
                 filesystem.write(path, text.encode(), path.with_name(f".{path.name}.new"))
                 path.chmod(0o644)
     names = [path.name for path, text in units(config).items() if "[Install]" in text]
     if changed:
-        _systemctl("daemon-reload")
-    _systemctl("enable", "--now", *names)
+        systemctl("daemon-reload")
+    systemctl("enable", "--now", *names)
     if changed:
-        _systemctl("restart", *names)
+        systemctl("restart", *names)
     log(f"started {' and '.join(names)}")
 
 
-def _systemctl(*arguments: str) -> None:
+def systemctl(*arguments: str) -> None:
     pipeline.run(
         [Command(["systemctl", *arguments])], attempted=f"{arguments[0]} the units",
         subject=" ".join(arguments[1:]) or "systemd", timeout=120, remedy="Look at `journalctl -u 'lifeboat-*'`.",
@@ -312,7 +312,7 @@ def renew(run: Opened, state: Ledger, log: Log) -> None:
         why = base.due(repositories.repository_of(run), state)
         if why and _try_again(run.config):
             log(f"a base is taken now: {why}")
-            _systemctl("start", "--no-block", _base_unit(run.config))
+            systemctl("start", "--no-block", _base_unit(run.config))
     except LifeboatError as exc:
         log(f"no base was started: {exc}")
 
@@ -346,7 +346,7 @@ def disable(run: Opened, log: Log, *, dry_run: bool = False) -> list[str]:
     if dry_run:
         return steps
     if paths:  # first: a receiver that starts again would make the slot again
-        _systemctl("disable", "--now", *(path.name for path in paths))
+        systemctl("disable", "--now", *(path.name for path in paths))
     if _container(config):
         receiver.remove(config.stack)
     receiver.drop_slot(server)
@@ -365,7 +365,7 @@ def _remove(config: Config, paths: Sequence[Path]) -> None:
         with explained("remove the unit", path):
             path.unlink(missing_ok=True)
     if paths:
-        _systemctl("daemon-reload")
+        systemctl("daemon-reload")
     for folder in receiver.spools(config):
         with explained("remove the spool", folder):
             filesystem.remove(folder)

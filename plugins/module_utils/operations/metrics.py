@@ -35,6 +35,7 @@ from ..evidence import schema, store
 from ..evidence.schema import Record
 from ..faces.metrics import EVIDENCE, Sample, evidence, exposition
 from ..frontend import site as frontend_site
+from ..mirror import follow
 from ..repository import copies, growth, points, repositories
 from ..repository.base import OtherRepositoryError
 from ..repository.catalog import Entry
@@ -102,6 +103,10 @@ METRICS: Mapping[str, str] = {
     "lifeboat_quarantine_oldest_timestamp_seconds": "When the oldest of it was moved there.",
     "lifeboat_clock_skew_seconds": "How far the clock of a server that keeps backups is from this host's; the largest.",
     "lifeboat_certificate_expiry_timestamp_seconds": "When the certificate of an address that the stack uses ends.",
+    "lifeboat_changes_reached_timestamp_seconds": "Until when every change of objects is written down.",
+    "lifeboat_changes_allowed_age_seconds": "How old that may be.",
+    "lifeboat_changes_listing_seconds": "How long the last look at the objects took; 20 times as long passes at least"
+    " until the next one.",
     **EVIDENCE,
 }
 
@@ -407,6 +412,14 @@ def _quarantine(facts: Facts) -> Iterator[Sample]:
             yield Sample("lifeboat_quarantine_oldest_timestamp_seconds", {"kind": kind}, oldest)
 
 
+def _changes(facts: Facts) -> Iterator[Sample]:
+    state = follow.ledger(facts.config) if facts.config.objects.changes_seconds else None
+    if state is not None:
+        yield Sample("lifeboat_changes_reached_timestamp_seconds", {}, state.reached.at.timestamp())
+        yield Sample("lifeboat_changes_allowed_age_seconds", {}, follow.allowed(facts.config, state))
+        yield Sample("lifeboat_changes_listing_seconds", {}, state.listing_seconds)
+
+
 def _skew(facts: Facts) -> Iterator[Sample]:
     told = [seconds for _url, seconds in clocks.skews(facts.config)]
     if told:
@@ -435,7 +448,7 @@ def _certificates(facts: Facts) -> Iterator[Sample]:
 # What lies on this host, and what others are asked for.
 HERE: Mapping[str, Collector] = {
     "disk": _disk, "mount": _known, "evidence": _records, "runs": _runs, "unfinished": _unfinished,
-    "retention": _retention, "database": _database,
+    "retention": _retention, "database": _database, "changes": _changes,
 }  # fmt: skip
 REPOSITORY: Mapping[str, Collector] = {"repository": _catalog}
 OTHERS: Mapping[str, Collector] = {

@@ -19,6 +19,7 @@ from ..base.errors import IntegrityError, LifeboatError, present
 from ..base.text import human
 from ..database import logins
 from ..files import references
+from ..mirror import follow
 from ..mirror.store import folded
 from ..objects import reconcile
 from ..recovery import state as recovery_state
@@ -118,6 +119,7 @@ def status(run: Opened, *, now: datetime, real_now: Optional[datetime] = None) -
     checks += clocks.hidden_checks(run, backups, tied, now)
     checks += _signatures(run, judged, tied, now)
     checks += _holds(run, now)
+    checks += follow.checked(config, now)
     checks += escrow_record.checks(run, now)
     checks += endpoints.checks(run, now=real_now or now)
     checks += notify.checks(config, real_now or now)

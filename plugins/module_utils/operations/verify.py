@@ -27,10 +27,11 @@ from ..evidence import record as evidence_record
 from ..evidence import store
 from ..evidence.phases import ReportedPhase
 from ..evidence.schema import Verification, Verified
+from ..mirror import changes
 from ..repository import catalog, points, repositories
 from ..repository.base import Altered, Repository
 from ..repository.checksums import checksums
-from ..repository.components import BASE, CONFIG, KINDS, WAL, component_kind, configured, every
+from ..repository.components import BASE, CHANGES, CONFIG, KINDS, WAL, component_kind, configured, every
 from ..repository.details import ConfigDetails
 from ..repository.manifest import Manifest, component_of, parse
 from ..settings.config import LEVELS, Config
@@ -285,14 +286,17 @@ def _levels(proof: Proof) -> Iterator[Check]:
         yield from found
         spoiled = [check.part for check in found if isinstance(check, PartCheck)]
         kind = component_kind(manifest.component)
-        if manifest.component == WAL:
-            found = [*found, spans.check(repo, manifest)]
+        if manifest.component in _SPANS:
+            found = [*found, _SPANS[manifest.component](repo, manifest)]
             yield found[-1]
         left = set(kind.alone(manifest.detailed(kind.details))).difference(spoiled)
         whole = all(check.result == PASS for check in found if not isinstance(check, PartCheck))
         if whole and (left or not spoiled) and proof.level != "checksum":
             prove = PROOFS.get(manifest.component, _unproved)
             yield from prove(replace(proof, folder=folder, spoiled=spoiled))
+
+
+_SPANS = {WAL: spans.check, CHANGES: changes.check}
 
 
 def _unproved(proof: Proof) -> Iterator[Check]:

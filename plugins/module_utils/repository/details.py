@@ -765,6 +765,7 @@ _SYSTEM = re.compile(r"[1-9][0-9]{0,19}", re.ASCII)
 _LSN = re.compile(r"(0|[1-9A-F][0-9A-F]{0,7})/(0|[1-9A-F][0-9A-F]{0,7})", re.ASCII)
 _OF_WAL = re.compile(r"(?!0{8})[0-9A-F]{8}(?:[0-9A-F]{16}\.[0-9a-f]{8}\.zst|\.history)(?:\.age)?", re.ASCII)
 _OF_BASE = re.compile(r"(?:(?:base|[1-9][0-9]{0,9})\.tar|relations\.jsonl)\.zst(?:\.age)?", re.ASCII)
+CHANGES_FILE = re.compile(r"[0-9]{6}\.(?:jsonl\.gz(?:\.age)?|versions\.jsonl\.gz)", re.ASCII)
 Timeline = Annotated[int, Range(1, (1 << 32) - 1)]
 SegmentSize = Annotated[int, Range(1 << 20, 1 << 30)]
 Major = Annotated[int, Range(100_000, 999_999)]  # server_version_num
@@ -841,6 +842,52 @@ class WalDetails:
         if differ:
             return f"its artefacts and its lengths do not name the same pieces: {', '.join(map(named, differ[:3]))}"
         return next((gap.impossible for gap in self.gaps if gap.impossible), "") or _repeated(names)
+
+
+@dataclass(frozen=True)
+class ChangesDetails:
+    """What the manifest of a span of changes, an hour in which the objects of a store were followed, says.
+
+    from_at, last_at: the changes of every bucket between these are in it. since: of the buckets for which it begins at
+    another time, by their names. behind: of those that could not be followed to its end, until when they were; empty
+    where not at all. endpoint, vault: of the store, and where the versions were copied to. clock_skew: seconds by which
+    the store's clock is ahead. changes: lines in its files; copied, bytes: versions that were copied. listing_seconds:
+    the longest time that a look at all buckets took; apart_seconds: the longest time between two. lengths: by file,
+    bytes before compression. notes, last_note, closed_by, recipients, host_key: as of WalDetails.
+    """
+
+    from_at: datetime
+    last_at: datetime
+    since: Mapping[str, datetime] = field(default_factory=dict)
+    behind: Mapping[str, Optional[datetime]] = field(default_factory=dict)
+    endpoint: str = ""
+    vault: Mapping[str, str] = field(default_factory=dict)
+    clock_skew: float = 0.0
+    changes: Count = 0
+    copied: Count = 0
+    bytes: Count = 0
+    listing_seconds: float = 0.0
+    apart_seconds: float = 0.0
+    lengths: Mapping[str, Annotated[int, Range(1, 1 << 30)]] = field(default_factory=dict)
+    notes: Count = 0
+    last_note: str = ""
+    closed_by: str = "host"
+    host: str = ""
+    recipients: tuple[str, ...] = ()
+    host_key: str = ""
+
+    def impossible(self, artefacts: Iterable[str]) -> str:
+        """Why no span of ours can say this of itself, by the names of its artefacts; empty where it can."""
+        names = list(artefacts)
+        if len(names) > MOST_SPAN_PIECES:
+            return f"it has more than {MOST_SPAN_PIECES} artefacts"
+        if strange := [name for name in names if not CHANGES_FILE.fullmatch(name)]:
+            return f"{typed.shown(strange[0])} is not a file of changes"
+        if differ := sorted({*names} ^ {*self.lengths}):
+            return f"its artefacts and its lengths do not name the same files: {', '.join(map(named, differ[:3]))}"
+        if self.last_at < self.from_at:
+            return "it ends before it begins"
+        return _repeated(names)
 
 
 @dataclass(frozen=True)

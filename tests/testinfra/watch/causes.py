@@ -386,6 +386,7 @@ KEEPER_CAUSES = (
 # all the same.
 ELSEWHERE = {
     "LifeboatWatchdog": "it always fires: test_watch.py stops Prometheus, and the dead-man's switch tells",
+    "LifeboatChangesBehind": "the objects of the stack that is watched are not followed between two mirrors",
     "LifeboatDrillOverdue": "a drill is a playbook: test_a_drill_that_never_was",
     "LifeboatRunsFailing": "a counter over a day: the alert ends a day after the last failure",
     "LifeboatBackupGrown": "a hundred megabytes that do not compress, which the lab's disks would have to hold often",
