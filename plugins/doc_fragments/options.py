@@ -40,6 +40,52 @@ options:
     default: ""
 """
 
+    INSTANT = r"""
+options:
+  before:
+    description:
+      - With continuous protection, recover to the instant just before this. A table, as V(app.items), means its last
+        loss; a transaction by its number; a position in the WAL, as V(0/A41607C8); a mark, as V(mark:before-upgrade).
+      - With continuous protection O(recovery_time) is any instant, too, or V(latest).
+    type: str
+    default: ""
+  timeline:
+    description: The timeline that is meant, where two lived at the instant. V(0) names none.
+    type: int
+    default: 0
+"""
+
+    # Of a database's recovery.
+    SCOPE = r"""
+options:
+  force:
+    description: Recover even where the database is healthy and already what was asked for.
+    type: bool
+    default: false
+  method:
+    description:
+      - V(auto) chooses. V(swap) restores next to a living server's database and renames. V(rebuild) quarantines the
+        data directory and starts from an empty one. V(physical) quarantines it, too, and fills the new one from a base
+        and the WAL behind it; of a server that is lost V(auto) does that where there is a base.
+    type: str
+    choices: [auto, swap, rebuild, physical]
+    default: auto
+  database:
+    description:
+      - The only database to replace in a server that answers. Empty means the application's, and each other one that
+        is damaged.
+    type: str
+    default: ""
+  others:
+    description:
+      - What becomes of databases that the server has and the backup does not hold, where the server is rebuilt.
+        V(restore) copies each into the fresh server and compares it; V(aside) leaves it in the data directory that is
+        put aside; V(ask) refuses such a plan, and the error names them.
+    type: str
+    choices: [ask, restore, aside]
+    default: ask
+"""
+
     ACCEPT = r"""
 options:
   accept:

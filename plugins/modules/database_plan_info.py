@@ -18,35 +18,11 @@ extends_documentation_fragment:
   - lifeboat.dr.stack
   - lifeboat.dr.stack.reads_only
   - lifeboat.dr.options.target
+  - lifeboat.dr.options.instant
   - lifeboat.dr.options.accept
   - lifeboat.dr.options.hold
   - lifeboat.dr.options.identity
-options:
-  force:
-    description: Recover even where the database is healthy and already what was asked for.
-    type: bool
-    default: false
-  method:
-    description:
-      - V(auto) chooses. V(swap) restores next to a living server's database and renames. V(rebuild) quarantines the
-        data directory and starts from an empty one.
-    type: str
-    choices: [auto, swap, rebuild]
-    default: auto
-  database:
-    description:
-      - The only database to replace in a server that answers. Empty means the application's, and each other one that
-        is damaged.
-    type: str
-    default: ""
-  others:
-    description:
-      - What becomes of databases that the server has and the backup does not hold, where the server is rebuilt.
-        V(restore) copies each into the fresh server and compares it; V(aside) leaves it in the data directory that is
-        put aside; V(ask) refuses such a plan, and the error names them.
-    type: str
-    choices: [ask, restore, aside]
-    default: ask
+  - lifeboat.dr.options.scope
 """
 
 EXAMPLES = r"""

@@ -192,7 +192,7 @@ def back_up_and_prove(settings: Config) -> str:
 
 def recover(settings: Config, **asked: Any) -> tuple[Plan, ProtectedDatabase, database_recovery.Recovered]:
     """The phases of a recovery of the database as its role orders them, up to the one that starts the application."""
-    made = database_plan.make(Opened(settings), log=say, **asked)
+    made = database_plan.make(Opened(settings), database_plan.Request(**asked), log=say)
     print("\n".join(database_plan.text(made)))
     assert made.needed
     protected = database_protect.protect(Opened(settings), made, log=say)

@@ -96,7 +96,7 @@ def test_a_recovery_that_finds_the_server_full_changes_nothing(small: Stack, set
     small.psql("DELETE FROM t WHERE a > 40;", "shop")
     before = content(small)
     run = Opened(settings)
-    made = database_plan.make(run, identity=taken.id, log=say)
+    made = database_plan.make(run, database_plan.Request(identity=taken.id), log=say)
     with full(small), pytest.raises(LifeboatError, match=FULL):
         database_protect.protect(run, made, log=say)
         database_recovery.restore_database(run, taken.id, fresh=False, stamp=made.stamp, log=say)

@@ -234,7 +234,7 @@ def test_a_backup_of_a_newer_major(stack: Stack, settings: config.Config) -> Non
     assert result.verdict == checks.COULD_NOT_VERIFY
     assert "it is of PostgreSQL 18, the image has 17" in result.checks[-1].detail
     with pytest.raises(UsageError, match="it is of PostgreSQL 18, the server is 17"):
-        database_plan.make(Opened(settings), force=True, log=say)
+        database_plan.make(Opened(settings), database_plan.Request(force=True), log=say)
     assert stack.psql("SELECT count(*) FROM t;", "shop") == ["500"]
 
 
@@ -246,11 +246,11 @@ def test_a_manifest_of_a_newer_schema(settings: config.Config) -> None:
     assert not found.good
     assert "this Lifeboat reads version 1" in found.problem
     assert operations_verify.verify(Opened(settings), newest, "checksum", log=say).verdict == checks.COULD_NOT_VERIFY
-    made = database_plan.make(Opened(settings), force=True, log=say)
+    made = database_plan.make(Opened(settings), database_plan.Request(force=True), log=say)
     assert made.backup["id"] == first, "an older one that can be read is used"
     assert [passed.id for passed in made.passed_over] == [newest], "and the plan says so"
     with pytest.raises(UnverifiedError, match="this Lifeboat reads version 1"):
-        database_plan.make(Opened(settings), identity=newest, log=say)
+        database_plan.make(Opened(settings), database_plan.Request(identity=newest), log=say)
 
 
 def test_bytes_that_match_their_checksums_and_are_wrong(stack: Stack, settings: config.Config) -> None:
@@ -300,8 +300,8 @@ def test_a_failed_backup_is_recovered_from_only_where_that_was_accepted(stack: S
     with pytest.raises(
         IntegrityError, match=rf"public\.t has other content.*-e recovery_point={failed} -e accept=failed"
     ):
-        database_plan.make(run, identity=failed, log=say)
-    made = database_plan.make(run, identity=failed, accept=True, log=say)
+        database_plan.make(run, database_plan.Request(identity=failed), log=say)
+    made = database_plan.make(run, database_plan.Request(identity=failed, accept=True), log=say)
     (why,) = made.accepted
     assert why.startswith("shop: verification at level restore failed (tables: public.t has other content")
     assert f"  ACCEPTED although it failed: {why}" in database_plan.text(made)
@@ -331,7 +331,7 @@ def test_accepted_bytes_that_no_tool_can_read_leave_the_live_database(stack: Sta
     whole[len(whole) // 2] ^= 0xFF
     path.write_bytes(whole)
     assert operations_verify.verify(Opened(settings), identity, "checksum", log=say).verdict == checks.FAIL
-    made = database_plan.make(Opened(settings), identity=identity, accept=True, log=say)
+    made = database_plan.make(Opened(settings), database_plan.Request(identity=identity, accept=True), log=say)
     assert "another SHA-256" in made.accepted[1]
     before = stack.psql("SELECT datname FROM pg_database ORDER BY 1;")
     with pytest.raises(LifeboatError, match=re.escape(path.name) + "|restore the plain dump"):
@@ -347,9 +347,9 @@ LONG_AGO = datetime(2001, 1, 1, tzinfo=timezone.utc)
 
 def test_nothing_to_recover_from(stack: Stack, settings: config.Config, tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match=r"the first is of .*Ask for a later recovery_time"):
-        database_plan.make(Opened(settings), before=LONG_AGO, log=say)
+        database_plan.make(Opened(settings), database_plan.Request(before=LONG_AGO), log=say)
     with pytest.raises(NotFoundError, match="the repository has db_backup_"):
-        database_plan.make(Opened(settings), identity="db_backup_20010101_000000", log=say)
+        database_plan.make(Opened(settings), database_plan.Request(identity="db_backup_20010101_000000"), log=say)
     (tmp_path / "other").mkdir()
     empty = stack.config(tmp_path / "other", database={"name": "shop"})
     with pytest.raises(NotFoundError, match="the repository holds no backup"):
@@ -373,7 +373,7 @@ def test_a_healthy_database_is_left_alone_and_a_damaged_one_is_found(stack: Stac
     done = database_recovery.restore_database(Opened(settings), identity, fresh=False, stamp="20261124_020000", log=say)
     assert done.quarantined_database == ""
     assert stack.psql("SELECT count(*) FROM t;", "shop") == ["500"]
-    made = database_plan.make(Opened(settings), identity=identity, log=say)
+    made = database_plan.make(Opened(settings), database_plan.Request(identity=identity), log=say)
     assert made.needed is False
     assert f"was recovered to {identity}" in made.why
 

@@ -235,7 +235,7 @@ def verified(source: Source, new: int) -> Sequence[checks.Check]:
 def recovered(source: Source, target: MajorServer) -> database_recovery.Recovered:
     """What the playbook's phases do, on a host whose server is empty."""
     run = Opened(source.settings(target))
-    made = database_plan.make(run, method="rebuild", force=True, log=say)
+    made = database_plan.make(run, database_plan.Request(method="rebuild", force=True), log=say)
     protected = database_protect.protect(run, made, log=say)
     return database_recovery.restore_database(
         run,

@@ -140,10 +140,13 @@ def test_a_named_database_is_the_only_one(stack: Stack, settings: config.Config)
     there = answers(str, stack.server(settings).execute("SELECT to_json(datname) FROM pg_database;", attempted="list"))
     (kept,) = [name for name in there if "_quarantine_" in name]
     assert (rows(stack, settings, kept), done.quarantined_database) == ([10], named(kept))
-    assert not database_plan.make(Opened(settings), log=say, **asked).needed
+    assert not database_plan.make(Opened(settings), database_plan.Request(**asked), log=say).needed
     with pytest.raises(NotFoundError, match=r"\(books\): db_backup_\w+ holds shop, .*postgres"):
-        database_plan.make(Opened(settings), log=say, database="books")
-    assert database_plan.make(Opened(settings), log=say, identity=identity).replaced == ("shop", EMPTY)
+        database_plan.make(Opened(settings), database_plan.Request(database="books"), log=say)
+    assert database_plan.make(Opened(settings), database_plan.Request(identity=identity), log=say).replaced == (
+        "shop",
+        EMPTY,
+    )
 
 
 def test_collations_that_cannot_be_refreshed_end_no_recovery(stack: Stack, settings: config.Config) -> None:
@@ -190,10 +193,10 @@ def test_what_cannot_be_opened_may_stay_aside(stack: Stack, settings: config.Con
     stack.psql(f"ALTER DATABASE {EMPTY} ALLOW_CONNECTIONS false;")
     asked: dict[str, Any] = {"method": "rebuild", "force": True}
     with pytest.raises(UsageError, match=r"the backup does not hold them.*-e others=restore"):
-        database_plan.make(Opened(settings), log=say, **asked)
+        database_plan.make(Opened(settings), database_plan.Request(**asked), log=say)
     with pytest.raises(LifeboatError, match=rf"{EMPTY}.*-e others=aside"):
-        database_plan.make(Opened(settings), log=say, **asked, others="restore")
-    made = database_plan.make(Opened(settings), log=say, **asked, others="aside")
+        database_plan.make(Opened(settings), database_plan.Request(**asked, others="restore"), log=say)
+    made = database_plan.make(Opened(settings), database_plan.Request(**asked, others="aside"), log=say)
     assert actions(made) == {"shop": "restored", SHOWN: "quarantined", EMPTY: "quarantined", "postgres": "untouched"}
 
 
@@ -220,7 +223,7 @@ def test_what_the_backup_does_not_hold_is_asked_for_and_copied(stack: Stack, set
     back_up(settings, others=False)
     asked: dict[str, Any] = {"method": "rebuild", "force": True}
     with pytest.raises(UsageError, match=r"the backup does not hold them.*-e others=restore") as raised:
-        database_plan.make(Opened(settings), log=say, **asked)
+        database_plan.make(Opened(settings), database_plan.Request(**asked), log=say)
     assert (SHOWN in str(raised.value), EMPTY in str(raised.value), "postgres" in raised.value.subject) == (
         True, True, False,
     )  # fmt: skip
@@ -249,7 +252,9 @@ def test_what_a_killed_recovery_copied_comes_back_with_the_next(
     stack: Stack, settings: config.Config, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
     back_up(settings, others=False)
-    made = database_plan.make(Opened(settings), log=say, method="rebuild", force=True, others="restore")
+    made = database_plan.make(
+        Opened(settings), database_plan.Request(method="rebuild", force=True, others="restore"), log=say
+    )
     protected = database_protect.protect(Opened(settings), made, log=say)
     try:
         if moment == "the application is back":

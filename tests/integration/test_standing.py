@@ -12,13 +12,18 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import clock
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import PASS
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.clock import format_time
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LifeboatError, NotFoundError, UsageError
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import scratch
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import server as database_server
+from ansible_collections.lifeboat.dr.plugins.module_utils.database.methods.logical import dump as logical
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.wal import base, receiver, standing
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import instants
+from ansible_collections.lifeboat.dr.plugins.module_utils.phases.recoveries import RECOVERIES
+from ansible_collections.lifeboat.dr.plugins.module_utils.phases.recovery import Request, Runner, State, mapping, texts
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import repositories
+from ansible_collections.lifeboat.dr.plugins.module_utils.settings.config import Config
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from ansible_collections.lifeboat.dr.plugins.module_utils.wal import instants as wal_instants
 from ansible_collections.lifeboat.dr.plugins.module_utils.wal.instants import At, Instant, Latest, Mark, Position
@@ -146,6 +151,66 @@ def test_a_table_that_was_dropped_comes_back_by_a_dump_of_the_instant_before(
         assert made.mode == "swap"
         assert stack.psql("SELECT count(*) FROM items", "standing_app") == ["100"]
         assert stack.psql("SELECT count(*) FROM standing") == ["100"], "written after it, in another database"
+    finally:
+        names = [name for name in stack.psql("SELECT datname FROM pg_database") if "standing_app" in name]
+        for name in names:
+            stack.psql(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+def recovered(settings: Config, options: dict[str, object]) -> State:
+    """By the phases of `lifeboat recover database`, confirmed."""
+    recovery, state = RECOVERIES["database"], State(Request("here", options, confirmed=True))
+    runner = Runner(settings, print)
+    assert runner.run(recovery.assess, state), state.error
+    if state.result("plan")["needed"]:
+        runner.recover(recovery, state)
+    return state
+
+
+@pytest.mark.parametrize("by", ["table", "time", "latest"])
+def test_a_recovery_goes_to_any_instant(protected: Protected, tmp_path: Path, by: str) -> None:
+    """Planned, proved, on record; the second run has nothing to do; the other databases keep what came since."""
+    stack = protected.stack
+    stack.psql("CREATE DATABASE standing_app")
+    try:
+        settings = stack.config(
+            tmp_path, wal={"enabled": True, "spool_directory": str(protected.run.config.spool)},
+            database={"name": "standing_app"},
+        )  # fmt: skip
+        run = Opened(settings)
+        stack.psql("CREATE TABLE items AS SELECT generate_series(1, 100) AS n", "standing_app")
+        stack.psql("CREATE TABLE stays AS SELECT 1 AS n", "standing_app")
+        logical.take(run, log=print)
+        base.take(run, print)
+        stack.psql("INSERT INTO items SELECT generate_series(1, 11)", "standing_app")
+        moment = protected.add()
+        stack.psql("DROP TABLE items", "standing_app")
+        protected.add()
+        protected.sent()
+        unnamed = State(Request("here", {}, confirmed=True))
+        assert not Runner(settings, print).run(RECOVERIES["database"].assess, unnamed), "it does not guess"
+        for choice in (
+            "-e before=",
+            "DROP TABLE public.items",
+            "-e recovery_point=db_backup_",
+            "-e recovery_time=latest",
+        ):
+            assert choice in unnamed.error
+        wish: dict[str, dict[str, object]] = {
+            "table": {"before": "public.items"},
+            "time": {"recovery_time": format_time(moment)},
+        }
+        options = wish.get(by, {"recovery_time": "latest", "force": True})
+        state = recovered(settings, options)
+        assert (state.error, state.result("evidence")["verdict"]) == ("", PASS)
+        assert "stand: base_backup_" in "\n".join(texts(state.result("plan")["text"]))
+        assert mapping(state.plan["backup"])["id"] == state.result("stood")["id"]
+        assert stack.psql("SELECT count(*) FROM standing") == ["200"], "written since, in another database"
+        tables = stack.psql("SELECT count(*) FROM pg_class WHERE relname = 'items'", "standing_app")
+        assert tables == ["0" if by == "latest" else "1"]
+        if by != "latest":
+            assert stack.psql("SELECT count(*) FROM items", "standing_app") == ["111"], "none of what was acknowledged"
+            assert not recovered(settings, options).result("plan")["needed"]
     finally:
         names = [name for name in stack.psql("SELECT datname FROM pg_database") if "standing_app" in name]
         for name in names:

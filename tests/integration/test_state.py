@@ -17,6 +17,7 @@ import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import COULD_NOT_VERIFY, PASS
 from ansible_collections.lifeboat.dr.plugins.module_utils.configuration import backup as configuration_backup
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import status
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository.components import KINDS
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.details import ConfigDetails
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
 from ansible_collections.lifeboat.dr.plugins.module_utils.site import plan as site_plan
@@ -129,7 +130,7 @@ def test_a_mount_that_comes_after_the_deployment_is_in_the_next_backup_and_in_th
         assert check.result == COULD_NOT_VERIFY
         assert f"the volume {NAME}-late (late:/uploads) is in no backup" in check.detail
         again = configuration_backup.take(Opened(one), log=say, directory=tmp_path)
-        planned = site_plan.state_of(one, again)
+        planned = site_plan.state_of(one, again, KINDS)
         assert planned is not None
         assert [mount.name for mount in planned.unprotected] == [f"{NAME}-late"]
     finally:

@@ -114,7 +114,7 @@ def test_no_acknowledged_write_is_lost(
     stack: Stack, settings: config.Config, elsewhere: Callable[[], set[str]], jobs: str
 ) -> None:
     """And none is let in between protect and swap, when it could only be lost."""
-    made = database_plan.make(Opened(settings), force=True, log=say)
+    made = database_plan.make(Opened(settings), database_plan.Request(force=True), log=say)
     assert (made.writers, made.one_offs, made.mode) == (("app", "worker"), (jobs,), "swap")
     assert (
         f"stop the writers (app, worker, {jobs} of `docker compose run`, which is not started again)" in made.steps[0]
@@ -166,7 +166,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import O
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
 clients.end = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 run = Opened(config.from_mapping(json.loads(sys.argv[1])))
-protect.protect(run, plan.make(run, force=True, log=print), log=print)
+protect.protect(run, plan.make(run, plan.Request(force=True), log=print), log=print)
 """
 
 
@@ -201,9 +201,9 @@ def test_what_a_killed_recovery_closed_is_opened_by_the_next_run(
 
 def test_a_killed_recovery_can_be_started_again(stack: Stack, settings: config.Config) -> None:
     """Another state was asked for, so what is closed is replaced after all."""
-    made = database_plan.make(Opened(settings), force=True, log=say)
+    made = database_plan.make(Opened(settings), database_plan.Request(force=True), log=say)
     database_protect.protect(Opened(settings), made, log=say)
-    again = database_plan.make(Opened(settings), force=True, log=say)
+    again = database_plan.make(Opened(settings), database_plan.Request(force=True), log=say)
     assert typed.plain(again.writers) == ["app"]
     database_protect.protect(Opened(settings), again, log=say)
     assert_closed(stack)
@@ -217,7 +217,7 @@ def test_a_killed_recovery_can_be_started_again(stack: Stack, settings: config.C
 
 
 def test_a_restore_that_fails_leaves_the_database_open(stack: Stack, settings: config.Config) -> None:
-    made = database_plan.make(Opened(settings), force=True, log=say)
+    made = database_plan.make(Opened(settings), database_plan.Request(force=True), log=say)
     database_protect.protect(Opened(settings), made, log=say)
     assert_closed(stack)
     with pytest.raises(NotFoundError), logins.opened_afterwards(Opened(settings), log=say):

@@ -74,11 +74,17 @@ shown=$(told | sed -nE 's/^ *"((SCENARIO|database|object_storage|files|dumps|bac
 printf '%s\n' "$shown"
 [ -z "${TABLE:-}" ] || sed '/^    report: /d' <<<"$shown" >>"$TABLE"
 
-if [ "$scenario" = files ]; then
-    # What the writer wrote before the point is in its backup, and the drill has removed it: it would come back.
+# What the writer wrote before the point is in its backup, and the drill has removed it: it would come back.
+case $scenario in
+files)
     step "Back up what there is now"
     play lifeboat.dr.backup
-fi
+    ;;
+site | all)
+    step "Back up what there is now"
+    docker exec "$spare" lifeboat backup --stack shop >>"$log"
+    ;;
+esac
 
 for one in "${scenarios[@]}"; do
     [[ $scenario != all || $one == site ]] || continue # the machine of the others is gone by now

@@ -8,14 +8,16 @@ tests/objects/test_keeper_mirror.py."""
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import http.server
 import threading
 from collections.abc import Iterator, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Callable, Optional
 
 import pytest
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import typed
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import COULD_NOT_VERIFY, FAIL, PASS
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
     IntegrityError,
@@ -26,7 +28,8 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
 from ansible_collections.lifeboat.dr.plugins.module_utils.keeper import objects, receive, status
 from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import take as mirror
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import points, repositories
-from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest import Manifest
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository.details import FilesDetails, HeldFiles
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest import Artefact, Manifest, backup_id
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import bucket, lifecycle, write_rights
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3.bucket import Bucket
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3.copier import Room
@@ -38,7 +41,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.stack import buckets
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from ansible_collections.lifeboat.dr.plugins.module_utils.tools import sftp
 from ansible_collections.lifeboat.dr.plugins.module_utils.tools.source import Source
-from builders import publish_objects, settings
+from builders import make_manifest, publish_objects, settings
 from keeper_world import DAY, PULLED, START, World, keeper_settings
 from object_world import SECRETS, VAULT
 
@@ -94,6 +97,35 @@ def test_each_new_database_backup_is_mirrored_once_and_tied(world: Mirroring) ->
     second, _pulled = world.night(1)
     assert world.asked == [first.id, second.id]
     assert world.kinds() == []
+
+
+def received_files(world: Mirroring, taken_at: datetime) -> str:
+    """A backup of the stack's files, here already."""
+    listing = b"listing"
+    artefact = Artefact("listing.jsonl.zst", len(listing), hashlib.sha256(listing).hexdigest())
+    made = make_manifest(
+        taken_at, id=backup_id("files", taken_at), component="files", artefacts=(artefact,),
+        details=typed.plain(FilesDetails(sources={"uploads": HeldFiles("/srv/uploads")})),
+    )  # fmt: skip
+    with world.repo.stage("files", made.id) as staging:
+        (staging.path / artefact.name).write_bytes(listing)
+        staging.publish(made.to_bytes())
+    return made.id
+
+
+def test_what_came_of_a_stack_is_in_the_points_whatever_the_keeper_is_configured_for(world: Mirroring) -> None:
+    """Its configuration does not say that the stack has files: a site that is recovered would lack them."""
+    world.night(0)
+    received_files(world, START - 9 * DAY)  # when the stack still had files
+    world.night(1)
+    tied = points.entries(world.repo, "shop", points.backups(world.repo, "shop"))
+    assert [entry.point and "files" in entry.point.ids for entry in tied] == [False, False]
+    files = received_files(world, START + 2 * DAY - timedelta(minutes=5))
+    made, _pulled = world.night(2)
+    entry = points.entries(world.repo, "shop", points.backups(world.repo, "shop"))[-1]
+    assert entry.point
+    assert (entry.point.ids["database"], entry.point.ids["files"]) == (made.id, files)
+    assert "dumps" not in entry.point.ids
 
 
 @pytest.mark.slow

@@ -57,6 +57,11 @@ CASES: dict[str, dict[str, Any]] = {
         "lifeboat_keeper": {"host": "keeper1"},
         "lifeboat_wal": {"enabled": True, "window_days": 9, "spool_limit": "9G", "interval": 10},
     },
+    "whole": {
+        "lifeboat_keeper": {"host": "keeper1"},
+        "lifeboat_files": {"sources": [{"name": "uploads", "volume": "uploads"}]},
+        "lifeboat_dumps": {"sources": [{"name": "mariadb", "service": "mariadb", "preset": "mariadb"}]},
+    },
     "told": {"lifeboat_keeper": {"host": "keeper1"}, "switch": "https://hc-ping.com/1\n", "figures": "/var/lib/x"},
 }
 PLAY = [{
@@ -116,6 +121,8 @@ def test_a_keeper_of_a_stack_without_a_database_awaits_its_files(rendered: Path)
     made = found(rendered, "files")[0]
     assert [kind.name for kind in configured(made)] == ["files"]
     assert [kind.name for kind in configured(found(rendered, "plain")[0])] == ["database", "config"]
+    whole = found(rendered, "whole")[0]
+    assert [kind.name for kind in configured(whole)] == ["database", "files", "dumps", "config"]
 
 
 @pytest.mark.slow

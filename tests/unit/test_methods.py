@@ -14,6 +14,7 @@ from typing import Any, Optional
 
 import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import PASS, Check
+from ansible_collections.lifeboat.dr.plugins.module_utils.base.clock import format_time
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import UsageError
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import plan as database_plan
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import recovery as database_recovery
@@ -60,8 +61,8 @@ class Invented(Method):
     def mode(self, assessment: Assessment) -> ServerMode:
         return "empty"
 
-    def steps(self, taken: manifest.Manifest, until: datetime, live: str) -> tuple[str, ...]:
-        return (f"bring {live} back to {until:%H:%M}",)
+    def steps(self, source: str, live: str) -> tuple[str, ...]:
+        return (f"bring {live} back to {source}",)
 
     def restore(self, wanted: Restoration) -> Restored:
         self.diary.append(f"restore {wanted.manifest.id} to {wanted.until:%H:%M}")
@@ -116,7 +117,8 @@ def test_an_invented_method_proves_plans_and_restores(
     assert "invented" in str(report)
     entry = next(item for item in catalog.entries(store(tmp_path), "database", settings.stack))
     steps = database_plan._steps(settings, entry, [], "swap", taken.taken_at + timedelta(minutes=30))
-    assert f"bring the database back to {taken.taken_at + timedelta(minutes=30):%H:%M}" in steps
+    until = format_time(taken.taken_at + timedelta(minutes=30))
+    assert f"bring the database back to {taken.id} ({until})" in steps
     done = database_recovery.restore_database(Opened(settings), taken.id, fresh=False, stamp="S", log=print)
     assert (done.quarantined_database, [check.name for check in done.checks]) == (
         "aside",

@@ -25,6 +25,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
     IntegrityError,
     LifeboatError,
     NotFoundError,
+    UnverifiedError,
 )
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import assess as database_assess
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import logins
@@ -35,8 +36,9 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.database import reopen
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import server as database_server
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.methods.logical import dump
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.methods.logical.method import Logical
+from ansible_collections.lifeboat.dr.plugins.module_utils.database.planned import Replay
 from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import take as mirror_take
-from ansible_collections.lifeboat.dr.plugins.module_utils.operations import clocks
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations import clocks, instants
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import reopen as recovery_reopen
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import state as recovery_state
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery.protect import Protected
@@ -45,6 +47,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.s3.bucket import Doubt
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened, ServiceState
 from ansible_collections.lifeboat.dr.plugins.module_utils.vault import endpoints
+from ansible_collections.lifeboat.dr.plugins.module_utils.wal.instants import Latest
 from ansible_collections.lifeboat.dr.plugins.modules import agent
 from builders import (
     BUCKET,
@@ -85,6 +88,7 @@ REQUIRED: dict[str, dict[str, Any]] = {
     "site_phase": {"recovery_point": "20261124_120000"},
     "backend_recover": {"plan": {"needed": False}},
     "evidence": {"scenario": "database", "plan": {}, "phases": []},
+    "database_instant": {"plan": {"mode": "swap", "writers": []}},
     "database_protect": {"plan": {"mode": "swap", "writers": []}},
     "escrow": {"identity": "AGE-SECRET-KEY-1"},
     "objects_protect": {"plan": {"mode": "fill", "writers": []}},
@@ -893,11 +897,97 @@ def test_database_plan_info_fails(run: Run, tmp_path: Path, seen: Any) -> None:
         ({"recovery_time": "yesterday"}, "it is not ISO 8601"),
         ({"recovery_time": "2001-01-01"}, "Ask for a later recovery_time"),
         ({"recovery_point": "db_backup_20200101_000000"}, "the repository has"),
-        ({"method": "magic"}, "must be one of: auto, swap, rebuild"),
+        ({"method": "magic"}, "must be one of: auto, swap, rebuild, physical"),
     ):
         result = run("database_plan_info", plain="method" in asked, **asked)
         assert result["failed"]
         assert words in result["msg"]
+
+
+def test_what_a_damaged_database_is_brought_back_to_is_no_guess(
+    run: Run, tmp_path: Path, seen: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    newest = publish(tmp_path)
+    asked: list[tuple[str, str]] = []
+
+    def choices(_: Any, backup: str, taken_at: str, __: Any) -> list[str]:
+        asked.append((backup, taken_at))
+        return ["-e before=0/1  before DROP TABLE app.items"]
+
+    monkeypatch.setattr(instants, "choices", choices)
+    protected = {**settings(tmp_path), "wal": {"enabled": True, "spool_directory": f"{tmp_path}/spool"}}
+    seen(recovery_state.DAMAGED)
+    shown = run("database_plan_info", settings=protected)
+    assert shown["text"][-2:] == [
+        "it can be brought back to more than one state; add one of these to the command:",
+        "  -e before=0/1  before DROP TABLE app.items",
+    ]  # fmt: skip
+    refused = run("database_plan_info", settings=protected, hold=True)
+    assert refused["failed"]
+    assert "it can be brought back to more than one state" in refused["cause"]
+    assert refused["remedy"] == "Add one of these: -e before=0/1  before DROP TABLE app.items"
+    assert not (tmp_path / "backup/holds").exists(), "a plan that is refused leaves nothing"
+    assert asked == [(newest.id, format_time(newest.taken_at))] * 2
+    for options in ({"recovery_point": newest.id}, {"check": True, "hold": True}):
+        assert run("database_plan_info", settings=protected, **options)["needed"]
+    assert run("database_plan_info", hold=True)["needed"], "without continuous protection there is the backup alone"
+    seen(recovery_state.HEALTHY)
+    assert not run("database_plan_info", settings=protected, hold=True)["needed"]
+
+
+# --- database_instant ---
+
+
+def stood(run: Run, monkeypatch: pytest.MonkeyPatch, backup: Any) -> tuple[dict[str, Any], list[Any]]:
+    """A plan for the end of the WAL, and the instants of which a backup is taken: it is the one that is there."""
+    taken: list[Any] = []
+    way = Replay(
+        "latest", "latest", "", 3, "base_backup_20261124_013000", "2026-11-24T01:30:00.000Z", 1, "2026-11-24T12:30:00Z"
+    )
+
+    def dump(_: Any, instant: Any, __: Any, timeline: int) -> Any:
+        taken.append((instant, timeline))
+        return backup
+
+    monkeypatch.setattr(instants, "replay", lambda *_: way)
+    monkeypatch.setattr(instants, "dump", dump)
+    made = run("database_plan_info", recovery_time="latest", hold=True)
+    assert (made["needed"], made["plan"]["replay"]["base"]) == (True, way.base)
+    assert "is held" not in str(made["text"]), "nothing of that backup is used"
+    return made["plan"], taken
+
+
+def test_database_instant_changes(run: Run, tmp_path: Path, seen: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    newest = publish(tmp_path)
+    seen(recovery_state.DAMAGED)
+    plan, taken = stood(run, monkeypatch, newest)
+    checked = run("database_instant", plan=plan, check=True)
+    assert (checked["changed"], checked["plan"], taken) == (True, plan, []), "nothing is taken"
+    done = run("database_instant", plan=plan, hold=True)
+    assert (done["changed"], done["id"], done["needed"], taken) == (True, newest.id, True, [(Latest(), 3)])
+    assert (done["plan"]["backup"]["id"], done["plan"]["state"]) == (newest.id, "latest")
+    assert "replay" not in done["plan"], "the later phases go by that backup"
+    assert done["diff"]["after"] == f"{newest.id}\n"
+    assert (tmp_path / "backup/holds" / f"{newest.id}.json").exists()
+
+
+def test_database_instant_fails(run: Run, tmp_path: Path, seen: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    newest = publish(tmp_path)
+    seen(recovery_state.DAMAGED)
+    plan, _taken = stood(run, monkeypatch, newest)
+
+    def away(*_: Any) -> Any:
+        raise UnverifiedError("stand at an instant", "base", "the archive cannot be read", "Mount it.")
+
+    monkeypatch.setattr(instants, "dump", away)
+    result = run("database_instant", plan=plan)
+    assert result["failed"]
+    assert (result["cause"], result["remedy"]) == ("the archive cannot be read", "Mount it.")
+    assert "a timeline alone is no instant" in run("database_plan_info", timeline=2)["msg"]
+    nowhere = {**plan, "replay": {**plan["replay"], "recovery_time": ""}}
+    assert "goes back to a backup that there is" in run("database_instant", plan=nowhere)["msg"], "it names no instant"
+    other = run("database_plan_info")["plan"]
+    assert "the plan goes back to a backup that there is" in run("database_instant", plan=other)["msg"]
 
 
 # --- stack_reopen ---

@@ -80,7 +80,7 @@ def test_needed(
     settings = make_config(tmp_path)
     if last:
         database_recovery.remember(settings, {**last, "at": "2026-11-24T03:00:00.000Z"})
-    found, why = database_plan._needed(settings, seen(condition), identity, before, force)
+    found, why = database_plan._needed(settings, seen(condition), database_plan._named(identity, before), force)
     assert (found, words in why) == (needed, True), why
 
 
@@ -323,7 +323,7 @@ def wrong(field: str, cause: str) -> UsageError:
 
 
 def make(tmp_path: Path, **asked: Any) -> planned.Plan:
-    return database_plan.make(Opened(make_config(tmp_path)), log=lambda _: None, **asked)
+    return database_plan.make(Opened(make_config(tmp_path)), database_plan.Request(**asked), log=lambda _: None)
 
 
 DAMAGED_SERVER = Server({})
@@ -459,7 +459,7 @@ def test_a_file_that_lets_no_role_with_a_password_in_is_in_the_plan(
     world["server"] = Server(owned=owned, rules=[{**rule, "address": None, "netmask": None, "error": None}])
     world["server"].host = host
     settings = make_config(tmp_path, database={"name": "shop", "trust_owners": trust})
-    made = database_plan.make(Opened(settings), log=lambda _: None, force=True)
+    made = database_plan.make(Opened(settings), database_plan.Request(force=True), log=lambda _: None)
     found = [
         line for line in made.warnings if line.startswith("pg_hba.conf lets no new role with a password in (local")
     ]
@@ -474,7 +474,7 @@ def test_an_endpoint_that_was_down_before_the_loss_is_in_the_plan(tmp_path: Path
     recovery_state.keep_unanswered(settings, settings.application.checks, ["status 502 instead of 200: x"], NOW)
 
     def warned(force: bool) -> list[str]:
-        made = database_plan.make(Opened(settings), log=lambda _: None, force=force)
+        made = database_plan.make(Opened(settings), database_plan.Request(force=force), log=lambda _: None)
         return [line for line in made.warnings if line.startswith("the endpoint GET http://x.invalid/a did not answer")]
 
     assert len(warned(True)) == 1
@@ -636,7 +636,9 @@ def test_a_backup_without_role_passwords_is_warned_of(tmp_path: Path, world: dic
 def test_configured_writers_win(tmp_path: Path, world: dict[str, Any]) -> None:
     publish(tmp_path)
     made = database_plan.make(
-        Opened(make_config(tmp_path, application={"writers": ["queue"]})), force=True, log=lambda _: None
+        Opened(make_config(tmp_path, application={"writers": ["queue"]})),
+        database_plan.Request(force=True),
+        log=lambda _: None,
     )
     assert made.writers == ("queue",)
     assert "stop the writers (queue)" in made.steps[0]

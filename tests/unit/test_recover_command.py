@@ -38,7 +38,7 @@ KEY = "AGE-SECRET-KEY-1"
 OPTIONS: dict[str, dict[str, Any]] = {
     "database": {
         "recovery_point": "20261124_033000", "recovery_time": "2026-11-24T11:00:00+09:00", "accept": "failed",
-        "force": True, "method": "swap", "database": "shop", "others": "aside",
+        "before": "app.items", "timeline": "2", "force": True, "method": "swap", "database": "shop", "others": "aside",
     },
     "files": {
         "recovery_point": "20261124_033000", "recovery_time": "2026-11-24T11:00:00+09:00", "accept": "failed",
@@ -64,6 +64,11 @@ PHASE = {"started_at": "2026-11-24T00:00:00Z", "finished_at": "2026-11-24T00:00:
 RESULTS: dict[str, list[dict[str, Any]]] = {
     "database": [
         {},
+        {"stood": {"failed": True, "msg": "no", "phase": PHASE}},
+        {"stood": {"plan": {"writers": ["web"], "state": "latest", "newer": [],
+                           "stamp": "S", "backup": {"id": "new", "place": "repository"}}, "phase": PHASE},
+         "protected": {"mode": "swap", "replaced": ["shop"], "fresh": False, "copied": "", "phase": PHASE},
+         "restored": {"databases": [], "phase": PHASE}},
         {"protected": {"failed": True, "msg": "no"}},
         {"protected": {"mode": "started", "reopened": {"verdict": "PASS", "phase": PHASE}, "phase": PHASE},
          "restored": {"skipped": True, "changed": False}},
@@ -649,7 +654,7 @@ WRONG = {
     "broken JSON": (["-e", '{"force": '], "it is not JSON"),
     "no flag": (["-e", "force=maybe"], "'maybe' is no bool"),
     "not text": (["-e", '{"database": ["a"]}'], "is no str"),
-    "a choice": (["-e", "method=luck"], "it must be one of auto, swap, rebuild"),
+    "a choice": (["-e", "method=luck"], "it must be one of auto, swap, rebuild, physical"),
     "a seal": (["--seal", "abc"], "that is no seal"),
     "an identity": (["--identity", "/nowhere"], "No such file"),
 }

@@ -668,10 +668,6 @@ def test_a_backup_that_was_damaged_meanwhile_is_not_used(tmp_path: Path, server:
         database_recovery.restore_database(
             Opened(make_config(tmp_path)), "db_backup_20200101_000000", fresh=False, stamp="S", log=print
         )
-    with pytest.raises(UsageError, match="it is not ISO 8601"):
-        database_recovery.restore_database(
-            Opened(make_config(tmp_path)), one.id, fresh=False, stamp="S", asked="noon", log=print
-        )
     assert database_fingerprint.facts_of(folder(tmp_path, one)) == fingerprint()
 
 

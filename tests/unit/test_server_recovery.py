@@ -12,6 +12,7 @@ import hashlib
 import json
 import shutil
 import types
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Callable, Optional, cast
@@ -371,7 +372,7 @@ def test_a_fingerprint_that_cannot_be_read_leaves_its_database_unchecked(tmp_pat
 
 
 def make(tmp_path: Path, **asked: Any) -> planned.Plan:
-    return database_plan.make(Opened(make_config(tmp_path)), log=lambda _: None, **asked)
+    return database_plan.make(Opened(make_config(tmp_path)), database_plan.Request(**asked), log=lambda _: None)
 
 
 def actions(made: planned.Plan) -> tuple[str, ...]:
@@ -422,6 +423,70 @@ def test_the_plan_tells_from_when_on_data_will_be_missing(tmp_path: Path, server
     server.content[ODD] = None
     text = database_plan.text(make(tmp_path))
     assert f"data written after 2026-11-24T12:00:01.000Z will be missing from {SHOWN}; it is kept aside" in text
+
+
+REPLAY = planned.Replay(
+    "the last loss of app.items", "", "0/A41607C8", 2, "base_backup_20261124_013000", "2026-11-24T01:30:00.000Z",
+    1 << 30, "",
+)  # fmt: skip
+
+
+def test_the_plan_of_an_instant_says_how_a_backup_of_it_is_taken(tmp_path: Path, server: Server) -> None:
+    """The newest backup only says what to expect: its bytes do not count, and nothing of it is held."""
+    newest = publish(tmp_path)
+    spoil(tmp_path, newest, "database.dump")
+    server.content["shop"] = []
+    made = make(tmp_path, replay=REPLAY, state=REPLAY.instant)
+    assert (made.needed, made.mode, made.replay, made.state) == (True, "swap", REPLAY, REPLAY.instant)
+    assert [step.split(":")[0] for step in made.steps[:4]] == ["stand", "back up", "plan", "protect"]
+    text = "\n".join(database_plan.text(made))
+    assert "all that was committed before the last loss of app.items, on timeline 2:" in text
+    assert "base_backup_20261124_013000 taken 2026-11-24T01:30:00.000Z, and at most 1.1 GB of WAL behind it" in text
+    assert "data written after that instant will be missing from shop" in text
+    assert f"backup: {newest.id}" not in text
+    assert made == typed.build(planned.Plan, json.loads(json.dumps(typed.plain(made))), wrong)
+
+
+def test_where_no_server_answers_a_dump_of_the_instant_is_one_that_there_is(
+    tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A throw-away server has no settings of it; a base is another way (test_physical.py)."""
+    first = publish(tmp_path)
+    publish(tmp_path, at=first.taken_at + timedelta(days=1))
+    monkeypatch.setattr(runtime, "connect", lambda config: Stack(False))
+    monkeypatch.setattr(database_server, "reach", lambda run: Reached(None))
+    time = (first.taken_at + timedelta(minutes=90)).isoformat()
+    replay = replace(REPLAY, instant=time, recovery_time=time, before="")
+    made = make(tmp_path, replay=replay, state=time, method="rebuild")
+    assert (made.mode, made.backup["id"], made.replay) == ("rebuild", first.id, None)
+    assert database_plan.text(made)[0].startswith("NOT the instant that was asked for, ")
+    with pytest.raises(UsageError, match=r"shop alone, at .*, needs a server that answers"):
+        make(tmp_path, replay=replay, state=time, database="shop")
+    position = replace(REPLAY, recovery_time="", before="0/100")
+    with pytest.raises(UsageError, match="is a position in the WAL"):
+        make(tmp_path, replay=position, state=time, method="rebuild")
+
+
+def test_the_backup_of_an_instant_is_what_was_asked_for(tmp_path: Path, server: Server) -> None:
+    """A healthy server has it once it came back from there, however the instant was named."""
+    taken = publish(tmp_path)
+    made = make(tmp_path, identity=taken.id, state=REPLAY.instant)
+    assert (made.needed, made.state, made.replay) == (True, REPLAY.instant, None)
+    database_recovery.remember(
+        make_config(tmp_path), {"id": taken.id, "asked": REPLAY.instant, "at": "T", "databases": ["shop"]}
+    )
+    again = make(tmp_path, replay=REPLAY, state=REPLAY.instant)
+    assert (again.needed, again.replay) == (False, None)
+
+
+def test_a_time_that_no_backup_has_is_said_first(tmp_path: Path, server: Server) -> None:
+    taken = publish(tmp_path)
+    asked = taken.taken_at + timedelta(minutes=90)
+    first = database_plan.text(make(tmp_path, before=asked))[0]
+    assert first.startswith("NOT the instant that was asked for, 2026-11-24T13:30:00.000Z: what comes back is of")
+    assert first.endswith(", 1:30:00 earlier")
+    assert "NOT" not in database_plan.text(make(tmp_path, before=taken.taken_at))[0]
+    assert "NOT" not in database_plan.text(make(tmp_path, identity=taken.id))[0]
 
 
 class Reaching(method.Logical):

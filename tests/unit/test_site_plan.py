@@ -138,6 +138,19 @@ def test_what_the_lost_host_mounted_and_no_backup_holds_is_no_green(world: World
     ]
 
 
+def test_what_a_backup_protects_that_the_point_does_not_hold_is_no_green(world: World) -> None:
+    """As the points did that keepers sealed: the files were pulled, and no point named them."""
+    held = dataclasses.replace(mount("uploads", "protected"), by="files")
+    world.state = StateInventory((dataclasses.replace(mount("data", "protected"), by="database"), held))
+    world.point()
+    check = mounts_check(world.make())
+    words = "the volume uploads (web:/uploads) is in no backup: the recovery point does not hold its backup (files)"
+    assert (check.result, check.detail.startswith(words)) == (COULD_NOT_VERIFY, True), check.detail
+    assert "data (web:/data)" not in check.detail
+    excluded = world.make(mounts={"exclude": [{"name": "uploads", "reason": "made again"}]})
+    assert mounts_check(excluded).result == PASS
+
+
 @pytest.mark.parametrize("config", [True, False])
 def test_a_point_that_does_not_say_what_was_mounted_is_no_green(world: World, config: bool) -> None:
     """Of an earlier Lifeboat, or without a backup of the configuration."""

@@ -10,7 +10,14 @@ from datetime import datetime, timezone
 import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LifeboatError, UsageError
 from ansible_collections.lifeboat.dr.plugins.module_utils.wal import instants
-from ansible_collections.lifeboat.dr.plugins.module_utils.wal.instants import At, Latest, Mark, Position, Transaction
+from ansible_collections.lifeboat.dr.plugins.module_utils.wal.instants import (
+    At,
+    Latest,
+    Mark,
+    Position,
+    Table,
+    Transaction,
+)
 
 NOON = datetime(2026, 12, 1, 12, 0, tzinfo=timezone.utc)
 
@@ -67,6 +74,8 @@ def test_an_hour_that_was_there_twice_is_one_outside_it() -> None:
         ("918233", Transaction(918233)),
         ("mark:before-upgrade", Mark("before-upgrade")),
         ("mark:0/1", Mark("0/1")),
+        ("app.items", Table("app.items")),
+        ('app.my "items"', Table('app.my "items"')),
     ],
 )
 def test_what_an_instant_is_before(text: str, instant: object) -> None:
@@ -74,7 +83,24 @@ def test_what_an_instant_is_before(text: str, instant: object) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "app.items", "2", "0", "-5", str(1 << 32), "0/", "mark:", f"mark:{'x' * 64}", "mark:a\nb", "½"]
+    "text",
+    [
+        "",
+        "items",
+        ".items",
+        "app.",
+        "a\nb.c",
+        "app.it/ems",
+        "2",
+        "0",
+        "-5",
+        str(1 << 32),
+        "0/",
+        "mark:",
+        f"mark:{'x' * 64}",
+        "mark:a\nb",
+        "½",
+    ],
 )
 def test_what_is_none_of_them_is_refused(text: str) -> None:
     with pytest.raises(LifeboatError) as refused:

@@ -38,6 +38,12 @@ _HELP = {
         "the state to bring back, a recovery point or a backup (default: the newest good one; also --to)",
     ),
     "recovery_time": ("TIME", "the last moment at which the data was right, such as 2026-11-24T11:00:00+09:00"),
+    "before": (
+        "WHAT",
+        "database, with continuous protection: the instant before a table's last loss (app.items), a transaction"
+        " (918233), a position (0/A41607C8) or a mark (mark:before-upgrade)",
+    ),
+    "timeline": ("N", "database: the timeline that is meant, where two lived at the instant"),
     "accept": ("", "failed: use the backup that is named although its verification failed"),
     "force": ("", "recover although nothing is wrong, or the state that was asked for is there"),
     "method": ("", "how (default: auto, which chooses)"),

@@ -46,7 +46,7 @@ def options(parser: argparse.ArgumentParser) -> None:
         "--before",
         default="",
         metavar="WHAT",
-        help="verify, dump: a position, a transaction, or mark:NAME",
+        help="verify, dump: a position, a transaction, a table's last loss (schema.name), or mark:NAME",
     )
     parser.add_argument(
         "--timeline", type=int, default=0, help="verify, dump: the one that is meant, where two lived then"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from functools import partial
 from pathlib import Path
 from typing import Optional
@@ -31,6 +31,8 @@ from ..settings.config import Config
 from ..settings.scenarios import DATABASE
 from ..stack import answer
 from ..stack.runtime import Opened, Runtime, database_mount, wal_elsewhere
+from ..wal import instants
+from ..wal.instants import At, Instant, Latest
 from . import (
     aside,
     assess,
@@ -47,7 +49,8 @@ from . import (
 from . import server as database_server
 from .held import Held
 from .methods import registry as methods
-from .planned import ASIDE, ASK, RESTORE, Action, Database, Mode, Plan, resumed
+from .methods.physical import choice
+from .planned import ASIDE, ASK, RESTORE, Action, Database, Mode, Plan, Replay, resumed
 
 UNKNOWN_OTHERS = (
     "databases of the server that the backup does not hold, as it does not answer: in a rebuild they stay in the data"
@@ -78,64 +81,80 @@ def _warnings(found: list[Entry], chosen: Entry) -> list[str]:
     return lines
 
 
-def make(
-    run: Opened,
-    *,
-    identity: str = "latest",
-    before: Optional[datetime] = None,
-    force: bool = False,
-    method: str = "auto",
-    accept: bool = False,
-    database: str = "",
-    others: str = ASK,
-    log: Log,
-) -> Plan:
-    """The plan of a database recovery. Reads only. Raises LifeboatError when no recovery is possible.
+@dataclass(frozen=True)
+class Request:
+    """What an operator asks for.
 
-    identity: of a backup or a recovery point, or `latest`. accept: the one that is named, although it failed. database:
-    the only one to be replaced in a server that lives. others: `restore`, `aside` or `ask`, for databases that the
-    backup does not hold and a rebuild would lose.
+    identity: of a backup or a recovery point, or `latest`. before: nothing later. accept: the one that is named,
+    although it failed. database: the only one to be replaced in a server that lives. others: `restore`, `aside` or
+    `ask`, for databases that the backup does not hold and a rebuild would lose. state: how the operator named it, where
+    neither of the first two is that. replay: how a backup of it is taken once the plan is carried out; None where there
+    is one; a server that is lost comes back to that instant as a whole.
     """
+
+    identity: str = "latest"
+    before: Optional[datetime] = None
+    force: bool = False
+    method: str = "auto"
+    accept: bool = False
+    database: str = ""
+    others: str = ASK
+    state: str = ""
+    replay: Optional[Replay] = None
+
+    @property
+    def instant(self) -> Optional[Instant]:
+        """What is replayed to."""
+        return instants.requested(self.replay.recovery_time, self.replay.before) if self.replay else None
+
+    def physical(self, continues: Optional[Unfinished], sources: Sources) -> choice.Wish:
+        """What of it may be a matter of a base and WAL."""
+        newest = max((entry.dated for entry in sources.entries if entry.good), default=None)
+        instant = self.instant or (At(self.before) if self.before else None)
+        backup = "" if self.identity in LATEST else self.identity
+        timeline = self.replay.timeline if self.replay else 0
+        return choice.Wish(instant, timeline, self.method, backup, self.database, continues, newest)
+
+
+ANYTHING = Request()
+
+
+def make(run: Opened, request: Request = ANYTHING, *, log: Log) -> Plan:
+    """The plan of a database recovery. Reads only. Raises LifeboatError when no recovery is possible."""
     database_server.refuse_without(run.config, "plan the recovery of the database")
     with recovery_state.planning(run.config) as number:  # before anything is looked at
-        made = _make(run, identity, before, force, method, accept, database, others, log)
+        made = _make(run, request, log)
     return replace(made, turn=number)
 
 
-def _make(
-    run: Opened, identity: str, before: Optional[datetime], force: bool, method: str, accept: bool, database: str,
-    others: str, log: Log,
-) -> Plan:  # fmt: skip
+def _make(run: Opened, request: Request, log: Log) -> Plan:
+    identity, before, force, method = request.identity, request.before, request.force, request.method
+    database, replay = request.database, request.replay
     config, stack = run.config, run.runtime
     continues = resumed(config)
-    sources, state = _sources(run, identity, before, accept, continues)
+    sources, state = _sources(run, request, continues)
     log("assessing the database")
-    asked = _asked(sources, before) if state else None
-    seen = assess.assess(run, assess.reference_of(sources, asked, database))
-    if seen.refused and method != "rebuild":
-        raise assess.refusal(config, seen.refused)
-    older = majors.older_data(run) if seen.condition == DOWN else ""
-    if older and method != "rebuild":
-        raise majors.refusal(run, older)
+    asked = _asked(sources, before) if state and not replay else None
+    seen, older = _assess(run, sources, asked, request)
     own = held.of(present(asked.manifest), config.database.name) if asked else None
     holds = {item.shown for item in own} if own else None
-    needed, why = _needed(config, seen, sources.identity if not continues else identity, before, force, database, holds)
+    wish = request.state or (_named(identity, before) if continues else state)
+    needed, why = _needed(config, seen, wish, force, database, holds)
     if seen.initialised_again and not database:
         why = "the server is lost: what answers was initialised again and holds nothing"
     if continues and not database:
         needed, why = True, f"the recovery of {continues.backup} that began at {continues.since} has not ended; {why}"
     identity = sources.identity
-    mode: Mode = "none"
-    left, shut = stopped(config), (config.state / logins.CLOSED).exists()
     copies = aside.copied(config)
-    if not needed and (left or shut or copies or recovery_state.unfinished(config, recovery_state.RECOVERING)):
-        mode = "reopen"
-        why = f"an earlier recovery stopped {', '.join(left)} and did not start them again" if left else (
-            "an earlier recovery closed the database to logins and did not come to its end"
-        )  # fmt: skip
-    elif needed:
-        mode = _mode(config, seen, method, database, continues)
-    scope = Scope(run, seen, mode, database, bool(state) or force, others, method=method)
+    mode = _mode(config, seen, method, database, continues) if needed else _left(config, copies)
+    why = _why_left(config) if mode == "reopen" else why
+    way = choice.choose(run, seen, request.physical(continues, sources), log) if needed else choice.BY_DUMP
+    if way.route:
+        warnings = list(filter(None, [older, _wal_elsewhere(run), *_copies(copies)]))
+        return choice.plan(run, seen, way, why, state, force=force, warnings=warnings)
+    if replay and needed and (seen.condition == DOWN or seen.initialised_again):
+        return _make(run, _by_dump(config, request, replay), log)
+    scope = Scope(run, seen, mode, database, bool(state) or force, request.others, method=method, replay=replay)
     chosen, passed_over, damaged, lost, better = _choose(run, sources, identity, before, scope, log)
     manifest = present(chosen.manifest)
     scope = scope.fitting(manifest)
@@ -187,7 +206,7 @@ def _make(
         accepted=_accepted(sources, chosen, scope.restored(manifest)),
         writers=tuple(writers),
         stamp=clock.stamp(now),
-        steps=tuple(_steps(config, chosen, [*writers, *map(_one_off, one_offs)], mode, before, databases))
+        steps=tuple(_steps(config, chosen, [*writers, *map(_one_off, one_offs)], mode, before, databases, replay))
         if needed
         else (),
         target=scope.target(held.of(manifest, config.database.name), chosen.id).shown,
@@ -199,7 +218,50 @@ def _make(
         untested=(*lacks.untested(stays), *scope.untested) if mode not in ("none", "reopen") else (),
         newer=tuple(named(name) for name in (*lacks.newer, *lacks.missing) if not state or name in seen.damaged),
         until=format_time(until) if until != manifest.taken_at else "",
+        headline=way.headline(until) if needed else "",
+        replay=replay if mode not in ("none", "reopen") else None,
     )
+
+
+def _assess(run: Opened, sources: Sources, asked: Optional[Entry], request: Request) -> tuple[assess.Assessment, str]:
+    """What is there, and a warning where its data is an older major's."""
+    seen = assess.assess(run, assess.reference_of(sources, asked, request.database))
+    if seen.refused and request.method not in ("rebuild", choice.METHOD):
+        raise assess.refusal(run.config, seen.refused)
+    older = majors.older_data(run) if seen.condition == DOWN else ""
+    if older and request.method != "rebuild":
+        raise majors.refusal(run, older)
+    return seen, older
+
+
+def _by_dump(config: Config, request: Request, replay: Replay) -> Request:
+    """What is asked for of a server that does not come back as a whole. In a backup that a throw-away server gives, the
+    settings and access rules are those of the server that lives: where none does, a dump that there is has to do."""
+    if request.database:
+        cause = f"{named(request.database)} alone, at {replay.instant}, needs a server that answers"
+        remedy = "Name no database: then the whole server goes to that instant."
+        raise UsageError("plan the recovery", config.stack, cause, remedy)
+    instant = request.instant
+    if not isinstance(instant, (At, Latest)):
+        cause = f"a dump is of a time, and {replay.instant} is a position in the WAL"
+        raise UsageError(
+            "plan the recovery", config.stack, cause, "Name a time (recovery_time), or leave method at auto."
+        )
+    return replace(request, before=instant.moment if isinstance(instant, At) else None, state="", replay=None)
+
+
+def _left(config: Config, copies: Sequence[str]) -> Mode:
+    """Where nothing is to be brought back: whether an earlier recovery left anything to do."""
+    shut = (config.state / logins.CLOSED).exists()
+    left = stopped(config) or shut or copies or recovery_state.unfinished(config, recovery_state.RECOVERING)
+    return "reopen" if left else "none"
+
+
+def _why_left(config: Config) -> str:
+    left = stopped(config)
+    if left:
+        return f"an earlier recovery stopped {', '.join(left)} and did not start them again"
+    return "an earlier recovery closed the database to logins and did not come to its end"
 
 
 def _mode(config: Config, seen: assess.Assessment, method: str, database: str, continues: Optional[Unfinished]) -> Mode:
@@ -245,7 +307,8 @@ def _copies(names: Sequence[str]) -> list[str]:
 class Scope:
     """Which databases a recovery is about: of those that a backup holds, and of those that the server has.
 
-    named: the only one to be replaced in a server that lives. asked: its state was named. others, method: see make().
+    named: the only one to be replaced in a server that lives. asked: its state was named. others, method, replay: see
+    make().
     better: databases of which a newer backup than the chosen one has a good copy, and which backup: they are left to
     the next recovery, which takes that one.
     """
@@ -258,6 +321,7 @@ class Scope:
     others: str
     better: Mapping[str, str] = field(default_factory=dict)
     method: str = "auto"
+    replay: Optional[Replay] = None
 
     def fitting(self, manifest: Manifest) -> Scope:
         """The same for a backup that does not come back into a server that lives: into a fresh one."""
@@ -407,14 +471,13 @@ class Scope:
         return (UNKNOWN_OTHERS,)
 
 
-def _sources(
-    run: Opened, identity: str, before: Optional[datetime], accept: bool, continues: Optional[Unfinished]
-) -> tuple[Sources, str]:
+def _sources(run: Opened, request: Request, continues: Optional[Unfinished]) -> tuple[Sources, str]:
     """The backups, and the state that was named. Where none is, a recovery that has not ended goes on with its own."""
-    if continues and continues.backup and not _named(identity, before):
+    identity, before, accept = request.identity, request.before, request.accept
+    if continues and continues.backup and not continues.replay and not (request.state or _named(identity, before)):
         return Sources(run, DATABASE, continues.backup, None, accept=accept), continues.state
     sources = Sources(run, DATABASE, identity, before, accept=accept, reach=methods.reach)
-    return sources, _named(sources.identity, before)
+    return sources, request.state or _named(sources.identity, before)
 
 
 def _named(identity: str, before: Optional[datetime]) -> str:
@@ -424,8 +487,7 @@ def _named(identity: str, before: Optional[datetime]) -> str:
 def _needed(
     config: Config,
     seen: assess.Assessment,
-    identity: str,
-    before: Optional[datetime],
+    requested: str,
     force: bool,
     database: str = "",
     holds: Optional[Collection[str]] = None,
@@ -442,7 +504,7 @@ def _needed(
         return True, f"{', '.join(wrong)}: {'damaged' if len(wrong) == 1 else 'these databases are damaged'}"
     if last and last.databases and (database or named(config.database.name) or last.databases[0]) not in last.databases:
         last = None  # it brought back others
-    return recovery_state.needed(what, condition, _named(identity, before), force, last)
+    return recovery_state.needed(what, condition, requested, force, last)
 
 
 def _require_told(entry: Entry, wrong: Mapping[Held, str]) -> None:
@@ -477,7 +539,7 @@ def _choose(
         damaged.clear()
         lost.clear()
         manifest = present(entry.manifest)
-        if (absent := scope.absent(manifest)) or scope.mode in ("none", "reopen"):
+        if (absent := scope.absent(manifest)) or scope.mode in ("none", "reopen") or scope.replay:
             return absent
         here = scope.fitting(manifest)
         less, fuller = catalog.shrunk(sources.entries, entry.id, gone=False)
@@ -613,11 +675,13 @@ def _steps(
     mode: str,
     before: Optional[datetime],
     databases: Sequence[Database] = (),
+    replay: Optional[Replay] = None,
 ) -> list[str]:
     manifest = present(chosen.manifest)
     live = ", ".join(item.name for item in databases if item.action == "restored")
     method = methods.of(manifest)
-    then = method.steps(manifest, method.instant(manifest, before), live or config.database.name or "the database")
+    source = f"{chosen.id} ({format_time(method.instant(manifest, before))})" if not replay else "that backup"
+    then = method.steps(source, live or config.database.name or "the database")
     copied = ", ".join(item.name for item in databases if item.action == "copied")
     shut = "close what is replaced to logins, end the sessions that are left"
     fresh = ", whose databases take no logins until they are filled"
@@ -625,6 +689,13 @@ def _steps(
     if copied:
         steps.insert(1, f"protect: dump {copied} out of the server, each with a fingerprint")
         steps.insert(len(steps) - 2, f"restore and verify: {copied} as they were when they were dumped")
+    if replay:
+        first = (
+            f"stand: {replay.base} and the WAL behind it in a throw-away server without a network, replayed to the"
+            " instant", "back up: each database out of that server, with a fingerprint, while the application runs on",
+            "plan: once more, with that backup",
+        )  # fmt: skip
+        return [*first, *steps]
     return steps
 
 
@@ -640,16 +711,41 @@ class _Listed:
     proven_at: Optional[str] = None
 
 
+def _replayed(replay: Replay) -> list[str]:
+    return [
+        f"all that was committed before {replay.instant}, on timeline {replay.timeline}:",
+        f"  {replay.base} taken {replay.taken_at}, and at most {human(replay.wal)} of WAL behind it",
+        "  a backup of that instant is taken and planned with first; what follows is by the newest backup there is",
+    ]
+
+
+def _late(plan: Plan, taken_at: str) -> list[str]:
+    """What has to be read first: that a time was asked for, and what comes back is older."""
+    try:
+        wished, back = clock.parse_time(plan.state), clock.parse_time(plan.until or taken_at)
+    except LifeboatError:
+        return []  # a backup was named, or nothing was
+    if plan.replay or not plan.needed or wished - back < timedelta(seconds=1):
+        return []
+    what = f"NOT the instant that was asked for, {plan.state}"
+    return [f"{what}: what comes back is of {format_time(back)}, {wished - back} earlier"]
+
+
 def text(made: Plan) -> list[str]:
     """The plan for a terminal, as an operator reads it before typing the confirmation."""
+    if made.physical:
+        return list(map(named, choice.text(made, made.physical)))
     backup = typed.build(_Listed, made.backup, partial(UsageError, "show the plan"), "backup", unknown="ignore")
     summary, proof = backup.details.primary.content, backup.proven_at
     tables = f"{summary.tables} tables, {summary.rows} rows" if summary else COPY
-    lines = assessed("the database", made)
-    lines.append(
-        f"backup: {backup.id} taken {backup.taken_at}, {human(backup.size)}, {tables},"
-        f" {f'proven {proof}' if proof else 'NOT proven by a restore'}"
-    )
+    lines = [*([made.headline] if made.headline else _late(made, backup.taken_at)), *assessed("the database", made)]
+    if made.replay:
+        lines += _replayed(made.replay)
+    else:
+        lines.append(
+            f"backup: {backup.id} taken {backup.taken_at}, {human(backup.size)}, {tables},"
+            f" {f'proven {proof}' if proof else 'NOT proven by a restore'}"
+        )
     lines += [f"  it is the database of recovery point {made.recovery_point}"] if made.recovery_point else []
     lines += [f"  it is taken from the vault: {made.location}"] if backup.place in FROM_VAULT else []
     lines += cautions(made.warnings, made.passed_over, made.accepted)
@@ -662,6 +758,8 @@ def text(made: Plan) -> list[str]:
         dumps = {named(item.name): item.taken_at or backup.taken_at for item in backup.details.databases}
         since = made.until or min((dumps[name] for name in made.replaced if name in dumps), default=backup.taken_at)
         gone = ", ".join(made.replaced) or made.target
+        if made.replay:
+            since = made.replay.since or "that instant"
         lines.append(f"data written after {since} will be missing from {gone}; it is kept aside")
     lines += [f"  {number}. {step}" for number, step in enumerate(made.steps, 1)]
     return list(map(named, lines))

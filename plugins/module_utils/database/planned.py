@@ -36,6 +36,51 @@ class Database:
 
 
 @dataclass(frozen=True)
+class Replay:
+    """How the databases come to be as they were at an instant: a throw-away server replays the WAL behind a base.
+
+    instant: that was asked for, as it is shown. recovery_time, before: the one of the two that names it now, where the
+    WAL was read for what the instant names. base: its id; taken_at: of the base. wal: bytes that are replayed, at most.
+    since: from when on written data will be missing, as far as it is known without replaying.
+    """
+
+    instant: str
+    recovery_time: str
+    before: str
+    timeline: int
+    base: str
+    taken_at: str
+    wal: int
+    since: str
+
+
+@dataclass(frozen=True)
+class PhysicalRoute:
+    """How the new data directory of a lost server is filled: from a base, and the WAL behind it until an instant.
+
+    instant: as it is shown. recovery_time, before: the one of the two that names it. base: its id; timeline: the one
+    that is followed from there. first, last: between which any instant can be gone to; end: the position of the last
+    one. at: all that was committed before that is back, as far as is known without replaying. unpacked, wal: bytes of
+    the base, and of WAL. unpack, replay: about how many seconds; measured: when on this host, empty where never.
+    """
+
+    instant: str
+    recovery_time: str
+    before: str
+    base: str
+    timeline: int
+    first: str
+    last: str
+    end: str
+    at: str
+    unpacked: int
+    wal: int
+    unpack: float
+    replay: float
+    measured: str = ""
+
+
+@dataclass(frozen=True)
 class Plan(Planned):
     """What is wrong and what will be done. Roles see it as JSON, with these names.
 
@@ -48,10 +93,13 @@ class Plan(Planned):
     one_offs: containers of `docker compose run` that are stopped with the writers, and not started again.
     lost: what does not come back as it was, a line each. turn: the number of the host's changes when it was made.
     untested: what newer backups hold and this one does not, for the record. newer: the databases among that which
-    ought to be there afterwards. until: the instant that comes back, where that is not the backup's snapshot.
+    ought to be there afterwards. until: the instant that comes back, where that is not the backup's snapshot. replay:
+    how a backup of that instant is taken first; the one in the plan is the newest then, and only says what to expect.
+    physical: the way of a rebuilt server that is filled from a base and WAL; the backup is the base then. headline:
+    what has to be read first.
     """
 
-    SPARSE: ClassVar[tuple[str, ...]] = ("until",)
+    SPARSE: ClassVar[tuple[str, ...]] = ("until", "replay", "physical", "headline")
 
     mode: Mode
     backup: Mapping[str, object]
@@ -63,6 +111,9 @@ class Plan(Planned):
     untested: tuple[Untested, ...] = ()
     newer: tuple[str, ...] = ()
     until: str = ""
+    replay: Optional[Replay] = None
+    physical: Optional[PhysicalRoute] = None
+    headline: str = ""
 
     @property
     def replaced(self) -> tuple[str, ...]:

@@ -91,7 +91,7 @@ def build(
         if plan.accepted:
             checks.append(accepted(plan.accepted))
         checks.append(_in_time(seconds, target))
-    touched = any(phase.name not in ("assess", "plan", "confirm") for phase in phases)
+    touched = any(phase.name not in ("assess", "plan", "confirm", "stand") for phase in phases)
     timeline, at_size = evidence_phases.timeline(config, recovery.scenario, phases, plan.backup)
     backup = plan.backup
     noted = [note for phase in timeline for note in phase.notes if isinstance(note, str)]

@@ -19,19 +19,21 @@ from ..base.errors import LifeboatError, Log, UsageError, present
 from ..base.text import named
 from ..database import server as database_server
 from ..database.methods.logical import dump as logical
-from ..database.wal import relations, standing, when
+from ..database.planned import Replay
+from ..database.wal import standing, when
 from ..database.wal.archive import Archive
 from ..repository import sources
 from ..repository.manifest import Manifest
 from ..site import granted
 from ..stack.runtime import Opened
-from ..wal.catalogue import Catalogue, Route, Window
-from ..wal.instants import At, Instant, Mark, Transaction
+from ..wal.catalogue import GO, Catalogue, Route, Window
+from ..wal.instants import At, Instant, Latest, Mark, Position, Table, Transaction, options
 from ..wal.records import Event
 from ..wal.segments import format_lsn
 
 SINCE = timedelta(hours=2)
 ROWS = 1000
+LOSSES = 5  # offered as what to go back before
 _AGO = re.compile(r"([1-9][0-9]{0,4})([smhd])", re.ASCII)
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
@@ -113,11 +115,70 @@ def stand(run: Opened, instant: Instant, log: Log, timeline: int = 0, source: st
 def _standing(run: Opened, instant: Instant, log: Log, timeline: int, source: str) -> Iterator[standing.Standing]:
     with lock.verifying(run.config.stack, "wal verify"), _opened(run, source) as (archive, catalogue):
         route = catalogue.route(instant, clock.now(), timeline)
-        if isinstance(instant, (Transaction, Mark)):
-            position = when.resolved(run, archive, route.window, instant, log)
-            route = catalogue.route(position, clock.now(), route.timeline)
-        with standing.standing(run, archive, route, log) as server:
+        with standing.standing(run, archive, _resolved(run, archive, catalogue, route, log), log) as server:
             yield server
+
+
+def _resolved(run: Opened, archive: Archive, catalogue: Catalogue, route: Route, log: Log) -> Route:
+    """The route to what an instant names that the WAL has to be read for."""
+    if not isinstance(route.instant, (Transaction, Mark, Table)):
+        return route
+    position = when.resolved(run, archive, route.window, route.instant, log, ROWS)
+    return catalogue.route(position, clock.now(), route.timeline)
+
+
+def shown(instant: Instant, timeline: int) -> str:
+    """The instant as a recovery's plan and its record name it."""
+    return f"{instant} on timeline {timeline}" if timeline else str(instant)
+
+
+def replay(run: Opened, instant: Instant, log: Log, timeline: int = 0) -> Optional[Replay]:
+    """How the databases come to be as they were at the instant, by base and WAL. Reads only.
+
+    None for a time before all that can be gone back to, or where there is no continuous protection: a backup has to do
+    that is older. UsageError with the nearest instants for any other instant that there is no way to.
+    """
+    if not run.config.wal.enabled:
+        if isinstance(instant, At):
+            return None
+        cause = (
+            "the stack has no continuous protection (lifeboat_wal), so that backups are all that can be gone back to"
+        )
+        raise UsageError(GO, str(instant), cause, "Name a time or a backup: recovery_time, recovery_point.")
+    reading = isinstance(instant, (Transaction, Mark, Table))  # by a throw-away container, of which there is one
+    alone = lock.verifying(run.config.stack, "plan the recovery") if reading else contextlib.nullcontext()
+    with alone, _opened(run) as (archive, catalogue):
+        if isinstance(instant, At) and all(instant.moment < window.since for window in catalogue.windows):
+            return None
+        route = _resolved(run, archive, catalogue, catalogue.route(instant, clock.now(), timeline), log)
+        end = _end(archive, route)
+    recovery_time, before = options(route.instant)
+    last = {Position: "", Latest: format_time(route.until.at)}
+    return Replay(
+        instant=shown(instant, timeline),
+        recovery_time=recovery_time,
+        before=before,
+        timeline=route.timeline,
+        base=route.base.id,
+        taken_at=format_time(route.base.at),
+        wal=max(0, end - route.base.start),
+        since=last.get(type(route.instant), str(route.instant)),
+    )
+
+
+def _end(archive: Archive, route: Route) -> int:
+    """Where the WAL ends that is replayed, as far as is known: not before it."""
+    instant, until = route.instant, route.until
+    if isinstance(instant, Position):
+        return instant.lsn
+    marks = [*archive.marks, *(span.reached for span in archive.spans)]
+    behind = [
+        mark.position for mark in marks
+        if isinstance(instant, At) and mark.at >= instant.moment and (mark.system, mark.timeline) == (
+            until.system, until.timeline
+        )
+    ]  # fmt: skip
+    return min([*behind, until.position])
 
 
 def dump(run: Opened, instant: Instant, log: Log, timeline: int = 0, source: str = sources.REPOSITORY) -> Manifest:
@@ -166,12 +227,32 @@ def happened(
     with lock.verifying(run.config.stack, "when"), _opened(run) as (archive, catalogue):
         window = _window(catalogue, timeline)
         since = since or clock.now() - SINCE
-        living = []
-        with contextlib.suppress(LifeboatError):  # the names help, and the server may be the one that is lost
-            living = relations.read(database_server.of(run))
-        names = when.names_of(run, archive, window, living)
+        names = when.names_of(run, archive, window, when.surviving(run))
         with when.dump(run, archive, window, when.start_of(archive, window, since), log) as dump:
             return when.events(dump, names, table=table, rows=rows, since=since, log=log)
+
+
+def choices(run: Opened, backup: str, taken_at: str, log: Log) -> list[str]:
+    """What a damaged server can be brought back to, as what an operator adds to the command, the newest loss first.
+    backup, taken_at: the newest backup that will do. Empty where there is nothing but that."""
+    newest = f"-e recovery_point={backup}  the newest backup that will do, of {taken_at}"
+    try:
+        windows = known(run).catalogue.windows
+        losses = happened(run, log, rows=0) if windows else []
+    except LifeboatError as exc:
+        return [f"{newest}; what else there is is not known: {exc.cause}"]
+    if not windows:
+        return []
+    until = max((window.until for window in windows), key=lambda reached: reached.at)
+    return [
+        *(f"-e before={format_lsn(event.lsn)}  before {_happening(event)}" for event in reversed(losses[-LOSSES:])),
+        newest,
+        f"-e recovery_time=latest  all that was received until {format_time(until.at)}, with each loss",
+    ]
+
+
+def _happening(event: Event) -> str:
+    return f"{event.what} {', '.join(map(named, event.names))} at {format_time(event.at)}, transaction {event.xid}"
 
 
 def _window(catalogue: Catalogue, timeline: int) -> Window:
@@ -188,7 +269,7 @@ def _window(catalogue: Catalogue, timeline: int) -> Window:
 
 def command(stack: str, event: Event) -> str:
     """What to type to have the databases as they were just before it."""
-    return f"lifeboat wal dump --stack {stack} --before {format_lsn(event.lsn)} --timeline {event.timeline}"
+    return f"lifeboat recover database --stack {stack} --before {format_lsn(event.lsn)} --timeline {event.timeline}"
 
 
 def event_dict(stack: str, event: Event) -> dict[str, object]:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from ..settings.scenarios import DATABASE
-from . import database_plan, database_protect, database_restore, stack_reopen
+from . import database_instant, database_plan, database_protect, database_restore, stack_reopen
 from .recovery import Phase, Recovery, State, mapping, sequence, texts
 
 _IN_PLACE = re.compile("Already in place of what was found: .*")
@@ -21,8 +21,17 @@ def _plan(state: State) -> Mapping[str, object]:
     asked = state.request
     return {
         "recovery_point": asked.text("recovery_point") or "latest",
-        "accept": asked.text("accept"),
         "recovery_time": asked.text("recovery_time"),
+        "before": asked.text("before"),
+        "timeline": int(asked.text("timeline") or 0),
+        **_scope(state),
+    }
+
+
+def _scope(state: State) -> Mapping[str, object]:
+    asked = state.request
+    return {
+        "accept": asked.text("accept"),
         "force": bool(asked.options.get("force")),
         "method": asked.text("method") or "auto",
         "database": asked.text("database"),
@@ -32,8 +41,17 @@ def _plan(state: State) -> Mapping[str, object]:
     }
 
 
+def _instant(state: State) -> Mapping[str, object]:
+    return {**_scope(state), "plan": state.plan}
+
+
+def _is_an_instant(state: State) -> bool:
+    """Whether the plan goes back to an instant of which there is no backup yet."""
+    return bool(state.plan.get("replay"))
+
+
 def _protect(state: State) -> Mapping[str, object]:
-    return {"plan": state.plan, "reopen": True}
+    return {"plan": state.plan, "identity": state.request.identity, "reopen": True}
 
 
 def _restore(state: State) -> Mapping[str, object]:
@@ -47,7 +65,7 @@ def _restore(state: State) -> Mapping[str, object]:
         "copied": protected.get("copied"),
         "newer": plan.get("newer"),
         "stamp": plan.get("stamp"),
-        "asked": state.request.text("recovery_time"),
+        "asked": plan.get("state"),
         "accept": state.request.text("accept"),
         "identity": state.request.identity,
         "force": True,
@@ -77,6 +95,7 @@ def _reopened(state: State) -> Mapping[str, object]:
 def _steps(state: State) -> Sequence[tuple[str, Mapping[str, object]]]:
     return (
         ("assess", state.result("plan")),
+        ("stand", state.result("stood")),
         ("protect", state.result("protected")),
         ("restore", state.result("restored")),
         ("reopen", _reopened(state)),
@@ -84,6 +103,8 @@ def _steps(state: State) -> Sequence[tuple[str, Mapping[str, object]]]:
 
 
 def _state(state: State) -> str:
+    if state.failed("stood"):
+        return "nothing of the stack was changed, and the application runs as it did"
     protected, restored = state.result("protected"), state.result("restored")
     if not protected or state.failed("protected"):
         return (
@@ -123,6 +144,7 @@ RECOVERY = Recovery(
     role="database_recovery",
     assess=Phase("plan", database_plan, _plan),
     phases=(
+        Phase("stood", database_instant, _instant, _is_an_instant),
         Phase("protected", database_protect, _protect),
         Phase("restored", database_restore, _restore, _is_needed),
     ),

@@ -71,7 +71,9 @@ class State:
 
     @property
     def plan(self) -> Mapping[str, object]:
-        return mapping(self.result("plan").get("plan"))
+        """Return the plan of the last phase that made one."""
+        made = [mapping(result["plan"]) for result in self.results.values() if "plan" in result]
+        return made[-1] if made else {}
 
     @property
     def blocked(self) -> str:

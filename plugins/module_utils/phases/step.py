@@ -41,6 +41,7 @@ TARGET: Options = {
     "recovery_point": {"type": "str", "default": "latest"},
     "recovery_time": {"type": "str", "default": ""},
 }
+INSTANT: Options = {"before": {"type": "str", "default": ""}, "timeline": {"type": "int", "default": 0}}
 ACCEPT: Options = {"accept": {"type": "str", "choices": ["", "failed"], "default": ""}}
 HOLD: Options = {"hold": {"type": "bool", "default": False}}
 RESTORE: Options = {

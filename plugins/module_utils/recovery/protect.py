@@ -261,18 +261,22 @@ class Protection(abc.ABC, Generic[S]):
             else:
                 clock.pause(began)
 
+    def start_fresh(self) -> None:
+        """Start the server whose data directory was filled, and wait until it stays up."""
+        self.stack.start([self.service], timeout=300)
+        self.wait()
+        self._settle()
+
     def _rebuild(self, stamp: str) -> tuple[str, tuple[str, ...]]:
         """Move the data directory aside and let the stack's own definition start a fresh server."""
         self.before_rebuild()
         mount = self.data_mount()
         mark(self.config, self.mark, replace(self.to_bring_back(), empty=True))
         aside = quarantine.put_aside(self.config.stack, self.stack, self.service, mount, stamp, log=self.log)
-        self.log(f"starting a fresh {self.service}")
         try:
             self.fill(mount)
-            self.stack.start([self.service], timeout=300)
-            self.wait()
-            self._settle()
+            self.log(f"starting a fresh {self.service}")
+            self.start_fresh()
         except LifeboatError as exc:
             kept, way_back = aside
             if kept:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import ClassVar, Optional
 
@@ -315,9 +315,9 @@ def seal(
     manifests: dict[str, Manifest] = {}
     for name, kind in KINDS.items():
         said: list[str] = []
-        if kind.silent and not kind.configured(config):
-            continue
         chosen = database if name == DATABASE else _chosen(config, kind, found[name], database)
+        if kind.silent and not (chosen or kind.configured(config)):
+            continue
         parts[name] = Part(chosen.id, chosen.seal) if chosen else None
         manifests.update({name: chosen} if chosen else {})
         if chosen and kind.tied and database and not _of_one_instant(chosen, database):
@@ -384,14 +384,23 @@ def _chosen(
     config: Config, kind: Kind[D], entries: Sequence[Entry], database: Optional[Manifest]
 ) -> Optional[Manifest]:
     """The newest good backup; of a component that is tied to the rows, the newest one of their instant."""
-    if not kind.configured(config):
-        return None
     usable = catalog.sound(entries)
+    if not kind.configured(config):
+        return _received_lately(config, usable, database) if kind.silent and config.keeper.directory else None
     if kind.tied and database:
         usable = [manifest for manifest in usable if _of_one_instant(manifest, database)] or usable
     if not usable:
         return _newest(config, entries, kind.name) if kind.needed else None
     return usable[-1]
+
+
+def _received_lately(config: Config, usable: Sequence[Manifest], database: Optional[Manifest]) -> Optional[Manifest]:
+    """A keeper's configuration may not say all that its stack has: what came in these days is in its points, too."""
+    if not usable:
+        return None
+    latest = database.taken_at if database else usable[-1].taken_at
+    recent = latest - usable[-1].taken_at <= timedelta(hours=config.keeper.silent_hours)
+    return usable[-1] if recent else None
 
 
 def _newest(config: Config, entries: Sequence[Entry], component: str) -> Manifest:

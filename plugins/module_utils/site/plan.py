@@ -10,7 +10,7 @@ when it turns out that its backup is damaged, or that the key does not open it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import Optional
@@ -365,7 +365,7 @@ def choose(run: Opened, store: Repository, request: Request, *, log: Log) -> Cho
             (accepted if borne else bad).extend(f"{item.name}: {item.detail}" for item in proved if item.result == FAIL)
         if not bad:
             good = {name: manifest for name, manifest in parts.items() if manifest}
-            inventory = state_of(config, good.get(CONFIG))
+            inventory = state_of(config, good.get(CONFIG), good)
             checks += [inventory.check] if inventory else []
             checks += [*_tried(store, good, request), *left.checks, *left_out.buckets(good.get(OBJECTS))]
             lacks = lacking.of(config, found[DATABASE], good[DATABASE], None) if DATABASE in good else None
@@ -394,14 +394,16 @@ def choose(run: Opened, store: Repository, request: Request, *, log: Log) -> Cho
             )  # fmt: skip
 
 
-def state_of(config: Config, manifest: Optional[Manifest]) -> Optional[StateInventory]:
-    """What the lost host's services mounted, by its last backup of the configuration: what was in no backup does not
-    come back. None of a stack that is no Compose project."""
+def state_of(
+    config: Config, manifest: Optional[Manifest], components: Collection[str]
+) -> Optional[StateInventory]:  # fmt: skip
+    """What the lost host's services mounted, by its last backup of the configuration: what was in no backup, or in none
+    of these components', does not come back. None of a stack that is no Compose project."""
     if config.runtime.type != "compose":
         return None
     inventory = manifest.detailed(ConfigDetails).state if manifest else None
     if inventory is not None:
-        return inventory.judged(config)
+        return inventory.within(components).judged(config)
     which = f"{manifest.id} was taken by an earlier Lifeboat, and" if manifest else "the point has no backup that"
     return StateInventory(problems=(f"{which} {'does not say' if manifest else 'says'} what the services mounted",))
 

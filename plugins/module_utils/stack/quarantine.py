@@ -90,6 +90,8 @@ def put_aside(
         _make_again(stack_name, mount, log)
         return "", ()
     stack.by_hand(service)  # what cannot be told afterwards must fail before
+    if not filesystem.is_filled(mount.path):
+        return "", ()
     kept = aside(stack_name, mount, stamp)
     log(f"quarantined {mount.path} as {kept}")
     return str(kept), way_back(stack, service, mount, kept)

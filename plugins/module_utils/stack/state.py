@@ -11,7 +11,7 @@ whose host is gone knows it too. What nobody protected or excluded is COULD_NOT_
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Final, Literal, Optional
 
@@ -98,6 +98,18 @@ class StateInventory:
 
     def with_protection(self, protection: str) -> tuple[StateMount, ...]:
         return tuple(mount for mount in self.mounts if mount.protection == protection)
+
+    def within(self, components: Collection[str]) -> StateInventory:
+        """The same for a recovery point that holds these: what another component protects does not come back by it."""
+        mounts = [
+            replace(
+                mount, protection=UNPROTECTED, by="", why=f"the recovery point does not hold its backup ({mount.by})"
+            )
+            if mount.protection == PROTECTED and mount.by and mount.by not in components
+            else mount
+            for mount in self.mounts
+        ]
+        return replace(self, mounts=tuple(mounts))
 
     @property
     def unprotected(self) -> tuple[StateMount, ...]:

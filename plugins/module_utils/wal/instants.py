@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import Union
+from typing import Optional, Union
 
 from ..base.clock import format_time, parse_time
 from ..base.errors import UsageError
@@ -25,12 +25,13 @@ LATEST_WORD = "latest"
 _ZONED = re.compile(r"(\S+(?: \S+)?) ([A-Z][A-Za-z0-9_+-]*(?:/[A-Za-z0-9_+-]+){0,2})", re.ASCII)
 _LSN = re.compile(r"[0-9A-Fa-f]{1,8}/[0-9A-Fa-f]{1,8}", re.ASCII)
 _MARK = "mark:"
+_TABLE = re.compile(r"[^\s./]+\.[^/]+")  # schema.name
 _MARK_BYTES = 63
 _MOST_XID = (1 << 32) - 1
 _FIRST_XID = 3  # the first one that a transaction can have
 _FORMS = (
     "Write a time like 2026-12-01T22:02:11+09:00, or latest; before: a position like 0/A41607C8, a transaction like"
-    " 918233, or mark:before-upgrade."
+    " 918233, a table like app.items, or mark:before-upgrade."
 )
 
 
@@ -82,7 +83,17 @@ class Mark:
         return f"mark {named(self.name)}"
 
 
-Instant = Union[At, Latest, Position, Transaction, Mark]
+@dataclass(frozen=True)
+class Table:
+    """All that was committed before the last loss of that table, as `lifeboat when` finds it: schema.name."""
+
+    name: str
+
+    def __str__(self) -> str:
+        return f"the last loss of {named(self.name)}"
+
+
+Instant = Union[At, Latest, Position, Transaction, Mark, Table]
 
 
 def parse(text: str) -> Instant:
@@ -94,8 +105,26 @@ def parse(text: str) -> Instant:
     return At(_local(zoned.group(1), zoned.group(2), plain) if zoned else parse_time(plain).astimezone(timezone.utc))
 
 
+def requested(recovery_time: str, before: str) -> Optional[Instant]:
+    """The instant that an operator names by one of the two; None where both are empty. UsageError where both are not,
+    or where it is no instant."""
+    if recovery_time and before:
+        cause = f"before={named(before)} is another instant"
+        raise UsageError(READ, f"recovery_time={recovery_time}", cause, "Name one of them.")
+    if before:
+        return parse_before(before)
+    return parse(recovery_time) if recovery_time else None
+
+
+def options(instant: Instant) -> tuple[str, str]:
+    """The two options, recovery_time and before, by which requested() gives the instant again: to the microsecond."""
+    if isinstance(instant, At):
+        return instant.moment.isoformat(), ""
+    return (str(instant), "") if isinstance(instant, Latest) else ("", str(instant))
+
+
 def parse_before(text: str) -> Instant:
-    """The instant of `before`: a position, a transaction or a mark. UsageError where it is none of them."""
+    """The instant of `before`: a position, a transaction, a table or a mark. UsageError where it is none of them."""
     plain = text.strip()
     if plain.startswith(_MARK):
         name = plain[len(_MARK) :]
@@ -108,7 +137,10 @@ def parse_before(text: str) -> Instant:
         if not _FIRST_XID <= int(plain) <= _MOST_XID:
             raise UsageError(READ, plain, f"a transaction has a number from {_FIRST_XID} to {_MOST_XID}", _FORMS)
         return Transaction(int(plain))
-    raise UsageError(READ, plain, "it is neither a position in the WAL, nor a transaction, nor a mark", _FORMS)
+    if _TABLE.fullmatch(plain) and named(plain) == plain:
+        return Table(plain)
+    cause = "it is neither a position in the WAL, nor a transaction, nor a table, nor a mark"
+    raise UsageError(READ, plain, cause, _FORMS)
 
 
 def _local(clock_time: str, zone: str, text: str) -> datetime:

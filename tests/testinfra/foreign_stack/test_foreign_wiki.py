@@ -120,8 +120,10 @@ class Wiki:
 
     def start(self) -> None:
         self.host.run("mkdir", "-p", "/srv/wiki/uploads")
-        for name, text in (("compose.yml", json.dumps(definition(self.hush))), ("root.txt", f"{self.password}\n")):
-            self.host.run("sh", "-c", 'umask 077; cat > "/srv/wiki/$0"', name, stdin=text)
+        # MariaDB's own user reads root.txt through its mount, as it does in the official image.
+        texts = {"compose.yml": (json.dumps(definition(self.hush)), "077"), "root.txt": (f"{self.password}\n", "022")}
+        for name, (text, mask) in texts.items():
+            self.host.run("sh", "-c", 'umask "$1"; cat > "/srv/wiki/$0"', name, mask, stdin=text)
         self.compose("up", "--detach", "--wait", "--pull", "never")
         self.compose("exec", "-T", "web", "python3", "-", stdin=FILL)
         self.mariadb("mariadb", "-uroot", "--default-character-set=utf8mb4", stdin=SQL)

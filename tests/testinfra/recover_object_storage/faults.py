@@ -14,7 +14,8 @@ VOLUME = "shop_objectdata"
 @dataclass(frozen=True)
 class Fault:
     """condition, finding: what the plan must say. mode: how it must be recovered. kept: the old data directory lies in
-    quarantine. loses: the object written after the recovery point is gone.
+    quarantine. loses: the object written after the recovery point is gone; None where that depends on what the server
+    has in memory.
     """
 
     name: str
@@ -23,7 +24,7 @@ class Fault:
     finding: str
     mode: str
     kept: bool = False
-    loses: bool = True
+    loses: bool | None = True
 
 
 def directory(stack: Stack) -> str:
@@ -56,15 +57,16 @@ def empty_while_stopped(stack: Stack) -> None:
 
 
 def empty_while_running(stack: Stack) -> None:
-    """It continues to serve from the files that it has open, so what no backup has can be copied out of it."""
+    """It continues to serve from the files that it has open, so what no backup has can be copied out of it: but for
+    names that it had written to a file, and then needs to open again."""
     stack.host.run("find", directory(stack), "-mindepth", "1", "-delete")
 
 
 def corrupt(stack: Stack) -> None:
-    """Noise over the bytes of every object; the names are all there."""
+    """Noise over the bytes of every object, behind the 8 of the file's own; the names are all there."""
     stack.compose("stop", "objects")
     noise = 'cd "$0" && for f in uploads_*.dat; do size=$(stat -c %s "$f");'
-    noise += ' head -c "$size" /dev/urandom | dd of="$f" bs=1024 seek=1 conv=notrunc status=none; done'
+    noise += ' head -c "$size" /dev/urandom | dd of="$f" bs=64K oflag=seek_bytes seek=8 conv=notrunc status=none; done'
     stack.host.run("sh", "-ec", noise, directory(stack))
     stack.compose("start", "objects")
     stack.wait_until_well()
@@ -98,7 +100,7 @@ FAULTS = (
         "objects is empt",
         "rebuild",
         kept=True,
-        loses=False,
+        loses=None,
     ),
     Fault("data directory corrupted", corrupt, "damaged", "objects read are damaged", "rebuild", kept=True),
     Fault("volume removed", remove_volume, "down", "objects is absent", "fill"),

@@ -136,8 +136,9 @@ class Method(abc.ABC):
         """How the server has to be for a restore."""
 
     @abc.abstractmethod
-    def steps(self, manifest: Manifest, until: datetime, live: str) -> tuple[str, ...]:
-        """What a restore does, for the plan that an operator reads. live: the names of what is replaced."""
+    def steps(self, source: str, live: str) -> tuple[str, ...]:
+        """What a restore does, for the plan that an operator reads. source: the backup, and of which instant. live: the
+        names of what is replaced."""
 
     def lost(self, run: Opened, manifest: Manifest, folder: Path) -> list[str]:
         """What a server that is rebuilt or filled does not have as it was, a line each. folder: of the artefacts."""

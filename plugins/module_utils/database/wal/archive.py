@@ -28,7 +28,7 @@ from ...repository.manifest import Artefact
 from ...stack.runtime import Opened
 from ...tools import age
 from ...wal import catalogue, notes, segments, spans
-from ...wal.catalogue import Base, Catalogue
+from ...wal.catalogue import Base, Catalogue, Route
 from ...wal.notes import Reached
 from ...wal.segments import Fork, parse_lsn, wrong
 from ...wal.spans import Piece, Span
@@ -135,6 +135,29 @@ class Archive:
                 )
         target.chmod(0o644)  # the server's user reads it; nobody else comes so far
         return True
+
+    def require(self, route: Route, end: int) -> int:
+        """See that all WAL is as it was written that leads from the route's base to that position. Returns how many
+        bytes of the repository it is. Raises IntegrityError with the instant before what is damaged."""
+        read = 0
+        for span, piece in self._leading(route, end):
+            try:
+                read += sum(map(len, spans.stored(self.repo, span.id, piece.artefact)))
+            except IntegrityError as exc:
+                exc.remedy = f"Go to an instant before it: before={segments.format_lsn(piece.start)}. {exc.remedy}"
+                raise
+        return read
+
+    def _leading(self, route: Route, end: int) -> Iterator[tuple[Span, Piece]]:
+        """The pieces from the base to that position, on its timeline and on those that this one was forked off."""
+        left = {fork.parent: fork.position for fork in route.window.path}
+        for span in sorted(self.spans, key=lambda span: (span.timeline, span.start)):
+            if span.system != route.base.system or not route.base.timeline <= span.timeline <= route.timeline:
+                continue
+            if span.timeline != route.timeline and span.timeline not in left:
+                continue
+            until = min(end, left.get(span.timeline, end)) if span.timeline != route.timeline else end
+            yield from ((span, piece) for piece in span.pieces if piece.end > route.base.start and piece.start < until)
 
     def _history(self, system: str, name: str) -> Optional[bytes]:
         span, artefact = self._histories.get((system, name), (None, None))

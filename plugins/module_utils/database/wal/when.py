@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Optional, Protocol
 
 from ...base import filesystem, pipeline
-from ...base.errors import IntegrityError, Log, NotFoundError, SpaceError, UnverifiedError
+from ...base.errors import IntegrityError, LifeboatError, Log, NotFoundError, SpaceError, UnverifiedError
 from ...base.text import human, named
 from ...repository import manifest as manifests
 from ...repository.components import BASE
@@ -29,10 +29,11 @@ from ...stack.runtime import Opened, exec_command
 from ...tools import age
 from ...wal import records, segments
 from ...wal.catalogue import Window
-from ...wal.instants import Instant, Mark, Position, Transaction
+from ...wal.instants import Instant, Mark, Position, Table, Transaction
 from ...wal.records import Commits, Effects, Event, Locks, Names, Tally
 from ...wal.segments import format_lsn, parse_lsn
 from .. import scratch
+from .. import server as database_server
 from . import relations, standing
 from .archive import Archive
 from .relations import Entry
@@ -254,17 +255,34 @@ class _Finder:
                 self.position = parse_lsn(lsn.group(1))
 
 
-def resolved(run: Opened, archive: Archive, window: Window, instant: Instant, log: Log) -> Position:
+def resolved(run: Opened, archive: Archive, window: Window, instant: Instant, log: Log, rows: int) -> Position:
     """The position just before what the instant names: from the newest base on, then from the one before it.
-    NotFoundError where the window does not have it."""
+    NotFoundError where the window does not have it. rows: from which on a DELETE or UPDATE is the loss of a table."""
     end = window.until.position
+    names = names_of(run, archive, window, surviving(run)) if isinstance(instant, Table) else Names()
     for base in reversed(window.bases):
-        finder = _Finder(instant)
         with dump(run, archive, window, base.start, log, end) as source:
-            source.scan("--rmgr=XLOG" if isinstance(instant, Mark) else "--rmgr=Transaction", reader=finder)
-        if finder.position is not None:
-            log(f"{instant} is at {format_lsn(finder.position)}")
-            return Position(finder.position)
+            position = _position(source, instant, names, rows, log)
+        if position is not None:
+            log(f"{instant} is at {format_lsn(position)}")
+            return Position(position)
         end = base.start
     cause = f"it is not in the WAL from {format_lsn(end)} to {window.until.lsn} of timeline {window.timeline}"
     raise NotFoundError(FIND, str(instant), cause, "Find what happened, and when: lifeboat when.")
+
+
+def _position(source: Dump, instant: Instant, names: Names, rows: int, log: Log) -> Optional[int]:
+    if isinstance(instant, Table):
+        happened = events(source, names, table=instant.name, rows=rows, since=None, log=log)
+        losses = [event.lsn for event in happened if instant.name in event.names]
+        return losses[-1] if losses else None
+    finder = _Finder(instant)
+    source.scan("--rmgr=XLOG" if isinstance(instant, Mark) else "--rmgr=Transaction", reader=finder)
+    return finder.position
+
+
+def surviving(run: Opened) -> Sequence[Entry]:
+    """The relations of the living server; none where that is what was lost."""
+    with contextlib.suppress(LifeboatError):
+        return relations.read(database_server.of(run))
+    return ()

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Callable, Optional, TypeVar
 
 from ....base.checks import FAIL, Check, ended, verdict
-from ....base.clock import format_time
 from ....base.errors import IntegrityError, LifeboatError, Log, SpaceError
 from ....base.text import human, named, of_other
 from ....repository.details import LOGICAL, DumpDetails
@@ -58,9 +57,9 @@ class Logical(Method):
         """It fills a server that runs: the one that lives, or a fresh one."""
         return "running"
 
-    def steps(self, manifest: Manifest, until: datetime, live: str) -> tuple[str, ...]:
+    def steps(self, source: str, live: str) -> tuple[str, ...]:
         return (
-            f"restore: roles, then {manifest.id} ({format_time(until)}) into a new database beside",
+            f"restore: roles, then {source} into a new database beside",
             f"verify: rows, content, sequences, schema, settings against the backup's fingerprint; only then"
             f" swap {live}",
         )
