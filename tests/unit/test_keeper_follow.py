@@ -561,20 +561,47 @@ def test_root_who_spoils_everything_spoils_nothing_here(world: Followed) -> None
 def test_silence_is_an_alarm(world: Followed) -> None:
     world.follow()
     assert world.kinds().count("behind") == 1
-    assert "no note of WAL came ever" in next(item.message for item in world.alarms() if item.kind == "behind")
+    assert "no WAL came ever" in next(item.message for item in world.alarms() if item.kind == "behind")
     world.write()
     world.follow()
-    world.now += timedelta(minutes=10)
+    world.now += timedelta(minutes=9)
     assert "behind" not in world.kinds()
     world.now += timedelta(seconds=1)
     assert "behind" in world.kinds()
     shutil.rmtree(world.host)
     assert world.follow().problem is not None
     (alarm,) = [item for item in world.alarms() if item.kind == "behind"]
-    assert format_time(world.known.noted_at or START) in alarm.message
+    assert format_time(world.known.until or START) in alarm.message
     assert "; the last run: " in alarm.message
     world.config = dataclasses.replace(world.config, wal=WalSettings())
     assert "behind" not in world.kinds()
+
+
+def test_notes_of_long_ago_are_no_proof_that_all_is_here(world: Followed) -> None:
+    """They come now, as after a keeper was away; a host that stopped its sender could make such."""
+    world.write()
+    world.now += timedelta(minutes=20)
+    world.follow()
+    assert world.known.noted_at == world.now
+    assert "behind" in world.kinds()
+    (check,) = [one for one in status.status(Opened(world.config), now=world.now).checks if one.name == "last note"]
+    assert check.result == "FAIL"
+    world.write()
+    world.follow()
+    assert "behind" not in world.kinds()
+
+
+def test_a_note_that_promises_the_future_is_strange(world: Followed) -> None:
+    world.write()
+    world.now += 30 * DAY
+    world.write()
+    world.now -= 30 * DAY
+    done = world.follow()
+    (item,) = done.strange
+    assert (item.what, done.notes) == (world.spans[0], 1)
+    assert "note-000002.json says what was committed until after now" in item.why
+    assert world.known.reached is not None
+    assert world.known.reached < world.now
 
 
 def told(world: Followed) -> dict[str, float]:
@@ -588,7 +615,7 @@ def test_status_and_metrics_say_when_the_last_note_came(world: Followed) -> None
     assert told(world)[name] == 0
     world.write()
     world.follow()
-    assert told(world)[name] == world.now.timestamp()
+    assert told(world)[name] == (world.now - MINUTE).timestamp(), "until then all is here"
     assert told(world)['lifeboat_keeper_alarm{stack="shop",kind="behind"}'] == 0
     checks = {check.name: check for check in status.status(Opened(world.config), now=world.now).checks}
     assert checks["last note"].result == "PASS"

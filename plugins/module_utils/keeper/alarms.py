@@ -101,12 +101,12 @@ def _silent(config: Config, receipts: Receipts, backups: Mapping[str, Sequence[E
 
 def _behind(config: Config, followed: Followed, now: datetime) -> list[Alarm]:
     """A quiet stack sends a note every five minutes, so that silence is no quiet."""
-    last = followed.noted_at
+    last = followed.until
     if not config.wal.enabled or (last and now - last <= BEHIND):
         return []
     since = f"since {format_time(last)}" if last else "ever"
     failed = f"; the last run: {named(followed.failed)}" if followed.failed else ""
-    return [Alarm("behind", f"no note of WAL came {since}{failed}")]
+    return [Alarm("behind", f"no WAL came {since}{failed}")]
 
 
 def _strange(receipts: Receipts) -> list[Alarm]:

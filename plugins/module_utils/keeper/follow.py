@@ -251,6 +251,8 @@ class _Follow:
         note = notes.parse(data, identity, number, self._config.stack)
         if note.previous != (chain[-1][1] if chain else ""):
             raise wrong(_FOLLOW, identity, f"{note.name} does not follow the note that the keeper has before it")
+        if note.reached.at > self._began + TOLERANCE:
+            raise wrong(_FOLLOW, identity, f"{note.name} says what was committed until after now")
         span = spans.of_notes(identity, [*chain, (note, notes.digest(data))])
         if span.size > receive.most(self._keeper):
             raise wrong(_FOLLOW, identity, f"it has {human(span.size)}, more than {human(receive.most(self._keeper))}")

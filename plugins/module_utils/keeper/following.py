@@ -33,6 +33,12 @@ class Followed:
     used: int = 0
     measured_at: Optional[datetime] = None
 
+    @property
+    def until(self) -> Optional[datetime]:
+        """Since when something may be missing. Notes may come that say it of long ago, as after a keeper was away, and
+        a host whose clock is ahead says it of later than they came."""
+        return min(self.noted_at, self.reached) if self.noted_at and self.reached else None
+
 
 def followed(config: Config) -> Followed:
     """What is remembered; nothing where it cannot be read: the spans themselves say the rest."""

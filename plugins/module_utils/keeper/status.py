@@ -41,7 +41,7 @@ UNTESTED = (
 class Status:
     """The state of a keeper. entries: for every backup and point its id, when it was received, and why the retention
     does not count it. alarms: their kinds; None if the log cannot be read. pulled_at: when the last whole pull ended.
-    noted_at: when the last note of WAL came, where it is followed.
+    noted_at: until when all WAL is here, where it is followed.
     """
 
     stack: str
@@ -107,7 +107,7 @@ def status(run: Opened, *, now: datetime) -> Status:
     described = tuple(_entry(receipts, entry.id, entry.problem) for entry in entries)
     last = receipts.last_whole
     kinds = frozenset(item.kind for item in wrong)
-    noted = wal.noted_at if config.wal.enabled else None
+    noted = wal.until if config.wal.enabled else None
     return Status(config.stack, tuple(found), described, kinds, last.at if last else None, noted)
 
 
@@ -132,10 +132,10 @@ def _pulled(receipts: Receipts, hours: int, now: datetime) -> Check:
 
 def _noted(wal: Followed, now: datetime) -> Check:
     """How far the WAL is here: a quiet stack's goes on, too."""
-    if wal.noted_at is None or wal.reached is None:
+    if wal.noted_at is None or wal.reached is None or wal.until is None:
         return Check("last note", FAIL, "none ever came")
     words = f"of WAL, at {format_time(wal.noted_at)}: what was committed before {format_time(wal.reached)} is here"
-    return at_most("last note", (now - wal.noted_at).total_seconds(), BEHIND.total_seconds(), "s", words)
+    return at_most("last note", (now - wal.until).total_seconds(), BEHIND.total_seconds(), "s", words)
 
 
 def _compared(receipts: Receipts, backups: Mapping[str, Sequence[Entry]]) -> Check:
