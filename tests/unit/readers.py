@@ -237,6 +237,7 @@ READERS = (
             "database/assess.py": "_fingerprint",
             "database/cluster.py": "read of _alike",
             "database/server.py": "parsed",
+            "database/wal/proof.py": "_expected",
         },
         "{database/fingerprint.py:LARGEST|b}, unpacked; of the settings {base/filesystem.py:LARGEST|b}",
         ENTRIES,
@@ -267,7 +268,7 @@ READERS = (
         "what follows is not read; a pipe or a link is no version",
     ),
     Reader(
-        "what a tool prints: docker, git, ssh-keygen, tar, pg_dump, detect-secrets",
+        "what a tool prints: docker, git, ssh-keygen, tar, pg_dump, pg_waldump, detect-secrets",
         "a container, a remote, an archive, a commit",
         {
             "base/pipeline.py": "_Collector _read _start Tail._take output probe",
@@ -278,8 +279,11 @@ READERS = (
             "configuration/services.py": "_answer",
             "operations/discover.py": "_projects survey",
             "dumps/sources.py": "_option definition",
+            "database/wal/rows.py": "Rows.write",
+            "wal/cuts.py": "parse Search.add",
         },
-        "{base/pipeline.py:output(limit)|b}, or {base/pipeline.py:_ANSWER|b} where failure is an answer; of"
+        "{base/pipeline.py:output(limit)|b}, or {base/pipeline.py:_ANSWER|b} where failure is an answer; of a line of"
+        " pg_waldump {database/wal/rows.py:_ROW|b}, of"
         " errors the last {base/pipeline.py:STDERR_KEPT|b}; Compose itself may take {stack/compose.py:MOST_MEMORY|b}",
         ENTRIES,
         DEPTH,

@@ -105,7 +105,7 @@ def test_it_leaves_the_settings_of_the_base_and_none_of_its_own(
     made = Staying(tmp_path, monkeypatch)
     made.room.unpack(made.manifest)
     assert made.ran[:2] == [
-        ["mkdir", "-m", "0700", str(made.data)],
+        ["mkdir", "-p", "-m", "0700", str(made.data)],
         ["chown", "7:8", str(made.inside), str(made.data.parent), str(made.data)],
     ]
     for name in ("postgresql.conf", "pg_hba.conf", "pg_ident.conf", "standby.signal", "postmaster.opts"):
@@ -422,7 +422,7 @@ class Directory:
     ) -> Iterator[Room]:  # fmt: skip
         self.asked.append((image, destination))
         folder = destination.mounted / destination.below
-        folder.mkdir(mode=0o700)
+        folder.mkdir(mode=0o700, exist_ok=True)
         self.rooms.append(Room(run, way, folder, self.server))
         yield self.rooms[-1]
 

@@ -30,11 +30,12 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.database.wal.preflight
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.wal.receiver import Enabled, Way
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.wal.send import Ledger
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import continuous, metrics
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository import repositories
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.details import Gap
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.s3 import S3Repository
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from ansible_collections.lifeboat.dr.plugins.module_utils.wal.notes import Reached
-from builders import Runner, make_config
+from builders import Runner, make_config, publish_base
 from test_wal_receive import OURS, PLAIN, SYSTEM
 
 NOW = datetime(2026, 12, 1, 13, 0, tzinfo=timezone.utc)
@@ -109,7 +110,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, runner: Runner) -> Wo
 
 def test_the_plan_changes_nothing(world: World) -> None:
     plan = continuous.plan(world.run)
-    assert [step.split(" ")[0] for step in plan.steps] == ["make", "set", "make", "write", "write", "write", "receive"]
+    assert [step.split(" ")[0] for step in plan.steps] == ["make", "set", "make", *4 * ["write"], "receive"]
     assert plan.limit == 16 * GIB
     assert world.server.sql == []
     assert world.systemctl == []
@@ -225,7 +226,7 @@ def test_disable_undoes_what_enable_did(world: World, monkeypatch: pytest.Monkey
     world.server.sql.clear()
     world.runner.ran.clear()
     steps = continuous.disable(world.run, world.log.append, dry_run=True)
-    assert [step.split(" ")[0] for step in steps] == ["stop", "drop", "reset", "drop", "remove", "remove", "remove"]
+    assert [step.split(" ")[0] for step in steps] == ["stop", "drop", "reset", "drop", *4 * ["remove"]]
     assert world.runner.ran == []
     assert world.server.sql == []
     sent: list[bool] = []
@@ -267,6 +268,8 @@ RECEIVES = dataclasses.replace(OURS, pid=7, application=preflight.SLOT, safe=3 *
 
 def protect(world: World, slot: SlotState | None = RECEIVES, **facts: Any) -> None:
     receiver.remember(world.run.config, Enabled(SYSTEM, 4 * GIB))
+    if not world.run.once(repositories.repository_of).published("base"):
+        publish_base(world.root)
     slots = (slot,) if slot else ()
     world.facts = dataclasses.replace(PLAIN, slot_states=slots, role=ROLE, limit=4096, **facts)
 
@@ -277,7 +280,7 @@ def test_all_is_well(world: World) -> None:
     found = checks(world)
     assert found.pop("wal off the host")[0] == "COULD_NOT_VERIFY", "there is no vault"
     assert {result for result, _detail in found.values()} == {"PASS"}
-    assert set(found) == {"wal receiver", "wal slot", "wal behind", "wal spool", "wal gaps"}
+    assert set(found) == {"wal receiver", "wal slot", "wal behind", "wal spool", "wal base", "wal gaps"}
 
 
 BUCKET = {"type": "s3", "bucket": "b", "endpoint_url": "http://127.0.0.1:9"}
@@ -332,10 +335,13 @@ def test_what_is_behind_or_has_a_gap_fails(world: World) -> None:
     assert checks(world)["wal behind"][0] == "FAIL"
     world.sends(at=NOW + timedelta(hours=1))
     assert checks(world)["wal behind"][0] == "FAIL", "a time in the future was not reached"
+    world.sends(gaps=(dataclasses.replace(GAP, end="0/3000000"),))
+    found = checks(world)
+    assert found["wal gaps"] == ("FAIL", "from 0/1000000 to 0/3000000: the slot was lost")
+    assert found["wal base"][0] == "FAIL"
+    assert "a gap from 0/1000000 to 0/3000000" in found["wal base"][1]
     world.sends(gaps=(GAP,))
-    result, detail = checks(world)["wal gaps"]
-    assert result == "FAIL"
-    assert "from 0/1000000 to 0/2000000: the slot was lost" in detail
+    assert checks(world)["wal gaps"] == ("PASS", "closed by a base: from 0/1000000 to 0/2000000: the slot was lost")
 
 
 def test_a_server_that_does_not_answer_is_not_called_well(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,7 +27,7 @@ from ..base.errors import IntegrityError, LifeboatError, Log, UnverifiedError, U
 from ..base.filesystem import explained
 from ..base.version import VERSION
 from ..operations import schedule
-from ..repository.components import KINDS
+from ..repository.components import KINDS, TAKEN
 from ..settings import config
 from ..stack import hook_debts
 from ..stack.runtime import Opened
@@ -435,7 +435,7 @@ def _number(text: str) -> int:
 
 def _backup_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "component", nargs="?", choices=list(KINDS), help="what to back up (default: all, sealed as one point)"
+        "component", nargs="?", choices=TAKEN, help="what to back up (default: all but a base, sealed as one point)"
     )
     parser.add_argument("--seal", action="store_true", help="tie the newest backups into a recovery point afterwards")
     parser.add_argument(

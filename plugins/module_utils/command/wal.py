@@ -108,6 +108,7 @@ def _receive(run: Opened, arguments: argparse.Namespace, log: Log) -> Answer:
 
 def _send(run: Opened, arguments: argparse.Namespace, log: Log) -> Answer:
     state = send.send(run, log)
+    continuous.renew(run, state, log)
     reached = state.reached
     result = {"span": state.span, "number": state.number, "position": state.position}
     return 0, result, [f"sent until {reached.lsn}, {format_time(reached.at)}" if reached else "nothing was sent"]

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import time
@@ -25,7 +26,7 @@ from ..base.text import human, named
 from ..base.throttle import parse_rate
 from ..database import server as database_server
 from ..database.server import Server, literal
-from ..database.wal import preflight, receiver, send, vault, watch
+from ..database.wal import base, preflight, receiver, send, vault, watch
 from ..database.wal.preflight import ENABLE, ROLE, SLOT, Facts
 from ..database.wal.receiver import Enabled, Way
 from ..database.wal.send import Ledger
@@ -43,6 +44,8 @@ _RUNS = Path("/run/systemd/system")  # https://www.freedesktop.org/software/syst
 _MEBI = 1 << 20
 _PATIENCE = 90.0  # seconds until the first note
 _SENT = 3600  # seconds that one pass may take
+_STARTED = "base-started"  # in the state directory, as old as the last try of a base that was needed at once
+_AGAIN = 900.0  # seconds until such a base is tried again
 
 _RECEIVER = """\
 # By Lifeboat (lifeboat wal enable), which writes it again.
@@ -89,6 +92,19 @@ AccuracySec=1
 WantedBy=timers.target
 """
 
+_BASE = """\
+# By Lifeboat (lifeboat wal enable), which writes it again.
+[Unit]
+Description=Take a base of {stack} at once, as none leads on to its WAL
+
+[Service]
+Type=oneshot
+ExecStart={agent} backup base --stack {stack} --wait 3600
+TimeoutStartSec=infinity
+Nice=5
+UMask=0077
+"""
+
 
 def units(config: Config) -> dict[Path, str]:
     """The units of a stack, by their files."""
@@ -102,7 +118,12 @@ def units(config: Config) -> dict[Path, str]:
         UNITS / f"lifeboat-wal-{stack}.service": _RECEIVER.format(**words),
         UNITS / f"lifeboat-send-{stack}.service": _SENDER.format(**words),
         UNITS / f"lifeboat-send-{stack}.timer": _TIMER.format(**words),
+        UNITS / _base_unit(config): _BASE.format(**words),
     }
+
+
+def _base_unit(config: Config) -> str:
+    return f"lifeboat-base-{config.stack}.service"
 
 
 def _container(config: Config) -> str:
@@ -249,7 +270,7 @@ def _start(config: Config, log: Log) -> None:
             with explained("write the unit", path):
                 filesystem.write(path, text.encode(), path.with_name(f".{path.name}.new"))
                 path.chmod(0o644)
-    names = [path.name for path in units(config) if "send" not in path.name or path.suffix == ".timer"]
+    names = [path.name for path, text in units(config).items() if "[Install]" in text]
     if changed:
         _systemctl("daemon-reload")
     _systemctl("enable", "--now", *names)
@@ -271,7 +292,7 @@ def _wait(config: Config, note: Enabled, seconds: float, log: Log) -> None:
     while True:
         state = send.ledger(config)
         if state and state.system == note.system and state.number and state.reached:
-            log(f"any instant from {format_time(state.reached.at)} on is received; it can be gone back to with a base")
+            log(f"any instant from {format_time(state.reached.at)} on is received; the sender has a base taken next")
             return
         if time.monotonic() - began >= seconds:
             raise UnverifiedError(
@@ -280,6 +301,28 @@ def _wait(config: Config, note: Enabled, seconds: float, log: Log) -> None:
                 f" lifeboat wal status --stack {config.stack}",
             )  # fmt: skip
         clock.pause(began)
+
+
+def renew(run: Opened, state: Ledger, log: Log) -> None:
+    """Start a base where none leads on to what is received, as after a gap. The sender waits for none, and goes on
+    whatever comes of it."""
+    try:
+        why = base.due(repositories.repository_of(run), state)
+        if why and _try_again(run.config):
+            log(f"a base is taken now: {why}")
+            _systemctl("start", "--no-block", _base_unit(run.config))
+    except LifeboatError as exc:
+        log(f"no base was started: {exc}")
+
+
+def _try_again(config: Config) -> bool:
+    """Whether the last try is so long ago that another one is due, which is noted."""
+    path = config.state / _STARTED
+    with contextlib.suppress(OSError):
+        if 0 <= time.time() - path.stat().st_mtime < _AGAIN:
+            return False
+    filesystem.remember(path, b"", attempted="note that a base is started")
+    return True
 
 
 def disable(run: Opened, log: Log, *, dry_run: bool = False) -> list[str]:
@@ -400,10 +443,9 @@ def status(run: Opened, now: datetime) -> Standing:
         checks.append(Check("wal receiver", COULD_NOT_VERIFY, f"the server does not answer: {exc.cause}"))
     checks.append(_behind(config, state, now))
     checks.append(_off_the_host(run, state, copied, now))
+    checks.append(_base(run, state))
+    checks.append(_gaps(run, state))
     checks.append(_spool(config))
-    gaps = state.gaps if state else ()
-    words = "; ".join(f"from {gap.start} to {gap.end or 'another server'}: {gap.why}" for gap in gaps[-3:])
-    checks.append(Check("wal gaps", FAIL if gaps else PASS, words or "none"))
     return Standing(tuple(checks), state, copied)
 
 
@@ -469,6 +511,30 @@ def _off_the_host(run: Opened, state: Optional[Ledger], copied: Optional[Copied]
     where = f"in {copied.location}" + (f"; the last attempt failed: {copied.failed}" if copied.failed else "")
     lacks = "; ".join(f"{identity} is not there: {why}" for identity, why in copied.passed_over.items())
     return _in_time(config, name, copied.reached, where, now, lacks)
+
+
+def _base(run: Opened, state: Optional[Ledger]) -> Check:
+    """Whether the newest instant can be gone back to, by what lies in the repository."""
+    try:
+        why = base.due(repositories.repository_of(run), state) if state else "nothing was sent yet"
+    except LifeboatError as exc:
+        return Check("wal base", COULD_NOT_VERIFY, str(exc))
+    if why:
+        return Check("wal base", FAIL, f"{why}; the sender has one taken: journalctl -u {_base_unit(run.config)}")
+    return Check("wal base", PASS, "the newest one leads on to what is received")
+
+
+def _gaps(run: Opened, state: Optional[Ledger]) -> Check:
+    """Those that no base lies behind. One that is closed stays on record, and the window begins behind it."""
+    gaps = state.gaps if state else ()
+    try:
+        behind = base.open_gaps(repositories.repository_of(run), state) if state and gaps else []
+    except LifeboatError as exc:
+        return Check("wal gaps", COULD_NOT_VERIFY, str(exc))
+    words = "; ".join(f"from {gap.start} to {gap.end or 'another server'}: {gap.why}" for gap in (behind or gaps)[-3:])
+    if behind:
+        return Check("wal gaps", FAIL, words)
+    return Check("wal gaps", PASS, f"closed by a base: {words}" if words else "none")
 
 
 def _spool(config: Config) -> Check:

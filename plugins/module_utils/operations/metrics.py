@@ -39,7 +39,7 @@ from ..frontend import site as frontend_site
 from ..repository import copies, growth, points, repositories
 from ..repository.base import OtherRepositoryError
 from ..repository.catalog import Entry
-from ..repository.components import CONFIG, DATABASE, WAL, AnyKind, configured
+from ..repository.components import CONFIG, DATABASE, KINDS, WAL, AnyKind, configured, watched
 from ..repository.details import ConfigDetails
 from ..repository.local import LocalRepository
 from ..repository.points import PointEntry
@@ -116,11 +116,10 @@ class Facts:
 
     @functools.cached_property
     def backups(self) -> Mapping[str, Sequence[Entry]]:
-        return (
-            self._assessment.backups
-            if self._assessment
-            else points.backups(repositories.repository_of(self.run), self.config.stack)
-        )
+        if self._assessment:
+            return self._assessment.backups
+        repo = repositories.repository_of(self.run)
+        return {**points.backups(repo, self.config.stack), **points.bases(repo, self.config)}
 
     @functools.cached_property
     def glances(self) -> Listing:
@@ -132,7 +131,7 @@ class Facts:
                     for name, some in self._assessment.backups.items()
                 }
             )
-        return glances.everything(repo, self.config.stack, self.config.state)
+        return glances.everything(repo, self.config)
 
     @functools.cached_property
     def newest_point(self) -> Optional[datetime]:
@@ -162,8 +161,8 @@ def duties(config: Config) -> dict[tuple[str, str], timedelta]:
     alarms = config.alarms
     nightly, proof = timedelta(hours=alarms.backup_age_hours), timedelta(days=alarms.proof_age_days)
     kinds = configured(config)
-    found = {("backup", kind.name): nightly for kind in kinds}
-    found.update({(f"verify_{LEVELS[-1]}", kind.name): proof for kind in kinds})
+    found = {("backup", kind.name): nightly for kind in watched(config)}
+    found.update({(f"verify_{LEVELS[-1]}", kind.name): proof for kind in watched(config)})
     if any(kind.tied for kind in kinds) or not config.database.enabled:  # as status has it
         found["recovery_point", STACK] = nightly
     if _copied(config):
@@ -191,8 +190,9 @@ def _done(duty: str, subject: str, at: Optional[datetime]) -> Sample:
 
 
 def _catalog(facts: Facts) -> Iterator[Sample]:
-    for kind in configured(facts.config):
-        yield from _component(facts, kind, facts.glances.backups[kind.name], kind.name not in facts.glances.unread)
+    for kind in watched(facts.config):
+        there = facts.glances.backups.get(kind.name, ())
+        yield from _component(facts, kind, there, kind.name not in facts.glances.unread)
         if kind.name == CONFIG:
             yield from _backed_up_mounts(facts)
     yield _success(HISTORY, facts.glances.whole)
@@ -396,7 +396,8 @@ def _status(facts: Facts) -> Iterator[Sample]:
 
 
 def _full(facts: Facts) -> Iterator[Sample]:
-    good = {name: [entry for entry in some if entry.good] for name, some in facts.backups.items()}
+    # Of bases and WAL the window is kept, whatever the rules of the others are.
+    good = {name: [entry for entry in facts.backups[name] if entry.good] for name in KINDS}
     if any(good.values()):
         free, days = checklist.until_full(facts.run, good, facts.now)
         if free is not None:
@@ -523,12 +524,18 @@ def _repository(facts: Facts, again: bool) -> list[Sample]:
 def _listing(facts: Facts) -> str:
     repo = repositories.repository_of(facts.run)
     repo.check(writable=False)
-    names = [*(identity for kind in configured(facts.config) for identity in repo.ids(kind.name)), *repo.points()]
+    names = [*(identity for kind in _there(facts) for identity in repo.ids(kind.name)), *repo.points()]
     names += [
         VERSION,
         *(f"{duty} {of}" for duty, of in duties(facts.config)),
     ]  # what is told of them changes with these
     return filesystem.sha256("\n".join(names).encode())
+
+
+def _there(facts: Facts) -> list[AnyKind]:
+    """What is watched, and has a folder in the repository: an operator may have given that to another component."""
+    folders = repositories.repository_of(facts.run).folders
+    return [kind for kind in watched(facts.config) if kind.name in folders]
 
 
 def _success(collector: str, good: bool) -> Sample:

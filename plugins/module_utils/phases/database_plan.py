@@ -74,6 +74,7 @@ def _replay(step: Step, opened: Opened, instant: instants.Instant, timeline: int
         return operations_instants.replay(opened, instant, step.log, timeline)
     except UsageError as exc:
         if step.params["method"] != "rebuild" or not isinstance(instant, instants.At):
+            exc.remedy = f"{exc.remedy} Or name a backup: -e recovery_point=<id> (`lifeboat list`).".lstrip()
             raise
         step.log(f"by a dump: {exc.cause}")
         return None

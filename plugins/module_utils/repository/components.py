@@ -311,6 +311,7 @@ CONTINUOUS: dict[str, AnyKind] = {
         ),
     )
 }  # fmt: skip
+TAKEN = (*KINDS, BASE)  # what `lifeboat backup` takes, each by its name
 GROWING = (WAL,)  # written over an hour: without a manifest they are open, and no leftovers of a run that was killed
 
 
@@ -326,3 +327,8 @@ def component_kind(component: str) -> AnyKind:
 def configured(config: Config) -> list[AnyKind]:
     """What the stack has to be backed up."""
     return [kind for kind in KINDS.values() if kind.configured(config)]
+
+
+def watched(config: Config) -> list[AnyKind]:
+    """What is to be backed up and proved by schedule: with continuous protection the bases, too."""
+    return [*configured(config), *(kind for kind in [CONTINUOUS[BASE]] if kind.configured(config))]

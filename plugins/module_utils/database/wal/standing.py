@@ -20,7 +20,7 @@ import contextlib
 import re
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -41,7 +41,7 @@ from ...repository.manifest import Manifest
 from ...stack.runtime import Opened, exec_command
 from ...tools import age
 from ...wal.catalogue import Route
-from ...wal.instants import At, Instant, Mark, Position, Transaction
+from ...wal.instants import At, Instant, Latest, Mark, Position, Transaction
 from ...wal.segments import format_lsn, parse_lsn
 from .. import scratch
 from ..server import Server, answers
@@ -224,7 +224,7 @@ class Standing:
         began = time.monotonic()
         repo, seal = self._source.repo, age.Seal(self.details.recipients, self.details.host_key)
         file = seal.named("base.tar.zst")
-        scratch.step(self.name, "prepare its directory", ["mkdir", "-m", "0700", self.data], "0")
+        scratch.step(self.name, "prepare its directory", ["mkdir", "-p", "-m", "0700", self.data], "0")
         own = [scratch.INSIDE, *([str(PurePosixPath(self.data).parent)] if self._destination else []), self.data]
         scratch.step(self.name, "prepare its directory", ["chown", self._user, *own], "0")
         with repo.materialise(BASE, manifest.id) as folder:
@@ -356,7 +356,18 @@ class Standing:
 
     def promote(self) -> None:
         """Open it for writing, on a new timeline: no more is replayed then. What a transaction locked that had not
-        ended at the instant is free from here on, as the table of a DROP before which the server stands."""
+        ended at the instant is free from here on, as the table of a DROP before which the server stands.
+
+        A server with a target that the WAL ended before would refuse to open: it is stopped, and started without one.
+        """
+        if self.reached and not self.reached.why and target(self.route.instant):
+            route, reached = self.route, self.reached
+            self.stop()
+            ended = self.go(replace(route, instant=Latest()))
+            if ended.lsn != reached.lsn:
+                cause = f"it stood at {reached.lsn}, and stands at {ended.lsn} now"
+                raise UnverifiedError("promote the server", self.name, cause, "Run it again.")
+            self.route, self.reached = route, reached
         self.server.execute("SELECT to_json(pg_promote(true, 300));", attempted="promote the server", timeout=330)
         if self._state().recovering:
             raise UnverifiedError("promote the server", self.name, "it is still in recovery after 300 s")

@@ -285,6 +285,7 @@ def _destination(run: Opened, mount: DataMount) -> Destination:
             if (path == mount.path or mount.path in path.parents) and not path.is_dir():
                 path.mkdir(parents=path == mount.path)
                 path.chmod(0o755)  # whatever the umask is: the server's user goes through it
+        (data / FILLING).mkdir(mode=_CLOSED, exist_ok=True)  # from here on no image makes a server of its own there
         info = mount.path.stat()
     owner = (info.st_uid, info.st_gid)
     if not info.st_uid and config.runtime.type != "compose":
