@@ -104,7 +104,8 @@ class World:
 
     def alarms(self) -> list[Alarm]:
         wal = following.followed(self.config)
-        return alarms.alarms(self.config, self.log, points.backups(self.repo, "shop"), self.now, followed=wal)
+        backups = {**points.backups(self.repo, "shop"), **points.bases(self.repo, self.config)}
+        return alarms.alarms(self.config, self.log, backups, self.now, followed=wal)
 
     def kinds(self) -> list[str]:
         return [alarm.kind for alarm in self.alarms()]

@@ -653,6 +653,23 @@ def test_a_pull_brings_the_bases(world: Followed) -> None:
     assert other not in world.pull().received
 
 
+def test_wal_that_no_base_leads_to_is_an_alarm(world: Followed) -> None:
+    """All notes come, and nothing can be made of them."""
+    world.publish(world.now)
+    world.write()
+    world.follow()
+    world.pull()
+    assert [alarm.message for alarm in world.alarms()] == ["no backup of base was ever received"]
+    checks = {check.name: check.result for check in status.status(Opened(world.config), now=world.now).checks}
+    assert (checks["silent"], checks["last note"]) == ("FAIL", "PASS")
+    base(world, world.now, world.position)
+    world.now += MINUTE
+    world.pull()
+    assert world.kinds() == []
+    shown = status.status(Opened(world.config), now=world.now)
+    assert [entry["id"] for entry in shown.entries if str(entry["id"]).startswith("base_")]
+
+
 def test_what_no_base_of_the_window_needs_goes(world: Followed) -> None:
     bases = []
     for day in range(20):

@@ -289,6 +289,7 @@ KEYS = {"s3_access_key": "writer", "s3_secret_key": "very-secret"}
 
 def test_a_repository_in_a_bucket_is_off_the_host(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(S3Repository, "check", lambda repo, writable: None)
+    monkeypatch.setattr(S3Repository, "published", lambda repo, component: ["base_backup_20261201_110000"])
     with_bucket = {"repository": BUCKET, "wal": {"enabled": True, "spool_directory": f"{world.root}/spool/shop"}}
     config = make_config(world.root, **with_bucket)
     object.__setattr__(config, "secrets", KEYS)

@@ -19,7 +19,7 @@ from ..base.text import named
 from ..operations.clocks import JUMP
 from ..repository import catalog
 from ..repository.catalog import Entry
-from ..repository.components import configured
+from ..repository.components import watched
 from ..settings.config import Config
 from .following import BEHIND, Followed
 from .receipts import Receipts
@@ -87,7 +87,7 @@ def _unmirrored(receipts: Receipts) -> list[Alarm]:
 def _silent(config: Config, receipts: Receipts, backups: Mapping[str, Sequence[Entry]], now: datetime) -> list[Alarm]:
     limit = timedelta(hours=config.keeper.silent_hours)
     found = []
-    for kind in configured(config):
+    for kind in watched(config):
         times = [receipts.received[entry.id].at for entry in backups.get(kind.name, ()) if in_time(receipts, entry.id)]
         newest = max(times, default=None)
         if newest is None:

@@ -125,7 +125,8 @@ def prune(run: Opened, *, now: datetime, dry_run: bool, log: Log) -> Pruned:
     spans = _trail(run, receipts, holds, now)
     decided = Plan({**decided.keep, **spans.keep}, [*decided.delete, *spans.delete])
     killed = unfinished.begun(Path(config.keeper.directory))
-    found = alarms(config, receipts, backups, now, killed, following.followed(config))
+    watched = {**backups, **points.bases(repo, config)}
+    found = alarms(config, receipts, watched, now, killed, following.followed(config))
     if found:
         return Pruned(decided.keep, (), tuple(found))
     if not dry_run and decided.delete:

@@ -88,6 +88,7 @@ def status(run: Opened, *, now: datetime) -> Status:
     repo.check(writable=False)
     backups = points.backups(repo, config.stack, received(config))
     tied = points.entries(repo, config.stack, backups)
+    backups.update(points.bases(repo, config))
     wal = following.followed(config)
     wrong = alarms(config, receipts, backups, now, unfinished.killed(config), wal)
     found = [

@@ -166,7 +166,7 @@ def duties(config: Config) -> dict[tuple[str, str], timedelta]:
     if any(kind.tied for kind in kinds) or not config.database.enabled:  # as status has it
         found["recovery_point", STACK] = nightly
     if _copied(config):
-        found.update({("copy", kind.name): nightly for kind in kinds})
+        found.update({("copy", kind.name): nightly for kind in watched(config)})  # no WAL leads on without a base
     if config.wal.enabled and (_copied(config) or isinstance(config.repository, S3Settings)):
         found["copy", WAL] = timedelta(seconds=config.wal.alarm_seconds)
     if config.config.enabled and config.config.recipients:

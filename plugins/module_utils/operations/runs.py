@@ -21,7 +21,7 @@ from typing import Optional
 
 from ..base import filesystem, pipeline, typed
 from ..base.errors import LifeboatError
-from ..repository.components import TAKEN
+from ..repository.components import BASE, KINDS
 from ..repository.details import Count
 from ..settings.config import Config
 from .schedule import WORK
@@ -50,7 +50,7 @@ def name(verb: str, component: str = "") -> str:
 def names() -> Iterator[str]:
     for verb in WORK:
         yield verb
-        yield from (name(verb, component) for component in TAKEN if verb == "backup")
+        yield from (name(verb, component) for component in (*KINDS, BASE) if verb == "backup")
 
 
 @dataclass(frozen=True)
