@@ -68,6 +68,7 @@ CASES: dict[str, dict[str, str]] = {
     },
     "LifeboatRecoveryPointStale": duty('duty="recovery_point",of="stack"'),
     "LifeboatCopyStale": duty('duty="copy",of="database"'),
+    "LifeboatWalNotOffHost": duty('duty="copy",of="wal"'),
     "LifeboatVerificationOverdue": duty('duty="verify_restore",of="database"'),
     "LifeboatDrillOverdue": duty('duty="drill",of="site"'),
     "LifeboatEscrowOverdue": duty('duty="escrow",of="stack"'),
@@ -129,6 +130,10 @@ CASES: dict[str, dict[str, str]] = {
         'lifeboat_keeper_last_pull_timestamp_seconds{stack="shop"}': DONE,
         'lifeboat_keeper_last_pull_allowed_age_seconds{stack="shop"}': HOUR,
     },
+    "LifeboatKeeperBehind": {
+        'lifeboat_keeper_metrics_timestamp_seconds{stack="shop"}': "0+60x240",
+        'lifeboat_keeper_last_note_timestamp_seconds{stack="shop"}': "0+60x60 3600x58 7140+60x120",
+    },
     "LifeboatKeeperAlarm": {'lifeboat_keeper_alarm{stack="shop",kind="strange"}': switched("0", "1")},
     "LifeboatKeeperCheckFailed": {'lifeboat_keeper_check_passed{stack="shop",check="log"}': switched("1", "0")},
     "LifeboatKeeperQuota": {'lifeboat_keeper_quota_used_ratio{stack="shop"}': switched("0.9", "0.91")},
@@ -143,6 +148,9 @@ QUIET = {
     "LifeboatStatusNotPassed": {'lifeboat_check_passed{stack="shop",check="copies"}': "0x240"},
     "LifeboatDutyOverdue": duty('duty="backup",of="database"'),
     "LifeboatBackupStale": duty('duty="drill",of="site"'),
+    "LifeboatCopyStale": duty('duty="copy",of="wal"'),
+    "LifeboatKeeperAlarm": {'lifeboat_keeper_alarm{stack="shop",kind="behind"}': "1x240"},
+    "LifeboatWalNotOffHost": duty('duty="copy",of="base"'),
     "LifeboatClockWrong": {'lifeboat_metrics_timestamp_seconds{stack="shop"}': "0+60x240"},
     # One failure, whatever came after it, has LifeboatRunFailed.
     "LifeboatRunsFailing": {'lifeboat_run_failures_total{stack="shop",run="prune"}': "3x60 4x180"},

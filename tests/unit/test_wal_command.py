@@ -29,9 +29,10 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.database.wal import pr
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.wal.preflight import Facts, RoleState, SlotState
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.wal.receiver import Enabled, Way
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.wal.send import Ledger
-from ansible_collections.lifeboat.dr.plugins.module_utils.operations import continuous
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations import continuous, metrics
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import repositories
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.details import Gap
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository.s3 import S3Repository
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from ansible_collections.lifeboat.dr.plugins.module_utils.wal.notes import Reached
 from builders import Runner, make_config, publish_base
@@ -186,9 +187,6 @@ def test_what_this_host_lacks_is_refused(world: World, monkeypatch: pytest.Monke
     off = Opened(make_config(world.root))
     with pytest.raises(UsageError, match="enabled is false on this host"):
         continuous.plan(off)
-    bucket = {"type": "s3", "bucket": "b", "endpoint_url": "http://127.0.0.1:9"}
-    with pytest.raises(UsageError, match="the repository is a bucket"):
-        continuous.plan(Opened(make_config(world.root, repository=bucket, wal={"enabled": True})))
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "which", lambda name, **_: None if name == "zstd" else f"/usr/bin/{name}")
         with pytest.raises(UnverifiedError, match="zstd is not installed"):
@@ -280,8 +278,31 @@ def test_all_is_well(world: World) -> None:
     protect(world)
     world.sends()
     found = checks(world)
+    assert found.pop("wal off the host")[0] == "COULD_NOT_VERIFY", "there is no vault"
     assert {result for result, _detail in found.values()} == {"PASS"}
     assert set(found) == {"wal receiver", "wal slot", "wal behind", "wal spool", "wal base", "wal gaps"}
+
+
+BUCKET = {"type": "s3", "bucket": "b", "endpoint_url": "http://127.0.0.1:9"}
+KEYS = {"s3_access_key": "writer", "s3_secret_key": "very-secret"}
+
+
+def test_a_repository_in_a_bucket_is_off_the_host(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(S3Repository, "check", lambda repo, writable: None)
+    monkeypatch.setattr(S3Repository, "published", lambda repo, component: ["base_backup_20261201_110000"])
+    with_bucket = {"repository": BUCKET, "wal": {"enabled": True, "spool_directory": f"{world.root}/spool/shop"}}
+    config = make_config(world.root, **with_bucket)
+    object.__setattr__(config, "secrets", KEYS)
+    world.run = Opened(config)
+    assert continuous.plan(world.run).steps
+    protect(world)
+    assert checks(world)["wal off the host"] == ("FAIL", "nothing was sent yet")
+    world.sends()
+    result, detail = checks(world)["wal off the host"]
+    assert result == "PASS"
+    assert "is in s3://b/ at http://127.0.0.1:9" in detail
+    (told,) = metrics.HERE["wal"](metrics.Facts(world.run, NOW))
+    assert (told.labels, told.value) == ({"duty": "copy", "of": "wal"}, NOW.timestamp())
 
 
 GAP = Gap(SYSTEM, 1, "0/1000000", "0/2000000", "the slot was lost", NOW)

@@ -253,7 +253,8 @@ def test_names_are_read_as_they_were_written() -> None:
 
 
 def arguments(**words: Any) -> argparse.Namespace:
-    return argparse.Namespace(**{"at": "", "before": "", "timeline": 0, "dry_run": False, **words})
+    given = {"at": "", "before": "", "timeline": 0, "dry_run": False, "source": "repository"}
+    return argparse.Namespace(**{**given, **words})
 
 
 def test_the_instants_are_listed(world: World) -> None:

@@ -26,14 +26,16 @@ from ..base.text import human, named
 from ..base.throttle import parse_rate
 from ..database import server as database_server
 from ..database.server import Server, literal
-from ..database.wal import base, preflight, receiver, send, watch
+from ..database.wal import base, preflight, receiver, send, vault, watch
 from ..database.wal.preflight import ENABLE, ROLE, SLOT, Facts
 from ..database.wal.receiver import Enabled, Way
 from ..database.wal.send import Ledger
-from ..repository import repositories
+from ..database.wal.vault import Copied
+from ..repository import copies, repositories
 from ..settings.config import Config
-from ..settings.parts import LocalSettings
+from ..settings.parts import S3Settings
 from ..stack.runtime import Opened
+from ..wal.notes import Reached
 
 UNITS = Path("/etc/systemd/system")
 AGENT = "/usr/local/bin/lifeboat"
@@ -149,10 +151,6 @@ def plan(run: Opened) -> Plan:
         remedy = "Set lifeboat_wal: {enabled: true} and run lifeboat.dr.deploy, then this again."
         raise UsageError(ENABLE, config.stack, "lifeboat_wal.enabled is false on this host", remedy)
     receiver.refuse_elsewhere(config)
-    if not isinstance(config.repository, LocalSettings):
-        cause = "the repository is a bucket, and spans of WAL are written to a directory of this host only"
-        remedy = "Use lifeboat_repository: {type: local, …}, with the bucket as lifeboat_vault."
-        raise UsageError(ENABLE, config.stack, cause, remedy)
     _require_tools(config)
     server = database_server.of(run)
     facts = preflight.read(server)
@@ -403,6 +401,7 @@ class Standing:
 
     checks: tuple[Check, ...]
     state: Optional[Ledger]
+    copied: Optional[Copied] = None
 
     @property
     def verdict(self) -> str:
@@ -413,8 +412,9 @@ class Standing:
         return {
             "verdict": self.verdict,
             "checks": [check.as_dict() for check in self.checks],
-            "reached": {"at": format_time(reached.at), "lsn": reached.lsn} if reached else None,
+            "reached": _reached(reached),
             "span": self.state.span if self.state else "",
+            "off_the_host": _reached(self.copied.reached if self.copied else None),
             "gaps": [
                 {"timeline": gap.timeline, "from": gap.start, "to": gap.end, "why": gap.why}
                 for gap in (self.state.gaps if self.state else ())
@@ -422,14 +422,18 @@ class Standing:
         }
 
 
+def _reached(reached: Optional[Reached]) -> Optional[dict[str, str]]:
+    return {"at": format_time(reached.at), "lsn": reached.lsn} if reached else None
+
+
 def status(run: Opened, now: datetime) -> Standing:
     """What was not checked does not pass: where the server does not answer, its checks could not be made."""
     config = run.config
     note = receiver.enabled(config)
-    state = send.ledger(config)
+    state, copied = send.ledger(config), vault.copied(config)
     if note is None:
         detail = "continuous protection is not enabled: lifeboat wal enable"
-        return Standing((Check("wal", FAIL if config.wal.enabled else PASS, detail),), state)
+        return Standing((Check("wal", FAIL if config.wal.enabled else PASS, detail),), state, copied)
     checks: list[Check] = []
     try:
         server = database_server.of(run)
@@ -438,10 +442,11 @@ def status(run: Opened, now: datetime) -> Standing:
     except LifeboatError as exc:
         checks.append(Check("wal receiver", COULD_NOT_VERIFY, f"the server does not answer: {exc.cause}"))
     checks.append(_behind(config, state, now))
+    checks.append(_off_the_host(run, state, copied, now))
     checks.append(_base(run, state))
     checks.append(_gaps(run, state))
     checks.append(_spool(config))
-    return Standing(tuple(checks), state)
+    return Standing(tuple(checks), state, copied)
 
 
 def _of_server(facts: Facts, note: Enabled) -> Iterator[Check]:
@@ -474,10 +479,38 @@ def _behind(config: Config, state: Optional[Ledger], now: datetime) -> Check:
     reached = state.reached if state else None
     if reached is None:
         return Check("wal behind", FAIL, "nothing was sent yet")
+    return _in_time(config, "wal behind", reached, "in the repository", now)
+
+
+def _in_time(config: Config, name: str, reached: Reached, where: str, now: datetime, wrong: str = "") -> Check:
+    """Where wrong says why, it fails however young that is."""
     age = (now - reached.at).total_seconds()
-    words = f"every commit before {format_time(reached.at)} is in the repository ({reached.lsn})"
-    good = -60 <= age <= config.wal.alarm_seconds
-    return Check("wal behind", PASS if good else FAIL, words, round(age, 1), config.wal.alarm_seconds, "s")
+    words = f"every commit before {format_time(reached.at)} ({reached.lsn}) is {where}{wrong and f'; {wrong}'}"
+    good = -60 <= age <= config.wal.alarm_seconds and not wrong
+    return Check(name, PASS if good else FAIL, words, round(age, 1), config.wal.alarm_seconds, "s")
+
+
+def _off_the_host(run: Opened, state: Optional[Ledger], copied: Optional[Copied], now: datetime) -> Check:
+    """By what was sent to the vault, which is not asked: that is done every pass. A repository in a bucket is off the
+    host itself."""
+    config, name = run.config, "wal off the host"
+    try:
+        store = copies.vault(run)
+    except LifeboatError as exc:
+        return Check(name, FAIL, f"{copies.location(config)}: {exc.cause}")
+    if store is None and isinstance(config.repository, S3Settings):
+        if state is None or state.reached is None:
+            return Check(name, FAIL, "nothing was sent yet")
+        return _in_time(config, name, state.reached, f"in {repositories.repository_of(run).address}", now)
+    if store is None:
+        words = "there is no vault that this host sends to; where a keeper pulls, it says: lifeboat keeper status"
+        return Check(name, COULD_NOT_VERIFY, words)
+    if copied is None or copied.reached is None:
+        failed = f": {copied.failed}" if copied and copied.failed else ""
+        return Check(name, FAIL, f"nothing is in {copies.location(config)} yet{failed}")
+    where = f"in {copied.location}" + (f"; the last attempt failed: {copied.failed}" if copied.failed else "")
+    lacks = "; ".join(f"{identity} is not there: {why}" for identity, why in copied.passed_over.items())
+    return _in_time(config, name, copied.reached, where, now, lacks)
 
 
 def _base(run: Opened, state: Optional[Ledger]) -> Check:

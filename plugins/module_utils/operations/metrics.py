@@ -31,6 +31,7 @@ from ..base.clock import TOLERANCE
 from ..base.errors import TIMED_OUT, LifeboatError, NotFoundError, UnverifiedError, UsageError, present
 from ..base.version import VERSION
 from ..database import server
+from ..database.wal import send, vault
 from ..evidence import schema, store
 from ..evidence.schema import Record
 from ..faces.metrics import EVIDENCE, Sample, evidence, exposition
@@ -39,7 +40,7 @@ from ..mirror import follow
 from ..repository import copies, growth, points, repositories
 from ..repository.base import OtherRepositoryError
 from ..repository.catalog import Entry
-from ..repository.components import CONFIG, DATABASE, KINDS, AnyKind, configured, watched
+from ..repository.components import CONFIG, DATABASE, KINDS, WAL, AnyKind, configured, watched
 from ..repository.details import ConfigDetails
 from ..repository.local import LocalRepository
 from ..repository.points import PointEntry
@@ -170,7 +171,9 @@ def duties(config: Config) -> dict[tuple[str, str], timedelta]:
     if any(kind.tied for kind in kinds) or not config.database.enabled:  # as status has it
         found["recovery_point", STACK] = nightly
     if _copied(config):
-        found.update({("copy", kind.name): nightly for kind in kinds})
+        found.update({("copy", kind.name): nightly for kind in watched(config)})  # no WAL leads on without a base
+    if config.wal.enabled and (_copied(config) or isinstance(config.repository, S3Settings)):
+        found["copy", WAL] = timedelta(seconds=config.wal.alarm_seconds)
     if config.config.enabled and config.config.recipients:
         found["escrow", STACK] = timedelta(days=alarms.escrow_age_days)
     found.update({("drill", one.name): timedelta(days=alarms.drill_age_days) for one in config.scenarios})
@@ -372,6 +375,14 @@ def _retention(facts: Facts) -> Iterator[Sample]:
     yield _done("prune", STACK, clocks.pruned_at(facts.config))
 
 
+def _wal(facts: Facts) -> Iterator[Sample]:
+    """By the sender's own record: each pass of it asks the vault. A repository in a bucket is off the host itself."""
+    if ("copy", WAL) in duties(facts.config):
+        copied, ledger = vault.copied(facts.config), send.ledger(facts.config)
+        reached = copied and copied.reached if _copied(facts.config) else ledger and ledger.reached
+        yield _done("copy", WAL, reached.at if reached else None)
+
+
 def _status(facts: Facts) -> Iterator[Sample]:
     """Names of checks are ours, but for those of other buckets, which are told as one."""
     seen = facts.status()
@@ -448,7 +459,7 @@ def _certificates(facts: Facts) -> Iterator[Sample]:
 # What lies on this host, and what others are asked for.
 HERE: Mapping[str, Collector] = {
     "disk": _disk, "mount": _known, "evidence": _records, "runs": _runs, "unfinished": _unfinished,
-    "retention": _retention, "database": _database, "changes": _changes,
+    "retention": _retention, "database": _database, "changes": _changes, "wal": _wal,
 }  # fmt: skip
 REPOSITORY: Mapping[str, Collector] = {"repository": _catalog}
 OTHERS: Mapping[str, Collector] = {

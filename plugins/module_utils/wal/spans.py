@@ -17,7 +17,7 @@ from typing import BinaryIO, Callable, Optional
 
 from ..base import filesystem, typed
 from ..base.checks import FAIL, PASS, Check
-from ..base.errors import LifeboatError, UsageError
+from ..base.errors import LifeboatError, NotFoundError, UsageError
 from ..base.version import VERSION
 from ..repository import manifest as manifests
 from ..repository import notes as common
@@ -102,12 +102,14 @@ class Span:
 def read(repo: Repository, identity: str, stack: str = "") -> Span:
     """The span of that id, open or closed. IntegrityError where anything of it is not as it was written, UntrustedError
     where signers are pinned and none of them signed it, NotFoundError where there is none."""
-    if identity in repo.published(WAL):
-        manifest = manifests.parse(repo.manifest(WAL, identity), component=WAL, expected_id=identity)
-        if stack and manifest.stack != stack:
-            raise wrong(_READ, identity, f"it is of the stack {manifest.stack[:80]}")
-        return of_manifest(manifest)
-    return of_notes(identity, read_notes(repo, identity, stack))
+    try:  # by itself, as a bucket is asked once for each backup that it lists
+        data = repo.manifest(WAL, identity)
+    except NotFoundError:
+        return of_notes(identity, read_notes(repo, identity, stack))
+    manifest = manifests.parse(data, component=WAL, expected_id=identity)
+    if stack and manifest.stack != stack:
+        raise wrong(_READ, identity, f"it is of the stack {manifest.stack[:80]}")
+    return of_manifest(manifest)
 
 
 def read_notes(repo: Repository, identity: str, stack: str = "") -> list[tuple[Note, str]]:
@@ -205,12 +207,19 @@ def damaged(repo: Repository, span: Span) -> dict[str, str]:
     backup. A file that no note names yet does not belong to it."""
     differences: dict[str, str] = {}
     for artefact in (*(piece.artefact for piece in span.pieces), *span.histories):
-        try:
-            for _chunk in stored(repo, span.id, artefact):
-                pass
-        except LifeboatError as exc:
-            differences[artefact.name] = f"{artefact.name}: {exc.cause}"
+        if cause := damaged_piece(repo, span.id, artefact):
+            differences[artefact.name] = f"{artefact.name}: {cause}"
     return differences
+
+
+def damaged_piece(repo: Repository, identity: str, artefact: Artefact) -> str:
+    """What is wrong with one file of a span, which is read to its end; empty where nothing is."""
+    try:
+        for _chunk in stored(repo, identity, artefact):
+            pass
+    except LifeboatError as exc:
+        return exc.cause
+    return ""
 
 
 def stored(repo: Repository, identity: str, artefact: Artefact) -> Iterator[bytes]:

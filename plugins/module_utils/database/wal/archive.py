@@ -203,15 +203,16 @@ class Archive:
             )
 
     def _seal(self, span: Span) -> age.Seal:
-        """For whom a span is encrypted. One that is open does not say yet: for those of the configuration, and for any
-        key of this host."""
+        """For whom a span is encrypted. One that is open does not say yet, nor does one that a keeper closed: for those
+        of the configuration, and for any key of this host."""
         if span.id not in self._seals:
             own = [key.recipient for key in age.HostKeys(self.run.config.state).all()]
             seal = age.Seal((*self.run.config.encryption.recipients, *own))
             if span.closed:
                 manifest = manifests.parse(self.repo.manifest(WAL, span.id), component=WAL, expected_id=span.id)
                 details = manifest.detailed(WalDetails)
-                seal = age.Seal(details.recipients, details.host_key)
+                if details.recipients:
+                    seal = age.Seal(details.recipients, details.host_key)
             self._seals[span.id] = seal
         return self._seals[span.id]
 
