@@ -179,6 +179,8 @@ class _Protection(Protection[assess.Assessment]):
 class _FromBase(_Protection):
     """Of a server that comes back from a base and WAL: its new data directory is filled before it starts."""
 
+    filling = True
+
     def __init__(self, run: Opened, planned: Plan, route: PhysicalRoute, log: Log) -> None:
         super().__init__(run, planned, log)
         self.route = route

@@ -63,6 +63,7 @@ class Protection(abc.ABC, Generic[S]):
     mark: the file that keeps backups away while the store may be an empty one; marked: the modes that set it.
     assessed, whole: what has been looked at when an assessment found nothing wrong, before and after a start.
     temporary: images initialise such a store with a server that answers as well, and settled() tells the two apart.
+    filling: a run that was killed may have left an empty data directory, which is not put aside.
     """
 
     restore: str
@@ -72,6 +73,7 @@ class Protection(abc.ABC, Generic[S]):
     assessed: str
     whole: str
     temporary = False
+    filling = False
 
     def __init__(self, run: Opened, service: str, log: Log) -> None:
         self.run, self.config, self.stack, self.service, self.log = run, run.config, run.runtime, service, log
@@ -272,7 +274,9 @@ class Protection(abc.ABC, Generic[S]):
         self.before_rebuild()
         mount = self.data_mount()
         mark(self.config, self.mark, replace(self.to_bring_back(), empty=True))
-        aside = quarantine.put_aside(self.config.stack, self.stack, self.service, mount, stamp, log=self.log)
+        aside = quarantine.put_aside(
+            self.config.stack, self.stack, self.service, mount, stamp, empty=not self.filling, log=self.log
+        )
         try:
             self.fill(mount)
             self.log(f"starting a fresh {self.service}")
