@@ -75,6 +75,7 @@ READERS = (
             "repository/base.py": "Repository.add Repository.read_note",
             "repository/notes.py": "parse stored",
             "database/wal/archive.py": "Archive.ends_at",
+            "database/wal/vault.py": "_Push._span",
         },
         "of a note {repository/base.py:_NOTE_BYTES|b}; of a file the size that the note or the manifest says",
         "{repository/notes.py:MOST_NOTES|n} notes of a span, {repository/notes.py:MOST_ENTRIES|n} files of a note",
@@ -148,12 +149,15 @@ READERS = (
         "the stack's host",
         {
             "keeper/receive.py": "_Pull._check_marker _Pull._is_new _Pull._receive _hashed",
+            "keeper/follow.py": (
+                "_Follow._check_marker _Follow._closed _Follow._compare_last _Follow._fetch _Follow._note"
+            ),
             "tools/sftp.py": "Sftp._exactly Sftp._message Sftp.__init__",
             "tools/source.py": "Directory.chunks",
         },
         "the quota; of a document {settings/parts.py:LimitSettings.manifest_bytes|b}, of its details"
         " {keeper/receive.py:_DETAILS|b}, of a message {tools/sftp.py:LARGEST|b}, of the marker"
-        " {keeper/receive.py:_MARKER_MOST|b}",
+        " {keeper/receive.py:MARKER_MOST|b}, of a note of WAL {repository/notes.py:MOST_BYTES|b}",
         "{settings/parts.py:LimitSettings.names|n} names in a folder,"
         " {settings/parts.py:LimitSettings.files|n} files in a backup,"
         " {keeper/receive.py:_NODES|n} values in a document, {tools/sftp.py:_NAMES|n} names in an answer",
@@ -163,6 +167,7 @@ READERS = (
         "the backup is not received, the stack's pull ends with an alarm; other stacks are pulled",
         {
             "keeper/receive.py": "",
+            "repository/notes.py": "",
             "tools/sftp.py": "Sftp",
             "tools/source.py": "Budget Source",
             "base/typed.py": "load refuse_deep",
@@ -583,8 +588,10 @@ OWN = {
         "database/aside.py": "_manifest",
         "database/wal/receiver.py": "enabled",
         "database/wal/send.py": "ledger",
+        "database/wal/vault.py": "copied",
         "drill/ledger.py": "keep start _holder acknowledged _read",
         "evidence/signed.py": "remembered",
+        "keeper/following.py": "followed",
         "keeper/receive.py": "_Pull._begin",
         "keeper/unfinished.py": "begun",
         "mirror/follow.py": "ledger",

@@ -118,6 +118,9 @@ class Year:
                 for by in ("backup", "status")
             },
             f"lifeboat_clock_skew_seconds{{{own}}}": lambda now: 2,
+            # Objects are looked at every quarter of an hour.
+            f"lifeboat_changes_reached_timestamp_seconds{{{own}}}": lambda now: now // (HOUR / 4) * (HOUR / 4),
+            f"lifeboat_changes_allowed_age_seconds{{{own}}}": lambda now: HOUR,
             f'lifeboat_certificate_expiry_timestamp_seconds{{{own},endpoint="vault"}}': (
                 lambda now: now // (60 * DAY) * 60 * DAY + 90 * DAY
             ),
