@@ -21,6 +21,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
+from functools import partial
 from typing import NamedTuple, Optional, Union
 
 from ..base import clock, filesystem, lock, throttle, typed
@@ -516,13 +517,12 @@ class _BucketPass:
         items = self._differing(inventory)
         while batch := list(itertools.islice(items, _KEYS)):
             changed: dict[str, list[Change]] = {}
-
-            def each(item: _Item, changed: dict[str, list[Change]] = changed) -> None:
-                changed[item.key] = list(self._changes(moving, inventory, *item))
-
-            throttle.each(each, batch, self._config.objects.transfers)
+            throttle.each(partial(self._bring_key, changed, moving, inventory), batch, self._config.objects.transfers)
             for item in batch:
                 self._whole.note(changed.get(item.key, []))
+
+    def _bring_key(self, changed: dict[str, list[Change]], moving: Copier, inventory: Inventory, item: _Item) -> None:
+        changed[item.key] = list(self._changes(moving, inventory, *item))
 
     def _changes(
         self, moving: Copier, inventory: Inventory, key: str, known: Optional[_Known], gone: Optional[tuple[int, str]]
