@@ -65,9 +65,10 @@ options:
   method:
     description:
       - V(auto) chooses. V(swap) restores next to a living server's database and renames. V(rebuild) quarantines the
-        data directory and starts from an empty one.
+        data directory and starts from an empty one. V(physical) quarantines it, too, and fills the new one from a base
+        and the WAL behind it; of a server that is lost V(auto) does that where there is a base.
     type: str
-    choices: [auto, swap, rebuild]
+    choices: [auto, swap, rebuild, physical]
     default: auto
   database:
     description:

@@ -18,8 +18,11 @@ description:
     run that was killed, M(lifeboat.dr.stack_reopen).
   - "A server that is down is started first: if it comes up with its data, nothing needs to be restored. Otherwise its
     data directory is moved aside, never deleted, and a fresh server is started."
+  - Where the plan names a base, the new data directory is filled from it and from the WAL behind it, in a throw-away
+    container without a network, and every table is read there before the server starts.
 extends_documentation_fragment:
   - lifeboat.dr.stack
+  - lifeboat.dr.options.identity
 options:
   plan:
     description: What M(lifeboat.dr.database_plan_info) returned as RV(lifeboat.dr.database_plan_info#module:plan).

@@ -65,9 +65,9 @@ class Protected(Receiving):
         return int(str(count))
 
 
-@pytest.fixture
-def protected(stack: Stack, tmp_path: Path) -> Iterator[Protected]:
-    made = Protected(stack, tmp_path)
+@contextlib.contextmanager
+def protecting(stack: Stack, root: Path) -> Iterator[Protected]:
+    made = Protected(stack, root)
     try:
         made.prepare()
         yield made
@@ -79,6 +79,12 @@ def protected(stack: Stack, tmp_path: Path) -> Iterator[Protected]:
             "ALTER SYSTEM RESET max_slot_wal_keep_size",
         ):  # fmt: skip
             stack.psql(sql)
+
+
+@pytest.fixture
+def protected(stack: Stack, tmp_path: Path) -> Iterator[Protected]:
+    with protecting(stack, tmp_path) as made:
+        yield made
 
 
 def test_every_instant_has_the_rows_that_it_had(protected: Protected) -> None:

@@ -227,6 +227,24 @@ def publish_config(
     return backup
 
 
+def publish_base(root: Path, taken_at: datetime = NOW, **details: Any) -> Manifest:
+    """A base in the local repository; its archive is not looked into."""
+    data = b"base"
+    said = {"system_identifier": "7412000000000000001", "server_version_num": 170_012, "timeline": 1}
+    backup = make_manifest(
+        taken_at,
+        id=manifest.backup_id("base", taken_at),
+        component="base",
+        artefacts=(Artefact("base.tar.zst", len(data), hashlib.sha256(data).hexdigest()),),
+    )
+    backup = dataclasses.replace(backup, details={**said, "start": "0/2000028", "stop": "0/2000100", **details})
+    (root / "backup").mkdir(exist_ok=True)
+    with store(root).stage("base", backup.id) as staging:
+        (staging.path / "base.tar.zst").write_bytes(data)
+        staging.publish(backup.to_bytes())
+    return backup
+
+
 def prove(root: Path, backup: Manifest, verdict: str = checks.PASS, level: str = "restore", at: datetime = NOW) -> None:
     """Leave the record of a verification."""
     result = Result(backup.id, level, (checks.Check("tables", verdict, "x"),), at, at)

@@ -15,7 +15,7 @@ from typing import Any, Callable
 import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import clock
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.clock import stamp
-from ansible_collections.lifeboat.dr.plugins.module_utils.keeper import alarms, prune, receipts, receive
+from ansible_collections.lifeboat.dr.plugins.module_utils.keeper import alarms, following, prune, receipts, receive
 from ansible_collections.lifeboat.dr.plugins.module_utils.keeper.alarms import Alarm
 from ansible_collections.lifeboat.dr.plugins.module_utils.keeper.receipts import Receipts
 from ansible_collections.lifeboat.dr.plugins.module_utils.keeper.receive import Pulled
@@ -103,7 +103,9 @@ class World:
         return receipts.load(self.kept)
 
     def alarms(self) -> list[Alarm]:
-        return alarms.alarms(self.config, self.log, points.backups(self.repo, "shop"), self.now)
+        wal = following.followed(self.config)
+        backups = {**points.backups(self.repo, "shop"), **points.bases(self.repo, self.config)}
+        return alarms.alarms(self.config, self.log, backups, self.now, followed=wal)
 
     def kinds(self) -> list[str]:
         return [alarm.kind for alarm in self.alarms()]

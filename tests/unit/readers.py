@@ -59,6 +59,7 @@ READERS = (
             "repository/repositories.py": "SignedTrust._find SignedTrust._vouch SignedTrust.refused_escrow",
             "operations/escrow_record.py": "checks",
             "database/wal/send.py": "_Pass._publish",
+            "mirror/follow.py": "_Pass._close",
         },
         "{base/filesystem.py:LARGEST|b}; of a signature {repository/sealing.py:_LARGEST|b}",
         ENTRIES,
@@ -72,16 +73,27 @@ READERS = (
         "the stack's host, the vault, anyone with a key to it",
         {
             "repository/base.py": "Repository.add Repository.read_note",
-            "wal/notes.py": "parse",
-            "wal/spans.py": "stored",
+            "repository/notes.py": "parse stored",
             "database/wal/archive.py": "Archive.ends_at",
+            "database/wal/vault.py": "_Push._span",
         },
         "of a note {repository/base.py:_NOTE_BYTES|b}; of a file the size that the note or the manifest says",
-        "{wal/notes.py:MOST_NOTES|n} notes of a span, {wal/notes.py:MOST_ENTRIES|n} files of a note",
+        "{repository/notes.py:MOST_NOTES|n} notes of a span, {repository/notes.py:MOST_ENTRIES|n} files of a note",
         DEPTH,
         DISK,
         "an error that names it; what is behind it in the span is not used",
-        {"base/typed.py": "load refuse_deep", "wal/notes.py": ""},
+        {"base/typed.py": "load refuse_deep", "repository/notes.py": ""},
+    ),
+    Reader(
+        "the changes of objects in such a span",
+        "the stack's host, the vault, anyone with a key to it",
+        {"mirror/changes.py": "lines parse_line"},
+        "of a file {repository/notes.py:MOST_FILE|b}, of a line {mirror/listing.py:LONGEST|b}",
+        ENTRIES,
+        DEPTH,
+        DISK,
+        "an error that names it; the backup before stands for itself",
+        {"base/typed.py": "load refuse_deep"},
     ),
     Reader(
         "WAL that pg_receivewal wrote, and histories of timelines",
@@ -137,12 +149,15 @@ READERS = (
         "the stack's host",
         {
             "keeper/receive.py": "_Pull._check_marker _Pull._is_new _Pull._receive _hashed",
+            "keeper/follow.py": (
+                "_Follow._check_marker _Follow._closed _Follow._compare_last _Follow._fetch _Follow._note"
+            ),
             "tools/sftp.py": "Sftp._exactly Sftp._message Sftp.__init__",
             "tools/source.py": "Directory.chunks",
         },
         "the quota; of a document {settings/parts.py:LimitSettings.manifest_bytes|b}, of its details"
         " {keeper/receive.py:_DETAILS|b}, of a message {tools/sftp.py:LARGEST|b}, of the marker"
-        " {keeper/receive.py:_MARKER_MOST|b}",
+        " {keeper/receive.py:MARKER_MOST|b}, of a note of WAL {repository/notes.py:MOST_BYTES|b}",
         "{settings/parts.py:LimitSettings.names|n} names in a folder,"
         " {settings/parts.py:LimitSettings.files|n} files in a backup,"
         " {keeper/receive.py:_NODES|n} values in a document, {tools/sftp.py:_NAMES|n} names in an answer",
@@ -152,6 +167,7 @@ READERS = (
         "the backup is not received, the stack's pull ends with an alarm; other stacks are pulled",
         {
             "keeper/receive.py": "",
+            "repository/notes.py": "",
             "tools/sftp.py": "Sftp",
             "tools/source.py": "Budget Source",
             "base/typed.py": "load refuse_deep",
@@ -237,6 +253,7 @@ READERS = (
             "database/assess.py": "_fingerprint",
             "database/cluster.py": "read of _alike",
             "database/server.py": "parsed",
+            "database/wal/proof.py": "_expected",
         },
         "{database/fingerprint.py:LARGEST|b}, unpacked; of the settings {base/filesystem.py:LARGEST|b}",
         ENTRIES,
@@ -267,7 +284,7 @@ READERS = (
         "what follows is not read; a pipe or a link is no version",
     ),
     Reader(
-        "what a tool prints: docker, git, ssh-keygen, tar, pg_dump, detect-secrets",
+        "what a tool prints: docker, git, ssh-keygen, tar, pg_dump, pg_waldump, detect-secrets",
         "a container, a remote, an archive, a commit",
         {
             "base/pipeline.py": "_Collector _read _start Tail._take output probe",
@@ -278,8 +295,11 @@ READERS = (
             "configuration/services.py": "_answer",
             "operations/discover.py": "_projects survey",
             "dumps/sources.py": "_option definition",
+            "database/wal/rows.py": "Rows.write",
+            "wal/cuts.py": "parse Search.add",
         },
-        "{base/pipeline.py:output(limit)|b}, or {base/pipeline.py:_ANSWER|b} where failure is an answer; of"
+        "{base/pipeline.py:output(limit)|b}, or {base/pipeline.py:_ANSWER|b} where failure is an answer; of a line of"
+        " pg_waldump {database/wal/rows.py:_ROW|b}, of"
         " errors the last {base/pipeline.py:STDERR_KEPT|b}; Compose itself may take {stack/compose.py:MOST_MEMORY|b}",
         ENTRIES,
         DEPTH,
@@ -568,16 +588,19 @@ OWN = {
         "database/aside.py": "_manifest",
         "database/wal/receiver.py": "enabled",
         "database/wal/send.py": "ledger",
+        "database/wal/vault.py": "copied",
         "drill/ledger.py": "keep start _holder acknowledged _read",
         "evidence/signed.py": "remembered",
+        "keeper/following.py": "followed",
         "keeper/receive.py": "_Pull._begin",
         "keeper/unfinished.py": "begun",
+        "mirror/follow.py": "ledger",
         "mirror/state.py": "State.read_copies Journal.read",
         "objects/proof.py": "Turns._known _Which.done",
         "objects/put_back.py": "_kept_before",
         "objects/spool.py": "_Files.ask _copy_out read _entries",
         "operations/clocks.py": "pruned_at read_hidden",
-        "operations/continuous.py": "_differs",
+        "operations/continuous.py": "differs",
         "operations/glances.py": "_recall",
         "operations/metrics.py": "_recall",
         "operations/notify.py": "_trouble memory",
@@ -635,7 +658,9 @@ OWN = {
     },
     "it writes, or its name is that of a parser": {
         "database/methods/logical/dump.py": "_globals",
+        "mirror/follow.py": "_Pass._read_trail",
         "mirror/listing.py": "_packed",
+        "objects/choose.py": "Instants._read",
         "s3/bucket.py": "_pages",
         "s3/identities.py": "packed",
         "s3/inventory.py": "Inventory.__init__",

@@ -31,6 +31,9 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.repository import base
 
 ID = "db_backup_20261124_020000"
 OTHER = "db_backup_20261125_020000"
+SPAN = "wal_backup_20261201_130000"
+PIECE = "0000000100000000000000A4.00000000.zst"
+NOTE_NAME = "note-000001.json"
 DAY = timedelta(days=1)
 ARTEFACTS = {"globals.sql": b"roles", "empty": b"", "dbname.dump/toc.dat": b"toc" * 1000}
 FILES = {name: len(data) for name, data in ARTEFACTS.items()}
@@ -404,6 +407,69 @@ class Contract:
         assert repo.sweep(DAY, later) == []
         assert repo.ids("database") == repo.published("database") == [ID]
         assert repo.files("database", ID) == FILES
+
+    # --- what grows ---
+
+    def test_what_grows_is_a_backup_once_it_is_closed(self, repo: repository.Repository, tmp_path: Path) -> None:
+        assert repo.growing("wal") == []
+        repo.add("wal", SPAN, PIECE, b"zstd")
+        repo.add("wal", SPAN, NOTE_NAME, b"{}\n")
+        assert (repo.growing("wal"), repo.published("wal"), repo.ids("wal")) == ([SPAN], [], [SPAN])
+        assert repo.files("wal", SPAN) == {PIECE: 4}, "a note is no artefact"
+        assert repo.notes("wal", SPAN) == [NOTE_NAME]
+        assert repo.read_note("wal", SPAN, NOTE_NAME) == b"{}\n"
+        assert repo.read_file("wal", SPAN, repository.MANIFEST) is None
+        with repo.open("wal", SPAN, PIECE) as stream:
+            assert stream.read() == b"zstd"
+        repo.finish("wal", SPAN, b"{}")
+        assert (repo.growing("wal"), repo.published("wal")) == ([], [SPAN])
+        assert repo.manifest("wal", SPAN) == repo.read_file("wal", SPAN, repository.MANIFEST) == b"{}"
+        assert (repo.files("wal", SPAN), repo.notes("wal", SPAN)) == ({PIECE: 4}, [NOTE_NAME])
+        repo.fetch("wal", SPAN, tmp_path / "copy")
+        assert contents(tmp_path / "copy") == {PIECE: b"zstd", "manifest.json": b"{}"}
+        assert repo.delete("wal", SPAN) == []
+        assert repo.ids("wal") == []
+
+    def test_what_grows_is_never_replaced(self, repo: repository.Repository) -> None:
+        for _again in range(2):
+            repo.add("wal", SPAN, PIECE, b"zstd")
+            repo.add("wal", SPAN, NOTE_NAME, b"{}")
+        for name in (PIECE, NOTE_NAME):
+            assert not repo.grow("wal", SPAN, name, b"more")
+            with pytest.raises(repository.TakenError, match="with other bytes"):
+                repo.add("wal", SPAN, name, b"other")
+        for _again in range(2):
+            repo.finish("wal", SPAN, b"{}")
+        with pytest.raises(repository.TakenError, match="with other bytes"):
+            repo.finish("wal", SPAN, b"[]")
+        with pytest.raises(repository.TakenError, match="the span is closed"):
+            repo.add("wal", SPAN, f"{PIECE}.age", b"late")
+        assert repo.manifest("wal", SPAN) == b"{}"
+        assert repo.files("wal", SPAN) == {PIECE: 4}
+
+    @pytest.mark.parametrize("name", ["a/b", "../x", "copies.json", "claim.json", "manifest.json/x", ""])
+    def test_what_grows_takes_plain_names(self, repo: repository.Repository, name: str) -> None:
+        with pytest.raises(UsageError):
+            repo.grow("wal", SPAN, name, b"x")
+        assert repo.ids("wal") == []
+
+    def test_only_spans_grow(self, repo: repository.Repository) -> None:
+        with pytest.raises(UsageError, match="no backup of database grows"):
+            repo.grow("database", ID, "x", b"x")
+        with pytest.raises(UsageError, match="not a note's name"):
+            repo.read_note("wal", SPAN, "manifest.json")
+        with pytest.raises(NotFoundError):
+            repo.read_note("wal", SPAN, NOTE_NAME)
+
+    def test_what_grows_is_no_leftover(self, repo: repository.Repository) -> None:
+        repo.add("wal", SPAN, PIECE, b"zstd")
+        assert repo.sweep(DAY, datetime.now(timezone.utc) + 30 * DAY) == []
+        assert repo.growing("wal") == [SPAN]
+
+    def test_a_note_is_bounded(self, repo: repository.Repository) -> None:
+        repo.add("wal", SPAN, NOTE_NAME, b"x" * ((1 << 20) + 1))
+        with pytest.raises(IntegrityError, match="more than 1048576 bytes"):
+            repo.read_note("wal", SPAN, NOTE_NAME)
 
     # --- records and points ---
 

@@ -108,7 +108,7 @@ def test_a_survey_that_a_person_wrote_down() -> None:
         "timeline": ("integer", [], 0),
         "reason": ("text", [], ""),
         "force": ("multiplechoice", ["false", "true"], "false"),
-        "method": ("multiplechoice", ["auto", "swap", "rebuild"], "auto"),
+        "method": ("multiplechoice", ["auto", "swap", "rebuild", "physical"], "auto"),
         "database": ("text", [], ""),
         "others": ("multiplechoice", ["ask", "restore", "aside"], "ask"),
         "confirm": ("text", [], ""),

@@ -103,6 +103,7 @@ COMMANDS: dict[str, list[list[str]]] = {
     "status": [[]],
     "transaction": [[]],
     "verify": [["--level", "archive"], [CONFIG], [POINT]],
+    "changes": [[], ["enable", "--dry-run"], ["disable", "--dry-run"], ["look", "--now"]],
     "wal": [
         [],
         ["enable", "--dry-run"],

@@ -56,6 +56,7 @@ VERBS = [
     "explain",
     "ship",
     "wal",
+    "changes",
     "mark",
     "when",
 ]

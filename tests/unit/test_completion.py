@@ -60,7 +60,7 @@ def offered(command: Path, line: str, etc: Path = Path("/nowhere")) -> list[str]
 STATIC = [
     ("lifeboat ver", ["verify"]),
     ("lifeboat --v", ["--version"]),
-    ("lifeboat backup ", ["database", "objects", "files", "dumps", "config"]),
+    ("lifeboat backup ", ["database", "objects", "files", "dumps", "config", "base"]),
     ("lifeboat backup --wait 3600 o", ["objects"]),
     ("lifeboat backup --wait ", []),
     ("lifeboat backup database --pr", ["--prune"]),

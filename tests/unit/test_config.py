@@ -103,6 +103,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"timeout": 10**12}, "settings.timeout): 1000000000000 is not between 1 and 1e+09"),
     ({"alarms": {"backup_age_hours": 10**12}}, "settings.alarms.backup_age_hours): 1000000000000 is not between 0 and"),
     ({"vault": {"noncurrent_days": 0}}, "settings.vault.noncurrent_days): 0 is not between 1 and 36500"),
+    ({"objects": {"changes_seconds": 86_401}}, "settings.objects.changes_seconds): 86401 is not between 0 and 86400"),
     ({"objects": {"tags_days": 367}}, "settings.objects.tags_days): 367 is not between 0 and 366"),
     ({"vault": {"read_days": 0}}, "settings.vault.read_days): 0 is not between 1 and 3650"),
     ({"objects": {"change_limit": 101}}, "settings.objects.change_limit): 101 is not between 0 and 100"),

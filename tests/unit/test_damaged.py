@@ -181,7 +181,7 @@ def test_a_deep_directory_in_a_backup_does_not_end_what_glances_at_it(tmp_path: 
         at = below
     os.close(at)
     try:
-        (found,) = glances.everything(store(tmp_path), "shop", tmp_path / "state").backups["database"]
+        (found,) = glances.everything(store(tmp_path), make_config(tmp_path)).backups["database"]
         assert found.id == one.id
     finally:
         subprocess.run(["rm", "-rf", top], check=True)  # pytest could not remove it

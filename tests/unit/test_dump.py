@@ -67,6 +67,9 @@ def make_around(**changes: Any) -> dump._Around:
     return replace(around, **changes)
 
 
+HEAD = dump._Head(NOW, "s", 1, 170012, 1, "UTF8")
+
+
 def make_work(pool: ThreadPoolExecutor, root: Path, server: Any) -> dump._Work:
     config = make_config(root)
     dumps = dump._Dumps(pool, config, server)
@@ -161,7 +164,7 @@ def test_of_two_failures_the_first_is_told(tmp_path: Path, monkeypatch: pytest.M
     words = "its disk is full" if first == "pg_dump" else "a table went"
     with Told(2) as pool, pytest.raises(LifeboatError, match=words):
         server: Any = Reaping()
-        dump._fill(make_work(pool, tmp_path, server), None, {}, "shop", "x.sql", "")  # type: ignore[arg-type]
+        dump._fill(make_work(pool, tmp_path, server), None, HEAD, "shop", "x.sql", "")  # type: ignore[arg-type]
 
 
 def test_sequences_are_read_before_pg_dump_reads_them_and_after(
@@ -194,7 +197,7 @@ def test_sequences_are_read_before_pg_dump_reads_them_and_after(
     with ThreadPoolExecutor(2) as pool:
         server: Any = None
         work = make_work(pool, tmp_path, server)
-        _artefacts, found, _lost = dump._fill(work, Asked(), {}, "shop", "x.sql", "")  # type: ignore[arg-type]
+        _artefacts, found, _lost = dump._fill(work, Asked(), HEAD, "shop", "x.sql", "")  # type: ignore[arg-type]
     assert found.sequences.before["public.s"].last == "100"
     assert found.sequences.after is not None
     assert int(found.sequences.after["public.s"].last or 0) > 150

@@ -223,6 +223,40 @@ def test_a_sequence_that_moved_during_the_dump_lies_between_both_readings(last: 
     assert of(compare(expected, found), "sequences").result == result
 
 
+AHEAD = [("10", checks.FAIL), ("11", checks.PASS), ("20", checks.PASS), ("52", checks.PASS), ("53", checks.FAIL)]
+
+
+@pytest.mark.parametrize(("last", "result"), AHEAD)
+def test_a_sequence_that_was_replayed_may_stand_further_and_not_behind(last: str, result: str) -> None:
+    expected, found = facts(), facts()
+    expected["sequences"]["before"]["public.a"]["last"] = "11"
+    expected["sequences"]["after"]["public.a"]["last"] = "20"
+    found["sequences"]["before"]["public.a"]["last"] = last
+    check = of(fingerprint.compare(read(expected), read(found), ahead={"public.a": 32}), "sequences")
+    assert check.result == result
+    assert of(compare(expected, found), "sequences").result == (checks.FAIL if last == "52" else result)
+
+
+@pytest.mark.parametrize(
+    ("last", "result"), [("-4", checks.FAIL), ("-5", checks.PASS), ("-37", checks.PASS), ("-38", checks.FAIL)]
+)
+def test_one_that_counts_down_goes_the_other_way(last: str, result: str) -> None:
+    found = facts()
+    found["sequences"]["before"]["public.down"]["last"] = last
+    check = of(fingerprint.compare(read(facts()), read(found), ahead={"public.down": 32}), "sequences")
+    assert check.result == result
+
+
+def test_how_far_it_may_go_depends_on_its_step_and_its_cache() -> None:
+    class Session:
+        def rows(self, sql: str, *, attempted: str) -> list[Any]:
+            assert "pg_sequences" in sql
+            return [{"name": "public.a", "step": 1, "cache": 1}, {"name": "public.b", "step": 10, "cache": 5}]
+
+    session: Any = Session()
+    assert fingerprint.reserve(session) == {"public.a": 32, "public.b": 1600}
+
+
 def test_a_cycling_sequence_may_stand_anywhere() -> None:
     found = facts()
     found["sequences"]["before"]["public.round"]["last"] = "1"

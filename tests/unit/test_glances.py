@@ -182,14 +182,14 @@ def test_with_signers_everything_is_read(world: World, monkeypatch: pytest.Monke
     repo.trust = object()  # type: ignore[assignment]
     asked: list[str] = []
     monkeypatch.setattr(points, "backups", lambda repo, stack: asked.append(stack) or {})
-    assert glances.everything(repo, "shop", root / "state") == glances.Listing({})
+    assert glances.everything(repo, make_config(root, **WITH_BUCKET)) == glances.Listing({})
     assert asked == ["shop"]
 
 
 def test_one_that_goes_away_while_it_is_looked_at_is_no_figure(world: World) -> None:
     root, taken = world
     told(root)
-    found = glances.everything(store(root), "shop", root / "state").backups["database"]
+    found = glances.everything(store(root), make_config(root, **WITH_BUCKET)).backups["database"]
     assert found[0].entry is None and found[0].full().manifest == taken[0]
     shutil.rmtree(folder(root, taken[0]))
     with pytest.raises(UnverifiedError):

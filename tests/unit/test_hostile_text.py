@@ -38,6 +38,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.command import cli
 from ansible_collections.lifeboat.dr.plugins.module_utils.configuration import restore
 from ansible_collections.lifeboat.dr.plugins.module_utils.database import cluster, fingerprint, majors, server
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.wal import feed, relations, spool
+from ansible_collections.lifeboat.dr.plugins.module_utils.database.wal.rows import Rows
 from ansible_collections.lifeboat.dr.plugins.module_utils.drill import transaction as drill_transaction
 from ansible_collections.lifeboat.dr.plugins.module_utils.dumps import facts as dumps_facts
 from ansible_collections.lifeboat.dr.plugins.module_utils.evidence import store as evidence_store
@@ -47,7 +48,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.files import listing a
 from ansible_collections.lifeboat.dr.plugins.module_utils.files import packs
 from ansible_collections.lifeboat.dr.plugins.module_utils.frontend import site
 from ansible_collections.lifeboat.dr.plugins.module_utils.keeper import receipts
-from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import listing
+from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import changes, listing
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import backup as operations_backup
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import discover, escrow_look, schedule, shipping
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import (
@@ -60,7 +61,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.repository import (
 )
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import client as s3_client
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import identities, listing_parser, signed
-from ansible_collections.lifeboat.dr.plugins.module_utils.s3.bucket import Bucket
+from ansible_collections.lifeboat.dr.plugins.module_utils.s3.bucket import Bucket, Listed
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings.config import EndpointCheck
 from ansible_collections.lifeboat.dr.plugins.module_utils.site import point_fetch
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import answer as stack_answer
@@ -75,7 +76,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.tools import (
     tar,
     webhooks,
 )
-from ansible_collections.lifeboat.dr.plugins.module_utils.wal import notes, segments
+from ansible_collections.lifeboat.dr.plugins.module_utils.wal import cuts, notes, segments
 from ansible_collections.lifeboat.dr.plugins.plugin_utils import inventory
 from builders import entries, make_config, make_manifest, settings, store
 from keeper_world import PULLED, World
@@ -164,6 +165,7 @@ NOTE = notes.Note(
     "wal_backup_20261124_020000", "shop", 1, notes.Reached("7412345678901234567", 1, "0/A4160000", NIGHT),
     segments.DEFAULT, 170_002, (notes.Entry("0000000100000000000000A4.0012c000.zst", 48211, "9f" * 32, 212992),),
 )  # fmt: skip
+CHANGE = changes.Change("uploads", NIGHT, Listed("a", 1, "b", NIGHT, "v", "w", "c"))
 # XLogLongPageHeaderData, as PostgreSQL 17 writes it: magic, info, timeline, address, system, size of segment and page.
 SEGMENT_HEAD = struct.pack(
     "<HHIQIxxxxQII", 0xD116, 2, 1, segments.DEFAULT, 0, int(NOTE.reached.system), segments.DEFAULT, 8192
@@ -188,7 +190,8 @@ VALUES: tuple[Any, ...] = (*ATOMS[:32], None, True, -1, 1e308, 2**63, 10**400, [
 
 def documents() -> dict[str, bytes]:
     """A sound one of each kind, by the reader's name below."""
-    backup = make_manifest(NIGHT)
+    cut = {"system": "7412345678901234567", "timeline": 1, "lsn": "0/3000028", "until": "0/3000100"}
+    backup = make_manifest(NIGHT, details={"cut": {**cut, "snapshot": "745:747:745"}})
     line = {
         "key": "a", "size": 1, "etag": "e", "last_modified": "2026-11-24T02:00:00Z", "source_version": None,
         "vault_version": "v", "vault_etag": "e", "sha256": "0" * 64,
@@ -231,8 +234,11 @@ def documents() -> dict[str, bytes]:
         "github": b'{"message": "a", "sha": "b"}',
         "repository": backup.to_bytes(),
         "note": notes.to_bytes(NOTE),
+        "change": CHANGE.encoded,
         "relations": b'{"database": 5, "oid": 16384, "schema": "a", "name": "b", "kind": "r", "file": 1}\n',
         "wanted": b"000000010000000000000001",
+        "waldump": b"rmgr: Transaction len (rec/tot): 34/34, tx: 745, lsn: 0/00AEF350, prev 0/00AEF300, desc: COMMIT"
+        b"_PREPARED 745: 2026-12-02 04:11:09.932553 UTC; subxacts: 746\n",
         "history": b"1\t0/3000000\tno recovery target specified\n",
         "segment": SEGMENT_HEAD + bytes(8192 - len(SEGMENT_HEAD)),
         "hold": b'{"schema": "lifeboat.dr/hold", "version": [1, 0], "stack": "shop", "why": "a"}',
@@ -281,6 +287,7 @@ HEADS = tuple(
 ROWS = {
     "documents of a repository or a vault": ("manifest", "repository"),
     "a span of WAL in a repository": ("note", "history"),
+    "the changes of objects in such a span": ("change",),
     "WAL that pg_receivewal wrote": ("segment", "history"),
     "a base in a repository": ("relations",),
     "what a throw-away server asks": ("wanted",),
@@ -294,7 +301,7 @@ ROWS = {
     "fingerprint, settings and globals": ("fingerprint",),
     "what PostgreSQL answers": ("rows",),
     "the version in a data directory": ("version",),
-    "what a tool prints": ("inspect", "compose", "volumes", "projects", "stderr"),
+    "what a tool prints": ("inspect", "compose", "volumes", "projects", "stderr", "waldump"),
     "what the services mount": ("mounted",),
     "an application's files": ("sqlite",),
     "the listing and the packs of a files backup": ("tree", "pack", "age"),
@@ -592,6 +599,11 @@ def readers(  # noqa: C901, PLR0915 - one adapter for each way that a document c
         names = said[0].decode("utf-8", "replace").splitlines()
         return typed.plain(mounts._volumes(names, problems)), problems
 
+    def dumped(data: bytes) -> object:
+        search = cuts.Search(cuts.parse("745:747:745"))
+        Rows("read", [search]).write(data + b"\n")
+        return search.first, search.late, search.commits
+
     def asked_of_feeder(data: bytes) -> object:
         exchange = tmp_path / "exchange"
         exchange.mkdir()
@@ -669,8 +681,10 @@ def readers(  # noqa: C901, PLR0915 - one adapter for each way that a document c
             in_artefact,
         ],
         "note": [lambda data: notes.parse(data, NOTE.id, NOTE.number, NOTE.stack)],
+        "change": [lambda data: changes.parse_line(data, "line 1")],
         "relations": [lambda data: relations.parse(data, id)],
         "wanted": [asked_of_feeder],
+        "waldump": [dumped],
         "history": [lambda data: segments.parse_history(data, 2)],
         "segment": [kept("segment", lambda path: spool.written(path, segments.Segment(1, 1), NOTE.reached.system))],
         "hold": [in_repository(f"holds/{id}.json", lambda world: store(world.root).holds())],

@@ -485,8 +485,8 @@ def test_no_contributor_signs_an_agreement() -> None:
 
 # --- the archive ---
 
-# What runs is 691 files and 1.16 MB of these, packed. The core needs no Ansible, and roles are made of short files.
-MOST_FILES, MOST_BYTES = 960, 1_850_000
+# What runs is 711 files and 1.2 MB of these, packed. The core needs no Ansible, and roles are made of short files.
+MOST_FILES, MOST_BYTES = 960, 1_900_000
 # Of the checkout: a page of the archive leads to these, and says so.
 OUTSIDE = {"tests/lab/README.md", "tests/lab/power_off.yml"}
 

@@ -53,6 +53,10 @@ CASES: dict[str, dict[str, Any]] = {
         "lifeboat_objects": {},
         "lifeboat_files": {"sources": [{"name": "uploads", "volume": "uploads"}]},
     },
+    "follows": {
+        "lifeboat_keeper": {"host": "keeper1"},
+        "lifeboat_wal": {"enabled": True, "window_days": 9, "spool_limit": "9G", "interval": 10},
+    },
     "whole": {
         "lifeboat_keeper": {"host": "keeper1"},
         "lifeboat_files": {"sources": [{"name": "uploads", "volume": "uploads"}]},
@@ -119,6 +123,17 @@ def test_a_keeper_of_a_stack_without_a_database_awaits_its_files(rendered: Path)
     assert [kind.name for kind in configured(found(rendered, "plain")[0])] == ["database", "config"]
     whole = found(rendered, "whole")[0]
     assert [kind.name for kind in configured(whole)] == ["database", "files", "dumps", "config"]
+
+
+@pytest.mark.slow
+def test_it_follows_the_wal_where_that_is_received(rendered: Path) -> None:
+    made = found(rendered, "follows")[0]
+    assert (made.wal.enabled, made.wal.window_days, made.wal.spool_limit) == (True, 9, "4G")
+    assert not found(rendered, "plain")[0].wal.enabled
+    service, timer = ((ROLE / f"templates/follow-{kind}.j2").read_text() for kind in ("service", "timer"))
+    assert "keeper follow --stack {{ vault_keeper_stack }}\n" in service
+    assert "\nOnUnitInactiveSec=60\n" in timer
+    assert (ROLE / "templates/service.j2").read_text().splitlines()[-16:] == service.splitlines()[-16:]
 
 
 @pytest.mark.slow

@@ -897,7 +897,7 @@ def test_database_plan_info_fails(run: Run, tmp_path: Path, seen: Any) -> None:
         ({"recovery_time": "yesterday"}, "it is not ISO 8601"),
         ({"recovery_time": "2001-01-01"}, "Ask for a later recovery_time"),
         ({"recovery_point": "db_backup_20200101_000000"}, "the repository has"),
-        ({"method": "magic"}, "must be one of: auto, swap, rebuild"),
+        ({"method": "magic"}, "must be one of: auto, swap, rebuild, physical"),
     ):
         result = run("database_plan_info", plain="method" in asked, **asked)
         assert result["failed"]

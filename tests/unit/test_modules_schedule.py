@@ -192,9 +192,10 @@ def test_a_deployment_sets_the_jobs_of_database_and_configuration_at_once() -> N
     (play,) = yaml.safe_load((ROOT / "playbooks/deploy.yml").read_text(encoding="utf-8"))
     given = {role["role"].rpartition(".")[2]: role.get("vars") for role in play["roles"]}
     assert given["database_backup"] == {
-        "database_backup_jobs": "{{ dumps_backup_jobs + files_backup_jobs + config_backup_jobs }}"
+        "database_backup_jobs": "{{ database_wal_jobs + dumps_backup_jobs + files_backup_jobs + config_backup_jobs }}"
     }
     assert given["config_backup"] == {"config_backup_set": False}
+    assert given["database_wal"] == {"database_wal_set": False}
     (task,) = yaml.safe_load((ROOT / "roles/config_backup/tasks/main.yml").read_text(encoding="utf-8"))
     assert (task["lifeboat.dr.schedule"]["jobs"], task["when"]) == (
         "{{ config_backup_jobs }}",
@@ -202,7 +203,7 @@ def test_a_deployment_sets_the_jobs_of_database_and_configuration_at_once() -> N
     )
 
 
-@pytest.mark.parametrize("role", ["database_backup", "object_storage_backup", "config_backup"])
+@pytest.mark.parametrize("role", ["database_backup", "object_storage_backup", "config_backup", "database_wal"])
 def test_the_roles_give_jobs_that_can_be_read(role: str) -> None:
     variables = yaml.safe_load((ROOT / f"roles/{role}/vars/main.yml").read_text(encoding="utf-8"))
     defaults = yaml.safe_load((ROOT / f"roles/{role}/defaults/main.yml").read_text(encoding="utf-8"))
@@ -211,6 +212,7 @@ def test_the_roles_give_jobs_that_can_be_read(role: str) -> None:
         "lifeboat_stack": "shop",
         "lifeboat_objects": {"bucket": "uploads"},
         "lifeboat_notify": [{"type": "slack"}],
+        "lifeboat_wal": {"enabled": True},
         "agent_reach_database": True,
     }
     if role == "database_backup":

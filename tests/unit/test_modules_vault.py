@@ -93,8 +93,8 @@ def test_vault_changes_once(run: Run, tmp_path: Path, ensured: list[dict[str, An
 
 # (the stack's bucket, the vault's repository bucket, whether a keeper mirrors) -> what the role includes
 INCLUDED: list[tuple[str, str, bool, list[str]]] = [
-    ("uploads", "copies", False, ["mirror.yml"]),
-    ("uploads", "", False, ["mirror.yml"]),
+    ("uploads", "copies", False, ["mirror.yml", "changes.yml"]),
+    ("uploads", "", False, ["mirror.yml", "changes.yml"]),
     ("", "copies", False, ["copies.yml"]),
     ("", "", False, []),
     ("", "copies", True, []),

@@ -96,6 +96,7 @@ class Year:
                 lambda now: now // (60 * DAY) * 60 * DAY + 90 * DAY
             ),
             f"lifeboat_keeper_metrics_timestamp_seconds{{{keeper}}}": lambda now: now // HOUR * HOUR,
+            f"lifeboat_keeper_last_note_timestamp_seconds{{{keeper}}}": lambda now: now // HOUR * HOUR - 60,
             f"lifeboat_keeper_last_pull_timestamp_seconds{{{keeper}}}": lambda now: self.done("pull", "keeper", now),
             f"lifeboat_keeper_last_pull_allowed_age_seconds{{{keeper}}}": lambda now: 30 * HOUR,
             f"lifeboat_keeper_quota_used_ratio{{{keeper}}}": lambda now: 0.3 + 0.5 * now / (self.days * DAY),
@@ -117,6 +118,9 @@ class Year:
                 for by in ("backup", "status")
             },
             f"lifeboat_clock_skew_seconds{{{own}}}": lambda now: 2,
+            # Objects are looked at every quarter of an hour.
+            f"lifeboat_changes_reached_timestamp_seconds{{{own}}}": lambda now: now // (HOUR / 4) * (HOUR / 4),
+            f"lifeboat_changes_allowed_age_seconds{{{own}}}": lambda now: HOUR,
             f'lifeboat_certificate_expiry_timestamp_seconds{{{own},endpoint="vault"}}': (
                 lambda now: now // (60 * DAY) * 60 * DAY + 90 * DAY
             ),

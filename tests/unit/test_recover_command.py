@@ -654,7 +654,7 @@ WRONG = {
     "broken JSON": (["-e", '{"force": '], "it is not JSON"),
     "no flag": (["-e", "force=maybe"], "'maybe' is no bool"),
     "not text": (["-e", '{"database": ["a"]}'], "is no str"),
-    "a choice": (["-e", "method=luck"], "it must be one of auto, swap, rebuild"),
+    "a choice": (["-e", "method=luck"], "it must be one of auto, swap, rebuild, physical"),
     "a seal": (["--seal", "abc"], "that is no seal"),
     "an identity": (["--identity", "/nowhere"], "No such file"),
 }

@@ -402,6 +402,7 @@ def test_good_settings(tmp_path: Path) -> None:
         "config": "etc",
         "base": "base",
         "wal": "wal",
+        "changes": "changes",
     }
     vault = repositories.from_settings(S3Settings(bucket="b", prefix="/web1/"), KEYS)
     assert vault.location("database", ID) == f"s3://b/web1/postgresql/{ID}"

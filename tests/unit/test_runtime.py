@@ -238,6 +238,7 @@ def test_the_files_and_the_name_of_the_project_are_passed_on(runner: Runner, tmp
     one.start(["db", "web"], timeout=5)
     one.stop(["web"], timeout=5)
     one.discard("db", timeout=5)
+    one.prepare("db", timeout=5)
     one.start([], timeout=5)
     one.stop([], timeout=5)
     base = (
@@ -247,6 +248,7 @@ def test_the_files_and_the_name_of_the_project_are_passed_on(runner: Runner, tmp
         f"{base} up --detach --no-deps --no-recreate db web",
         f"{base} stop web",
         f"{base} rm --stop --force db",
+        f"{base} up --no-start --no-deps --no-recreate db",
     ]
     assert one.by_hand("d b") == (f"{base} rm --stop --force 'd b'", f"{base} up --detach")
     assert one.project == "named"
@@ -475,6 +477,20 @@ def test_data_mount(
         runner.expect(f"volume inspect .* {name}$", f"/vol/{name}\n")
     answer(runner, container(mounts=mounts), project=project)
     assert compose.data_mount("db", "/data/pg") == found
+
+
+@pytest.mark.parametrize(
+    ("inside", "below"), [("/data", ""), ("/data/", ""), ("/data/18/docker", "18/docker"), ("/data/x/../pg", "pg")]
+)
+def test_where_in_a_mount_the_data_lies(runner: Runner, compose: ComposeRuntime, inside: str, below: str) -> None:
+    """PostgreSQL 18's images keep it two levels down what they declare as a volume."""
+    runner.expect("volume inspect .* (shop_data|abc)$", "/vol/shop_data\n")
+    for project, mounts in (
+        (volumes(VOLUME), []), (volumes(("volume", "", "/data")), [{"Type": "volume", "Name": "abc", "Destination": "/data"}]),
+    ):  # fmt: skip
+        answer(runner, container(mounts=mounts), project=project)
+        found = compose.data_mount("db", inside)
+        assert (found.below, found.data) == (below, Path("/vol/shop_data") / below)
 
 
 def test_data_in_the_containers_own_layer_is_an_error(runner: Runner, compose: ComposeRuntime) -> None:

@@ -50,6 +50,9 @@ SAMPLES = {
     "docs/upgrade.md": {"$ ansible-playbook -i inventories/mine lifeboat.dr.undeploy": HERE},
     "docs/retention.md": {"keep    db_backup": "tests/unit/test_samples.py::test_the_example_of_retention_is_right"},
     "docs/vault.md": {"the writer's key has service accounts": HERE},
+    "docs/continuous.md": {
+        "the whole server comes": "tests/unit/test_physical.py::test_the_plan_says_by_what_and_what_is_lost",
+    },
     "docs/files.md": {'{"schema": "lifeboat.dr/file-listing"': "tests/unit/test_samples.py::test_a_listing_begins_so"},
 }
 # Blocks that are no output of ours: files to be written, and trees that people drew.
@@ -68,7 +71,8 @@ PROGRAMS = re.compile(
 )
 # What a sample names: its stack, its services, its host, how much was compared. Whatever has a digit is a value.
 VALUES = re.compile(
-    r"\S*\d\S*|\bshop\S*|\bweb\b|\bwiki\b|\bpublic\S*|\bentry\S*|\bpostgres\b|\brows and content\b|\bsetuid\b"
+    r"\S*\d\S*(?: (?:[kMG]?B|s)\b)?"  # with its unit
+    r"|\bshop\S*|\bweb\b|\bwiki\b|\bpublic\S*|\bentry\S*|\bpostgres\b|\brows and content\b|\bsetuid\b"
     r"|/\S+|\bs3://\S+|\b(?:database|objects|config|files)\b"
 )
 

@@ -12,6 +12,7 @@ import hashlib
 import json
 import shutil
 import types
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Callable, Optional, cast
@@ -446,14 +447,24 @@ def test_the_plan_of_an_instant_says_how_a_backup_of_it_is_taken(tmp_path: Path,
     assert made == typed.build(planned.Plan, json.loads(json.dumps(typed.plain(made))), wrong)
 
 
-def test_the_plan_of_an_instant_needs_a_server_that_answers(
+def test_where_no_server_answers_a_dump_of_the_instant_is_one_that_there_is(
     tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    publish(tmp_path)
+    """A throw-away server has no settings of it; a base is another way (test_physical.py)."""
+    first = publish(tmp_path)
+    publish(tmp_path, at=first.taken_at + timedelta(days=1))
     monkeypatch.setattr(runtime, "connect", lambda config: Stack(False))
     monkeypatch.setattr(database_server, "reach", lambda run: Reached(None))
-    with pytest.raises(UsageError, match=r"needs a server that answers.*Recover the server by its newest backup first"):
-        make(tmp_path, replay=REPLAY, state=REPLAY.instant)
+    time = (first.taken_at + timedelta(minutes=90)).isoformat()
+    replay = replace(REPLAY, instant=time, recovery_time=time, before="")
+    made = make(tmp_path, replay=replay, state=time, method="rebuild")
+    assert (made.mode, made.backup["id"], made.replay) == ("rebuild", first.id, None)
+    assert database_plan.text(made)[0].startswith("NOT the instant that was asked for, ")
+    with pytest.raises(UsageError, match=r"shop alone, at .*, needs a server that answers"):
+        make(tmp_path, replay=replay, state=time, database="shop")
+    position = replace(REPLAY, recovery_time="", before="0/100")
+    with pytest.raises(UsageError, match="is a position in the WAL"):
+        make(tmp_path, replay=position, state=time, method="rebuild")
 
 
 def test_the_backup_of_an_instant_is_what_was_asked_for(tmp_path: Path, server: Server) -> None:

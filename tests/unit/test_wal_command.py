@@ -29,11 +29,13 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.database.wal import pr
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.wal.preflight import Facts, RoleState, SlotState
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.wal.receiver import Enabled, Way
 from ansible_collections.lifeboat.dr.plugins.module_utils.database.wal.send import Ledger
-from ansible_collections.lifeboat.dr.plugins.module_utils.operations import continuous
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations import continuous, metrics
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository import repositories
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.details import Gap
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository.s3 import S3Repository
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from ansible_collections.lifeboat.dr.plugins.module_utils.wal.notes import Reached
-from builders import Runner, make_config
+from builders import Runner, make_config, publish_base
 from test_wal_receive import OURS, PLAIN, SYSTEM
 
 NOW = datetime(2026, 12, 1, 13, 0, tzinfo=timezone.utc)
@@ -108,7 +110,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, runner: Runner) -> Wo
 
 def test_the_plan_changes_nothing(world: World) -> None:
     plan = continuous.plan(world.run)
-    assert [step.split(" ")[0] for step in plan.steps] == ["make", "set", "make", "write", "write", "write", "receive"]
+    assert [step.split(" ")[0] for step in plan.steps] == ["make", "set", "make", *4 * ["write"], "receive"]
     assert plan.limit == 16 * GIB
     assert world.server.sql == []
     assert world.systemctl == []
@@ -185,9 +187,6 @@ def test_what_this_host_lacks_is_refused(world: World, monkeypatch: pytest.Monke
     off = Opened(make_config(world.root))
     with pytest.raises(UsageError, match="enabled is false on this host"):
         continuous.plan(off)
-    bucket = {"type": "s3", "bucket": "b", "endpoint_url": "http://127.0.0.1:9"}
-    with pytest.raises(UsageError, match="the repository is a bucket"):
-        continuous.plan(Opened(make_config(world.root, repository=bucket, wal={"enabled": True})))
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "which", lambda name, **_: None if name == "zstd" else f"/usr/bin/{name}")
         with pytest.raises(UnverifiedError, match="zstd is not installed"):
@@ -227,7 +226,7 @@ def test_disable_undoes_what_enable_did(world: World, monkeypatch: pytest.Monkey
     world.server.sql.clear()
     world.runner.ran.clear()
     steps = continuous.disable(world.run, world.log.append, dry_run=True)
-    assert [step.split(" ")[0] for step in steps] == ["stop", "drop", "reset", "drop", "remove", "remove", "remove"]
+    assert [step.split(" ")[0] for step in steps] == ["stop", "drop", "reset", "drop", *4 * ["remove"]]
     assert world.runner.ran == []
     assert world.server.sql == []
     sent: list[bool] = []
@@ -269,6 +268,8 @@ RECEIVES = dataclasses.replace(OURS, pid=7, application=preflight.SLOT, safe=3 *
 
 def protect(world: World, slot: SlotState | None = RECEIVES, **facts: Any) -> None:
     receiver.remember(world.run.config, Enabled(SYSTEM, 4 * GIB))
+    if not world.run.once(repositories.repository_of).published("base"):
+        publish_base(world.root)
     slots = (slot,) if slot else ()
     world.facts = dataclasses.replace(PLAIN, slot_states=slots, role=ROLE, limit=4096, **facts)
 
@@ -277,8 +278,31 @@ def test_all_is_well(world: World) -> None:
     protect(world)
     world.sends()
     found = checks(world)
+    assert found.pop("wal off the host")[0] == "COULD_NOT_VERIFY", "there is no vault"
     assert {result for result, _detail in found.values()} == {"PASS"}
-    assert set(found) == {"wal receiver", "wal slot", "wal behind", "wal spool", "wal gaps"}
+    assert set(found) == {"wal receiver", "wal slot", "wal behind", "wal spool", "wal base", "wal gaps"}
+
+
+BUCKET = {"type": "s3", "bucket": "b", "endpoint_url": "http://127.0.0.1:9"}
+KEYS = {"s3_access_key": "writer", "s3_secret_key": "very-secret"}
+
+
+def test_a_repository_in_a_bucket_is_off_the_host(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(S3Repository, "check", lambda repo, writable: None)
+    monkeypatch.setattr(S3Repository, "published", lambda repo, component: ["base_backup_20261201_110000"])
+    with_bucket = {"repository": BUCKET, "wal": {"enabled": True, "spool_directory": f"{world.root}/spool/shop"}}
+    config = make_config(world.root, **with_bucket)
+    object.__setattr__(config, "secrets", KEYS)
+    world.run = Opened(config)
+    assert continuous.plan(world.run).steps
+    protect(world)
+    assert checks(world)["wal off the host"] == ("FAIL", "nothing was sent yet")
+    world.sends()
+    result, detail = checks(world)["wal off the host"]
+    assert result == "PASS"
+    assert "is in s3://b/ at http://127.0.0.1:9" in detail
+    (told,) = metrics.HERE["wal"](metrics.Facts(world.run, NOW))
+    assert (told.labels, told.value) == ({"duty": "copy", "of": "wal"}, NOW.timestamp())
 
 
 GAP = Gap(SYSTEM, 1, "0/1000000", "0/2000000", "the slot was lost", NOW)
@@ -312,10 +336,13 @@ def test_what_is_behind_or_has_a_gap_fails(world: World) -> None:
     assert checks(world)["wal behind"][0] == "FAIL"
     world.sends(at=NOW + timedelta(hours=1))
     assert checks(world)["wal behind"][0] == "FAIL", "a time in the future was not reached"
+    world.sends(gaps=(dataclasses.replace(GAP, end="0/3000000"),))
+    found = checks(world)
+    assert found["wal gaps"] == ("FAIL", "from 0/1000000 to 0/3000000: the slot was lost")
+    assert found["wal base"][0] == "FAIL"
+    assert "a gap from 0/1000000 to 0/3000000" in found["wal base"][1]
     world.sends(gaps=(GAP,))
-    result, detail = checks(world)["wal gaps"]
-    assert result == "FAIL"
-    assert "from 0/1000000 to 0/2000000: the slot was lost" in detail
+    assert checks(world)["wal gaps"] == ("PASS", "closed by a base: from 0/1000000 to 0/2000000: the slot was lost")
 
 
 def test_a_server_that_does_not_answer_is_not_called_well(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

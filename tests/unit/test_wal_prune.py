@@ -151,9 +151,10 @@ def test_verify_reads_a_span_to_its_end(tmp_path: Path, filled: tuple[list[Manif
 def test_a_stack_without_them_is_as_it_was(tmp_path: Path) -> None:
     publish(tmp_path)
     repo = store(tmp_path)
-    assert not {*CONTINUOUS} & {*KINDS, *PROOFS, *components.COMPONENTS}
+    assert not {*CONTINUOUS} & {*KINDS}
+    assert [*components.COMPONENTS] == [*PROOFS] == [*KINDS, "base"]
     assert [kind.name for kind in configured(make_config(tmp_path))] == ["database"]
-    assert points.continuous(repo, "shop") == {}
+    assert points.continuous(repo, "shop") == points.bases(repo, make_config(tmp_path)) == {}
     assert pruned(tmp_path)["delete"] == []
     assert not {"base", "wal"} & {path.name for path in repo.root.iterdir()}  # type: ignore[attr-defined]
 

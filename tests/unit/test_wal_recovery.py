@@ -44,10 +44,10 @@ def replayed(world: World, recovery_time: str = "", before: str = "", timeline: 
 
 
 def test_a_time_of_the_window_is_gone_to_by_base_and_wal(world: World) -> None:
-    moment = format_time(AT + HOUR)
-    found = replayed(world, moment)
-    assert found == Replay(moment, moment, "", 1, BASE, format_time(AT), 6 * MIB - (START + 40), moment), (
-        "as much WAL as is known to reach it"
+    moment = (AT + HOUR).replace(microsecond=123456)
+    found, shown = replayed(world, moment.isoformat()), format_time(moment)
+    assert found == Replay(shown, moment.isoformat(), "", 1, BASE, format_time(AT), 6 * MIB - (START + 40), shown), (
+        "to the microsecond, with as much WAL as is known to reach it"
     )
 
 

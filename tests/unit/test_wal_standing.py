@@ -8,6 +8,7 @@ What the server says is what 17.12 said when this was tried with it. tests/integ
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from dataclasses import replace
@@ -179,6 +180,26 @@ def test_what_the_server_is_told(world: World, instant: Instant, setting: str) -
     assert not any("recovery.signal" in step for step in world.steps)
 
 
+@pytest.mark.parametrize(
+    ("version", "libraries", "there"),
+    [
+        (170_012, (), ["event_triggers = 'off'"]),
+        (160_001, ("auto_explain",), []),
+        (160_001, ("pg_cron", "timescaledb"), [
+            "cron.launch_active_jobs = 'off'", "timescaledb.max_background_workers = '0'",
+        ]),
+    ],
+)  # fmt: skip
+def test_nothing_writes_into_it_by_itself(
+    world: World, version: int, libraries: tuple[str, ...], there: list[str]
+) -> None:
+    world.room.details = replace(DETAILS, server_version_num=version, preload=libraries)
+    world.log = STOPPED
+    world.go(At(AT), state(paused="paused"))
+    quiet = ("event_triggers", "cron.", "timescaledb.")
+    assert [row for row in world.conf.read_text().splitlines() if row.startswith(quiet)] == there
+
+
 def test_it_stands_where_it_was_stopped(world: World) -> None:
     world.log = f"00000 LOG:  starting\n{STOPPED}"
     reached = world.go(At(AT), None, state("0/900120"), state(paused="pause requested"), state(paused="paused"))
@@ -277,6 +298,23 @@ def test_it_is_promoted_when_somebody_says_so(world: World) -> None:
     assert "pg_promote" in world.sql[0]
     world.states = [state()]
     with pytest.raises(UnverifiedError, match="still in recovery"):
+        world.room.promote()
+
+
+@pytest.mark.parametrize("instant", [At(AT + timedelta(minutes=30)), Position(0x1088118)], ids=str)
+def test_it_is_promoted_where_the_wal_ended_before_its_target(world: World, instant: Instant) -> None:
+    """With the target still set PostgreSQL ends: `recovery ended before configured recovery target was reached`."""
+    at_the_end(world)
+    reached = world.go(instant, state("0/1088118"))
+    world.steps.clear()
+    world.states = [state("0/1088118"), state("0/1088118"), state(recovering=False, paused="")]
+    world.room.promote()
+    assert [step.split()[0] for step in world.steps if "start" in step or "pg_ctl" in step] == ["pg_ctl", "start"]
+    assert not re.search(r"^recovery_target_(time|lsn) =", world.conf.read_text(), re.MULTILINE)
+    assert (world.room.reached, world.room.route.instant) == (reached, instant), "it stands where it stood"
+    world.go(instant, state("0/1088118"))
+    world.states = [state("0/1088119")]
+    with pytest.raises(UnverifiedError, match="it stood at 0/1088118, and stands at 0/1088119 now"):
         world.room.promote()
 
 

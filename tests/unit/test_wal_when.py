@@ -149,12 +149,12 @@ def test_what_happened_is_told_with_the_command_to_paste(world: World) -> None:
         "what": "DROP TABLE", "transaction": 741, "at": "2026-12-02T04:10:56.167Z", "before": "0/A0C3D0",
         "last_commit_before": "2026-12-02T04:10:51.529Z", "timeline": 1, "database": 5, "relations": ["app.items"],
         "oids": [16395], "rows": 0,
-        "command": "lifeboat wal dump --stack shop --before 0/A0C3D0 --timeline 1",
+        "command": "lifeboat recover database --stack shop --before 0/A0C3D0 --timeline 1",
     }  # fmt: skip
     assert shown[:3] == [
         "2026-12-02T04:10:56.167Z  DROP TABLE app.items, transaction 741",
         "  the instant before it: 0/A0C3D0, last commit 2026-12-02T04:10:51.529Z",
-        "  lifeboat wal dump --stack shop --before 0/A0C3D0 --timeline 1",
+        "  lifeboat recover database --stack shop --before 0/A0C3D0 --timeline 1",
     ]
     what = [(event["what"], event["transaction"]) for event in result["events"]]
     assert ("TRUNCATE", 742) in what
@@ -253,7 +253,8 @@ def test_names_are_read_as_they_were_written() -> None:
 
 
 def arguments(**words: Any) -> argparse.Namespace:
-    return argparse.Namespace(**{"at": "", "before": "", "timeline": 0, "dry_run": False, **words})
+    given = {"at": "", "before": "", "timeline": 0, "dry_run": False, "source": "repository"}
+    return argparse.Namespace(**{**given, **words})
 
 
 def test_the_instants_are_listed(world: World) -> None:

@@ -66,7 +66,7 @@ from builders import NOW, make_config, publish
 root = Path(sys.argv[1])
 with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()) as said:
     cli.main(["backup", "--help"])
-print("offered:", "{database,objects,files,dumps,config,letters}" in said.getvalue())
+print("offered:", "{database,objects,files,dumps,config,letters,base}" in said.getvalue())
 run = Opened(make_config(root))
 (root / "letters.txt").write_text("abc")
 (one,) = backup.take(run, "letters", log=print).manifests

@@ -1,7 +1,7 @@
 # Copyright: Lifeboat contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Add a method of the database's backups: physical, a copy of the whole server and its log, to any instant of it."""
+"""Add a method of the database's backups: clone, a copy of the whole server and its log, to any instant of it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ CODE = '''# Copyright: Lifeboat contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The physical method: pg_basebackup's copy of the whole server, and the log that it wrote since."""
+"""The clone method: pg_basebackup's copy of the whole server, and the log that it wrote since."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from ..assess import Assessment
 from .base import Method, Restoration, Restored, ServerMode, Window
 
 BASE, WAL = "base.tar", "wal.tar"
-NAME = "physical"
+NAME = "clone"
 
 
 def take(run: Opened, *, log: Log) -> Manifest:
@@ -64,7 +64,7 @@ def take(run: Opened, *, log: Log) -> Manifest:
     return manifest
 
 
-class Physical(Method):
+class Clone(Method):
     name = NAME
 
     def levels(
@@ -127,7 +127,7 @@ class Server:
 
 database_server.connect = lambda *_, **__: Server()
 root = Path(sys.argv[1])
-settings = make_config(root, database={"method": "physical"})
+settings = make_config(root, database={"method": "clone"})
 run = Opened(settings)
 made = components.COMPONENTS["database"].take(run, False, print)
 print("taken by:", made.detailed(DatabaseDetails).method)
@@ -149,7 +149,7 @@ chosen, _passed = Sources(run, "database", "latest", between, reach=registry.rea
 print("after it the dump:", chosen.id == later.id)
 """
 EXPECTED = (
-    "taken by: physical",
+    "taken by: clone",
     "told: a copy of the server",
     "verified: PASS",
     "planned: True True",
@@ -157,21 +157,21 @@ EXPECTED = (
     "replayed until then: True",
     "after it the dump: True",
 )
-TAKES = """    if run.config.database.method == "physical":
-        from ..database.methods import physical
+TAKES = """    if run.config.database.method == "clone":
+        from ..database.methods import clone
 
-        return physical.take(run, log=log)
+        return clone.take(run, log=log)
 """
 
 
 def add(root: Path) -> None:
     core = root / "plugins" / "module_utils"
-    write(core / "database/methods/physical.py", CODE)
+    write(core / "database/methods/clone.py", CODE)
     registry = core / "database/methods/registry.py"
-    insert(registry, "\nMETHODS: ", "from .physical import Physical\n")
-    insert(registry, ")}\n\n\ndef of", " Physical()")
+    insert(registry, "\nMETHODS: ", "from .clone import Clone\n")
+    insert(registry, ")}\n\n\ndef of", " Clone()")
     insert(core / "operations/components.py", "    from ..database.methods.logical import dump", TAKES)
-    insert(core / "settings/config.py", ")  # by which the component takes its backups", ' "physical"')
+    insert(core / "settings/config.py", ")  # by which the component takes its backups", ' "clone"')
 
 
 if __name__ == "__main__":

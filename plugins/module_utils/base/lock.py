@@ -90,6 +90,12 @@ def verifying(stack: str, purpose: str, *, wait: float = 0) -> contextlib.Abstra
     return held(f"{stack}.verify", purpose, wait=wait)
 
 
+def mirroring(stack: str, purpose: str, *, wait: float = 0) -> contextlib.AbstractContextManager[None]:
+    """Hold the lock of what writes to the vault's mirror, beside the stack's: its changes are followed while a database
+    is dumped, and not while a mirror is taken or pruned."""
+    return held(f"{stack}.mirror", purpose, wait=wait)
+
+
 def busy(stack: str, directory: Optional[Path] = None) -> bool:
     """Whether somebody holds it. Takes it for a moment, beside others who only look."""
     directory = directory or _directory()

@@ -27,7 +27,7 @@ from ..base.errors import IntegrityError, LifeboatError, Log, UnverifiedError, U
 from ..base.filesystem import explained
 from ..base.version import VERSION
 from ..operations import schedule
-from ..repository.components import KINDS
+from ..repository.components import KINDS, taken
 from ..settings import config
 from ..stack import hook_debts
 from ..stack.runtime import Opened
@@ -435,7 +435,7 @@ def _number(text: str) -> int:
 
 def _backup_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "component", nargs="?", choices=list(KINDS), help="what to back up (default: all, sealed as one point)"
+        "component", nargs="?", choices=taken(), help="what to back up (default: all but a base, sealed as one point)"
     )
     parser.add_argument("--seal", action="store_true", help="tie the newest backups into a recovery point afterwards")
     parser.add_argument(
@@ -628,6 +628,18 @@ def _wal_options(parser: argparse.ArgumentParser) -> None:
     wal.options(parser)
 
 
+def _changes(loaded: config.Config, arguments: argparse.Namespace, log: Log) -> Answer:
+    from . import changes
+
+    return changes.run(Opened(loaded), arguments, log)
+
+
+def _changes_options(parser: argparse.ArgumentParser) -> None:
+    from . import changes
+
+    changes.options(parser)
+
+
 def _mark(loaded: config.Config, arguments: argparse.Namespace, log: Log) -> Answer:
     from . import wal
 
@@ -706,6 +718,7 @@ _VERBS = {
         _ship,
     ),
     "wal": Verb("Protect the database continuously by its write-ahead log (WAL).", _wal_options, _wal),
+    "changes": Verb("Write down what changes in the object store between two backups.", _changes_options, _changes),
     "mark": Verb("Name this instant in the WAL, to go back to it.", _mark_options, _mark),
     "when": Verb("Find what was dropped, truncated or deleted, and the instant before it.", _when_options, _when),
     "status": Verb("Say whether the stack is protected; fails when it is not.", _status_options, _status),

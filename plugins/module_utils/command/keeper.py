@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from ..base import clock, lock
 from ..base.checks import CODES
 from ..base.errors import LifeboatError, Log, UsageError
-from ..keeper import metrics, prune, receipts, receive, status
+from ..keeper import follow, metrics, prune, receipts, receive, status
 from ..stack.runtime import Opened
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 ACTIONS = {
     "pull": "receive what the stack's host has published since the last pull",
+    "follow": "receive what the stack's host has written of WAL since the last minute",
     "status": "say whether the keeper has what it should; fails when it has not (the default)",
     "metrics": "tell Prometheus how it stands, by monitoring.textfile_directory; prints it where that is not set",
     "prune": "apply the retention by the time of receipt; nothing is deleted while there is an alarm",
@@ -75,6 +76,24 @@ def _pull(run: Opened, arguments: argparse.Namespace, log: Log) -> Answer:
             code, result["prune"], more = _retain(run, False, log)
             shown += more
     return code, result, shown
+
+
+def _follow(run: Opened, arguments: argparse.Namespace, log: Log) -> Answer:
+    config = run.config
+    if not config.wal.enabled:
+        remedy = "Set lifeboat_wal: {enabled: true} and run lifeboat.dr.keeper."
+        raise UsageError("follow the WAL of the stack's host", config.stack, "wal.enabled is false here", remedy)
+    _require_owner(Path(config.keeper.directory))
+    with follow.locked(config):
+        try:
+            source = follow.reach(config.keeper)
+        except LifeboatError as exc:
+            follow.unreached(run, exc)
+            raise
+        with source:
+            done = follow.follow(run, source, log=log)
+    problem = done.problem
+    return (problem.exit_code if problem else 0), done.as_dict(), [*done.lines(), *([str(problem)] if problem else [])]
 
 
 def _prune(run: Opened, arguments: argparse.Namespace, log: Log) -> Answer:
@@ -132,6 +151,11 @@ def _acknowledge(run: Opened, arguments: argparse.Namespace, log: Log) -> Answer
 def _locked(run: Opened, purpose: str, wait: float) -> AbstractContextManager[None]:
     """Hold the stack's lock on this keeper: in the keeper's directory, which its unprivileged user may write to."""
     directory = Path(run.config.keeper.directory)
+    _require_owner(directory)
+    return lock.held(run.config.stack, purpose, wait=wait, directory=directory)
+
+
+def _require_owner(directory: Path) -> None:
     if not directory.is_dir():
         remedy = "Run lifeboat.dr.keeper for this host, or mount the disk."
         raise UsageError("run the keeper", str(directory), "the keeper's directory is not there", remedy)
@@ -142,7 +166,6 @@ def _locked(run: Opened, purpose: str, wait: float) -> AbstractContextManager[No
             "run the keeper", str(directory), f"it is the user {name}'s, and this is {_name(os.geteuid())}",
             f"Run it as that user: sudo -u {name} lifeboat keeper …",
         )  # fmt: skip
-    return lock.held(run.config.stack, purpose, wait=wait, directory=directory)
 
 
 def _name(user: int) -> str:
@@ -154,6 +177,7 @@ def _name(user: int) -> str:
 
 _ACTIONS = {
     "pull": _pull,
+    "follow": _follow,
     "status": _status,
     "metrics": _metrics,
     "prune": _prune,

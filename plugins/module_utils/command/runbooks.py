@@ -68,6 +68,18 @@ last runs ended, then take one by hand:
     grep ERROR /var/log/lifeboat/<stack>.log | tail
     lifeboat backup database --stack <stack>
 
+## LifeboatChangesBehind critical the stack's host, as root
+
+The changes of objects (docs/continuous.md) between two backups are not written down any more: the store, the \
+vault or the repository does not answer, a look takes longer than it may, or a bucket changed so much while \
+it was looked at. The log says which:
+
+    lifeboat changes status --stack <stack>
+    journalctl -u lifeboat-changes-<stack>.service -n 50
+    lifeboat changes look --now --stack <stack>
+
+The next look that ends well finds all that changed meanwhile, but what was written and deleted again.
+
 ## LifeboatRecoveryPointStale critical the stack's host, as root
 
 The backups are there and no recovery point ties them, or the newest cannot be used.
@@ -81,6 +93,16 @@ The repository has newer backups than the vault, by this host's own record. If t
 newer is lost with it. The next backup sends what is missing; the command says why it could not:
 
     lifeboat backup --stack <stack>
+
+## LifeboatWalNotOffHost critical the stack's host, as root
+
+What was committed is in the repository of this host, and not in the vault. `wal off the host` says since \
+when, and what failed last: the vault is away, its key was changed, the link is slower than what is written \
+(`lifeboat_wal.bandwidth`), or a span here is damaged, which the check names. The sender goes on by itself, \
+the oldest first. Where `wal behind` has failed too, nothing reaches the repository either: mend that first.
+
+    lifeboat wal status --stack <stack>
+    lifeboat wal send --stack <stack>
 
 ## LifeboatVerificationOverdue warning the stack's host, as root
 
@@ -295,6 +317,15 @@ keeper:
     journalctl -u lifeboat-keeper-<stack>.service -n 50
     sudo -u keeper-<stack> lifeboat keeper pull --stack <stack>
 
+## LifeboatKeeperBehind critical the keeper, as root
+
+No note of WAL (docs/keeper.md) came for ten minutes, and one comes every five minutes also from a quiet \
+stack. Either nothing is sent on the stack's host (`lifeboat wal status` there), or the keeper cannot read \
+it: `behind` in its status says what the last run met. Nothing is deleted here meanwhile. On the keeper:
+
+    journalctl -u lifeboat-keeper-<stack>-follow.service -n 50
+    sudo -u keeper-<stack> lifeboat keeper follow --stack <stack>
+
 ## LifeboatKeeperAlarm critical the keeper, as root
 
 `kind` is one of the keeper's alarms (docs/keeper.md), which says what it means and what to do. Look at the \
@@ -397,6 +428,19 @@ LifeboatFactsUnreadable も発火します。`escrow` \
     grep ERROR /var/log/lifeboat/<stack>.log | tail
     lifeboat backup database --stack <stack>
 
+## LifeboatChangesBehind critical スタックのホスト（root）
+
+バックアップの間のオブジェクトの変更 (docs/ja/continuous.md)が記録されなくなっています。ストア、保管庫、リポジ\
+トリのいずれかが応答しないか、一回の確認に時間がかかりすぎているか、確認中にバケットが大きく変わりました。どれ\
+であるかはログが示します:
+
+    lifeboat changes status --stack <stack>
+    journalctl -u lifeboat-changes-<stack>.service -n 50
+    lifeboat changes look --now --stack <stack>
+
+次に正常に終わった確認が、その間の変更をすべて見つけます。ただし、書かれてすぐに削除されたものは見つかりません\
+。
+
 ## LifeboatRecoveryPointStale critical スタックのホスト（root）
 
 バックアップはありますが、それらを結び付ける復旧ポイントがないか、最新のものが使えません。
@@ -410,6 +454,16 @@ LifeboatFactsUnreadable も発火します。`escrow` \
 失われます。次のバックアップが不足分を送信します。送信できなかった理由は次のコマンドが示します:
 
     lifeboat backup --stack <stack>
+
+## LifeboatWalNotOffHost critical スタックのホスト（root）
+
+コミットされた内容はこのホストのリポジトリにありますが、保管庫にはありません。いつからか、直近に何が失敗したか\
+は `wal off the host` が示します: 保管庫に届かない、鍵が変わった、書き込みに対して回線が遅い（`lifeboat_wal.ba\
+ndwidth`）、またはこのホストのスパンが壊れている（チェックがその名前を示します）。送信は古いものから自動で続き\
+ます。`wal behind` も失敗している場合はリポジトリにも届いていません。先にそちらを直します。
+
+    lifeboat wal status --stack <stack>
+    lifeboat wal send --stack <stack>
 
 ## LifeboatVerificationOverdue warning スタックのホスト（root）
 
@@ -626,6 +680,16 @@ days`）。鍵を取り出し、開けることを示します:
 
     journalctl -u lifeboat-keeper-<stack>.service -n 50
     sudo -u keeper-<stack> lifeboat keeper pull --stack <stack>
+
+## LifeboatKeeperBehind critical キーパー（root）
+
+10 分間、WAL (docs/ja/keeper.md) のノートが届いていません。静かなスタックからも 5 \
+分ごとに一つ届きます。スタックのホストで何も送られていないか（そこでの `lifeboat wal \
+status`）、キーパーがそれを読めないかです。直近の実行で起きたことは、キーパーの状態の `behind` \
+が示します。その間、ここでは何も削除しません。キーパー上で:
+
+    journalctl -u lifeboat-keeper-<stack>-follow.service -n 50
+    sudo -u keeper-<stack> lifeboat keeper follow --stack <stack>
 
 ## LifeboatKeeperAlarm critical キーパー（root）
 

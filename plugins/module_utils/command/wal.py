@@ -15,6 +15,7 @@ from ..base.clock import format_time
 from ..base.errors import Log, UsageError
 from ..database.wal import base, receiver, send
 from ..operations import continuous, instants
+from ..repository import sources
 from ..stack.runtime import Opened
 from ..wal import instants as wal_instants
 
@@ -50,6 +51,10 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--timeline", type=int, default=0, help="verify, dump: the one that is meant, where two lived then"
     )
+    parser.add_argument(
+        "--from", dest="source", choices=sources.LIVE, default=sources.REPOSITORY,
+        help="instants, verify, dump: read the bases and the WAL there (default: repository)",
+    )  # fmt: skip
 
 
 def mark_options(parser: argparse.ArgumentParser) -> None:
@@ -103,6 +108,7 @@ def _receive(run: Opened, arguments: argparse.Namespace, log: Log) -> Answer:
 
 def _send(run: Opened, arguments: argparse.Namespace, log: Log) -> Answer:
     state = send.send(run, log)
+    continuous.renew(run, state, log)
     reached = state.reached
     result = {"span": state.span, "number": state.number, "position": state.position}
     return 0, result, [f"sent until {reached.lsn}, {format_time(reached.at)}" if reached else "nothing was sent"]
@@ -114,7 +120,7 @@ def _base(run: Opened, arguments: argparse.Namespace, log: Log) -> Answer:
 
 
 def _instants(run: Opened, arguments: argparse.Namespace, log: Log) -> Answer:
-    known = instants.known(run)
+    known = instants.known(run, arguments.source)
     return 0, known.as_dict(), known.lines()
 
 
@@ -127,12 +133,12 @@ def _instant(arguments: argparse.Namespace) -> wal_instants.Instant:
 
 
 def _verify(run: Opened, arguments: argparse.Namespace, log: Log) -> Answer:
-    stood = instants.stand(run, _instant(arguments), log, arguments.timeline)
+    stood = instants.stand(run, _instant(arguments), log, arguments.timeline, arguments.source)
     return 0, stood.as_dict(), stood.lines()
 
 
 def _dump(run: Opened, arguments: argparse.Namespace, log: Log) -> Answer:
-    manifest = instants.dump(run, _instant(arguments), log, arguments.timeline)
+    manifest = instants.dump(run, _instant(arguments), log, arguments.timeline, arguments.source)
     at = format_time(manifest.taken_at)
     shown = [
         f"{manifest.id}: the databases as they were at {at}, {text.human(manifest.size)}",

@@ -20,6 +20,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, NamedTuple, Optional, Union
 
 from ..base import filesystem, typed
@@ -34,6 +35,7 @@ from .server import AS_TEXT, Session, answers, encoded, literal, parsed, wrong_a
 LARGEST = 256 << 20  # bytes of an artefact that is read whole: ten thousand tables have fewer than 20 MiB
 DUMP, GLOBALS, FINGERPRINT = "database.dump", "globals.sql.gz", "fingerprint.json"  # a backup's artefacts
 EXTENSIONS = "extensions"  # the name of a check
+NOWHERE: Mapping[str, int] = MappingProxyType({})
 _VALUE = re.compile(r"-?\d{1,20}")  # of a sequence: 64 bits
 # Raised whenever the queries below describe a definition or a role otherwise than before. What the scheme before asked
 # is kept (_AS_SCHEME_2): a restored database is described in its backup's scheme. Of scheme 1 only names are compared.
@@ -601,6 +603,24 @@ def sequences(session: Session, scheme: int = SCHEME) -> dict[str, Position]:
     return {row.name: Position(row.up, row.last, row.cycle) for row in answers(_Sequence, rows)}
 
 
+_RESERVE = """SELECT jsonb_build_object('name', format('%I.%I', schemaname, sequencename),
+  'step', abs(increment_by), 'cache', cache_size) FROM pg_sequences ORDER BY 1;"""
+_LOGGED_AHEAD = 32  # values of a sequence that are in the WAL before they are given out: SEQ_LOG_VALS
+
+
+@dataclass(frozen=True)
+class _Reserve:
+    name: str
+    step: int
+    cache: int
+
+
+def reserve(session: Session) -> dict[str, int]:
+    """How much further than in the server that wrote the WAL each sequence may stand in one that replayed it."""
+    rows = answers(_Reserve, session.rows(_RESERVE, attempted=_ATTEMPT))
+    return {row.name: _LOGGED_AHEAD * row.step * row.cache for row in rows}
+
+
 def tables_sql() -> str:
     """SQL for what content_sql() has to know of every ordinary table, the largest first."""
     return _TABLES.replace("{hashable}", ", ".join(literal(name) for name in _HASHABLE))
@@ -771,10 +791,12 @@ def _large_objects(session: Session) -> LargeObjects:
 
 
 def compare(
-    expected: Fingerprint, found: Fingerprint, *, roles: str = "exact", application: bool = True
-) -> list[Check]:
+    expected: Fingerprint, found: Fingerprint, *, roles: str = "exact", application: bool = True,
+    ahead: Mapping[str, int] = NOWHERE,
+) -> list[Check]:  # fmt: skip
     """Hold a restored database against the fingerprint of its backup. Both taken at the same level.
 
+    ahead: how much further than it did a sequence may stand, as reserve() tells of one that was replayed.
     application: it is the application's own database, of which nothing is known where it has no table.
     roles: `exact` in a fresh server; `present` in a server that lived on, where a role may rightly have changed since.
     """
@@ -783,7 +805,7 @@ def compare(
     extensions = expected.facts.extensions
     checks = [
         _tables_check(expected, found, application),
-        _sequences_check(expected.sequences, found.sequences.before),
+        _sequences_check(expected.sequences, found.sequences.before, ahead),
         compared(
             "large objects",
             _changed(vars(expected.large_objects), vars(found.large_objects)),
@@ -832,8 +854,9 @@ def _tables_check(expected: Fingerprint, found: Fingerprint, application: bool) 
     return compared("tables", sorted(differences), f"{len(wanted)} tables, {expected.rows} rows: {how} equal")
 
 
-def _sequences_check(expected: Sequences, found: Mapping[str, Position]) -> Check:
-    """A sequence moves outside any snapshot: the dump read it between our two readings, so it must lie between them."""
+def _sequences_check(expected: Sequences, found: Mapping[str, Position], ahead: Mapping[str, int]) -> Check:
+    """A sequence moves outside any snapshot: the dump read it between our two readings, so it must lie between them.
+    ahead: and so much further, by name."""
     before, after = expected.before, expected.after or {}
     differences = [f"{name} is missing" for name in before if name not in found and name in after]
     differences += [f"{name} was not in the backup" for name in found if name not in after and name not in before]
@@ -844,7 +867,9 @@ def _sequences_check(expected: Sequences, found: Mapping[str, Position]) -> Chec
         if not position.up:
             low, high = high, low
         first, value, last = (_position(known.last, position.up) for known in (low, position, high))
-        if not first <= value <= last:
+        more = ahead.get(name, 0)
+        below, above = (0, more) if position.up else (more, 0)
+        if not first - below <= value <= last + above:
             differences.append(f"{name} stands at {position.last}, the backup between {low.last} and {high.last}")
     return compared("sequences", sorted(differences), f"{len(found)} stand where they stood")
 

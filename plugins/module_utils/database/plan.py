@@ -31,6 +31,8 @@ from ..settings.config import Config
 from ..settings.scenarios import DATABASE
 from ..stack import answer
 from ..stack.runtime import Opened, Runtime, database_mount, wal_elsewhere
+from ..wal import instants
+from ..wal.instants import At, Instant, Latest
 from . import (
     aside,
     assess,
@@ -47,6 +49,7 @@ from . import (
 from . import server as database_server
 from .held import Held
 from .methods import registry as methods
+from .methods.physical import choice
 from .planned import ASIDE, ASK, RESTORE, Action, Database, Mode, Plan, Replay, resumed
 
 UNKNOWN_OTHERS = (
@@ -86,7 +89,7 @@ class Request:
     although it failed. database: the only one to be replaced in a server that lives. others: `restore`, `aside` or
     `ask`, for databases that the backup does not hold and a rebuild would lose. state: how the operator named it, where
     neither of the first two is that. replay: how a backup of it is taken once the plan is carried out; None where there
-    is one.
+    is one; a server that is lost comes back to that instant as a whole.
     """
 
     identity: str = "latest"
@@ -98,6 +101,19 @@ class Request:
     others: str = ASK
     state: str = ""
     replay: Optional[Replay] = None
+
+    @property
+    def instant(self) -> Optional[Instant]:
+        """What is replayed to."""
+        return instants.requested(self.replay.recovery_time, self.replay.before) if self.replay else None
+
+    def physical(self, continues: Optional[Unfinished], sources: Sources) -> choice.Wish:
+        """What of it may be a matter of a base and WAL."""
+        newest = max((entry.dated for entry in sources.entries if entry.good), default=None)
+        instant = self.instant or (At(self.before) if self.before else None)
+        backup = "" if self.identity in LATEST else self.identity
+        timeline = self.replay.timeline if self.replay else 0
+        return choice.Wish(instant, timeline, self.method, backup, self.database, continues, newest)
 
 
 ANYTHING = Request()
@@ -129,18 +145,15 @@ def _make(run: Opened, request: Request, log: Log) -> Plan:
     if continues and not database:
         needed, why = True, f"the recovery of {continues.backup} that began at {continues.since} has not ended; {why}"
     identity = sources.identity
-    mode: Mode = "none"
-    left, shut = stopped(config), (config.state / logins.CLOSED).exists()
     copies = aside.copied(config)
-    if not needed and (left or shut or copies or recovery_state.unfinished(config, recovery_state.RECOVERING)):
-        mode = "reopen"
-        why = f"an earlier recovery stopped {', '.join(left)} and did not start them again" if left else (
-            "an earlier recovery closed the database to logins and did not come to its end"
-        )  # fmt: skip
-    elif needed:
-        mode = _mode(config, seen, method, database, continues)
-    if replay and needed:
-        _require_answer(config, seen, replay)
+    mode = _mode(config, seen, method, database, continues) if needed else _left(config, copies)
+    why = _why_left(config) if mode == "reopen" else why
+    way = choice.choose(run, seen, request.physical(continues, sources), log) if needed else choice.BY_DUMP
+    if way.route:
+        warnings = list(filter(None, [older, _wal_elsewhere(run), *_copies(copies)]))
+        return choice.plan(run, seen, way, why, state, force=force, warnings=warnings)
+    if replay and needed and (seen.condition == DOWN or seen.initialised_again):
+        return _make(run, _by_dump(config, request, replay), log)
     scope = Scope(run, seen, mode, database, bool(state) or force, request.others, method=method, replay=replay)
     chosen, passed_over, damaged, lost, better = _choose(run, sources, identity, before, scope, log)
     manifest = present(chosen.manifest)
@@ -205,28 +218,50 @@ def _make(run: Opened, request: Request, log: Log) -> Plan:
         untested=(*lacks.untested(stays), *scope.untested) if mode not in ("none", "reopen") else (),
         newer=tuple(named(name) for name in (*lacks.newer, *lacks.missing) if not state or name in seen.damaged),
         until=format_time(until) if until != manifest.taken_at else "",
+        headline=way.headline(until) if needed else "",
         replay=replay if mode not in ("none", "reopen") else None,
     )
 
 
-def _assess(run: Opened, sources: Sources, entry: Optional[Entry], request: Request) -> tuple[assess.Assessment, str]:
-    """What is there, and a warning where its data is an older major's. entry: the backup whose state was named."""
-    assessment = assess.assess(run, assess.reference_of(sources, entry, request.database))
-    if assessment.refused and request.method != "rebuild":
-        raise assess.refusal(run.config, assessment.refused)
-    older = majors.older_data(run) if assessment.condition == DOWN else ""
+def _assess(run: Opened, sources: Sources, asked: Optional[Entry], request: Request) -> tuple[assess.Assessment, str]:
+    """What is there, and a warning where its data is an older major's."""
+    seen = assess.assess(run, assess.reference_of(sources, asked, request.database))
+    if seen.refused and request.method not in ("rebuild", choice.METHOD):
+        raise assess.refusal(run.config, seen.refused)
+    older = majors.older_data(run) if seen.condition == DOWN else ""
     if older and request.method != "rebuild":
         raise majors.refusal(run, older)
-    return assessment, older
+    return seen, older
 
 
-def _require_answer(config: Config, assessment: assess.Assessment, replay: Replay) -> None:
-    """What surrounds the databases in a backup of an instant is the living server's."""
-    if assessment.condition == DOWN:
+def _by_dump(config: Config, request: Request, replay: Replay) -> Request:
+    """What is asked for of a server that does not come back as a whole. In a backup that a throw-away server gives, the
+    settings and access rules are those of the server that lives: where none does, a dump that there is has to do."""
+    if request.database:
+        cause = f"{named(request.database)} alone, at {replay.instant}, needs a server that answers"
+        remedy = "Name no database: then the whole server goes to that instant."
+        raise UsageError("plan the recovery", config.stack, cause, remedy)
+    instant = request.instant
+    if not isinstance(instant, (At, Latest)):
+        cause = f"a dump is of a time, and {replay.instant} is a position in the WAL"
         raise UsageError(
-            "plan the recovery", config.stack, f"{replay.instant} needs a server that answers, for its settings and"
-            " access rules", "Recover the server by its newest backup first: the same command without an instant.",
-        )  # fmt: skip
+            "plan the recovery", config.stack, cause, "Name a time (recovery_time), or leave method at auto."
+        )
+    return replace(request, before=instant.moment if isinstance(instant, At) else None, state="", replay=None)
+
+
+def _left(config: Config, copies: Sequence[str]) -> Mode:
+    """Where nothing is to be brought back: whether an earlier recovery left anything to do."""
+    shut = (config.state / logins.CLOSED).exists()
+    left = stopped(config) or shut or copies or recovery_state.unfinished(config, recovery_state.RECOVERING)
+    return "reopen" if left else "none"
+
+
+def _why_left(config: Config) -> str:
+    left = stopped(config)
+    if left:
+        return f"an earlier recovery stopped {', '.join(left)} and did not start them again"
+    return "an earlier recovery closed the database to logins and did not come to its end"
 
 
 def _mode(config: Config, seen: assess.Assessment, method: str, database: str, continues: Optional[Unfinished]) -> Mode:
@@ -439,7 +474,7 @@ class Scope:
 def _sources(run: Opened, request: Request, continues: Optional[Unfinished]) -> tuple[Sources, str]:
     """The backups, and the state that was named. Where none is, a recovery that has not ended goes on with its own."""
     identity, before, accept = request.identity, request.before, request.accept
-    if continues and continues.backup and not (request.state or _named(identity, before)):
+    if continues and continues.backup and not continues.replay and not (request.state or _named(identity, before)):
         return Sources(run, DATABASE, continues.backup, None, accept=accept), continues.state
     sources = Sources(run, DATABASE, identity, before, accept=accept, reach=methods.reach)
     return sources, request.state or _named(sources.identity, before)
@@ -698,10 +733,12 @@ def _late(plan: Plan, taken_at: str) -> list[str]:
 
 def text(made: Plan) -> list[str]:
     """The plan for a terminal, as an operator reads it before typing the confirmation."""
+    if made.physical:
+        return list(map(named, choice.text(made, made.physical)))
     backup = typed.build(_Listed, made.backup, partial(UsageError, "show the plan"), "backup", unknown="ignore")
     summary, proof = backup.details.primary.content, backup.proven_at
     tables = f"{summary.tables} tables, {summary.rows} rows" if summary else COPY
-    lines = [*_late(made, backup.taken_at), *assessed("the database", made)]
+    lines = [*([made.headline] if made.headline else _late(made, backup.taken_at)), *assessed("the database", made)]
     if made.replay:
         lines += _replayed(made.replay)
     else:

@@ -55,6 +55,32 @@ class Replay:
 
 
 @dataclass(frozen=True)
+class PhysicalRoute:
+    """How the new data directory of a lost server is filled: from a base, and the WAL behind it until an instant.
+
+    instant: as it is shown. recovery_time, before: the one of the two that names it. base: its id; timeline: the one
+    that is followed from there. first, last: between which any instant can be gone to; end: the position of the last
+    one. at: all that was committed before that is back, as far as is known without replaying. unpacked, wal: bytes of
+    the base, and of WAL. unpack, replay: about how many seconds; measured: when on this host, empty where never.
+    """
+
+    instant: str
+    recovery_time: str
+    before: str
+    base: str
+    timeline: int
+    first: str
+    last: str
+    end: str
+    at: str
+    unpacked: int
+    wal: int
+    unpack: float
+    replay: float
+    measured: str = ""
+
+
+@dataclass(frozen=True)
 class Plan(Planned):
     """What is wrong and what will be done. Roles see it as JSON, with these names.
 
@@ -69,9 +95,11 @@ class Plan(Planned):
     untested: what newer backups hold and this one does not, for the record. newer: the databases among that which
     ought to be there afterwards. until: the instant that comes back, where that is not the backup's snapshot. replay:
     how a backup of that instant is taken first; the one in the plan is the newest then, and only says what to expect.
+    physical: the way of a rebuilt server that is filled from a base and WAL; the backup is the base then. headline:
+    what has to be read first.
     """
 
-    SPARSE: ClassVar[tuple[str, ...]] = ("until", "replay")
+    SPARSE: ClassVar[tuple[str, ...]] = ("until", "replay", "physical", "headline")
 
     mode: Mode
     backup: Mapping[str, object]
@@ -84,6 +112,8 @@ class Plan(Planned):
     newer: tuple[str, ...] = ()
     until: str = ""
     replay: Optional[Replay] = None
+    physical: Optional[PhysicalRoute] = None
+    headline: str = ""
 
     @property
     def replaced(self) -> tuple[str, ...]:

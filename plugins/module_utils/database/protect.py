@@ -12,21 +12,25 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Optional
 
+from ..base import clock
 from ..base.checks import Check
 from ..base.errors import LifeboatError, Log, NotFoundError, UsageError, present
 from ..base.text import named
 from ..recovery import state as recovery_state
 from ..recovery.protect import Protected, Protection
 from ..recovery.state import DAMAGED, DOWN, HEALTHY, Unfinished
+from ..repository import repositories
 from ..repository.sources import Sources
 from ..stack.runtime import DataMount, Opened, ServiceState, database_mount
 from . import aside, assess, clients, logins
 from . import server as database_server
 from .logins import Closed
 from .methods.base import Outcome
+from .methods.physical import choice, fill
 from .plan import UNKNOWN_OTHERS
-from .planned import Plan, resumed
+from .planned import PhysicalRoute, Plan, resumed
 from .server import answers
+from .wal import receiver, send, standing
 
 # What PostgreSQL reads of its control file, at the least; a whole one has 8192 bytes.
 CONTROL_BYTES = 256
@@ -76,7 +80,10 @@ class _Protection(Protection[assess.Assessment]):
         https://www.postgresql.org/docs/current/storage-file-layout.html
         """
         with contextlib.suppress(LifeboatError, OSError):
-            data = self.data_mount().path
+            mount = self.data_mount()
+            if fill.half_filled(mount):
+                return f"a recovery that was filling {mount.data} has not ended"
+            data = mount.path
             control = data / "global" / "pg_control"
             # A link may lead elsewhere in a container; a volume that is gone has no path.
             if data == Path() or control.parent.is_symlink() or control.is_symlink():
@@ -169,6 +176,67 @@ class _Protection(Protection[assess.Assessment]):
         return tuple(f"ended the session of {client}" for client in cut_off)
 
 
+class _FromBase(_Protection):
+    """Of a server that comes back from a base and WAL: its new data directory is filled before it starts."""
+
+    filling = True
+
+    def __init__(self, run: Opened, planned: Plan, route: PhysicalRoute, log: Log) -> None:
+        super().__init__(run, planned, log)
+        self.route = route
+
+    def to_bring_back(self) -> Unfinished:
+        planned, route = self.planned, self.route
+        return Unfinished(
+            route.base, requested=planned.asked, state=planned.state, replay=choice.written(route),
+            timeline=route.timeline,
+        )  # fmt: skip
+
+    def shut(self, *, fresh: bool) -> tuple[str, ...]:
+        """Nobody: the server starts with data that was proved."""
+        return ()
+
+    def _start_and_assess(self, requested: bool, resumed: bool) -> tuple[str, tuple[Check, ...]]:
+        mode, checks = super()._start_and_assess(requested, resumed)
+        if mode != self.restore:
+            return mode, checks
+        seen = self.seen
+        if not requested and seen is not None and seen.condition == DAMAGED and not seen.initialised_again:
+            raise LifeboatError(
+                "bring the server back from a base", self.planned.target, "; ".join(seen.findings),
+                "The server is up, and some of its data is wrong: run the same command again, which plans for that.",
+            )  # fmt: skip
+        return "rebuild", ()
+
+    def _rebuild(self, stamp: str) -> tuple[str, tuple[str, ...]]:
+        """Go on behind what an earlier run has filled; else put aside what is there, and fill it."""
+        if fill.completed(self.config, self.data_mount()):
+            self.log("an earlier run has filled the data directory: it goes on from there")
+            self.start_fresh()
+            return "", ()
+        return super()._rebuild(stamp)
+
+    def before_rebuild(self) -> None:
+        fill.clear(self.config, self.data_mount())
+
+    def fill(self, mount: DataMount) -> None:
+        """From the base, to the instant of the plan, or to the end of what has been received since."""
+        if mount.path == Path() or not mount.path.is_dir():
+            self.stack.prepare(self.service, timeout=300)
+            mount = self.data_mount()
+        instant = choice.read(choice.written(self.route))
+        if receiver.enabled(self.config) is not None:
+            try:
+                send.send(self.run, self.log)
+            except LifeboatError as exc:
+                self.log(f"what was received last may be missing: {exc.cause}")
+        with standing.archive(self.run, repositories.repository_of(self.run)) as source:
+            route = source.catalogue().route(instant, clock.now(), self.route.timeline)
+            bases = [base for base in route.window.bases if base.id == self.route.base]
+            route = replace(route, base=bases[0]) if bases else route
+            fill.fill(self.run, source, route, mount, self.log)
+
+
 @dataclass(frozen=True)
 class ProtectedDatabase(Protected):
     """replaced: the databases to restore, the one that must prove first; none where a fresh server gets every one.
@@ -183,7 +251,8 @@ class ProtectedDatabase(Protected):
 
 def protect(run: Opened, planned: Plan, *, log: Log) -> ProtectedDatabase:
     """What Protection.protect() does, for the stack's database."""
-    protection, unchecked = _Protection(run, planned, log), planned.unchecked
+    route, unchecked = planned.physical, planned.unchecked
+    protection = _FromBase(run, planned, route, log) if route else _Protection(run, planned, log)
     left = aside.waiting(run.config)  # before this recovery marks itself as one that has not ended
     if not left:
         aside.settle(run.config)

@@ -16,14 +16,15 @@ from pathlib import Path
 from typing import Callable, Optional
 
 from ..base import typed
-from ..base.checks import Check, compared
+from ..base.checks import FAIL, Check, compared
 from ..base.clock import format_time, parse_time
 from ..base.errors import IntegrityError, LifeboatError, Log
 from ..base.text import named, of_other, several
 from ..recovery import state as recovery_state
 from ..recovery.state import DIFFERS, RECOVERING, Unfinished, keep
-from ..repository import catalog
+from ..repository import catalog, repositories
 from ..repository.base import Repository
+from ..repository.components import BASE
 from ..repository.manifest import Manifest, parse
 from ..repository.sources import REPOSITORY, open_place
 from ..settings.config import Config
@@ -33,6 +34,9 @@ from . import server as database_server
 from .held import Held
 from .methods import registry as methods
 from .methods.base import Outcome, Restoration, Restored
+from .methods.physical import fill
+from .methods.physical.method import Physical
+from .wal import base, receiver
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,54 @@ class Wanted:
 
 
 EVERYTHING = Wanted()
+
+
+def is_base(identity: str) -> bool:
+    """Whether the whole server comes back from it, and no dump."""
+    return identity.startswith(f"{BASE}_")
+
+
+def finish(
+    run: Opened, identity: str, *, requested: str = "", later: Optional[list[Callable[[], None]]] = None, log: Log
+) -> Recovered:  # fmt: skip
+    """End the recovery of a server that runs with what was filled from a base: see that it is that server, and take a
+    new base, from which instants on its new timeline can be gone to. later: as in Wanted."""
+    config, repo = run.config, repositories.repository_of(run)
+    manifest = parse(repo.manifest(BASE, identity), component=BASE, expected_id=identity)
+    server = database_server.of(run)
+    server.reap()
+    wanted = Restoration(
+        config, server, manifest, manifest.finished_at, Path(), True, "", lambda: None, log
+    )  # fmt: skip
+    restored = Physical().restore(wanted)
+    if bad := [check for check in restored.checks if check.result == FAIL]:
+        raise IntegrityError(
+            "bring the server back from a base", identity, "; ".join(f"{each.name}: {each.detail}" for each in bad),
+            "Run the same command again. Or bring the newest dump back: -e method=rebuild.",
+        )  # fmt: skip
+    names = [outcome.name for outcome in restored.databases]
+    at = format_time(datetime.now(timezone.utc))
+    remember(config, {"id": identity, "at": at, "asked": requested, "databases": names})
+    recovery_state.unmark(config, RECOVERING)
+    recovery_state.unmark(config, fill.FILLED)
+
+    notes = [f"{DIFFERS}{note}" for note in restored.notes]
+    if receiver.enabled(config) is None:
+        notes.append("no WAL is received, so no new base was taken: lifeboat wal enable, then lifeboat wal base")
+    elif later is not None:
+        later.append(lambda: _new_base(run, log))
+    else:
+        try:
+            _new_base(run, log)
+        except LifeboatError as exc:
+            notes.append(f"no new base was taken ({exc.cause}): lifeboat wal base")
+    return Recovered(**vars(replace(restored, notes=tuple(notes))), id=identity)
+
+
+def _new_base(run: Opened, log: Log) -> None:
+    """Raises LifeboatError where there is none: the dumps, and what was received before, are there still."""
+    log("taking a new base, from which instants on the new timeline can be gone to")
+    base.take(run, log)
 
 
 def restore_database(

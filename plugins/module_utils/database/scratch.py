@@ -30,6 +30,7 @@ LABEL = "lifeboat.scratch"
 _RUN = f"{LABEL}.run"  # whose it is: the process, and when it began
 INSIDE = "/lifeboat"
 MOUNT = "/backup"
+DATA = "/lifeboat-data"  # where a data directory of the host is mounted, to be filled
 LOG = "/dev/shm/lifeboat.log"  # noqa: S108 - in the container, in memory: a full disk can be told there
 # What a dump brings runs here as a superuser, who can run programs: it gets no more than the server needs. Root gives
 # the server its directory, and reads its log.
@@ -112,17 +113,22 @@ def _lives(run: str) -> bool:
 
 
 @contextlib.contextmanager
-def container(image: str, stack: str, artefacts: Path, *, timeout: float) -> Iterator[str]:
-    """A container of `image` that does nothing, with `artefacts` mounted read-only; yields its name.
+def container(
+    image: str, stack: str, artefacts: Path, *, timeout: float, data: Optional[Path] = None
+) -> Iterator[str]:  # fmt: skip
+    """A container of `image` that does nothing, with `artefacts` mounted read-only, and at DATA the directory `data`
+    to be written to; yields its name.
 
     Raises UnverifiedError when the engine or the image is not to be had: then nothing was proved.
     """
     name = f"lifeboat-{stack}-{secrets.token_hex(4)}"
+    filled = ["--mount", f"type=bind,{field(f'source={data}')},target={DATA}"] if data is not None else []
     status, _out, err = pipeline.probe(
         Command([
             "docker", "run", "--detach", "--name", name, *labels(stack), "--network", "none",
             *_STRIPPED, "--memory", str(memory()), "--user", "0", "--entrypoint", "sleep", "--volume", INSIDE,
-            "--mount", f"type=bind,{field(f'source={artefacts}')},target={MOUNT},readonly", image, str(int(timeout)),
+            "--mount", f"type=bind,{field(f'source={artefacts}')},target={MOUNT},readonly", *filled, image,
+            str(int(timeout)),
         ]),
         timeout=600,
     )  # fmt: skip

@@ -19,13 +19,14 @@ from ..base.text import named
 from ..operations.clocks import JUMP
 from ..repository import catalog
 from ..repository.catalog import Entry
-from ..repository.components import configured
+from ..repository.components import watched
 from ..settings.config import Config
+from .following import BEHIND, Followed
 from .receipts import Receipts
 
 _WEEK = 7  # pulls that the number of what is published is compared with
 _SHOWN = 3
-KINDS = ("clock", "silent", "strange", "shrunk", "fewer", "full", "stopped", "objects")
+KINDS = ("clock", "silent", "strange", "shrunk", "fewer", "full", "stopped", "objects", "behind")
 
 
 @dataclass(frozen=True)
@@ -38,15 +39,16 @@ class Alarm:
 
 def alarms(
     config: Config, receipts: Receipts, backups: Mapping[str, Sequence[Entry]], now: datetime,
-    killed: Optional[datetime] = None,
+    killed: Optional[datetime] = None, followed: Optional[Followed] = None,
 ) -> list[Alarm]:  # fmt: skip
     """Return everything that is wrong now. backups: of the keeper's repository, by component. killed: when the last
-    pull began, if it never ended."""
+    pull began, if it never ended. followed: how the WAL is, where it is followed."""
     return [
         *_clock(receipts, now),
         *_stopped(receipts, killed),
         *_unmirrored(receipts),
         *_silent(config, receipts, backups, now),
+        *_behind(config, followed or Followed(), now),
         *_strange(receipts),
         *_fewer(receipts),
         *_shrunk(receipts, backups),
@@ -85,7 +87,7 @@ def _unmirrored(receipts: Receipts) -> list[Alarm]:
 def _silent(config: Config, receipts: Receipts, backups: Mapping[str, Sequence[Entry]], now: datetime) -> list[Alarm]:
     limit = timedelta(hours=config.keeper.silent_hours)
     found = []
-    for kind in configured(config):
+    for kind in watched(config):
         times = [receipts.received[entry.id].at for entry in backups.get(kind.name, ()) if in_time(receipts, entry.id)]
         newest = max(times, default=None)
         if newest is None:
@@ -97,8 +99,19 @@ def _silent(config: Config, receipts: Receipts, backups: Mapping[str, Sequence[E
     return found
 
 
+def _behind(config: Config, followed: Followed, now: datetime) -> list[Alarm]:
+    """A quiet stack sends a note every five minutes, so that silence is no quiet."""
+    last = followed.until
+    if not config.wal.enabled or (last and now - last <= BEHIND):
+        return []
+    since = f"since {format_time(last)}" if last else "ever"
+    failed = f"; the last run: {named(followed.failed)}" if followed.failed else ""
+    return [Alarm("behind", f"no WAL came {since}{failed}")]
+
+
 def _strange(receipts: Receipts) -> list[Alarm]:
-    since = [pull for pull in receipts.pulls if pull.number > receipts.acknowledged and pull.strange]
+    every = sorted((*receipts.pulls, *receipts.follows), key=lambda record: record.number)
+    since = [pull for pull in every if pull.number > receipts.acknowledged and pull.strange]
     if not since:
         return []
     told: dict[str, str] = {}

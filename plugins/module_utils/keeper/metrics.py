@@ -26,11 +26,12 @@ METRICS: Mapping[str, str] = {
     "lifeboat_keeper_metrics_timestamp_seconds": "When this file was written, by the clock of the keeper.",
     "lifeboat_keeper_last_pull_timestamp_seconds": "When the last pull ended that saw all that there was; 0: never.",
     "lifeboat_keeper_last_pull_allowed_age_seconds": "How old that may be.",
+    "lifeboat_keeper_last_note_timestamp_seconds": "Until when the WAL is here that is followed; 0: none ever came.",
     "lifeboat_keeper_alarm": "1 where there is an alarm of this kind, else 0. While there is one, nothing is deleted.",
     "lifeboat_keeper_check_passed": "1 where the check of lifeboat keeper status passed, else 0.",
     "lifeboat_keeper_quota_used_ratio": "How much of the quota is used; 1 is all.",
 }
-_TOLD = ("quota", "last pull")  # they have figures of their own
+_TOLD = ("quota", "last pull", "last note")  # they have figures of their own
 
 
 def textfile(run: Opened, *, now: datetime) -> str:
@@ -52,6 +53,9 @@ def _samples(run: Opened, now: datetime) -> Iterator[Sample]:
         yield Sample(
             "lifeboat_keeper_last_pull_timestamp_seconds", {}, seen.pulled_at.timestamp() if seen.pulled_at else 0
         )
+        if run.config.wal.enabled:
+            noted = seen.noted_at.timestamp() if seen.noted_at else 0
+            yield Sample("lifeboat_keeper_last_note_timestamp_seconds", {}, noted)
         for kind in KINDS:
             yield Sample("lifeboat_keeper_alarm", {"kind": kind}, kind in seen.alarms)
     for check in seen.checks:

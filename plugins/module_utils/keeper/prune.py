@@ -22,13 +22,14 @@ from ..mirror.listing import Point
 from ..operations.prune import old_versions
 from ..repository import catalog, points, repositories, retention
 from ..repository.catalog import Entry
-from ..repository.components import OBJECTS
+from ..repository.components import BASE, OBJECTS, WAL
 from ..repository.manifest import component_of
 from ..repository.points import PointEntry
 from ..repository.retention import Plan
 from ..stack.runtime import Opened
+from ..wal import trail
+from . import following, unfinished
 from . import receipts as receipts_file
-from . import unfinished
 from .alarms import Alarm, alarms, in_time
 from .receipts import Receipts, Record
 from .receive import received
@@ -91,6 +92,25 @@ def _by_receipt(backups: Sequence[B], receipts: Receipts, holds: Mapping[str, st
     ]
 
 
+def _trail(run: Opened, receipts: Receipts, holds: Mapping[str, str], now: datetime) -> Plan:
+    """Which bases and spans of WAL stay, by when each came. The keeper proves no base: one that came whole and in time
+    leads to its WAL here."""
+    config, repo = run.config, repositories.repository_of(run)
+    there = {BASE: [], WAL: [], **points.continuous(repo, config.stack)}
+    whole = {entry.id for entry in there[BASE] if entry.good and in_time(receipts, entry.id)}
+    unknown = {entry.id for some in there.values() for entry in some if entry.id not in receipts.received}
+    kept = {**dict.fromkeys(unknown, "no receipt: the next pull writes one"), **holds}
+    bases = [
+        replace(base, backup=_by_receipt([base.backup], receipts, kept, now)[0])
+        for base in trail.bases_of(there[BASE], whole, kept)
+    ]
+    spans = [
+        replace(span, until=receipts.received[span.id].at) if span.until and span.id in receipts.received else span
+        for span in trail.spans_of(there[WAL], kept)
+    ]
+    return trail.trail(bases, spans, config.wal.window_days, now, retention.policy(config).timezone)
+
+
 def prune(run: Opened, *, now: datetime, dry_run: bool, log: Log) -> Pruned:
     """Delete what the plan deletes; nothing while there is an alarm. The caller holds the stack's lock."""
     config, repo = run.config, repositories.repository_of(run)
@@ -100,8 +120,13 @@ def prune(run: Opened, *, now: datetime, dry_run: bool, log: Log) -> Pruned:
     repo.require_ours()
     backups = points.backups(repo, config.stack, received(config))
     tied = points.entries(repo, config.stack, backups)
-    decided = plan(receipts, backups, tied, retention.policy(config), now, _holds(run, now))
-    found = alarms(config, receipts, backups, now, unfinished.begun(Path(config.keeper.directory)))
+    holds = _holds(run, now)
+    decided = plan(receipts, backups, tied, retention.policy(config), now, holds)
+    spans = _trail(run, receipts, holds, now)
+    decided = Plan({**decided.keep, **spans.keep}, [*decided.delete, *spans.delete])
+    killed = unfinished.begun(Path(config.keeper.directory))
+    watched = {**backups, **points.bases(repo, config)}
+    found = alarms(config, receipts, watched, now, killed, following.followed(config))
     if found:
         return Pruned(decided.keep, (), tuple(found))
     if not dry_run and decided.delete:

@@ -53,6 +53,7 @@ class Record:
     backups and points the stack had, `repository` which one it was, `refused` the one that was not taken, `strange`
     what it should not have had, `unmirrored` why its object store could not be mirrored, `store_key` what the key of
     that store can do beside reading.
+    followed: what a run that follows the WAL found strange.
     pruned: the retention is about to delete these ids, or an operator did.
     acknowledged: an operator looked at all alarms up to here; only then may the time go back, after a clock that was
     wrong.
@@ -61,7 +62,7 @@ class Record:
     number: Count
     at: datetime
     before: str
-    kind: Literal["received", "pulled", "pruned", "acknowledged", "made"]
+    kind: Literal["received", "pulled", "pruned", "acknowledged", "made", "followed"]
     id: str = ""
     digest: str = ""
     late: str = ""
@@ -111,6 +112,7 @@ class Receipts:
         self.received: dict[str, Receipt] = {}
         self.pruned: dict[str, datetime] = {}
         self.pulls: list[Record] = []
+        self.follows: list[Record] = []
         self.acknowledged = -1
         for record in records:
             self._count(record)
@@ -131,6 +133,11 @@ class Receipts:
     def last_whole(self) -> Optional[Record]:
         """Return the last pull that saw all that there was."""
         return next((pull for pull in reversed(self.pulls) if not pull.stopped), None)
+
+    @property
+    def reported(self) -> set[Strange]:
+        """What was found strange while following, and was not acknowledged."""
+        return {item for record in self.follows if record.number > self.acknowledged for item in record.strange}
 
     @property
     def repository(self) -> str:
@@ -188,6 +195,8 @@ class Receipts:
             self.pruned.update(dict.fromkeys(record.ids, record.at))
         elif record.kind == "pulled":
             self.pulls.append(record)
+        elif record.kind == "followed":
+            self.follows.append(record)
         else:
             self.acknowledged = record.number
 

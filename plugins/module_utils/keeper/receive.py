@@ -39,7 +39,8 @@ from ..operations import verify
 from ..operations.proof import Result
 from ..repository import points, repositories
 from ..repository.base import CLAIM, ID, MANIFEST, MARKER, PARTIAL, POINT_ID, POINTS, RECORDS, Repository, marker_of
-from ..repository.components import KINDS
+from ..repository.components import BASE, CONTINUOUS, KINDS, WAL
+from ..repository.details import WalDetails
 from ..repository.manifest import Artefact, Manifest, component_of, parse
 from ..settings.config import Config
 from ..settings.parts import KeeperSettings, LimitSettings
@@ -55,7 +56,7 @@ INCOMING = "incoming"
 QUARANTINE = "quarantine"
 _PULL = "pull from the stack's host"
 _QUARANTINED = 50  # documents that are kept of what came under an id that is taken
-_MARKER_MOST = 4096
+MARKER_MOST = 4096
 _NODE, _BLOCK = 16 << 10, 4 << 10  # what an inode and a block take of a quota
 _OWN = 2  # a backup's folder, and the record that it was compared
 _NODES = 1_000_000  # values in one document: a list takes thirty times the memory that its brackets take in JSON
@@ -162,8 +163,9 @@ class _Pull:
         folders = {**self._repo.folders, **self._keeper.source.folders}
         self._used = used(self._directory)
         fresh: list[str] = []
-        for component in self._published:
+        for component in [*self._published, *bases(self._run.config)]:
             fresh += [name for name in self._listed(component, folders[component]) if self._is_new(name, folders)]
+        self._compare_spans(folders)
         tied = [name for name in self._points() if self._is_new(name, folders)]
         if self._sweep(fresh):
             self._used = used(self._directory)
@@ -198,12 +200,22 @@ class _Pull:
             clock.now(),
         )  # fmt: skip
 
+    def _compare_spans(self, folders: Mapping[str, str]) -> None:
+        """Spans of WAL are followed every minute (follow.py). Here those that are whole are seen to be what they were,
+        but for what the keeper itself closed."""
+        for identity in self._listed(WAL, folders.get(WAL, WAL)) if self._run.config.wal.enabled else ():
+            held = self._stored_document(identity)
+            if held and parse(held, component=WAL, expected_id=identity).detailed(WalDetails).closed_by == "host":
+                self._is_new(identity, folders)
+        for component in CONTINUOUS:  # how many there are follows the host's proofs of its bases, by jumps
+            self.done.listed.pop(component, None)
+
     # What there is.
 
     def _check_marker(self) -> None:
         """Whose repository it is, and whether it is the one of the last pull."""
         try:
-            found = marker_of(self._source.read((MARKER,), _MARKER_MOST))
+            found = marker_of(self._source.read((MARKER,), MARKER_MOST))
         except NotFoundError:
             found = None  # made before there were markers
         except IntegrityError as exc:
@@ -227,7 +239,8 @@ class _Pull:
 
     def _adopt(self) -> None:
         """Write the receipt of what an operator put into the keeper's repository: it is here since now."""
-        held = [*(name for component in KINDS for name in self._repo.published(component)), *self._repo.points()]
+        kinds = [component for component in (*KINDS, *CONTINUOUS) if component in self._repo.folders]
+        held = [*(name for component in kinds for name in self._repo.published(component)), *self._repo.points()]
         for identity in held:
             if identity not in self._receipts.received:
                 record = Record(
@@ -320,14 +333,14 @@ class _Pull:
 
     def _receive(self, identity: str, folders: Mapping[str, str]) -> None:
         data = self._source.read(_document(identity, folders), self._keeper.limits.manifest_bytes)
-        if sum(map(data.count, (b"[", b"{", b","))) > _NODES:
+        if too_many_values(data):
             raise IntegrityError(_PULL, identity, f"it has more than {_NODES} values")
         if points.is_id(identity):
             self._receive_point(identity, data)
             return
         component = component_of(identity)
         manifest = parse(data, component=component, expected_id=identity)
-        why = refusal(manifest, self._run.config.stack, self._keeper.limits, _bytes(self._most()))
+        why = refusal(manifest, self._run.config.stack, self._keeper.limits, most(self._keeper))
         if why:
             raise IntegrityError(_PULL, identity, why)
         began = clock.now()
@@ -367,9 +380,6 @@ class _Pull:
         self._used += cost(len(data))
         self._log(f"{identity}: recovery point received")
 
-    def _most(self) -> str:
-        return self._keeper.limits.backup or self._keeper.quota
-
     def _begin(self, identity: str, data: bytes, manifest: Manifest) -> Path:
         """Where its artefacts are put together: what an earlier pull has brought of this very backup is there."""
         folder = self._directory / INCOMING / identity
@@ -387,24 +397,7 @@ class _Pull:
         return folder
 
     def _room(self, size: int, nodes: int) -> None:
-        """Raise SpaceError unless so many bytes and nodes (files and folders) may come."""
-        quota = _bytes(self._keeper.quota)
-        if self._used + size > quota:
-            raise SpaceError(
-                _PULL, self._run.config.stack,
-                f"its quota of {human(quota)} is full: {human(self._used)} are used, {human(size)} would come",
-                "Raise keeper.quota, or look at what came: lifeboat keeper status. Other stacks are pulled as before.",
-            )  # fmt: skip
-        with explained("measure the free space", self._directory):
-            free = filesystem.free(self._directory)
-        if size > free - free // 20:
-            cause = f"{human(free)} are free, {human(size)} would come"
-            raise SpaceError(_PULL, str(self._directory), cause, "Free space on the keeper's disk.")
-        with explained("measure the free inodes", self._directory):
-            disk = os.statvfs(self._directory)
-        if disk.f_files and nodes > disk.f_favail - disk.f_files // 20:
-            cause = f"{disk.f_favail} inodes are free, {nodes} would be taken"
-            raise SpaceError(_PULL, str(self._directory), cause, "Delete small files on the keeper's disk (df -i).")
+        require_room(self._run.config, self._used, size, nodes)
 
     def _fetch(
         self, identity: str, parts: tuple[str, ...], artefact: Artefact, folder: Path, gauge: progress.Gauge
@@ -442,20 +435,16 @@ class _Pull:
         self._counts(identity)
 
     def _strange(self, what: str, why: str) -> None:
-        item = Strange(_short(what), printable(why)[:300])
+        item = strange(what, why)
         self.done.strange.append(item)
         if len(self.done.strange) <= 20:
             self._log(f"STRANGE: {item.what}: {item.why}")
 
     def _put_aside(self, identity: str, data: bytes) -> None:
         """Keep what came under an id that is taken, for inquiry, and not without end."""
-        folder = self._directory / QUARANTINE
-        path = folder / f"{identity}-{filesystem.sha256(data)[:16]}.json"
-        with contextlib.suppress(SpaceError), explained("put the document aside", path):
+        with contextlib.suppress(SpaceError):
             self._room(cost(len(data)), 1)
-            if not path.exists() and sum(1 for _entry in folder.iterdir()) < _QUARANTINED:
-                filesystem.write(path, data, folder / f"{PARTIAL}{path.name}")
-                self._used += cost(len(data))
+            self._used += cost(len(data)) if put_aside(self._directory, identity, data) else 0
 
     def _sweep(self, fresh: Sequence[str]) -> bool:
         """Remove what was on its way and is no longer there to be fetched. Whether there was any."""
@@ -464,6 +453,37 @@ class _Pull:
             with explained("remove what was on its way", path):
                 filesystem.remove(path)
         return bool(gone)
+
+
+def put_aside(directory: Path, identity: str, data: bytes) -> bool:
+    """Keep a document that is strange, for inquiry; False where it is there, or enough of them are."""
+    folder = directory / QUARANTINE
+    path = folder / f"{identity}-{filesystem.sha256(data)[:16]}.json"
+    with explained("put the document aside", path):
+        if path.exists() or sum(1 for _entry in folder.iterdir()) >= _QUARANTINED:
+            return False
+        filesystem.write(path, data, folder / f"{PARTIAL}{path.name}")
+    return True
+
+
+def strange(what: str, why: str) -> Strange:
+    """As the log takes it: the host chose the words."""
+    return Strange(_short(what), printable(why)[:300])
+
+
+def too_many_values(data: bytes) -> bool:
+    """Whether a document would take too much memory."""
+    return sum(map(data.count, (b"[", b"{", b","))) > _NODES
+
+
+def most(keeper: KeeperSettings) -> int:
+    """Bytes that one backup may have."""
+    return _bytes(keeper.limits.backup or keeper.quota)
+
+
+def bases(config: Config) -> list[str]:
+    """What leads to the WAL that is followed."""
+    return [BASE] if config.wal.enabled else []
 
 
 def received(config: Config) -> list[str]:
@@ -519,13 +539,37 @@ def _name_problem(name: str, limits: LimitSettings) -> str:
     return f"it is nested more than {limits.depth} levels deep" if name.count("/") > limits.depth else ""
 
 
+def require_room(config: Config, used_now: int, size: int, nodes: int) -> None:
+    """Raise SpaceError unless so many bytes and nodes (files and folders) may come, beside what is used."""
+    directory = Path(config.keeper.directory)
+    quota = _bytes(config.keeper.quota)
+    if used_now + size > quota:
+        raise SpaceError(
+            _PULL, config.stack,
+            f"its quota of {human(quota)} is full: {human(used_now)} are used, {human(size)} would come",
+            "Raise keeper.quota, or look at what came: lifeboat keeper status. Other stacks are pulled as before.",
+        )  # fmt: skip
+    with explained("measure the free space", directory):
+        free = filesystem.free(directory)
+    if size > free - free // 20:
+        cause = f"{human(free)} are free, {human(size)} would come"
+        raise SpaceError(_PULL, str(directory), cause, "Free space on the keeper's disk.")
+    with explained("measure the free inodes", directory):
+        disk = os.statvfs(directory)
+    if disk.f_files and nodes > disk.f_favail - disk.f_files // 20:
+        cause = f"{disk.f_favail} inodes are free, {nodes} would be taken"
+        raise SpaceError(_PULL, str(directory), cause, "Delete small files on the keeper's disk (df -i).")
+
+
 def used(directory: Path) -> int:
     """Return what the directory and everything below takes of a quota."""
     total = 0
     with explained("measure what is kept", directory):
         for _folder, _below, names, handle in os.fwalk(directory):
             total += cost(os.fstat(handle).st_size)
-            total += sum(cost(os.stat(name, dir_fd=handle, follow_symlinks=False).st_size) for name in names)
+            for name in names:
+                with contextlib.suppress(FileNotFoundError):  # what a follower is writing has another name by now
+                    total += cost(os.stat(name, dir_fd=handle, follow_symlinks=False).st_size)
     return total
 
 

@@ -21,9 +21,10 @@ from ..repository import points, repositories
 from ..repository.catalog import Entry
 from ..repository.components import OBJECTS
 from ..stack.runtime import Opened
-from . import objects, unfinished
+from . import following, objects, unfinished
 from . import receipts as receipts_file
 from .alarms import alarms
+from .following import BEHIND, Followed
 from .receipts import Receipts, Record
 from .receive import received, used
 
@@ -40,6 +41,7 @@ UNTESTED = (
 class Status:
     """The state of a keeper. entries: for every backup and point its id, when it was received, and why the retention
     does not count it. alarms: their kinds; None if the log cannot be read. pulled_at: when the last whole pull ended.
+    noted_at: until when all WAL is here, where it is followed.
     """
 
     stack: str
@@ -47,6 +49,7 @@ class Status:
     entries: tuple[Mapping[str, object], ...] = ()
     alarms: Optional[frozenset[str]] = None
     pulled_at: Optional[datetime] = None
+    noted_at: Optional[datetime] = None
 
     @property
     def verdict(self) -> Verdict:
@@ -85,10 +88,13 @@ def status(run: Opened, *, now: datetime) -> Status:
     repo.check(writable=False)
     backups = points.backups(repo, config.stack, received(config))
     tied = points.entries(repo, config.stack, backups)
-    wrong = alarms(config, receipts, backups, now, unfinished.killed(config))
+    backups.update(points.bases(repo, config))
+    wal = following.followed(config)
+    wrong = alarms(config, receipts, backups, now, unfinished.killed(config), wal)
     found = [
         Check("log", PASS, f"{len(receipts)} lines, head {head(receipts)}"),
         _pulled(receipts, config.keeper.silent_hours, now),
+        *([_noted(wal, now)] if config.wal.enabled else ()),
         _compared(receipts, backups),
         at_most(
             "quota", 100 * used(directory) / max(1, parse_rate(config.keeper.quota)), _FULL, "%",
@@ -102,7 +108,8 @@ def status(run: Opened, *, now: datetime) -> Status:
     described = tuple(_entry(receipts, entry.id, entry.problem) for entry in entries)
     last = receipts.last_whole
     kinds = frozenset(item.kind for item in wrong)
-    return Status(config.stack, tuple(found), described, kinds, last.at if last else None)
+    noted = wal.until if config.wal.enabled else None
+    return Status(config.stack, tuple(found), described, kinds, last.at if last else None, noted)
 
 
 def acknowledge(run: Opened, why: str, *, now: datetime) -> Record:
@@ -122,6 +129,14 @@ def _pulled(receipts: Receipts, hours: int, now: datetime) -> Check:
         return Check("last pull", FAIL, "there was no whole one")
     age = (now - last.at) / timedelta(hours=1)
     return at_most("last pull", age, hours, "h", f"whole, at {format_time(last.at)}")
+
+
+def _noted(wal: Followed, now: datetime) -> Check:
+    """How far the WAL is here: a quiet stack's goes on, too."""
+    if wal.noted_at is None or wal.reached is None or wal.until is None:
+        return Check("last note", FAIL, "none ever came")
+    words = f"of WAL, at {format_time(wal.noted_at)}: what was committed before {format_time(wal.reached)} is here"
+    return at_most("last note", (now - wal.until).total_seconds(), BEHIND.total_seconds(), "s", words)
 
 
 def _compared(receipts: Receipts, backups: Mapping[str, Sequence[Entry]]) -> Check:

@@ -200,6 +200,11 @@ def _lines(entry: Listed) -> tuple[str, str]:
     return line, f"[{key},{entry.size},{etag},{sha256}]\n"
 
 
+def encode(entry: Listed) -> bytes:
+    """The line of one entry."""
+    return _lines(entry)[0].encode()
+
+
 def read(file: IO[bytes], subject: str) -> Iterator[Listed]:
     """The lines of a listing, as they are asked for. Raises IntegrityError where it is broken or cut."""
     return _read_with(_entry, file, subject)
@@ -253,6 +258,11 @@ def _blocks(packed: gzip.GzipFile) -> Iterator[bytes]:
 def parsed(raw: bytes) -> Listed:
     """The `raw` of a RawEntry."""
     return _entry(raw, functools.partial(IntegrityError, "read the listing", NAME))
+
+
+def entry(raw: bytes, wrong: typed.Wrong) -> Listed:
+    """What a line says, which may have more than a listing's. Raises wrong() where it is none."""
+    return _entry(raw, wrong)
 
 
 def _several(block: bytes) -> Sequence[RawEntry]:

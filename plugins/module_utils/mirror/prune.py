@@ -11,6 +11,7 @@ live is never touched, nor what the listing of a kept backup names, whatever its
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import itertools
 import threading
@@ -21,7 +22,7 @@ from datetime import datetime, timedelta, timezone
 from typing import NamedTuple
 from xml.sax.saxutils import escape
 
-from ..base import throttle
+from ..base import lock, throttle
 from ..base.errors import LifeboatError
 from ..s3 import bucket, client, signed
 from ..s3.bucket import Bucket
@@ -32,6 +33,7 @@ from .guard import of_a_check
 from .listing import Point
 
 DELETE = "delete old versions"
+_PATIENCE = 600.0  # seconds that a look at what changed may take
 _MOST = 1000  # that one request may name: https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html
 _DENIED = client.REFUSED
 _ASKED = 100  # of the versions that stay with one answer: so many are asked for their lock
@@ -83,6 +85,12 @@ def prune(run: Opened, points: Sequence[Point], newest: datetime, *, dry_run: bo
 
     Age is counted from `newest`, the newest good backup: while no mirror is taken the window stands still.
     """
+    waiting = lock.mirroring(run.config.stack, "prune the mirror", wait=_PATIENCE)
+    with contextlib.nullcontext() if dry_run else waiting:
+        return _prune(run, points, newest, dry_run=dry_run)
+
+
+def _prune(run: Opened, points: Sequence[Point], newest: datetime, *, dry_run: bool) -> Pruned:
     own, others = list[Point](), dict[str, list[Point]]()  # others: by the bucket in the vault
     for each in (each for point in points for each in point.points()):
         place = others.setdefault(buckets.suffixed(run.config, each.bucket), []) if each.bucket else own

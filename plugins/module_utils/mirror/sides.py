@@ -59,6 +59,11 @@ _ODD = {
 }
 
 
+def odd(key: str) -> bool:
+    """Is it a name that some vaults would store as another one?"""
+    return any(pattern.search(key) for pattern, _example in _ODD.values())
+
+
 def few_of(count: int) -> int:
     """How many of so many keys are few enough to be looked at one by one."""
     return max(_FEWEST, count // _FEW)
@@ -475,7 +480,7 @@ class VaultListing:
         throttle.each(self._see, keys, self._config.objects.transfers)
 
     def _see(self, key: str) -> None:
-        if any(pattern.search(key) for pattern, _example in _ODD.values()):
+        if odd(key):
             listed = bucket.versions(self.bucket, key)
             found = [version for version in listed if version.key == key and version.latest][:1]
         else:

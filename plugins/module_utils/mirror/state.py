@@ -305,8 +305,11 @@ class State(Inventory):
 
     def numbers(self) -> Numbers:
         # On most nights all is right, and the rest of the judgement is made of no row.
-        other = f"SELECT s.size AS size, v.key IS NOT NULL AS there, ({_ALIKE}) AS alike FROM {_JOINED}"
-        sums = "coalesce(sum(NOT alike), 0), coalesce(sum(alike), 0), coalesce(sum(NOT alike AND there), 0)"
+        columns = f"({_ALIKE}) AS alike, c.key IS NOT NULL AS known, ({_SAME}) AS same"
+        other = f"SELECT s.size AS size, v.key IS NOT NULL AS there, {columns} FROM {_JOINED}"
+        # What a look between two backups has copied was overwritten since the last one all the same.
+        over = "(NOT alike AND there) OR (alike AND known AND NOT same)"
+        sums = f"coalesce(sum(NOT alike), 0), coalesce(sum(alike), 0), coalesce(sum({over}), 0)"
         summed = f"SELECT {sums}, coalesce(sum((NOT alike) * size), 0) FROM ({other} WHERE NOT ({_RIGHT}))"
         copy, alike, overwritten, size = next(self.each(summed))
         removed = int(self.value(f"SELECT count(*) FROM {_GONE}")) if self.removes else 0

@@ -22,7 +22,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import NamedTuple, Optional, Union
 
-from ..base import throttle, typed
+from ..base import lock, throttle, typed
 from ..base.clock import format_time
 from ..base.errors import LifeboatError, Log, UsageError, present
 from ..base.filesystem import STALE, explained
@@ -51,6 +51,7 @@ from .transfer import Transfer
 
 PRIMARY = ""  # the application's bucket, whatever its name is
 JOURNAL = "mirror.jsonl"
+_PATIENCE = 600.0  # seconds
 SHOWN = 1000  # keys named in a manifest
 _ABSENT = "the store has no such bucket, or shows the key none"
 _GONE = "it was there at the last backup and is gone; if that is right: lifeboat backup objects --override"
@@ -74,6 +75,13 @@ def take(
     that the vault cannot hold do not stop the others: they are named in its `unheld`, and that is never a success.
     Nor does another bucket than the application's that cannot be mirrored: it is named in details.missing.
     """
+    with lock.mirroring(run.config.stack, "mirror", wait=_PATIENCE):  # a look at what changed may go on
+        return _take(run, log, override, doubts, database)
+
+
+def _take(
+    run: Opened, log: Log, override: Union[int, guard.Override], doubts: Doubts, database: Optional[Manifest]
+) -> Manifest:
     config = run.config
     accepted = override if isinstance(override, guard.Override) else guard.Override(override)
     started, now = time.monotonic(), datetime.now(timezone.utc)

@@ -6,16 +6,18 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Optional
+from typing import Callable, Optional
 
-from ..base.clock import format_time
-from ..base.errors import NotFoundError, UsageError, present
+from ..base.clock import format_time, parse_time
+from ..base.errors import LifeboatError, NotFoundError, UsageError, present
 from ..base.text import PassedOver, named
-from ..mirror import store
+from ..mirror import changes, store
+from ..mirror.changes import AsOf, Trail
 from ..mirror.listing import Point
 from ..recovery import state as recovery_state
 from ..recovery.state import RECOVERING_OBJECTS, Unfinished
@@ -23,8 +25,9 @@ from ..repository import catalog
 from ..repository.base import LATEST
 from ..repository.catalog import Entry
 from ..repository.details import ObjectsDetails
-from ..repository.sources import Sources
+from ..repository.sources import Sources, open_place
 from ..settings.config import Config
+from ..stack.runtime import Opened
 from ..tools import age
 
 _LOOKED_INTO = 30  # older backups, for what the newest does not have
@@ -62,6 +65,11 @@ class Request:
         return self.identity if self.identity not in LATEST else format_time(self.before) if self.before else ""
 
     @property
+    def instant(self) -> Optional[datetime]:
+        """The time that was named; None where it was a backup, or nothing."""
+        return instant_of(self.state)
+
+    @property
     def explicit(self) -> bool:
         return bool(self.force or self.state or self.prefix or (self.continues and self.continues.requested))
 
@@ -78,6 +86,65 @@ class Request:
             partial=self.partial or unfinished.partial, continues=unfinished,
             bucket=unfinished.bucket if alone else self.bucket, prefix=unfinished.prefix if alone else self.prefix,
         )  # fmt: skip
+
+
+def instant_of(state: str) -> Optional[datetime]:
+    """The time that a state is, in the words it is remembered by; None where it is the name of a backup, or none."""
+    return parse_time(state) if "T" in state else None
+
+
+class Instants:
+    """The changes of objects that each repository has, read once."""
+
+    def __init__(self, run: Opened) -> None:
+        self._run = run
+        self.trail = functools.lru_cache(maxsize=None)(self._read)
+
+    def _read(self, source: str) -> Optional[Trail]:
+        """None where that place cannot be read: then nothing reaches beyond its backups."""
+        try:
+            return Trail.read(open_place(self._run, source), self._run.config.stack)
+        except LifeboatError:
+            return None
+
+    def reach(self, entry: Entry, target: datetime) -> Optional[datetime]:
+        """Which instant at or before the target a backup gives, by its changes or by itself; None where none."""
+        own = catalog.snapshot(entry, target)
+        trail = self.trail(entry.source) if own and entry.manifest else None
+        reached = trail and entry.manifest and changes.reaches(entry.manifest, trail, target)
+        return target if reached else own
+
+    def as_of(self, point: Point, source: str, target: Optional[datetime]) -> Point:
+        """The bucket at that instant, where changes that are whole reach it; else as the backup has it."""
+        trail = self.trail(source) if target else None
+        found = changes.as_of(point, trail, target) if trail else point
+        return point if isinstance(found, AsOf) and found.problem() else found
+
+
+def instants(run: Opened) -> Instants:
+    return run.once(Instants)
+
+
+def reach(run: Opened) -> Callable[[Entry, datetime], Optional[datetime]]:
+    """As catalog.snapshot(), with the changes."""
+    return instants(run).reach
+
+
+def instant_text(point: Point, instant: Optional[datetime]) -> str:
+    """What a plan says of the instant that was named; empty where none was, or the backup is of it."""
+    if instant is None or point.manifest.taken_at == instant:
+        return ""
+    if isinstance(point, AsOf):
+        why = point.held_bucket.why
+        return f"the objects as of {format_time(instant)}: {point.id}, and all changes until then ({why})"
+    seconds = (instant - point.manifest.taken_at).total_seconds()
+    what = f"those of {point.id}, {_span(seconds)} before"
+    return f"NOT the objects of {format_time(instant)}: {what}, as no changes reach that instant"
+
+
+def _span(seconds: float) -> str:
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min" if minutes else f"{seconds:.0f} s"
 
 
 def unfinished_of(config: Config) -> Optional[Unfinished]:
@@ -140,7 +207,8 @@ def choose(
         return _absent(entry, wrong) or _problem(_point(sources, entry, bucket))
 
     chosen, passed = sources.choose(request.identity, request.before, problem, partly=True)
-    return chosen, _point(sources, chosen, bucket), passed
+    point = _point(sources, chosen, bucket)
+    return chosen, instants(sources.run).as_of(point, chosen.source, request.instant), passed
 
 
 def _absent(entry: Entry, wrong: Collection[str]) -> str:

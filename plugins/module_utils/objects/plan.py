@@ -107,7 +107,7 @@ class Plan(Planned):
     and that nobody said may be; while there are any, none is done. rows_without, held_by: as in the assessment.
     aside: in a rebuild all other buckets are to stay aside, so that none is copied out of the old server. turn: the
     number of the host's changes when it was made. newer: buckets that newer backups hold and this one does not, and
-    that ought to be there afterwards.
+    that ought to be there afterwards. instant: what is said of the time that was named, where the backup is of another.
     """
 
     mode: Mode
@@ -129,6 +129,7 @@ class Plan(Planned):
     aside: bool = False
     turn: int = 0
     newer: tuple[str, ...] = ()
+    instant: str = ""
 
     @property
     def copied(self) -> tuple[Bucket, ...]:
@@ -148,7 +149,8 @@ def _make(run: Opened, request: Request, log: Log) -> Plan:
     whole, request = run, _continuing(run, request)
     run, alone = meant(run, request.bucket)
     config = run.config
-    sources = Sources(run, "objects", request.identity, request.before, accept=request.accept)
+    by_time = choose.reach(run)
+    sources = Sources(run, "objects", request.identity, request.before, accept=request.accept, reach=by_time)
     request = replace(request, identity=sources.identity)
     log("assessing the bucket")
     reference = reference_of(sources, alone)
@@ -247,6 +249,7 @@ def _make(run: Opened, request: Request, log: Log) -> Plan:
         held_by=seen.held_by,
         settings=request.bucket_settings,
         aside=request.other_buckets == "aside",
+        instant=choose.instant_text(chosen, request.instant),
     )
     _require_room(run, made, counts.bytes)
     return replace(made, steps=tuple(_steps(made, entry.id, run, _locked(given)))) if needed else made
@@ -743,7 +746,7 @@ def text(plan: Plan) -> list[str]:
     backup, counts = plan.backup, plan.counts
     details = plain(backup)["details"]
     proof = f"proven {backup['proven_at']}" if backup["proven_at"] else "NOT proven by a restore"
-    lines = assessed(f"the bucket {plan.target}", plan)
+    lines = [*([plan.instant] if plan.instant else []), *assessed(f"the bucket {plan.target}", plan)]
     lines.append(
         f"backup: {backup['id']} of {backup['taken_at']}, {details.get('objects')} objects,"
         f" {human(int(details.get('bytes') or 0))}, {proof}"

@@ -135,7 +135,7 @@ class _Protection(Protection[Assessment]):
         self.fresh_key = buckets.for_fresh(self.run)
         mirror_identities.take(self.run, f"{self.stamp}, before the rebuild", override=False, log=self.log)
         if self.stack.state(self.service).running:
-            point = _point(self.run, str(planned.backup["place"]), str(planned.backup["id"]), "")
+            point = _point(self.run, str(planned.backup["place"]), str(planned.backup["id"]), "", planned.state)
             spool.take(
                 self.run, self.stamp, _points(point, planned.additional), whole=not planned.aside,
                 exact=planned.exact, prefix=planned.prefix, log=self.log,
@@ -256,10 +256,12 @@ def _returned(run: Opened, folders: Sequence[Path], log: Log) -> list[Check]:
     return spool.Return(run, folders, log).bring().checks()
 
 
-def _point(run: Opened, location: str, identity: str, bucket: str) -> Point:
+def _point(run: Opened, location: str, identity: str, bucket: str, state: str) -> Point:
+    """state: that was asked for; where it is a time which the changes reach, the bucket at that instant."""
     repo = open_place(run, location)
     manifest = parse(repo.manifest("objects", identity), component="objects", expected_id=identity)
-    return Point(repo, manifest, bucket, age.keys(run.config, run.key))
+    point = Point(repo, manifest, bucket, age.keys(run.config, run.key))
+    return choose.instants(run).as_of(point, location, choose.instant_of(state))
 
 
 @dataclass(frozen=True)
@@ -293,7 +295,7 @@ def restore_objects(
     run, alone = plan.meant(run, bucket)
     config = run.config
     when = format_time(parse_time(state)) if state and "T" in state else state
-    point = _point(run, location, identity, alone)
+    point = _point(run, location, identity, alone, state)
     points = _points(point, additional)
     problem = "; ".join(filter(None, throttle.mapped(Point.problem, points)))
     if problem:

@@ -15,8 +15,16 @@ from typing import TYPE_CHECKING, Callable, Union
 
 from ..base.errors import Log
 from ..base.text import human, named
-from ..repository.components import CONFIG, DATABASE, DUMPS, FILES, KINDS, OBJECTS
-from ..repository.details import COPY, ConfigDetails, DatabaseDetails, DumpsDetails, FilesDetails, ObjectsDetails
+from ..repository.components import BASE, CONFIG, DATABASE, DUMPS, FILES, KINDS, OBJECTS
+from ..repository.details import (
+    COPY,
+    BaseDetails,
+    ConfigDetails,
+    DatabaseDetails,
+    DumpsDetails,
+    FilesDetails,
+    ObjectsDetails,
+)
 from ..repository.manifest import Manifest
 from ..stack.runtime import Opened
 
@@ -82,6 +90,12 @@ def _config_summary(manifest: Manifest) -> str:
     return f"{human(manifest.size)}  {details.seconds} s  {details.files} files, {secrets}{skipped}"
 
 
+def _base_summary(manifest: Manifest) -> str:
+    details = manifest.detailed(BaseDetails)
+    size = human(details.bytes)
+    return f"{human(manifest.size)}  {details.seconds} s  {size} of files, WAL from {details.start} to {details.stop}"
+
+
 # Each imports what takes its backup: all of them together take as long to import as a small database to dump.
 def _take_database(run: Opened, override: Union[int, Override], log: Log) -> Manifest:
     from ..database.methods.logical import dump
@@ -115,10 +129,18 @@ def _take_config(run: Opened, override: Union[int, Override], log: Log) -> Manif
     return backup.take(run, log=log)
 
 
+def _take_base(run: Opened, override: Union[int, Override], log: Log) -> Manifest:
+    from ..database.wal import base
+
+    del override
+    return base.take(run, log)
+
+
 COMPONENTS: dict[str, Component] = {
     DATABASE: Component(_take_database, _database_summary),
     OBJECTS: Component(_take_objects, _objects_summary),
     FILES: Component(_take_files, _files_summary),
     DUMPS: Component(_take_dumps, _dumps_summary),
     CONFIG: Component(_take_config, _config_summary),
+    BASE: Component(_take_base, _base_summary),
 }

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import time
@@ -25,14 +26,16 @@ from ..base.text import human, named
 from ..base.throttle import parse_rate
 from ..database import server as database_server
 from ..database.server import Server, literal
-from ..database.wal import preflight, receiver, send, watch
+from ..database.wal import base, preflight, receiver, send, vault, watch
 from ..database.wal.preflight import ENABLE, ROLE, SLOT, Facts
 from ..database.wal.receiver import Enabled, Way
 from ..database.wal.send import Ledger
-from ..repository import repositories
+from ..database.wal.vault import Copied
+from ..repository import copies, repositories
 from ..settings.config import Config
-from ..settings.parts import LocalSettings
+from ..settings.parts import S3Settings
 from ..stack.runtime import Opened
+from ..wal.notes import Reached
 
 UNITS = Path("/etc/systemd/system")
 AGENT = "/usr/local/bin/lifeboat"
@@ -41,6 +44,8 @@ _RUNS = Path("/run/systemd/system")  # https://www.freedesktop.org/software/syst
 _MEBI = 1 << 20
 _PATIENCE = 90.0  # seconds until the first note
 _SENT = 3600  # seconds that one pass may take
+_STARTED = "base-started"  # in the state directory, as old as the last try of a base that was needed at once
+_AGAIN = 900.0  # seconds until such a base is tried again
 
 _RECEIVER = """\
 # By Lifeboat (lifeboat wal enable), which writes it again.
@@ -87,6 +92,19 @@ AccuracySec=1
 WantedBy=timers.target
 """
 
+_BASE = """\
+# By Lifeboat (lifeboat wal enable), which writes it again.
+[Unit]
+Description=Take a base of {stack} at once, as none leads on to its WAL
+
+[Service]
+Type=oneshot
+ExecStart={agent} backup base --stack {stack} --wait 3600
+TimeoutStartSec=infinity
+Nice=5
+UMask=0077
+"""
+
 
 def units(config: Config) -> dict[Path, str]:
     """The units of a stack, by their files."""
@@ -100,7 +118,12 @@ def units(config: Config) -> dict[Path, str]:
         UNITS / f"lifeboat-wal-{stack}.service": _RECEIVER.format(**words),
         UNITS / f"lifeboat-send-{stack}.service": _SENDER.format(**words),
         UNITS / f"lifeboat-send-{stack}.timer": _TIMER.format(**words),
+        UNITS / _base_unit(config): _BASE.format(**words),
     }
+
+
+def _base_unit(config: Config) -> str:
+    return f"lifeboat-base-{config.stack}.service"
 
 
 def _container(config: Config) -> str:
@@ -128,10 +151,6 @@ def plan(run: Opened) -> Plan:
         remedy = "Set lifeboat_wal: {enabled: true} and run lifeboat.dr.deploy, then this again."
         raise UsageError(ENABLE, config.stack, "lifeboat_wal.enabled is false on this host", remedy)
     receiver.refuse_elsewhere(config)
-    if not isinstance(config.repository, LocalSettings):
-        cause = "the repository is a bucket, and spans of WAL are written to a directory of this host only"
-        remedy = "Use lifeboat_repository: {type: local, …}, with the bucket as lifeboat_vault."
-        raise UsageError(ENABLE, config.stack, cause, remedy)
     _require_tools(config)
     server = database_server.of(run)
     facts = preflight.read(server)
@@ -187,14 +206,14 @@ def _steps(config: Config, facts: Facts, route: Way, limit: int) -> Iterator[str
     if facts.ours is None or facts.ours.lost:
         yield f"make the replication slot {SLOT}"
     for path, text in units(config).items():
-        if _differs(path, text):
+        if differs(path, text):
             yield f"write {path}"
     note = receiver.enabled(config)
     if note is None or note.limit != limit or note.system != facts.system:
         yield f"receive into {config.spool}, send every {config.wal.interval} s"
 
 
-def _differs(path: Path, text: str) -> bool:
+def differs(path: Path, text: str) -> bool:
     try:
         return filesystem.read_plain(path) != text.encode()
     except OSError:
@@ -246,21 +265,21 @@ def _set_limit(server: Server, limit: int) -> None:
 def _start(config: Config, log: Log) -> None:
     changed = False
     for path, text in units(config).items():
-        if _differs(path, text):
+        if differs(path, text):
             changed = True
             with explained("write the unit", path):
                 filesystem.write(path, text.encode(), path.with_name(f".{path.name}.new"))
                 path.chmod(0o644)
-    names = [path.name for path in units(config) if "send" not in path.name or path.suffix == ".timer"]
+    names = [path.name for path, text in units(config).items() if "[Install]" in text]
     if changed:
-        _systemctl("daemon-reload")
-    _systemctl("enable", "--now", *names)
+        systemctl("daemon-reload")
+    systemctl("enable", "--now", *names)
     if changed:
-        _systemctl("restart", *names)
+        systemctl("restart", *names)
     log(f"started {' and '.join(names)}")
 
 
-def _systemctl(*arguments: str) -> None:
+def systemctl(*arguments: str) -> None:
     pipeline.run(
         [Command(["systemctl", *arguments])], attempted=f"{arguments[0]} the units",
         subject=" ".join(arguments[1:]) or "systemd", timeout=120, remedy="Look at `journalctl -u 'lifeboat-*'`.",
@@ -273,7 +292,7 @@ def _wait(config: Config, note: Enabled, seconds: float, log: Log) -> None:
     while True:
         state = send.ledger(config)
         if state and state.system == note.system and state.number and state.reached:
-            log(f"any instant from {format_time(state.reached.at)} on is received; it can be gone back to with a base")
+            log(f"any instant from {format_time(state.reached.at)} on is received; the sender has a base taken next")
             return
         if time.monotonic() - began >= seconds:
             raise UnverifiedError(
@@ -282,6 +301,28 @@ def _wait(config: Config, note: Enabled, seconds: float, log: Log) -> None:
                 f" lifeboat wal status --stack {config.stack}",
             )  # fmt: skip
         clock.pause(began)
+
+
+def renew(run: Opened, state: Ledger, log: Log) -> None:
+    """Start a base where none leads on to what is received, as after a gap. The sender waits for none, and goes on
+    whatever comes of it."""
+    try:
+        why = base.due(repositories.repository_of(run), state)
+        if why and _try_again(run.config):
+            log(f"a base is taken now: {why}")
+            systemctl("start", "--no-block", _base_unit(run.config))
+    except LifeboatError as exc:
+        log(f"no base was started: {exc}")
+
+
+def _try_again(config: Config) -> bool:
+    """Whether the last try is so long ago that another one is due, which is noted."""
+    path = config.state / _STARTED
+    with contextlib.suppress(OSError):
+        if 0 <= time.time() - path.stat().st_mtime < _AGAIN:
+            return False
+    filesystem.remember(path, b"", attempted="note that a base is started")
+    return True
 
 
 def disable(run: Opened, log: Log, *, dry_run: bool = False) -> list[str]:
@@ -303,7 +344,7 @@ def disable(run: Opened, log: Log, *, dry_run: bool = False) -> list[str]:
     if dry_run:
         return steps
     if paths:  # first: a receiver that starts again would make the slot again
-        _systemctl("disable", "--now", *(path.name for path in paths))
+        systemctl("disable", "--now", *(path.name for path in paths))
     if _container(config):
         receiver.remove(config.stack)
     receiver.drop_slot(server)
@@ -322,7 +363,7 @@ def _remove(config: Config, paths: Sequence[Path]) -> None:
         with explained("remove the unit", path):
             path.unlink(missing_ok=True)
     if paths:
-        _systemctl("daemon-reload")
+        systemctl("daemon-reload")
     for folder in receiver.spools(config):
         with explained("remove the spool", folder):
             filesystem.remove(folder)
@@ -360,6 +401,7 @@ class Standing:
 
     checks: tuple[Check, ...]
     state: Optional[Ledger]
+    copied: Optional[Copied] = None
 
     @property
     def verdict(self) -> str:
@@ -370,8 +412,9 @@ class Standing:
         return {
             "verdict": self.verdict,
             "checks": [check.as_dict() for check in self.checks],
-            "reached": {"at": format_time(reached.at), "lsn": reached.lsn} if reached else None,
+            "reached": _reached(reached),
             "span": self.state.span if self.state else "",
+            "off_the_host": _reached(self.copied.reached if self.copied else None),
             "gaps": [
                 {"timeline": gap.timeline, "from": gap.start, "to": gap.end, "why": gap.why}
                 for gap in (self.state.gaps if self.state else ())
@@ -379,14 +422,18 @@ class Standing:
         }
 
 
+def _reached(reached: Optional[Reached]) -> Optional[dict[str, str]]:
+    return {"at": format_time(reached.at), "lsn": reached.lsn} if reached else None
+
+
 def status(run: Opened, now: datetime) -> Standing:
     """What was not checked does not pass: where the server does not answer, its checks could not be made."""
     config = run.config
     note = receiver.enabled(config)
-    state = send.ledger(config)
+    state, copied = send.ledger(config), vault.copied(config)
     if note is None:
         detail = "continuous protection is not enabled: lifeboat wal enable"
-        return Standing((Check("wal", FAIL if config.wal.enabled else PASS, detail),), state)
+        return Standing((Check("wal", FAIL if config.wal.enabled else PASS, detail),), state, copied)
     checks: list[Check] = []
     try:
         server = database_server.of(run)
@@ -395,11 +442,11 @@ def status(run: Opened, now: datetime) -> Standing:
     except LifeboatError as exc:
         checks.append(Check("wal receiver", COULD_NOT_VERIFY, f"the server does not answer: {exc.cause}"))
     checks.append(_behind(config, state, now))
+    checks.append(_off_the_host(run, state, copied, now))
+    checks.append(_base(run, state))
+    checks.append(_gaps(run, state))
     checks.append(_spool(config))
-    gaps = state.gaps if state else ()
-    words = "; ".join(f"from {gap.start} to {gap.end or 'another server'}: {gap.why}" for gap in gaps[-3:])
-    checks.append(Check("wal gaps", FAIL if gaps else PASS, words or "none"))
-    return Standing(tuple(checks), state)
+    return Standing(tuple(checks), state, copied)
 
 
 def _of_server(facts: Facts, note: Enabled) -> Iterator[Check]:
@@ -432,10 +479,62 @@ def _behind(config: Config, state: Optional[Ledger], now: datetime) -> Check:
     reached = state.reached if state else None
     if reached is None:
         return Check("wal behind", FAIL, "nothing was sent yet")
+    return _in_time(config, "wal behind", reached, "in the repository", now)
+
+
+def _in_time(config: Config, name: str, reached: Reached, where: str, now: datetime, wrong: str = "") -> Check:
+    """Where wrong says why, it fails however young that is."""
     age = (now - reached.at).total_seconds()
-    words = f"every commit before {format_time(reached.at)} is in the repository ({reached.lsn})"
-    good = -60 <= age <= config.wal.alarm_seconds
-    return Check("wal behind", PASS if good else FAIL, words, round(age, 1), config.wal.alarm_seconds, "s")
+    words = f"every commit before {format_time(reached.at)} ({reached.lsn}) is {where}{wrong and f'; {wrong}'}"
+    good = -60 <= age <= config.wal.alarm_seconds and not wrong
+    return Check(name, PASS if good else FAIL, words, round(age, 1), config.wal.alarm_seconds, "s")
+
+
+def _off_the_host(run: Opened, state: Optional[Ledger], copied: Optional[Copied], now: datetime) -> Check:
+    """By what was sent to the vault, which is not asked: that is done every pass. A repository in a bucket is off the
+    host itself."""
+    config, name = run.config, "wal off the host"
+    try:
+        store = copies.vault(run)
+    except LifeboatError as exc:
+        return Check(name, FAIL, f"{copies.location(config)}: {exc.cause}")
+    if store is None and isinstance(config.repository, S3Settings):
+        if state is None or state.reached is None:
+            return Check(name, FAIL, "nothing was sent yet")
+        return _in_time(config, name, state.reached, f"in {repositories.repository_of(run).address}", now)
+    if store is None:
+        words = "there is no vault that this host sends to; where a keeper pulls, it says: lifeboat keeper status"
+        return Check(name, COULD_NOT_VERIFY, words)
+    if copied is None or copied.reached is None:
+        failed = f": {copied.failed}" if copied and copied.failed else ""
+        return Check(name, FAIL, f"nothing is in {copies.location(config)} yet{failed}")
+    where = f"in {copied.location}" + (f"; the last attempt failed: {copied.failed}" if copied.failed else "")
+    lacks = "; ".join(f"{identity} is not there: {why}" for identity, why in copied.passed_over.items())
+    return _in_time(config, name, copied.reached, where, now, lacks)
+
+
+def _base(run: Opened, state: Optional[Ledger]) -> Check:
+    """Whether the newest instant can be gone back to, by what lies in the repository."""
+    try:
+        why = base.due(repositories.repository_of(run), state) if state else "nothing was sent yet"
+    except LifeboatError as exc:
+        return Check("wal base", COULD_NOT_VERIFY, str(exc))
+    if why:
+        return Check("wal base", FAIL, f"{why}; the sender has one taken: journalctl -u {_base_unit(run.config)}")
+    return Check("wal base", PASS, "the newest one leads on to what is received")
+
+
+def _gaps(run: Opened, state: Optional[Ledger]) -> Check:
+    """Those that no base lies behind. One that is closed stays on record, and the window begins behind it."""
+    gaps = state.gaps if state else ()
+    try:
+        behind = base.open_gaps(repositories.repository_of(run), state) if state and gaps else []
+    except LifeboatError as exc:
+        return Check("wal gaps", COULD_NOT_VERIFY, str(exc))
+    words = "; ".join(f"from {gap.start} to {gap.end or 'another server'}: {gap.why}" for gap in (behind or gaps)[-3:])
+    if behind:
+        return Check("wal gaps", FAIL, words)
+    return Check("wal gaps", PASS, f"closed by a base: {words}" if words else "none")
 
 
 def _spool(config: Config) -> Check:

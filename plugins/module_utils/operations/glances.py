@@ -31,9 +31,10 @@ from ..base.version import VERSION
 from ..repository import catalog, points
 from ..repository.base import Repository
 from ..repository.catalog import Entry
-from ..repository.components import KINDS
+from ..repository.components import KINDS, watched
 from ..repository.local import LocalRepository
 from ..repository.manifest import component_of
+from ..settings.config import Config
 
 FILE = "glances.json"
 _AT_ONCE = 250  # backups that were never read; `lifeboat metrics` may take a second, and one takes a millisecond
@@ -125,14 +126,16 @@ def glance_of(repo: Repository, entry: Entry) -> Glance:
     )
 
 
-def everything(repo: Repository, stack: str, state: Path) -> Listing:
+def everything(repo: Repository, config: Config) -> Listing:
     """By component, oldest first, as points.backups() has them; of those that were never read some hundred, the newest
     of all components first."""
+    stack, state = config.stack, config.state
     if not isinstance(repo, LocalRepository) or repo.trust:
-        read = points.backups(repo, stack).items()
+        read = {**points.backups(repo, stack), **points.bases(repo, config)}.items()
         return Listing({name: [glance_of(repo, entry) for entry in entries] for name, entries in read})
     before = _recall(state, stack)
-    listed = {name: repo.ids(name) for name in KINDS}
+    names = [*KINDS, *(kind.name for kind in watched(config) if kind.name not in KINDS)]
+    listed = {name: repo.ids(name) for name in names if name in repo.folders}
     faces = {id: _face(repo, name, id) for name, ids in listed.items() for id in ids}
     new = sorted((id for id, face in faces.items() if not before.knows(id, face)), key=lambda id: id[-15:])
     waiting = set(new[:-_AT_ONCE])

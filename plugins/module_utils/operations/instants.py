@@ -22,11 +22,12 @@ from ..database.methods.logical import dump as logical
 from ..database.planned import Replay
 from ..database.wal import standing, when
 from ..database.wal.archive import Archive
-from ..repository import repositories, sources
+from ..repository import sources
 from ..repository.manifest import Manifest
+from ..site import granted
 from ..stack.runtime import Opened
 from ..wal.catalogue import GO, Catalogue, Route, Window
-from ..wal.instants import At, Instant, Latest, Mark, Position, Table, Transaction
+from ..wal.instants import At, Instant, Latest, Mark, Position, Table, Transaction, options
 from ..wal.records import Event
 from ..wal.segments import format_lsn
 
@@ -90,27 +91,29 @@ class Stood:
         ]
 
 
-def known(run: Opened) -> Known:
-    """What can be gone back to, by what lies in the repository."""
-    with _opened(run) as (archive, catalogue):
+def known(run: Opened, source: str = sources.REPOSITORY) -> Known:
+    """What can be gone back to, by what lies in the repository, or in the vault (one of sources.LIVE)."""
+    with _opened(run, source) as (archive, catalogue):
         return Known(catalogue, tuple(archive.passed_over))
 
 
 @contextlib.contextmanager
-def _opened(run: Opened) -> Iterator[tuple[Archive, Catalogue]]:
-    with standing.archive(run, repositories.repository_of(run)) as archive:
+def _opened(run: Opened, source: str = sources.REPOSITORY) -> Iterator[tuple[Archive, Catalogue]]:
+    place = sources.open_place(run if source == sources.REPOSITORY else granted.opened(run), source)
+    with standing.archive(run, place) as archive:
         yield archive, archive.catalogue()
 
 
-def stand(run: Opened, instant: Instant, log: Log, timeline: int = 0) -> Stood:
-    """Stand at the instant in a throw-away server, which is gone afterwards. Nothing of the stack is touched."""
-    with _standing(run, instant, log, timeline) as server:
+def stand(run: Opened, instant: Instant, log: Log, timeline: int = 0, source: str = sources.REPOSITORY) -> Stood:
+    """Stand at the instant in a throw-away server, which is gone afterwards. Nothing of the stack is touched. source:
+    what it is made of; from the vault nothing of the repository is needed."""
+    with _standing(run, instant, log, timeline, source) as server:
         return Stood(server.route, present(server.reached))
 
 
 @contextlib.contextmanager
-def _standing(run: Opened, instant: Instant, log: Log, timeline: int) -> Iterator[standing.Standing]:
-    with lock.verifying(run.config.stack, "wal verify"), _opened(run) as (archive, catalogue):
+def _standing(run: Opened, instant: Instant, log: Log, timeline: int, source: str) -> Iterator[standing.Standing]:
+    with lock.verifying(run.config.stack, "wal verify"), _opened(run, source) as (archive, catalogue):
         route = catalogue.route(instant, clock.now(), timeline)
         with standing.standing(run, archive, _resolved(run, archive, catalogue, route, log), log) as server:
             yield server
@@ -122,6 +125,11 @@ def _resolved(run: Opened, archive: Archive, catalogue: Catalogue, route: Route,
         return route
     position = when.resolved(run, archive, route.window, route.instant, log, ROWS)
     return catalogue.route(position, clock.now(), route.timeline)
+
+
+def shown(instant: Instant, timeline: int) -> str:
+    """The instant as a recovery's plan and its record name it."""
+    return f"{instant} on timeline {timeline}" if timeline else str(instant)
 
 
 def replay(run: Opened, instant: Instant, log: Log, timeline: int = 0) -> Optional[Replay]:
@@ -144,11 +152,12 @@ def replay(run: Opened, instant: Instant, log: Log, timeline: int = 0) -> Option
             return None
         route = _resolved(run, archive, catalogue, catalogue.route(instant, clock.now(), timeline), log)
         end = _end(archive, route)
+    recovery_time, before = options(route.instant)
     last = {Position: "", Latest: format_time(route.until.at)}
     return Replay(
-        instant=str(instant),
-        recovery_time=str(route.instant) if isinstance(route.instant, (At, Latest)) else "",
-        before=str(route.instant) if isinstance(route.instant, Position) else "",
+        instant=shown(instant, timeline),
+        recovery_time=recovery_time,
+        before=before,
         timeline=route.timeline,
         base=route.base.id,
         taken_at=format_time(route.base.at),
@@ -172,9 +181,9 @@ def _end(archive: Archive, route: Route) -> int:
     return min([*behind, until.position])
 
 
-def dump(run: Opened, instant: Instant, log: Log, timeline: int = 0) -> Manifest:
+def dump(run: Opened, instant: Instant, log: Log, timeline: int = 0, source: str = sources.REPOSITORY) -> Manifest:
     """Take a backup of the databases as they were at the instant, out of a throw-away server that stands there. It is
-    a backup as any other, and recovered by its name. Nothing of the stack is touched.
+    a backup as any other, in the repository, and recovered by its name. Nothing of the stack is touched.
 
     Settings and access rules in it are the living server's: without that one there would be those of the throw-away
     one, so it is asked first.
@@ -184,7 +193,7 @@ def dump(run: Opened, instant: Instant, log: Log, timeline: int = 0) -> Manifest
     if problem := living.problem():
         remedy = "Recover the server by its newest backup (lifeboat.dr.recover_database), then dump the instant."
         raise UsageError("dump an instant", config.stack, f"the server does not answer: {problem.cause}", remedy)
-    with _standing(run, instant, log, timeline) as server:
+    with _standing(run, instant, log, timeline, source) as server:
         reached = present(server.reached)
         # Else the table of a DROP just before which it stands is locked for ever.
         server.promote()
@@ -260,7 +269,7 @@ def _window(catalogue: Catalogue, timeline: int) -> Window:
 
 def command(stack: str, event: Event) -> str:
     """What to type to have the databases as they were just before it."""
-    return f"lifeboat wal dump --stack {stack} --before {format_lsn(event.lsn)} --timeline {event.timeline}"
+    return f"lifeboat recover database --stack {stack} --before {format_lsn(event.lsn)} --timeline {event.timeline}"
 
 
 def event_dict(stack: str, event: Event) -> dict[str, object]:

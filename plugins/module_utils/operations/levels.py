@@ -11,10 +11,11 @@ from collections.abc import Iterator
 from ..base.checks import Check
 from ..configuration import proof as configuration_proof
 from ..database.methods import registry as methods
+from ..database.wal import proof as base_proof
 from ..dumps import proof as dumps_proof
 from ..files import proof as files_proof
 from ..objects import proof as objects_proof
-from ..repository.components import CONFIG, DATABASE, DUMPS, FILES, OBJECTS
+from ..repository.components import BASE, CONFIG, DATABASE, DUMPS, FILES, OBJECTS
 from ..repository.details import DatabaseDetails
 from .proof import Proof, Prove
 
@@ -40,4 +41,5 @@ PROOFS: dict[str, Prove] = {
     CONFIG: lambda item: configuration_proof.levels(
         item.run.config, item.repo, item.manifest, item.level, item.log, item.run.key
     ),
+    BASE: lambda item: base_proof.levels(item.run, item.repo, item.manifest, item.level, item.log),
 }

@@ -31,14 +31,16 @@ from ..base.clock import TOLERANCE
 from ..base.errors import TIMED_OUT, LifeboatError, NotFoundError, UnverifiedError, UsageError, present
 from ..base.version import VERSION
 from ..database import server
+from ..database.wal import send, vault
 from ..evidence import schema, store
 from ..evidence.schema import Record
 from ..faces.metrics import EVIDENCE, Sample, evidence, exposition
 from ..frontend import site as frontend_site
+from ..mirror import follow
 from ..repository import copies, growth, points, repositories
 from ..repository.base import OtherRepositoryError
 from ..repository.catalog import Entry
-from ..repository.components import CONFIG, DATABASE, AnyKind, configured
+from ..repository.components import CONFIG, DATABASE, KINDS, WAL, AnyKind, configured, watched
 from ..repository.details import ConfigDetails
 from ..repository.local import LocalRepository
 from ..repository.points import PointEntry
@@ -102,6 +104,10 @@ METRICS: Mapping[str, str] = {
     "lifeboat_quarantine_oldest_timestamp_seconds": "When the oldest of it was moved there.",
     "lifeboat_clock_skew_seconds": "How far the clock of a server that keeps backups is from this host's; the largest.",
     "lifeboat_certificate_expiry_timestamp_seconds": "When the certificate of an address that the stack uses ends.",
+    "lifeboat_changes_reached_timestamp_seconds": "Until when every change of objects is written down.",
+    "lifeboat_changes_allowed_age_seconds": "How old that may be.",
+    "lifeboat_changes_listing_seconds": "How long the last look at the objects took; 20 times as long passes at least"
+    " until the next one.",
     **EVIDENCE,
 }
 
@@ -115,11 +121,10 @@ class Facts:
 
     @functools.cached_property
     def backups(self) -> Mapping[str, Sequence[Entry]]:
-        return (
-            self._assessment.backups
-            if self._assessment
-            else points.backups(repositories.repository_of(self.run), self.config.stack)
-        )
+        if self._assessment:
+            return self._assessment.backups
+        repo = repositories.repository_of(self.run)
+        return {**points.backups(repo, self.config.stack), **points.bases(repo, self.config)}
 
     @functools.cached_property
     def glances(self) -> Listing:
@@ -131,7 +136,7 @@ class Facts:
                     for name, some in self._assessment.backups.items()
                 }
             )
-        return glances.everything(repo, self.config.stack, self.config.state)
+        return glances.everything(repo, self.config)
 
     @functools.cached_property
     def newest_point(self) -> Optional[datetime]:
@@ -161,12 +166,14 @@ def duties(config: Config) -> dict[tuple[str, str], timedelta]:
     alarms = config.alarms
     nightly, proof = timedelta(hours=alarms.backup_age_hours), timedelta(days=alarms.proof_age_days)
     kinds = configured(config)
-    found = {("backup", kind.name): nightly for kind in kinds}
-    found.update({(f"verify_{LEVELS[-1]}", kind.name): proof for kind in kinds})
+    found = {("backup", kind.name): nightly for kind in watched(config)}
+    found.update({(f"verify_{LEVELS[-1]}", kind.name): proof for kind in watched(config)})
     if any(kind.tied for kind in kinds) or not config.database.enabled:  # as status has it
         found["recovery_point", STACK] = nightly
     if _copied(config):
-        found.update({("copy", kind.name): nightly for kind in kinds})
+        found.update({("copy", kind.name): nightly for kind in watched(config)})  # no WAL leads on without a base
+    if config.wal.enabled and (_copied(config) or isinstance(config.repository, S3Settings)):
+        found["copy", WAL] = timedelta(seconds=config.wal.alarm_seconds)
     if config.config.enabled and config.config.recipients:
         found["escrow", STACK] = timedelta(days=alarms.escrow_age_days)
     found.update({("drill", one.name): timedelta(days=alarms.drill_age_days) for one in config.scenarios})
@@ -188,8 +195,9 @@ def _done(duty: str, subject: str, at: Optional[datetime]) -> Sample:
 
 
 def _catalog(facts: Facts) -> Iterator[Sample]:
-    for kind in configured(facts.config):
-        yield from _component(facts, kind, facts.glances.backups[kind.name], kind.name not in facts.glances.unread)
+    for kind in watched(facts.config):
+        there = facts.glances.backups.get(kind.name, ())
+        yield from _component(facts, kind, there, kind.name not in facts.glances.unread)
         if kind.name == CONFIG:
             yield from _backed_up_mounts(facts)
     yield _success(HISTORY, facts.glances.whole)
@@ -367,6 +375,14 @@ def _retention(facts: Facts) -> Iterator[Sample]:
     yield _done("prune", STACK, clocks.pruned_at(facts.config))
 
 
+def _wal(facts: Facts) -> Iterator[Sample]:
+    """By the sender's own record: each pass of it asks the vault. A repository in a bucket is off the host itself."""
+    if ("copy", WAL) in duties(facts.config):
+        copied, ledger = vault.copied(facts.config), send.ledger(facts.config)
+        reached = copied and copied.reached if _copied(facts.config) else ledger and ledger.reached
+        yield _done("copy", WAL, reached.at if reached else None)
+
+
 def _status(facts: Facts) -> Iterator[Sample]:
     """Names of checks are ours, but for those of other buckets, which are told as one."""
     seen = facts.status()
@@ -385,7 +401,8 @@ def _status(facts: Facts) -> Iterator[Sample]:
 
 
 def _full(facts: Facts) -> Iterator[Sample]:
-    good = {name: [entry for entry in some if entry.good] for name, some in facts.backups.items()}
+    # Of bases and WAL the window is kept, whatever the rules of the others are.
+    good = {name: [entry for entry in facts.backups[name] if entry.good] for name in KINDS}
     if any(good.values()):
         free, days = checklist.until_full(facts.run, good, facts.now)
         if free is not None:
@@ -404,6 +421,14 @@ def _quarantine(facts: Facts) -> Iterator[Sample]:
         if kept:
             oldest = min(item.at for item in kept).timestamp()
             yield Sample("lifeboat_quarantine_oldest_timestamp_seconds", {"kind": kind}, oldest)
+
+
+def _changes(facts: Facts) -> Iterator[Sample]:
+    state = follow.ledger(facts.config) if facts.config.objects.changes_seconds else None
+    if state is not None:
+        yield Sample("lifeboat_changes_reached_timestamp_seconds", {}, state.reached.at.timestamp())
+        yield Sample("lifeboat_changes_allowed_age_seconds", {}, follow.allowed(facts.config, state))
+        yield Sample("lifeboat_changes_listing_seconds", {}, state.listing_seconds)
 
 
 def _skew(facts: Facts) -> Iterator[Sample]:
@@ -434,7 +459,7 @@ def _certificates(facts: Facts) -> Iterator[Sample]:
 # What lies on this host, and what others are asked for.
 HERE: Mapping[str, Collector] = {
     "disk": _disk, "mount": _known, "evidence": _records, "runs": _runs, "unfinished": _unfinished,
-    "retention": _retention, "database": _database,
+    "retention": _retention, "database": _database, "changes": _changes, "wal": _wal,
 }  # fmt: skip
 REPOSITORY: Mapping[str, Collector] = {"repository": _catalog}
 OTHERS: Mapping[str, Collector] = {
@@ -512,12 +537,18 @@ def _repository(facts: Facts, again: bool) -> list[Sample]:
 def _listing(facts: Facts) -> str:
     repo = repositories.repository_of(facts.run)
     repo.check(writable=False)
-    names = [*(identity for kind in configured(facts.config) for identity in repo.ids(kind.name)), *repo.points()]
+    names = [*(identity for kind in _there(facts) for identity in repo.ids(kind.name)), *repo.points()]
     names += [
         VERSION,
         *(f"{duty} {of}" for duty, of in duties(facts.config)),
     ]  # what is told of them changes with these
     return filesystem.sha256("\n".join(names).encode())
+
+
+def _there(facts: Facts) -> list[AnyKind]:
+    """What is watched, and has a folder in the repository: an operator may have given that to another component."""
+    folders = repositories.repository_of(facts.run).folders
+    return [kind for kind in watched(facts.config) if kind.name in folders]
 
 
 def _success(collector: str, good: bool) -> Sample:

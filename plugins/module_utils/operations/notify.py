@@ -25,7 +25,7 @@ from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check, Verdict
 from ..base.clock import TOLERANCE
 from ..base.errors import LifeboatError, Log, UnverifiedError
 from ..base.text import printable_json
-from ..repository.components import KINDS
+from ..repository.components import taken
 from ..repository.details import Count
 from ..settings.config import Config
 from ..settings.parts import AnyReceiver
@@ -103,7 +103,7 @@ def _note(config: Config, run: str, code: Optional[int], report: Sequence[str], 
     before = _trouble(path)
     verb, component = run.partition("_")[::2]
     name = " ".join(filter(None, (verb, component)))
-    command = " ".join(("lifeboat", verb, *((component,) if component in KINDS else ())))
+    command = " ".join(("lifeboat", verb, *((component,) if component in taken() else ())))
     how = "was interrupted, or failed unforeseen" if code is None else f"failed with exit code {code}"
     detail = ": ".join(filter(None, (how, _cause(receivers.safe(config, " ".join(_wrong(report)), 100_000)))))
     result: Verdict = COULD_NOT_VERIFY if code == UnverifiedError.exit_code else FAIL

@@ -13,7 +13,7 @@ from ..base.checks import COULD_NOT_VERIFY, FAIL, NEWEST, PASS, PROOF, Check, Ve
 from ..base.errors import LifeboatError
 from ..evidence import store
 from ..faces import history
-from ..repository.components import KINDS
+from ..repository.components import BASE, taken
 from ..settings.config import Config
 from ..stack.runtime import Opened
 from ..tools.notices import Trouble
@@ -38,10 +38,10 @@ def report(run: Opened, *, now: datetime) -> list[Check]:
 
 def _trouble(config: Config, check: Check, before: Mapping[str, Trouble], now: datetime) -> Trouble:
     key, command = f"status {check.name}", "lifeboat status"
-    if check.kind == NEWEST and check.subject in KINDS:
+    if check.kind == NEWEST and check.subject in taken():
         command = f"lifeboat backup {check.subject}"
     elif check.kind == PROOF:
-        command = "lifeboat verify"
+        command = f"lifeboat verify{' base' if check.subject == BASE else ''}"
     since = before[key].since if key in before else now
     detail = receivers.safe(config, check.words, 2000)
     result: Verdict = FAIL if check.result == FAIL else COULD_NOT_VERIFY

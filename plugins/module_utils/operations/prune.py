@@ -25,6 +25,7 @@ from ..base import lock
 from ..base.errors import IntegrityError, LifeboatError, Log, UntrustedError, UnverifiedError, present
 from ..base.filesystem import STALE
 from ..base.text import human
+from ..mirror import changes
 from ..mirror import prune as mirror_prune
 from ..mirror.listing import Point
 from ..mirror.prune import Pruned
@@ -32,7 +33,7 @@ from ..recovery.state import RECOVERING_OBJECTS, refuse_while_unfinished
 from ..repository import catalog, copies, points, repositories, retention
 from ..repository.base import Repository
 from ..repository.catalog import Entry
-from ..repository.components import BASE, KINDS, WAL, configured
+from ..repository.components import BASE, CHANGES, KINDS, OBJECTS, WAL, configured
 from ..repository.manifest import component_of
 from ..repository.points import PointEntry
 from ..repository.retention import Plan
@@ -141,9 +142,11 @@ def _prune(run: Opened, now: datetime, dry_run: bool, log: Log, trust_clock: boo
             if side is sides[0]:
                 raise
             failed.append(str(exc))
+    needs, unclear = _followed(sides, doomed_of, run.config)
     old, waits = old_versions(
-        run, _mirrored(sides, doomed_of, run.config.stack), now, dry_run, failed, log, _by_version(sides, held)
-    )
+        run, _mirrored(sides, doomed_of, run.config.stack), now, dry_run, failed, log,
+        _by_version(sides, held) or unclear, needs,
+    )  # fmt: skip
     if not dry_run:
         clocks.accept(run.config, now)
     locked += old.retained
@@ -167,15 +170,26 @@ def _prune(run: Opened, now: datetime, dry_run: bool, log: Log, trust_clock: boo
 def _trails(config: Config, sides: Sequence[Side], now: datetime, holds: Mapping[str, str]) -> list[Plan]:
     """Of each side which bases and spans of WAL stay, by what that side has: one that lacks the newest, as its copies
     fail, keeps its older ones. A base that was proved anywhere is proved. What was never written costs nothing."""
-    there = [{BASE: [], WAL: [], **points.continuous(side.repo, config.stack)} for side in sides]
+    there = [{BASE: [], WAL: [], CHANGES: [], **points.continuous(side.repo, config.stack)} for side in sides]
     proved = {entry.id for backups in there for entry in backups[BASE] if entry.good and entry.proven_at}
-    return [
+    plans = [
         trail.trail(
             trail.bases_of(backups[BASE], proved, holds), trail.spans_of(backups[WAL], holds), config.wal.window_days,
             now, policy(config).timezone,
         )
         for backups in there
     ]  # fmt: skip
+    window = timedelta(days=config.wal.window_days)
+    for side, plan, backups in zip(sides, plans, there):
+        spans = [changes.of_manifest(entry.manifest) for entry in backups[CHANGES] if entry.manifest]
+        nights = [entry.taken_at for entry in side.backups.get(OBJECTS, ()) if entry.good and entry.taken_at]
+        recovering = [entry.taken_at for entry in side.backups.get(OBJECTS, ()) if entry.id in holds and entry.taken_at]
+        gone = changes.outdated(spans, nights, window, recovering)
+        plan.delete.extend(gone)
+        for entry in backups[CHANGES]:
+            if entry.id not in gone:
+                plan.keep.setdefault(entry.id, []).append(f"the window of {config.wal.window_days} days needs it")
+    return plans
 
 
 def _together(trails: Sequence[Plan]) -> dict[str, list[str]]:
@@ -326,6 +340,26 @@ def _mirrored(sides: Sequence[Side], doomed_of: Sequence[Sequence[str]], stack: 
     return left
 
 
+def _followed(sides: Sequence[Side], doomed_of: Sequence[Sequence[str]], config: Config) -> tuple[list[Point], str]:
+    """What the changes that stay need of the mirror, open spans too; and why that is not known, where it is not."""
+    needs: dict[str, Point] = {}
+    problems: dict[str, str] = {}
+    for side, doomed in zip(sides, doomed_of):
+        trail = changes.Trail.read(side.repo, config.stack)
+        problems.update(trail.unread)
+        for span in trail.spans:
+            if span.id in needs or span.id in doomed or not span.files:
+                continue
+            need = changes.needs(side.repo, span, config.objects.bucket)
+            if problem := need.problem():
+                problems[span.id] = problem
+            else:
+                needs[span.id] = need
+    broken = {identity: why for identity, why in problems.items() if identity not in needs}
+    cause = next((f"what {identity} needs is not known: {why}" for identity, why in broken.items()), "")
+    return list(needs.values()), cause
+
+
 def _published(side: Side, stack: str) -> dict[str, list[Point]]:
     """The backups that need the mirror and are hidden or overwritten, by this pruner too: as they were published.
 
@@ -361,8 +395,10 @@ def old_versions(
     failed: list[str],
     log: Log,
     hold: str,
+    needs: Sequence[Point] = (),
 ) -> tuple[Pruned, str]:
-    """Old versions in the mirror; and why they have to wait, where they do. What is not known to be free stays."""
+    """Old versions in the mirror; and why they have to wait, where they do. What is not known to be free stays. needs:
+    what the changes need that stay."""
     if not (run.config.vault.objects_bucket and any(kind.elsewhere for kind in configured(run.config))):
         return Pruned(), ""
     kept: list[Point] = []
@@ -380,7 +416,7 @@ def old_versions(
             log(f"old versions in the mirror were not looked at: {waits}")
         return Pruned(), waits
     try:
-        old = mirror_prune.prune(run, kept, newest, dry_run=dry_run)
+        old = mirror_prune.prune(run, [*kept, *needs], newest, dry_run=dry_run)
     except LifeboatError as exc:
         failed.append(str(exc))
         return Pruned(), exc.cause

@@ -21,7 +21,7 @@ from typing import Optional
 
 from ..base import filesystem, pipeline, typed
 from ..base.errors import LifeboatError
-from ..repository.components import KINDS
+from ..repository.components import taken
 from ..repository.details import Count
 from ..settings.config import Config
 from .schedule import WORK
@@ -50,7 +50,7 @@ def name(verb: str, component: str = "") -> str:
 def names() -> Iterator[str]:
     for verb in WORK:
         yield verb
-        yield from (name(verb, component) for component in KINDS if verb == "backup")
+        yield from (name(verb, component) for component in taken() if verb == "backup")
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from ..base.errors import LifeboatError
 from ..base.pipeline import Command
 from ..base.version import VERSION
 from ..repository.base import ID
-from ..repository.components import configured
+from ..repository.components import KINDS, watched
 from ..settings.config import Config
 from ..tools import timers
 
@@ -78,8 +78,12 @@ def checks(config: Config, now: datetime) -> list[Check]:
 
 def required(config: Config) -> dict[str, str]:
     """What has to be scheduled: its name, and the words that its command has."""
-    backups = {f"backup {kind.name}": rf"backup(?: {kind.name})?" for kind in configured(config)}
-    return {**backups, "verify": "verify", **({"notify": "notify"} if config.notify else {})}
+    backups, proofs = {}, {"verify": "verify"}
+    for kind in watched(config):
+        alone = kind.name not in KINDS  # it is in no recovery point, so that no backup of everything has it
+        backups[f"backup {kind.name}"] = f"backup {kind.name}" if alone else rf"backup(?: {kind.name})?"
+        proofs.update({f"verify {kind.name}": f"verify {kind.name}"} if alone else {})
+    return {**backups, **proofs, **({"notify": "notify"} if config.notify else {})}
 
 
 def _file(config: Config, path: Path) -> tuple[str, Check]:

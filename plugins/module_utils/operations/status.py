@@ -19,13 +19,14 @@ from ..base.errors import IntegrityError, LifeboatError, present
 from ..base.text import human
 from ..database import logins
 from ..files import references
+from ..mirror import follow
 from ..mirror.store import folded
 from ..objects import reconcile
 from ..recovery import state as recovery_state
 from ..repository import base as repository_base
 from ..repository import catalog, copies, growth, points, repositories, retention, sealing, show
 from ..repository.catalog import Entry, Published
-from ..repository.components import DATABASE, KINDS, AnyKind, configured
+from ..repository.components import BASE, DATABASE, AnyKind, component_kind, taken, watched
 from ..repository.details import DatabaseDetails
 from ..repository.manifest import Manifest
 from ..repository.points import Point, PointEntry
@@ -63,7 +64,7 @@ class Status:
     def proof_age_days(self) -> dict[str, Optional[float]]:
         """By component, as its check measured it; None where no restore ever proved it."""
         found = {check.subject: check.measured for check in self.checks if check.kind == PROOF}
-        return {name: found[name] for name in KINDS if name in found}
+        return {name: found[name] for name in taken() if name in found}
 
     def as_dict(self) -> dict[str, object]:
         return {
@@ -89,12 +90,13 @@ def status(run: Opened, *, now: datetime, real_now: Optional[datetime] = None) -
     owned = list(_owned(repo))
     backups = points.backups(repo, config.stack)
     tied = points.entries(repo, config.stack, backups)
-    every = [entry for entries in backups.values() for entry in entries]
+    judged = {**backups, **points.bases(repo, config)}
+    every = [entry for entries in judged.values() for entry in entries]
     checks: list[Check] = [*owned, *_private(config), *logins.unfinished(config), *recovery_state.checked(config)]
     checks += hook_debts.checked(config)
-    kinds = configured(config)
+    kinds = watched(config)
     for kind in kinds:
-        found = backups[kind.name]
+        found = judged.get(kind.name, [])
         newest_one = _newest(config, f"newest {kind.word}backup", found, now, "there is no good backup")
         checks.append(replace(newest_one, kind=NEWEST, subject=kind.name))
         checks.append(replace(_proof(config, kind, found, now), kind=PROOF, subject=kind.name))
@@ -106,17 +108,18 @@ def status(run: Opened, *, now: datetime, real_now: Optional[datetime] = None) -
         checks.append(_newest(config, "recovery point", tied, now, words))
     for what, entries in (("backups", every), ("recovery points", tied)):
         checks += _unfit(what, entries)
-    less = {kind.name: catalog.shrunk(backups[kind.name])[0] for kind in kinds if not kind.guarded}
+    less = {kind.name: catalog.shrunk(judged.get(kind.name, []))[0] for kind in kinds if not kind.guarded}
     if any(less.values()):
         told = (f"{said}; if that is right: lifeboat backup {name} --override" for name, said in less.items() if said)
         checks.append(Check(CONTENT, FAIL, "; ".join(told)))
-    checks += _sizes({kind: backups[kind.name] for kind in kinds if kind.counts}, now)
+    checks += _sizes({kind: judged[kind.name] for kind in kinds if kind.counts}, now)
     checks.append(_space(repo, every))
-    checks += _encrypted(config, {kind.name: [entry for entry in backups[kind.name] if entry.good] for kind in kinds})
+    checks += _encrypted(config, {kind.name: [one for one in judged.get(kind.name, ()) if one.good] for kind in kinds})
     checks += copies.checks(run, backups, tied)
     checks += clocks.hidden_checks(run, backups, tied, now)
-    checks += _signatures(run, backups, tied, now)
+    checks += _signatures(run, judged, tied, now)
     checks += _holds(run, now)
+    checks += follow.checked(config, now)
     checks += escrow_record.checks(run, now)
     checks += endpoints.checks(run, now=real_now or now)
     checks += notify.checks(config, real_now or now)
@@ -126,7 +129,7 @@ def status(run: Opened, *, now: datetime, real_now: Optional[datetime] = None) -
         compared, report = reconcile.checked(config, lambda: _reconciled(run))
         checks += [*compared, *(_rows_of_others(run) if report else ())]
     checks += references.checks(run)
-    return Status(config.stack, now, tuple(checks), tied, backups, inventory)
+    return Status(config.stack, now, tuple(checks), tied, judged, inventory)
 
 
 def newest(assessment: Status) -> list[str]:
@@ -287,12 +290,13 @@ def _consistency(point: Point) -> str:
 def _proof(config: Config, kind: AnyKind, entries: Sequence[Entry], now: datetime) -> Check:
     """The newest proof of a backup that was young when restored: last year's, restored today, proves no other."""
     name, limit = f"{kind.word}{PROOF}", config.alarms.proof_age_days
+    command = f"lifeboat verify{' base' if kind.name == BASE else ''}"
     proven = [(at, entry) for entry in entries if (at := entry.proven_at) and at <= now + TOLERANCE]
     if not proven:
         last = entries[-1].proof.get("restore") if entries else None
         if last and last.verdict == COULD_NOT_VERIFY and last.gap:  # to verify it again would change nothing
             return Check(name, COULD_NOT_VERIFY, f"{entries[-1].id} could not be proved: {last.gap}")
-        words = f"no backup of the {kind.name} has been restored to prove it; run: lifeboat verify"
+        words = f"no backup of the {kind.name} has been restored to prove it; run: {command}"
         return Check(name, COULD_NOT_VERIFY, words)
     young = timedelta(days=limit, hours=config.alarms.backup_age_hours)
     of_late = [(at, entry) for at, entry in proven if now - entry.dated <= young]
@@ -300,13 +304,13 @@ def _proof(config: Config, kind: AnyKind, entries: Sequence[Entry], now: datetim
     words = f"{entry.id} restored {_days(now - at):.1f} days ago"
     if of_late or now - at > timedelta(days=limit):
         return at_most(name, _days(now - at), limit, "days", words)
-    words += f", and no newer one was: it was taken {_days(now - entry.dated):.1f} days ago; run: lifeboat verify"
+    words += f", and no newer one was: it was taken {_days(now - entry.dated):.1f} days ago; run: {command}"
     return at_most(name, _days(now - entry.dated), limit, "days", words)
 
 
 def bytes_of(entry: Entry) -> int:
     """What it stands for: of objects the bucket's bytes, of a configuration also what earlier ones hold of it."""
-    kind, manifest = KINDS[entry.component], present(entry.manifest)
+    kind, manifest = component_kind(entry.component), present(entry.manifest)
     size = kind.bytes(manifest.detailed(kind.details))
     return manifest.size + sum(catalog.held_of(entry).values()) if size is None else size
 

@@ -43,7 +43,8 @@ def plan(config: Config, directory: Path, shared: Sequence[Path]) -> Undeploymen
     which go with the last stack.
 
     Raises LockedError while a recovery or a hook of the stack has not ended: what it has left to do is in the
-    configuration. And while WAL is received: the command that ends that must still be there.
+    configuration. And while WAL is received or objects are followed: the command that ends that must still be
+    there.
     """
     for check in (*recovery_state.checked(config), *hook_debts.checked(config)):
         raise LockedError(
@@ -52,6 +53,10 @@ def plan(config: Config, directory: Path, shared: Sequence[Path]) -> Undeploymen
     if os.path.lexists(config.state / WAL_NOTE):
         cause = "WAL is received, and its slot would go on to hold WAL back on the server"
         remedy = f"Nothing was changed. Run `lifeboat wal disable --stack {config.stack}`, then this again."
+        raise LockedError("take the stack off this host", config.stack, cause, remedy)
+    if os.path.lexists(timers.UNITS / f"lifeboat-changes-{config.stack}.timer"):
+        cause = "its objects are followed, and the timer would go on to call a command that is gone"
+        remedy = f"Nothing was changed. Run `lifeboat changes disable --stack {config.stack}`, then this again."
         raise LockedError("take the stack off this host", config.stack, cause, remedy)
     shipping = RSYSLOG / f"lifeboat-{config.stack}.conf"
     others = [name for name in deployed(directory) if name != config.stack]

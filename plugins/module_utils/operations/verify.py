@@ -22,14 +22,16 @@ from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check, PartCheck, compar
 from ..base.clock import format_time
 from ..base.errors import LifeboatError, Log, UnverifiedError, UsageError
 from ..base.text import Untested
+from ..database.wal import proof as base_proof
 from ..evidence import record as evidence_record
 from ..evidence import store
 from ..evidence.phases import ReportedPhase
 from ..evidence.schema import Verification, Verified
+from ..mirror import changes
 from ..repository import catalog, points, repositories
 from ..repository.base import Altered, Repository
 from ..repository.checksums import checksums
-from ..repository.components import CONFIG, KINDS, WAL, component_kind, configured
+from ..repository.components import BASE, CHANGES, CONFIG, KINDS, WAL, component_kind, configured, every
 from ..repository.details import ConfigDetails
 from ..repository.manifest import Manifest, component_of, parse
 from ..settings.config import LEVELS, Config
@@ -47,19 +49,12 @@ def targets(config: Config, repo: Repository, identity: str) -> tuple[list[str],
 
     identity: of a backup or a recovery point, or `latest`: the newest published one of each component, whatever its
     state, unless its date is yet to come or nobody signed it who may: never yesterday's in place of today's. A
-    component of the stack that has none is a check that did not pass.
+    component of the stack that has none is a check that did not pass. The name of a component: its newest one.
     """
+    if identity in every():
+        return [_newest_of(config, repo, identity)], []
     if identity in ("", "latest"):
-        found = points.backups(repo, config.stack)
-        dated = {
-            component: [entry for entry in some if not (entry.ahead or entry.untrusted)]
-            for component, some in found.items()
-        }
-        newest = [(dated[component] or found[component])[-1].id for component in KINDS if found[component]]
-        if not newest:
-            remedy = "Take one: lifeboat backup database."
-            raise UnverifiedError("verify the newest backup", config.stack, "the repository holds no backup", remedy)
-        return newest, [_never(kind.name) for kind in configured(config) if not found[kind.name]]
+        return _latest(config, repo)
     if not points.is_id(identity):
         component = component_of(identity)
         if identity not in repo.ids(component):
@@ -88,6 +83,27 @@ def targets(config: Config, repo: Repository, identity: str) -> tuple[list[str],
     return known, [compared("recovery point", differences, sealed), *strange, *read]
 
 
+def _latest(config: Config, repo: Repository) -> tuple[list[str], list[Check]]:
+    found = points.backups(repo, config.stack)
+    newest = [_newest(found[component]).id for component in KINDS if found[component]]
+    if not newest:
+        remedy = "Take one: lifeboat backup database."
+        raise UnverifiedError("verify the newest backup", config.stack, "the repository holds no backup", remedy)
+    return newest, [_never(kind.name) for kind in configured(config) if not found[kind.name]]
+
+
+def _newest_of(config: Config, repo: Repository, component: str) -> str:
+    entries = catalog.entries(repo, component, config.stack) if component in repo.folders else []
+    if not entries:
+        remedy = f"Take one: lifeboat backup {component}."
+        raise UnverifiedError("verify the newest backup", config.stack, f"there is no {component} backup", remedy)
+    return _newest(entries).id
+
+
+def _newest(entries: Sequence[catalog.Entry]) -> catalog.Entry:
+    return ([entry for entry in entries if not (entry.ahead or entry.untrusted)] or entries)[-1]
+
+
 def _by_version(identity: str, altered: Altered) -> Check:
     """What was overwritten is a difference that was seen; who hid a backup may have had the right to."""
     return Check("old versions", PASS if altered.gone else FAIL, f"{identity}: {altered.detail}; that is what was read")
@@ -96,7 +112,7 @@ def _by_version(identity: str, altered: Altered) -> Check:
 def _opened(run: Opened, identity: str, log: Log) -> Repository:
     """The repository; its old versions, where what was named is not live as it was published."""
     repo = repositories.repository_of(run)
-    if identity in ("", "latest"):
+    if identity in ("", "latest", *every()):
         return repo
     component = "" if points.is_id(identity) else component_of(identity)
     altered = repo.altered(component, identity).get(identity)
@@ -212,8 +228,19 @@ def _verify_backup(
     )  # fmt: skip
     log(f"{identity}: {result.verdict} at level {level}")
     if record and manifest is not None and not repo.by_version:
-        keep(run, repo, manifest, result)
+        for each in filter(None, (_replayed(result), result)):
+            keep(run, repo, manifest, each)
     return result
+
+
+def _replayed(result: Result) -> Optional[Result]:
+    """What a base is proved at that could not be compared: that it was replayed is the level below."""
+    names = [check.name for check in result.checks]
+    unknown = component_of(result.id) == BASE and (result.level, result.verdict) == (LEVELS[-1], COULD_NOT_VERIFY)
+    if not unknown or base_proof.CUT not in names:
+        return None
+    checks = result.checks[: names.index(base_proof.CUT)]
+    return replace(result, level=LEVELS[-2], checks=checks) if verdict(checks) == PASS else None
 
 
 def _gaps(config: Config, manifest: Manifest, log: Log) -> tuple[Untested, ...]:
@@ -259,14 +286,17 @@ def _levels(proof: Proof) -> Iterator[Check]:
         yield from found
         spoiled = [check.part for check in found if isinstance(check, PartCheck)]
         kind = component_kind(manifest.component)
-        if manifest.component == WAL:
-            found = [*found, spans.check(repo, manifest)]
+        if manifest.component in _SPANS:
+            found = [*found, _SPANS[manifest.component](repo, manifest)]
             yield found[-1]
         left = set(kind.alone(manifest.detailed(kind.details))).difference(spoiled)
         whole = all(check.result == PASS for check in found if not isinstance(check, PartCheck))
         if whole and (left or not spoiled) and proof.level != "checksum":
             prove = PROOFS.get(manifest.component, _unproved)
             yield from prove(replace(proof, folder=folder, spoiled=spoiled))
+
+
+_SPANS = {WAL: spans.check, CHANGES: changes.check}
 
 
 def _unproved(proof: Proof) -> Iterator[Check]:

@@ -51,7 +51,7 @@ def _is_an_instant(state: State) -> bool:
 
 
 def _protect(state: State) -> Mapping[str, object]:
-    return {"plan": state.plan, "reopen": True}
+    return {"plan": state.plan, "identity": state.request.identity, "reopen": True}
 
 
 def _restore(state: State) -> Mapping[str, object]:

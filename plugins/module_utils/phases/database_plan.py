@@ -17,6 +17,7 @@ from ..base.errors import UsageError
 from ..database import plan as database_plan
 from ..database.planned import Plan, Replay
 from ..operations import instants as operations_instants
+from ..recovery import state as recovery_state
 from ..recovery.state import DAMAGED
 from ..repository import sources
 from ..repository.base import LATEST
@@ -29,7 +30,7 @@ SCOPE: Options = {
     **ACCEPT,
     **HOLD,
     "force": {"type": "bool", "default": False},
-    "method": {"type": "str", "choices": ["auto", "swap", "rebuild"], "default": "auto"},
+    "method": {"type": "str", "choices": ["auto", "swap", "rebuild", "physical"], "default": "auto"},
     "database": {"type": "str", "default": ""},
     "others": {"type": "str", "choices": ["ask", "restore", "aside"], "default": "ask"},
 }
@@ -56,10 +57,27 @@ def work(step: Step) -> Result:
         )
     replay = None
     if instant and point in LATEST:
-        replay = operations_instants.replay(opened, instant, step.log, timeline)
+        last, state = recovery_state.recovered(step.config), operations_instants.shown(instant, timeline)
+        if last and last.requested == state and not step.params["force"]:
+            done = planned(step, opened, point, None, state)
+            if not done.plan.needed:  # it may be on a timeline that was left since, where it is not found again
+                return Result(hold(step, opened, done))
+        replay = _replay(step, opened, instant, timeline)
     before = instant.moment if isinstance(instant, instants.At) and not replay else None
     done = planned(step, opened, point, before, replay.instant if replay else "", replay)
     return Result(hold(step, opened, done if done.plan.asked else _with_choices(step, opened, done)))
+
+
+def _replay(step: Step, opened: Opened, instant: instants.Instant, timeline: int) -> Optional[Replay]:
+    """How the instant is gone to; None where a backup has to do, or was required for a time that cannot be gone to."""
+    try:
+        return operations_instants.replay(opened, instant, step.log, timeline)
+    except UsageError as exc:
+        if step.params["method"] != "rebuild" or not isinstance(instant, instants.At):
+            exc.remedy = f"{exc.remedy} Or name a backup: -e recovery_point=<id> (`lifeboat list`).".lstrip()
+            raise
+        step.log(f"by a dump: {exc.cause}")
+        return None
 
 
 def _with_choices(step: Step, opened: Opened, done: Planned) -> Planned:

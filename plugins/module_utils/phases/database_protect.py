@@ -16,9 +16,13 @@ from ..recovery import state as recovery_state
 from ..stack import hooks
 from ..stack.runtime import Opened
 from . import reopened
-from .step import Options, Result, Step
+from .step import IDENTITY, Options, Result, Step
 
-OPTIONS: Options = {"plan": {"type": "dict", "required": True}, "reopen": {"type": "bool", "default": False}}
+OPTIONS: Options = {
+    **IDENTITY,
+    "plan": {"type": "dict", "required": True},
+    "reopen": {"type": "bool", "default": False},
+}
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,7 @@ def work(step: Step) -> Result:
             ),
             changed=True,
         )
-    opened = Opened(step.config)
+    opened = Opened(step.config, step.params["identity"])
     turn = recovery_state.own_turn(step.config, "recover the database", planned.stamp, planned.turn)
     hooked = hooks.continued(step.config, hooks.RECOVERY, "database", step.log)
     with lock.held(step.config.stack, "recover database", wait=60), turn, hooked:

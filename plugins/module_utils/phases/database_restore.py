@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Callable
 
@@ -44,6 +45,8 @@ class Chosen:
 
 def work(step: Step) -> Result:
     opened = Opened(step.config, step.params["identity"])
+    if database_recovery.is_base(step.params["id"]):
+        return _of_base(step, opened)
     sources = Sources(opened, "database", step.params["id"], accept=step.accept)
     chosen, _why = catalog.choose(
         sources.entries, step.config.stack, identity=sources.identity, accept=step.accept, partly=True
@@ -79,12 +82,38 @@ def work(step: Step) -> Result:
             log=step.log,
         )
     sources_of.release(opened, place, chosen.id, step.log)
-    if step.params["reopen"]:
-        values = reopened.after(step, opened, result, step.params["services"])
-        for drop in later:
-            try:
-                drop()
-            except LifeboatError as exc:  # the application runs, and `lifeboat quarantine` lists what is left
-                step.log(str(exc))
-        return Result(values, changed=True, diff=diff)
-    return Result(result, changed=True, diff=diff)
+    return _ended(step, opened, result, later, diff)
+
+
+def _of_base(step: Step, opened: Opened) -> Result:
+    """Of a server that was filled from a base: there is nothing to be chosen."""
+    identity, last = step.params["id"], recovery_state.recovered(step.config)
+    diff = Diff(f"{last.id if last else ''}\n", f"{identity}\n")
+    if step.check:
+        return Result(Chosen(identity), changed=True, diff=diff)
+    later: list[Callable[[], None]] = []
+    held = lock.held(step.config.stack, "restore database", wait=60)
+    turn = recovery_state.own_turn(step.config, "restore the database", step.params["stamp"])
+    hooked = hooks.continued(step.config, hooks.RECOVERY, "database", step.log, alone=not step.params["stamp"])
+    with held, turn, hooked, logins.opened_afterwards(opened, log=step.log):
+        result = database_recovery.finish(
+            opened, identity, requested=step.params["asked"], later=later if step.params["reopen"] else None,
+            log=step.log,
+        )  # fmt: skip
+    sources_of.release(opened, sources_of.REPOSITORY, identity, step.log)
+    return _ended(step, opened, result, later, diff)
+
+
+def _ended(
+    step: Step, opened: Opened, result: database_recovery.Recovered, later: Sequence[Callable[[], None]], diff: Diff
+) -> Result:  # fmt: skip
+    """What can wait is done when the application runs."""
+    if not step.params["reopen"]:
+        return Result(result, changed=True, diff=diff)
+    values = reopened.after(step, opened, result, step.params["services"])
+    for work_left in later:
+        try:
+            work_left()
+        except LifeboatError as exc:  # the application runs, and `lifeboat quarantine` lists what is left
+            step.log(str(exc))
+    return Result(values, changed=True, diff=diff)

@@ -9,6 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..base import clock, lock
+from ..base.clock import format_time
+from ..objects import (
+    choose,
+)
 from ..objects import (
     plan as objects_plan,
 )
@@ -54,7 +58,10 @@ def work(step: Step) -> Result:
     place = chosen.source if given["place"] == "auto" else given["place"]
     last = objects_plan.recovered(step.config, objects_plan.meant(opened, given["bucket"])[1])
     diff = Diff(f"{last.id if last else ''}\n", f"{chosen.id}\n")
-    if last and last.id == chosen.id and last.prefix in ("", given["prefix"]) and not given["force"]:
+    instant = choose.instant_of(given["state"])
+    # One backup, with its changes, gives many instants.
+    same = last and last.id == chosen.id and (instant is None or last.requested == format_time(instant))
+    if last and same and last.prefix in ("", given["prefix"]) and not given["force"]:
         return Result(Chosen(chosen.id))
     if step.check:
         return Result(Chosen(chosen.id), changed=True, diff=diff)

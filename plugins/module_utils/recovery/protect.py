@@ -63,6 +63,7 @@ class Protection(abc.ABC, Generic[S]):
     mark: the file that keeps backups away while the store may be an empty one; marked: the modes that set it.
     assessed, whole: what has been looked at when an assessment found nothing wrong, before and after a start.
     temporary: images initialise such a store with a server that answers as well, and settled() tells the two apart.
+    filling: a run that was killed may have left an empty data directory, which is not put aside.
     """
 
     restore: str
@@ -72,6 +73,7 @@ class Protection(abc.ABC, Generic[S]):
     assessed: str
     whole: str
     temporary = False
+    filling = False
 
     def __init__(self, run: Opened, service: str, log: Log) -> None:
         self.run, self.config, self.stack, self.service, self.log = run, run.config, run.runtime, service, log
@@ -261,18 +263,24 @@ class Protection(abc.ABC, Generic[S]):
             else:
                 clock.pause(began)
 
+    def start_fresh(self) -> None:
+        """Start the server whose data directory was filled, and wait until it stays up."""
+        self.stack.start([self.service], timeout=300)
+        self.wait()
+        self._settle()
+
     def _rebuild(self, stamp: str) -> tuple[str, tuple[str, ...]]:
         """Move the data directory aside and let the stack's own definition start a fresh server."""
         self.before_rebuild()
         mount = self.data_mount()
         mark(self.config, self.mark, replace(self.to_bring_back(), empty=True))
-        aside = quarantine.put_aside(self.config.stack, self.stack, self.service, mount, stamp, log=self.log)
-        self.log(f"starting a fresh {self.service}")
+        aside = quarantine.put_aside(
+            self.config.stack, self.stack, self.service, mount, stamp, empty=not self.filling, log=self.log
+        )
         try:
             self.fill(mount)
-            self.stack.start([self.service], timeout=300)
-            self.wait()
-            self._settle()
+            self.log(f"starting a fresh {self.service}")
+            self.start_fresh()
         except LifeboatError as exc:
             kept, way_back = aside
             if kept:

@@ -64,7 +64,9 @@ class Unfinished:
     backup: its id; empty in a mark that an earlier version wrote. since: when it began. begun: false where a server is
     only started to see whether it comes up, so that nothing of it was replaced yet. empty: it fills a store that was a
     fresh or an empty one, which nobody may use before it is filled. requested, state, prefix, bucket, exact, partial:
-    as in the plan. additional: buckets or databases that come back with it. stamp: of the run that began it.
+    as in the plan. additional: buckets or databases that come back with it. stamp: of the run that began it. replay:
+    where backup is a base, the instant to which WAL is replayed behind it, on that timeline: the whole server is back
+    then.
     """
 
     backup: str = ""
@@ -79,9 +81,13 @@ class Unfinished:
     partial: bool = False
     additional: tuple[str, ...] = field(default=(), metadata={"json": "others"})
     stamp: str = ""
+    replay: str = ""
+    timeline: int = 0
 
     def covers(self, other: Unfinished) -> bool:
         """Does this one bring back whatever the other was to bring back, of its own backup or of another?"""
+        if self.replay:
+            return True
         if not other.prefix.startswith(self.prefix):
             return False
         if self.bucket == other.bucket:

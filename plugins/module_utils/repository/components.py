@@ -18,6 +18,7 @@ from ..base.text import named, several
 from ..settings.config import Config
 from .details import (
     BaseDetails,
+    ChangesDetails,
     ConfigDetails,
     Content,
     DatabaseDetails,
@@ -29,7 +30,7 @@ from .details import (
 )
 
 DATABASE, OBJECTS, FILES, DUMPS, CONFIG = "database", "objects", "files", "dumps", "config"
-BASE, WAL = "base", "wal"
+BASE, WAL, CHANGES = "base", "wal", "changes"
 NO_DATABASE = "the stack has no database"  # stands in recovery points, which are read by it: never another text
 D = TypeVar("D")
 Counts = Mapping[str, int]
@@ -309,9 +310,15 @@ CONTINUOUS: dict[str, AnyKind] = {
             impossible=lambda details, artefacts: details.impossible(artefacts),
             bytes=lambda details: sum(details.lengths.values()),
         ),
+        Kind(
+            CHANGES, "changes", "changes", ChangesDetails,
+            lambda config: bool(config.objects.changes_seconds) and not config.mirrored_elsewhere, silent=True,
+            impossible=lambda details, artefacts: details.impossible(artefacts),
+            bytes=lambda details: details.bytes,
+        ),
     )
 }  # fmt: skip
-GROWING = (WAL,)  # written over an hour: without a manifest they are open, and no leftovers of a run that was killed
+GROWING = (WAL, CHANGES)  # written over an hour: without a manifest they are open, and no leftovers of a killed run
 
 
 def every() -> dict[str, AnyKind]:
@@ -323,6 +330,16 @@ def component_kind(component: str) -> AnyKind:
     return KINDS[component] if component in KINDS else CONTINUOUS[component]
 
 
+def taken() -> tuple[str, ...]:
+    """What `lifeboat backup` takes, each by its name."""
+    return (*KINDS, BASE)
+
+
 def configured(config: Config) -> list[AnyKind]:
     """What the stack has to be backed up."""
     return [kind for kind in KINDS.values() if kind.configured(config)]
+
+
+def watched(config: Config) -> list[AnyKind]:
+    """What is to be backed up and proved by schedule: with continuous protection the bases, too."""
+    return [*configured(config), *(kind for kind in [CONTINUOUS[BASE]] if kind.configured(config))]

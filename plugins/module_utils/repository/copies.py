@@ -11,7 +11,7 @@ The vault's repository lies below `vault.prefix`, or where that is empty below t
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Callable, Optional
@@ -33,6 +33,7 @@ from ..stack.runtime import Opened
 from . import points, repositories
 from .base import COPIES, MANIFEST, RECORDS, VERIFICATION, OtherRepositoryError, OtherStackError, Repository
 from .catalog import Entry
+from .components import GROWING
 from .details import Count
 from .manifest import Manifest
 
@@ -117,7 +118,7 @@ def catch_up(run: Opened, *, log: Log) -> Outcome:
         there = {component: set(store.published(component)) for component in {entry.component for entry in found}}
     except LifeboatError as exc:
         return Outcome(where, failed=(f"{where}: {exc}",))
-    for entry in sorted(found, key=lambda item: item.id.rpartition("backup_")[2], reverse=True):
+    for entry in _ordered(found, there, sent=run.config.wal.enabled):
         try:
             copied += _bring(repo, store, entry, entry.id in there[entry.component], where, log)
             if entry.sound:
@@ -132,6 +133,14 @@ def catch_up(run: Opened, *, log: Log) -> Outcome:
     if store.race:
         log(store.race)
     return Outcome(where, tuple(copied), held, tuple(failed))
+
+
+def _ordered(entries: Sequence[Entry], there: Mapping[str, Collection[str]], *, sent: bool) -> list[Entry]:
+    """The newest first. sent: what grows is brought by its sender, in order and with its notes (database/wal/vault.py);
+    what of it is there is compared as everything is."""
+    left = GROWING if sent else ()
+    due = [entry for entry in entries if entry.component not in left or entry.id in there[entry.component]]
+    return sorted(due, key=lambda item: item.id.rpartition("backup_")[2], reverse=True)
 
 
 def require_source(run: Opened, store: Repository, *, make: bool = False) -> None:

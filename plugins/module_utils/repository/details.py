@@ -69,12 +69,45 @@ class DatabaseEntry:
         return None
 
 
+# As pg_current_snapshot() prints it.
+SNAPSHOT = re.compile(r"([1-9][0-9]{0,19}):([1-9][0-9]{0,19}):((?:[1-9][0-9]{0,19}(?:,[1-9][0-9]{0,19})*)?)", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Where a server that replays the WAL has what the dump's snapshot saw, no more and no less: before the record at
+    lsn. until: until where the WAL was read to find that. why: why there is no such position; the rest is empty then.
+    """
+
+    system: str = ""
+    timeline: Count = 0
+    lsn: str = ""
+    until: str = ""
+    snapshot: str = ""
+    why: str = ""
+
+    @property
+    def impossible(self) -> str:
+        """Why no cut can be like this; empty where one can."""
+        if self.why:
+            return "it is there, and it says why it is not" if self != Cut(why=self.why) else ""
+        if not _SYSTEM.fullmatch(self.system):
+            return f"{typed.shown(self.system)} is not a system identifier"
+        if not 0 < self.timeline < 1 << 32:
+            return f"{typed.shown(self.timeline)} is not a timeline"
+        if not SNAPSHOT.fullmatch(self.snapshot):
+            return f"{typed.shown(self.snapshot)} is not a snapshot"
+        return next((f"{typed.shown(at)} is not an LSN" for at in (self.lsn, self.until) if not _LSN.fullmatch(at)), "")
+
+
 @dataclass(frozen=True)
 class DatabaseDump(DatabaseEntry):
-    """relations: tables, indexes, sequences and the like: as many locks. 0: the backup does not say."""
+    """relations: tables, indexes, sequences and the like: as many locks. 0: the backup does not say. cut: of its
+    snapshot; None where nobody looked for it, as without continuous protection."""
 
     relations: Count = 0
     fingerprint: Content = Content()
+    cut: Optional[Cut] = None
 
     @property
     def content(self) -> Content:
@@ -147,7 +180,7 @@ class DatabaseDetails(DatabaseHeader):
     def as_dict(self) -> dict[str, object]:
         primary, rest = vars(self.primary), ("name", "size", "folder", "taken_at")
         header = {name: value for name, value in vars(self).items() if name not in ("databases", "surveyed")}
-        flat = {name: value for name, value in primary.items() if name not in rest}
+        flat = {name: value for name, value in primary.items() if name not in (*rest, *_unset(primary))}
         own = {"database": primary["name"], "database_size": primary["size"]}
         return {**own, **flat, **header, "others": self.additional if self.surveyed else None}
 
@@ -155,6 +188,11 @@ class DatabaseDetails(DatabaseHeader):
     def primary(self) -> DatabaseEntry:
         """The application's."""
         return self.databases[0]
+
+    @property
+    def cut(self) -> Optional[Cut]:
+        """Of the application's database; None where nobody looked for it."""
+        return None
 
     @property
     def additional(self) -> tuple[DatabaseEntry, ...]:
@@ -181,6 +219,11 @@ class DatabaseDetails(DatabaseHeader):
         return f"{typed.shown(strange[0])} cannot be the name of a database" if strange else _repeated(names)
 
 
+def _unset(entry: Mapping[str, object]) -> tuple[str, ...]:
+    """What is left out: a manifest without a cut is as it was before there were any."""
+    return ("cut",) if entry.get("cut") is None else ()
+
+
 @dataclass(frozen=True)
 class DumpDetails(DatabaseDetails):
     """A dump of each database. What belongs to none of them is the server's: its roles, what surrounds the databases.
@@ -188,6 +231,10 @@ class DumpDetails(DatabaseDetails):
 
     databases: tuple[DatabaseDump, ...] = ()
     entry: ClassVar[type[DatabaseEntry]] = DatabaseDump
+
+    @property
+    def cut(self) -> Optional[Cut]:
+        return self.databases[0].cut
 
     @property
     def alone(self) -> tuple[str, ...]:
@@ -200,6 +247,9 @@ class DumpDetails(DatabaseDetails):
         return self.primary.name if _OWN_DUMP.match(artefact) else None
 
     def impossible(self, artefacts: Iterable[str]) -> str:
+        for cut in (dump.cut for dump in self.databases if dump.cut):
+            if cut.impossible:
+                return f"its cut: {cut.impossible}"
         folders = [dump.folder for dump in self.additional]
         for dump in self.additional:
             if not _FOLDER.fullmatch(dump.folder):
@@ -715,6 +765,7 @@ _SYSTEM = re.compile(r"[1-9][0-9]{0,19}", re.ASCII)
 _LSN = re.compile(r"(0|[1-9A-F][0-9A-F]{0,7})/(0|[1-9A-F][0-9A-F]{0,7})", re.ASCII)
 _OF_WAL = re.compile(r"(?!0{8})[0-9A-F]{8}(?:[0-9A-F]{16}\.[0-9a-f]{8}\.zst|\.history)(?:\.age)?", re.ASCII)
 _OF_BASE = re.compile(r"(?:(?:base|[1-9][0-9]{0,9})\.tar|relations\.jsonl)\.zst(?:\.age)?", re.ASCII)
+CHANGES_FILE = re.compile(r"[0-9]{6}\.(?:jsonl\.gz(?:\.age)?|versions\.jsonl\.gz)", re.ASCII)
 Timeline = Annotated[int, Range(1, (1 << 32) - 1)]
 SegmentSize = Annotated[int, Range(1 << 20, 1 << 30)]
 Major = Annotated[int, Range(100_000, 999_999)]  # server_version_num
@@ -791,6 +842,52 @@ class WalDetails:
         if differ:
             return f"its artefacts and its lengths do not name the same pieces: {', '.join(map(named, differ[:3]))}"
         return next((gap.impossible for gap in self.gaps if gap.impossible), "") or _repeated(names)
+
+
+@dataclass(frozen=True)
+class ChangesDetails:
+    """What the manifest of a span of changes, an hour in which the objects of a store were followed, says.
+
+    from_at, last_at: the changes of every bucket between these are in it. since: of the buckets for which it begins at
+    another time, by their names. behind: of those that could not be followed to its end, until when they were; empty
+    where not at all. endpoint, vault: of the store, and where the versions were copied to. clock_skew: seconds by which
+    the store's clock is ahead. changes: lines in its files; copied, bytes: versions that were copied. listing_seconds:
+    the longest time that a look at all buckets took; apart_seconds: the longest time between two. lengths: by file,
+    bytes before compression. notes, last_note, closed_by, recipients, host_key: as of WalDetails.
+    """
+
+    from_at: datetime
+    last_at: datetime
+    since: Mapping[str, datetime] = field(default_factory=dict)
+    behind: Mapping[str, Optional[datetime]] = field(default_factory=dict)
+    endpoint: str = ""
+    vault: Mapping[str, str] = field(default_factory=dict)
+    clock_skew: float = 0.0
+    changes: Count = 0
+    copied: Count = 0
+    bytes: Count = 0
+    listing_seconds: float = 0.0
+    apart_seconds: float = 0.0
+    lengths: Mapping[str, Annotated[int, Range(1, 1 << 30)]] = field(default_factory=dict)
+    notes: Count = 0
+    last_note: str = ""
+    closed_by: str = "host"
+    host: str = ""
+    recipients: tuple[str, ...] = ()
+    host_key: str = ""
+
+    def impossible(self, artefacts: Iterable[str]) -> str:
+        """Why no span of ours can say this of itself, by the names of its artefacts; empty where it can."""
+        names = list(artefacts)
+        if len(names) > MOST_SPAN_PIECES:
+            return f"it has more than {MOST_SPAN_PIECES} artefacts"
+        if strange := [name for name in names if not CHANGES_FILE.fullmatch(name)]:
+            return f"{typed.shown(strange[0])} is not a file of changes"
+        if differ := sorted({*names} ^ {*self.lengths}):
+            return f"its artefacts and its lengths do not name the same files: {', '.join(map(named, differ[:3]))}"
+        if self.last_at < self.from_at:
+            return "it ends before it begins"
+        return _repeated(names)
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from ..stack.runtime import Opened
 from . import catalog, repositories, retention
 from .base import POINT_ID, Altered, Repository, Trust
 from .catalog import Entry, Published
-from .components import CONTINUOUS, DATABASE, FILES, KINDS, NO_DATABASE, OBJECTS, Kind, every
+from .components import BASE, CONTINUOUS, DATABASE, FILES, KINDS, NO_DATABASE, OBJECTS, Kind, every
 from .details import FilesDetails, ObjectsDetails
 from .manifest import D, Manifest, component_of
 from .sealing import Sealed, Signature, unseal
@@ -161,6 +161,12 @@ def continuous(repo: Repository, stack: str) -> dict[str, list[Entry]]:
     """The like of what continuous protection wrote, closed spans alone; nothing where it never wrote anything."""
     there = [name for name in CONTINUOUS if name in repo.folders and repo.ids(name)]
     return {name: catalog.entries(repo, name, stack) for name in there}
+
+
+def bases(repo: Repository, config: Config) -> dict[str, list[Entry]]:
+    """The like of the bases alone, where the database is protected continuously; else nothing."""
+    there = config.wal.enabled and BASE in repo.folders
+    return {BASE: catalog.entries(repo, BASE, config.stack)} if there else {}
 
 
 def entry(repo: Repository, identity: str, by_id: Mapping[str, Entry], altered: Optional[Altered] = None) -> PointEntry:

@@ -40,6 +40,7 @@ from .base import (
     CLAIM,
     ID,
     MANIFEST,
+    NOTE,
     PARTIAL,
     POINT_ID,
     POINTS,
@@ -293,8 +294,9 @@ class S3Repository(Repository):
 
     def marks(self, component: str, id: str) -> dict[str, Mark]:
         """What the server says of the bytes of all that a backup has there, artefacts, manifest and records; what was
-        overwritten has another mark. Reads none of them."""
-        return self._marks(self._key(*self._backup(component, id)) + "/")
+        overwritten has another mark. Reads none of them. The notes of what grew are not among them."""
+        found = self._marks(self._key(*self._backup(component, id)) + "/")
+        return {name: mark for name, mark in found.items() if not _is_note(component, name)}
 
     def point_marks(self) -> dict[str, Mark]:
         """The same of each recovery point, by its id."""
@@ -326,16 +328,21 @@ class S3Repository(Repository):
         self.require_ours(make=True)
         key = self._key(*self._backup(component, id))
         if self._head(f"{key}/{MANIFEST}") is not None:
-            return self._bring(key, folder, artefacts, manifest, ours)
+            return self._bring(component, key, folder, artefacts, manifest, ours)
         try:
             with self._claimed(key, filesystem.sha256(manifest)[:16], resumed=True):
-                return self._bring(key, folder, artefacts, manifest, ours)
+                return self._bring(component, key, folder, artefacts, manifest, ours)
         except TakenError as exc:
             raise IntegrityError("copy the backup", self._url(key), exc.cause, _TWO_STACKS) from exc
 
-    def _bring(self, key: str, folder: Path, artefacts: Mapping[str, str], manifest: bytes, ours: bool) -> int:
-        """Send what is not there as it should be. With no manifest there the id is claimed."""
+    def _bring(
+        self, component: str, key: str, folder: Path, artefacts: Mapping[str, str], manifest: bytes, ours: bool
+    ) -> int:
+        """Send what is not there as it should be. With no manifest there the id is claimed. Notes without a manifest
+        may be some of those that there were: they go, as a copy has all of them or none."""
         there = set(self._marks(key + "/"))
+        if MANIFEST in there:
+            there = {name for name in there if not _is_note(component, name)}
         other = MANIFEST in there and not self._holds(f"{key}/{MANIFEST}", _facts(manifest))
         if other and not ours:
             raise IntegrityError("copy the backup", self._url(key), "another backup of that id is there", _TWO_STACKS)
@@ -742,6 +749,10 @@ class S3Repository(Repository):
     def _drop(self, key: str) -> None:
         with translated_errors("delete", self._url(key)):
             self.client.delete_object(Bucket=self.bucket, Key=key)
+
+
+def _is_note(component: str, name: str) -> bool:
+    return component in GROWING and bool(NOTE.fullmatch(name))
 
 
 class _Object(NamedTuple):

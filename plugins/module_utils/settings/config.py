@@ -150,6 +150,8 @@ class ObjectsSettings:
     `bucket/prefix*`.
     `tags_days`: the tags of every object are read again within so many days, a share each night: they can be changed
     without the object; 0: never.
+    `changes_seconds`: how often the store is looked at for changes between two backups, so that its objects of any
+    instant can be had; 0: never. A look that takes long is taken more seldom.
     `bandwidth`: bytes a second at most, such as 10M. `keys_query`: SQL that returns the object keys that the database
     knows (columns key, and where known size in bytes, sha256 in hex, bucket).
     Secrets: objects_access_key, objects_secret_key.
@@ -169,6 +171,7 @@ class ObjectsSettings:
     bandwidth: str = ""
     change_limit: Annotated[int, Range(0, 100)] = 30
     tags_days: Annotated[int, Range(0, 366)] = 7
+    changes_seconds: Annotated[int, Range(0, 86_400)] = 0
     keys_query: str = ""
     admin: AdminSettings = field(default_factory=AdminSettings)
 

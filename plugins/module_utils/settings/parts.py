@@ -164,6 +164,7 @@ class WalSettings:
     `slot_limit`: how much WAL the server holds back for the receiver while it is away, max_slot_wal_keep_size; empty: a
     quarter of what is free where pg_wal lies, at most 16G, at least 2G. `spool_directory`: where received WAL waits to
     be sent, empty: /var/lib/lifeboat-wal/<stack>; `spool_limit`: how much of it may wait there, such as 4G.
+    `bandwidth`: bytes a second to the vault, such as 20M; empty: no limit.
     """
 
     enabled: bool = False
@@ -173,6 +174,7 @@ class WalSettings:
     slot_limit: str = ""
     spool_directory: str = ""
     spool_limit: str = "4G"
+    bandwidth: str = ""
 
 
 @dataclass(frozen=True)
@@ -520,7 +522,8 @@ def wal_problems(wal: WalSettings, database: bool) -> Iterator[tuple[str, str]]:
         yield ".wal.spool_directory", f"{directory!r} is not a plain absolute path below a directory"
     if directory and any(letter in directory for letter in ',"\n\0'):
         yield ".wal.spool_directory", f"{directory!r} has a character that no mount of Docker takes"
-    for name, text in (("slot_limit", wal.slot_limit), ("spool_limit", wal.spool_limit or "-")):
+    sizes = (("slot_limit", wal.slot_limit), ("spool_limit", wal.spool_limit or "-"), ("bandwidth", wal.bandwidth))
+    for name, text in sizes:
         if text and not _BYTES.fullmatch(text):
             yield f".wal.{name}", f"{text!r} is not a number with K, M, G or T, such as 4G"
 

@@ -468,6 +468,11 @@ class ComposeRuntime:
         attempted = "remove the container of services"
         self.control("rm", "--stop", "--force", service, attempted=attempted, subject=service, timeout=timeout)
 
+    def prepare(self, service: str, *, timeout: float) -> None:
+        """Make the service's container and its volumes, and start nothing: a volume gets its owner from the image."""
+        words = ("up", "--no-start", "--no-deps", "--no-recreate", service)
+        self.control(*words, attempted="make the container of services", subject=service, timeout=timeout)
+
     def control(self, *arguments: str, attempted: str, subject: str, timeout: float, remedy: str = "") -> None:
         """A command of Compose that changes what runs."""
         shows = f"docker compose --project-directory {self._directory} ps -a"
@@ -566,23 +571,24 @@ class ComposeRuntime:
         holding = [volume for volume in self.definition(service).volumes if within(inside, volume.target)]
         if holding:
             volume = max(holding, key=lambda volume: len(volume.target))
+            below = _below(inside, volume.target)
             if volume.type == "bind":
-                return DataMount("bind", volume.source, Path(volume.source))
+                return DataMount("bind", volume.source, Path(volume.source), below)
             if volume.source:
-                return self._volume(self.model.volumes.get(volume.source, Resource()).name or volume.source)
+                return self._volume(self.model.volumes.get(volume.source, Resource()).name or volume.source, below)
         container = self._newest(service)
         for mount in container.mounts if container else ():
             if mount.type == "volume" and within(inside, mount.destination):
-                return self._volume(mount.name)
+                return self._volume(mount.name, _below(inside, mount.destination))
         raise NotFoundError(
             "find the data volume", f"{service}:{inside}", "no volume or bind mount of the service holds that path",
             "Its data lives in the container's own layer; give the service a named volume.",
         )  # fmt: skip
 
-    def _volume(self, name: str) -> DataMount:
+    def _volume(self, name: str, below: str) -> DataMount:
         asked = Command(["docker", "volume", "inspect", "--format", "{{.Mountpoint}}", name])
         status, out, _err = pipeline.probe(asked)
-        return DataMount("volume", name, Path(out.strip()) if status == 0 else Path())
+        return DataMount("volume", name, Path(out.strip()) if status == 0 else Path(), below)
 
     def image(self, service: str) -> str:
         found = self.state(service)
@@ -647,6 +653,12 @@ def _state(container: Container) -> ServiceState:
 def within(path: str, parent: str) -> bool:
     inner, outer = Path(os.path.normpath(path)), Path(os.path.normpath(parent))
     return outer in (inner, *inner.parents)
+
+
+def _below(path: str, parent: str) -> str:
+    """The way from a mount to a path inside it; empty where they are the same."""
+    relative = os.path.relpath(os.path.normpath(path), os.path.normpath(parent))
+    return "" if relative == "." else relative
 
 
 def exec_command(

@@ -80,9 +80,11 @@ def _remove_empty(stack_name: str, mount: DataMount) -> None:
 
 
 def put_aside(
-    stack_name: str, stack: Runtime, service: str, mount: DataMount, stamp: str, *, log: Callable[[str], None]
-) -> tuple[str, tuple[str, ...]]:
-    """Take the service away from its data, and put that aside where there is any. Returns where, and the way back."""
+    stack_name: str, stack: Runtime, service: str, mount: DataMount, stamp: str, *, empty: bool = True,
+    log: Callable[[str], None],
+) -> tuple[str, tuple[str, ...]]:  # fmt: skip
+    """Take the service away from its data, and put that aside where there is any. Returns where, and the way back.
+    empty: also a directory in which nothing is."""
     stack.discard(service, timeout=120)
     if mount.path == Path():
         return "", ()
@@ -90,6 +92,8 @@ def put_aside(
         _make_again(stack_name, mount, log)
         return "", ()
     stack.by_hand(service)  # what cannot be told afterwards must fail before
+    if not empty and not filesystem.is_filled(mount.path):
+        return "", ()
     kept = aside(stack_name, mount, stamp)
     log(f"quarantined {mount.path} as {kept}")
     return str(kept), way_back(stack, service, mount, kept)

@@ -86,6 +86,9 @@ class HostRuntime:
     def discard(self, service: str, *, timeout: float) -> None:
         self.stop([service], timeout=timeout)
 
+    def prepare(self, service: str, *, timeout: float) -> None:
+        """Nothing to do: a unit has no volumes."""
+
     def data_path(self, service: str) -> str:
         """Debian's unit `postgresql@17-main` is the cluster in /var/lib/postgresql/17/main."""
         match = re.fullmatch(r"postgresql@(\d+)-(.+?)(\.service)?", service)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import signal
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Optional, Protocol
 
@@ -49,11 +49,18 @@ class ServiceState:
 
 @dataclass(frozen=True)
 class DataMount:
-    """Where a service's data lies on the host: a volume's or a bind mount's directory."""
+    """Where a service's data lies on the host: a volume's or a bind mount's directory. below: where in that, as a
+    relative path; empty where the data begins with it. PostgreSQL 18's images have it in `18/docker`."""
 
     kind: str
     name: str
     path: Path
+    below: str = field(default="", compare=False)
+
+    @property
+    def data(self) -> Path:
+        """The data directory itself."""
+        return self.path / self.below
 
 
 class Runtime(Protocol):
@@ -71,6 +78,7 @@ class Runtime(Protocol):
     def start(self, services: Sequence[str], *, timeout: float) -> None: ...
     def stop(self, services: Sequence[str], *, timeout: float) -> tuple[str, ...]: ...
     def discard(self, service: str, *, timeout: float) -> None: ...
+    def prepare(self, service: str, *, timeout: float) -> None: ...
     def data_path(self, service: str) -> str: ...
     def initialise(self, service: str, path: str, superuser: str) -> None: ...
     def by_hand(self, service: str) -> tuple[str, str]: ...

@@ -116,6 +116,13 @@ def requested(recovery_time: str, before: str) -> Optional[Instant]:
     return parse(recovery_time) if recovery_time else None
 
 
+def options(instant: Instant) -> tuple[str, str]:
+    """The two options, recovery_time and before, by which requested() gives the instant again: to the microsecond."""
+    if isinstance(instant, At):
+        return instant.moment.isoformat(), ""
+    return (str(instant), "") if isinstance(instant, Latest) else ("", str(instant))
+
+
 def parse_before(text: str) -> Instant:
     """The instant of `before`: a position, a transaction, a table or a mark. UsageError where it is none of them."""
     plain = text.strip()

@@ -10,7 +10,6 @@ into a Span, and only where every piece follows the one before it, or a gap says
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -18,9 +17,10 @@ from typing import BinaryIO, Callable, Optional
 
 from ..base import filesystem, typed
 from ..base.checks import FAIL, PASS, Check
-from ..base.errors import LifeboatError, UntrustedError, UsageError
+from ..base.errors import LifeboatError, NotFoundError, UsageError
 from ..base.version import VERSION
 from ..repository import manifest as manifests
+from ..repository import notes as common
 from ..repository.base import Repository
 from ..repository.components import WAL
 from ..repository.details import MOST_SPAN_PIECES, SPAN_PIECES, Gap, WalDetails
@@ -102,36 +102,19 @@ class Span:
 def read(repo: Repository, identity: str, stack: str = "") -> Span:
     """The span of that id, open or closed. IntegrityError where anything of it is not as it was written, UntrustedError
     where signers are pinned and none of them signed it, NotFoundError where there is none."""
-    if identity in repo.published(WAL):
-        manifest = manifests.parse(repo.manifest(WAL, identity), component=WAL, expected_id=identity)
-        if stack and manifest.stack != stack:
-            raise wrong(_READ, identity, f"it is of the stack {manifest.stack[:80]}")
-        return of_manifest(manifest)
-    return of_notes(identity, read_notes(repo, identity, stack))
+    try:  # by itself, as a bucket is asked once for each backup that it lists
+        data = repo.manifest(WAL, identity)
+    except NotFoundError:
+        return of_notes(identity, read_notes(repo, identity, stack))
+    manifest = manifests.parse(data, component=WAL, expected_id=identity)
+    if stack and manifest.stack != stack:
+        raise wrong(_READ, identity, f"it is of the stack {manifest.stack[:80]}")
+    return of_manifest(manifest)
 
 
 def read_notes(repo: Repository, identity: str, stack: str = "") -> list[tuple[Note, str]]:
-    """Every note of a span with its SHA-256, each following the one before. Only the last one's signature is checked:
-    it has signed the SHA-256 of the one before it, and so on."""
-    names = repo.notes(WAL, identity)
-    if len(names) > notes.MOST_NOTES:
-        raise wrong(_READ, identity, f"it has more than {notes.MOST_NOTES} notes")
-    chain: list[tuple[Note, str]] = []
-    data = b""
-    for number, name in enumerate(names, 1):
-        if name != notes.note_name(number):
-            raise wrong(_READ, identity, f"{notes.note_name(number)} is missing, and {name} is there")
-        data = repo.read_note(WAL, identity, name)
-        note = notes.parse(data, identity, number, stack)
-        previous = chain[-1][1] if chain else ""
-        if note.previous != previous:
-            raise wrong(_READ, identity, f"{name} does not follow the note that is there before it")
-        chain.append((note, notes.digest(data)))
-    if not chain:
-        raise wrong(_READ, identity, "it has neither a manifest nor a note")
-    if repo.trust and (cause := repo.trust.refused_note(WAL, identity, data)):
-        raise UntrustedError(_READ, identity, cause, "Find out who wrote it: docs/signatures.md#untrusted-documents.")
-    return chain
+    """Every note of a span with its SHA-256, as repository/notes.py reads them."""
+    return common.read(repo, WAL, Note, identity, stack, _READ)
 
 
 def of_notes(identity: str, chain: Sequence[tuple[Note, str]]) -> Span:
@@ -224,30 +207,24 @@ def damaged(repo: Repository, span: Span) -> dict[str, str]:
     backup. A file that no note names yet does not belong to it."""
     differences: dict[str, str] = {}
     for artefact in (*(piece.artefact for piece in span.pieces), *span.histories):
-        try:
-            for _chunk in stored(repo, span.id, artefact):
-                pass
-        except LifeboatError as exc:
-            differences[artefact.name] = f"{artefact.name}: {exc.cause}"
+        if cause := damaged_piece(repo, span.id, artefact):
+            differences[artefact.name] = f"{artefact.name}: {cause}"
     return differences
 
 
+def damaged_piece(repo: Repository, identity: str, artefact: Artefact) -> str:
+    """What is wrong with one file of a span, which is read to its end; empty where nothing is."""
+    try:
+        for _chunk in stored(repo, identity, artefact):
+            pass
+    except LifeboatError as exc:
+        return exc.cause
+    return ""
+
+
 def stored(repo: Repository, identity: str, artefact: Artefact) -> Iterator[bytes]:
-    """The bytes of a file as it is stored. The last of them come only where all are as they were written."""
-    digest, size, before = hashlib.sha256(), 0, b""
-    with repo.open(WAL, identity, artefact.name) as stream:
-        while data := stream.read(min(filesystem.CHUNK, artefact.size - size + 1)):
-            size += len(data)
-            if size > artefact.size:
-                break
-            digest.update(data)
-            if before:
-                yield before
-            before = data
-    if size != artefact.size or digest.hexdigest() != artefact.sha256:
-        cause = "it has another length or SHA-256 than when it was written"
-        raise wrong(_READ, f"{identity}/{artefact.name}", cause)
-    yield before
+    """The bytes of a file as it is stored, as repository/notes.py reads them."""
+    return common.stored(repo, WAL, identity, artefact, _READ)
 
 
 def put_together(

@@ -28,7 +28,7 @@ from ...repository.manifest import Artefact
 from ...stack.runtime import Opened
 from ...tools import age
 from ...wal import catalogue, notes, segments, spans
-from ...wal.catalogue import Base, Catalogue
+from ...wal.catalogue import Base, Catalogue, Route
 from ...wal.notes import Reached
 from ...wal.segments import Fork, parse_lsn, wrong
 from ...wal.spans import Piece, Span
@@ -136,6 +136,29 @@ class Archive:
         target.chmod(0o644)  # the server's user reads it; nobody else comes so far
         return True
 
+    def require(self, route: Route, end: int) -> int:
+        """See that all WAL is as it was written that leads from the route's base to that position. Returns how many
+        bytes of the repository it is. Raises IntegrityError with the instant before what is damaged."""
+        read = 0
+        for span, piece in self._leading(route, end):
+            try:
+                read += sum(map(len, spans.stored(self.repo, span.id, piece.artefact)))
+            except IntegrityError as exc:
+                exc.remedy = f"Go to an instant before it: before={segments.format_lsn(piece.start)}. {exc.remedy}"
+                raise
+        return read
+
+    def _leading(self, route: Route, end: int) -> Iterator[tuple[Span, Piece]]:
+        """The pieces from the base to that position, on its timeline and on those that this one was forked off."""
+        left = {fork.parent: fork.position for fork in route.window.path}
+        for span in sorted(self.spans, key=lambda span: (span.timeline, span.start)):
+            if span.system != route.base.system or not route.base.timeline <= span.timeline <= route.timeline:
+                continue
+            if span.timeline != route.timeline and span.timeline not in left:
+                continue
+            until = min(end, left.get(span.timeline, end)) if span.timeline != route.timeline else end
+            yield from ((span, piece) for piece in span.pieces if piece.end > route.base.start and piece.start < until)
+
     def _history(self, system: str, name: str) -> Optional[bytes]:
         span, artefact = self._histories.get((system, name), (None, None))
         if span is None or artefact is None:
@@ -180,15 +203,16 @@ class Archive:
             )
 
     def _seal(self, span: Span) -> age.Seal:
-        """For whom a span is encrypted. One that is open does not say yet: for those of the configuration, and for any
-        key of this host."""
+        """For whom a span is encrypted. One that is open does not say yet, nor does one that a keeper closed: for those
+        of the configuration, and for any key of this host."""
         if span.id not in self._seals:
             own = [key.recipient for key in age.HostKeys(self.run.config.state).all()]
             seal = age.Seal((*self.run.config.encryption.recipients, *own))
             if span.closed:
                 manifest = manifests.parse(self.repo.manifest(WAL, span.id), component=WAL, expected_id=span.id)
                 details = manifest.detailed(WalDetails)
-                seal = age.Seal(details.recipients, details.host_key)
+                if details.recipients:
+                    seal = age.Seal(details.recipients, details.host_key)
             self._seals[span.id] = seal
         return self._seals[span.id]
 

@@ -12,6 +12,7 @@ The plain format on purpose: a server that compresses cannot write a manifest to
 
 from __future__ import annotations
 
+import contextlib
 import io
 import re
 import socket
@@ -31,8 +32,10 @@ from ...base.typed import plain
 from ...base.version import VERSION
 from ...recovery.state import RECOVERING, refuse_while_unfinished
 from ...repository import catalog, repositories
+from ...repository import manifest as manifests
+from ...repository.base import Repository
 from ...repository.components import BASE
-from ...repository.details import BaseDetails
+from ...repository.details import BaseDetails, Gap
 from ...repository.manifest import Artefact, Manifest
 from ...stack.runtime import Opened
 from ...tools import age
@@ -41,6 +44,7 @@ from .. import server as database_server
 from ..server import Server, answers
 from . import preflight, receiver, relations
 from .receiver import Way
+from .send import Ledger
 
 TAKE = "take a base"
 _SLOT = "lifeboat_base"
@@ -150,6 +154,45 @@ def _take(run: Opened, log: Log) -> Manifest:
         manifest = repositories.publish(run, manifest, staging.publish)
     log(f"{identity}: published, {human(writer.size)} in {details.seconds} s; WAL from {start} to {stop} is inside")
     return manifest
+
+
+def due(repo: Repository, state: Ledger) -> str:
+    """Why a base is needed at once: none leads on to the WAL that is received now. Empty where one does."""
+    newest = _newest(repo)
+    if newest is None:
+        return "there is no base yet"
+    if newest.system_identifier != state.system:
+        return f"the server is another one than that of the newest base: {state.system}"
+    if newest.timeline < state.timeline:
+        return f"the server is on timeline {state.timeline} since the newest base was taken"
+    behind = [gap for gap in state.gaps if not _closed(gap, newest)]
+    return f"a gap from {behind[-1].start} to {behind[-1].end}: {behind[-1].why}" if behind else ""
+
+
+def open_gaps(repo: Repository, state: Ledger) -> list[Gap]:
+    """Those behind which no base was taken."""
+    newest = _newest(repo)
+    if newest is None or newest.system_identifier != state.system:
+        return list(state.gaps)
+    return [gap for gap in state.gaps if not _closed(gap, newest)]
+
+
+def _closed(gap: Gap, newest: BaseDetails) -> bool:
+    """Whether the newest base lies behind the gap. The WAL inside it closes a hole that ends before its last
+    segment."""
+    if gap.system != newest.system_identifier:
+        return True  # of a server before
+    stop = parse_lsn(newest.stop)
+    return bool(gap.end) and parse_lsn(gap.end) <= stop - stop % newest.segment_size
+
+
+def _newest(repo: Repository) -> Optional[BaseDetails]:
+    """Of those that can be read."""
+    for identity in reversed(repo.published(BASE)) if BASE in repo.folders else ():
+        with contextlib.suppress(IntegrityError):
+            manifest = manifests.parse(repo.manifest(BASE, identity), component=BASE, expected_id=identity)
+            return manifest.detailed(BaseDetails)
+    return None
 
 
 def _list_relations(server: Server, seal: age.Seal, folder: Path, identity: str) -> list[Artefact]:

@@ -29,6 +29,7 @@ from ...repository import repositories
 from ...repository.base import MANIFEST, Repository, TakenError
 from ...repository.components import WAL
 from ...repository.details import SPAN_PIECES, Gap
+from ...repository.local import LocalRepository
 from ...repository.manifest import backup_id
 from ...settings.config import Config
 from ...stack.runtime import Opened
@@ -39,7 +40,7 @@ from ...wal.segments import PieceName, format_lsn, parse_lsn
 from ...wal.spans import HOUR, MOST_SPAN_BYTES, Span
 from .. import server as database_server
 from ..server import Server, answers
-from . import receiver, spool
+from . import receiver, spool, vault
 from .preflight import SLOT
 from .spool import Cut, Written
 
@@ -136,17 +137,29 @@ def remember(config: Config, state: Ledger) -> None:
 
 
 def send(run: Opened, log: Log, *, close: bool = False) -> Ledger:
-    """One pass. close: the open span gets its manifest at the end, however young it is. Raises LifeboatError; what was
-    noted until then is sent."""
+    """One pass: to the repository, and from there to the vault. close: the open span gets its manifest at the end,
+    however young it is. Raises LifeboatError; what was noted until then is sent. The vault's failures are in its own
+    ledger."""
     config = run.config
     with lock.held(f"{config.stack}.wal", "wal send"):
-        work = _Pass(run, log)
         try:
-            return work.go(close)
-        except TakenError as exc:
-            log(f"{exc.cause}: that span is closed, and another one begins")
-            work.leave()
-            return work.go(close)
+            state = _to_repository(run, log, close)
+        except LifeboatError:
+            if known := ledger(config):  # a full repository keeps nothing of what it has from the vault
+                vault.push(run, log, known.span, known.reached)
+            raise
+        vault.push(run, log, state.span, state.reached, at_once=close)
+        return state
+
+
+def _to_repository(run: Opened, log: Log, close: bool) -> Ledger:
+    work = _Pass(run, log)
+    try:
+        return work.go(close)
+    except TakenError as exc:
+        log(f"{exc.cause}: that span is closed, and another one begins")
+        work.leave()
+        return work.go(close)
 
 
 class _Pass:
@@ -159,7 +172,8 @@ class _Pass:
         self.encrypted = bool(self.seal.recipients)
 
     def go(self, close: bool) -> Ledger:
-        free = self.repo.free_bytes()
+        # Of a bucket it would be the room of the staging directory, where no piece of WAL lies.
+        free = self.repo.free_bytes() if isinstance(self.repo, LocalRepository) else None
         if free is not None and free < _ROOM:
             raise SpaceError(
                 SEND, self.repo.address, f"{human(free)} are free there, and {human(_ROOM)} are left to backups",

@@ -4,6 +4,9 @@
 
 """A throw-away server without a network that stands at an instant: a base, and the WAL behind it, replayed to it.
 
+Its data lies in its container, and is gone with it; or in a directory of the host, which the stack's own server has
+afterwards.
+
 In standby mode, whatever the instant: a server that recovers by itself takes the first file that is missing for the end
 of the WAL, and opens with what it has. A standby waits there, and we say why. It pauses before the first commit that is
 not before the instant; nothing is promoted unless promote() is called.
@@ -17,10 +20,10 @@ import contextlib
 import re
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO, Optional
 
 from ...base import clock, filesystem, pipeline
@@ -38,7 +41,7 @@ from ...repository.manifest import Manifest
 from ...stack.runtime import Opened, exec_command
 from ...tools import age
 from ...wal.catalogue import Route
-from ...wal.instants import At, Instant, Mark, Position, Transaction
+from ...wal.instants import At, Instant, Latest, Mark, Position, Transaction
 from ...wal.segments import format_lsn, parse_lsn
 from .. import scratch
 from ..server import Server, answers
@@ -53,7 +56,14 @@ _SILENCE = 300.0  # seconds without a byte replayed, after which it is given up
 _TRIES, _QUIET = 5, 1.5  # so often, and so many seconds, a server asks for files that it had: at the end of the WAL
 _CONFIG = ("postgresql.conf", "postgresql.auto.conf", "pg_hba.conf", "pg_ident.conf")
 _SIGNALS = ("standby.signal", "recovery.signal", "postmaster.pid", "postmaster.opts")
+# What a base and its replay leave beside the data.
+_TRACES = ("backup_manifest", "backup_label.old", "tablespace_map.old")
 _MAJOR = 10000
+# What would write into it by itself once it is open: the triggers of logins, and jobs of extensions.
+_NO_EVENTS, _EVENTS = {"event_triggers": "off"}, 170000
+_NO_JOBS: Mapping[str, Mapping[str, str]] = {
+    "pg_cron": {"cron.launch_active_jobs": "off"}, "timescaledb": {"timescaledb.max_background_workers": "0"},
+}  # fmt: skip
 _ANOTHER = "Go by another base: name an instant before it."
 _STOPPED = re.compile(r"recovery stopping (?:before|after|at) .*")
 _TOO_SMALL = re.compile(r"(\w+) = \d+ is a lower setting than on the primary server, where its value was (\d+)")
@@ -110,6 +120,16 @@ class Reached:
         }
 
 
+@dataclass(frozen=True)
+class Destination:
+    """Where the data shall lie that outlives the server. mounted: a directory of this host. below: the data directory
+    in it, as a relative path; it is made. owner: `uid:gid`; empty: the account of the image."""
+
+    mounted: Path
+    below: str
+    owner: str = ""
+
+
 def image_of(run: Opened, details: BaseDetails) -> str:
     """The image to stand in. Raises UnverifiedError where none is known."""
     image = details.image or run.config.database.verify_image
@@ -130,8 +150,11 @@ def archive(run: Opened, repo: Repository) -> Iterator[Archive]:
 
 
 @contextlib.contextmanager
-def standing(run: Opened, source: Archive, route: Route, log: Log, image: str = "") -> Iterator[Standing]:
-    """A server that stands at the route's instant. image: instead of the one that the base names.
+def standing(
+    run: Opened, source: Archive, route: Route, log: Log, image: str = "", destination: Optional[Destination] = None
+) -> Iterator[Standing]:  # fmt: skip
+    """A server that stands at the route's instant. image: instead of the one that the base names. destination: of
+    its data; None: in its container.
 
     Raises UsageError where the instant cannot be gone to, IntegrityError where base or WAL are damaged, UnverifiedError
     where the machine lacks something. Whatever is raised, the container is gone, and nothing was promoted.
@@ -148,11 +171,14 @@ def standing(run: Opened, source: Archive, route: Route, log: Log, image: str = 
         stack.callback(filesystem.remove, exchange)
         feeder = stack.enter_context(Feeder(source, exchange, scratch.MOUNT, details.segment_size))
         name = stack.enter_context(
-            scratch.container(image or image_of(run, details), run.config.stack, exchange, timeout=run.config.timeout)
-        )
-        stack.enter_context(scratch.bounded(name, details.bytes))
+            scratch.container(
+                image or image_of(run, details), run.config.stack, exchange, timeout=run.config.timeout,
+                data=destination.mounted if destination else None,
+            )
+        )  # fmt: skip
+        stack.enter_context(scratch.bounded(name, 0 if destination else details.bytes))
         refuse_unlike(name, details, identity)
-        room = Standing(run, source, route, feeder, name, details, exchange, log)
+        room = Standing(run, source, route, feeder, name, details, exchange, log, destination)
         room.unpack(manifest)
         room.go(route)
         room.refuse_other_order()
@@ -178,12 +204,15 @@ class Standing:
 
     def __init__(
         self, run: Opened, source: Archive, route: Route, feeder: Feeder, name: str, details: BaseDetails,
-        exchange: Path, log: Log,
+        exchange: Path, log: Log, destination: Optional[Destination] = None,
     ) -> None:  # fmt: skip
         self.run, self.route, self.name, self.details = run, route, name, details
         self._source, self._feeder, self._exchange, self._log = source, feeder, exchange, log
-        self._user = scratch.account(name)
-        self.data = f"{scratch.INSIDE}/{_DATA}"
+        self._user = (destination.owner if destination else "") or scratch.account(name)
+        self.data = f"{scratch.DATA}/{destination.below}" if destination else f"{scratch.INSIDE}/{_DATA}"
+        self._destination = destination
+        self._settings_aside = f"{scratch.INSIDE}/settings"
+        self._moved: list[str] = []
         execute = partial(exec_command, name, user="0")
         self.server = Server(
             execute, user=details.superuser or "postgres", host=scratch.INSIDE, application="lifeboat-standing",
@@ -200,8 +229,9 @@ class Standing:
         began = time.monotonic()
         repo, seal = self._source.repo, age.Seal(self.details.recipients, self.details.host_key)
         file = seal.named("base.tar.zst")
-        scratch.step(self.name, "prepare its directory", ["chown", self._user, scratch.INSIDE], "0")
-        scratch.step(self.name, "prepare its directory", ["mkdir", "-m", "0700", self.data], self._user)
+        scratch.step(self.name, "prepare its directory", ["mkdir", "-p", "-m", "0700", self.data], "0")
+        own = [scratch.INSIDE, *([str(PurePosixPath(self.data).parent)] if self._destination else []), self.data]
+        scratch.step(self.name, "prepare its directory", ["chown", self._user, *own], "0")
         with repo.materialise(BASE, manifest.id) as folder:
             bad = [check for check in checksums.checksums(repo, manifest, folder) if check.result != PASS]
             if bad:
@@ -240,14 +270,34 @@ class Standing:
 
     def _settle(self) -> None:
         """Put the base's own settings aside: they may name files and archives of the stack. They are in `settings`."""
-        aside = f"{scratch.INSIDE}/settings"
+        aside = self._settings_aside
         scratch.step(self.name, "prepare its settings", ["mkdir", "-p", "-m", "0700", aside], self._user)
-        paths = [f"{self.data}/{name}" for name in _CONFIG]
-        there = [path for path in paths if pipeline.probe(self._command(["test", "-e", path]))[0] == 0]
-        if there:
+        self._moved = [name for name in _CONFIG if self._has(f"{self.data}/{name}")]
+        if self._moved:
+            there = [f"{self.data}/{name}" for name in self._moved]
             scratch.step(self.name, "prepare its settings", ["mv", *there, aside], self._user)
         left = [f"{self.data}/{name}" for name in _SIGNALS]
         scratch.step(self.name, "prepare its settings", ["rm", "-f", *left], self._user)
+
+    def leave(self) -> None:
+        """Stop it, and leave its data as the base's own server would have: with the settings that are in the base, none
+        of this one's, and on the disk."""
+        self.stop()
+        ours = [f"{self.data}/{name}" for name in (*_CONFIG, *_SIGNALS, *_TRACES)]
+        scratch.step(self.name, "put its settings back", ["rm", "-f", *ours], self._user)
+        if self._moved:
+            back = [f"{self._settings_aside}/{name}" for name in self._moved]
+            scratch.step(self.name, "put its settings back", ["mv", *back, self.data], self._user)
+        self._log("writing the data to the disk")
+        status, _out, err = pipeline.probe(
+            self._command(["initdb", "--sync-only", "-D", self.data]), timeout=self.run.config.timeout
+        )
+        if status:
+            cause = scratch.ended(self.name) or err.strip() or f"initdb --sync-only ended with {status}"
+            raise UnverifiedError("write the data to the disk", self.name, cause, "See the machine's disk.")
+
+    def _has(self, path: str) -> bool:
+        return pipeline.probe(self._command(["test", "-e", path]))[0] == 0
 
     def _command(self, argv: list[str]) -> Command:
         return exec_command(self.name, argv, env={"LC_ALL": "C"}, user=self._user)
@@ -311,7 +361,18 @@ class Standing:
 
     def promote(self) -> None:
         """Open it for writing, on a new timeline: no more is replayed then. What a transaction locked that had not
-        ended at the instant is free from here on, as the table of a DROP before which the server stands."""
+        ended at the instant is free from here on, as the table of a DROP before which the server stands.
+
+        A server with a target that the WAL ended before would refuse to open: it is stopped, and started without one.
+        """
+        if self.reached and not self.reached.why and target(self.route.instant):
+            route, reached = self.route, self.reached
+            self.stop()
+            ended = self.go(replace(route, instant=Latest()))
+            if ended.lsn != reached.lsn:
+                cause = f"it stood at {reached.lsn}, and stands at {ended.lsn} now"
+                raise UnverifiedError("promote the server", self.name, cause, "Run it again.")
+            self.route, self.reached = route, reached
         self.server.execute("SELECT to_json(pg_promote(true, 300));", attempted="promote the server", timeout=330)
         if self._state().recovering:
             raise UnverifiedError("promote the server", self.name, "it is still in recovery after 300 s")
@@ -333,6 +394,8 @@ class Standing:
             "restore_command": self._feeder.command,
             "wal_retrieve_retry_interval": "200ms",
             "max_standby_archive_delay": "-1",
+            **(_NO_EVENTS if self.details.server_version_num >= _EVENTS else {}),
+            **{name: value for library in self.details.preload for name, value in _NO_JOBS.get(library, {}).items()},
             **({"shared_preload_libraries": ", ".join(self.details.preload)} if self.details.preload else {}),
         }
 

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Optional, Protocol
+from typing import Optional
 
 from ...base import filesystem, pipeline
 from ...base.errors import IntegrityError, LifeboatError, Log, NotFoundError, SpaceError, UnverifiedError
@@ -37,21 +37,15 @@ from .. import server as database_server
 from . import relations, standing
 from .archive import Archive
 from .relations import Entry
+from .rows import TRANSACTIONS, Reader, Rows
 
 FIND = "find what happened"
 MOST_EVENTS = 200  # transactions that are looked at closer
-_ROW = 64 << 20  # bytes of one line of pg_waldump
 _SEVERAL = 150000  # pg_waldump takes several kinds of records from here on
 # "error in WAL record at <the last one that was read>: invalid record length at <where it stopped>: …"
 _UNREAD = re.compile(r"error in WAL record at ([0-9A-F]+/[0-9A-F]+)(?:.* at ([0-9A-F]+/[0-9A-F]+))?")
 _NAMED = re.compile(r"desc: RESTORE_POINT (.*)")
 _LSN = re.compile(r"lsn: ([0-9A-F]+/[0-9A-F]+)")
-
-
-class Reader(Protocol):
-    """Takes the lines of pg_waldump."""
-
-    def add(self, row: str) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -61,22 +55,6 @@ class Range:
     timeline: int
     start: int
     end: int
-
-
-class _Rows:
-    """Cuts what a process prints into lines, of bounded length."""
-
-    def __init__(self, readers: Sequence[Reader]) -> None:
-        self._readers, self._left = readers, b""
-
-    def write(self, data: bytes, /) -> None:
-        *rows, self._left = (self._left + data).split(b"\n")
-        if len(self._left) > _ROW:
-            raise IntegrityError(FIND, "pg_waldump", f"a line of it has more than {human(_ROW)}")
-        for row in rows:
-            text = row.decode("utf-8", "replace")
-            for reader in self._readers:
-                reader.add(text)
 
 
 class Dump:
@@ -98,7 +76,7 @@ class Dump:
         ]  # fmt: skip
         command = exec_command(self._name, argv, env={"TZ": "UTC", "LC_ALL": "C"}, user=self._user)
         (finished,) = pipeline.run(
-            [command], attempted=FIND, subject=self._window.bases[-1].id, sink=_Rows([reader]), ok=lambda _: True,
+            [command], attempted=FIND, subject=self._window.bases[-1].id, sink=Rows(FIND, [reader]), ok=lambda _: True,
             timeout=self._run.config.timeout,
         )  # fmt: skip
         if finished.status:
@@ -204,7 +182,7 @@ def _removed(source: Dump, names: Names, log: Log) -> Iterator[Event]:
     source.scan("--rmgr=Standby", reader=locks)
     commits = Commits(locks)
     # A DROP DATABASE locks no relation, and is in the same lines.
-    source.scan("--rmgr=Transaction", reader=commits)
+    source.scan(TRANSACTIONS, reader=commits)
     if len(commits.chosen) > MOST_EVENTS:
         log(f"{len(commits.chosen)} transactions removed files; the newest {MOST_EVENTS} of them are looked at")
     for commit, before in commits.chosen[-MOST_EVENTS:]:
@@ -225,12 +203,12 @@ def _tallied(source: Dump, names: Names, table: str, rows: int) -> list[Event]:
             raise NotFoundError(FIND, named(table), cause, "Write it as schema.name; without --table all are read.")
         for database, file in files:
             source.scan(f"--relation=1663/{database}/{file}", reader=tally)
-        source.scan("--rmgr=Transaction", reader=tally)
+        source.scan(TRANSACTIONS, reader=tally)
     elif source.version >= _SEVERAL:
-        source.scan("--rmgr=Heap", "--rmgr=Transaction", reader=tally)
+        source.scan("--rmgr=Heap", TRANSACTIONS, reader=tally)
     else:
         source.scan("--rmgr=Heap", reader=tally)
-        source.scan("--rmgr=Transaction", reader=tally)
+        source.scan(TRANSACTIONS, reader=tally)
     return tally.events
 
 
@@ -277,7 +255,7 @@ def _position(source: Dump, instant: Instant, names: Names, rows: int, log: Log)
         losses = [event.lsn for event in happened if instant.name in event.names]
         return losses[-1] if losses else None
     finder = _Finder(instant)
-    source.scan("--rmgr=XLOG" if isinstance(instant, Mark) else "--rmgr=Transaction", reader=finder)
+    source.scan("--rmgr=XLOG" if isinstance(instant, Mark) else TRANSACTIONS, reader=finder)
     return finder.position
 
 

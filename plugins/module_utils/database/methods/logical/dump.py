@@ -44,7 +44,7 @@ from ....recovery.state import RECOVERING, refuse_while_unfinished
 from ....repository import base as repository_base
 from ....repository import catalog, repositories
 from ....repository.components import DATABASE
-from ....repository.details import DATABASES, DatabaseDetails, DatabaseDump, DumpDetails
+from ....repository.details import DATABASES, Cut, DatabaseDetails, DatabaseDump, DumpDetails
 from ....repository.manifest import Artefact, Manifest
 from ....settings.config import Config
 from ....stack.runtime import Opened, wal_elsewhere
@@ -52,10 +52,11 @@ from ....tools import age, tar
 from ... import carried, cluster, fingerprint, listed
 from ... import server as database_server
 from ...cluster import CLUSTER
-from ...fingerprint import DUMP, FINGERPRINT, GLOBALS, Facts, Fingerprint
+from ...fingerprint import DUMP, FINGERPRINT, GLOBALS, Facts, Fingerprint, Position
 from ...listed import LISTED, Listed
 from ...logins import CLOSED
 from ...server import Server, Session, alike, answers, conninfo, is_utf8
+from ...wal.cut import Seeker
 from . import cause
 
 _BRING = "bring the dump out of the container"
@@ -116,7 +117,7 @@ def take(run: Opened, *, log: Log, override: bool = False, earlier: Optional[Ear
         except LifeboatError as exc:
             raise _not_let_in(server, database, exc) from exc
         server.reap(session)
-        head = _read_head(session, moment)
+        head = _read_head(session, moment) if earlier or not config.wal.enabled else _read_with_cut(run, session, log)
         (around,) = answers(_Around, session.rows(_AROUND, attempted="look at the server"))
         others, missing = _others(config, around, database, living.made.names(), log)
         last = _require_space(config, repo, {database: head.size, **{item.name: item.size for item in others}})
@@ -245,6 +246,7 @@ class _Database:
 
 # taken_at: when the transaction began, which is before its first statement takes the snapshot, however long that waits:
 # what was acknowledged before it is in the dump. https://www.postgresql.org/docs/current/transaction-iso.html
+# visible: the transactions that it sees. cut: see _read_with_cut(). stood: the sequences before it.
 @dataclass(frozen=True)
 class _Head:
     taken_at: datetime
@@ -253,11 +255,15 @@ class _Head:
     version: int
     relations: int
     encoding: str
+    visible: str = ""
+    cut: Optional[Cut] = None
+    stood: Optional[Mapping[str, Position]] = None
 
 
 _SNAPSHOT = "export a snapshot"
 _HEAD = """BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;
 SELECT jsonb_build_object('taken_at', transaction_timestamp(), 'snapshot', pg_export_snapshot(),
+  'visible', pg_current_snapshot()::text,
   'size', pg_database_size(current_database()), 'version', current_setting('server_version_num')::int,
   'relations', (SELECT count(*) FROM pg_class WHERE oid >= 16384), 'encoding', pg_encoding_to_char(encoding))
 FROM pg_database WHERE datname = current_database();"""
@@ -267,6 +273,21 @@ def _read_head(session: Session, moment: Optional[datetime]) -> _Head:
     """Begin the snapshot. moment: see _Work."""
     (head,) = answers(_Head, session.rows(_HEAD, attempted=_SNAPSHOT))
     return replace(head, taken_at=moment) if moment else head
+
+
+def _read_with_cut(run: Opened, session: Session, log: Log) -> _Head:
+    """Begin a snapshot that has a cut in the WAL, so that a replay to there can be compared with it; the last one that
+    was tried where none has. A replay has sequences as they were then or later: so they are read before it."""
+    stood = fingerprint.sequences(session)
+    with Seeker(run) as seeker:
+        while True:
+            seeker.look()
+            head = _read_head(session, None)
+            if cut := seeker.judge(head.visible):
+                break
+            session.rows("ROLLBACK;", attempted=_SNAPSHOT)
+    log(f"the snapshot is before {cut.lsn} in the WAL" if cut.lsn else f"the snapshot has no cut in the WAL: {cut.why}")
+    return replace(head, cut=cut, stood=stood)
 
 
 @dataclass(frozen=True)
@@ -516,7 +537,8 @@ def _database(
     """One database, into that folder of the backup. beside: what else writes into the backup."""
     script = "database.sql" if folder else f"{work.identity}.sql"
     artefacts, found, lost = _fill(work, session, head, name, script, folder, *beside)
-    dump = DatabaseDump(name, head.size, folder, format_time(head.taken_at), lost, head.relations, found.summary)
+    at = format_time(head.taken_at)
+    dump = DatabaseDump(name, head.size, folder, at, lost, head.relations, found.summary, head.cut)
     return _Done(dump, artefacts, found.facts, _there(session, work.server))
 
 
@@ -589,7 +611,8 @@ def _fill(
     into the backup."""
     inside = work.root / folder
     try:
-        stood = fingerprint.sequences(session)  # before pg_dump reads any: a large schema may take us longer than it
+        # Before pg_dump reads any: a large schema may take us longer than it.
+        stood = head.stood or fingerprint.sequences(session)
     except BaseException:
         wait(beside, timeout=60)
         raise

@@ -226,20 +226,7 @@ def _one(
         server, _VERIFIED, facts, fresh=True, application=not dump.folder, dumped=dumped
     ):
         yield _of_another_version(check, facts, server) if check.kind == EXTENSIONS and check.result == FAIL else check
-    sound = _amcheck(
-        server.tool(
-            "pg_amcheck",
-            "--heapallindexed",
-            "--install-missing",
-            "--no-password",
-            f"--jobs={jobs}",
-            conninfo(dbname=_VERIFIED),
-        ),
-        config.timeout,
-    )
-    # pg_amcheck calls every error of its queries a damage.
-    lacked = scratch.trouble(name, server) if sound.result == FAIL else ""
-    yield Check(sound.name, COULD_NOT_VERIFY, lacked) if lacked else sound
+    yield amcheck(name, server, jobs, config.timeout, conninfo(dbname=_VERIFIED))
 
 
 @dataclass(frozen=True)
@@ -352,8 +339,18 @@ def _locks(dump: DatabaseDump, form: str) -> int:
     return relations + content.objects + content.large_objects  # psql restores everything in one transaction
 
 
-def _amcheck(command: Command, timeout: float) -> Check:
-    """https://www.postgresql.org/docs/current/app-pgamcheck.html: exit 2 means corruption was found."""
+def amcheck(name: str, server: Server, jobs: int, timeout: float, databases: str) -> Check:
+    """Read every table and index of the server in the container `name`. databases: the word that says which.
+
+    https://www.postgresql.org/docs/current/app-pgamcheck.html: exit 2 means corruption was found."""
+    words = ("--heapallindexed", "--install-missing", "--no-password", f"--jobs={jobs}")
+    sound = _amchecked(server.tool("pg_amcheck", *words, databases), timeout)
+    # pg_amcheck calls every error of its queries a damage.
+    lacked = scratch.trouble(name, server) if sound.result == FAIL else ""
+    return Check(sound.name, COULD_NOT_VERIFY, lacked) if lacked else sound
+
+
+def _amchecked(command: Command, timeout: float) -> Check:
     status, out, err = pipeline.probe(command, timeout=timeout)
     words = " ".join(line.strip() for line in (out.strip() or err.strip()).splitlines()[:2])  # where, and what
     if status == 0:

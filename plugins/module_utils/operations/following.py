@@ -1,0 +1,173 @@
+# Copyright: Lifeboat contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Follow the objects of a stack between two backups: switch it on and off, look, and say how it stands."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Optional
+
+from ..base import filesystem
+from ..base.checks import COULD_NOT_VERIFY, PASS, Check, verdict
+from ..base.clock import format_time
+from ..base.errors import LifeboatError, LockedError, Log
+from ..base.filesystem import explained
+from ..database.wal import send
+from ..mirror import follow
+from ..mirror.follow import Ledger
+from ..settings.config import Config
+from ..stack.runtime import Opened
+from ..vault import endpoints
+from . import continuous
+from .continuous import AGENT, differs, systemctl
+
+RPO = "rpo"
+_LOOK = 3600  # seconds that one look may take
+_SERVICE = """\
+# By Lifeboat (lifeboat changes enable), which writes it again.
+[Unit]
+Description=Follow the objects of {stack}
+
+[Service]
+Type=oneshot
+ExecStart={agent} changes look --stack {stack}
+TimeoutStartSec={timeout}
+Nice=5
+UMask=0077
+"""
+_TIMER = """\
+# By Lifeboat (lifeboat changes enable), which writes it again.
+[Unit]
+Description=Follow the objects of {stack} every {interval} s
+
+[Timer]
+OnBootSec={interval}
+OnActiveSec=1
+OnUnitInactiveSec={interval}
+AccuracySec=1
+
+[Install]
+WantedBy=timers.target
+"""
+
+
+def units(config: Config) -> dict[Path, str]:
+    """The units of a stack, by their files."""
+    name = f"lifeboat-changes-{config.stack}"
+    words = {
+        "stack": config.stack, "agent": shutil.which("lifeboat") or AGENT, "timeout": _LOOK,
+        "interval": config.objects.changes_seconds,
+    }  # fmt: skip
+    return {
+        continuous.UNITS / f"{name}.service": _SERVICE.format(**words),
+        continuous.UNITS / f"{name}.timer": _TIMER.format(**words),
+    }
+
+
+def enable(run: Opened, log: Log, *, dry_run: bool = False) -> list[str]:
+    """Start the timer. Raises UsageError where objects cannot be followed, with the reason. Returns the steps."""
+    follow.refuse(run, endpoints.doubts(run, log=log))
+    missing = [path for path, text in units(run.config).items() if differs(path, text)]
+    if missing and not dry_run:
+        for path, text in units(run.config).items():
+            with explained("write the unit", path):
+                filesystem.write(path, text.encode(), path.with_name(f".{path.name}.new"))
+                path.chmod(0o644)
+        systemctl("daemon-reload")
+        timer = next(path.name for path in units(run.config) if path.suffix == ".timer")
+        systemctl("enable", "--now", timer)
+        systemctl("restart", timer)
+        log(f"started {timer}")
+    return [f"write {path}" for path in missing]
+
+
+def disable(run: Opened, log: Log, *, dry_run: bool = False) -> list[str]:
+    """Stop the timer. What was written down stays. Returns the steps."""
+    paths = [path for path in units(run.config) if os.path.lexists(path)]
+    if paths and not dry_run:
+        systemctl("disable", "--now", *(path.name for path in paths if path.suffix == ".timer"))
+        for path in paths:
+            with explained("remove the unit", path):
+                path.unlink(missing_ok=True)
+        systemctl("daemon-reload")
+        log("the objects are not followed any more")
+    return [f"remove {path}" for path in paths]
+
+
+def observe(run: Opened, now: datetime, log: Log, *, force: bool = False) -> Optional[Ledger]:
+    """One look, where it is time for it or it is forced; None where it is not, or a mirror is being taken."""
+    if not force and not follow.is_due(run.config, now):
+        return None
+    try:
+        return follow.follow(run, log=log, doubts=endpoints.doubts(run, log=log))
+    except LockedError as exc:
+        if force:
+            raise
+        log(f"the next look follows: {exc.cause}")
+        return None
+
+
+@dataclass(frozen=True)
+class Following:
+    """How it stands. state: what the last look found."""
+
+    checks: tuple[Check, ...]
+    state: Optional[Ledger]
+
+    @property
+    def verdict(self) -> str:
+        return verdict(self.checks)
+
+    def as_dict(self) -> dict[str, object]:
+        state = self.state
+        return {
+            "verdict": self.verdict,
+            "checks": [check.as_dict() for check in self.checks],
+            "reached": format_time(state.reached.at) if state else "",
+            "listing_seconds": state.listing_seconds if state else 0.0,
+            "left": dict(state.left) if state else {},
+        }
+
+
+def status(run: Opened, now: datetime) -> Following:
+    return Following(tuple(checks(run.config, now)), follow.ledger(run.config))
+
+
+def checks(config: Config, now: datetime) -> Iterator[Check]:
+    """None where objects are not to be followed."""
+    yield from follow.checked(config, now)
+    state = follow.ledger(config)
+    if state and config.objects.changes_seconds:
+        yield _rpo(config, state, now)
+
+
+def _rpo(config: Config, state: Ledger, now: datetime) -> Check:
+    """How much a loss of this very moment would cost, of rows and of objects, on this host."""
+    objects = (now - state.reached.at).total_seconds()
+    every = follow.interval(config, state)
+    words = [f"objects {_span(objects)} here ({state.objects} objects, a look takes {state.listing_seconds:.1f} s and"
+             f" comes every {every:.0f} s)"]  # fmt: skip
+    rows: Optional[float] = None
+    if config.wal.enabled:
+        try:
+            sent = send.ledger(config)
+        except LifeboatError as exc:
+            return Check(RPO, COULD_NOT_VERIFY, f"what was sent of the rows is not known: {exc.cause}")
+        rows = (now - sent.reached.at).total_seconds() if sent and sent.reached else None
+        words.insert(0, "rows: nothing was sent yet" if rows is None else f"rows {_span(rows)} here")
+    both = max(filter(None, (rows, objects)), default=objects)
+    words.append(f"rows and objects together {_span(both)}")
+    return Check(RPO, PASS, "; ".join(words), round(both, 1), None, "s")
+
+
+def _span(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
