@@ -32,7 +32,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest im
 from ansible_collections.lifeboat.dr.plugins.module_utils.wal import segments
 from ansible_collections.lifeboat.dr.plugins.module_utils.wal.segments import format_lsn, parse_lsn
 from postgres_stack import SUPERUSER, Stack, docker
-from test_standing import Protected, protecting
+from test_standing import Protected, prepared
 
 COMMITTED = re.compile(r"lsn: ([0-9A-F]+/[0-9A-F]+), .*desc: COMMIT")
 # One transaction after the other, without an end.
@@ -108,7 +108,7 @@ class Proved:
 
 @pytest.fixture
 def proved(stack: Stack, tmp_path: Path) -> Iterator[Proved]:
-    with protecting(stack, tmp_path) as protected:
+    with prepared(Protected(stack, tmp_path)) as protected:
         made = Proved(protected)
         try:
             yield made

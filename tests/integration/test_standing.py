@@ -9,6 +9,7 @@ import contextlib
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import clock
@@ -65,9 +66,11 @@ class Protected(Receiving):
         return int(str(count))
 
 
+P = TypeVar("P", bound=Protected)
+
+
 @contextlib.contextmanager
-def protecting(stack: Stack, root: Path) -> Iterator[Protected]:
-    made = Protected(stack, root)
+def prepared(made: P) -> Iterator[P]:
     try:
         made.prepare()
         yield made
@@ -78,12 +81,12 @@ def protecting(stack: Stack, root: Path) -> Iterator[Protected]:
             "DROP TABLE IF EXISTS standing", "DROP ROLE IF EXISTS lifeboat_wal",
             "ALTER SYSTEM RESET max_slot_wal_keep_size",
         ):  # fmt: skip
-            stack.psql(sql)
+            made.stack.psql(sql)
 
 
 @pytest.fixture
 def protected(stack: Stack, tmp_path: Path) -> Iterator[Protected]:
-    with protecting(stack, tmp_path) as made:
+    with prepared(Protected(stack, tmp_path)) as made:
         yield made
 
 

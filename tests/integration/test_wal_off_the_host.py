@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -17,8 +16,7 @@ import pytest
 from ansible_collections.lifeboat.dr.plugins.module_utils.base import clock
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import FAIL, PASS
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import IntegrityError, LifeboatError
-from ansible_collections.lifeboat.dr.plugins.module_utils.database import server as database_server
-from ansible_collections.lifeboat.dr.plugins.module_utils.database.wal import receiver, send, standing, vault
+from ansible_collections.lifeboat.dr.plugins.module_utils.database.wal import send, standing, vault
 from ansible_collections.lifeboat.dr.plugins.module_utils.keeper import follow, receipts, receive
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import continuous, instants
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import copies, repositories, sources
@@ -30,9 +28,9 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import O
 from ansible_collections.lifeboat.dr.plugins.module_utils.wal import spans
 from ansible_collections.lifeboat.dr.plugins.module_utils.wal.instants import At, Instant, Latest
 from config_world import keys as new_key
-from postgres_stack import Stack, docker
+from postgres_stack import Stack
 from s3_servers import SeaweedFS, seaweedfs
-from test_standing import ROWS, Protected
+from test_standing import ROWS, Protected, prepared
 
 AGE = b"age-encryption.org/v1\n"
 
@@ -95,21 +93,6 @@ class Elsewhere(Protected):
 def weed() -> Iterator[SeaweedFS]:
     with seaweedfs() as server:
         yield server
-
-
-@contextlib.contextmanager
-def prepared(made: Elsewhere) -> Iterator[Elsewhere]:
-    try:
-        made.prepare()
-        yield made
-    finally:
-        docker("rm", "--force", made.name, check=False)
-        receiver.drop_slot(database_server.connect(made.run.config, made.run.runtime))
-        for sql in (
-            "DROP TABLE IF EXISTS standing", "DROP ROLE IF EXISTS lifeboat_wal",
-            "ALTER SYSTEM RESET max_slot_wal_keep_size",
-        ):  # fmt: skip
-            made.stack.psql(sql)
 
 
 def test_an_instant_is_stood_at_from_the_vault_alone(stack: Stack, tmp_path: Path, weed: SeaweedFS) -> None:

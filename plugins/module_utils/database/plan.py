@@ -223,15 +223,15 @@ def _make(run: Opened, request: Request, log: Log) -> Plan:
     )
 
 
-def _assess(run: Opened, sources: Sources, asked: Optional[Entry], request: Request) -> tuple[assess.Assessment, str]:
-    """What is there, and a warning where its data is an older major's."""
-    seen = assess.assess(run, assess.reference_of(sources, asked, request.database))
-    if seen.refused and request.method not in ("rebuild", choice.METHOD):
-        raise assess.refusal(run.config, seen.refused)
-    older = majors.older_data(run) if seen.condition == DOWN else ""
+def _assess(run: Opened, sources: Sources, entry: Optional[Entry], request: Request) -> tuple[assess.Assessment, str]:
+    """What is there, and a warning where its data is an older major's. entry: the backup whose state was named."""
+    assessment = assess.assess(run, assess.reference_of(sources, entry, request.database))
+    if assessment.refused and request.method not in ("rebuild", choice.METHOD):
+        raise assess.refusal(run.config, assessment.refused)
+    older = majors.older_data(run) if assessment.condition == DOWN else ""
     if older and request.method != "rebuild":
         raise majors.refusal(run, older)
-    return seen, older
+    return assessment, older
 
 
 def _by_dump(config: Config, request: Request, replay: Replay) -> Request:

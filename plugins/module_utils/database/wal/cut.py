@@ -118,7 +118,7 @@ class Seeker:
         self._marks = [*old[-1:], *self._marks[len(old) :], (time.monotonic(), mark.lsn)]
         return mark
 
-    def look(self) -> None:
+    def assess(self) -> None:
         """Before the snapshot: see who waits. Whoever wrote a COMMIT before the older mark and is not seen yet does."""
         if self._why:
             return
@@ -129,7 +129,7 @@ class Seeker:
             self._why = exc.cause
 
     def judge(self, snapshot: str) -> Optional[Cut]:
-        """The cut of the snapshot that was taken since look(), or why there is none; None where another one may have
+        """The cut of the snapshot that was taken since assess(), or why there is none; None where another one may have
         one."""
         if self._why:
             return Cut(why=self._why)

@@ -281,7 +281,7 @@ def _read_with_cut(run: Opened, session: Session, log: Log) -> _Head:
     stood = fingerprint.sequences(session)
     with Seeker(run) as seeker:
         while True:
-            seeker.look()
+            seeker.assess()
             head = _read_head(session, None)
             if cut := seeker.judge(head.visible):
                 break
