@@ -563,6 +563,9 @@ def test_status_says_until_when_and_what_a_loss_would_cost(world: World) -> None
     behind, rpo = following.checks(config, world.later(30))
     assert (behind.name, behind.result, rpo.name, rpo.result) == ("object changes", "PASS", "rpo", "PASS")
     assert rpo.detail.startswith("objects 30 s here (1 objects, a look takes 0.")
+    nothing = replace(config, wal=replace(config.wal, enabled=True))
+    _behind, rpo = following.checks(nothing, world.later(30))
+    assert (rpo.result, "rows: nothing was sent yet" in rpo.detail) == ("COULD_NOT_VERIFY", True)
     behind, _rpo = following.checks(config, world.later(3600))
     assert behind.result == "FAIL"
     off = replace(config, objects=replace(config.objects, changes_seconds=0))
@@ -571,7 +574,8 @@ def test_status_says_until_when_and_what_a_loss_would_cost(world: World) -> None
 
 def test_a_timer_is_started_and_stopped(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     called: list[tuple[str, ...]] = []
-    monkeypatch.setattr(following, "systemctl", lambda *words: called.append(words))
+    for module in (following, following.continuous):
+        monkeypatch.setattr(module, "systemctl", lambda *words: called.append(words))
     monkeypatch.setattr(following.continuous, "UNITS", world.root)
     monkeypatch.setattr(following.endpoints, "doubts", lambda run, log: Doubts())
     service, timer = (world.root / f"lifeboat-changes-shop.{kind}" for kind in ("service", "timer"))
@@ -580,10 +584,11 @@ def test_a_timer_is_started_and_stopped(world: World, monkeypatch: pytest.Monkey
     assert len(following.enable(world.run, world.lines.append)) == 2
     assert "OnUnitInactiveSec=60\n" in timer.read_text()
     assert "changes look --stack shop\n" in service.read_text()
-    assert following.enable(world.run, world.lines.append) == []
     assert called == [("daemon-reload",), ("enable", "--now", timer.name), ("restart", timer.name)]
+    assert following.enable(world.run, world.lines.append) == []
+    assert called[3:] == [("enable", "--now", timer.name)]
     assert len(following.disable(world.run, world.lines.append)) == 2
-    assert (called[3:], timer.exists()) == ([("disable", "--now", timer.name), ("daemon-reload",)], False)
+    assert (called[4:], timer.exists()) == ([("disable", "--now", timer.name), ("daemon-reload",)], False)
     assert following.disable(world.run, world.lines.append) == []
 
 

@@ -28,7 +28,6 @@ from ..base import clock, filesystem, lock, throttle, typed
 from ..base.checks import FAIL, PASS, Check
 from ..base.clock import format_time
 from ..base.errors import LifeboatError, Log, NotFoundError, UsageError
-from ..base.filesystem import explained
 from ..base.text import named
 from ..recovery import state as recovery_state
 from ..repository import catalog, notes, repositories
@@ -100,12 +99,8 @@ def ledger(config: Config) -> Optional[Ledger]:
 
 
 def remember(config: Config, state: Ledger) -> None:
-    path, data = config.state / LEDGER, json.dumps(typed.plain(state, nulls=True), indent=1).encode() + b"\n"
-    with explained("remember what was followed", path):
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}")
-        temporary.unlink(missing_ok=True)
-        filesystem.write(path, data, temporary)
+    data = json.dumps(typed.plain(state, nulls=True), indent=1).encode() + b"\n"
+    filesystem.remember(config.state / LEDGER, data, attempted="remember what was followed")
 
 
 def interval(config: Config, state: Optional[Ledger]) -> float:

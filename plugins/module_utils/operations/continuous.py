@@ -10,7 +10,7 @@ import contextlib
 import os
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -250,7 +250,7 @@ def enable(run: Opened, log: Log, *, wait: float = _PATIENCE) -> Plan:
         log(f"max_slot_wal_keep_size is {human(before.limit)}")
     receiver.make_slot(server, facts, log)
     receiver.make_spool(config, facts.system, route.owner)
-    _start(config, log)
+    start(units(config), log)
     _wait(config, note, wait, log)
     return before
 
@@ -262,15 +262,16 @@ def _set_limit(server: Server, limit: int) -> None:
     server.execute("SELECT to_json(pg_reload_conf());", attempted="reload the server's settings")
 
 
-def _start(config: Config, log: Log) -> None:
+def start(texts: Mapping[Path, str], log: Log) -> None:
+    """Write these units, by their files, and start those that are to be started."""
     changed = False
-    for path, text in units(config).items():
+    for path, text in texts.items():
         if differs(path, text):
             changed = True
             with explained("write the unit", path):
                 filesystem.write(path, text.encode(), path.with_name(f".{path.name}.new"))
                 path.chmod(0o644)
-    names = [path.name for path, text in units(config).items() if "[Install]" in text]
+    names = [path.name for path, text in texts.items() if "[Install]" in text]
     if changed:
         systemctl("daemon-reload")
     systemctl("enable", "--now", *names)
@@ -357,13 +358,18 @@ def disable(run: Opened, log: Log, *, dry_run: bool = False) -> list[str]:
     return steps
 
 
-def _remove(config: Config, paths: Sequence[Path]) -> None:
-    """What `enable` wrote on this host."""
+def remove(paths: Sequence[Path]) -> None:
+    """Remove the files of units that were stopped."""
     for path in paths:
         with explained("remove the unit", path):
             path.unlink(missing_ok=True)
     if paths:
         systemctl("daemon-reload")
+
+
+def _remove(config: Config, paths: Sequence[Path]) -> None:
+    """What `enable` wrote on this host."""
+    remove(paths)
     for folder in receiver.spools(config):
         with explained("remove the spool", folder):
             filesystem.remove(folder)

@@ -14,11 +14,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Optional
 
-from ..base import filesystem
 from ..base.checks import COULD_NOT_VERIFY, PASS, Check, verdict
 from ..base.clock import format_time
 from ..base.errors import LifeboatError, LockedError, Log
-from ..base.filesystem import explained
 from ..database.wal import send
 from ..mirror import follow
 from ..mirror.follow import Ledger
@@ -75,16 +73,8 @@ def enable(run: Opened, log: Log, *, dry_run: bool = False) -> list[str]:
     """Start the timer. Raises UsageError where objects cannot be followed, with the reason. Returns the steps."""
     follow.refuse(run, endpoints.doubts(run, log=log))
     missing = [path for path, text in units(run.config).items() if differs(path, text)]
-    if missing and not dry_run:
-        for path, text in units(run.config).items():
-            with explained("write the unit", path):
-                filesystem.write(path, text.encode(), path.with_name(f".{path.name}.new"))
-                path.chmod(0o644)
-        systemctl("daemon-reload")
-        timer = next(path.name for path in units(run.config) if path.suffix == ".timer")
-        systemctl("enable", "--now", timer)
-        systemctl("restart", timer)
-        log(f"started {timer}")
+    if not dry_run:
+        continuous.start(units(run.config), log)
     return [f"write {path}" for path in missing]
 
 
@@ -93,10 +83,7 @@ def disable(run: Opened, log: Log, *, dry_run: bool = False) -> list[str]:
     paths = [path for path in units(run.config) if os.path.lexists(path)]
     if paths and not dry_run:
         systemctl("disable", "--now", *(path.name for path in paths if path.suffix == ".timer"))
-        for path in paths:
-            with explained("remove the unit", path):
-                path.unlink(missing_ok=True)
-        systemctl("daemon-reload")
+        continuous.remove(paths)
         log("the objects are not followed any more")
     return [f"remove {path}" for path in paths]
 
@@ -162,7 +149,9 @@ def _rpo(config: Config, state: Ledger, now: datetime) -> Check:
             return Check(RPO, COULD_NOT_VERIFY, f"what was sent of the rows is not known: {exc.cause}")
         rows = (now - sent.reached.at).total_seconds() if sent and sent.reached else None
         words.insert(0, "rows: nothing was sent yet" if rows is None else f"rows {_span(rows)} here")
-    both = max(filter(None, (rows, objects)), default=objects)
+        if rows is None:
+            return Check(RPO, COULD_NOT_VERIFY, "; ".join(words))
+    both = max(rows or 0.0, objects)
     words.append(f"rows and objects together {_span(both)}")
     return Check(RPO, PASS, "; ".join(words), round(both, 1), None, "s")
 
