@@ -184,6 +184,9 @@ class Source:
         assert self.found is not None
         return self.found
 
+    def end(self, way: Route) -> int:
+        return way.instant.lsn if isinstance(way.instant, Position) else way.until.position
+
     def require(self, way: Route, end: int) -> int:
         if self.bad:
             raise self.bad

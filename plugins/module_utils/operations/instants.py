@@ -151,7 +151,7 @@ def replay(run: Opened, instant: Instant, log: Log, timeline: int = 0) -> Option
         if isinstance(instant, At) and all(instant.moment < window.since for window in catalogue.windows):
             return None
         route = _resolved(run, archive, catalogue, catalogue.route(instant, clock.now(), timeline), log)
-        end = _end(archive, route)
+        end = archive.end(route)
     recovery_time, before = options(route.instant)
     last = {Position: "", Latest: format_time(route.until.at)}
     return Replay(
@@ -164,21 +164,6 @@ def replay(run: Opened, instant: Instant, log: Log, timeline: int = 0) -> Option
         wal=max(0, end - route.base.start),
         since=last.get(type(route.instant), str(route.instant)),
     )
-
-
-def _end(archive: Archive, route: Route) -> int:
-    """Where the WAL ends that is replayed, as far as is known: not before it."""
-    instant, until = route.instant, route.until
-    if isinstance(instant, Position):
-        return instant.lsn
-    marks = [*archive.marks, *(span.reached for span in archive.spans)]
-    behind = [
-        mark.position for mark in marks
-        if isinstance(instant, At) and mark.at >= instant.moment and (mark.system, mark.timeline) == (
-            until.system, until.timeline
-        )
-    ]  # fmt: skip
-    return min([*behind, until.position])
 
 
 def dump(run: Opened, instant: Instant, log: Log, timeline: int = 0, source: str = sources.REPOSITORY) -> Manifest:

@@ -29,6 +29,7 @@ from ...stack.runtime import Opened
 from ...tools import age
 from ...wal import catalogue, notes, segments, spans
 from ...wal.catalogue import Base, Catalogue, Route
+from ...wal.instants import At, Position
 from ...wal.notes import Reached
 from ...wal.segments import Fork, parse_lsn, wrong
 from ...wal.spans import Piece, Span
@@ -136,6 +137,20 @@ class Archive:
         target.chmod(0o644)  # the server's user reads it; nobody else comes so far
         return True
 
+    def end(self, route: Route) -> int:
+        """Where the WAL ends that is replayed, as far as is known: not before it."""
+        instant, until = route.instant, route.until
+        if isinstance(instant, Position):
+            return instant.lsn
+        marks = [*self.marks, *(span.reached for span in self.spans)]
+        stream = (until.system, until.timeline)
+        behind = [
+            mark.position
+            for mark in marks
+            if isinstance(instant, At) and mark.at >= instant.moment and (mark.system, mark.timeline) == stream
+        ]
+        return min([*behind, until.position])
+
     def require(self, route: Route, end: int) -> int:
         """See that all WAL is as it was written that leads from the route's base to that position. Returns how many
         bytes of the repository it is. Raises IntegrityError with the instant before what is damaged."""
@@ -147,6 +162,13 @@ class Archive:
                 exc.remedy = f"Go to an instant before it: before={segments.format_lsn(piece.start)}. {exc.remedy}"
                 raise
         return read
+
+    def leading(self, route: Route) -> list[str]:
+        """The spans that have the WAL from the route's base to its instant, and those with its timelines' histories."""
+        ids = {span.id for span, _piece in self._leading(route, self.end(route))}
+        return sorted(
+            ids | {span.id for (system, _name), (span, _file) in self._histories.items() if system == route.base.system}
+        )
 
     def _leading(self, route: Route, end: int) -> Iterator[tuple[Span, Piece]]:
         """The pieces from the base to that position, on its timeline and on those that this one was forked off."""

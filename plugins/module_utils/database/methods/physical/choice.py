@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Optional
+from typing import Callable, Optional
 
 from ....base import clock
 from ....base.clock import format_time, parse_time
@@ -85,7 +85,7 @@ class Choice:
         if away <= 0:
             return ""
         return (
-            f"NOT the instant {format_time(self.goal)}, but {format_time(until)}, {_lasting(away)} before it:"
+            f"NOT the instant {format_time(self.goal)}, but {format_time(until)}, {lasting(away)} before it:"
             f" {self.cause}"
         )
 
@@ -151,7 +151,7 @@ def _choose(
     try:
         route = catalogue.route(instant, clock.now(), timeline)
     except UsageError as exc:
-        if wish.method == METHOD or wish.resumed or not _by_dump(catalogue, instant):
+        if wish.method == METHOD or wish.resumed or not by_dump(catalogue, instant):
             exc.remedy = f"{exc.remedy} {_BY_DUMP}" if isinstance(instant, (At, Latest)) else exc.remedy
             raise
         ends = max((run.until.at for run in catalogue.runs), default=None)
@@ -159,21 +159,28 @@ def _choose(
     if isinstance(instant, Latest) and wish.newest and wish.newest > route.until.at and not wish.resumed:
         log(f"the newest dump is of {format_time(wish.newest)}, and the WAL ends at {format_time(route.until.at)}")
         return replace(BY_DUMP, unread=unread)
+    route, found, passed = first_whole(route, lambda tried: fill.require(run, source, tried, log))
+    tries = wish.method != METHOD and not wish.resumed
+    return Choice(route, found, known(source, route), tries, passed, unread)
+
+
+def first_whole(
+    route: Route, require: Callable[[Route], Usable]
+) -> tuple[Route, Usable, tuple[PassedOver, ...]]:  # fmt: skip
+    """The route by the newest base that leads to its instant and is whole, and the bases that are not."""
     passed: list[PassedOver] = []
     older = route.window.bases[: route.window.bases.index(route.base) + 1]
     for base in reversed(older):
         tried = replace(route, base=base)
         try:
-            found = fill.require(run, source, tried, log)
-            tries = wish.method != METHOD and not wish.resumed
-            return Choice(tried, found, _known(source, tried), tries, tuple(passed), unread)
+            return tried, require(tried), tuple(passed)
         except fill.DamagedBaseError as exc:
             passed.append(PassedOver(base.id, exc.cause))
     problems = "; ".join(f"{each.id}: {each.problem}" for each in passed)
-    raise IntegrityError(fill.FILL, str(instant), problems, f"No base that leads there is whole. {_BY_DUMP}")
+    raise IntegrityError(fill.FILL, str(route.instant), problems, f"No base that leads there is whole. {_BY_DUMP}")
 
 
-def _by_dump(catalogue: Catalogue, instant: Instant) -> bool:
+def by_dump(catalogue: Catalogue, instant: Instant) -> bool:
     """Whether a dump is what an operator means where there is no way to the instant: of a time before all that can be
     gone to, or where nothing can be. What lies in a gap or in the future, or on two timelines, is named again."""
     if isinstance(instant, At):
@@ -181,7 +188,7 @@ def _by_dump(catalogue: Catalogue, instant: Instant) -> bool:
     return isinstance(instant, Latest)
 
 
-def _known(source: Archive, route: Route) -> datetime:
+def known(source: Archive, route: Route) -> datetime:
     """Before which time all commits are back, as far as that is known without replaying."""
     if isinstance(route.instant, At):
         return min(route.instant.moment, route.until.at)
@@ -303,7 +310,7 @@ def text(made: Plan, route: PhysicalRoute) -> list[str]:
     return [
         *assessed("the database", made),
         f"the whole server comes back from a base and the WAL behind it: {made.state or route.instant}",
-        f"  any instant from {route.first} to {route.last} ({_lasting(age)} ago, {route.end}),"
+        f"  any instant from {route.first} to {route.last} ({lasting(age)} ago, {route.end}),"
         f" timeline {route.timeline}",
         f"  {route.base}, {human(size if isinstance(size, int) else 0)},"
         f" {f'proven {proven}' if proven else 'NOT proven by a replay'}, then at most {human(route.wal)} of WAL",
@@ -311,12 +318,12 @@ def text(made: Plan, route: PhysicalRoute) -> list[str]:
         f" {measured}",
         *cautions(made.warnings, made.passed_over, made.accepted),
         *(f"  {line}" for line in made.lost),
-        f"data written after {route.at} ({_lasting(behind)} before this plan) will be missing; it is kept aside",
+        f"data written after {route.at} ({lasting(behind)} before this plan) will be missing; it is kept aside",
         *(f"  {number}. {step}" for number, step in enumerate(made.steps, 1)),
     ]
 
 
-def _lasting(seconds: float) -> str:
+def lasting(seconds: float) -> str:
     """So long, for a person: 4 s, 6 min 20 s, 11 h 2 min."""
     whole = timedelta(seconds=max(0, round(seconds)))
     parts = [

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Optional
 
 from ....base import clock, filesystem, typed
-from ....base.checks import PASS, Check
+from ....base.checks import Check
 from ....base.clock import format_time
 from ....base.errors import IntegrityError, LifeboatError, Log, NotFoundError, SpaceError, UsageError, present
 from ....base.filesystem import explained
@@ -108,26 +108,44 @@ class Usable:
 def require(run: Opened, source: Archive, route: Route, log: Log) -> Usable:
     """Raise a LifeboatError where the server cannot be brought back by that route, with what can be done about it.
     Nothing is touched."""
+    details = _manifest(source, route).detailed(BaseDetails)
+    _require_openable(run, details, route.base.id)
+    _require_room(run, details, _between(route))
+    _require_image(run, details, route.base.id)
+    return require_whole(run, source, route, log)
+
+
+def require_whole(run: Opened, source: Archive, route: Route, log: Log) -> Usable:
+    """The like on a machine that has no server yet: that the base can be opened, and every byte that leads to the
+    instant is as it was written."""
+    identity, manifest = route.base.id, _manifest(source, route)
+    details, wal = manifest.detailed(BaseDetails), _between(route)
+    _require_openable(run, details, identity)
+    log(f"checking the bytes of {identity}")
+    if bad := checksums.in_place(source.repo, manifest):
+        raise DamagedBaseError(FILL, identity, bad[0], f"Name an instant before it. {_BY_DUMP}")
+    log(f"checking the bytes of the WAL behind it, {human(wal)}")
+    return Usable(manifest, details, wal, source.require(route, source.end(route)))
+
+
+def _manifest(source: Archive, route: Route) -> Manifest:
     identity = route.base.id
-    manifest = manifests.parse(source.repo.manifest(BASE, identity), component=BASE, expected_id=identity)
-    details = manifest.detailed(BaseDetails)
+    return manifests.parse(source.repo.manifest(BASE, identity), component=BASE, expected_id=identity)
+
+
+def _between(route: Route) -> int:
+    """Bytes of WAL between the base and the instant, at most."""
     end = route.instant.lsn if isinstance(route.instant, Position) else route.until.position
-    wal = max(0, end - route.base.start)
+    return max(0, end - route.base.start)
+
+
+def _require_openable(run: Opened, details: BaseDetails, identity: str) -> None:
     if details.tablespaces:
         names = ", ".join(named(space.name) for space in details.tablespaces)
         raise UsageError(FILL, identity, f"it has tablespaces of its own ({names})", _BY_DUMP)
-    _require_room(run, details, wal)
     seal = age.Seal(details.recipients, details.host_key)
     if seal.recipients:
         age.keys(run.config, run.key).opening(seal, identity)
-    _require_image(run, details, identity)
-    log(f"checking the bytes of {identity}")
-    with source.repo.materialise(BASE, identity) as folder:
-        bad = [check for check in checksums.checksums(source.repo, manifest, folder) if check.result != PASS]
-    if bad:
-        raise DamagedBaseError(FILL, identity, bad[0].detail, f"Name an instant before it. {_BY_DUMP}")
-    log(f"checking the bytes of the WAL behind it, {human(wal)}")
-    return Usable(manifest, details, wal, source.require(route, end))
 
 
 def _require_room(run: Opened, details: BaseDetails, wal: int) -> None:
