@@ -20,6 +20,12 @@ options:
     description: The recovery point's id.
     type: str
     required: true
+  backups:
+    description: What leads from the point to an instant behind it, as C(plan.way.brought) of
+      M(lifeboat.dr.site_plan_info). A span that is open there is brought as far as its notes go.
+    type: list
+    elements: str
+    default: []
   release:
     description: Fetch nothing, and end the hold that M(lifeboat.dr.site_plan_info) left on the point.
     type: bool
@@ -80,7 +86,9 @@ def work(task: Task) -> Result:
         return Result(Facts(()))
     with lock.held(task.config.stack, "fetch the recovery point", wait=60):
         opened = granted.opened(Opened(task.config))
-        fetched = point_fetch.fetch(opened, task.params["recovery_point"], check=task.check, log=task.log)
+        fetched = point_fetch.fetch(
+            opened, task.params["recovery_point"], task.params["backups"], check=task.check, log=task.log
+        )
     return Result(Facts(fetched), changed=bool(fetched), diff=added(fetched))
 
 
@@ -89,6 +97,7 @@ def main() -> None:
         work,
         {
             "recovery_point": {"type": "str", "required": True},
+            "backups": {"type": "list", "elements": "str", "default": []},
             "release": {"type": "bool", "default": False},
         },
     )

@@ -24,6 +24,19 @@ options:
     description: The recovery point that the site is recovered to.
     type: str
     required: true
+  recovery_time:
+    description: The instant behind the point that it is recovered to, as C(plan.way) of M(lifeboat.dr.site_plan_info)
+      has it. Read at the beginning of a recovery only.
+    type: str
+    default: ""
+  before:
+    description: The like, as a position in the WAL.
+    type: str
+    default: ""
+  timeline:
+    description: The timeline that leads there.
+    type: int
+    default: 0
   facts:
     description: What is worth keeping of the phase that ends.
     type: dict
@@ -110,8 +123,11 @@ def work(task: Task) -> Result:
     found = site_state.begin(
         task.config,
         given["begin"],
-        point=given["recovery_point"],
-        rehearsal=given["rehearsal"],
+        site_state.Goal(
+            given["recovery_point"],
+            given["rehearsal"],
+            (given["recovery_time"], given["before"], given["timeline"]),
+        ),
         finished=given["finished"],
         since=given["since"],
         facts=given["facts"],
@@ -128,6 +144,9 @@ def main() -> None:
         {
             "begin": {"type": "str", "default": ""},
             "recovery_point": {"type": "str", "required": True},
+            "recovery_time": {"type": "str", "default": ""},
+            "before": {"type": "str", "default": ""},
+            "timeline": {"type": "int", "default": 0},
             "facts": {"type": "dict", "default": {}},
             "checks": {"type": "list", "elements": "dict", "default": []},
             "rehearsal": {"type": "bool", "default": False},

@@ -35,7 +35,21 @@ options:
   recovery_point:
     description: The recovery point to recover to. V(latest) asks for none in particular.
   recovery_time:
-    description: Recover to the newest recovery point of at or before this ISO 8601 time.
+    description:
+      - With continuous protection, recover to this ISO 8601 time, rows and objects, or to V(latest), each as far as it
+        was received, or to V(consistent), the last instant that both have. Nothing named is V(latest).
+      - Without it, or for a time before all that was received, to the newest recovery point of at or before this time.
+    type: str
+    default: ""
+  before:
+    description: With continuous protection, recover to this position in the WAL, as V(0/A41607C8); C(lifeboat when) and
+      the evidence of an earlier recovery name positions.
+    type: str
+    default: ""
+  timeline:
+    description: The timeline that is meant, where two lived at the instant. V(0) names none.
+    type: int
+    default: 0
   rehearsal:
     description: Next to a living site. No backup is taken here and nobody is sent here.
     type: bool
@@ -99,6 +113,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import (
     ALLOW,
     HOLD,
     IDENTITY,
+    INSTANT,
     TARGET,
     Result,
     Task,
@@ -107,7 +122,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.module.task import (
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery import state as recovery_state
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import sources
 from ansible_collections.lifeboat.dr.plugins.module_utils.site import plan as site_plan
-from ansible_collections.lifeboat.dr.plugins.module_utils.site import granted, scope
+from ansible_collections.lifeboat.dr.plugins.module_utils.site import granted, instant, scope
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack import hooks
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from ansible_collections.lifeboat.dr.plugins.module_utils.site import show as site_show
@@ -125,7 +140,7 @@ def work(task: Task) -> Result:
     given = task.params
     request = site_plan.Request(
         identity=given["recovery_point"],
-        before=task.before(),
+        wish=instant.requested(given["recovery_time"], given["before"], given["timeline"]),
         rehearsal=given["rehearsal"],
         key=given["identity"],
         cutover=given["cutover"],
@@ -150,6 +165,7 @@ def main() -> None:
         {
             "others": {"type": "dict", "default": {}},
             **TARGET,
+            **INSTANT,
             **ACCEPT,
             **HOLD,
             **ALLOW,

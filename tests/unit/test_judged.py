@@ -73,9 +73,9 @@ def test_a_record_that_is_damaged_starts_nothing(project: Project) -> None:
 
 
 def test_with_the_end_of_the_recovery_the_project_is_its_operators(project: Project) -> None:
-    state.begin(project.config, "build", point="20261124_033000", now=clock.now())
+    state.begin(project.config, "build", state.Goal("20261124_033000"), now=clock.now())
     project.says({"privileged": True})
     with pytest.raises(IntegrityError):
         project.start()
-    state.begin(project.config, "", point="20261124_033000", finished=True, now=clock.now())
+    state.begin(project.config, "", state.Goal("20261124_033000"), finished=True, now=clock.now())
     assert project.start()

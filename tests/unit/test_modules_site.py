@@ -75,7 +75,7 @@ def test_site_plan_info_never_changes(run: Run, machine: None, monkeypatch: pyte
     assert result["plan"] == json.loads(json.dumps(typed.plain(PLAN, nulls=True)))
     assert (result["plan"]["backup"], result["plan"]["machine"]["system"]) == (None, "Debian")
     request, others = given[0]
-    assert (request.before, request.key, request.rehearsal, others) == (NOW, KEY, True, {"app1": "gone"})
+    assert (request.wish.moment, request.key, request.rehearsal, others) == (NOW, KEY, True, {"app1": "gone"})
     assert request.accept is True
     assert run("site_plan_info")["failed"] is False
     assert given[1][0].accept is False

@@ -37,9 +37,11 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest im
 from ansible_collections.lifeboat.dr.plugins.module_utils.site import plan as site_plan
 from ansible_collections.lifeboat.dr.plugins.module_utils.site import scope, state
 from ansible_collections.lifeboat.dr.plugins.module_utils.site import show as site_show
+from ansible_collections.lifeboat.dr.plugins.module_utils.site.instant import Wish
 from ansible_collections.lifeboat.dr.plugins.module_utils.site.plan import Request
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.state import StateInventory, StateMount
+from ansible_collections.lifeboat.dr.plugins.module_utils.wal.instants import At
 from builders import BUCKET, NOW, make_config, make_manifest, prove, publish, publish_config, publish_objects, store
 from config_world import keys as new_key
 from encryption_world import Lab
@@ -206,7 +208,7 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("a port is taken", {"here": replace(EMPTY, machine=replace(MACHINE, taken=(8000,)))}, "answers on port 8000"),
     ("no room", {"here": replace(EMPTY, machine=replace(MACHINE, free_bytes=100))}, "100 B free"),
     ("an unknown point", {"request": Request("20200101_000000")}, "the repository has 20261124_120000"),
-    ("too early a time", {"request": Request(before=NOW - timedelta(days=9))}, "the first is of 2026-11-24"),
+    ("too early a time", {"request": Request(wish=Wish(At(NOW - timedelta(days=9))))}, "the first is of 2026-11-24"),
 ]
 
 
@@ -512,7 +514,7 @@ def test_a_site_that_was_recovered_and_runs_is_left_alone(world: World, asked: s
     made = world.make(Request(asked), here=recovered(point))
     assert (made.needed, made.steps) == (False, ())
     assert "nothing to do: the site was recovered to 20261124_120000" in "\n".join(site_show.text(made, EMPTY))
-    assert not world.make(Request(before=NOW + timedelta(hours=1)), here=recovered(point)).needed
+    assert not world.make(Request(wish=Wish(At(NOW + timedelta(hours=1)))), here=recovered(point)).needed
 
 
 def test_a_recovered_site_that_does_not_run_is_a_matter_of_the_other_scenarios(world: World) -> None:

@@ -85,6 +85,7 @@ def test_an_accepted_backup_does_not_excuse_a_site_that_does_not_serve(
     variables = {
         "site_recovery_verdict": {"verdict": verdict}, "site_recovery_accept": accept,
         "__site_recovery_images": {"checks": images}, "__site_recovery_reopened": {"checks": endpoints},
+        "__site_recovery_way": {},
     }  # fmt: skip
     templar = Templar(loader=DataLoader(), variables=variables)
     assert templar.evaluate_conditional(trust_as_template(condition)) is on
@@ -93,7 +94,7 @@ def test_an_accepted_backup_does_not_excuse_a_site_that_does_not_serve(
 @pytest.mark.parametrize(
     ("short", "on"),
     [
-        (["files left out"], True), (["files left out", "rows"], False), (["rows"], False),
+        (["rows without objects"], False), (["files left out"], True), (["files left out", "rows"], False), (["rows"], False),
         (["backup accepted"], False), (["databases left out"], True), (["files left out", "databases left out"], True),
         (["databases left out", "rows"], False), (["buckets left out"], True), (["buckets left out", "rows"], False),
         (["buckets left out", "databases left out", "files left out"], True),
@@ -106,6 +107,26 @@ def test_files_that_the_confirmed_plan_leaves_out_keep_nobody_from_the_site(shor
     found = [GOOD, *({"name": name, "result": "COULD_NOT_VERIFY"} for name in short)]
     variables = {
         "site_recovery_verdict": {"verdict": "COULD_NOT_VERIFY", "record": {"checks": found}},
+        "site_recovery_accept": "", "__site_recovery_images": {"checks": []}, "__site_recovery_reopened": {"checks": []},
+        "__site_recovery_way": {},
+    }  # fmt: skip
+    templar = Templar(loader=DataLoader(), variables=variables)
+    assert templar.evaluate_conditional(trust_as_template(condition)) is on
+
+
+@pytest.mark.parametrize(
+    ("way", "result", "on"),
+    [({"recovery_time": "latest"}, "COULD_NOT_VERIFY", True), ({"recovery_time": "latest"}, "FAIL", False),
+     ({}, "COULD_NOT_VERIFY", False)],
+)  # fmt: skip
+def test_rows_that_may_be_younger_than_their_objects_keep_nobody_from_a_site_at_an_instant(
+    way: dict[str, str], result: str, on: bool
+) -> None:
+    tasks = yaml.safe_load((ROOT / "roles/site_recovery/tasks/verify.yml").read_text("utf-8"))
+    (condition,) = (task["ansible.builtin.assert"]["that"] for task in tasks if "ansible.builtin.assert" in task)
+    rows = {"name": "rows without objects", "result": result}
+    variables = {
+        "site_recovery_verdict": {"verdict": result, "record": {"checks": [GOOD, rows]}}, "__site_recovery_way": way,
         "site_recovery_accept": "", "__site_recovery_images": {"checks": []}, "__site_recovery_reopened": {"checks": []},
     }  # fmt: skip
     templar = Templar(loader=DataLoader(), variables=variables)

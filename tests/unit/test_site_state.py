@@ -25,7 +25,7 @@ def steps(root: Path, *names: str, **more: Any) -> site_state.Recovery:
     assert names
     for number, name in enumerate(names):
         now = NOW + timedelta(seconds=number)
-        found = site_state.begin(make_config(root), name, point=POINT, checks=PASSED, now=now, **more)
+        found = site_state.begin(make_config(root), name, site_state.Goal(POINT), checks=PASSED, now=now, **more)
     return found
 
 
@@ -77,7 +77,7 @@ def test_each_phase_ends_where_the_next_begins(tmp_path: Path) -> None:
 
 def test_a_run_that_was_killed_is_gone_on_with_and_its_cut_phase_is_not_done(tmp_path: Path) -> None:
     steps(tmp_path, "build", "database")
-    found = site_state.begin(make_config(tmp_path), "build", point=POINT, now=NOW + timedelta(hours=1))
+    found = site_state.begin(make_config(tmp_path), "build", site_state.Goal(POINT), now=NOW + timedelta(hours=1))
     assert [phase.name for phase in found.phases] == ["build", "database", "build"]
     assert found.phases[0].started_at == "2026-11-24T12:00:00.000Z", "the clock runs from the first run"
     assert site_state.done(found, POINT) == ("build",)
@@ -86,18 +86,20 @@ def test_a_run_that_was_killed_is_gone_on_with_and_its_cut_phase_is_not_done(tmp
 
 def test_another_point_or_a_finished_recovery_begins_anew(tmp_path: Path) -> None:
     steps(tmp_path, "build", "database")
-    other = site_state.begin(make_config(tmp_path), "build", point="20261123_120000", now=NOW)
+    other = site_state.begin(make_config(tmp_path), "build", site_state.Goal("20261123_120000"), now=NOW)
     assert (other.point, [phase.name for phase in other.phases]) == ("20261123_120000", ["build"])
-    ended = site_state.begin(make_config(tmp_path), "", point="20261123_120000", finished=True, now=NOW)
+    ended = site_state.begin(make_config(tmp_path), "", site_state.Goal("20261123_120000"), finished=True, now=NOW)
     assert (ended.finished_at, site_state.unfinished(ended)) == ("2026-11-24T12:00:00.000Z", False)
-    again = site_state.begin(make_config(tmp_path), "build", point="20261123_120000", now=NOW)
+    again = site_state.begin(make_config(tmp_path), "build", site_state.Goal("20261123_120000"), now=NOW)
     assert (again.finished_at, len(again.phases)) == ("", 1)
 
 
 def test_checks_of_a_phase_that_was_done_twice_are_those_of_the_last_time(tmp_path: Path) -> None:
     steps(tmp_path, "build", "database", "build")
     later = [{"name": "engine", "result": "PASS", "detail": "y"}]
-    found = site_state.begin(make_config(tmp_path), "", point=POINT, checks=later, facts={"mode": "m"}, now=NOW)
+    found = site_state.begin(
+        make_config(tmp_path), "", site_state.Goal(POINT), checks=later, facts={"mode": "m"}, now=NOW
+    )
     assert [check.as_dict() for check in site_state.checks_of(found)] == [*later, *PASSED]
     assert found.phases[-1].as_dict()["mode"] == "m"
 
@@ -113,7 +115,7 @@ def test_checks_of_a_phase_that_was_done_twice_are_those_of_the_last_time(tmp_pa
 def test_a_malformed_check_is_refused_by_its_field(tmp_path: Path, check: Any, words: str) -> None:
     steps(tmp_path, "build")
     with pytest.raises(UsageError) as error:
-        site_state.begin(make_config(tmp_path), "", point=POINT, checks=[check], now=NOW)
+        site_state.begin(make_config(tmp_path), "", site_state.Goal(POINT), checks=[check], now=NOW)
     assert words in str(error.value)
 
 
@@ -122,11 +124,13 @@ def test_of_two_site_recoveries_at_once_the_second_does_nothing(tmp_path: Path) 
     config = make_config(tmp_path)
     first, second = "2026-11-24T12:00:00.000Z", "2026-11-24T12:00:05.000Z"
     begun = parse_time("2026-11-24T12:00:10.000Z")
-    site_state.begin(config, "build", point="p", since=first, now=begun)
+    site_state.begin(config, "build", site_state.Goal("p"), since=first, now=begun)
     kept = site_state.read(config)
     with pytest.raises(LockedError, match=r"another run .*\(build, begun at 2026-11-24T12:00:10.*nothing was done"):
-        site_state.begin(config, "build", point="p", since=second, now=begun)
+        site_state.begin(config, "build", site_state.Goal("p"), since=second, now=begun)
     assert site_state.read(config) == kept
     later = "2026-11-24T12:30:00.000Z"
-    found = site_state.begin(config, "build", point="p", since=later, now=parse_time("2026-11-24T12:30:09.000Z"))
+    found = site_state.begin(
+        config, "build", site_state.Goal("p"), since=later, now=parse_time("2026-11-24T12:30:09.000Z")
+    )
     assert found.phases[-1].started_at == "2026-11-24T12:30:09.000Z", "one that was killed is continued"

@@ -15,13 +15,13 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ..base import clock, pipeline, progress, typed
 from ..base.errors import LifeboatError, UsageError
-from ..phases.step import ACCEPT, HOLD, IDENTITY, RESTORE, TARGET, Diff, Result, Step, added
+from ..phases.step import ACCEPT, HOLD, IDENTITY, INSTANT, RESTORE, TARGET, Diff, Result, Step, added
 from ..settings import config
 from ..settings.scenarios import SCENARIOS
 from ..stack import hook_debts
 
 __all__ = [
-    "ACCEPT", "ALLOW", "DRILL", "HOLD", "IDENTITY", "RESTORE", "SCENARIO", "TARGET", "WAIT",
+    "ACCEPT", "ALLOW", "DRILL", "HOLD", "IDENTITY", "INSTANT", "RESTORE", "SCENARIO", "TARGET", "WAIT",
     "Diff", "Result", "Task", "added", "refuse", "run", "show_names",
 ]  # fmt: skip
 _COMMON = {

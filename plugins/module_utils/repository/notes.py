@@ -42,6 +42,7 @@ SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
 READ = "read the note"
 _NAME = re.compile(r"note-([0-9]{6})\.json", re.ASCII)
 _ID = re.compile(r"([a-z]+)_backup_[0-9]{8}_[0-9]{6}", re.ASCII)
+_UNTRUSTED = "Find out who wrote it: docs/signatures.md#untrusted-documents."
 _REMEDY = "Keep the backup for inquiry; what is in it counts up to there only. Take a new one (lifeboat.dr.backup)."
 
 
@@ -239,9 +240,49 @@ def read(
     if not chain:
         raise wrong(attempted, identity, "it has neither a manifest nor a note")
     if repo.trust and (cause := repo.trust.refused_note(component, identity, data)):
-        remedy = "Find out who wrote it: docs/signatures.md#untrusted-documents."
-        raise UntrustedError(attempted, identity, cause, remedy)
+        raise UntrustedError(attempted, identity, cause, _UNTRUSTED)
     return chain
+
+
+@dataclass(frozen=True)
+class Outline:
+    """What any component's note has. data: its bytes, as they were written."""
+
+    name: str
+    data: bytes
+    pieces: tuple[Entry, ...]
+
+
+@dataclass(frozen=True)
+class _Outline:
+    id: str
+    stack: str
+    number: int
+    previous: str
+    pieces: tuple[Entry, ...] = ()
+
+
+def outlines(repo: Repository, component: str, identity: str, stack: str, attempted: str) -> Iterator[Outline]:
+    """Every note of a backup, to copy it byte for byte with its files. What the component's own notes have beyond that
+    is read where it is used. Raises as read() does."""
+    previous, data = "", b""
+    for number, name in enumerate(repo.notes(component, identity), 1):
+        subject = f"{identity}/{name}"
+
+        def bad(where: str, cause: str, subject: str = subject) -> LifeboatError:
+            return wrong(attempted, subject, f"{where} {cause}".strip())
+
+        data = repo.read_note(component, identity, name)
+        body = typed.load(data, bad)
+        note = typed.build(_Outline, body, bad, unknown="ignore")
+        if (name, note.number, note.id, note.stack) != (note_name(number), number, identity, stack):
+            raise bad("", f"it is note {note.number} of {printable(note.id)[:80]}, and lies as {name}")
+        if note.previous != previous or sealing.render(body) != data:
+            raise bad("", "it does not follow the note before it, or its bytes are not as they were written")
+        yield Outline(name, data, note.pieces)
+        previous = digest(data)
+    if data and repo.trust and (cause := repo.trust.refused_note(component, identity, data)):
+        raise UntrustedError(attempted, identity, cause, _UNTRUSTED)
 
 
 def stored(repo: Repository, component: str, identity: str, artefact: Artefact, attempted: str) -> Iterator[bytes]:

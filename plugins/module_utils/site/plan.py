@@ -16,6 +16,7 @@ from datetime import datetime, timezone
 from typing import Optional
 
 from ..base.checks import COULD_NOT_VERIFY, FAIL, PASS, Check
+from ..base.clock import format_time, parse_time
 from ..base.errors import (
     IntegrityError,
     LifeboatError,
@@ -44,16 +45,19 @@ from ..repository.checksums import checks_in_place
 from ..repository.components import CONFIG, DATABASE, FILES, KINDS, OBJECTS
 from ..repository.details import ConfigDetails, DatabaseDetails, ObjectsDetails
 from ..repository.manifest import Manifest
-from ..repository.points import Point, PointEntry
+from ..repository.points import EVENTUAL, Point, PointEntry
 from ..repository.sources import FROM_VAULT, PAST, past, vault_place
 from ..settings.config import RECOVERY_POINTS, Config
 from ..settings.scenarios import BACKEND, SCENARIOS, SITE
 from ..stack.runtime import Opened
 from ..stack.state import StateInventory
 from ..tools import age
+from ..wal.instants import Latest, Position
 from . import files as site_files
+from . import instant as site_instant
 from . import left_out, show, state
 from . import scope as site_scope
+from .instant import ANY, Resolved, Way, Wish
 from .left_out import LeftOut
 from .scope import HostState, Machine
 from .show import Backup, Details, Plan
@@ -66,13 +70,15 @@ _ATTEMPTED = "plan the recovery of the site"
 
 @dataclass(frozen=True)
 class Request:
-    """What the operator asked for. rehearsal: beside a living site; no backup is taken and nobody is sent here.
+    """What the operator asked for. wish: an instant, where no recovery point was named; before: no point behind it will
+    do, as the plan finds out. rehearsal: beside a living site; no backup is taken and nobody is sent here.
 
     key: the escrowed age identity, which opens the configuration. cutover: the operator's hook, by its path. accept:
     the recovery point that is named, although it failed. allow: what of the configuration is let through by name.
     """
 
     identity: str = "latest"
+    wish: Wish = ANY
     before: Optional[datetime] = None
     rehearsal: bool = False
     key: str = ""
@@ -141,10 +147,13 @@ def make(run: Opened, request: Request, here: HostState, machines: Mapping[str, 
         )
         made = replace(made, unchecked=(unread,))
         return replace(made, steps=show.steps(config, made))
-    if last and state.unfinished(last) and request.identity in LATEST and request.before is None:
-        log(f"an earlier run has begun to recover to {last.point} and did not end: going on with it")
-        request = replace(request, identity=last.point, before=None)
-        why = f"an earlier recovery to {last.point} has not ended; this goes on from where it stopped"
+    resumed = (
+        last if last and state.unfinished(last) and request.identity in LATEST and not request.wish.named else None
+    )
+    if resumed:
+        log(f"an earlier run has begun to recover to {resumed.point} and did not end: going on with it")
+        request = replace(request, identity=resumed.point, wish=_wish(resumed))
+        why = f"an earlier recovery to {resumed.point} has not ended; this goes on from where it stopped"
         made = replace(made, why=why)
     ended = last if last and last.finished_at and not (last.rehearsal and not request.rehearsal) else None
     if ended and _same(ended, request, run):
@@ -158,14 +167,23 @@ def make(run: Opened, request: Request, here: HostState, machines: Mapping[str, 
             f" -e recovery_point={request.identity}.",
         )  # fmt: skip
     store, place = open_store(run)
-    chosen, store, place = choose_anywhere(run, store, place, request, log)
-    _require_room(here.machine, chosen.needs)
+    by_name = request.identity not in LATEST and not resumed
+    if by_name and request.wish.named and request.wish.moment is None:
+        cause = "an instant is another state than a recovery point"
+        raise UsageError(_ATTEMPTED, f"recovery_point={request.identity}", cause, "Name one of them.")
+    goes = not by_name and not (resumed and not _wish(resumed).named)
+    instant = site_instant.find(run, store, request.wish, log) if goes else Resolved(moment=request.wish.moment)
+    chosen, store, place = choose_anywhere(run, store, place, replace(request, before=instant.moment), log)
+    instant = _no_older(instant, chosen, request)
+    way = instant.way
+    _require_room(here.machine, chosen.needs + (way.needs if way else 0))
     point, leading = chosen.point, chosen.leading
+    taken_at = parse_time(way.at) if way else point.taken_at
     made = replace(
         made,
         ready=True,
-        warnings=(*made.warnings, *chosen.warnings, *_warnings(config, here, chosen)),
-        passed_over=tuple(PassedOver(entry.id, entry.problem) for entry in chosen.passed),
+        warnings=(*made.warnings, *_instead(instant, point), *chosen.warnings, *_warnings(config, here, chosen)),
+        passed_over=(*instant.passed_over, *(PassedOver(entry.id, entry.problem) for entry in chosen.passed)),
         accepted=chosen.accepted,
         parts={name: manifest.id for name, manifest in chosen.parts.items()},
         databases=chosen.databases,
@@ -173,15 +191,16 @@ def make(run: Opened, request: Request, here: HostState, machines: Mapping[str, 
         images=point.images,
         recovery_point=request.identity if request.identity not in LATEST else "",
         location=vault_place(run) if place in FROM_VAULT else store.location(leading.component, leading.id),
-        checks=chosen.checks,
-        done=state.done(last, point.id),
+        checks=(*chosen.checks, *instant.checks),
+        done=state.done(last, point.id, _remembered(way)),
+        way=way,
         untested=(*chosen.lacks, *_untested(chosen.parts), *chosen.untested),
         backup=Backup(
             point.id,
-            point.taken_at,
+            taken_at,
             sum(manifest.size for manifest in chosen.parts.values()),
-            int((datetime.now(timezone.utc) - point.taken_at).total_seconds()),
-            point.consistency,
+            int((datetime.now(timezone.utc) - taken_at).total_seconds()),
+            EVENTUAL if way else point.consistency,
             Details(leading.detailed(DatabaseDetails).server_version_num) if DATABASE in chosen.parts else None,
             chosen.hidden,
         ),
@@ -191,6 +210,33 @@ def make(run: Opened, request: Request, here: HostState, machines: Mapping[str, 
     if locked(leading, request) and not made.lacking:
         made = replace(made, lacking=f"the key that opens {leading.id}: -e identity_file=<a file here>")
     return replace(made, steps=show.steps(config, made))
+
+
+def _no_older(resolved: Resolved, chosen: Chosen, request: Request) -> Resolved:
+    """A way that ends before the newest recovery point loses what that has."""
+    if resolved.way is None or request.wish.named or parse_time(resolved.way.until) >= chosen.point.taken_at:
+        return resolved
+    cause = f"the WAL in the vault ends at {resolved.way.until}, before that point"
+    return replace(resolved, way=None, checks=(), cause=cause)
+
+
+def _instead(resolved: Resolved, point: Point) -> list[str]:
+    """What a point does in the place of an instant."""
+    if not resolved.cause:
+        return []
+    wanted = format_time(resolved.moment) if resolved.moment else "the end of what was received"
+    return [f"NOT {wanted}, but the recovery point of {format_time(point.taken_at)}: {resolved.cause}"]
+
+
+def _remembered(way: Optional[Way]) -> tuple[str, str, int]:
+    return (way.recovery_time, way.before, way.timeline) if way else ("", "", 0)
+
+
+def _wish(recovery: Recovery) -> Wish:
+    """What an earlier run went to."""
+    if not (recovery.recovery_time or recovery.before):
+        return ANY
+    return site_instant.requested(recovery.recovery_time, recovery.before, recovery.timeline)
 
 
 def _configured(plan: Plan, run: Opened, store: Repository, manifest: Manifest, request: Request, log: Log) -> Plan:
@@ -284,11 +330,14 @@ def _condition(machines: Mapping[str, HostState]) -> str:
 def _same(ended: Recovery, request: Request, run: Opened) -> bool:
     """Idempotent by identity: is what was asked for what is here already? Only by a time the vault is asked, which a
     keeper may have closed again."""
-    if request.before is not None:
+    wish, before = request.wish, _wish(ended)
+    if before.named and wish.instant is not None and not isinstance(wish.instant, Latest):
+        return (wish.instant, wish.timeline or before.timeline) == (before.instant, before.timeline)
+    if wish.moment is not None:
         store, stack = open_store(run)[0], run.config.stack
         tied = points.entries(store, stack, points.backups(store, stack))
-        return points.choose(tied, stack, before=request.before, partly=True)[0].id == ended.point
-    return request.identity in (*LATEST, ended.point)
+        return points.choose(tied, stack, before=wish.moment, partly=True)[0].id == ended.point
+    return request.identity in (*LATEST, ended.point) and not isinstance(wish.instant, Position)
 
 
 def _require_well(here: HostState, ended: Recovery) -> None:

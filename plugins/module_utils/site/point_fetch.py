@@ -11,6 +11,7 @@ point: what has not changed (images, above all) is not saved and sent again.
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from ..base import filesystem
@@ -19,9 +20,9 @@ from ..base.filesystem import explained
 from ..base.pipeline import HashingWriter
 from ..base.text import human
 from ..recovery import state as recovery_state
-from ..repository import points, repositories
-from ..repository.base import VERIFICATION, Repository
-from ..repository.components import DATABASE, KINDS
+from ..repository import notes, points, repositories
+from ..repository.base import MANIFEST, VERIFICATION, Repository
+from ..repository.components import DATABASE, GROWING, KINDS
 from ..repository.manifest import Artefact, Manifest, component_of, parse
 from ..repository.sources import PAST, past
 from ..stack.runtime import Opened
@@ -31,21 +32,24 @@ from .store import open_store
 _ATTEMPTED = "fetch the recovery point"
 
 
-def fetch(run: Opened, identity: str, *, check: bool = False, log: Log) -> list[str]:
-    """Returns the ids that were not here. What is here already must be the very same, or IntegrityError. Raises
+def fetch(
+    run: Opened, identity: str, more: Sequence[str] = (), *, check: bool = False, log: Log
+) -> list[str]:  # fmt: skip
+    """Returns the ids that were not here. more: backups beside those of the point; a span that is open there as far as
+    its notes go. What is here already must be the very same, or IntegrityError. Raises
     UsageError for a point that names a component which this Lifeboat does not know: it would not be whole here."""
     store, place = open_store(run)
     repo = repositories.repository_of(run)
     repo.check(writable=not check)
     try:
-        return _fetch(run, store, repo, identity, check, log)
+        return [*_fetch(run, store, repo, identity, check, log), *_rest(run, store, repo, more, check, log)]
     except (IntegrityError, NotFoundError) as exc:
         older = past(run, PAST[place])
         if older is None:
             raise
         log(f"{identity}: {exc.cause}: old versions are read")
         try:
-            return _fetch(run, older, repo, identity, check, log)
+            return [*_fetch(run, older, repo, identity, check, log), *_rest(run, older, repo, more, check, log)]
         except LifeboatError:
             raise exc from None
 
@@ -72,6 +76,38 @@ def _fetch(run: Opened, store: Repository, repo: Repository, identity: str, chec
         if not check:
             repo.write_point(identity, sealed)
     return done
+
+
+def _rest(
+    run: Opened, store: Repository, repo: Repository, more: Sequence[str], check: bool, log: Log
+) -> list[str]:  # fmt: skip
+    """What leads to an instant behind the point."""
+    opened = {identity for name in GROWING for identity in store.growing(name)} & {*more}
+    return [
+        identity
+        for identity in more
+        if (_bring_open if identity in opened else _bring)(run, store, repo, identity, check, log)
+    ]
+
+
+def _bring_open(run: Opened, store: Repository, repo: Repository, identity: str, check: bool, log: Log) -> bool:
+    """A span that nobody closes any more: each note after its files, as it was written. The first backup that is sent
+    from here closes it."""
+    component = component_of(identity)
+    if repo.read_file(component, identity, MANIFEST) is not None:
+        return False
+    chain = list(notes.outlines(store, component, identity, run.config.stack, _ATTEMPTED))
+    here = len(repo.notes(component, identity)) if identity in repo.ids(component) else 0
+    if here >= len(chain) or check:
+        return here < len(chain)
+    for note in chain:
+        for entry in note.pieces:
+            data = b"".join(notes.stored(store, component, identity, entry.artefact, _ATTEMPTED))
+            repo.add(component, identity, entry.name, data)
+        repo.add(component, identity, note.name, note.data)
+    size = sum(entry.size for note in chain for entry in note.pieces)
+    log(f"{identity}: fetched from the vault as far as it was written, {human(size)}")
+    return True
 
 
 def _bring(run: Opened, store: Repository, repo: Repository, identity: str, check: bool, log: Log) -> bool:

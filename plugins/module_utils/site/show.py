@@ -15,8 +15,9 @@ from ..base.checks import Check
 from ..base.clock import format_time
 from ..base.text import PassedOver, Untested, cautions, human
 from ..settings.config import Config
-from . import scope
+from . import instant, scope
 from .files import SAME, SCHEDULES, Planned
+from .instant import Way
 
 SHOWN = 200  # files of a plan; its JSON has every one
 
@@ -48,8 +49,11 @@ class Plan:
     backup. databases: those that come back, where not all of the backup's do. images: service -> name@digest. done:
     phases of an earlier run. lacking: what must be given before anything is done. fresh: nothing of the stack is here.
     accepted: why the point that an operator named failed. untested: what of the object store is in no backup, and why.
-    placing: the files and services of the configuration.
+    placing: the files and services of the configuration. way: to an instant behind the recovery point; the age of the
+    backup is that of the instant then.
     """
+
+    SPARSE: ClassVar[tuple[str, ...]] = ("way",)
 
     needed: bool
     ready: bool
@@ -78,6 +82,7 @@ class Plan:
     steps: tuple[str, ...] = ()
     untested: tuple[Untested, ...] = ()
     placing: Planned = field(default_factory=Planned)
+    way: Optional[Way] = None
 
 
 def steps(config: Config, plan: Plan) -> tuple[str, ...]:
@@ -96,14 +101,22 @@ def steps(config: Config, plan: Plan) -> tuple[str, ...]:
         *([f"build: {engine}"] if config.runtime.type == "compose" else []),
         f"configure: compose files, .env and secrets{from_}, what is in the way put aside; what the inventory does"
         " not name left out; then Lifeboat's own",
-        "fetch: the recovery point out of the vault into this machine's repository",
+        f"fetch: the recovery point{', and what leads to the instant,' if plan.way else ''} out of the vault into this"
+        " machine's repository",
         f"images: {len(plan.images) or 'all'} services, from the backup's archive, else pulled",
     ]
     if config.database.enabled:
-        dump = parts.get("database", "the dump")
-        found.append(f"database: a fresh {config.database.service}, roles, {dump}; proved before use")
+        dump = f"a fresh {config.database.service}, roles, {parts.get('database', 'the dump')}; proved before use"
+        if plan.way:
+            dump = (
+                f"{plan.way.base} and the WAL behind it, to {plan.way.instant}, in a throw-away container; every table"
+                f" read before {config.database.service} starts with it"
+            )
+        found.append(f"database: {dump}")
     if config.objects.bucket:
         what = f"every object of {parts.get('objects', 'the backup')}"
+        if plan.way and plan.way.objects:
+            what = f"every object {plan.way.state}"
         found.append(f"objects: a fresh bucket {config.objects.bucket}, {what}, compared with its listing")
     if parts.get("files"):
         found.append(f"files: every file of {parts['files']} into its volume or directory, compared with its listing")
@@ -145,7 +158,10 @@ def text(plan: Plan, here: scope.HostState) -> list[str]:
         lines.append(
             f"recovery point: {backup.id}, the {rows} of {format_time(backup.taken_at)}, {backup.age_seconds // 60}"
             f" minutes old, consistency {backup.consistency}; what was written later is lost"
+            if plan.way is None
+            else f"to an instant behind the recovery point {backup.id}; what was written later is lost"
         )
+        lines += instant.text(plan.way) if plan.way else []
         lines += [f"  {name}: {identity}" for name, identity in plan.parts.items()]
     lines += [f"  {check.result}  {check.name}: {check.detail}" for check in plan.checks]
     lines += _placing(plan.placing)

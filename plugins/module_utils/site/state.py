@@ -27,6 +27,17 @@ from ..settings.config import Config
 from ..stack import judged
 
 FILE = "site.json"
+Instant = tuple[str, str, int]  # recovery_time, before and timeline
+NONE: Instant = ("", "", 0)
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What a recovery goes to. instant: behind the point; NONE: the point itself."""
+
+    point: str
+    rehearsal: bool = False
+    instant: Instant = NONE
 
 
 @dataclass(frozen=True)
@@ -45,12 +56,20 @@ class Phase:
 
 @dataclass(frozen=True)
 class Recovery:
-    """A recovery of a site. finished_at: empty until it has ended."""
+    """A recovery of a site. finished_at: empty until it has ended. recovery_time, before, timeline: of the instant that
+    it goes to, as the database's recovery takes them; of a recovery point empty."""
 
     point: str
     rehearsal: bool
     finished_at: str
     phases: tuple[Phase, ...]
+    recovery_time: str = ""
+    before: str = ""
+    timeline: int = 0
+
+    @property
+    def instant(self) -> Instant:
+        return self.recovery_time, self.before, self.timeline
 
 
 @dataclass(frozen=True)
@@ -59,6 +78,9 @@ class _File:
     rehearsal: bool
     finished_at: str
     phases: tuple[Mapping[str, object], ...]
+    recovery_time: str = ""
+    before: str = ""
+    timeline: int = 0
 
 
 def read(config: Config) -> Optional[Recovery]:
@@ -85,28 +107,28 @@ def unfinished(recovery: Optional[Recovery], point: str = "") -> bool:
     return recovery is not None and not recovery.finished_at and point in ("", recovery.point)
 
 
-def done(recovery: Optional[Recovery], point: str) -> tuple[str, ...]:
-    """The phases of an unfinished recovery to that point that need not be done again: their checks are on record."""
-    return (
-        tuple(phase.name for phase in recovery.phases if phase.checks)
-        if recovery and unfinished(recovery, point)
-        else ()
-    )
+def done(recovery: Optional[Recovery], point: str, instant: Instant = NONE) -> tuple[str, ...]:
+    """The phases of an unfinished recovery to that point, and that instant, that need not be done again: their checks
+    are on record."""
+    same = recovery is not None and unfinished(recovery, point) and recovery.instant == instant
+    return tuple(phase.name for phase in recovery.phases if phase.checks) if recovery and same else ()
 
 
 def begin(
-    config: Config, phase: str, *, point: str, rehearsal: bool = False, finished: bool = False, since: str = "",
+    config: Config, phase: str, goal: Goal, *, finished: bool = False, since: str = "",
     facts: Optional[Mapping[str, object]] = None, checks: Sequence[object] = (), now: datetime,
 ) -> Recovery:  # fmt: skip
     """Begin a phase (none where `phase` is empty), which ends the one before it, with its facts and checks.
 
-    finished: the recovery has come to its end. since: when the assessment began that led to it; the clock of a new
-    recovery runs from there. checks: as modules return them. Returns what is remembered now.
+    goal: all of it with `since`, at the beginning of a run; then its point is enough. A run to another instant than the
+    one before begins again. finished: the recovery has come to its end. since: when the assessment began that led to
+    it; the clock of a new recovery runs from there. checks: as modules return them. Returns what is remembered now.
     """
     found, stamp = read(config), format_time(now)
     _refuse_another(config, found, since)
-    if found is None or not unfinished(found, point):
-        found = Recovery(point, rehearsal, "", (Phase("assess", since, stamp),) if since else ())
+    if found is None or not unfinished(found, goal.point) or (since and found.instant != goal.instant):
+        first = (Phase("assess", since, stamp),) if since else ()
+        found = Recovery(goal.point, goal.rehearsal, "", first, *goal.instant)
     phases = list(found.phases)
     if phases and not phases[-1].finished_at:
         checked = tuple(typed.build(Check, check, _wrong, f"checks[{number}]") for number, check in enumerate(checks))

@@ -1,8 +1,10 @@
-"""The site as it was: two recovery points in the vault, and what the second one holds. Then the machine is gone."""
+"""The site as it was: two recovery points in the vault, and what was written behind the second one. Then the machine is
+gone."""
 
 from __future__ import annotations
 
 import subprocess
+import time
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,7 +23,8 @@ class Site:
 
     older: str = ""
     point: str = ""
-    taken_at: str = ""
+    taken_at: str = ""  # of the point
+    lost_at: str = ""  # nothing was written later
     rows: list[str] = field(default_factory=list)
     passwords: list[str] = field(default_factory=list)
     objects: dict[str, Any] = field(default_factory=dict)
@@ -44,16 +47,25 @@ def recovered(spare1: Host) -> Stack:
 
 @pytest.fixture(scope="session")
 def site(shop: Stack) -> Site:
-    """Rows and files written through the application, then a recovery point while nobody writes, then more writes."""
+    """Rows and files written through the application, a recovery point meanwhile, then more writes, which only WAL and
+    changes have."""
     shop.wait_until_well(60)
     assert shop.host.lifeboat("backup", "--stack", "shop")[0] == 0
+    deadline = time.monotonic() + 300
+    while not shop.host.lifeboat("wal", "instants", "--stack", "shop")[1]["windows"]:
+        assert time.monotonic() < deadline, "the base that was begun when WAL was enabled has not ended"
+        time.sleep(2)
     with writing(shop.host):
         wait_for_writes(shop.host, 30)
-    code, said = shop.host.lifeboat("backup", "--stack", "shop")
-    assert code == 0, said
+        code, said = shop.host.lifeboat("backup", "--stack", "shop")
+        assert code == 0, said
+        wait_for_writes(shop.host, 30)
     points = shop.host.lifeboat("list", "--stack", "shop", "--component", "point")[1]
     older, newest = points[-2], points[-1]
-    found = Site(older["id"], newest["id"], newest["taken_at"])
+    found = Site(older["id"], newest["id"], newest["taken_at"], shop.host.run("date", "-u", "+%FT%T.%3NZ").strip())
+    for command in ("changes look", "wal send"):  # as the timers do
+        code, said = shop.host.lifeboat(*command.split(), "--stack", "shop")
+        assert code == 0, said
     found.rows, found.passwords = shop.portrait(), shop.sql(PASSWORDS)
     found.objects = store.portrait(shop.host)
     found.env = shop.host.run("cat", "/srv/shop/.env")

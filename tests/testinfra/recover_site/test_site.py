@@ -26,6 +26,9 @@ RECOVER = "lifeboat.dr.recover_site"
 INVENTORY = "molecule/inventory"
 HOOK = str(ROOT / "tests/testinfra/recover_site/cutover.yml")
 URL = "http://127.0.0.1:8000"
+GROWS = re.compile(
+    r"/backup/(base|changes|wal)/|/var/lib/lifeboat/shop/(base-started|(changes|endpoint|wal|unanswered)[a-z-]*\.json)$"
+)
 # The schedules stay out, so that no job of theirs runs into the tests.
 QUIET = {"database_backup_enabled": False, "object_storage_backup_enabled": False, "config_backup_enabled": False}
 
@@ -36,6 +39,18 @@ def recover(confirm: str = "", target: str = SPARE, **extra: object) -> Run:
 
 def recover_by_a_job(confirm: str = "", **answers: object) -> Run:
     return job(RECOVER, settings=QUIET, target=SPARE, confirm=confirm, **answers)
+
+
+def standing(host: Host) -> dict[str, Any]:
+    """All but what continuous protection writes by itself."""
+    world = host.world()
+    return {**world, "files": [row for row in world["files"] if not GROWS.search(row)]}
+
+
+def unlike_by_replay(portrait: list[str]) -> list[str]:
+    """Without what no replay brings back as it was: the rows of unlogged tables, and where in its reserve a sequence
+    stood."""
+    return [row for row in portrait if not row.startswith(("table app.sessions|", "sequence|"))]
 
 
 def bare(host: Host) -> str:
@@ -56,11 +71,11 @@ def test_a_living_site_is_not_recovered_elsewhere(spare1: Host, site: Site) -> N
 
 
 def test_a_living_site_is_no_target(shop: Stack, site: Site) -> None:
-    before = shop.host.world()
+    before = standing(shop.host)
     run = recover(confirm=shop.host.name, target=shop.host.name)
     assert run.status != 0
     assert "the stack runs on this machine" in run.said
-    assert shop.host.world() == before
+    assert standing(shop.host) == before
 
 
 def test_confirming_another_machine_than_the_target_is_refused(spare1: Host, shop: Stack, site: Site) -> None:
@@ -184,8 +199,8 @@ def test_the_recovery_passes_every_check_and_is_recorded(run: Run, burned: Site)
     )
     checks = {check["name"]: check["result"] for check in record["checks"]}
     assert {
+        "replay",
         "tables",
-        "roles",
         "objects",
         "bytes",
         "rows without objects",
@@ -196,8 +211,16 @@ def test_the_recovery_passes_every_check_and_is_recorded(run: Run, burned: Site)
     assert set(checks.values()) == {"PASS"}
 
 
-def test_rows_passwords_files_and_secrets_are_those_of_the_point(run: Run, recovered: Stack, burned: Site) -> None:
-    assert recovered.portrait() == burned.rows
+def test_it_comes_back_to_the_last_write_that_was_received(run: Run, burned: Site) -> None:
+    """By the base and the WAL of the vault, and the changes of objects, which reach beyond the point."""
+    assert f"to an instant behind the recovery point {burned.point}" in run.said
+    assert "rows: latest: all that was committed before" in run.said
+    record = run.result("record | Record the evidence")["record"]
+    assert record["backup"]["taken_at"] > burned.taken_at
+
+
+def test_rows_passwords_files_and_secrets_are_those_of_the_last_write(run: Run, recovered: Stack, burned: Site) -> None:
+    assert unlike_by_replay(recovered.portrait()) == unlike_by_replay(burned.rows)
     assert recovered.sql(PASSWORDS) == burned.passwords
     assert store.portrait(recovered.host) == burned.objects
     assert recovered.host.run("cat", "/srv/shop/.env") == burned.env
@@ -205,10 +228,10 @@ def test_rows_passwords_files_and_secrets_are_those_of_the_point(run: Run, recov
     assert not recovered.ill()
 
 
-def test_every_acknowledged_write_of_before_the_point_is_there(run: Run, recovered: Stack, burned: Site) -> None:
+def test_every_acknowledged_write_is_there_those_behind_the_point_too(run: Run, recovered: Stack, burned: Site) -> None:
     carry(burned.ledger, recovered.host)
-    found = left(recovered.host, burned.taken_at)
-    assert found["before"]["acknowledged"] > 20
+    found = left(recovered.host, burned.lost_at)
+    assert found["before"]["acknowledged"] > 50
     assert (found["before"]["lost"], found["rows_without_bytes"]) == (0, 0)
 
 
@@ -230,11 +253,11 @@ def test_the_users_are_sent_here_after_every_check_passed(run: Run, spare1: Host
 
 
 def test_a_second_run_changes_nothing(run: Run, spare1: Host, burned: Site) -> None:
-    before = spare1.world()
+    before = standing(spare1)
     again = recover(confirm=SPARE)
     assert (again.status, again.changed) == (0, 0), again.said
     assert f"nothing to do: the site was recovered to {burned.point}" in again.said
-    assert spare1.world() == before
+    assert standing(spare1) == before
 
 
 def test_the_key_is_nowhere_on_the_machine(run: Run, spare1: Host) -> None:
