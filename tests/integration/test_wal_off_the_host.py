@@ -74,9 +74,12 @@ class Elsewhere(Protected):
 
     def opened(self, **keys: str) -> Opened:
         """As another process has it."""
+        return Opened(config.from_mapping(self.settings(), {**self.keys, **keys}))
+
+    def settings(self) -> dict[str, Any]:
         settings = self.stack.settings(self.root, **self.changes)
         settings["repository"] = self.changes.get("repository", settings["repository"])
-        return Opened(config.from_mapping(settings, {**self.keys, **keys}))
+        return settings
 
     @property
     def there(self) -> Repository:

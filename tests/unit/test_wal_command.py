@@ -301,7 +301,7 @@ def test_a_repository_in_a_bucket_is_off_the_host(world: World, monkeypatch: pyt
     result, detail = checks(world)["wal off the host"]
     assert result == "PASS"
     assert "is in s3://b/ at http://127.0.0.1:9" in detail
-    (told,) = metrics.HERE["wal"](metrics.Facts(world.run, NOW))
+    told, *_checks = metrics.HERE["wal"](metrics.Facts(world.run, NOW))
     assert (told.labels, told.value) == ({"duty": "copy", "of": "wal"}, NOW.timestamp())
 
 
@@ -327,6 +327,30 @@ def test_what_status_fails_for(world: World, facts: dict[str, Any], name: str, w
     assert [check.name for check in bad] == [name]
     assert words in bad[0].detail
     assert standing.verdict == "FAIL"
+    assert [each for each, passed in measured(world).items() if not passed] == [name], "and an alert is of it"
+
+
+def measured(world: World) -> dict[str, float]:
+    """What LifeboatWalCheckFailed is told, by check."""
+    samples = metrics.HERE["wal"](metrics.Facts(world.run, NOW))
+    return {each.labels["check"]: each.value for each in samples if each.name == "lifeboat_wal_check_passed"}
+
+
+def test_what_could_not_be_checked_is_in_no_metric(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that is down has an alert of its own; what does not leave the host, too."""
+    protect(world)
+    world.sends(at=NOW - timedelta(minutes=3))
+    assert measured(world) == {
+        "wal receiver": 1, "wal slot": 1, "wal behind": 0, "wal spool": 1, "wal base": 1, "wal gaps": 1
+    }  # fmt: skip
+
+    def away(server: object) -> Facts:
+        raise LifeboatError("ask", "server", "connection refused")
+
+    monkeypatch.setattr(preflight, "read", away)
+    assert measured(world) == {"wal behind": 0, "wal spool": 1, "wal base": 1, "wal gaps": 1}
+    world.run = Opened(make_config(world.root))
+    assert measured(world) == {}
 
 
 def test_what_is_behind_or_has_a_gap_fails(world: World) -> None:

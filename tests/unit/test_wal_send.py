@@ -252,6 +252,21 @@ def test_nothing_is_claimed_that_was_not_received(world: World) -> None:
     assert any("does not answer" in text for text in world.log)
 
 
+def test_a_host_that_does_not_know_since_when_writes_notes_that_can_be_read(world: World) -> None:
+    """Before what the server said first has come, and the next pass goes on."""
+    receiver.remember(world.run.config, receiver.Enabled(SYSTEM, 1))
+    segment = put(world.folder, 7, 5000)
+    world.says(segment.start + 9000, received=segment.start + 5000)
+    state = world.send()
+    assert state.reached is not None
+    assert [span.reached.at for span in world.spans()] == [state.reached.at] == [send.NEVER]
+    (world.run.config.state / send.LEDGER).unlink()
+    put(world.folder, 7, 9000)
+    state = world.send()
+    assert state.reached is not None and state.reached.at == world.now
+    assert len(world.spans()) == 2, "the span before is closed"
+
+
 def test_zeros_that_the_receiver_confirmed_are_sent(world: World) -> None:
     segment = put(world.folder, 7, 5000)
     path = world.folder / f"{segment.name}.partial"

@@ -393,10 +393,10 @@ def test_a_vault_without_keys_fails(world: Protected, monkeypatch: pytest.Monkey
 
 def test_the_metrics_say_until_when(world: Protected) -> None:
     facts = metrics.Facts(world.run, world.now)
-    (never,) = metrics.HERE["wal"](facts)
+    never, *_checks = metrics.HERE["wal"](facts)
     assert (never.labels, never.value) == ({"duty": "copy", "of": "wal"}, 0)
     world.write()
-    (told,) = metrics.HERE["wal"](facts)
+    told, *_checks = metrics.HERE["wal"](facts)
     assert told.value == START.timestamp()
     assert metrics.duties(world.run.config)["copy", "wal"] == timedelta(seconds=120)
     off = settings.dataclasses.replace(world.run.config, wal=settings.WalSettings())

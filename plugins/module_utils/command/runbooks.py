@@ -104,6 +104,21 @@ the oldest first. Where `wal behind` has failed too, nothing reaches the reposit
     lifeboat wal status --stack <stack>
     lifeboat wal send --stack <stack>
 
+## LifeboatWalCheckFailed critical the stack's host, as root
+
+A check of `lifeboat wal status` has failed for five minutes. The database goes on: what is written waits, \
+first in the spool, then in the server, up to the limit of each.
+
+* `wal behind`: the sender does not reach the repository. It is full, it is away, or the timer is stopped. \
+Make room or mount it: the   sender goes on by itself, the oldest first. * `wal receiver`: nothing receives, \
+or somebody else has the slot: `journalctl -u lifeboat-wal-<stack>`. Stop the other one. * `wal slot`: the \
+server has given the slot up, will do so soon, or has no limit for it. A receiver that runs makes a lost slot \
+again; a   gap is left. * `wal spool`: half of its limit waits to be sent. At the limit the receiver stops, \
+and the server keeps the WAL. Mend `wal behind`. * `wal base`, `wal gaps`: no base leads on to what is \
+received, as after a gap. The sender has one taken; by hand: `lifeboat wal base`.
+
+    lifeboat wal status --stack <stack>
+
 ## LifeboatVerificationOverdue warning the stack's host, as root
 
 No restore proved a backup that is young enough (`lifeboat_alarms.proof_age_days`). Restore the newest ones:
@@ -464,6 +479,22 @@ ndwidth`）、またはこのホストのスパンが壊れている（チェッ
 
     lifeboat wal status --stack <stack>
     lifeboat wal send --stack <stack>
+
+## LifeboatWalCheckFailed critical スタックのホスト（root）
+
+`lifeboat wal status` のチェックが5分間失敗しています。データベースは動き続けます。書き込まれた内容は、まずス\
+プールに、次にサーバーに、それぞれの上限まで残ります。
+
+* `wal behind`: 送信がリポジトリに届いていません。満杯、届かない、またはタイマーが止まっています。空きを作るか\
+マウントすると、送信は古いものから自動で続きます。 * `wal receiver`: \
+受信していないか、ほかの受信側がスロットを使っています: `journalctl -u \
+lifeboat-wal-<stack>`。もう一方を止めます。 * `wal slot`: \
+サーバーがスロットを失った、まもなく失う、または上限がありません。動いている受信側が失われたスロットを作り直し\
+、欠落が残ります。 * `wal spool`: 上限の半分が送信を待っています。上限に達すると受信側は止まり、WAL \
+はサーバーに残ります。`wal behind` を直します。 * `wal base`、`wal gaps`: 欠落の後など、受信した WAL \
+につながるベースがありません。送信側が取得させます。手動では `lifeboat wal base`。
+
+    lifeboat wal status --stack <stack>
 
 ## LifeboatVerificationOverdue warning スタックのホスト（root）
 

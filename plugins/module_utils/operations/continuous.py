@@ -40,6 +40,7 @@ from ..wal.notes import Reached
 UNITS = Path("/etc/systemd/system")
 AGENT = "/usr/local/bin/lifeboat"
 DISABLE = "disable continuous protection"
+OFF_THE_HOST = "wal off the host"  # the check of status
 _RUNS = Path("/run/systemd/system")  # https://www.freedesktop.org/software/systemd/man/latest/sd_booted.html
 _MEBI = 1 << 20
 _PATIENCE = 90.0  # seconds until the first note
@@ -499,7 +500,7 @@ def _in_time(config: Config, name: str, reached: Reached, where: str, now: datet
 def _off_the_host(run: Opened, state: Optional[Ledger], copied: Optional[Copied], now: datetime) -> Check:
     """By what was sent to the vault, which is not asked: that is done every pass. A repository in a bucket is off the
     host itself."""
-    config, name = run.config, "wal off the host"
+    config, name = run.config, OFF_THE_HOST
     try:
         store = copies.vault(run)
     except LifeboatError as exc:

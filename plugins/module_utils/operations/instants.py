@@ -69,15 +69,18 @@ class Known:
 
 @dataclass(frozen=True)
 class Stood:
-    """Where a throw-away server stood, and by what it came there."""
+    """Where a throw-away server stood, and by what it came there. passed_over: backups that could not be read: the
+    latest instant without them may be an older one than was received."""
 
     route: Route
     reached: standing.Reached
+    passed_over: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, object]:
         route = self.route
         return {
             "instant": str(route.instant), "base": route.base.id, "timeline": route.timeline, **self.reached.as_dict(),
+            "passed_over": list(self.passed_over),
         }  # fmt: skip
 
     def lines(self) -> list[str]:
@@ -88,6 +91,7 @@ class Stood:
             f"  {reached.why or 'nothing was committed between that and the instant'}",
             f"  {self.route.base.id} in {reached.unpacked} s, then {reached.files} files of WAL of timeline"
             f" {self.route.timeline} in {reached.replayed} s",
+            *(f"passed over: {each}" for each in self.passed_over),
         ]
 
 
@@ -107,16 +111,25 @@ def _opened(run: Opened, source: str = sources.REPOSITORY) -> Iterator[tuple[Arc
 def stand(run: Opened, instant: Instant, log: Log, timeline: int = 0, source: str = sources.REPOSITORY) -> Stood:
     """Stand at the instant in a throw-away server, which is gone afterwards. Nothing of the stack is touched. source:
     what it is made of; from the vault nothing of the repository is needed."""
-    with _standing(run, instant, log, timeline, source) as server:
-        return Stood(server.route, present(server.reached))
+    with _standing(run, instant, log, timeline, source) as (server, catalogue):
+        return Stood(server.route, present(server.reached), catalogue.passed_over)
 
 
 @contextlib.contextmanager
-def _standing(run: Opened, instant: Instant, log: Log, timeline: int, source: str) -> Iterator[standing.Standing]:
+def _standing(
+    run: Opened, instant: Instant, log: Log, timeline: int, source: str
+) -> Iterator[tuple[standing.Standing, Catalogue]]:
     with lock.verifying(run.config.stack, "wal verify"), _opened(run, source) as (archive, catalogue):
+        _say(catalogue, log)
         route = catalogue.route(instant, clock.now(), timeline)
         with standing.standing(run, archive, _resolved(run, archive, catalogue, route, log), log) as server:
-            yield server
+            yield server, catalogue
+
+
+def _say(catalogue: Catalogue, log: Log) -> None:
+    """The latest instant without what could not be read may be an older one than was received."""
+    for each in catalogue.passed_over:
+        log(f"passed over: {each}")
 
 
 def _resolved(run: Opened, archive: Archive, catalogue: Catalogue, route: Route, log: Log) -> Route:
@@ -150,6 +163,7 @@ def replay(run: Opened, instant: Instant, log: Log, timeline: int = 0) -> Option
     with alone, _opened(run) as (archive, catalogue):
         if isinstance(instant, At) and all(instant.moment < window.since for window in catalogue.windows):
             return None
+        _say(catalogue, log)
         route = _resolved(run, archive, catalogue, catalogue.route(instant, clock.now(), timeline), log)
         end = archive.end(route)
     recovery_time, before = options(route.instant)
@@ -178,7 +192,7 @@ def dump(run: Opened, instant: Instant, log: Log, timeline: int = 0, source: str
     if problem := living.problem():
         remedy = "Recover the server by its newest backup (lifeboat.dr.recover_database), then dump the instant."
         raise UsageError("dump an instant", config.stack, f"the server does not answer: {problem.cause}", remedy)
-    with _standing(run, instant, log, timeline, source) as server:
+    with _standing(run, instant, log, timeline, source) as (server, _catalogue):
         reached = present(server.reached)
         # Else the table of a DROP just before which it stands is locked for ever.
         server.promote()

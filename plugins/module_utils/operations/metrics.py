@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Callable, Optional
 
 from ..base import filesystem, pipeline, typed, web
-from ..base.checks import BUCKET, PASS
+from ..base.checks import BUCKET, COULD_NOT_VERIFY, PASS
 from ..base.clock import TOLERANCE
 from ..base.errors import TIMED_OUT, LifeboatError, NotFoundError, UnverifiedError, UsageError, present
 from ..base.version import VERSION
@@ -48,7 +48,7 @@ from ..settings.config import LEVELS, Config
 from ..settings.parts import S3Settings
 from ..stack.runtime import Opened
 from ..stack.state import StateInventory
-from . import checklist, clocks, glances, quarantine, runs, status
+from . import checklist, clocks, continuous, glances, quarantine, runs, status
 from .glances import Glance, Listing
 
 ASKED, CATALOG = "asked.json", "catalog.json"  # what is remembered of others, and of the repository
@@ -99,6 +99,8 @@ METRICS: Mapping[str, str] = {
     "lifeboat_run_done_bytes": "Bytes that the run that goes on now has read or written; 0: none goes on.",
     "lifeboat_status_passed": "1 where lifeboat status said PASS when it was last asked, else 0.",
     "lifeboat_check_passed": "The same for each of its checks.",
+    "lifeboat_wal_check_passed": "1 where this check of lifeboat wal status passed just now, 0 where it failed; absent"
+    " where it could not be made.",
     "lifeboat_quarantine_items": "What recoveries moved aside and is still there.",
     "lifeboat_quarantine_bytes": "How much that is.",
     "lifeboat_quarantine_oldest_timestamp_seconds": "When the oldest of it was moved there.",
@@ -376,11 +378,19 @@ def _retention(facts: Facts) -> Iterator[Sample]:
 
 
 def _wal(facts: Facts) -> Iterator[Sample]:
-    """By the sender's own record: each pass of it asks the vault. A repository in a bucket is off the host itself."""
+    """By the sender's own record: each pass of it asks the vault. A repository in a bucket is off the host itself. And
+    what is wrong before that: the slot, the receiver, a repository that is full."""
     if ("copy", WAL) in duties(facts.config):
         copied, ledger = vault.copied(facts.config), send.ledger(facts.config)
         reached = copied and copied.reached if _copied(facts.config) else ledger and ledger.reached
         yield _done("copy", WAL, reached.at if reached else None)
+    passed: dict[str, bool] = {}
+    if facts.config.wal.enabled:
+        for check in continuous.status(facts.run, facts.now).checks:
+            if check.name != continuous.OFF_THE_HOST and check.result != COULD_NOT_VERIFY:
+                passed[check.name] = passed.get(check.name, True) and check.result == PASS
+    for name, whether in passed.items():
+        yield Sample("lifeboat_wal_check_passed", {"check": name}, whether)
 
 
 def _status(facts: Facts) -> Iterator[Sample]:

@@ -29,6 +29,7 @@ from .spans import Span
 
 GO = "go back to an instant"
 _SHOW = "See them all: lifeboat wal instants."
+_UNREAD = 3  # of the backups that could not be read, so many are named
 Stream = tuple[str, int]  # the system identifier of a server, and a timeline
 
 
@@ -132,11 +133,13 @@ class Route:
 
 @dataclass(frozen=True)
 class Catalogue:
-    """windows: oldest first. newest: the timeline that the newest WAL is of; None where there is no WAL."""
+    """windows: oldest first. newest: the timeline that the newest WAL is of; None where there is no WAL. passed_over:
+    backups that could not be read, and why: an instant in them is in no window, and the refusal of it says so."""
 
     windows: tuple[Window, ...]
     runs: tuple[Run, ...]
     newest: Optional[Stream] = None
+    passed_over: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, object]:
         return {"windows": [window.as_dict() for window in self.windows]}
@@ -148,7 +151,7 @@ class Catalogue:
         """
         if not self.windows:
             cause = "no base leads to WAL that was received" if self.runs else "no WAL was received"
-            raise UsageError(GO, str(instant), cause, "Take a base: lifeboat wal base.")
+            raise UsageError(GO, str(instant), f"{cause}{self._unread}", "Take a base: lifeboat wal base.")
         own = [window for window in self.windows if timeline in (0, window.timeline)]
         if not own:
             there = ", ".join(str(number) for number in sorted({window.timeline for window in self.windows}))
@@ -241,7 +244,13 @@ class Catalogue:
             ]
         else:
             near = [f"{format_time(window.since)} to {format_time(window.until.at)}" for window in windows[-2:]]
-        return UsageError(GO, str(instant), cause, f"Instants that can be gone to: {'; '.join(near)}. {_SHOW}")
+        remedy = f"Instants that can be gone to: {'; '.join(near)}. {_SHOW}"
+        return UsageError(GO, str(instant), f"{cause}{self._unread}", remedy)
+
+    @property
+    def _unread(self) -> str:
+        """What of the repository may have had it."""
+        return f" (passed over: {'; '.join(self.passed_over[-_UNREAD:])})" if self.passed_over else ""
 
 
 def _ambiguous(instant: Instant, there: Sequence[Window], left: Sequence[Window]) -> UsageError:

@@ -388,6 +388,7 @@ ELSEWHERE = {
     "LifeboatWatchdog": "it always fires: test_watch.py stops Prometheus, and the dead-man's switch tells",
     "LifeboatChangesBehind": "the objects of the stack that is watched are not followed between two mirrors",
     "LifeboatWalNotOffHost": "the stack of this scenario has no lifeboat_wal; test_rules.py times it by promtool",
+    "LifeboatWalCheckFailed": "the stack of this scenario has no lifeboat_wal; test_rules.py times it by promtool",
     "LifeboatKeeperBehind": "the keeper of this scenario follows no WAL; test_rules.py times it by promtool",
     "LifeboatDrillOverdue": "a drill is a playbook: test_a_drill_that_never_was",
     "LifeboatRunsFailing": "a counter over a day: the alert ends a day after the last failure",

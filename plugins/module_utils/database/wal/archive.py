@@ -13,6 +13,7 @@ from __future__ import annotations
 import io
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Optional
 
@@ -71,7 +72,8 @@ class Archive:
         """What can be gone back to. Raises LifeboatError where what is there cannot be read."""
         histories = {key: self._forks(*key) for key in sorted({(span.system, span.timeline) for span in self.spans})}
         self.marks = tuple(self._marks())
-        return catalogue.assemble(self._bases(), self.spans, histories, self.marks)
+        found = catalogue.assemble(self._bases(), self.spans, histories, self.marks)
+        return replace(found, passed_over=tuple(self.passed_over))
 
     def _bases(self) -> list[Base]:
         bases = []

@@ -51,7 +51,7 @@ _BATCH = 64  # pieces that one note names, so that a long way to catch up is not
 _GAPS = 32  # of the newest that are remembered
 _MARKS = 20
 _ROOM = 2 << 30  # bytes that WAL leaves free in the repository: a night's backup must not fail for it
-NEVER = datetime(1970, 1, 1, tzinfo=timezone.utc)
+NEVER = datetime(typed.YEARS[0], 1, 1, tzinfo=timezone.utc)  # the oldest time that a note may have, to be read again
 _COMPRESS = ("zstd", "-1", "-q", "-c")
 
 
