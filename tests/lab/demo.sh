@@ -14,6 +14,9 @@ play lifeboat.dr.deploy
 step "Somebody writes; a recovery point is taken; the database is lost, and comes back from the point"
 tests/lab/drill.sh database
 
+step "A table is dropped while people write: the WAL names the transaction and the second, and it comes back as of the instant before"
+FAULT=table_dropped tests/lab/drill.sh database
+
 step "Prove that point: the database into a throw-away PostgreSQL, the objects into a scratch bucket, and compare"
 play lifeboat.dr.verify
 
