@@ -19,8 +19,9 @@ from ..settings import scenarios
 from ..settings.config import Config
 from ..stack.runtime import Opened
 from ..wal.segments import format_lsn
-from .faults import database
 
+# After these faults the server answers, and how it was before the loss is in its WAL alone.
+LIVING = ("table_dropped", "database_dropped")
 SENT = 120.0  # seconds until what was committed is in the repository; the receiver has it within one
 _AGAIN = 0.5
 
@@ -28,7 +29,7 @@ _AGAIN = 0.5
 def named(config: Config, scenario: str, fault: str) -> bool:
     """Whether an operator would name an instant after that fault: the server lives, so that nothing else says what it
     is to go back to. A server that is lost goes to the latest instant by itself."""
-    return config.wal.enabled and scenario == scenarios.DATABASE and fault in database.LIVING
+    return config.wal.enabled and scenario == scenarios.DATABASE and fault in LIVING
 
 
 def find(run: Opened, fault: str, since: datetime, *, log: Log, patience: float = SENT) -> Loss:

@@ -124,5 +124,3 @@ FAULTS = (
     ("table_dropped", "the largest table is dropped, with all that depends on it", drop_table),
     ("database_dropped", "the database is dropped", drop_database),
 )
-# After these the server answers, and the data before the loss is in its WAL alone.
-LIVING = ("table_dropped", "database_dropped")
