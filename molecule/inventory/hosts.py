@@ -2,7 +2,8 @@
 """The scenarios' own set of hosts, apart from that of `make lab`. What a stack needs to be protected is the same.
 
 Two sets may stand at the same time: LIFEBOAT_LANE names the set, and its hosts' names begin with it. tests/molecule.sh
-runs three lanes; by hand it is `test`. Where LIFEBOAT_OTHER_STORES is set the shop keeps more than rows and objects.
+runs three lanes; by hand it is `test`. Where LIFEBOAT_OTHER_STORES is set the shop keeps more than rows and objects,
+and where LIFEBOAT_CONTINUOUS is, it can go back to any instant.
 """
 
 from __future__ import annotations
@@ -29,6 +30,9 @@ INVENTORY: dict[str, object] = {
 
 if os.environ.get("LIFEBOAT_OTHER_STORES"):
     INVENTORY["other_stores"] = {"children": ["shop"]}
+
+if os.environ.get("LIFEBOAT_CONTINUOUS"):
+    INVENTORY["continuous"] = {"children": ["shop"]}
 
 if __name__ == "__main__":
     print(json.dumps(INVENTORY))

@@ -14,7 +14,8 @@ description:
     writer and asks the application for every write that it had acknowledged.
   - Draws the verdict, removes what the recovery had put aside, and keeps the record as M(lifeboat.dr.evidence) does.
   - C(PASS) needs all of it, a fault that was seen to take, the recovery's own checks, a transaction within the target,
-    no write lost from before the recovery point. What could not be found out is C(COULD_NOT_VERIFY).
+    no write lost from before the recovery point, or from before O(loss). What could not be found out is
+    C(COULD_NOT_VERIFY).
   - Internal to the role C(drill).
 extends_documentation_fragment:
   - lifeboat.dr.stack
@@ -37,6 +38,10 @@ options:
     description: Of a fault that was chosen at random.
     type: str
     default: ""
+  loss:
+    description: What M(lifeboat.dr.drill_instant) returned. Empty where the recovery did not go to the instant before.
+    type: dict
+    default: {}
   recovery:
     description: The record of the recovery, as M(lifeboat.dr.evidence) returned it; empty where there is none.
     type: dict
@@ -152,10 +157,11 @@ def work(task: Task) -> Result:
     broke = typed.build(evidence_drill.Injected, given["fault"], wrong, "fault", unknown="ignore")
     told = given["recovery"]
     recovery = typed.build(schema.Record, told, wrong, "recovery", unknown="ignore") if told else None
+    loss = typed.build(evidence_drill.Loss, given["loss"], wrong, "loss", unknown="ignore") if given["loss"] else None
     phases = recovery.phases if recovery else ()
     reopened = next((phase.started_at for phase in phases if phase.name == "reopen"), None)
     found = drill.end(
-        config, scenario, broke, recovered=bool(told) and not given["error"], reopened=reopened, log=task.log
+        config, scenario, broke, recovered=bool(told) and not given["error"], reopened=reopened, loss=loss, log=task.log
     )
     record = evidence_record.of_drill(
         config, recovery, replace(found, seed=given["seed"], steady_state=given["steady_state"]), scenario=scenario,
@@ -187,6 +193,7 @@ def main() -> None:
             "chosen": {"type": "str", "default": ""},
             "steady_state": {"type": "str", "default": ""},
             "seed": {"type": "str", "default": ""},
+            "loss": {"type": "dict", "default": {}},
             "recovery": {"type": "dict", "default": {}},
             "error": {"type": "str", "default": ""},
             **DRILL,

@@ -11,8 +11,11 @@ export DEPLOYED=1 WRITE=2 TABLE
 step "Deploy the agent, the backups and their schedule on app1"
 play lifeboat.dr.deploy
 
-step "Somebody writes; a recovery point is taken; the database is lost, and comes back from the point"
+step "Somebody writes; the database is lost with its files, and comes back from a base and the WAL, to the last commit received"
 tests/lab/drill.sh database
+
+step "A table is dropped while people write: the WAL names the transaction and the second, and it comes back as of the instant before"
+FAULT=table_dropped tests/lab/drill.sh database
 
 step "Prove that point: the database into a throw-away PostgreSQL, the objects into a scratch bucket, and compare"
 play lifeboat.dr.verify

@@ -70,6 +70,7 @@ fi
 
 step "Drill: $scenario"
 play lifeboat.dr.drill "${words[@]}"
+told | sed -nE 's/^ *"msg": "((DROP|TRUNCATE) .* by transaction .*)"$/    \1/p' # as `lifeboat when` says it
 shown=$(told | sed -nE 's/^ *"((SCENARIO|database|object_storage|files|dumps|backend|frontend|site)  .*|report: .*)",?$/    \1/p')
 printf '%s\n' "$shown"
 [ -z "${TABLE:-}" ] || sed '/^    report: /d' <<<"$shown" >>"$TABLE"

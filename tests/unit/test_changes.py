@@ -533,6 +533,22 @@ def test_a_look_that_takes_long_is_taken_more_seldom(world: World) -> None:
 # What an operator sees.
 
 
+def test_a_stack_without_a_backup_is_not_looked_at_until_there_is_one(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the unit of a new stack fails each minute of its first day."""
+    monkeypatch.setattr(following.endpoints, "doubts", lambda run, log: Doubts())
+    world.put("a")
+    assert following.observe(world.run, world.at, world.lines.append) is None
+    assert "lifeboat backup objects" in world.lines[-1]
+    (told,) = following.checks(world.run.config, world.at)
+    assert (told.result, "lifeboat backup objects" in told.detail) == ("FAIL", True)
+    with pytest.raises(LifeboatError, match="no backup of the objects is there"):
+        following.observe(world.run, world.at, world.lines.append, force=True)
+    world.backup()
+    assert following.observe(world.run, world.later(), world.lines.append) is not None
+
+
 def test_an_instant_is_taken_from_changes_where_they_reach_it(world: World) -> None:
     world.put("a")
     point = world.backup()

@@ -41,11 +41,16 @@ def test_a_drill_recovers_with_the_roles_of_the_scenarios_playbook(scenario: str
     ]
     assert "tasks" not in play
     first, second = (task for task in load(ROLE / "tasks/recover.yml") if "ansible.builtin.include_role" in task)
+    instants = {"database_recovery_before", "database_recovery_timeline"}
 
     def said(value: Any) -> Any:
         text = str(value).strip("{} ")
         shown = Environment().compile_expression(text)(  # noqa: S701 - no page is made of it
-            __drill_scenario=scenario, inventory_hostname="h", drill_reason="drill", __drill_role=f"{scenario}_recovery"
+            __drill_scenario=scenario,
+            inventory_hostname="h",
+            drill_reason="drill",
+            __drill_role=f"{scenario}_recovery",
+            __drill_loss={},
         )
         return value if shown is None else shown
 
@@ -59,7 +64,8 @@ def test_a_drill_recovers_with_the_roles_of_the_scenarios_playbook(scenario: str
     own = {key: said(value) for key, value in second["vars"].items() if key.startswith(f"{scenario}_recovery_")}
     more = {key: value for key, value in own.items() if not key.endswith(("_confirm", "_reason"))}
     assert own == {f"{scenario}_recovery_confirm": "h", f"{scenario}_recovery_reason": "drill", **more}
-    assert set(more) == ({"files_recovery_point", "files_recovery_exact"} if scenario == "files" else set())
+    named = {"files": {"files_recovery_point", "files_recovery_exact"}, "database": instants}
+    assert set(more) == named.get(scenario, set())
     assert set(more) <= set(load(ROOT / f"roles/{scenario}_recovery/defaults/main.yml"))
 
 
@@ -86,6 +92,31 @@ def test_the_state_of_before_is_named_where_files_were_altered(scenario: str, na
     assert render(point, {**names, **given}) == (POINT if altered else "latest")
     (taken,) = (task for task in load(ROLE / "tasks/begin.yml") if "lifeboat.dr.recovery_point" in task)
     assert taken["register"] == "__drill_point"
+
+
+@pytest.mark.parametrize(
+    ("scenario", "answer", "before", "timeline"),
+    [
+        ("database", {"scenario": "database", "loss": {"before": "0/A41607C8", "timeline": 2}}, "0/A41607C8", 2),
+        ("database", {"scenario": "database", "loss": {}}, "", 0),
+        ("database", None, "", 0),
+        ("files", {"scenario": "database", "loss": {"before": "0/A41607C8", "timeline": 2}}, "", 0),
+    ],
+    ids=["a loss", "none that needs an instant", "nobody looked", "that of the scenario before"],
+)
+def test_a_recovery_goes_to_the_instant_before_the_loss(
+    scenario: str, answer: dict[str, Any] | None, before: str, timeline: int
+) -> None:
+    names = {key: trusted(value) for key, value in load(ROLE / "vars/main.yml").items()}
+    given = {"__drill_scenario": scenario, **({"__drill_instant": answer} if answer else {})}
+    tasks = load(ROLE / "tasks/recover.yml")
+    recovery = [task for task in tasks if "ansible.builtin.include_role" in task][1]["vars"]
+    found = [render(recovery[f"database_recovery_{what}"], {**names, **given}) for what in ("before", "timeline")]
+    assert found == [before, timeline]
+    (looked,) = (task for task in tasks if "lifeboat.dr.drill_instant" in task)
+    assert (looked["register"], tasks.index(looked)) == ("__drill_instant", 1), "before it is recovered"
+    (end,) = (task for task in load(ROLE / "tasks/end.yml") if "lifeboat.dr.drill_end" in task)
+    assert (render(end["lifeboat.dr.drill_end"]["loss"], {**names, **given}) or {}).get("before", "") == before
 
 
 def test_every_scenario_and_every_fault_is_offered_and_described() -> None:

@@ -437,6 +437,30 @@ def test_a_write_from_before_the_recovery_point_must_be_there(tmp_path: Path, at
     assert by_name["writes before the recovery point"] == verdict
 
 
+DROPPED = {
+    "what": "DROP TABLE", "names": ["app.items"], "transaction": 918, "at": format_time(NOW + timedelta(seconds=30)),
+    "before": "0/A41607C8", "timeline": 1,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("at", "verdict"),
+    [(-1, "FAIL"), (29, "FAIL"), (30, "PASS"), (31, "PASS")],
+    ids=["before the backup", "just before the loss", "in its millisecond", "after it"],
+)
+def test_a_write_from_before_the_loss_must_be_there_where_the_recovery_went_to_just_before_it(
+    tmp_path: Path, at: int, verdict: str
+) -> None:
+    """The backup of that instant is dated to the last commit, which may be long before the loss."""
+    record = of_drill(tmp_path, build(tmp_path), loss=DROPPED, **lost(at))
+    assert record["verdict"] == verdict
+    by_name = {check["name"]: check for check in record["checks"]}
+    assert by_name["writes before the loss"]["result"] == verdict
+    assert "DROP TABLE app.items by transaction 918" in by_name["writes before the loss"]["detail"]
+    assert "writes before the recovery point" not in by_name, "that point is not what it went back to"
+    assert problems(record) == []
+
+
 def test_a_drill_that_ended_early(tmp_path: Path) -> None:
     never = of_drill(
         tmp_path, {}, "the stack is not well", injected_at=None, transaction_at=None, proof="", ledger=None

@@ -65,8 +65,10 @@ def test_a_drill_writes_into_every_store_through_what_the_backend_has() -> None:
 
 
 def test_only_the_scenario_that_needs_them_has_them() -> None:
+    asked = ("LIFEBOAT_OTHER_STORES", "LIFEBOAT_CONTINUOUS")
+
     def groups(**more: str) -> dict[str, Any]:
-        environment = {name: value for name, value in os.environ.items() if name != "LIFEBOAT_OTHER_STORES"}
+        environment = {name: value for name, value in os.environ.items() if name not in asked}
         script = [sys.executable, str(ROOT / "molecule" / "inventory" / "hosts.py")]
         done = subprocess.run(script, env={**environment, **more}, capture_output=True, text=True, check=True)
         found: dict[str, Any] = json.loads(done.stdout)
@@ -74,6 +76,8 @@ def test_only_the_scenario_that_needs_them_has_them() -> None:
 
     assert "other_stores" not in groups()
     assert groups(LIFEBOAT_OTHER_STORES="1")["other_stores"] == {"children": ["shop"]}
+    assert "continuous" not in groups()
+    assert groups(LIFEBOAT_CONTINUOUS="1")["continuous"] == {"children": ["shop"]}
     asking = [
         path.parent.name
         for path in (ROOT / "molecule").glob("*/molecule.yml")

@@ -12,6 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 ANSIBLE = """#!/bin/sh
 echo "TASK [something]"; echo "ran $*"
 case "$*" in *dr.drill*) cat <<'END'
+    "msg": "DROP TABLE app.items by transaction 7 at 06:00: lifeboat recover database --before 0/1"
         "SCENARIO  FAULT",
         "database  corrupted  36 s  PASS",
         "report: /r.html"
@@ -48,10 +49,11 @@ def test_a_demo_is_one_line_a_step(tmp_path: Path) -> None:
     assert code == 0, shown
     steps = [line for line in shown if line.startswith("==> [")]
     results = [line for line in shown if line not in steps]
-    assert len(steps) == 19
+    assert len(steps) == 22
     row = "    database  corrupted  36 s  PASS"
-    each = ["    SCENARIO  FAULT", row, "    report: /r.html"]
-    assert results == [*each * 4, "    SCENARIO  FAULT", *[row] * 4], (
+    lost = "    DROP TABLE app.items by transaction 7 at 06:00: lifeboat recover database --before 0/1"
+    each = [lost, "    SCENARIO  FAULT", row, "    report: /r.html"]
+    assert results == [*each * 5, "    SCENARIO  FAULT", *[row] * 5], (
         "the last table has every drill's row, and one head"
     )
     assert "TASK [something]" in log and "ran -i inventories/lab lifeboat.dr.escrow" in log

@@ -203,6 +203,13 @@ def test_a_deployment_sets_the_jobs_of_database_and_configuration_at_once() -> N
     )
 
 
+def test_the_vault_has_its_buckets_before_a_base_and_wal_go_there() -> None:
+    """`lifeboat wal enable` takes a base at once, which ended as failed on each new host."""
+    (play,) = yaml.safe_load((ROOT / "playbooks/deploy.yml").read_text(encoding="utf-8"))
+    roles = [role["role"].rpartition(".")[2] for role in play["roles"]]
+    assert roles.index("object_storage_backup") < roles.index("database_wal")
+
+
 @pytest.mark.parametrize("role", ["database_backup", "object_storage_backup", "config_backup", "database_wal"])
 def test_the_roles_give_jobs_that_can_be_read(role: str) -> None:
     variables = yaml.safe_load((ROOT / f"roles/{role}/vars/main.yml").read_text(encoding="utf-8"))

@@ -58,7 +58,7 @@ def _switch(run: Opened, arguments: argparse.Namespace, log: Log) -> Answer:
 def _observe(run: Opened, arguments: argparse.Namespace, log: Log) -> Answer:
     state = following.observe(run, clock.now(), log, force=arguments.now)
     if state is None:
-        return 0, {"looked": False}, ["it is not time for the next look"]
+        return 0, {"looked": False}, ["there was no look"]
     reached = format_time(state.reached.at)
     result = {"looked": True, "reached": reached, "changes": state.changes, "objects": state.objects}
     return 0, result, [f"{state.changes} changes of {state.objects} objects, until {reached}"]

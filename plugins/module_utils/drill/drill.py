@@ -16,7 +16,7 @@ from ..base import clock, typed
 from ..base.checks import FAIL, PASS, Check
 from ..base.errors import LifeboatError, Log, UsageError
 from ..base.filesystem import explained
-from ..evidence.drill import Account, Injected
+from ..evidence.drill import Account, Injected, Loss
 from ..frontend import assess as frontend_assess
 from ..settings.config import Config
 from ..settings.scenarios import FRONTEND
@@ -84,16 +84,17 @@ def serve_again(config: Config, scenario: str, *, seconds: float, log: Log) -> d
 
 
 def end(
-    config: Config, scenario: str, broke: Injected, *, recovered: bool, reopened: Optional[datetime] = None, log: Log
-) -> Account:
+    config: Config, scenario: str, broke: Injected, *, recovered: bool, reopened: Optional[datetime] = None,
+    loss: Optional[Loss] = None, log: Log,
+) -> Account:  # fmt: skip
     """Return what was found afterwards. Whatever cannot be found out is left out and said in problems: it is no pass.
 
     reopened: when the recovery began to start the application. The writer's transactions after it end the clock: ours
-    are later, by the time that the recovery needs to record what it did.
+    are later, by the time that the recovery needs to record what it did. loss: what it went back before, if anything.
     """
     path = ledger.path_of(config)
     target = config.drill.rpo_target_seconds
-    seen = Account(broke.fault, broke.proof, injected_at=broke.injected_at, rpo_target_seconds=target)
+    seen = Account(broke.fault, broke.proof, injected_at=broke.injected_at, rpo_target_seconds=target, loss=loss)
     if broke.ledger:
         with explained("keep the ledger", path):
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -41,13 +41,27 @@ class Injected:
 
 
 @dataclass(frozen=True)
+class Loss:
+    """What `lifeboat when` says of a fault. what: such as `DROP TABLE`; names: of what it was done to. at: when it was
+    committed; before: the position of that, up to which the recovery goes. command: what an operator pastes."""
+
+    what: str = ""
+    names: tuple[str, ...] = ()
+    transaction: int = 0
+    at: Optional[datetime] = None
+    before: str = ""
+    timeline: int = 0
+    command: str = ""
+
+
+@dataclass(frozen=True)
 class Account:
     """What was seen of a drill. What is missing is no pass.
 
     proof: how one saw that the fault took; seed: of a fault that was chosen at random; steady_state: in words;
     transaction_at: of the first business transaction that was verified; seconds: from the fault to it by the monotonic
     clock, where known; rpo_seconds: the age of the oldest lost write; evidence: the ids of the recoveries' own records;
-    problems: why something of this is not known.
+    problems: why something of this is not known. loss: where the recovery went to the instant just before it.
     """
 
     fault: str = ""
@@ -62,12 +76,14 @@ class Account:
     rpo_target_seconds: Optional[float] = None
     evidence: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
+    loss: Optional[Loss] = None
 
 
 def drilled(account: Account, until: Optional[datetime]) -> Drilled:
     """(what the record says of the drill, its checks, seconds from fault to transaction or None, rpo).
 
-    until: no earlier write may be lost: the recovery point's instant, or the fault's where nothing was restored.
+    until: no earlier write may be lost: the recovery point's instant, or the fault's where nothing was restored. Where
+    the recovery went to the instant just before a loss, none that was acknowledged before the loss was committed.
     """
     seconds, injected, served = account.seconds, account.injected_at, account.transaction_at
     if seconds is None and injected and served:
@@ -84,7 +100,9 @@ def drilled(account: Account, until: Optional[datetime]) -> Drilled:
         lost = 0.0
     lost = None if lost is None else round(lost, 2)
     checks.append(_loss(ledger, lost, target, account.problems))
-    if ledger and until:
+    if ledger and account.loss and account.loss.at:
+        checks.append(_promise_of_instant(ledger, account.loss, account.loss.at))
+    elif ledger and until:
         checks.append(_promise(ledger, until))
     how = "from the writer's ledger: acknowledged before the fault, and absent after the recovery"
     counted = Ledger(ledger.acknowledged, ledger.present, ledger.lost, ledger.unexpected) if ledger else None
@@ -102,6 +120,15 @@ def _promise(ledger: Compared, until: datetime) -> Check:
         words = f"one acknowledged at {format_time(first)} is lost, though all before {last} must be there"
         return Check(name, FAIL, words)
     return Check(name, PASS, f"all that was acknowledged before {last} is there")
+
+
+def _promise_of_instant(ledger: Compared, loss: Loss, at: datetime) -> Check:
+    """What was acknowledged before a loss was committed has its own COMMIT before that, and is there."""
+    name, first = "writes before the loss", ledger.first_lost
+    which = f"{loss.what} {', '.join(loss.names)} by transaction {loss.transaction}, {format_time(at)}"
+    if first and first < at:
+        return Check(name, FAIL, f"one acknowledged at {format_time(first)} is lost, though it came before the {which}")
+    return Check(name, PASS, f"all that was acknowledged before the {which}, is there")
 
 
 def _loss(

@@ -119,7 +119,7 @@ def checked(config: Config, now: datetime) -> Iterator[Check]:
         return
     state = ledger(config)
     if state is None:
-        yield Check(CHECK, FAIL, "nobody looked yet: lifeboat changes enable")
+        yield Check(CHECK, FAIL, "nobody looked yet: lifeboat backup objects, then lifeboat changes enable")
         return
     age, most = (now - state.reached.at).total_seconds(), allowed(config, state)
     left = "; ".join(f"not of the bucket {named(name)}: {why}" for name, why in state.left.items())

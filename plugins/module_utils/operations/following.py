@@ -20,6 +20,8 @@ from ..base.errors import LifeboatError, LockedError, Log
 from ..database.wal import send
 from ..mirror import follow
 from ..mirror.follow import Ledger
+from ..repository import repositories
+from ..repository.components import OBJECTS
 from ..settings.config import Config
 from ..stack.runtime import Opened
 from ..vault import endpoints
@@ -89,8 +91,12 @@ def disable(run: Opened, log: Log, *, dry_run: bool = False) -> list[str]:
 
 
 def observe(run: Opened, now: datetime, log: Log, *, force: bool = False) -> Optional[Ledger]:
-    """One look, where it is time for it or it is forced; None where it is not, or a mirror is being taken."""
+    """One look, where it is time for it or it is forced; None where it is not, a mirror is being taken, or none was."""
     if not force and not follow.is_due(run.config, now):
+        return None
+    if not force and not repositories.repository_of(run).published(OBJECTS):
+        # Of a new stack until its first night: `status` says so, and a unit that fails each minute says no more.
+        log("the first look follows the first backup of the objects: lifeboat backup objects")
         return None
     try:
         return follow.follow(run, log=log, doubts=endpoints.doubts(run, log=log))
