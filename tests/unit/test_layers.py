@@ -66,9 +66,8 @@ def test_a_module_takes_little_along() -> None:
     # The gauge of long work and the frame of a phase go along with each; the formats of WAL with prune and verify, and
     # what stands at an instant, and fills a lost server from there, with the plan of a database;
     # where a dump's snapshot is in the WAL with what dumps, and the server that proves a base with verify;
-    # where a dump's snapshot is in the WAL with what dumps, and the server that proves a base with verify;
-    # what leads to an instant with the plan of a site; what reads the WAL, and looks at the objects, with the drill that
-    # goes back to one.
+    # what leads to an instant with the plan of a site;
+    # what reads the WAL, and looks at the objects, with the drill that goes back to an instant.
     assert mean < 68.5
 
 
