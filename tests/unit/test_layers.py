@@ -65,8 +65,9 @@ def test_a_module_takes_little_along() -> None:
     print(f"{mean:.1f} files of the core go along with a module, {max(sizes.values())} at most", sizes)
     # The gauge of long work and the frame of a phase go along with each; the formats of WAL with prune and verify, and
     # what stands at an instant, and fills a lost server from there, with the plan of a database;
-    # where a dump's snapshot is in the WAL with what dumps, and the server that proves a base with verify.
-    assert mean < 66.9
+    # where a dump's snapshot is in the WAL with what dumps, and the server that proves a base with verify; what sends
+    # spans on to the vault with what says how they stand there.
+    assert mean < 67
 
 
 def test_faults_go_to_hosts_marked_for_drills_only() -> None:
