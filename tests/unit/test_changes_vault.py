@@ -144,6 +144,28 @@ def test_a_closed_span_is_a_backup_in_the_vault(world: Protected) -> None:
     assert next(iter(points.continuous(world.there, "shop")["changes"])).good
 
 
+def test_a_manifest_that_was_refused_comes_before_the_next_look(
+    world: Protected, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All notes are there, so that nothing but the manifest is lacking."""
+    real = Vault._write_new
+
+    def write(self: Vault, parts: tuple[str, ...], data: bytes) -> bool:
+        if parts[-1] == "manifest.json":
+            raise LifeboatError("write", "s3://copies", "slow down")
+        return real(self, parts, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Vault, "_write_new", write)
+        while not store(world.root).published("changes"):
+            world.write()
+    assert world.there.published("changes") == []
+    world.later(61)
+    follow.push(world.run, world.lines.append)
+    assert world.there.published("changes") == store(world.root).published("changes")
+    world.same()
+
+
 def test_a_vault_that_was_away_is_brought_up_to_date_in_order_by_looks_that_write_nothing(world: Protected) -> None:
     world.write("a")
     reached = world.copied.reached
@@ -368,6 +390,22 @@ def test_a_note_that_does_not_follow_is_not_sent(world: Protected) -> None:
     assert "it is note 1 of" in world.copied.passed_over[folder.name]
 
 
+def test_a_note_after_another_note_is_not_sent(world: Protected) -> None:
+    """It is the second, and another one was the first."""
+    world.there.away = "away"
+    world.write("a")
+    world.write("b")
+    path = world.open_span() / "note-000002.json"
+    note = notes.parse(changes.Note, path.read_bytes(), path.parent.name, 2)
+    path.chmod(0o600)
+    path.write_bytes(notes.to_bytes(replace(note, previous="0" * 64)))
+    world.there.away = ""
+    world.later()
+    follow.push(world.run, world.lines.append)
+    assert world.there.notes("changes", path.parent.name) == ["note-000001.json"]
+    assert "does not follow the note before it" in world.copied.passed_over[path.parent.name]
+
+
 def test_another_stacks_vault_is_not_written_to(world: Protected) -> None:
     other = Vault.__mro__[1](world.there.root)  # type: ignore[call-arg]
     other.stack = "wiki"
@@ -448,14 +486,10 @@ def test_files_that_no_note_names_are_no_span(world: Protected) -> None:
 # What goes.
 
 
-def test_an_open_span_that_nobody_closes_goes_with_the_window(
-    world: Protected, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_open_span_that_nobody_closes_goes_with_the_window(world: Protected) -> None:
     world.write("a")
-    orphan = world.open_span().name
-    shutil.rmtree(world.open_span())
-    world.later(DAY.total_seconds())
-    for _ in range(10):
+    orphan = world.open_span()
+    for _ in range(11):
         world.later(DAY.total_seconds())
         world.backup()
     sides = [
@@ -463,10 +497,11 @@ def test_an_open_span_that_nobody_closes_goes_with_the_window(
         for name, repo in (("repository", store(world.root)), ("vault", world.there))
     ]
     own, there = prune._trails(world.run.config, sides, world.at, {})
-    assert (own.delete, there.delete) == ([], [orphan])
-    own, there = prune._trails(world.run.config, [sides[1], sides[0]], world.at, {})
     assert (own.delete, there.delete) == ([], []), "one that the repository has may go on"
-    prune._hide(world.there, orphan)
+    shutil.rmtree(orphan)
+    own, there = prune._trails(world.run.config, sides, world.at, {})
+    assert (own.delete, there.delete) == ([], [orphan.name])
+    prune._hide(world.there, orphan.name)
     assert world.there.ids("changes") == []
 
 

@@ -118,7 +118,7 @@ RELAY = Relay(CHANGES, SENT, Copied, Note, lambda config: config.objects.bandwid
 
 def copied(config: Config) -> Optional[Copied]:
     """What this host remembers of the spans in the vault of today; None where nothing was sent there."""
-    return RELAY.read(config)
+    return RELAY.known(config)
 
 
 def push(run: Opened, log: Log) -> None:

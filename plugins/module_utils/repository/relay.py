@@ -73,7 +73,7 @@ class Relay(Generic[C]):
     bandwidth: Callable[[Config], str]
     seconds: float
 
-    def read(self, config: Config) -> Optional[C]:
+    def known(self, config: Config) -> Optional[C]:
         """What this host remembers of the vault of today; None where nothing was sent there."""
         try:
             state = typed.maybe(self.copied, filesystem.read_plain(config.state / self.ledger))
@@ -87,7 +87,7 @@ class Relay(Generic[C]):
         """Bring the vault up to date, as far as the time of a pass goes. None where there is no vault. Never raises for
         a vault that fails. opened: the span that is written to, reached: what of it is noted. at_once: also right after
         a failure. The caller holds a lock, so that no two do this at once."""
-        state, now = self.read(run.config) or self.copied(copies.location(run.config)), clock.now()
+        state, now = self.known(run.config) or self.copied(copies.location(run.config)), clock.now()
         if state.failed and state.tried_at and timedelta() <= now - state.tried_at < _REST and not at_once:
             return state
         work = _Push(self, run, log, state)

@@ -32,7 +32,7 @@ RELAY = Relay(WAL, LEDGER, Copied, Note, lambda config: config.wal.bandwidth, se
 
 def copied(config: Config) -> Optional[Copied]:
     """What this host remembers of the vault of today; None where nothing was sent there."""
-    return RELAY.read(config)
+    return RELAY.known(config)
 
 
 def push(run: Opened, log: Log, opened: str, reached: Optional[Reached], *, at_once: bool = False) -> Optional[Copied]:
