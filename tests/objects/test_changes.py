@@ -6,22 +6,28 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import time
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import clock
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LifeboatError
 from ansible_collections.lifeboat.dr.plugins.module_utils.mirror import back, changes, follow
 from ansible_collections.lifeboat.dr.plugins.module_utils.mirror.listing import Point
-from ansible_collections.lifeboat.dr.plugins.module_utils.repository import repositories
+from ansible_collections.lifeboat.dr.plugins.module_utils.operations import following
+from ansible_collections.lifeboat.dr.plugins.module_utils.repository import copies, repositories
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.details import ObjectsDetails
 from ansible_collections.lifeboat.dr.plugins.module_utils.s3 import bucket
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack import runtime
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
-from s3_servers import SeaweedFS
+from config_world import keys as new_key
+from s3_servers import SeaweedFS, wipe
 from test_mirror import HOSTILE, MakeBucket, World, body_of, other, versioned
 from test_quirks import later
+from test_recover import KEYS, Case, bad
 
 
 @pytest.fixture
@@ -111,3 +117,59 @@ def test_no_key_is_taken_for_another_one(world: World, weed: SeaweedFS, make_buc
     # Of a folder's own object SeaweedFS lists another ETag among the versions than it gives.
     twice = [(each.entry.key, each.at) for each in written[state.changes :] if each.entry.key != "dir/"]
     assert not twice, again
+
+
+@pytest.fixture
+def case(tmp_path: Path, weed: SeaweedFS, make_bucket: MakeBucket, monkeypatch: pytest.MonkeyPatch) -> Case:
+    """A stack whose bucket is followed, with copies of its repository in the vault, encrypted."""
+    made = Case(tmp_path, weed, make_bucket(weed), weed, make_bucket(weed), False)
+    weed.client.put_bucket_versioning(Bucket=made.bucket, VersioningConfiguration={"Status": "Enabled"})
+    monkeypatch.setattr(runtime, "connect", lambda config: made.process)
+    made.key, recipient = new_key(tmp_path)
+    made.config = replace(
+        made.config,
+        objects=replace(made.config.objects, changes_seconds=1),
+        vault=replace(made.config.vault, repository_bucket=make_bucket(weed)),
+        encryption=replace(made.config.encryption, recipients=(recipient,)),
+    )
+    return made
+
+
+@pytest.mark.parametrize("wiped", [False, True], ids=["bucket altered", "bucket lost"])
+def test_an_instant_of_the_open_hour_from_the_vault_alone(case: Case, wiped: bool) -> None:
+    """The repository of the host is gone, and what it remembers. The span was never closed."""
+    run = Opened(case.config)
+    case.fill()
+    case.backup()
+    assert copies.catch_up(run, log=case.said.append).failed == ()
+    time.sleep(2.1)
+    put = {"Bucket": case.bucket, "ContentType": "text/y", "Metadata": {"origin": "later"}}
+    case.client.put_object(Key="root", Body=b"overwritten", Tagging="kind=second", **put)
+    case.client.put_object(Key="new", Body=b"new", **put)
+    case.client.delete_object(Bucket=case.bucket, Key=KEYS[0])
+    assert following.observe(run, clock.now(), case.said.append, force=True)
+    time.sleep(2.1)
+    case.client.put_object(Key="root", Body=b"overwritten twice", **put)
+    case.client.delete_object(Bucket=case.bucket, Key="new")
+    case.client.delete_object(Bucket=case.bucket, Key=KEYS[1])
+    time.sleep(2.1)
+    instant, expected = datetime.now(timezone.utc), case.portrait()
+    time.sleep(2.1)
+    for key in KEYS[2:]:
+        case.client.put_object(Key=key, Body=b"encrypted by somebody", **put)
+    case.client.delete_object(Bucket=case.bucket, Key="big")
+    assert following.observe(run, clock.now(), case.said.append, force=True)
+    store = copies.vault(run)
+    assert store is not None
+    assert (store.published("changes"), len(store.growing("changes"))) == ([], 1)
+    (off,) = (check for check in following.checks(case.config, clock.now()) if check.name == follow.OFF_THE_HOST)
+    assert off.result == "PASS", off.detail
+    assert " in the vault" in str([check.detail for check in following.checks(case.config, clock.now())])
+    shutil.rmtree(case.root / "backup")
+    shutil.rmtree(case.root / "state")
+    if wiped:
+        wipe(case.client, case.bucket)
+    found = case.recover(before=instant, exact=True)
+    assert found["backup"]["place"] == "vault"
+    assert bad(found) == []
+    assert case.portrait() == expected

@@ -86,7 +86,12 @@ class Process:
 
 
 class Case:
-    """One bucket with objects of every kind, mirrored to a vault. `ours`: the server is the stack's to restart."""
+    """One bucket with objects of every kind, mirrored to a vault. `ours`: the server is the stack's to restart.
+
+    key: the identity that an operator gives to a recovery.
+    """
+
+    key = ""
 
     def __init__(self, root: Path, source: Server, bucket: str, vault: Server, mirrored: str, ours: bool) -> None:
         self.root, self.source, self.bucket, self.vault, self.mirrored = root, source, bucket, vault, mirrored
@@ -137,7 +142,7 @@ class Case:
         return portrait(self.client, self.bucket)
 
     def plan(self, **request: Any) -> dict[str, Any]:
-        made = objects_plan.make(Opened(self.config), Request(**request), log=self.said.append)
+        made = objects_plan.make(Opened(self.config, self.key), Request(**request), log=self.said.append)
         self.made, found = made, typed.plain(made)
         return dict(found)
 
@@ -145,12 +150,15 @@ class Case:
         """As the role does it: plan, protect, restore."""
         made = self.plan(**request)
         assert made["needed"], "; ".join(made["steps"])
-        protected = typed.plain(objects_recovery.protect(Opened(self.config), self.made, log=self.said.append))
+        protected = typed.plain(
+            objects_recovery.protect(Opened(self.config, self.key), self.made, log=self.said.append)
+        )
         if protected["mode"] == "started":
             return {**made, **protected}
         restored = objects_recovery.restore_objects(
-            Opened(self.config), made["backup"]["id"], log=self.said.append, fresh=protected["fresh"],
-            requested=made["asked"], **{name: made[name] for name in ("stamp", "prefix", "exact", "partial", "state")},
+            Opened(self.config, self.key), made["backup"]["id"], log=self.said.append, fresh=protected["fresh"],
+            requested=made["asked"], location=made["backup"]["place"],
+            **{name: made[name] for name in ("stamp", "prefix", "exact", "partial", "state")},
         )  # fmt: skip
         return {**made, **protected, **typed.plain(restored)}
 

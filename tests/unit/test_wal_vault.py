@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Optional
@@ -274,11 +275,11 @@ def test_the_time_of_a_pass_ends_and_the_next_goes_on(world: Protected, monkeypa
     for _ in range(3):
         world.write()
     world.vault = kept
-    monkeypatch.setattr(vault, "_TURN", -1.0)
+    monkeypatch.setattr(vault, "RELAY", replace(vault.RELAY, seconds=-1.0))
     world.write()
     assert [name for name in world.there.written if name.startswith("0")] == []
     assert any("goes on in the next pass" in text for text in world.log)
-    monkeypatch.setattr(vault, "_TURN", 30.0)
+    monkeypatch.setattr(vault, "RELAY", replace(vault.RELAY, seconds=30.0))
     world.write()
     world.same()
 

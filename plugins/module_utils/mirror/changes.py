@@ -16,6 +16,7 @@ Beside a file that is encrypted lies one in the clear, with nothing but the vers
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import gzip
 import io
@@ -174,6 +175,15 @@ def _read(repo: Repository, identity: str, stack: str, *, closed: bool) -> Span:
     return of_manifest(manifest)
 
 
+def read_open(repo: Repository, ids: Iterable[str], stack: str) -> list[Span]:
+    """Those of these spans that are open and can be read."""
+    spans = []
+    for identity in ids:
+        with contextlib.suppress(LifeboatError):
+            spans.append(_read(repo, identity, stack, closed=False))
+    return spans
+
+
 def of_notes(chain: Sequence[tuple[Note, str]]) -> Span:
     """The span that these notes are of, which is open."""
     first, last = chain[0][0], chain[-1][0]
@@ -266,7 +276,8 @@ def parse_line(raw: bytes, subject: str) -> Change:
 
 @dataclass(frozen=True)
 class Trail:
-    """Every span of a repository, oldest first, open ones last. unread: those that cannot be read, and why."""
+    """Every span of a repository, or of a vault's, oldest first, open ones last. unread: those that cannot be read, and
+    why."""
 
     repo: Repository
     spans: tuple[Span, ...] = ()
@@ -281,6 +292,8 @@ class Trail:
         for identity in ids:
             if since is not None and dated(identity) < since - DAY and identity in closed:
                 continue
+            if identity not in closed and not repo.notes(CHANGES, identity):
+                continue  # what no note names is not in it: a sender was killed before the first
             try:
                 spans.append(_read(repo, identity, stack, closed=identity in closed))
             except LifeboatError as exc:

@@ -27,14 +27,15 @@ from typing import NamedTuple, Optional, Union
 from ..base import clock, filesystem, lock, throttle, typed
 from ..base.checks import FAIL, PASS, Check
 from ..base.clock import format_time
-from ..base.errors import LifeboatError, Log, NotFoundError, UsageError
+from ..base.errors import LifeboatError, LockedError, Log, NotFoundError, UsageError
 from ..base.text import named
 from ..recovery import state as recovery_state
-from ..repository import catalog, notes, repositories
+from ..repository import catalog, copies, notes, relay, repositories
 from ..repository.base import MANIFEST, dated
 from ..repository.components import CHANGES, OBJECTS
 from ..repository.details import SPAN_PIECES, ObjectsDetails
 from ..repository.notes import Entry
+from ..repository.relay import Relay
 from ..s3 import bucket, copier
 from ..s3.bucket import TRUST, Bucket, Doubts, Listed, Version, Watch
 from ..s3.copier import Copier, Shared
@@ -50,6 +51,7 @@ from .listing import Point, RawEntry
 
 FOLLOW = "follow the objects"
 LEDGER, CHECK = "changes.json", "object changes"
+SENT, OFF_THE_HOST = "changes-sent-vault.json", "object changes off the host"
 TIMES = 20  # a look is taken at most once in so many times as long as the last one took
 _BATCH = 500  # changes that one note names, so that a long way to catch up is noted on the way
 _BATCH_BYTES = 4 << 20
@@ -103,6 +105,38 @@ def remember(config: Config, state: Ledger) -> None:
     filesystem.remember(config.state / LEDGER, data, attempted="remember what was followed")
 
 
+@dataclass(frozen=True)
+class Copied(relay.Copied):
+    """reached: every change of the buckets before that is in the spans there, as Reached says."""
+
+    reached: Optional[Reached] = None
+
+
+# The next look waits for it: so a pass has a few seconds, and the next one goes on.
+RELAY = Relay(CHANGES, SENT, Copied, Note, lambda config: config.objects.bandwidth, seconds=5.0)
+
+
+def copied(config: Config) -> Optional[Copied]:
+    """What this host remembers of the spans in the vault of today; None where nothing was sent there."""
+    return RELAY.known(config)
+
+
+def push(run: Opened, log: Log) -> None:
+    """Send on to the vault what it lacks of what was noted. Asks it nothing where it lacks nothing, and raises nothing
+    where it fails: that is in its own ledger."""
+    state = ledger(run.config)
+    if state is None:
+        return
+    try:
+        with lock.held(f"{run.config.stack}.changes", "send the changes to the vault"):
+            closed = repositories.repository_of(run).read_file(CHANGES, state.span, MANIFEST) is not None
+            RELAY.push(run, log, "" if closed else state.span, state.reached)
+    except LockedError:
+        pass  # another look sends them
+    except LifeboatError as exc:
+        log(f"not in the vault: {exc}")
+
+
 def interval(config: Config, state: Optional[Ledger]) -> float:
     """Seconds from one look to the next."""
     return max(config.objects.changes_seconds, TIMES * (state.listing_seconds if state else 0.0))
@@ -126,6 +160,22 @@ def checked(config: Config, now: datetime) -> Iterator[Check]:
     words = f"every change before {format_time(state.reached.at)} is written down"
     good = -60 <= age <= most and not left
     yield Check(CHECK, PASS if good else FAIL, "; ".join(filter(None, (words, left))), round(age, 1), most, "s")
+    if copies.configured(config):
+        yield _off_the_host(config, state, now)
+
+
+def _off_the_host(config: Config, state: Ledger, now: datetime) -> Check:
+    """By what was sent to the vault, which is not asked: that is done after each look."""
+    copy = copied(config)
+    if copy is None or copy.reached is None:
+        failed = f": {copy.failed}" if copy and copy.failed else ""
+        return Check(OFF_THE_HOST, FAIL, f"nothing is in {copies.location(config)} yet{failed}")
+    age, most = (now - copy.reached.at).total_seconds(), allowed(config, state)
+    words = f"every change before {format_time(copy.reached.at)} is written down in {copy.location}"
+    failed = f"the last attempt failed: {copy.failed}" if copy.failed else ""
+    good = -60 <= age <= most and not copy.lacks
+    text = "; ".join(filter(None, (words, failed, copy.lacks)))
+    return Check(OFF_THE_HOST, PASS if good else FAIL, text, round(age, 1), most, "s")
 
 
 def is_due(config: Config, now: datetime) -> bool:

@@ -516,8 +516,7 @@ def _off_the_host(run: Opened, state: Optional[Ledger], copied: Optional[Copied]
         failed = f": {copied.failed}" if copied and copied.failed else ""
         return Check(name, FAIL, f"nothing is in {copies.location(config)} yet{failed}")
     where = f"in {copied.location}" + (f"; the last attempt failed: {copied.failed}" if copied.failed else "")
-    lacks = "; ".join(f"{identity} is not there: {why}" for identity, why in copied.passed_over.items())
-    return _in_time(config, name, copied.reached, where, now, lacks)
+    return _in_time(config, name, copied.reached, where, now, copied.lacks)
 
 
 def _base(run: Opened, state: Optional[Ledger]) -> Check:

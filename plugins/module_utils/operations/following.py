@@ -17,11 +17,12 @@ from typing import Optional
 from ..base.checks import COULD_NOT_VERIFY, PASS, Check, verdict
 from ..base.clock import format_time
 from ..base.errors import LifeboatError, LockedError, Log
-from ..database.wal import send
+from ..database.wal import send, vault
 from ..mirror import follow
 from ..mirror.follow import Ledger
-from ..repository import repositories
+from ..repository import copies, repositories
 from ..repository.components import OBJECTS
+from ..repository.relay import Copied
 from ..settings.config import Config
 from ..stack.runtime import Opened
 from ..vault import endpoints
@@ -91,46 +92,52 @@ def disable(run: Opened, log: Log, *, dry_run: bool = False) -> list[str]:
 
 
 def observe(run: Opened, now: datetime, log: Log, *, force: bool = False) -> Optional[Ledger]:
-    """One look, where it is time for it or it is forced; None where it is not, a mirror is being taken, or none was."""
-    if not force and not follow.is_due(run.config, now):
-        return None
-    if not force and not repositories.repository_of(run).published(OBJECTS):
-        # Of a new stack until its first night: `status` says so, and a unit that fails each minute says no more.
-        log("the first look follows the first backup of the objects: lifeboat backup objects")
-        return None
+    """One look, where it is time for it or it is forced; None where it is not, a mirror is being taken, or no backup was
+    taken. Whatever became of it, what the vault lacks of the looks before goes there."""
     try:
+        if not force and not follow.is_due(run.config, now):
+            return None
+        if not force and not repositories.repository_of(run).published(OBJECTS):
+            # Of a new stack until its first night: `status` says so, and a unit that fails each minute says no more.
+            log("the first look follows the first backup of the objects: lifeboat backup objects")
+            return None
         return follow.follow(run, log=log, doubts=endpoints.doubts(run, log=log))
     except LockedError as exc:
         if force:
             raise
         log(f"the next look follows: {exc.cause}")
         return None
+    finally:
+        follow.push(run, log)
 
 
 @dataclass(frozen=True)
 class Following:
-    """How it stands. state: what the last look found."""
+    """How it stands. state: what the last look found. copied: what of the changes is in the vault."""
 
     checks: tuple[Check, ...]
     state: Optional[Ledger]
+    copied: Optional[Copied] = None
 
     @property
     def verdict(self) -> str:
         return verdict(self.checks)
 
     def as_dict(self) -> dict[str, object]:
-        state = self.state
+        state, off_the_host = self.state, self.copied.reached if self.copied else None
         return {
             "verdict": self.verdict,
             "checks": [check.as_dict() for check in self.checks],
             "reached": format_time(state.reached.at) if state else "",
+            "off_the_host": format_time(off_the_host.at) if off_the_host else "",
             "listing_seconds": state.listing_seconds if state else 0.0,
             "left": dict(state.left) if state else {},
         }
 
 
 def status(run: Opened, now: datetime) -> Following:
-    return Following(tuple(checks(run.config, now)), follow.ledger(run.config))
+    config = run.config
+    return Following(tuple(checks(config, now)), follow.ledger(config), follow.copied(config))
 
 
 def checks(config: Config, now: datetime) -> Iterator[Check]:
@@ -142,11 +149,12 @@ def checks(config: Config, now: datetime) -> Iterator[Check]:
 
 
 def _rpo(config: Config, state: Ledger, now: datetime) -> Check:
-    """How much a loss of this very moment would cost, of rows and of objects, on this host."""
+    """How much a loss of this very moment would cost, of rows and of objects: with this host, and with what the vault
+    has where the host is lost."""
     objects = (now - state.reached.at).total_seconds()
     every = follow.interval(config, state)
-    words = [f"objects {_span(objects)} here ({state.objects} objects, a look takes {state.listing_seconds:.1f} s and"
-             f" comes every {every:.0f} s)"]  # fmt: skip
+    words = [f"objects {_span(objects)} here{_in_vault(config, follow.copied(config), now)} ({state.objects} objects, a"
+             f" look takes {state.listing_seconds:.1f} s and comes every {every:.0f} s)"]  # fmt: skip
     rows: Optional[float] = None
     if config.wal.enabled:
         try:
@@ -154,12 +162,21 @@ def _rpo(config: Config, state: Ledger, now: datetime) -> Check:
         except LifeboatError as exc:
             return Check(RPO, COULD_NOT_VERIFY, f"what was sent of the rows is not known: {exc.cause}")
         rows = (now - sent.reached.at).total_seconds() if sent and sent.reached else None
-        words.insert(0, "rows: nothing was sent yet" if rows is None else f"rows {_span(rows)} here")
+        there = _in_vault(config, vault.copied(config), now)
+        words.insert(0, "rows: nothing was sent yet" if rows is None else f"rows {_span(rows)} here{there}")
         if rows is None:
             return Check(RPO, COULD_NOT_VERIFY, "; ".join(words))
     both = max(rows or 0.0, objects)
     words.append(f"rows and objects together {_span(both)}")
     return Check(RPO, PASS, "; ".join(words), round(both, 1), None, "s")
+
+
+def _in_vault(config: Config, copied: Optional[Copied], now: datetime) -> str:
+    """What the vault adds to the words on this host; empty where no copies are kept there."""
+    if not copies.configured(config):
+        return ""
+    reached = copied.reached if copied else None
+    return f", {_span((now - reached.at).total_seconds())} in the vault" if reached else ", nothing in the vault yet"
 
 
 def _span(seconds: float) -> str:

@@ -172,9 +172,9 @@ def duties(config: Config) -> dict[tuple[str, str], timedelta]:
     found.update({(f"verify_{LEVELS[-1]}", kind.name): proof for kind in watched(config)})
     if any(kind.tied for kind in kinds) or not config.database.enabled:  # as status has it
         found["recovery_point", STACK] = nightly
-    if _copied(config):
+    if copies.configured(config):
         found.update({("copy", kind.name): nightly for kind in watched(config)})  # no WAL leads on without a base
-    if config.wal.enabled and (_copied(config) or isinstance(config.repository, S3Settings)):
+    if config.wal.enabled and (copies.configured(config) or isinstance(config.repository, S3Settings)):
         found["copy", WAL] = timedelta(seconds=config.wal.alarm_seconds)
     if config.config.enabled and config.config.recipients:
         found["escrow", STACK] = timedelta(days=alarms.escrow_age_days)
@@ -182,14 +182,6 @@ def duties(config: Config) -> dict[tuple[str, str], timedelta]:
     found["prune", STACK] = _RETENTION
     found["status", STACK] = _OTHERS_ASKED
     return found
-
-
-def _copied(config: Config) -> bool:
-    """Whether copies are kept in a vault besides the repository."""
-    return (
-        bool(config.vault.repository_bucket)
-        and getattr(config.repository, "bucket", "") != config.vault.repository_bucket
-    )
 
 
 def _done(duty: str, subject: str, at: Optional[datetime]) -> Sample:
@@ -382,7 +374,7 @@ def _wal(facts: Facts) -> Iterator[Sample]:
     what is wrong before that: the slot, the receiver, a repository that is full."""
     if ("copy", WAL) in duties(facts.config):
         copied, ledger = vault.copied(facts.config), send.ledger(facts.config)
-        reached = copied and copied.reached if _copied(facts.config) else ledger and ledger.reached
+        reached = copied and copied.reached if copies.configured(facts.config) else ledger and ledger.reached
         yield _done("copy", WAL, reached.at if reached else None)
     passed: dict[str, bool] = {}
     if facts.config.wal.enabled:

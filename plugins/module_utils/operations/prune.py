@@ -182,6 +182,7 @@ def _trails(config: Config, sides: Sequence[Side], now: datetime, holds: Mapping
     window = timedelta(days=config.wal.window_days)
     for side, plan, backups in zip(sides, plans, there):
         spans = [changes.of_manifest(entry.manifest) for entry in backups[CHANGES] if entry.manifest]
+        spans += _orphans(side, sides[0], config.stack)
         nights = [entry.taken_at for entry in side.backups.get(OBJECTS, ()) if entry.good and entry.taken_at]
         recovering = [entry.taken_at for entry in side.backups.get(OBJECTS, ()) if entry.id in holds and entry.taken_at]
         gone = changes.outdated(spans, nights, window, recovering)
@@ -190,6 +191,16 @@ def _trails(config: Config, sides: Sequence[Side], now: datetime, holds: Mapping
             if entry.id not in gone:
                 plan.keep.setdefault(entry.id, []).append(f"the window of {config.wal.window_days} days needs it")
     return plans
+
+
+def _orphans(side: Side, own: Side, stack: str) -> list[changes.Span]:
+    """The open spans of changes of a copy that the repository, which they were sent from, does not have: nobody closes
+    them. One that cannot be read stays."""
+    if side is own or CHANGES not in side.repo.folders:
+        return []
+    there = {*own.repo.ids(CHANGES)} if CHANGES in own.repo.folders else set[str]()
+    lost = [identity for identity in side.repo.growing(CHANGES) if identity not in there]
+    return changes.read_open(side.repo, lost, stack)
 
 
 def _together(trails: Sequence[Plan]) -> dict[str, list[str]]:

@@ -33,7 +33,7 @@ from ..stack.runtime import Opened
 from . import points, repositories
 from .base import COPIES, MANIFEST, RECORDS, VERIFICATION, OtherRepositoryError, OtherStackError, Repository
 from .catalog import Entry
-from .components import GROWING
+from .components import GROWING, component_kind
 from .details import Count
 from .manifest import Manifest
 
@@ -86,6 +86,12 @@ def vault(run: Opened) -> Optional[S3Repository]:
     return repositories.in_vault(run)
 
 
+def configured(config: Config) -> bool:
+    """Return whether copies are kept in a vault besides the repository."""
+    own = getattr(config.repository, "bucket", "")
+    return bool(config.vault.repository_bucket) and own != config.vault.repository_bucket
+
+
 def location(config: Config) -> str:
     """Where the copies are, as plans and records say it."""
     settings, prefix = config.vault, config.vault.prefix or config.stack
@@ -118,7 +124,8 @@ def catch_up(run: Opened, *, log: Log) -> Outcome:
         there = {component: set(store.published(component)) for component in {entry.component for entry in found}}
     except LifeboatError as exc:
         return Outcome(where, failed=(f"{where}: {exc}",))
-    for entry in _ordered(found, there, sent=run.config.wal.enabled):
+    relayed = [component for component in GROWING if component_kind(component).configured(run.config)]
+    for entry in _ordered(found, there, relayed):
         try:
             copied += _bring(repo, store, entry, entry.id in there[entry.component], where, log)
             if entry.sound:
@@ -135,11 +142,10 @@ def catch_up(run: Opened, *, log: Log) -> Outcome:
     return Outcome(where, tuple(copied), held, tuple(failed))
 
 
-def _ordered(entries: Sequence[Entry], there: Mapping[str, Collection[str]], *, sent: bool) -> list[Entry]:
-    """The newest first. sent: what grows is brought by its sender, in order and with its notes (database/wal/vault.py);
-    what of it is there is compared as everything is."""
-    left = GROWING if sent else ()
-    due = [entry for entry in entries if entry.component not in left or entry.id in there[entry.component]]
+def _ordered(entries: Sequence[Entry], there: Mapping[str, Collection[str]], relayed: Collection[str]) -> list[Entry]:
+    """The newest first. relayed: the components that are sent span by span, in order and with their notes (relay.py);
+    what of them is there is compared as everything is."""
+    due = [entry for entry in entries if entry.component not in relayed or entry.id in there[entry.component]]
     return sorted(due, key=lambda item: item.id.rpartition("backup_")[2], reverse=True)
 
 

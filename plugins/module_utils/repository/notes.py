@@ -18,6 +18,7 @@ import hashlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Optional, Protocol, TypeVar
 
 from ..base import filesystem, typed
@@ -74,6 +75,13 @@ class Entry:
         return Artefact(self.name, self.size, self.sha256)
 
 
+class Moment(Protocol):
+    """Until when a note says that its backup is complete."""
+
+    @property
+    def at(self) -> datetime: ...
+
+
 class Note(Protocol):
     """What a note of any component is, a dataclass. previous: the SHA-256 of the note before it; of the first empty."""
 
@@ -87,6 +95,9 @@ class Note(Protocol):
     @property
     def number(self) -> int:
         """From 1 on."""
+
+    @property
+    def reached(self) -> Moment: ...
 
     @property
     def pieces(self) -> tuple[Entry, ...]:

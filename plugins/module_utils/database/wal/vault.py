@@ -2,185 +2,39 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Send the spans of WAL on to the vault: the oldest first, each note after its pieces, the manifest last.
-
-What was written and signed for the repository is copied byte for byte. A vault that was away is brought up to date in
-that order, so that what it has is always the beginning of what there is. It is never waited for: a pass gives it some
-seconds, and none where it failed a moment ago.
-"""
+"""The spans of WAL in the vault: what repository/relay.py sends of them, and until which commit they are there."""
 
 from __future__ import annotations
 
-import json
-import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from dataclasses import dataclass
 from typing import Optional
 
-from ...base import clock, filesystem, throttle, typed
-from ...base.errors import IntegrityError, LifeboatError, Log, NotFoundError
-from ...repository import copies, repositories
-from ...repository import manifest as manifests
-from ...repository.base import MANIFEST, OtherRepositoryError, OtherStackError, Repository, TakenError
+from ...base.errors import Log
+from ...repository import relay
 from ...repository.components import WAL
-from ...repository.manifest import Artefact
+from ...repository.relay import Relay
 from ...settings.config import Config
 from ...stack.runtime import Opened
-from ...wal import notes, spans
-from ...wal.notes import Reached
-from ...wal.segments import wrong
+from ...wal.notes import Note, Reached
 
-LEDGER = "wal-sent-vault.json"  # one for each vault: today there is one
-_COPY = "copy the span of WAL to the vault"
-_TURN = 30.0  # seconds of a pass: the repository is sent to again after it
-_REST = timedelta(minutes=1)  # a vault that does not answer costs a pass its time limits, so not every pass tries
-_TOLD = 8
+LEDGER = "wal-sent-vault.json"
 
 
 @dataclass(frozen=True)
-class Copied:
-    """What the vault of that place has. span, number, previous: of the newest span, its last note there and the SHA-256
-    of that. closed: its manifest is there. whole: the sender's open span when everything else was there.
+class Copied(relay.Copied):
+    """reached: every commit acknowledged before is there."""
 
-    reached: every commit acknowledged before is there. failed, tried_at: why the last attempt ended early, and when;
-    passed_over: what was not copied, and why."""
-
-    location: str = field(metadata={"json": "place"})
-    span: str = ""
-    number: int = 0
-    previous: str = ""
-    closed: bool = False
-    whole: Optional[str] = None
     reached: Optional[Reached] = None
-    failed: str = ""
-    tried_at: Optional[datetime] = None
-    passed_over: Mapping[str, str] = field(default_factory=dict)
+
+
+RELAY = Relay(WAL, LEDGER, Copied, Note, lambda config: config.wal.bandwidth, seconds=30.0)
 
 
 def copied(config: Config) -> Optional[Copied]:
     """What this host remembers of the vault of today; None where nothing was sent there."""
-    try:
-        found = typed.maybe(Copied, filesystem.read_plain(config.state / LEDGER))
-    except OSError:
-        return None
-    return found if found and found.location == copies.location(config) else None
+    return RELAY.known(config)
 
 
 def push(run: Opened, log: Log, opened: str, reached: Optional[Reached], *, at_once: bool = False) -> Optional[Copied]:
-    """Bring the vault up to date, as far as the time of a pass goes. None where there is no vault. Never raises for a
-    vault that fails. opened: the span that the sender writes to, reached: what of it is noted. at_once: also right
-    after a failure. The caller holds the lock of the sender."""
-    state, now = copied(run.config) or Copied(copies.location(run.config)), clock.now()
-    if state.failed and state.tried_at and timedelta() <= now - state.tried_at < _REST and not at_once:
-        return state
-    work = _Push(run, log, state)
-    try:
-        store = copies.vault(run)
-        if store is None:
-            return None
-        work.go(store, opened, reached)
-    except LifeboatError as exc:
-        log(f"not in the vault: {exc}")
-        work.remember(failed=exc.cause, tried_at=now)
-    return work.state
-
-
-class _Push:
-    """One pass, as far as it came."""
-
-    def __init__(self, run: Opened, log: Log, state: Copied) -> None:
-        self.run, self.log, self.state = run, log, state
-        self.repo: Repository = repositories.repository_of(run)
-        self.rate = throttle.Rate(throttle.parse_rate(run.config.wal.bandwidth))
-        self.ends = time.monotonic() + _TURN
-
-    def go(self, store: Repository, opened: str, reached: Optional[Reached]) -> None:
-        first = self.state.whole != opened
-        todo = self._lacking(store) if first else [opened] if opened and not self._up_to_date(opened) else []
-        skipped: dict[str, str] = {} if first else {**self.state.passed_over}
-        for identity in todo:
-            try:
-                skipped.pop(identity, None)
-                if not self._span(store, identity):
-                    self.remember(failed="", passed_over=skipped)
-                    self.log(f"{identity}: goes on in the next pass")
-                    return
-            except (OtherStackError, OtherRepositoryError):
-                raise
-            except (IntegrityError, NotFoundError, TakenError) as exc:
-                self.log(f"not in the vault: {exc}")
-                skipped[identity] = exc.cause
-        complete = reached if self.state.span not in skipped else None
-        told = dict(list(skipped.items())[-_TOLD:])
-        self.remember(whole=opened, failed="", passed_over=told, reached=complete or self.state.reached)
-
-    def _lacking(self, store: Repository) -> list[str]:
-        """The spans that are not closed there, the oldest first."""
-        store.require_ours(make=True)
-        copies.require_source(self.run, store, make=True)
-        there = {*store.published(WAL)}
-        return [identity for identity in sorted(self.repo.ids(WAL)) if identity not in there]
-
-    def _up_to_date(self, opened: str) -> bool:
-        """Whether the last note of the open span is there."""
-        return self.state.span == opened and len(self.repo.notes(WAL, opened)) == self.state.number
-
-    def _span(self, store: Repository, identity: str) -> bool:
-        """Send what one span has more than the vault. False where the time of the pass is up."""
-        if self.state.span != identity:
-            self.remember(span=identity, number=0, previous="", closed=False)
-        closed = self.repo.read_file(WAL, identity, MANIFEST) is not None
-        try:
-            there = store.files(WAL, identity)
-        except NotFoundError:
-            there = {}
-        for name in self.repo.notes(WAL, identity)[self.state.number :]:
-            data = self.repo.read_note(WAL, identity, name)
-            note = notes.parse(data, identity, notes.note_number(name), self.run.config.stack)
-            if (note.number, note.previous) != (self.state.number + 1, self.state.previous):
-                raise wrong(_COPY, identity, f"{name} does not follow the note before it")
-            artefacts = [Artefact(entry.name, entry.size, entry.sha256) for entry in note.pieces]
-            if not self._pieces(store, identity, artefacts, there):
-                return False
-            self._add(store, identity, name, data)
-            self.remember(number=note.number, previous=notes.digest(data), reached=self._later(note.reached))
-        return self._finish(store, identity, there) if closed else True
-
-    def _later(self, reached: Reached) -> Reached:
-        before = self.state.reached
-        return before if before and before.at > reached.at else reached
-
-    def _pieces(self, store: Repository, identity: str, artefacts: list[Artefact], there: dict[str, int]) -> bool:
-        """Send those that are not there, each compared with its SHA-256 before. False where the time is up."""
-        for artefact in artefacts:
-            if there.get(artefact.name) == artefact.size:
-                continue
-            if time.monotonic() > self.ends:
-                return False
-            self._add(store, identity, artefact.name, b"".join(spans.stored(self.repo, identity, artefact)))
-            there[artefact.name] = artefact.size
-        return True
-
-    def _add(self, store: Repository, identity: str, name: str, data: bytes) -> None:
-        self.rate.take(len(data))
-        try:
-            store.add(WAL, identity, name, data)
-        except NotFoundError as exc:  # its bucket is gone: that is nothing of this span
-            raise LifeboatError(_COPY, exc.subject, exc.cause, exc.remedy) from exc
-
-    def _finish(self, store: Repository, identity: str, there: dict[str, int]) -> bool:
-        """The manifest, after all that it names."""
-        data = self.repo.manifest(WAL, identity)
-        manifest = manifests.parse(data, component=WAL, expected_id=identity)
-        if not self._pieces(store, identity, list(manifest.artefacts), there):
-            return False
-        self._add(store, identity, MANIFEST, data)
-        self.remember(closed=True)
-        self.log(f"{identity}: copied to {self.state.location}")
-        return True
-
-    def remember(self, **changes: object) -> None:
-        self.state = replace(self.state, **changes)  # type: ignore[arg-type]
-        data = json.dumps(typed.plain(self.state), indent=1).encode() + b"\n"
-        filesystem.remember(self.run.config.state / LEDGER, data, attempted="remember what the vault has")
+    """As Relay.push(). The caller holds the lock of the sender."""
+    return RELAY.push(run, log, opened, reached, at_once=at_once)
