@@ -81,6 +81,7 @@ WITH_STACK = [name for name in MODULES if name not in WITHOUT_STACK]
 REQUIRED: dict[str, dict[str, Any]] = {
     "drill_begin": {"scenario": "database"},
     "drill_fault": {"scenario": "database"},
+    "drill_instant": {"scenario": "database", "fault": {}},
     "drill_beside": {"scenario": "database"},
     "drill_end": {"scenario": "database"},
     "config_deploy": {"id": "config_backup_20261124_120000"},

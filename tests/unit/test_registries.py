@@ -58,7 +58,8 @@ def test_the_words_of_the_specifications_are_those_of_the_registries() -> None:
     assert options["scenario"]["choices"] == list(SCENARIOS)
     spec = load("roles/drill/meta/argument_specs.yml")["argument_specs"]["main"]["options"]
     assert spec["drill_scenario"]["choices"] == ["all", *SCENARIOS]
-    recover = list(load("roles/drill/tasks/recover.yml")[1]["vars"])
+    tasks = load("roles/drill/tasks/recover.yml")
+    (recover,) = (list(task["vars"]) for task in tasks if task["name"] == "recover | Recover it")
     every = [f"{name}_recovery_{what}" for name in SCENARIOS for what in ("confirm", "reason")]
     assert [name for name in recover if name.endswith(("_confirm", "_reason"))] == every
     owners = [name.partition("_recovery_")[0] for name in recover]

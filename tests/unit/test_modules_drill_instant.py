@@ -141,7 +141,7 @@ def test_an_instant_is_named_where_a_server_lives_that_is_protected_continuously
 
 @pytest.mark.usefixtures("opened")
 @pytest.mark.parametrize(("check", "wal", "looks"), [(False, True, True), (True, True, False), (False, False, False)])
-def test_the_module_looks_where_something_was_broken(
+def test_drill_instant_never_changes_anything_and_looks_where_something_was_broken(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, check: bool, wal: bool, looks: bool
 ) -> None:
     happens(monkeypatch, event(1))
