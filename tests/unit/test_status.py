@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -357,6 +358,16 @@ def test_what_others_say_counts(tmp_path: Path, said: dict[str, list[Check]], na
     said[name] = [Check(name, COULD_NOT_VERIFY, "nobody answered")]
     found = status.status(Opened(configured(tmp_path, "SELECT 1")), now=NOW + 2 * HOUR)
     assert found.verdict == COULD_NOT_VERIFY
+
+
+def test_continuous_protection_that_does_not_run_is_no_green(tmp_path: Path, said: dict[str, list[Check]]) -> None:
+    """A receiver that has been dead for a week is a week that is lost, however good last night's dump is."""
+    green(tmp_path)
+    wanted = replace(configured(tmp_path), wal=replace(configured(tmp_path).wal, enabled=True))
+    seen = status.status(Opened(wanted), now=NOW + 2 * HOUR)
+    (check,) = (check for check in seen.checks if check.name == "wal")
+    assert (seen.verdict, check.result) == (FAIL, FAIL)
+    assert check.detail == "continuous protection is not enabled: lifeboat wal enable"
 
 
 def test_the_terminal_has_the_last_few_of_each(tmp_path: Path, said: dict[str, list[Check]]) -> None:

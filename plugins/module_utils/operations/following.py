@@ -92,8 +92,8 @@ def disable(run: Opened, log: Log, *, dry_run: bool = False) -> list[str]:
 
 
 def observe(run: Opened, now: datetime, log: Log, *, force: bool = False) -> Optional[Ledger]:
-    """One look, where it is time for it or it is forced; None where it is not, a mirror is being taken, or no backup was
-    taken. Whatever became of it, what the vault lacks of the looks before goes there."""
+    """One look, where it is time for it or it is forced; None where it is not, a mirror is being taken, or there is no
+    backup yet. Whatever became of it, what the vault lacks of the looks before goes there."""
     try:
         if not force and not follow.is_due(run.config, now):
             return None

@@ -39,7 +39,7 @@ from ..stack.runtime import Opened
 from ..stack.state import StateInventory
 from ..tools import age
 from ..vault import endpoints
-from . import clocks, escrow_record, judgements, notify
+from . import clocks, continuous, escrow_record, judgements, notify
 
 CONTENT, SIZES = "content against earlier backups", "size against earlier backups"
 
@@ -119,6 +119,7 @@ def status(run: Opened, *, now: datetime, real_now: Optional[datetime] = None) -
     checks += clocks.hidden_checks(run, backups, tied, now)
     checks += _signatures(run, judged, tied, now)
     checks += _holds(run, now)
+    checks += continuous.status(run, real_now or now).checks if config.wal.enabled else ()
     checks += follow.checked(config, now)
     checks += escrow_record.checks(run, now)
     checks += endpoints.checks(run, now=real_now or now)
