@@ -240,6 +240,22 @@ def test_consistent_is_the_last_instant_that_both_have(world: Continuous) -> Non
     assert (made.way.recovery_time, made.way.objects) == ((AT + HOUR / 2).isoformat(),) * 2
 
 
+def test_objects_that_are_not_followed_any_more_are_those_of_the_point(world: Continuous) -> None:
+    """The last look was before the last mirror: going by it would lose what that has."""
+    followed(world, AT - HOUR / 2, DAYS - 1, DAYS)
+    made = world.plan()
+    assert made.way is not None
+    assert (made.way.objects, made.way.recovery_time) == ("", "latest")
+
+
+def test_a_point_that_is_newer_than_what_both_have_is_consistent_itself(world: Continuous) -> None:
+    followed(world, AT + HOUR / 4, DAYS - 1)
+    point = world.point(DAYS + 1)
+    made = world.plan(Wish(consistent=True))
+    assert (made.way, made.backup.id, made.backup.consistency) == (None, point, "snapshot")
+    assert not [line for line in made.warnings if line.startswith("NOT ")]
+
+
 def test_without_changes_of_objects_consistent_is_the_newest_point(world: Continuous) -> None:
     point = world.point(DAYS)
     made = world.plan(Wish(consistent=True))

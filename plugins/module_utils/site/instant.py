@@ -178,9 +178,7 @@ class _Search:
         objects = self._objects(wish.moment or self._known(route))
         if wish.consistent:
             if objects is None and self.run.config.objects.bucket:
-                return Resolved(
-                    cause="the objects were not followed, so that rows and objects are of one instant in it only"
-                )
+                return Resolved()  # a recovery point is the last instant that both have
             both = min(route.until.at, objects.at) if objects else route.until.at
             route = catalogue.route(At(both), now, wish.timeline)
             objects = self._objects(both)
@@ -225,21 +223,21 @@ class _Search:
         )  # fmt: skip
 
     def _objects(self, moment: Optional[datetime]) -> Optional[_Objects]:
-        """The bucket at that time, or at the last one before it that its changes lead to behind their backup; None
-        where none does. None: at the last one."""
+        """The bucket at that time, or at the last one before it that its changes lead to; None where that is not behind
+        the newest backup, which has more then. moment: None is the last one."""
         bucket, stack = self.run.config.objects.bucket, self.run.config.stack
         if not bucket:
             return None
         trail = Trail.read(self.store, stack)
-        target = moment or clock.now()
+        target, newest = moment or clock.now(), None
         for identity in list(reversed(self.store.published(OBJECTS)))[:_OLDER]:
             entry = catalog.entry(self.store, OBJECTS, identity)
             manifest = entry.manifest
             if not entry.sound or manifest is None or manifest.stack != stack or manifest.taken_at > target:
                 continue
-            details = manifest.detailed(ObjectsDetails)
+            details, newest = manifest.detailed(ObjectsDetails), newest or manifest.taken_at
             end = trail.reach(details.primary.name, manifest.taken_at, target)
-            if end is None or end <= manifest.taken_at:
+            if end is None or end <= newest:
                 continue
             point = changes.as_of(Point(self.store, manifest, keys=age.keys(self.run.config, self.run.key)), trail, end)
             if isinstance(point, AsOf) and not (problem := point.problem()):

@@ -45,7 +45,7 @@ from ..repository.checksums import checks_in_place
 from ..repository.components import CONFIG, DATABASE, FILES, KINDS, OBJECTS
 from ..repository.details import ConfigDetails, DatabaseDetails, ObjectsDetails
 from ..repository.manifest import Manifest
-from ..repository.points import EVENTUAL, Point, PointEntry
+from ..repository.points import EVENTUAL, SNAPSHOT, Point, PointEntry
 from ..repository.sources import FROM_VAULT, PAST, past, vault_place
 from ..settings.config import RECOVERY_POINTS, Config
 from ..settings.scenarios import BACKEND, SCENARIOS, SITE
@@ -176,6 +176,8 @@ def make(run: Opened, request: Request, here: HostState, machines: Mapping[str, 
     chosen, store, place = choose_anywhere(run, store, place, replace(request, before=instant.moment), log)
     instant = _no_older(instant, chosen, request)
     way = instant.way
+    if way and request.wish.consistent and chosen.point.taken_at > parse_time(way.at):
+        chosen, store, place = choose_anywhere(run, store, place, replace(request, before=parse_time(way.at)), log)
     _require_room(here.machine, chosen.needs + (way.needs if way else 0))
     point, leading = chosen.point, chosen.leading
     taken_at = parse_time(way.at) if way else point.taken_at
@@ -213,7 +215,12 @@ def make(run: Opened, request: Request, here: HostState, machines: Mapping[str, 
 
 
 def _no_older(resolved: Resolved, chosen: Chosen, request: Request) -> Resolved:
-    """A way that ends before the newest recovery point loses what that has."""
+    """A way that ends before the newest recovery point loses what that has. One to rows and objects of one instant does
+    where the point has both of a later one."""
+    point = chosen.point
+    if resolved.way and request.wish.consistent and point.consistency == SNAPSHOT:
+        later = point.taken_at >= parse_time(resolved.way.at)
+        return replace(resolved, way=None, checks=()) if later else resolved
     if resolved.way is None or request.wish.named or parse_time(resolved.way.until) >= chosen.point.taken_at:
         return resolved
     cause = f"the WAL in the vault ends at {resolved.way.until}, before that point"
