@@ -11,7 +11,7 @@ plans=(
     "b recover_object_storage recover_backend recovery_point drill"
     "c foreign_stack recover_database recover_frontend watch"
 )
-rare=" drill " # without --long these run where they are named
+rare=" corrupt_backup foreign_stack recovery_point watch drill " # without --long these run where they are named
 long=
 if [ "${1:-}" = --long ]; then
     long=1
