@@ -73,9 +73,10 @@ READERS = (
         "the stack's host, the vault, anyone with a key to it",
         {
             "repository/base.py": "Repository.add Repository.read_note",
-            "repository/notes.py": "parse stored",
+            "repository/notes.py": "parse outlines stored",
             "database/wal/archive.py": "Archive.ends_at",
             "repository/relay.py": "_Push._span",
+            "site/point_fetch.py": "_bring_open",
         },
         "of a note {repository/base.py:_NOTE_BYTES|b}; of a file the size that the note or the manifest says",
         "{repository/notes.py:MOST_NOTES|n} notes of a span, {repository/notes.py:MOST_ENTRIES|n} files of a note",
@@ -87,7 +88,7 @@ READERS = (
     Reader(
         "the changes of objects in such a span",
         "the stack's host, the vault, anyone with a key to it",
-        {"mirror/changes.py": "lines parse_line"},
+        {"mirror/changes.py": "lines parse_line", "site/instant.py": "_Search._objects"},
         "of a file {repository/notes.py:MOST_FILE|b}, of a line {mirror/listing.py:LONGEST|b}",
         ENTRIES,
         DEPTH,

@@ -69,7 +69,7 @@ CASES: dict[str, dict[str, str]] = {
     "LifeboatRecoveryPointStale": duty('duty="recovery_point",of="stack"'),
     "LifeboatCopyStale": duty('duty="copy",of="database"'),
     "LifeboatWalNotOffHost": duty('duty="copy",of="wal"'),
-    "LifeboatWalCheckFailed": {'lifeboat_wal_check_passed{stack="shop",check="wal slot"}': switched("1", "0")},
+    "LifeboatWalCheckFailed": {'lifeboat_wal_check_passed{stack="shop",check="wal"}': switched("1", "0")},
     "LifeboatVerificationOverdue": duty('duty="verify_restore",of="database"'),
     "LifeboatDrillOverdue": duty('duty="drill",of="site"'),
     "LifeboatEscrowOverdue": duty('duty="escrow",of="stack"'),

@@ -379,8 +379,9 @@ def _wal(facts: Facts) -> Iterator[Sample]:
     passed: dict[str, bool] = {}
     if facts.config.wal.enabled:
         for check in continuous.status(facts.run, facts.now).checks:
-            if check.name != continuous.OFF_THE_HOST and check.result != COULD_NOT_VERIFY:
-                passed[check.name] = passed.get(check.name, True) and check.result == PASS
+            name = check.name
+            if check.kind != continuous.OFF_THE_HOST and check.result != COULD_NOT_VERIFY:
+                passed[name] = passed.get(name, True) and check.result == PASS
     for name, whether in passed.items():
         yield Sample("lifeboat_wal_check_passed", {"check": name}, whether)
 
