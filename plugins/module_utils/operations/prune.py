@@ -193,12 +193,12 @@ def _trails(config: Config, sides: Sequence[Side], now: datetime, holds: Mapping
     return plans
 
 
-def _orphans(side: Side, own: Side, stack: str) -> list[changes.Span]:
+def _orphans(side: Side, source: Side, stack: str) -> list[changes.Span]:
     """The open spans of changes of a copy that the repository, which they were sent from, does not have: nobody closes
     them. One that cannot be read stays."""
-    if side is own or CHANGES not in side.repo.folders:
+    if side is source or CHANGES not in side.repo.folders:
         return []
-    there = {*own.repo.ids(CHANGES)} if CHANGES in own.repo.folders else set[str]()
+    there = {*source.repo.ids(CHANGES)} if CHANGES in source.repo.folders else set[str]()
     lost = [identity for identity in side.repo.growing(CHANGES) if identity not in there]
     return changes.read_open(side.repo, lost, stack)
 
