@@ -88,10 +88,10 @@ def wrong(where: str, cause: str) -> LifeboatError:
 def work(task: Task) -> Result:
     scenario = task.params["scenario"]
     broke = typed.build(Injected, task.params["fault"], wrong, "fault", unknown="ignore")
-    found: Optional[Loss] = None
+    loss: Optional[Loss] = None
     if not task.check and broke.injected_at and instant.named(task.config, scenario, broke.name):
-        found = instant.find(Opened(task.config), broke.fault, broke.injected_at, log=task.log)
-    return Result(Facts(scenario, typed.plain(found) if found else {}))
+        loss = instant.find(Opened(task.config), broke.fault, broke.injected_at, log=task.log)
+    return Result(Facts(scenario, typed.plain(loss) if loss else {}))
 
 
 def main() -> None:

@@ -228,7 +228,7 @@ def assert_exact(oracle: Oracle, instant: Instant, ids: Sequence[int], unbalance
     assert (lacks, more) == ([], []), f"SEED={SEED}: {instant}"
     assert unbalanced == 0, f"SEED={SEED}: {instant}"
     if isinstance(instant, At):
-        # What PostgreSQL's rule is to whoever asks for a time: nothing of that time or later.
+        # PostgreSQL's rule for a time: nothing of that time or later.
         stamps = {xid: record.at for record in oracle.ended for xid in record.xids}
         assert all(stamps.get(oracle.rows[number][0], instant.moment) < instant.moment or
                    oracle.rows[number][0] not in stamps for number in ids)  # fmt: skip

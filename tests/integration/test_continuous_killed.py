@@ -284,7 +284,7 @@ def test_a_vault_that_goes_away_in_mid_replay_ends_it_with_the_reason(segmented:
 
 
 def test_a_lost_server_whose_archive_goes_away_is_not_opened(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is promoted; whoever starts the service finds no server that opens; the same command goes on."""
+    """Nothing is promoted, and the service does not open if it is started; the same command goes on."""
     for _ in range(8):
         shop.add(10)
     shop.sent()
