@@ -143,12 +143,13 @@ def test_proving_again_changes_nothing(app1: Host) -> None:
 
 
 def test_a_second_run_waits_for_the_lock(app1: Host) -> None:
-    lock = "open('/run/lifeboat/lifeboat-shop.lock', 'a')"
-    holder = f"import fcntl, time; f = {lock}; fcntl.flock(f, fcntl.LOCK_EX); time.sleep(4)"
-    app1.run("sh", "-c", f'python3 -c "{holder}" >/dev/null 2>&1 & sleep 1')
+    lock, held = "/run/lifeboat/lifeboat-shop.lock", "/run/lifeboat/held-by-a-test"
+    app1.run("sh", "-c", f"touch {held}; flock {lock} sh -c 'while [ -e {held} ]; do sleep 0.2; done' >/dev/null 2>&1 &")
+    app1.run("sh", "-c", f"while flock --nonblock {lock} true; do sleep 0.2; done")
     code, refused = app1.lifeboat("backup", "database")
     assert (code, refused["error"]["attempted"]) == (4, "take the lock")
-    code, taken = app1.lifeboat("backup", "database", "--wait", "60")
+    app1.run("sh", "-c", f"(sleep 5; rm {held}) >/dev/null 2>&1 &")
+    code, taken = app1.lifeboat("backup", "database", "--wait", "300")
     assert code == 0, taken
 
 
