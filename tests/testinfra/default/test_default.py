@@ -144,7 +144,8 @@ def test_proving_again_changes_nothing(app1: Host) -> None:
 
 def test_a_second_run_waits_for_the_lock(app1: Host) -> None:
     lock, held = "/run/lifeboat/lifeboat-shop.lock", "/run/lifeboat/held-by-a-test"
-    app1.run("sh", "-c", f"touch {held}; flock {lock} sh -c 'while [ -e {held} ]; do sleep 0.2; done' >/dev/null 2>&1 &")
+    hold = f"while [ -e {held} ]; do sleep 0.2; done"
+    app1.run("sh", "-c", f"touch {held}; flock {lock} sh -c '{hold}' >/dev/null 2>&1 &")
     app1.run("sh", "-c", f"while flock --nonblock {lock} true; do sleep 0.2; done")
     code, refused = app1.lifeboat("backup", "database")
     assert (code, refused["error"]["attempted"]) == (4, "take the lock")
