@@ -103,7 +103,7 @@ class Facts:
 
 def work(task: Task) -> Result:
     scenario = task.params["scenario"]
-    chosen = fault.choose(scenario, task.params["fault"], task.params["seed"])
+    chosen = fault.choose(task.config, scenario, task.params["fault"], task.params["seed"])
     fault.refuse_elsewhere(task.config)
     fault.refuse_absent(task.config, scenario)
     if task.check:

@@ -14,6 +14,8 @@ description:
   - Refuses a host that is not deployed with C(lifeboat_environment) C(drill).
   - The fault of a whole site is not this module's to do, as it would go with the machine. It then stops the writer and
     returns its ledger, so that it survives, and the clock begins.
+  - Where the fault is one of continuous protection, what happens to that comes first, for minutes; the clock begins
+    with the damage to the database.
   - Takes the stack's lock, for which it waits a minute, so that nothing breaks amid another run. A recovery that was
     planned before the fault ends without having done anything.
   - Internal to the role C(drill).
@@ -22,7 +24,8 @@ extends_documentation_fragment:
   - lifeboat.dr.options.scenario
 options:
   fault:
-    description: What is broken, by name; C(random) chooses at random; empty is the scenario's first.
+    description: What is broken, by name; C(random) chooses at random; empty is the scenario's first. Some need
+      continuous protection (C(lifeboat_wal)).
     type: str
     default: ""
   seed:
@@ -118,7 +121,7 @@ class Facts:
 
 def work(task: Task) -> Result:
     seed = task.params["seed"]
-    chosen = fault.choose(task.params["scenario"], task.params["fault"], seed)
+    chosen = fault.choose(task.config, task.params["scenario"], task.params["fault"], seed)
     fault.refuse_elsewhere(task.config)
     fault.refuse_absent(task.config, task.params["scenario"])
     facts = Facts(task.params["scenario"], chosen.description, chosen.name)
@@ -130,9 +133,13 @@ def work(task: Task) -> Result:
         kept = ledger.path_of(task.config).read_text(encoding="utf-8")
         at = clock.start()
     else:
-        with lock.held(task.config.stack, "drill", wait=60), _turn(task):
+        opened = Opened(task.config)
+        # What comes before the damage waits for bases and notes, which the lock would keep from being taken.
+        prepared = fault.prepared(opened, chosen, task.log)
+        with prepared as before, lock.held(task.config.stack, "drill", wait=60), _turn(task):
             at = clock.start()
-            proof = fault.inject(Opened(task.config), chosen, seed, log=task.log)
+            proof = fault.inject(opened, chosen, seed, log=task.log)
+        proof = "; ".join(filter(None, [before, proof]))
     facts = replace(facts, proof=proof, ledger=kept, injected_at=at.started_at, monotonic=at.monotonic, boot=at.boot)
     return Result(facts, changed=True)
 

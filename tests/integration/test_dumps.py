@@ -321,7 +321,7 @@ def test_a_state_that_is_asked_for_undoes_what_was_written_since_and_only_once(s
 def test_every_fault_of_a_drill_takes_and_comes_back(stack: Stack, name: str) -> None:
     one, before = stack.config(), stack.portrait()
     take(one)
-    print(fault.inject(Opened(one), fault.choose("dumps", name), "3", log=say))
+    print(fault.inject(Opened(one), fault.choose(one, "dumps", name), "3", log=say))
     recover(one)
     assert stack.running() == ["app", "db", "jobs", "wiki"]
     # InnoDB writes the counter of a table as the statement ended, or not: after a kill it is that, or the last id.

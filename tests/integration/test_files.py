@@ -307,7 +307,7 @@ def test_every_fault_of_a_drill_takes_and_comes_back(stack: Stack, name: str) ->
     before = stack.portrait()
     one = stack.config()
     taken = take(one)
-    print(fault.inject(Opened(one), fault.choose("files", name), "7", log=say))
+    print(fault.inject(Opened(one), fault.choose(one, "files", name), "7", log=say))
     if name == "volume_removed":
         assert VOLUME not in docker("volume", "ls", "--quiet").split()
     else:

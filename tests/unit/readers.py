@@ -601,7 +601,7 @@ OWN = {
         "objects/put_back.py": "_kept_before",
         "objects/spool.py": "_Files.ask _copy_out read _entries",
         "operations/clocks.py": "pruned_at read_hidden",
-        "operations/continuous.py": "differs",
+        "operations/continuous.py": "differs _try_again",
         "operations/glances.py": "_recall",
         "operations/metrics.py": "_recall",
         "operations/notify.py": "_trouble memory",

@@ -613,24 +613,35 @@ def test_a_drill_of_files_begins_and_ends_as_one_of_the_backend(
 # --- a fault ---
 
 
-def test_a_fault_is_chosen() -> None:
-    for scenario, known in fault.FAULTS.items():
-        assert fault.choose(scenario) is known[0]
-        assert [fault.choose(scenario, offered.name) for offered in known] == list(known)
-        drawn = {fault.choose(scenario, fault.RANDOM, str(seed)).name for seed in range(60)}
+@pytest.mark.parametrize("continuous", [False, True])
+def test_a_fault_is_chosen(tmp_path: Path, continuous: bool) -> None:
+    config = make_config(tmp_path, wal={"enabled": continuous})
+    for scenario, every in fault.FAULTS.items():
+        known = [each for each in every if continuous or each.prepare is None]
+        assert fault.choose(config, scenario) is known[0]
+        assert [fault.choose(config, scenario, offered.name) for offered in known] == known
+        drawn = {fault.choose(config, scenario, fault.RANDOM, str(seed)).name for seed in range(99)}
         assert drawn == {offered.name for offered in known}
-        assert fault.choose(scenario, fault.RANDOM, "7") is fault.choose(scenario, fault.RANDOM, "7")
+        assert fault.choose(config, scenario, fault.RANDOM, "7") is fault.choose(config, scenario, fault.RANDOM, "7")
         with pytest.raises(UsageError, match="it has"):
-            fault.choose(scenario, "meteor")
+            fault.choose(config, scenario, "meteor")
     with pytest.raises(UsageError, match="the scenarios are database"):
-        fault.choose("network")
+        fault.choose(config, "network")
+
+
+@pytest.mark.parametrize("name", ["receiver_killed", "slot_lost"])
+def test_a_fault_of_continuous_protection_takes_that(tmp_path: Path, name: str) -> None:
+    assert name in {each.name for each in fault.offered("database", make_config(tmp_path, wal={"enabled": True}))}
+    with pytest.raises(UsageError, match=r"it has corrupted, .*, database_dropped, and random") as refused:
+        fault.choose(make_config(tmp_path), "database", name)
+    assert "lifeboat_wal" in refused.value.remedy
 
 
 @pytest.mark.parametrize("environment", ["production", "", "Drill", "staging"])
 def test_nothing_is_broken_where_that_is_not_allowed(tmp_path: Path, environment: str) -> None:
     held = make_config(tmp_path, environment=environment)
     with pytest.raises(UsageError, match="nothing was touched"):
-        fault.inject(Opened(held), fault.choose("database"), "", log=lambda _: None)
+        fault.inject(Opened(held), fault.choose(held, "database"), "", log=lambda _: None)
 
 
 # --- what breaking is made of ---

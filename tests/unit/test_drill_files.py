@@ -43,7 +43,7 @@ def world(tmp_path: Path) -> World:
 
 
 def broken(world: World, name: str, seed: str = "7") -> str:
-    return fault.inject(world.run, fault.choose("files", name), seed, log=world.said.append)
+    return fault.inject(world.run, fault.choose(world.run.config, "files", name), seed, log=world.said.append)
 
 
 @pytest.mark.parametrize("name", FAULTS)

@@ -68,8 +68,9 @@ def test_a_module_takes_little_along() -> None:
     # where a dump's snapshot is in the WAL with what dumps, and the server that proves a base with verify;
     # what leads to an instant with the plan of a site;
     # what reads the WAL, and looks at the objects, with the drill that goes back to an instant;
-    # what sends spans on to the vault with what says how they stand there; how the receiver is with `status`.
-    assert mean < 69
+    # what sends spans on to the vault with what says how they stand there; how the receiver is with `status`;
+    # that, and what can be gone back to, with the two modules of a drill that breaks continuous protection.
+    assert mean < 73
 
 
 def test_faults_go_to_hosts_marked_for_drills_only() -> None:

@@ -5,18 +5,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import json
 import random
 import time
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils.base import lock
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import clock, lock
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.checks import Check
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import LifeboatError, LockedError
 from ansible_collections.lifeboat.dr.plugins.module_utils.drill import beside, ledger
@@ -52,7 +54,7 @@ def test_drill_begin_changes_nothing_in_check_mode(run: Run, tmp_path: Path, mon
     given = settings(tmp_path, application={"checks": [{"url": "http://127.0.0.1:9/health"}]})
     said = run("drill_begin", settings=given, scenario="backend", fault="random", seed="3", check=True)
     assert (said["changed"], said["target_seconds"], said["scenario"]) == (False, 3600, "backend")
-    assert said["fault"]["name"] == fault.choose("backend", "random", "3").name
+    assert said["fault"]["name"] == fault.choose(make_config(tmp_path), "backend", "random", "3").name
     assert "http://127.0.0.1:9/health: status 200" in said["steady_state"]
 
 
@@ -80,6 +82,33 @@ def test_drill_fault_changes_what_it_says(run: Run, tmp_path: Path, monkeypatch:
     assert (said["changed"], said["proof"], done, said["ledger"]) == (True, "seen to be broken", ["broken"], "")
     assert said["monotonic"] > 0
     assert said["injected_at"].endswith("Z")
+
+
+def test_the_clock_begins_with_the_damage_and_not_with_what_comes_before(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else what nobody received before it would count as nothing lost."""
+    order: list[str] = []
+    ready: list[float] = []
+
+    @contextlib.contextmanager
+    def prepare(*_: Any) -> Iterator[str]:
+        with lock.held("shop", "a base that is taken meanwhile"):
+            order.append("before")
+        time.sleep(0.02)
+        ready.append(clock.start().monotonic)
+        yield "status said FAIL"
+        order.append("after")
+
+    def inject(*_: Any) -> str:
+        order.append("broken")
+        return "seen"
+
+    broken = fault.Fault("corrupted", "it is broken", inject, prepare)
+    monkeypatch.setattr(fault, "FAULTS", {**fault.FAULTS, "database": (broken,)})
+    answer = run("drill_fault", settings=settings(tmp_path), scenario="database")
+    assert (order, answer["proof"]) == (["before", "broken", "after"], "status said FAIL; seen")
+    assert answer["monotonic"] >= ready[0]
 
 
 def test_drill_fault_breaks_nothing_amid_another_run(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

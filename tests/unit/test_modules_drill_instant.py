@@ -135,7 +135,8 @@ def named(config: Config) -> set[tuple[str, str]]:
 def test_an_instant_is_named_where_a_server_lives_that_is_protected_continuously(
     opened: Opened, tmp_path: Path
 ) -> None:
-    assert named(opened.config) == {("database", "table_dropped"), ("database", "database_dropped")}
+    living = ("table_dropped", "database_dropped", "slot_lost")
+    assert named(opened.config) == {("database", name) for name in living}
     assert named(make_config(tmp_path)) == set()
 
 

@@ -97,6 +97,16 @@ def test_the_sender_has_it_taken_and_does_not_wait(
     assert len(runner.ran) == 2, "now there is one"
 
 
+def test_a_new_gap_does_not_wait_for_the_base_before_it(tmp_path: Path, runner: Runner) -> None:
+    publish_base(tmp_path)
+    runner.expect("^systemctl")
+    run = Opened(protected(tmp_path))
+    for number, tries in (("1", 1), ("1", 1), ("2", 2), ("2", 2)):
+        state = replace(SENT, gaps=(gap(f"0/{number}9000000", f"0/{number}A000000"),))
+        continuous.renew(run, state, lambda _: None)
+        assert len(runner.ran) == tries, f"gap {number}"
+
+
 def test_what_fails_of_it_does_not_stop_the_sender(tmp_path: Path, runner: Runner) -> None:
     (tmp_path / "backup").mkdir()
     runner.expect("^systemctl", (5, "", "Unit lifeboat-base-shop.service not found."))

@@ -21,7 +21,7 @@ from ..stack.runtime import Opened
 from ..wal.segments import format_lsn
 
 # After these faults the server answers, and how it was before the loss is in its WAL alone.
-LIVING = ("table_dropped", "database_dropped")
+LIVING = ("table_dropped", "database_dropped", "slot_lost")
 SENT = 120.0  # seconds until what was committed is in the repository; the receiver has it within one
 _AGAIN = 0.5
 
@@ -36,7 +36,7 @@ def find(run: Opened, fault: str, since: datetime, *, log: Log, patience: float 
     """Return what `lifeboat when` says of the first loss since then. The objects are looked at, too, where they are
     followed, so that they can be had of the same instant. Raises LifeboatError where the fault is not in the WAL."""
     config = run.config
-    _sent(run, clock.now(), log, patience)
+    send_until(run, clock.now(), log, patience)
     events = [event for event in instants.happened(run, log, since=since, rows=0) if event.at >= since]
     if not events:
         cause = f"the WAL names no loss since {clock.format_time(since)}, though this was broken: {fault}"
@@ -52,7 +52,7 @@ def find(run: Opened, fault: str, since: datetime, *, log: Log, patience: float 
     )  # fmt: skip
 
 
-def _sent(run: Opened, until: datetime, log: Log, patience: float) -> None:
+def send_until(run: Opened, until: datetime, log: Log, patience: float = SENT) -> None:
     """Do what the timer does every `interval` seconds, until every commit before then is in the repository."""
     deadline = time.monotonic() + patience
     while True:

@@ -45,7 +45,7 @@ _RUNS = Path("/run/systemd/system")  # https://www.freedesktop.org/software/syst
 _MEBI = 1 << 20
 _PATIENCE = 90.0  # seconds until the first note
 _SENT = 3600  # seconds that one pass may take
-_STARTED = "base-started"  # in the state directory, as old as the last try of a base that was needed at once
+_STARTED = "base-started"  # in the state directory: why a base was needed at once, as old as the last try
 _AGAIN = 900.0  # seconds until such a base is tried again
 
 _RECEIVER = """\
@@ -116,11 +116,15 @@ def units(config: Config) -> dict[Path, str]:
         "timeout": _SENT, "interval": config.wal.interval,
     }  # fmt: skip
     return {
-        UNITS / f"lifeboat-wal-{stack}.service": _RECEIVER.format(**words),
+        UNITS / receiver_unit(config): _RECEIVER.format(**words),
         UNITS / f"lifeboat-send-{stack}.service": _SENDER.format(**words),
         UNITS / f"lifeboat-send-{stack}.timer": _TIMER.format(**words),
         UNITS / _base_unit(config): _BASE.format(**words),
     }
+
+
+def receiver_unit(config: Config) -> str:
+    return f"lifeboat-wal-{config.stack}.service"
 
 
 def _base_unit(config: Config) -> str:
@@ -310,20 +314,21 @@ def renew(run: Opened, state: Ledger, log: Log) -> None:
     whatever comes of it."""
     try:
         why = base.due(repositories.repository_of(run), state)
-        if why and _try_again(run.config):
+        if why and _try_again(run.config, why):
             log(f"a base is taken now: {why}")
             systemctl("start", "--no-block", _base_unit(run.config))
     except LifeboatError as exc:
         log(f"no base was started: {exc}")
 
 
-def _try_again(config: Config) -> bool:
-    """Whether the last try is so long ago that another one is due, which is noted."""
-    path = config.state / _STARTED
+def _try_again(config: Config, why: str) -> bool:
+    """Whether the last try for that reason is so long ago that another one is due, which is noted. A new gap does not
+    wait for what was tried, and was done, for the one before."""
+    path, reason = config.state / _STARTED, why.encode()
     with contextlib.suppress(OSError):
-        if 0 <= time.time() - path.stat().st_mtime < _AGAIN:
+        if filesystem.read_plain(path) == reason and 0 <= time.time() - path.stat().st_mtime < _AGAIN:
             return False
-    filesystem.remember(path, b"", attempted="note that a base is started")
+    filesystem.remember(path, reason, attempted="note that a base is started")
     return True
 
 

@@ -21,9 +21,10 @@ class Scenario:
     """One disaster. Its playbook, its role and its runbook carry its name.
 
     target: seconds that a recovery may take where lifeboat_targets says nothing. faults: what a drill can break, the
-    first where none is named. component: the one that it brings back, and that can be restored next to production.
-    setting: a stack has the scenario where this is set. proofs: checks of which at least one must have been made, or
-    nothing is proved; data: it brings data back, so that they compare that. untested: what it never proves, and why.
+    first where none is named; continuous: those of them that only a stack with continuous protection has. component:
+    the one that it brings back, and that can be restored next to production. setting: a stack has the scenario where
+    this is set. proofs: checks of which at least one must have been made, or nothing is proved; data: it brings data
+    back, so that they compare that. untested: what it never proves, and why.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Scenario:
     proofs: tuple[str, ...] = ("tables", "objects", "data")
     data: bool = True
     untested: tuple[tuple[str, str], ...] = ()
+    continuous: tuple[str, ...] = ()
 
     @property
     def playbook(self) -> str:
@@ -49,8 +51,12 @@ SCENARIOS = {
     for scenario in (
         Scenario(
             DATABASE, 4 * 3600,
-            ("corrupted", "killed", "data_directory_emptied", "volume_removed", "table_dropped", "database_dropped"),
+            (
+                "corrupted", "killed", "data_directory_emptied", "volume_removed", "table_dropped", "database_dropped",
+                "receiver_killed", "slot_lost",
+            ),
             component="database", setting="database.enabled", untested=(_LATER, _OBJECTS),
+            continuous=("receiver_killed", "slot_lost"),
         ),
         Scenario(
             OBJECT_STORAGE, 2 * 3600,
