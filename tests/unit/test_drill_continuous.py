@@ -29,13 +29,15 @@ UNIT = "lifeboat-wal-shop.service"
 
 
 class Protected:
-    """A stack with a receiver. blind: status passes whatever happens. bases: whether the watch takes a base; gaps:
-    whether the sender records one. offers: an instant in the gap leads somewhere. keeps: the server removes no WAL."""
+    """A stack with a receiver. blind: status passes whatever happens. bases: whether the watch takes a base; records:
+    whether the sender records a gap. late: looks until something behind it can be gone back to. offers: an instant in
+    it leads somewhere. keeps: the server removes no WAL."""
 
     def __init__(self) -> None:
         self.receives = self.slot = self.based = True
         self.blind = self.offers = self.keeps = self.theirs = self.deaf = False
         self.records, self.bases = True, True
+        self.late = self.looks = 0
         self.holes: tuple[Any, ...] = (SimpleNamespace(start=0x5000000, end=0x7000000),)
         self.lacking = 1_200_000
         self.gaps: tuple[Gap, ...] = ()
@@ -95,7 +97,12 @@ class Protected:
         raise UsageError("go to an instant", "it", f"it is in a gap: {GAP.why}")
 
     def known(self, _run: Opened) -> Any:
-        windows = [SimpleNamespace(run=SimpleNamespace(hole=hole)) for hole in (*self.holes, None)]
+        before = [
+            SimpleNamespace(run=SimpleNamespace(hole=hole), since=NOW - timedelta(hours=1)) for hole in self.holes
+        ]
+        self.looks += 1
+        behind = SimpleNamespace(run=SimpleNamespace(hole=None), since=NOW + timedelta(seconds=1))
+        windows = [*before, *([behind] if self.looks > self.late else [])]
         return SimpleNamespace(catalogue=SimpleNamespace(windows=windows, route=self.route))
 
 
@@ -191,7 +198,9 @@ def test_nothing_is_lost_where_something_receives_or_all_was_received(stack: Pro
 
 
 def test_a_slot_that_is_dropped_leaves_a_gap_that_the_window_says(stack: Protected, tmp_path: Path) -> None:
+    stack.late = 2
     proof = prepared(opened(tmp_path), "slot_lost")
+    assert stack.looks == 3
     assert stack.done[:2] == [f"stop {UNIT}", "drop the slot"]
     assert stack.done[-1] == f"start --no-block {UNIT}"
     assert "CHECKPOINT;" in stack.done
@@ -204,6 +213,11 @@ RED = [
     ("no gap is recorded", {"records": False}, "no gap was recorded"),
     ("the watch takes no base", {"bases": False}, "wal base: wal base in words"),
     ("the server keeps the WAL", {"keeps": True}, "for the slots standby2"),
+    (
+        "nothing behind the gap",
+        {"late": 1000},
+        "nothing behind the gap from 0/5000000 to 0/7000000 can be gone back to",
+    ),
     ("the window has no hole", {"holes": ()}, "does not say the gap from 0/5000000 to 0/7000000"),
     ("the window has another hole", {"holes": (SimpleNamespace(start=1, end=2),)}, "does not say the gap"),
     ("an instant in the gap is offered", {"offers": True}, "base_backup_20261124_120000 would lead there"),

@@ -216,8 +216,16 @@ def _recorded(run: Opened, known: tuple[Gap, ...], log: Log) -> Gap:
 
 
 def _refused(run: Opened, gap: Gap, during: datetime) -> str:
-    """What the window says of the hole: it must be in it, and no instant inside may be offered."""
+    """What the window says of the hole: it must be in it, and no instant inside may be offered. That is asked when the
+    WAL leads on behind the hole: before that, whatever came after what was received would be refused."""
+    deadline = time.monotonic() + _BACK + 2 * run.config.wal.interval
     catalogue = instants.known(run).catalogue
+    while not any(window.since > during for window in catalogue.windows):
+        if time.monotonic() >= deadline:
+            cause = f"nothing behind the gap from {gap.start} to {gap.end} can be gone back to"
+            raise did_not_take("the window", cause)
+        time.sleep(_AGAIN)
+        catalogue = instants.known(run).catalogue
     holes = [window.run.hole for window in catalogue.windows if window.run.hole]
     if not any((format_lsn(hole.start), format_lsn(hole.end)) == (gap.start, gap.end) for hole in holes):
         raise did_not_take("the window", f"it does not say the gap from {gap.start} to {gap.end}")
