@@ -238,14 +238,14 @@ def test_a_system_without_threads(world: World, monkeypatch: pytest.MonkeyPatch)
 
 def test_nothing_of_it_fails_the_run(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     made = world.config()
-    with lock.held("shop.notify", "a test"):
-        monkeypatch.setattr(notify, "PATIENCE", 0.1)
+    with monkeypatch.context() as patch:
+        patch.setattr(notify, "_WAIT", 0.1)
+        with lock.held("shop.notify", "a test"):
+            (said,) = failed(made, "x")
+        assert said.startswith("nobody is told how backup_database ended: Could not take the lock")
+        patch.setattr(notify, "tell", lambda *_: 1 / 0)
         (said,) = failed(made, "x")
-    assert said.startswith("nobody is told how backup_database ended: Could not take the lock")
-    monkeypatch.setattr(notify, "tell", lambda *_: 1 / 0)
-    (said,) = failed(made, "x")
-    assert said.endswith("ended: ZeroDivisionError, which Lifeboat does not foresee")
-    monkeypatch.undo()
+        assert said.endswith("ended: ZeroDivisionError, which Lifeboat does not foresee")
     notify.tell(made, NOW + HOUR, [])
     assert world.counts == dict.fromkeys(world.web, 1), "that it failed was noted, and is told with the next look"
 
