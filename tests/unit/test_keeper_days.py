@@ -112,6 +112,7 @@ def garbage(world: World, night: int, clean: list[Manifest]) -> None:
         climbing(world, night)
 
 
+@pytest.mark.slow
 @pytest.mark.long
 def test_every_point_from_before_is_there_until_it_is_due(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "fsync", lambda handle: None)

@@ -212,6 +212,7 @@ def test_a_week_in_which_one_night_has_no_backup_is_told(tmp_path: Path) -> None
     assert "LifeboatBackupStale" in fired(tmp_path, Year(7, frozenset({4})))
 
 
+@pytest.mark.slow
 @pytest.mark.long
 def test_a_year_of_ordinary_nights_tells_nobody_anything(tmp_path: Path) -> None:
     assert fired(tmp_path, Year(365)) == []

@@ -189,6 +189,7 @@ def exchanged(artefact: Path, target: Path) -> Path:
     return target
 
 
+@pytest.mark.slow
 @pytest.mark.long
 def test_a_commit_is_built_twice_the_same_and_installed_by_its_signature(
     keyring: Path, server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

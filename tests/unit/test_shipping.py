@@ -590,6 +590,7 @@ def arrive(bulk: Bulk, count: int) -> None:
         time.sleep(0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.long
 def test_ten_thousand_lines_with_the_store_away_in_the_middle(tmp_path: Path, bulk: Bulk, serving: Any) -> None:
     """Our program ends in a batch, then 503 for whole requests, rsyslog restarted while a batch waits, connection
@@ -627,6 +628,7 @@ def test_ten_thousand_lines_with_the_store_away_in_the_middle(tmp_path: Path, bu
     assert CANARY.encode() not in sent and b"hunter2" not in sent
 
 
+@pytest.mark.slow
 @pytest.mark.long
 @pytest.mark.parametrize("more", [{}, {"__log_shipping_found": {"stdout": "rsyslogd  8.2302.0 (x)"}}], ids=["13", "12"])
 def test_no_line_of_a_file_is_lost_while_the_queue_is_full(
@@ -640,6 +642,7 @@ def test_no_line_of_a_file_is_lost_while_the_queue_is_full(
 RELEASES = {"bookworm": "8.2302.", "trixie": "8.2504."}
 
 
+@pytest.mark.slow
 @pytest.mark.long
 @pytest.mark.parametrize("release", RELEASES)
 def test_no_line_of_a_file_is_lost_in_a_minute_with_a_full_queue(
@@ -844,6 +847,7 @@ def changed(done: subprocess.CompletedProcess[str]) -> int:
     return int(re.findall(r"changed=(\d+)", done.stdout)[-1])
 
 
+@pytest.mark.slow
 @pytest.mark.long
 @pytest.mark.parametrize("product", ["opensearch", "elasticsearch"])
 def test_the_role_puts_what_the_store_needs_before_a_line_comes(
