@@ -161,8 +161,8 @@ def _fails(run: Opened, name: str) -> str:
 
 def _checks(run: Opened, names: tuple[str, ...]) -> list[Check]:
     """Those checks of status, the worst of each name; one that was not made is no PASS."""
-    checks = [check for check in continuous.status(run, clock.now()).checks if check.name in names]
-    worst = {check.name: check for check in sorted(checks, key=lambda check: check.result != PASS)}
+    checks = [check for check in continuous.status(run, clock.now()).checks if check.kind in names]
+    worst = {check.kind: check for check in sorted(checks, key=lambda check: check.result != PASS)}
     return [worst.get(name, Check(name, FAIL, "was not made")) for name in names]
 
 
