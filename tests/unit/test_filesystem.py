@@ -141,3 +141,21 @@ def test_every_temporary_directory_is_one_that_the_next_run_removes() -> None:
         if (node.func.attr if isinstance(node.func, ast.Attribute) else node.func.id) in TEMPORARY
     ]
     assert found == []
+
+
+def test_a_directory_that_another_run_swept_before_it_was_locked_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, swept = tempfile.mkdtemp, []
+
+    def mkdtemp(**named: Any) -> str:
+        made = real(**named)
+        if not swept:
+            swept.append(made)
+            filesystem.sweep("lifeboat-x-", tmp_path)
+        return made
+
+    monkeypatch.setattr(tempfile, "mkdtemp", mkdtemp)
+    with filesystem.locked_directory("lifeboat-x-", tmp_path) as made:
+        assert [made] == list(tmp_path.iterdir())
+        assert str(made) not in swept

@@ -341,9 +341,12 @@ def locked_directory(prefix: str, parent: Optional[Path] = None) -> Iterator[Pat
     """A fresh directory that this process holds: the kernel lets go of it when the process ends, kill -9 included."""
     while True:
         made = Path(tempfile.mkdtemp(prefix=prefix, suffix="" if parent else _HELD, dir=parent))
-        handle = os.open(made, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            handle = os.open(made, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except FileNotFoundError:  # another run took it for one that nobody holds
+            continue
         fcntl.flock(handle, fcntl.LOCK_EX)
-        if made.exists():  # else another run took it for one that nobody holds
+        if made.exists():  # it may have gone since
             break
         os.close(handle)
     try:
