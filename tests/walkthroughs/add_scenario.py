@@ -51,7 +51,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.faces import history
 from ansible_collections.lifeboat.dr.plugins.module_utils.module import task
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
 stack = config.from_mapping({"stack": "shop", "runtime": {"project": "shop"}, "targets": {"proxy": 60}})
-print("a drill offers it:", "proxy" in task.SCENARIO["scenario"]["choices"], fault.choose("proxy").name)
+print("a drill offers it:", "proxy" in task.SCENARIO["scenario"]["choices"], fault.choose(stack, "proxy").name)
 print("it is to be drilled:", history.answer(stack, [])["scenarios"])
 print("its target:", stack.target("proxy"))
 """
