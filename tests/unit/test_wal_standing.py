@@ -34,6 +34,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.database.wal.standing 
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import repositories
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.details import BaseDetails
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository.manifest import Artefact, Manifest
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack import images
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from ansible_collections.lifeboat.dr.plugins.module_utils.tools import age
 from ansible_collections.lifeboat.dr.plugins.module_utils.wal.catalogue import Base, Route, Run, Window
@@ -174,9 +175,9 @@ def test_what_the_server_is_told(world: World, instant: Instant, setting: str) -
     ):  # fmt: skip
         assert row in rows
     assert len({row.split()[0] for row in rows}) == len(rows), "no setting is there twice"
-    touch = next(step for step in world.steps if step.startswith("touch"))
-    assert touch == "touch /lifeboat/data/standby.signal", "a standby waits where WAL is missing; it does not open"
-    assert world.steps.index(touch) < world.steps.index("start")
+    copied = next(step for step in world.steps if step.startswith("cp "))
+    assert "/backup/standby.signal " in copied, "a standby waits where WAL is missing; it does not open"
+    assert world.steps.index(copied) < world.steps.index("start")
     assert not any("recovery.signal" in step for step in world.steps)
 
 
@@ -216,8 +217,8 @@ def test_the_end_of_the_wal_is_an_instant_where_nothing_follows_it(world: World,
     assert any("pg_wal_replay_pause" in sql for sql in world.sql), "it stands still from then on"
 
 
-def at_the_end(world: World, *, ends: bool = True) -> None:
-    world.feeder.forget = lambda: setattr(world.feeder, "repeated", 9)  # type: ignore[method-assign]
+def at_the_end(world: World, *, ends: bool = True, repeated: int = 9) -> None:
+    world.feeder.forget = lambda: setattr(world.feeder, "repeated", repeated)  # type: ignore[method-assign]
     world.source.ends = ends
 
 
@@ -226,6 +227,17 @@ def test_what_the_wal_does_not_have_is_not_reached(world: World, instant: Instan
     at_the_end(world)
     error = world.fails(NotFoundError, instant, state("0/1088118"))
     assert error.cause == "it is not in the WAL from 0/900028 to 0/1088118"
+
+
+def test_the_end_of_what_was_received_is_not_waited_for(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server asks again for a file that is not there, and has all that was received: nothing more can come."""
+    monkeypatch.setattr(standing, "_QUIET", 1e9)
+    at_the_end(world, repeated=1)
+    assert world.go(Latest(), state("0/1088118")).lsn == "0/1088118"
+    monkeypatch.setattr(standing, "_SILENCE", -1.0)
+    assert "not gone on from 0/1088110" in world.fails(UnverifiedError, Latest(), state("0/1088110")).cause
+    at_the_end(world, repeated=0)
+    assert "not gone on from 0/1088118" in world.fails(UnverifiedError, Latest(), state("0/1088118")).cause
 
 
 def test_wal_that_cannot_be_read_is_not_its_end(world: World) -> None:
@@ -364,8 +376,10 @@ class PackedBase:
         )  # fmt: skip
 
     def step(self, argv: list[str]) -> None:
-        if argv[0] != "chown":
-            subprocess.run(argv, check=True)
+        if argv[:1] == ["sh"] and "chown" in argv[2]:  # the accounts are the container's
+            argv = [*argv[:2], argv[2].partition("chown")[0], *argv[3:]]
+        self.argv.append(argv)
+        subprocess.run(argv, check=True)
 
     def command(self, name: str, argv: list[str], **_: Any) -> Command:
         self.argv.append(argv)
@@ -384,8 +398,9 @@ def test_a_base_is_unpacked_and_its_settings_put_aside(
     assert sorted(path.name for path in (made.inside / "data").iterdir()) == ["PG_VERSION"]
     aside = sorted(path.name for path in (made.inside / "settings").iterdir())
     assert aside == ["postgresql.auto.conf", "postgresql.conf"]
-    names = [argv[0] for argv in made.argv]
-    assert names.index("pg_verifybackup") < names.index("test"), "before anything of it is moved"
+    ran = [" ".join(argv) for argv in made.argv]
+    verified, moved = (next(i for i, words in enumerate(ran) if word in words) for word in ("pg_verifybackup", "mv "))
+    assert verified < moved, "before anything of it is moved"
 
 
 def test_a_base_that_is_damaged_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -434,6 +449,16 @@ def test_another_major_or_architecture_is_refused(
     with pytest.raises(UsageError) as error:
         standing.refuse_unlike("scratch", DETAILS, "base")
     assert error.value.cause == cause
+
+
+def test_an_image_is_the_bases_own_by_its_id(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not by its name, which may mean another one today; nor where nobody recorded one."""
+    known = {"postgres:17": "sha256:now"}
+    monkeypatch.setattr(images, "image_id", lambda reference: known.get(reference, ""))
+    assert standing.is_own("postgres:17", replace(DETAILS, image="sha256:now"))
+    assert not standing.is_own("postgres:17", replace(DETAILS, image="sha256:then"))
+    assert not standing.is_own("postgres:17", replace(DETAILS, image="postgres:17"))
+    assert not standing.is_own("gone:17", replace(DETAILS, image=""))
 
 
 def test_the_image_is_the_bases_own(tmp_path: Path) -> None:

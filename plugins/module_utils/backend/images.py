@@ -17,6 +17,7 @@ from ..repository.base import Repository
 from ..repository.sources import REPOSITORY, VAULT, in_vault, open_place
 from ..settings.config import Config
 from ..stack.compose import ComposeRuntime
+from ..stack.images import image_id
 from ..stack.runtime import Opened
 from .facts import Observations
 
@@ -56,12 +57,6 @@ def _read(config: Config, repo: Repository) -> list[points.Point]:
         if len(found) == POINTS:
             break
     return found
-
-
-def image_id(reference: str) -> str:
-    """Return the image's id on this host, empty where it is not there."""
-    status, out, _err = pipeline.probe(Command(["docker", "image", "inspect", "--format", "{{.Id}}", reference]))
-    return out.strip() if status == 0 else ""
 
 
 def local(reference: str) -> str:

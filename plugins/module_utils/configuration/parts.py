@@ -28,6 +28,7 @@ from ..repository.base import Repository
 from ..repository.details import ConfigDetails, ImageInUse, Part
 from ..repository.manifest import Artefact, Manifest
 from ..settings.config import Config, GitRepository
+from ..stack.images import image_id
 from ..stack.runtime import states_of
 from ..stack.service import Runtime
 from ..tools import age
@@ -152,8 +153,7 @@ def save_images(used: Mapping[str, ImageInUse], target: Path, timeout: float, se
     it back."""
     wanted = []
     for reference, identity in sorted({(image.reference, image.id) for image in used.values()}):
-        status, out, _err = pipeline.probe(Command(["docker", "image", "inspect", "--format", "{{.Id}}", reference]))
-        wanted.append(reference if status == 0 and out.strip() == identity and "@" not in reference else identity)
+        wanted.append(reference if image_id(reference) == identity and "@" not in reference else identity)
     with filesystem.create(target) as file:
         writer = pipeline.HashingWriter(file)
         pipeline.run(

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Optional
 
-from ..base import clock
+from ..base import clock, filesystem
 from ..base.checks import Check
 from ..base.errors import LifeboatError, Log, NotFoundError, UsageError, present
 from ..base.text import named
@@ -191,6 +191,16 @@ class _FromBase(_Protection):
             route.base, requested=planned.asked, state=planned.state, replay=choice.written(route),
             timeline=route.timeline,
         )  # fmt: skip
+
+    def hopeless(self) -> str:
+        """Where no data lies the image would make an empty server, which is no other than none."""
+        with contextlib.suppress(LifeboatError, OSError):
+            mount = self.data_mount()
+            if mount.path == Path():
+                return f"there is no {mount.kind} {mount.name}"
+            if mount.path.is_dir() and not filesystem.is_filled(mount.data):
+                return f"{mount.data} is empty"
+        return super().hopeless()
 
     def shut(self, *, fresh: bool) -> tuple[str, ...]:
         """Nobody: the server starts with data that was proved."""

@@ -587,7 +587,10 @@ class ComposeRuntime:
 
     def _volume(self, name: str, below: str) -> DataMount:
         asked = Command(["docker", "volume", "inspect", "--format", "{{.Mountpoint}}", name])
-        status, out, _err = pipeline.probe(asked)
+        status, out, err = pipeline.probe(asked)
+        if status and "no such" not in err.lower():  # what cannot be seen is not gone
+            cause = err.strip() or f"docker ended with {status}"
+            raise LifeboatError("find the data volume", name, cause, "Is the Docker Engine running?")
         return DataMount("volume", name, Path(out.strip()) if status == 0 else Path(), below)
 
     def image(self, service: str) -> str:

@@ -84,6 +84,12 @@ def _right(image: RequiredImage) -> bool:
     return bool(ids) and (not image.digest or image.digest in ids)
 
 
+def image_id(reference: str) -> str:
+    """Return the image's id on this host, empty where it is not there."""
+    status, out, _err = pipeline.probe(Command(["docker", "image", "inspect", "--format", "{{.Id}}", reference]))
+    return out.strip() if status == 0 else ""
+
+
 def _ids(reference: str) -> set[str]:
     """The id and the registry digests of an image that is here; none where it is not."""
     shown = "{{.Id}}{{range .RepoDigests}} {{.}}{{end}}"

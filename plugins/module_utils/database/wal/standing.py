@@ -38,6 +38,7 @@ from ...repository.base import Repository
 from ...repository.components import BASE
 from ...repository.details import BaseDetails
 from ...repository.manifest import Manifest
+from ...stack import images
 from ...stack.runtime import Opened, exec_command
 from ...tools import age
 from ...wal.catalogue import Route
@@ -56,6 +57,12 @@ _SILENCE = 300.0  # seconds without a byte replayed, after which it is given up
 _TRIES, _QUIET = 5, 1.5  # so often, and so many seconds, a server asks for files that it had: at the end of the WAL
 _CONFIG = ("postgresql.conf", "postgresql.auto.conf", "pg_hba.conf", "pg_ident.conf")
 _SIGNALS = ("standby.signal", "recovery.signal", "postmaster.pid", "postmaster.opts")
+# $0: the directory for the settings, $1: the data, $2: files that are removed, then the settings.
+_ASIDE = """aside=$0; cd "$1"; signals=$2; shift 2; mkdir -p -m 0700 "$aside"; rm -f $signals
+for name; do if [ -e "$name" ]; then mv "$name" "$aside"; fi; done"""
+# $0 and $1: the same, then what is removed.
+_BACK = """aside=$0; cd "$1"; shift; rm -f "$@"
+for path in "$aside"/*; do if [ -e "$path" ]; then mv "$path" .; fi; done"""
 # What a base and its replay leave beside the data.
 _TRACES = ("backup_manifest", "backup_label.old", "tablespace_map.old")
 _MAJOR = 10000
@@ -162,6 +169,7 @@ def standing(
     repo, identity = source.repo, route.base.id
     manifest = manifests.parse(repo.manifest(BASE, identity), component=BASE, expected_id=identity)
     details = manifest.detailed(BaseDetails)
+    image = image or image_of(run, details)
     source.use(route.base.system)
     exchange = source.folder / "exchange"
     scratch.sweep(run.config.stack)
@@ -172,17 +180,23 @@ def standing(
         feeder = stack.enter_context(Feeder(source, exchange, scratch.MOUNT, details.segment_size))
         name = stack.enter_context(
             scratch.container(
-                image or image_of(run, details), run.config.stack, exchange, timeout=run.config.timeout,
+                image, run.config.stack, exchange, timeout=run.config.timeout,
                 data=destination.mounted if destination else None,
             )
         )  # fmt: skip
         stack.enter_context(scratch.bounded(name, 0 if destination else details.bytes))
-        refuse_unlike(name, details, identity)
+        if not is_own(image, details):
+            refuse_unlike(name, details, identity)
         room = Standing(run, source, route, feeder, name, details, exchange, log, destination)
         room.unpack(manifest)
         room.go(route)
         room.refuse_other_order()
         yield room
+
+
+def is_own(image: str, details: BaseDetails) -> bool:
+    """Whether the base's own server ran in that image, which then has its major, its architecture, its libraries."""
+    return bool(details.image) and images.image_id(image) == details.image
 
 
 def refuse_unlike(name: str, details: BaseDetails, identity: str) -> None:
@@ -212,7 +226,6 @@ class Standing:
         self.data = f"{scratch.DATA}/{destination.below}" if destination else f"{scratch.INSIDE}/{_DATA}"
         self._destination = destination
         self._settings_aside = f"{scratch.INSIDE}/settings"
-        self._moved: list[str] = []
         execute = partial(exec_command, name, user="0")
         self.server = Server(
             execute, user=details.superuser or "postgres", host=scratch.INSIDE, application="lifeboat-standing",
@@ -229,9 +242,9 @@ class Standing:
         began = time.monotonic()
         repo, seal = self._source.repo, age.Seal(self.details.recipients, self.details.host_key)
         file = seal.named("base.tar.zst")
-        scratch.step(self.name, "prepare its directory", ["mkdir", "-p", "-m", "0700", self.data], "0")
-        own = [scratch.INSIDE, *([str(PurePosixPath(self.data).parent)] if self._destination else []), self.data]
-        scratch.step(self.name, "prepare its directory", ["chown", self._user, *own], "0")
+        own = [self.data, scratch.INSIDE, *([str(PurePosixPath(self.data).parent)] if self._destination else [])]
+        script = 'user=$0; mkdir -p -m 0700 "$1"; chown "$user" "$@"'
+        scratch.step(self.name, "prepare its directory", ["sh", "-ec", script, self._user, *own], "0")
         with repo.materialise(BASE, manifest.id) as folder:
             bad = [check for check in checksums.checksums(repo, manifest, folder) if check.result != PASS]
             if bad:
@@ -270,24 +283,16 @@ class Standing:
 
     def _settle(self) -> None:
         """Put the base's own settings aside: they may name files and archives of the stack. They are in `settings`."""
-        aside = self._settings_aside
-        scratch.step(self.name, "prepare its settings", ["mkdir", "-p", "-m", "0700", aside], self._user)
-        self._moved = [name for name in _CONFIG if self._has(f"{self.data}/{name}")]
-        if self._moved:
-            there = [f"{self.data}/{name}" for name in self._moved]
-            scratch.step(self.name, "prepare its settings", ["mv", *there, aside], self._user)
-        left = [f"{self.data}/{name}" for name in _SIGNALS]
-        scratch.step(self.name, "prepare its settings", ["rm", "-f", *left], self._user)
+        words = [self._settings_aside, self.data, " ".join(_SIGNALS), *_CONFIG]
+        scratch.step(self.name, "prepare its settings", ["sh", "-ec", _ASIDE, *words], self._user)
 
     def leave(self) -> None:
         """Stop it, and leave its data as the base's own server would have: with the settings that are in the base, none
         of this one's, and on the disk."""
         self.stop()
-        ours = [f"{self.data}/{name}" for name in (*_CONFIG, *_SIGNALS, *_TRACES)]
-        scratch.step(self.name, "put its settings back", ["rm", "-f", *ours], self._user)
-        if self._moved:
-            back = [f"{self._settings_aside}/{name}" for name in self._moved]
-            scratch.step(self.name, "put its settings back", ["mv", *back, self.data], self._user)
+        ours = [*_CONFIG, *_SIGNALS, *_TRACES]
+        words = [self._settings_aside, self.data, *ours]
+        scratch.step(self.name, "put its settings back", ["sh", "-ec", _BACK, *words], self._user)
         self._log("writing the data to the disk")
         status, _out, err = pipeline.probe(
             self._command(["initdb", "--sync-only", "-D", self.data]), timeout=self.run.config.timeout
@@ -295,9 +300,6 @@ class Standing:
         if status:
             cause = scratch.ended(self.name) or err.strip() or f"initdb --sync-only ended with {status}"
             raise UnverifiedError("write the data to the disk", self.name, cause, "See the machine's disk.")
-
-    def _has(self, path: str) -> bool:
-        return pipeline.probe(self._command(["test", "-e", path]))[0] == 0
 
     def _command(self, argv: list[str]) -> Command:
         return exec_command(self.name, argv, env={"LC_ALL": "C"}, user=self._user)
@@ -307,13 +309,14 @@ class Standing:
     def go(self, route: Route) -> Reached:
         """Replay to the route's instant, from where the server stands. Never back: that needs the base once more."""
         self.route = route
-        self._write("pg_hba.conf", "local all all trust\n")
-        self._write("pg_ident.conf", "")
-        self._write("postgresql.conf", rendered(self._settings(route)))
-        scratch.step(self.name, "prepare its settings", ["touch", f"{self.data}/standby.signal"], self._user)
+        self._write({
+            "pg_hba.conf": "local all all trust\n", "pg_ident.conf": "", "standby.signal": "",
+            "postgresql.conf": rendered(self._settings(route)),
+        })  # fmt: skip
         began = time.monotonic()
         self._log(f"replaying the WAL from {format_lsn(route.base.start)} to {route.instant}")
-        scratch.forget(self.name)
+        if self.reached is not None:
+            scratch.forget(self.name)
         self._feeder.forget()
         try:
             scratch.start(self.name, self._user, self.data, {})
@@ -399,12 +402,13 @@ class Standing:
             **({"shared_preload_libraries": ", ".join(self.details.preload)} if self.details.preload else {}),
         }
 
-    def _write(self, name: str, text: str) -> None:
-        with filesystem.explained(STAND, self._exchange / name):
-            path = self._exchange / name
-            path.write_text(text, encoding="utf-8")
-            path.chmod(0o644)
-        copy = ["cp", f"{scratch.MOUNT}/{name}", f"{self.data}/{name}"]
+    def _write(self, files: Mapping[str, str]) -> None:
+        for name, text in files.items():
+            with filesystem.explained(STAND, self._exchange / name):
+                path = self._exchange / name
+                path.write_text(text, encoding="utf-8")
+                path.chmod(0o644)
+        copy = ["cp", *(f"{scratch.MOUNT}/{name}" for name in files), self.data]
         scratch.step(self.name, "prepare its settings", copy, self._user)
 
     def _wait(self, began: float) -> str:
@@ -424,6 +428,8 @@ class Standing:
             still = time.monotonic() - moved
             if state and state.paused == "paused":
                 return self._paused(state)
+            if state and self._feeder.repeated and parse_lsn(lsn or "0/0") >= self.route.until.position:
+                return self._end(state)  # it asks again for what is not there, and nothing more was received
             if state and self._feeder.repeated >= _TRIES and still > _QUIET:
                 return self._end(state)
             if still > _SILENCE:
