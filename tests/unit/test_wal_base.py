@@ -107,6 +107,19 @@ def test_it_holds_the_wal_back_that_it_needs_and_no_longer(world: World) -> None
     assert "--host /run/pg --port 5433 --username postgres --no-password" in text
 
 
+def test_it_is_compressed_in_the_container_where_the_server_can(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else by zstd on this host: programs of PostgreSQL 14, or built without it, know no such option."""
+    monkeypatch.setattr(base, "_COMPRESS", ("sed", "s/^/on this host: /"))
+    world.take()
+    assert "--compress" not in world.argv
+    world.about["zstd"] = True
+    world.take()
+    assert " ".join(world.argv).endswith("--compress client-zstd:1")
+    first, second = world.repo.published("base")
+    names = (world.repo.read_file("base", first, "base.tar.zst"), world.repo.read_file("base", second, "base.tar.zst"))
+    assert names == (b"on this host: files", b"files")
+
+
 @pytest.mark.parametrize("script", ["printf half; exit 1", "printf files"], ids=["it fails", "it does not say where"])
 def test_what_did_not_end_well_is_no_base(world: World, script: str) -> None:
     world.script = script

@@ -17,7 +17,7 @@ import io
 import re
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -55,13 +55,14 @@ _POINTS = re.compile(r"write-ahead log (start|end) point: ([0-9A-F]{1,8}/[0-9A-F
 
 @dataclass(frozen=True)
 class _About:
-    """What a server must be like that takes the base."""
+    """What a server must be like that takes the base. zstd: whether its programs compress by themselves."""
 
     size: int
     tablespaces: tuple[str, ...]
     superuser: str
     preload: str
     checksums: bool
+    zstd: bool = False
     collations: Mapping[str, str] = field(default_factory=dict)
     settings: Mapping[str, int] = field(default_factory=dict)
 
@@ -72,6 +73,7 @@ _ABOUT = """SELECT jsonb_build_object(
      WHERE spcname NOT IN ('pg_default', 'pg_global')),
   'superuser', (SELECT rolname FROM pg_roles WHERE oid = 10), 'preload', current_setting('shared_preload_libraries'),
   'checksums', current_setting('data_checksums') = 'on',
+  'zstd', (SELECT coalesce('zstd' = ANY(enumvals), false) FROM pg_settings WHERE name = 'wal_compression'),
   'collations', (SELECT coalesce(jsonb_object_agg(datname, version), '{}') FROM (SELECT datname,
      to_jsonb(d) ->> 'datcollversion' AS version FROM pg_database d) v WHERE version IS NOT NULL),
   'settings', (SELECT jsonb_object_agg(name, setting::bigint) FROM pg_settings WHERE name IN ('max_connections',
@@ -122,8 +124,8 @@ def _take(run: Opened, log: Log) -> Manifest:
         with create(staging.path / name) as file:
             writer = HashingWriter(file)
             finished = pipeline.run(
-                [_command(run, server, route), Command(_COMPRESS), *seal.chain], attempted=TAKE, subject=identity,
-                sink=writer, timeout=config.timeout, remedy="See the server's log. Nothing was published.",
+                _chain(run, server, route, seal, about.zstd), attempted=TAKE, subject=identity, sink=writer,
+                timeout=config.timeout, remedy="See the server's log. Nothing was published.",
             )  # fmt: skip
         listed = _list_relations(server, seal, staging.path, identity)
         start, stop, timeline = points(finished[0].stderr, identity)
@@ -210,10 +212,16 @@ def _list_relations(server: Server, seal: age.Seal, folder: Path, identity: str)
     return [Artefact(name, writer.size, writer.sha256)]
 
 
-def _command(run: Opened, server: Server, route: Way) -> Command:
+def _chain(run: Opened, server: Server, route: Way, seal: age.Seal, zstd: bool) -> list[Command]:
+    """zstd: compress before the bytes leave the container, where its engine copies each of them several times."""
+    command = _command(run, server, route, ["--compress", "client-zstd:1"] if zstd else [])
+    return [command, *([] if zstd else [Command(_COMPRESS)]), *seal.chain]
+
+
+def _command(run: Opened, server: Server, route: Way, more: Sequence[str]) -> Command:
     words = ["pg_basebackup", *(["--host", route.host] if route.host else []), "--port", str(route.port)]
     words += ["--username", route.user, "--no-password", "--checkpoint", "fast", "--wal-method", "fetch"]
-    words += ["--format", "tar", "--pgdata", "-", "--verbose", "--label", "lifeboat"]
+    words += ["--format", "tar", "--pgdata", "-", "--verbose", "--label", "lifeboat", *more]
     user = run.config.database.os_user if route.container else route.user
     return run.runtime.command(run.config.database.service, words, env={"LC_ALL": "C"}, user=user)
 
