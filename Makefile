@@ -171,6 +171,7 @@ lab-down: setup ## Remove the lab; its images stay
 
 bench: engine ## Measure against the seed's own script lines, side by side
 	python tests/bench/bench.py $(BENCH)
+	python tests/bench/continuous.py
 	python tests/bench/objects.py
 	python tests/bench/files.py
 	python tests/bench/buckets.py

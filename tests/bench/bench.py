@@ -255,15 +255,26 @@ def targets(run: Run) -> list[dict[str, Any]]:
         ("peak memory of our own processes, MB", max(run.peak(name) for name in ours) / MEGABYTE, 100, False),
         ("retention plan over 100,000 backups, seconds", run.seconds(RETENTION), 1.0, False),
     )
-    return [
-        {
-            "target": name,
-            "measured": round(value, 2),
-            "wanted": f"{'at least' if more else 'at most'} {wanted:g}",
-            "met": value >= wanted if more else value <= wanted,
-        }
-        for name, value, wanted, more in cases
-    ]
+    return [judged(*case) for case in cases]
+
+
+def judged(name: str, value: float, wanted: float, more: bool) -> dict[str, Any]:
+    """A target: what was measured, and whether it is met. more: it is to be at least `wanted`, else at most."""
+    return {
+        "target": name,
+        "measured": round(value, 2),
+        "wanted": f"{'at least' if more else 'at most'} {wanted:g}",
+        "met": value >= wanted if more else value <= wanted,
+    }
+
+
+def verdicts(found: list[dict[str, Any]]) -> list[str]:
+    """A line each."""
+    lines = []
+    for target in found:
+        verdict = "met" if target["met"] else "MISSED"
+        lines.append(f"{verdict:8}{target['target']:54}{target['measured']:8.2f}   wanted {target['wanted']}")
+    return lines
 
 
 def table(run: Run, found: list[dict[str, Any]]) -> str:
@@ -277,9 +288,7 @@ def table(run: Run, found: list[dict[str, Any]]) -> str:
         peak = f"{run.peak(name) / MEGABYTE:.0f} MB" if run.peak(name) else ""
         lines.append(f"{name:50}{run.seconds(name):9.2f}{run.best(name):9.2f}{cpu:8.1f}{size:>10}{peak:>9}{ratio:>9}")
     lines.append("")
-    for target in found:
-        verdict = "met" if target["met"] else "MISSED"
-        lines.append(f"{verdict:8}{target['target']:52}{target['measured']:8.2f}   wanted {target['wanted']}")
+    lines += verdicts(found)
     return "\n".join(lines)
 
 

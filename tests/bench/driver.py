@@ -13,6 +13,8 @@ driver.py listing CONFIG-DIRECTORY [now]         what a mirror must list, at onc
 driver.py recover-objects CONFIG-DIRECTORY       the store, as the role does it: planned, protected, restored, proved
 driver.py files CONFIG-DIRECTORY                 a backup of the files
 driver.py recover-files CONFIG-DIRECTORY KEY     what is lost of them, planned, restored, compared
+driver.py wal-enable CONFIG-DIRECTORY            role and slot of continuous protection, without its units
+driver.py wal-sent CONFIG-DIRECTORY              until all WAL that is flushed now is in the repository
 driver.py prune CONFIG-DIRECTORY DAYS            the mirror's old versions, as if the newest were so many days on
 """
 
@@ -158,6 +160,39 @@ def recover_files(directory: str, key: str) -> dict[str, Any]:
     return {"restored": done.restored}
 
 
+def wal_enable(directory: str) -> dict[str, Any]:
+    from ansible_collections.lifeboat.dr.plugins.module_utils.database import server as database_server
+    from ansible_collections.lifeboat.dr.plugins.module_utils.database.wal import preflight, receiver
+    from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
+    from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
+
+    run = Opened(config.load("", Path(directory)))
+    server = database_server.connect(run.config, run.runtime)
+    facts = preflight.read(server)
+    receiver.make_role(server)
+    receiver.try_connection(run, receiver.way(run, server, facts), facts)
+    receiver.remember(run.config, receiver.Enabled(facts.system, 4 << 30, True, True))
+    return {}
+
+
+def wal_sent(directory: str) -> dict[str, Any]:
+    from ansible_collections.lifeboat.dr.plugins.module_utils.database import server as database_server
+    from ansible_collections.lifeboat.dr.plugins.module_utils.database.wal import send
+    from ansible_collections.lifeboat.dr.plugins.module_utils.settings import config
+    from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
+    from ansible_collections.lifeboat.dr.plugins.module_utils.wal.segments import parse_lsn
+
+    run = Opened(config.load("", Path(directory)))
+    server = database_server.connect(run.config, run.runtime)
+    (flushed,) = server.execute("SELECT to_json(pg_current_wal_flush_lsn()::text);", attempted="ask for the position")
+    end, deadline = parse_lsn(str(flushed)), time.monotonic() + 120
+    while parse_lsn(send.send(run, _quiet).position) < end:
+        if time.monotonic() > deadline:
+            raise SystemExit(f"not all WAL until {flushed} was received within 120 s")
+        time.sleep(0.2)
+    return {}
+
+
 VERBS: dict[str, Callable[..., Any]] = {
     "restore": restore,
     "recover": recover,
@@ -166,6 +201,8 @@ VERBS: dict[str, Callable[..., Any]] = {
     "listing": listing,
     "recover-objects": recover_objects,
     "prune": prune,
+    "wal-enable": wal_enable,
+    "wal-sent": wal_sent,
     "files": files,
     "recover-files": recover_files,
 }

@@ -88,6 +88,11 @@ def _memory(pid: int) -> tuple[bool, int]:
     return facts["Name"].strip().startswith("docker"), int(facts.get("VmHWM", "0 kB").split()[0]) * 1024
 
 
+def memory(pid: int) -> int:
+    """The most bytes of memory that a process ever held."""
+    return _memory(pid)[1]
+
+
 def run(
     argv: Sequence[str],
     *,

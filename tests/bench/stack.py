@@ -67,24 +67,24 @@ class Stack:
         (self.directory / "compose.yml").write_text(COMPOSE.format(image=self.image), encoding="utf-8")
         (self.directory / "loading.yml").write_text(LOADING, encoding="utf-8")
         self.remove()  # what a killed run left
-        self._compose("--file", "loading.yml", "up", "--detach", "--wait")
+        self.compose("--file", "loading.yml", "up", "--detach", "--wait")
         self._fill(orders, visits)
-        self._compose("up", "--detach", "--wait")
-        self._find()
+        self.compose("up", "--detach", "--wait")
+        self.find()
 
-    def _compose(self, *words: str) -> None:
+    def compose(self, *words: str) -> None:
         argv = ["docker", "compose", "--file", "compose.yml", *words]
         done = subprocess.run(argv, cwd=self.directory, capture_output=True, text=True, check=False)
         if done.returncode:
             raise RuntimeError(f"docker compose {' '.join(words)}: {done.stderr.strip()[-500:]}")
-        self._find()
+        self.find()
 
-    def _find(self) -> None:
+    def find(self) -> None:
         argv = ["docker", "ps", "--quiet", "--no-trunc", "--filter", f"label=com.docker.compose.project={PROJECT}"]
         self.container = subprocess.run(argv, capture_output=True, text=True, check=True).stdout.strip()
 
     def remove(self) -> None:
-        self._compose("down", "--volumes", "--timeout", "5")
+        self.compose("down", "--volumes", "--timeout", "5")
 
     def exec(self, *argv: str) -> list[str]:
         """The command line that runs `argv` in the server's container."""

@@ -27,6 +27,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.database.wal import ba
 from ansible_collections.lifeboat.dr.plugins.module_utils.operations import instants
 from ansible_collections.lifeboat.dr.plugins.module_utils.recovery.state import HEALTHY
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import repositories
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack import images
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import database_mount
 from ansible_collections.lifeboat.dr.plugins.module_utils.wal.instants import At, Instant, Latest, Position
 from ansible_collections.lifeboat.dr.plugins.module_utils.wal.segments import parse_lsn
@@ -276,6 +277,7 @@ def test_what_cannot_be_is_refused_before_anything_is_touched(shop: Shop, monkey
         assert words in str(error.value)
         assert error.value.exit_code == 2
     with monkeypatch.context() as patched, pytest.raises(UsageError, match="and the image has 16"):
+        patched.setattr(images, "image_id", lambda reference: "sha256:another")
         patched.setattr(scratch, "image_major", lambda name: 16)
         shop.plan()
     assert shop.lying() == there
