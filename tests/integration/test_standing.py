@@ -25,6 +25,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.phases.recoveries impo
 from ansible_collections.lifeboat.dr.plugins.module_utils.phases.recovery import Request, Runner, State, mapping, texts
 from ansible_collections.lifeboat.dr.plugins.module_utils.repository import repositories
 from ansible_collections.lifeboat.dr.plugins.module_utils.settings.config import Config
+from ansible_collections.lifeboat.dr.plugins.module_utils.stack import images
 from ansible_collections.lifeboat.dr.plugins.module_utils.stack.runtime import Opened
 from ansible_collections.lifeboat.dr.plugins.module_utils.wal import instants as wal_instants
 from ansible_collections.lifeboat.dr.plugins.module_utils.wal.instants import At, Instant, Latest, Mark, Position
@@ -298,6 +299,7 @@ def test_a_timeline_that_was_left_is_gone_to_by_name(protected: Protected, stack
 def test_an_image_of_another_major_is_refused(protected: Protected, monkeypatch: pytest.MonkeyPatch) -> None:
     protected.add()
     protected.sent()
+    monkeypatch.setattr(images, "image_id", lambda reference: "sha256:another")
     monkeypatch.setattr(scratch, "image_major", lambda name: 16)
     with pytest.raises(UsageError, match="it is of PostgreSQL 17, and the image has 16"):
         instants.stand(protected.run, Latest(), print)
