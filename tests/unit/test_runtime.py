@@ -473,10 +473,22 @@ def test_data_mount(
     runner: Runner, compose: ComposeRuntime, project: Any, mounts: list[dict[str, Any]], found: DataMount
 ) -> None:
     runner.expect("volume inspect .* gone$", (1, "", "no such volume"))
+    runner.expect("volume ls --quiet --filter name=gone$", "gone_too\n")
     for name in ("shop_data", "ext", "abc"):
         runner.expect(f"volume inspect .* {name}$", f"/vol/{name}\n")
     answer(runner, container(mounts=mounts), project=project)
     assert compose.data_mount("db", "/data/pg") == found
+
+
+@pytest.mark.parametrize(
+    "listed", [(1, "", "Cannot connect to the Docker daemon"), "other\nshop_data\n"], ids=["silent", "listed"]
+)
+def test_a_volume_that_cannot_be_seen_is_not_gone(runner: Runner, compose: ComposeRuntime, listed: Any) -> None:
+    runner.expect("volume inspect .* shop_data$", (1, "", "the engine is busy"))
+    runner.expect("volume ls --quiet --filter name=shop_data$", listed)
+    answer(runner, container(), project=volumes(VOLUME))
+    with pytest.raises(LifeboatError, match="the engine is busy"):
+        compose.data_mount("db", "/data/pg")
 
 
 @pytest.mark.parametrize(

@@ -588,9 +588,12 @@ class ComposeRuntime:
     def _volume(self, name: str, below: str) -> DataMount:
         asked = Command(["docker", "volume", "inspect", "--format", "{{.Mountpoint}}", name])
         status, out, err = pipeline.probe(asked)
-        if status and "no such" not in err.lower():  # what cannot be seen is not gone
-            cause = err.strip() or f"docker ended with {status}"
-            raise LifeboatError("find the data volume", name, cause, "Is the Docker Engine running?")
+        if status:  # gone, unless the engine lists it or does not answer: what cannot be seen is not gone
+            listing = Command(["docker", "volume", "ls", "--quiet", "--filter", f"name={name}"])
+            unanswered, listed, _err = pipeline.probe(listing)
+            if unanswered or name in listed.split():
+                cause = err.strip() or f"docker ended with {status}"
+                raise LifeboatError("find the data volume", name, cause, "Is the Docker Engine running?")
         return DataMount("volume", name, Path(out.strip()) if status == 0 else Path(), below)
 
     def image(self, service: str) -> str:
