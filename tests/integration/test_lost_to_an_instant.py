@@ -34,7 +34,7 @@ from ansible_collections.lifeboat.dr.plugins.module_utils.wal.segments import pa
 from postgres_stack import IMAGE, Stack, assert_pass, docker, say
 from test_lost_server import DATA, break_control, empty, forget, wipe
 from test_standing import recovered
-from test_wal import Receiving
+from test_wal import Receiving, until
 
 LABEL = "lifeboat.scratch"
 ROWS = "SELECT to_json(count(*)) FROM public.items;"
@@ -72,6 +72,11 @@ class Shop(Receiving):
         (after,) = self.stack.psql("SELECT clock_timestamp()::text")
         self.stack.psql("SELECT pg_switch_wal()")
         return clock.parse_time(after)
+
+    def received(self) -> None:
+        """Wait until all that is acknowledged now is in the spool."""
+        (end,) = self.stack.psql("SELECT pg_current_wal_flush_lsn()")
+        until(lambda: (slot := self.facts().ours) is not None and parse_lsn(slot.restart or "0/0") >= parse_lsn(end))
 
     def rows(self) -> int:
         return int(self.stack.psql("SELECT count(*) FROM items", "shop")[0])
@@ -144,11 +149,14 @@ def test_a_lost_server_has_every_row_that_was_sent(shop: Shop, how: Any) -> None
     shop.add()
     shop.sent()
     old = instants.known(shop.run).catalogue.windows[-1]
+    shop.add()
+    shop.received()
     lose(shop, how)
     found = shop.recover()
     assert found.plan.physical is not None
     assert (found.plan.physical.instant, found.protected.mode, found.protected.fresh) == ("latest", "rebuild", True)
-    assert shop.rows() == 200
+    assert found.plan.physical.spool > 0, "and what was received and not sent yet"
+    assert shop.rows() == 300
     assert shop.files() == before
     assert_pass(found.done.checks, at_least=4)
     assert {item.name for item in found.done.databases} == {"shop", "postgres"}
@@ -161,7 +169,7 @@ def test_a_lost_server_has_every_row_that_was_sent(shop: Shop, how: Any) -> None
     assert "unlogged tables are empty" in notes and "public.cache in shop" in notes
     assert "COMMIT PREPARED 'it''s'" in notes and "ROLLBACK PREPARED 'it''s'" in notes
     shop.stack.psql("COMMIT PREPARED 'it''s'", "shop")
-    assert shop.rows() == 201
+    assert shop.rows() == 301
     assert shop.plan().condition == HEALTHY
     shop.receive_again()
     shop.sent()

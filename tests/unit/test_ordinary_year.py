@@ -118,6 +118,7 @@ class Year:
                 for by in ("backup", "status")
             },
             f"lifeboat_clock_skew_seconds{{{own}}}": lambda now: 2,
+            f'lifeboat_collector_success{{{own},collector="wal_server"}}': lambda now: 1,
             f'lifeboat_wal_check_passed{{{own},check="wal slot"}}': lambda now: 1,
             # Objects are looked at every quarter of an hour.
             f"lifeboat_changes_reached_timestamp_seconds{{{own}}}": lambda now: now // (HOUR / 4) * (HOUR / 4),

@@ -1000,6 +1000,34 @@ def test_the_plan_says_by_what_and_what_is_lost(lost: Lost, monkeypatch: pytest.
     assert made.steps[-2].startswith("then: take a new base")
 
 
+def test_the_plan_names_what_waits_in_the_spool(lost: Lost, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is sent before the replay to the latest begins; a named instant is before it."""
+    asked: list[Instant] = []
+    waits: list[Any] = [send.Waiting(3_000_000, at(17)), None, LifeboatError("read", "the spool", "it is unlike one")]
+
+    def waiting(config: object) -> Optional[send.Waiting]:
+        asked.append(instant)
+        if isinstance(waits[0], LifeboatError):
+            raise waits[0]
+        return waits[0]  # type: ignore[no-any-return]
+
+    monkeypatch.setattr(send, "waiting", waiting)
+    monkeypatch.setattr(choice, "choose", lambda *_: found)
+    line = "  but for 3.0 MB of WAL that was received until 2026-12-01T17:00:00.000Z: it is sent first"
+    for instant, shown in ((Latest(), True), (At(at(9)), False), (Latest(), False), (Latest(), False)):
+        found = choice.Choice(
+            replace(PLAIN.route(instant, NOW), base=replace(PLAIN.windows[0].bases[1], id=BASE)),
+            lost.require(lost.run, None, None, None), at(16),  # type: ignore[arg-type]
+        )  # fmt: skip
+        made = lost.plan()
+        assert made.physical is not None
+        assert (line in database_plan.text(made)) is shown
+        assert (made.physical.spool, made.physical.spooled_at != "") == (3_000_000 if shown else 0, shown)
+        if isinstance(instant, Latest):
+            waits.pop(0)
+    assert asked == [Latest()] * 3
+
+
 def test_a_recovery_point_or_the_dump_is_planned_with_as_ever(lost: Lost) -> None:
     for request in ({"identity": "db_backup_20261124_120000"}, {"method": "rebuild"}):
         with pytest.raises(LifeboatError, match="backup"):

@@ -114,10 +114,28 @@ def test_it_is_compressed_in_the_container_where_the_server_can(world: World, mo
     assert "--compress" not in world.argv
     world.about["zstd"] = True
     world.take()
-    assert " ".join(world.argv).endswith("--compress client-zstd:1")
+    assert " ".join(world.argv).endswith("--compress client-zstd:level=1,workers=2")
     first, second = world.repo.published("base")
     names = (world.repo.read_file("base", first, "base.tar.zst"), world.repo.read_file("base", second, "base.tar.zst"))
     assert names == (b"on this host: files", b"files")
+
+
+def test_where_zstd_has_no_threads_it_does_with_one(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.about["zstd"], log = True, list[str]()
+    refused = f"if [ ! -e {tmp_path}/once ]; then touch {tmp_path}/once; printf head; echo no threads >&2; exit 1; fi"
+    world.script = f"{refused}; {world.script}"
+    base.take(world.run, log.append)
+    assert world.argv[-1] == "client-zstd:level=1"
+    (identity,) = world.repo.published("base")
+    assert world.repo.read_file("base", identity, "base.tar.zst") == b"files"
+    assert "once more, by one thread: sh: no threads (exit 1)" in log
+    (tmp_path / "once").unlink()
+    monkeypatch.setattr(base, "_NOTHING", 3)
+    with pytest.raises(LifeboatError, match="no threads"):
+        base.take(world.run, log.append)
+    assert world.argv[-1] == "client-zstd:level=1,workers=2", "what failed on its way is no matter of threads"
 
 
 @pytest.mark.parametrize("script", ["printf half; exit 1", "printf files"], ids=["it fails", "it does not say where"])

@@ -71,7 +71,7 @@ class World:
         monkeypatch.setattr(shutil, "which", lambda name, **_: f"/usr/bin/{name}")
         monkeypatch.setattr(filesystem, "free", lambda path: 100 * GIB)
         monkeypatch.setattr(database_server, "connect", lambda config, runtime: self.server)
-        monkeypatch.setattr(preflight, "read", lambda server: self.facts)
+        monkeypatch.setattr(preflight, "read", lambda server, patience=60: self.facts)
         monkeypatch.setattr(preflight, "rules", lambda server: ())
         monkeypatch.setattr(receiver, "way", lambda run, server, facts: self.way)
         monkeypatch.setattr(receiver, "refuse_without_tool", lambda server: None)
@@ -311,7 +311,13 @@ BAD: list[tuple[str, dict[str, Any], str, str]] = [
     ("somebody else", {"slot": dataclasses.replace(RECEIVES, application="x")}, "wal receiver", "another receiver"),
     ("another server", {"system": "8"}, "wal receiver", "the server is 8"),
     ("no slot", {"slot": None}, "wal slot", "is not there"),
-    ("lost", {"slot": dataclasses.replace(RECEIVES, status="lost")}, "wal slot", "is lost"),
+    ("lost", {"slot": dataclasses.replace(RECEIVES, status="lost")}, "wal slot", "more than max_slot_wal_keep_size"),
+    (
+        "invalidated",
+        {"slot": dataclasses.replace(RECEIVES, status="lost", reason="idle_timeout")},
+        "wal slot",
+        "is lost: nobody received for as long as idle_replication_slot_timeout allows",
+    ),
     ("at risk", {"slot": dataclasses.replace(RECEIVES, safe=GIB)}, "wal slot", "before the slot is lost"),
     ("no bound", {"slot": dataclasses.replace(RECEIVES, safe=None)}, "wal slot", "could fill the disk"),
     ("dropped when idle", {"idle_timeout": 9}, "wal slot", "set it to 0"),
@@ -336,6 +342,13 @@ def measured(world: World) -> dict[str, float]:
     return {each.labels["check"]: each.value for each in samples if each.name == "lifeboat_wal_check_passed"}
 
 
+def unread(world: World) -> list[str]:
+    samples = metrics.HERE["wal"](metrics.Facts(world.run, NOW))
+    return [
+        each.labels["collector"] for each in samples if each.name == "lifeboat_collector_success" and not each.value
+    ]
+
+
 def test_what_could_not_be_checked_is_in_no_metric(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that is down has an alert of its own; what does not leave the host, too."""
     protect(world)
@@ -344,11 +357,14 @@ def test_what_could_not_be_checked_is_in_no_metric(world: World, monkeypatch: py
         "wal receiver": 1, "wal slot": 1, "wal behind": 0, "wal spool": 1, "wal base": 1, "wal gaps": 1
     }  # fmt: skip
 
-    def away(server: object) -> Facts:
+    def away(server: object, patience: float) -> Facts:
+        assert patience <= 5, "the metrics of everything else wait for it"
         raise LifeboatError("ask", "server", "connection refused")
 
+    assert not unread(world)
     monkeypatch.setattr(preflight, "read", away)
     assert measured(world) == {"wal behind": 0, "wal spool": 1, "wal base": 1, "wal gaps": 1}
+    assert unread(world) == ["wal_server"], "and LifeboatFactsUnreadable is told of that"
     world.run = Opened(make_config(world.root))
     assert measured(world) == {}
 
@@ -373,7 +389,7 @@ def test_a_server_that_does_not_answer_is_not_called_well(world: World, monkeypa
     protect(world)
     world.sends()
 
-    def away(server: object) -> Facts:
+    def away(server: object, patience: float) -> Facts:
         raise LifeboatError("ask", "server", "connection refused")
 
     monkeypatch.setattr(preflight, "read", away)

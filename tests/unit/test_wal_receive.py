@@ -82,7 +82,7 @@ WAYS: list[tuple[str, dict[str, Any], str, str]] = [
     ("no sender", {"senders": 0}, "max_wal_senders, it is 0", "max_wal_senders = 10"),
     ("senders in use", {"senders": 10, "senders_used": 10}, "all 10 are in use", "max_wal_senders = 12"),
     ("no slot", {"slots": 0}, "max_replication_slots is 0", "max_replication_slots = 10"),
-    ("18 drops it", {"idle_timeout": 30}, "idle_replication_slot_timeout is 30 min", "= 0; SELECT pg_reload_conf()"),
+    ("18 drops it", {"idle_timeout": 30}, "idle_replication_slot_timeout is 30 s", "= 0; SELECT pg_reload_conf()"),
     ("any standby", {"synchronous": "*"}, "commits would wait", "without * and without lifeboat_wal"),
     ("first of any", {"synchronous": 'FIRST 1 ("a", *)'}, "commits would wait", "without *"),
     ("we by name", {"synchronous": "Lifeboat_WAL"}, "commits would wait", "name the standbys"),

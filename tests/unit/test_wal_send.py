@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
@@ -234,6 +235,24 @@ def test_a_pass_sends_what_is_new_and_says_until_when(world: World) -> None:
     ]  # fmt: skip
     assert world.stored() == {segment.name: segment_bytes(segment, SIZE), later.name: segment_bytes(later, 300)}
     assert span.gaps == ()
+
+
+def test_what_waits_in_the_spool_is_what_the_next_pass_sends(world: World) -> None:
+    assert send.waiting(world.run.config) is None, "nothing was sent yet, so nobody knows of which server"
+    segment = put(world.folder, 7, 5000)
+    world.says(segment.start + 5000)
+    world.send()
+    assert send.waiting(world.run.config) is None
+    put(world.folder, 7)
+    later, other = put(world.folder, 8, 300), world.spool("8000000000000000000")
+    os.utime(world.folder / f"{later.name}.partial", (START.timestamp() + 9,) * 2)
+    os.utime(world.folder / segment.name, (START.timestamp(),) * 2)
+    put(other, 9, system="8000000000000000000")
+    found = send.waiting(world.run.config)
+    assert found == send.Waiting(SIZE - 5000 + 300, START + timedelta(seconds=9))
+    put(world.folder, 9, system="8000000000000000000")
+    with pytest.raises(LifeboatError, match="it is of server 8000000000000000000"):
+        send.waiting(world.run.config)
 
 
 def test_nothing_is_claimed_that_was_not_received(world: World) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import time
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -371,6 +372,7 @@ class PackedBase:
         monkeypatch.setattr(scratch, "step", lambda name, what, argv, user: self.step(argv))
         monkeypatch.setattr(standing, "exec_command", self.command)
         monkeypatch.setattr(standing, "_UNPACK", ("cat",))
+        monkeypatch.setattr(scratch, "MOUNT", str(root))
         self.room = Standing(
             self.run, self, route(Latest()), Feeder(), "scratch", details, root, lambda text: None,  # type: ignore[arg-type]
         )  # fmt: skip
@@ -401,6 +403,25 @@ def test_a_base_is_unpacked_and_its_settings_put_aside(
     ran = [" ".join(argv) for argv in made.argv]
     verified, moved = (next(i for i, words in enumerate(ran) if word in words) for word in ("pg_verifybackup", "mv "))
     assert verified < moved, "before anything of it is moved"
+    assert not (tmp_path / "base").exists(), "the FIFO is gone"
+
+
+@pytest.mark.parametrize(
+    ("unpack", "inside", "why"),
+    [(("false",), "", "false|sh"), (("cat",), "exit 3", "exit 3"), (("lifeboat-no-such",), "", "not found")],
+    ids=["the decompression fails", "tar does not begin", "no program"],
+)
+def test_neither_end_of_the_fifo_waits_for_one_that_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unpack: tuple[str, ...], inside: str, why: str
+) -> None:
+    made = PackedBase(tmp_path, monkeypatch, encrypted=False)
+    monkeypatch.setattr(standing, "_UNPACK", unpack)
+    if inside:
+        monkeypatch.setattr(standing, "_TAR", inside)
+    began = time.monotonic()
+    with pytest.raises(LifeboatError, match=why):
+        made.room.unpack(made.manifest)
+    assert time.monotonic() - began < 20
 
 
 def test_a_base_that_is_damaged_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

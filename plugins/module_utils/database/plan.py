@@ -151,7 +151,7 @@ def _make(run: Opened, request: Request, log: Log) -> Plan:
     way = choice.choose(run, seen, request.physical(continues, sources), log) if needed else choice.BY_DUMP
     if way.route:
         warnings = list(filter(None, [older, _wal_elsewhere(run), *_copies(copies)]))
-        return choice.plan(run, seen, way, why, state, force=force, warnings=warnings)
+        return choice.plan(run, seen, way, why, state, force=force, warnings=warnings, log=log)
     if replay and needed and (seen.condition == DOWN or seen.initialised_again):
         return _make(run, _by_dump(config, request, replay), log)
     scope = Scope(run, seen, mode, database, bool(state) or force, request.others, method=method, replay=replay)

@@ -62,6 +62,8 @@ class PhysicalRoute:
     that is followed from there. first, last: between which any instant can be gone to; end: the position of the last
     one. at: all that was committed before that is back, as far as is known without replaying. unpacked, wal: bytes of
     the base, and of WAL. unpack, replay: about how many seconds; measured: when on this host, empty where never.
+    spool: bytes of WAL that were received and are sent before the replay begins; spooled_at: when the last of them
+    were, empty where there are none.
     """
 
     instant: str
@@ -78,6 +80,8 @@ class PhysicalRoute:
     unpack: float
     replay: float
     measured: str = ""
+    spool: int = 0
+    spooled_at: str = ""
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,7 @@ from ..wal.notes import Reached
 UNITS = Path("/etc/systemd/system")
 AGENT = "/usr/local/bin/lifeboat"
 DISABLE = "disable continuous protection"
+RECEIVER = "wal receiver"
 OFF_THE_HOST = "wal off the host"  # the check of status
 _RUNS = Path("/run/systemd/system")  # https://www.freedesktop.org/software/systemd/man/latest/sd_booted.html
 _MEBI = 1 << 20
@@ -438,8 +439,9 @@ def _reached(reached: Optional[Reached]) -> Optional[dict[str, str]]:
     return {"at": format_time(reached.at), "lsn": reached.lsn} if reached else None
 
 
-def status(run: Opened, now: datetime) -> Standing:
-    """What was not checked does not pass: where the server does not answer, its checks could not be made."""
+def status(run: Opened, now: datetime, patience: float = 60) -> Standing:
+    """What was not checked does not pass: where the server does not answer, its checks could not be made. patience:
+    seconds for its answer."""
     config = run.config
     note = receiver.enabled(config)
     state, copied = send.ledger(config), vault.copied(config)
@@ -449,10 +451,9 @@ def status(run: Opened, now: datetime) -> Standing:
     checks: list[Check] = []
     try:
         server = database_server.of(run)
-        facts = preflight.read(server)
-        checks += _of_server(facts, note)
+        checks += _of_server(preflight.read(server, patience), note)
     except LifeboatError as exc:
-        checks.append(Check("wal receiver", COULD_NOT_VERIFY, f"the server does not answer: {exc.cause}"))
+        checks.append(Check(RECEIVER, COULD_NOT_VERIFY, f"the server does not answer: {exc.cause}"))
     checks.append(_behind(config, state, now))
     checks.append(_off_the_host(run, state, copied, now))
     checks.append(_base(run, state))
@@ -465,18 +466,18 @@ def _of_server(facts: Facts, note: Enabled) -> Iterator[Check]:
     slot = facts.ours
     if facts.system != note.system:
         detail = f"the server is {facts.system}, and {note.system} is received: the receiver changes over by itself"
-        yield Check("wal receiver", FAIL, detail)
+        yield Check(RECEIVER, FAIL, detail)
         return
     if slot is None or slot.lost:
-        detail = "is lost: more WAL was written than it may hold back" if slot else "is not there"
+        detail = f"is lost: {slot.why_lost}" if slot else "is not there"
         yield Check("wal slot", FAIL, f"the slot {SLOT} {detail}; the receiver makes it again, with a gap")
         return
     if slot.theirs:
-        yield Check("wal receiver", FAIL, f"another receiver has the slot: {slot.theirs}")
+        yield Check(RECEIVER, FAIL, f"another receiver has the slot: {slot.theirs}")
     elif slot.pid is None:
-        yield Check("wal receiver", FAIL, f"nothing receives; the slot holds WAL back since {slot.restart}")
+        yield Check(RECEIVER, FAIL, f"nothing receives; the slot holds WAL back since {slot.restart}")
     else:
-        yield Check("wal receiver", PASS, f"receives, from {slot.restart} on")
+        yield Check(RECEIVER, PASS, f"receives, from {slot.restart} on")
     if slot.safe is None:
         yield Check("wal slot", FAIL, "max_slot_wal_keep_size is not set: a receiver that is away could fill the disk")
     else:
@@ -484,7 +485,7 @@ def _of_server(facts: Facts, note: Enabled) -> Iterator[Check]:
         words = f"{human(slot.safe)} more may be written before the slot is lost, of {human(note.limit)}"
         yield Check("wal slot", PASS if slot.safe >= half else FAIL, words)
     if facts.idle_timeout:
-        yield Check("wal slot", FAIL, f"idle_replication_slot_timeout is {facts.idle_timeout} min: set it to 0")
+        yield Check("wal slot", FAIL, f"idle_replication_slot_timeout is {facts.idle_timeout} s: set it to 0")
 
 
 def _behind(config: Config, state: Optional[Ledger], now: datetime) -> Check:

@@ -62,6 +62,7 @@ _RETENTION = timedelta(days=8)  # the schedules apply it every night; a week may
 _DRILLS_READ = 32  # records of each kind and scenario that are looked at for one that passed
 _COPIES_READ = 16  # backups of each component that are looked at for one with a copy
 _PATIENCE = 10  # seconds
+_SOON = 5.0  # of what is asked every minute
 _NAMES = 100  # checks; there are about thirty
 
 METRICS: Mapping[str, str] = {
@@ -371,14 +372,18 @@ def _retention(facts: Facts) -> Iterator[Sample]:
 
 def _wal(facts: Facts) -> Iterator[Sample]:
     """By the sender's own record: each pass of it asks the vault. A repository in a bucket is off the host itself. And
-    what is wrong before that: the slot, the receiver, a repository that is full."""
+    what is wrong before that: the slot, the receiver, a repository that is full. Where the server does not answer
+    soon, that is said: its checks are absent."""
     if ("copy", WAL) in duties(facts.config):
         copied, ledger = vault.copied(facts.config), send.ledger(facts.config)
         reached = copied and copied.reached if copies.configured(facts.config) else ledger and ledger.reached
         yield _done("copy", WAL, reached.at if reached else None)
     passed: dict[str, bool] = {}
     if facts.config.wal.enabled:
-        for check in continuous.status(facts.run, facts.now).checks:
+        checks = continuous.status(facts.run, facts.now, _SOON).checks
+        unanswered = any((check.name, check.result) == (continuous.RECEIVER, COULD_NOT_VERIFY) for check in checks)
+        yield _success("wal_server", not unanswered)
+        for check in checks:
             name = check.name
             if check.kind != continuous.OFF_THE_HOST and check.result != COULD_NOT_VERIFY:
                 passed[name] = passed.get(name, True) and check.result == PASS

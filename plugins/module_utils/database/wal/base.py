@@ -20,11 +20,12 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
-from typing import Optional
+from typing import BinaryIO, Callable, Optional
 
 from ...base import lock, pipeline
-from ...base.errors import IntegrityError, Log, SpaceError, UsageError
+from ...base.errors import IntegrityError, LifeboatError, Log, SpaceError, UsageError
 from ...base.filesystem import STALE, create
 from ...base.pipeline import Command, HashingWriter
 from ...base.text import human, named
@@ -49,6 +50,9 @@ from .send import Ledger
 TAKE = "take a base"
 _SLOT = "lifeboat_base"
 _COMPRESS = ("zstd", "-1", "-q", "-c")
+# A libzstd that was built without threads refuses the first one, before the server is asked for anything.
+_THREADS, _ZSTD = "client-zstd:level=1,workers=2", "client-zstd:level=1"
+_NOTHING = 1 << 16  # bytes: what encrypts writes a header first
 # What pg_basebackup says with --verbose, in English: its tools run with LC_ALL=C.
 _POINTS = re.compile(r"write-ahead log (start|end) point: ([0-9A-F]{1,8}/[0-9A-F]{1,8})(?: on timeline (\d{1,10}))?")
 
@@ -122,13 +126,18 @@ def _take(run: Opened, log: Log) -> Manifest:
         session.rows(slot, attempted="hold the WAL of the base back")
         name = seal.named("base.tar.zst")
         with create(staging.path / name) as file:
-            writer = HashingWriter(file)
-            finished = pipeline.run(
-                _chain(run, server, route, seal, about.zstd), attempted=TAKE, subject=identity, sink=writer,
-                timeout=config.timeout, remedy="See the server's log. Nothing was published.",
-            )  # fmt: skip
+            copy = partial(_copy, partial(_chain, run, server, route, seal), config.timeout, identity, file)
+            try:
+                stderr, writer = copy(_THREADS if about.zstd else "")
+            except LifeboatError as exc:
+                if not about.zstd or file.tell() > _NOTHING:
+                    raise
+                log(f"once more, by one thread: {exc.cause}")
+                file.seek(0)
+                file.truncate()
+                stderr, writer = copy(_ZSTD)
         listed = _list_relations(server, seal, staging.path, identity)
-        start, stop, timeline = points(finished[0].stderr, identity)
+        start, stop, timeline = points(stderr, identity)
         details = BaseDetails(
             system_identifier=facts.system,
             server_version_num=facts.version,
@@ -212,10 +221,23 @@ def _list_relations(server: Server, seal: age.Seal, folder: Path, identity: str)
     return [Artefact(name, writer.size, writer.sha256)]
 
 
-def _chain(run: Opened, server: Server, route: Way, seal: age.Seal, zstd: bool) -> list[Command]:
-    """zstd: compress before the bytes leave the container, where its engine copies each of them several times."""
-    command = _command(run, server, route, ["--compress", "client-zstd:1"] if zstd else [])
-    return [command, *([] if zstd else [Command(_COMPRESS)]), *seal.chain]
+def _copy(
+    chain: Callable[[str], list[Command]], timeout: float, identity: str, file: BinaryIO, compression: str
+) -> tuple[str, HashingWriter]:  # fmt: skip
+    """Returns what pg_basebackup said, and what was written."""
+    writer = HashingWriter(file)
+    finished = pipeline.run(
+        chain(compression), attempted=TAKE, subject=identity, sink=writer, timeout=timeout,
+        remedy="See the server's log. Nothing was published.",
+    )  # fmt: skip
+    return finished[0].stderr, writer
+
+
+def _chain(run: Opened, server: Server, route: Way, seal: age.Seal, compression: str) -> list[Command]:
+    """compression: by which it is compressed before the bytes leave the container, where its engine copies each of them
+    several times; empty: here."""
+    command = _command(run, server, route, ["--compress", compression] if compression else [])
+    return [command, *([] if compression else [Command(_COMPRESS)]), *seal.chain]
 
 
 def _command(run: Opened, server: Server, route: Way, more: Sequence[str]) -> Command:

@@ -53,6 +53,14 @@ class SlotState:
     status: Optional[str] = None
     safe: Optional[int] = None
     restart: Optional[str] = None
+    reason: Optional[str] = None
+
+    @property
+    def why_lost(self) -> str:
+        """Servers before 17 do not say, and have one reason only."""
+        if self.reason == "idle_timeout":
+            return "nobody received for as long as idle_replication_slot_timeout allows"
+        return "the server wrote more than max_slot_wal_keep_size while nobody received"
 
     @property
     def lost(self) -> bool:
@@ -77,7 +85,7 @@ class RoleState:
 @dataclass(frozen=True)
 class Facts:
     """What the server says of itself. limit: max_slot_wal_keep_size in MiB, -1: none; limit_source: where that comes
-    from. idle_timeout: minutes after which an unused slot is dropped, 0: never. segment: bytes of a WAL segment."""
+    from. idle_timeout: seconds after which an unused slot is dropped, 0: never. segment: bytes of a WAL segment."""
 
     version: int
     system: str
@@ -124,14 +132,14 @@ FACTS = f"""SELECT jsonb_build_object('version', current_setting('server_version
   'slot_states', (SELECT coalesce(jsonb_agg(jsonb_build_object('name', s.slot_name, 'kind', s.slot_type,
      'temporary', s.temporary, 'pid', s.active_pid, 'application', r.application_name,
      'address', host(r.client_addr), 'status', s.wal_status, 'safe', s.safe_wal_size,
-     'restart', s.restart_lsn::text)), '[]')
+     'restart', s.restart_lsn::text, 'reason', to_jsonb(s) ->> 'invalidation_reason')), '[]')
      FROM pg_replication_slots s LEFT JOIN pg_stat_activity r ON r.pid = s.active_pid),
   'role', (SELECT jsonb_build_object('login', rolcanlogin, 'replication', rolreplication, 'superuser', rolsuper)
      FROM pg_roles WHERE rolname = '{ROLE}'));"""
 
 
-def read(server: Server) -> Facts:
-    rows = server.execute(FACTS, attempted="read what continuous protection needs of the server", timeout=60)
+def read(server: Server, timeout: float = 60) -> Facts:
+    rows = server.execute(FACTS, attempted="read what continuous protection needs of the server", timeout=timeout)
     return answers(Facts, rows)[0]
 
 
@@ -195,7 +203,7 @@ def obstacles(
         )
     if facts.idle_timeout:
         yield Obstacle(
-            f"idle_replication_slot_timeout is {facts.idle_timeout} min: the server would drop the slot of a receiver"
+            f"idle_replication_slot_timeout is {facts.idle_timeout} s: the server would drop the slot of a receiver"
             " that is away",
             "ALTER SYSTEM SET idle_replication_slot_timeout = 0; SELECT pg_reload_conf();",
         )

@@ -191,7 +191,7 @@ def make_slot(server: Server, facts: Facts, log: Log) -> bool:
             )  # fmt: skip
         return False
     if slot is not None:
-        log(f"the slot {SLOT} is lost: the server wrote more than max_slot_wal_keep_size while nobody received")
+        log(f"the slot {SLOT} is lost: {slot.why_lost}")
         server.execute(f"SELECT to_json(pg_drop_replication_slot('{SLOT}')::text);", attempted="drop the lost slot")
     sql = f"SELECT to_json(pg_create_physical_replication_slot('{SLOT}', true)::text);"
     server.execute(sql, attempted="make the replication slot")

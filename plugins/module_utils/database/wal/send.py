@@ -136,6 +136,32 @@ def remember(config: Config, state: Ledger) -> None:
     filesystem.remember(config.state / LEDGER, data, attempted="remember what was sent")
 
 
+@dataclass(frozen=True)
+class Waiting:
+    """What was received and not sent yet: bytes of WAL, and when the last of them was written to the spool."""
+
+    bytes: int
+    at: datetime
+
+
+def waiting(config: Config) -> Optional[Waiting]:
+    """What the next pass will send of the server that was sent last; None where that is nothing. Reads only. Raises
+    LifeboatError where the spool cannot be read."""
+    state = ledger(config)
+    if state is None:
+        return None
+    known, total, newest = state.next, 0, 0.0
+    for folder in receiver.spools(config):
+        if receiver.system_of(folder) != state.system:
+            continue
+        files = spool.contents(folder, state.system, state.segment, after=known.segment, start=known.offset)
+        for item, start in spool.unsent(files, known):
+            with explained("read the spool", item.path):
+                newest = max(newest, item.path.stat().st_mtime)
+            total += item.end - start
+    return Waiting(total, datetime.fromtimestamp(newest, timezone.utc)) if total else None
+
+
 def send(run: Opened, log: Log, *, close: bool = False) -> Ledger:
     """One pass: to the repository, and from there to the vault. close: the open span gets its manifest at the end,
     however young it is. Raises LifeboatError; what was noted until then is sent. The vault's failures are in its own

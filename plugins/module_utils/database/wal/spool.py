@@ -117,6 +117,20 @@ def _names(folder: Path, form: re.Pattern[str]) -> list[str]:
 
 def cuts(files: Sequence[Written], sent: Optional[PieceName], encrypted: bool) -> Iterator[Cut]:
     """What is still to be sent, in order. sent: where the next piece begins; None: with what is there."""
+    for item, start in unsent(files, sent):
+        offset = start
+        with explained("read the spool", item.path), filesystem.open_file(item.path) as file:
+            file.seek(offset)
+            while offset < item.end:
+                data = file.read(min(MOST, item.end - offset))
+                if not data:
+                    break
+                yield Cut(PieceName(item.segment, offset, encrypted), data)
+                offset += len(data)
+
+
+def unsent(files: Sequence[Written], sent: Optional[PieceName]) -> Iterator[tuple[Written, int]]:
+    """Each segment of which something is still to be sent, and the offset from which on. sent: as of cuts()."""
     for item in files:
         segment, offset = item.segment, 0
         if sent is not None:
@@ -125,16 +139,8 @@ def cuts(files: Sequence[Written], sent: Optional[PieceName], encrypted: bool) -
             ):
                 continue
             offset = sent.offset if segment == sent.segment else 0
-        if offset >= item.end:
-            continue
-        with explained("read the spool", item.path), filesystem.open_file(item.path) as file:
-            file.seek(offset)
-            while offset < item.end:
-                data = file.read(min(MOST, item.end - offset))
-                if not data:
-                    break
-                yield Cut(PieceName(segment, offset, encrypted), data)
-                offset += len(data)
+        if offset < item.end:
+            yield item, offset
 
 
 def removable(files: Sequence[Written], sent: PieceName) -> list[Path]:

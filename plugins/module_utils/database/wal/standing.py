@@ -17,6 +17,7 @@ https://www.postgresql.org/docs/current/runtime-config-wal.html#RUNTIME-CONFIG-W
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import time
 from collections.abc import Iterator, Mapping
@@ -53,6 +54,12 @@ STAND = "stand at an instant"
 _PREFIX = "standing-"
 _UNPACK = ("zstd", "--decompress", "--stdout", "--quiet")
 _DATA = "data"
+_FIFO = "base"
+# $0: where to, then the command.
+_INTO = 'exec "$@" > "$0"'
+# $0: the archive. GNU tar reads 10 kB at a time where it is not told otherwise, and others are never told.
+_TAR = """exec tar $(if tar --version 2>/dev/null | grep -q GNU; then echo -B -b 512; fi) -x -f "$0" "$@"
+"""
 _SILENCE = 300.0  # seconds without a byte replayed, after which it is given up
 _TRIES, _QUIET = 5, 1.5  # so often, and so many seconds, a server asks for files that it had: at the end of the WAL
 _CONFIG = ("postgresql.conf", "postgresql.auto.conf", "pg_hba.conf", "pg_ident.conf")
@@ -265,11 +272,20 @@ class Standing:
         self._unpacked = round(time.monotonic() - began, 2)
 
     def _unpack(self, stream: IO[bytes], identity: str) -> None:
-        tar = exec_command(self.name, ["tar", "-xf", "-", "-C", self.data], stdin=True, user=self._user)
+        """Through a FIFO: what goes into a container by `docker exec` is copied by three processes on its way."""
+        fifo = self._exchange / _FIFO
+        with filesystem.explained(STAND, fifo):
+            fifo.unlink(missing_ok=True)
+            os.mkfifo(fifo)
+            fifo.chmod(0o644)  # the user of the container reads it
+        words = ["sh", "-ec", _TAR, f"{scratch.MOUNT}/{_FIFO}", "-C", self.data]
+        # Both ends are opened by the commands themselves, so that neither waits for ever where the other fails.
+        chain = [Command(["sh", "-c", _INTO, str(fifo), *_UNPACK]), exec_command(self.name, words, user=self._user)]
         pipeline.run(
-            [Command(_UNPACK), tar], attempted="unpack the base", subject=identity, source=stream,
+            chain, attempted="unpack the base", subject=identity, source=stream,
             timeout=self.run.config.timeout, remedy="Is zstd installed here? apt install zstd",
         )  # fmt: skip
+        fifo.unlink(missing_ok=True)
 
     def _verify(self, identity: str) -> None:
         """By the list of files and checksums that pg_basebackup wrote into it."""

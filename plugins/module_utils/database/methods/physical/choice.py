@@ -28,8 +28,9 @@ from ....wal.catalogue import Catalogue, Route
 from ....wal.instants import At, Instant, Latest, Position
 from ...assess import Assessment
 from ...planned import Database, Mode, PhysicalRoute, Plan
-from ...wal import standing
+from ...wal import send, standing
 from ...wal.archive import Archive
+from ...wal.send import Waiting
 from . import fill
 from .fill import Usable
 
@@ -203,8 +204,8 @@ def known(source: Archive, route: Route) -> datetime:
 # The plan.
 
 
-def route_of(choice: Choice, config: Config) -> Optional[PhysicalRoute]:
-    """What the plan, and the phases that follow it, are told."""
+def route_of(choice: Choice, config: Config, waiting: Optional[Waiting] = None) -> Optional[PhysicalRoute]:
+    """What the plan, and the phases that follow it, are told. waiting: in the spool."""
     route, required = choice.route, choice.required
     if route is None or required is None or choice.at is None:
         return None
@@ -214,16 +215,17 @@ def route_of(choice: Choice, config: Config) -> Optional[PhysicalRoute]:
         format_time(route.window.since), format_time(route.until.at), route.until.lsn, format_time(choice.at),
         required.details.bytes, required.wal, round(required.details.bytes / pace.unpack, 1),
         round(required.wal / pace.replay, 1), pace.at,
+        *((waiting.bytes, format_time(waiting.at)) if waiting else ()),
     )  # fmt: skip
 
 
 def plan(
     run: Opened, assessment: Assessment, choice: Choice, why: str, state: str, *, force: bool,
-    warnings: Sequence[str],
+    warnings: Sequence[str], log: Log,
 ) -> Plan:  # fmt: skip
     """The plan of a recovery by that choice."""
     config, stack, now = run.config, run.runtime, clock.now()
-    route = route_of(choice, config)
+    route = route_of(choice, config, _waiting(choice, config, log))
     if route is None or choice.at is None or choice.required is None:
         raise UsageError(fill.FILL, config.stack, "no base was chosen", "Leave method at auto.")
     repo = repositories.repository_of(run)
@@ -275,6 +277,17 @@ def plan(
     )
 
 
+def _waiting(choice: Choice, config: Config, log: Log) -> Optional[Waiting]:
+    """What is sent before a replay to the latest begins. A spool that cannot be read is no reason to have no plan."""
+    if choice.route is None or not isinstance(choice.route.instant, Latest):
+        return None
+    try:
+        return send.waiting(config)
+    except LifeboatError as exc:
+        log(f"what waits in the spool is not in this plan: {exc.cause}")
+        return None
+
+
 def _steps(config: Config, route: PhysicalRoute, writers: Sequence[str], mode: Mode, requested: bool) -> list[str]:
     service = config.database.service
     rebuild = [
@@ -319,6 +332,11 @@ def text(made: Plan, route: PhysicalRoute) -> list[str]:
         *cautions(made.warnings, made.passed_over, made.accepted),
         *(f"  {line}" for line in made.lost),
         f"data written after {route.at} ({lasting(behind)} before this plan) will be missing; it is kept aside",
+        *(
+            [f"  but for {human(route.spool)} of WAL that was received until {route.spooled_at}: it is sent first"]
+            if route.spool
+            else []
+        ),
         *(f"  {number}. {step}" for number, step in enumerate(made.steps, 1)),
     ]
 
