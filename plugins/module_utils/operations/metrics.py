@@ -381,7 +381,7 @@ def _wal(facts: Facts) -> Iterator[Sample]:
     passed: dict[str, bool] = {}
     if facts.config.wal.enabled:
         checks = continuous.status(facts.run, facts.now, _SOON).checks
-        unanswered = any((check.name, check.result) == (continuous.RECEIVER, COULD_NOT_VERIFY) for check in checks)
+        unanswered = any((check.kind, check.result) == (continuous.RECEIVER, COULD_NOT_VERIFY) for check in checks)
         yield _success("wal_server", not unanswered)
         for check in checks:
             name = check.name

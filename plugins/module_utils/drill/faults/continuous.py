@@ -43,7 +43,7 @@ _OVERWRITTEN = 60.0  # seconds until the server has removed WAL that no slot hol
 _BACK = 90.0  # seconds until the receiver receives again
 _BASE = 300.0  # seconds until the watch has had a base taken, besides its interval
 _AGAIN = 0.5
-_RECEIVER, _SLOT = "wal receiver", "wal slot"  # checks of status
+_RECEIVER, _SLOT = continuous.RECEIVER, "wal slot"  # checks of status
 _STANDING = (_RECEIVER, _SLOT, "wal base", "wal gaps")
 
 _LACKING = f"""SELECT jsonb_build_object('bytes', pg_wal_lsn_diff(pg_current_wal_flush_lsn(), restart_lsn)::bigint,
