@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -18,7 +19,7 @@ from typing import Any, Optional
 import builders
 import object_world
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils.base import clock
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import clock, lock
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
     IntegrityError,
     LifeboatError,
@@ -547,6 +548,29 @@ def test_a_stack_without_a_backup_is_not_looked_at_until_there_is_one(
         following.observe(world.run, world.at, world.lines.append, force=True)
     world.backup()
     assert following.observe(world.run, world.later(), world.lines.append) is not None
+
+
+def test_a_look_by_hand_waits_for_the_mirror_and_that_of_the_timer_does_not(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(following.endpoints, "doubts", lambda run, log: Doubts())
+    world.put("a")
+    world.backup()
+    entered, leave = threading.Event(), threading.Event()
+
+    def mirror() -> None:
+        with lock.mirroring("shop", "mirror"):
+            entered.set()
+            leave.wait(60)
+
+    other = threading.Thread(target=mirror)
+    other.start()
+    assert entered.wait(10)
+    assert following.observe(world.run, world.later(), world.lines.append) is None
+    assert "the next look follows: process" in world.lines[-1]
+    threading.Timer(0.5, leave.set).start()
+    assert following.observe(world.run, world.later(), world.lines.append, force=True) is not None
+    other.join()
 
 
 def test_an_instant_is_taken_from_changes_where_they_reach_it(world: World) -> None:

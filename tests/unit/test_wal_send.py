@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import os
 import struct
+import threading
+import time
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any, Optional
 
 import pytest
-from ansible_collections.lifeboat.dr.plugins.module_utils.base import clock
+from ansible_collections.lifeboat.dr.plugins.module_utils.base import clock, lock
 from ansible_collections.lifeboat.dr.plugins.module_utils.base.errors import (
     IntegrityError,
     LifeboatError,
@@ -566,9 +568,28 @@ def test_two_passes_are_never_at_work_together(world: World, monkeypatch: pytest
         tried.append(True)
         return b"x"
 
+    monkeypatch.setattr(send, "_PATIENCE", 0.3)
     monkeypatch.setattr(send._Pass, "_packed", packed)
     world.send()
     assert tried
+
+
+def test_a_pass_waits_for_the_one_of_the_timer(world: World) -> None:
+    """A recovery that meets it would bring back less than was received."""
+    segment = put(world.folder, 7, 5000)
+    world.says(segment.start + 5000)
+    entered = threading.Event()
+
+    def timer() -> None:
+        with lock.held("shop.wal", "wal send"):
+            entered.set()
+            time.sleep(0.5)
+
+    other = threading.Thread(target=timer)
+    other.start()
+    assert entered.wait(10)
+    assert world.send().position == format_lsn(segment.start + 5000)
+    other.join()
 
 
 def test_no_claim_is_made_of_a_timeline_that_the_server_has_left(world: World) -> None:

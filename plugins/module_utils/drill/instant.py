@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import time
 from datetime import datetime
-from typing import Optional
 
 from ..base import clock
-from ..base.errors import LifeboatError, LockedError, Log, UnverifiedError
+from ..base.errors import LifeboatError, Log, UnverifiedError
 from ..database.wal import send
 from ..evidence.drill import Loss
 from ..operations import following, instants
@@ -56,14 +55,10 @@ def send_until(run: Opened, until: datetime, log: Log, patience: float = SENT) -
     """Do what the timer does every `interval` seconds, until every commit before then is in the repository."""
     deadline = time.monotonic() + patience
     while True:
-        busy: Optional[LockedError] = None
-        try:
-            state = send.send(run, log)
-            if state.reached and state.reached.at >= until:
-                return
-        except LockedError as exc:  # the timer's own pass
-            busy = exc
+        state = send.send(run, log)
+        if state.reached and state.reached.at >= until:
+            return
         if time.monotonic() >= deadline:
-            cause = busy.cause if busy else f"not every commit before {clock.format_time(until)} was received"
+            cause = f"not every commit before {clock.format_time(until)} was received"
             raise LifeboatError("send the WAL", run.config.stack, cause, "See lifeboat wal status.")
         time.sleep(_AGAIN)

@@ -217,12 +217,13 @@ def _obstacle(config: Config) -> tuple[str, str]:
     return "", ""
 
 
-def follow(run: Opened, *, log: Log, doubts: Doubts = TRUST) -> Ledger:
-    """Look once, whether it is time or not. Raises LifeboatError where the application's bucket cannot be followed;
-    another one that cannot is named in what is returned."""
+def follow(run: Opened, *, log: Log, doubts: Doubts = TRUST, wait: float = 0) -> Ledger:
+    """Look once, whether it is time or not; wait up to `wait` seconds for a mirror or another look that is going on.
+    Raises LifeboatError where the application's bucket cannot be followed; another one that cannot is named in what is
+    returned."""
     refuse(run, doubts)
     recovery_state.refuse_while_unfinished(run.config, FOLLOW, (recovery_state.RECOVERING_OBJECTS,))
-    with lock.mirroring(run.config.stack, FOLLOW):
+    with lock.mirroring(run.config.stack, FOLLOW, wait=wait):
         return _Pass(run, log).run()
 
 

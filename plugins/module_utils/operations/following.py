@@ -31,6 +31,7 @@ from .continuous import AGENT, differs, systemctl
 
 RPO = "rpo"
 _LOOK = 3600  # seconds that one look may take
+_PATIENCE = 60.0  # seconds for the look of the timer, for who calls by hand
 _SERVICE = """\
 # By Lifeboat (lifeboat changes enable), which writes it again.
 [Unit]
@@ -101,7 +102,7 @@ def observe(run: Opened, now: datetime, log: Log, *, force: bool = False) -> Opt
             # Of a new stack until its first night: `status` says so, and a unit that fails each minute says no more.
             log("the first look follows the first backup of the objects: lifeboat backup objects")
             return None
-        return follow.follow(run, log=log, doubts=endpoints.doubts(run, log=log))
+        return follow.follow(run, log=log, doubts=endpoints.doubts(run, log=log), wait=_PATIENCE if force else 0)
     except LockedError as exc:
         if force:
             raise

@@ -159,7 +159,7 @@ def replay(run: Opened, instant: Instant, log: Log, timeline: int = 0) -> Option
         )
         raise UsageError(GO, str(instant), cause, "Name a time or a backup: recovery_time, recovery_point.")
     reading = isinstance(instant, (Transaction, Mark, Table))  # by a throw-away container, of which there is one
-    alone = lock.verifying(run.config.stack, "plan the recovery") if reading else contextlib.nullcontext()
+    alone = lock.verifying(run.config.stack, "plan the recovery", wait=60) if reading else contextlib.nullcontext()
     with alone, _opened(run) as (archive, catalogue):
         if isinstance(instant, At) and all(instant.moment < window.since for window in catalogue.windows):
             return None

@@ -145,7 +145,7 @@ def test_a_recovery_without_its_work_turns_the_drill_red(
     assert removed["writes"] > 0
     forget_lost_uploads(shop)
     # On a slow machine they are more than change_limit allows of so few objects: an operator names their number.
-    code, taken = shop.host.lifeboat("backup", "--override", str(max(removed["removed"], 1)))
+    code, taken = shop.host.lifeboat("backup", "--wait", "300", "--override", str(max(removed["removed"], 1)))
     assert code == 0, taken
 
 
@@ -206,7 +206,7 @@ def test_a_drill_passes(shop: Stack, report: Path, scenario: str, fault: str) ->
     if scenario in ("files", "dumps"):
         assert other_stores.portrait(shop.host) == others
     if scenario == "files":  # its backup has what the writer wrote before the point, and the drill has removed
-        code, taken = shop.host.lifeboat("backup", "--stack", "shop")
+        code, taken = shop.host.lifeboat("backup", "--stack", "shop", "--wait", "300")
         assert code == 0, taken
     again = playbook(f"lifeboat.dr.recover_{scenario}", confirm=APP)
     assert (again.status, again.changed) == (0, 0), again.said

@@ -50,14 +50,15 @@ def site(shop: Stack) -> Site:
     """Rows and files written through the application, a recovery point meanwhile, then more writes, which only WAL and
     changes have."""
     shop.wait_until_well(60)
-    assert shop.host.lifeboat("backup", "--stack", "shop")[0] == 0
+    backup = ("backup", "--stack", "shop", "--wait", "300")  # for the base that was begun when WAL was enabled
+    assert shop.host.lifeboat(*backup)[0] == 0
     deadline = time.monotonic() + 300
     while not shop.host.lifeboat("wal", "instants", "--stack", "shop")[1]["windows"]:
-        assert time.monotonic() < deadline, "the base that was begun when WAL was enabled has not ended"
+        assert time.monotonic() < deadline, "that base is not in the repository"
         time.sleep(2)
     with writing(shop.host):
         wait_for_writes(shop.host, 30)
-        code, said = shop.host.lifeboat("backup", "--stack", "shop")
+        code, said = shop.host.lifeboat(*backup)
         assert code == 0, said
         wait_for_writes(shop.host, 30)
     points = shop.host.lifeboat("list", "--stack", "shop", "--component", "point")[1]

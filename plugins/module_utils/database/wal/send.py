@@ -52,6 +52,7 @@ _GAPS = 32  # of the newest that are remembered
 _MARKS = 20
 _ROOM = 2 << 30  # bytes that WAL leaves free in the repository: a night's backup must not fail for it
 NEVER = datetime(typed.YEARS[0], 1, 1, tzinfo=timezone.utc)  # the oldest time that a note may have, to be read again
+_PATIENCE = 60.0  # seconds for the pass of the timer: who calls by hand, or recovers, wants what is received until then
 _COMPRESS = ("zstd", "-1", "-q", "-c")
 
 
@@ -167,7 +168,7 @@ def send(run: Opened, log: Log, *, close: bool = False) -> Ledger:
     however young it is. Raises LifeboatError; what was noted until then is sent. The vault's failures are in its own
     ledger."""
     config = run.config
-    with lock.held(f"{config.stack}.wal", "wal send"):
+    with lock.held(f"{config.stack}.wal", "wal send", wait=_PATIENCE):
         try:
             state = _to_repository(run, log, close)
         except LifeboatError:
