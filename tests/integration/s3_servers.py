@@ -55,13 +55,15 @@ def binary(name: str) -> str:
 
 _LOWEST, _HIGHEST = 10240, 40000
 _EPHEMERAL = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+_OURS = contextlib.ExitStack()  # abstract sockets, one for each port that this process was given
 
 
 def free_port(taken: Sequence[int] = (), twin: int = 0) -> int:
     """A free loopback port; with `twin`, the port that much above it (weed's gRPC) is free too.
 
     All below those that the kernel gives to outgoing connections, where it leaves enough of them: one of these may take
-    a port before the server does.
+    a port before the server does. So may a server of another worker's, which is why the port stays this process' own
+    until it ends: an abstract socket has its number, and there is one of a name in a network namespace.
     """
     below = _EPHEMERAL - twin
     while True:
@@ -69,12 +71,14 @@ def free_port(taken: Sequence[int] = (), twin: int = 0) -> int:
         wanted = {port, port + twin}
         if wanted & set(taken):
             continue
-        with contextlib.ExitStack() as stack:
+        with contextlib.ExitStack() as ours, contextlib.ExitStack() as tried:
             try:
                 for number in wanted:
-                    stack.enter_context(socket.socket()).bind(("127.0.0.1", number))
+                    ours.enter_context(socket.socket(socket.AF_UNIX)).bind(f"\0lifeboat-tests-port-{number}")
+                    tried.enter_context(socket.socket()).bind(("127.0.0.1", number))
             except OSError:
                 continue
+            _OURS.push(ours.pop_all())
             return port
 
 
